@@ -1,0 +1,1 @@
+//! Stories with real processes, the real Docker Engine and real files.
