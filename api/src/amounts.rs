@@ -1,0 +1,189 @@
+//! Quantities (`500m`, `64Mi`) and amounts of resources.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The resource that is counted in thousandths.
+pub const CPU: &str = "cpu";
+/// The resource that is counted in bytes.
+pub const MEMORY: &str = "memory";
+
+/// How much of each resource: cpu in thousandths of a core, all else in whole units.
+pub type Amounts = BTreeMap<String, u64>;
+
+/// A number with a unit, as Kubernetes writes it. Keeps the text it was read from; equal if the
+/// values are.
+#[derive(Debug, Clone)]
+pub struct Quantity {
+    text: String,
+    /// The value in thousandths.
+    milli: u64,
+}
+
+/// Text that is no quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi")]
+pub struct NotAQuantity(String);
+
+impl Quantity {
+    /// A number of whole units.
+    pub fn units(units: u64) -> Self {
+        Self { text: units.to_string(), milli: units.saturating_mul(1000) }
+    }
+
+    /// The value in thousandths.
+    pub fn milli(&self) -> u64 {
+        self.milli
+    }
+
+    /// The value in whole units, rounded up.
+    pub fn whole(&self) -> u64 {
+        self.milli.div_ceil(1000)
+    }
+}
+
+/// `quantity` of `resource` in the units of [`Amounts`].
+pub fn amount(resource: &str, quantity: &Quantity) -> u64 {
+    if resource == CPU { quantity.milli() } else { quantity.whole() }
+}
+
+/// Quantities in the units of [`Amounts`].
+pub fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
+    quantities.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
+}
+
+/// Thousandths that one of `suffix` is.
+fn scale(suffix: &str) -> Option<u128> {
+    let binary = |power: u32| Some(1000 * 1024_u128.pow(power));
+    let decimal = |power: u32| Some(1000 * 1000_u128.pow(power));
+    match suffix {
+        "m" => Some(1),
+        "" => Some(1000),
+        "k" => decimal(1),
+        "M" => decimal(2),
+        "G" => decimal(3),
+        "T" => decimal(4),
+        "Ki" => binary(1),
+        "Mi" => binary(2),
+        "Gi" => binary(3),
+        "Ti" => binary(4),
+        _ => None,
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = NotAQuantity;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_milli(text)
+            .map(|milli| Self { text: text.to_owned(), milli })
+            .ok_or_else(|| NotAQuantity(text.to_owned()))
+    }
+}
+
+/// Digits, maybe a fraction of at most nine digits, and a suffix.
+fn parse_milli(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let legal = (1..=19).contains(&whole.len()) && fraction.len() <= 9;
+    if !legal || number.ends_with('.') || fraction.contains('.') {
+        return None;
+    }
+    let scale = scale(suffix)?;
+    let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let whole: u128 = whole.parse().ok()?;
+    let milli = whole.checked_mul(scale)? + (fraction * scale).div_ceil(denominator);
+    u64::try_from(milli).ok()
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.milli == other.milli
+    }
+}
+impl Eq for Quantity {}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Quantity;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantity such as 2, 500m or 64Mi")
+            }
+            fn visit_u64<E: de::Error>(self, units: u64) -> Result<Quantity, E> {
+                units.to_string().parse().map_err(E::custom)
+            }
+            fn visit_i64<E: de::Error>(self, units: i64) -> Result<Quantity, E> {
+                units.to_string().parse().map_err(E::custom)
+            }
+            fn visit_f64<E: de::Error>(self, units: f64) -> Result<Quantity, E> {
+                units.to_string().parse().map_err(E::custom)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Quantity, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Quantity {
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number"], "format": "quantity" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_exactly() {
+        for (text, milli) in [
+            ("2", 2000),
+            ("500m", 500),
+            ("0.5", 500),
+            ("1.5Gi", 1_610_612_736_000),
+            ("64Mi", 67_108_864_000),
+            ("1k", 1_000_000),
+            ("0.0001", 1),
+        ] {
+            assert_eq!(text.parse::<Quantity>().unwrap().milli(), milli, "{text}");
+        }
+        for bad in ["", "-1", "1.", ".5", "1..2", "1.2.3", "Mi", "5 Mi", "1e3", "99999999999999Ti"]
+        {
+            assert!(bad.parse::<Quantity>().is_err(), "{bad:?}");
+        }
+        assert_eq!(amount(CPU, &"500m".parse().unwrap()), 500);
+        assert_eq!(amount(MEMORY, &"1Ki".parse().unwrap()), 1024);
+    }
+}

@@ -1,0 +1,189 @@
+//! Batches: how Heliox's own components write. `POST /apis/heliox.dev/v1/batches`.
+//!
+//! Groups are all or nothing and independent of each other; results come in order. Preconditions
+//! are facts (uid, attempt, phase), not resource versions, since several writers share an object.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::completion::End;
+use crate::kind::KindId;
+use crate::object::{Kind, ObjectKey};
+use crate::resource_version::ResourceVersion;
+use crate::task::Task;
+use crate::task::transition::TaskChange;
+
+/// Most operations of a batch, over all groups.
+pub const BATCH_OPS_MAX: usize = 1_000;
+/// Most operations of a group: what one transaction of etcd takes.
+pub const GROUP_OPS_MAX: usize = 60;
+
+/// Writes that travel together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Batch {
+    /// Each all or nothing.
+    pub groups: Vec<Group>,
+}
+
+/// Operations that happen together or not at all.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// In order; no object twice.
+    pub ops: Vec<Op>,
+}
+
+impl From<Op> for Group {
+    fn from(op: Op) -> Self {
+        Self { ops: vec![op] }
+    }
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Op {
+    /// Makes an object. A task's create is guarded on its bit of the completion record and on its
+    /// owner's uid. An object of the same name and the same controller is "Done" (it was asked for
+    /// before); any other is a refusal.
+    Create {
+        /// The object, with apiVersion and kind.
+        object: Value,
+    },
+    /// Replaces spec and labels; the resourceVersion in it must be the current one.
+    Replace {
+        /// The object.
+        object: Value,
+    },
+    /// Replaces the status. The uid in it must be the current one, and the resourceVersion, too,
+    /// if one is there.
+    Status {
+        /// The object.
+        object: Value,
+    },
+    /// Deletes an object: as a person's delete does, owners and finalizers respected.
+    Delete {
+        /// Its kind.
+        kind: String,
+        /// Where it is.
+        key: ObjectKey,
+        /// Which one.
+        uid: String,
+    },
+    /// Removes a task's object: it is recorded or its owner is gone, and it runs nowhere.
+    Remove {
+        /// Where it is.
+        key: ObjectKey,
+        /// Which one.
+        uid: String,
+    },
+    /// Changes one part of a task.
+    Task {
+        /// Where it is.
+        key: ObjectKey,
+        /// Which one.
+        uid: String,
+        /// The attempt that the change was decided on.
+        attempt: u32,
+        /// The change.
+        change: TaskChange,
+    },
+    /// Records ends in a chunk of a job's completion record. What is recorded otherwise refuses the
+    /// group.
+    Record {
+        /// The job.
+        job: ObjectKey,
+        /// Which one.
+        uid: String,
+        /// The run.
+        run: u32,
+        /// Indexes, all of one chunk, and how they ended.
+        ends: Vec<(u32, End)>,
+    },
+}
+
+impl Op {
+    /// Makes an object.
+    pub fn create<K: Kind>(object: &K) -> Self {
+        Op::Create { object: to_value(object) }
+    }
+
+    /// Replaces spec and labels.
+    pub fn replace<K: Kind>(object: &K) -> Self {
+        Op::Replace { object: to_value(object) }
+    }
+
+    /// Replaces the status.
+    pub fn status<K: Kind>(object: &K) -> Self {
+        Op::Status { object: to_value(object) }
+    }
+
+    /// Deletes an object.
+    pub fn delete<K: Kind>(object: &K) -> Self {
+        let kind = K::ID.info().plural.to_owned();
+        Op::Delete { kind, key: object.key(), uid: object.uid().to_owned() }
+    }
+
+    /// Removes a task's object.
+    pub fn remove(task: &Task) -> Self {
+        Op::Remove { key: task.key(), uid: task.uid().to_owned() }
+    }
+
+    /// Changes one part of a task, decided on its current attempt.
+    pub fn task(task: &Task, change: TaskChange) -> Self {
+        let (uid, attempt) = (task.uid().to_owned(), task.spec.attempt);
+        Op::Task { key: task.key(), uid, attempt, change }
+    }
+}
+
+fn to_value<K: Kind>(object: &K) -> Value {
+    serde_json::to_value(object).expect("our kinds have text keys and finite numbers")
+}
+
+/// How each group ended, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchResponse {
+    /// A cache that has reached this has seen every write of the batch.
+    pub resource_version: ResourceVersion,
+    /// In the order of the request.
+    pub results: Vec<GroupResult>,
+}
+
+/// How a group ended: one variant for each thing that the writer does next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum GroupResult {
+    /// It happened, or was in effect already.
+    Done {},
+    /// Facts have changed: look again.
+    Refused {
+        /// Which, as a sentence.
+        message: String,
+    },
+    /// It may have happened, or may still: look again before deciding anew.
+    Unknown {},
+    /// It can never happen as it is: tell the user.
+    Invalid {
+        /// Why, as a sentence.
+        message: String,
+    },
+    /// The writer is not the leader any more: stop.
+    Deposed {},
+}
+
+impl GroupResult {
+    /// Whether it happened.
+    pub fn is_done(&self) -> bool {
+        *self == GroupResult::Done {}
+    }
+}
+
+/// The header by which a leader's write is guarded: `<component>/<identity>/<term>`.
+pub const LEADER_HEADER: &str = "heliox-leader";
+
+/// A kind's plural, or its name in any case, as [`Op::Delete`] has it.
+pub fn kind_of(word: &str) -> Option<KindId> {
+    KindId::ALL.into_iter().find(|id| id.info().plural == word)
+}

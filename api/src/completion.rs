@@ -1,0 +1,185 @@
+//! The completion record: which indexes of a job's run have ended for good, and how.
+//!
+//! Two bits an index, in chunks of 8,192 under the job's uid and the run. What a bit says is done
+//! stays done: a create of a task is guarded on its bit.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::kind::KindId;
+use crate::object::{Definition, Kind as _, Object};
+
+/// Indexes in one chunk.
+pub const CHUNK_INDEXES: u32 = 8192;
+const BYTES: usize = CHUNK_INDEXES as usize / 4;
+
+/// How an index ended for good.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum End {
+    /// Well.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Stopped on purpose.
+    Cancelled,
+}
+
+/// 8,192 indexes of a run's record. Its name is `<run>.<chunk>`, its "namespace" in keys is the
+/// job's uid.
+pub type CompletionChunk = Object<CompletionChunkDefinition>;
+
+/// Makes [`CompletionChunk`] a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletionChunkDefinition;
+
+impl Definition for CompletionChunkDefinition {
+    const ID: KindId = KindId::CompletionChunk;
+    type Spec = CompletionChunkSpec;
+    type Status = CompletionChunkStatus;
+}
+
+/// A chunk's place and bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompletionChunkSpec {
+    /// The job's uid.
+    pub job: String,
+    /// The run.
+    pub run: u32,
+    /// The chunk: index / 8,192.
+    pub chunk: u32,
+    /// The bits.
+    pub bits: Bits,
+}
+
+/// Nothing: a chunk is its bits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompletionChunkStatus {}
+
+impl CompletionChunk {
+    /// An empty chunk.
+    pub fn empty(job_uid: &str, run: u32, chunk: u32) -> Self {
+        let spec =
+            CompletionChunkSpec { job: job_uid.to_owned(), run, chunk, bits: Bits::default() };
+        Self::new(job_uid, &chunk_name(run, chunk), spec)
+    }
+
+    /// The indexes of this chunk that have ended.
+    pub fn ends(&self) -> impl Iterator<Item = (u32, End)> {
+        let base = self.spec.chunk * CHUNK_INDEXES;
+        self.spec.bits.iter().map(move |(place, end)| (base + place, end))
+    }
+
+    /// The uid of the job that it belongs to.
+    pub fn job_uid(&self) -> &str {
+        self.namespace()
+    }
+}
+
+/// The name of a chunk.
+pub fn chunk_name(run: u32, chunk: u32) -> String {
+    format!("{run}.{chunk}")
+}
+
+/// The chunk that an index is in, and its place there.
+pub fn place_of(index: u32) -> (u32, u32) {
+    (index / CHUNK_INDEXES, index % CHUNK_INDEXES)
+}
+
+/// Two bits for each of 8,192 places. On the wire base64, trailing zeros cut.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bits(Vec<u8>);
+
+impl Bits {
+    /// How the index at `place` ended, if it has.
+    pub fn get(&self, place: u32) -> Option<End> {
+        let (byte, shift) = Self::position(place);
+        match self.0.get(byte).map_or(0, |bits| bits >> shift & 0b11) {
+            1 => Some(End::Succeeded),
+            2 => Some(End::Failed),
+            3 => Some(End::Cancelled),
+            _ => None,
+        }
+    }
+
+    /// Records an end. What was recorded before stays; whether it is recorded as `end` now.
+    pub fn set(&mut self, place: u32, end: End) -> bool {
+        debug_assert!(place < CHUNK_INDEXES, "a place is within its chunk");
+        if let Some(before) = self.get(place) {
+            return before == end;
+        }
+        let (byte, shift) = Self::position(place);
+        if self.0.len() <= byte {
+            self.0.resize(byte + 1, 0);
+        }
+        let code = match end {
+            End::Succeeded => 1,
+            End::Failed => 2,
+            End::Cancelled => 3,
+        };
+        self.0[byte] |= code << shift;
+        true
+    }
+
+    /// The places that have ended, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, End)> {
+        let places = u32::try_from(self.0.len() * 4).unwrap_or(CHUNK_INDEXES);
+        (0..places).filter_map(|place| Some((place, self.get(place)?)))
+    }
+
+    fn position(place: u32) -> (usize, u32) {
+        (usize::try_from(place / 4).unwrap_or(usize::MAX), place % 4 * 2)
+    }
+}
+
+impl Serialize for Bits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(de::Error::custom)?;
+        if bytes.len() > BYTES {
+            return Err(de::Error::custom("more than 8192 places"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl JsonSchema for Bits {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bits".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "byte" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_stays() {
+        let mut bits = Bits::default();
+        assert!(bits.set(8191, End::Succeeded));
+        assert!(bits.set(5, End::Failed));
+        assert!(!bits.set(5, End::Succeeded), "an end is final");
+        assert_eq!(bits.get(5), Some(End::Failed));
+        assert_eq!(bits.get(4), None);
+        let json = serde_json::to_string(&bits).unwrap();
+        assert_eq!(serde_json::from_str::<Bits>(&json).unwrap(), bits);
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [(5, End::Failed), (8191, End::Succeeded)]);
+    }
+}

@@ -1,0 +1,66 @@
+//! Conditions: Ready, Reconciling and Stalled, as Flux and `kubectl wait` understand them.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One condition. As Kubernetes': `status` is `True`, `False` or `Unknown`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, in one CamelCase word.
+    pub reason: String,
+    /// Why, as a sentence.
+    #[serde(default)]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Timestamp,
+    /// The generation that it speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+}
+
+/// Where an object stands: exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as wanted.
+    Ready,
+    /// It is on its way.
+    Reconciling,
+    /// It will not get there without a person.
+    Stalled,
+}
+
+/// The three conditions for a standing. Transition times are kept from `before` where the status
+/// stays the same, so that nothing is written when nothing changed.
+pub fn conditions(
+    before: &[Condition],
+    standing: Standing,
+    reason: &str,
+    message: &str,
+    (generation, now): (i64, Timestamp),
+) -> Vec<Condition> {
+    let states = [
+        ("Ready", standing == Standing::Ready),
+        ("Reconciling", standing == Standing::Reconciling),
+        ("Stalled", standing == Standing::Stalled),
+    ];
+    let condition = |(kind, holds): (&str, bool)| {
+        let status = if holds { "True" } else { "False" };
+        let same = before.iter().find(|old| old.kind == kind && old.status == status);
+        Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: same.map_or(now, |old| old.last_transition_time),
+            observed_generation: generation,
+        }
+    };
+    states.into_iter().map(condition).collect()
+}

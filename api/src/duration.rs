@@ -1,0 +1,111 @@
+//! Durations as manifests write them: `30s`, `1h30m`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration as StdDuration;
+
+use jiff::SignedDuration;
+use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Longest duration: 100 years, far from where arithmetic on times overflows.
+pub const DURATION_MAX: StdDuration = StdDuration::from_secs(100 * 366 * 24 * 3600);
+
+/// A duration of at most [`DURATION_MAX`], never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Duration(StdDuration);
+
+/// Text that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration; write for example 30s, 10m or 1h30m")]
+pub struct NotADuration(String);
+
+impl Duration {
+    /// A whole number of seconds.
+    pub const fn from_secs(secs: u32) -> Self {
+        Self(StdDuration::from_secs(secs as u64))
+    }
+
+    /// As the standard library has it.
+    pub fn get(self) -> StdDuration {
+        self.0
+    }
+
+    /// As jiff has it, to add to a time.
+    pub fn signed(self) -> SignedDuration {
+        SignedDuration::try_from(self.0).unwrap_or(SignedDuration::MAX)
+    }
+}
+
+impl From<StdDuration> for Duration {
+    fn from(duration: StdDuration) -> Self {
+        Self(duration.min(DURATION_MAX))
+    }
+}
+
+impl FromStr for Duration {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NotADuration(text.to_owned());
+        // jiff reads ISO 8601, too; manifests have one form.
+        if !text.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        let signed: SignedDuration = text.parse().map_err(|_| wrong())?;
+        let duration = StdDuration::try_from(signed).map_err(|_| wrong())?;
+        if duration > DURATION_MAX { Err(wrong()) } else { Ok(Self(duration)) }
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let printer = SpanPrinter::new().spacing(Spacing::None).designator(Designator::Compact);
+        f.write_str(&printer.duration_to_string(&self.signed()))
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "duration" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_in_one_form() {
+        for (text, secs) in [("30s", 30), ("1h30m", 5400), ("2h", 7200), ("90m", 5400), ("0s", 0)] {
+            assert_eq!(text.parse::<Duration>().unwrap().get().as_secs(), secs, "{text}");
+        }
+        assert_eq!("90m".parse::<Duration>().unwrap().to_string(), "1h30m");
+        assert_eq!("500ms".parse::<Duration>().unwrap().to_string(), "500ms");
+        assert_eq!(Duration::from_secs(0).to_string(), "0s");
+        for bad in ["", "30", "-3s", "PT5M", "5 parsecs", "999999999999h", "1h-3m"] {
+            assert!(bad.parse::<Duration>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The labels, annotations and finalizers that Heliox gives a meaning.
+
+/// The workflow that an object was made for.
+pub const WORKFLOW: &str = "heliox.dev/workflow";
+/// The run that an object was made for.
+pub const RUN: &str = "heliox.dev/run";
+/// The job that a task belongs to: the Job's name.
+pub const JOB: &str = "heliox.dev/job";
+/// The revision of what made it.
+pub const REVISION: &str = "heliox.dev/revision";
+/// What `hctl apply` applied last, as JSON.
+pub const LAST_APPLIED: &str = "heliox.dev/last-applied-configuration";
+/// Deletion waits for dependents.
+pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
+/// Deletion leaves dependents, once they are cut loose.
+pub const FINALIZER_ORPHAN: &str = "orphan";
+/// Where leader elections keep their Lease objects.
+pub const SYSTEM_NAMESPACE: &str = "heliox-system";

@@ -1,0 +1,87 @@
+//! Names: what is legal, and how names are made from what a thing is for.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// Longest name of an object.
+pub const NAME_CHARS_MAX: usize = 63;
+/// Characters of a hash that ends a name.
+pub const HASH_CHARS: usize = 10;
+
+/// Why `name` cannot name an object, or nothing if it can: a DNS label or subdomain in lower case
+/// (RFC 1123), so that it is never a path, a flag or a shell word.
+pub fn problem(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("a name is required".to_owned());
+    }
+    if name.len() > NAME_CHARS_MAX {
+        return Some(format!("{} characters; at most {NAME_CHARS_MAX} are allowed", name.len()));
+    }
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if let Some(bad) = name.chars().find(|c| !legal(*c)) {
+        return Some(format!("{bad:?} is not allowed; use a-z, 0-9, '-' and '.'"));
+    }
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    if name.split('.').any(|part| !edge(part.chars().next()) || !edge(part.chars().next_back())) {
+        return Some("it must start and end with a letter or digit".to_owned());
+    }
+    None
+}
+
+/// `whole` if it is short enough, else its beginning and a hash of all of it.
+pub fn bounded(whole: &str) -> String {
+    if whole.len() <= NAME_CHARS_MAX {
+        return whole.to_owned();
+    }
+    let kept: String = whole.chars().take(NAME_CHARS_MAX - HASH_CHARS - 1).collect();
+    format!("{}-{}", kept.trim_end_matches(['-', '.']), hash(whole.as_bytes()))
+}
+
+/// The first ten hexadecimal digits of the SHA-256: enough to tell revisions of one owner apart.
+pub fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(HASH_CHARS / 2).fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The name of a job's task: `<job>-<index or listed name>`.
+pub fn task(job: &str, part: &str) -> String {
+    bounded(&format!("{job}-{part}"))
+}
+
+/// The name of a job in a run: `<run>-<job>`.
+pub fn job_in_run(run: &str, job: &str) -> String {
+    bounded(&format!("{run}-{job}"))
+}
+
+/// The name of a template: `<owner>-<hash10>`.
+pub fn template(owner: &str, hash: &str) -> String {
+    bounded(&format!("{owner}-{hash}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_flags_and_long_names_are_refused() {
+        for bad in ["", "../etc", "a/b", "-rf", "A", "a_b", "a..b", ".", "a.", "a b", "é"] {
+            assert!(problem(bad).is_some(), "{bad:?}");
+        }
+        assert!(problem(&"a".repeat(64)).is_some());
+        for good in ["a", "resize-10", "node-1.example.org", &"a".repeat(63)] {
+            assert_eq!(problem(good), None, "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_beginning_and_stays_distinct() {
+        let (one, two) = (task(&"j".repeat(60), "1000"), task(&"j".repeat(60), "1001"));
+        assert_eq!(one.len(), NAME_CHARS_MAX);
+        assert_ne!(one, two);
+        assert_eq!(problem(&one), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! PartitionSet: a thing cut into partitions, each with replicas in states.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::Condition;
+use crate::kind::KindId;
+use crate::object::{Definition, Kind as _, Object};
+
+/// A thing cut into partitions.
+pub type PartitionSet = Object<PartitionSetDefinition>;
+
+/// Makes [`PartitionSet`] a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionSetDefinition;
+
+impl Definition for PartitionSetDefinition {
+    const ID: KindId = KindId::PartitionSet;
+    type Spec = PartitionSetSpec;
+    type Status = PartitionSetStatus;
+}
+
+/// How a thing is cut, and where its replicas are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PartitionSetSpec {
+    /// So many: `NAME-0`, `NAME-1`, ... Exactly one of this and `partitionNames`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u32>,
+    /// These.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_names: Vec<String>,
+    /// Replicas of each partition. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// The states that replicas may be in: a built-in model's name.
+    pub state_model: String,
+    /// Who decides where replicas are. Only Manual is supported yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// For Manual: partition, node, state. Taken as given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub assignment: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Most partitions of a set.
+pub const PARTITIONS_MAX: u32 = 10_000;
+
+/// Who decides where replicas are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Heliox.
+    #[default]
+    Auto,
+    /// Heliox, by the preference lists.
+    SemiAuto,
+    /// The assignment.
+    Manual,
+    /// Its owner reports where they are.
+    External,
+}
+
+/// A built-in state model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltInModel {
+    /// Its name.
+    pub name: &'static str,
+    /// Its states in priority order, and the most replicas of a partition in each.
+    pub states: &'static [(&'static str, Option<u32>)],
+}
+
+/// Helix's four; a state without a number has no limit of its own.
+/// Source: Helix's `LeaderStandbySMD`, `MasterSlaveSMD`, `OnlineOfflineSMD`,
+/// `OnlineOfflineWithBootstrapSMD`.
+pub const BUILT_IN_MODELS: [BuiltInModel; 4] = [
+    BuiltInModel {
+        name: "LeaderStandby",
+        states: &[("LEADER", Some(1)), ("STANDBY", None), ("OFFLINE", None), ("DROPPED", None)],
+    },
+    BuiltInModel {
+        name: "MasterSlave",
+        states: &[("MASTER", Some(1)), ("SLAVE", None), ("OFFLINE", None), ("DROPPED", None)],
+    },
+    BuiltInModel {
+        name: "OnlineOffline",
+        states: &[("ONLINE", None), ("OFFLINE", None), ("DROPPED", None)],
+    },
+    BuiltInModel {
+        name: "OnlineOfflineWithBootstrap",
+        states: &[("ONLINE", None), ("BOOTSTRAP", None), ("OFFLINE", None), ("DROPPED", None)],
+    },
+];
+
+/// States in which a replica serves nothing.
+pub const NOT_SERVING: [&str; 2] = ["OFFLINE", "DROPPED"];
+
+impl PartitionSet {
+    /// The partitions' names, in order.
+    pub fn partition_names(&self) -> Vec<String> {
+        match self.spec.partitions {
+            Some(count) => (0..count).map(|index| format!("{}-{index}", self.name())).collect(),
+            None => self.spec.partition_names.clone(),
+        }
+    }
+
+    /// Where a partition's replicas are: node and state.
+    pub fn replicas(&self, partition: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.spec
+            .assignment
+            .get(partition)
+            .into_iter()
+            .flatten()
+            .map(|(node, state)| (node.as_str(), state.as_str()))
+    }
+
+    /// Nodes that hold a replica of any partition in one of `states`; where those are empty, in any
+    /// state that serves.
+    pub fn nodes_serving<'a>(&'a self, states: &'a [String]) -> impl Iterator<Item = &'a str> {
+        self.spec
+            .assignment
+            .values()
+            .flatten()
+            .filter(|(_, state)| matches(states, state))
+            .map(|(node, _)| node.as_str())
+    }
+}
+
+/// Whether a replica in `state` is one that `wanted` means: any that serves, where it is empty.
+pub fn matches(wanted: &[String], state: &str) -> bool {
+    if wanted.is_empty() {
+        !NOT_SERVING.contains(&state)
+    } else {
+        wanted.iter().any(|wanted| wanted == state)
+    }
+}
+
+/// What a set has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PartitionSetStatus {
+    /// One word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The generation that the rest speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,286 @@
+//! Placement: where tasks may run, where they would rather, and what a node's loss means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Duration;
+
+/// Where tasks may run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Placement {
+    /// Only these nodes; any where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Labels that the node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// What must hold of the node's labels: see [`Constraint`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
+    /// What should hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferences: Vec<Preference>,
+    /// Beside data: nodes that serve a partition set, or ran a job's tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<Near>,
+    /// What happens to a task whose node is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node_loss: Option<OnNodeLoss>,
+}
+
+/// A constraint that counts for `weight` where it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Preference {
+    /// 1 to 100.
+    pub weight: u8,
+    /// What should hold of the node's labels.
+    pub constraint: String,
+}
+
+/// Data that a task wants to be beside: exactly one of `partitionSet` and `job`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Near {
+    /// Nodes that hold a replica of this set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_set: Option<String>,
+    /// Only replicas in these states; any where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<String>,
+    /// Nodes where tasks of this job (of the same run) succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Whether other nodes are out of the question.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+}
+
+/// What happens to a task whose node is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OnNodeLoss {
+    /// Replace, or wait.
+    #[serde(default)]
+    pub action: LossAction,
+    /// How long after the node was last heard. Default 10s for Replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Duration>,
+}
+
+/// Whether a lost task is started elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum LossAction {
+    /// Elsewhere, `after` the node was last heard. The old attempt may live on for a while, and
+    /// changes nothing any more.
+    #[default]
+    Replace,
+    /// Not before the node is back.
+    Wait,
+}
+
+/// How long after a node was last heard its tasks are replaced, where nothing else is said.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(10);
+/// How long a node lease lives without renewal.
+pub const NODE_LEASE_TTL: Duration = Duration::from_secs(6);
+/// `after` may not be less: the time to live of a node lease and two seconds.
+pub const REPLACE_AFTER_MIN: Duration = Duration::from_secs(8);
+
+impl OnNodeLoss {
+    /// How long after the node was last heard its tasks may be replaced; never for Wait.
+    pub fn replace_after(self) -> Option<Duration> {
+        match self.action {
+            LossAction::Replace => Some(self.after.unwrap_or(REPLACE_AFTER)),
+            LossAction::Wait => None,
+        }
+    }
+}
+
+/// Labels that every node has without being given them.
+pub const BUILT_IN_LABELS: [&str; 4] = ["name", "arch", "os", "zone"];
+
+/// What must hold of a node's labels. A missing label never matches, but for `!exists`:
+/// `zone in (a, b)`, `zone notin (a)`, `disk = ssd`, `disk != ssd`, `gen >= 3`, `exists gpu` or
+/// `gpu`, `!exists spot` or `!spot`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Constraint {
+    /// The label looked at.
+    pub label: String,
+    /// What must hold of it.
+    pub test: Test,
+}
+
+/// What must hold of a label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Test {
+    /// One of these values.
+    In(Vec<String>),
+    /// There, and none of these values.
+    NotIn(Vec<String>),
+    /// There.
+    Exists,
+    /// Not there.
+    Absent,
+    /// There, and in this relation to this value.
+    Compare(Comparison, String),
+}
+
+/// An order between numbers, or dotted versions part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// Text that is no constraint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a constraint; write for example \"zone in (a, b)\", \"disk = ssd\", \"gen >= 3\" or \"!spot\""
+)]
+pub struct NotAConstraint(String);
+
+impl Constraint {
+    /// Whether it holds of a label's value.
+    pub fn holds(&self, value: Option<&str>) -> bool {
+        match (&self.test, value) {
+            (Test::Absent, value) => value.is_none(),
+            (_, None) => false,
+            (Test::Exists, Some(_)) => true,
+            (Test::In(values), Some(value)) => values.iter().any(|wanted| wanted == value),
+            (Test::NotIn(values), Some(value)) => values.iter().all(|wanted| wanted != value),
+            (Test::Compare(comparison, wanted), Some(value)) => compare_versions(value, wanted)
+                .is_some_and(|order| match comparison {
+                    Comparison::Less => order.is_lt(),
+                    Comparison::LessOrEqual => order.is_le(),
+                    Comparison::Greater => order.is_gt(),
+                    Comparison::GreaterOrEqual => order.is_ge(),
+                }),
+        }
+    }
+}
+
+/// Compares dotted numbers part by part; a missing part is 0. No order where a part is no number.
+fn compare_versions(left: &str, right: &str) -> Option<std::cmp::Ordering> {
+    let parts = |text: &str| -> Option<Vec<u64>> {
+        text.trim_start_matches('v').split('.').map(|part| part.parse().ok()).collect()
+    };
+    let (mut left, mut right) = (parts(left)?, parts(right)?);
+    let longest = left.len().max(right.len());
+    left.resize(longest, 0);
+    right.resize(longest, 0);
+    Some(left.cmp(&right))
+}
+
+impl FromStr for Constraint {
+    type Err = NotAConstraint;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_constraint(text.trim()).ok_or_else(|| NotAConstraint(text.to_owned()))
+    }
+}
+
+fn parse_constraint(text: &str) -> Option<Constraint> {
+    let label_of = |text: &str| {
+        let text = text.trim();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        (!text.is_empty() && text.chars().all(legal)).then(|| text.to_owned())
+    };
+    let value_of = |text: &str| {
+        let text = text.trim();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
+        (!text.is_empty() && text.chars().all(legal)).then(|| text.to_owned())
+    };
+    let constraint = |label: &str, test: Test| Some(Constraint { label: label_of(label)?, test });
+    if let Some(label) = text.strip_prefix("!exists ").or_else(|| text.strip_prefix('!')) {
+        return constraint(label, Test::Absent);
+    }
+    if let Some(label) = text.strip_prefix("exists ") {
+        return constraint(label, Test::Exists);
+    }
+    for (word, positive) in [(" notin ", false), (" in ", true)] {
+        let Some((label, list)) = text.split_once(word) else { continue };
+        let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+        let values: Vec<String> = inner.split(',').map(value_of).collect::<Option<_>>()?;
+        return constraint(label, if positive { Test::In(values) } else { Test::NotIn(values) });
+    }
+    // Longer operators first, so that `>=` is not read as `>`.
+    for operator in ["!=", "<=", ">=", "==", "=", "<", ">"] {
+        let Some((label, value)) = text.split_once(operator) else { continue };
+        let value = value_of(value)?;
+        let compare = |comparison| Test::Compare(comparison, value.clone());
+        let test = match operator {
+            "!=" => Test::NotIn(vec![value]),
+            "<=" => compare(Comparison::LessOrEqual),
+            ">=" => compare(Comparison::GreaterOrEqual),
+            "<" => compare(Comparison::Less),
+            ">" => compare(Comparison::Greater),
+            _ => Test::In(vec![value]),
+        };
+        return constraint(label, test);
+    }
+    constraint(text, Test::Exists)
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, test } = self;
+        match test {
+            Test::In(values) if values.len() == 1 => write!(f, "{label} = {}", values[0]),
+            Test::In(values) => write!(f, "{label} in ({})", values.join(", ")),
+            Test::NotIn(values) if values.len() == 1 => write!(f, "{label} != {}", values[0]),
+            Test::NotIn(values) => write!(f, "{label} notin ({})", values.join(", ")),
+            Test::Exists => write!(f, "exists {label}"),
+            Test::Absent => write!(f, "!{label}"),
+            Test::Compare(Comparison::Less, value) => write!(f, "{label} < {value}"),
+            Test::Compare(Comparison::LessOrEqual, value) => write!(f, "{label} <= {value}"),
+            Test::Compare(Comparison::Greater, value) => write!(f, "{label} > {value}"),
+            Test::Compare(Comparison::GreaterOrEqual, value) => write!(f, "{label} >= {value}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_hold_as_their_text_says() {
+        for (text, value, holds) in [
+            ("zone in (a, b)", Some("b"), true),
+            ("zone in (a, b)", Some("c"), false),
+            ("zone in (a, b)", None, false),
+            ("zone notin (a)", Some("b"), true),
+            ("zone notin (a)", None, false),
+            ("disk = ssd", Some("ssd"), true),
+            ("disk==ssd", Some("hdd"), false),
+            ("disk != ssd", Some("hdd"), true),
+            ("gen >= 3", Some("10"), true),
+            ("gen < 3", Some("10"), false),
+            ("kernel >= 5.10", Some("5.9.100"), false),
+            ("kernel > 5", Some("5.0.1"), true),
+            ("gen >= 3", Some("three"), false),
+            ("gpu", Some(""), true),
+            ("exists gpu", None, false),
+            ("!spot", None, true),
+            ("!exists spot", Some("yes"), false),
+        ] {
+            let constraint: Constraint = text.parse().unwrap();
+            assert_eq!(constraint.holds(value), holds, "{text} of {value:?}");
+            assert_eq!(constraint.to_string().parse::<Constraint>().unwrap(), constraint);
+        }
+        for bad in ["", "a b", "zone in a", "zone in ()", "= x", "a =", "a = b c", "rm -rf; x"] {
+            assert!(bad.parse::<Constraint>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the apiserver asks of every kind beyond its shape: rules, selectable fields, table rows.
+
+use jiff::Timestamp;
+
+use crate::object::Kind;
+use crate::violation::Violation;
+
+/// A kind as the apiserver serves it.
+pub trait Resource: Kind {
+    /// Everything that is wrong with the object by itself. Shape and unknown fields were checked
+    /// against the schema before it was typed.
+    fn validate(&self) -> Vec<Violation>;
+
+    /// Everything that is wrong with changing `old` into this. [`Resource::validate`] is asked, too.
+    fn validate_update(&self, _old: &Self) -> Vec<Violation> {
+        Vec::new()
+    }
+
+    /// The value of a field that selectors may name, beside `metadata.name` and
+    /// `metadata.namespace`; nothing for a field that cannot be selected by.
+    fn field(&self, _path: &str) -> Option<String> {
+        None
+    }
+
+    /// The columns of its table, names first, why last.
+    fn columns() -> &'static [Column];
+
+    /// Its cells, one for each column.
+    fn row(&self, now: Timestamp) -> Vec<String>;
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Its heading.
+    pub name: &'static str,
+    /// Whether it is shown only with `-o wide` (kubectl's priority 1).
+    pub wide: bool,
+}
+
+/// A column that is always shown.
+pub const fn column(name: &'static str) -> Column {
+    Column { name, wide: false }
+}
+
+/// A column that is shown with `-o wide`.
+pub const fn wide(name: &'static str) -> Column {
+    Column { name, wide: true }
+}

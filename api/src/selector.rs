@@ -1,0 +1,209 @@
+//! Label and field selectors, as Kubernetes writes them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest selector.
+pub const SELECTOR_CHARS_MAX: usize = 4096;
+
+/// What labels must be: requirements that all hold. Unlike a placement's constraint, `!=` and
+/// `notin` hold of a missing label, too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LabelSelector(Vec<Requirement>);
+
+/// One requirement on labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+}
+
+/// What fields must be: `metadata.name=web,status.phase!=Running`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FieldSelector(Vec<(String, bool, String)>);
+
+/// Text that is no selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a selector; write for example app=web,tier in (a, b),!spot")]
+pub struct NotASelector(String);
+
+impl LabelSelector {
+    /// Whether it selects an object with these labels.
+    pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let value = |key: &String| labels.and_then(|labels| labels.get(key));
+        self.0.iter().all(|requirement| match requirement {
+            Requirement::In(key, values) => value(key).is_some_and(|value| values.contains(value)),
+            Requirement::NotIn(key, values) => {
+                !value(key).is_some_and(|value| values.contains(value))
+            }
+            Requirement::Exists(key) => value(key).is_some(),
+            Requirement::Absent(key) => value(key).is_none(),
+        })
+    }
+
+    /// Whether it selects everything.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FieldSelector {
+    /// Whether it selects an object whose fields `value` tells.
+    pub fn matches(&self, value: impl Fn(&str) -> Option<String>) -> bool {
+        self.0.iter().all(|(field, equal, wanted)| {
+            (value(field).as_deref().unwrap_or_default() == wanted) == *equal
+        })
+    }
+
+    /// The fields it looks at.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(field, _, _)| field.as_str())
+    }
+
+    /// Whether it selects everything.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Splits at commas that are not within parentheses.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_u32;
+    text.split(move |c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => (),
+        }
+        c == ',' && depth == 0
+    })
+    .map(str::trim)
+    .filter(|part| !part.is_empty())
+}
+
+fn key(text: &str) -> Option<String> {
+    let text = text.trim();
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    (!text.is_empty() && text.chars().all(legal)).then(|| text.to_owned())
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
+    if let Some(name) = text.strip_prefix('!') {
+        return Some(Requirement::Absent(key(name)?));
+    }
+    for (word, positive) in [(" notin ", false), (" in ", true)] {
+        let Some((name, list)) = text.split_once(word) else { continue };
+        let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+        let values = inner.split(',').map(|value| value.trim().to_owned()).collect();
+        let name = key(name)?;
+        return Some(if positive {
+            Requirement::In(name, values)
+        } else {
+            Requirement::NotIn(name, values)
+        });
+    }
+    let value = |text: &str| vec![text.trim().to_owned()];
+    if let Some((name, wanted)) = text.split_once("!=") {
+        return Some(Requirement::NotIn(key(name)?, value(wanted)));
+    }
+    if let Some((name, wanted)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Some(Requirement::In(key(name)?, value(wanted)));
+    }
+    Some(Requirement::Exists(key(text)?))
+}
+
+impl FromStr for LabelSelector {
+    type Err = NotASelector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NotASelector(text.chars().take(100).collect());
+        if text.len() > SELECTOR_CHARS_MAX {
+            return Err(wrong());
+        }
+        let requirements: Option<Vec<Requirement>> = split(text).map(requirement).collect();
+        requirements.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl FromStr for FieldSelector {
+    type Err = NotASelector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NotASelector(text.chars().take(100).collect());
+        if text.len() > SELECTOR_CHARS_MAX {
+            return Err(wrong());
+        }
+        let term = |part: &str| {
+            let (name, equal, wanted) = if let Some((name, wanted)) = part.split_once("!=") {
+                (name, false, wanted)
+            } else {
+                let (name, wanted) = part.split_once("==").or_else(|| part.split_once('='))?;
+                (name, true, wanted)
+            };
+            Some((key(name)?, equal, wanted.trim().to_owned()))
+        };
+        let terms: Option<Vec<_>> = split(text).map(term).collect();
+        terms.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, requirement) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match requirement {
+                Requirement::In(key, values) => {
+                    write!(f, "{comma}{key} in ({})", values.join(","))?
+                }
+                Requirement::NotIn(key, values) => {
+                    write!(f, "{comma}{key} notin ({})", values.join(","))?;
+                }
+                Requirement::Exists(key) => write!(f, "{comma}{key}")?,
+                Requirement::Absent(key) => write!(f, "{comma}!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_selectors_select_as_kubernetes_does() {
+        let labels: BTreeMap<String, String> =
+            [("app", "web"), ("tier", "a")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        for (text, selected) in [
+            ("", true),
+            ("app=web", true),
+            ("app==web,tier in (a, b)", true),
+            ("app!=web", false),
+            ("spot!=yes", true),
+            ("tier notin (b)", true),
+            ("app", true),
+            ("!app", false),
+            ("!spot", true),
+        ] {
+            let selector: LabelSelector = text.parse().unwrap();
+            assert_eq!(selector.matches(Some(&labels)), selected, "{text}");
+            assert_eq!(selector.to_string().parse::<LabelSelector>().unwrap(), selector);
+        }
+        assert!("a b".parse::<LabelSelector>().is_err());
+        assert!("tier in a".parse::<LabelSelector>().is_err());
+    }
+
+    #[test]
+    fn field_selectors_compare_text() {
+        let selector: FieldSelector = "metadata.name=a,status.phase!=Running".parse().unwrap();
+        let fields = |phase: &'static str| {
+            move |field: &str| Some(if field == "metadata.name" { "a" } else { phase }.to_owned())
+        };
+        assert!(selector.matches(fields("Failed")));
+        assert!(!selector.matches(fields("Running")));
+        assert!("metadata.name".parse::<FieldSelector>().is_err());
+    }
+}

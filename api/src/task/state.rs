@@ -1,0 +1,203 @@
+//! The state of a task: a pure function of its five parts.
+
+use jiff::Timestamp;
+
+use super::{Binding, Loss, ReportState, Stop, StopReason, Task, TaskPhase};
+
+/// Where the current attempt stands. Plans match on this alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState<'a> {
+    /// Waits for a node.
+    Pending,
+    /// Has a node, whose resources it takes.
+    Bound {
+        /// The node.
+        node: &'a str,
+    },
+    /// Its container is being made.
+    Starting {
+        /// The node.
+        node: &'a str,
+    },
+    /// It runs.
+    Running {
+        /// The node.
+        node: &'a str,
+    },
+    /// It is being stopped; everything stays taken.
+    Stopping {
+        /// The node.
+        node: &'a str,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Ended well.
+    Succeeded,
+    /// Ended otherwise, or could not be started.
+    Failed {
+        /// How the process ended.
+        exit_code: Option<i32>,
+        /// Why, in one word of [`super::reason`].
+        reason: Option<&'a str>,
+    },
+    /// Was stopped, since its time was up.
+    TimedOut,
+    /// Was stopped for another reason, or never bound.
+    Cancelled {
+        /// Why.
+        reason: StopReason,
+    },
+    /// Its node is lost.
+    Lost {
+        /// The node.
+        node: &'a str,
+        /// Since when.
+        since: Timestamp,
+        /// Whether the attempt may be replaced; until then its resources are taken.
+        replaceable: bool,
+        /// Why it was being stopped.
+        stop: Option<StopReason>,
+    },
+}
+
+impl Task {
+    /// Where the current attempt stands.
+    pub fn state(&self) -> TaskState<'_> {
+        if let Some(ended) = self.ended() {
+            return ended;
+        }
+        let stop = self.stop();
+        let Some(node) = self.node() else {
+            return stop
+                .map_or(TaskState::Pending, |stop| TaskState::Cancelled { reason: stop.reason });
+        };
+        if let Some(loss) = self.loss() {
+            return match stop {
+                // Nobody waits for the node to come back: the attempt may be replaced, and is not
+                // wanted any more.
+                Some(stop) if loss.replaceable && stop.reason.is_for_good() => {
+                    TaskState::Cancelled { reason: stop.reason }
+                }
+                stop => TaskState::Lost {
+                    node,
+                    since: loss.since,
+                    replaceable: loss.replaceable,
+                    stop: stop.map(|stop| stop.reason),
+                },
+            };
+        }
+        if let Some(stop) = stop {
+            return TaskState::Stopping { node, reason: stop.reason };
+        }
+        match self.report() {
+            Some(ReportState::Starting) => TaskState::Starting { node },
+            Some(ReportState::Running) => TaskState::Running { node },
+            _ => TaskState::Bound { node },
+        }
+    }
+
+    /// The state in one word.
+    pub fn phase(&self) -> TaskPhase {
+        match self.state() {
+            TaskState::Pending => TaskPhase::Pending,
+            TaskState::Bound { .. } => TaskPhase::Bound,
+            TaskState::Starting { .. } => TaskPhase::Starting,
+            TaskState::Running { .. } => TaskPhase::Running,
+            TaskState::Stopping { .. } => TaskPhase::Stopping,
+            TaskState::Succeeded => TaskPhase::Succeeded,
+            TaskState::Failed { .. } => TaskPhase::Failed,
+            TaskState::TimedOut => TaskPhase::TimedOut,
+            TaskState::Cancelled { .. } => TaskPhase::Cancelled,
+            TaskState::Lost { .. } => TaskPhase::Lost,
+        }
+    }
+
+    /// The current attempt's stop.
+    pub fn stop(&self) -> Option<&Stop> {
+        self.spec.stop.as_ref().filter(|stop| stop.attempt == self.spec.attempt)
+    }
+
+    /// The current attempt's binding.
+    pub fn binding(&self) -> Option<&Binding> {
+        let binding = self.spec.binding.as_ref()?;
+        (binding.attempt == self.spec.attempt && binding.node.is_some()).then_some(binding)
+    }
+
+    /// The current attempt's node.
+    pub fn node(&self) -> Option<&str> {
+        self.binding()?.node.as_deref()
+    }
+
+    /// What the agent said of the current binding.
+    pub fn report(&self) -> Option<ReportState> {
+        let binding = self.binding()?;
+        let speaks_of_it =
+            self.status.attempt == binding.attempt && self.status.binding == binding.number;
+        self.status.state.filter(|_| speaks_of_it)
+    }
+
+    /// The current attempt's loss.
+    pub fn loss(&self) -> Option<&Loss> {
+        self.status.loss.as_ref().filter(|loss| loss.attempt == self.spec.attempt)
+    }
+
+    /// Whether the current attempt has ended: its end cannot change any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(
+            self.state(),
+            TaskState::Succeeded
+                | TaskState::Failed { .. }
+                | TaskState::TimedOut
+                | TaskState::Cancelled { .. }
+        )
+    }
+
+    /// The node whose resources and ports the task takes: from its binding until it has ended, or
+    /// its node is lost past `after`.
+    pub fn takes_resources_on(&self) -> Option<&str> {
+        match self.state() {
+            TaskState::Bound { node }
+            | TaskState::Starting { node }
+            | TaskState::Running { node }
+            | TaskState::Stopping { node, .. }
+            | TaskState::Lost { node, replaceable: false, .. } => Some(node),
+            TaskState::Pending
+            | TaskState::Succeeded
+            | TaskState::Failed { .. }
+            | TaskState::TimedOut
+            | TaskState::Cancelled { .. }
+            | TaskState::Lost { replaceable: true, .. } => None,
+        }
+    }
+
+    /// The task as clients see it: with the phase and the node of the current attempt.
+    #[must_use]
+    pub fn to_wire(mut self) -> Self {
+        self.status.phase = Some(self.phase());
+        self.spec.node_name = self.node().map(str::to_owned);
+        self
+    }
+
+    /// The task as it is stored: without what [`Task::to_wire`] adds.
+    #[must_use]
+    pub fn to_stored(mut self) -> Self {
+        self.status.phase = None;
+        self.spec.node_name = None;
+        self
+    }
+
+    fn ended(&self) -> Option<TaskState<'_>> {
+        match self.report()? {
+            ReportState::Starting | ReportState::Running => None,
+            ReportState::Succeeded => Some(TaskState::Succeeded),
+            ReportState::Failed => Some(TaskState::Failed {
+                exit_code: self.status.exit_code,
+                reason: self.status.reason.as_deref(),
+            }),
+            ReportState::TimedOut => Some(TaskState::TimedOut),
+            ReportState::Cancelled => Some(TaskState::Cancelled {
+                reason: self.stop().map_or(StopReason::Cancel, |stop| stop.reason),
+            }),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The life of a task: every legal change of its parts, and the facts each was decided on.
+//!
+//! # Invariants
+//!
+//! * A change names the attempt (and binding) that it was decided on; if the task is elsewhere by
+//!   now, it is refused.
+//! * Asking twice is harmless: a change that is already in effect answers [`Step::Already`].
+//! * The first terminal report of an attempt wins, and is final for it.
+//! * Nothing that the completion record has is started again in the same run.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, ReportState, Stop,
+    StopReason, Task, TaskState, Unschedulable,
+};
+
+/// A change of one of a task's parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum TaskChange {
+    /// The scheduler: this attempt runs on this node.
+    Bind {
+        /// The node.
+        node: String,
+    },
+    /// The scheduler: no node for this attempt.
+    Unschedulable {
+        /// Why: `0 of 3 nodes: ...`.
+        message: String,
+    },
+    /// The agent: this binding does not fit here after all.
+    Refuse {
+        /// The binding's number.
+        binding: u32,
+        /// Why.
+        message: String,
+    },
+    /// The agent: this is what I see.
+    Report(Box<Report>),
+    /// Anyone: this attempt is to end.
+    Evict {
+        /// Why.
+        reason: StopReason,
+    },
+    /// The node controller: the node is lost.
+    Lose,
+    /// The node controller: the node is heard again.
+    Recover,
+    /// The node controller: `after` has passed.
+    Replaceable,
+    /// The owner: the next attempt.
+    Retry(Retry),
+    /// The owner: the task's part in run `run`, with what that run wants of it.
+    Rerun(Box<Rerun>),
+    /// The owner: what is wanted of the task in this run, before its attempt is bound.
+    Amend(Box<Amend>),
+    /// The owner: the completion record of this run has its end. Goes with that write in one group.
+    Record,
+}
+
+/// What an agent saw of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// The binding's number.
+    pub binding: u32,
+    /// The start of the agent that speaks.
+    pub boot_id: String,
+    /// What it saw.
+    pub state: ReportState,
+    /// Whether it is ready to serve.
+    #[serde(default)]
+    pub ready: bool,
+    /// Restarts in place.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How the process ended.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// Why it ended, in one word.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Why it ended, as a sentence.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// When the container started.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+    /// Host ports by name.
+    #[serde(default)]
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// The next attempt of a task in the same run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// Whether the attempt that ended counts as a failure.
+    pub counts: bool,
+    /// The next attempt is not bound before.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// A node that the scheduler would rather not use again.
+    #[serde(default)]
+    pub avoid: Option<String>,
+}
+
+/// A task's part in a new run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rerun {
+    /// The run.
+    pub run: u32,
+    /// What it runs now.
+    pub template: String,
+    /// What of it is this task's own.
+    #[serde(default)]
+    pub overrides: Overrides,
+    /// Its index in the new run.
+    pub index: u32,
+    /// How many tasks the new run has.
+    pub count: u32,
+    /// Its priority.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+/// What is wanted of a task, changed in place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Amend {
+    /// How many tasks the run has now.
+    pub count: u32,
+    /// Its priority.
+    #[serde(default)]
+    pub priority: i32,
+    /// What of the template is this task's own.
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The task as it is to be stored.
+    Changed(Box<Task>),
+    /// It is in effect already: nothing is to be written.
+    Already,
+}
+
+/// Why a change is not made: the task is elsewhere by now. A fragment that reads after
+/// "refused: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal(why.into()))
+}
+
+/// Applies `change`, decided on `attempt`, to `task`. Guards on anything but the task itself (the
+/// leader, the completion record, the node's lease) are the apiserver's.
+pub fn apply(
+    task: &Task,
+    attempt: u32,
+    change: &TaskChange,
+    now: Timestamp,
+) -> Result<Step, Refusal> {
+    if let Some(step) = already_in_effect(task, attempt, change) {
+        return Ok(step);
+    }
+    if attempt != task.spec.attempt {
+        return refuse(format!("attempt {attempt} is over; it is {} now", task.spec.attempt));
+    }
+    let mut next = task.clone();
+    match change {
+        TaskChange::Bind { node } => bind(task, &mut next, node, now)?,
+        TaskChange::Unschedulable { message } => {
+            require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
+            next.spec.unschedulable = Some(Unschedulable { attempt, message: message.clone() });
+        }
+        TaskChange::Refuse { binding, message } => {
+            refuse_binding(task, &mut next, *binding, message)?
+        }
+        TaskChange::Report(report) => self::report(task, &mut next, report)?,
+        TaskChange::Evict { reason } => {
+            require(!task.has_ended(), task, "has ended")?;
+            next.spec.stop = Some(Stop { attempt, reason: *reason, at: now });
+        }
+        TaskChange::Lose => {
+            require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
+            next.status.loss = Some(Loss { attempt, since: now, replaceable: false });
+        }
+        TaskChange::Recover => {
+            require(task.loss().is_some(), task, "is not lost")?;
+            next.status.loss = None;
+        }
+        TaskChange::Replaceable => match next.status.loss.as_mut() {
+            Some(loss) if loss.attempt == attempt && !task.has_ended() => loss.replaceable = true,
+            _ => return refuse("it is not lost"),
+        },
+        TaskChange::Retry(retry) => self::retry(task, &mut next, retry)?,
+        TaskChange::Rerun(rerun) => self::rerun(task, &mut next, rerun)?,
+        TaskChange::Amend(amend) => {
+            require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
+            next.spec.count = amend.count;
+            next.spec.priority = amend.priority;
+            next.spec.overrides = amend.overrides.clone();
+        }
+        TaskChange::Record => {
+            require(task.has_ended(), task, "has not ended")?;
+            next.spec.recorded = Some(task.spec.run);
+        }
+    }
+    Ok(Step::Changed(Box::new(next)))
+}
+
+fn require(holds: bool, task: &Task, otherwise: &str) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { refuse(format!("it {otherwise}: it is {}", task.phase())) }
+}
+
+/// Whether the change was made before: its writer did not hear the answer and asks again.
+fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Step> {
+    let current = attempt == task.spec.attempt;
+    let same = match change {
+        TaskChange::Bind { node } => current && task.node() == Some(node),
+        TaskChange::Unschedulable { message } => {
+            let now = task.spec.unschedulable.as_ref();
+            current && now.is_some_and(|now| now.attempt == attempt && now.message == *message)
+        }
+        // The first reason stays.
+        TaskChange::Evict { .. } => current && task.stop().is_some() && !task.has_ended(),
+        TaskChange::Lose => current && task.loss().is_some(),
+        TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
+        TaskChange::Retry(_) => task.spec.attempt == attempt.saturating_add(1),
+        TaskChange::Rerun(rerun) => {
+            task.spec.attempt == attempt.saturating_add(1) && task.spec.run == rerun.run
+        }
+        TaskChange::Record => current && task.spec.recorded == Some(task.spec.run),
+        TaskChange::Amend(amend) => {
+            current
+                && task.spec.count == amend.count
+                && task.spec.priority == amend.priority
+                && task.spec.overrides == amend.overrides
+        }
+        TaskChange::Report(report) => current && is_same_report(task, report),
+        TaskChange::Refuse { .. } | TaskChange::Recover => false,
+    };
+    same.then_some(Step::Already)
+}
+
+fn is_same_report(task: &Task, report: &Report) -> bool {
+    let mut reported = task.clone();
+    set_report(&mut reported, report);
+    task.report() == Some(report.state) && reported.status == task.status
+}
+
+fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), Refusal> {
+    require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
+    if task.metadata.deletion_timestamp.is_some() {
+        return refuse("it is being deleted");
+    }
+    if task.spec.recorded == Some(task.spec.run) {
+        return refuse("its end is recorded");
+    }
+    let number = task.spec.binding.as_ref().map_or(0, |binding| binding.number) + 1;
+    let attempt = task.spec.attempt;
+    next.spec.binding = Some(Binding { node: Some(node.to_owned()), attempt, number, at: now });
+    next.spec.unschedulable = None;
+    Ok(())
+}
+
+fn refuse_binding(task: &Task, next: &mut Task, number: u32, message: &str) -> Result<(), Refusal> {
+    is_bound_as(task, number)?;
+    if task.report().is_some() {
+        return refuse("it was started");
+    }
+    if let Some(binding) = next.spec.binding.as_mut() {
+        binding.node = None;
+    }
+    next.spec.unschedulable =
+        Some(Unschedulable { attempt: task.spec.attempt, message: message.to_owned() });
+    Ok(())
+}
+
+fn is_bound_as(task: &Task, number: u32) -> Result<(), Refusal> {
+    match task.binding() {
+        Some(binding) if binding.number == number => Ok(()),
+        _ => refuse(format!("binding {number} is not the current one")),
+    }
+}
+
+fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> {
+    is_bound_as(task, report.binding)?;
+    if let Some(before) = task.report() {
+        if before.is_terminal() {
+            return refuse(format!("it has ended: it is {}", task.phase()));
+        }
+        if report.state == ReportState::Starting && before == ReportState::Running {
+            return refuse("it runs already");
+        }
+    }
+    if task.spec.recorded == Some(task.spec.run) {
+        return refuse("its end is recorded");
+    }
+    set_report(next, report);
+    Ok(())
+}
+
+fn set_report(task: &mut Task, report: &Report) {
+    let node = task.node().map(str::to_owned);
+    let status = &mut task.status;
+    status.attempt = task.spec.attempt;
+    status.binding = report.binding;
+    status.boot_id.clone_from(&report.boot_id);
+    status.state = Some(report.state);
+    status.node_name = node;
+    status.ready = report.ready;
+    status.restarts = report.restarts;
+    status.exit_code = report.exit_code;
+    status.reason.clone_from(&report.reason);
+    status.message.clone_from(&report.message);
+    status.started_at = report.started_at;
+    status.finished_at = report.finished_at;
+    status.ports.clone_from(&report.ports);
+}
+
+fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
+    if task.spec.recorded == Some(task.spec.run) {
+        return refuse("its end is recorded");
+    }
+    if task.stop().is_some_and(|stop| stop.reason.is_for_good()) {
+        return refuse("it was stopped for good");
+    }
+    let may = match task.state() {
+        TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Cancelled { .. } => true,
+        TaskState::Lost { replaceable, .. } => replaceable,
+        TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Succeeded => false,
+    };
+    require(may, task, "cannot be tried again")?;
+    next.spec.failures += u32::from(retry.counts);
+    next.spec.not_before = retry.not_before;
+    if let Some(node) = &retry.avoid
+        && !next.spec.avoid.contains(node)
+    {
+        next.spec.avoid.push(node.clone());
+        let surplus = next.spec.avoid.len().saturating_sub(AVOIDED_NODES_MAX);
+        next.spec.avoid.drain(..surplus);
+    }
+    open_attempt(task, next);
+    Ok(())
+}
+
+fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
+    if rerun.run <= task.spec.run {
+        return refuse(format!("it is in run {} already", task.spec.run));
+    }
+    let may = task.has_ended() || matches!(task.state(), TaskState::Lost { replaceable: true, .. });
+    require(may, task, "has not ended")?;
+    next.spec.run = rerun.run;
+    next.spec.template.clone_from(&rerun.template);
+    next.spec.overrides = rerun.overrides.clone();
+    next.spec.index = rerun.index;
+    next.spec.count = rerun.count;
+    next.spec.priority = rerun.priority;
+    next.spec.failures = 0;
+    next.spec.not_before = None;
+    next.spec.avoid.clear();
+    next.spec.recorded = None;
+    open_attempt(task, next);
+    Ok(())
+}
+
+/// Opens the next attempt and remembers how the last one ended.
+fn open_attempt(task: &Task, next: &mut Task) {
+    let past = PastAttempt {
+        attempt: task.spec.attempt,
+        phase: task.phase(),
+        node_name: task.node().map(str::to_owned),
+        exit_code: task.status.exit_code.filter(|_| task.report().is_some()),
+        reason: task.status.reason.clone().filter(|_| task.report().is_some()),
+        started_at: task.status.started_at.filter(|_| task.report().is_some()),
+        finished_at: task.status.finished_at.filter(|_| task.report().is_some()),
+    };
+    next.status.attempts.push(past);
+    let surplus = next.status.attempts.len().saturating_sub(ATTEMPTS_KEPT);
+    next.status.attempts.drain(..surplus);
+    next.spec.attempt += 1;
+}
