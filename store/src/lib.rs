@@ -9,15 +9,25 @@
 //!   transaction has the same revision and its own position, from 0.
 //! * A [`Group`] is all or nothing; groups given to one [`Store::commit`] are independent, and those
 //!   that succeed together may share a revision.
-//! * [`Outcome::Unknown`] means that the group may have happened, or may still happen. It is never
-//!   an answer to a group that surely did not.
+//! * A key changes at most once in a transaction, so a [`Revision`] names one value of it.
+//! * [`Outcome::Unknown`] promises nothing: the group may have happened, or may still happen, or
+//!   not. Where a store can tell, it tells.
 //! * An answered write survives any crash of this process.
+
+pub mod conformance;
+mod embedded;
+mod gathering;
+mod group;
+mod simulated;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+
+pub use embedded::{Embedded, OpenError};
+pub use simulated::{Fault, Faults, Simulated};
 
 /// What counts the store's transactions. 0 is before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -36,8 +46,19 @@ pub type Key = Arc<str>;
 pub const KEY_BYTES_MAX: usize = 512;
 /// Largest value: 1 MiB, which leaves room for headers under etcd's request limit of 1.5 MiB.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Most guards and writes of one group together: what fits etcd's limit of 128 operations.
+pub const GROUP_OPERATIONS_MAX: usize = 128;
+/// Most bytes of keys and values, expected ones included, that one group holds: what fits etcd's
+/// request limit of 1.5 MiB. 1.25 MiB.
+pub const GROUP_BYTES_MAX: usize = 1280 * 1024;
+/// Most positions of one transaction. Clients see `revision * 1024 + position`, and the last place
+/// means "all of it".
+pub const POSITIONS_MAX: u32 = 1023;
 /// Most records that one page of a list holds.
 pub const PAGE_RECORDS_MAX: usize = 10_000;
+/// About how many bytes of values one page of a list holds: it ends after the record that reaches
+/// this. 16 MiB.
+pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A key's value and where it stands in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +125,8 @@ pub enum Change {
 
 /// All or nothing: if every guard and expectation holds, every write happens.
 ///
-/// A key appears at most once among the writes. A key may be both guarded and written.
+/// A key appears at most once among the writes. A key may be both guarded and written. Bounds:
+/// [`GROUP_OPERATIONS_MAX`], [`GROUP_BYTES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
     /// Conditions on keys that are not written.
@@ -120,7 +142,8 @@ pub enum Outcome {
     Done {
         /// The revision; the current one where nothing changed.
         revision: Revision,
-        /// For each write of the group, its position in the transaction.
+        /// For each write of the group, its position in the transaction. A delete of nothing takes
+        /// a place too, but has no event; where the whole group changed nothing, all are 0.
         positions: Vec<u32>,
     },
     /// It did not happen, since an expectation did not hold.
@@ -128,10 +151,11 @@ pub enum Outcome {
         /// The keys whose expectations failed, guards first, and what is there now.
         conflicts: Vec<Conflict>,
     },
-    /// It may have happened, or may still. Read before deciding anew.
+    /// It may have happened, or may still; or the store failed or was closed before it could tell.
+    /// Read before deciding anew.
     Unknown,
-    /// It can never happen as it is: a key or value over its bound, a key written twice, or a
-    /// node lease that is not there.
+    /// It can never happen as it is: a key, a value or the group is over its bound, a key is
+    /// empty or written twice, or a node lease is not there.
     Invalid(String),
 }
 
@@ -168,7 +192,8 @@ pub struct List {
     pub at: Option<Revision>,
     /// Only keys after this one.
     pub after: Option<Key>,
-    /// At most so many records; bounded by [`PAGE_RECORDS_MAX`].
+    /// At most so many records; bounded by [`PAGE_RECORDS_MAX`] and [`PAGE_BYTES_MAX`], so a page
+    /// may be shorter: [`Page::more`] says whether it was the last.
     pub limit: usize,
 }
 
@@ -233,14 +258,19 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The oldest revision that can be read at and watched from.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
-    /// Follows keys that start with `prefix`, from `from` (included) on.
+    /// Follows keys that start with `prefix`, from `from` (included) on. `from` may be the revision
+    /// after the current one, which is to say "what comes"; beyond that it is
+    /// [`ReadError::Future`].
     fn watch<'a>(
         &'a self,
         prefix: &'a str,
         from: Revision,
     ) -> BoxFuture<'a, Result<Box<dyn Watch>, ReadError>>;
 
-    /// Tries each group and says how each ended, in order.
+    /// Tries each group and says how each ended, in order. A group sees what those before it in
+    /// the same call did.
+    ///
+    /// Once called, it may happen even if the future is dropped.
     fn commit(&self, groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>>;
 
     /// Makes a node lease. Keys put under it are deleted when it has not been renewed for `ttl`.
@@ -255,6 +285,6 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Forgets history before `keep_from`: it becomes the oldest revision that can be read at or
     /// watched from. Current values stay, whatever their age. Never goes back; a future revision
-    /// counts as the current one.
+    /// counts as the current one. When to call it is the caller's policy: no store does it by itself.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 }

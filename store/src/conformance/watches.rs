@@ -1,0 +1,212 @@
+//! Laws of watches and of compaction.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt;
+use futures_util::future::join;
+
+use crate::conformance::{
+    after, commit_done, delete, events_until, key, list_all, listed, next, put, read, revision,
+    show, show_event, watch,
+};
+use crate::{Event, Expectation, Group, Key, List, ReadError, Record, Revision, Store};
+
+/// Some history under `/law/`: single writes, several groups at once, several writes in a group,
+/// deletes. Returns the revision before it.
+async fn make_history(store: &dyn Store) -> Revision {
+    let start = put(store, "/law/start", "x").await;
+    for step in 0..12_u32 {
+        let value = step.to_string();
+        put(store, &format!("/law/{}", step % 3), &value).await;
+        let groups = (0..4).map(|index| {
+            Group::default()
+                .put(format!("/law/many/{index}/{}", step % 2), Expectation::Any, value.clone())
+                .delete(format!("/law/many/{index}/{}", (step + 1) % 2), Expectation::Any)
+        });
+        assert!(store.commit(groups.collect()).await.iter().all(crate::Outcome::is_done));
+        delete(store, &format!("/law/{}", (step + 1) % 3)).await;
+    }
+    start
+}
+
+/// The events say what the outcomes said.
+pub async fn a_watch_replays_exactly_what_came_after(store: &dyn Store) {
+    put(store, "/law/before", "x").await;
+    let a = put(store, "/law/a", "one").await;
+    let b = put(store, "/law/b", "two").await;
+    let c = delete(store, "/law/a").await;
+    let d = put(store, "/law/a", "three").await;
+    let events = events_until(store, "/law/", a, d).await;
+    let expected = [
+        format!("{a} /law/a: nothing -> one"),
+        format!("{b} /law/b: nothing -> two"),
+        format!("{c} /law/a: one -> nothing"),
+        format!("{d} /law/a: nothing -> three"),
+    ];
+    assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), expected);
+    assert_eq!(events[3].now, Some(read(store, "/law/a").await));
+}
+
+/// Whole records, also of what changed long before the watch began.
+pub async fn a_watch_says_what_was_before(store: &dyn Store) {
+    put(store, "/law/a", "one").await;
+    put(store, "/law/a", "two").await;
+    let old = read(store, "/law/a").await;
+    for index in 0..20 {
+        put(store, &format!("/law/other/{index}"), "x").await;
+    }
+    let changed = put(store, "/law/a", "three").await;
+    let new = read(store, "/law/a").await;
+    let gone = delete(store, "/law/a").await;
+    let events = events_until(store, "/law/a", changed, gone).await;
+    let halves: Vec<_> =
+        events.into_iter().map(|Event { before, now, .. }| (before, now)).collect();
+    assert_eq!(halves, [(Some(old), Some(new.clone())), (Some(new), None)]);
+}
+
+/// What is filtered out leaves gaps, and moves nothing.
+pub async fn a_watch_keeps_to_its_prefix_and_keeps_revisions(store: &dyn Store) {
+    let start = make_history(store).await;
+    let end = put(store, "/law/many/end", "x").await;
+    let all = events_until(store, "/law/", start, end).await;
+    let some = events_until(store, "/law/many/", start, end).await;
+    let expected: Vec<Event> =
+        all.into_iter().filter(|event| event.key.starts_with("/law/many/")).collect();
+    assert_eq!(some, expected);
+}
+
+/// From the revision after the current one; what comes elsewhere does not end the wait.
+pub async fn a_watch_waits_for_what_comes(store: &dyn Store) {
+    let start = put(store, "/law/a", "x").await;
+    let mut watch = watch(store, "/law/", after(start)).await;
+    assert!(watch.next().now_or_never().is_none(), "nothing has come");
+    put(store, "/elsewhere", "x").await;
+    assert!(watch.next().now_or_never().is_none(), "nothing has come under the prefix");
+    let (events, revision) = join(next(&mut watch), put(store, "/law/b", "y")).await;
+    let expected = [format!("{revision} /law/b: nothing -> y")];
+    assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), expected);
+}
+
+/// Also a watch that follows live, and is dropped and opened anew after each batch.
+pub async fn a_watch_cut_after_any_transaction_resumes_without_loss_or_repeat(store: &dyn Store) {
+    let start = make_history(store).await;
+    let end = revision(store).await;
+    let all = events_until(store, "/law/", after(start), end).await;
+    for cut in start.0..end.0 {
+        let cut = Revision(cut);
+        let resumed = events_until(store, "/law/", after(cut), end).await;
+        let rest: Vec<Event> = all.iter().filter(|event| event.revision > cut).cloned().collect();
+        assert_eq!(resumed, rest, "resumed after revision {cut}");
+    }
+    let (writes, reads) = (20, async {
+        let mut seen = Vec::new();
+        let mut last = end;
+        while seen.len() < 20 {
+            let mut watch = watch(store, "/law/live/", after(last)).await;
+            seen.extend(next(&mut watch).await);
+            last = seen.last().map_or(last, |event: &Event| event.revision);
+        }
+        seen.iter().map(|event| event.key.to_string()).collect::<Vec<_>>()
+    });
+    let write = async {
+        for index in 0..writes {
+            put(store, &format!("/law/live/{index}"), "x").await;
+        }
+    };
+    let (seen, ()) = join(reads, write).await;
+    let written: Vec<String> = (0..writes).map(|index| format!("/law/live/{index}")).collect();
+    assert_eq!(seen, written);
+}
+
+/// A list, and all events after it, make the list of later.
+pub async fn a_list_and_a_watch_from_its_revision_join_without_gap(store: &dyn Store) {
+    let write = async {
+        for step in 0..100_u32 {
+            put(store, &format!("/law/{}", step % 7), &step.to_string()).await;
+            delete(store, &format!("/law/{}", (step * 3) % 7)).await;
+        }
+        put(store, "/law/end", "x").await
+    };
+    let follow = async {
+        let mut joined = Vec::new();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+            let page = list_all(store, "/law/", None, 1000).await;
+            let mut view: BTreeMap<Key, Record> =
+                page.records.into_iter().map(|record| (record.key.clone(), record)).collect();
+            let mut watch = watch(store, "/law/", after(page.revision)).await;
+            while !view.contains_key("/law/end") {
+                for Event { key, now, before, .. } in next(&mut watch).await {
+                    assert_eq!(view.get(&key), before.as_ref(), "what was before is known");
+                    match now {
+                        Some(record) => drop(view.insert(key, record)),
+                        None => drop(view.remove(&key)),
+                    }
+                }
+            }
+            joined.push(view.values().map(show).collect::<Vec<_>>());
+        }
+        joined
+    };
+    let (joined, _) = join(follow, write).await;
+    let end = listed(store, "/law/", None).await;
+    assert!(joined.iter().all(|view| *view == end), "{joined:?} should all be {end:?}");
+}
+
+/// More than any buffer holds came while it did not look.
+pub async fn a_slow_watcher_gets_everything_once_and_in_order(store: &dyn Store) {
+    let start = put(store, "/law/a", "0").await;
+    let mut watch = watch(store, "/law/", after(start)).await;
+    for round in 0..30 {
+        let groups = (0..100).map(|index| {
+            let value = (round * 100 + index).to_string();
+            Group::default().put("/law/a", Expectation::Any, value)
+        });
+        assert!(store.commit(groups.collect()).await.iter().all(crate::Outcome::is_done));
+    }
+    let mut events: Vec<Event> = Vec::new();
+    while events.len() < 3000 {
+        events.extend(next(&mut watch).await);
+    }
+    let mut last = start;
+    for (index, event) in events.iter().enumerate() {
+        assert!(event.revision > last, "revisions grow");
+        last = event.revision;
+        let value = event.now.as_ref().map(|record| record.value.clone());
+        assert_eq!(value.as_deref(), Some(index.to_string().as_bytes()));
+    }
+    assert_eq!(last, revision(store).await);
+}
+
+/// And never goes back, nor past the current revision.
+pub async fn compaction_forgets_history_and_keeps_current_values(store: &dyn Store) {
+    put(store, "/law/old", "still").await;
+    let start = make_history(store).await;
+    let keep_from = revision(store).await;
+    let then = listed(store, "/law/", None).await;
+    let end = put(store, "/law/new", "x").await;
+    let tail = events_until(store, "/law/", keep_from, end).await;
+    let now = listed(store, "/law/", None).await;
+
+    store.compact(keep_from).await.expect("the store works");
+    let compacted = |asked, oldest| ReadError::Compacted { asked, oldest };
+    let list = |at| List { prefix: key("/law/"), at: Some(at), after: None, limit: 10 };
+    assert_eq!(store.oldest().await, Ok(keep_from));
+    let before = Revision(keep_from.0 - 1);
+    for asked in [start, before] {
+        assert_eq!(store.list(list(asked)).await, Err(compacted(asked, keep_from)));
+        assert_eq!(store.watch("/law/", asked).await.err(), Some(compacted(asked, keep_from)));
+    }
+    assert_eq!(listed(store, "/law/", Some(keep_from)).await, then);
+    assert_eq!(listed(store, "/law/", None).await, now);
+    assert_eq!(read(store, "/law/old").await.value, "still");
+    assert_eq!(events_until(store, "/law/", keep_from, end).await, tail);
+
+    store.compact(start).await.expect("the store works");
+    assert_eq!(store.oldest().await, Ok(keep_from), "it never goes back");
+    store.compact(Revision(end.0 + 1000)).await.expect("the store works");
+    assert_eq!(store.oldest().await, Ok(end), "the future counts as the current revision");
+    assert_eq!(listed(store, "/law/", None).await, now);
+    let next = commit_done(store, Group::default().delete("/law/old", Expectation::Any)).await;
+    assert_eq!(next, after(end), "revisions go on");
+}

@@ -1,0 +1,203 @@
+//! The store on one machine: a database file, one writer, and a sync of the disk before an answer.
+//!
+//! Concurrent commits gather: while one database transaction is on its way to the disk, the next
+//! fills up with everything that waits. It usually makes one revision; a group that changes a key
+//! which the revision changed already begins the next one, in the same gathering. So a thousand
+//! writers of one key still cost a handful of disk syncs, and each sees what those before it did.
+
+mod apply;
+mod format;
+mod leases;
+mod open;
+mod read;
+mod recent;
+mod watch;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base::Spawner;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redb::Database;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::apply::{Answer, Work};
+use self::leases::Leases;
+pub use self::open::OpenError;
+use self::read::{Failure, Snapshot};
+use self::recent::Recent;
+use self::watch::LogWatch;
+use self::writer::{Progress, QUEUE_REQUESTS_MAX, Request, Shared, lock};
+use crate::{Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch};
+
+/// The embedded store. Its writer ends with the tasks given to [`Embedded::open`], or when this is
+/// dropped; the file is free for the next to open when both are gone.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Request>,
+}
+
+impl Embedded {
+    /// Opens the store in a directory, which is made if it is not there. Nothing but this process
+    /// may use it. Reads the disk before it returns, longer after a crash; needs a runtime.
+    pub fn open(dir: &Path, tasks: &Spawner) -> Result<Self, OpenError> {
+        let database = open::open(dir)?;
+        Self::start(database, tasks).map_err(|error| open::broken(dir, error))
+    }
+
+    /// A store that goes with the process.
+    pub fn in_memory(tasks: &Spawner) -> Result<Self, OpenError> {
+        let database = open::in_memory()?;
+        Self::start(database, tasks).map_err(|error| open::broken(Path::new("(memory)"), error))
+    }
+
+    fn start(database: Database, tasks: &Spawner) -> Result<Self, redb::Error> {
+        let snapshot = Snapshot::of(&database)?;
+        let progress =
+            Progress { revision: snapshot.revision()?, oldest: snapshot.oldest()?, ended: None };
+        let mut leases = Leases::default();
+        for (lease, ttl_ms) in snapshot.leases()? {
+            leases.insert(lease, Duration::from_millis(ttl_ms), Instant::now());
+        }
+        drop(snapshot);
+        let (queue, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
+        let shared = Arc::new(Shared {
+            database,
+            progress: tokio::sync::watch::Sender::new(progress),
+            recent: Mutex::new(Recent::default()),
+            leases: Mutex::new(leases),
+        });
+        let stop = tasks.stop_signal();
+        tasks.spawn("store writer", writer::run(Arc::clone(&shared), requests, stop));
+        Ok(Self { shared, queue })
+    }
+
+    fn progress(&self) -> Result<Progress, ReadError> {
+        let progress = *self.shared.progress.borrow();
+        progress.check()?;
+        Ok(progress)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Failure>) -> Result<T, ReadError> {
+        self.progress()?;
+        let read = Snapshot::of(&self.shared.database)
+            .map_err(Failure::Database)
+            .and_then(|snapshot| read(&snapshot));
+        read.map_err(|failure| match failure {
+            Failure::Answer(error) => error,
+            Failure::Database(cause) => self.shared.fail(&cause),
+        })
+    }
+
+    /// Has the writer do something. An error means that it may have been done, or not.
+    async fn ask(&self, work: Work) -> Result<Answer, ReadError> {
+        let (answer, answered) = oneshot::channel();
+        let closed = || ReadError::Unavailable("the store is closed".to_owned());
+        self.queue.send(Request { work, answer }).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())
+    }
+}
+
+impl Store for Embedded {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
+        // A few pages, most of them in memory: quicker done than handed to another thread.
+        async move { self.read(|snapshot| Ok(snapshot.get(key)?)) }.boxed()
+    }
+
+    fn list(&self, list: List) -> BoxFuture<'_, Result<Page, ReadError>> {
+        async move {
+            self.progress()?;
+            let shared = Arc::clone(&self.shared);
+            // Up to 16 MiB: long enough to hold up other tasks of this thread.
+            let read = tokio::task::spawn_blocking(move || {
+                Snapshot::of(&shared.database)
+                    .map_err(Failure::Database)
+                    .and_then(|snapshot| snapshot.list(&list))
+            });
+            match read.await.expect("a database read does not panic") {
+                Ok(page) => Ok(page),
+                Err(Failure::Answer(error)) => Err(error),
+                Err(Failure::Database(cause)) => Err(self.shared.fail(&cause)),
+            }
+        }
+        .boxed()
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        async move { Ok(self.progress()?.revision) }.boxed()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        async move { Ok(self.progress()?.oldest) }.boxed()
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Revision,
+    ) -> BoxFuture<'a, Result<Box<dyn Watch>, ReadError>> {
+        async move {
+            let watch = LogWatch::open(&self.shared, prefix, from)?;
+            Ok(Box::new(watch) as Box<dyn Watch>)
+        }
+        .boxed()
+    }
+
+    fn commit(&self, groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>> {
+        async move {
+            let count = groups.len();
+            match self.ask(Work::Commit(groups)).await {
+                Ok(Answer::Committed(outcomes)) => outcomes,
+                Ok(Answer::Granted(..) | Answer::Revoked(_) | Answer::Compacted { .. })
+                | Err(_) => {
+                    vec![Outcome::Unknown; count]
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, ReadError>> {
+        async move {
+            match self.ask(Work::Grant(ttl)).await? {
+                Answer::Granted(lease, _) => Ok(lease),
+                other => unreachable!("a grant was answered by {other:?}"),
+            }
+        }
+        .boxed()
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>) -> BoxFuture<'_, Result<Vec<bool>, ReadError>> {
+        async move {
+            self.progress()?;
+            let now = Instant::now();
+            let mut deadlines = lock(&self.shared.leases);
+            Ok(leases.into_iter().map(|lease| deadlines.renew(lease, now)).collect())
+        }
+        .boxed()
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>> {
+        async move {
+            self.ask(Work::Revoke(vec![lease])).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
+        async move {
+            // In slices, between which writers have their turn.
+            while let Answer::Compacted { more: true, .. } =
+                self.ask(Work::Compact(keep_from)).await?
+            {}
+            Ok(())
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,151 @@
+//! Opens the database, or says clearly why not.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, backends::InMemoryBackend};
+
+use crate::embedded::format::{
+    CHANGES, CURRENT, FORMAT, LEASE_KEYS, LEASES, LOG, META, META_FORMAT,
+};
+
+/// Pages that the database keeps in memory; the system's page cache holds the rest. 32 MiB.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// The same where the pages are in memory anyway. 4 MiB.
+const CACHE_BYTES_IN_MEMORY: usize = 4 * 1024 * 1024;
+const FILE: &str = "store.redb";
+
+/// Why a store did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Choose another directory, or fix its permissions.
+    #[error("make the directory {}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Stop the other process, or choose another directory.
+    #[error("{} is in use by another process", .path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Use a newer program, or another directory.
+    #[error("{} has format {found}; this program knows up to {known}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The file's format.
+        found: u64,
+        /// The newest format that this program reads.
+        known: u64,
+    },
+    /// Restore a backup, or choose another directory.
+    #[error("{} is damaged or not a store: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found wrong.
+        reason: String,
+    },
+    /// The disk or its permissions: look at the cause.
+    #[error("open {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Opens the database in `dir`, and makes both if they are not there.
+pub(crate) fn open(dir: &Path) -> Result<Database, OpenError> {
+    make_directory(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+    let path = dir.join(FILE);
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create(&path)
+        .map_err(|error| refused(&path, error))?;
+    prepare(&database, &path)?;
+    // The file's own entry must survive a power cut as its content does.
+    std::fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+    Ok(database)
+}
+
+/// A database that goes with the process.
+pub(crate) fn in_memory() -> Result<Database, OpenError> {
+    let path = Path::new("(memory)");
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES_IN_MEMORY)
+        .create_with_backend(InMemoryBackend::new())
+        .map_err(|error| refused(path, error))?;
+    prepare(&database, path)?;
+    Ok(database)
+}
+
+fn make_directory(dir: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    // Secrets are among the values.
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+/// Checks the format, and makes the tables of a new file.
+fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
+    let found = format_of(database).map_err(|error| broken(path, error))?;
+    match found {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT }),
+        None => make_tables(database).map_err(|error| broken(path, error)),
+    }
+}
+
+fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(META_FORMAT)?.map(|format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(CURRENT)?;
+    transaction.open_table(CHANGES)?;
+    transaction.open_table(LOG)?;
+    transaction.open_table(LEASES)?;
+    transaction.open_table(LEASE_KEYS)?;
+    transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn refused(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::Locked { path: path.to_owned() }
+        }
+        DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted => {
+            OpenError::Damaged { path: path.to_owned(), reason: error.to_string() }
+        }
+        other => broken(path, other.into()),
+    }
+}
+
+pub(crate) fn broken(path: &Path, error: redb::Error) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::Corrupted(reason) => OpenError::Damaged { path, reason },
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            OpenError::Damaged { path, reason: source.to_string() }
+        }
+        redb::Error::Io(source) => OpenError::Io { path, source: Box::new(source) },
+        other => OpenError::Io { path, source: Box::new(other) },
+    }
+}

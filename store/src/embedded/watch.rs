@@ -1,0 +1,108 @@
+//! A watch is a place in the log: it reads the recent transactions from memory, and older ones
+//! from disk. So a slow watcher loses nothing, gets nothing twice, and costs no memory.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::embedded::read::{Failure, Snapshot};
+use crate::embedded::writer::{Progress, Shared, lock};
+use crate::{Event, Key, ReadError, Revision, Watch};
+
+/// Changes that one step reads from disk: a few milliseconds, after which others have their turn.
+const CHANGES_MAX: usize = 500;
+
+/// One watcher.
+pub(crate) struct LogWatch {
+    /// Weak, so that a forgotten watcher does not keep the file locked after the store is closed.
+    shared: Weak<Shared>,
+    progress: watch::Receiver<Progress>,
+    prefix: Key,
+    /// The first revision not given out yet.
+    next: Revision,
+}
+
+impl LogWatch {
+    /// Checks that the log still reaches back to `from`.
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        prefix: &str,
+        from: Revision,
+    ) -> Result<Self, ReadError> {
+        let progress = shared.progress.subscribe();
+        let Progress { revision, oldest, .. } = *progress.borrow();
+        progress.borrow().check()?;
+        if from < oldest {
+            return Err(ReadError::Compacted { asked: from, oldest });
+        }
+        if from.0 > revision.0 + 1 {
+            return Err(ReadError::Future { asked: from, current: revision });
+        }
+        Ok(Self { shared: Arc::downgrade(shared), progress, prefix: prefix.into(), next: from })
+    }
+
+    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
+        loop {
+            let progress = *self.progress.borrow_and_update();
+            progress.check()?;
+            if self.next > progress.revision {
+                // An error means that the store is gone, and so does the next look.
+                if self.progress.changed().await.is_err() {
+                    return Err(closed());
+                }
+                continue;
+            }
+            let events = self.read(progress.revision)?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reads on, at most to `to`; what is read is given out, so nothing may be awaited after.
+    fn read(&mut self, to: Revision) -> Result<Vec<Event>, ReadError> {
+        let shared = self.shared.upgrade().ok_or_else(closed)?;
+        let recent = lock(&shared.recent).since(self.next);
+        if let Some(recent) = recent {
+            let mut events = Vec::new();
+            for transaction in recent.iter().filter(|transaction| transaction.revision <= to) {
+                self.next = Revision(transaction.revision.0 + 1);
+                events.extend(
+                    transaction
+                        .events
+                        .iter()
+                        .filter(|event| event.key.starts_with(&*self.prefix))
+                        .cloned(),
+                );
+                if events.len() >= CHANGES_MAX {
+                    break;
+                }
+            }
+            return Ok(events);
+        }
+        let read = Snapshot::of(&shared.database)
+            .map_err(Failure::Database)
+            .and_then(|snapshot| snapshot.events(&self.prefix, (self.next, to), CHANGES_MAX));
+        match read {
+            Ok((events, next)) => {
+                self.next = next;
+                Ok(events)
+            }
+            Err(Failure::Answer(error)) => Err(error),
+            Err(Failure::Database(cause)) => Err(shared.fail(&cause)),
+        }
+    }
+}
+
+impl Watch for LogWatch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+        self.advance().boxed()
+    }
+}
+
+fn closed() -> ReadError {
+    ReadError::Unavailable("the store is closed".to_owned())
+}

@@ -1,0 +1,172 @@
+//! The one task that writes: gathers what waits, makes it durable, tells watchers, answers.
+//!
+//! # Invariants
+//!
+//! * Nobody is answered, and no watcher told, before the disk has it.
+//! * After a database error nothing more is written or read: what is on disk is known again only
+//!   when the store is opened anew.
+//! * However the task ends, waiting callers and watchers learn of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{ErrorChain, Stop};
+use redb::Database;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::embedded::apply::{Answer, Applied, Work, apply};
+use crate::embedded::leases::Leases;
+use crate::embedded::recent::Recent;
+use crate::{ReadError, Revision};
+
+/// Callers that wait in the queue; more wait to enter it. Also the most that one gathering takes.
+pub(crate) const QUEUE_REQUESTS_MAX: usize = 1024;
+
+/// A piece of work, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) work: Work,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// How far the store is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// The last durable revision.
+    pub(crate) revision: Revision,
+    pub(crate) oldest: Revision,
+    /// Why there will be no more, if so.
+    pub(crate) ended: Option<&'static str>,
+}
+
+impl Progress {
+    /// An error if the store no longer works.
+    pub(crate) fn check(&self) -> Result<(), ReadError> {
+        match self.ended {
+            None => Ok(()),
+            Some(why) => Err(ReadError::Unavailable(why.to_owned())),
+        }
+    }
+}
+
+/// What the writer shares with readers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) database: Database,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Guards the window on the end of the log; held to add to it or to clone from it.
+    pub(crate) recent: Mutex<Recent>,
+    /// Guards the deadlines of node leases; held for one look or change.
+    pub(crate) leases: Mutex<Leases>,
+}
+
+impl Shared {
+    /// Nothing more will happen.
+    pub(crate) fn end(&self, why: &'static str) {
+        self.progress.send_modify(|progress| progress.ended = progress.ended.or(Some(why)));
+    }
+
+    /// Logs why the database failed, and ends the store.
+    pub(crate) fn fail(&self, cause: &redb::Error) -> ReadError {
+        error!(error = %ErrorChain(cause), "the store's database failed");
+        self.end("the database failed; see the log");
+        ReadError::Unavailable(ErrorChain(cause).to_string())
+    }
+}
+
+/// Tells everybody that the writer is gone, even if its task was aborted.
+struct EndsWithWriter(Arc<Shared>);
+
+impl Drop for EndsWithWriter {
+    fn drop(&mut self) {
+        self.0.end("the store is closed");
+    }
+}
+
+/// Runs until it is told to stop, every handle is gone, or the database fails. What is in the
+/// queue by then is still done.
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: Stop) {
+    let _ends = EndsWithWriter(Arc::clone(&shared));
+    let mut revision = shared.progress.borrow().revision;
+    let mut requests = Vec::new();
+    while shared.progress.borrow().ended.is_none() {
+        tokio::select! {
+            biased;
+            () = stop.requested(), if !queue.is_closed() => queue.close(),
+            received = queue.recv_many(&mut requests, QUEUE_REQUESTS_MAX) => {
+                if received == 0 {
+                    return;
+                }
+            }
+            () = next_expiry(&shared) => (),
+        }
+        let (mut work, waiting): (Vec<_>, Vec<_>) =
+            requests.drain(..).map(|request| (request.work, request.answer)).unzip();
+        let expired = lock(&shared.leases).take_expired(Instant::now());
+        if !expired.is_empty() {
+            work.push(Work::Revoke(expired));
+        }
+        if work.is_empty() {
+            continue;
+        }
+        let writer = Arc::clone(&shared);
+        // Waiting for the disk blocks: that is for a thread of the pool. It is awaited at once, so
+        // there is one at a time, and virtual time stands still meanwhile.
+        let applied =
+            tokio::task::spawn_blocking(move || apply(&writer.database, revision, work)).await;
+        match applied.expect("a database transaction does not panic") {
+            Ok(applied) => revision = publish(&shared, applied, waiting, revision),
+            // The waiting are dropped, which they read as Unknown.
+            Err(cause) => drop(shared.fail(&cause)),
+        }
+    }
+}
+
+/// Ends when the next node lease may have expired.
+async fn next_expiry(shared: &Shared) {
+    let wake_at = lock(&shared.leases).wake_at();
+    match wake_at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Watchers first, then answers: who was answered may ask for the revision and must see it.
+fn publish(
+    shared: &Shared,
+    applied: Applied,
+    waiting: Vec<oneshot::Sender<Answer>>,
+    revision: Revision,
+) -> Revision {
+    let revision = applied.transactions.last().map_or(revision, |last| last.revision);
+    {
+        let mut recent = lock(&shared.recent);
+        applied.transactions.into_iter().for_each(|transaction| recent.push(transaction));
+    }
+    let mut oldest = shared.progress.borrow().oldest;
+    let mut leases = lock(&shared.leases);
+    for answer in &applied.answers {
+        match answer {
+            Answer::Granted(lease, ttl) => leases.insert(*lease, *ttl, Instant::now()),
+            Answer::Revoked(ended) => ended.iter().for_each(|lease| leases.remove(*lease)),
+            Answer::Compacted { oldest: now, .. } => oldest = *now,
+            Answer::Committed(_) => (),
+        }
+    }
+    drop(leases);
+    shared.progress.send_modify(|progress| {
+        progress.revision = revision;
+        progress.oldest = oldest;
+    });
+    for (waiting, answer) in waiting.into_iter().zip(applied.answers) {
+        // Who no longer waits does not want to know.
+        let _ = waiting.send(answer);
+    }
+    revision
+}
+
+/// A poisoned lock guards plain data, which stays consistent between statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

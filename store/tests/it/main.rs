@@ -1,0 +1,3 @@
+//! The stores, held to the laws and to each other.
+
+mod suites;
