@@ -31,7 +31,7 @@ pub mod workflow_run;
 pub use jiff::Timestamp;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 pub use kind::{KindId, Scope};
-pub use object::{Definition, Kind, Object};
+pub use object::{Definition, Kind, Object, ObjectKey};
 pub use violation::Violation;
 
 pub use completion::CompletionChunk;

@@ -1,1 +1,174 @@
-//! client
+//! Speaks to the apiserver: typed calls over a tower service, by HTTP or within one process.
+//!
+//! # Invariants
+//!
+//! * Every request has a deadline, every answer a bound; a watch has neither, but ends when its
+//!   connection does.
+//! * A write that may have happened is never reported as one that did not ([`Error::Unknown`]).
+//! * Nothing here tries again: the caller's loop does, with what it then knows.
+
+mod error;
+mod http;
+mod lines;
+mod transport;
+mod tunnel;
+mod typed;
+mod watch;
+
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Response, header};
+use api::batch::{Batch, BatchResponse, LEADER_HEADER};
+use api::kind::{GROUP, VERSION};
+use api::node::{GrantRequest, GrantResponse, RenewRequest, RenewResponse};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::ServiceExt as _;
+
+pub use error::Error;
+pub use http::{InvalidServer, http_transport, parse_server};
+pub use lines::Lines;
+pub use transport::{Body, BoxError, NotSent, Transport, boxed_body, transport};
+pub use tunnel::{Dial, Stream, TUNNEL_PROTOCOL, Tunnel, dial_tcp, open_tunnel};
+pub use typed::{Api, DeletePropagation, ListOptions, Listing, object_path};
+pub use watch::{AnyEvent, ManyWatch, RawEvent, Watch};
+
+/// How long a request may take, its answer included. A busy server answers 429 long before.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer that is read as a whole.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Speaks to one cluster.
+#[derive(Debug, Clone)]
+pub struct Client {
+    transport: Transport,
+    leader: Option<HeaderValue>,
+}
+
+impl Client {
+    /// A client over `transport`.
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, leader: None }
+    }
+
+    /// The same client, whose writes are guarded: they happen only while `identity` leads
+    /// `component` in `term`.
+    #[must_use]
+    pub fn as_leader(&self, component: &str, identity: &str, term: u64) -> Self {
+        let header = HeaderValue::try_from(format!("{component}/{identity}/{term}"))
+            .expect("components and identities are made of printable ASCII");
+        Self { transport: self.transport.clone(), leader: Some(header) }
+    }
+
+    /// Objects of one kind.
+    pub fn api<K: api::Kind>(&self, namespace: &str) -> Api<K> {
+        Api::new(self.clone(), namespace)
+    }
+
+    /// Sends writes that travel together.
+    pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
+        self.post(&format!("/apis/{GROUP}/{VERSION}/batches"), batch).await
+    }
+
+    /// Asks for a node lease.
+    pub async fn grant(&self, request: &GrantRequest) -> Result<GrantResponse, Error> {
+        self.post(&format!("/apis/{GROUP}/{VERSION}/nodeleases"), request).await
+    }
+
+    /// Renews node leases.
+    pub async fn renew(&self, request: &RenewRequest) -> Result<RenewResponse, Error> {
+        self.post(&format!("/apis/{GROUP}/{VERSION}/nodeleases/renew"), request).await
+    }
+
+    async fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, Error> {
+        let body = serde_json::to_vec(body).map_err(Error::malformed)?;
+        self.json(Method::POST, path, Some(("application/json", body))).await
+    }
+
+    /// Sends a request and reads its answer as JSON.
+    pub async fn json<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<A, Error> {
+        let answer = self.bytes(method, path_and_query, body).await?;
+        serde_json::from_slice(&answer).map_err(Error::malformed)
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub async fn bytes(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Bytes, Error> {
+        let writes = method != Method::GET;
+        let whole = async {
+            let response = self.send(method, path_and_query, body).await?;
+            let (parts, body) = response.into_parts();
+            let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let bytes = collected.map_err(|error| Error::broken(writes, error))?.to_bytes();
+            if parts.status.is_success() {
+                Ok(bytes)
+            } else {
+                Err(Error::from_answer(parts.status, &bytes))
+            }
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, whole).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(Error::broken(writes, Box::new(elapsed))),
+        }
+    }
+
+    /// Sends a request and returns its answer as it arrives. An answer that is no success is read
+    /// and returned as an error.
+    pub async fn stream(&self, path_and_query: &str) -> Result<Response<Body>, Error> {
+        let response =
+            tokio::time::timeout(REQUEST_TIMEOUT, self.send(Method::GET, path_and_query, None))
+                .await
+                .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))??;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let collected = Limited::new(body, ANSWER_BYTES_MAX).collect();
+        let bytes = tokio::time::timeout(REQUEST_TIMEOUT, collected)
+            .await
+            .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))?
+            .map_err(|error| Error::broken(false, error))?
+            .to_bytes();
+        Err(Error::from_answer(parts.status, &bytes))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Response<Body>, Error> {
+        let writes = method != Method::GET;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path_and_query)
+            .header(header::ACCEPT, "application/json");
+        if let Some(leader) = self.leader.as_ref().filter(|_| writes) {
+            request = request.header(LEADER_HEADER, leader);
+        }
+        let bytes = match body {
+            Some((form, bytes)) => {
+                request = request.header(header::CONTENT_TYPE, form);
+                Bytes::from(bytes)
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(bytes).map_err(Error::malformed)?;
+        self.transport.clone().oneshot(request).await.map_err(|error| Error::broken(writes, error))
+    }
+}

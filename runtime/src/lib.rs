@@ -1,1 +1,24 @@
-//! runtime
+//! What every component that watches and writes is made of: a reflector, a cache, a queue of keys,
+//! the loop around a decision, leader election and events.
+//!
+//! # Invariants
+//!
+//! * A component's view is one cut in revision order: one watch brings all kinds.
+//! * A reconcile is told which key, never what happened.
+//! * Losing the watch, the cache or the process costs time, not correctness.
+
+pub mod any;
+pub mod cache;
+pub mod controller;
+pub mod events;
+pub mod leader;
+pub mod queue;
+pub mod reflector;
+
+pub use any::Any;
+pub use cache::{Cache, Snapshot, Table};
+pub use controller::{Controller, Crew, Deposed, Feed, ReconcileError, Requeue};
+pub use events::{Recorder, Severity};
+pub use leader::{Election, Leadership};
+pub use queue::Queue;
+pub use reflector::{Change, Reflector, Update};

@@ -1,0 +1,72 @@
+//! Turning a connection round: we dial, and then the other side asks.
+
+use std::io;
+use std::sync::Arc;
+
+use base::Spawner;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::error::Error;
+use crate::http::{InvalidServer, parse_server};
+
+/// The protocol that the connection is upgraded to: HTTP/2, served by the side that dialled.
+pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
+
+/// A stream of bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// Opens a connection to the apiserver.
+pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// A connection that was turned round.
+pub type Tunnel = TokioIo<Upgraded>;
+
+/// Opens connections to `server` over TCP.
+pub fn dial_tcp(server: &str) -> Result<Dial, InvalidServer> {
+    let authority = parse_server(server)?;
+    let address = match authority.port_u16() {
+        Some(_) => authority.as_str().to_owned(),
+        None => format!("{authority}:80"),
+    };
+    Ok(Arc::new(move || {
+        let address = address.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }))
+}
+
+/// Opens a connection and turns it round: what is returned is to be served.
+pub async fn open_tunnel(dial: &Dial, path: &str, spawner: &Spawner) -> Result<Tunnel, Error> {
+    let unreachable = |error: io::Error| Error::Unavailable(error.into());
+    let broken = |error: hyper::Error| Error::Unavailable(error.into());
+    let stream = dial().await.map_err(unreachable)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    spawner.spawn("tunnel", async move {
+        // How it ended is seen by whoever reads or writes the tunnel.
+        let _ended = connection.with_upgrades().await;
+    });
+    let request = Request::post(path)
+        .header(header::HOST, "heliox")
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, TUNNEL_PROTOCOL)
+        .body(Empty::<Bytes>::new())
+        .map_err(Error::malformed)?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Error::from_answer(response.status(), b""));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
+    Ok(TokioIo::new(upgraded))
+}

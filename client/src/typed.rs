@@ -1,0 +1,203 @@
+//! Calls on objects of one kind.
+
+use std::fmt::Write as _;
+use std::marker::PhantomData;
+
+use api::kind::KindId;
+use api::resource_version::ResourceVersion;
+use api::{Kind, ObjectMeta};
+use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use serde::Deserialize;
+
+use crate::Client;
+use crate::error::Error;
+use crate::watch::Watch;
+
+/// Objects of kind `K`, in one namespace or (where it is empty) in all.
+#[derive(Debug, Clone)]
+pub struct Api<K> {
+    client: Client,
+    namespace: String,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// What of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListOptions {
+    /// A label selector; everything where empty.
+    pub labels: String,
+    /// A field selector; everything where empty.
+    pub fields: String,
+    /// At most so many a page.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub next: Option<String>,
+}
+
+/// Some objects, and the point in history that they show.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Listing<K> {
+    /// Where it stands: the point, and where the next page begins.
+    pub metadata: ListMeta,
+    /// The objects.
+    #[serde(default = "Vec::new")]
+    pub items: Vec<K>,
+}
+
+impl<K> Listing<K> {
+    /// The point in history that the list shows.
+    pub fn version(&self) -> ResourceVersion {
+        let text = self.metadata.resource_version.as_deref().unwrap_or_default();
+        text.parse().unwrap_or_default()
+    }
+}
+
+/// What deleting an object means for those that it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletePropagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// The path of a kind's objects, or of one of them.
+pub fn object_path(kind: KindId, namespace: &str, name: &str) -> String {
+    let info = kind.info();
+    let mut path = if info.group.is_empty() {
+        format!("/api/{}", info.version)
+    } else {
+        format!("/apis/{}/{}", info.group, info.version)
+    };
+    // Writing to a String cannot fail.
+    if kind.is_namespaced() && !namespace.is_empty() {
+        let _infallible = write!(path, "/namespaces/{}", escape(namespace));
+    }
+    let _infallible = write!(path, "/{}", info.plural);
+    if !name.is_empty() {
+        let _infallible = write!(path, "/{}", escape(name));
+    }
+    path
+}
+
+/// `text` as part of a path or query: all but unreserved characters are percent-encoded.
+pub(crate) fn escape(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            let _infallible = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}
+
+impl ListOptions {
+    /// The options as a query, without a leading `?`.
+    pub(crate) fn query(&self) -> String {
+        let limit = self.limit.map(|limit| limit.to_string());
+        let pairs = [
+            ("labelSelector", Some(&self.labels).filter(|text| !text.is_empty())),
+            ("fieldSelector", Some(&self.fields).filter(|text| !text.is_empty())),
+            ("limit", limit.as_ref()),
+            ("continue", self.next.as_ref()),
+        ];
+        let set = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        set.map(|(key, value)| format!("{key}={}", escape(value))).collect::<Vec<_>>().join("&")
+    }
+}
+
+impl<K: Kind> Api<K> {
+    pub(crate) fn new(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned(), kind: PhantomData }
+    }
+
+    fn path(&self, name: &str) -> String {
+        object_path(K::ID, &self.namespace, name)
+    }
+
+    fn path_of(object: &K) -> String {
+        object_path(K::ID, object.namespace(), "")
+    }
+
+    /// Reads one object.
+    pub async fn get(&self, name: &str) -> Result<K, Error> {
+        self.client.json(Method::GET, &self.path(name), None).await
+    }
+
+    /// Reads one object, or nothing if it is not there.
+    pub async fn find(&self, name: &str) -> Result<Option<K>, Error> {
+        match self.get(name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a page of objects.
+    pub async fn list(&self, options: &ListOptions) -> Result<Listing<K>, Error> {
+        self.client.json(Method::GET, &format!("{}?{}", self.path(""), options.query()), None).await
+    }
+
+    /// Makes an object.
+    pub async fn create(&self, object: &K) -> Result<K, Error> {
+        self.send(Method::POST, &Self::path_of(object), object).await
+    }
+
+    /// Replaces an object; its resourceVersion, if it has one, must be the current one.
+    pub async fn replace(&self, object: &K) -> Result<K, Error> {
+        let path = object_path(K::ID, object.namespace(), object.name());
+        self.send(Method::PUT, &path, object).await
+    }
+
+    /// Replaces an object's status.
+    pub async fn replace_status(&self, object: &K) -> Result<K, Error> {
+        let path = object_path(K::ID, object.namespace(), object.name());
+        self.send(Method::PUT, &format!("{path}/status"), object).await
+    }
+
+    /// Applies a JSON merge patch (RFC 7396).
+    pub async fn merge_patch(&self, name: &str, patch: &serde_json::Value) -> Result<K, Error> {
+        let body = serde_json::to_vec(patch).map_err(Error::malformed)?;
+        let body = Some(("application/merge-patch+json", body));
+        self.client.json(Method::PATCH, &self.path(name), body).await
+    }
+
+    /// Asks for an object's deletion.
+    pub async fn delete(&self, name: &str, propagation: DeletePropagation) -> Result<(), Error> {
+        let path = format!("{}?propagationPolicy={propagation:?}", self.path(name));
+        self.client.bytes(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Follows objects from `from` on; from now on (with what there is as ADDED) where it is nothing.
+    pub async fn watch(
+        &self,
+        options: &ListOptions,
+        from: Option<ResourceVersion>,
+    ) -> Result<Watch<K>, Error> {
+        let from = from.map(|version| format!("&resourceVersion={version}")).unwrap_or_default();
+        let query = format!("watch=true&allowWatchBookmarks=true{from}&{}", options.query());
+        let response = self.client.stream(&format!("{}?{query}", self.path(""))).await?;
+        Ok(Watch::new(response.into_body()))
+    }
+
+    async fn send(&self, method: Method, path: &str, object: &K) -> Result<K, Error> {
+        let body = serde_json::to_vec(object).map_err(Error::malformed)?;
+        self.client.json(method, path, Some(("application/json", body))).await
+    }
+}
+
+/// The metadata of an object of any kind.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AnyMeta {
+    #[serde(default)]
+    pub(crate) kind: String,
+    #[serde(default, rename = "apiVersion")]
+    pub(crate) api_version: String,
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+}

@@ -1,0 +1,176 @@
+//! Watches: events of one kind, or of several as one cut in revision order.
+
+use std::fmt::Write as _;
+use std::marker::PhantomData;
+
+use api::kind::{GROUP, KindId, VERSION};
+use api::resource_version::ResourceVersion;
+use api::watch::{INITIAL_EVENTS_END, WatchEventType};
+use api::{Kind, ObjectKey};
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::Client;
+use crate::error::Error;
+use crate::lines::Lines;
+use crate::transport::Body;
+use crate::typed::AnyMeta;
+
+/// An event whose object is still text.
+#[derive(Debug, Deserialize)]
+pub struct RawEvent<'a> {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: WatchEventType,
+    /// The object.
+    #[serde(borrow)]
+    pub object: &'a RawValue,
+}
+
+/// Follows objects of one kind.
+#[derive(Debug)]
+pub struct Watch<K> {
+    lines: Lines,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Watch<K> {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { lines: Lines::new(body), kind: PhantomData }
+    }
+
+    /// The next event; nothing when the server ended the watch. Bookmarks are left out. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<(WatchEventType, K)>, Error> {
+        while let Some(line) = self.lines.next().await? {
+            let event: RawEvent<'_> = serde_json::from_slice(&line).map_err(Error::malformed)?;
+            match event.kind {
+                WatchEventType::Bookmark => (),
+                WatchEventType::Error => return Err(refusal(event.object)),
+                WatchEventType::Added | WatchEventType::Modified | WatchEventType::Deleted => {
+                    let object =
+                        serde_json::from_str(event.object.get()).map_err(Error::malformed)?;
+                    return Ok(Some((event.kind, object)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn refusal(object: &RawValue) -> Error {
+    match serde_json::from_str::<Status>(object.get()) {
+        Ok(status) => Error::Refused(Box::new(status)),
+        Err(error) => Error::malformed(error),
+    }
+}
+
+/// An event of any kind.
+#[derive(Debug, Clone)]
+pub enum AnyEvent {
+    /// An object is there, or changed.
+    Upsert {
+        /// Its kind.
+        kind: KindId,
+        /// Where it is found.
+        key: ObjectKey,
+        /// The point of the event.
+        version: ResourceVersion,
+        /// The object, as JSON.
+        json: Bytes,
+    },
+    /// An object is gone.
+    Remove {
+        /// Its kind.
+        kind: KindId,
+        /// Where it was found.
+        key: ObjectKey,
+        /// The point of the event.
+        version: ResourceVersion,
+    },
+    /// All up to here was sent.
+    Bookmark {
+        /// The point.
+        version: ResourceVersion,
+        /// Whether this ends what was there at the beginning.
+        initial_end: bool,
+    },
+}
+
+/// Follows objects of several kinds.
+#[derive(Debug)]
+pub struct ManyWatch {
+    lines: Lines,
+}
+
+impl Client {
+    /// Follows objects of several kinds from `from` on. Where it is nothing, all that is there comes
+    /// first, followed by a bookmark with `initial_end`.
+    pub async fn watch_many(
+        &self,
+        kinds: &[KindId],
+        from: Option<ResourceVersion>,
+        fields: &str,
+    ) -> Result<ManyWatch, Error> {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.info().plural).collect();
+        let mut path = format!(
+            "/apis/{GROUP}/{VERSION}/watch?allowWatchBookmarks=true&kinds={}",
+            names.join(",")
+        );
+        // Writing to a String cannot fail.
+        let _infallible = match from {
+            Some(version) => write!(path, "&resourceVersion={version}"),
+            None => write!(path, "&sendInitialEvents=true"),
+        };
+        if !fields.is_empty() {
+            let _infallible = write!(path, "&fieldSelector={}", crate::typed::escape(fields));
+        }
+        let response = self.stream(&path).await?;
+        Ok(ManyWatch { lines: Lines::new(response.into_body()) })
+    }
+}
+
+impl ManyWatch {
+    /// The next event; nothing when the server ended the watch. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<AnyEvent>, Error> {
+        match self.lines.next().await? {
+            Some(line) => parse(&line).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An event that has arrived already, without waiting.
+    pub fn buffered(&mut self) -> Option<Result<AnyEvent, Error>> {
+        self.lines.buffered().map(|line| parse(&line))
+    }
+}
+
+fn parse(line: &Bytes) -> Result<AnyEvent, Error> {
+    let event: RawEvent<'_> = serde_json::from_slice(line).map_err(Error::malformed)?;
+    if event.kind == WatchEventType::Error {
+        return Err(refusal(event.object));
+    }
+    let text = event.object.get();
+    let any: AnyMeta = serde_json::from_str(text).map_err(Error::malformed)?;
+    let version = any.metadata.resource_version.as_deref().unwrap_or_default();
+    let version: ResourceVersion = version.parse().map_err(Error::malformed)?;
+    if event.kind == WatchEventType::Bookmark {
+        let notes = any.metadata.annotations.unwrap_or_default();
+        return Ok(AnyEvent::Bookmark {
+            version,
+            initial_end: notes.contains_key(INITIAL_EVENTS_END),
+        });
+    }
+    let kind = KindId::from_manifest(&any.api_version, &any.kind).ok_or_else(|| {
+        Error::malformed(format!("{} {} is no kind of ours", any.api_version, any.kind))
+    })?;
+    let key = ObjectKey {
+        namespace: any.metadata.namespace.unwrap_or_default(),
+        name: any.metadata.name.unwrap_or_default(),
+    };
+    Ok(match event.kind {
+        WatchEventType::Deleted => AnyEvent::Remove { kind, key, version },
+        _ => AnyEvent::Upsert { kind, key, version, json: line.slice_ref(text.as_bytes()) },
+    })
+}

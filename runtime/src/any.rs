@@ -1,0 +1,59 @@
+//! An object of any kind, typed and shared.
+
+use std::sync::Arc;
+
+use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
+use api::{
+    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, ObjectKey, ObjectMeta, PartitionSet,
+    Task, TaskTemplate, Workflow, WorkflowRun,
+};
+
+macro_rules! any {
+    ($($kind:ident),+ $(,)?) => {
+        /// An object of any kind.
+        #[derive(Debug, Clone)]
+        #[expect(missing_docs, reason = "each variant is the kind it is named after")]
+        pub enum Any { $($kind(Arc<$kind>),)+ }
+
+        impl Any {
+            /// Reads an object of `kind`.
+            pub fn parse(kind: KindId, json: &[u8]) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $(KindId::$kind => serde_json::from_slice(json).map(|object| Any::$kind(Arc::new(object))),)+
+                }
+            }
+
+            /// Its kind.
+            pub fn kind(&self) -> KindId {
+                match self { $(Any::$kind(_) => KindId::$kind,)+ }
+            }
+
+            /// Its metadata.
+            pub fn meta(&self) -> &ObjectMeta {
+                match self { $(Any::$kind(object) => object.meta(),)+ }
+            }
+
+            /// Where it is found.
+            pub fn key(&self) -> ObjectKey {
+                match self { $(Any::$kind(object) => object.key(),)+ }
+            }
+        }
+    };
+}
+
+any!(
+    Namespace,
+    ConfigMap,
+    Secret,
+    Event,
+    Lease,
+    Node,
+    NodeLease,
+    PartitionSet,
+    Workflow,
+    WorkflowRun,
+    Job,
+    CompletionChunk,
+    TaskTemplate,
+    Task,
+);

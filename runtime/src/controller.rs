@@ -1,0 +1,232 @@
+//! The loop around a decision: keys in, a look at the cache, writes out.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
+use base::{Backoff, ErrorChain, Rng, Spawner};
+use client::{Client, Error};
+use futures_util::FutureExt as _;
+use tracing::{debug, error, warn};
+
+use crate::any::Any;
+use crate::cache::Cache;
+use crate::queue::Queue;
+use crate::reflector::Reflector;
+
+/// A key is looked at again at the latest after this long, whatever events say: a full look finds
+/// what an event missed.
+const FULL_LOOK: Duration = Duration::from_secs(60);
+/// Waits after a failure grow up to this.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// When a key is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requeue {
+    /// When something it depends on changes.
+    OnChange,
+    /// Then, and after so long.
+    After(Duration),
+}
+
+/// Why a look at a key came to nothing: one variant for each thing the loop does next.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Look again soon: facts have changed, the server was not reached, or an answer was not heard.
+    #[error("{0}")]
+    Again(String),
+    /// The leader is another process by now: the component stops.
+    #[error("another process leads by now")]
+    Deposed,
+}
+
+/// Looks at keys. Decides nothing itself: it builds a view, plans, and writes.
+pub trait Controller: Send + Sync + 'static {
+    /// What is looked at.
+    type Key: Ord + Clone + Debug + Send + Sync + 'static;
+
+    /// Its name, for logs.
+    const NAME: &'static str;
+
+    /// Keys that are to be looked at since an object was `before` and is `now`.
+    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Self::Key>;
+
+    /// Looks at one key.
+    fn reconcile(
+        &self,
+        key: &Self::Key,
+    ) -> impl Future<Output = Result<Requeue, ReconcileError>> + Send;
+}
+
+/// Who works on keys, and what they have in common.
+#[derive(Debug, Clone)]
+pub struct Crew {
+    /// Where workers are spawned.
+    pub spawner: Spawner,
+    /// For back-off.
+    pub rng: Rng,
+    /// Told when a write was refused since another process leads.
+    pub deposed: Deposed,
+}
+
+/// Tells that this process does not lead any more.
+#[derive(Debug, Clone, Default)]
+pub struct Deposed(Arc<tokio::sync::Notify>);
+
+impl Deposed {
+    /// Tells it.
+    pub fn tell(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until it was told.
+    pub async fn told(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// A listener for what a cache is told.
+type Listener = Box<dyn Fn(Option<&Any>, Option<&Any>) + Send>;
+
+/// Feeds a cache and the queues of the controllers that read it.
+pub struct Feed {
+    cache: Cache,
+    listeners: Vec<Listener>,
+}
+
+impl Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("listeners", &self.listeners.len()).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// A feed of `cache`.
+    pub fn new(cache: Cache) -> Self {
+        Self { cache, listeners: Vec::new() }
+    }
+
+    /// Runs a controller on what this feed brings: `workers` keys at a time.
+    pub fn add<C: Controller>(&mut self, controller: C, workers: usize, crew: &Crew) {
+        let (controller, queue) = (Arc::new(controller), Queue::<C::Key>::default());
+        let (ear, heard) = (Arc::clone(&controller), queue.clone());
+        self.listeners.push(Box::new(move |before, now| {
+            for key in ear.keys(before, now) {
+                heard.add(key);
+            }
+        }));
+        for _ in 0..workers {
+            let worker = work(Arc::clone(&controller), queue.clone(), crew.clone());
+            crew.spawner.spawn(C::NAME, worker);
+        }
+    }
+
+    /// Follows the watch for ever.
+    pub async fn run(self, mut reflector: Reflector) {
+        loop {
+            let update = reflector.next().await;
+            self.cache.apply(update, |before, now| {
+                for listener in &self.listeners {
+                    listener(before, now);
+                }
+            });
+        }
+    }
+}
+
+async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Crew) {
+    let rng = crew.rng.fork(C::NAME);
+    loop {
+        let key = queue.next().await;
+        // A bug in the look at one key must not stop the looks at all others.
+        let looked = AssertUnwindSafe(controller.reconcile(&key)).catch_unwind().await;
+        queue.done(&key);
+        match looked {
+            Ok(Ok(requeue)) => {
+                queue.succeeded(&key);
+                match requeue {
+                    Requeue::OnChange => queue.add_after(key, FULL_LOOK),
+                    Requeue::After(wait) => queue.add_after(key, wait.min(FULL_LOOK)),
+                }
+            }
+            Ok(Err(ReconcileError::Again(why))) => {
+                let failures = queue.failed(&key);
+                debug!(controller = C::NAME, ?key, failures, why, "looking again");
+                queue.add_after(key, wait_after(failures, &rng));
+            }
+            Ok(Err(ReconcileError::Deposed)) => crew.deposed.tell(),
+            Err(_panic) => {
+                let failures = queue.failed(&key);
+                error!(controller = C::NAME, ?key, failures, "the look at a key panicked");
+                queue.add_after(key, wait_after(failures, &rng));
+            }
+        }
+    }
+}
+
+/// 10 ms, doubled with each failure in a row.
+fn wait_after(failures: u32, rng: &Rng) -> Duration {
+    let initial = Duration::from_millis(10).saturating_mul(1 << failures.min(16));
+    Backoff::new(initial.min(RETRY_MAX), RETRY_MAX, rng.clone()).next_wait()
+}
+
+/// Writes groups, in batches within the bound, and returns when the cache has seen them.
+///
+/// A group that is `Invalid` is answered to the caller, by its place in `groups`; anything else that
+/// did not happen ends in [`ReconcileError::Again`] after all groups were tried.
+pub async fn write(
+    client: &Client,
+    cache: &Cache,
+    groups: Vec<Group>,
+) -> Result<Vec<(usize, String)>, ReconcileError> {
+    let (mut invalid, mut again, mut first) = (Vec::new(), None, 0);
+    for batch in batches(groups) {
+        let count = batch.groups.len();
+        let answer = match client.batch(&batch).await {
+            Ok(answer) => answer,
+            Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
+                return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
+            }
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "a batch was refused as a whole");
+                return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
+            }
+        };
+        for (index, result) in answer.results.into_iter().enumerate() {
+            match result {
+                GroupResult::Done {} => (),
+                GroupResult::Refused { message } => again = Some(message),
+                GroupResult::Unknown {} => again = Some("an answer was not heard".to_owned()),
+                GroupResult::Invalid { message } => invalid.push((first + index, message)),
+                GroupResult::Deposed {} => return Err(ReconcileError::Deposed),
+            }
+        }
+        cache.reached(answer.resource_version).await;
+        first += count;
+    }
+    match again {
+        Some(why) => Err(ReconcileError::Again(why)),
+        None => Ok(invalid),
+    }
+}
+
+/// Cuts groups into batches within the bound.
+fn batches(groups: Vec<Group>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut room = 0;
+    for group in groups {
+        let ops = group.ops.len();
+        if ops > room {
+            batches.push(Batch::default());
+            room = BATCH_OPS_MAX;
+        }
+        room = room.saturating_sub(ops);
+        if let Some(batch) = batches.last_mut() {
+            batch.groups.push(group);
+        }
+    }
+    batches
+}

@@ -1,0 +1,199 @@
+//! Leader election by a Lease object.
+//!
+//! # Invariants
+//!
+//! * The election is a convenience; the guard is the safety. A write of a leader carries its
+//!   identity and term, and happens only while `leader/<component>` in the store says the same.
+//! * Whether another's lease has run out is judged by this process's own monotonic clock, from when
+//!   it first saw that renewal: clocks of machines are never compared.
+//! * A term is used by one process only: it grows with every change of the holder.
+
+use std::time::Duration;
+
+use api::core::{Lease, LeaseSpec};
+use api::labels::SYSTEM_NAMESPACE;
+use api::{Kind as _, ObjectMeta};
+use base::{Backoff, Clock, ErrorChain, Rng};
+use client::{Api, Client, Error};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+/// A leader that has not renewed for so long may be replaced.
+const LEASE_DURATION: Duration = Duration::from_secs(4);
+/// How often a leader renews, and others look.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A leader that could not renew for so long steps down: earlier than others take over.
+const RENEW_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Stands for the leadership of one component.
+#[derive(Debug)]
+pub struct Election {
+    leases: Api<Lease>,
+    component: &'static str,
+    identity: String,
+    clock: Clock,
+    backoff: Backoff,
+    /// Another's renewal, and when it was first seen here.
+    seen: Option<(LeaseSpec, Instant)>,
+}
+
+/// That this process leads, in one term.
+#[derive(Debug)]
+pub struct Leadership {
+    /// Who leads.
+    pub identity: String,
+    /// The term.
+    pub term: u64,
+    lease: Lease,
+    renewed: Instant,
+}
+
+impl Election {
+    /// A candidate for `component` with a name of its own.
+    pub fn new(client: &Client, component: &'static str, clock: Clock, rng: &Rng) -> Self {
+        Self {
+            leases: client.api(SYSTEM_NAMESPACE),
+            component,
+            identity: rng.uuid(),
+            clock,
+            backoff: Backoff::new(Duration::from_millis(100), PERIOD, rng.clone()),
+            seen: None,
+        }
+    }
+
+    /// Waits until this process leads.
+    pub async fn won(&mut self) -> Leadership {
+        loop {
+            let wait = match self.stand().await {
+                Ok(Some(leadership)) => {
+                    self.backoff.reset();
+                    info!(component = self.component, term = leadership.term, "leading");
+                    return leadership;
+                }
+                Ok(None) => PERIOD,
+                Err(error) => {
+                    debug!(component = self.component, error = %ErrorChain(&error), "cannot stand");
+                    self.backoff.next_wait()
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Tries once to take the lease.
+    async fn stand(&mut self) -> Result<Option<Leadership>, Error> {
+        let asked = Instant::now();
+        let Some(lease) = self.leases.find(self.component).await? else {
+            let lease = self.lease(None, 1);
+            return self.taken(self.leases.create(&lease).await, asked);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let free = spec.holder_identity.as_deref().unwrap_or_default().is_empty();
+        if !free && !self.has_run_out(&spec) {
+            return Ok(None);
+        }
+        let term = spec.lease_transitions.unwrap_or_default() + 1;
+        let next = self.lease(Some(&lease), term);
+        self.taken(self.leases.replace(&next).await, asked)
+    }
+
+    fn taken(
+        &self,
+        answer: Result<Lease, Error>,
+        asked: Instant,
+    ) -> Result<Option<Leadership>, Error> {
+        match answer {
+            Ok(lease) => {
+                let term = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+                Ok(Some(Leadership {
+                    identity: self.identity.clone(),
+                    term: u64::try_from(term.unwrap_or_default()).unwrap_or_default(),
+                    lease,
+                    renewed: asked,
+                }))
+            }
+            // Somebody else was quicker.
+            Err(error) if error.code() == Some(409) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn has_run_out(&mut self, spec: &LeaseSpec) -> bool {
+        match &self.seen {
+            Some((seen, since)) if seen == spec => since.elapsed() >= LEASE_DURATION,
+            _ => {
+                self.seen = Some((spec.clone(), Instant::now()));
+                false
+            }
+        }
+    }
+
+    fn lease(&self, before: Option<&Lease>, term: i32) -> Lease {
+        let now = MicroTime(self.clock.now());
+        let metadata = match before {
+            Some(before) => before.metadata.clone(),
+            None => ObjectMeta {
+                name: Some(self.component.to_owned()),
+                namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+                ..ObjectMeta::default()
+            },
+        };
+        let seconds = i32::try_from(LEASE_DURATION.as_secs()).unwrap_or(i32::MAX);
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(seconds),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(term),
+            ..LeaseSpec::default()
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    /// Renews until the leadership is lost.
+    pub async fn keep(&self, leadership: &mut Leadership) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let asked = Instant::now();
+            let mut next = leadership.lease.clone();
+            if let Some(spec) = next.spec.as_mut() {
+                spec.renew_time = Some(MicroTime(self.clock.now()));
+            }
+            let left = RENEW_DEADLINE.saturating_sub(leadership.renewed.elapsed());
+            match tokio::time::timeout(left, self.leases.replace(&next)).await {
+                Ok(Ok(lease)) => {
+                    leadership.lease = lease;
+                    leadership.renewed = asked;
+                }
+                Ok(Err(error)) if error.code() == Some(409) => {
+                    // Our own renewal whose answer was not heard looks the same: read it.
+                    match self.leases.get(next.name()).await {
+                        Ok(now) if self.is_ours(&now, leadership.term) => leadership.lease = now,
+                        _ => break,
+                    }
+                }
+                Ok(Err(_)) if leadership.renewed.elapsed() < RENEW_DEADLINE => (),
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        info!(component = self.component, term = leadership.term, "leading no more");
+    }
+
+    fn is_ours(&self, lease: &Lease, term: u64) -> bool {
+        let spec = lease.spec.clone().unwrap_or_default();
+        let same_term =
+            spec.lease_transitions.and_then(|now| u64::try_from(now).ok()) == Some(term);
+        same_term && spec.holder_identity.as_deref() == Some(&self.identity)
+    }
+
+    /// Gives the leadership up, so that another takes over at once.
+    pub async fn resign(&self, leadership: Leadership) {
+        let mut lease = leadership.lease;
+        if let Some(spec) = lease.spec.as_mut() {
+            spec.holder_identity = Some(String::new());
+        }
+        // If it is not heard, the others wait until the lease has run out.
+        let _best_effort = self.leases.replace(&lease).await;
+    }
+}

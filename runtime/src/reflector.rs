@@ -1,0 +1,163 @@
+//! Follows the apiserver's multi-kind watch, over its breaks.
+
+use std::time::Duration;
+
+use api::resource_version::ResourceVersion;
+use api::{KindId, ObjectKey};
+use base::{Backoff, ErrorChain, Rng};
+use client::{AnyEvent, Client, Error, ManyWatch};
+use tracing::{debug, warn};
+
+use crate::any::Any;
+
+/// Changes that are handed over at once, at most.
+const CHANGES_MAX: usize = 10_000;
+/// A watch on which not even a bookmark comes for so long is taken for dead. The apiserver sends
+/// one every 5 s.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// What happened to an object.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It is there, or changed.
+    Upsert(Any),
+    /// It is gone.
+    Remove(KindId, ObjectKey),
+}
+
+/// News, in revision order.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// All there is: whatever was known before is void.
+    Reset {
+        /// Every object.
+        objects: Vec<Any>,
+        /// The point that they show.
+        version: ResourceVersion,
+    },
+    /// What changed since.
+    Changes {
+        /// In order; empty where only the point moved on.
+        changes: Vec<Change>,
+        /// The point that they lead to.
+        version: ResourceVersion,
+    },
+}
+
+/// Follows objects of several kinds.
+#[derive(Debug)]
+pub struct Reflector {
+    client: Client,
+    kinds: Vec<KindId>,
+    fields: String,
+    watch: Option<ManyWatch>,
+    /// The point up to which news were handed over; nothing before the first reset.
+    seen: Option<ResourceVersion>,
+    backoff: Backoff,
+}
+
+impl Reflector {
+    /// Follows objects of `kinds`, those that `fields` (a field selector) selects.
+    pub fn new(client: Client, kinds: &[KindId], fields: &str, rng: Rng) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
+        let (kinds, fields) = (kinds.to_vec(), fields.to_owned());
+        Self { client, kinds, fields, watch: None, seen: None, backoff }
+    }
+
+    /// Waits for news. Comes back from lost connections, restarted servers and compacted history by
+    /// itself. Not cancel-safe: a caller that drops this future drops the watch with it, and the
+    /// next call resumes it.
+    pub async fn next(&mut self) -> Update {
+        loop {
+            let outcome = match self.watch.take() {
+                Some(watch) => self.read(watch).await,
+                None => self.open().await,
+            };
+            match outcome {
+                Ok(Some(update)) => {
+                    self.backoff.reset();
+                    return update;
+                }
+                Ok(None) => (),
+                Err(error) if error.code() == Some(410) => {
+                    debug!(kinds = ?self.kinds, "history is gone, listing anew");
+                    self.seen = None;
+                }
+                Err(error) => {
+                    let wait = self.backoff.next_wait();
+                    if self.backoff.failures() > 3 {
+                        warn!(error = %ErrorChain(&error), "cannot watch");
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Opens the watch; the first time, and after history was lost, reads all there is.
+    async fn open(&mut self) -> Result<Option<Update>, Error> {
+        let mut watch = self.client.watch_many(&self.kinds, self.seen, &self.fields).await?;
+        if self.seen.is_some() {
+            self.watch = Some(watch);
+            return Ok(None);
+        }
+        let mut objects = Vec::new();
+        loop {
+            match next_event(&mut watch).await? {
+                AnyEvent::Upsert { kind, json, .. } => {
+                    objects.push(Any::parse(kind, &json).map_err(malformed)?);
+                }
+                AnyEvent::Remove { .. } => (),
+                AnyEvent::Bookmark { version, initial_end: true } => {
+                    self.seen = Some(version);
+                    self.watch = Some(watch);
+                    return Ok(Some(Update::Reset { objects, version }));
+                }
+                AnyEvent::Bookmark { .. } => (),
+            }
+        }
+    }
+
+    /// Waits for one event and takes all others that have arrived.
+    async fn read(&mut self, mut watch: ManyWatch) -> Result<Option<Update>, Error> {
+        let mut event = next_event(&mut watch).await?;
+        let mut changes = Vec::new();
+        let mut version = self.seen.unwrap_or_default();
+        loop {
+            match event {
+                AnyEvent::Upsert { kind, json, version: at, .. } => {
+                    changes.push(Change::Upsert(Any::parse(kind, &json).map_err(malformed)?));
+                    version = version.max(at);
+                }
+                AnyEvent::Remove { kind, key, version: at } => {
+                    changes.push(Change::Remove(kind, key));
+                    version = version.max(at);
+                }
+                AnyEvent::Bookmark { version: at, .. } => version = version.max(at),
+            }
+            if changes.len() >= CHANGES_MAX {
+                break;
+            }
+            match watch.buffered() {
+                Some(next) => event = next?,
+                None => break,
+            }
+        }
+        self.seen = Some(version);
+        self.watch = Some(watch);
+        Ok(Some(Update::Changes { changes, version }))
+    }
+}
+
+async fn next_event(watch: &mut ManyWatch) -> Result<AnyEvent, Error> {
+    match tokio::time::timeout(SILENCE_MAX, watch.next()).await {
+        Ok(Ok(Some(event))) => Ok(event),
+        Ok(Ok(None)) => Err(Error::Unavailable("the server ended the watch".into())),
+        Ok(Err(error)) => Err(error),
+        Err(elapsed) => Err(Error::Unavailable(elapsed.into())),
+    }
+}
+
+fn malformed(error: serde_json::Error) -> Error {
+    Error::Malformed(error.into())
+}
