@@ -1,0 +1,470 @@
+//! What every engine must do, as laws that run against each of them.
+//!
+//! A [`Bench`] makes engines and the small programs that the laws run. The laws of
+//! [`conformance_suite!`](crate::conformance_suite) hold for all engines; those of
+//! [`shell_suite!`](crate::shell_suite) need programs that really run.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Rng;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::logs::Output;
+use super::{
+    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogLine, LogOptions,
+    PullPolicy, Reason, Resources, Signal,
+};
+
+/// How long a law waits before it calls a state missing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A small program.
+#[derive(Debug, Clone, Copy)]
+pub enum Program<'a> {
+    /// Ends at once with this code.
+    Exit(i32),
+    /// Runs until it is stopped; TERM ends it.
+    Forever,
+    /// Runs until it is killed, says `ready` once TERM would do nothing.
+    IgnoresTerm,
+    /// Writes lines to stdout, then to stderr, then ends with 0.
+    Says(&'a [&'a str], &'a [&'a str]),
+    /// Writes a line and runs for a moment before it ends with 0.
+    SaysAndLingers(&'a str),
+}
+
+/// The nodes that laws and tests use; what runs on others is not cleaned up.
+pub const NODES: [&str; 2] = ["a", "b"];
+
+/// Makes engines, and specs for them.
+pub trait Bench: Sync {
+    /// A new engine for one of [`NODES`]. The same name is the same node: a second engine for it
+    /// is what an agent has after its restart.
+    fn engine<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Arc<dyn Engine>>;
+
+    /// Makes `spec` run the program.
+    fn set_program(&self, spec: &mut ContainerSpec, program: Program<'_>);
+}
+
+/// Runs a test on a bench, and removes every container afterwards, also where it panicked.
+pub async fn hold<B: Bench>(bench: B, test: impl AsyncFnOnce(&B)) {
+    let held = AssertUnwindSafe(test(&bench)).catch_unwind().await;
+    for node in NODES {
+        let engine = bench.engine(node).await;
+        for container in engine.list().await.expect("the engine lists") {
+            let removed = engine.remove(&container.identity).await;
+            assert!(matches!(removed, Ok(()) | Err(EngineError::Gone)), "{removed:?}");
+        }
+    }
+    if let Err(panic) = held {
+        resume_unwind(panic);
+    }
+}
+
+/// An identity that nothing else has.
+pub fn identity(task: &str) -> Identity {
+    Identity::new("default", task, &Rng::from_machine().uuid(), 1)
+        .expect("names written in a law are valid")
+}
+
+/// A container that nothing else has, running `program`.
+pub fn spec(bench: &dyn Bench, task: &str, program: Program<'_>) -> ContainerSpec {
+    let mut spec = ContainerSpec {
+        identity: identity(task),
+        image: String::new(),
+        pull_policy: PullPolicy::IfNotPresent,
+        command: Vec::new(),
+        args: Vec::new(),
+        working_dir: None,
+        env: Vec::new(),
+        labels: BTreeMap::new(),
+        resources: Resources::default(),
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        stop_signal: Signal::TERM,
+        grace: Duration::from_secs(30),
+        network_mode: None,
+    };
+    bench.set_program(&mut spec, program);
+    spec
+}
+
+/// The state of a container; nothing where it is not listed.
+pub async fn state(engine: &dyn Engine, identity: &Identity) -> Option<ContainerState> {
+    let listed = engine.list().await.expect("the engine lists");
+    let mut ours = listed.into_iter().filter(|container| container.identity == *identity);
+    let state = ours.next().map(|container| container.state);
+    assert!(ours.next().is_none(), "{identity} is listed twice");
+    state
+}
+
+/// Waits until a container has ended and returns its code and signal.
+pub async fn ended(engine: &dyn Engine, identity: &Identity) -> (i32, Option<i32>) {
+    let mut seen = None;
+    let ended = timeout(PATIENCE, async {
+        loop {
+            seen = state(engine, identity).await;
+            if let Some(ContainerState::Exited { code, signal, .. }) = &seen {
+                return (*code, *signal);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    match ended.await {
+        Ok(ended) => ended,
+        Err(_) => panic!("{identity} has not ended; last seen: {seen:?}"),
+    }
+}
+
+/// Everything a container wrote.
+pub async fn all_logs(
+    engine: &dyn Engine,
+    identity: &Identity,
+    options: LogOptions,
+) -> Vec<LogLine> {
+    let lines = engine.logs(identity, options).await.expect("there are logs");
+    let lines = timeout(PATIENCE, lines.collect::<Vec<_>>()).await.expect("the logs end");
+    lines.into_iter().map(|line| line.expect("the line can be read")).collect()
+}
+
+/// The text of the lines written to `output`.
+pub fn text(lines: &[LogLine], output: Output) -> String {
+    let bytes: Vec<u8> = lines
+        .iter()
+        .filter(|line| line.output == output)
+        .flat_map(|line| line.bytes.to_vec())
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn start(engine: &dyn Engine, spec: &ContainerSpec) {
+    let started = engine.create_and_start(spec).await.expect("it starts");
+    assert!(!started.adopted, "{} was there before", spec.identity);
+}
+
+async fn remove(engine: &dyn Engine, identity: &Identity) {
+    engine.remove(identity).await.expect("it can be removed");
+}
+
+/// What ends is listed with its code, until it is removed.
+pub async fn an_exit_is_listed_with_its_code_until_it_is_removed(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    for code in [0, 3] {
+        let spec = spec(bench, "ends", Program::Exit(code));
+        start(&*engine, &spec).await;
+        assert_eq!(ended(&*engine, &spec.identity).await, (code, None));
+        let Some(ContainerState::Exited { started, at, oom_killed, .. }) =
+            state(&*engine, &spec.identity).await
+        else {
+            panic!("it is still listed");
+        };
+        assert!(started.is_some_and(|started| started <= at) && !oom_killed);
+        remove(&*engine, &spec.identity).await;
+        assert_eq!(state(&*engine, &spec.identity).await, None);
+    }
+}
+
+/// Creating again what is there finds it, running or ended.
+pub async fn creating_twice_makes_one(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "twice", Program::Forever);
+    start(&*engine, &spec).await;
+    let before = state(&*engine, &spec.identity).await;
+    assert!(matches!(before, Some(ContainerState::Running { .. })), "{before:?}");
+    let again = engine.create_and_start(&spec).await.expect("it is found");
+    assert!(again.adopted);
+    assert_eq!(state(&*engine, &spec.identity).await, before, "it was not started anew");
+    engine.kill(&spec.identity).await.expect("it can be killed");
+    let killed = ended(&*engine, &spec.identity).await;
+    let again = engine.create_and_start(&spec).await.expect("it is found");
+    assert!(again.adopted);
+    assert_eq!(ended(&*engine, &spec.identity).await, killed, "what ended is not run again");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// TERM ends a program that does not mind, and its end tells of it.
+pub async fn term_ends_it(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "term", Program::Forever);
+    start(&*engine, &spec).await;
+    engine.signal(&spec.identity, Signal::TERM).await.expect("it can be signalled");
+    assert_eq!(ended(&*engine, &spec.identity).await, (143, Some(15)));
+    engine.signal(&spec.identity, Signal::TERM).await.expect("signalling an ended one is no fault");
+    engine.kill(&spec.identity).await.expect("killing an ended one is no fault");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// KILL ends what ignores TERM.
+pub async fn kill_ends_what_ignores_term(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "stubborn", Program::IgnoresTerm);
+    start(&*engine, &spec).await;
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let mut lines = engine.logs(&spec.identity, follow).await.expect("there are logs");
+    let ready = timeout(PATIENCE, lines.next()).await.expect("it gets ready");
+    assert!(ready.is_some(), "it says that it ignores TERM from here on");
+    engine.signal(&spec.identity, Signal::TERM).await.expect("it can be signalled");
+    let running = state(&*engine, &spec.identity).await;
+    assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
+    engine.kill(&spec.identity).await.expect("it can be killed");
+    assert_eq!(ended(&*engine, &spec.identity).await, (137, Some(9)));
+    remove(&*engine, &spec.identity).await;
+}
+
+/// Removing what runs ends it.
+pub async fn removing_a_running_one_ends_it(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "removed", Program::IgnoresTerm);
+    start(&*engine, &spec).await;
+    remove(&*engine, &spec.identity).await;
+    assert_eq!(state(&*engine, &spec.identity).await, None);
+    assert_eq!(engine.remove(&spec.identity).await, Err(EngineError::Gone));
+    // The name is free again, and it is a new container.
+    start(&*engine, &spec).await;
+    remove(&*engine, &spec.identity).await;
+}
+
+/// What was never there is gone, for every operation.
+pub async fn an_unknown_container_is_gone(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let identity = identity("nobody");
+    assert_eq!(engine.signal(&identity, Signal::TERM).await, Err(EngineError::Gone));
+    assert_eq!(engine.kill(&identity).await, Err(EngineError::Gone));
+    assert_eq!(engine.remove(&identity).await, Err(EngineError::Gone));
+    assert_eq!(engine.logs(&identity, LogOptions::default()).await.err(), Some(EngineError::Gone));
+}
+
+/// Nodes that share an engine leave each other's containers alone.
+pub async fn two_nodes_do_not_see_each_other(bench: &dyn Bench) {
+    let (a, b) = (bench.engine("a").await, bench.engine("b").await);
+    let spec = spec(bench, "mine", Program::Forever);
+    start(&*a, &spec).await;
+    assert_eq!(state(&*b, &spec.identity).await, None);
+    assert_eq!(b.kill(&spec.identity).await, Err(EngineError::Gone));
+    assert_eq!(b.remove(&spec.identity).await, Err(EngineError::Gone));
+    // Even the same identity is another container there.
+    start(&*b, &spec).await;
+    remove(&*b, &spec.identity).await;
+    let running = state(&*a, &spec.identity).await;
+    assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
+    remove(&*a, &spec.identity).await;
+}
+
+/// Containers do not need the engine value that started them.
+pub async fn containers_outlive_the_engine_value(bench: &dyn Bench) {
+    let first = bench.engine("a").await;
+    let lasting = spec(bench, "lasting", Program::Forever);
+    let ending = spec(bench, "ending", Program::SaysAndLingers("was here"));
+    start(&*first, &lasting).await;
+    start(&*first, &ending).await;
+    let before = state(&*first, &lasting.identity).await;
+    drop(first);
+    // The second one ends while nobody looks.
+    let second = bench.engine("a").await;
+    assert_eq!(state(&*second, &lasting.identity).await, before);
+    assert_eq!(ended(&*second, &ending.identity).await, (0, None));
+    let lines = all_logs(&*second, &ending.identity, LogOptions::default()).await;
+    assert_eq!(text(&lines, Output::Stdout), "was here\n");
+    second.signal(&lasting.identity, Signal::TERM).await.expect("an adopted one can be signalled");
+    assert_eq!(ended(&*second, &lasting.identity).await, (143, Some(15)));
+    remove(&*second, &lasting.identity).await;
+    remove(&*second, &ending.identity).await;
+}
+
+/// Both outputs are logged apart, in order, and the tail is the last of them.
+pub async fn both_outputs_are_logged(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "says", Program::Says(&["one", "two", "three"], &["alas"]));
+    start(&*engine, &spec).await;
+    ended(&*engine, &spec.identity).await;
+    let lines = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
+    assert_eq!(text(&lines, Output::Stdout), "one\ntwo\nthree\n");
+    assert_eq!(text(&lines, Output::Stderr), "alas\n");
+    let tail = LogOptions { tail: Some(2), ..LogOptions::default() };
+    let last = all_logs(&*engine, &spec.identity, tail).await;
+    assert_eq!(last, lines[2..], "the tail is the last lines, whatever output they are of");
+    let end = lines.last().map(|line| line.time).expect("there are lines");
+    let later = end + jiff::SignedDuration::from_micros(1);
+    let since = LogOptions { since: Some(later), ..LogOptions::default() };
+    assert_eq!(all_logs(&*engine, &spec.identity, since).await, []);
+    let since = LogOptions { since: Some(end), ..LogOptions::default() };
+    assert_eq!(all_logs(&*engine, &spec.identity, since).await.last(), lines.last());
+    remove(&*engine, &spec.identity).await;
+}
+
+/// Who follows a log sees all of it, and its end.
+pub async fn a_followed_log_ends_with_its_container(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "followed", Program::SaysAndLingers("hello"));
+    start(&*engine, &spec).await;
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let lines = all_logs(&*engine, &spec.identity, follow).await;
+    assert_eq!(text(&lines, Output::Stdout), "hello\n");
+    assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
+    remove(&*engine, &spec.identity).await;
+}
+
+/// Logs are there after removal, for a later engine value too, until they are pruned.
+pub async fn logs_outlive_their_container(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "remembered", Program::Says(&["one", "two"], &["alas"]));
+    start(&*engine, &spec).await;
+    ended(&*engine, &spec.identity).await;
+    let before = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
+    remove(&*engine, &spec.identity).await;
+    drop(engine);
+    let engine = bench.engine("a").await;
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    assert_eq!(all_logs(&*engine, &spec.identity, follow).await, before);
+    engine.prune_logs(jiff::Timestamp::UNIX_EPOCH).await.expect("it prunes");
+    assert_eq!(all_logs(&*engine, &spec.identity, LogOptions::default()).await, before);
+    engine.prune_logs(jiff::Timestamp::MAX).await.expect("it prunes");
+    let gone = engine.logs(&spec.identity, LogOptions::default()).await.err();
+    assert_eq!(gone, Some(EngineError::Gone));
+}
+
+/// Whoever listens hears of an end, and then sees it.
+pub async fn an_exit_is_an_event(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "heard", Program::Forever);
+    start(&*engine, &spec).await;
+    let mut events = engine.events();
+    engine.kill(&spec.identity).await.expect("it can be killed");
+    let heard = timeout(PATIENCE, async {
+        loop {
+            match events.next().await.expect("events do not end") {
+                EngineEvent::Changed(identity) if identity != spec.identity => (),
+                EngineEvent::Changed(_) | EngineEvent::Missed => {
+                    let seen = state(&*engine, &spec.identity).await;
+                    if matches!(seen, Some(ContainerState::Exited { .. })) {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    heard.await.expect("the end is heard of");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// A node knows what it is.
+pub async fn a_node_has_facts(bench: &dyn Bench) {
+    let facts = bench.engine("a").await.info().await.expect("the engine knows its node");
+    assert!(facts.cpus > 0 && facts.memory_bytes > 0, "{facts:?}");
+    assert!(!facts.engine.is_empty() && !facts.kernel.is_empty(), "{facts:?}");
+}
+
+/// A command that does not exist is refused, and leaves nothing behind.
+pub async fn a_missing_command_is_refused(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let mut spec = spec(bench, "absent", Program::Exit(0));
+    spec.command = vec!["/no/such/program".to_owned()];
+    spec.args = Vec::new();
+    match engine.create_and_start(&spec).await {
+        Err(EngineError::Refused { reason: Reason::CannotRun, message }) => {
+            assert!(message.contains("/no/such/program"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(state(&*engine, &spec.identity).await, None);
+}
+
+/// Environment, arguments and working directory reach the program, with nothing expanded.
+pub async fn what_the_spec_says_reaches_the_program(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let mut spec = spec(bench, "reached", Program::Exit(0));
+    let script = r#"echo "$GREETING|$1|$(pwd)|$HOME_OF_AGENT""#;
+    spec.command = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
+    spec.args = vec!["$(id) * ; a  b".to_owned()];
+    spec.env = vec![
+        ("GREETING".to_owned(), "no".to_owned()),
+        ("GREETING".to_owned(), "two words = \"$X\"".to_owned()),
+    ];
+    spec.working_dir = Some("/tmp".to_owned());
+    start(&*engine, &spec).await;
+    assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
+    let lines = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
+    assert_eq!(text(&lines, Output::Stdout), "two words = \"$X\"|$(id) * ; a  b|/tmp|\n");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// What a program started does not live on when it has ended, nor hold back its end.
+pub async fn children_end_with_their_parent(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let mut spec = spec(bench, "parent", Program::Exit(0));
+    let script = "sleep 1000 & echo started; exit 4";
+    spec.command = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    start(&*engine, &spec).await;
+    assert_eq!(ended(&*engine, &spec.identity).await, (4, None));
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let lines = all_logs(&*engine, &spec.identity, follow).await;
+    assert_eq!(text(&lines, Output::Stdout), "started\n");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// A line that is not ended, one that is long, and bytes that are hardly text, are all logged.
+/// (Docker keeps logs as JSON: what is no UTF-8 is lost there.)
+pub async fn odd_output_is_logged_whole(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let mut spec = spec(bench, "odd", Program::Exit(0));
+    let script = r"printf 'a\000\001b\r\n'; head -c 50000 /dev/zero | tr '\0' x; printf '\nend'";
+    spec.command = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    start(&*engine, &spec).await;
+    ended(&*engine, &spec.identity).await;
+    for _ in 0..2 {
+        let lines = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
+        let bytes: Vec<u8> = lines.iter().flat_map(|line| line.bytes.to_vec()).collect();
+        let long = "x".repeat(50_000);
+        let expected = format!("a\0\x01b\r\n{long}\nend");
+        assert!(bytes == expected.as_bytes(), "{} bytes of {}", bytes.len(), expected.len());
+        // The second time from what was kept.
+        let _ = engine.remove(&spec.identity).await;
+    }
+}
+
+/// Runs the laws that hold for every engine; `$bench` makes a [`Bench`] for each.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($bench:expr, $test:meta) => {
+        $crate::conformance_suite!(@laws $bench, $test;
+            an_exit_is_listed_with_its_code_until_it_is_removed,
+            creating_twice_makes_one,
+            term_ends_it,
+            kill_ends_what_ignores_term,
+            removing_a_running_one_ends_it,
+            an_unknown_container_is_gone,
+            two_nodes_do_not_see_each_other,
+            containers_outlive_the_engine_value,
+            both_outputs_are_logged,
+            a_followed_log_ends_with_its_container,
+            logs_outlive_their_container,
+            an_exit_is_an_event,
+            a_node_has_facts,
+        );
+    };
+    (@laws $bench:expr, $test:meta; $($law:ident,)+) => {$(
+        #[$test]
+        async fn $law() {
+            use $crate::engine::conformance;
+            conformance::hold($bench.await, async |bench| conformance::$law(bench).await).await;
+        }
+    )+};
+}
+
+/// Runs the laws that need real programs.
+#[macro_export]
+macro_rules! shell_suite {
+    ($bench:expr, $test:meta) => {
+        $crate::conformance_suite!(@laws $bench, $test;
+            a_missing_command_is_refused,
+            what_the_spec_says_reaches_the_program,
+            children_end_with_their_parent,
+            odd_output_is_logged_whole,
+        );
+    };
+}

@@ -1,0 +1,80 @@
+//! An image made of this machine's static busybox, for demonstrations and tests: no registry is
+//! needed.
+
+use std::io;
+use std::path::Path;
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::{Docker, body_full};
+use futures_util::{TryStreamExt, future};
+use tar::{Builder, EntryType, Header};
+use tokio::time::timeout;
+
+use super::CALL_TIMEOUT;
+use super::classify::{Stage, classify};
+use crate::engine::EngineError;
+
+/// Where Debian's `busybox-static` puts it.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// The commands that the image has.
+const APPLETS: &[&str] = &[
+    "ash", "awk", "cat", "cp", "cut", "date", "dd", "echo", "env", "expr", "false", "grep", "head",
+    "hostname", "id", "kill", "ls", "mkdir", "mv", "nc", "printf", "ps", "pwd", "rm", "sed", "seq",
+    "sh", "sleep", "sort", "split", "stat", "sync", "tail", "tee", "test", "touch", "tr", "true",
+    "uniq", "wc", "wget", "whoami", "yes",
+];
+
+/// Makes the image `<repository>:<tag>` from a static busybox. Making it again is no fault.
+///
+/// # Errors
+///
+/// `Unavailable`, with a message that says what to install, where busybox is missing.
+pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), EngineError> {
+    let rootfs = rootfs(Path::new(BUSYBOX)).map_err(|error| {
+        EngineError::unavailable(format!(
+            "cannot read {BUSYBOX} (on Debian: install busybox-static): {error}"
+        ))
+    })?;
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+    let import = docker.create_image(Some(options), Some(body_full(rootfs.into())), None);
+    match timeout(CALL_TIMEOUT, import.try_for_each(|_| future::ready(Ok(())))).await {
+        Ok(imported) => imported.map_err(|error| classify(&error, Stage::Act)),
+        Err(_) => Err(EngineError::unknown("the image was not imported in time")),
+    }
+}
+
+/// A root file system with busybox, links to it and the folders that programs expect. The same
+/// busybox gives the same bytes.
+fn rootfs(busybox: &Path) -> io::Result<Vec<u8>> {
+    let program = std::fs::read(busybox)?;
+    let mut tar = Builder::new(Vec::new());
+    for (dir, mode) in [("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)] {
+        append(&mut tar, dir, EntryType::Directory, mode, &[])?;
+    }
+    append(&mut tar, "bin/busybox", EntryType::Regular, 0o755, &program)?;
+    let passwd = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+    append(&mut tar, "etc/passwd", EntryType::Regular, 0o644, passwd)?;
+    for applet in APPLETS {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    tar.into_inner()
+}
+
+fn append(
+    tar: &mut Builder<Vec<u8>>,
+    path: &str,
+    kind: EntryType,
+    mode: u32,
+    data: &[u8],
+) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(data.len() as u64);
+    tar.append_data(&mut header, path, data)
+}

@@ -1,0 +1,141 @@
+//! What an error of the Docker Engine means for the caller.
+
+use base::ErrorChain;
+use bollard::errors::Error;
+
+use crate::engine::{EngineError, Reason};
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Reading: a failure changed nothing.
+    Ask,
+    /// Creating a container.
+    Create,
+    /// Starting one.
+    Start,
+    /// Anything else that changes something.
+    Act,
+}
+
+/// Fragments of the engine's messages and what they are about; the first that occurs counts.
+const FRAGMENTS: &[(&str, Reason)] = &[
+    ("port is already allocated", Reason::PortTaken),
+    ("address already in use", Reason::PortTaken),
+    ("invalid mount config", Reason::Mount),
+    ("bind source path does not exist", Reason::Mount),
+    ("invalid volume specification", Reason::Mount),
+    ("Duplicate mount point", Reason::Mount),
+    ("error mounting", Reason::Mount),
+    ("executable file not found", Reason::CannotRun),
+    ("no such file or directory", Reason::CannotRun),
+    ("permission denied", Reason::CannotRun),
+    ("exec format error", Reason::CannotRun),
+    ("No command specified", Reason::CannotRun),
+];
+
+/// Whether the engine knows no such thing.
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// Whether the state of things forbids it: a name that is taken, a container that does not run.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
+}
+
+/// The engine's own words, or what came between it and us.
+pub(super) fn message(error: &Error) -> String {
+    if let Error::DockerResponseServerError { message, .. } = error {
+        return message.trim().to_owned();
+    }
+    if let Error::DockerStreamError { error } = error {
+        return error.trim().to_owned();
+    }
+    ErrorChain(error).to_string()
+}
+
+/// A refusal in place of `Gone`.
+pub(super) fn refused_or(error: EngineError, reason: Reason, message: String) -> EngineError {
+    if error == EngineError::Gone { EngineError::refused(reason, message) } else { error }
+}
+
+/// What the caller is to do about `error`.
+pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
+    let text = message(error);
+    if let Error::DockerResponseServerError { status_code, .. } = error {
+        return answered(*status_code, text, stage);
+    }
+    let was_not_sent = matches!(error, Error::SocketNotFoundError(_))
+        || matches!(error, Error::HyperLegacyError { err } if err.is_connect());
+    match stage {
+        Stage::Ask => EngineError::unavailable(text),
+        Stage::Create | Stage::Start | Stage::Act if was_not_sent => EngineError::unavailable(text),
+        Stage::Create | Stage::Start | Stage::Act => EngineError::unknown(text),
+    }
+}
+
+fn answered(status: u16, text: String, stage: Stage) -> EngineError {
+    let about = FRAGMENTS.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason);
+    match (stage, status, about) {
+        (Stage::Create | Stage::Start, _, Some(reason)) => EngineError::refused(reason, text),
+        // A network, say, that is not there.
+        (Stage::Create | Stage::Start, 400..500, None) => {
+            EngineError::refused(Reason::Invalid, text)
+        }
+        (Stage::Ask | Stage::Act, 404, _) => EngineError::Gone,
+        (Stage::Ask | Stage::Act, 400..500, _) => EngineError::refused(Reason::Invalid, text),
+        (_, _, _) => EngineError::unavailable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_what_to_do_next() {
+        let cases = [
+            (
+                Stage::Create,
+                400,
+                r#"invalid mount config for type "bind": bind source path does not exist: /x"#,
+                Some(Reason::Mount),
+            ),
+            (
+                Stage::Start,
+                400,
+                r#"OCI runtime create failed: exec: "/nope": stat /nope: no such file or directory: unknown"#,
+                Some(Reason::CannotRun),
+            ),
+            (
+                Stage::Start,
+                500,
+                "driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated",
+                Some(Reason::PortTaken),
+            ),
+            (Stage::Start, 404, "network nope not found", Some(Reason::Invalid)),
+            (Stage::Start, 500, "something else", None),
+        ];
+        for (stage, status_code, message, expected) in cases {
+            let error =
+                Error::DockerResponseServerError { status_code, message: message.to_owned() };
+            match (classify(&error, stage), expected) {
+                (EngineError::Refused { reason, .. }, Some(expected)) => {
+                    assert_eq!(reason, expected, "{message}");
+                }
+                (EngineError::Unavailable { .. }, None) => (),
+                (other, _) => panic!("{message}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_connection_leaves_a_change_unknown() {
+        let cut = || Error::RequestTimeoutError;
+        assert!(matches!(classify(&cut(), Stage::Ask), EngineError::Unavailable { .. }));
+        assert!(matches!(classify(&cut(), Stage::Create), EngineError::Unknown { .. }));
+        let absent = Error::SocketNotFoundError("/run/docker.sock".to_owned());
+        assert!(matches!(classify(&absent, Stage::Create), EngineError::Unavailable { .. }));
+    }
+}

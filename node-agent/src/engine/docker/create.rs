@@ -1,0 +1,166 @@
+//! A container's spec, as the Docker Engine takes it.
+
+use std::net::IpAddr;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountTmpfsOptions,
+    MountType, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use crate::engine::{
+    ContainerSpec, EngineError, LOG_BYTES_MAX, Mount, MountSource, Port, Reason, Scope,
+};
+
+/// Docker's CPU share of one whole processor.
+const SHARES_PER_CPU: u64 = 1024;
+/// The least that the kernel takes.
+const SHARES_MIN: u64 = 2;
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// Log files of a container: a full one and the one being written.
+const LOG_FILES: u64 = 2;
+
+/// Refuses what Docker's own syntax cannot say.
+pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
+    if spec.image.is_empty() {
+        return Err(EngineError::refused(Reason::Invalid, "no image is given"));
+    }
+    for mount in &spec.mounts {
+        let MountSource::HostPath { host_path, create: true, .. } = &mount.source else {
+            continue;
+        };
+        for path in [host_path, &mount.path] {
+            if path.to_string_lossy().contains(':') {
+                let message =
+                    format!("mount {}: a created hostPath cannot hold a colon", path.display());
+                return Err(EngineError::refused(Reason::Mount, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What to create.
+pub(super) fn body(
+    spec: &ContainerSpec,
+    scope: &Scope,
+    default_host_ip: Option<IpAddr>,
+) -> ContainerCreateBody {
+    let mut labels = spec.labels.clone();
+    labels.extend(scope.labels(&spec.identity));
+    let published = || spec.ports.iter().map(docker_port);
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
+        cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
+        working_dir: spec.working_dir.clone(),
+        env: Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        labels: Some(labels.into_iter().collect()),
+        exposed_ports: (!spec.ports.is_empty()).then(|| published().collect()),
+        stop_signal: Some(spec.stop_signal.name().to_owned()),
+        stop_timeout: Some(signed(spec.grace.as_secs())),
+        host_config: Some(host_config(spec, default_host_ip)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn host_config(spec: &ContainerSpec, default_host_ip: Option<IpAddr>) -> HostConfig {
+    let resources = &spec.resources;
+    let memory = resources.memory_limit_bytes.map(signed);
+    let (binds, mounts): (Vec<_>, Vec<_>) = spec.mounts.iter().partition(|mount| is_bind(mount));
+    HostConfig {
+        cpu_shares: resources
+            .cpu_request_millis
+            .map(|millis| signed((millis * SHARES_PER_CPU / 1_000).max(SHARES_MIN))),
+        nano_cpus: resources.cpu_limit_millis.map(|millis| signed(millis * NANOS_PER_MILLI)),
+        memory,
+        // The same as the memory: no swap on top of it.
+        memory_swap: memory,
+        binds: (!binds.is_empty()).then(|| binds.into_iter().map(bind).collect()),
+        mounts: (!mounts.is_empty()).then(|| mounts.into_iter().map(docker_mount).collect()),
+        port_bindings: Some(port_bindings(&spec.ports, default_host_ip)),
+        network_mode: spec.network_mode.clone(),
+        log_config: Some(log_config()),
+        // Whether to run again is the agent's to decide.
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        ..HostConfig::default()
+    }
+}
+
+/// Docker makes the source of a bind, and wants that of a mount to be there: which is `create`.
+fn is_bind(mount: &Mount) -> bool {
+    matches!(mount.source, MountSource::HostPath { create: true, .. })
+}
+
+fn bind(mount: &Mount) -> String {
+    let (source, read_only) = match &mount.source {
+        MountSource::HostPath { host_path, read_only, .. } => (host_path.as_path(), *read_only),
+        MountSource::Tmpfs { .. } => (mount.path.as_path(), false),
+    };
+    let mode = if read_only { "ro" } else { "rw" };
+    format!("{}:{}:{mode}", source.display(), mount.path.display())
+}
+
+fn docker_mount(mount: &Mount) -> DockerMount {
+    let target = Some(mount.path.to_string_lossy().into_owned());
+    match &mount.source {
+        MountSource::HostPath { host_path, read_only, .. } => DockerMount {
+            target,
+            source: Some(host_path.to_string_lossy().into_owned()),
+            typ: Some(MountType::BIND),
+            read_only: Some(*read_only),
+            ..DockerMount::default()
+        },
+        MountSource::Tmpfs { size_bytes } => DockerMount {
+            target,
+            typ: Some(MountType::TMPFS),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: size_bytes.map(signed),
+                ..MountTmpfsOptions::default()
+            }),
+            ..DockerMount::default()
+        },
+    }
+}
+
+fn port_bindings(ports: &[Port], default_host_ip: Option<IpAddr>) -> PortMap {
+    let mut bindings = PortMap::new();
+    for port in ports {
+        let Some(host_port) = port.host_port else {
+            continue;
+        };
+        let binding = PortBinding {
+            host_ip: port.host_ip.or(default_host_ip).map(|ip| ip.to_string()),
+            host_port: Some(host_port.to_string()),
+        };
+        bindings.entry(docker_port(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn docker_port(port: &Port) -> String {
+    format!("{}/{}", port.container_port, port.protocol.as_str())
+}
+
+/// Bounded, and never in the way of the program: where the engine cannot write as fast as the
+/// program does, lines are dropped.
+fn log_config() -> HostConfigLogConfig {
+    let options = [
+        ("max-size", format!("{}", LOG_BYTES_MAX / LOG_FILES)),
+        ("max-file", LOG_FILES.to_string()),
+        ("mode", "non-blocking".to_owned()),
+        ("max-buffer-size", "4m".to_owned()),
+    ];
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

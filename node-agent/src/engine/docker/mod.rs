@@ -1,0 +1,404 @@
+//! Containers in a Docker Engine (API 1.41 or newer), which several agents may share.
+//!
+//! Labels are the truth about what is ours: every operation finds the container by its name and
+//! then compares the labels, so that a container of another cluster or node is never touched.
+//! Exits come by the event stream; what is true is asked for. The state directory holds only the
+//! logs of removed containers.
+
+pub mod busybox;
+mod classify;
+mod create;
+mod events;
+mod observe;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base::{Clock, ErrorChain};
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptions, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tracing::warn;
+
+use self::classify::{Stage, classify, is_conflict, is_missing, refused_or};
+use super::logs::Output;
+use super::{
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
+    Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore, LogStream,
+    NodeFacts, PullPolicy, Reason, Scope, Signal, Started,
+};
+
+/// How long the engine may take over one call. Starting a container on a loaded machine takes
+/// seconds; nothing here waits for a container.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long fetching an image may take.
+const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Containers that are inspected at the same time.
+const INSPECTS_MAX: usize = 16;
+
+/// Which engine, and for whom.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// For which node it speaks.
+    pub scope: Scope,
+    /// The engine's socket: a path, or `unix://` and a path. Podman's serves as well.
+    pub socket: String,
+    /// Where logs of removed containers are kept; made where it is missing.
+    pub state_dir: PathBuf,
+    /// The node's address that ports without a `hostIP` are bound to; Docker binds to all.
+    pub default_host_ip: Option<IpAddr>,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// Runs containers in a Docker Engine.
+#[derive(Debug, Clone)]
+pub struct DockerEngine {
+    docker: Docker,
+    config: DockerConfig,
+    logs: LogStore,
+}
+
+/// A container that was found and is ours.
+struct Found {
+    /// Docker's id: what is done next is done to this one, whoever takes its name meanwhile.
+    id: String,
+    inspected: ContainerInspectResponse,
+}
+
+/// Dials a Docker Engine and agrees on the API version. Its message says what to do where no
+/// engine answers.
+pub async fn connect(socket: &str) -> Result<Docker, EngineError> {
+    let unreachable = |error: bollard::errors::Error| {
+        EngineError::unavailable(format!(
+            "no Docker Engine answers at {socket} (on Debian: install docker.io and start \
+             dockerd): {}",
+            ErrorChain(&error)
+        ))
+    };
+    let docker =
+        Docker::connect_with_unix(socket, CALL_TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
+            .map_err(unreachable)?;
+    match timeout(CALL_TIMEOUT, docker.negotiate_version()).await {
+        Ok(negotiated) => negotiated.map_err(unreachable),
+        Err(_) => Err(EngineError::unavailable(format!("the engine at {socket} does not answer"))),
+    }
+}
+
+impl DockerEngine {
+    /// Dials the engine.
+    pub async fn connect(config: DockerConfig) -> Result<Self, EngineError> {
+        let docker = connect(&config.socket).await?;
+        let logs = LogStore::open(&config.state_dir.join("logs"))
+            .map_err(|error: io::Error| EngineError::unavailable(error.to_string()))?;
+        Ok(Self { docker, config, logs })
+    }
+
+    /// One call, which must not change anything: its failure is no news.
+    async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(|error| classify(&error, Stage::Ask)),
+            Err(_) => Err(EngineError::unavailable("the engine did not answer in time")),
+        }
+    }
+
+    /// One call that changes something.
+    async fn act<T>(
+        &self,
+        stage: Stage,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer.map_err(|error| classify(&error, stage)),
+            Err(_) => Err(EngineError::unknown("the engine did not answer in time")),
+        }
+    }
+
+    async fn find(&self, identity: &Identity) -> Result<Found, EngineError> {
+        let name = self.config.scope.container_name(identity);
+        let inspected = self.ask(self.docker.inspect_container(&name, None)).await?;
+        if observe::identity(&inspected, &self.config.scope).as_ref() != Some(identity) {
+            return Err(EngineError::Gone);
+        }
+        let id = inspected.id.clone().ok_or(EngineError::Gone)?;
+        Ok(Found { id, inspected })
+    }
+
+    async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
+        let scope = &self.config.scope;
+        let labels = vec![
+            format!("{LABEL_CLUSTER}={}", scope.cluster()),
+            format!("{LABEL_NODE}={}", scope.node()),
+        ];
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&[("label", labels)].into())
+            .build();
+        let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
+        let inspect = |id: String| async move {
+            match self.ask(self.docker.inspect_container(&id, None)).await {
+                Ok(inspected) => Ok(observe::container(&inspected, scope)),
+                // Removed since it was listed.
+                Err(EngineError::Gone) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let ids: Vec<String> = summaries.into_iter().filter_map(|summary| summary.id).collect();
+        let inspected: Vec<Option<Container>> =
+            stream::iter(ids).map(inspect).buffer_unordered(INSPECTS_MAX).try_collect().await?;
+        let mut containers: Vec<Container> = inspected.into_iter().flatten().collect();
+        containers.sort_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(containers)
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
+        if spec.pull_policy == PullPolicy::Always {
+            self.pull(&spec.image).await?;
+        }
+        let (id, adopted) = match self.create(spec).await {
+            // The image is missing: the only thing that a create does not find.
+            Err(error) if is_missing(&error) => {
+                if spec.pull_policy == PullPolicy::Never {
+                    let message = format!("image {}: not present on this node", spec.image);
+                    return Err(EngineError::refused(Reason::ImagePull, message));
+                }
+                self.pull(&spec.image).await?;
+                let created = self.create(spec).await;
+                (created.map_err(|error| classify(&error, Stage::Create))?, false)
+            }
+            Err(error) if is_conflict(&error) => {
+                let found = self.find(&spec.identity).await.map_err(|gone| {
+                    let name = self.config.scope.container_name(&spec.identity);
+                    let message = format!("container name {name} is taken by one that is not ours");
+                    refused_or(gone, Reason::NameTaken, message)
+                })?;
+                if observe::state(&found.inspected) != Some(ContainerState::Created) {
+                    return Ok(Started { adopted: true });
+                }
+                (found.id, true)
+            }
+            created => (created.map_err(|error| classify(&error, Stage::Create))?, false),
+        };
+        let start = self.docker.start_container(&id, None);
+        let Err(error) = self.act(Stage::Start, start).await else {
+            return Ok(Started { adopted });
+        };
+        if matches!(error, EngineError::Refused { .. }) {
+            self.delete(&id).await?;
+        }
+        Err(error)
+    }
+
+    /// The outer error is the call's own, for it decides what comes next.
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, bollard::errors::Error> {
+        let name = self.config.scope.container_name(&spec.identity);
+        let body = create::body(spec, &self.config.scope, self.config.default_host_ip);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        match timeout(CALL_TIMEOUT, self.docker.create_container(Some(options), body)).await {
+            Ok(created) => created.map(|created| created.id),
+            Err(_) => Err(bollard::errors::Error::RequestTimeoutError),
+        }
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), EngineError> {
+        // Without a tag Docker fetches every tag there is.
+        let has_tag = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+        let from = if has_tag { image.to_owned() } else { format!("{image}:latest") };
+        let options = CreateImageOptionsBuilder::new().from_image(&from).build();
+        let pull = self.docker.create_image(Some(options), None, None);
+        let failed = |message: String| {
+            EngineError::refused(Reason::ImagePull, format!("image {image}: {message}"))
+        };
+        match timeout(PULL_TIMEOUT, pull.try_for_each(|_| future::ready(Ok(())))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(classify::message(&error))),
+            Err(_) => Err(failed("not fetched in time".to_owned())),
+        }
+    }
+
+    async fn send(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
+        let found = self.find(identity).await?;
+        let options = KillContainerOptionsBuilder::new().signal(signal.name()).build();
+        let kill = self.docker.kill_container(&found.id, Some(options));
+        match timeout(CALL_TIMEOUT, kill).await {
+            Ok(Ok(())) => Ok(()),
+            // It is not running.
+            Ok(Err(error)) if is_conflict(&error) => Ok(()),
+            Ok(Err(error)) => Err(classify(&error, Stage::Act)),
+            Err(_) => Err(EngineError::unknown("the engine did not answer in time")),
+        }
+    }
+
+    async fn remove_ours(&self, identity: &Identity) -> Result<(), EngineError> {
+        let found = self.find(identity).await?;
+        match observe::state(&found.inspected) {
+            Some(ContainerState::Running { .. }) => self.end(identity, &found.id).await?,
+            Some(ContainerState::Created | ContainerState::Exited { .. }) | None => (),
+        }
+        let kept = self.logs.keep(identity, self.docker_logs(&found.id, all()), LOG_BYTES_MAX);
+        if let Err(error) = kept.await {
+            // A full disk must not keep the container for ever.
+            warn!(%identity, %error, "the logs of a removed container are lost");
+        }
+        self.delete(&found.id).await
+    }
+
+    /// Kills a container and waits for its end, so that its log is whole.
+    async fn end(&self, identity: &Identity, id: &str) -> Result<(), EngineError> {
+        // Listening begins before the kill: an end in between is heard, too.
+        let mut ended = self.docker.wait_container(id, None);
+        let kill = async {
+            self.send(identity, Signal::KILL).await?;
+            // An exit code other than 0 is an error to this stream; either way it has ended.
+            let _ = ended.next().await;
+            Ok(())
+        };
+        match timeout(CALL_TIMEOUT, kill).await {
+            Ok(ended) => ended,
+            Err(_) => Err(EngineError::unavailable(format!("{identity} does not die"))),
+        }
+    }
+
+    async fn delete(&self, id: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.act(Stage::Act, self.docker.remove_container(id, Some(options))).await {
+            // Somebody else has done it.
+            Err(EngineError::Gone) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn docker_logs(&self, id: &str, options: LogOptions) -> LogStream {
+        let since = options.since.map_or(0, |since| since.as_second());
+        let query = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .follow(options.follow)
+            .since(i32::try_from(since).unwrap_or(i32::MAX))
+            .tail(&options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()))
+            .build();
+        self.docker
+            .logs(id, Some(query))
+            .map(|read| read.map(log_line).map_err(|error| classify(&error, Stage::Ask)))
+            .try_filter_map(|line| future::ready(Ok(line)))
+            // Docker knows whole seconds only.
+            .try_filter(move |line| {
+                future::ready(options.since.is_none_or(|since| line.time >= since))
+            })
+            .boxed()
+    }
+
+    async fn read_logs(
+        &self,
+        identity: &Identity,
+        options: LogOptions,
+    ) -> Result<LogStream, EngineError> {
+        match self.find(identity).await {
+            Ok(found) => Ok(self.docker_logs(&found.id, options)),
+            Err(EngineError::Gone) => self.logs.read(identity, options).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn facts(&self) -> Result<NodeFacts, EngineError> {
+        let info = self.ask(self.docker.info()).await?;
+        Ok(NodeFacts {
+            engine: "docker".to_owned(),
+            engine_version: info.server_version.unwrap_or_default(),
+            os: info.os_type.unwrap_or_default(),
+            arch: info.architecture.unwrap_or_default(),
+            kernel: info.kernel_version.unwrap_or_default(),
+            cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0),
+            memory_bytes: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        })
+    }
+
+    async fn image_names(&self) -> Result<Vec<String>, EngineError> {
+        let images = self.ask(self.docker.list_images(None::<ListImagesOptions>)).await?;
+        let mut names: Vec<String> = images
+            .into_iter()
+            .flat_map(|image| image.repo_tags)
+            .filter(|name| name != "<none>:<none>")
+            .collect();
+        names.sort();
+        names.truncate(IMAGES_MAX);
+        Ok(names)
+    }
+}
+
+impl Engine for DockerEngine {
+    fn info(&self) -> Answer<'_, NodeFacts> {
+        self.facts().boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Container>> {
+        self.list_ours().boxed()
+    }
+
+    fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {
+        async move {
+            create::check(spec)?;
+            self.start(spec).await
+        }
+        .boxed()
+    }
+
+    fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {
+        self.send(identity, signal).boxed()
+    }
+
+    fn remove<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()> {
+        self.remove_ours(identity).boxed()
+    }
+
+    fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream> {
+        self.read_logs(identity, options).boxed()
+    }
+
+    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
+        // Nothing here is in use: what is there was copied from a container on its removal.
+        let pruned = self.logs.prune(before, |_| false);
+        future::ready(pruned.map_err(|error| EngineError::unavailable(error.to_string()))).boxed()
+    }
+
+    fn events(&self) -> BoxStream<'static, EngineEvent> {
+        events::watch(self.docker.clone(), self.config.scope.clone(), self.config.clock.clone())
+    }
+
+    fn images(&self) -> Answer<'_, Vec<String>> {
+        self.image_names().boxed()
+    }
+}
+
+fn all() -> LogOptions {
+    LogOptions::default()
+}
+
+/// Docker puts the time in front of each line.
+fn log_line(read: LogOutput) -> Option<LogLine> {
+    let (output, message) = match read {
+        LogOutput::StdErr { message } => (Output::Stderr, message),
+        LogOutput::StdOut { message } | LogOutput::Console { message } => (Output::Stdout, message),
+        LogOutput::StdIn { .. } => return None,
+    };
+    let space = message.iter().position(|byte| *byte == b' ')?;
+    let time = std::str::from_utf8(&message[..space]).ok()?.parse().ok()?;
+    Some(LogLine { output, time, bytes: message.slice(space + 1..) })
+}

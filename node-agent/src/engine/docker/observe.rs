@@ -1,0 +1,96 @@
+//! What the Docker Engine says of a container, in our words.
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use jiff::Timestamp;
+
+use crate::engine::{Container, ContainerState, Identity, Scope};
+
+/// Codes from here on are 128 + a signal's number.
+const SIGNALLED: i32 = 128;
+const SIGNALS_MAX: i32 = 64;
+
+/// A container of ours; nothing where it is somebody else's.
+pub(super) fn container(inspected: &ContainerInspectResponse, scope: &Scope) -> Option<Container> {
+    Some(Container { identity: identity(inspected, scope)?, state: state(inspected)? })
+}
+
+/// Whose a container is.
+pub(super) fn identity(inspected: &ContainerInspectResponse, scope: &Scope) -> Option<Identity> {
+    let labels = inspected.config.as_ref()?.labels.as_ref()?;
+    scope.identity_in(|key| labels.get(key).map(String::as_str))
+}
+
+/// What a container does.
+pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerState> {
+    let state = inspected.state.as_ref()?;
+    let time = |text: &Option<String>| text.as_deref().and_then(timestamp);
+    let exited = || {
+        let code = state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(255);
+        let signal = code - SIGNALLED;
+        let at = time(&state.finished_at).unwrap_or(Timestamp::UNIX_EPOCH);
+        ContainerState::Exited {
+            // The engine takes the time of the start late: a short one has ended before it.
+            started: time(&state.started_at).map(|started| started.min(at)),
+            at,
+            code,
+            signal: (1..=SIGNALS_MAX).contains(&signal).then_some(signal),
+            oom_killed: state.oom_killed.unwrap_or(false),
+            message: state.error.clone().filter(|message| !message.is_empty()),
+        }
+    };
+    match state.status? {
+        ContainerStateStatusEnum::CREATED => Some(ContainerState::Created),
+        ContainerStateStatusEnum::RUNNING
+        | ContainerStateStatusEnum::PAUSED
+        | ContainerStateStatusEnum::STOPPING
+        | ContainerStateStatusEnum::RESTARTING => Some(ContainerState::Running {
+            since: time(&state.started_at).unwrap_or(Timestamp::UNIX_EPOCH),
+        }),
+        ContainerStateStatusEnum::EXITED
+        | ContainerStateStatusEnum::DEAD
+        | ContainerStateStatusEnum::REMOVING => Some(exited()),
+        ContainerStateStatusEnum::EMPTY => None,
+    }
+}
+
+/// Docker writes the year 1 for never.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ContainerState as DockerState;
+
+    use super::*;
+
+    #[test]
+    fn a_short_container_does_not_end_before_it_starts() {
+        let state = DockerState {
+            status: Some(ContainerStateStatusEnum::EXITED),
+            exit_code: Some(143),
+            started_at: Some("2026-11-21T10:00:00.5Z".to_owned()),
+            finished_at: Some("2026-11-21T10:00:00.4Z".to_owned()),
+            ..DockerState::default()
+        };
+        let inspected =
+            ContainerInspectResponse { state: Some(state), ..ContainerInspectResponse::default() };
+        let at = "2026-11-21T10:00:00.4Z".parse().unwrap();
+        assert_eq!(
+            super::state(&inspected),
+            Some(ContainerState::Exited {
+                started: Some(at),
+                at,
+                code: 143,
+                signal: Some(15),
+                oom_killed: false,
+                message: None,
+            })
+        );
+    }
+
+    #[test]
+    fn a_container_that_never_ran_has_no_start() {
+        assert_eq!(timestamp("0001-01-01T00:00:00Z"), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Why an engine did not do what it was asked: one variant for each thing the caller does next.
+
+use thiserror::Error;
+
+/// What an operation failed with.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EngineError {
+    /// It will not work as asked, however often it is tried: the attempt has failed.
+    #[error("{message}")]
+    Refused {
+        /// What about the request cannot be.
+        reason: Reason,
+        /// For the user; names the thing at fault.
+        message: String,
+    },
+    /// Nothing was done: try again later.
+    #[error("engine unavailable: {message}")]
+    Unavailable {
+        /// What was seen.
+        message: String,
+    },
+    /// It may have been done, or may still be: look before deciding anew.
+    #[error("outcome unknown: {message}")]
+    Unknown {
+        /// What was seen.
+        message: String,
+    },
+    /// There is no such container of ours.
+    #[error("no such container")]
+    Gone,
+}
+
+/// What a request was refused for; goes into a task's `status.reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The image is not present and could not be fetched.
+    ImagePull,
+    /// The command cannot be executed.
+    CannotRun,
+    /// A mount cannot be made.
+    Mount,
+    /// A host port is taken.
+    PortTaken,
+    /// The name is taken by a container that is not ours.
+    NameTaken,
+    /// Anything else the engine rejects in the request.
+    Invalid,
+}
+
+impl Reason {
+    /// As it is written in a task's status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ImagePull => "ImagePull",
+            Self::CannotRun => "CannotRun",
+            Self::Mount => "MountFailed",
+            Self::PortTaken => "PortTaken",
+            Self::NameTaken => "NameTaken",
+            Self::Invalid => "InvalidContainer",
+        }
+    }
+}
+
+impl EngineError {
+    /// A refusal.
+    pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
+        Self::Refused { reason, message: message.into() }
+    }
+
+    /// Not now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable { message: message.into() }
+    }
+
+    /// Perhaps.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::Unknown { message: message.into() }
+    }
+}

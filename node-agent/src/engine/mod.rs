@@ -1,0 +1,100 @@
+//! What containers run in: the few things a container engine must do, behind one trait.
+//!
+//! # Invariants
+//!
+//! * An engine speaks for one node of one cluster ([`Scope`]) and neither lists nor touches what
+//!   another scope started, even where both share one Docker Engine.
+//! * Every operation may be repeated: creating twice makes one container, and signalling or
+//!   removing what has ended is no error. So an answer that was lost is asked for again.
+//! * What an engine says is read from the containers themselves, never from its own memory: an
+//!   agent that restarts finds what runs, and what ended meanwhile with its exit code.
+//! * Events are only a reason to look. What happened is what [`Engine::list`] says.
+
+pub mod conformance;
+mod container;
+pub mod docker;
+mod error;
+mod log_store;
+pub mod logs;
+pub mod process;
+pub mod sim;
+mod spec;
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+
+pub use container::{
+    Container, ContainerState, Identity, InvalidIdentity, LABEL_ATTEMPT, LABEL_CLUSTER,
+    LABEL_NAMESPACE, LABEL_NODE, LABEL_TASK, LABEL_UID, NodeFacts, Scope,
+};
+pub use error::{EngineError, Reason};
+pub use log_store::LogStore;
+pub use logs::{LogLine, LogOptions, LogStream};
+pub use spec::{
+    ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
+};
+
+/// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.
+pub const IMAGES_MAX: usize = 1_000;
+
+/// Bytes of log kept for one container, on either side of its end.
+pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// Something in an engine may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// Look at this container.
+    Changed(Identity),
+    /// Events may have been missed: look at everything.
+    Missed,
+}
+
+/// That a container was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// It was there before this call: an earlier call whose answer was lost, or a former agent.
+    pub adopted: bool,
+}
+
+/// An answer of an engine, when it comes.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+
+/// Runs containers on this node.
+pub trait Engine: Send + Sync + Debug {
+    /// What this node is.
+    fn info(&self) -> Answer<'_, NodeFacts>;
+
+    /// Every container of this scope that was not removed, ended ones too, sorted by identity.
+    fn list(&self) -> Answer<'_, Vec<Container>>;
+
+    /// Creates a container and starts it, or finds the one that already has this identity.
+    /// Nothing is left behind by `Refused`; after `Unknown` ask again or list.
+    fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started>;
+
+    /// Sends a signal to the container's main process (of the process engine: to its group).
+    /// Does nothing to one that has ended.
+    fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()>;
+
+    /// Ends a container at once. Does nothing to one that has ended.
+    fn kill<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()> {
+        self.signal(identity, Signal::KILL)
+    }
+
+    /// Removes a container, killing it first where it runs. Its logs are kept.
+    fn remove<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()>;
+
+    /// What a container wrote, also after its removal. `Gone` where nothing was kept.
+    fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream>;
+
+    /// Deletes kept logs of removed containers that were last written before `before`.
+    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()>;
+
+    /// Says when to look. Never ends; an engine that went away is dialled again.
+    fn events(&self) -> BoxStream<'static, EngineEvent>;
+
+    /// Names of images that are present, at most [`IMAGES_MAX`], sorted.
+    fn images(&self) -> Answer<'_, Vec<String>>;
+}

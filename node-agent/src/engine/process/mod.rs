@@ -1,0 +1,430 @@
+//! Tasks as plain processes of the node, for development and for hosts without Docker.
+//!
+//! Each task has a shim ([`crate::shim`]) that outlives the agent; the agent knows of tasks by
+//! their files alone ([`dir`]). What it does not do: images are ignored, resource limits and
+//! `readOnly` are not enforced, ports are not mapped (the process listens where it is told to).
+//! A mount that would need a mount is refused.
+
+pub(crate) mod dir;
+mod events;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, ErrorChain};
+use futures_util::FutureExt;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
+use super::log_store::remove_if_there;
+use super::{
+    Answer, Container, ContainerSpec, Engine, EngineError, EngineEvent, Identity, LOG_BYTES_MAX,
+    LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope, Signal, Started,
+};
+
+/// What a task finds as PATH where its environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a shim may take to start its command. Far above what a loaded machine needs.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a killed task may take to be gone.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a killed task is looked at.
+const REMOVE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Where the engine keeps its files and how it starts shims.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// For which node it speaks.
+    pub scope: Scope,
+    /// Its own folder; made where it is missing. One engine at a time.
+    pub state_dir: PathBuf,
+    /// The program that is the shim, and its leading arguments; the task's directory is added.
+    pub shim: Vec<OsString>,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// Runs tasks as processes.
+#[derive(Debug, Clone)]
+pub struct ProcessEngine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ProcessConfig,
+    tasks: PathBuf,
+    exits: PathBuf,
+    logs: LogStore,
+}
+
+/// What creating found.
+enum Prepared {
+    Adopted,
+    New { dir: TaskDir, lock: File },
+}
+
+impl ProcessEngine {
+    /// Opens the state directory and clears what a former agent left half-made.
+    pub fn open(mut config: ProcessConfig) -> io::Result<Self> {
+        std::fs::create_dir_all(&config.state_dir)?;
+        config.state_dir = config.state_dir.canonicalize()?;
+        let tasks = config.state_dir.join("tasks");
+        let exits = config.state_dir.join("exits");
+        std::fs::create_dir_all(&tasks)?;
+        std::fs::create_dir_all(&exits)?;
+        let logs = LogStore::open(&config.state_dir.join("logs"))?;
+        let inner = Inner { config, tasks, exits, logs };
+        inner.clear_leftovers()?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs file operations off the executor: they may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|error| EngineError::unknown(error.to_string()))?
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
+        let wanted = spec.clone();
+        let prepared = self.blocking(move |inner| inner.prepare(&wanted)).await?;
+        let Prepared::New { dir, lock } = prepared else {
+            return Ok(Started { adopted: true });
+        };
+        let refusal = match self.run_shim(&dir, lock).await {
+            Ok(ShimAnswer::Started) => return Ok(Started { adopted: false }),
+            Ok(ShimAnswer::Refused(message)) => EngineError::refused(Reason::CannotRun, message),
+            Err(error) => error,
+        };
+        // After `Unknown` the shim may be at work.
+        if !matches!(refusal, EngineError::Unknown { .. }) {
+            let identity = spec.identity.clone();
+            self.blocking(move |inner| inner.delete(&identity)).await?;
+        }
+        Err(refusal)
+    }
+
+    async fn run_shim(&self, dir: &TaskDir, lock: File) -> Result<ShimAnswer, EngineError> {
+        let mut shim = self.spawn_shim(dir, lock)?;
+        let Some(answer) = shim.stdout.take() else {
+            return Err(EngineError::unknown("the shim has no output"));
+        };
+        let mut line = String::new();
+        match timeout(START_TIMEOUT, BufReader::new(answer).read_line(&mut line)).await {
+            Err(_) => Err(EngineError::unknown("the shim did not answer in time")),
+            Ok(Err(error)) => Err(EngineError::unknown(error.to_string())),
+            Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| {
+                EngineError::unavailable(format!("the shim ended without an answer ({line:?})"))
+            }),
+        }
+    }
+
+    fn spawn_shim(&self, dir: &TaskDir, lock: File) -> Result<Child, EngineError> {
+        let (program, args) = self
+            .inner
+            .config
+            .shim
+            .split_first()
+            .ok_or_else(|| EngineError::unavailable("no shim is configured"))?;
+        Command::new(program)
+            .args(args)
+            .arg(&dir.0)
+            // The shim's from here on, without a moment in which nobody holds it.
+            .stdin(lock)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(|error| {
+                EngineError::unavailable(format!("cannot start the shim {program:?}: {error}"))
+            })
+    }
+
+    async fn remove_task(&self, identity: &Identity) -> Result<(), EngineError> {
+        let dir = self.inner.dir(identity);
+        let killed = async {
+            loop {
+                let asked = identity.clone();
+                self.blocking(move |inner| inner.signal(&asked, Signal::KILL)).await?;
+                if !dir.has_shim().map_err(|error| failed(&error))?
+                    && matches!(self.inner.look(identity)?, Seen::Ended(_) | Seen::Abandoned)
+                {
+                    return Ok(());
+                }
+                sleep(REMOVE_INTERVAL).await;
+            }
+        };
+        match timeout(REMOVE_TIMEOUT, killed).await {
+            Err(_) => Err(EngineError::unavailable(format!("{identity} does not die"))),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) => {
+                let identity = identity.clone();
+                self.blocking(move |inner| inner.delete(&identity)).await
+            }
+        }
+    }
+}
+
+impl Engine for ProcessEngine {
+    fn info(&self) -> Answer<'_, NodeFacts> {
+        self.blocking(|_| facts().map_err(|error| failed(&error))).boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Container>> {
+        self.blocking(Inner::list).boxed()
+    }
+
+    fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {
+        self.start(spec).boxed()
+    }
+
+    fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {
+        let identity = identity.clone();
+        self.blocking(move |inner| inner.signal(&identity, signal)).boxed()
+    }
+
+    fn remove<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()> {
+        self.remove_task(identity).boxed()
+    }
+
+    fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream> {
+        let dir = self.inner.dir(identity);
+        // A shim that cannot be asked for is taken for gone: the reader must end some time.
+        let is_ended = Arc::new(move || !dir.has_shim().unwrap_or(false));
+        self.inner.logs.read_until(identity, options, is_ended).boxed()
+    }
+
+    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
+        self.blocking(move |inner| {
+            let is_kept = |stem: &str| inner.tasks.join(stem).exists();
+            inner.logs.prune(before, is_kept).map_err(|error| failed(&error))
+        })
+        .boxed()
+    }
+
+    fn events(&self) -> BoxStream<'static, EngineEvent> {
+        let inner = Arc::clone(&self.inner);
+        events::watch(&self.inner.exits, move |stem| {
+            TaskDir(inner.tasks.join(stem)).spec().ok().flatten().map(|spec| spec.identity)
+        })
+    }
+
+    fn images(&self) -> Answer<'_, Vec<String>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+impl Inner {
+    fn dir(&self, identity: &Identity) -> TaskDir {
+        TaskDir(self.tasks.join(identity.file_stem()))
+    }
+
+    fn exit(&self, identity: &Identity) -> PathBuf {
+        self.exits.join(identity.file_stem())
+    }
+
+    /// What runs under this identity; `Gone` where nothing of this scope does.
+    fn look(&self, identity: &Identity) -> Result<Seen, EngineError> {
+        let dir = self.dir(identity);
+        match dir.spec().map_err(|error| failed(&error))? {
+            Some(spec) if self.is_ours(&spec) && spec.identity == *identity => dir
+                .look(&self.exit(identity), self.config.clock.now())
+                .map_err(|error| failed(&error)),
+            Some(_) | None => Err(EngineError::Gone),
+        }
+    }
+
+    fn is_ours(&self, spec: &TaskSpec) -> bool {
+        spec.cluster == self.config.scope.cluster() && spec.node == self.config.scope.node()
+    }
+
+    fn list(&self) -> Result<Vec<Container>, EngineError> {
+        let mut containers = Vec::new();
+        for entry in std::fs::read_dir(&self.tasks).map_err(|error| failed(&error))? {
+            let dir = TaskDir(entry.map_err(|error| failed(&error))?.path());
+            if is_leftover(&dir.0) {
+                continue;
+            }
+            let spec = match dir.spec() {
+                Ok(Some(spec)) if self.is_ours(&spec) => spec,
+                Ok(_) => continue,
+                Err(error) => {
+                    warn!(dir = %dir.0.display(), error = %ErrorChain(&error), "unreadable task");
+                    continue;
+                }
+            };
+            match self.look(&spec.identity) {
+                Ok(seen) => {
+                    containers.push(Container { identity: spec.identity, state: seen.state() });
+                }
+                // Removed while this was reading.
+                Err(EngineError::Gone) => (),
+                Err(error) => return Err(error),
+            }
+        }
+        containers.sort_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(containers)
+    }
+
+    fn prepare(&self, spec: &ContainerSpec) -> Result<Prepared, EngineError> {
+        match self.look(&spec.identity) {
+            Ok(Seen::Abandoned) => self.delete(&spec.identity)?,
+            Ok(Seen::Starting | Seen::Running(_) | Seen::Ended(_)) => return Ok(Prepared::Adopted),
+            Err(EngineError::Gone) => (),
+            Err(error) => return Err(error),
+        }
+        check(spec)?;
+        let dir = self.dir(&spec.identity);
+        let new = TaskDir(self.tasks.join(format!(".new-{}", spec.identity.file_stem())));
+        let made = self.fill(&new, &dir, spec).map_err(|error| failed(&error))?;
+        Ok(Prepared::New { dir, lock: made })
+    }
+
+    /// Makes the task's directory under another name and moves it into place.
+    fn fill(&self, new: &TaskDir, dir: &TaskDir, spec: &ContainerSpec) -> io::Result<File> {
+        remove_all_if_there(&new.0)?;
+        std::fs::create_dir_all(new.0.join("work"))?;
+        let work = dir.0.join("work");
+        let mut env = vec![
+            ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
+            ("HOME".to_owned(), work.to_string_lossy().into_owned()),
+        ];
+        env.extend(spec.env.iter().cloned());
+        new.write_spec(&TaskSpec {
+            cluster: self.config.scope.cluster().to_owned(),
+            node: self.config.scope.node().to_owned(),
+            identity: spec.identity.clone(),
+            argv: spec.command.iter().chain(&spec.args).cloned().collect(),
+            env,
+            working_dir: spec.working_dir.as_ref().map_or(work, PathBuf::from),
+            log: self.logs.path(&spec.identity),
+            log_bytes_max: LOG_BYTES_MAX,
+            exit: self.exit(&spec.identity),
+        })?;
+        let lock = new.lock()?;
+        std::fs::rename(&new.0, &dir.0)?;
+        Ok(lock)
+    }
+
+    fn signal(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
+        match self.look(identity)? {
+            Seen::Running(run) => run.signal(signal).map_err(|error| failed(&error)),
+            Seen::Starting | Seen::Abandoned | Seen::Ended(_) => Ok(()),
+        }
+    }
+
+    /// Deletes a task's files but its log. From the rename on it is not listed any more.
+    fn delete(&self, identity: &Identity) -> Result<(), EngineError> {
+        let gone = self.tasks.join(format!(".gone-{}", identity.file_stem()));
+        let delete = || {
+            remove_all_if_there(&gone)?;
+            std::fs::rename(&self.dir(identity).0, &gone)?;
+            remove_if_there(&self.exit(identity))?;
+            remove_all_if_there(&gone)
+        };
+        delete().map_err(|error| failed(&error))
+    }
+
+    fn clear_leftovers(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.tasks)? {
+            let path = entry?.path();
+            if is_leftover(&path) {
+                remove_all_if_there(&path)?;
+            }
+        }
+        for entry in std::fs::read_dir(&self.exits)? {
+            let entry = entry?;
+            if !self.tasks.join(entry.file_name()).exists() {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what processes cannot have.
+fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
+    if spec.command.is_empty() && spec.args.is_empty() {
+        let message = "the process runtime needs a command: it has no image to take one from";
+        return Err(EngineError::refused(Reason::CannotRun, message));
+    }
+    if let Some(dir) = spec.working_dir.as_ref().filter(|dir| !Path::new(dir).is_dir()) {
+        let message = format!("workingDir {dir}: no such folder on this node");
+        return Err(EngineError::refused(Reason::CannotRun, message));
+    }
+    spec.mounts.iter().try_for_each(check_mount)
+}
+
+fn check_mount(mount: &Mount) -> Result<(), EngineError> {
+    let path = mount.path.display();
+    let refused = |message: String| Err(EngineError::refused(Reason::Mount, message));
+    match &mount.source {
+        MountSource::Tmpfs { .. } => {
+            refused(format!("mount {path}: the process runtime has no tmpfs"))
+        }
+        MountSource::HostPath { host_path, .. } if *host_path != mount.path => refused(format!(
+            "mount {path}: the process runtime cannot show {} there; \
+             give both the same path",
+            host_path.display()
+        )),
+        MountSource::HostPath { create: false, .. } if !mount.path.exists() => {
+            refused(format!("mount {path}: hostPath does not exist on this node"))
+        }
+        MountSource::HostPath { .. } => match std::fs::create_dir_all(&mount.path) {
+            Err(error) if !mount.path.exists() => refused(format!("mount {path}: {error}")),
+            // It may be a file.
+            Ok(()) | Err(_) => Ok(()),
+        },
+    }
+}
+
+fn is_leftover(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn remove_all_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn failed(error: &io::Error) -> EngineError {
+    EngineError::unavailable(ErrorChain(error).to_string())
+}
+
+fn facts() -> io::Result<NodeFacts> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let memory_kib: Option<u64> = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+    Ok(NodeFacts {
+        engine: "process".to_owned(),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        kernel: kernel.trim().to_owned(),
+        cpus: u32::try_from(std::thread::available_parallelism()?.get()).unwrap_or(u32::MAX),
+        memory_bytes: memory_kib.unwrap_or(0).saturating_mul(1024),
+    })
+}

@@ -1,0 +1,259 @@
+//! Containers in memory, on tokio's clock: for simulations, benchmarks and a first look.
+//!
+//! A container runs for no time and exits with 0 unless its arguments say otherwise
+//! ([`Program`]). It costs an entry in two maps and no task or timer of its own.
+//!
+//! # Invariants
+//!
+//! * A [`SimMachine`] is the machine: engines are handles to it. Dropping an engine is a crash of
+//!   its agent, and the containers live on; [`SimMachine::lose_everything`] is a new machine.
+//! * The same calls at the same times give the same answers: nothing is random.
+
+mod program;
+mod state;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::Clock;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::{FutureExt, future};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+pub use self::program::Program;
+use self::state::{Key, State};
+use super::logs::LogLine;
+use super::{
+    Answer, Container, ContainerSpec, Engine, EngineError, EngineEvent, IMAGES_MAX, Identity,
+    LogOptions, LogStream, NodeFacts, Scope, Signal, Started,
+};
+
+/// What goes wrong with a create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is done and the answer is lost.
+    UnknownDone,
+    /// It is not done, and nobody can know.
+    UnknownNotDone,
+    /// It is not done, and the engine says so.
+    Unavailable,
+}
+
+/// A machine on which simulated containers run. Clones are the same machine.
+#[derive(Clone)]
+pub struct SimMachine {
+    clock: Clock,
+    facts: Arc<NodeFacts>,
+    /// Guards the containers for one operation.
+    state: Arc<Mutex<State>>,
+    /// Wakes those who wait for a change.
+    changed: Arc<Notify>,
+}
+
+/// A node's engine on a [`SimMachine`].
+#[derive(Debug, Clone)]
+pub struct SimEngine {
+    machine: SimMachine,
+    scope: Scope,
+}
+
+impl fmt::Debug for SimMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimMachine").finish_non_exhaustive()
+    }
+}
+
+impl SimMachine {
+    /// A machine that runs nothing, with so many processors and so much memory.
+    pub fn new(clock: Clock, cpus: u32, memory_bytes: u64) -> Self {
+        let facts = NodeFacts {
+            engine: "sim".to_owned(),
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            kernel: "simulated".to_owned(),
+            cpus,
+            memory_bytes,
+        };
+        Self { clock, facts: Arc::new(facts), state: Arc::default(), changed: Arc::default() }
+    }
+
+    /// The engine of a node on this machine.
+    pub fn engine(&self, scope: Scope) -> SimEngine {
+        SimEngine { machine: self.clone(), scope }
+    }
+
+    /// The next create on this machine meets this fault; several wait in line.
+    pub fn fail_next_create(&self, fault: Fault) {
+        self.with(|state| state.faults.push_back(fault));
+    }
+
+    /// The machine is replaced by an empty one: containers, exits and logs are gone.
+    pub fn lose_everything(&self) {
+        self.with(State::clear);
+        self.changed.notify_waiters();
+    }
+
+    /// Containers of all scopes, running ones only.
+    pub fn running(&self) -> Vec<(Scope, Identity)> {
+        self.with(|state| state.running())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.settle(Instant::now());
+        work(&mut state)
+    }
+}
+
+impl SimEngine {
+    fn key(&self, identity: &Identity) -> Key {
+        (self.scope.clone(), identity.clone())
+    }
+
+    fn create(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
+        let program = Program::parse(spec)?;
+        let key = self.key(&spec.identity);
+        let now = self.machine.clock.now();
+        let started = self.machine.with(|state| {
+            let fault = state.faults.pop_front();
+            let start = |state: &mut State| state.start(key, program, spec, now);
+            match fault {
+                None => Ok(start(state)),
+                Some(Fault::UnknownDone) => {
+                    start(state);
+                    Err(EngineError::unknown("the answer was lost"))
+                }
+                Some(Fault::UnknownNotDone) => Err(EngineError::unknown("the answer was lost")),
+                Some(Fault::Unavailable) => Err(EngineError::unavailable("the engine is down")),
+            }
+        });
+        self.machine.changed.notify_waiters();
+        started
+    }
+
+    fn stop(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
+        let now = self.machine.clock.now();
+        let stopped = self.machine.with(|state| state.signal(&self.key(identity), signal, now));
+        self.machine.changed.notify_waiters();
+        stopped
+    }
+
+    fn forget(&self, identity: &Identity) -> Result<(), EngineError> {
+        let removed = self.machine.with(|state| state.remove(&self.key(identity)));
+        self.machine.changed.notify_waiters();
+        removed
+    }
+
+    fn read(&self, identity: &Identity, options: LogOptions) -> Result<LogStream, EngineError> {
+        let key = self.key(identity);
+        let lines = self.machine.with(|state| state.logs(&key))?;
+        let since = options.since;
+        let mut lines: Vec<LogLine> =
+            lines.into_iter().filter(|line| since.is_none_or(|since| line.time >= since)).collect();
+        if let Some(tail) = options.tail {
+            lines.drain(..lines.len().saturating_sub(tail));
+        }
+        let present = stream::iter(lines).map(Ok);
+        if !options.follow {
+            return Ok(present.boxed());
+        }
+        // A program writes all it ever does when it starts: what follows is its end.
+        let machine = self.machine.clone();
+        let end = stream::once(async move {
+            machine.until(|state| (!state.is_running(&key)).then_some(())).await;
+        });
+        Ok(present.chain(end.filter_map(|()| future::ready(None))).boxed())
+    }
+}
+
+impl SimMachine {
+    /// Waits until `seen` sees something.
+    async fn until<T>(&self, mut seen: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Counts from here on, not from the first poll.
+            changed.as_mut().enable();
+            let next = match self.with(|state| seen(state).ok_or_else(|| state.next_end())) {
+                Ok(found) => return found,
+                Err(next) => next,
+            };
+            match next {
+                None => changed.await,
+                Some(end) => {
+                    tokio::select! {
+                        biased;
+                        () = changed => (),
+                        () = sleep_until(end) => (),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Registered with the machine as long as it lives.
+struct Subscription {
+    machine: SimMachine,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.machine.with(|state| state.unsubscribe(self.id));
+    }
+}
+
+impl Engine for SimEngine {
+    fn info(&self) -> Answer<'_, NodeFacts> {
+        future::ready(Ok(NodeFacts::clone(&self.machine.facts))).boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Container>> {
+        future::ready(Ok(self.machine.with(|state| state.list(&self.scope)))).boxed()
+    }
+
+    fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {
+        future::ready(self.create(spec)).boxed()
+    }
+
+    fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {
+        future::ready(self.stop(identity, signal)).boxed()
+    }
+
+    fn remove<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()> {
+        future::ready(self.forget(identity)).boxed()
+    }
+
+    fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream> {
+        future::ready(self.read(identity, options)).boxed()
+    }
+
+    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
+        self.machine.with(|state| state.prune_logs(&self.scope, before));
+        future::ready(Ok(())).boxed()
+    }
+
+    fn events(&self) -> BoxStream<'static, EngineEvent> {
+        let machine = self.machine.clone();
+        let id = machine.with(|state| state.subscribe(self.scope.clone()));
+        let subscription = Subscription { machine, id };
+        stream::unfold(subscription, |subscription| async move {
+            let id = subscription.id;
+            let identity = subscription.machine.until(|state| state.next_event(id)).await;
+            Some((EngineEvent::Changed(identity), subscription))
+        })
+        .boxed()
+    }
+
+    fn images(&self) -> Answer<'_, Vec<String>> {
+        let mut images = self.machine.with(|state| state.images(&self.scope));
+        images.truncate(IMAGES_MAX);
+        future::ready(Ok(images)).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What a simulated container does, as its arguments say.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::engine::{ContainerSpec, EngineError, Reason};
+
+/// Read from the `key=value` words of a container's command and arguments; other words mean
+/// nothing here, so that a manifest for Docker runs as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// `duration=5s`: how long it runs. `duration=forever`: until it is stopped.
+    pub duration: Run,
+    /// `exit=3`: its exit code.
+    pub exit: i32,
+    /// `crash=2`: attempts 1 and 2 end with SIGSEGV instead; later ones run well.
+    pub crash: u32,
+    /// `ignore-term=true`: only KILL ends it early.
+    pub ignore_term: bool,
+    /// `stdout=TEXT`, as often as wanted: lines it writes when it starts.
+    pub stdout: Vec<String>,
+    /// `stderr=TEXT`.
+    pub stderr: Vec<String>,
+}
+
+/// How long a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// So long.
+    For(Duration),
+    /// Until it is stopped.
+    Forever,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::For(Duration::ZERO)
+    }
+}
+
+impl Program {
+    /// Reads a container's program; a known key with a value that makes no sense is refused.
+    pub fn parse(spec: &ContainerSpec) -> Result<Self, EngineError> {
+        let mut program = Self::default();
+        for word in spec.command.iter().chain(&spec.args) {
+            if let Some((key, value)) = word.split_once('=') {
+                program.set(key, value).ok_or_else(|| {
+                    let message = format!("the sim runtime cannot read {word:?}");
+                    EngineError::refused(Reason::CannotRun, message)
+                })?;
+            }
+        }
+        Ok(program)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "duration" if value == "forever" => self.duration = Run::Forever,
+            "duration" => {
+                let duration: SignedDuration = value.parse().ok()?;
+                self.duration = Run::For(Duration::try_from(duration).ok()?);
+            }
+            "exit" => self.exit = value.parse().ok().filter(|code| (0..=255).contains(code))?,
+            "crash" => self.crash = value.parse().ok()?,
+            "ignore-term" => self.ignore_term = value.parse().ok()?,
+            "stdout" => self.stdout.push(value.to_owned()),
+            "stderr" => self.stderr.push(value.to_owned()),
+            _ => (),
+        }
+        Some(())
+    }
+}

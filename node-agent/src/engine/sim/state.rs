@@ -1,0 +1,267 @@
+//! The containers of a simulated machine. No waiting here: time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::Fault;
+use super::program::{Program, Run};
+use crate::engine::logs::{LogLine, Output};
+use crate::engine::{
+    Container, ContainerSpec, ContainerState, EngineError, Identity, Scope, Signal, Started,
+};
+
+const SIGSEGV: i32 = 11;
+
+/// A container among those of all nodes on the machine.
+pub(super) type Key = (Scope, Identity);
+
+#[derive(Debug)]
+struct Running {
+    since: Timestamp,
+    /// When it ends by itself, on both clocks, and how.
+    end: Option<(Instant, End)>,
+    ignores_term: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: Timestamp,
+    code: i32,
+    signal: Option<i32>,
+}
+
+#[derive(Debug)]
+enum Life {
+    Running(Running),
+    Ended { since: Timestamp, end: End },
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    scope: Scope,
+    /// Who changed since it last asked, each once: an event is only a reason to look.
+    changed: BTreeSet<Identity>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    containers: BTreeMap<Key, Life>,
+    /// Ends to come.
+    ends: BTreeSet<(Instant, Key)>,
+    /// Logs of containers that wrote something, removed ones too.
+    logs: BTreeMap<Key, Vec<LogLine>>,
+    images: BTreeSet<(Scope, String)>,
+    subscribers: BTreeMap<u64, Subscriber>,
+    subscribed: u64,
+    pub(super) faults: VecDeque<Fault>,
+}
+
+impl State {
+    /// Ends what has run out by `now`.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some((due, _)) = self.ends.first()
+            && *due <= now
+            && let Some((_, key)) = self.ends.pop_first()
+        {
+            let end = match self.containers.get(&key) {
+                Some(Life::Running(Running { end: Some((_, end)), .. })) => *end,
+                Some(Life::Running(_) | Life::Ended { .. }) | None => continue,
+            };
+            self.end(&key, end);
+        }
+    }
+
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.ends.first().map(|(due, _)| *due)
+    }
+
+    pub(super) fn start(
+        &mut self,
+        key: Key,
+        program: Program,
+        spec: &ContainerSpec,
+        now: Timestamp,
+    ) -> Started {
+        if self.containers.contains_key(&key) {
+            return Started { adopted: true };
+        }
+        let lines = [(Output::Stdout, &program.stdout), (Output::Stderr, &program.stderr)]
+            .into_iter()
+            .flat_map(|(output, texts)| texts.iter().map(move |text| (output, text)))
+            .map(|(output, text)| LogLine {
+                output,
+                time: now,
+                bytes: Bytes::from(format!("{text}\n")),
+            })
+            .collect::<Vec<_>>();
+        if !lines.is_empty() {
+            self.logs.insert(key.clone(), lines);
+        }
+        if !spec.image.is_empty() {
+            self.images.insert((key.0.clone(), spec.image.clone()));
+        }
+        let end = match program.duration {
+            Run::Forever => None,
+            Run::For(duration) => {
+                let passes = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+                let at = now.saturating_add(passes).unwrap_or(Timestamp::MAX);
+                // Beyond what the clock can say is for ever.
+                Instant::now().checked_add(duration).map(|due| (due, outcome(&program, spec, at)))
+            }
+        };
+        if let Some((due, _)) = end {
+            self.ends.insert((due, key.clone()));
+        }
+        let running = Running { since: now, end, ignores_term: program.ignore_term };
+        self.tell(&key);
+        self.containers.insert(key, Life::Running(running));
+        self.settle(Instant::now());
+        Started { adopted: false }
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        key: &Key,
+        signal: Signal,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let running = match self.containers.get(key) {
+            None => return Err(EngineError::Gone),
+            Some(Life::Ended { .. }) => return Ok(()),
+            Some(Life::Running(running)) => running,
+        };
+        if running.ignores_term && signal != Signal::KILL {
+            return Ok(());
+        }
+        let number = signal.number();
+        self.end(key, End { at: now, code: 128 + number, signal: Some(number) });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) -> Result<(), EngineError> {
+        match self.containers.remove(key) {
+            None => Err(EngineError::Gone),
+            Some(Life::Running(Running { end: Some((due, _)), .. })) => {
+                self.ends.remove(&(due, key.clone()));
+                self.tell(key);
+                Ok(())
+            }
+            Some(Life::Running(_) | Life::Ended { .. }) => {
+                self.tell(key);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn list(&self, scope: &Scope) -> Vec<Container> {
+        self.containers
+            .iter()
+            .filter(|((of, _), _)| of == scope)
+            .map(|((_, identity), life)| Container {
+                identity: identity.clone(),
+                state: life.state(),
+            })
+            .collect()
+    }
+
+    pub(super) fn running(&self) -> Vec<Key> {
+        self.containers
+            .iter()
+            .filter(|(_, life)| matches!(life, Life::Running(_)))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    pub(super) fn is_running(&self, key: &Key) -> bool {
+        matches!(self.containers.get(key), Some(Life::Running(_)))
+    }
+
+    /// What it wrote; `Gone` where it neither exists nor has left a line.
+    pub(super) fn logs(&self, key: &Key) -> Result<Vec<LogLine>, EngineError> {
+        match self.logs.get(key) {
+            Some(lines) => Ok(lines.clone()),
+            None if self.containers.contains_key(key) => Ok(Vec::new()),
+            None => Err(EngineError::Gone),
+        }
+    }
+
+    pub(super) fn prune_logs(&mut self, scope: &Scope, before: Timestamp) {
+        let containers = &self.containers;
+        self.logs.retain(|key, lines| {
+            key.0 != *scope
+                || containers.contains_key(key)
+                || lines.last().is_some_and(|line| line.time >= before)
+        });
+    }
+
+    pub(super) fn images(&self, scope: &Scope) -> Vec<String> {
+        self.images.iter().filter(|(of, _)| of == scope).map(|(_, image)| image.clone()).collect()
+    }
+
+    pub(super) fn subscribe(&mut self, scope: Scope) -> u64 {
+        self.subscribed += 1;
+        self.subscribers.insert(self.subscribed, Subscriber { scope, changed: BTreeSet::new() });
+        self.subscribed
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: u64) {
+        self.subscribers.remove(&id);
+    }
+
+    pub(super) fn next_event(&mut self, id: u64) -> Option<Identity> {
+        self.subscribers.get_mut(&id)?.changed.pop_first()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.containers.clear();
+        self.ends.clear();
+        self.logs.clear();
+        self.images.clear();
+    }
+
+    fn end(&mut self, key: &Key, end: End) {
+        let Some(life) = self.containers.get_mut(key) else {
+            return;
+        };
+        if let Life::Running(running) = life {
+            if let Some((due, _)) = running.end {
+                self.ends.remove(&(due, key.clone()));
+            }
+            *life = Life::Ended { since: running.since, end };
+            self.tell(key);
+        }
+    }
+
+    fn tell(&mut self, (scope, identity): &Key) {
+        for subscriber in self.subscribers.values_mut().filter(|of| of.scope == *scope) {
+            subscriber.changed.insert(identity.clone());
+        }
+    }
+}
+
+impl Life {
+    fn state(&self) -> ContainerState {
+        match self {
+            Self::Running(running) => ContainerState::Running { since: running.since },
+            Self::Ended { since, end } => ContainerState::Exited {
+                started: Some(*since),
+                at: end.at,
+                code: end.code,
+                signal: end.signal,
+                oom_killed: false,
+                message: None,
+            },
+        }
+    }
+}
+
+fn outcome(program: &Program, spec: &ContainerSpec, at: Timestamp) -> End {
+    if spec.identity.attempt() <= program.crash {
+        End { at, code: 128 + SIGSEGV, signal: Some(SIGSEGV) }
+    } else {
+        End { at, code: program.exit, signal: None }
+    }
+}

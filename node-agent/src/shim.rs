@@ -1,0 +1,172 @@
+//! The process that stands beside each task of the process engine.
+//!
+//! It starts the command in a process group of its own, copies its output into the log with the
+//! time of each line, waits, ends what the command has left behind, and writes down how it ended.
+//! It has no runtime and forwards nothing; the agent may be killed and another one take over.
+//!
+//! # Invariants
+//!
+//! * The exit is written once everything the command's group wrote is in the log.
+//! * The main process stays unreaped, and so its number unused, until its group was signalled.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base::Clock;
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, setsid};
+
+use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
+use crate::engine::process::dir::{self, ExitRecord, RunRecord, ShimAnswer, TaskDir, TaskSpec};
+
+/// How long a program that left the task's process group may hold back its exit by keeping its
+/// output open.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Exit code of a shell for a command that cannot be run.
+const CANNOT_RUN: i32 = 127;
+
+/// Runs the task in `dir` to its end.
+pub fn main(dir: &Path) -> ExitCode {
+    // Fails only where this is a session's leader already, which serves as well.
+    let _ = setsid();
+    let dir = TaskDir(dir.to_owned());
+    match run(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            answer(&ShimAnswer::Refused(error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(dir: &TaskDir) -> io::Result<()> {
+    let clock = Clock::system();
+    let spec = dir.spec()?.ok_or_else(|| io::Error::other("there is no task in this directory"))?;
+    let log = LogWriter::open(&spec.log, spec.log_bytes_max)?;
+    let started = clock.now();
+    let mut child = match start(&spec) {
+        Ok(child) => child,
+        Err(message) => {
+            // For a later agent, where the one that asked is not there any more. Written first:
+            // who hears the answer removes everything.
+            let exit = ExitRecord {
+                started: None,
+                at: clock.now(),
+                code: CANNOT_RUN,
+                signal: None,
+                message: Some(message.clone()),
+            };
+            dir::write(&spec.exit, &exit)?;
+            answer(&ShimAnswer::Refused(message));
+            return Ok(());
+        }
+    };
+    let pumps = pump(&mut child, log, &clock);
+    let recorded = RunRecord::of(child.id(), started).and_then(|run| dir.write_run(&run));
+    match recorded {
+        Ok(()) => answer(&ShimAnswer::Started),
+        // A task that no later agent could find must not run.
+        Err(_) => child.kill()?,
+    }
+    let status = wait(&mut child)?;
+    let at = clock.now();
+    drain(&pumps);
+    dir::write(&spec.exit, &exit_record(started, at, status))
+}
+
+fn start(spec: &TaskSpec) -> Result<Child, String> {
+    let (program, args) =
+        spec.argv.split_first().ok_or_else(|| "the command is empty".to_owned())?;
+    Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(spec.env.iter().map(|(key, value)| (key, value)))
+        .current_dir(&spec.working_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("cannot run {program:?}: {error}"))
+}
+
+/// Tells the agent and closes the channel to it. It may be gone, which is no fault.
+fn answer(answer: &ShimAnswer) {
+    if let Ok(line) = serde_json::to_string(answer) {
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+    // The agent reads to the end of this line, so that nothing has to be closed.
+    let _ = io::stdout().flush();
+}
+
+/// Copies both outputs into the log. Each sender is dropped when its output has ended.
+fn pump(child: &mut Child, log: LogWriter, clock: &Clock) -> Receiver<()> {
+    // Guards the file for one line.
+    let log = Arc::new(Mutex::new(log));
+    let (sender, ended) = mpsc::channel();
+    if let Some(output) = child.stdout.take() {
+        copy_in_thread(output, Output::Stdout, &log, clock, sender.clone());
+    }
+    if let Some(output) = child.stderr.take() {
+        copy_in_thread(output, Output::Stderr, &log, clock, sender);
+    }
+    ended
+}
+
+fn copy_in_thread(
+    from: impl Read + Send + 'static,
+    output: Output,
+    log: &Arc<Mutex<LogWriter>>,
+    clock: &Clock,
+    sender: Sender<()>,
+) {
+    let (log, clock) = (Arc::clone(log), clock.clone());
+    std::thread::spawn(move || {
+        let _ended = sender;
+        let mut from = BufReader::new(from);
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let limit = LINE_BYTES_MAX as u64;
+            match (&mut from).take(limit).read_until(b'\n', &mut bytes) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => (),
+            }
+            let line =
+                LogLine { output, time: clock.now(), bytes: bytes::Bytes::copy_from_slice(&bytes) };
+            // A full disk costs lines of log; it must not stop the task.
+            let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write(&line);
+        }
+    });
+}
+
+/// Waits for the main process, then ends the rest of its group, then lets its number go.
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    while let Err(nix::errno::Errno::EINTR) =
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+    {}
+    // There may be nobody left.
+    let _ = killpg(pid, Signal::SIGKILL);
+    child.wait()
+}
+
+/// Waits until both outputs have ended, or have been held open for long enough.
+fn drain(pumps: &Receiver<()>) {
+    // Nothing is ever sent: this ends as all senders are gone, or after the time.
+    let _ = pumps.recv_timeout(DRAIN_TIME);
+}
+
+fn exit_record(started: Timestamp, at: Timestamp, status: ExitStatus) -> ExitRecord {
+    let signal = status.signal();
+    let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(255);
+    ExitRecord { started: Some(started), at, code, signal, message: None }
+}

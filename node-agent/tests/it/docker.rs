@@ -1,0 +1,271 @@
+//! The laws on the Docker Engine of this machine, and what only it can show.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use base::{Clock, Rng};
+use bollard::models::ContainerInspectResponse;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
+use node_agent::engine::docker::{self, DockerConfig, DockerEngine, busybox};
+use node_agent::engine::logs::Output;
+use node_agent::engine::{
+    ContainerSpec, ContainerState, Engine, EngineError, LABEL_CLUSTER, LogOptions, Mount,
+    MountSource, Port, Protocol, PullPolicy, Reason, Resources, Scope,
+};
+use tempfile::TempDir;
+
+use crate::process::set_shell_program;
+
+const SOCKET: &str = "/var/run/docker.sock";
+const REPOSITORY: &str = "heliox-test/busybox";
+
+/// A cluster of its own on the machine's engine; its containers go with it.
+struct DockerBench {
+    cluster: String,
+    state: TempDir,
+}
+
+async fn bench() -> DockerBench {
+    let docker = docker::connect(SOCKET).await.unwrap_or_else(|error| panic!("{error}"));
+    busybox::import(&docker, REPOSITORY, "1").await.unwrap_or_else(|error| panic!("{error}"));
+    DockerBench { cluster: Rng::from_machine().uuid(), state: tempfile::tempdir().unwrap() }
+}
+
+impl Bench for DockerBench {
+    fn engine<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Arc<dyn Engine>> {
+        let config = DockerConfig {
+            scope: Scope::new(&self.cluster, node).unwrap(),
+            socket: SOCKET.to_owned(),
+            state_dir: self.state.path().join(node),
+            default_host_ip: Some(Ipv4Addr::LOCALHOST.into()),
+            clock: Clock::system(),
+        };
+        async move {
+            let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(config).await.unwrap());
+            engine
+        }
+        .boxed()
+    }
+
+    fn set_program(&self, spec: &mut ContainerSpec, program: Program<'_>) {
+        spec.image = format!("{REPOSITORY}:1");
+        set_shell_program(spec, program);
+    }
+}
+
+node_agent::conformance_suite!(bench(), tokio::test);
+node_agent::shell_suite!(bench(), tokio::test);
+
+fn says(bench: &DockerBench, script: &str) -> ContainerSpec {
+    let mut spec = conformance::spec(bench, "script", Program::Exit(0));
+    spec.command = ["sh", "-c", script].map(str::to_owned).into();
+    spec
+}
+
+/// What a program that runs to its end writes to stdout.
+async fn output(engine: &dyn Engine, spec: &ContainerSpec) -> String {
+    engine.create_and_start(spec).await.unwrap();
+    ended(engine, &spec.identity).await;
+    let lines = conformance::all_logs(engine, &spec.identity, LogOptions::default()).await;
+    text(&lines, Output::Stdout)
+}
+
+/// Why a container is refused; it must leave nothing behind.
+async fn refusal(engine: &dyn Engine, spec: &ContainerSpec) -> (Reason, String) {
+    let refused = engine.create_and_start(spec).await;
+    assert_eq!(state(engine, &spec.identity).await, None, "{refused:?}");
+    match refused {
+        Err(EngineError::Refused { reason, message }) => (reason, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn inspect(
+    bench: &DockerBench,
+    node: &str,
+    spec: &ContainerSpec,
+) -> ContainerInspectResponse {
+    let name = Scope::new(&bench.cluster, node).unwrap().container_name(&spec.identity);
+    docker::connect(SOCKET).await.unwrap().inspect_container(&name, None).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_there_is_refused_by_name() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "true");
+        // No registry has this address: nothing is fetched from elsewhere.
+        spec.image = "127.0.0.1:1/no/such:image".to_owned();
+        for policy in [PullPolicy::Never, PullPolicy::IfNotPresent, PullPolicy::Always] {
+            spec.pull_policy = policy;
+            let (reason, message) = refusal(&*engine, &spec).await;
+            assert_eq!(reason, Reason::ImagePull);
+            assert!(message.contains("127.0.0.1:1/no/such:image"), "{message}");
+        }
+        spec.image = format!("{REPOSITORY}:1");
+        spec.pull_policy = PullPolicy::Never;
+        engine.create_and_start(&spec).await.unwrap();
+        assert!(engine.images().await.unwrap().contains(&spec.image));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_path_is_mounted_as_it_says() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let dir = bench.state.path().join("data/set");
+        let mount = |read_only, create| Mount {
+            path: "/data".into(),
+            source: MountSource::HostPath { host_path: dir.clone(), read_only, create },
+        };
+        let mut spec = says(bench, "echo kept > /data/file && cat /data/file");
+        spec.mounts = vec![mount(false, false)];
+        let (reason, message) = refusal(&*engine, &spec).await;
+        assert_eq!(reason, Reason::Mount);
+        assert!(message.contains(dir.to_str().unwrap()), "{message}");
+
+        spec.mounts = vec![mount(false, true)];
+        assert_eq!(output(&*engine, &spec).await, "kept\n");
+        assert_eq!(std::fs::read_to_string(dir.join("file")).unwrap(), "kept\n");
+
+        for create in [false, true] {
+            let mut spec = says(bench, "cat /data/file; touch /data/other || echo refused");
+            spec.mounts = vec![mount(true, create)];
+            assert_eq!(output(&*engine, &spec).await, "kept\nrefused\n");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tmpfs_has_its_size() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "grep ' /scratch ' /proc/mounts");
+        let size_bytes = Some(1 << 20);
+        spec.mounts =
+            vec![Mount { path: "/scratch".into(), source: MountSource::Tmpfs { size_bytes } }];
+        let mounted = output(&*engine, &spec).await;
+        assert!(mounted.starts_with("tmpfs") && mounted.contains("size=1024k"), "{mounted}");
+    })
+    .await;
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_port_is_reachable_on_the_default_address_and_taken_once() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let host_port = free_port();
+        let mut spec = says(bench, "echo hello | nc -l -p 8080; sleep 1000");
+        spec.ports = vec![Port {
+            name: "http".to_owned(),
+            container_port: 8080,
+            host_port: Some(host_port),
+            host_ip: None,
+            protocol: Protocol::Tcp,
+        }];
+        engine.create_and_start(&spec).await.unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, host_port));
+        let greeting = tokio::task::spawn_blocking(move || {
+            // Docker's proxy accepts before the program listens, and then says nothing.
+            loop {
+                let mut text = String::new();
+                let mut stream = TcpStream::connect(address).unwrap();
+                if stream.read_to_string(&mut text).is_ok() && !text.is_empty() {
+                    return text;
+                }
+            }
+        });
+        assert_eq!(greeting.await.unwrap(), "hello\n");
+        let bindings = inspect(bench, "a", &spec).await.host_config.unwrap().port_bindings.unwrap();
+        let binding = bindings["8080/tcp"].as_ref().unwrap()[0].clone();
+        assert_eq!(binding.host_ip.as_deref(), Some("127.0.0.1"));
+
+        let mut second = says(bench, "true");
+        second.ports = spec.ports.clone();
+        let (reason, message) = refusal(&*engine, &second).await;
+        assert_eq!(reason, Reason::PortTaken, "{message}");
+        assert!(message.contains(&host_port.to_string()), "{message}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_program_over_its_memory_limit_is_killed_and_says_why() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "exec tail -c 200000000 /dev/zero");
+        spec.resources.memory_limit_bytes = Some(16 << 20);
+        engine.create_and_start(&spec).await.unwrap();
+        assert_eq!(ended(&*engine, &spec.identity).await, (137, Some(9)));
+        let seen = state(&*engine, &spec.identity).await;
+        assert!(matches!(seen, Some(ContainerState::Exited { oom_killed: true, .. })), "{seen:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits_and_labels_reach_the_engine() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "sleep 1000");
+        spec.labels = [("app", "web"), (LABEL_CLUSTER, "another")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        spec.resources = Resources {
+            cpu_request_millis: Some(500),
+            cpu_limit_millis: Some(1_500),
+            memory_limit_bytes: Some(64 << 20),
+        };
+        engine.create_and_start(&spec).await.unwrap();
+        let inspected = inspect(bench, "a", &spec).await;
+        let host = inspected.host_config.unwrap();
+        assert_eq!(
+            (host.cpu_shares, host.nano_cpus, host.memory),
+            (Some(512), Some(1_500_000_000), Some(64 << 20))
+        );
+        let labels = inspected.config.unwrap().labels.unwrap();
+        assert_eq!(labels["app"], "web");
+        assert_eq!(labels[LABEL_CLUSTER], bench.cluster, "a user cannot give a container away");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_of_another_cluster_is_never_touched() {
+    hold(bench().await, async |bench| {
+        let other = DockerBench {
+            cluster: Rng::from_machine().uuid(),
+            state: tempfile::tempdir().unwrap(),
+        };
+        hold(other, async |other| {
+            let (ours, theirs) = (bench.engine("a").await, other.engine("a").await);
+            // The same node name and the same identity: the same container name.
+            let spec = conformance::spec(bench, "same", Program::Forever);
+            ours.create_and_start(&spec).await.unwrap();
+            let (reason, message) = refusal(&*theirs, &spec).await;
+            assert_eq!(reason, Reason::NameTaken, "{message}");
+            assert_eq!(theirs.kill(&spec.identity).await, Err(EngineError::Gone));
+            assert_eq!(theirs.remove(&spec.identity).await, Err(EngineError::Gone));
+            let running = state(&*ours, &spec.identity).await;
+            assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_says_what_to_install() {
+    let absent = docker::connect("/no/such/docker.sock").await.unwrap_err().to_string();
+    assert!(absent.contains("install docker.io") && absent.contains("dockerd"), "{absent}");
+}

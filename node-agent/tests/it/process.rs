@@ -1,0 +1,200 @@
+//! The laws on the process engine, and what only it can show.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base::Clock;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, future};
+use nix::sys::signal::{Signal as NixSignal, kill};
+use nix::unistd::Pid;
+use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
+use node_agent::engine::logs::Output;
+use node_agent::engine::process::{ProcessConfig, ProcessEngine};
+use node_agent::engine::{
+    ContainerSpec, ContainerState, Engine, EngineError, Identity, LogOptions, Mount, MountSource,
+    Reason, Scope,
+};
+use tempfile::TempDir;
+
+/// Each node has a folder of its own here.
+struct ProcessBench(TempDir);
+
+/// What the laws' programs are in shell.
+pub(crate) fn set_shell_program(spec: &mut ContainerSpec, program: Program<'_>) {
+    let script = match program {
+        Program::Exit(code) => format!("exit {code}"),
+        // An init-like shell ignores TERM unless it says what to do.
+        Program::Forever => "trap 'trap - TERM; kill -TERM $$; exit 143' TERM; \
+                             while :; do sleep 1000 & wait $!; done"
+            .to_owned(),
+        Program::IgnoresTerm => "trap '' TERM; echo ready; while :; do sleep 1000; done".to_owned(),
+        Program::Says(out, err) => {
+            let out: String = out.iter().map(|line| format!("echo {line}\n")).collect();
+            let err: String = err.iter().map(|line| format!("echo {line} >&2\n")).collect();
+            // A pause between the outputs: nothing promises an order across two pipes.
+            format!("{out}sleep 0.3\n{err}")
+        }
+        Program::SaysAndLingers(line) => format!("echo '{line}'; sleep 1"),
+    };
+    spec.command = ["sh", "-c", &script].map(str::to_owned).into();
+}
+
+async fn bench() -> ProcessBench {
+    ProcessBench(tempfile::tempdir().unwrap())
+}
+
+impl Bench for ProcessBench {
+    fn engine<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Arc<dyn Engine>> {
+        let config = ProcessConfig {
+            scope: Scope::new("test", node).unwrap(),
+            state_dir: self.0.path().join(node),
+            shim: vec![env!("CARGO_BIN_EXE_heliox-shim").into()],
+            clock: Clock::system(),
+        };
+        let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::open(config).unwrap());
+        future::ready(engine).boxed()
+    }
+
+    fn set_program(&self, spec: &mut ContainerSpec, program: Program<'_>) {
+        set_shell_program(spec, program);
+    }
+}
+
+node_agent::conformance_suite!(bench(), tokio::test);
+node_agent::shell_suite!(bench(), tokio::test);
+
+fn says(bench: &ProcessBench, script: &str) -> ContainerSpec {
+    let mut spec = conformance::spec(bench, "script", Program::Exit(0));
+    spec.command = ["sh", "-c", script].map(str::to_owned).into();
+    spec
+}
+
+/// What a program that runs to its end writes to stdout.
+async fn output(engine: &dyn Engine, spec: &ContainerSpec) -> String {
+    engine.create_and_start(spec).await.unwrap();
+    ended(engine, &spec.identity).await;
+    let lines = conformance::all_logs(engine, &spec.identity, LogOptions::default()).await;
+    text(&lines, Output::Stdout)
+}
+
+/// The record that a file of a task's directory holds.
+fn record(bench: &ProcessBench, identity: &Identity, file: &str) -> serde_json::Value {
+    let path = bench.0.path().join("a/tasks").join(identity.file_stem()).join(file);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_program_sees_its_own_environment_and_nothing_of_the_agents() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "env | cut -d= -f1 | sort | tr '\\n' ' '");
+        spec.env = vec![("ONLY".to_owned(), "this".to_owned())];
+        let names = output(&*engine, &spec).await;
+        let names: Vec<&str> = names.split_whitespace().filter(|name| *name != "_").collect();
+        assert_eq!(names, ["HOME", "ONLY", "PATH", "PWD"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mount_must_be_where_it_is() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let dir = bench.0.path().join("data/set");
+        let host_path = |path: &Path, create| Mount {
+            path: path.to_owned(),
+            source: MountSource::HostPath { host_path: dir.clone(), read_only: false, create },
+        };
+        let refused = [
+            (host_path(Path::new("/elsewhere"), true), "same path"),
+            (host_path(&dir, false), "does not exist"),
+            (
+                Mount { path: "/tmp/x".into(), source: MountSource::Tmpfs { size_bytes: None } },
+                "process runtime has no tmpfs",
+            ),
+        ];
+        for (mount, part) in refused {
+            let mut spec = says(bench, "true");
+            spec.mounts = vec![mount];
+            match engine.create_and_start(&spec).await {
+                Err(EngineError::Refused { reason: Reason::Mount, message }) => {
+                    assert!(message.contains(part), "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(state(&*engine, &spec.identity).await, None);
+        }
+        let mut spec = says(bench, &format!("echo kept > {}/file", dir.display()));
+        spec.mounts = vec![host_path(&dir, true)];
+        output(&*engine, &spec).await;
+        assert_eq!(std::fs::read_to_string(dir.join("file")).unwrap(), "kept\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_whose_shim_was_killed_is_seen_to_its_end() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "echo $PPID; exec sleep 1000");
+        engine.create_and_start(&spec).await.unwrap();
+        let mut lines = engine
+            .logs(&spec.identity, LogOptions { follow: true, ..LogOptions::default() })
+            .await
+            .unwrap();
+        let line = lines.next().await.unwrap().unwrap();
+        let shim: i32 = std::str::from_utf8(&line.bytes).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(shim), NixSignal::SIGKILL).unwrap();
+        drop(lines);
+        let running = state(&*engine, &spec.identity).await;
+        assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
+        engine.kill(&spec.identity).await.unwrap();
+        assert_eq!(ended(&*engine, &spec.identity).await, (255, None));
+        let first = state(&*engine, &spec.identity).await;
+        assert_eq!(state(&*engine, &spec.identity).await, first, "its end does not change");
+        engine.remove(&spec.identity).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_with_a_used_number_is_left_alone() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "exec sleep 1000");
+        engine.create_and_start(&spec).await.unwrap();
+        let run = record(bench, &spec.identity, "run.json");
+        // The record now names a process that started at another time.
+        let mut other = run.clone();
+        other["start_ticks"] = 1.into();
+        let path = bench.0.path().join("a/tasks").join(spec.identity.file_stem()).join("run.json");
+        std::fs::write(&path, other.to_string()).unwrap();
+        engine.kill(&spec.identity).await.unwrap();
+        let pid = Pid::from_raw(i32::try_from(run["pid"].as_i64().unwrap()).unwrap());
+        kill(pid, None).expect("it lives");
+        std::fs::write(&path, run.to_string()).unwrap();
+        engine.remove(&spec.identity).await.unwrap();
+        assert!(kill(pid, None).is_err(), "it is dead");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_half_made_task_is_made_again() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "echo made");
+        output(&*engine, &spec).await;
+        // As an agent leaves it that dies before its shim runs.
+        let tasks = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
+        let exits = bench.0.path().join("a/exits").join(spec.identity.file_stem());
+        std::fs::remove_file(tasks.join("run.json")).unwrap();
+        std::fs::remove_file(exits).unwrap();
+        assert_eq!(state(&*engine, &spec.identity).await, Some(ContainerState::Created));
+        assert!(!engine.create_and_start(&spec).await.unwrap().adopted);
+        assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
+        engine.remove(&spec.identity).await.unwrap();
+    })
+    .await;
+}
