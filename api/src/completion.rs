@@ -5,11 +5,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::kind::KindId;
+use crate::metadata;
 use crate::object::{Definition, Kind as _, Object};
+use crate::resource::{Column, Resource, column};
+use crate::table::age;
+use crate::violation::Violation;
 
 /// Indexes in one chunk.
 pub const CHUNK_INDEXES: u32 = 8192;
@@ -78,6 +83,33 @@ impl CompletionChunk {
     /// The uid of the job that it belongs to.
     pub fn job_uid(&self) -> &str {
         self.namespace()
+    }
+}
+
+impl Resource for CompletionChunk {
+    fn validate(&self) -> Vec<Violation> {
+        metadata::validate(KindId::CompletionChunk, &self.metadata)
+    }
+
+    fn columns() -> &'static [Column] {
+        const {
+            &[
+                column("NAME"),
+                column("SUCCEEDED"),
+                column("FAILED"),
+                column("CANCELLED"),
+                column("AGE"),
+            ]
+        }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let ended = |how: End| self.ends().filter(|(_, end)| *end == how).count().to_string();
+        let counts = [End::Succeeded, End::Failed, End::Cancelled].map(ended);
+        let mut cells = vec![self.name().to_owned()];
+        cells.extend(counts);
+        cells.push(age(self.created(), now));
+        cells
     }
 }
 

@@ -1,5 +1,6 @@
 //! Kubernetes' own kinds that Heliox serves, in Kubernetes' own shapes.
 
+use jiff::Timestamp;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
     ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
@@ -7,7 +8,14 @@ pub use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kind::KindId;
+use crate::metadata;
 use crate::object::Kind;
+use crate::resource::{Column, Resource, column, wide};
+use crate::table::{age, or_dash};
+use crate::violation::Violation;
+
+/// Most bytes of a ConfigMap or Secret: what Kubernetes allows.
+pub const DATA_BYTES_MAX: usize = 1024 * 1024;
 
 macro_rules! kubernetes_kind {
     ($($kind:ident),+) => {$(
@@ -25,3 +33,212 @@ macro_rules! kubernetes_kind {
 }
 
 kubernetes_kind!(Namespace, ConfigMap, Secret, Event, Lease);
+
+impl Resource for Namespace {
+    fn validate(&self) -> Vec<Violation> {
+        metadata::validate(KindId::Namespace, &self.metadata)
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        (path == "status.phase").then(|| self.phase().to_owned())
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[column("NAME"), column("STATUS"), column("AGE")] }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![self.name().to_owned(), self.phase().to_owned(), age(self.created(), now)]
+    }
+}
+
+/// What a namespace is called in its table.
+trait NamespacePhase {
+    fn phase(&self) -> &'static str;
+}
+
+impl NamespacePhase for Namespace {
+    fn phase(&self) -> &'static str {
+        if self.is_deleting() { "Terminating" } else { "Active" }
+    }
+}
+
+/// What is wrong with the data of a ConfigMap or Secret: each key once, over both of its maps.
+fn validate_data<'a>(
+    parts: impl Iterator<Item = (&'static str, &'a str, usize)>,
+) -> Vec<Violation> {
+    let (mut found, mut bytes) = (Vec::new(), 0_usize);
+    let mut seen: Vec<&str> = Vec::new();
+    for (field, key, len) in parts {
+        bytes = bytes.saturating_add(key.len()).saturating_add(len);
+        let at = format!("{field}[{key:?}]");
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if key.is_empty()
+            || key.len() > 253
+            || !key.chars().all(legal)
+            || key.starts_with("..")
+            || key == "."
+        {
+            let why = "a key is a file's name: letters, digits, '-', '_' and '.'";
+            found.push(Violation::new(at.clone(), why));
+        }
+        if field == "binaryData" && seen.contains(&key) {
+            found.push(Violation::new(at, "the key is in data, too"));
+        }
+        seen.push(key);
+    }
+    if bytes > DATA_BYTES_MAX {
+        let why = format!("{bytes} bytes; at most {DATA_BYTES_MAX} are allowed");
+        found.push(Violation::new("data", why));
+    }
+    found
+}
+
+/// What is wrong with changing what `immutable` says may not change.
+fn immutable(was: Option<bool>, is: Option<bool>, changed: bool) -> Vec<Violation> {
+    if was != Some(true) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if changed {
+        found.push(Violation::new("data", "may not change, as immutable is true"));
+    }
+    if is != Some(true) {
+        found.push(Violation::new("immutable", "may not be taken back"));
+    }
+    found
+}
+
+impl Resource for ConfigMap {
+    fn validate(&self) -> Vec<Violation> {
+        let mut found = metadata::validate(KindId::ConfigMap, &self.metadata);
+        let text = self.data.iter().flatten().map(|(key, it)| ("data", key.as_str(), it.len()));
+        let bytes = self.binary_data.iter().flatten();
+        let bytes = bytes.map(|(key, it)| ("binaryData", key.as_str(), it.0.len()));
+        found.extend(validate_data(text.chain(bytes)));
+        found
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        let changed = self.data != old.data || self.binary_data != old.binary_data;
+        immutable(old.immutable, self.immutable, changed)
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[column("NAME"), column("DATA"), column("AGE")] }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let keys = self.data.iter().flatten().count() + self.binary_data.iter().flatten().count();
+        vec![self.name().to_owned(), keys.to_string(), age(self.created(), now)]
+    }
+}
+
+impl Resource for Secret {
+    fn validate(&self) -> Vec<Violation> {
+        let mut found = metadata::validate(KindId::Secret, &self.metadata);
+        let data = self.data.iter().flatten().map(|(key, it)| ("data", key.as_str(), it.0.len()));
+        let text = self.string_data.iter().flatten();
+        let text = text.map(|(key, it)| ("stringData", key.as_str(), it.len()));
+        found.extend(validate_data(data.chain(text)));
+        found
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        let mut found = immutable(old.immutable, self.immutable, self.data != old.data);
+        if self.type_ != old.type_ {
+            found.push(Violation::new("type", "may not change"));
+        }
+        found
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        (path == "type").then(|| self.type_.clone().unwrap_or_default())
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[column("NAME"), column("TYPE"), column("DATA"), column("AGE")] }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let kind = self.type_.clone().unwrap_or_else(|| "Opaque".to_owned());
+        let keys = self.data.iter().flatten().count();
+        vec![self.name().to_owned(), kind, keys.to_string(), age(self.created(), now)]
+    }
+}
+
+impl Resource for Event {
+    fn validate(&self) -> Vec<Violation> {
+        metadata::validate(KindId::Event, &self.metadata)
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        let about = &self.involved_object;
+        let value = match path {
+            "involvedObject.kind" => &about.kind,
+            "involvedObject.namespace" => &about.namespace,
+            "involvedObject.name" => &about.name,
+            "involvedObject.uid" => &about.uid,
+            "involvedObject.apiVersion" => &about.api_version,
+            "involvedObject.resourceVersion" => &about.resource_version,
+            "involvedObject.fieldPath" => &about.field_path,
+            "reason" => &self.reason,
+            "type" => &self.type_,
+            "source" | "reportingComponent" => &self.reporting_component,
+            _ => return None,
+        };
+        Some(value.clone().unwrap_or_default())
+    }
+
+    fn columns() -> &'static [Column] {
+        const {
+            &[
+                wide("NAME"),
+                column("LAST SEEN"),
+                column("TYPE"),
+                column("REASON"),
+                column("OBJECT"),
+                column("COUNT"),
+                wide("FROM"),
+                wide("AGE"),
+                column("MESSAGE"),
+            ]
+        }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let about = &self.involved_object;
+        let kind = about.kind.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let series = self.series.as_ref();
+        let seen = series.and_then(|it| it.last_observed_time.as_ref()).map(|it| it.0);
+        let seen = seen.or(self.last_timestamp.as_ref().map(|it| it.0));
+        let seen = seen.or(self.event_time.as_ref().map(|it| it.0)).or(self.created());
+        let count = series.and_then(|it| it.count).or(self.count).unwrap_or(1);
+        vec![
+            self.name().to_owned(),
+            age(seen, now),
+            or_dash(self.type_.as_ref()),
+            or_dash(self.reason.as_ref()),
+            format!("{kind}/{}", about.name.as_deref().unwrap_or_default()),
+            count.to_string(),
+            or_dash(self.reporting_component.as_ref()),
+            age(self.created(), now),
+            self.message.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+impl Resource for Lease {
+    fn validate(&self) -> Vec<Violation> {
+        metadata::validate(KindId::Lease, &self.metadata)
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[column("NAME"), column("HOLDER"), column("AGE")] }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let holder = self.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref());
+        vec![self.name().to_owned(), or_dash(holder), age(self.created(), now)]
+    }
+}

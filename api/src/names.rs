@@ -6,17 +6,56 @@ use sha2::{Digest, Sha256};
 
 /// Longest name of an object.
 pub const NAME_CHARS_MAX: usize = 63;
+/// Longest name of an object of Kubernetes' own kinds.
+pub const LONG_NAME_CHARS_MAX: usize = 253;
 /// Characters of a hash that ends a name.
 pub const HASH_CHARS: usize = 10;
 
 /// Why `name` cannot name an object, or nothing if it can: a DNS label or subdomain in lower case
 /// (RFC 1123), so that it is never a path, a flag or a shell word.
 pub fn problem(name: &str) -> Option<String> {
+    problem_within(name, NAME_CHARS_MAX)
+}
+
+/// The same for an object of Kubernetes' own kinds, whose names other programs make.
+pub fn long_problem(name: &str) -> Option<String> {
+    problem_within(name, LONG_NAME_CHARS_MAX)
+}
+
+/// The same for what must be a single DNS label: a namespace, a job in a workflow, a port.
+pub fn label_problem(name: &str) -> Option<String> {
+    if name.contains('.') {
+        return Some("'.' is not allowed; use a-z, 0-9 and '-'".to_owned());
+    }
+    problem(name)
+}
+
+/// Why `name` cannot name a parameter or an environment variable, if so: a letter or underscore,
+/// then letters, digits, '_', '-' and '.'.
+pub fn variable_problem(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a name is required".to_owned());
     }
-    if name.len() > NAME_CHARS_MAX {
-        return Some(format!("{} characters; at most {NAME_CHARS_MAX} are allowed", name.len()));
+    if name.len() > LONG_NAME_CHARS_MAX {
+        return Some(format!(
+            "{} characters; at most {LONG_NAME_CHARS_MAX} are allowed",
+            name.len()
+        ));
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if let Some(bad) = name.chars().find(|c| !legal(*c)) {
+        return Some(format!("{bad:?} is not allowed; use letters, digits, '_', '-' and '.'"));
+    }
+    (!name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
+        .then(|| "it must start with a letter or '_'".to_owned())
+}
+
+fn problem_within(name: &str, chars_max: usize) -> Option<String> {
+    if name.is_empty() {
+        return Some("a name is required".to_owned());
+    }
+    if name.len() > chars_max {
+        return Some(format!("{} characters; at most {chars_max} are allowed", name.len()));
     }
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     if let Some(bad) = name.chars().find(|c| !legal(*c)) {

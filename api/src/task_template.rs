@@ -1,14 +1,19 @@
 //! TaskTemplate: an immutable revision of what tasks run. All that agent and scheduler need.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
-use crate::job::Target;
+use crate::job::{self, Target};
 use crate::kind::KindId;
-use crate::object::{Definition, Object};
-use crate::placement::Placement;
-use crate::template::Template;
+use crate::metadata;
+use crate::object::{Definition, Kind as _, Object};
+use crate::placement::{self, Placement};
+use crate::resource::{Column, Resource, column};
+use crate::table::{age, text_or_dash};
+use crate::template::{self, Template};
+use crate::violation::Violation;
 
 /// An immutable revision of what tasks run.
 pub type TaskTemplate = Object<TaskTemplateDefinition>;
@@ -52,3 +57,43 @@ pub struct TaskTemplateSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskTemplateStatus {}
+
+impl Resource for TaskTemplate {
+    fn validate(&self) -> Vec<Violation> {
+        let mut found = metadata::validate(KindId::TaskTemplate, &self.metadata);
+        template::validate(&self.spec.template, "spec.template", &mut found);
+        placement::validate(&self.spec.placement, "spec.placement", &mut found);
+        job::timeout(self.spec.attempt_timeout, "spec.attemptTimeout", &mut found);
+        found
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        if self.spec == old.spec {
+            return Vec::new();
+        }
+        let violation = Violation::new("spec", "a TaskTemplate never changes");
+        vec![violation.hint("make another, and let tasks refer to that")]
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "spec.job" => Some(self.spec.job.clone()),
+            "spec.run" => Some(self.spec.run.clone()),
+            _ => None,
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[column("NAME"), column("JOB"), column("RUN"), column("IMAGE"), column("AGE")] }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            self.name().to_owned(),
+            text_or_dash(&self.spec.job),
+            text_or_dash(&self.spec.run),
+            self.spec.template.image.clone(),
+            age(self.created(), now),
+        ]
+    }
+}

@@ -1,5 +1,6 @@
 //! What is wrong with a manifest: where, what, and what to write instead.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,21 @@ impl Violation {
     /// A violation without a hint.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), hint: None }
+    }
+
+    /// The same violation of a document that stands at `path` in a larger one.
+    #[must_use]
+    pub fn under(mut self, path: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{path}{dot}{}", self.path);
+        self
+    }
+
+    /// The same violation elsewhere.
+    #[must_use]
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
     }
 
     /// Adds what to do about it.
@@ -49,4 +65,28 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(name.len()) / 4)
         .min()
         .map(|(_, candidate)| candidate)
+}
+
+/// Reports values that come twice in a list: `path[index].field`, or `path[index]` where the field
+/// is empty.
+pub(crate) fn duplicates<'a>(
+    values: impl IntoIterator<Item = &'a String>,
+    path: &str,
+    field: &str,
+    found: &mut Vec<Violation>,
+) {
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, value) in values.into_iter().enumerate() {
+        // Empty names are reported as such.
+        if value.is_empty() {
+            continue;
+        }
+        if let Some(before) = first.get(value.as_str()) {
+            let dot = if field.is_empty() { "" } else { "." };
+            let why = format!("{value:?} is there already: {path}[{before}]");
+            found.push(Violation::new(format!("{path}[{index}]{dot}{field}"), why));
+        } else {
+            first.insert(value, index);
+        }
+    }
 }

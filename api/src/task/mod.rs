@@ -8,6 +8,7 @@
 //! * The phase is a pure function of the parts ([`Task::state`]) and is never stored.
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
 
+mod row;
 mod state;
 pub mod transition;
 

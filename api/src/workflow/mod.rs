@@ -1,5 +1,8 @@
 //! Workflow: a DAG of jobs.
 
+mod row;
+mod validate;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,8 @@ use crate::job::{JobPhase, Partial, Retry, with_job_fields};
 use crate::kind::KindId;
 use crate::object::{Definition, Object};
 use crate::workflow_run::RunPhase;
+
+pub use validate::check_params;
 
 /// A DAG of jobs.
 pub type Workflow = Object<WorkflowDefinition>;

@@ -1,5 +1,8 @@
 //! WorkflowRun: one execution of a workflow.
 
+mod row;
+mod validate;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Node: a host that runs tasks. NodeLease: the proof that its agent lives.
 
+mod row;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

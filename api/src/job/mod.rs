@@ -1,5 +1,8 @@
 //! Job: a set of tasks that complete.
 
+mod row;
+mod validate;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -13,6 +16,9 @@ use crate::kind::KindId;
 use crate::object::{Definition, Object};
 use crate::placement::Placement;
 use crate::template::Template;
+
+pub use validate::RETRY_REASONS;
+pub(crate) use validate::{retry, spec as validate_spec, timeout};
 
 /// A set of tasks that complete.
 pub type Job = Object<JobDefinition>;

@@ -1,5 +1,8 @@
 //! PartitionSet: a thing cut into partitions, each with replicas in states.
 
+mod row;
+mod validate;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -8,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::Condition;
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
+
+pub(crate) use validate::state_problem;
 
 /// A thing cut into partitions.
 pub type PartitionSet = Object<PartitionSetDefinition>;

@@ -1,5 +1,7 @@
 //! Placement: where tasks may run, where they would rather, and what a node's loss means.
 
+mod validate;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+
+pub(crate) use validate::{states, validate};
 
 /// Where tasks may run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

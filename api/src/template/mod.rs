@@ -1,11 +1,15 @@
 //! The template: what one container is made from.
 
+mod validate;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, Quantity, amounts};
+
+pub(crate) use validate::validate;
 
 /// One container. Names and meanings are Kubernetes' where it has one for the same thing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,234 @@
+//! Laying one document over another: the one rule by which defaults, listed tasks and templates
+//! combine.
+//!
+//! Maps merge; lists with a key (`env` and `ports` by name, `mounts` by path) merge by it; other
+//! lists and values replace.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::job::{JobSpec, Partial};
+use crate::placement::Placement;
+use crate::template::Template;
+use crate::violation::Violation;
+use crate::workflow::{JobDefaults, WorkflowJob};
+
+/// Where a mount's content comes from: it has exactly one.
+const MOUNT_SOURCES: [&str; 5] = ["hostPath", "tmpfs", "volume", "configMap", "secret"];
+
+/// `over` laid over `under`.
+pub fn merge(under: &Value, over: &Value) -> Value {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => Value::Object(merge_maps(under, over)),
+        _ => over.clone(),
+    }
+}
+
+/// `over` laid over `under`.
+pub fn merge_maps(under: &Map<String, Value>, over: &Map<String, Value>) -> Map<String, Value> {
+    let mut merged = under.clone();
+    for (field, value) in over {
+        let laid = match (under.get(field), key_of(field)) {
+            (Some(Value::Array(under)), Some(key)) => match value {
+                Value::Array(over) => Value::Array(merge_lists(under, over, key)),
+                _ => value.clone(),
+            },
+            (Some(under), _) => merge(under, value),
+            (None, _) => value.clone(),
+        };
+        merged.insert(field.clone(), laid);
+    }
+    merged
+}
+
+/// The field that tells the entries of a list apart.
+fn key_of(list: &str) -> Option<&'static str> {
+    match list {
+        "env" | "ports" => Some("name"),
+        "mounts" => Some("path"),
+        _ => None,
+    }
+}
+
+/// Entries of `over` go where `under` has the same key, else to the end.
+fn merge_lists(under: &[Value], over: &[Value], key: &str) -> Vec<Value> {
+    let mut merged = under.to_vec();
+    for entry in over {
+        let same = entry
+            .get(key)
+            .and_then(|wanted| merged.iter().position(|there| there.get(key) == Some(wanted)));
+        match same {
+            Some(place) => merged[place] = merge(&without_old_source(&merged[place], entry), entry),
+            None => merged.push(entry.clone()),
+        }
+    }
+    merged
+}
+
+/// A mount that is given another source loses the one it had, and what belongs to that.
+fn without_old_source(under: &Value, over: &Value) -> Value {
+    let given = MOUNT_SOURCES.into_iter().find(|source| over.get(source).is_some());
+    match (under, given) {
+        (Value::Object(map), Some(given)) if map.contains_key("path") => {
+            let goes = |field: &str| {
+                MOUNT_SOURCES.contains(&field) || (field == "create" && given != "hostPath")
+            };
+            let kept = map.iter().filter(|(field, _)| !goes(field));
+            Value::Object(kept.map(|(field, value)| (field.clone(), value.clone())).collect())
+        }
+        _ => under.clone(),
+    }
+}
+
+/// A template with a task's own part laid over it.
+///
+/// # Errors
+/// What of the part does not belong in a template; paths are relative to it.
+pub fn template(under: &Template, over: Option<&Partial>) -> Result<Template, Vec<Violation>> {
+    over.map_or_else(|| Ok(under.clone()), |over| lay(under, over))
+}
+
+/// A placement with a task's own part laid over it.
+///
+/// # Errors
+/// What of the part does not belong in a placement; paths are relative to it.
+pub fn placement(under: &Placement, over: Option<&Partial>) -> Result<Placement, Vec<Violation>> {
+    over.map_or_else(|| Ok(under.clone()), |over| lay(under, over))
+}
+
+fn lay<T: Serialize + DeserializeOwned>(under: &T, over: &Partial) -> Result<T, Vec<Violation>> {
+    let under = to_map(under);
+    typed(Value::Object(merge_maps(&under, over)), "")
+}
+
+/// A workflow's job as a document of a Job's spec: the defaults under it, its name and
+/// dependencies taken out. Substitution comes next, then [`typed_job`].
+pub fn job_document(defaults: Option<&JobDefaults>, job: &WorkflowJob) -> Value {
+    let mut document = to_map(job);
+    document.remove("name");
+    document.remove("dependsOn");
+    if let Some(defaults) = defaults {
+        document = merge_maps(&to_map(defaults), &document);
+    }
+    Value::Object(document)
+}
+
+/// A Job's spec from its document.
+///
+/// # Errors
+/// What of it is no Job's spec; paths are relative to it.
+pub fn typed_job(document: Value) -> Result<JobSpec, Vec<Violation>> {
+    typed(document, "")
+}
+
+/// A workflow's job with the defaults under it, without substitution.
+///
+/// # Errors
+/// What of it is no Job's spec; paths are relative to it.
+pub fn job_spec(
+    defaults: Option<&JobDefaults>,
+    job: &WorkflowJob,
+) -> Result<JobSpec, Vec<Violation>> {
+    typed_job(job_document(defaults, job))
+}
+
+fn to_map<T: Serialize>(value: &T) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(map)) => map,
+        other => unreachable!("our types are maps with text keys and finite numbers: {other:?}"),
+    }
+}
+
+fn typed<T: DeserializeOwned>(value: Value, path: &str) -> Result<T, Vec<Violation>> {
+    serde_json::from_value(value).map_err(|error| vec![Violation::new(path, error.to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn maps_merge_keyed_lists_merge_by_key_and_all_else_replaces() {
+        let under = json!({
+            "image": "a", "args": ["1", "2"], "labels": {"x": "1", "y": "1"},
+            "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}],
+            "ports": [{"name": "http", "containerPort": 80}],
+            "mounts": [{"path": "/data", "hostPath": "/srv", "readOnly": true}],
+        });
+        let over = json!({
+            "args": ["3"], "labels": {"y": "2"},
+            "env": [{"name": "C", "value": "3"}, {"name": "A", "value": "2"}],
+            "ports": [{"name": "http", "hostPort": 8080}],
+            "mounts": [{"path": "/data", "tmpfs": {}}],
+        });
+        let merged = json!({
+            "image": "a", "args": ["3"], "labels": {"x": "1", "y": "2"},
+            "env": [
+                {"name": "A", "value": "2"}, {"name": "B", "value": "1"},
+                {"name": "C", "value": "3"},
+            ],
+            "ports": [{"name": "http", "containerPort": 80, "hostPort": 8080}],
+            "mounts": [{"path": "/data", "readOnly": true, "tmpfs": {}}],
+        });
+        assert_eq!(merge(&under, &over), merged);
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3).prop_map(Value::from),
+            "[ab]{0,2}".prop_map(Value::from),
+        ];
+        // Entries of keyed lists have a key, as valid manifests do, and each once.
+        let entries = proptest::collection::btree_map("[ab]", 0..3, 0..3).prop_map(|map| {
+            map.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+        });
+        let leaf = prop_oneof![scalar, proptest::collection::vec(0..3, 0..3).prop_map(Value::from)];
+        let leaf = leaf.prop_recursive(3, 12, 3, |inner| {
+            proptest::collection::btree_map("[abc]", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        });
+        (proptest::collection::btree_map("[abc]", leaf, 0..4), entries).prop_map(
+            |(mut map, env): (_, Vec<Value>)| {
+                map.insert("env".to_owned(), Value::from(env));
+                Value::Object(map.into_iter().collect())
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn laying_twice_is_laying_once(under in document(), over in document()) {
+            let once = merge(&under, &over);
+            prop_assert_eq!(merge(&once, &over), once);
+        }
+
+        #[test]
+        fn an_empty_part_changes_nothing(under in document()) {
+            prop_assert_eq!(merge(&under, &json!({})), under.clone());
+            prop_assert_eq!(merge(&under, &under), under);
+        }
+
+        #[test]
+        fn layers_may_be_grouped_either_way(a in document(), b in document(), c in document()) {
+            let left = merge(&merge(&a, &b), &c);
+            // A value in the middle may cut off what is under it: that is a replacement, not a
+            // merge, and depends on the order.
+            prop_assume!(same_shape(&a, &b) && same_shape(&b, &c) && same_shape(&a, &c));
+            prop_assert_eq!(left, merge(&a, &merge(&b, &c)));
+        }
+    }
+
+    fn same_shape(left: &Value, right: &Value) -> bool {
+        match (left, right) {
+            (Value::Object(left), Value::Object(right)) => left
+                .iter()
+                .all(|(key, value)| right.get(key).is_none_or(|other| same_shape(value, other))),
+            (left, right) => left.is_object() == right.is_object(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Tasks in tables and field selectors, and their rules.
+
+use jiff::Timestamp;
+
+use super::{PastAttempt, Task, TaskState};
+use crate::kind::KindId;
+use crate::object::Kind as _;
+use crate::resource::{Column, Resource, column, wide};
+use crate::table::{NOTHING, age, or_dash, span, took};
+use crate::violation::Violation;
+use crate::{labels, metadata, names};
+
+impl Resource for Task {
+    fn validate(&self) -> Vec<Violation> {
+        let mut found = metadata::validate(KindId::Task, &self.metadata);
+        if let Some(problem) = names::problem(&self.spec.template) {
+            found.push(Violation::new("spec.template", problem));
+        }
+        for (field, number) in [("attempt", self.spec.attempt), ("run", self.spec.run)] {
+            if number == 0 {
+                found.push(Violation::new(format!("spec.{field}"), "counts from 1"));
+            }
+        }
+        found
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        // Parts change by transitions, which have their own guards; a replace may change nothing
+        // but metadata.
+        let (new, old) = (self.clone().to_stored(), old.clone().to_stored());
+        if new.spec == old.spec {
+            return Vec::new();
+        }
+        let violation = Violation::new("spec", "a task is changed by Heliox alone");
+        vec![violation.hint("change its job, or evict the task")]
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "spec.nodeName" => Some(self.node().unwrap_or_default().to_owned()),
+            "spec.template" => Some(self.spec.template.clone()),
+            "spec.run" => Some(self.spec.run.to_string()),
+            "spec.index" => Some(self.spec.index.to_string()),
+            "spec.queue" => Some(self.spec.queue.clone().unwrap_or_default()),
+            "status.phase" => Some(self.phase().to_string()),
+            "status.nodeName" => Some(self.status.node_name.clone().unwrap_or_default()),
+            _ => None,
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const {
+            &[
+                column("NAME"),
+                column("STATUS"),
+                column("READY"),
+                column("ATTEMPT"),
+                column("RESTARTS"),
+                column("REV"),
+                column("NODE"),
+                column("PORTS"),
+                wide("PARTITION"),
+                wide("RUN"),
+                wide("EXIT"),
+                wide("TOOK"),
+                column("AGE"),
+                column("WHY"),
+            ]
+        }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let reported = self.report().is_some();
+        let status = &self.status;
+        let ports: Vec<String> =
+            status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
+        let said = |cell: String| if reported { cell } else { NOTHING.to_owned() };
+        vec![
+            self.name().to_owned(),
+            self.phase().to_string(),
+            said(if status.ready { "yes" } else { "no" }.to_owned()),
+            self.spec.attempt.to_string(),
+            said(status.restarts.to_string()),
+            or_dash(self.label(labels::REVISION)),
+            or_dash(self.node()),
+            said(if ports.is_empty() { NOTHING.to_owned() } else { ports.join(",") }),
+            or_dash(self.spec.overrides.partition.as_ref()),
+            self.spec.run.to_string(),
+            said(or_dash(status.exit_code)),
+            said(took(status.started_at, status.finished_at, now)),
+            age(self.created(), now),
+            self.why(now),
+        ]
+    }
+}
+
+impl Task {
+    /// Why it is in its phase, in a line; empty where there is nothing to say.
+    pub fn why(&self, now: Timestamp) -> String {
+        match self.state() {
+            TaskState::Pending => self.why_pending(now),
+            TaskState::Bound { .. } | TaskState::Starting { .. } | TaskState::Running { .. } => {
+                let said = self.status.message.clone().filter(|_| self.report().is_some());
+                said.or_else(|| self.last_attempt()).unwrap_or_default()
+            }
+            TaskState::Stopping { reason, .. } => {
+                let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
+                format!("{reason} asked for {since} ago")
+            }
+            TaskState::Succeeded => String::new(),
+            TaskState::Failed { exit_code, reason } => {
+                with_message(&end(exit_code, reason), self.status.message.as_deref())
+            }
+            TaskState::TimedOut => with_message("its time was up", self.status.message.as_deref()),
+            TaskState::Cancelled { reason } => reason.to_string(),
+            TaskState::Lost { since, replaceable, stop, .. } => {
+                let silent = format!("node silent for {}", span(since, now));
+                match (stop, replaceable) {
+                    (Some(reason), _) => format!("{silent}; {reason} asked for"),
+                    (None, true) => format!("{silent}; to be replaced"),
+                    (None, false) => silent,
+                }
+            }
+        }
+    }
+
+    fn why_pending(&self, now: Timestamp) -> String {
+        let refused = self.spec.unschedulable.as_ref().filter(|it| it.attempt == self.spec.attempt);
+        if let Some(refused) = refused {
+            return refused.message.clone();
+        }
+        let wait = self.spec.not_before.filter(|time| *time > now);
+        let last = self.last_attempt();
+        match (wait, last) {
+            (Some(time), Some(last)) => format!("waits {}: {last}", span(now, time)),
+            (Some(time), None) => format!("waits {}", span(now, time)),
+            (None, Some(last)) => last,
+            (None, None) => String::new(),
+        }
+    }
+
+    /// How the attempt before this one of the same run ended.
+    fn last_attempt(&self) -> Option<String> {
+        let last: &PastAttempt = self.status.attempts.last().filter(|_| self.spec.failures > 0)?;
+        let how = if last.exit_code.is_none() && last.reason.is_none() {
+            last.phase.to_string()
+        } else {
+            end(last.exit_code, last.reason.as_deref())
+        };
+        let node = last.node_name.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
+        Some(format!("attempt {}: {how}{node}", last.attempt))
+    }
+}
+
+/// How a process ended: `exit 3`, `OOMKilled`, `OOMKilled (exit 137)`.
+fn end(exit_code: Option<i32>, reason: Option<&str>) -> String {
+    match (exit_code, reason) {
+        (Some(code), Some(reason)) => format!("{reason} (exit {code})"),
+        (Some(code), None) => format!("exit {code}"),
+        (None, Some(reason)) => reason.to_owned(),
+        (None, None) => "failed".to_owned(),
+    }
+}
+
+fn with_message(what: &str, message: Option<&str>) -> String {
+    match message.filter(|message| !message.is_empty()) {
+        Some(message) => format!("{what}: {message}"),
+        None => what.to_owned(),
+    }
+}

@@ -1,0 +1,282 @@
+//! Rules of a template.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{EnvVar, Mount, Port, Resources, Template};
+use crate::amounts::{CPU, MEMORY, Quantity};
+use crate::violation::{Violation, duplicates, nearest};
+use crate::{metadata, names};
+
+/// Longest command line, environment and the like: entries of one list.
+const ENTRIES_MAX: usize = 1_000;
+/// Longest grace period: a day.
+const GRACE_SECONDS_MAX: u32 = 24 * 3600;
+/// Most cpu, in thousandths: 100,000 cores.
+const CPU_MILLI_MAX: u64 = 100_000_000;
+/// Most memory, in bytes: 1 PiB.
+const MEMORY_BYTES_MAX: u64 = 1 << 50;
+/// Most of any other resource.
+const AMOUNT_MAX: u64 = 1_000_000_000_000;
+/// Environment variables that Heliox sets.
+const OUR_ENV: &str = "HELIOX_";
+/// Labels that Heliox sets.
+const OUR_LABELS: &str = "heliox.dev/";
+
+const SIGNALS: [&str; 16] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGCONT",
+    "SIGHUP",
+    "SIGINT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGTERM",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+];
+
+/// What is wrong with a template that stands at `path`.
+pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violation>) {
+    let mut say = |field: &str, why: String| {
+        found.push(Violation::new(format!("{path}.{field}"), why));
+    };
+    if template.image.trim().is_empty() {
+        say("image", "an image is required".to_owned());
+    } else if template.image.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        say("image", "spaces are not allowed in an image's name".to_owned());
+    }
+    let lists = [
+        ("command", template.command.len()),
+        ("args", template.args.len()),
+        ("env", template.env.len()),
+        ("ports", template.ports.len()),
+        ("mounts", template.mounts.len()),
+    ];
+    for (field, count) in lists.into_iter().filter(|(_, count)| *count > ENTRIES_MAX) {
+        say(field, format!("{count} entries; at most {ENTRIES_MAX} are allowed"));
+    }
+    if let Some(dir) = &template.working_dir
+        && let Some(problem) = path_problem(dir)
+    {
+        say("workingDir", problem);
+    }
+    if template.grace_seconds() > GRACE_SECONDS_MAX {
+        let why = format!("at most {GRACE_SECONDS_MAX} seconds (a day) are allowed");
+        say("terminationGracePeriodSeconds", why);
+    }
+    env(&template.env, path, found);
+    resources(&template.resources, path, found);
+    mounts(&template.mounts, path, found);
+    ports(template, path, found);
+    stop_signal(template, path, found);
+    labels(template, path, found);
+}
+
+fn stop_signal(template: &Template, path: &str, found: &mut Vec<Violation>) {
+    let Some(signal) = template.stop_signal.as_deref() else { return };
+    if SIGNALS.contains(&signal) {
+        return;
+    }
+    let mut violation = Violation::new(
+        format!("{path}.stopSignal"),
+        format!("{signal:?} is no signal that a process can be asked to stop with"),
+    );
+    let upper = signal.to_ascii_uppercase();
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    if let Some(meant) = nearest(&full, SIGNALS) {
+        violation = violation.hint(format!("did you mean {meant}?"));
+    }
+    found.push(violation);
+}
+
+fn labels(template: &Template, path: &str, found: &mut Vec<Violation>) {
+    let path = format!("{path}.labels");
+    metadata::labels_of(&template.labels, &path, found);
+    for key in template.labels.keys().filter(|key| key.starts_with(OUR_LABELS)) {
+        found.push(Violation::new(
+            format!("{path}[{key:?}]"),
+            "labels of heliox.dev are set by Heliox",
+        ));
+    }
+}
+
+fn env(env: &[EnvVar], path: &str, found: &mut Vec<Violation>) {
+    for (index, variable) in env.iter().enumerate() {
+        let at = || format!("{path}.env[{index}].name");
+        if let Some(problem) = names::variable_problem(&variable.name) {
+            found.push(Violation::new(at(), problem));
+        }
+        if variable.name.starts_with(OUR_ENV) {
+            let why = format!(
+                "{:?}: variables that start with {OUR_ENV} are set by Heliox",
+                variable.name
+            );
+            found.push(Violation::new(at(), why));
+        }
+    }
+    duplicates(env.iter().map(|variable| &variable.name), &format!("{path}.env"), "name", found);
+}
+
+fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
+    let lists = [("requests", &resources.requests), ("limits", &resources.limits)];
+    for (list, quantities) in lists {
+        for (name, quantity) in quantities {
+            let at = format!("{path}.resources.{list}.{name}");
+            if let Some(problem) = metadata::label_key_problem(name) {
+                found.push(Violation::new(at.clone(), problem));
+            }
+            if let Some((why, hint)) = amount_problem(name, quantity, list == "limits") {
+                let violation = Violation::new(at, why);
+                found.push(hint.into_iter().fold(violation, Violation::hint));
+            }
+        }
+    }
+    for (name, request) in &resources.requests {
+        let Some(limit) = resources.limits.get(name) else { continue };
+        if request.milli() > limit.milli() {
+            let why = format!("{request} is more than the limit {limit}");
+            found.push(Violation::new(format!("{path}.resources.requests.{name}"), why));
+        }
+    }
+}
+
+fn amount_problem(
+    name: &str,
+    quantity: &Quantity,
+    limit: bool,
+) -> Option<(String, Option<String>)> {
+    let milli = quantity.milli();
+    if limit && milli == 0 {
+        return Some((
+            "a limit of 0 lets nothing run".to_owned(),
+            Some("leave it out for no limit".to_owned()),
+        ));
+    }
+    if name != CPU && milli % 1000 != 0 {
+        let text = quantity.to_string();
+        let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
+        let unit = if name == MEMORY { "bytes" } else { "whole units" };
+        return Some((format!("{quantity} is not a whole number of {unit}"), hint))
+            .map(|(why, hint)| (why, hint.filter(|_| name == MEMORY)));
+    }
+    let (amount, max) = match name {
+        CPU => (milli, CPU_MILLI_MAX),
+        MEMORY => (quantity.whole(), MEMORY_BYTES_MAX),
+        _ => (quantity.whole(), AMOUNT_MAX),
+    };
+    (amount > max).then(|| (format!("{quantity} is more than any node can have"), None))
+}
+
+fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
+    for (index, mount) in mounts.iter().enumerate() {
+        let at = format!("{path}.mounts[{index}]");
+        if let Some(problem) = path_problem(&mount.path) {
+            found.push(Violation::new(format!("{at}.path"), problem));
+        } else if mount.path.trim_matches('/').is_empty() {
+            found.push(Violation::new(format!("{at}.path"), "the root cannot be mounted over"));
+        }
+        match (&mount.host_path, &mount.tmpfs) {
+            (Some(host), None) => {
+                if let Some(problem) = path_problem(host) {
+                    found.push(Violation::new(format!("{at}.hostPath"), problem));
+                }
+            }
+            (None, Some(tmpfs)) => {
+                if tmpfs.size.as_ref().is_some_and(|size| size.milli() == 0) {
+                    let why = "a size of 0 holds nothing";
+                    found.push(Violation::new(format!("{at}.tmpfs.size"), why));
+                }
+                if mount.create {
+                    let why = "only a hostPath can be created";
+                    found.push(Violation::new(format!("{at}.create"), why));
+                }
+            }
+            (None, None) => {
+                found.push(Violation::new(at, "one of hostPath and tmpfs is required"));
+            }
+            (Some(_), Some(_)) => {
+                found.push(Violation::new(at, "only one of hostPath and tmpfs is allowed"));
+            }
+        }
+    }
+    duplicates(mounts.iter().map(|mount| &mount.path), &format!("{path}.mounts"), "path", found);
+}
+
+/// Why a path is not absolute and plain. Names to be substituted are looked at when they have
+/// values.
+fn path_problem(path: &str) -> Option<String> {
+    if !path.starts_with('/') && !path.starts_with("$(") {
+        return Some(format!("{path:?} is not an absolute path"));
+    }
+    path.split('/').any(|part| part == "..").then(|| format!("'..' is not allowed in {path:?}"))
+}
+
+fn ports(template: &Template, path: &str, found: &mut Vec<Violation>) {
+    let ports = &template.ports;
+    for (index, port) in ports.iter().enumerate() {
+        let mut say = |field: &str, why: String| {
+            found.push(Violation::new(format!("{path}.ports[{index}].{field}"), why));
+        };
+        if let Some(problem) = names::label_problem(&port.name) {
+            say("name", problem);
+        }
+        for (field, number) in
+            [("containerPort", port.container_port), ("hostPort", port.host_port)]
+        {
+            if number == Some(0) {
+                say(field, "a port is a number from 1 to 65535".to_owned());
+            }
+        }
+        if let Some(ip) = &port.host_ip
+            && ip.parse::<IpAddr>().is_err()
+        {
+            say("hostIP", format!("{ip:?} is no IP address"));
+        }
+    }
+    duplicates(ports.iter().map(|port| &port.name), &format!("{path}.ports"), "name", found);
+    host_ports(ports, path, found);
+    network(template, path, found);
+}
+
+fn host_ports(ports: &[Port], path: &str, found: &mut Vec<Violation>) {
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let Some(number) = port.host_port else { continue };
+        if !seen.insert((number, port.protocol, port.host_ip.as_deref())) {
+            let why = format!("{number} is asked for twice");
+            found.push(Violation::new(format!("{path}.ports[{index}].hostPort"), why));
+        }
+    }
+}
+
+fn network(template: &Template, path: &str, found: &mut Vec<Violation>) {
+    let Some(mode) = template.network_mode.as_deref() else { return };
+    let name = mode.strip_prefix("container:").unwrap_or(mode);
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(legal);
+    if !plain && !name.contains("$(") {
+        let violation =
+            Violation::new(format!("{path}.networkMode"), format!("{mode:?} is no network"));
+        found.push(violation.hint("write bridge, host, none, container:NAME or a network's name"));
+    }
+    let unpublished = mode == "none" || mode.starts_with("container:");
+    if unpublished && !template.ports.is_empty() {
+        let why = format!("a container with networkMode {mode} has no ports of its own");
+        found.push(Violation::new(format!("{path}.ports"), why));
+    }
+    for (index, port) in template.ports.iter().enumerate().filter(|_| mode == "host") {
+        if let (Some(inside), Some(outside)) = (port.container_port, port.host_port)
+            && inside != outside
+        {
+            let why = format!("with networkMode host, {inside} and {outside} cannot differ");
+            found.push(Violation::new(format!("{path}.ports[{index}].hostPort"), why));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Workflows in tables and field selectors.
+
+use jiff::Timestamp;
+
+use super::{Workflow, validate};
+use crate::object::Kind as _;
+use crate::resource::{Column, Resource, column, wide};
+use crate::table::{age, or_dash};
+use crate::violation::Violation;
+
+impl Resource for Workflow {
+    fn validate(&self) -> Vec<Violation> {
+        validate::validate(self)
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "status.phase" => {
+                Some(self.status.phase.map(|phase| phase.to_string()).unwrap_or_default())
+            }
+            "spec.suspend" => Some(self.spec.suspend.unwrap_or(false).to_string()),
+            _ => None,
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const {
+            &[
+                column("NAME"),
+                column("STATUS"),
+                column("JOBS"),
+                column("ACTIVE"),
+                column("RUN"),
+                wide("REV"),
+                column("AGE"),
+                column("WHY"),
+            ]
+        }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let status = &self.status;
+        let why = if self.is_deleting() {
+            "being deleted".to_owned()
+        } else if self.spec.suspend == Some(true) {
+            "suspended: no new runs".to_owned()
+        } else {
+            let stalled =
+                |it: &&crate::conditions::Condition| it.kind == "Stalled" && it.status == "True";
+            status.conditions.iter().find(stalled).map(|it| it.message.clone()).unwrap_or_default()
+        };
+        vec![
+            self.name().to_owned(),
+            or_dash(status.phase),
+            self.spec.jobs.len().to_string(),
+            status.active.to_string(),
+            or_dash(status.last_run.as_ref()),
+            crate::table::text_or_dash(&status.revision),
+            age(self.created(), now),
+            why,
+        ]
+    }
+}

@@ -1,0 +1,262 @@
+//! Rules of a workflow.
+
+use std::collections::BTreeMap;
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::{Dependency, JOBS_MAX, Param, Workflow, WorkflowSpec};
+use crate::job;
+use crate::kind::KindId;
+use crate::violation::{Violation, duplicates, nearest};
+use crate::{merge, metadata, names};
+
+/// Most parameters.
+const PARAMS_MAX: usize = 1_000;
+/// Longest value of a parameter.
+const PARAM_BYTES_MAX: usize = 64 * 1024;
+
+/// What is wrong with a workflow.
+pub(super) fn validate(workflow: &Workflow) -> Vec<Violation> {
+    let mut found = metadata::validate(KindId::Workflow, &workflow.metadata);
+    spec(&workflow.spec, &mut found);
+    found
+}
+
+fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
+    params(&spec.params, found);
+    job::timeout(spec.timeout, "spec.timeout", found);
+    if let Some(retry) = spec.defaults.as_ref().and_then(|defaults| defaults.retry.as_ref()) {
+        job::retry(retry, "spec.defaults.retry", found);
+    }
+    match spec.jobs.len() {
+        0 => found.push(Violation::new("spec.jobs", "at least one job is required")),
+        count if count > JOBS_MAX => {
+            let why = format!("{count} jobs; at most {JOBS_MAX} are allowed");
+            found.push(Violation::new("spec.jobs", why));
+            return;
+        }
+        _ => (),
+    }
+    duplicates(spec.jobs.iter().map(|job| &job.name), "spec.jobs", "name", found);
+    for (index, job) in spec.jobs.iter().enumerate() {
+        let at = format!("spec.jobs[{index}]");
+        // The name is a part of other names, and stands in `$(jobs.NAME)`.
+        if let Some(problem) = names::label_problem(&job.name) {
+            found.push(Violation::new(format!("{at}.name"), problem));
+        }
+        match merge::job_spec(spec.defaults.as_ref(), job) {
+            Ok(merged) => {
+                job::validate_spec(&merged, &at, found);
+                near(spec, &job.name, &merged, &at, found);
+            }
+            Err(problems) => found.extend(problems.into_iter().map(|it| it.under(&at))),
+        }
+        dependencies(spec, index, &at, found);
+    }
+    cycles(spec, found);
+}
+
+fn params(params: &[Param], found: &mut Vec<Violation>) {
+    if params.len() > PARAMS_MAX {
+        let why = format!("{} parameters; at most {PARAMS_MAX} are allowed", params.len());
+        found.push(Violation::new("spec.params", why));
+    }
+    duplicates(params.iter().map(|param| &param.name), "spec.params", "name", found);
+    for (index, param) in params.iter().enumerate() {
+        let at = format!("spec.params[{index}]");
+        if let Some(problem) = names::variable_problem(&param.name) {
+            found.push(Violation::new(format!("{at}.name"), problem));
+        }
+        duplicates(&param.allowed, &format!("{at}.enum"), "", found);
+        // A default with a name in it is looked at when the name has a value.
+        let default = param.default.as_deref().filter(|default| !default.contains("$("));
+        if let Some(default) = default
+            && let Some(problem) = value_problem(param, default)
+        {
+            found.push(problem.at(&format!("{at}.default")));
+        }
+    }
+}
+
+/// Why `value` is not allowed for `param`; the path is left empty.
+fn value_problem(param: &Param, value: &str) -> Option<Violation> {
+    if value.len() > PARAM_BYTES_MAX {
+        let why = format!("{} bytes; at most {PARAM_BYTES_MAX} are allowed", value.len());
+        return Some(Violation::new("", why));
+    }
+    if param.allowed.is_empty() || param.allowed.iter().any(|allowed| allowed == value) {
+        return None;
+    }
+    let violation =
+        Violation::new("", format!("{value:?} is not one of {}", param.allowed.join(", ")));
+    Some(match nearest(value, param.allowed.iter().map(String::as_str)) {
+        Some(meant) => violation.hint(format!("did you mean {meant}?")),
+        None => violation,
+    })
+}
+
+/// Every parameter's value for a run that is given `given`: defaults included, as they are written
+/// (a default such as `$(run.date)` is substituted by whoever makes the run).
+///
+/// # Errors
+/// Parameters that the workflow has not, that are required and missing, or whose values are not
+/// allowed; paths start with `spec.params`.
+pub fn check_params(
+    workflow: &WorkflowSpec,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Vec<Violation>> {
+    let (mut full, mut found) = (BTreeMap::new(), Vec::new());
+    let known: Vec<&str> = workflow.params.iter().map(|param| param.name.as_str()).collect();
+    for name in given.keys().filter(|name| !known.contains(&name.as_str())) {
+        let violation = Violation::new(
+            format!("spec.params.{name}"),
+            "the workflow has no parameter of this name",
+        );
+        found.push(match nearest(name, known.iter().copied()) {
+            Some(meant) => violation.hint(format!("did you mean {meant}?")),
+            None => violation,
+        });
+    }
+    for param in &workflow.params {
+        let at = format!("spec.params.{}", param.name);
+        match (given.get(&param.name), &param.default) {
+            (Some(value), _) => {
+                if let Some(problem) = value_problem(param, value) {
+                    found.push(problem.at(&at));
+                }
+                full.insert(param.name.clone(), value.clone());
+            }
+            (None, Some(default)) => {
+                full.insert(param.name.clone(), default.clone());
+            }
+            (None, None) => {
+                let hint = format!("it has no default: give {}=VALUE", param.name);
+                found.push(Violation::new(at, "a value is required").hint(hint));
+            }
+        }
+    }
+    if found.is_empty() { Ok(full) } else { Err(found) }
+}
+
+fn dependencies(spec: &WorkflowSpec, index: usize, at: &str, found: &mut Vec<Violation>) {
+    let job = &spec.jobs[index];
+    let list = format!("{at}.dependsOn");
+    duplicates(job.depends_on.iter().map(|it| &it.job), &list, "job", found);
+    for (place, dependency) in job.depends_on.iter().enumerate() {
+        let at = format!("{list}[{place}]");
+        found.extend(unknown_job(spec, &dependency.job, &job.name, format!("{at}.job")));
+        phases(dependency, &at, found);
+    }
+}
+
+/// That there is no job of this name.
+fn unknown_job(spec: &WorkflowSpec, name: &str, of: &str, at: String) -> Option<Violation> {
+    let names = || spec.jobs.iter().map(|job| job.name.as_str());
+    if names().any(|there| there == name) {
+        return None;
+    }
+    let violation = Violation::new(at, format!("{name:?} is not a job of this workflow"));
+    let others: Vec<&str> = names().filter(|there| *there != of).collect();
+    Some(match nearest(name, others.iter().copied()) {
+        Some(meant) => violation.hint(format!("did you mean {meant}?")),
+        None if others.is_empty() => violation,
+        None if others.len() <= 10 => violation.hint(format!("the jobs are {}", others.join(", "))),
+        None => violation,
+    })
+}
+
+fn phases(dependency: &Dependency, at: &str, found: &mut Vec<Violation>) {
+    for (index, phase) in dependency.phases.iter().enumerate() {
+        if !phase.is_final() {
+            let violation = Violation::new(
+                format!("{at}.phases[{index}]"),
+                format!("{phase} is not how a job ends"),
+            );
+            found.push(violation.hint("write Succeeded, Skipped, Failed, TimedOut or Cancelled"));
+        }
+    }
+}
+
+fn near(
+    spec: &WorkflowSpec,
+    name: &str,
+    merged: &job::JobSpec,
+    at: &str,
+    found: &mut Vec<Violation>,
+) {
+    let wanted = merged.placement.iter().flat_map(|placement| &placement.near);
+    for (index, near) in wanted.enumerate() {
+        let Some(other) = &near.job else { continue };
+        let at = format!("{at}.placement.near[{index}].job");
+        if other == name {
+            let why = "a job cannot be near its own tasks, which have not run yet";
+            found.push(Violation::new(at, why));
+        } else {
+            found.extend(unknown_job(spec, other, name, at));
+        }
+    }
+}
+
+/// Reports each knot of jobs that wait for each other, once.
+fn cycles(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
+    let mut graph: DiGraph<usize, ()> = DiGraph::new();
+    let mut nodes: BTreeMap<&str, NodeIndex> = BTreeMap::new();
+    for (index, job) in spec.jobs.iter().enumerate() {
+        let node = graph.add_node(index);
+        // Of two jobs of one name the first is meant; the other is reported as such.
+        nodes.entry(&job.name).or_insert(node);
+    }
+    for (index, job) in spec.jobs.iter().enumerate() {
+        for dependency in &job.depends_on {
+            if let Some(on) = nodes.get(dependency.job.as_str()) {
+                graph.add_edge(NodeIndex::new(index), *on, ());
+            }
+        }
+    }
+    for knot in tarjan_scc(&graph) {
+        let start = knot.iter().copied().min();
+        let Some(start) = start.filter(|it| knot.len() > 1 || graph.contains_edge(*it, *it)) else {
+            continue;
+        };
+        let names: Vec<&str> = way_round(&graph, start)
+            .into_iter()
+            .map(|node| spec.jobs[graph[node]].name.as_str())
+            .collect();
+        let why = format!("these jobs wait for each other: {}", names.join(" -> "));
+        found.push(Violation::new(format!("spec.jobs[{}].dependsOn", graph[start]), why));
+    }
+}
+
+/// The shortest way from a job along its dependencies back to it, both ends included.
+fn way_round(graph: &DiGraph<usize, ()>, start: NodeIndex) -> Vec<NodeIndex> {
+    let mut came_from: BTreeMap<NodeIndex, NodeIndex> = BTreeMap::new();
+    let mut layer = vec![start];
+    while !layer.is_empty() {
+        let mut next = Vec::new();
+        for node in layer {
+            // Edges are listed last first.
+            let mut on: Vec<NodeIndex> = graph.neighbors(node).collect();
+            on.reverse();
+            for neighbour in on {
+                if neighbour == start {
+                    let mut way = vec![start, node];
+                    while let Some(before) = way.last().and_then(|last| came_from.get(last)) {
+                        way.push(*before);
+                    }
+                    if node == start {
+                        way.truncate(2);
+                    }
+                    way.reverse();
+                    return way;
+                }
+                if !came_from.contains_key(&neighbour) {
+                    came_from.insert(neighbour, node);
+                    next.push(neighbour);
+                }
+            }
+        }
+        layer = next;
+    }
+    vec![start]
+}

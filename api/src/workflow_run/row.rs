@@ -1,0 +1,120 @@
+//! Runs in tables and field selectors.
+
+use jiff::Timestamp;
+
+use super::{RunPhase, WorkflowRun, validate};
+use crate::job::JobPhase;
+use crate::object::Kind as _;
+use crate::resource::{Column, Resource, column, wide};
+use crate::table::{NOTHING, age, text_or_dash, took};
+use crate::violation::Violation;
+
+/// Jobs named in one cell.
+const NAMED_MAX: usize = 3;
+
+impl Resource for WorkflowRun {
+    fn validate(&self) -> Vec<Violation> {
+        validate::validate(self)
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        validate::validate_update(self, old)
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        match path {
+            "status.phase" => Some(self.status.phase.to_string()),
+            "spec.workflow" => Some(self.spec.workflow.clone()),
+            "spec.suspend" => Some(self.spec.suspend.to_string()),
+            _ => None,
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const {
+            &[
+                column("NAME"),
+                column("STATUS"),
+                column("JOBS"),
+                column("TASKS"),
+                column("FAILED"),
+                wide("ACTIVE"),
+                wide("PENDING"),
+                column("NOW"),
+                column("TOOK"),
+                column("AGE"),
+                wide("REV"),
+                column("WHY"),
+            ]
+        }
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let status = &self.status;
+        let begun = !status.jobs.is_empty();
+        let of = |part: String| if begun { part } else { NOTHING.to_owned() };
+        let ended = status.jobs.iter().filter(|job| job.phase.is_final()).count();
+        vec![
+            self.name().to_owned(),
+            status.phase.to_string(),
+            of(format!("{ended}/{}", status.jobs.len())),
+            of(format!("{}/{}", status.succeeded, status.total)),
+            of(status.failed.to_string()),
+            of(status.active.to_string()),
+            of(status.pending.to_string()),
+            self.running_jobs(),
+            took(status.started_at, status.finished_at, now),
+            age(self.created(), now),
+            text_or_dash(&status.revision),
+            self.why(),
+        ]
+    }
+}
+
+impl WorkflowRun {
+    /// The jobs that run now.
+    fn running_jobs(&self) -> String {
+        let jobs = self.status.jobs.iter();
+        let running: Vec<&str> = jobs
+            .filter(|job| job.phase == JobPhase::Running)
+            .map(|job| job.name.as_str())
+            .collect();
+        match running.len() {
+            0 => NOTHING.to_owned(),
+            count if count > NAMED_MAX => {
+                format!("{} and {} more", running[..NAMED_MAX].join(","), count - NAMED_MAX)
+            }
+            _ => running.join(","),
+        }
+    }
+
+    /// Why it is in its phase, in a line.
+    fn why(&self) -> String {
+        let status = &self.status;
+        if self.is_deleting() {
+            return "being deleted".to_owned();
+        }
+        if let Some(message) = &status.message {
+            return message.clone();
+        }
+        let failed = status
+            .jobs
+            .iter()
+            .find(|job| matches!(job.phase, JobPhase::Failed | JobPhase::TimedOut));
+        if let Some(job) = failed {
+            let why = job.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+            return format!("{} {}{why}", job.name, job.phase);
+        }
+        match status.phase {
+            RunPhase::Pending if status.observed_generation == 0 => "not looked at yet".to_owned(),
+            RunPhase::Pending
+            | RunPhase::Running
+            | RunPhase::Suspended
+            | RunPhase::Succeeded
+            | RunPhase::Failed
+            | RunPhase::TimedOut
+            | RunPhase::Cancelled
+            | RunPhase::Skipped => String::new(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Rules of a run. Its parameters are checked against its workflow by
+//! [`crate::workflow::check_params`].
+
+use super::WorkflowRun;
+use crate::kind::KindId;
+use crate::violation::Violation;
+use crate::{metadata, names};
+
+/// Most parameters of a run.
+const PARAMS_MAX: usize = 1_000;
+
+/// What is wrong with a run.
+pub(super) fn validate(run: &WorkflowRun) -> Vec<Violation> {
+    let mut found = metadata::validate(KindId::WorkflowRun, &run.metadata);
+    if let Some(problem) = names::problem(&run.spec.workflow) {
+        found.push(Violation::new("spec.workflow", problem));
+    }
+    if run.spec.params.len() > PARAMS_MAX {
+        let why = format!("{} parameters; at most {PARAMS_MAX} are allowed", run.spec.params.len());
+        found.push(Violation::new("spec.params", why));
+    }
+    for name in run.spec.params.keys() {
+        if let Some(problem) = names::variable_problem(name) {
+            found.push(Violation::new(format!("spec.params[{name:?}]"), problem));
+        }
+    }
+    found
+}
+
+/// What is wrong with changing `old` into `new`: what a run is of never changes.
+pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut fixed = |field: &str| {
+        let why = "may not change once the run is made";
+        found.push(Violation::new(format!("spec.{field}"), why).hint("make another run"));
+    };
+    if new.spec.workflow != old.spec.workflow {
+        fixed("workflow");
+    }
+    if new.spec.params != old.spec.params {
+        fixed("params");
+    }
+    if old.spec.cancel && !new.spec.cancel {
+        let why = "a cancelled run cannot go on";
+        found.push(Violation::new("spec.cancel", why).hint("make another run"));
+    }
+    found
+}
