@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use crate::conformance::{
-    after, commit_done, commit_one, delete, events_until, next, put, read, show_event, watch,
+    after, commit_done, commit_one, delete, events_until, listed, next, put, read, show_event,
+    watch,
 };
 use crate::{Expectation, Group, LeaseId, Outcome, Revision, Store};
 
@@ -70,11 +71,14 @@ pub async fn a_revoked_node_lease_takes_its_keys_along(store: &dyn Store) {
     delete(store, "/law/deleted").await;
     let start = put(store, "/law/deleted", "mine now").await;
     store.revoke(lease).await.expect("the store works");
-    assert_eq!(store.get("/law/a").await, Ok(None));
-    read(store, "/law/other").await;
-    read(store, "/law/deleted").await;
+    assert_eq!(
+        listed(store, "/law/", None).await,
+        ["/law/deleted=mine now", "/law/other=x"],
+        "only the keys under it are gone"
+    );
     let events = events_until(store, "/law/", after(start), after(start)).await;
-    assert_eq!(events.iter().map(|event| &*event.key).collect::<Vec<_>>(), ["/law/a"]);
+    let gone = format!("{} /law/a: x -> nothing", after(start));
+    assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), [gone]);
     assert_eq!(renew(store, &[lease, other]).await, [false, true]);
     store.revoke(lease).await.expect("the store works");
     assert_eq!(store.revision().await, Ok(after(start)), "nothing was left to delete");

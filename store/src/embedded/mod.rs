@@ -83,15 +83,20 @@ impl Embedded {
         Ok(progress)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Failure>) -> Result<T, ReadError> {
-        self.progress()?;
-        let read = Snapshot::of(&self.shared.database)
-            .map_err(Failure::Database)
-            .and_then(|snapshot| read(&snapshot));
-        read.map_err(|failure| match failure {
+    /// Waits until watchers know of what a read has seen: the database shows a transaction a moment
+    /// before it is published, and a reader must not be ahead of the watch that it opens next.
+    async fn published(&self, revision: Revision) -> Result<(), ReadError> {
+        let mut progress = self.shared.progress.subscribe();
+        let reached =
+            |progress: &Progress| progress.revision >= revision || progress.ended.is_some();
+        progress.wait_for(reached).await.expect("the sender is held by this store").check()
+    }
+
+    fn read_failed(&self, failure: Failure) -> ReadError {
+        match failure {
             Failure::Answer(error) => error,
             Failure::Database(cause) => self.shared.fail(&cause),
-        })
+        }
     }
 
     /// Has the writer do something. An error means that it may have been done, or not.
@@ -105,8 +110,17 @@ impl Embedded {
 
 impl Store for Embedded {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
-        // A few pages, most of them in memory: quicker done than handed to another thread.
-        async move { self.read(|snapshot| Ok(snapshot.get(key)?)) }.boxed()
+        async move {
+            self.progress()?;
+            // A few pages, most of them in memory: quicker done than handed to another thread.
+            let read = Snapshot::of(&self.shared.database)
+                .and_then(|snapshot| Ok((snapshot.get(key)?, snapshot.revision()?)));
+            let (found, revision) =
+                read.map_err(|cause| self.read_failed(Failure::Database(cause)))?;
+            self.published(revision).await?;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn list(&self, list: List) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -119,11 +133,10 @@ impl Store for Embedded {
                     .map_err(Failure::Database)
                     .and_then(|snapshot| snapshot.list(&list))
             });
-            match read.await.expect("a database read does not panic") {
-                Ok(page) => Ok(page),
-                Err(Failure::Answer(error)) => Err(error),
-                Err(Failure::Database(cause)) => Err(self.shared.fail(&cause)),
-            }
+            let read = read.await.expect("a database read does not panic");
+            let page = read.map_err(|failure| self.read_failed(failure))?;
+            self.published(page.revision).await?;
+            Ok(page)
         }
         .boxed()
     }
@@ -166,7 +179,9 @@ impl Store for Embedded {
         async move {
             match self.ask(Work::Grant(ttl)).await? {
                 Answer::Granted(lease, _) => Ok(lease),
-                other => unreachable!("a grant was answered by {other:?}"),
+                Answer::Committed(_) | Answer::Revoked(_) | Answer::Compacted { .. } => {
+                    unreachable!("a grant is answered by a grant")
+                }
             }
         }
         .boxed()

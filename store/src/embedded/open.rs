@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, backends::InMemoryBackend};
+use redb::{Builder, Database, ReadableDatabase, backends::InMemoryBackend};
 
 use crate::embedded::format::{
     CHANGES, CURRENT, FORMAT, LEASE_KEYS, LEASES, LOG, META, META_FORMAT,
@@ -67,7 +67,7 @@ pub(crate) fn open(dir: &Path) -> Result<Database, OpenError> {
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create(&path)
-        .map_err(|error| refused(&path, error))?;
+        .map_err(|error| broken(&path, error.into()))?;
     prepare(&database, &path)?;
     // The file's own entry must survive a power cut as its content does.
     std::fs::File::open(dir)
@@ -82,7 +82,7 @@ pub(crate) fn in_memory() -> Result<Database, OpenError> {
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES_IN_MEMORY)
         .create_with_backend(InMemoryBackend::new())
-        .map_err(|error| refused(path, error))?;
+        .map_err(|error| broken(path, error.into()))?;
     prepare(&database, path)?;
     Ok(database)
 }
@@ -126,22 +126,18 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn refused(path: &Path, error: DatabaseError) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::Locked { path: path.to_owned() }
-        }
-        DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted => {
-            OpenError::Damaged { path: path.to_owned(), reason: error.to_string() }
-        }
-        other => broken(path, other.into()),
-    }
-}
-
+/// Sorts the database's errors by what to do about them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the database may add errors")]
 pub(crate) fn broken(path: &Path, error: redb::Error) -> OpenError {
     let path = path.to_owned();
     match error {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            OpenError::Locked { path }
+        }
         redb::Error::Corrupted(reason) => OpenError::Damaged { path, reason },
+        redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => {
+            OpenError::Damaged { path, reason: error.to_string() }
+        }
         redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
             OpenError::Damaged { path, reason: source.to_string() }
         }

@@ -123,7 +123,7 @@ impl Snapshot {
             let within = key.starts_with(&*list.prefix);
             Ok(within.then(|| decode(key, bytes.value()).record))
         };
-        let mut changes = self.changes.range(changes_from(start))?;
+        let mut changes = self.changes.range((changes_from(start), Bound::Unbounded))?;
         let mut next_change = || -> Result<_, redb::Error> {
             for entry in changes.by_ref() {
                 let (at, before) = entry?;
@@ -221,12 +221,11 @@ fn start_of(list: &List) -> Bound<&str> {
     }
 }
 
-fn changes_from(start: Bound<&str>) -> (Bound<(&str, u64)>, Bound<(&str, u64)>) {
-    let start = match start {
+fn changes_from(start: Bound<&str>) -> Bound<(&str, u64)> {
+    match start {
         Bound::Included(key) => Bound::Included((key, 0)),
         // No change has this revision: it stands for the end of the key's changes.
         Bound::Excluded(key) => Bound::Excluded((key, u64::MAX)),
         Bound::Unbounded => Bound::Unbounded,
-    };
-    (start, Bound::Unbounded)
+    }
 }
