@@ -20,6 +20,7 @@ pub mod partition_set;
 pub mod placement;
 pub mod resource;
 pub mod resource_version;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::job::{JobSpec, Partial};
 use crate::placement::Placement;
+use crate::schema;
 use crate::template::Template;
 use crate::violation::Violation;
 use crate::workflow::{JobDefaults, WorkflowJob};
@@ -86,7 +87,8 @@ fn without_old_source(under: &Value, over: &Value) -> Value {
 /// # Errors
 /// What of the part does not belong in a template; paths are relative to it.
 pub fn template(under: &Template, over: Option<&Partial>) -> Result<Template, Vec<Violation>> {
-    over.map_or_else(|| Ok(under.clone()), |over| lay(under, over))
+    let Some(over) = over else { return Ok(under.clone()) };
+    typed(Value::Object(merge_maps(&to_map(under), over)), schema::check_template)
 }
 
 /// A placement with a task's own part laid over it.
@@ -94,12 +96,8 @@ pub fn template(under: &Template, over: Option<&Partial>) -> Result<Template, Ve
 /// # Errors
 /// What of the part does not belong in a placement; paths are relative to it.
 pub fn placement(under: &Placement, over: Option<&Partial>) -> Result<Placement, Vec<Violation>> {
-    over.map_or_else(|| Ok(under.clone()), |over| lay(under, over))
-}
-
-fn lay<T: Serialize + DeserializeOwned>(under: &T, over: &Partial) -> Result<T, Vec<Violation>> {
-    let under = to_map(under);
-    typed(Value::Object(merge_maps(&under, over)), "")
+    let Some(over) = over else { return Ok(under.clone()) };
+    typed(Value::Object(merge_maps(&to_map(under), over)), schema::check_placement)
 }
 
 /// A workflow's job as a document of a Job's spec: the defaults under it, its name and
@@ -119,7 +117,7 @@ pub fn job_document(defaults: Option<&JobDefaults>, job: &WorkflowJob) -> Value 
 /// # Errors
 /// What of it is no Job's spec; paths are relative to it.
 pub fn typed_job(document: Value) -> Result<JobSpec, Vec<Violation>> {
-    typed(document, "")
+    typed(document, schema::check_job_spec)
 }
 
 /// A workflow's job with the defaults under it, without substitution.
@@ -140,8 +138,15 @@ fn to_map<T: Serialize>(value: &T) -> Map<String, Value> {
     }
 }
 
-fn typed<T: DeserializeOwned>(value: Value, path: &str) -> Result<T, Vec<Violation>> {
-    serde_json::from_value(value).map_err(|error| vec![Violation::new(path, error.to_string())])
+fn typed<T: DeserializeOwned>(
+    value: Value,
+    check: fn(&Value) -> Vec<Violation>,
+) -> Result<T, Vec<Violation>> {
+    let found = check(&value);
+    if !found.is_empty() {
+        return Err(found);
+    }
+    serde_json::from_value(value).map_err(|error| vec![Violation::new("", error.to_string())])
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Definition for JobDefinition {
 /// Declares a struct with the fields of a Job's spec after its own: a workflow's job takes them in,
 /// and `#[serde(flatten)]` would lose the refusal of unknown fields.
 macro_rules! with_job_fields {
-    ($(#[$attributes:meta])* $vis:vis struct $name:ident { template: $template:ty, placement: $placement:ty, $($(#[$field_attributes:meta])* $field_vis:vis $field:ident: $type:ty,)* }) => {
+    ($(#[$attributes:meta])* $vis:vis struct $name:ident { $(#[$template_attributes:meta])* template: $template:ty, $(#[$placement_attributes:meta])* placement: $placement:ty, $($(#[$field_attributes:meta])* $field_vis:vis $field:ident: $type:ty,)* }) => {
         $(#[$attributes])*
         $vis struct $name {
             $($(#[$field_attributes])* $field_vis $field: $type,)*
@@ -53,9 +53,11 @@ macro_rules! with_job_fields {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub target: Option<$crate::job::Target>,
             /// What each task runs.
+            $(#[$template_attributes])*
             pub template: $template,
             /// Where tasks may run.
             #[serde(default, skip_serializing_if = "Option::is_none")]
+            $(#[$placement_attributes])*
             pub placement: Option<$placement>,
             /// Most tasks at once; 0 pauses. No limit by default.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,9 +148,11 @@ pub struct ListedTask {
     pub name: String,
     /// A partial template, laid over the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
     /// A partial placement, laid over the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
 }
 

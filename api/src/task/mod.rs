@@ -120,9 +120,11 @@ pub struct Overrides {
     pub partition: Option<String>,
     /// A partial template, laid over the template's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
     /// A partial placement, laid over the template's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
 }
 

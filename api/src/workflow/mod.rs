@@ -83,12 +83,14 @@ pub struct Param {
 pub struct JobDefaults {
     /// A partial template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
     /// For jobs that say nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// A partial placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
 }
 
@@ -98,7 +100,10 @@ with_job_fields! {
     #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     pub struct WorkflowJob {
+        #[serde(default, skip_serializing_if = "WorkflowTemplate::is_empty")]
+        #[schemars(schema_with = "crate::schema::partial_template")]
         template: WorkflowTemplate,
+        #[schemars(schema_with = "crate::schema::partial_placement")]
         placement: Partial,
         /// Its name within the workflow.
         pub name: String,
@@ -112,6 +117,13 @@ with_job_fields! {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkflowTemplate(pub Partial);
+
+impl WorkflowTemplate {
+    /// Whether the defaults have all of it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// A job that must have ended before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

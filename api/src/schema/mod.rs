@@ -1,0 +1,232 @@
+//! Strictness: a document against its kind's schema, before it is typed.
+//!
+//! The typed front door is [`parse_object`]: schema, then types, then rules. Everything that is
+//! wrong is reported at once: unknown fields (with what was most likely meant), fields that are
+//! documented and not supported yet, wrong types, missing fields, unknown words, bad formats.
+
+mod walk;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use crate::completion::CompletionChunkDefinition;
+use crate::core::{ConfigMap, Event, Lease, Namespace, Secret};
+use crate::job::{JobDefinition, JobSpec};
+use crate::kind::KindId;
+use crate::node::{NodeDefinition, NodeLeaseDefinition};
+use crate::object::Definition;
+use crate::partition_set::PartitionSetDefinition;
+use crate::placement::Placement;
+use crate::resource::Resource;
+use crate::task::TaskDefinition;
+use crate::task_template::TaskTemplateDefinition;
+use crate::template::Template;
+use crate::violation::Violation;
+use crate::workflow::WorkflowDefinition;
+use crate::workflow_run::WorkflowRunDefinition;
+
+pub use words::unknown_kind;
+
+/// Deepest nesting of a document.
+pub const DEPTH_MAX: usize = 64;
+/// Most violations that are reported of one document.
+pub const VIOLATIONS_MAX: usize = 100;
+/// Marks a schema whose strings may still have names to substitute in them, so that their format
+/// is looked at later.
+const PARTIAL: &str = "x-heliox-partial";
+
+/// The JSON Schema of a kind: `apiVersion`, `kind`, `metadata`, and what the kind has.
+pub fn of(kind: KindId) -> &'static Value {
+    static SCHEMAS: LazyLock<BTreeMap<KindId, Value>> =
+        LazyLock::new(|| KindId::ALL.into_iter().map(|kind| (kind, generate(kind))).collect());
+    &SCHEMAS[&kind]
+}
+
+fn generate(kind: KindId) -> Value {
+    match kind {
+        KindId::Namespace => kubernetes::<Namespace>(),
+        KindId::ConfigMap => kubernetes::<ConfigMap>(),
+        KindId::Secret => kubernetes::<Secret>(),
+        KindId::Event => kubernetes::<Event>(),
+        KindId::Lease => kubernetes::<Lease>(),
+        KindId::Node => ours::<NodeDefinition>(),
+        KindId::NodeLease => ours::<NodeLeaseDefinition>(),
+        KindId::PartitionSet => ours::<PartitionSetDefinition>(),
+        KindId::Workflow => ours::<WorkflowDefinition>(),
+        KindId::WorkflowRun => ours::<WorkflowRunDefinition>(),
+        KindId::Job => ours::<JobDefinition>(),
+        KindId::CompletionChunk => ours::<CompletionChunkDefinition>(),
+        KindId::TaskTemplate => ours::<TaskTemplateDefinition>(),
+        KindId::Task => ours::<TaskDefinition>(),
+    }
+}
+
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into()
+}
+
+fn schema_for<T: JsonSchema>() -> Value {
+    generator().subschema_for::<T>().to_value()
+}
+
+fn kubernetes<T: JsonSchema>() -> Value {
+    let mut schema = schema_for::<T>();
+    schema["properties"]["apiVersion"] = json!({ "type": "string" });
+    schema["properties"]["kind"] = json!({ "type": "string" });
+    schema
+}
+
+fn ours<D: Definition>() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": schema_for::<ObjectMeta>(),
+            "spec": schema_for::<D::Spec>(),
+            "status": schema_for::<D::Status>(),
+        },
+        "required": ["spec"],
+    })
+}
+
+/// Part of a template: nothing of it is required.
+pub(crate) fn partial_template(generator: &mut SchemaGenerator) -> Schema {
+    partial(Template::json_schema(generator))
+}
+
+/// Part of a placement.
+pub(crate) fn partial_placement(generator: &mut SchemaGenerator) -> Schema {
+    partial(Placement::json_schema(generator))
+}
+
+fn partial(mut schema: Schema) -> Schema {
+    schema.remove("required");
+    schema.insert(PARTIAL.to_owned(), Value::Bool(true));
+    schema
+}
+
+/// Everything that is wrong with the shape of a user's document of this kind. Its `status` is
+/// tolerated and not looked at.
+pub fn check(kind: KindId, document: &Value) -> Vec<Violation> {
+    let mut found = Vec::new();
+    walk::document(kind, of(kind), document, &mut found);
+    found
+}
+
+/// Everything that is wrong with the shape of a status. Paths start with `status`.
+pub fn check_status(kind: KindId, status: &Value) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let schema = &of(kind)["properties"]["status"];
+    walk::part(kind, ("status", schema), status, &mut found);
+    found
+}
+
+/// Everything that is wrong with the shape of a merged document of a Job's spec. Paths are
+/// relative to it.
+pub(crate) fn check_job_spec(document: &Value) -> Vec<Violation> {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<JobSpec>);
+    relative(KindId::Job, ("spec", &SCHEMA), document)
+}
+
+/// Everything that is wrong with the shape of a merged template. Paths are relative to it.
+pub(crate) fn check_template(document: &Value) -> Vec<Violation> {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<Template>);
+    relative(KindId::Job, ("template", &SCHEMA), document)
+}
+
+/// Everything that is wrong with the shape of a merged placement. Paths are relative to it.
+pub(crate) fn check_placement(document: &Value) -> Vec<Violation> {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<Placement>);
+    relative(KindId::Job, ("placement", &SCHEMA), document)
+}
+
+fn relative(kind: KindId, (root, schema): (&str, &Value), document: &Value) -> Vec<Violation> {
+    let mut found = Vec::new();
+    walk::part(kind, (root, schema), document, &mut found);
+    for violation in &mut found {
+        let rest = violation.path.strip_prefix(root).unwrap_or(&violation.path);
+        violation.path = rest.strip_prefix('.').unwrap_or(rest).to_owned();
+    }
+    found
+}
+
+/// A user's document as a valid object: its shape is checked, then it is typed, then its rules are
+/// asked. A status is ignored.
+///
+/// # Errors
+/// Everything that is wrong: all of the shape, or all of the rules.
+pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation>> {
+    let found = check(K::ID, &document);
+    if !found.is_empty() {
+        return Err(found);
+    }
+    if let Some(map) = document.as_object_mut() {
+        map.remove("status");
+    }
+    let object: K = serde_json::from_value(document)
+        .map_err(|error| vec![Violation::new("", error.to_string())])?;
+    let mut found = object.validate();
+    found.truncate(VIOLATIONS_MAX);
+    if found.is_empty() { Ok(object) } else { Err(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Job;
+
+    fn check_text(kind: KindId, document: Value) -> String {
+        check(kind, &document).iter().map(|it| format!("{it}\n")).collect()
+    }
+
+    #[test]
+    fn everything_is_reported_at_once() {
+        let document = json!({
+            "apiVersion": "heliox.dev/v1", "kind": "Job",
+            "metadata": {"name": "a", "creationTimestamp": null, "labls": {}},
+            "spec": {
+                "completions": 3, "queue": "batch", "paralelism": 3, "count": "3",
+                "template": {
+                    "image": "x", "containers": [], "env": [{"name": "A", "value": 8080}],
+                    "resources": {"requests": {"cpu": "one"}},
+                },
+                "placement": {"onNodeLoss": {"action": "Fence", "after": "10 parsecs"}},
+                "retry": {"maxAttempts": -1, "rules": [{"exitCodes": [1], "action": "failtask"}]},
+            },
+            "status": {"whatever": 1},
+        });
+        let found = check_text(KindId::Job, document);
+        expect_test::expect![[r#"
+            metadata.labls: unknown field (did you mean labels?)
+            spec.completions: unknown field (write count)
+            spec.queue: not supported yet
+            spec.paralelism: unknown field (did you mean parallelism?)
+            spec.count: expected a whole number, found text (remove the quotes)
+            spec.template.containers: unknown field (write its fields here: a template is one container)
+            spec.template.env[0].value: expected text, found a number (quote it: "8080")
+            spec.template.resources.requests.cpu: "one" is not a quantity (write for example 2, 500m, 64Mi or 1.5Gi)
+            spec.placement.onNodeLoss.action: Fence is not supported yet (write one of Replace, Wait)
+            spec.placement.onNodeLoss.after: "10 parsecs" is not a duration (write for example 30s, 10m or 1h30m)
+            spec.retry.maxAttempts: -1 is not a whole number from 0 to 4294967295
+            spec.retry.rules[0].action: "failtask" is not one of Retry, FailTask, FailJob, Ignore (did you mean FailTask?)
+        "#]].assert_eq(&found);
+    }
+
+    #[test]
+    fn what_is_served_is_what_is_allowed() {
+        let job = json!({
+            "apiVersion": "heliox.dev/v1", "kind": "Job",
+            "metadata": {"name": "a"}, "spec": {"template": {"image": "x"}},
+        });
+        let job: Job = parse_object(job).unwrap();
+        let served = serde_json::to_value(&job).unwrap();
+        assert_eq!(check(KindId::Job, &served), []);
+    }
+}

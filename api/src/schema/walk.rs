@@ -1,0 +1,394 @@
+//! The walk over a document and its schema, side by side.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::words;
+use super::{DEPTH_MAX, PARTIAL, VIOLATIONS_MAX};
+use crate::amounts::Quantity;
+use crate::duration::Duration;
+use crate::kind::KindId;
+use crate::violation::{Violation, nearest};
+
+/// Where the walk is.
+struct Walk<'a> {
+    kind: KindId,
+    /// Fields and indexes on the way here.
+    steps: Vec<Step<'a>>,
+    /// Whether names to substitute may still be in texts.
+    partial: bool,
+    found: &'a mut Vec<Violation>,
+}
+
+/// One step down.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+/// Checks a whole document; its status is not looked at.
+pub(super) fn document<'a>(
+    kind: KindId,
+    schema: &'a Value,
+    document: &'a Value,
+    found: &'a mut Vec<Violation>,
+) {
+    let mut walk = Walk { kind, steps: Vec::new(), partial: false, found };
+    walk.value(schema, document);
+}
+
+/// Checks a part of a document that stands at `root`.
+pub(super) fn part<'a>(
+    kind: KindId,
+    (root, schema): (&'a str, &'a Value),
+    part: &'a Value,
+    found: &'a mut Vec<Violation>,
+) {
+    let mut walk = Walk { kind, steps: vec![Step::Field(root)], partial: false, found };
+    walk.value(schema, part);
+}
+
+impl<'a> Walk<'a> {
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Field(field) => path.push_str(&field_path(field, path.is_empty())),
+            }
+        }
+        path
+    }
+
+    fn say(&mut self, message: impl Into<String>) {
+        self.add(Violation::new(self.path(), message));
+    }
+
+    fn add(&mut self, violation: Violation) {
+        if self.found.len() < VIOLATIONS_MAX {
+            self.found.push(violation);
+        }
+    }
+
+    fn down(&mut self, step: Step<'a>, schema: &'a Value, value: &'a Value) {
+        self.steps.push(step);
+        self.value(schema, value);
+        self.steps.pop();
+    }
+
+    fn value(&mut self, schema: &'a Value, value: &'a Value) {
+        if self.found.len() >= VIOLATIONS_MAX {
+            return;
+        }
+        if self.steps.len() > DEPTH_MAX {
+            return self.say(format!("nested deeper than {DEPTH_MAX} levels"));
+        }
+        let partial = self.partial;
+        self.partial |= schema.get(PARTIAL).is_some();
+        match alternatives(schema) {
+            Some(alternatives) => self.one_of(&alternatives, value),
+            None => self.plain(schema, value),
+        }
+        self.partial = partial;
+    }
+
+    /// One of several schemas: words, or a schema and null.
+    fn one_of(&mut self, alternatives: &[&'a Value], value: &'a Value) {
+        if value.is_null() && alternatives.iter().any(|schema| allows(schema, value)) {
+            return;
+        }
+        let words: Vec<&str> = alternatives.iter().flat_map(|schema| words_of(schema)).collect();
+        if !words.is_empty() {
+            return self.word(&words, value);
+        }
+        let fitting = alternatives.iter().find(|schema| allows(schema, value));
+        let some = alternatives.iter().find(|schema| !allows(schema, &Value::Null));
+        if let Some(schema) = fitting.or(some) {
+            self.value(schema, value);
+        }
+    }
+
+    fn plain(&mut self, schema: &'a Value, value: &'a Value) {
+        let words: Vec<&str> = words_of(schema).collect();
+        if !words.is_empty() && !(value.is_null() && allows(schema, value)) {
+            return self.word(&words, value);
+        }
+        if !allows(schema, value) {
+            return self.wrong_type(schema, value);
+        }
+        match value {
+            Value::Object(map) => self.map(schema, map),
+            Value::Array(list) => self.list(schema, list),
+            Value::String(text) => self.text(schema, text),
+            Value::Number(_) => self.number(schema, value),
+            Value::Null | Value::Bool(_) => {
+                // `true` and no schema allow everything; depth is bounded by what holds values.
+            }
+        }
+    }
+
+    fn wrong_type(&mut self, schema: &'a Value, value: &'a Value) {
+        if value.is_null() && self.tolerates_null() {
+            return;
+        }
+        let expected = types(schema);
+        let wanted: Vec<&str> =
+            expected.iter().filter(|it| **it != "null").map(|it| type_name(it)).collect();
+        let message = format!("expected {}, found {}", wanted.join(" or "), found_name(value));
+        let violation = Violation::new(self.path(), message);
+        let text = expected.contains(&"string");
+        let hint = match value {
+            Value::Null => Some("leave the field out".to_owned()),
+            Value::Number(number) if text => Some(format!("quote it: \"{number}\"")),
+            Value::Bool(word) if text => Some(format!("quote it: \"{word}\"")),
+            Value::String(text) if looks_like(&expected, text) => {
+                Some("remove the quotes".to_owned())
+            }
+            Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Object(_) => None,
+            Value::Array(_) => None,
+        };
+        self.add(match hint {
+            Some(hint) => violation.hint(hint),
+            None => violation,
+        });
+    }
+
+    /// Kubernetes' own programs write `creationTimestamp: null`.
+    fn tolerates_null(&self) -> bool {
+        let metadata = matches!(self.steps.first(), Some(Step::Field("metadata")));
+        metadata || self.kind.info().group != crate::kind::GROUP
+    }
+
+    fn map(&mut self, schema: &'a Value, map: &'a Map<String, Value>) {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let others = schema.get("additionalProperties");
+        for (field, value) in map {
+            if self.steps.is_empty() && field == "status" {
+                continue;
+            }
+            if field.contains('\0') {
+                self.say("a NUL character is not allowed");
+            }
+            let known = properties.and_then(|properties| properties.get(field));
+            let open = others.filter(|schema| **schema != Value::Bool(false));
+            match known.or(open) {
+                Some(schema) => self.down(Step::Field(field), schema, value),
+                // Without properties and without a word on others, anything goes.
+                None if properties.is_none() && others.is_none() => {
+                    self.down(Step::Field(field), &Value::Bool(true), value);
+                }
+                None => self.unknown_field(field, properties),
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        for field in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(field) {
+                self.steps.push(Step::Field(field));
+                self.say("is required");
+                self.steps.pop();
+            }
+        }
+    }
+
+    fn unknown_field(&mut self, field: &'a str, properties: Option<&'a Map<String, Value>>) {
+        let place = self.place();
+        self.steps.push(Step::Field(field));
+        let path = self.path();
+        self.steps.pop();
+        let known: Vec<&str> =
+            properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        self.add(words::unknown_field(place, &path, field, &known));
+    }
+
+    /// What the map here is: it decides which words are known in it.
+    fn place(&self) -> words::Place {
+        let fields: Vec<&str> = self
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Field(field) => Some(*field),
+                Step::Index(_) => None,
+            })
+            .collect();
+        words::Place::of(self.kind, &fields)
+    }
+
+    fn list(&mut self, schema: &'a Value, list: &'a [Value]) {
+        let prefix = schema.get("prefixItems").and_then(Value::as_array);
+        let items = schema.get("items").unwrap_or(&Value::Bool(true));
+        for (index, value) in list.iter().enumerate() {
+            let schema = prefix.and_then(|prefix| prefix.get(index)).unwrap_or(items);
+            self.down(Step::Index(index), schema, value);
+        }
+        let wanted = schema.get("minItems").and_then(Value::as_u64);
+        if wanted.is_some_and(|wanted| u64::try_from(list.len()).is_ok_and(|is| is < wanted)) {
+            self.say(format!("{} entries are required", wanted.unwrap_or_default()));
+        }
+    }
+
+    fn word(&mut self, words: &[&str], value: &Value) {
+        let Value::String(text) = value else {
+            let message =
+                format!("expected one of {}, found {}", words.join(", "), found_name(value));
+            return self.say(message);
+        };
+        if words.contains(&text.as_str()) || (self.partial && text.contains("$(")) {
+            return;
+        }
+        let here = self.steps.pop();
+        let place = self.place();
+        self.steps.extend(here);
+        self.add(words::unknown_word(place, &self.path(), text, words));
+    }
+
+    fn text(&mut self, schema: &Value, text: &str) {
+        if text.contains('\0') {
+            return self.say("a NUL character is not allowed");
+        }
+        if self.partial && text.contains("$(") {
+            return;
+        }
+        let wrong = match schema.get("format").and_then(Value::as_str) {
+            Some("duration") => text.parse::<Duration>().err().map(|error| error.to_string()),
+            Some("quantity") => text.parse::<Quantity>().err().map(|error| error.to_string()),
+            Some("date-time") => text
+                .parse::<Timestamp>()
+                .err()
+                .map(|_| format!("{text:?} is not a time; write for example 2026-01-02T15:04:05Z")),
+            Some("byte") => STANDARD.decode(text).err().map(|_| "it is not base64".to_owned()),
+            Some("number-or-percent") => {
+                let percent = text.strip_suffix('%').and_then(|it| it.parse::<u32>().ok());
+                (!percent.is_some_and(|percent| percent <= 100)).then(|| {
+                    format!("{text:?} is not a share; write a number, or for example \"10%\"")
+                })
+            }
+            _ => None,
+        };
+        let Some(wrong) = wrong else { return };
+        let (why, hint) = wrong.split_once("; ").unwrap_or((&wrong, ""));
+        let violation = Violation::new(self.path(), why);
+        self.add(if hint.is_empty() { violation } else { violation.hint(hint) });
+    }
+
+    fn number(&mut self, schema: &Value, value: &Value) {
+        let format = schema.get("format").and_then(Value::as_str);
+        let bounds = match format {
+            Some("uint8") => (0, i128::from(u8::MAX)),
+            Some("uint16") => (0, i128::from(u16::MAX)),
+            Some("uint32") | Some("number-or-percent") => (0, i128::from(u32::MAX)),
+            Some("uint64") => (0, i128::from(u64::MAX)),
+            Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
+            Some("int64") => (i128::from(i64::MIN), i128::from(i64::MAX)),
+            Some("quantity") => {
+                let text = value.to_string();
+                if text.parse::<Quantity>().is_err() {
+                    let violation =
+                        Violation::new(self.path(), format!("{text} is not a quantity"));
+                    self.add(violation.hint("write for example 2, 500m, 64Mi or 1.5Gi"));
+                }
+                return;
+            }
+            _ => return,
+        };
+        let whole = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
+        if !whole.is_some_and(|whole| (bounds.0..=bounds.1).contains(&whole)) {
+            let (least, most) = bounds;
+            self.say(format!("{value} is not a whole number from {least} to {most}"));
+        }
+    }
+}
+
+/// `.field`, or `["app.kubernetes.io/name"]` for what is no plain word.
+fn field_path(field: &str, first: bool) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if field.is_empty() || !field.chars().all(plain) {
+        // A very long key would drown what is said of it.
+        let short: String = field.chars().take(100).collect();
+        return format!("[{short:?}]");
+    }
+    let short: String = field.chars().take(100).collect();
+    if first { short } else { format!(".{short}") }
+}
+
+/// The schemas of a choice.
+fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
+    let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
+    Some(list.as_array()?.iter().collect())
+}
+
+/// The words that a schema allows.
+fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
+    let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+    listed.chain(schema.get("const")).filter_map(Value::as_str).chain(
+        alternatives(schema).into_iter().flatten().filter_map(|inner| inner.get("const")?.as_str()),
+    )
+}
+
+fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the schema allows a value of this type.
+fn allows(schema: &Value, value: &Value) -> bool {
+    if let Some(alternatives) = alternatives(schema) {
+        return alternatives.into_iter().any(|schema| allows(schema, value));
+    }
+    let types = types(schema);
+    types.is_empty()
+        || types.iter().any(|one| match *one {
+            "null" => value.is_null(),
+            "boolean" => value.is_boolean(),
+            "integer" | "number" => value.is_number(),
+            "string" => value.is_string(),
+            "array" => value.is_array(),
+            "object" => value.is_object(),
+            _ => true,
+        })
+}
+
+fn type_name(name: &str) -> &str {
+    match name {
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "string" => "text",
+        "array" => "a list",
+        "object" => "a map",
+        other => other,
+    }
+}
+
+fn found_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+/// Whether text is what was expected, but for its quotes.
+fn looks_like(expected: &[&str], text: &str) -> bool {
+    let number = expected.contains(&"integer") && text.parse::<i64>().is_ok();
+    number || (expected.contains(&"boolean") && matches!(text, "true" | "false"))
+}
+
+/// What a person who wrote `word` most likely meant, whatever its case and its dashes.
+pub(super) fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let plain = |word: &str| {
+        word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let wanted = plain(word);
+    let same = known.iter().copied().find(|known| plain(known) == wanted);
+    // Comparing very long words takes long, and finds nothing.
+    same.or_else(|| (word.len() <= 64).then(|| nearest(word, known.iter().copied())).flatten())
+}

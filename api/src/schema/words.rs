@@ -1,0 +1,410 @@
+//! Words that are not ours: what neighbours call a thing, and what is documented and not supported
+//! yet.
+
+use super::walk::meant;
+use crate::kind::KindId;
+use crate::violation::Violation;
+
+/// What a map in a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The document itself.
+    Document,
+    /// `metadata`.
+    Metadata,
+    /// A Job's spec, or a job of a workflow.
+    Job,
+    /// A Workflow's spec.
+    Workflow,
+    /// A template.
+    Template,
+    /// An environment variable.
+    EnvVar,
+    /// A port.
+    Port,
+    /// A mount.
+    Mount,
+    /// A placement.
+    Placement,
+    /// What happens on the loss of a node.
+    OnNodeLoss,
+    /// A job's target.
+    Target,
+    /// A job's retry.
+    Retry,
+    /// A dependency on a job.
+    Dependency,
+    /// A PartitionSet's spec.
+    PartitionSet,
+    /// A Node's spec.
+    Node,
+    /// Anything else.
+    Other,
+}
+
+impl Place {
+    /// The place that these fields lead to.
+    pub(super) fn of(kind: KindId, fields: &[&str]) -> Self {
+        match fields {
+            [] => Place::Document,
+            ["metadata"] => Place::Metadata,
+            ["metadata", ..] => Place::Other,
+            ["spec"] => match kind {
+                KindId::Job => Place::Job,
+                KindId::Workflow => Place::Workflow,
+                KindId::PartitionSet => Place::PartitionSet,
+                KindId::Node => Place::Node,
+                KindId::Namespace
+                | KindId::ConfigMap
+                | KindId::Secret
+                | KindId::Event
+                | KindId::Lease
+                | KindId::NodeLease
+                | KindId::WorkflowRun
+                | KindId::CompletionChunk
+                | KindId::TaskTemplate
+                | KindId::Task => Place::Other,
+            },
+            ["spec", "jobs" | "defaults"] if kind == KindId::Workflow => Place::Job,
+            [.., "template"] => Place::Template,
+            [.., "template", "env"] => Place::EnvVar,
+            [.., "template", "ports"] => Place::Port,
+            [.., "template", "mounts"] => Place::Mount,
+            [.., "placement"] => Place::Placement,
+            [.., "placement", "onNodeLoss"] => Place::OnNodeLoss,
+            [.., "target"] => Place::Target,
+            [.., "retry"] => Place::Retry,
+            [.., "dependsOn"] => Place::Dependency,
+            _ => Place::Other,
+        }
+    }
+
+    /// Fields that are documented and not supported yet.
+    fn later(self) -> &'static [&'static str] {
+        match self {
+            Place::Job => &[
+                "approval",
+                "discovery",
+                "gang",
+                "itemsFrom",
+                "outputs",
+                "perNode",
+                "preemption",
+                "queue",
+                "startAt",
+                "startDelay",
+                "successWhen",
+                "when",
+            ],
+            Place::Workflow => {
+                &["concurrencyPolicy", "exclusiveNodes", "maxRunningJobs", "onExit", "schedule"]
+            }
+            Place::Template => &[
+                "devices",
+                "dns",
+                "drainDelay",
+                "envFrom",
+                "hostAliases",
+                "hostPID",
+                "hostname",
+                "imagePullSecrets",
+                "livenessProbe",
+                "logs",
+                "readinessProbe",
+                "runtime",
+                "securityContext",
+                "startupProbe",
+                "sysctls",
+                "ulimits",
+            ],
+            Place::EnvVar => &["valueFrom"],
+            Place::Mount => &["configMap", "key", "mode", "secret", "volume"],
+            Place::Placement => &["apartFrom", "spread", "togetherWith", "tolerations"],
+            Place::Target => &["follow", "per"],
+            Place::PartitionSet => &[
+                "discovery",
+                "faultDomain",
+                "participant",
+                "perNode",
+                "placement",
+                "preferenceLists",
+                "rebalance",
+                "suspend",
+                "weights",
+            ],
+            Place::Node => &["taints"],
+            Place::Document
+            | Place::Metadata
+            | Place::Port
+            | Place::OnNodeLoss
+            | Place::Retry
+            | Place::Dependency
+            | Place::Other => &[],
+        }
+    }
+
+    /// What neighbours call a thing, and what to write here.
+    fn neighbours(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Place::Document => &[("jobs", "spec.jobs"), ("template", "spec.template")],
+            Place::Metadata => &[("label", "labels"), ("annotation", "annotations")],
+            Place::Job => JOB_WORDS,
+            Place::Workflow => WORKFLOW_WORDS,
+            Place::Template => TEMPLATE_WORDS,
+            Place::EnvVar => &[("key", "name"), ("val", "value")],
+            Place::Port => &[
+                ("port", "containerPort"),
+                ("internalPort", "containerPort"),
+                ("target", "containerPort"),
+                ("targetPort", "containerPort"),
+                ("externalPort", "hostPort"),
+                ("published", "hostPort"),
+            ],
+            Place::Mount => &[
+                ("mountPath", "path"),
+                ("target", "path"),
+                ("source", "hostPath"),
+                ("readonly", "readOnly"),
+                ("emptyDir", "tmpfs: {}"),
+                ("ramdisk", "tmpfs"),
+            ],
+            Place::Placement => PLACEMENT_WORDS,
+            Place::OnNodeLoss => &[("delay", "after"), ("grace", "after")],
+            Place::Target => &[
+                ("targetResource", "partitionSet"),
+                ("resource", "partitionSet"),
+                ("targetPartitions", "partitions"),
+                ("targetPartitionStates", "states"),
+            ],
+            Place::Retry => &[
+                ("limit", "maxAttempts"),
+                ("attempts", "maxAttempts"),
+                ("retries", "maxAttempts"),
+                ("backoffLimit", "maxAttempts"),
+                ("delay", "backoff.initial"),
+                ("interval", "backoff.initial"),
+                ("expression", "rules"),
+            ],
+            Place::Dependency => &[("name", "job"), ("status", "phases"), ("on", "phases")],
+            Place::PartitionSet => &[
+                ("numPartitions", "partitions"),
+                ("stateModelDefRef", "stateModel"),
+                ("rebalanceMode", "mode"),
+                ("mapFields", "assignment"),
+            ],
+            Place::Node => &[("cordoned", "unschedulable")],
+            Place::Other => &[],
+        }
+    }
+}
+
+const JOB_WORDS: &[(&str, &str)] = &[
+    ("activeDeadlineSeconds", "timeout: 600s"),
+    ("affinity", "placement"),
+    ("args", "template.args"),
+    ("arguments", "tasks or items"),
+    ("backoffLimit", "retry.maxAttempts, which counts the first attempt, too"),
+    ("command", "template.command"),
+    ("completions", "count"),
+    ("concurrency", "parallelism"),
+    ("constraints", "placement.constraints"),
+    ("containers", "template, which is one container"),
+    ("cron", "a Workflow with a schedule, which is not supported yet"),
+    ("depends", "dependsOn: [{job: NAME}]"),
+    ("dependencies", "dependsOn: [{job: NAME}]"),
+    ("depends_on", "dependsOn: [{job: NAME}]"),
+    ("env", "template.env"),
+    ("failureThreshold", "maxFailedTasks"),
+    ("group", "count and template"),
+    ("image", "template.image"),
+    ("instances", "count"),
+    ("maxAttemptsPerTask", "retry.maxAttempts"),
+    ("max_parallel", "parallelism"),
+    ("needs", "dependsOn: [{job: NAME}]"),
+    ("nodeSelector", "placement.nodeSelector"),
+    ("numberOfTasks", "count"),
+    ("parents", "dependsOn: [{job: NAME}]"),
+    ("podFailurePolicy", "retry.rules"),
+    ("podReplacementPolicy", "placement.onNodeLoss"),
+    ("ConcurrentTasksPerInstance", "maxPerNode"),
+    ("replicas", "count"),
+    ("resources", "template.resources"),
+    ("restart", "retry: each start is an attempt, and nothing restarts in place"),
+    ("restartPolicy", "retry: each start is an attempt, and nothing restarts in place"),
+    ("retries", "retry.maxAttempts, which counts the first attempt, too"),
+    ("retryStrategy", "retry"),
+    ("schedule", "a Workflow with a schedule, which is not supported yet"),
+    ("selector", "nothing: a job finds its tasks by itself"),
+    ("targetResource", "target.partitionSet"),
+    ("timeoutPerPartition", "attemptTimeout"),
+    ("tolerations", "placement.tolerations, which are not supported yet"),
+    ("ttlSecondsAfterFinished", "keepTasks: 24h"),
+    ("withItems", "items"),
+    ("withParam", "items"),
+];
+
+const WORKFLOW_WORDS: &[(&str, &str)] = &[
+    ("activeDeadlineSeconds", "timeout: 600s"),
+    ("arguments", "params"),
+    ("cron", "schedule.cron, which is not supported yet"),
+    ("dag", "jobs with dependsOn"),
+    ("entrypoint", "jobs: those that depend on nothing start first"),
+    ("failureThreshold", "maxFailedJobs"),
+    ("inputs", "params"),
+    ("parallelJobs", "maxRunningJobs, which is not supported yet"),
+    ("parallelism", "parallelism in a job"),
+    ("parameters", "params"),
+    ("stages", "jobs with dependsOn"),
+    ("steps", "jobs with dependsOn"),
+    ("tasks", "jobs"),
+    ("template", "defaults.template, or template in a job"),
+    ("templates", "jobs"),
+    ("ttlStrategy", "history"),
+    ("volumes", "mounts in a template"),
+];
+
+const TEMPLATE_WORDS: &[(&str, &str)] = &[
+    ("affinity", "placement, beside the template"),
+    ("cmd", "args"),
+    ("constraints", "placement.constraints, beside the template"),
+    ("containers", "its fields here: a template is one container"),
+    ("cpu", "resources.requests.cpu"),
+    ("cpus", "resources.requests.cpu"),
+    ("entrypoint", "command"),
+    ("environment", "env: [{name: NAME, value: VALUE}]"),
+    ("gracePeriod", "drainDelay, which is not supported yet"),
+    ("healthCheck", "readinessProbe, which is not supported yet"),
+    ("healthcheck", "readinessProbe, which is not supported yet"),
+    ("hostNetwork", "networkMode: host"),
+    ("initContainers", "a job that others depend on"),
+    ("max_parallel", "parallelism, beside the template"),
+    ("mem_limit", "resources.limits.memory"),
+    ("memory", "resources.requests.memory"),
+    ("metadata", "labels"),
+    ("name", "nothing: tasks are named after their job"),
+    ("network", "networkMode"),
+    ("network_mode", "networkMode"),
+    ("nodeName", "placement.nodes, beside the template"),
+    ("nodeSelector", "placement.nodeSelector, beside the template"),
+    ("placement", "placement beside the template"),
+    ("privileged", "securityContext.privileged, which is not supported yet"),
+    ("ramdisks", "mounts: [{path: PATH, tmpfs: {size: 16Mi}}]"),
+    ("restart", "retry, beside the template: each start is an attempt"),
+    ("restartPolicy", "retry, beside the template: each start is an attempt"),
+    ("secondsToWaitBeforeKill", "terminationGracePeriodSeconds"),
+    ("spec", "its fields here: a template is one container"),
+    ("stop_grace_period", "terminationGracePeriodSeconds"),
+    ("stop_signal", "stopSignal"),
+    ("tolerations", "placement.tolerations, which are not supported yet"),
+    ("user", "securityContext.runAsUser, which is not supported yet"),
+    ("volumeMounts", "mounts"),
+    ("volumes", "mounts"),
+    ("workdir", "workingDir"),
+    ("working_dir", "workingDir"),
+];
+
+const PLACEMENT_WORDS: &[(&str, &str)] = &[
+    ("affinity", "constraints, preferences or near"),
+    ("hosts", "nodes"),
+    ("nodeAffinity", "constraints and preferences"),
+    ("nodeName", "nodes"),
+    ("podAffinity", "togetherWith, which is not supported yet"),
+    ("podAntiAffinity", "apartFrom, which is not supported yet"),
+    ("topologySpreadConstraints", "spread, which is not supported yet"),
+];
+
+/// A field that there is not, and what to write instead.
+pub(super) fn unknown_field(place: Place, path: &str, field: &str, known: &[&str]) -> Violation {
+    if place.later().contains(&field) {
+        return Violation::new(path, "not supported yet");
+    }
+    let neighbour = place.neighbours().iter().find(|(word, _)| *word == field);
+    let violation = Violation::new(path, "unknown field");
+    if let Some((_, ours)) = neighbour {
+        return violation.hint(format!("write {ours}"));
+    }
+    let mut all = known.to_vec();
+    all.extend(place.later());
+    match meant(field, &all) {
+        Some(meant) => violation.hint(format!("did you mean {meant}?")),
+        None => violation,
+    }
+}
+
+/// A word that is none of those allowed.
+pub(super) fn unknown_word(place: Place, path: &str, word: &str, words: &[&str]) -> Violation {
+    let later = match place {
+        Place::OnNodeLoss => word == "Fence",
+        Place::Document
+        | Place::Metadata
+        | Place::Job
+        | Place::Workflow
+        | Place::Template
+        | Place::EnvVar
+        | Place::Port
+        | Place::Mount
+        | Place::Placement
+        | Place::Target
+        | Place::Retry
+        | Place::Dependency
+        | Place::PartitionSet
+        | Place::Node
+        | Place::Other => false,
+    };
+    let short: String = word.chars().take(100).collect();
+    if later {
+        return Violation::new(path, format!("{short} is not supported yet"))
+            .hint(format!("write one of {}", words.join(", ")));
+    }
+    let violation = Violation::new(path, format!("{short:?} is not one of {}", words.join(", ")));
+    match meant(word, words) {
+        Some(meant) => violation.hint(format!("did you mean {meant}?")),
+        None => violation,
+    }
+}
+
+/// Kinds that are documented and not supported yet.
+const LATER_KINDS: [&str; 9] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "NodePool",
+    "Queue",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "Source",
+    "StateModel",
+];
+
+/// Kinds of neighbours, and what to write here.
+const NEIGHBOUR_KINDS: [(&str, &str); 6] = [
+    ("CronJob", "a Workflow with a schedule, which is not supported yet"),
+    ("CronWorkflow", "a Workflow with a schedule, which is not supported yet"),
+    ("Deployment", "a Service, which is not supported yet"),
+    ("Pod", "a Job"),
+    ("StatefulSet", "a Service, which is not supported yet"),
+    ("DaemonSet", "a Service with perNode, which is not supported yet"),
+];
+
+/// What is wrong with a document's `apiVersion` and `kind`, which mean no kind that is served.
+pub fn unknown_kind(api_version: &str, kind: &str) -> Violation {
+    let short: String = kind.chars().take(100).collect();
+    let written = || KindId::ALL.into_iter().filter(|id| !id.info().internal);
+    if let Some(id) = written().find(|id| id.info().kind == kind) {
+        let version: String = api_version.chars().take(100).collect();
+        return Violation::new("apiVersion", format!("{version:?} has no kind {short}"))
+            .hint(format!("write apiVersion: {}", id.api_version()));
+    }
+    if LATER_KINDS.contains(&kind) {
+        return Violation::new("kind", format!("{short} is not supported yet"));
+    }
+    let violation = Violation::new("kind", format!("unknown kind {short:?}"));
+    if let Some((_, ours)) = NEIGHBOUR_KINDS.iter().find(|(word, _)| *word == kind) {
+        return violation.hint(format!("write {ours}"));
+    }
+    let names: Vec<&str> = written().map(|id| id.info().kind).collect();
+    match meant(kind, &names) {
+        Some(meant) => violation.hint(format!("did you mean {meant}?")),
+        None => violation.hint(format!("the kinds are {}", names.join(", "))),
+    }
+}
