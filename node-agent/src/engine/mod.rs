@@ -8,6 +8,8 @@
 //!   removing what has ended is no error. So an answer that was lost is asked for again.
 //! * What an engine says is read from the containers themselves, never from its own memory: an
 //!   agent that restarts finds what runs, and what ended meanwhile with its exit code.
+//! * Calls about different containers may run at the same time; of those about one, the caller
+//!   waits for the first before it makes the next.
 //! * Events are only a reason to look. What happened is what [`Engine::list`] says.
 
 pub mod conformance;

@@ -159,6 +159,18 @@ async fn a_task_whose_shim_was_killed_is_seen_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_a_program_leaves_behind_is_ended() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let child = output(&*engine, &says(bench, "sleep 1000 & echo $!")).await;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+        // Its remains may wait for whoever inherited it.
+        assert!(stat.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{stat:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_process_with_a_used_number_is_left_alone() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;

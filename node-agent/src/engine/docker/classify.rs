@@ -55,11 +55,6 @@ pub(super) fn message(error: &Error) -> String {
     ErrorChain(error).to_string()
 }
 
-/// A refusal in place of `Gone`.
-pub(super) fn refused_or(error: EngineError, reason: Reason, message: String) -> EngineError {
-    if error == EngineError::Gone { EngineError::refused(reason, message) } else { error }
-}
-
 /// What the caller is to do about `error`.
 pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
     let text = message(error);
@@ -84,6 +79,8 @@ fn answered(status: u16, text: String, stage: Stage) -> EngineError {
             EngineError::refused(Reason::Invalid, text)
         }
         (Stage::Ask | Stage::Act, 404, _) => EngineError::Gone,
+        // Something else is being done to it, such as its removal.
+        (Stage::Ask | Stage::Act, 409, _) => EngineError::unavailable(text),
         (Stage::Ask | Stage::Act, 400..500, _) => EngineError::refused(Reason::Invalid, text),
         (_, _, _) => EngineError::unavailable(text),
     }

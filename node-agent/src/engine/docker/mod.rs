@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use tracing::warn;
 
-use self::classify::{Stage, classify, is_conflict, is_missing, refused_or};
+use self::classify::{Stage, classify, is_conflict, is_missing};
 use super::logs::Output;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
@@ -133,11 +133,13 @@ impl DockerEngine {
     async fn find(&self, identity: &Identity) -> Result<Found, EngineError> {
         let name = self.config.scope.container_name(identity);
         let inspected = self.ask(self.docker.inspect_container(&name, None)).await?;
-        if observe::identity(&inspected, &self.config.scope).as_ref() != Some(identity) {
-            return Err(EngineError::Gone);
-        }
-        let id = inspected.id.clone().ok_or(EngineError::Gone)?;
-        Ok(Found { id, inspected })
+        self.own(identity, inspected).ok_or(EngineError::Gone)
+    }
+
+    fn own(&self, identity: &Identity, inspected: ContainerInspectResponse) -> Option<Found> {
+        let is_ours = observe::identity(&inspected, &self.config.scope).as_ref() == Some(identity);
+        let id = inspected.id.clone().filter(|_| is_ours)?;
+        Some(Found { id, inspected })
     }
 
     async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
@@ -183,11 +185,7 @@ impl DockerEngine {
                 (created.map_err(|error| classify(&error, Stage::Create))?, false)
             }
             Err(error) if is_conflict(&error) => {
-                let found = self.find(&spec.identity).await.map_err(|gone| {
-                    let name = self.config.scope.container_name(&spec.identity);
-                    let message = format!("container name {name} is taken by one that is not ours");
-                    refused_or(gone, Reason::NameTaken, message)
-                })?;
+                let found = self.find_by_name(&spec.identity).await?;
                 if observe::state(&found.inspected) != Some(ContainerState::Created) {
                     return Ok(Started { adopted: true });
                 }
@@ -205,7 +203,23 @@ impl DockerEngine {
         Err(error)
     }
 
-    /// The outer error is the call's own, for it decides what comes next.
+    /// The container that has taken the name of `identity`, where it is ours.
+    async fn find_by_name(&self, identity: &Identity) -> Result<Found, EngineError> {
+        let name = self.config.scope.container_name(identity);
+        match self.ask(self.docker.inspect_container(&name, None)).await {
+            Ok(inspected) => self.own(identity, inspected).ok_or_else(|| {
+                let message = format!("container name {name} is taken by one that is not ours");
+                EngineError::refused(Reason::NameTaken, message)
+            }),
+            // It was on its way out.
+            Err(EngineError::Gone) => {
+                Err(EngineError::unavailable(format!("container name {name} was taken just now")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The call's own error, for it decides what comes next., for it decides what comes next.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, bollard::errors::Error> {
         let name = self.config.scope.container_name(&spec.identity);
         let body = create::body(spec, &self.config.scope, self.config.default_host_ip);
