@@ -331,10 +331,10 @@ pub async fn logs_outlive_their_container(bench: &dyn Bench) {
 /// Whoever listens hears of an end, and then sees it.
 pub async fn an_exit_is_an_event(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
-    let spec = spec(bench, "heard", Program::Forever);
-    start(&*engine, &spec).await;
     let mut events = engine.events();
-    engine.kill(&spec.identity).await.expect("it can be killed");
+    // It lingers, so that what is heard of its start is no news of its end.
+    let spec = spec(bench, "heard", Program::SaysAndLingers("listen"));
+    start(&*engine, &spec).await;
     let heard = timeout(PATIENCE, async {
         loop {
             match events.next().await.expect("events do not end") {

@@ -12,8 +12,8 @@ use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, 
 use node_agent::engine::logs::Output;
 use node_agent::engine::process::{ProcessConfig, ProcessEngine};
 use node_agent::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, Identity, LogOptions, Mount, MountSource,
-    Reason, Scope,
+    ContainerSpec, ContainerState, Engine, EngineError, LogOptions, Mount, MountSource, Reason,
+    Scope, Signal,
 };
 use tempfile::TempDir;
 
@@ -76,12 +76,6 @@ async fn output(engine: &dyn Engine, spec: &ContainerSpec) -> String {
     ended(engine, &spec.identity).await;
     let lines = conformance::all_logs(engine, &spec.identity, LogOptions::default()).await;
     text(&lines, Output::Stdout)
-}
-
-/// The record that a file of a task's directory holds.
-fn record(bench: &ProcessBench, identity: &Identity, file: &str) -> serde_json::Value {
-    let path = bench.0.path().join("a/tasks").join(identity.file_stem()).join(file);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -171,23 +165,32 @@ async fn what_a_program_leaves_behind_is_ended() {
 }
 
 #[tokio::test]
+async fn all_of_a_last_burst_is_logged_before_the_end() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let written = output(&*engine, &says(bench, "yes | head -n 60000")).await;
+        assert_eq!(written.len(), 120_000);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_process_with_a_used_number_is_left_alone() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;
-        let spec = says(bench, "exec sleep 1000");
+        let spec = conformance::spec(bench, "script", Program::Forever);
         engine.create_and_start(&spec).await.unwrap();
-        let run = record(bench, &spec.identity, "run.json");
-        // The record now names a process that started at another time.
-        let mut other = run.clone();
-        other["start_ticks"] = 1.into();
         let path = bench.0.path().join("a/tasks").join(spec.identity.file_stem()).join("run.json");
+        let run = std::fs::read_to_string(&path).unwrap();
+        // The record now names a process that started at another time.
+        let mut other: serde_json::Value = serde_json::from_str(&run).unwrap();
+        other["start_ticks"] = 1.into();
         std::fs::write(&path, other.to_string()).unwrap();
         engine.kill(&spec.identity).await.unwrap();
-        let pid = Pid::from_raw(i32::try_from(run["pid"].as_i64().unwrap()).unwrap());
-        kill(pid, None).expect("it lives");
-        std::fs::write(&path, run.to_string()).unwrap();
-        engine.remove(&spec.identity).await.unwrap();
-        assert!(kill(pid, None).is_err(), "it is dead");
+        std::fs::write(&path, run).unwrap();
+        engine.signal(&spec.identity, Signal::TERM).await.unwrap();
+        let end = ended(&*engine, &spec.identity).await;
+        assert_eq!(end, (143, Some(15)), "it was TERM that ended it, not KILL");
     })
     .await;
 }
