@@ -1,0 +1,210 @@
+//! Tasks that the scheduler cannot tell apart.
+//!
+//! Whether a node is right for a task, and how right, is asked once for a class and not once for
+//! each task. What differs between tasks of a class is only which nodes they would rather avoid.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::job::Target;
+use api::object::ObjectKey;
+use api::placement::{Constraint, Near, Placement};
+use api::task::Overrides;
+use api::task_template::TaskTemplateSpec;
+use api::template::{Protocol, Template};
+use api::{Kind as _, Task, labels, names};
+
+use crate::overlay::overlay;
+use crate::plan::{Blocked, Index, Parked};
+use crate::resources::{Requests, Resources};
+use crate::snapshot::Queued;
+
+/// A class's number. Once all its tasks are gone, another class may get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClassId(pub(crate) u32);
+
+/// A job's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JobId(pub(crate) u32);
+
+/// Tells jobs apart, over runs of workflows too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JobKey {
+    pub(crate) namespace: String,
+    /// The workflow run; empty outside of one.
+    pub(crate) run: String,
+    pub(crate) job: String,
+}
+
+impl JobKey {
+    /// The job that a task belongs to: by its label, else its controller, else its template.
+    pub(crate) fn of(task: &Task) -> Self {
+        let job = task
+            .label(labels::JOB)
+            .or_else(|| task.controller().map(|owner| owner.name.as_str()))
+            .unwrap_or(&task.spec.template);
+        Self {
+            namespace: task.namespace().to_owned(),
+            run: task.label(labels::RUN).unwrap_or_default().to_owned(),
+            job: job.to_owned(),
+        }
+    }
+
+    /// The jobs that `near: {job: name}` may mean: within a run, the run's job of that name.
+    pub(crate) fn near(&self, name: &str) -> Vec<JobKey> {
+        let key = |job: String| JobKey { job, ..self.clone() };
+        if self.run.is_empty() {
+            vec![key(name.to_owned())]
+        } else {
+            vec![key(names::job_in_run(&self.run, name)), key(name.to_owned())]
+        }
+    }
+}
+
+/// All that tells one class from another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClassKey {
+    pub(crate) template: ObjectKey,
+    pub(crate) job: JobKey,
+    pub(crate) partition: Option<String>,
+    /// The parts of the overrides that placement depends on, as JSON; empty if there are none.
+    overrides: String,
+}
+
+impl ClassKey {
+    /// The class of a task.
+    pub(crate) fn of(task: &Task) -> Self {
+        Self {
+            template: ObjectKey::new(task.namespace(), &task.spec.template),
+            job: JobKey::of(task),
+            partition: task.spec.overrides.partition.clone(),
+            overrides: relevant(&task.spec.overrides),
+        }
+    }
+}
+
+/// Fields of a template that placement depends on.
+const RELEVANT: [&str; 3] = ["image", "resources", "ports"];
+
+fn relevant(overrides: &Overrides) -> String {
+    let of_template = |field: &&str| overrides.template.as_ref()?.get(*field);
+    let parts: Vec<_> = RELEVANT.iter().map(of_template).collect();
+    if overrides.placement.is_none() && parts.iter().all(Option::is_none) {
+        return String::new();
+    }
+    serde_json::to_string(&(parts, &overrides.placement)).unwrap_or_default()
+}
+
+/// A port of the host that a task asks for by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    /// Empty for all addresses.
+    pub(crate) ip: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+}
+
+/// What tasks of a class want of a node.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) requests: Requests,
+    pub(crate) fixed_ports: Vec<HostPort>,
+    /// Ports that the node gives from its range, by name.
+    pub(crate) range_ports: Vec<(String, Protocol)>,
+    pub(crate) image: String,
+    /// Only these; any where empty.
+    pub(crate) nodes: BTreeSet<String>,
+    pub(crate) node_selector: BTreeMap<String, String>,
+    pub(crate) constraints: Vec<Constraint>,
+    pub(crate) preferences: Vec<(u32, Constraint)>,
+    pub(crate) near: Vec<Near>,
+    pub(crate) target: Option<Target>,
+    pub(crate) max_per_node: Option<u32>,
+}
+
+/// Addresses that stand for all of a host's.
+const ALL_ADDRESSES: [&str; 3] = ["", "0.0.0.0", "::"];
+
+impl Shape {
+    /// What a template wants with a task's own parts laid over it. An error is a sentence; the
+    /// apiserver lets nothing through that has one.
+    pub(crate) fn new(
+        spec: &TaskTemplateSpec,
+        overrides: &Overrides,
+        resources: &mut Resources,
+    ) -> Result<Self, String> {
+        let (template, placement) = (&spec.template, &spec.placement);
+        match (&overrides.template, &overrides.placement) {
+            (None, None) => Self::of(spec, template, placement, resources),
+            (over_template, over_placement) => {
+                let none = api::job::Partial::new();
+                let template = overlay(template, over_template.as_ref().unwrap_or(&none));
+                let placement = overlay(placement, over_placement.as_ref().unwrap_or(&none));
+                let template = template.map_err(|error| format!("its template: {error}"))?;
+                let placement = placement.map_err(|error| format!("its placement: {error}"))?;
+                Self::of(spec, &template, &placement, resources)
+            }
+        }
+    }
+
+    fn of(
+        spec: &TaskTemplateSpec,
+        template: &Template,
+        placement: &Placement,
+        resources: &mut Resources,
+    ) -> Result<Self, String> {
+        let parse = |text: &String| text.parse::<Constraint>().map_err(|error| error.to_string());
+        let constraints = placement.constraints.iter().map(parse).collect::<Result<_, _>>()?;
+        let preference = |preference: &api::placement::Preference| {
+            Ok((u32::from(preference.weight), parse(&preference.constraint)?))
+        };
+        let preferences = placement.preferences.iter().map(preference);
+        let fixed = |port: &api::template::Port| {
+            let ip = port.host_ip.as_deref().unwrap_or_default();
+            let ip = if ALL_ADDRESSES.contains(&ip) { "" } else { ip };
+            Some(HostPort { ip: ip.to_owned(), port: port.host_port?, protocol: port.protocol })
+        };
+        let fixed_ports: Vec<HostPort> = template.ports.iter().filter_map(fixed).collect();
+        let range_ports = template.ports.iter().filter(|port| port.host_port.is_none());
+        Ok(Self {
+            requests: resources.requests(&template.requests()),
+            fixed_ports,
+            range_ports: range_ports.map(|port| (port.name.clone(), port.protocol)).collect(),
+            image: template.image.clone(),
+            nodes: placement.nodes.iter().cloned().collect(),
+            node_selector: placement.node_selector.clone(),
+            constraints,
+            preferences: preferences.collect::<Result<_, String>>()?,
+            near: placement.near.clone(),
+            target: spec.target.clone(),
+            max_per_node: spec.max_per_node,
+        })
+    }
+}
+
+/// What never changes about a class.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) key: ClassKey,
+    pub(crate) job: JobId,
+    /// The jobs that `near` may mean, for each of its entries that names one.
+    pub(crate) near_jobs: Vec<Vec<JobId>>,
+    /// Nothing if the template was never seen or makes no sense.
+    pub(crate) shape: Option<Shape>,
+    /// Why no node at all is asked.
+    pub(crate) blocked: Option<Blocked>,
+}
+
+/// A class and its tasks that wait.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) facts: Arc<Facts>,
+    /// How many tasks are of this class.
+    pub(crate) tasks: u32,
+    /// Those that wait for a node, in the order in which they get one.
+    pub(crate) queue: BTreeSet<Queued>,
+    /// The nodes that are right for it, best first; nothing until it is asked for.
+    pub(crate) index: Option<Index>,
+    /// Set while no node is right for it.
+    pub(crate) parked: Option<Parked>,
+}

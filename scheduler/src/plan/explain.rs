@@ -1,0 +1,105 @@
+//! Why a class waits, as data and as people read it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::filter::{Rejection, admits};
+use super::wanted::Wanted;
+use crate::class::ClassId;
+use crate::snapshot::Snapshot;
+
+/// Why no node at all is asked for a class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// Its template is not there.
+    NoTemplate {
+        /// Its name.
+        template: String,
+    },
+    /// The partition set that it targets is not there.
+    NoPartitionSet {
+        /// Its name.
+        set: String,
+    },
+    /// Template and overrides make no sense together.
+    Unreadable {
+        /// What is wrong, as a sentence.
+        problem: String,
+    },
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Blocked::NoTemplate { template } => write!(f, "task template {template} not found"),
+            Blocked::NoPartitionSet { set } => write!(f, "partition set {set} not found"),
+            Blocked::Unreadable { problem } => f.write_str(problem),
+        }
+    }
+}
+
+/// Why a class waits, as text: `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Explanation {
+    /// No node was asked.
+    Blocked(Blocked),
+    /// Every node was asked.
+    Nodes {
+        /// How many there are.
+        nodes: u32,
+        /// How many of them would do.
+        fit: u32,
+        /// What is said of the others, and of how many, the most frequent first.
+        rejected: Vec<(u32, String)>,
+    },
+}
+
+impl Explanation {
+    /// Whether some node would do.
+    pub fn fits(&self) -> bool {
+        match self {
+            Explanation::Blocked(_) => false,
+            Explanation::Nodes { fit, .. } => *fit > 0,
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Explanation::Blocked(blocked) => blocked.fmt(f),
+            Explanation::Nodes { nodes, fit, rejected } => {
+                let noun = if *nodes == 1 { "node" } else { "nodes" };
+                write!(f, "{fit} of {nodes} {noun}")?;
+                for (number, (_, text)) in rejected.iter().enumerate() {
+                    let separator = if number == 0 { ":" } else { "," };
+                    write!(f, "{separator} {text}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Why a class waits; nothing if there is no such class. Asks every node: not for each placement.
+pub fn explain(snapshot: &Snapshot, class: ClassId) -> Option<Explanation> {
+    let facts = &snapshot.classes.get(class.0)?.facts;
+    let wanted = match Wanted::new(facts, &snapshot.sets, &snapshot.jobs) {
+        Ok(wanted) => wanted,
+        Err(blocked) => return Some(Explanation::Blocked(blocked)),
+    };
+    let (mut nodes, mut fit) = (0, 0);
+    let mut rejections = BTreeMap::<Rejection<'_>, u32>::new();
+    for (_, node) in snapshot.nodes.iter() {
+        nodes += 1;
+        match admits(&wanted, node) {
+            Ok(()) => fit += 1,
+            Err(rejection) => *rejections.entry(rejection).or_default() += 1,
+        }
+    }
+    let mut rejected: Vec<_> = rejections.into_iter().collect();
+    rejected.sort_by_key(|(_, count)| Reverse(*count));
+    let rejected = rejected.iter().map(|(rejection, count)| (*count, rejection.of(*count)));
+    Some(Explanation::Nodes { nodes, fit, rejected: rejected.collect() })
+}

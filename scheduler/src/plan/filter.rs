@@ -1,0 +1,268 @@
+//! Whether a node may run tasks of a class: one function for each constraint.
+
+use std::fmt;
+
+use api::node::NodePhase;
+use api::placement::{Constraint, Test};
+
+use super::wanted::{NearPlace, Wanted};
+use crate::class::{JobId, Shape};
+use crate::resources::quantity;
+use crate::snapshot::NodeState;
+
+/// Why a node may not run tasks of a class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rejection<'a> {
+    /// Its agent is not heard.
+    Lost,
+    /// Its agent cannot run tasks now, or was never heard.
+    NotReady,
+    /// A person said that nothing new goes there.
+    Cordoned,
+    /// Its object is being deleted.
+    Deleting,
+    /// `placement.nodes` does not name it.
+    NotInNodes,
+    /// A label is not what `placement.nodeSelector` says.
+    Selector {
+        /// The label.
+        label: &'a str,
+        /// What it should be.
+        value: &'a str,
+    },
+    /// A constraint does not hold.
+    Constraint(&'a Constraint),
+    /// It holds no replica of the set, and `near` requires one.
+    NotNearSet {
+        /// The set.
+        set: &'a str,
+        /// The states that count; any that serves where empty.
+        states: &'a [String],
+    },
+    /// No task of the job succeeded there, and `near` requires one.
+    NotNearJob {
+        /// The job.
+        job: &'a str,
+    },
+    /// It holds no replica of the task's partition.
+    NotAtTarget {
+        /// The set.
+        set: &'a str,
+        /// The partition.
+        partition: &'a str,
+        /// The states that count; any that serves where empty.
+        states: &'a [String],
+    },
+    /// Too little of a resource is free.
+    Insufficient {
+        /// The resource.
+        resource: &'a str,
+        /// How much is wanted, in the units of `api::amounts`.
+        wanted: u64,
+    },
+    /// Another task has the host port.
+    PortTaken(u16),
+    /// Its range has too few free ports.
+    RangeExhausted {
+        /// How many are wanted.
+        wanted: u32,
+    },
+    /// It has as many tasks of the job as may be at once.
+    AtMaxPerNode(u32),
+}
+
+impl Rejection<'_> {
+    /// Whether the end of another task may lift it.
+    pub fn is_for_room(&self) -> bool {
+        match self {
+            Rejection::Insufficient { .. }
+            | Rejection::PortTaken(_)
+            | Rejection::RangeExhausted { .. }
+            | Rejection::AtMaxPerNode(_) => true,
+            Rejection::Lost
+            | Rejection::NotReady
+            | Rejection::Cordoned
+            | Rejection::Deleting
+            | Rejection::NotInNodes
+            | Rejection::Selector { .. }
+            | Rejection::Constraint(_)
+            | Rejection::NotNearSet { .. }
+            | Rejection::NotNearJob { .. }
+            | Rejection::NotAtTarget { .. } => false,
+        }
+    }
+
+    /// What is said of `nodes` nodes that have it: `2 have cpu < 500m`.
+    pub fn of(&self, nodes: u32) -> String {
+        let one = nodes == 1;
+        let have = if one { "has" } else { "have" };
+        let do_not = if one { "does not" } else { "do not" };
+        let why = match self {
+            Rejection::Lost => "lost".to_owned(),
+            Rejection::NotReady => "not ready".to_owned(),
+            Rejection::Cordoned => "cordoned".to_owned(),
+            Rejection::Deleting => "being deleted".to_owned(),
+            Rejection::NotInNodes => "not in nodes".to_owned(),
+            Rejection::Selector { label, value } => format!("not {label} = {value}"),
+            Rejection::Constraint(Constraint { label, test: Test::Absent }) => label.clone(),
+            Rejection::Constraint(Constraint { label, test: Test::Exists }) => {
+                format!("without {label}")
+            }
+            Rejection::Constraint(constraint) => format!("not {constraint}"),
+            Rejection::NotNearSet { set, states } => {
+                format!("{do_not} {}", Replica { states, of: set })
+            }
+            Rejection::NotNearJob { job } => format!("{have} no succeeded task of {job}"),
+            Rejection::NotAtTarget { set, partition, states } => {
+                let of = if partition.starts_with(set) {
+                    (*partition).to_owned()
+                } else {
+                    format!("{partition} of {set}")
+                };
+                format!("{do_not} {}", Replica { states, of: &of })
+            }
+            Rejection::Insufficient { resource, wanted } => {
+                format!("{have} {resource} < {}", quantity(resource, *wanted))
+            }
+            Rejection::PortTaken(port) => format!("port {port} taken"),
+            Rejection::RangeExhausted { wanted } => {
+                format!("{have} host ports in range < {wanted}")
+            }
+            Rejection::AtMaxPerNode(max) => format!("at maxPerNode {max}"),
+        };
+        format!("{nodes} {why}")
+    }
+}
+
+/// `hold LEADER of mydb`, `serve mydb`.
+struct Replica<'a> {
+    states: &'a [String],
+    of: &'a str,
+}
+
+impl fmt::Display for Replica<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.states.is_empty() {
+            write!(f, "serve {}", self.of)
+        } else {
+            write!(f, "hold {} of {}", self.states.join(" or "), self.of)
+        }
+    }
+}
+
+/// Everything: whether the node may run one more task of the class.
+pub(crate) fn admits<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+    is_right(wanted, node)?;
+    has_room(wanted.shape, wanted.job, node)
+}
+
+/// What does not depend on the tasks there.
+fn is_right<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+    is_schedulable(node)?;
+    is_named(wanted.shape, node)?;
+    is_selected(wanted.shape, node)?;
+    holds_constraints(wanted.shape, node)?;
+    is_near(wanted, node)?;
+    is_at_target(wanted, node)
+}
+
+/// What depends on the tasks there.
+pub(crate) fn has_room<'a>(
+    shape: &'a Shape,
+    job: JobId,
+    node: &NodeState,
+) -> Result<(), Rejection<'a>> {
+    has_resources(shape, node)?;
+    has_ports(shape, node)?;
+    is_below_max_per_node(shape, job, node)
+}
+
+fn is_schedulable<'a>(node: &NodeState) -> Result<(), Rejection<'a>> {
+    let Some(object) = &node.object else {
+        return Err(Rejection::Lost);
+    };
+    match object.phase() {
+        NodePhase::Lost => Err(Rejection::Lost),
+        NodePhase::NotReady => Err(Rejection::NotReady),
+        NodePhase::Cordoned => Err(Rejection::Cordoned),
+        NodePhase::Ready if object.is_schedulable() => Ok(()),
+        NodePhase::Ready => Err(Rejection::Deleting),
+    }
+}
+
+fn is_named<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let named = shape.nodes.is_empty() || shape.nodes.contains(&*node.name);
+    if named { Ok(()) } else { Err(Rejection::NotInNodes) }
+}
+
+fn label<'a>(node: &'a NodeState, label: &str) -> Option<&'a str> {
+    node.object.as_ref()?.constraint_label(label)
+}
+
+fn is_selected<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let mut selector = shape.node_selector.iter();
+    match selector.find(|(key, value)| label(node, key) != Some(value)) {
+        Some((label, value)) => Err(Rejection::Selector { label, value }),
+        None => Ok(()),
+    }
+}
+
+fn holds_constraints<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let mut constraints = shape.constraints.iter();
+    match constraints.find(|constraint| !constraint.holds(label(node, &constraint.label))) {
+        Some(constraint) => Err(Rejection::Constraint(constraint)),
+        None => Ok(()),
+    }
+}
+
+fn is_near<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let mut required = wanted.near.iter().filter(|near| near.required);
+    match required.find(|near| !near.holds(&node.name)).map(|near| &near.place) {
+        Some(NearPlace::Set { name, states, .. }) => {
+            Err(Rejection::NotNearSet { set: name, states })
+        }
+        Some(NearPlace::Job { name, .. }) => Err(Rejection::NotNearJob { job: name }),
+        None => Ok(()),
+    }
+}
+
+fn is_at_target<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let Some(at) = &wanted.target else { return Ok(()) };
+    if at.nodes().any(|name| name == &*node.name) {
+        return Ok(());
+    }
+    let (set, states) = (at.target.partition_set.as_str(), at.target.states.as_slice());
+    Err(Rejection::NotAtTarget { set, partition: at.partition, states })
+}
+
+fn has_resources<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    for (resource, id, wanted) in &shape.requests {
+        let free = node.allocatable.get(*id).saturating_sub(node.taken.get(*id));
+        if free < *wanted {
+            return Err(Rejection::Insufficient { resource, wanted: *wanted });
+        }
+    }
+    Ok(())
+}
+
+fn has_ports<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    if let Some(taken) = shape.fixed_ports.iter().find(|port| node.has_port_taken(port)) {
+        return Err(Rejection::PortTaken(taken.port));
+    }
+    let wanted = u32::try_from(shape.range_ports.len()).unwrap_or(u32::MAX);
+    if wanted > 0 && node.range_ports_free() < wanted {
+        return Err(Rejection::RangeExhausted { wanted });
+    }
+    Ok(())
+}
+
+fn is_below_max_per_node<'a>(
+    shape: &'a Shape,
+    job: JobId,
+    node: &NodeState,
+) -> Result<(), Rejection<'a>> {
+    match shape.max_per_node {
+        Some(max) if node.tasks_of(job) >= max => Err(Rejection::AtMaxPerNode(max)),
+        Some(_) | None => Ok(()),
+    }
+}

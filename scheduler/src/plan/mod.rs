@@ -1,0 +1,190 @@
+//! Which task gets which node.
+//!
+//! # Invariants
+//!
+//! * Each decision sees the promises made before it: nothing is given away twice.
+//! * The node is the best of all that admit the task, not of a sample; equal inputs give equal
+//!   placements, whatever the order in which they came.
+//! * A class that no node is right for holds up no other, and is looked at again only when
+//!   something changed that may help it.
+
+mod explain;
+mod filter;
+mod index;
+mod score;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::sync::Arc;
+
+use api::{Task, Timestamp};
+
+use crate::class::ClassId;
+use crate::snapshot::{Improvement, NodeId, Snapshot, Standing};
+
+pub use explain::{Blocked, Explanation, explain};
+pub use filter::Rejection;
+pub use score::Score;
+
+pub(crate) use index::Index;
+use wanted::Wanted;
+
+/// What bounds one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The time: tasks that are to wait longer do.
+    pub now: Timestamp,
+    /// Most bindings that are decided; what is left is decided by the next call.
+    pub bindings_max: usize,
+}
+
+/// That a task is to run on a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bind {
+    /// The task, as it was when that was decided.
+    pub task: Arc<Task>,
+    /// The node.
+    pub node: Arc<str>,
+}
+
+/// What was decided. The promises are in the snapshot already.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// In the order of the decisions.
+    pub bindings: Vec<Bind>,
+    /// Classes that were looked at and that no node is right for; [`explain`] says why. A class
+    /// that could not have been helped by what changed is not looked at, and not named again.
+    pub waiting: Vec<ClassId>,
+    /// When the first task's waiting time is over.
+    pub wake_at: Option<Timestamp>,
+    /// Whether the limit left tasks that may have a node.
+    pub more: bool,
+}
+
+/// What may help a class that no node is right for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// Its template or its partition set must come first: no node is asked.
+    Blocked,
+    /// A node that is new or changed.
+    UntilNode,
+    /// The same, or the end of a task.
+    UntilRoom,
+}
+
+/// Classes whose index is kept at most. An index has an entry for each node, so all classes' would
+/// be too much memory; one that is needed again is made again.
+const INDEXES_MAX: usize = 64;
+
+/// Decides for the tasks of `snapshot` that wait, in order: higher priority, then older.
+pub fn place(snapshot: &mut Snapshot, limits: &Limits) -> Plan {
+    let mut plan = Plan::default();
+    while let Some(task) = snapshot.waiting.due(limits.now) {
+        let queued = snapshot.tasks.at(task.0).queued(task);
+        snapshot.set_standing(task, Standing::Queued(queued));
+    }
+    wake(snapshot, &mut plan);
+    while plan.bindings.len() < limits.bindings_max
+        && let Some(class) = snapshot.waiting.next()
+    {
+        serve(snapshot, class, limits, &mut plan);
+    }
+    plan.more = snapshot.waiting.next().is_some();
+    plan.wake_at = snapshot.waiting.wake_at();
+    plan
+}
+
+/// Looks again at parked classes that may be helped by what changed.
+fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
+    let log = snapshot.nodes.log();
+    let (mut node_changed, mut freed) = (false, false);
+    match log.since(snapshot.waiting.woken_at) {
+        Some(news) => news.for_each(|(_, improvement)| match improvement {
+            Improvement::Node => node_changed = true,
+            Improvement::Freed => freed = true,
+        }),
+        None => (node_changed, freed) = (true, true),
+    }
+    snapshot.waiting.woken_at = log.end();
+    let may_help = |parked: &Parked| match parked {
+        Parked::Blocked => false,
+        Parked::UntilNode => node_changed,
+        Parked::UntilRoom => node_changed || freed,
+    };
+    let parked = snapshot.waiting.parked.iter().filter(|(_, parked)| may_help(parked));
+    let classes: Vec<ClassId> = parked.map(|(class, _)| *class).collect();
+    for id in classes {
+        if is_helped(snapshot, id) {
+            snapshot.waiting.unpark(id, snapshot.classes.at_mut(id.0));
+        } else {
+            plan.waiting.push(id);
+        }
+    }
+    for id in std::mem::take(&mut snapshot.waiting.joined) {
+        if !plan.waiting.contains(&id) {
+            plan.waiting.push(id);
+        }
+    }
+}
+
+fn is_helped(snapshot: &mut Snapshot, id: ClassId) -> bool {
+    let class = snapshot.classes.at_mut(id.0);
+    let (facts, index) = (Arc::clone(&class.facts), class.index.take());
+    let Ok(wanted) = Wanted::new(&facts, &snapshot.sets, &snapshot.jobs) else { return true };
+    let mut index = Index::ready(index, &wanted, &snapshot.nodes);
+    let is_helped = index.best(&wanted, &snapshot.nodes, &[]).is_some();
+    keep(snapshot, id, index);
+    is_helped
+}
+
+/// Keeps a class's index, and no more than so many in all.
+fn keep(snapshot: &mut Snapshot, id: ClassId, index: Index) {
+    let indexed = &mut snapshot.waiting.indexed;
+    if !index.is_empty() && !indexed.contains(&id) {
+        indexed.push_back(id);
+    }
+    snapshot.classes.at_mut(id.0).index = Some(index);
+    if indexed.len() > INDEXES_MAX
+        && let Some(oldest) = indexed.pop_front()
+        && let Some(class) = snapshot.classes.get_mut(oldest.0)
+    {
+        class.index = None;
+    }
+}
+
+/// Finds nodes for a class, task by task, as long as it is the class's turn.
+fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan) {
+    let Snapshot { nodes, tasks, sets, jobs, classes, waiting, .. } = snapshot;
+    let class = classes.at_mut(id.0);
+    let facts = Arc::clone(&class.facts);
+    waiting.unlist(id, class);
+    let Ok(wanted) = Wanted::new(&facts, sets, jobs) else {
+        waiting.park(id, class, Parked::Blocked);
+        plan.waiting.push(id);
+        return;
+    };
+    let mut index = Index::ready(class.index.take(), &wanted, nodes);
+    while let Some(first) = class.queue.first() {
+        let entry = tasks.at_mut(first.task.0);
+        let avoid = entry.object.spec.avoid.iter().filter_map(|name| nodes.find(name));
+        let avoid: Vec<NodeId> = avoid.collect();
+        let Some(node) = index.best(&wanted, nodes, &avoid) else {
+            let until = if index.short_of_room { Parked::UntilRoom } else { Parked::UntilNode };
+            waiting.park(id, class, until);
+            plan.waiting.push(id);
+            break;
+        };
+        waiting.pop(class);
+        let name = Arc::clone(&nodes.at(node).name);
+        entry.promise(Arc::clone(&name));
+        entry.standing = Standing::Taking { node, seen_ports: Vec::new() };
+        nodes.charge(node, &facts, &Vec::new());
+        plan.bindings.push(Bind { task: Arc::clone(&entry.object), node: name });
+        if plan.bindings.len() >= limits.bindings_max || !waiting.is_still_next(id, class) {
+            break;
+        }
+    }
+    waiting.relist(id, class);
+    keep(snapshot, id, index);
+}

@@ -1,0 +1,633 @@
+//! What is decided in given worlds.
+
+use std::collections::BTreeMap;
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::filter::admits;
+use super::score::{Score, score};
+use super::wanted::Wanted;
+use super::*;
+use crate::world;
+
+fn check(world: &str, expect: Expect) {
+    expect.assert_eq(&world::run(world).1);
+}
+
+#[test]
+fn tasks_of_a_job_are_spread_evenly_and_then_by_room() {
+    check(
+        "
+        node a cpu=4
+        node b cpu=2
+        node c cpu=2
+        template t cpu=500m
+        task web-0
+        task web-1
+        task web-2
+        task web-3
+        place
+        ",
+        expect![[r#"
+            web-0 -> a
+            web-1 -> b
+            web-2 -> c
+            web-3 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_without_room_says_what_is_short() {
+    check(
+        "
+        node a cpu=400m
+        node b cpu=2 cordoned
+        node c cpu=100m
+        template t cpu=500m
+        task web-0
+        place
+        ",
+        expect![[r#"
+            web-0: 0 of 3 nodes: 2 have cpu < 500m, 1 cordoned
+        "#]],
+    );
+}
+
+#[test]
+fn every_constraint_says_its_part() {
+    check(
+        "
+        node a lost
+        node b new
+        node c broken
+        node d disk=ssd zone=b
+        node e disk=ssd zone=a
+        node f disk=ssd zone=a spot=yes gen=3
+        node g disk=ssd zone=a gen=3
+        node h disk=hdd zone=a gen=3
+        node i disk=ssd zone=a gen=3
+        template t selector=disk:ssd constraint=zone_in_(a,c) constraint=gen_>=_3 constraint=!spot near=data nodes=a,b,c,d,e,f,g,h target=mydb:LEADER
+        set data p=f:ONLINE,i:ONLINE
+        set mydb mydb-0=g:STANDBY
+        task web-0 partition=mydb-0
+        place
+        template u constraint=exists_gpu max=1 target=mydb:LEADER
+        task web-1 of=u
+        place
+        ",
+        expect![[r#"
+            web-0: 0 of 9 nodes: 2 not ready, 1 lost, 1 not in nodes, 1 not disk = ssd, 1 not gen >= 3, 1 spot, 1 not zone in (a, c), 1 does not serve data
+            --
+            web-1: 0 of 9 nodes: 6 without gpu, 2 not ready, 1 lost
+        "#]],
+    );
+}
+
+#[test]
+fn a_target_holds_the_task_to_the_nodes_of_its_partition() {
+    check(
+        "
+        node a
+        node b
+        node c
+        set mydb mydb-0=a:LEADER,b:STANDBY mydb-1=b:LEADER,a:STANDBY mydb-2=c:OFFLINE
+        template t target=mydb:LEADER
+        task load-0 partition=mydb-0
+        task load-1 partition=mydb-1
+        task load-2 partition=mydb-2
+        template s target=mydb
+        task scan-2 of=s partition=mydb-2
+        place
+        set mydb mydb-0=a:LEADER,b:STANDBY mydb-1=b:LEADER,a:STANDBY mydb-2=c:LEADER
+        place
+        ",
+        expect![[r#"
+            load-0 -> a
+            load-1 -> b
+            scan-2: 0 of 3 nodes: 3 do not serve mydb-2
+            load-2: 0 of 3 nodes: 3 do not hold LEADER of mydb-2
+            --
+            scan-2 -> c
+            load-2 -> c
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_and_waited_for() {
+    check(
+        "
+        node a
+        task web-0
+        place
+        template t
+        task web-1 of=u partition=mydb-0
+        template u target=mydb:LEADER
+        place
+        set mydb mydb-0=a:LEADER
+        place
+        ",
+        expect![[r#"
+            web-0: task template t not found
+            --
+            web-0 -> a
+            web-1: partition set mydb not found
+            --
+            web-1 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn data_beats_wishes_and_wishes_beat_room() {
+    check(
+        "
+        node a cpu=2 gen=4
+        node b cpu=2 gen=3
+        node c cpu=8 gen=3
+        node d cpu=8 gen=3 images=app
+        set data p=b:ONLINE
+        template t cpu=1 nearby=data
+        template u cpu=1 prefer=50:gen_>=_4
+        template v cpu=1 image=app
+        template w cpu=1
+        task t-0 of=t job=t
+        task t-1 of=t job=t
+        task t-2 of=t job=t
+        task u-0 of=u job=u
+        task v-0 of=v job=v
+        task w-0 of=w job=w
+        place
+        ",
+        expect![[r#"
+            t-0 -> b
+            t-1 -> b
+            t-2 -> c
+            u-0 -> a
+            v-0 -> d
+            w-0 -> c
+        "#]],
+    );
+}
+
+#[test]
+fn tasks_go_where_the_job_before_left_its_output() {
+    check(
+        "
+        node a
+        node b
+        template s
+        template t nearjob=split
+        task split-0 of=s job=r1-split run=r1 on=b state=Succeeded
+        task split-1 of=s job=r2-split run=r2 on=a state=Succeeded
+        task load-0 job=r1-load run=r1
+        task load-1 job=r2-load run=r2
+        task load-2 job=r3-load run=r3
+        place
+        task split-2 of=s job=r3-split run=r3 on=a state=Succeeded
+        place
+        ",
+        expect![[r#"
+            load-0 -> b
+            load-1 -> a
+            load-2: 0 of 2 nodes: 2 have no succeeded task of split
+            --
+            load-2 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_where_it_failed_is_the_last_choice_but_a_choice() {
+    check(
+        "
+        node a cpu=8
+        node b cpu=1
+        template t cpu=1
+        task web-0 avoid=a
+        task web-1 avoid=a,b
+        place
+        ",
+        expect![[r#"
+            web-0 -> b
+            web-1 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn host_ports_are_given_away_once() {
+    check(
+        "
+        node a range=20000-20002
+        node b
+        template t ports=http:80
+        template u ports=x,y
+        template v ports=z:20001
+        task t-0 of=t job=t
+        task t-1 of=t job=t
+        task t-2 of=t job=t
+        task u-0 of=u job=u
+        task u-1 of=u job=u
+        task v-0 of=v job=v
+        place
+        gone task u-0
+        place
+        ",
+        expect![[r#"
+            t-0 -> a
+            t-1 -> b
+            u-0 -> a
+            v-0 -> b
+            t-2: 0 of 2 nodes: 2 port 80 taken
+            u-1: 0 of 2 nodes: 2 have host ports in range < 2
+            --
+            u-1 -> a
+            t-2: 0 of 2 nodes: 2 port 80 taken
+        "#]],
+    );
+}
+
+#[test]
+fn a_port_that_the_agent_gave_is_taken() {
+    check(
+        "
+        node a range=20000-20009
+        template u ports=x
+        template v ports=z:20001
+        task u-0 of=u on=a state=Running port=x:20001
+        task v-0 of=v
+        place
+        task u-0 of=u on=a state=Succeeded port=x:20001
+        place
+        ",
+        expect![[r#"
+            v-0: 0 of 1 node: 1 port 20001 taken
+            --
+            v-0 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_stays_below_its_most_per_node() {
+    check(
+        "
+        node a
+        node b
+        template t max=1
+        task web-0 job=web
+        task web-1 job=web
+        task web-2 job=web
+        task api-0 job=api
+        place
+        task web-1 job=web on=b state=Failed
+        place
+        ",
+        expect![[r#"
+            api-0 -> a
+            web-0 -> b
+            web-1 -> a
+            web-2: 0 of 2 nodes: 2 at maxPerNode 1
+            --
+            web-2 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_returning_agent_has_to_stop_is_taken() {
+    check(
+        "
+        node a cpu=1 leftover=600m
+        template t cpu=500m
+        task web-0
+        place
+        node a cpu=1
+        place
+        ",
+        expect![[r#"
+            web-0: 0 of 1 node: 1 has cpu < 500m
+            --
+            web-0 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_lost_task_takes_its_place_until_it_may_be_replaced() {
+    check(
+        "
+        node a cpu=1
+        template t cpu=1
+        task old-0 on=a state=Running lost=yes
+        task web-0
+        place
+        task old-0 on=a state=Running stop
+        place
+        task old-0 on=a state=Running lost=replaceable
+        place
+        ",
+        expect![[r#"
+            web-0: 0 of 1 node: 1 has cpu < 1
+            --
+            nothing
+            --
+            web-0 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn higher_priority_goes_first_then_the_older() {
+    check(
+        "
+        node a cpu=1
+        template t cpu=1
+        task old created=10
+        task new created=20
+        task first created=30 priority=1
+        task never created=1 priority=-1
+        place
+        gone task first
+        place
+        gone task old
+        place
+        ",
+        expect![[r#"
+            first -> a
+            old new never: 0 of 1 node: 1 has cpu < 1
+            --
+            old -> a
+            new never: 0 of 1 node: 1 has cpu < 1
+            --
+            new -> a
+            never: 0 of 1 node: 1 has cpu < 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_class_that_cannot_be_placed_holds_up_no_other() {
+    check(
+        "
+        node a cpu=1
+        template big cpu=4
+        template small cpu=100m
+        task big-0 of=big priority=9
+        task big-1 of=big priority=9
+        task small-0 of=small
+        place
+        place
+        task big-2 of=big
+        place
+        node b cpu=8
+        place
+        ",
+        expect![[r#"
+            small-0 -> a
+            big-0 big-1: 0 of 1 node: 1 has cpu < 4
+            --
+            nothing
+            --
+            big-0 big-1 big-2: 0 of 1 node: 1 has cpu < 4
+            --
+            big-0 -> b
+            big-1 -> b
+            big-2: 0 of 2 nodes: 2 have cpu < 4
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_waits_for_its_time() {
+    check(
+        "
+        node a
+        template t
+        task web-0 after=200
+        task web-1 after=150
+        place now=100
+        place now=150
+        place now=500
+        ",
+        expect![[r#"
+            wake at 150
+            --
+            web-1 -> a
+            wake at 200
+            --
+            web-0 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_promise_lasts_until_the_cache_shows_what_became_of_it() {
+    check(
+        "
+        node a cpu=1
+        template t cpu=1
+        task web-0
+        task web-1
+        place
+        task web-0 priority=1
+        place
+        task web-0 on=a
+        task web-0 on=-
+        place
+        ",
+        expect![[r#"
+            web-0 -> a
+            web-1: 0 of 1 node: 1 has cpu < 1
+            --
+            nothing
+            --
+            web-0 -> a
+            web-1: 0 of 1 node: 1 has cpu < 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_refused_binding_puts_its_task_back() {
+    check(
+        "
+        node a cpu=1
+        template t cpu=1
+        task web-0
+        place
+        refuse web-0
+        place
+        ",
+        expect![[r#"
+            web-0 -> a
+            --
+            web-0 -> a
+        "#]],
+    );
+}
+
+#[test]
+fn a_tasks_own_part_is_laid_over_the_template() {
+    check(
+        "
+        node a cpu=1
+        node b cpu=4
+        template t cpu=500m
+        task web-0 over=cpu:3
+        task web-1 over=cpu:6
+        place
+        ",
+        expect![[r#"
+            web-0 -> b
+            web-1: 0 of 2 nodes: 2 have cpu < 6
+        "#]],
+    );
+}
+
+#[test]
+fn a_call_decides_no_more_than_it_may() {
+    check(
+        "
+        node a
+        node b
+        template t
+        task web-0
+        task web-1
+        task web-2
+        place max=2
+        place max=2
+        ",
+        expect![[r#"
+            web-0 -> a
+            web-1 -> b
+            more
+            --
+            web-2 -> a
+        "#]],
+    );
+}
+
+/// A small world at random: lines, in an order in which they may be shuffled.
+fn worlds() -> impl Strategy<Value = Vec<String>> {
+    let node = (0..5_u32, 1..4_u32, 0..4_u32, 0..8_u32).prop_map(|(name, cpu, zone, flag)| {
+        let flag =
+            ["", "", "", "", "cordoned", "lost", "images=app", "leftover=700m"][flag as usize];
+        format!("node n{name} cpu={cpu} zone=z{zone} range=20000-20002 {flag}")
+    });
+    let template = (0..3_u32, 0..3_u32, 0..8_u32).prop_map(|(name, cpu, extra)| {
+        let extra = [
+            "",
+            "constraint=zone_in_(z0,z1)",
+            "ports=http:80",
+            "ports=x,y",
+            "max=1",
+            "nearby=data image=app",
+            "target=data:LEADER max=2",
+            "prefer=50:zone_=_z2 near=data",
+        ][extra as usize];
+        format!("template t{name} cpu={cpu}00m {extra}")
+    });
+    let task = (0..14_u32, 0..3_u32, 0..3_u32, 0..9_u32).prop_map(|(name, of, job, extra)| {
+        let extra = [
+            "",
+            "",
+            "priority=1",
+            "avoid=n1,n2",
+            "on=n0",
+            "on=n1 state=Running port=x:20001",
+            "on=n2 state=Succeeded",
+            "on=n3 lost=yes",
+            "after=200",
+        ][extra as usize];
+        let partition = name % 2;
+        format!("task k{name} of=t{of} job=j{job} created={job} partition=p{partition} {extra}")
+    });
+    let set = (0..5_u32, 0..5_u32)
+        .prop_map(|(a, b)| format!("set data p0=n{a}:LEADER,n3:STANDBY p1=n{b}:LEADER"));
+    (
+        prop::collection::vec(node, 1..6),
+        prop::collection::vec(template, 1..4),
+        prop::collection::vec(task, 0..20),
+        set,
+    )
+        .prop_map(|(nodes, templates, tasks, set)| {
+            // The last line of an object is the object.
+            let lines = nodes.into_iter().chain(templates).chain(tasks).chain([set]);
+            let name = |line: &String| {
+                line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+            };
+            let by_name: BTreeMap<_, _> = lines.map(|line| (name(&line), line)).collect();
+            by_name.into_values().collect()
+        })
+}
+
+fn snapshot_of(lines: &[String]) -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    for line in lines {
+        snapshot.apply(world::change(line));
+    }
+    snapshot
+}
+
+fn limits(bindings_max: usize) -> Limits {
+    Limits { now: Timestamp::from_second(100).unwrap(), bindings_max }
+}
+
+/// The node that a plain look at each finds best.
+fn best_by_looking(snapshot: &Snapshot, task: &Task) -> Option<Arc<str>> {
+    let id = snapshot.class_of(task);
+    let facts = &snapshot.classes.at(id.0).facts;
+    let wanted = Wanted::new(facts, &snapshot.sets, &snapshot.jobs).ok()?;
+    let right = snapshot.nodes.iter().filter(|(_, node)| admits(&wanted, node).is_ok());
+    let scored = right.map(|(_, node)| {
+        let not_avoided = !task.spec.avoid.iter().any(|name| **name == *node.name);
+        (Score { not_avoided, ..score(&wanted, node) }, Arc::clone(&node.name))
+    });
+    scored.max().map(|(_, name)| name)
+}
+
+proptest! {
+    #[test]
+    fn each_decision_is_the_best_of_all_nodes(lines in worlds()) {
+        let mut decided = snapshot_of(&lines);
+        let mut looked = snapshot_of(&lines);
+        for bind in place(&mut decided, &limits(100)).bindings {
+            let best = best_by_looking(&looked, &bind.task);
+            prop_assert_eq!(best.as_ref(), Some(&bind.node));
+            // One decision at a time, so that both see the same promises.
+            let one = place(&mut looked, &limits(1)).bindings;
+            prop_assert_eq!(one, vec![bind]);
+        }
+        for task in decided.classes.iter().flat_map(|(id, _)| decided.waiting_tasks(ClassId(id))) {
+            prop_assert_eq!(best_by_looking(&decided, task), None);
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_objects_came_does_not_matter(
+        (lines, shuffled) in worlds().prop_flat_map(|lines| {
+            (Just(lines.clone()), Just(lines).prop_shuffle())
+        })
+    ) {
+        let (mut one, mut other) = (snapshot_of(&lines), snapshot_of(&shuffled));
+        let (plan, other_plan) = (place(&mut one, &limits(100)), place(&mut other, &limits(100)));
+        prop_assert_eq!(plan.bindings, other_plan.bindings);
+        prop_assert_eq!(plan.wake_at, other_plan.wake_at);
+        prop_assert_eq!(one.dump(), other.dump());
+    }
+
+    #[test]
+    fn nothing_is_given_away_twice(lines in worlds(), steps in prop::collection::vec(0..20_u32, 0..20)) {
+        let mut snapshot = snapshot_of(&lines);
+        for step in steps {
+            place(&mut snapshot, &limits(3));
+            snapshot.check_promises();
+            snapshot.apply(world::change(&format!("gone task k{step}")));
+            snapshot.apply(world::change(&format!("task k{step} of=t{} job=j1", step % 3)));
+        }
+    }
+}

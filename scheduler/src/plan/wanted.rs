@@ -1,0 +1,111 @@
+//! What tasks of a class want, with the data that it speaks of looked up.
+
+use std::collections::BTreeMap;
+
+use api::PartitionSet;
+use api::job::Target;
+use api::object::ObjectKey;
+use api::partition_set::matches;
+
+use super::Blocked;
+use crate::class::{Facts, JobId, Shape};
+use crate::snapshot::{Jobs, ServedBy, SetState};
+
+/// What tasks of a class want, with the data that it speaks of looked up.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) shape: &'a Shape,
+    pub(crate) job: JobId,
+    pub(crate) near: Vec<NearData<'a>>,
+    pub(crate) target: Option<AtTarget<'a>>,
+}
+
+/// Something that tasks want to be beside.
+#[derive(Debug)]
+pub(crate) struct NearData<'a> {
+    pub(crate) required: bool,
+    pub(crate) place: NearPlace<'a>,
+}
+
+/// Where it is.
+#[derive(Debug)]
+pub(crate) enum NearPlace<'a> {
+    /// Where replicas of a set are; nowhere if there is no such set.
+    Set { name: &'a str, states: &'a [String], served_by: Option<&'a ServedBy> },
+    /// Where tasks of jobs succeeded.
+    Job { name: &'a str, succeeded: Vec<&'a BTreeMap<String, u32>> },
+}
+
+/// The partition beside which a task must be.
+#[derive(Debug)]
+pub(crate) struct AtTarget<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) set: &'a PartitionSet,
+    pub(crate) partition: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// Looks up what a class speaks of.
+    pub(crate) fn new(
+        facts: &'a Facts,
+        sets: &'a BTreeMap<ObjectKey, SetState>,
+        jobs: &'a Jobs,
+    ) -> Result<Self, Blocked> {
+        if let Some(blocked) = &facts.blocked {
+            return Err(blocked.clone());
+        }
+        let shape = facts.shape.as_ref().expect("a class without a shape is blocked");
+        let set = |name: &str| sets.get(&ObjectKey::new(&facts.key.template.namespace, name));
+        let mut near_jobs = facts.near_jobs.iter();
+        let near = shape.near.iter().filter_map(|near| {
+            let place = match (&near.partition_set, &near.job) {
+                (Some(name), _) => {
+                    let served_by = set(name).map(|set| &set.served_by);
+                    NearPlace::Set { name, states: &near.states, served_by }
+                }
+                (None, Some(name)) => {
+                    let ids = near_jobs.next().into_iter().flatten();
+                    let succeeded = ids.map(|id| &jobs.at(*id).succeeded).collect();
+                    NearPlace::Job { name, succeeded }
+                }
+                (None, None) => return None,
+            };
+            Some(NearData { required: near.required, place })
+        });
+        let near = near.collect();
+        let target = match (&shape.target, &facts.key.partition) {
+            (Some(target), Some(partition)) => {
+                let name = &target.partition_set;
+                let object = set(name).and_then(|set| set.object.as_deref());
+                let missing = || Blocked::NoPartitionSet { set: name.clone() };
+                Some(AtTarget { target, set: object.ok_or_else(missing)?, partition })
+            }
+            (Some(_), None) | (None, _) => None,
+        };
+        Ok(Self { shape, job: facts.job, near, target })
+    }
+}
+
+impl NearData<'_> {
+    /// Whether it is on this node.
+    pub(crate) fn holds(&self, node: &str) -> bool {
+        match &self.place {
+            NearPlace::Set { states, served_by, .. } => {
+                let held = served_by.and_then(|served_by| served_by.get(node));
+                held.is_some_and(|held| held.iter().any(|state| matches(states, state)))
+            }
+            NearPlace::Job { succeeded, .. } => {
+                succeeded.iter().any(|nodes| nodes.contains_key(node))
+            }
+        }
+    }
+}
+
+impl<'a> AtTarget<'a> {
+    /// The nodes with a replica that counts.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let states = self.target.states.as_slice();
+        let replicas = self.set.replicas(self.partition);
+        replicas.filter(move |(_, state)| matches(states, state)).map(|(node, _)| node)
+    }
+}

@@ -1,0 +1,95 @@
+//! Resources by number, so that amounts are short rows and not maps by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::amounts::{Amounts, CPU, MEMORY};
+
+/// A resource's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ResourceId(pub(crate) usize);
+
+/// The names of resources. There are few, and none is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Resources {
+    ids: BTreeMap<Arc<str>, ResourceId>,
+}
+
+/// Amounts that are not 0, by resource.
+pub(crate) type Requests = Vec<(Arc<str>, ResourceId, u64)>;
+
+impl Resources {
+    /// The number of a resource, the same each time.
+    pub(crate) fn id(&mut self, name: &str) -> (Arc<str>, ResourceId) {
+        if let Some((name, id)) = self.ids.get_key_value(name) {
+            return (Arc::clone(name), *id);
+        }
+        let (name, id) = (Arc::<str>::from(name), ResourceId(self.ids.len()));
+        self.ids.insert(Arc::clone(&name), id);
+        (name, id)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn find(&self, name: &str) -> Option<ResourceId> {
+        self.ids.get(name).copied()
+    }
+
+    /// Amounts with numbers in place of names; zeros are left out.
+    pub(crate) fn requests(&mut self, amounts: &Amounts) -> Requests {
+        let wanted = amounts.iter().filter(|(_, amount)| **amount > 0);
+        wanted
+            .map(|(name, amount)| {
+                let (name, id) = self.id(name);
+                (name, id, *amount)
+            })
+            .collect()
+    }
+}
+
+/// Amounts of all resources, by number; what is not there is 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Row(Vec<u64>);
+
+impl Row {
+    pub(crate) fn get(&self, id: ResourceId) -> u64 {
+        self.0.get(id.0).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, id: ResourceId, amount: u64) {
+        if self.0.len() <= id.0 {
+            self.0.resize(id.0 + 1, 0);
+        }
+        self.0[id.0] = self.0[id.0].saturating_add(amount);
+    }
+
+    pub(crate) fn subtract(&mut self, id: ResourceId, amount: u64) {
+        if let Some(old) = self.0.get_mut(id.0) {
+            debug_assert!(*old >= amount, "more is freed than was taken");
+            *old = old.saturating_sub(amount);
+        }
+    }
+
+    /// Amounts in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ResourceId, u64)> {
+        self.0.iter().enumerate().map(|(id, amount)| (ResourceId(id), *amount))
+    }
+}
+
+/// An amount as people write it: `500m`, `64Mi`, `3`.
+pub(crate) fn quantity(resource: &str, amount: u64) -> String {
+    if resource == CPU {
+        return if amount.is_multiple_of(1000) {
+            (amount / 1000).to_string()
+        } else {
+            format!("{amount}m")
+        };
+    }
+    let units = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let unit = units.into_iter().find(|(_, bits)| amount.is_multiple_of(1 << bits));
+    match unit {
+        Some((unit, bits)) if resource == MEMORY && amount > 0 => {
+            format!("{}{unit}", amount >> bits)
+        }
+        _ => amount.to_string(),
+    }
+}

@@ -1,0 +1,416 @@
+//! Nodes and tasks as of one revision, with what is already promised.
+//!
+//! # Invariants
+//!
+//! * The snapshot is a function of the objects that it was given last and of the promises that are
+//!   open, whatever the order in which they came: one kept by changes equals one built anew.
+//! * What a node has taken is the sum over tasks that take something there
+//!   ([`Task::takes_resources_on`]), open promises, and the node's leftovers. Nothing else.
+//! * A promise ends when the cache shows what became of it (the attempt is bound, stopped, over or
+//!   gone), or when [`Snapshot::put_back`] says that the binding was refused.
+
+mod job;
+mod node;
+mod queue;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::object::ObjectKey;
+use api::partition_set::PartitionSet;
+use api::{Kind as _, Node, Task, TaskTemplate, Timestamp};
+
+use crate::class::{Class, ClassId, ClassKey, Facts, JobKey, Shape};
+use crate::plan::Blocked;
+use crate::resources::Resources;
+use crate::slab::Slab;
+
+pub(crate) use job::Jobs;
+pub(crate) use node::{Improvement, NodeId, NodeState, Nodes};
+pub(crate) use queue::{Queued, Waiting};
+pub(crate) use task::{Standing, TaskEntry, TaskId};
+
+/// What a watch saw of an object.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A node is there, or not as it was.
+    Node(Arc<Node>),
+    /// A node is gone.
+    NodeGone(String),
+    /// A task is there, or not as it was.
+    Task(Arc<Task>),
+    /// A task is gone.
+    TaskGone(ObjectKey),
+    /// A template is there.
+    TaskTemplate(Arc<TaskTemplate>),
+    /// A template is gone.
+    TaskTemplateGone(ObjectKey),
+    /// A partition set is there, or not as it was.
+    PartitionSet(Arc<PartitionSet>),
+    /// A partition set is gone.
+    PartitionSetGone(ObjectKey),
+}
+
+/// The states of the replicas that a node holds, by node.
+pub(crate) type ServedBy = BTreeMap<String, BTreeSet<String>>;
+
+/// A partition set, and the classes that speak of it.
+#[derive(Debug, Default)]
+pub(crate) struct SetState {
+    pub(crate) object: Option<Arc<PartitionSet>>,
+    pub(crate) served_by: ServedBy,
+    classes: BTreeSet<ClassId>,
+}
+
+/// A template, and the tasks that run it.
+#[derive(Debug, Default)]
+struct TemplateState {
+    /// Kept while tasks run it, even when it is gone: they take what it says.
+    object: Option<Arc<TaskTemplate>>,
+    gone: bool,
+    tasks: BTreeSet<TaskId>,
+}
+
+/// Nodes and tasks as of one revision, with what is already promised.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub(crate) nodes: Nodes,
+    pub(crate) tasks: Slab<TaskEntry>,
+    task_ids: BTreeMap<Arc<ObjectKey>, TaskId>,
+    templates: BTreeMap<ObjectKey, TemplateState>,
+    pub(crate) sets: BTreeMap<ObjectKey, SetState>,
+    pub(crate) jobs: Jobs,
+    pub(crate) classes: Slab<Class>,
+    class_ids: BTreeMap<ClassKey, ClassId>,
+    pub(crate) waiting: Waiting,
+    resources: Resources,
+}
+
+impl Snapshot {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Node(node) => self.nodes.upsert(node, &mut self.resources),
+            Change::NodeGone(name) => self.nodes.remove(&name),
+            Change::Task(task) => self.upsert_task(task),
+            Change::TaskGone(key) => self.remove_task(&key),
+            Change::TaskTemplate(template) => self.upsert_template(template),
+            Change::TaskTemplateGone(key) => self.remove_template(&key),
+            Change::PartitionSet(set) => self.set_partition_set(set.key(), Some(set)),
+            Change::PartitionSetGone(key) => self.set_partition_set(key, None),
+        }
+    }
+
+    /// A binding was refused: the promise is over, and the task waits again, until `retry_at` or
+    /// until the cache shows it otherwise.
+    pub fn put_back(&mut self, key: &ObjectKey, attempt: u32, retry_at: Timestamp) {
+        let Some(&id) = self.task_ids.get(key) else { return };
+        let entry = self.tasks.at_mut(id.0);
+        if entry.end_promise_of(attempt) {
+            entry.held_until = Some(retry_at);
+            self.settle(id);
+        }
+    }
+
+    /// How many tasks wait for a node.
+    pub fn pending(&self) -> usize {
+        self.waiting.pending
+    }
+
+    /// How many classes have tasks that wait and no node that is right for them.
+    pub fn parked(&self) -> usize {
+        self.waiting.parked.len()
+    }
+
+    /// Tasks of a class that wait for a node, in the order in which they get one.
+    pub fn waiting_tasks(&self, class: ClassId) -> impl Iterator<Item = &Arc<Task>> {
+        let queue = self.classes.get(class.0).map(|class| class.queue.iter());
+        queue.into_iter().flatten().map(|queued| &self.tasks.at(queued.task.0).object)
+    }
+
+    fn upsert_task(&mut self, task: Arc<Task>) {
+        let key = task.key();
+        let id = self.task_ids.get(&key).copied();
+        if let Some(id) = id {
+            let entry = self.tasks.at_mut(id.0);
+            let same_class = entry.is_same_class_with(&task);
+            entry.replace(task);
+            if !same_class {
+                self.reclassify(id);
+            }
+            self.settle(id);
+            return;
+        }
+        let class_key = ClassKey::of(&task);
+        let key = Arc::new(key);
+        let entry = TaskEntry::new(Arc::clone(&key), task);
+        let id = TaskId(self.tasks.insert(entry));
+        self.task_ids.insert(key, id);
+        self.templates.entry(class_key.template.clone()).or_default().tasks.insert(id);
+        self.tasks.at_mut(id.0).class = Some(self.acquire_class(class_key, id));
+        self.settle(id);
+    }
+
+    fn remove_task(&mut self, key: &ObjectKey) {
+        let Some(id) = self.task_ids.remove(key) else { return };
+        self.set_standing(id, Standing::Idle);
+        if let Some(class) = self.tasks.at(id.0).class {
+            let template = self.classes.at(class.0).facts.key.template.clone();
+            self.forget_template_of(&template, id);
+            self.release_class(class);
+        }
+        self.tasks.remove(id.0);
+    }
+
+    fn upsert_template(&mut self, template: Arc<TaskTemplate>) {
+        let state = self.templates.entry(template.key()).or_default();
+        let same = state.object.as_ref().is_some_and(|old| old.spec == template.spec);
+        let known = same && !state.gone;
+        state.object = Some(template);
+        state.gone = false;
+        if !known {
+            let tasks = state.tasks.clone();
+            self.reclassify_all(&tasks);
+        }
+    }
+
+    fn remove_template(&mut self, key: &ObjectKey) {
+        let Some(state) = self.templates.get_mut(key) else { return };
+        if state.tasks.is_empty() {
+            self.templates.remove(key);
+        } else {
+            state.gone = true;
+            let tasks = state.tasks.clone();
+            self.reclassify_all(&tasks);
+        }
+    }
+
+    /// Makes the classes of tasks anew: their template is another.
+    fn reclassify_all(&mut self, tasks: &BTreeSet<TaskId>) {
+        // All go before the first comes back, so that no old class is left to come back to.
+        for id in tasks {
+            self.set_standing(*id, Standing::Idle);
+            if let Some(class) = self.tasks.at_mut(id.0).class.take() {
+                self.release_class(class);
+            }
+        }
+        for id in tasks {
+            let key = ClassKey::of(&self.tasks.at(id.0).object);
+            self.tasks.at_mut(id.0).class = Some(self.acquire_class(key, *id));
+            self.settle(*id);
+        }
+    }
+
+    /// Moves a task whose overrides or template changed to its new class.
+    fn reclassify(&mut self, id: TaskId) {
+        self.set_standing(id, Standing::Idle);
+        let key = ClassKey::of(&self.tasks.at(id.0).object);
+        let template = key.template.clone();
+        self.templates.entry(template.clone()).or_default().tasks.insert(id);
+        let class = self.acquire_class(key, id);
+        if let Some(old) = self.tasks.at_mut(id.0).class.replace(class) {
+            let old_template = self.classes.at(old.0).facts.key.template.clone();
+            if old_template != template {
+                self.forget_template_of(&old_template, id);
+            }
+            self.release_class(old);
+        }
+    }
+
+    fn forget_template_of(&mut self, key: &ObjectKey, id: TaskId) {
+        let Some(state) = self.templates.get_mut(key) else { return };
+        state.tasks.remove(&id);
+        if state.tasks.is_empty() && (state.gone || state.object.is_none()) {
+            self.templates.remove(key);
+        }
+    }
+
+    /// The class of a key, counted for one task more; made from that task if there is none.
+    fn acquire_class(&mut self, key: ClassKey, task: TaskId) -> ClassId {
+        if let Some(&id) = self.class_ids.get(&key) {
+            self.classes.at_mut(id.0).tasks += 1;
+            return id;
+        }
+        let (shape, blocked) = self.shape_of(&key, task);
+        let near = shape.as_ref().map(|shape| shape.near.as_slice()).unwrap_or_default();
+        let near: Vec<Vec<JobKey>> =
+            near.iter().filter_map(|near| Some(key.job.near(near.job.as_ref()?))).collect();
+        let mut acquire = |job: &JobKey| self.jobs.acquire(job);
+        let job = acquire(&key.job);
+        let near_jobs = near.iter().map(|jobs| jobs.iter().map(&mut acquire).collect()).collect();
+        let facts = Facts { key: key.clone(), job, near_jobs, shape, blocked };
+        let class = Class {
+            facts: Arc::new(facts),
+            tasks: 1,
+            queue: BTreeSet::new(),
+            index: None,
+            parked: None,
+        };
+        let id = ClassId(self.classes.insert(class));
+        self.class_ids.insert(key, id);
+        self.link(id);
+        id
+    }
+
+    fn shape_of(&mut self, key: &ClassKey, task: TaskId) -> (Option<Shape>, Option<Blocked>) {
+        let name = || key.template.name.clone();
+        let template = self.templates.get(&key.template);
+        let Some((template, gone)) =
+            template.and_then(|state| Some((state.object.as_ref()?, state.gone)))
+        else {
+            return (None, Some(Blocked::NoTemplate { template: name() }));
+        };
+        let overrides = &self.tasks.at(task.0).object.spec.overrides;
+        match Shape::new(&template.spec, overrides, &mut self.resources) {
+            Ok(shape) => {
+                let blocked = gone.then(|| Blocked::NoTemplate { template: name() });
+                (Some(shape), blocked)
+            }
+            Err(problem) => (None, Some(Blocked::Unreadable { problem })),
+        }
+    }
+
+    fn release_class(&mut self, id: ClassId) {
+        let class = self.classes.at_mut(id.0);
+        class.tasks -= 1;
+        if class.tasks > 0 {
+            return;
+        }
+        self.unlink(id);
+        let facts = Arc::clone(&self.classes.at(id.0).facts);
+        self.class_ids.remove(&facts.key);
+        self.classes.remove(id.0);
+        for job in facts.near_jobs.iter().flatten() {
+            self.jobs.release(*job);
+        }
+        self.jobs.release(facts.job);
+    }
+
+    /// The partition sets that a class speaks of.
+    fn sets_of(&self, id: ClassId) -> Vec<ObjectKey> {
+        let facts = &self.classes.at(id.0).facts;
+        let Some(shape) = &facts.shape else { return Vec::new() };
+        let near = shape.near.iter().filter_map(|near| near.partition_set.as_ref());
+        let target = shape.target.iter().map(|target| &target.partition_set);
+        let namespace = &facts.key.template.namespace;
+        near.chain(target).map(|set| ObjectKey::new(namespace, set)).collect()
+    }
+
+    /// Notes that a class is to be told when what it speaks of changes.
+    fn link(&mut self, id: ClassId) {
+        for set in self.sets_of(id) {
+            self.sets.entry(set).or_default().classes.insert(id);
+        }
+        for job in self.classes.at(id.0).facts.near_jobs.iter().flatten() {
+            self.jobs.at_mut(*job).near_classes.insert(id);
+        }
+    }
+
+    fn unlink(&mut self, id: ClassId) {
+        for key in self.sets_of(id) {
+            let Some(set) = self.sets.get_mut(&key) else { continue };
+            set.classes.remove(&id);
+            if set.object.is_none() && set.classes.is_empty() {
+                self.sets.remove(&key);
+            }
+        }
+        for job in self.classes.at(id.0).facts.near_jobs.iter().flatten() {
+            self.jobs.at_mut(*job).near_classes.remove(&id);
+        }
+    }
+
+    fn set_partition_set(&mut self, key: ObjectKey, object: Option<Arc<PartitionSet>>) {
+        let state = self.sets.entry(key.clone()).or_default();
+        let assignment =
+            |set: &Option<Arc<PartitionSet>>| set.as_ref().map(|set| set.spec.assignment.clone());
+        let same = assignment(&state.object) == assignment(&object);
+        state.object = object;
+        if same {
+            return;
+        }
+        state.served_by.clear();
+        let replicas = state.object.iter().flat_map(|set| set.spec.assignment.values()).flatten();
+        for (node, replica) in replicas {
+            state.served_by.entry(node.clone()).or_default().insert(replica.clone());
+        }
+        let classes = state.classes.clone();
+        if state.object.is_none() && classes.is_empty() {
+            self.sets.remove(&key);
+        }
+        self.look_again(&classes);
+    }
+
+    /// Something that classes speak of changed: what was found out about nodes is void.
+    fn look_again(&mut self, classes: &BTreeSet<ClassId>) {
+        for id in classes {
+            let class = self.classes.at_mut(id.0);
+            class.index = None;
+            self.waiting.unpark(*id, class);
+        }
+    }
+
+    /// Gives a task the standing that its object and its promise mean.
+    fn settle(&mut self, id: TaskId) {
+        let entry = self.tasks.at(id.0);
+        let class = entry.class.map(|class| self.classes.at(class.0));
+        let shape = class.and_then(|class| class.facts.shape.as_ref());
+        let standing = entry.standing_now(id, shape, &mut self.nodes);
+        self.set_standing(id, standing);
+    }
+
+    pub(crate) fn set_standing(&mut self, id: TaskId, standing: Standing) {
+        let entry = self.tasks.at_mut(id.0);
+        if entry.standing == standing {
+            return;
+        }
+        let before = std::mem::replace(&mut entry.standing, standing);
+        // The new first: a node is forgotten with the last task there.
+        self.enter(id);
+        self.leave(id, &before);
+    }
+
+    fn enter(&mut self, id: TaskId) {
+        let entry = self.tasks.at(id.0);
+        let Some(class_id) = entry.class else { return };
+        let class = self.classes.at_mut(class_id.0);
+        match &entry.standing {
+            Standing::Idle => (),
+            Standing::Queued(queued) => {
+                self.waiting.enqueue(class_id, class, queued.clone());
+            }
+            Standing::Delayed(until) => self.waiting.delay(*until, id),
+            Standing::Taking { node, seen_ports } => {
+                self.nodes.charge(*node, &class.facts, seen_ports);
+            }
+            Standing::Succeeded { node } => {
+                let classes = self.jobs.succeeded(class.facts.job, node);
+                self.look_again(&classes);
+            }
+        }
+    }
+
+    fn leave(&mut self, id: TaskId, standing: &Standing) {
+        let Some(class_id) = self.tasks.at(id.0).class else { return };
+        let class = self.classes.at_mut(class_id.0);
+        match standing {
+            Standing::Idle => (),
+            Standing::Queued(queued) => self.waiting.dequeue(class_id, class, queued),
+            Standing::Delayed(until) => self.waiting.undelay(*until, id),
+            Standing::Taking { node, seen_ports } => {
+                self.nodes.discharge(*node, &class.facts, seen_ports);
+            }
+            Standing::Succeeded { node } => {
+                let classes = self.jobs.not_succeeded(class.facts.job, node);
+                self.look_again(&classes);
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What is known of nodes: what each offers, what is taken of it, and what changed lately.
+//!
+//! # Invariants
+//!
+//! * A node's `version` changes whenever a decision about it might: entries that were scored at
+//!   another version are scored again before they are believed.
+//! * What makes a node better for anybody is in the [`Log`]; what only makes it worse need not be,
+//!   since a score that is too good is found out when it comes first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use api::template::Protocol;
+use api::{Kind as _, Node};
+
+use crate::class::{Facts, HostPort, JobId, Shape};
+use crate::resources::{Requests, Resources, Row};
+use crate::slab::Slab;
+
+/// A node's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+/// A node, or the name of one that tasks speak of.
+#[derive(Debug)]
+pub(crate) struct NodeState {
+    pub(crate) name: Arc<str>,
+    /// Ordered as the names are.
+    pub(crate) rank: u64,
+    /// Nothing for a node that only tasks speak of.
+    pub(crate) object: Option<Arc<Node>>,
+    pub(crate) allocatable: Row,
+    /// By tasks that are here or promised, and by leftovers.
+    pub(crate) taken: Row,
+    leftovers: Requests,
+    /// Fixed host ports, with the addresses they are bound to.
+    fixed_ports: BTreeMap<(u16, Protocol), BTreeMap<String, u32>>,
+    /// Ports of the range that tasks were seen to have.
+    range_ports_seen: BTreeMap<(u16, Protocol), u32>,
+    /// Ports of the range that are promised or in use.
+    range_ports: u32,
+    jobs: BTreeMap<JobId, u32>,
+    /// How many tasks are here or promised.
+    pub(crate) tasks: u32,
+    /// Changes with anything here.
+    pub(crate) version: u64,
+    /// Changes with `object`.
+    pub(crate) object_version: u64,
+}
+
+/// What a task takes of its node beyond what its shape says: the ports it got from the range.
+pub(crate) type SeenPorts = Vec<(u16, Protocol)>;
+
+impl NodeState {
+    /// How many tasks of a job are here or promised.
+    pub(crate) fn tasks_of(&self, job: JobId) -> u32 {
+        self.jobs.get(&job).copied().unwrap_or(0)
+    }
+
+    /// Whether a fixed host port is taken.
+    pub(crate) fn has_port_taken(&self, wanted: &HostPort) -> bool {
+        let key = (wanted.port, wanted.protocol);
+        let collides = |ip: &String| ip.is_empty() || wanted.ip.is_empty() || *ip == wanted.ip;
+        self.range_ports_seen.contains_key(&key)
+            || self.fixed_ports.get(&key).is_some_and(|ips| ips.keys().any(collides))
+    }
+
+    /// How many ports of the range are free.
+    pub(crate) fn range_ports_free(&self) -> u32 {
+        let range = self.object.as_ref().and_then(|object| object.status.port_range);
+        let Some((first, last)) = range.filter(|(first, last)| first <= last) else {
+            return 0;
+        };
+        let fixed = self.fixed_ports.range((first, Protocol::Tcp)..=(last, Protocol::Udp)).count();
+        let fixed = u32::try_from(fixed).unwrap_or(u32::MAX);
+        (u32::from(last - first) + 1).saturating_sub(self.range_ports).saturating_sub(fixed)
+    }
+
+    /// The names of what is taken, for comparison and for people.
+    #[cfg(test)]
+    pub(crate) fn ports_taken(&self) -> String {
+        format!("{:?} {:?} {}", self.fixed_ports, self.range_ports_seen, self.range_ports)
+    }
+
+    fn charge(&mut self, facts: &Facts, seen: &SeenPorts) {
+        *self.jobs.entry(facts.job).or_default() += 1;
+        self.tasks += 1;
+        let Some(shape) = &facts.shape else { return };
+        for (_, id, amount) in &shape.requests {
+            self.taken.add(*id, *amount);
+        }
+        for port in &shape.fixed_ports {
+            let ips = self.fixed_ports.entry((port.port, port.protocol)).or_default();
+            *ips.entry(port.ip.clone()).or_default() += 1;
+        }
+        for port in seen {
+            *self.range_ports_seen.entry(*port).or_default() += 1;
+        }
+        self.range_ports += range_ports(shape);
+    }
+
+    fn discharge(&mut self, facts: &Facts, seen: &SeenPorts) {
+        decrement(&mut self.jobs, &facts.job);
+        self.tasks -= 1;
+        let Some(shape) = &facts.shape else { return };
+        for (_, id, amount) in &shape.requests {
+            self.taken.subtract(*id, *amount);
+        }
+        for port in &shape.fixed_ports {
+            let key = (port.port, port.protocol);
+            if let Some(ips) = self.fixed_ports.get_mut(&key) {
+                decrement(ips, &port.ip);
+                if ips.is_empty() {
+                    self.fixed_ports.remove(&key);
+                }
+            }
+        }
+        for port in seen {
+            decrement(&mut self.range_ports_seen, port);
+        }
+        self.range_ports -= range_ports(shape);
+    }
+}
+
+fn range_ports(shape: &Shape) -> u32 {
+    u32::try_from(shape.range_ports.len()).unwrap_or(u32::MAX)
+}
+
+/// Counts one down; a count of 0 is left out.
+pub(crate) fn decrement<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+/// What became better on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Improvement {
+    /// The node itself changed: anything about it may be different.
+    Node,
+    /// Something that was taken is free.
+    Freed,
+}
+
+/// What became better lately. A reader remembers how far it has read.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// The position of the first entry that is kept.
+    start: u64,
+    entries: VecDeque<(NodeId, Improvement)>,
+}
+
+/// Entries that the log keeps beside four for each node.
+const LOG_ENTRIES_MIN: usize = 1024;
+
+impl Log {
+    /// The position after the last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    /// What came from `position` on; nothing if some of it was not kept.
+    pub(crate) fn since(
+        &self,
+        position: u64,
+    ) -> Option<impl Iterator<Item = (NodeId, Improvement)>> {
+        let skipped = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        Some(self.entries.iter().skip(skipped).copied())
+    }
+
+    fn push(&mut self, node: NodeId, improvement: Improvement, nodes: usize) {
+        // Both tell a reader to look at the node again.
+        if self.entries.back() == Some(&(node, improvement)) {
+            self.start += 1;
+            return;
+        }
+        self.entries.push_back((node, improvement));
+        let kept = nodes * 4 + LOG_ENTRIES_MIN;
+        if self.entries.len() > kept {
+            let dropped = self.entries.len() / 2;
+            self.entries.drain(..dropped);
+            self.start += dropped as u64;
+        }
+    }
+}
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    slots: Slab<NodeState>,
+    ids: BTreeMap<Arc<str>, NodeId>,
+    log: Log,
+    version: u64,
+    /// Changes when ranks were given anew.
+    epoch: u64,
+}
+
+/// The distance between ranks that are given anew.
+const RANK_GAP: u64 = 1 << 32;
+
+impl Nodes {
+    pub(crate) fn at(&self, id: NodeId) -> &NodeState {
+        self.slots.at(id.0)
+    }
+
+    pub(crate) fn get(&self, id: NodeId) -> Option<&NodeState> {
+        self.slots.get(id.0)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<NodeId> {
+        self.ids.get(name).copied()
+    }
+
+    /// All that have an object, in no order that a decision may rest on.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeState)> {
+        let slots = self.slots.iter().map(|(id, node)| (NodeId(id), node));
+        slots.filter(|(_, node)| node.object.is_some())
+    }
+
+    /// All, with those that only tasks speak of.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> {
+        self.ids.values().copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The node of a name, which need not have an object yet.
+    pub(crate) fn slot(&mut self, name: &str) -> NodeId {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let name: Arc<str> = name.into();
+        let rank = self.rank_for(&name);
+        self.version += 1;
+        let state = NodeState {
+            name: Arc::clone(&name),
+            rank: rank.unwrap_or(0),
+            object: None,
+            allocatable: Row::default(),
+            taken: Row::default(),
+            leftovers: Vec::new(),
+            fixed_ports: BTreeMap::new(),
+            range_ports_seen: BTreeMap::new(),
+            range_ports: 0,
+            jobs: BTreeMap::new(),
+            tasks: 0,
+            version: self.version,
+            object_version: self.version,
+        };
+        let id = NodeId(self.slots.insert(state));
+        self.ids.insert(name, id);
+        if rank.is_none() {
+            self.rank_anew();
+        }
+        id
+    }
+
+    /// A rank between those of the names around `name`, if there is one left.
+    fn rank_for(&self, name: &Arc<str>) -> Option<u64> {
+        let rank = |(_, id): (&Arc<str>, &NodeId)| self.at(*id).rank;
+        let before = self.ids.range(..Arc::clone(name)).next_back().map_or(0, rank);
+        match self.ids.range(Arc::clone(name)..).next().map(rank) {
+            None => before.checked_add(RANK_GAP),
+            Some(after) => Some(before + (after - before) / 2).filter(|rank| *rank > before),
+        }
+    }
+
+    fn rank_anew(&mut self) {
+        self.epoch += 1;
+        for (rank, id) in (1_u64..).zip(self.ids.values()) {
+            self.slots.at_mut(id.0).rank = rank * RANK_GAP;
+        }
+    }
+
+    /// A node is new, or not as it was.
+    pub(crate) fn upsert(&mut self, object: Arc<Node>, resources: &mut Resources) {
+        let id = self.slot(object.name());
+        self.touch_object(id);
+        let node = self.slots.at_mut(id.0);
+        let mut allocatable = Row::default();
+        for (_, resource, amount) in resources.requests(&object.allocatable()) {
+            allocatable.add(resource, amount);
+        }
+        node.allocatable = allocatable;
+        for (_, resource, amount) in &node.leftovers {
+            node.taken.subtract(*resource, *amount);
+        }
+        let leftovers = object.status.leftovers.iter();
+        node.leftovers =
+            leftovers.flat_map(|leftover| resources.requests(&leftover.requests)).collect();
+        for (_, resource, amount) in &node.leftovers {
+            node.taken.add(*resource, *amount);
+        }
+        node.object = Some(object);
+    }
+
+    /// A node is gone; what tasks take of it is remembered.
+    pub(crate) fn remove(&mut self, name: &str) {
+        let Some(id) = self.find(name) else { return };
+        self.touch_object(id);
+        let node = self.slots.at_mut(id.0);
+        for (_, resource, amount) in &node.leftovers {
+            node.taken.subtract(*resource, *amount);
+        }
+        node.leftovers.clear();
+        node.allocatable = Row::default();
+        node.object = None;
+        self.release(id);
+    }
+
+    /// A task is on a node, or is promised to be.
+    pub(crate) fn charge(&mut self, id: NodeId, facts: &Facts, seen: &SeenPorts) {
+        self.version += 1;
+        let node = self.slots.at_mut(id.0);
+        node.version = self.version;
+        node.charge(facts, seen);
+    }
+
+    /// It is not, any more.
+    pub(crate) fn discharge(&mut self, id: NodeId, facts: &Facts, seen: &SeenPorts) {
+        self.version += 1;
+        let node = self.slots.at_mut(id.0);
+        node.version = self.version;
+        node.discharge(facts, seen);
+        self.log.push(id, Improvement::Freed, self.slots.len());
+        self.release(id);
+    }
+
+    fn touch_object(&mut self, id: NodeId) {
+        self.version += 1;
+        let node = self.slots.at_mut(id.0);
+        (node.version, node.object_version) = (self.version, self.version);
+        self.log.push(id, Improvement::Node, self.slots.len());
+    }
+
+    /// Forgets a node that has no object and no tasks.
+    fn release(&mut self, id: NodeId) {
+        let node = self.slots.at(id.0);
+        if node.object.is_none() && node.tasks == 0 {
+            self.ids.remove(&node.name);
+            self.slots.remove(id.0);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Tasks that wait: whose turn it is, who waits for a time, which classes no node is right for.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use api::Timestamp;
+use api::object::ObjectKey;
+
+use super::task::TaskId;
+use crate::class::{Class, ClassId, Facts};
+use crate::plan::Parked;
+
+/// A task's place among those of its class that wait: by priority, age, index and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Queued {
+    pub(crate) priority: Reverse<i32>,
+    pub(crate) created: Timestamp,
+    pub(crate) index: u32,
+    pub(crate) key: Arc<ObjectKey>,
+    pub(crate) task: TaskId,
+}
+
+/// A class's place among those whose turn may come: that of its first task. Tasks of one priority
+/// and age go class by class, which asks each node once and not once for each task.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    priority: Reverse<i32>,
+    created: Timestamp,
+    facts: ByKey,
+    class: ClassId,
+}
+
+/// Orders classes by their keys.
+#[derive(Debug, Clone)]
+struct ByKey(Arc<Facts>);
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for ByKey {}
+
+/// Tasks that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Classes with tasks that wait and that are not parked.
+    turns: BTreeSet<Turn>,
+    /// Classes that no node is right for, and what may change that.
+    pub(crate) parked: BTreeMap<ClassId, Parked>,
+    delayed: BTreeSet<(Timestamp, TaskId)>,
+    /// How many tasks wait for a node or a time.
+    pub(crate) pending: usize,
+    /// Parked classes that have a new task.
+    pub(crate) joined: BTreeSet<ClassId>,
+    /// Classes with an index that has entries, the oldest first.
+    pub(crate) indexed: VecDeque<ClassId>,
+    /// How far the log of nodes was read to wake parked classes.
+    pub(crate) woken_at: u64,
+}
+
+fn turn(id: ClassId, class: &Class) -> Option<Turn> {
+    let first = class.queue.first()?;
+    Some(Turn {
+        priority: first.priority,
+        created: first.created,
+        facts: ByKey(Arc::clone(&class.facts)),
+        class: id,
+    })
+}
+
+impl Waiting {
+    /// The class whose turn it is.
+    pub(crate) fn next(&self) -> Option<ClassId> {
+        self.turns.first().map(|turn| turn.class)
+    }
+
+    /// Whether it is still the turn of a class whose first task was taken: call [`Self::relist`]
+    /// before the next change if it is not.
+    pub(crate) fn is_still_next(&self, id: ClassId, class: &Class) -> bool {
+        let next = self.turns.first();
+        turn(id, class).is_some_and(|own| next.is_none_or(|next| own < *next))
+    }
+
+    /// Takes a class out of those whose turn may come, to serve it.
+    pub(crate) fn unlist(&mut self, id: ClassId, class: &Class) {
+        if let Some(turn) = turn(id, class) {
+            self.turns.remove(&turn);
+        }
+    }
+
+    /// Puts it back.
+    pub(crate) fn relist(&mut self, id: ClassId, class: &Class) {
+        if class.parked.is_none()
+            && let Some(turn) = turn(id, class)
+        {
+            self.turns.insert(turn);
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, id: ClassId, class: &mut Class, queued: Queued) {
+        self.pending += 1;
+        let is_first = class.queue.first().is_none_or(|first| queued < *first);
+        if is_first {
+            self.unlist(id, class);
+        }
+        class.queue.insert(queued);
+        if is_first {
+            self.relist(id, class);
+        }
+        if class.parked.is_some() {
+            self.joined.insert(id);
+        }
+    }
+
+    pub(crate) fn dequeue(&mut self, id: ClassId, class: &mut Class, queued: &Queued) {
+        self.pending -= 1;
+        let is_first = class.queue.first() == Some(queued);
+        if is_first {
+            self.unlist(id, class);
+        }
+        class.queue.remove(queued);
+        if is_first {
+            self.relist(id, class);
+        }
+        if class.queue.is_empty() {
+            // Nobody looks at it until a task comes, and then anew.
+            class.parked = None;
+            self.parked.remove(&id);
+            self.joined.remove(&id);
+        }
+    }
+
+    /// Takes the first task of a class that is unlisted.
+    pub(crate) fn pop(&mut self, class: &mut Class) -> Option<Queued> {
+        let first = class.queue.pop_first()?;
+        self.pending -= 1;
+        Some(first)
+    }
+
+    pub(crate) fn delay(&mut self, until: Timestamp, task: TaskId) {
+        self.pending += 1;
+        self.delayed.insert((until, task));
+    }
+
+    pub(crate) fn undelay(&mut self, until: Timestamp, task: TaskId) {
+        self.pending -= 1;
+        self.delayed.remove(&(until, task));
+    }
+
+    /// A task whose time has come, if there is one.
+    pub(crate) fn due(&self, now: Timestamp) -> Option<TaskId> {
+        self.delayed.first().filter(|(until, _)| *until <= now).map(|(_, task)| *task)
+    }
+
+    /// When the next one's time comes.
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+        self.delayed.first().map(|(until, _)| *until)
+    }
+
+    /// No node is right for a class that is unlisted.
+    pub(crate) fn park(&mut self, id: ClassId, class: &mut Class, parked: Parked) {
+        class.parked = Some(parked);
+        self.parked.insert(id, parked);
+    }
+
+    /// Some node may be.
+    pub(crate) fn unpark(&mut self, id: ClassId, class: &mut Class) {
+        if class.parked.take().is_some() {
+            self.parked.remove(&id);
+            self.joined.remove(&id);
+            self.relist(id, class);
+        }
+    }
+}
