@@ -164,8 +164,65 @@ impl Bits {
         (0..places).filter_map(|place| Some((place, self.get(place)?)))
     }
 
+    /// How many of the places before `limit` have ended, by how. Costs a look at each byte.
+    pub fn counts(&self, limit: u32) -> EndCounts {
+        let (whole, rest) = (limit / 4, limit % 4);
+        let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+        let mut counts = EndCounts::default();
+        for byte in self.0.iter().take(whole) {
+            counts.add_byte(*byte);
+        }
+        if let Some(byte) = self.0.get(whole) {
+            counts.add_byte(byte & !(u8::MAX << (rest * 2)));
+        }
+        counts
+    }
+
     fn position(place: u32) -> (usize, u32) {
         (usize::try_from(place / 4).unwrap_or(usize::MAX), place % 4 * 2)
+    }
+}
+
+/// How many indexes have ended, by how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndCounts {
+    /// Well.
+    pub succeeded: u32,
+    /// Given up.
+    pub failed: u32,
+    /// Stopped on purpose.
+    pub cancelled: u32,
+}
+
+impl EndCounts {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        self.succeeded + self.failed + self.cancelled
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, end: End) {
+        match end {
+            End::Succeeded => self.succeeded += 1,
+            End::Failed => self.failed += 1,
+            End::Cancelled => self.cancelled += 1,
+        }
+    }
+
+    /// Counts the four places of a byte.
+    fn add_byte(&mut self, byte: u8) {
+        let (low, high) = (byte & 0x55, byte >> 1 & 0x55);
+        self.succeeded += (low & !high).count_ones();
+        self.failed += (high & !low).count_ones();
+        self.cancelled += (low & high).count_ones();
+    }
+}
+
+impl std::ops::AddAssign for EndCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
     }
 }
 
@@ -213,5 +270,18 @@ mod tests {
         let json = serde_json::to_string(&bits).unwrap();
         assert_eq!(serde_json::from_str::<Bits>(&json).unwrap(), bits);
         assert_eq!(bits.iter().collect::<Vec<_>>(), [(5, End::Failed), (8191, End::Succeeded)]);
+    }
+
+    #[test]
+    fn ends_are_counted_up_to_a_limit() {
+        let mut bits = Bits::default();
+        for (place, end) in [(0, End::Succeeded), (5, End::Failed), (6, End::Cancelled)] {
+            bits.set(place, end);
+        }
+        for limit in 0..=12 {
+            let mut wanted = EndCounts::default();
+            bits.iter().filter(|(place, _)| *place < limit).for_each(|(_, end)| wanted.add(end));
+            assert_eq!(bits.counts(limit), wanted, "before {limit}");
+        }
     }
 }

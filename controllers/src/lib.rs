@@ -1,1 +1,5 @@
-//! controllers
+//! Controllers: the loops that bring what is towards what is wanted.
+//!
+//! One folder a controller: `plan` decides and is pure, the folder's own file acts.
+
+pub mod job;

@@ -101,6 +101,9 @@ with_job_fields! {
     pub struct JobSpec {
         template: Template,
         placement: Placement,
+        /// Ends the job: running tasks stop, nothing starts. Final for the run.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub cancel: bool,
     }
 }
 
@@ -356,6 +359,10 @@ pub struct JobStatus {
     /// One word.
     #[serde(default)]
     pub phase: JobPhase,
+    /// The phase that it will have once its tasks have stopped: it was decided that the run ends
+    /// other than by itself, which is final for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<JobPhase>,
     /// The generation that the rest speaks of.
     #[serde(default)]
     pub observed_generation: i64,
@@ -389,11 +396,12 @@ pub struct JobStatus {
     /// Why tasks were given up: a reason such as `exit 3`, and how often; the most frequent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureCount>,
-    /// Listed tasks' and items' indexes, by name or position: an index is never used twice in a
-    /// run. Empty for `count`.
+    /// What each index is of, where it is not just a number: a listed task's name, a partition's
+    /// name, an item's hash; nothing where that was removed. An index is never used twice in a run.
+    /// Empty for `count`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<String>,
-    /// When its first task was made.
+    /// When its first task was bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When its last task had ended.

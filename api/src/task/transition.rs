@@ -136,6 +136,8 @@ pub struct Rerun {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Amend {
+    /// What it runs now.
+    pub template: String,
     /// How many tasks the run has now.
     pub count: u32,
     /// Its priority.
@@ -200,6 +202,9 @@ pub fn apply(
         }
         TaskChange::Recover => {
             require(task.loss().is_some(), task, "is not lost")?;
+            if task.spec.recorded == Some(task.spec.run) {
+                return refuse("its end is recorded");
+            }
             next.status.loss = None;
         }
         TaskChange::Replaceable => match next.status.loss.as_mut() {
@@ -210,12 +215,15 @@ pub fn apply(
         TaskChange::Rerun(rerun) => self::rerun(task, &mut next, rerun)?,
         TaskChange::Amend(amend) => {
             require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
+            next.spec.template.clone_from(&amend.template);
             next.spec.count = amend.count;
             next.spec.priority = amend.priority;
             next.spec.overrides = amend.overrides.clone();
         }
         TaskChange::Record => {
-            require(task.has_ended(), task, "has not ended")?;
+            // A lost attempt that may be replaced has ended for its owner, who may give it up.
+            let lost = matches!(task.state(), TaskState::Lost { replaceable: true, .. });
+            require(task.has_ended() || lost, task, "has not ended")?;
             next.spec.recorded = Some(task.spec.run);
         }
     }
@@ -246,6 +254,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         TaskChange::Record => current && task.spec.recorded == Some(task.spec.run),
         TaskChange::Amend(amend) => {
             current
+                && task.spec.template == amend.template
                 && task.spec.count == amend.count
                 && task.spec.priority == amend.priority
                 && task.spec.overrides == amend.overrides

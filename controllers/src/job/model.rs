@@ -1,0 +1,221 @@
+//! A store in a few lines, for tests: what the apiserver and its guards do to one job's objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::batch::{Group, Op};
+use api::completion::{End, chunk_name, place_of};
+use api::object::Kind as _;
+use api::task::transition::{Step, TaskChange, apply};
+use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
+use jiff::SignedDuration;
+
+use super::plan::{Plan, View, plan, template_name};
+
+/// One job, its objects, and the time.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) job: Job,
+    pub(super) chunks: BTreeMap<(u32, u32), CompletionChunk>,
+    pub(super) tasks: BTreeMap<String, Arc<Task>>,
+    pub(super) templates: BTreeMap<String, TaskTemplate>,
+    pub(super) partition_set: Option<PartitionSet>,
+    pub(super) taken: BTreeSet<String>,
+    pub(super) now: Timestamp,
+    /// Writes so far: the job's resourceVersion, and uids.
+    writes: u64,
+}
+
+impl World {
+    pub(super) fn new(mut job: Job) -> Self {
+        job.metadata.uid = Some("job-uid".to_owned());
+        job.metadata.generation = Some(1);
+        job.metadata.resource_version = Some("0".to_owned());
+        Self {
+            job,
+            chunks: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            partition_set: None,
+            taken: BTreeSet::new(),
+            now: Timestamp::UNIX_EPOCH,
+            writes: 0,
+        }
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        self.plan_at(self.now)
+    }
+
+    pub(super) fn plan_at(&self, now: Timestamp) -> Plan {
+        plan(&View {
+            job: &self.job,
+            chunks: &self.chunks.values().collect::<Vec<_>>(),
+            tasks: &self.tasks.values().map(Arc::as_ref).collect::<Vec<_>>(),
+            template: self.templates.get(&template_name(&self.job)),
+            taken: &self.taken,
+            partition_set: self.partition_set.as_ref(),
+            now,
+        })
+    }
+
+    pub(super) fn advance(&mut self, secs: i64) {
+        self.now = self.now.saturating_add(SignedDuration::from_secs(secs)).unwrap();
+    }
+
+    pub(super) fn edit_job(&mut self, edit: impl FnOnce(&mut Job)) {
+        let before = self.job.spec.clone();
+        edit(&mut self.job);
+        if self.job.spec != before {
+            self.job.metadata.generation = Some(self.job.generation() + 1);
+        }
+        self.touch_job();
+    }
+
+    fn touch_job(&mut self) {
+        self.writes += 1;
+        self.job.metadata.resource_version = Some(self.writes.to_string());
+    }
+
+    pub(super) fn end_of(&self, run: u32, index: u32) -> Option<End> {
+        let (chunk, place) = place_of(index);
+        self.chunks.get(&(run, chunk))?.spec.bits.get(place)
+    }
+
+    /// Changes one part of a task, as its writer would; whether it was accepted.
+    pub(super) fn change(&mut self, name: &str, change: &TaskChange) -> bool {
+        let Some(task) = self.tasks.get(name) else { return false };
+        match apply(task, task.spec.attempt, change, self.now) {
+            Ok(Step::Changed(task)) => {
+                self.tasks.insert(name.to_owned(), Arc::from(task));
+                true
+            }
+            Ok(Step::Already) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// A group: all or nothing.
+    pub(super) fn commit(&mut self, group: &Group) -> Result<(), String> {
+        let mut next = self.clone();
+        // The job first: a create is guarded on the run that the group itself opens.
+        let (status, rest): (Vec<&Op>, Vec<&Op>) =
+            group.ops.iter().partition(|op| matches!(op, Op::Status { .. }));
+        for op in status.into_iter().chain(rest) {
+            next.commit_op(op)?;
+        }
+        *self = next;
+        Ok(())
+    }
+
+    fn commit_op(&mut self, op: &Op) -> Result<(), String> {
+        match op {
+            Op::Create { object } => self.create(object),
+            Op::Status { object } => {
+                let job: Job = serde_json::from_value(object.clone()).unwrap();
+                if job.resource_version() != self.job.resource_version() {
+                    return Err("the job has changed".to_owned());
+                }
+                self.job.status = job.status;
+                self.touch_job();
+                Ok(())
+            }
+            Op::Task { key, uid, attempt, change } => {
+                let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
+                let task = task.ok_or("no such task")?;
+                let step = apply(task, *attempt, change, self.now);
+                if let Step::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
+                    self.tasks.insert(key.name.clone(), Arc::from(task));
+                }
+                Ok(())
+            }
+            Op::Record { run, ends, .. } => {
+                for (index, end) in ends {
+                    let (chunk, place) = place_of(*index);
+                    let empty = || CompletionChunk::empty("job-uid", *run, chunk);
+                    let bits =
+                        &mut self.chunks.entry((*run, chunk)).or_insert_with(empty).spec.bits;
+                    if !bits.set(place, *end) {
+                        let name = chunk_name(*run, chunk);
+                        return Err(format!("{name} has another end of {index}"));
+                    }
+                }
+                Ok(())
+            }
+            Op::Remove { key, uid } => {
+                let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
+                let task = task.ok_or("no such task")?;
+                if task.spec.recorded != Some(task.spec.run) || task.takes_resources_on().is_some()
+                {
+                    return Err("it is not recorded".to_owned());
+                }
+                self.tasks.remove(&key.name);
+                Ok(())
+            }
+            Op::Replace { .. } | Op::Delete { .. } => Err("not asked for by jobs".to_owned()),
+        }
+    }
+
+    fn create(&mut self, object: &serde_json::Value) -> Result<(), String> {
+        if object["kind"] == "TaskTemplate" {
+            let template: TaskTemplate = serde_json::from_value(object.clone()).unwrap();
+            self.templates.insert(template.name().to_owned(), template);
+            return Ok(());
+        }
+        let mut task: Task = serde_json::from_value(object.clone()).unwrap();
+        if self.tasks.contains_key(task.name()) {
+            return Ok(());
+        }
+        if self.taken.contains(task.name()) {
+            return Err("it exists and belongs to another owner".to_owned());
+        }
+        if !self.templates.contains_key(&task.spec.template) {
+            return Err("its template is not there".to_owned());
+        }
+        if task.spec.run < self.job.status.run {
+            return Err("its run is over".to_owned());
+        }
+        if self.end_of(task.spec.run, task.spec.index).is_some() {
+            return Err("its end is recorded".to_owned());
+        }
+        self.writes += 1;
+        task.metadata.uid = Some(format!("uid-{}", self.writes));
+        self.tasks.insert(task.name().to_owned(), Arc::new(task));
+        Ok(())
+    }
+
+    /// Commits all of a plan; each refusal is an error.
+    pub(super) fn act(&mut self, plan: &Plan) -> Result<(), String> {
+        for group in &plan.groups {
+            assert!(group.ops.len() <= api::batch::GROUP_OPS_MAX, "a group fits a transaction");
+            self.commit(group)?;
+        }
+        if let Some(job) = &plan.status {
+            self.commit(&Op::status(job.as_ref()).into())?;
+        }
+        Ok(())
+    }
+
+    /// Plans and acts until there is nothing to do, and says how many rounds it took.
+    pub(super) fn settle(&mut self) -> usize {
+        for round in 0..200 {
+            let plan = self.plan();
+            if plan.groups.is_empty() && plan.status.is_none() {
+                return round;
+            }
+            self.act(&plan).unwrap_or_else(|why| panic!("refused: {why}\n{plan:#?}"));
+        }
+        panic!("no fixpoint: {:#?}", self.plan());
+    }
+
+    /// The promises that hold of every state.
+    pub(super) fn check(&self) {
+        let status = &self.job.status;
+        let sum =
+            status.pending + status.active + status.succeeded + status.failed + status.cancelled;
+        assert_eq!(sum, status.total, "counts add up: {status:#?}");
+        if status.phase.is_final() {
+            assert_eq!(status.pending + status.active, 0, "a finished job has nothing open");
+        }
+    }
+}

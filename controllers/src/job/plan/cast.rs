@@ -1,0 +1,107 @@
+//! What each of the job's tasks is to the run.
+
+use std::collections::BTreeMap;
+
+use api::Task;
+use api::object::Kind as _;
+use api::task::{TaskPhase, TaskState};
+
+use super::outcome::{Verdict, verdict};
+use super::record::Record;
+use super::roster::Roster;
+use super::{Run, View};
+
+/// The job's tasks, by what they are to the run.
+#[derive(Debug, Default)]
+pub(super) struct Cast<'a> {
+    /// Tasks of the run, by index.
+    pub(super) members: BTreeMap<u32, Member<'a>>,
+    /// Tasks of an earlier run whose name the run wants, by the index that they are to have in it.
+    pub(super) predecessors: BTreeMap<u32, Member<'a>>,
+    /// Tasks that the run does not want.
+    pub(super) strays: Vec<Member<'a>>,
+}
+
+/// A task and what is to be done with its attempt.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) task: &'a Task,
+    pub(super) verdict: Verdict,
+}
+
+impl Member<'_> {
+    /// Whether its attempt has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.verdict == Verdict::Open
+    }
+
+    /// Whether it has a node and has not ended; a lost one is not counted as active.
+    pub(super) fn is_active(&self) -> bool {
+        match self.task.state() {
+            TaskState::Bound { .. }
+            | TaskState::Starting { .. }
+            | TaskState::Running { .. }
+            | TaskState::Stopping { .. } => true,
+            TaskState::Pending
+            | TaskState::Succeeded
+            | TaskState::Failed { .. }
+            | TaskState::TimedOut
+            | TaskState::Cancelled { .. }
+            | TaskState::Lost { .. } => false,
+        }
+    }
+
+    /// Whether it waits for a node.
+    pub(super) fn is_pending(&self) -> bool {
+        self.task.phase() == TaskPhase::Pending
+    }
+}
+
+impl<'a> Cast<'a> {
+    /// Sorts the job's tasks.
+    pub(super) fn of(view: &View<'a>, run: &Run, roster: &Roster, record: &Record<'_>) -> Self {
+        let job = view.job;
+        let policy = job.spec.retry();
+        let mut cast = Self::default();
+        for task in view.tasks {
+            let task = *task;
+            let member = Member { task, verdict: verdict(task, &policy, view.now) };
+            if task.spec.run == run.number {
+                let index = task.spec.index;
+                let wanted =
+                    roster.has(index) && roster.object_name(job.name(), index) == task.name();
+                let done_elsewhere =
+                    member.verdict != Verdict::Recorded && record.get(index).is_some();
+                if wanted && !done_elsewhere {
+                    cast.members.insert(index, member);
+                } else {
+                    cast.strays.push(member);
+                }
+            } else if task.spec.run < run.number {
+                match roster.index_named_as(job.name(), task) {
+                    Some(index) if record.get(index).is_none() => {
+                        cast.predecessors.insert(index, member);
+                    }
+                    _ => cast.strays.push(member),
+                }
+            }
+            // A task of a later run than the job's is ahead of this view: it is left alone.
+        }
+        cast
+    }
+
+    /// Every task.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.members.values().chain(self.predecessors.values()).chain(&self.strays)
+    }
+
+    /// Tasks that have not ended.
+    pub(super) fn open(&self) -> u32 {
+        u32::try_from(self.all().filter(|member| member.is_open()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Tasks that have a node and have not ended.
+    pub(super) fn active(&self) -> u32 {
+        u32::try_from(self.all().filter(|member| member.is_active()).count()).unwrap_or(u32::MAX)
+    }
+}

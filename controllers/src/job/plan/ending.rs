@@ -1,0 +1,83 @@
+//! Whether the run ends other than by its last task.
+
+use api::completion::End;
+use api::job::JobPhase;
+use api::object::Kind as _;
+use api::{Job, Timestamp};
+use jiff::SignedDuration;
+
+use super::cast::Cast;
+use super::outcome::Verdict;
+use super::record::Record;
+use super::roster::Roster;
+use super::status::ends_of;
+use super::{Run, View};
+
+/// That the run ends, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// The phase that it will have.
+    pub(super) phase: JobPhase,
+    /// Why, as a sentence.
+    pub(super) message: Option<String>,
+}
+
+/// Whether the run ends. Once decided it stays so for the run.
+pub(super) fn ending(
+    view: &View<'_>,
+    run: &Run,
+    roster: &Roster,
+    record: &Record<'_>,
+    cast: &Cast<'_>,
+) -> Option<Ending> {
+    let (spec, status) = (&view.job.spec, &view.job.status);
+    if !run.opens
+        && let Some(phase) = status.ending
+    {
+        return Some(Ending { phase, message: status.message.clone() });
+    }
+    let end = |phase, message: String| Some(Ending { phase, message: Some(message) });
+    if !run.opens && status.phase.is_final() {
+        return None;
+    }
+    if spec.cancel {
+        return end(JobPhase::Cancelled, "cancelled on request".to_owned());
+    }
+    if run.opens {
+        return None;
+    }
+    for (index, member) in &cast.members {
+        if let Verdict::FailsJob { why } = &member.verdict {
+            let name = roster.object_name(view.job.name(), *index);
+            return end(JobPhase::Failed, format!("task {name} failed the job: {why}"));
+        }
+    }
+    let gave_up = cast
+        .members
+        .values()
+        .filter(|member| matches!(&member.verdict, Verdict::Done { end: End::Failed, .. }));
+    let failed =
+        ends_of(roster, record).failed + u32::try_from(gave_up.count()).unwrap_or(u32::MAX);
+    let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
+    if failed > allowed {
+        let tasks = if failed == 1 { "task was" } else { "tasks were" };
+        return end(JobPhase::Failed, format!("{failed} {tasks} given up; {allowed} are allowed"));
+    }
+    if deadline(view.job).is_some_and(|at| at <= view.now) {
+        let limit = spec.timeout.map(|limit| limit.to_string()).unwrap_or_default();
+        return end(JobPhase::TimedOut, format!("not done within {limit}"));
+    }
+    None
+}
+
+/// When the run's time is up; nothing while it is suspended.
+pub(super) fn deadline(job: &Job) -> Option<Timestamp> {
+    let status = &job.status;
+    let is_held = job.spec.is_suspended() || status.suspended_at.is_some();
+    if status.phase.is_final() || is_held {
+        return None;
+    }
+    let held = i64::try_from(status.suspended_seconds).unwrap_or(i64::MAX);
+    let start = status.started_at?.saturating_add(SignedDuration::from_secs(held)).ok()?;
+    start.saturating_add(job.spec.timeout?.signed()).ok()
+}

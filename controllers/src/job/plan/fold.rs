@@ -1,0 +1,74 @@
+//! Ends that go into the completion record, many in one write.
+
+use std::collections::BTreeMap;
+
+use api::batch::{Group, Op};
+use api::completion::{End, place_of};
+use api::object::Kind as _;
+use api::task::transition::TaskChange;
+
+use super::cast::Member;
+use super::outcome::Verdict;
+use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
+
+/// A task's end that is to be recorded.
+struct Fold<'a> {
+    member: &'a Member<'a>,
+    end: End,
+}
+
+/// Groups that record ends: each of one chunk, and the tasks that it is of.
+pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
+    let mut chunks: BTreeMap<(u32, u32), Vec<Fold<'_>>> = BTreeMap::new();
+    let members = scene.cast.members.values().map(|member| (member, end_of_member(scene, member)));
+    let strays = scene.cast.strays.iter().chain(retired(scene));
+    let strays = strays.map(|member| (member, end_of_stray(scene, member)));
+    let ended = members.chain(strays).filter_map(|(member, end)| Some(Fold { member, end: end? }));
+    for fold in ended.take(ROUND_OPS_MAX) {
+        let spec = &fold.member.task.spec;
+        chunks.entry((spec.run, place_of(spec.index).0)).or_default().push(fold);
+    }
+    let group = |((run, _), folds): ((u32, u32), Vec<Fold<'_>>)| {
+        folds.chunks(GROUP_OPS).map(|folds| record(scene, run, folds)).collect::<Vec<_>>()
+    };
+    chunks.into_iter().flat_map(group).collect()
+}
+
+/// Tasks of an earlier run that this one will not take in any more.
+fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = &'a Member<'a>> {
+    let ending = scene.course == Course::Ending;
+    scene.cast.predecessors.values().filter(move |_| ending)
+}
+
+fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Group {
+    let job = scene.view.job;
+    let ends = folds.iter().map(|fold| (fold.member.task.spec.index, fold.end)).collect();
+    let record = Op::Record { job: job.key(), uid: job.uid().to_owned(), run, ends };
+    let tasks = folds.iter().map(|fold| Op::task(fold.member.task, TaskChange::Record));
+    Group { ops: std::iter::once(record).chain(tasks).collect() }
+}
+
+fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
+    match (&member.verdict, scene.course) {
+        (Verdict::Done { end, .. }, _) => Some(*end),
+        // It would be tried again, but for the job's end.
+        (Verdict::Again(_), Course::Ending) => Some(End::Cancelled),
+        (Verdict::FailsJob { .. }, Course::Ending) => Some(End::Failed),
+        // The job's end is remembered first.
+        (Verdict::FailsJob { .. } | Verdict::Again(_), Course::Usual | Course::Suspended)
+        | (Verdict::Recorded | Verdict::Open, _) => None,
+    }
+}
+
+/// A task that the run does not want is not tried again. What the record has stays.
+fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
+    let spec = &member.task.spec;
+    let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
+    let end = match &member.verdict {
+        Verdict::Done { end, .. } => *end,
+        Verdict::Again(_) => End::Cancelled,
+        Verdict::FailsJob { .. } => End::Failed,
+        Verdict::Recorded | Verdict::Open => return None,
+    };
+    Some(known.unwrap_or(end))
+}

@@ -1,0 +1,335 @@
+//! Decides what a job needs next.
+//!
+//! # Invariants
+//!
+//! * At most one open attempt per index. A task's name is stable; a create is guarded on the
+//!   completion record, a retry on (uid, attempt), so a decision made on a stale cache is refused.
+//! * What the record says is done stays done, whatever the cache of tasks says.
+//! * The counts of a status always add up to its total.
+//! * A task of another owner is never adopted.
+//! * On the state that its own actions lead to, `plan` returns nothing (it is a fixpoint).
+//! * The cost is that of the task objects and the chunks of the record, not of all indexes.
+
+mod cast;
+mod ending;
+mod fold;
+mod objects;
+mod outcome;
+mod record;
+mod retention;
+mod roster;
+mod status;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use api::batch::{Group, Op};
+use api::job::OnChange;
+use api::object::Kind as _;
+use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
+
+use cast::Cast;
+use record::Record;
+use roster::Roster;
+
+pub(crate) use objects::{revision, template};
+
+/// All that a decision may depend on, as of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its completion record: chunks of any run.
+    pub chunks: &'a [&'a CompletionChunk],
+    /// The tasks that it controls (by uid), in any order.
+    pub tasks: &'a [&'a Task],
+    /// The object that has the name of the job's TaskTemplate: see [`template_name`].
+    pub template: Option<&'a TaskTemplate>,
+    /// Of the names that the job's tasks may have, those that tasks of other owners have.
+    pub taken: &'a BTreeSet<String>,
+    /// The set that it targets.
+    pub partition_set: Option<&'a PartitionSet>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a job needs next.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Writes, each group all or nothing and independent of the others.
+    pub groups: Vec<Group>,
+    /// A status that differs in its counts only: news for people, which may wait a little.
+    pub status: Option<Box<Job>>,
+    /// Why nothing more is done now.
+    pub waiting: Vec<Waiting>,
+    /// When to look again although nothing changed.
+    pub wake_at: Option<Timestamp>,
+    /// What people want to hear of, if the writes succeed.
+    pub notices: Vec<Notice>,
+}
+
+/// Something that people want to hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// What, in one CamelCase word.
+    pub reason: &'static str,
+    /// What, as a sentence.
+    pub message: String,
+}
+
+/// Why nothing more is done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// It is being deleted: its tasks are garbage.
+    Deletion,
+    /// Its set does not exist.
+    NoPartitionSet {
+        /// The set.
+        name: String,
+    },
+    /// Its set has no such partition.
+    NoPartition {
+        /// The set.
+        set: String,
+        /// The partition.
+        partition: String,
+    },
+    /// An object of another owner has the name of one of its objects.
+    NameTaken {
+        /// The kind.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Two of its tasks would have one name.
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// It is suspended.
+    Suspended,
+    /// As many tasks are open as may be.
+    Parallelism {
+        /// How many.
+        limit: u32,
+    },
+    /// As many task objects are open as a job of its size keeps.
+    Window {
+        /// How many.
+        limit: u32,
+    },
+    /// Tasks have not ended yet.
+    Open {
+        /// How many.
+        tasks: u32,
+    },
+}
+
+impl Waiting {
+    /// Whether a person has to do something.
+    pub fn is_stalled(&self) -> bool {
+        match self {
+            Waiting::NoPartitionSet { .. }
+            | Waiting::NoPartition { .. }
+            | Waiting::NameTaken { .. }
+            | Waiting::SameName { .. } => true,
+            Waiting::Deletion
+            | Waiting::Suspended
+            | Waiting::Parallelism { .. }
+            | Waiting::Window { .. }
+            | Waiting::Open { .. } => false,
+        }
+    }
+
+    /// Why, in one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Waiting::Deletion => "Deletion",
+            Waiting::NoPartitionSet { .. } | Waiting::NoPartition { .. } => "TargetMissing",
+            Waiting::NameTaken { .. } | Waiting::SameName { .. } => "NameTaken",
+            Waiting::Suspended => "Suspended",
+            Waiting::Parallelism { .. } => "Parallelism",
+            Waiting::Window { .. } => "Window",
+            Waiting::Open { .. } => "Running",
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Deletion => f.write_str("the job is being deleted"),
+            Waiting::NoPartitionSet { name } => write!(f, "PartitionSet {name} does not exist"),
+            Waiting::NoPartition { set, partition } => {
+                write!(f, "PartitionSet {set} has no partition {partition}")
+            }
+            Waiting::NameTaken { kind, name } => {
+                write!(f, "{kind} {name} exists and belongs to another owner")
+            }
+            Waiting::SameName { name } => write!(f, "two tasks would be named {name}"),
+            Waiting::Suspended => f.write_str("the job is suspended"),
+            Waiting::Parallelism { limit } => write!(f, "parallelism is {limit}"),
+            Waiting::Window { limit } => write!(f, "{limit} tasks are open"),
+            Waiting::Open { tasks } => write!(f, "{tasks} tasks have not ended"),
+        }
+    }
+}
+
+/// Operations of one kind that a plan asks for at most; the next plan asks for the rest.
+const ROUND_OPS_MAX: usize = 1_000;
+/// Operations of a group, leaving room in a transaction for the guards.
+const GROUP_OPS: usize = 50;
+
+/// The run that the plan is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    number: u32,
+    revision: String,
+    /// Whether the job's status does not know of it yet.
+    opens: bool,
+}
+
+impl Run {
+    fn of(job: &Job) -> Self {
+        let revision = revision(&job.spec);
+        let status = &job.status;
+        let changed = status.revision != revision;
+        let rerun = match job.spec.on_change() {
+            OnChange::Rerun => changed,
+            OnChange::Ignore | OnChange::Reject => false,
+        };
+        if status.run == 0 || rerun {
+            Self { number: status.run + 1, revision, opens: true }
+        } else {
+            Self { number: status.run, revision: status.revision.clone(), opens: false }
+        }
+    }
+}
+
+/// How the job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// As usual.
+    Usual,
+    /// Nothing starts, and what runs is stopped, to be taken up again.
+    Suspended,
+    /// Nothing starts, and what runs is stopped for good.
+    Ending,
+}
+
+/// The name of the TaskTemplate that a job's tasks run now.
+pub fn template_name(job: &Job) -> String {
+    template(job).name().to_owned()
+}
+
+/// What the job needs next.
+pub fn plan(view: &View<'_>) -> Plan {
+    let job = view.job;
+    if job.is_deleting() {
+        return Plan { waiting: vec![Waiting::Deletion], ..Plan::default() };
+    }
+    let run = Run::of(job);
+    let before: &[String] = if run.opens { &[] } else { &job.status.indexes };
+    let roster = match Roster::of(job, view.partition_set, before) {
+        Ok(roster) => roster,
+        Err(waiting) => return blocked(view, waiting),
+    };
+    if let Some(name) = roster.clashes.first() {
+        let name = name.clone();
+        return blocked(view, Waiting::SameName { name });
+    }
+    let template = template(job);
+    if view.template.is_some_and(|found| !is_ours(job, found)) {
+        let name = template.name().to_owned();
+        return blocked(view, Waiting::NameTaken { kind: "TaskTemplate", name });
+    }
+    let record = Record::of(view.chunks, run.number);
+    let cast = Cast::of(view, &run, &roster, &record);
+    let ending = ending::ending(view, &run, &roster, &record, &cast);
+    let course = match &ending {
+        Some(_) => Course::Ending,
+        None if job.spec.is_suspended() => Course::Suspended,
+        None => Course::Usual,
+    };
+    let scene = Scene { view, run, roster, record, cast, course, template };
+    act(&scene, ending)
+}
+
+/// What one plan works on.
+#[derive(Debug)]
+struct Scene<'a> {
+    view: &'a View<'a>,
+    run: Run,
+    roster: Roster,
+    record: Record<'a>,
+    cast: Cast<'a>,
+    course: Course,
+    template: TaskTemplate,
+}
+
+fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
+    let mut plan = Plan::default();
+    let steps = steps::steps(scene, &mut plan);
+    let mut folds = fold::groups(scene);
+    let next = status::next(scene, ending.as_ref(), folds.len(), &plan.waiting);
+    let before = &scene.view.job.status;
+    let write = (next != *before).then(|| {
+        let mut job = scene.view.job.clone();
+        job.status = next.clone();
+        Box::new(job)
+    });
+    plan.notices.extend(status::notices(scene.view.job, &next));
+    match write {
+        Some(job) if scene.run.opens => {
+            // Nothing else before the run is there; its first tasks come with it.
+            let mut first = Group::from(Op::status(job.as_ref()));
+            first.ops.extend(steps.into_iter().next().into_iter().flat_map(|group| group.ops));
+            plan.groups = vec![first];
+        }
+        Some(job) if next.phase.is_final() && folds.len() <= 1 => {
+            let mut last = folds.pop().unwrap_or_default();
+            last.ops.push(Op::status(job.as_ref()));
+            plan.groups = vec![last];
+            plan.groups.extend(steps);
+        }
+        // What decided on the ending may be gone once it is folded: remember it first.
+        Some(job) if next.ending != before.ending => {
+            plan.groups = vec![Op::status(job.as_ref()).into()];
+        }
+        Some(job) if status::is_urgent(before, &next) => {
+            plan.groups = vec![Op::status(job.as_ref()).into()];
+            plan.groups.extend(folds);
+            plan.groups.extend(steps);
+        }
+        write => {
+            plan.status = write;
+            plan.groups = folds;
+            plan.groups.extend(steps);
+        }
+    }
+    let removals = retention::removals(scene);
+    // A task that this plan changes is not removed by it.
+    let busy = scene.run.opens || next.ending != before.ending;
+    if !busy {
+        plan.groups.extend(removals.groups);
+    }
+    let deadline = ending::deadline(scene.view.job).filter(|at| *at > scene.view.now);
+    plan.wake_at = [removals.wake_at, deadline].into_iter().flatten().min();
+    plan
+}
+
+/// The plan of a job that cannot go on: it says why.
+fn blocked(view: &View<'_>, waiting: Waiting) -> Plan {
+    let mut job = view.job.clone();
+    status::say(&mut job, &waiting, view.now);
+    let changed = job.status != view.job.status;
+    let groups = changed.then(|| Op::status(&job).into()).into_iter().collect();
+    Plan { groups, waiting: vec![waiting], ..Plan::default() }
+}
+
+fn is_ours(job: &Job, template: &TaskTemplate) -> bool {
+    template.controller().is_some_and(|owner| owner.uid == job.uid())
+}

@@ -1,0 +1,155 @@
+//! What is done with one task's attempt: go on, try again, or take its end as final.
+
+use api::Timestamp;
+use api::completion::End;
+use api::job::{Retry as Policy, RetryAction};
+use api::object::Kind as _;
+use api::task::transition::Retry;
+use api::task::{StopReason, Task, TaskState, reason};
+
+/// What is to be done with an attempt, were the job to go on as usual.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The record has its end.
+    Recorded,
+    /// It has not ended.
+    Open,
+    /// Another attempt.
+    Again(Again),
+    /// It has ended for good.
+    Done {
+        /// How.
+        end: End,
+        /// Why, in a few words.
+        why: String,
+    },
+    /// It is given up, and the whole job with it.
+    FailsJob {
+        /// Why, in a few words.
+        why: String,
+    },
+}
+
+/// Another attempt, and why the last one was not enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Again {
+    pub(super) retry: Retry,
+    /// `exit 3`, `NodeLost`.
+    pub(super) why: String,
+}
+
+/// Why an attempt ended other than well.
+struct Cause<'a> {
+    exit_code: Option<i32>,
+    reason: Option<&'a str>,
+    /// Whether the machine, not the program, was the cause.
+    disruption: bool,
+}
+
+/// Why a task's attempt ended, in a few words: `exit 3`, `Timeout`.
+pub(super) fn why(task: &Task) -> String {
+    match task.state() {
+        TaskState::Failed { reason: Some(reason), .. } => reason.to_owned(),
+        TaskState::Failed { exit_code: Some(code), .. } => format!("exit {code}"),
+        TaskState::TimedOut => reason::TIMEOUT.to_owned(),
+        TaskState::Lost { .. } => reason::NODE_LOST.to_owned(),
+        TaskState::Cancelled { reason } => reason.to_string(),
+        TaskState::Succeeded => "exit 0".to_owned(),
+        TaskState::Failed { .. }
+        | TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. } => "unknown".to_owned(),
+    }
+}
+
+/// What is to be done with a task's current attempt.
+pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
+    if task.spec.recorded == Some(task.spec.run) {
+        return Verdict::Recorded;
+    }
+    let failure = |exit_code, reason| Cause { exit_code, reason, disruption: false };
+    let disruption = |reason| Cause { exit_code: None, reason: Some(reason), disruption: true };
+    let cause = match task.state() {
+        TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Lost { replaceable: false, .. } => return Verdict::Open,
+        TaskState::Succeeded => {
+            return Verdict::Done { end: End::Succeeded, why: why(task) };
+        }
+        TaskState::Failed { exit_code, reason } => failure(exit_code, reason),
+        TaskState::TimedOut => failure(None, Some(reason::TIMEOUT)),
+        TaskState::Lost { replaceable: true, .. } => disruption(reason::NODE_LOST),
+        TaskState::Cancelled { reason } => match reason {
+            StopReason::Cancel | StopReason::Delete => return cancelled(task),
+            StopReason::Timeout => failure(None, Some(reason::TIMEOUT)),
+            StopReason::Preemption => disruption(reason::PREEMPTED),
+            StopReason::Drain => disruption("Drained"),
+            // Somebody's wish, which costs the task nothing.
+            StopReason::Suspend | StopReason::Revision | StopReason::Gang | StopReason::Evict => {
+                return if task.is_deleting() {
+                    cancelled(task)
+                } else {
+                    Verdict::Again(Again { retry: at_once(), why: why(task) })
+                };
+            }
+        },
+    };
+    // A task that is being deleted is not tried again: its object is on its way out.
+    if task.is_deleting() {
+        return if cause.disruption {
+            cancelled(task)
+        } else {
+            Verdict::Done { end: End::Failed, why: why(task) }
+        };
+    }
+    after(task, policy, &cause, now)
+}
+
+fn cancelled(task: &Task) -> Verdict {
+    Verdict::Done { end: End::Cancelled, why: why(task) }
+}
+
+fn at_once() -> Retry {
+    Retry { counts: false, not_before: None, avoid: None }
+}
+
+fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Verdict {
+    let action = policy
+        .rules
+        .iter()
+        .find(|rule| {
+            cause.exit_code.is_some_and(|code| rule.exit_codes.contains(&code))
+                || cause.reason.is_some_and(|word| rule.reasons.iter().any(|name| name == word))
+        })
+        .map_or(RetryAction::Retry, |rule| rule.action);
+    let counts = match action {
+        RetryAction::FailTask => return Verdict::Done { end: End::Failed, why: why(task) },
+        RetryAction::FailJob => return Verdict::FailsJob { why: why(task) },
+        RetryAction::Ignore => false,
+        RetryAction::Retry => !cause.disruption || policy.count_disruptions.unwrap_or(false),
+    };
+    let failures = task.spec.failures + u32::from(counts);
+    if counts && failures >= policy.max_attempts() {
+        return Verdict::Done { end: End::Failed, why: why(task) };
+    }
+    if cause.disruption {
+        // Another machine may have room at once.
+        return Verdict::Again(Again {
+            retry: Retry { counts, not_before: None, avoid: None },
+            why: why(task),
+        });
+    }
+    // An ignored failure waits, too: a program that ends at once would keep a node busy.
+    let wait = policy.wait_after(failures.max(1)).signed();
+    let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    let avoid = policy.avoid_failed_nodes.unwrap_or(true).then(|| task.node().map(str::to_owned));
+    Verdict::Again(Again {
+        retry: Retry { counts, not_before: Some(not_before), avoid: avoid.flatten() },
+        why: why(task),
+    })
+}

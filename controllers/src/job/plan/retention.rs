@@ -1,0 +1,95 @@
+//! Which recorded tasks' objects go.
+
+use std::collections::BTreeSet;
+
+use api::Timestamp;
+use api::batch::{Group, Op};
+use api::job::SMALL_JOB_TASKS_MAX;
+use api::object::Kind as _;
+use api::task::{Task, TaskState};
+
+use super::cast::Member;
+use super::outcome::Verdict;
+use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
+
+/// Objects of succeeded tasks, and as many of others, that a large job keeps.
+const FINISHED_KEPT: usize = 1_000;
+
+/// Which objects go now, and when the next does.
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    pub(super) groups: Vec<Group>,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+/// The objects that are not kept any longer.
+pub(super) fn removals(scene: &Scene<'_>) -> Removals {
+    let now = scene.view.now;
+    let keep = scene.view.job.spec.keep_tasks().signed();
+    let surplus = surplus(scene);
+    let mut gone: Vec<&Task> = Vec::new();
+    let mut wake_at: Option<Timestamp> = None;
+    let members = scene.cast.members.values().map(|member| (member, false));
+    let strays = scene.cast.strays.iter().map(|member| (member, is_in_the_way(scene, member)));
+    for (member, in_the_way) in members.chain(strays).chain(retired(scene)) {
+        if member.verdict != Verdict::Recorded {
+            continue;
+        }
+        let task = member.task;
+        let until = finished_at(task).saturating_add(keep).unwrap_or(Timestamp::MAX);
+        if in_the_way || task.is_deleting() || until <= now || surplus.contains(task.name()) {
+            gone.push(task);
+        } else {
+            wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
+        }
+    }
+    gone.truncate(ROUND_OPS_MAX);
+    let group = |tasks: &[&Task]| Group { ops: tasks.iter().copied().map(Op::remove).collect() };
+    Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at }
+}
+
+/// Predecessors that will not be taken into the run, since nothing starts in it any more.
+fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = (&'a Member<'a>, bool)> {
+    let ending = scene.course == Course::Ending;
+    scene.cast.predecessors.values().filter(move |_| ending).map(|member| (member, false))
+}
+
+/// Whether another index wants the name of a task that is not wanted.
+fn is_in_the_way(scene: &Scene<'_>, member: &Member<'_>) -> bool {
+    let wanted = scene.roster.index_named_as(scene.view.job.name(), member.task);
+    wanted.is_some_and(|index| scene.record.get(index).is_none())
+}
+
+/// Of a large job, the recorded tasks beyond those kept.
+fn surplus<'a>(scene: &'a Scene<'a>) -> BTreeSet<&'a str> {
+    if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
+        return BTreeSet::new();
+    }
+    let recorded = |succeeded: bool| {
+        let mut tasks: Vec<&Task> = scene
+            .cast
+            .members
+            .values()
+            .chain(&scene.cast.strays)
+            .filter(|member| member.verdict == Verdict::Recorded)
+            .map(|member| member.task)
+            .filter(|task| matches!(task.state(), TaskState::Succeeded) == succeeded)
+            .collect();
+        tasks.sort_by_cached_key(|task| (finished_at(task), task.spec.index));
+        let surplus = tasks.len().saturating_sub(FINISHED_KEPT);
+        tasks.truncate(surplus);
+        tasks
+    };
+    let names = recorded(true).into_iter().chain(recorded(false));
+    names.map(|task| task.name()).collect()
+}
+
+/// When a task's last attempt ended, as far as anybody knows.
+fn finished_at(task: &Task) -> Timestamp {
+    let reported = task.status.finished_at.filter(|_| task.report().is_some());
+    reported
+        .or_else(|| task.stop().map(|stop| stop.at))
+        .or_else(|| task.loss().map(|loss| loss.since))
+        .or_else(|| task.created())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,224 @@
+//! What a job has come to, as its status says it.
+
+use std::collections::BTreeMap;
+
+use api::completion::{End, EndCounts};
+use api::conditions::{Standing, conditions};
+use api::job::{FailureCount, JobPhase, JobStatus};
+use api::object::Kind as _;
+use api::{Job, Timestamp};
+
+use super::ending::Ending;
+use super::outcome::{self, Verdict};
+use super::record::Record;
+use super::roster::Roster;
+use super::{Course, Notice, Scene, Waiting};
+
+/// Reasons for giving up that a status names.
+const FAILURES_NAMED: usize = 5;
+
+/// How many of the run's indexes the record has, by how they ended.
+pub(super) fn ends_of(roster: &Roster, record: &Record<'_>) -> EndCounts {
+    if roster.is_dense() {
+        return record.counts(roster.limit());
+    }
+    let mut counts = EndCounts::default();
+    let live = (0..roster.limit()).filter(|index| roster.has(*index));
+    live.filter_map(|index| record.get(index)).for_each(|end| counts.add(end));
+    counts
+}
+
+/// The status. It ends the run only where all that is left to record fits in one group, which the
+/// status can then travel with.
+pub(super) fn next(
+    scene: &Scene<'_>,
+    ending: Option<&Ending>,
+    folds: usize,
+    waiting: &[Waiting],
+) -> JobStatus {
+    let job = scene.view.job;
+    let mut status = base(scene);
+    count(scene, &mut status);
+    remember(scene, &mut status);
+    let is_over = folds <= 1 && status.pending + status.active == 0 && scene.cast.open() == 0;
+    status.ending = ending.map(|ending| ending.phase);
+    status.observed_generation = job.generation();
+    start(scene, &mut status);
+    hold(scene, &mut status, is_over);
+    status.phase = phase(scene, &status, is_over);
+    status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
+    let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
+    status.message = match ending {
+        Some(ending) => ending.message.clone(),
+        None if status.phase == JobPhase::Cancelled => {
+            Some(format!("{} of {} tasks were cancelled", status.cancelled, status.total))
+        }
+        None => stalled.map(ToString::to_string),
+    };
+    let standing = match status.phase {
+        JobPhase::Succeeded | JobPhase::Skipped => Standing::Ready,
+        JobPhase::Failed | JobPhase::TimedOut | JobPhase::Cancelled => Standing::Stalled,
+        JobPhase::Pending | JobPhase::Running | JobPhase::Suspended if stalled.is_some() => {
+            Standing::Stalled
+        }
+        JobPhase::Pending | JobPhase::Running | JobPhase::Suspended => Standing::Reconciling,
+    };
+    let reason = stalled.map_or_else(|| status.phase.to_string(), |why| why.reason().to_owned());
+    let message = status.message.clone().unwrap_or_default();
+    let at = (job.generation(), scene.view.now);
+    status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
+    status
+}
+
+fn base(scene: &Scene<'_>) -> JobStatus {
+    let before = &scene.view.job.status;
+    let mut status = if scene.run.opens {
+        let conditions = before.conditions.clone();
+        JobStatus { conditions, ..JobStatus::default() }
+    } else {
+        before.clone()
+    };
+    status.run = scene.run.number;
+    status.revision.clone_from(&scene.run.revision);
+    status.indexes.clone_from(&scene.roster.indexes);
+    status
+}
+
+fn count(scene: &Scene<'_>, status: &mut JobStatus) {
+    let mut ends = ends_of(&scene.roster, &scene.record);
+    let (mut active, mut there) = (0, 0);
+    let is_ending = scene.course == Course::Ending;
+    for member in scene.cast.members.values() {
+        match &member.verdict {
+            Verdict::Recorded => continue,
+            Verdict::Open => active += u32::from(member.is_active()),
+            Verdict::Again(_) if is_ending => ends.add(End::Cancelled),
+            Verdict::Again(_) => (),
+            Verdict::Done { end, .. } => ends.add(*end),
+            Verdict::FailsJob { .. } => ends.add(End::Failed),
+        }
+        there += u32::from(member.is_open());
+    }
+    status.total = scene.roster.total();
+    if is_ending {
+        // What was never started will not be.
+        ends.cancelled += status.total.saturating_sub(ends.total()).saturating_sub(there);
+    }
+    status.active = active;
+    status.succeeded = ends.succeeded;
+    status.failed = ends.failed;
+    status.cancelled = ends.cancelled;
+    status.pending = status.total.saturating_sub(ends.total()).saturating_sub(active);
+}
+
+/// Takes over what removed tasks can no longer tell: retries and reasons only grow in a run.
+fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
+    let retries = scene.cast.members.values().map(|member| member.task.spec.failures).sum();
+    status.retries = status.retries.max(retries);
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for (index, member) in &scene.cast.members {
+        let why = match &member.verdict {
+            Verdict::Done { end: End::Failed, why } | Verdict::FailsJob { why } => why.clone(),
+            Verdict::Recorded if scene.record.get(*index) == Some(End::Failed) => {
+                outcome::why(member.task)
+            }
+            Verdict::Recorded | Verdict::Open | Verdict::Again(_) | Verdict::Done { .. } => {
+                continue;
+            }
+        };
+        *seen.entry(why).or_default() += 1;
+    }
+    for known in &status.failures {
+        let count = seen.entry(known.reason.clone()).or_default();
+        *count = known.count.max(*count);
+    }
+    let mut failures: Vec<FailureCount> =
+        seen.into_iter().map(|(reason, count)| FailureCount { reason, count }).collect();
+    failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+    failures.truncate(FAILURES_NAMED);
+    status.failures = failures;
+}
+
+fn start(scene: &Scene<'_>, status: &mut JobStatus) {
+    if status.started_at.is_some() {
+        return;
+    }
+    let bound = scene.cast.members.values().filter_map(|member| member.task.binding());
+    status.started_at = bound.map(|binding| binding.at).min();
+}
+
+/// Suspended time is kept apart, since it does not count for the timeout.
+fn hold(scene: &Scene<'_>, status: &mut JobStatus, is_over: bool) {
+    let now = scene.view.now;
+    let is_held = scene.course == Course::Suspended && !is_over;
+    match (is_held, status.suspended_at) {
+        (true, None) => status.suspended_at = Some(now),
+        (false, Some(since)) => {
+            let seconds = u64::try_from(now.duration_since(since).as_secs()).unwrap_or_default();
+            status.suspended_seconds += seconds;
+            status.suspended_at = None;
+        }
+        (true, Some(_)) | (false, None) => (),
+    }
+}
+
+fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
+    if is_over {
+        let by_itself =
+            if status.cancelled > 0 { JobPhase::Cancelled } else { JobPhase::Succeeded };
+        return status.ending.unwrap_or(by_itself);
+    }
+    match scene.course {
+        Course::Suspended => JobPhase::Suspended,
+        Course::Usual | Course::Ending if status.started_at.is_some() => JobPhase::Running,
+        Course::Usual | Course::Ending => JobPhase::Pending,
+    }
+}
+
+/// Whether the two differ in more than counts.
+pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
+    let same = before.phase == next.phase
+        && before.ending == next.ending
+        && before.observed_generation == next.observed_generation
+        && before.run == next.run
+        && before.revision == next.revision
+        && before.indexes == next.indexes
+        && before.started_at == next.started_at
+        && before.finished_at == next.finished_at
+        && before.suspended_at == next.suspended_at
+        && before.suspended_seconds == next.suspended_seconds
+        && before.message == next.message
+        && before.conditions == next.conditions;
+    !same
+}
+
+/// That the run has ended.
+pub(super) fn notices(job: &Job, next: &JobStatus) -> Option<Notice> {
+    let is_news = !job.status.phase.is_final() || job.status.run != next.run;
+    let reason = match next.phase {
+        JobPhase::Succeeded => "JobSucceeded",
+        JobPhase::Failed => "JobFailed",
+        JobPhase::TimedOut => "JobTimedOut",
+        JobPhase::Cancelled => "JobCancelled",
+        JobPhase::Pending | JobPhase::Running | JobPhase::Suspended | JobPhase::Skipped => {
+            return None;
+        }
+    };
+    let counts = format!("{} of {} tasks succeeded", next.succeeded, next.total);
+    let message = next.message.as_ref().map_or(counts.clone(), |why| format!("{why}; {counts}"));
+    is_news.then_some(Notice { warning: next.phase != JobPhase::Succeeded, reason, message })
+}
+
+/// Says why the job cannot go on; all else stays as it is.
+pub(super) fn say(job: &mut Job, waiting: &Waiting, now: Timestamp) {
+    let generation = job.generation();
+    let status = &mut job.status;
+    status.observed_generation = generation;
+    let message = waiting.to_string();
+    let at = (generation, now);
+    let before = std::mem::take(&mut status.conditions);
+    status.conditions = conditions(&before, Standing::Stalled, waiting.reason(), &message, at);
+    if status.ending.is_none() {
+        status.message = Some(message);
+    }
+}

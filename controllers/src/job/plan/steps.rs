@@ -1,0 +1,255 @@
+//! What is done with the tasks themselves: started, tried again, changed, stopped.
+
+use std::collections::BTreeSet;
+
+use api::batch::{Group, Op};
+use api::job::SMALL_JOB_TASKS_MAX;
+use api::object::Kind as _;
+use api::task::transition::{Amend, Rerun, TaskChange};
+use api::task::{StopReason, Task};
+
+use super::cast::Member;
+use super::outcome::Verdict;
+use super::{Course, GROUP_OPS, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, objects};
+
+/// Open task objects that a large job may always have.
+const OPEN_MIN: u32 = 1_000;
+/// For each task that runs, open task objects that a large job may have: the scheduler should find
+/// the next ones ready.
+const OPEN_PER_ACTIVE: u32 = 4;
+/// Tasks that a notice names.
+const NAMED_MAX: usize = 3;
+
+/// Groups that bring the tasks further. Where the run opens, only the first of them.
+pub(super) fn steps(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
+    match (scene.course, scene.run.opens) {
+        (Course::Usual, _) => go_on(scene, plan),
+        (Course::Suspended, true) => {
+            plan.waiting.push(Waiting::Suspended);
+            Vec::new()
+        }
+        (Course::Ending, true) => Vec::new(),
+        (Course::Suspended, false) => {
+            plan.waiting.push(Waiting::Suspended);
+            stops(scene, Some(StopReason::Suspend))
+        }
+        (Course::Ending, false) => {
+            let tasks = scene.cast.open();
+            if tasks > 0 {
+                plan.waiting.push(Waiting::Open { tasks });
+            }
+            stops(scene, Some(StopReason::Cancel))
+        }
+    }
+}
+
+fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
+    let (open, limit) = (scene.cast.open(), open_limit(scene));
+    if scene.run.opens {
+        let starts = creations(scene, limit.saturating_sub(open), plan);
+        return with_template(scene, starts, Vec::new());
+    }
+    let mut groups = stops(scene, None);
+    let held = surplus(scene, open);
+    groups.extend(held.iter().map(|member| evict(member.task, StopReason::Suspend)));
+    let mut slots = limit.saturating_sub(open);
+    groups.extend(retries(scene, &mut slots, plan));
+    let mut starts = reruns(scene, &mut slots);
+    starts.extend(creations(scene, slots, plan));
+    let held: BTreeSet<u32> = held.iter().map(|member| member.task.spec.index).collect();
+    groups.extend(with_template(scene, starts, amends(scene, &held)));
+    let wanted = scene.roster.total();
+    if open >= limit && open < wanted {
+        plan.waiting.push(match scene.view.job.spec.parallelism {
+            Some(parallelism) if parallelism <= limit => Waiting::Parallelism { limit },
+            _ => Waiting::Window { limit },
+        });
+    } else if open > 0 {
+        plan.waiting.push(Waiting::Open { tasks: open });
+    }
+    groups
+}
+
+/// How many tasks may be open.
+fn open_limit(scene: &Scene<'_>) -> u32 {
+    let parallelism = scene.view.job.spec.parallelism.unwrap_or(u32::MAX);
+    if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
+        return parallelism;
+    }
+    let window = scene.cast.active().saturating_mul(OPEN_PER_ACTIVE).max(OPEN_MIN);
+    parallelism.min(window)
+}
+
+fn evict(task: &Task, reason: StopReason) -> Group {
+    Op::task(task, TaskChange::Evict { reason }).into()
+}
+
+/// Stops what is not wanted, and all else, too, if there is a reason to.
+fn stops(scene: &Scene<'_>, all: Option<StopReason>) -> Vec<Group> {
+    let members = scene.cast.members.values().map(|member| (member, all));
+    let predecessors = scene.cast.predecessors.values();
+    let predecessors = predecessors.map(|member| (member, all.or(Some(StopReason::Revision))));
+    let strays = scene.cast.strays.iter().map(|member| (member, Some(StopReason::Cancel)));
+    members
+        .chain(predecessors)
+        .chain(strays)
+        .filter(|(member, _)| member.is_open() && member.task.stop().is_none())
+        .filter_map(|(member, reason)| {
+            let deleted = member.task.is_deleting().then_some(StopReason::Delete);
+            Some(evict(member.task, deleted.or(reason)?))
+        })
+        .take(ROUND_OPS_MAX)
+        .collect()
+}
+
+/// Pending tasks beyond a lowered parallelism, the last ones first. Stopped like this they wait as
+/// cancelled attempts, which the scheduler does not bind; what runs goes on.
+fn surplus<'a>(scene: &'a Scene<'a>, open: u32) -> Vec<&'a Member<'a>> {
+    let Some(parallelism) = scene.view.job.spec.parallelism else {
+        return Vec::new();
+    };
+    let surplus = usize::try_from(open.saturating_sub(parallelism)).unwrap_or(usize::MAX);
+    let pending = scene.cast.members.values().rev();
+    pending
+        .filter(|member| member.is_open() && member.is_pending() && !member.task.is_deleting())
+        .take(surplus.min(ROUND_OPS_MAX))
+        .collect()
+}
+
+fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
+    let again = scene.cast.members.values().filter_map(|member| match &member.verdict {
+        Verdict::Again(again) => Some((member.task, again)),
+        Verdict::Recorded | Verdict::Open | Verdict::Done { .. } | Verdict::FailsJob { .. } => None,
+    });
+    let count = usize::try_from(*slots).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
+    let again: Vec<_> = again.take(count).collect();
+    *slots -= u32::try_from(again.len()).unwrap_or(*slots);
+    // Being taken up after a suspension is nothing to tell.
+    let told: Vec<_> = again
+        .iter()
+        .filter(|(_, again)| again.retry.counts || again.retry.not_before.is_some())
+        .collect();
+    if !told.is_empty() {
+        let named: Vec<String> = told
+            .iter()
+            .take(NAMED_MAX)
+            .map(|(task, again)| format!("{} ({})", task.name(), again.why))
+            .collect();
+        let more = told.len().saturating_sub(NAMED_MAX);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let message = format!("tried again: {}{more}", named.join(", "));
+        plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
+    }
+    let retry = |(task, again): (&Task, &super::outcome::Again)| {
+        Op::task(task, TaskChange::Retry(again.retry.clone())).into()
+    };
+    again.into_iter().map(retry).collect()
+}
+
+/// Tasks of an earlier run that have ended are taken into this one.
+fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Op> {
+    let ended = scene
+        .cast
+        .predecessors
+        .iter()
+        .filter(|(_, member)| !member.is_open() && !member.task.is_deleting());
+    let count = usize::try_from(*slots).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
+    let rerun = |(index, member): (&u32, &Member<'_>)| {
+        let rerun = Rerun {
+            run: scene.run.number,
+            template: scene.template.name().to_owned(),
+            overrides: scene.roster.overrides(*index),
+            index: *index,
+            count: scene.roster.total(),
+            priority: scene.view.job.spec.priority.unwrap_or_default(),
+        };
+        Op::task(member.task, TaskChange::Rerun(Box::new(rerun)))
+    };
+    let ops: Vec<Op> = ended.take(count).map(rerun).collect();
+    *slots -= u32::try_from(ops.len()).unwrap_or(*slots);
+    ops
+}
+
+/// Tasks that are not there yet.
+fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Op> {
+    let Scene { view, run, roster, record, cast, template, .. } = scene;
+    let there = cast.members.len() + cast.predecessors.len();
+    let ended = super::status::ends_of(roster, record).total();
+    let recorded_members =
+        cast.members.values().filter(|member| member.verdict == Verdict::Recorded).count();
+    let there = u32::try_from(there - recorded_members).unwrap_or(u32::MAX);
+    let missing = roster.total().saturating_sub(ended).saturating_sub(there);
+    if missing == 0 || slots == 0 {
+        return Vec::new();
+    }
+    let in_the_way: BTreeSet<&str> = cast.strays.iter().map(|member| member.task.name()).collect();
+    let count = usize::try_from(missing.min(slots)).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
+    let mut ops = Vec::new();
+    for index in record.missing(roster.limit()) {
+        if ops.len() == count {
+            break;
+        }
+        let is_there = cast.members.contains_key(&index) || cast.predecessors.contains_key(&index);
+        if is_there || !roster.has(index) {
+            continue;
+        }
+        let task = objects::task(view.job, run, roster, index, template.name());
+        if view.taken.contains(task.name()) {
+            let waiting = Waiting::NameTaken { kind: "Task", name: task.name().to_owned() };
+            if !plan.waiting.iter().any(Waiting::is_stalled) {
+                plan.waiting.push(waiting);
+            }
+        } else if !in_the_way.contains(task.name()) {
+            ops.push(Op::create(&task));
+        }
+    }
+    ops
+}
+
+/// What is wanted of pending tasks, changed in place. Not where the template itself changed and the
+/// job says that this is nothing to tasks that exist.
+fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Op> {
+    let Scene { view, run, roster, cast, template, .. } = scene;
+    if objects::revision(&view.job.spec) != run.revision {
+        return Vec::new();
+    }
+    let (count, priority) = (roster.total(), view.job.spec.priority.unwrap_or_default());
+    let is_behind = |index: u32, task: &Task| {
+        task.spec.template != template.name()
+            || task.spec.count != count
+            || task.spec.priority != priority
+            || !roster.has_overrides(index, &task.spec.overrides)
+    };
+    let amend = |index: u32, task: &Task| {
+        let amend = Amend {
+            template: template.name().to_owned(),
+            count,
+            priority,
+            overrides: roster.overrides(index),
+        };
+        Op::task(task, TaskChange::Amend(Box::new(amend)))
+    };
+    cast.members
+        .iter()
+        .filter(|(index, member)| member.is_open() && member.is_pending() && !held.contains(index))
+        .filter(|(index, member)| is_behind(**index, member.task))
+        .map(|(index, member)| amend(*index, member.task))
+        .take(ROUND_OPS_MAX)
+        .collect()
+}
+
+/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with the first of
+/// them, and the rest waits until it is.
+fn with_template(scene: &Scene<'_>, starts: Vec<Op>, amends: Vec<Op>) -> Vec<Group> {
+    if scene.view.template.is_none() {
+        let mut ops: Vec<Op> = starts.into_iter().chain(amends).take(GROUP_OPS).collect();
+        if ops.is_empty() {
+            return Vec::new();
+        }
+        ops.insert(0, Op::create(&scene.template));
+        return vec![Group { ops }];
+    }
+    let group = |ops: &[Op]| Group { ops: ops.to_vec() };
+    let starts = starts.chunks(GROUP_OPS).map(group);
+    starts.chain(amends.into_iter().map(Group::from)).collect()
+}
