@@ -3,3 +3,5 @@
 //! One folder a controller: `plan` decides and is pure, the folder's own file acts.
 
 pub mod job;
+pub mod workflow;
+pub mod workflow_run;

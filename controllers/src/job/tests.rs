@@ -443,6 +443,7 @@ fn a_timeout_does_not_count_suspended_time() {
             plan
               Running run=1 p1 a0 s0 f0 c0 of 1
               j-0/1 retry free
+              wakes at 160s
             plan
               later: Running run=1 p0 a1 s0 f0 c0 of 1
               waits: 1 tasks have not ended

@@ -63,7 +63,7 @@ pub(super) fn ending(
         let tasks = if failed == 1 { "task was" } else { "tasks were" };
         return end(JobPhase::Failed, format!("{failed} {tasks} given up; {allowed} are allowed"));
     }
-    if deadline(view.job).is_some_and(|at| at <= view.now) {
+    if deadline(view.job, view.now).is_some_and(|at| at <= view.now) {
         let limit = spec.timeout.map(|limit| limit.to_string()).unwrap_or_default();
         return end(JobPhase::TimedOut, format!("not done within {limit}"));
     }
@@ -71,13 +71,14 @@ pub(super) fn ending(
 }
 
 /// When the run's time is up; nothing while it is suspended.
-pub(super) fn deadline(job: &Job) -> Option<Timestamp> {
+pub(super) fn deadline(job: &Job, now: Timestamp) -> Option<Timestamp> {
     let status = &job.status;
-    let is_held = job.spec.is_suspended() || status.suspended_at.is_some();
-    if status.phase.is_final() || is_held {
+    if status.phase.is_final() || job.spec.is_suspended() {
         return None;
     }
-    let held = i64::try_from(status.suspended_seconds).unwrap_or(i64::MAX);
-    let start = status.started_at?.saturating_add(SignedDuration::from_secs(held)).ok()?;
-    start.saturating_add(job.spec.timeout?.signed()).ok()
+    let before = i64::try_from(status.suspended_seconds).unwrap_or(i64::MAX);
+    // It is being resumed: the status does not count the last suspension yet.
+    let last = status.suspended_at.map_or(0, |since| now.duration_since(since).as_secs().max(0));
+    let held = SignedDuration::from_secs(before.saturating_add(last));
+    status.started_at?.saturating_add(held).ok()?.saturating_add(job.spec.timeout?.signed()).ok()
 }

@@ -316,7 +316,8 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     if !busy {
         plan.groups.extend(removals.groups);
     }
-    let deadline = ending::deadline(scene.view.job).filter(|at| *at > scene.view.now);
+    let deadline = ending::deadline(scene.view.job, scene.view.now);
+    let deadline = deadline.filter(|at| *at > scene.view.now);
     plan.wake_at = [removals.wake_at, deadline].into_iter().flatten().min();
     plan
 }

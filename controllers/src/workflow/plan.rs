@@ -1,0 +1,151 @@
+//! Decides what a workflow needs next: a run of its newest revision, and which old runs go.
+//!
+//! # Invariants
+//!
+//! * A revision is run once by itself, whatever is lost on the way: the run and the note that it was
+//!   made are one write.
+//! * Only runs that Heliox made are removed, never the one that the workflow's phase is of.
+//! * On the state that its own actions lead to, `plan` returns nothing.
+
+use std::collections::BTreeSet;
+
+use api::batch::{Group, Op};
+use api::conditions::{Standing, conditions};
+use api::object::Kind as _;
+use api::workflow::{HISTORY, WorkflowSpec, WorkflowStatus};
+use api::workflow_run::{RunPhase, WorkflowRunSpec};
+use api::{Timestamp, Workflow, WorkflowRun, labels, names};
+
+/// All that a decision may depend on, as of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The workflow.
+    pub workflow: &'a Workflow,
+    /// Runs in its namespace that name it.
+    pub runs: &'a [&'a WorkflowRun],
+    /// Names of runs in its namespace that begin like those that it would make.
+    pub taken: &'a BTreeSet<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a workflow needs next.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Writes, each group all or nothing and independent of the others.
+    pub groups: Vec<Group>,
+}
+
+/// The hash of the part of the spec that runs execute.
+pub fn revision(spec: &WorkflowSpec) -> String {
+    let executed = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
+    let text = serde_json::to_vec(&executed).expect("our kinds have text keys and finite numbers");
+    names::hash(&text)
+}
+
+/// What the workflow needs next.
+pub fn plan(view: &View<'_>) -> Plan {
+    let workflow = view.workflow;
+    if workflow.is_deleting() {
+        return Plan::default();
+    }
+    let mut status = workflow.status.clone();
+    let mut made = None;
+    let revision = revision(&workflow.spec);
+    if status.revision != revision {
+        if !workflow.spec.run_on_apply.unwrap_or(true) {
+            status.revision = revision;
+            status.last_run = None;
+        } else if !workflow.spec.suspend.unwrap_or(false) {
+            let run = next_run(view, &mut status, &revision);
+            status.revision = revision;
+            status.last_run = Some(run.name().to_owned());
+            made = Some(run);
+        }
+    }
+    summarize(view, made.as_ref(), &mut status);
+    let mut groups = Vec::new();
+    if status != workflow.status {
+        let mut next = workflow.clone();
+        next.status = status.clone();
+        let mut group = Group::from(Op::status(&next));
+        group.ops.extend(made.iter().map(Op::create));
+        groups.push(group);
+    }
+    groups.extend(past(view, &status).into_iter().map(|run| Op::delete(run).into()));
+    Plan { groups }
+}
+
+/// The run of the newest revision, named with the next number that is free.
+fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> WorkflowRun {
+    let workflow = view.workflow;
+    let name = loop {
+        status.last_run_number += 1;
+        let number = status.last_run_number.to_string();
+        let name = names::job_in_run(workflow.name(), &number);
+        if !view.taken.contains(&name) {
+            break name;
+        }
+    };
+    let spec =
+        WorkflowRunSpec { workflow: workflow.name().to_owned(), ..WorkflowRunSpec::default() };
+    WorkflowRun::new(workflow.namespace(), &name, spec)
+        .with_labels([(labels::WORKFLOW, workflow.name()), (labels::REVISION, revision)])
+        .with_controller(workflow.as_controller())
+}
+
+/// What the workflow has come to: what the run of its newest revision has.
+fn summarize(view: &View<'_>, made: Option<&WorkflowRun>, status: &mut WorkflowStatus) {
+    let workflow = view.workflow;
+    let runs = || view.runs.iter().copied();
+    let last = runs().find(|run| status.last_run.as_deref() == Some(run.name()));
+    let latest = last.or(made).or_else(|| {
+        let same = runs().filter(|run| run.status.revision == status.revision);
+        same.max_by_key(|run| (run.created(), run.name()))
+    });
+    status.phase = latest.map(|run| run.status.phase);
+    let active = view.runs.iter().filter(|run| !run.status.phase.is_final()).count();
+    status.active = u32::try_from(active + usize::from(made.is_some())).unwrap_or(u32::MAX);
+    status.observed_generation = workflow.generation();
+    let standing = match status.phase {
+        None | Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,
+        Some(RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled) => Standing::Stalled,
+        Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => Standing::Reconciling,
+    };
+    let reason = status.phase.map_or_else(|| "NoRun".to_owned(), |phase| phase.to_string());
+    let message = match latest {
+        Some(run) => match &run.status.message {
+            Some(why) => format!("run {}: {why}", run.name()),
+            None => format!("run {}", run.name()),
+        },
+        None => String::new(),
+    };
+    let at = (workflow.generation(), view.now);
+    status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
+}
+
+/// Finished runs beyond those kept, the oldest first.
+fn past<'a>(view: &View<'a>, status: &WorkflowStatus) -> Vec<&'a WorkflowRun> {
+    let history = view.workflow.spec.history.unwrap_or_default();
+    let ours = |run: &&&'a WorkflowRun| {
+        run.controller().is_some_and(|owner| owner.uid == view.workflow.uid())
+            && run.status.phase.is_final()
+            && !run.is_deleting()
+            && status.last_run.as_deref() != Some(run.name())
+    };
+    let mut past = Vec::new();
+    for (succeeded, keep) in [(true, history.succeeded), (false, history.failed)] {
+        let mut runs: Vec<&WorkflowRun> = view
+            .runs
+            .iter()
+            .filter(ours)
+            .filter(|run| (run.status.phase == RunPhase::Succeeded) == succeeded)
+            .copied()
+            .collect();
+        runs.sort_by_key(|run| (run.status.finished_at, run.created(), run.name()));
+        let keep = usize::try_from(keep.unwrap_or(HISTORY)).unwrap_or(usize::MAX);
+        runs.truncate(runs.len().saturating_sub(keep));
+        past.extend(runs);
+    }
+    past
+}

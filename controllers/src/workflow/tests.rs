@@ -1,0 +1,116 @@
+//! What a workflow's plan does.
+
+use std::collections::BTreeSet;
+
+use api::batch::Op;
+use api::object::Kind as _;
+use api::workflow::{History, WorkflowJob, WorkflowSpec};
+use api::workflow_run::{RunPhase, WorkflowRunSpec};
+use api::{Timestamp, Workflow, WorkflowRun};
+
+use super::plan::{View, plan, revision};
+
+fn workflow() -> Workflow {
+    let job = WorkflowJob { name: "a".to_owned(), ..WorkflowJob::default() };
+    let spec = WorkflowSpec { jobs: vec![job], ..WorkflowSpec::default() };
+    let mut workflow = Workflow::new("default", "w", spec);
+    workflow.metadata.uid = Some("w-uid".to_owned());
+    workflow
+}
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Plans and acts once; what it did, and the plan after it must be empty.
+fn settle(workflow: &mut Workflow, runs: &mut Vec<WorkflowRun>, taken: &[&str]) -> Vec<String> {
+    let taken: BTreeSet<String> = taken.iter().map(|name| (*name).to_owned()).collect();
+    let look = |workflow: &Workflow, runs: &[WorkflowRun]| {
+        let runs: Vec<&WorkflowRun> = runs.iter().collect();
+        plan(&View { workflow, runs: &runs, taken: &taken, now: second(1000) })
+    };
+    let mut done = Vec::new();
+    for group in look(workflow, runs).groups {
+        for op in group.ops {
+            match op {
+                Op::Status { object } => {
+                    let next: Workflow = serde_json::from_value(object).unwrap();
+                    workflow.status = next.status;
+                }
+                Op::Create { object } => {
+                    let run: WorkflowRun = serde_json::from_value(object).unwrap();
+                    done.push(format!("create {}", run.name()));
+                    runs.push(run);
+                }
+                Op::Delete { key, .. } => {
+                    done.push(format!("delete {}", key.name));
+                    runs.retain(|run| run.name() != key.name);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(look(workflow, runs).groups, [], "a fixpoint");
+    done
+}
+
+#[test]
+fn each_revision_is_run_once() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+    assert_eq!(workflow.status.phase, Some(RunPhase::Pending));
+    runs[0].status.phase = RunPhase::Succeeded;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.phase, Some(RunPhase::Succeeded));
+    // What runs do not execute is no new revision.
+    workflow.spec.history = Some(History::default());
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    workflow.spec.jobs[0].count = Some(2);
+    assert_eq!(settle(&mut workflow, &mut runs, &["w-2"]), ["create w-3"]);
+    assert_eq!(workflow.status.active, 1);
+}
+
+#[test]
+fn without_run_on_apply_or_while_suspended_nothing_runs() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.suspend = Some(true);
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    workflow.spec.run_on_apply = Some(false);
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.phase, None);
+    assert_eq!(workflow.status.revision, revision(&workflow.spec));
+}
+
+#[test]
+fn a_revision_that_came_while_suspended_is_run_on_resume() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.suspend = Some(true);
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    workflow.spec.suspend = Some(false);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+}
+
+#[test]
+fn history_takes_the_oldest_runs_that_heliox_made() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.history = Some(History { succeeded: Some(1), failed: Some(0) });
+    let run = |number: i64, phase, ours: bool| {
+        let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+        let mut run = WorkflowRun::new("default", &format!("old-{number}"), spec);
+        run.status.phase = phase;
+        run.status.finished_at = Some(second(number));
+        if ours { run.with_controller(workflow.as_controller()) } else { run }
+    };
+    runs.push(run(1, RunPhase::Succeeded, false));
+    runs.push(run(2, RunPhase::Succeeded, true));
+    runs.push(run(3, RunPhase::Succeeded, true));
+    runs.push(run(4, RunPhase::Failed, true));
+    runs.push(run(5, RunPhase::Running, true));
+    assert_eq!(
+        settle(&mut workflow, &mut runs, &[]),
+        ["create w-1", "delete old-2", "delete old-4"]
+    );
+    // The run that the workflow's phase is of stays, although no failed one is kept.
+    runs.last_mut().unwrap().status.phase = RunPhase::Failed;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+}

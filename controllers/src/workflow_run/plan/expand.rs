@@ -1,0 +1,53 @@
+//! A workflow's job as a Job object of a run.
+
+use std::collections::BTreeMap;
+
+use api::job::JobSpec;
+use api::object::Kind as _;
+use api::workflow::{WorkflowJob, WorkflowSpec};
+use api::{Job, Timestamp, Violation, WorkflowRun, labels, merge, names};
+
+/// Every parameter's value in a run.
+pub(super) fn params(
+    workflow: &WorkflowSpec,
+    run: &WorkflowRun,
+    _started: Timestamp,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut params: BTreeMap<String, String> = workflow
+        .params
+        .iter()
+        .filter_map(|param| Some((param.name.clone(), param.default.clone()?)))
+        .collect();
+    params.extend(run.spec.params.clone());
+    match workflow.params.iter().find(|param| !params.contains_key(&param.name)) {
+        Some(missing) => Err(format!("parameter {} has no value", missing.name)),
+        None => Ok(params),
+    }
+}
+
+/// The Job's spec: the defaults laid under it, parameters and the run's names substituted.
+fn spec(run: &WorkflowRun, workflow: &WorkflowSpec, job: &WorkflowJob) -> Result<JobSpec, String> {
+    let _ = run;
+    merge::job_spec(workflow.defaults.as_ref(), job).map_err(|found| sentence(&found))
+}
+
+fn sentence(found: &[Violation]) -> String {
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The Job object of a workflow's job.
+pub(super) fn job(
+    run: &WorkflowRun,
+    workflow: &WorkflowSpec,
+    job: &WorkflowJob,
+) -> Result<Job, String> {
+    let spec = spec(run, workflow, job)?;
+    let labels = [
+        (labels::WORKFLOW, run.spec.workflow.as_str()),
+        (labels::RUN, run.name()),
+        (labels::JOB, job.name.as_str()),
+    ];
+    Ok(Job::new(run.namespace(), &names::job_in_run(run.name(), &job.name), spec)
+        .with_labels(labels)
+        .with_controller(run.as_controller()))
+}

@@ -1,0 +1,373 @@
+//! Decides what a run of a workflow needs next.
+//!
+//! # Invariants
+//!
+//! * A run executes the workflow as it was at its first look, whatever becomes of that later.
+//! * A job is made once what it depends on has ended as it wants, and never after the run's end was
+//!   decided.
+//! * What has ended in a run stays ended.
+//! * A run ends only when all its jobs have.
+//! * On the state that its own actions lead to, `plan` returns nothing.
+
+mod expand;
+mod standing;
+
+use std::collections::BTreeSet;
+
+use api::batch::{Group, Op};
+use api::conditions::{Standing as Condition, conditions};
+use api::job::JobPhase;
+use api::object::Kind as _;
+use api::workflow::WorkflowSpec;
+use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus};
+use api::{Job, Timestamp, Workflow, WorkflowRun};
+use jiff::SignedDuration;
+
+use crate::workflow::plan::revision;
+use standing::{Standing, standings};
+
+/// All that a decision may depend on, as of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The run.
+    pub run: &'a WorkflowRun,
+    /// The workflow that it names.
+    pub workflow: Option<&'a Workflow>,
+    /// The Jobs that it controls (by uid).
+    pub jobs: &'a [&'a Job],
+    /// Of the names that its Jobs may have, those that Jobs of other owners have.
+    pub taken: &'a BTreeSet<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a run needs next.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Writes, each group all or nothing and independent of the others.
+    pub groups: Vec<Group>,
+    /// A status that differs in its counts only, which may wait a little.
+    pub status: Option<Box<WorkflowRun>>,
+    /// When to look again although nothing changed.
+    pub wake_at: Option<Timestamp>,
+    /// That the run has ended, for people.
+    pub ended: Option<(RunPhase, String)>,
+}
+
+/// Jobs that a plan makes or changes at most in one group, with the run's status.
+const GROUP_OPS: usize = 50;
+
+/// What the run needs next.
+pub fn plan(view: &View<'_>) -> Plan {
+    let run = view.run;
+    if run.is_deleting() || run.status.phase.is_final() {
+        return Plan::default();
+    }
+    let mut next = run.clone();
+    next.status.observed_generation = run.generation();
+    if next.status.workflow.is_none()
+        && let Err(stuck) = begin(view, &mut next.status)
+    {
+        return stuck.plan(view, next);
+    }
+    let Some(workflow) = next.status.workflow.clone() else {
+        return Plan::default();
+    };
+    next.status.observed_generation = run.generation();
+    let mut standings = standings(run, &workflow, view.jobs);
+    count_suspension(view, &mut next.status);
+    let end = end(view, &next.status, &workflow, &standings);
+    let mut ops = match &end {
+        Some(_) => stop(&mut standings),
+        None => Vec::new(),
+    };
+    let mut stalled = None;
+    if end.is_none() {
+        ops.extend(hold(view, &standings));
+        if !run.spec.suspend {
+            ops.extend(start(view, &next, &workflow, &mut standings, &mut stalled));
+        }
+    }
+    summarize(&mut next.status, &standings);
+    let end = end.or_else(|| self_end(&workflow, &standings));
+    conclude(view, &mut next.status, end, stalled);
+    assemble(view, next, ops)
+}
+
+/// Why a run cannot begin.
+enum Stuck {
+    /// It waits for somebody.
+    Stalled { reason: &'static str, message: String },
+    /// It ends without having begun.
+    Over { phase: RunPhase, message: String },
+}
+
+impl Stuck {
+    fn plan(self, view: &View<'_>, mut next: WorkflowRun) -> Plan {
+        let status = &mut next.status;
+        let at = (view.run.generation(), view.now);
+        let reason = match self {
+            Stuck::Stalled { reason, message } => {
+                status.message = Some(message);
+                reason.to_owned()
+            }
+            Stuck::Over { phase, message } => {
+                status.phase = phase;
+                status.finished_at = Some(view.now);
+                status.message = Some(message);
+                phase.to_string()
+            }
+        };
+        let message = status.message.clone().unwrap_or_default();
+        status.conditions =
+            conditions(&status.conditions, Condition::Stalled, &reason, &message, at);
+        assemble(view, next, Vec::new())
+    }
+}
+
+/// Takes the workflow as it is now: later changes of it do not touch this run.
+fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
+    let spec = &view.run.spec;
+    let over = |phase, message: &str| Err(Stuck::Over { phase, message: message.to_owned() });
+    if spec.cancel {
+        return over(RunPhase::Cancelled, "cancelled on request");
+    }
+    let Some(workflow) = view.workflow.filter(|workflow| !workflow.is_deleting()) else {
+        let message = format!("Workflow {} does not exist", spec.workflow);
+        return Err(Stuck::Stalled { reason: "WorkflowMissing", message });
+    };
+    if spec.suspend {
+        let message = "suspended before it began".to_owned();
+        return Err(Stuck::Stalled { reason: "Suspended", message });
+    }
+    match expand::params(&workflow.spec, view.run, view.now) {
+        Ok(params) => status.params = params,
+        Err(why) => return over(RunPhase::Failed, &why),
+    }
+    status.workflow = Some(Box::new(workflow.spec.clone()));
+    status.revision = revision(&workflow.spec);
+    status.started_at = Some(view.now);
+    status.message = None;
+    Ok(())
+}
+
+/// How and why the run ends before its jobs have.
+fn end(
+    view: &View<'_>,
+    status: &WorkflowRunStatus,
+    workflow: &WorkflowSpec,
+    standings: &[Standing<'_>],
+) -> Option<(RunPhase, Option<String>)> {
+    if view.run.spec.cancel {
+        return Some((RunPhase::Cancelled, Some("cancelled on request".to_owned())));
+    }
+    let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| is_failure(job)).collect();
+    let allowed = workflow.max_failed_jobs.unwrap_or(0);
+    if u32::try_from(failed.len()).unwrap_or(u32::MAX) > allowed {
+        let named: Vec<String> = failed.iter().take(3).map(|job| describe(job)).collect();
+        return Some((RunPhase::Failed, Some(named.join("; "))));
+    }
+    let timed_out = deadline(status, workflow).is_some_and(|at| at <= view.now);
+    let limit = workflow.timeout.filter(|_| timed_out && !view.run.spec.suspend)?;
+    Some((RunPhase::TimedOut, Some(format!("not done within {limit}"))))
+}
+
+/// A job that this run itself stopped, or never made since it ended, has not failed.
+fn is_failure(job: &Standing<'_>) -> bool {
+    let stopped = job.object.is_some_and(|object| object.spec.cancel);
+    let never_made = job.report.job.is_none() && job.report.phase == JobPhase::Cancelled;
+    job.has_failed() && !stopped && !never_made
+}
+
+fn describe(job: &Standing<'_>) -> String {
+    let RunJob { name, phase, message, .. } = &job.report;
+    match message {
+        Some(why) => format!("job {name} is {phase}: {why}"),
+        None => format!("job {name} is {phase}"),
+    }
+}
+
+fn self_end(
+    workflow: &WorkflowSpec,
+    standings: &[Standing<'_>],
+) -> Option<(RunPhase, Option<String>)> {
+    let failed = standings.iter().filter(|job| is_failure(job)).count();
+    let within = u32::try_from(failed).is_ok_and(|n| n <= workflow.max_failed_jobs.unwrap_or(0));
+    let ended = standings.iter().all(|job| job.report.phase.is_final());
+    (ended && within).then_some((RunPhase::Succeeded, None))
+}
+
+fn deadline(status: &WorkflowRunStatus, workflow: &WorkflowSpec) -> Option<Timestamp> {
+    if status.suspended_at.is_some() {
+        return None;
+    }
+    let held = i64::try_from(status.suspended_seconds).unwrap_or(i64::MAX);
+    let start = status.started_at?.saturating_add(SignedDuration::from_secs(held)).ok()?;
+    start.saturating_add(workflow.timeout?.signed()).ok()
+}
+
+/// Stops what runs; what was not made will not be.
+fn stop(standings: &mut [Standing<'_>]) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for standing in standings {
+        match standing.object {
+            Some(object) if !object.status.phase.is_final() && !object.spec.cancel => {
+                let mut stopped = object.clone();
+                stopped.spec.cancel = true;
+                ops.push(Op::replace(&stopped));
+            }
+            Some(_) => (),
+            None if standing.report.phase.is_final() => (),
+            None => {
+                standing.report.phase = JobPhase::Cancelled;
+                standing.report.message = Some("the run ended before".to_owned());
+                standing.due = false;
+            }
+        }
+    }
+    ops
+}
+
+/// Hands the run's suspension down to its jobs, and takes it back.
+fn hold(view: &View<'_>, standings: &[Standing<'_>]) -> Vec<Op> {
+    let change = |standing: &Standing<'_>| {
+        let object = standing.object.filter(|object| !object.status.phase.is_final())?;
+        let held = view.run.spec.suspend || standing.wanted.suspend.unwrap_or(false);
+        if object.spec.is_suspended() == held {
+            return None;
+        }
+        let mut changed = object.clone();
+        changed.spec.suspend = held.then_some(true);
+        Some(Op::replace(&changed))
+    };
+    standings.iter().filter_map(change).collect()
+}
+
+/// Makes the jobs that are due.
+fn start(
+    view: &View<'_>,
+    run: &WorkflowRun,
+    workflow: &WorkflowSpec,
+    standings: &mut [Standing<'_>],
+    stalled: &mut Option<String>,
+) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for standing in standings.iter_mut().filter(|standing| standing.due) {
+        match expand::job(run, workflow, standing.wanted) {
+            Ok(job) if view.taken.contains(job.name()) => {
+                let message = format!("Job {} exists and belongs to another owner", job.name());
+                standing.report.message = Some(message.clone());
+                stalled.get_or_insert(message);
+            }
+            Ok(job) => {
+                standing.report.job = Some(job.name().to_owned());
+                ops.push(Op::create(&job));
+            }
+            Err(why) => {
+                standing.report.phase = JobPhase::Failed;
+                standing.report.message = Some(why);
+            }
+        }
+    }
+    ops
+}
+
+fn summarize(status: &mut WorkflowRunStatus, standings: &[Standing<'_>]) {
+    status.jobs = standings.iter().map(|standing| standing.report.clone()).collect();
+    let sum = |count: fn(&RunJob) -> u32| status.jobs.iter().map(count).sum::<u32>();
+    let total = sum(|job| job.total);
+    let counts = [
+        sum(|job| job.pending),
+        sum(|job| job.active),
+        sum(|job| job.succeeded),
+        sum(|job| job.failed),
+        sum(|job| job.cancelled),
+    ];
+    status.total = total;
+    [status.pending, status.active, status.succeeded, status.failed, status.cancelled] = counts;
+}
+
+/// Suspended time is kept apart, since it does not count for the timeout.
+fn count_suspension(view: &View<'_>, status: &mut WorkflowRunStatus) {
+    match (view.run.spec.suspend, status.suspended_at) {
+        (true, None) => status.suspended_at = Some(view.now),
+        (false, Some(since)) => {
+            let seconds = view.now.duration_since(since).as_secs();
+            status.suspended_seconds += u64::try_from(seconds).unwrap_or_default();
+            status.suspended_at = None;
+        }
+        (true, Some(_)) | (false, None) => (),
+    }
+}
+
+fn conclude(
+    view: &View<'_>,
+    status: &mut WorkflowRunStatus,
+    end: Option<(RunPhase, Option<String>)>,
+    stalled: Option<String>,
+) {
+    let all_ended = status.jobs.iter().all(|job| job.phase.is_final());
+    (status.phase, status.message) = match end {
+        Some((phase, message)) if all_ended => {
+            status.finished_at = Some(view.now);
+            (phase, message)
+        }
+        Some((_, message)) => (RunPhase::Running, message),
+        None if view.run.spec.suspend => (RunPhase::Suspended, None),
+        None => (RunPhase::Running, stalled.clone()),
+    };
+    let standing = match status.phase {
+        RunPhase::Succeeded | RunPhase::Skipped => Condition::Ready,
+        RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled => Condition::Stalled,
+        RunPhase::Pending | RunPhase::Running | RunPhase::Suspended if stalled.is_some() => {
+            Condition::Stalled
+        }
+        RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => Condition::Reconciling,
+    };
+    let reason = if stalled.is_some() { "NameTaken".to_owned() } else { status.phase.to_string() };
+    let message = status.message.clone().unwrap_or_default();
+    let at = (view.run.generation(), view.now);
+    status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
+}
+
+/// The plan: the status with what it makes at first, apart from it later.
+fn assemble(view: &View<'_>, next: WorkflowRun, ops: Vec<Op>) -> Plan {
+    let before = &view.run.status;
+    let mut plan = Plan::default();
+    if next.status.phase.is_final() {
+        let jobs = format!("{} jobs", next.status.jobs.len());
+        let why = next.status.message.clone().unwrap_or(jobs);
+        plan.ended = Some((next.status.phase, why));
+    } else if let Some(workflow) = &next.status.workflow {
+        plan.wake_at = deadline(&next.status, workflow).filter(|at| *at > view.now);
+    }
+    if before.workflow.is_none() && next.status.workflow.is_some() {
+        let mut first = Group::from(Op::status(&next));
+        first.ops.extend(ops.into_iter().take(GROUP_OPS));
+        plan.groups = vec![first];
+        return plan;
+    }
+    plan.groups = ops.into_iter().map(Group::from).collect();
+    if next.status == *before {
+        return plan;
+    }
+    if is_urgent(before, &next.status) {
+        plan.groups.push(Op::status(&next).into());
+    } else {
+        plan.status = Some(Box::new(next));
+    }
+    plan
+}
+
+/// Whether the two differ in more than counts.
+fn is_urgent(before: &WorkflowRunStatus, next: &WorkflowRunStatus) -> bool {
+    let phases = |status: &WorkflowRunStatus| {
+        status.jobs.iter().map(|job| (job.phase, job.job.is_some())).collect::<Vec<_>>()
+    };
+    before.phase != next.phase
+        || before.observed_generation != next.observed_generation
+        || before.message != next.message
+        || before.suspended_at != next.suspended_at
+        || before.conditions != next.conditions
+        || phases(before) != phases(next)
+}

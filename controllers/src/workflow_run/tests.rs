@@ -1,0 +1,413 @@
+//! What a run's plan does, as scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use api::batch::{Group, Op};
+use api::job::JobPhase;
+use api::object::Kind as _;
+use api::workflow::{Dependency, WorkflowJob, WorkflowSpec};
+use api::workflow_run::{WorkflowRunSpec, WorkflowRunStatus};
+use api::{Job, Timestamp, Workflow, WorkflowRun};
+use expect_test::{Expect, expect};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::plan::{Plan, View, plan};
+
+struct World {
+    workflow: Option<Workflow>,
+    run: WorkflowRun,
+    jobs: BTreeMap<String, Job>,
+    taken: BTreeSet<String>,
+    now: Timestamp,
+}
+
+/// Runs a script against the run `w-1` of a workflow and compares what its `plan` lines show.
+///
+/// `workflow FIELD=JSON ... JOB[<DEPENDENCY[:PHASE,...]] ...` writes the workflow, `plan` shows what
+/// the plan does and does it, `job NAME PHASE` is the job controller, `run FIELD=JSON ...` is a
+/// person, `wait SECONDS` lets time pass.
+fn check(script: &str, expected: Expect) {
+    let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+    let mut run = WorkflowRun::new("default", "w-1", spec);
+    run.metadata.uid = Some("run-uid".to_owned());
+    let (jobs, taken) = (BTreeMap::new(), BTreeSet::new());
+    let mut world = World { workflow: None, run, jobs, taken, now: Timestamp::UNIX_EPOCH };
+    let mut shown = String::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let (verb, rest) = (words.next().unwrap(), words.collect::<Vec<_>>());
+        match verb {
+            "workflow" => world.workflow = Some(workflow(&rest)),
+            "run" => set_fields(&mut world.run, &rest),
+            "taken" => drop(world.taken.insert(format!("w-1-{}", rest[0]))),
+            "job" => {
+                let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
+                job.status.phase = serde_json::from_value(json!(rest[1])).unwrap();
+                job.status.total = 1;
+                let succeeded = job.status.phase == JobPhase::Succeeded;
+                job.status.succeeded = u32::from(succeeded);
+                job.status.pending = u32::from(!succeeded);
+            }
+            "remove" => drop(world.jobs.remove(&format!("w-1-{}", rest[0])).unwrap()),
+            "wait" => {
+                let seconds = SignedDuration::from_secs(rest[0].parse().unwrap());
+                world.now = world.now.saturating_add(seconds).unwrap();
+            }
+            "plan" => {
+                let plan = world.plan();
+                show(&plan, &mut shown);
+                world.act(&plan);
+                let again = world.plan();
+                assert!(again.groups.is_empty() && again.status.is_none(), "{again:#?}");
+            }
+            other => panic!("no such verb: {other}"),
+        }
+    }
+    expected.assert_eq(&shown);
+}
+
+impl World {
+    fn plan(&self) -> Plan {
+        plan(&View {
+            run: &self.run,
+            workflow: self.workflow.as_ref(),
+            jobs: &self.jobs.values().collect::<Vec<_>>(),
+            taken: &self.taken,
+            now: self.now,
+        })
+    }
+
+    fn act(&mut self, plan: &Plan) {
+        for op in plan.groups.iter().flat_map(|group| &group.ops) {
+            match op {
+                Op::Create { object } | Op::Replace { object } => {
+                    let job: Job = serde_json::from_value(object.clone()).unwrap();
+                    assert_eq!(job.controller().unwrap().uid, "run-uid");
+                    self.jobs.insert(job.name().to_owned(), job);
+                }
+                Op::Status { object } => {
+                    let run: WorkflowRun = serde_json::from_value(object.clone()).unwrap();
+                    self.run.status = run.status;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if let Some(run) = &plan.status {
+            self.run.status = run.status.clone();
+        }
+    }
+}
+
+fn workflow(words: &[&str]) -> Workflow {
+    let mut document = json!({ "jobs": [] });
+    let mut jobs = Vec::new();
+    for word in words {
+        if let Some((field, value)) = word.split_once('=') {
+            document[field] = serde_json::from_str(value).unwrap();
+            continue;
+        }
+        let mut parts = word.split('<');
+        let name = parts.next().unwrap().to_owned();
+        let dependency = |text: &str| {
+            let (job, phases) = text.split_once(':').unwrap_or((text, ""));
+            let phases = phases.split(',').filter(|phase| !phase.is_empty());
+            let phases = phases.map(|phase| serde_json::from_value(json!(phase)).unwrap());
+            Dependency { job: job.to_owned(), phases: phases.collect() }
+        };
+        let depends_on = parts.map(dependency).collect();
+        let image = json!({ "image": "busybox" });
+        let template = serde_json::from_value(image).unwrap();
+        jobs.push(WorkflowJob { name, depends_on, template, ..WorkflowJob::default() });
+    }
+    let mut spec: WorkflowSpec = serde_json::from_value(document).unwrap();
+    spec.jobs = jobs;
+    Workflow::new("default", "w", spec)
+}
+
+fn set_fields(run: &mut WorkflowRun, fields: &[&str]) {
+    let mut document = serde_json::to_value(&run.spec).unwrap();
+    for field in fields {
+        let (name, value) = field.split_once('=').unwrap();
+        document[name] = serde_json::from_str(value).unwrap();
+    }
+    run.spec = serde_json::from_value(document).unwrap();
+}
+
+fn show(plan: &Plan, shown: &mut String) {
+    shown.push_str("plan\n");
+    for group in &plan.groups {
+        writeln!(shown, "  {}", show_group(group)).unwrap();
+    }
+    if let Some(run) = &plan.status {
+        writeln!(shown, "  later: {}", show_status(&run.status)).unwrap();
+    }
+    if let Some(at) = plan.wake_at {
+        writeln!(shown, "  wakes at {}s", at.as_second()).unwrap();
+    }
+    if let Some((phase, why)) = &plan.ended {
+        writeln!(shown, "  tells: {phase}: {why}").unwrap();
+    }
+}
+
+fn show_group(group: &Group) -> String {
+    let ops = group.ops.iter().map(|op| match op {
+        Op::Create { object } => format!("create {}", object["metadata"]["name"].as_str().unwrap()),
+        Op::Replace { object } => {
+            let spec = &object["spec"];
+            let (suspend, cancel) = (spec.get("suspend").is_some(), spec.get("cancel").is_some());
+            let name = object["metadata"]["name"].as_str().unwrap();
+            format!("change {name} suspend={suspend} cancel={cancel}")
+        }
+        Op::Status { object } => {
+            let run: WorkflowRun = serde_json::from_value(object.clone()).unwrap();
+            show_status(&run.status)
+        }
+        other => format!("{other:?}"),
+    });
+    ops.collect::<Vec<_>>().join(" + ")
+}
+
+fn show_status(status: &WorkflowRunStatus) -> String {
+    let jobs = status.jobs.iter().map(|job| {
+        let message = job.message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+        format!("{} {}{message}", job.name, job.phase)
+    });
+    let message = status.message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    let jobs = jobs.collect::<Vec<_>>().join(", ");
+    format!("{}{message} {}/{}: {jobs}", status.phase, status.succeeded, status.total)
+}
+
+#[test]
+fn jobs_are_made_as_their_dependencies_end() {
+    check(
+        "
+        workflow a b<a c<a d<b<c
+        plan
+        job a Running
+        plan
+        job a Succeeded
+        plan
+        job b Succeeded
+        job c Succeeded
+        plan
+        job d Succeeded
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a), c Pending (waits for job a), d Pending (waits for jobs b, c) + create w-1-a
+            plan
+              Running 0/1: a Running, b Pending (waits for job a), c Pending (waits for job a), d Pending (waits for jobs b, c)
+            plan
+              create w-1-b
+              create w-1-c
+              Running 1/1: a Succeeded, b Pending, c Pending, d Pending (waits for jobs b, c)
+            plan
+              create w-1-d
+              Running 3/3: a Succeeded, b Succeeded, c Succeeded, d Pending
+            plan
+              Succeeded 4/4: a Succeeded, b Succeeded, c Succeeded, d Succeeded
+              tells: Succeeded: 4 jobs
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_whose_workflow_is_missing_waits_for_it() {
+    check(
+        "
+        plan
+        workflow a
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending (Workflow w does not exist) 0/0: 
+            plan
+              Running 0/0: a Pending + create w-1-a
+        "#]],
+    );
+}
+
+#[test]
+fn a_failed_job_ends_the_run_once_the_others_have_stopped() {
+    check(
+        "
+        workflow a b c<a
+        plan
+        job a Failed
+        job b Running
+        plan
+        job b Cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending, c Pending (waits for job a) + create w-1-a + create w-1-b
+            plan
+              change w-1-b suspend=false cancel=true
+              Running (job a is Failed) 0/2: a Failed, b Running, c Skipped (job a is Failed)
+            plan
+              Failed (job a is Failed) 0/2: a Failed, b Cancelled, c Skipped (job a is Failed)
+              tells: Failed: job a is Failed
+        "#]],
+    );
+}
+
+#[test]
+fn what_can_never_start_is_skipped_and_so_is_what_waits_for_it() {
+    check(
+        "
+        workflow maxFailedJobs=1 d<c a b<a c<b e<a:Failed,Succeeded f<b:Skipped
+        plan
+        job a TimedOut
+        plan
+        job e Succeeded
+        job f Succeeded
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: d Pending (waits for job c), a Pending, b Pending (waits for job a), c Pending (waits for job b), e Pending (waits for job a), f Pending (waits for job b) + create w-1-a
+            plan
+              create w-1-e
+              create w-1-f
+              Running 0/1: d Skipped (job c is Skipped), a TimedOut, b Skipped (job a is TimedOut), c Skipped (job b is Skipped), e Pending, f Pending
+            plan
+              Succeeded 2/3: d Skipped (job c is Skipped), a TimedOut, b Skipped (job a is TimedOut), c Skipped (job b is Skipped), e Succeeded, f Succeeded
+              tells: Succeeded: 6 jobs
+        "#]],
+    );
+}
+
+#[test]
+fn suspending_a_run_holds_its_jobs_and_its_clock() {
+    check(
+        r#"
+        workflow timeout="60s" a b<a
+        plan
+        wait 20
+        run suspend=true
+        plan
+        job a Succeeded
+        plan
+        wait 200
+        run suspend=false
+        plan
+        wait 39
+        plan
+        wait 1
+        plan
+        job b Cancelled
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
+              wakes at 60s
+            plan
+              change w-1-a suspend=true cancel=false
+              Suspended 0/0: a Pending, b Pending (waits for job a)
+            plan
+              Suspended 1/1: a Succeeded, b Pending
+            plan
+              create w-1-b
+              Running 1/1: a Succeeded, b Pending
+              wakes at 260s
+            plan
+              wakes at 260s
+            plan
+              change w-1-b suspend=false cancel=true
+              Running (not done within 1m) 1/1: a Succeeded, b Pending
+            plan
+              TimedOut (not done within 1m) 1/2: a Succeeded, b Cancelled
+              tells: TimedOut: not done within 1m
+        "#]],
+    );
+}
+
+#[test]
+fn a_cancelled_run_makes_nothing_more() {
+    check(
+        "
+        workflow a b<a
+        plan
+        run cancel=true
+        plan
+        job a Cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
+            plan
+              change w-1-a suspend=false cancel=true
+              Running (cancelled on request) 0/0: a Pending, b Cancelled (the run ended before)
+            plan
+              Cancelled (cancelled on request) 0/1: a Cancelled, b Cancelled (the run ended before)
+              tells: Cancelled: cancelled on request
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_keeps_the_workflow_that_it_began_with_and_the_jobs_that_ended() {
+    check(
+        "
+        workflow a b<a
+        plan
+        workflow x
+        job a Succeeded
+        plan
+        remove a
+        plan
+        job b Succeeded
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
+            plan
+              create w-1-b
+              Running 1/1: a Succeeded, b Pending
+            plan
+            plan
+              Succeeded 2/2: a Succeeded, b Succeeded
+              tells: Succeeded: 2 jobs
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_name_of_another_owner_stalls_the_run() {
+    check(
+        "
+        workflow a b
+        taken a
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running (Job w-1-a exists and belongs to another owner) 0/0: a Pending (Job w-1-a exists and belongs to another owner), b Pending + create w-1-b
+            plan
+        "#]],
+    );
+}
+
+#[test]
+fn a_parameter_without_a_value_fails_the_run() {
+    check(
+        r#"
+        workflow params=[{"name":"date"}] a
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Failed (parameter date has no value) 0/0: 
+              tells: Failed: parameter date has no value
+        "#]],
+    );
+}
