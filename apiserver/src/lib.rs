@@ -1,1 +1,255 @@
-//! apiserver
+//! The apiserver: Kubernetes API conventions over the store, for every kind alike.
+//!
+//! # Invariants
+//!
+//! * Only this crate touches the store. It keeps nothing that is not there: any number of
+//!   apiservers may serve one store, and no answer depends on which is asked.
+//! * A write is decided by a pure function of what is there ([`write`]), and guarded by what that
+//!   looked at.
+//! * Reads are as fresh as the store when they were asked for, and come from the watch cache.
+
+mod cache;
+mod compaction;
+mod connections;
+mod encoding;
+mod http;
+mod keys;
+mod kinds;
+mod metrics;
+mod write;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use api::core::Namespace;
+use api::labels::SYSTEM_NAMESPACE;
+use api::object::DEFAULT_NAMESPACE;
+use api::{KindId, ObjectKey, ObjectMeta};
+use axum::body::Body;
+use base::{Clock, Rng, Spawner};
+use bytes::Bytes;
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use serde_json::json;
+use store::{Change, Expectation, Group, Outcome, ReadError, Store, Write};
+use tower::Service;
+
+use cache::Cache;
+use connections::Connections;
+use metrics::Metrics;
+use write::Writer;
+
+/// How often gauges of the cache are brought up to date.
+const GAUGE_PERIOD: Duration = Duration::from_secs(5);
+
+/// One apiserver.
+#[derive(Debug)]
+pub struct Server {
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    writer: Writer,
+    connections: Connections,
+    metrics: Metrics,
+    registry: Registry,
+    clock: Clock,
+    rng: Rng,
+    spawner: Spawner,
+    cluster: String,
+    epoch: u64,
+}
+
+/// Why an apiserver did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read or written. Try again later.
+    #[error("read and write the store")]
+    Store(#[source] ReadError),
+    /// The store holds what this version does not understand.
+    #[error("understand the store: {0}")]
+    Incompatible(String),
+    /// Counters of these names are registered already.
+    #[error("register metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What an apiserver is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// What keeps the data.
+    pub store: Arc<dyn Store>,
+    /// Tells the time of creations.
+    pub clock: Clock,
+    /// Draws uids.
+    pub rng: Rng,
+    /// Where its tasks run.
+    pub spawner: Spawner,
+    /// Where its counters are registered; `/metrics` shows all of it.
+    pub registry: Registry,
+}
+
+impl Server {
+    /// Starts an apiserver. It answers when its cache is filled: until then requests wait.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
+        let Parts { store, clock, rng, spawner, registry } = parts;
+        let metrics = Metrics::new(&registry)?;
+        let (cluster, epoch) = identity(&*store, &rng).await?;
+        for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE] {
+            make_namespace(&*store, name, (&clock, &rng)).await?;
+        }
+        let cache = Arc::new(Cache::default());
+        let follow = cache::follow(Arc::clone(&cache), Arc::clone(&store), rng.fork("cache"));
+        spawner.spawn("watch cache", follow);
+        spawner.spawn("compaction", compaction::compact(Arc::clone(&store)));
+        let writer =
+            Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };
+        let connections = Connections::new(spawner.clone());
+        let server = Arc::new(Self {
+            store,
+            cache,
+            writer,
+            connections,
+            metrics,
+            registry,
+            clock,
+            rng,
+            spawner,
+            cluster,
+            epoch,
+        });
+        let gauged = Arc::downgrade(&server);
+        server.spawner.spawn("cache gauges", async move {
+            while let Some(server) = gauged.upgrade() {
+                server.metrics.cache_holds(server.cache.sizes());
+                drop(server);
+                tokio::time::sleep(GAUGE_PERIOD).await;
+            }
+        });
+        Ok(server)
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Waits until the cache is filled and requests are answered.
+    pub async fn ready(&self) {
+        self.cache.reached(store::Revision(1)).await;
+    }
+
+    /// The service that answers requests, whatever brings them: a socket, or the same process.
+    pub fn service(self: &Arc<Self>) -> Router {
+        Router(Arc::clone(self))
+    }
+
+    fn metrics_text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail.
+        let _infallible = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+/// Answers requests.
+#[derive(Debug, Clone)]
+pub struct Router(Arc<Server>);
+
+type Answering = futures_util::future::BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+impl Service<Request<Body>> for Router {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answering {
+        let server = Arc::clone(&self.0);
+        Box::pin(async move {
+            // A request that comes while the cache is being filled waits for it, but for those that
+            // ask just that.
+            if request.uri().path().starts_with("/api") {
+                server.ready().await;
+            }
+            Ok(http::serve(server, request).await)
+        })
+    }
+}
+
+/// The same, for requests that are whole: what an in-process client sends.
+impl Service<Request<Bytes>> for Router {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Answering {
+        Service::<Request<Body>>::call(self, request.map(Body::from))
+    }
+}
+
+/// The cluster's id and the store's epoch, made on the first start.
+async fn identity(store: &dyn Store, rng: &Rng) -> Result<(String, u64), StartError> {
+    let cluster = value_or_make(store, keys::CLUSTER, rng.uuid()).await?;
+    let epoch = value_or_make(store, keys::EPOCH, "1".to_owned()).await?;
+    let epoch =
+        epoch.parse().map_err(|_| StartError::Incompatible(format!("its epoch is {epoch:?}")))?;
+    Ok((cluster, epoch))
+}
+
+/// What is at a key, or `value`, if nothing was there.
+async fn value_or_make(store: &dyn Store, key: &str, value: String) -> Result<String, StartError> {
+    loop {
+        if let Some(record) = store.get(key).await.map_err(StartError::Store)? {
+            return String::from_utf8(record.value.to_vec())
+                .map_err(|_| StartError::Incompatible(format!("{key} is no text")));
+        }
+        make(store, key, Bytes::from(value.clone())).await?;
+    }
+}
+
+/// Makes a key unless it is there.
+async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(), StartError> {
+    let change = Change::Put { value, lease: None };
+    let write = Write { key: key.into(), expect: Expectation::Absent, change };
+    match store.commit(vec![Group { guards: Vec::new(), writes: vec![write] }]).await.pop() {
+        Some(Outcome::Done { .. } | Outcome::Refused { .. }) => Ok(()),
+        Some(Outcome::Invalid(why)) => Err(StartError::Incompatible(why)),
+        // It is read next, which tells.
+        Some(Outcome::Unknown) | None => {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(())
+        }
+    }
+}
+
+async fn make_namespace(
+    store: &dyn Store,
+    name: &str,
+    (clock, rng): (&Clock, &Rng),
+) -> Result<(), StartError> {
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: Some(rng.uuid()),
+            creation_timestamp: Some(api::Time(clock.now())),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    let key = keys::object(KindId::Namespace, &ObjectKey::new("", name));
+    make(store, &key, encoding::encode(&json!(namespace))).await
+}

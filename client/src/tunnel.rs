@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
 /// A connection that was turned round.
-pub type Tunnel = TokioIo<Upgraded>;
+pub type Tunnel = Upgraded;
 
 /// Opens connections to `server` over TCP.
 pub fn dial_tcp(server: &str) -> Result<Dial, InvalidServer> {
@@ -68,5 +68,5 @@ pub async fn open_tunnel(dial: &Dial, path: &str, spawner: &Spawner) -> Result<T
         return Err(Error::from_answer(response.status(), b""));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
-    Ok(TokioIo::new(upgraded))
+    Ok(upgraded)
 }

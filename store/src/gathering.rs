@@ -86,7 +86,7 @@ impl Gathering {
             let (now, lease) = match write.change {
                 Change::Put { value, lease } => {
                     let key = key.clone();
-                    (Some(Record { key, value, created, modified: revision }), lease)
+                    (Some(Record { key, value, created, modified: revision, position }), lease)
                 }
                 Change::Delete if before.is_none() => continue,
                 Change::Delete => (None, None),

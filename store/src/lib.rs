@@ -71,6 +71,8 @@ pub struct Record {
     pub created: Revision,
     /// The revision of the last put.
     pub modified: Revision,
+    /// The place of that put in its transaction.
+    pub position: u32,
 }
 
 /// What must hold of a key for a group to happen.

@@ -50,6 +50,7 @@ macro_rules! conformance_suite {
     ($test:tt $new_fixture:expr) => {
         $crate::conformance_suite!(@laws $test $new_fixture;
             create_then_get,
+            a_record_keeps_its_position,
             create_twice_is_refused_with_what_is_there,
             each_expectation_holds_or_refuses,
             a_guard_on_another_key_holds_or_refuses,

@@ -21,7 +21,8 @@ pub async fn create_then_get(store: &dyn Store) {
     let created = after(before);
     assert_eq!(outcome, Outcome::Done { revision: created, positions: vec![0] });
     let record = read(store, "/law/a").await;
-    let expected = Record { key: key("/law/a"), value: bytes("one"), created, modified: created };
+    let (key, value) = (key("/law/a"), bytes("one"));
+    let expected = Record { key, value, created, modified: created, position: 0 };
     assert_eq!(record, expected);
     let modified = put(store, "/law/a", "two").await;
     assert_eq!(read(store, "/law/a").await, Record { value: bytes("two"), modified, ..expected });
@@ -313,4 +314,20 @@ pub async fn a_thousand_concurrent_increments_lose_none(store: &dyn Store) {
     };
     join_all((0..10).map(|_| counts_up())).await;
     assert_eq!(read(store, "/law/count").await.value, "1000");
+}
+
+/// What is read tells the place of its last put, as the watch and the writer were told it.
+pub async fn a_record_keeps_its_position(store: &dyn Store) {
+    let group = Group::default().put("/law/a", Expectation::Absent, "one").put(
+        "/law/b",
+        Expectation::Absent,
+        "two",
+    );
+    let Outcome::Done { positions, .. } = commit_one(store, group).await else {
+        panic!("nothing is in the way");
+    };
+    assert_eq!(positions, vec![0, 1]);
+    for (name, position) in [("/law/a", 0), ("/law/b", 1)] {
+        assert_eq!(read(store, name).await.position, position, "{name}");
+    }
 }

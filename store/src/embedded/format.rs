@@ -40,8 +40,9 @@ pub(crate) const META_OLDEST: &str = "oldest";
 /// The last node lease's id, so that none is used twice.
 pub(crate) const META_LAST_LEASE: &str = "last_lease";
 
-/// Created, modified and lease (0 is none), 8 bytes each, little endian; the value follows.
-const HEADER_BYTES: usize = 24;
+/// Created, modified and lease (0 is none), 8 bytes each, and the position, 4 bytes; all little
+/// endian. The value follows.
+const HEADER_BYTES: usize = 28;
 
 /// How many bytes [`encode`] fills.
 pub(crate) fn encoded_bytes(record: &Record) -> usize {
@@ -53,7 +54,8 @@ pub(crate) fn encode(record: &Record, lease: Option<LeaseId>, place: &mut [u8]) 
     let (header, value) = place.split_at_mut(HEADER_BYTES);
     header[..8].copy_from_slice(&record.created.0.to_le_bytes());
     header[8..16].copy_from_slice(&record.modified.0.to_le_bytes());
-    header[16..].copy_from_slice(&lease.map_or(0, |lease| lease.0).to_le_bytes());
+    header[16..24].copy_from_slice(&lease.map_or(0, |lease| lease.0).to_le_bytes());
+    header[24..].copy_from_slice(&record.position.to_le_bytes());
     value.copy_from_slice(&record.value);
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn decode(key: Key, bytes: &[u8]) -> Stored {
         value: Bytes::copy_from_slice(&bytes[HEADER_BYTES..]),
         created: Revision(number(0)),
         modified: Revision(number(8)),
+        position: u32::from_le_bytes(bytes[24..28].try_into().expect("four bytes are four bytes")),
     };
     Stored { record, lease: Some(LeaseId(number(16))).filter(|lease| lease.0 != 0) }
 }

@@ -66,6 +66,7 @@ mod tests {
             value: Bytes::from(vec![0; bytes]),
             created: revision,
             modified: revision,
+            position: 0,
         };
         let event = Event { revision, position: 0, key, now: Some(now), before: None };
         Transaction { revision, events: vec![event] }

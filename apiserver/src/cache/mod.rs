@@ -1,0 +1,238 @@
+//! The watch cache: every object as of the newest revision, and the recent events, shared by all
+//! readers and watchers.
+//!
+//! # Invariants
+//!
+//! * One store watch over the whole prefix feeds it. A revision is applied whole, so that no reader
+//!   sees half a transaction.
+//! * An event is encoded once; its bytes are shared by every watcher.
+//! * It starts at the oldest kept revision, so that a restart does not send 410 to everybody.
+//! * Events are bounded in number and bytes; a watcher that falls behind further gets 410.
+
+mod follow;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use api::resource_version::ResourceVersion;
+use api::{KindId, ObjectKey};
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Key, Revision};
+use tokio::sync::watch;
+
+pub(crate) use follow::follow;
+
+/// Most events kept.
+const EVENTS_MAX: usize = 200_000;
+/// Most bytes of events kept.
+const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// An object at one point of its life.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) kind: KindId,
+    pub(crate) key: ObjectKey,
+    /// The point of its last change.
+    pub(crate) version: ResourceVersion,
+    /// The revision that created it.
+    pub(crate) created: Revision,
+    /// Its JSON as clients see it.
+    pub(crate) wire: Bytes,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) fields: BTreeMap<&'static str, String>,
+}
+
+impl Entry {
+    /// The revision of its last change: what compare-and-swap compares.
+    pub(crate) fn modified(&self) -> Revision {
+        Revision(self.version.revision())
+    }
+
+    /// The object as it is stored: without what is added on the way out.
+    pub(crate) fn stored(&self) -> Value {
+        let mut object: Value = serde_json::from_slice(&self.wire).unwrap_or_default();
+        strip_wire(self.kind, &mut object);
+        object
+    }
+}
+
+/// Takes away what is added to an object on the way out, and what a client may send back.
+pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
+    let remove = |object: &mut Value, part: &str, field: &str| {
+        if let Some(part) = object.get_mut(part).and_then(Value::as_object_mut) {
+            part.shift_remove(field);
+        }
+    };
+    remove(object, "metadata", "resourceVersion");
+    if matches!(kind, KindId::Task | KindId::Node) {
+        remove(object, "status", "phase");
+    }
+    if kind == KindId::Task {
+        remove(object, "spec", "nodeName");
+    }
+}
+
+/// A change of one object.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) version: ResourceVersion,
+    pub(crate) before: Option<Arc<Entry>>,
+    /// Nothing for a delete: then `last` has the last state under the version of the delete.
+    pub(crate) now: Option<Arc<Entry>>,
+    pub(crate) last: Option<Bytes>,
+}
+
+impl Event {
+    fn bytes(&self) -> usize {
+        self.now.as_ref().map_or(0, |entry| entry.wire.len())
+            + self.last.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<Key, Arc<Entry>>,
+    events: VecDeque<Arc<Event>>,
+    event_bytes: usize,
+    /// Every event after this point is in `events`.
+    complete_after: ResourceVersion,
+    revision: Revision,
+}
+
+/// The watch cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    /// Guards the state: written by the follower for the length of a revision, read for the length
+    /// of copying some pointers.
+    state: RwLock<State>,
+    /// The revision that the cache shows; 0 before it was filled.
+    progress: watch::Sender<Revision>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { state: RwLock::default(), progress: watch::Sender::new(Revision::default()) }
+    }
+}
+
+/// The point asked for is older than what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooOld {
+    /// The oldest point that can be resumed from.
+    pub(crate) oldest: ResourceVersion,
+}
+
+/// Some objects as of one revision.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) revision: Revision,
+    pub(crate) entries: Vec<Arc<Entry>>,
+}
+
+impl Cache {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.state().objects.get(key).cloned()
+    }
+
+    /// Objects whose keys start with one of `prefixes` and come after `after`, as of one revision.
+    pub(crate) fn cut(&self, prefixes: &[Key], after: Option<&Key>) -> Cut {
+        let state = self.state();
+        let mut entries = Vec::new();
+        for prefix in prefixes {
+            let from = match after {
+                Some(after) if **after >= **prefix => Bound::Excluded(Arc::clone(after)),
+                _ => Bound::Included(Arc::clone(prefix)),
+            };
+            let range = state.objects.range((from, Bound::Unbounded));
+            let within = range.take_while(|(key, _)| key.starts_with(&**prefix));
+            entries.extend(within.map(|(_, entry)| Arc::clone(entry)));
+        }
+        Cut { revision: state.revision, entries }
+    }
+
+    /// The revision that the cache shows.
+    pub(crate) fn revision(&self) -> Revision {
+        *self.progress.borrow()
+    }
+
+    /// Waits until the cache shows `revision`.
+    pub(crate) async fn reached(&self, revision: Revision) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives in self: this ends only when the revision is there.
+        let _reached = progress.wait_for(|at| *at >= revision).await;
+    }
+
+    /// News of the cache's progress.
+    pub(crate) fn progress(&self) -> watch::Receiver<Revision> {
+        self.progress.subscribe()
+    }
+
+    /// At most `limit` events after `after`, and the point that they lead to.
+    pub(crate) fn events_after(
+        &self,
+        after: ResourceVersion,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Event>>, ResourceVersion), TooOld> {
+        let state = self.state();
+        if after < state.complete_after {
+            return Err(TooOld { oldest: state.complete_after });
+        }
+        let start = state.events.partition_point(|event| event.version <= after);
+        let events: Vec<Arc<Event>> =
+            state.events.range(start..).take(limit).map(Arc::clone).collect();
+        let reached = match events.last() {
+            Some(last) if start + events.len() < state.events.len() => last.version,
+            _ => ResourceVersion::after(state.revision.0).max(after),
+        };
+        Ok((events, reached))
+    }
+
+    /// How many objects and events are held.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.objects.len(), state.events.len())
+    }
+
+    /// Starts over with all there is at `revision`.
+    fn reset(&self, objects: BTreeMap<Key, Arc<Entry>>, revision: Revision) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        *state = State {
+            objects,
+            events: VecDeque::new(),
+            event_bytes: 0,
+            complete_after: ResourceVersion::after(revision.0),
+            revision,
+        };
+    }
+
+    /// Applies the events of whole revisions.
+    fn apply(&self, changes: Vec<(Key, Event)>, revision: Revision) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, mut event) in changes {
+            event.before = match &event.now {
+                Some(now) => state.objects.insert(key, Arc::clone(now)),
+                None => state.objects.remove(&key),
+            };
+            state.event_bytes += event.bytes();
+            state.events.push_back(Arc::new(event));
+        }
+        state.revision = revision;
+        while state.events.len() > EVENTS_MAX || state.event_bytes > EVENTS_BYTES_MAX {
+            let Some(oldest) = state.events.pop_front() else { break };
+            state.event_bytes -= oldest.bytes();
+            state.complete_after = oldest.version;
+        }
+        drop(state);
+    }
+
+    fn publish(&self, revision: Revision) {
+        self.progress.send_replace(revision);
+    }
+}

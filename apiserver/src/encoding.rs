@@ -1,0 +1,77 @@
+//! How an object is stored: one byte of schema version and its JSON without resourceVersion, which
+//! is spliced in on the way out. (The position and the write id are the store's to keep.)
+
+use api::resource_version::ResourceVersion;
+use bytes::Bytes;
+use serde_json::Value;
+
+/// The version of the stored form. A reader refuses what it does not know.
+const SCHEMA_VERSION: u8 = 1;
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// A stored value that this version cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a stored object cannot be read: {0}")]
+pub(crate) struct Unreadable(pub(crate) String);
+
+/// An object as it is stored. Its metadata has no resourceVersion.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let mut bytes = vec![SCHEMA_VERSION];
+    serde_json::to_writer(&mut bytes, object).expect("a JSON value always has a text");
+    bytes.into()
+}
+
+/// The JSON of a stored object.
+pub(crate) fn json(stored: &[u8]) -> Result<&[u8], Unreadable> {
+    match stored.split_first() {
+        Some((&SCHEMA_VERSION, json)) => Ok(json),
+        Some((version, _)) => Err(Unreadable(format!("its schema version is {version}"))),
+        None => Err(Unreadable("it is empty".to_owned())),
+    }
+}
+
+/// A stored object as a document, without resourceVersion.
+pub(crate) fn decode(stored: &[u8]) -> Result<Value, Unreadable> {
+    serde_json::from_slice(json(stored)?).map_err(|error| Unreadable(error.to_string()))
+}
+
+/// JSON with resourceVersion as the first field of its metadata. Our own serializers write
+/// apiVersion and kind, then metadata: the first match is the object's own.
+pub(crate) fn with_version(json: &[u8], version: ResourceVersion) -> Vec<u8> {
+    let field = format!("\"resourceVersion\":\"{version}\"");
+    let Some(at) = json.windows(METADATA.len()).position(|window| window == METADATA) else {
+        return json.to_vec();
+    };
+    let (before, after) = json.split_at(at + METADATA.len());
+    let comma: &[u8] = if after.first() == Some(&b'}') { b"" } else { b"," };
+    [before, field.as_bytes(), comma, after].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_spliced_into_the_metadata() {
+        for object in [
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": {"metadata": "x"}}),
+            json!({"apiVersion": "v1", "kind": "Job", "metadata": {"name": "\"metadata\":{"}}),
+        ] {
+            let stored = encode(&object);
+            assert_eq!(decode(&stored).unwrap(), object);
+            let wire = with_version(json(&stored).unwrap(), ResourceVersion::of_event(3, 1));
+            let mut wire: Value = serde_json::from_slice(&wire).unwrap();
+            let metadata = wire["metadata"].as_object_mut().unwrap();
+            assert_eq!(metadata.remove("resourceVersion"), Some(json!("3073")));
+            assert_eq!(wire, object);
+        }
+    }
+
+    #[test]
+    fn another_schema_version_is_refused() {
+        assert!(decode(b"\x02{}").is_err());
+        assert!(decode(b"").is_err());
+    }
+}

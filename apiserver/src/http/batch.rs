@@ -1,0 +1,108 @@
+//! Batches of Heliox's own components.
+
+use std::sync::Arc;
+
+use api::batch::{BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, GroupResult, Op, kind_of};
+use api::resource_version::ResourceVersion;
+use api::{KindId, ObjectKey};
+use axum::body::Body;
+use http::{Request, StatusCode};
+use serde_json::Value;
+
+use super::change::{leader, new_object};
+use super::query::bad;
+use super::{Answer, BATCH_BYTES_MAX, answer, json_body};
+use crate::Server;
+use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run};
+
+pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answer {
+    let leader = leader(request.headers())?;
+    let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
+    let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
+    if ops > BATCH_OPS_MAX {
+        return Err(Box::new(bad(format!(
+            "{ops} operations; at most {BATCH_OPS_MAX} are allowed"
+        ))));
+    }
+    let mut results: Vec<Option<GroupResult>> = Vec::new();
+    let mut groups = Vec::new();
+    for group in batch.groups {
+        match intents(server, group.ops) {
+            Ok(intents) => {
+                groups.push(intents);
+                results.push(None);
+            }
+            Err(message) => results.push(Some(GroupResult::Invalid { message })),
+        }
+    }
+    let mut revision = store::Revision::default();
+    let outcomes = server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
+    let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
+        Ok(committed) => {
+            revision = revision.max(committed.revision);
+            GroupResult::Done {}
+        }
+        Err(refusal) => refusal.into_result(),
+    });
+    let results = results
+        .into_iter()
+        .map(|known| known.or_else(|| outcomes.next()).unwrap_or(GroupResult::Unknown {}))
+        .collect();
+    let response = BatchResponse { resource_version: ResourceVersion::after(revision.0), results };
+    Ok(answer::json(StatusCode::OK, &response))
+}
+
+/// The intents of a group, or why it can never happen.
+fn intents(server: &Server, ops: Vec<Op>) -> Result<Vec<Intent>, String> {
+    if ops.len() > GROUP_OPS_MAX {
+        return Err(format!("{} operations; a group has at most {GROUP_OPS_MAX}", ops.len()));
+    }
+    ops.into_iter().map(|op| intent(server, op)).collect()
+}
+
+fn intent(server: &Server, op: Op) -> Result<Intent, String> {
+    match op {
+        Op::Create { object } => {
+            let (kind, key) = identify(&object)?;
+            let place = (kind, key.namespace.as_str());
+            new_object(server, place, object, Repeatable::BySameController)
+                .map_err(|status| status.message.unwrap_or_default())
+        }
+        Op::Replace { object } => {
+            let (kind, key) = identify(&object)?;
+            Ok(Intent::Replace { kind, key, object, part: Part::Spec })
+        }
+        Op::Status { object } => {
+            let (kind, key) = identify(&object)?;
+            if kind == KindId::Task {
+                return Err("a task's status is reported by its node's agent".to_owned());
+            }
+            Ok(Intent::Replace { kind, key, object, part: Part::Status })
+        }
+        Op::Delete { kind, key, uid } => {
+            let kind = kind_of(&kind).ok_or_else(|| format!("{kind:?} is no kind"))?;
+            let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
+            Ok(Intent::Delete { kind, key, options })
+        }
+        Op::Remove { key, uid } => Ok(Intent::Remove { key, uid }),
+        Op::Task { key, uid, attempt, change } => {
+            Ok(Intent::Task { key, uid: Some(uid), attempt: Some(attempt), change })
+        }
+        Op::Record { job, uid, run, ends } => Ok(Intent::Record { job, uid, run, ends }),
+    }
+}
+
+/// The kind and place that an object says it has.
+fn identify(object: &Value) -> Result<(KindId, ObjectKey), String> {
+    let word = |field: &str| object[field].as_str().unwrap_or_default();
+    let kind = KindId::from_manifest(word("apiVersion"), word("kind"))
+        .filter(|kind| !kind.info().internal)
+        .ok_or_else(|| format!("{} {} is no kind", word("apiVersion"), word("kind")))?;
+    let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    let key = ObjectKey::new(part("namespace"), part("name"));
+    if api::names::problem(&key.name).is_some() || key.namespace.is_empty() == kind.is_namespaced()
+    {
+        return Err(format!("{kind} {key} has no legal name and namespace"));
+    }
+    Ok((kind, key))
+}

@@ -1,0 +1,304 @@
+//! Requests that change one object.
+
+use std::sync::Arc;
+
+use api::resource_version::ResourceVersion;
+use api::status::{Reason, failure, invalid};
+use api::task::StopReason;
+use api::task::transition::TaskChange;
+use api::{KindId, ObjectKey, Violation, names};
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode, header};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::query::{Query, bad, propagation};
+use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body};
+use crate::Server;
+use crate::write::{
+    Committed, DeleteOptions, Intent, Leader, Part, Patch, Refusal, Repeatable, Run, admit,
+};
+
+/// The guard that a leader's request carries.
+pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
+    let Some(header) = headers.get(api::batch::LEADER_HEADER) else {
+        return Ok(None);
+    };
+    let parsed = header.to_str().ok().and_then(|text| text.split_once('/'));
+    match parsed {
+        Some((component, claim)) if names::problem(component).is_none() => {
+            Ok(Some(Leader { component: component.to_owned(), claim: claim.to_owned() }))
+        }
+        _ => Err(Box::new(bad("the leader header is not COMPONENT/IDENTITY/TERM"))),
+    }
+}
+
+/// A new object as an intent: admitted, named and stamped.
+pub(super) fn new_object(
+    server: &Server,
+    (kind, namespace): (KindId, &str),
+    mut object: Value,
+    repeatable: Repeatable,
+) -> Result<Intent, Box<Status>> {
+    place_object(server, (kind, namespace), &mut object)?;
+    let name = text(&object, "name").to_owned();
+    let object = admit(kind, object).map_err(|violations| refused(kind, &name, &violations))?;
+    let key = ObjectKey::new(namespace, &*name);
+    Ok(Intent::Create { kind, key, object: stamp(server, kind, object), repeatable })
+}
+
+fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Box<Status> {
+    Box::new(invalid(kind, name, violations))
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"].get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Gives the object its namespace and name, if the request says them.
+fn place_object(
+    server: &Server,
+    (kind, namespace): (KindId, &str),
+    object: &mut Value,
+) -> Result<(), Box<Status>> {
+    let Some(fields) = object.as_object_mut() else {
+        return Err(Box::new(bad("the body is not an object")));
+    };
+    let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    let Some(metadata) = metadata.as_object_mut() else {
+        let violation = Violation::new("metadata", "expected an object");
+        return Err(refused(kind, "", &[violation]));
+    };
+    match metadata.get("namespace").and_then(Value::as_str) {
+        Some(other) if other != namespace => {
+            let message =
+                format!("metadata.namespace {other:?} is not the request's, {namespace:?}");
+            return Err(Box::new(bad(message)));
+        }
+        Some(_) => (),
+        None if namespace.is_empty() => (),
+        None => drop(metadata.insert("namespace".to_owned(), namespace.into())),
+    }
+    let unnamed = metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty);
+    if unnamed && let Some(prefix) = metadata.get("generateName").and_then(Value::as_str) {
+        let suffix: String = server.rng.uuid().chars().take(8).collect();
+        let kept: String = prefix.chars().take(names::NAME_CHARS_MAX - suffix.len()).collect();
+        metadata.insert("name".to_owned(), format!("{kept}{suffix}").into());
+    }
+    let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+    match names::problem(name) {
+        Some(problem) => Err(refused(kind, name, &[Violation::new("metadata.name", problem)])),
+        None => Ok(()),
+    }
+}
+
+/// Metadata that only the apiserver gives. A status is written by those who are to write it.
+fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
+    let fields = object.as_object_mut();
+    if kind.info().subresources.contains(&"status") {
+        fields.map(|fields| fields.shift_remove("status"));
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in
+            ["deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"]
+        {
+            metadata.shift_remove(field);
+        }
+        metadata.insert("uid".to_owned(), server.rng.uuid().into());
+        metadata.insert("creationTimestamp".to_owned(), json!(api::Time(server.clock.now())));
+        metadata.insert("generation".to_owned(), 1.into());
+    }
+    object
+}
+
+/// The object of a single request on the wire.
+fn answered(code: StatusCode, committed: Committed) -> Answer {
+    match committed.answers.into_iter().next().flatten() {
+        Some((json, _)) => Ok(answer::raw(code, json)),
+        None => Ok(answer::json(code, &success())),
+    }
+}
+
+fn success() -> Status {
+    Status { status: Some("Success".to_owned()), ..Status::default() }
+}
+
+async fn carry_out(
+    server: &Server,
+    intent: Intent,
+    headers: &HeaderMap,
+    run: Run,
+) -> Result<Committed, Box<Status>> {
+    let leader = leader(headers)?;
+    let committed = server.writer.one(intent, leader.as_ref(), run).await;
+    committed.map_err(|refusal: Refusal| Box::new(refusal.into_status()))
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Box<Status>> {
+    let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
+    match form {
+        None => Ok(()),
+        Some(form) if form.starts_with("application/json") => Ok(()),
+        Some(form) => {
+            let message = format!("a body of {form} is not understood; send application/json");
+            Err(Box::new(failure(Reason::UnsupportedMediaType, message)))
+        }
+    }
+}
+
+pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    must_be_json(&headers)?;
+    if place.kind.is_namespaced() && place.namespace.is_empty() {
+        let message = format!("{} are made in a namespace", place.kind.info().plural);
+        return Err(Box::new(bad(message)));
+    }
+    let object: Value = json_body(request, BODY_BYTES_MAX).await?;
+    let intent = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
+    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+}
+
+fn named(place: &Place) -> ObjectKey {
+    ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
+}
+
+fn part(subresource: Option<&str>) -> Part {
+    if subresource == Some("status") { Part::Status } else { Part::Spec }
+}
+
+/// A task's status is its agent's to report, through a batch.
+fn may_write_status(place: &Place, part: Part) -> Result<(), Box<Status>> {
+    if place.kind == KindId::Task && part == Part::Status {
+        let message = "a task's status is reported by its node's agent";
+        return Err(Box::new(failure(Reason::Forbidden, message)));
+    }
+    Ok(())
+}
+
+pub(super) async fn replace(
+    server: &Arc<Server>,
+    place: &Place,
+    subresource: Option<&str>,
+    request: Request<Body>,
+) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    must_be_json(&headers)?;
+    let part = part(subresource);
+    may_write_status(place, part)?;
+    let object: Value = json_body(request, BODY_BYTES_MAX).await?;
+    let key = named(place);
+    if text(&object, "name") != key.name || text(&object, "namespace") != key.namespace {
+        return Err(Box::new(bad(format!(
+            "the body's name or namespace is not the path's, {key}"
+        ))));
+    }
+    let intent = Intent::Replace { kind: place.kind, key, object, part };
+    answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
+}
+
+pub(super) async fn patch(
+    server: &Arc<Server>,
+    place: &Place,
+    subresource: Option<&str>,
+    request: Request<Body>,
+) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let part = part(subresource);
+    may_write_status(place, part)?;
+    let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
+    let form = form.unwrap_or_default().split(';').next().unwrap_or_default().to_owned();
+    let bytes = body(request, BODY_BYTES_MAX).await?;
+    let unreadable = |error| Box::new(bad(format!("the patch is not understood: {error}")));
+    let patch = match form.as_str() {
+        "application/merge-patch+json" => {
+            Patch::Merge(serde_json::from_slice(&bytes).map_err(unreadable)?)
+        }
+        "application/json-patch+json" => {
+            Patch::Json(serde_json::from_slice(&bytes).map_err(unreadable)?)
+        }
+        other => {
+            let message = format!(
+                "a patch of {other:?} is not understood; send application/merge-patch+json or \
+                 application/json-patch+json"
+            );
+            return Err(Box::new(failure(Reason::UnsupportedMediaType, message)));
+        }
+    };
+    let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
+    answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
+}
+
+/// Kubernetes' DeleteOptions, as far as they are understood.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireDeleteOptions {
+    propagation_policy: Option<String>,
+    preconditions: Option<Preconditions>,
+    dry_run: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<ResourceVersion>,
+}
+
+pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let bytes = body(request, BODY_BYTES_MAX).await?;
+    let wire: WireDeleteOptions = if bytes.is_empty() {
+        WireDeleteOptions::default()
+    } else {
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Box::new(bad(format!("the body is not understood: {error}"))))?
+    };
+    let run = if wire.dry_run.is_empty() { query.run()? } else { Run::Dry };
+    let preconditions = wire.preconditions.unwrap_or_default();
+    let options = DeleteOptions {
+        propagation: match &wire.propagation_policy {
+            Some(word) => propagation(word)?,
+            None => query.propagation()?,
+        },
+        uid: preconditions.uid,
+        version: preconditions.resource_version,
+    };
+    let intent = Intent::Delete { kind: place.kind, key: named(place), options };
+    answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)
+}
+
+/// What `evict` is asked with.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Eviction {
+    reason: StopReason,
+    /// The attempt meant; the current one where none is named.
+    #[serde(default)]
+    attempt: Option<u32>,
+}
+
+pub(super) async fn evict(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let eviction: Eviction = json_body(request, BODY_BYTES_MAX).await?;
+    let change = TaskChange::Evict { reason: eviction.reason };
+    let intent = Intent::Task { key: named(place), uid: None, attempt: eviction.attempt, change };
+    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+}
+
+/// What `binding` is asked with.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BindingRequest {
+    node: String,
+    #[serde(default)]
+    attempt: Option<u32>,
+}
+
+pub(super) async fn bind(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let binding: BindingRequest = json_body(request, BODY_BYTES_MAX).await?;
+    let change = TaskChange::Bind { node: binding.node };
+    let intent = Intent::Task { key: named(place), uid: None, attempt: binding.attempt, change };
+    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+}

@@ -1,0 +1,101 @@
+//! Discovery: which groups, versions and kinds are served.
+
+use api::kind::{KindId, Scope};
+use api::status::{Reason, failure};
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Answer, answer};
+
+const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
+
+fn served() -> impl Iterator<Item = KindId> {
+    KindId::ALL.into_iter().filter(|kind| !kind.info().internal)
+}
+
+fn group_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> =
+        served().map(|kind| kind.info().group).filter(|group| !group.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn group_json(group: &str) -> Value {
+    let version = json!({ "groupVersion": format!("{group}/v1"), "version": "v1" });
+    json!({ "name": group, "versions": [version], "preferredVersion": version })
+}
+
+pub(super) fn version() -> Response<Body> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut parts = version.split('.');
+    let (major, minor) = (parts.next(), parts.next());
+    let body = json!({
+        "major": major,
+        "minor": minor,
+        "gitVersion": format!("v{version}"),
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        "product": "heliox",
+    });
+    answer::json(StatusCode::OK, &body)
+}
+
+pub(super) fn core_versions() -> Response<Body> {
+    let body =
+        json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
+    answer::json(StatusCode::OK, &body)
+}
+
+pub(super) fn groups() -> Response<Body> {
+    let groups: Vec<Value> = group_names().into_iter().map(group_json).collect();
+    let body = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
+    answer::json(StatusCode::OK, &body)
+}
+
+pub(super) fn group(name: &str) -> Answer {
+    if !group_names().contains(&name) {
+        return Err(Box::new(failure(Reason::NotFound, format!("there is no group {name:?}"))));
+    }
+    let mut body = group_json(name);
+    body["kind"] = "APIGroup".into();
+    body["apiVersion"] = "v1".into();
+    Ok(answer::json(StatusCode::OK, &body))
+}
+
+pub(super) fn resources(group: &str, version: &str) -> Answer {
+    let kinds: Vec<KindId> = served()
+        .filter(|kind| kind.info().group == group && kind.info().version == version)
+        .collect();
+    if kinds.is_empty() {
+        let message = format!("there is no version {version:?} of group {group:?}");
+        return Err(Box::new(failure(Reason::NotFound, message)));
+    }
+    let mut resources = Vec::new();
+    for kind in kinds {
+        let info = kind.info();
+        let namespaced = info.scope == Scope::Namespaced;
+        resources.push(json!({
+            "name": info.plural, "singularName": info.singular, "namespaced": namespaced,
+            "kind": info.kind, "verbs": VERBS, "shortNames": info.short,
+        }));
+        for subresource in info.subresources.iter().filter(|name| **name != "scale") {
+            let verbs: &[&str] = match *subresource {
+                "status" => &["get", "patch", "update"],
+                "log" | "record" => &["get"],
+                _ => &["create"],
+            };
+            resources.push(json!({
+                "name": format!("{}/{subresource}", info.plural), "singularName": "",
+                "namespaced": namespaced, "kind": info.kind, "verbs": verbs,
+            }));
+        }
+    }
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let body = json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": resources,
+    });
+    Ok(answer::json(StatusCode::OK, &body))
+}

@@ -1,0 +1,175 @@
+//! HTTP: from a request to an answer.
+
+mod answer;
+mod batch;
+mod change;
+mod discovery;
+mod nodes;
+mod query;
+mod read;
+mod route;
+mod table;
+mod watch;
+
+use std::sync::Arc;
+
+use api::status::{Reason, failure};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+
+use crate::Server;
+use query::Query;
+use route::Route;
+
+/// Largest body of a request about one object: twice what the store takes, so that the answer says
+/// by how much the object is too large.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Largest body of a batch: a thousand objects of a few KiB.
+const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+type Answer = Result<Response<Body>, Box<Status>>;
+
+/// Answers a request.
+pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
+    let started = tokio::time::Instant::now();
+    let verb = request.method().clone();
+    let route = Route::parse(request.uri().path());
+    let kind = match &route {
+        Some(Route::Objects { kind, .. }) => kind.info().plural,
+        Some(Route::Batches) => "batches",
+        Some(_) => "other",
+        None => "unknown",
+    };
+    let response = match route {
+        Some(route) => dispatch(&server, route, request).await,
+        None => Err(not_served(request.uri().path())),
+    };
+    let response = response.unwrap_or_else(|refused| answer::status(&refused));
+    server.metrics.answered(&verb, kind, response.status(), started.elapsed());
+    response
+}
+
+fn not_served(path: &str) -> Box<Status> {
+    let message = format!("nothing is served at {path}");
+    Box::new(failure(Reason::NotFound, message))
+}
+
+async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) -> Answer {
+    let method = request.method().clone();
+    match (route, &method) {
+        (Route::Healthz, &Method::GET) => Ok(answer::text(StatusCode::OK, "ok\n")),
+        (Route::Readyz, &Method::GET) => Ok(readyz(server)),
+        (Route::Metrics, &Method::GET) => Ok(answer::text(StatusCode::OK, server.metrics_text())),
+        (Route::Version, &Method::GET) => Ok(discovery::version()),
+        (Route::CoreVersions, &Method::GET) => Ok(discovery::core_versions()),
+        (Route::Groups, &Method::GET) => Ok(discovery::groups()),
+        (Route::Group(group), &Method::GET) => discovery::group(&group),
+        (Route::Resources { group, version }, &Method::GET) => {
+            discovery::resources(&group, &version)
+        }
+        (Route::Batches, &Method::POST) => batch::batch(server, request).await,
+        (Route::WatchMany, &Method::GET) => watch::many(server, &Query::parse(request.uri())?),
+        (Route::NodeLeases, &Method::POST) => nodes::grant(server, request).await,
+        (Route::RenewNodeLeases, &Method::POST) => nodes::renew(server, request).await,
+        (Route::Connect { node }, &Method::POST) => nodes::connect(server, &node, request),
+        (Route::Objects { kind, namespace, name, subresource }, _) => {
+            let place = Place { kind, namespace, name };
+            objects(server, place, subresource.as_deref(), request).await
+        }
+        (_, method) => Err(not_allowed(method, "this path")),
+    }
+}
+
+/// Where a request's object is, or where its objects are.
+#[derive(Debug, Clone)]
+struct Place {
+    kind: api::KindId,
+    /// Empty for cluster kinds, and for all namespaces.
+    namespace: String,
+    /// Nothing for all objects.
+    name: Option<String>,
+}
+
+fn not_allowed(method: &Method, what: &str) -> Box<Status> {
+    Box::new(failure(Reason::MethodNotAllowed, format!("{method} is not served for {what}")))
+}
+
+async fn objects(
+    server: &Arc<Server>,
+    place: Place,
+    subresource: Option<&str>,
+    request: Request<Body>,
+) -> Answer {
+    let method = request.method().clone();
+    match (&place.name, subresource, method.as_str()) {
+        (None, None, "GET") => {
+            let query = Query::parse(request.uri())?;
+            if query.is_watch() {
+                watch::objects(server, &place, &query, wants_table(&request))
+            } else {
+                read::list(server, &place, &query, wants_table(&request)).await
+            }
+        }
+        (None, None, "POST") => change::create(server, &place, request).await,
+        (Some(_), None | Some("status"), "GET") => {
+            read::get(server, &place, wants_table(&request)).await
+        }
+        (Some(_), None | Some("status"), "PUT") => {
+            change::replace(server, &place, subresource, request).await
+        }
+        (Some(_), None | Some("status"), "PATCH") => {
+            change::patch(server, &place, subresource, request).await
+        }
+        (Some(_), None, "DELETE") => change::delete(server, &place, request).await,
+        (Some(_), Some("evict"), "POST") => change::evict(server, &place, request).await,
+        (Some(_), Some("binding"), "POST") => change::bind(server, &place, request).await,
+        (Some(_), Some("log"), "GET") => {
+            nodes::log(server, &place, &Query::parse(request.uri())?).await
+        }
+        (Some(_), Some("record"), "GET") => read::record(server, &place).await,
+        _ => Err(not_allowed(&method, place.kind.info().plural)),
+    }
+}
+
+fn readyz(server: &Server) -> Response<Body> {
+    if server.cache.revision().0 > 0 {
+        answer::text(StatusCode::OK, "ok\n")
+    } else {
+        answer::text(StatusCode::SERVICE_UNAVAILABLE, "the cache is not filled yet\n")
+    }
+}
+
+/// Whether the client would rather have a table, as kubectl asks for it.
+fn wants_table(request: &Request<Body>) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| {
+        accept.split(',').any(|form| form.contains("as=Table") && form.contains("v=v1"))
+    })
+}
+
+/// Reads a body within its bound.
+async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Status>> {
+    let collected = Limited::new(request.into_body(), bytes_max).collect().await;
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        Box::new(if error.is::<http_body_util::LengthLimitError>() {
+            let message = format!("the body is larger than {} MiB", bytes_max / 1024 / 1024);
+            failure(Reason::RequestEntityTooLarge, message)
+        } else {
+            query::bad("the body was not received whole")
+        })
+    })
+}
+
+/// Reads a body as JSON. Bytes that no JSON parser should meet (too deep) are refused by its own
+/// recursion limit of 128.
+async fn json_body<T: serde::de::DeserializeOwned>(
+    request: Request<Body>,
+    bytes_max: usize,
+) -> Result<T, Box<Status>> {
+    let bytes = body(request, bytes_max).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Box::new(query::bad(format!("the body is not understood: {error}"))))
+}

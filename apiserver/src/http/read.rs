@@ -1,0 +1,226 @@
+//! Reading objects: one, or a list of them.
+
+use std::sync::Arc;
+
+use api::completion::End;
+use api::resource_version::ResourceVersion;
+use api::selector::{FieldSelector, LabelSelector};
+use api::status::{Reason, failure, failure_of};
+use api::{CompletionChunk, KindId, ObjectKey};
+use base::ErrorChain;
+use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::{Deserialize, Serialize};
+use store::{Key, Revision};
+
+use super::query::{Query, bad};
+use super::{Answer, Place, answer, table};
+use crate::cache::{Cut, Entry};
+use crate::{Server, keys, kinds};
+
+/// Objects in one page where no limit is named.
+const PAGE_MAX: usize = 100_000;
+
+/// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
+/// a read of the store.
+pub(super) async fn current(server: &Server) -> Result<(), Box<Status>> {
+    let revision = server.store.revision().await.map_err(|error| {
+        Box::new(failure(Reason::ServiceUnavailable, ErrorChain(&error).to_string()))
+    })?;
+    server.cache.reached(revision).await;
+    Ok(())
+}
+
+pub(super) async fn get(server: &Arc<Server>, place: &Place, as_table: bool) -> Answer {
+    let entry = one(server, place).await?;
+    if as_table {
+        let table = table::table(server, place.kind, &[entry], None);
+        return Ok(answer::json(StatusCode::OK, &table));
+    }
+    Ok(answer::raw(StatusCode::OK, entry.wire.clone()))
+}
+
+/// The object at a place, as of now.
+pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Box<Status>> {
+    current(server).await?;
+    let name = place.name.as_deref().unwrap_or_default();
+    let key = keys::object(place.kind, &ObjectKey::new(&*place.namespace, name));
+    server.cache.get(&key).ok_or_else(|| {
+        let message = format!("{} {name:?} not found", place.kind.info().plural);
+        Box::new(failure_of(Reason::NotFound, place.kind, name, message))
+    })
+}
+
+/// What is selected of a kind's objects.
+#[derive(Debug)]
+pub(super) struct Selection {
+    pub(super) labels: LabelSelector,
+    pub(super) fields: FieldSelector,
+}
+
+impl Selection {
+    /// What a query selects of objects of `kind`.
+    pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Box<Status>> {
+        let selection = Self { labels: query.labels()?, fields: query.fields()? };
+        let known = kinds::selectable_fields(kind);
+        let always = ["metadata.name", "metadata.namespace"];
+        let unknown = selection
+            .fields
+            .fields()
+            .find(|field| !known.contains(field) && !always.contains(field));
+        match unknown {
+            Some(field) => {
+                let all = [&always[..], known].concat().join(", ");
+                let message = format!("{kind} cannot be selected by {field:?}; it can by {all}");
+                Err(Box::new(bad(message)))
+            }
+            None => Ok(selection),
+        }
+    }
+
+    /// Whether it selects an object.
+    pub(super) fn selects(&self, entry: &Entry) -> bool {
+        self.labels.matches(Some(&entry.labels))
+            && self.fields.matches(|field| match field {
+                "metadata.name" => Some(entry.key.name.clone()),
+                "metadata.namespace" => Some(entry.key.namespace.clone()),
+                field => entry.fields.get(field).cloned(),
+            })
+    }
+}
+
+/// Where a list goes on: the revision that it shows, and the last key sent.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    revision: u64,
+    after: String,
+}
+
+pub(super) async fn list(
+    server: &Arc<Server>,
+    place: &Place,
+    query: &Query,
+    as_table: bool,
+) -> Answer {
+    let selection = Selection::of(query, place.kind)?;
+    let next = continue_of(query)?;
+    match query.version()? {
+        Some(version) if query.resource_version_match == "NotOlderThan" => {
+            server.cache.reached(Revision(version.revision())).await;
+        }
+        _ => current(server).await?,
+    }
+    let after: Option<Key> = next.as_ref().map(|next| next.after.as_str().into());
+    let cut = server.cache.cut(&[keys::prefix(place.kind, &place.namespace)], after.as_ref());
+    let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    // Every page tells the first one's point: a watch from there brings what changed since, on
+    // whichever page it is.
+    let revision = next.map_or(cut.revision, |next| Revision(next.revision));
+    let mut selected = cut.entries.into_iter().filter(|entry| selection.selects(entry));
+    let entries: Vec<Arc<Entry>> = selected.by_ref().take(limit).collect();
+    let remaining = selected.count();
+    let more = entries.last().filter(|_| remaining > 0).map(|last| {
+        let after = keys::object(place.kind, &last.key).to_string();
+        let token = Continue { revision: revision.0, after };
+        serde_json::to_string(&token).unwrap_or_default()
+    });
+    let page = Page { revision, more, remaining };
+    if as_table {
+        let table = table::table(server, place.kind, &entries, Some(&page));
+        return Ok(answer::json(StatusCode::OK, &table));
+    }
+    Ok(answer::raw(StatusCode::OK, list_json(place.kind, &entries, &page)))
+}
+
+/// A page of a list. Each page is as fresh as its request; an object that is there throughout is on
+/// exactly one page, since pages are cut by key.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) revision: Revision,
+    pub(super) more: Option<String>,
+    pub(super) remaining: usize,
+}
+
+impl Page {
+    /// The list's metadata.
+    pub(super) fn metadata(&self) -> serde_json::Value {
+        let version = ResourceVersion::after(self.revision.0).to_string();
+        let mut metadata = serde_json::json!({ "resourceVersion": version });
+        if let Some(more) = &self.more {
+            metadata["continue"] = more.as_str().into();
+            metadata["remainingItemCount"] = self.remaining.into();
+        }
+        metadata
+    }
+}
+
+fn continue_of(query: &Query) -> Result<Option<Continue>, Box<Status>> {
+    if query.next.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&query.next)
+        .map(Some)
+        .map_err(|_| Box::new(bad("continue is not a token of this server")))
+}
+
+/// A list's JSON, out of the objects' JSON.
+fn list_json(kind: KindId, entries: &[Arc<Entry>], page: &Page) -> Vec<u8> {
+    let size: usize = entries.iter().map(|entry| entry.wire.len() + 1).sum();
+    let head = format!(
+        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
+        kind.info().kind,
+        kind.api_version(),
+        page.metadata()
+    );
+    let mut json = Vec::with_capacity(head.len() + size + 2);
+    json.extend_from_slice(head.as_bytes());
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(&entry.wire);
+    }
+    json.extend_from_slice(b"]}");
+    json
+}
+
+/// What a job's completion record says, as of now.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordAnswer {
+    run: u32,
+    succeeded: usize,
+    failed: usize,
+    cancelled: usize,
+    /// Indexes that were given up; the first thousand.
+    failed_indexes: Vec<u32>,
+}
+
+/// Failed indexes that an answer lists.
+const FAILED_INDEXES_MAX: usize = 1000;
+
+pub(super) async fn record(server: &Arc<Server>, place: &Place) -> Answer {
+    let entry = one(server, place).await?;
+    let job: api::Job = serde_json::from_slice(&entry.wire)
+        .map_err(|error| Box::new(failure(Reason::InternalError, error.to_string())))?;
+    let uid = api::Kind::uid(&job);
+    let Cut { entries, .. } = server.cache.cut(&[keys::prefix(KindId::CompletionChunk, uid)], None);
+    let chunks = entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice::<CompletionChunk>(&entry.wire).ok())
+        .filter(|chunk| chunk.spec.run == job.status.run);
+    let ends: Vec<(u32, End)> = chunks.flat_map(|chunk| chunk.ends().collect::<Vec<_>>()).collect();
+    let count = |wanted: End| ends.iter().filter(|(_, end)| *end == wanted).count();
+    let mut failed_indexes: Vec<u32> =
+        ends.iter().filter(|(_, end)| *end == End::Failed).map(|(index, _)| *index).collect();
+    failed_indexes.sort_unstable();
+    failed_indexes.truncate(FAILED_INDEXES_MAX);
+    let answer = RecordAnswer {
+        run: job.status.run,
+        succeeded: count(End::Succeeded),
+        failed: count(End::Failed),
+        cancelled: count(End::Cancelled),
+        failed_indexes,
+    };
+    Ok(answer::json(StatusCode::OK, &answer))
+}

@@ -1,0 +1,170 @@
+//! What a path means.
+
+use api::KindId;
+use api::kind::{GROUP, VERSION};
+
+/// What a path means. Names are still as they were sent, percent-decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Healthz,
+    Readyz,
+    Metrics,
+    Version,
+    /// `/api`: core's versions.
+    CoreVersions,
+    /// `/apis`: every group.
+    Groups,
+    /// `/apis/GROUP`.
+    Group(String),
+    /// `/api/v1` or `/apis/GROUP/VERSION`: the kinds of a version.
+    Resources {
+        group: String,
+        version: String,
+    },
+    /// Objects of a kind, one of them, or a part of one.
+    Objects {
+        kind: KindId,
+        namespace: String,
+        name: Option<String>,
+        subresource: Option<String>,
+    },
+    Batches,
+    WatchMany,
+    NodeLeases,
+    RenewNodeLeases,
+    /// A node's agent turns its connection round.
+    Connect {
+        node: String,
+    },
+}
+
+impl Route {
+    /// What `path` means; nothing for a path that is served nowhere.
+    pub(crate) fn parse(path: &str) -> Option<Route> {
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(percent_decode)
+            .collect::<Option<_>>()?;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match parts.as_slice() {
+            ["healthz" | "livez"] => Some(Route::Healthz),
+            ["readyz"] => Some(Route::Readyz),
+            ["metrics"] => Some(Route::Metrics),
+            ["version"] => Some(Route::Version),
+            ["api"] => Some(Route::CoreVersions),
+            ["apis"] => Some(Route::Groups),
+            ["apis", group] => Some(Route::Group((*group).to_owned())),
+            ["api", version] => {
+                Some(Route::Resources { group: String::new(), version: (*version).to_owned() })
+            }
+            ["apis", group, version] => Some(Route::Resources {
+                group: (*group).to_owned(),
+                version: (*version).to_owned(),
+            }),
+            ["api", version, rest @ ..] => objects("", version, rest),
+            ["apis", group, version, rest @ ..] => {
+                special(group, version, rest).or_else(|| objects(group, version, rest))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn special(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
+    if group != GROUP || version != VERSION {
+        return None;
+    }
+    match rest {
+        ["batches"] => Some(Route::Batches),
+        ["watch"] => Some(Route::WatchMany),
+        ["nodeleases"] => Some(Route::NodeLeases),
+        ["nodeleases", "renew"] => Some(Route::RenewNodeLeases),
+        ["nodes", node, "connect"] => Some(Route::Connect { node: (*node).to_owned() }),
+        _ => None,
+    }
+}
+
+fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
+    // A namespace is an object, and the place of others.
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && *rest != ["status"] => {
+            (*namespace, rest)
+        }
+        rest => ("", rest),
+    };
+    let (plural, name, subresource) = match rest {
+        [plural] => (*plural, None, None),
+        [plural, name] => (*plural, Some(*name), None),
+        [plural, name, subresource] => (*plural, Some(*name), Some(*subresource)),
+        _ => return None,
+    };
+    let kind = KindId::from_path(group, version, plural)?;
+    let info = kind.info();
+    let known = subresource.is_none_or(|word| info.subresources.contains(&word));
+    // A namespaced object is found in its namespace only, and a cluster's in none.
+    let placed = if kind.is_namespaced() {
+        !namespace.is_empty() || name.is_none()
+    } else {
+        namespace.is_empty()
+    };
+    (known && placed && !info.internal).then(|| Route::Objects {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.map(str::to_owned),
+        subresource: subresource.map(str::to_owned),
+    })
+}
+
+/// A part of a path without its percent-encoding; nothing where that is broken.
+fn percent_decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str) -> String {
+        match Route::parse(path) {
+            Some(Route::Objects { kind, namespace, name, subresource }) => {
+                format!("{kind} {namespace:?} {name:?} {subresource:?}")
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn paths_mean_what_kubernetes_means_by_them() {
+        assert_eq!(
+            route("/apis/heliox.dev/v1/namespaces/a/tasks/b/log"),
+            r#"Task "a" Some("b") Some("log")"#
+        );
+        assert_eq!(route("/apis/heliox.dev/v1/jobs"), r#"Job "" None None"#);
+        assert_eq!(route("/api/v1/namespaces/a"), r#"Namespace "" Some("a") None"#);
+        assert_eq!(route("/api/v1/namespaces/a/events"), r#"Event "a" None None"#);
+        assert_eq!(route("/apis/heliox.dev/v1/nodes/n%2D1"), r#"Node "" Some("n-1") None"#);
+        for nowhere in [
+            "/apis/heliox.dev/v1/jobs/b",
+            "/apis/heliox.dev/v1/namespaces/a/nodes",
+            "/apis/heliox.dev/v1/namespaces/a/jobs/b/log",
+            "/apis/heliox.dev/v1/nodelease",
+            "/api/v2/namespaces",
+            "/api/v1/namespaces/%zz",
+            "/",
+        ] {
+            assert_eq!(route(nowhere), "None", "{nowhere}");
+        }
+    }
+}

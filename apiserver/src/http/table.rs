@@ -1,0 +1,54 @@
+//! Tables, as kubectl and hctl show them.
+
+use std::sync::Arc;
+
+use api::KindId;
+use serde_json::{Value, json};
+
+use super::read::Page;
+use crate::cache::Entry;
+use crate::{Server, kinds};
+
+/// Entries as a `Table`.
+pub(super) fn table(
+    server: &Server,
+    kind: KindId,
+    entries: &[Arc<Entry>],
+    page: Option<&Page>,
+) -> Value {
+    let strategy = kinds::strategy(kind);
+    let columns: Vec<Value> = (strategy.columns)()
+        .iter()
+        .map(|column| {
+            json!({
+                "name": column.name,
+                "type": "string",
+                "format": if column.name == "NAME" { "name" } else { "" },
+                "description": "",
+                "priority": u8::from(column.wide),
+            })
+        })
+        .collect();
+    let now = server.clock.now();
+    let rows: Vec<Value> = entries
+        .iter()
+        .map(|entry| {
+            let object: Value = serde_json::from_slice(&entry.wire).unwrap_or_default();
+            json!({
+                "cells": (strategy.row)(&entry.wire, now),
+                "object": {
+                    "kind": "PartialObjectMetadata",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": object["metadata"],
+                },
+            })
+        })
+        .collect();
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": page.map(Page::metadata).unwrap_or_else(|| json!({})),
+        "columnDefinitions": columns,
+        "rows": rows,
+    })
+}

@@ -1,0 +1,252 @@
+//! Watches: what changes, in order, whole, and resumable after any event.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::kind::KindId;
+use api::resource_version::ResourceVersion;
+use api::status::{Reason, failure};
+use api::watch::INITIAL_EVENTS_END;
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::json;
+use store::{Key, Revision};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::query::{Query, bad};
+use super::read::Selection;
+use super::{Answer, Place, answer, table};
+use crate::cache::{Entry, Event, TooOld};
+use crate::{Server, keys};
+
+/// A watch says something at least this often: where nothing changes, a bookmark.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
+/// Events that are looked at in one go.
+const EVENTS_AT_ONCE: usize = 1000;
+/// A watch ends after this long at the latest; clients resume.
+const DURATION_MAX: Duration = Duration::from_secs(3600);
+
+pub(super) fn objects(
+    server: &Arc<Server>,
+    place: &Place,
+    query: &Query,
+    as_table: bool,
+) -> Answer {
+    let mut selection = Selection::of(query, place.kind)?;
+    if let Some(name) = &place.name {
+        selection.fields = format!("metadata.name={name}").parse().map_err(|_| bad("name"))?;
+    }
+    let scope = Scope {
+        selections: vec![(place.kind, selection)],
+        namespace: place.namespace.clone(),
+        as_table,
+    };
+    start(server, scope, query)
+}
+
+/// One watch over several kinds: one cut in revision order.
+pub(super) fn many(server: &Arc<Server>, query: &Query) -> Answer {
+    let plurals: Vec<&str> = query.kinds.split(',').filter(|word| !word.is_empty()).collect();
+    let mut selections = Vec::new();
+    for plural in plurals {
+        let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
+        let Some(kind) = kind else {
+            return Err(Box::new(bad(format!("kinds: {plural:?} is no kind"))));
+        };
+        // A field selector concerns the kinds that have the field.
+        let selection = Selection::of(query, kind).or_else(|_| {
+            let fields = api::selector::FieldSelector::default();
+            Ok::<_, Box<Status>>(Selection { labels: query.labels()?, fields })
+        })?;
+        selections.push((kind, selection));
+    }
+    if selections.is_empty() {
+        return Err(Box::new(bad("kinds: name at least one kind")));
+    }
+    start(server, Scope { selections, namespace: String::new(), as_table: false }, query)
+}
+
+/// What a watch is of.
+struct Scope {
+    selections: Vec<(KindId, Selection)>,
+    /// Empty for all.
+    namespace: String,
+    as_table: bool,
+}
+
+impl Scope {
+    fn selects(&self, entry: &Entry) -> bool {
+        let within = self.namespace.is_empty() || entry.key.namespace == self.namespace;
+        within
+            && self
+                .selections
+                .iter()
+                .any(|(kind, selection)| *kind == entry.kind && selection.selects(entry))
+    }
+
+    fn prefixes(&self) -> Vec<Key> {
+        let kinds = self.selections.iter().map(|(kind, _)| *kind);
+        kinds.map(|kind| keys::prefix(kind, &self.namespace)).collect()
+    }
+}
+
+/// One watch on its way.
+struct Session {
+    server: Arc<Server>,
+    scope: Scope,
+    progress: watch::Receiver<Revision>,
+    /// Everything up to here was sent.
+    sent: ResourceVersion,
+    /// Frames that are ready.
+    ready: VecDeque<Bytes>,
+    bookmarks: bool,
+    ends_at: Instant,
+    ended: bool,
+}
+
+fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
+    let from = query.version()?;
+    let wanted = query.timeout_seconds.map_or(DURATION_MAX, Duration::from_secs);
+    let mut session = Session {
+        server: Arc::clone(server),
+        scope,
+        progress: server.cache.progress(),
+        sent: from.unwrap_or_default(),
+        ready: VecDeque::new(),
+        bookmarks: query.wants_bookmarks(),
+        ends_at: Instant::now() + wanted.min(DURATION_MAX),
+        ended: false,
+    };
+    if from.is_none() || query.wants_initial_events() {
+        session.send_all(query.wants_initial_events());
+    } else if let Err(too_old) = server.cache.events_after(session.sent, 0) {
+        return Err(Box::new(expired(too_old)));
+    }
+    server.metrics.watch_started();
+    let counted = CountedSession(session);
+    let frames = stream::unfold(counted, |mut counted| async move {
+        let frame = counted.0.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), counted))
+    });
+    Ok(answer::raw(StatusCode::OK, Body::from_stream(frames)))
+}
+
+/// Keeps the count of open watches, however the watch ends.
+struct CountedSession(Session);
+
+impl Drop for CountedSession {
+    fn drop(&mut self) {
+        self.0.server.metrics.watch_ended();
+    }
+}
+
+fn expired(too_old: TooOld) -> Status {
+    let message = format!("the point asked for is too old; the oldest kept is {}", too_old.oldest);
+    failure(Reason::Expired, message)
+}
+
+impl Session {
+    /// Sends all there is, as if it had just been made.
+    fn send_all(&mut self, mark_end: bool) {
+        let cut = self.server.cache.cut(&self.scope.prefixes(), None);
+        let mut frame = Vec::new();
+        for entry in cut.entries.iter().filter(|entry| self.scope.selects(entry)) {
+            self.line(&mut frame, "ADDED", entry, &entry.wire);
+        }
+        self.sent = ResourceVersion::after(cut.revision.0);
+        if mark_end {
+            bookmark(&mut frame, self.sent, true);
+        }
+        if !frame.is_empty() {
+            self.ready.push_back(frame.into());
+        }
+    }
+
+    fn line(&self, frame: &mut Vec<u8>, kind: &str, entry: &Arc<Entry>, wire: &[u8]) {
+        frame.extend_from_slice(br#"{"type":""#);
+        frame.extend_from_slice(kind.as_bytes());
+        frame.extend_from_slice(br#"","object":"#);
+        if self.scope.as_table {
+            let table = table::table(&self.server, entry.kind, std::slice::from_ref(entry), None);
+            frame.extend_from_slice(table.to_string().as_bytes());
+        } else {
+            frame.extend_from_slice(wire);
+        }
+        frame.extend_from_slice(b"}\n");
+    }
+
+    /// The next bytes of the watch; nothing when it ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            if self.ended || Instant::now() >= self.ends_at {
+                return None;
+            }
+            self.progress.mark_unchanged();
+            match self.server.cache.events_after(self.sent, EVENTS_AT_ONCE) {
+                Err(too_old) => {
+                    self.ended = true;
+                    let line = json!({ "type": "ERROR", "object": expired(too_old) });
+                    return Some(format!("{line}\n").into());
+                }
+                Ok((events, reached)) => {
+                    let caught_up = events.len() < EVENTS_AT_ONCE;
+                    self.sent = reached;
+                    self.take(&events);
+                    if caught_up && self.ready.is_empty() {
+                        self.wait().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns events into bytes: what changed of the selection.
+    fn take(&mut self, events: &[Arc<Event>]) {
+        let mut frame = Vec::new();
+        for event in events {
+            let before = event.before.as_ref().filter(|entry| self.scope.selects(entry));
+            let now = event.now.as_ref().filter(|entry| self.scope.selects(entry));
+            match (before, now) {
+                (None, None) => (),
+                (None, Some(now)) => self.line(&mut frame, "ADDED", now, &now.wire),
+                (Some(_), Some(now)) => self.line(&mut frame, "MODIFIED", now, &now.wire),
+                (Some(before), None) => {
+                    // Gone, or gone from the selection: then as it is now.
+                    let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
+                    self.line(&mut frame, "DELETED", before, wire.unwrap_or(&before.wire));
+                }
+            }
+        }
+        if !frame.is_empty() {
+            self.ready.push_back(frame.into());
+        }
+    }
+
+    /// Waits for news; where none come, says up to where all was sent.
+    async fn wait(&mut self) {
+        let until = (Instant::now() + BOOKMARK_PERIOD).min(self.ends_at);
+        if tokio::time::timeout_at(until, self.progress.changed()).await.is_err() && self.bookmarks
+        {
+            let mut frame = Vec::new();
+            bookmark(&mut frame, self.sent, false);
+            self.ready.push_back(frame.into());
+        }
+    }
+}
+
+fn bookmark(frame: &mut Vec<u8>, version: ResourceVersion, ends_initial: bool) {
+    let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
+    let line = json!({
+        "type": "BOOKMARK",
+        "object": { "metadata": { "resourceVersion": version, "annotations": notes } },
+    });
+    frame.extend_from_slice(format!("{line}\n").as_bytes());
+}

@@ -1,0 +1,81 @@
+//! Where things are in the store.
+//!
+//! `/heliox/v1/<plural>/<namespace or _>/<name>` for objects, `done/<job uid>/<run>/<chunk>` for
+//! completion records, `nodelease/<node>`, `leader/<component>` and `meta/...` beside them. The
+//! store's layout is private to the apiserver.
+
+use api::completion::chunk_name;
+use api::{KindId, ObjectKey};
+use store::Key;
+
+/// All keys of Heliox start so.
+pub(crate) const PREFIX: &str = "/heliox/v1/";
+/// The cluster's id.
+pub(crate) const CLUSTER: &str = "/heliox/v1/meta/cluster";
+/// The store's epoch: a restore is a new one.
+pub(crate) const EPOCH: &str = "/heliox/v1/meta/epoch";
+
+/// The key of an object.
+pub(crate) fn object(kind: KindId, key: &ObjectKey) -> Key {
+    let plural = kind.info().plural;
+    match kind {
+        KindId::NodeLease => format!("{PREFIX}{plural}/{}", key.name).into(),
+        KindId::CompletionChunk => {
+            format!("{PREFIX}{plural}/{}/{}", key.namespace, key.name.replace('.', "/")).into()
+        }
+        _ => {
+            let namespace = if key.namespace.is_empty() { "_" } else { &key.namespace };
+            format!("{PREFIX}{plural}/{namespace}/{}", key.name).into()
+        }
+    }
+}
+
+/// The key of a chunk of a completion record.
+pub(crate) fn chunk(job_uid: &str, run: u32, chunk: u32) -> Key {
+    object(KindId::CompletionChunk, &ObjectKey::new(job_uid, chunk_name(run, chunk)))
+}
+
+/// The key of what guards a leader's writes.
+pub(crate) fn leader(component: &str) -> Key {
+    format!("{PREFIX}leader/{component}").into()
+}
+
+/// The key of a node's lease.
+pub(crate) fn node_lease(node: &str) -> Key {
+    object(KindId::NodeLease, &ObjectKey::new("", node))
+}
+
+/// What all keys of a kind (in one namespace, if one is named) start with.
+pub(crate) fn prefix(kind: KindId, namespace: &str) -> Key {
+    let plural = kind.info().plural;
+    if namespace.is_empty() {
+        format!("{PREFIX}{plural}/").into()
+    } else {
+        format!("{PREFIX}{plural}/{namespace}/").into()
+    }
+}
+
+/// The kind of what is at `key`, if it is an object.
+pub(crate) fn kind_of(key: &str) -> Option<KindId> {
+    let plural = key.strip_prefix(PREFIX)?.split('/').next()?;
+    KindId::ALL.into_iter().find(|kind| kind.info().plural == plural)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_design() {
+        let key = |kind, namespace, name| object(kind, &ObjectKey::new(namespace, name));
+        assert_eq!(&*key(KindId::Job, "default", "a"), "/heliox/v1/jobs/default/a");
+        assert_eq!(&*key(KindId::Node, "", "n1"), "/heliox/v1/nodes/_/n1");
+        assert_eq!(&*node_lease("n1"), "/heliox/v1/nodelease/n1");
+        assert_eq!(&*chunk("u-1", 2, 3), "/heliox/v1/done/u-1/2/3");
+        for kind in KindId::ALL {
+            assert_eq!(kind_of(&key(kind, "x", "y")), Some(kind));
+        }
+        assert_eq!(kind_of(CLUSTER), None);
+        assert_eq!(kind_of(&leader("scheduler")), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! What differs between kinds, as functions over documents: everything else is generic.
+
+use std::collections::BTreeMap;
+
+use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
+use api::resource::{Column, Resource};
+use api::resource_version::ResourceVersion;
+use api::{
+    CompletionChunk, Job, KindId, Node, NodeLease, PartitionSet, Task, TaskTemplate, Timestamp,
+    Violation, Workflow, WorkflowRun,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::encoding;
+
+/// What the apiserver does with documents of one kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strategy {
+    /// Checks a document against the schema and the kind's rules; its normal form.
+    pub(crate) admit: fn(Value) -> Result<Value, Vec<Violation>>,
+    /// Checks a changed document (in normal form) against what it was.
+    pub(crate) admit_update: fn(&Value, &Value) -> Result<(), Vec<Violation>>,
+    /// The stored JSON as clients see it, and the fields that selectors may name.
+    pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
+    /// The table's columns.
+    pub(crate) columns: fn() -> &'static [Column],
+    /// The cells of an object on the wire.
+    pub(crate) row: fn(&[u8], Timestamp) -> Vec<String>,
+}
+
+/// An object on the wire, and what it is selected by.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// Its JSON.
+    pub(crate) json: Vec<u8>,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Values of [`selectable_fields`].
+    pub(crate) fields: BTreeMap<&'static str, String>,
+}
+
+/// Fields beside name and namespace that selectors may name.
+pub(crate) fn selectable_fields(kind: KindId) -> &'static [&'static str] {
+    match kind {
+        KindId::Task => &["spec.nodeName", "spec.template", "status.phase"],
+        KindId::Job | KindId::WorkflowRun | KindId::Node => &["status.phase"],
+        KindId::Event => &[
+            "involvedObject.name",
+            "involvedObject.namespace",
+            "involvedObject.kind",
+            "involvedObject.uid",
+            "reason",
+            "type",
+        ],
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Lease
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::Workflow
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => &[],
+    }
+}
+
+/// What is done with documents of `kind`.
+pub(crate) fn strategy(kind: KindId) -> Strategy {
+    match kind {
+        KindId::Namespace => of::<Namespace>(),
+        KindId::ConfigMap => of::<ConfigMap>(),
+        KindId::Secret => of::<Secret>(),
+        KindId::Event => of::<Event>(),
+        KindId::Lease => of::<Lease>(),
+        KindId::Node => Strategy { to_wire: node_to_wire, ..of::<Node>() },
+        KindId::NodeLease => of::<NodeLease>(),
+        KindId::PartitionSet => of::<PartitionSet>(),
+        KindId::Workflow => of::<Workflow>(),
+        KindId::WorkflowRun => of::<WorkflowRun>(),
+        KindId::Job => of::<Job>(),
+        KindId::CompletionChunk => of::<CompletionChunk>(),
+        KindId::TaskTemplate => of::<TaskTemplate>(),
+        KindId::Task => Strategy { to_wire: task_to_wire, ..of::<Task>() },
+    }
+}
+
+fn of<K: Resource>() -> Strategy {
+    Strategy {
+        admit: admit::<K>,
+        admit_update: admit_update::<K>,
+        to_wire: to_wire::<K>,
+        columns: K::columns,
+        row: row::<K>,
+    }
+}
+
+fn admit<K: Resource>(document: Value) -> Result<Value, Vec<Violation>> {
+    let object: K = typed(&document)?;
+    let violations = object.validate();
+    if violations.is_empty() { Ok(to_value(&object)) } else { Err(violations) }
+}
+
+fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<(), Vec<Violation>> {
+    let (new, old): (K, K) = (typed(new)?, typed(old)?);
+    let violations = new.validate_update(&old);
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+fn typed<K: Resource>(document: &Value) -> Result<K, Vec<Violation>> {
+    K::deserialize(document).map_err(|error| vec![Violation::new("", error.to_string())])
+}
+
+fn to_value<K: Resource>(object: &K) -> Value {
+    serde_json::to_value(object).expect("our kinds have text keys and finite numbers")
+}
+
+fn to_wire<K: Resource>(
+    json: &[u8],
+    version: ResourceVersion,
+) -> Result<Wire, encoding::Unreadable> {
+    let object: K = read(json)?;
+    Ok(wire(&object, encoding::with_version(json, version)))
+}
+
+fn task_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
+    let mut task = read::<Task>(json)?.to_wire();
+    task.metadata.resource_version = Some(version.to_string());
+    let json =
+        serde_json::to_vec(&task).map_err(|error| encoding::Unreadable(error.to_string()))?;
+    Ok(wire(&task, json))
+}
+
+fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
+    let mut node = read::<Node>(json)?;
+    node.status.phase = Some(node.phase());
+    node.metadata.resource_version = Some(version.to_string());
+    let json =
+        serde_json::to_vec(&node).map_err(|error| encoding::Unreadable(error.to_string()))?;
+    Ok(wire(&node, json))
+}
+
+fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, encoding::Unreadable> {
+    serde_json::from_slice(json).map_err(|error| encoding::Unreadable(error.to_string()))
+}
+
+fn wire<K: Resource>(object: &K, json: Vec<u8>) -> Wire {
+    let fields = selectable_fields(K::ID)
+        .iter()
+        .filter_map(|path| Some((*path, object.field(path)?)))
+        .collect();
+    Wire { json, labels: object.meta().labels.clone().unwrap_or_default(), fields }
+}
+
+fn row<K: Resource>(json: &[u8], now: Timestamp) -> Vec<String> {
+    serde_json::from_slice::<K>(json).map(|object| object.row(now)).unwrap_or_default()
+}

@@ -1,0 +1,269 @@
+//! Tries decisions, and takes them anew when only the cache was behind.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::resource_version::ResourceVersion;
+use api::status::{Reason, failure};
+use base::{Clock, ErrorChain};
+use futures_util::future::join_all;
+use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
+use tracing::error;
+
+use super::facts::{Current, Facts, Known};
+use super::{Answer, Intent, Prepared, Refusal, prepare};
+use crate::cache::Cache;
+use crate::{encoding, keys, kinds};
+
+/// How often a decision is taken anew before the writer is told that the object is too busy.
+const TRIES_MAX: usize = 16;
+
+/// Writes to the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) clock: Clock,
+}
+
+/// Who leads a component, and in which term: the guard of a leader's writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) component: String,
+    /// `<identity>/<term>`: what the store must hold.
+    pub(crate) claim: String,
+}
+
+/// Whether a write really happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    Real,
+    /// Everything but the write.
+    Dry,
+}
+
+/// What became of intents that travel together.
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    /// A cache that shows this has seen them.
+    pub(crate) revision: Revision,
+    /// For each intent, the object on the wire and whether it is gone.
+    pub(crate) answers: Vec<Option<(Vec<u8>, bool)>>,
+}
+
+/// A group of intents on its way.
+struct Attempt<'a> {
+    intents: &'a [Intent],
+    known: Known,
+    result: Option<Result<Committed, Refusal>>,
+}
+
+impl Writer {
+    /// Carries out one intent.
+    pub(crate) async fn one(
+        &self,
+        intent: Intent,
+        leader: Option<&Leader>,
+        run: Run,
+    ) -> Result<Committed, Refusal> {
+        let groups = [vec![intent]];
+        let mut results = self.groups(&groups, leader, run).await;
+        results.pop().unwrap_or(Err(Refusal::Unknown))
+    }
+
+    /// Carries out groups of intents: each all or nothing, independent of each other.
+    pub(crate) async fn groups(
+        &self,
+        groups: &[Vec<Intent>],
+        leader: Option<&Leader>,
+        run: Run,
+    ) -> Vec<Result<Committed, Refusal>> {
+        let mut attempts: Vec<Attempt<'_>> = groups
+            .iter()
+            .map(|intents| Attempt { intents, known: Known::new(), result: None })
+            .collect();
+        for _ in 0..TRIES_MAX {
+            let open: Vec<&mut Attempt<'_>> =
+                attempts.iter_mut().filter(|attempt| attempt.result.is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            self.round(open, leader, run).await;
+        }
+        let busy = || {
+            let message = "the object changes too often; try again";
+            Refusal::Status(Box::new(failure(Reason::Conflict, message)))
+        };
+        attempts.into_iter().map(|attempt| attempt.result.unwrap_or_else(|| Err(busy()))).collect()
+    }
+
+    /// Decides every open group once and tries what was decided.
+    async fn round(&self, open: Vec<&mut Attempt<'_>>, leader: Option<&Leader>, run: Run) {
+        let (mut tried, mut decided) = (Vec::new(), Vec::new());
+        for attempt in open {
+            let Some(prepared) = self.decide(attempt).await else { continue };
+            if run == Run::Dry {
+                attempt.result = Some(self.answer(prepared, self.cache.revision(), None));
+                continue;
+            }
+            let group = group(&prepared, leader);
+            if group.writes.is_empty() {
+                attempt.result = Some(self.answer(prepared, self.cache.revision(), None));
+                continue;
+            }
+            tried.push((attempt, prepared));
+            decided.push(group);
+        }
+        if decided.is_empty() {
+            return;
+        }
+        let outcomes = self.store.commit(decided).await;
+        for ((attempt, prepared), outcome) in tried.into_iter().zip(outcomes) {
+            self.settle(attempt, prepared, outcome, leader);
+        }
+    }
+
+    /// Decides a group. A refusal that was decided on the cache is decided once more on what the
+    /// store itself says.
+    async fn decide(&self, attempt: &mut Attempt<'_>) -> Option<Vec<Prepared>> {
+        let now = self.clock.now();
+        loop {
+            let mut facts = Facts::new(&self.cache, &attempt.known);
+            let decided: Result<Vec<Prepared>, Refusal> =
+                attempt.intents.iter().map(|intent| prepare(intent, &mut facts, now)).collect();
+            let cached = facts.into_cached();
+            match decided {
+                Ok(prepared) => return Some(prepared),
+                Err(refusal) if cached.is_empty() => {
+                    attempt.result = Some(Err(refusal));
+                    return None;
+                }
+                Err(_) => {
+                    if let Err(refusal) = self.look(&mut attempt.known, cached).await {
+                        attempt.result = Some(Err(refusal));
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads keys from the store itself.
+    async fn look(&self, known: &mut Known, keys: BTreeSet<Key>) -> Result<(), Refusal> {
+        let reads = keys.iter().map(|key| self.store.get(key));
+        for (key, read) in keys.iter().zip(join_all(reads).await) {
+            let record = read.map_err(|error| unavailable(&error))?;
+            let current = record.as_ref().map(Current::of_record).transpose();
+            known.insert(Arc::clone(key), current.map_err(|error| unreadable(key, &error))?);
+        }
+        Ok(())
+    }
+
+    fn settle(
+        &self,
+        attempt: &mut Attempt<'_>,
+        prepared: Vec<Prepared>,
+        outcome: Outcome,
+        leader: Option<&Leader>,
+    ) {
+        attempt.result = match outcome {
+            Outcome::Done { revision, positions } => {
+                Some(self.answer(prepared, revision, Some(&positions)))
+            }
+            Outcome::Unknown => Some(Err(Refusal::Unknown)),
+            Outcome::Invalid(why) => {
+                let why = failure(Reason::RequestEntityTooLarge, why);
+                Some(Err(Refusal::Status(Box::new(why))))
+            }
+            Outcome::Refused { conflicts } => {
+                let leader_key = leader.map(|leader| keys::leader(&leader.component));
+                let mut result = None;
+                for conflict in conflicts {
+                    if Some(&conflict.key) == leader_key.as_ref() {
+                        result = Some(Err(Refusal::Deposed));
+                        break;
+                    }
+                    match conflict.found.as_ref().map(Current::of_record).transpose() {
+                        Ok(current) => drop(attempt.known.insert(conflict.key, current)),
+                        Err(error) => result = Some(Err(unreadable(&conflict.key, &error))),
+                    }
+                }
+                result
+            }
+        };
+    }
+
+    /// What the writer is told: each object on the wire.
+    fn answer(
+        &self,
+        prepared: Vec<Prepared>,
+        revision: Revision,
+        positions: Option<&[u32]>,
+    ) -> Result<Committed, Refusal> {
+        let keys: Vec<Key> = prepared
+            .iter()
+            .flat_map(|one| &one.writes)
+            .map(|write| Arc::clone(&write.key))
+            .collect();
+        let mut answers = Vec::new();
+        for one in prepared {
+            let Some(answer) = one.answer else {
+                answers.push(None);
+                continue;
+            };
+            let place = keys.iter().position(|key| *key == answer.key);
+            let version = match (place, positions) {
+                (Some(place), Some(positions)) => ResourceVersion::of_event(
+                    revision.0,
+                    positions.get(place).copied().unwrap_or_default(),
+                ),
+                _ => self.version_now(&answer.key),
+            };
+            answers.push(Some((wire(&answer, version)?, answer.gone)));
+        }
+        Ok(Committed { revision, answers })
+    }
+
+    /// The version of an object that is not written.
+    fn version_now(&self, key: &Key) -> ResourceVersion {
+        self.cache.get(key).map(|entry| entry.version).unwrap_or_default()
+    }
+}
+
+fn wire(answer: &Answer, version: ResourceVersion) -> Result<Vec<u8>, Refusal> {
+    let stored = encoding::encode(&answer.object);
+    encoding::json(&stored)
+        .and_then(|json| (kinds::strategy(answer.kind).to_wire)(json, version))
+        .map(|wire| wire.json)
+        .map_err(|error| unreadable(&answer.key, &error))
+}
+
+/// The store's form of a decision. Guards on keys that the group itself writes are left out: their
+/// writes have expectations.
+fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
+    let writes: Vec<_> = prepared.iter().flat_map(|one| one.writes.iter().cloned()).collect();
+    let mut guards: Vec<Guard> = Vec::new();
+    let leader = leader.map(|leader| Guard {
+        key: keys::leader(&leader.component),
+        expect: Expectation::Value(leader.claim.clone().into()),
+    });
+    for guard in
+        leader.into_iter().chain(prepared.iter().flat_map(|one| one.guards.iter().cloned()))
+    {
+        let written = writes.iter().any(|write| write.key == guard.key);
+        if !written && !guards.contains(&guard) {
+            guards.push(guard);
+        }
+    }
+    Group { guards, writes }
+}
+
+fn unavailable(error: &store::ReadError) -> Refusal {
+    let message = ErrorChain(error).to_string();
+    Refusal::Status(Box::new(failure(Reason::ServiceUnavailable, message)))
+}
+
+fn unreadable(key: &Key, error: &encoding::Unreadable) -> Refusal {
+    error!(%key, %error, "a stored object cannot be read");
+    Refusal::Status(Box::new(failure(Reason::InternalError, error.to_string())))
+}

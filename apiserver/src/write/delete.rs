@@ -1,0 +1,218 @@
+//! Deletion: owners, finalizers, and tasks that still run.
+
+use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
+use api::resource_version::ResourceVersion;
+use api::status::Reason;
+use api::task::StopReason;
+use api::task::TaskState;
+use api::task::transition::TaskChange;
+use api::{Kind as _, KindId, Node, ObjectKey, Task, Timestamp};
+use serde_json::{Value, json};
+
+use super::facts::{Current, Facts, absent};
+use super::object::finalizers;
+use super::{Answer, Prepared, Refusal, task};
+use crate::keys;
+
+/// How a deletion is wanted, and what must hold of the object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) propagation: Propagation,
+    pub(crate) uid: Option<String>,
+    pub(crate) version: Option<ResourceVersion>,
+}
+
+/// What a deletion means for the objects that it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Propagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+pub(super) fn delete(
+    (kind, key): (KindId, &ObjectKey),
+    options: &DeleteOptions,
+    facts: &mut Facts<'_>,
+    now: Timestamp,
+) -> Result<Prepared, Refusal> {
+    let Some(current) = facts.object(kind, key) else {
+        return Err(Refusal::not_found(kind, &key.name));
+    };
+    if options.uid.as_deref().is_some_and(|uid| uid != current.uid()) {
+        return Err(Refusal::conflict(kind, &key.name, "its uid is another one"));
+    }
+    if options.version.is_some_and(|version| version.revision() != current.modified.0) {
+        return Err(Refusal::conflict(kind, &key.name, "it has changed since it was read"));
+    }
+    if kind == KindId::Task {
+        return delete_task(key, &current, facts, now);
+    }
+    if kind == KindId::Namespace {
+        namespace_is_empty(key, facts)?;
+    }
+    let finalizer = match options.propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FINALIZER_FOREGROUND),
+        Propagation::Orphan => Some(FINALIZER_ORPHAN),
+    };
+    Ok(mark((kind, key), &current, finalizer, now))
+}
+
+/// Deletes at once, or marks the object and lets its finalizers do their work.
+fn mark(
+    (kind, key): (KindId, &ObjectKey),
+    current: &Current,
+    finalizer: Option<&str>,
+    now: Timestamp,
+) -> Prepared {
+    let store_key = keys::object(kind, key);
+    let mut object = current.object.clone();
+    let mut wanted: Vec<&str> = finalizers(&current.object);
+    if let Some(finalizer) = finalizer
+        && !current.is_deleting()
+        && !wanted.contains(&finalizer)
+    {
+        wanted.push(finalizer);
+    }
+    let mut prepared = Prepared::default();
+    let gone = wanted.is_empty();
+    if gone {
+        prepared.writes.push(current.delete(store_key.clone()));
+    } else if !current.is_deleting() {
+        let finalizers = json!(wanted);
+        object["metadata"]["finalizers"] = finalizers;
+        set_deleting(&mut object, now);
+        prepared.writes.push(current.put(store_key.clone(), &object));
+    }
+    prepared.answer = Some(Answer { kind, key: store_key, object, gone });
+    prepared
+}
+
+fn set_deleting(object: &mut Value, now: Timestamp) {
+    object["metadata"]["deletionTimestamp"] = json!(api::Time(now));
+}
+
+/// A namespace is deleted when nothing is left in it.
+fn namespace_is_empty(key: &ObjectKey, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let holds = KindId::ALL
+        .into_iter()
+        .filter(|kind| kind.is_namespaced() && !kind.info().internal && *kind != KindId::Event)
+        .find(|kind| facts.any_in(*kind, &key.name));
+    match holds {
+        Some(kind) => {
+            let why = format!("it still holds {}; delete those first", kind.info().plural);
+            Err(Refusal::conflict(KindId::Namespace, &key.name, why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A task that runs is stopped first, and one of a living job is recorded first: both are marked
+/// here, and removed by the controller that owns them.
+fn delete_task(
+    key: &ObjectKey,
+    current: &Current,
+    facts: &mut Facts<'_>,
+    now: Timestamp,
+) -> Result<Prepared, Refusal> {
+    let task = parse(key, current)?;
+    if let Ok(removed) = remove(key, &task, current, facts) {
+        return Ok(removed);
+    }
+    let mut next = if task.has_ended() {
+        task.clone()
+    } else {
+        let change = TaskChange::Evict { reason: StopReason::Delete };
+        task::applied(&task, task.spec.attempt, &change, now)?.unwrap_or_else(|| task.clone())
+    };
+    if next.metadata.deletion_timestamp.is_none() {
+        next.metadata.deletion_timestamp = Some(api::Time(now));
+    }
+    Ok(task::put(key, current, &task, &next))
+}
+
+/// Removes a task's object, by the controller that owns it.
+pub(super) fn remove_task(
+    key: &ObjectKey,
+    uid: &str,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let Some(current) = facts.object(KindId::Task, key) else {
+        // It was asked for before.
+        return Ok(Prepared::default());
+    };
+    if current.uid() != uid {
+        return Ok(Prepared::default());
+    }
+    let task = parse(key, &current)?;
+    remove(key, &task, &current, facts)
+}
+
+fn parse(key: &ObjectKey, current: &Current) -> Result<Task, Refusal> {
+    serde_json::from_value(current.object.clone()).map_err(|error| {
+        Refusal::of(Reason::InternalError, KindId::Task, &key.name, error.to_string())
+    })
+}
+
+/// The removal of a task that runs nowhere, and is recorded or has no living owner.
+fn remove(
+    key: &ObjectKey,
+    task: &Task,
+    current: &Current,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let mut prepared = Prepared::default();
+    if let Some(node) = runs_on(task) {
+        let node_key = ObjectKey::new("", node);
+        if facts.typed::<Node>(&node_key).is_some() {
+            let why = format!("it is {} on {node}", task.phase());
+            return Err(Refusal::conflict(KindId::Task, &key.name, why));
+        }
+        prepared.guards.push(absent(keys::object(KindId::Node, &node_key)));
+    }
+    if task.spec.recorded != Some(task.spec.run)
+        && let Some(owner) = task.controller()
+    {
+        let owner_kind = KindId::from_manifest(&owner.api_version, &owner.kind);
+        let owner_key = ObjectKey::new(&*key.namespace, &*owner.name);
+        if let Some(kind) = owner_kind {
+            match facts.object(kind, &owner_key) {
+                Some(living) if living.uid() == owner.uid && !living.is_deleting() => {
+                    let why = format!("its end is not recorded in {kind} {:?} yet", owner.name);
+                    return Err(Refusal::conflict(KindId::Task, &key.name, why));
+                }
+                Some(other) => {
+                    prepared.guards.push(other.unchanged(keys::object(kind, &owner_key)));
+                }
+                None => prepared.guards.push(absent(keys::object(kind, &owner_key))),
+            }
+        }
+    }
+    let store_key = keys::object(KindId::Task, key);
+    prepared.writes.push(current.delete(store_key.clone()));
+    let object = current.object.clone();
+    prepared.answer = Some(Answer { kind: KindId::Task, key: store_key, object, gone: true });
+    Ok(prepared)
+}
+
+/// The node on which the attempt may still run.
+fn runs_on(task: &Task) -> Option<&str> {
+    match task.state() {
+        TaskState::Bound { node }
+        | TaskState::Starting { node }
+        | TaskState::Running { node }
+        | TaskState::Stopping { node, .. }
+        | TaskState::Lost { node, replaceable: false, .. } => Some(node),
+        TaskState::Pending
+        | TaskState::Succeeded
+        | TaskState::Failed { .. }
+        | TaskState::TimedOut
+        | TaskState::Cancelled { .. }
+        | TaskState::Lost { replaceable: true, .. } => None,
+    }
+}

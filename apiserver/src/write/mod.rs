@@ -1,0 +1,171 @@
+//! Every change of an object: decided as a pure function of what is there, then tried with guards.
+//!
+//! # Invariants
+//!
+//! * A decision names what it looked at: each write expects the revision it was decided on, each
+//!   fact about another object is a guard.
+//! * What is there is first taken from the cache, which may be behind. A write decided on it is
+//!   safe, since the store refuses it; a *refusal* is only given after the store itself was read.
+//! * When only something else in a record has changed, the decision is taken anew here: preconditions
+//!   are facts, not revisions.
+
+mod commit;
+mod delete;
+mod facts;
+mod object;
+mod record;
+mod task;
+
+use api::batch::GroupResult;
+use api::completion::End;
+use api::status::{Reason, failure, failure_of};
+use api::task::transition::TaskChange;
+use api::{KindId, ObjectKey, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::Value;
+use store::{Guard, Key, Write};
+
+pub(crate) use commit::{Committed, Leader, Run, Writer};
+pub(crate) use delete::{DeleteOptions, Propagation};
+pub(crate) use facts::Facts;
+pub(crate) use object::{Patch, admit};
+
+/// What is wanted of the store.
+#[derive(Debug, Clone)]
+pub(crate) enum Intent {
+    /// Makes an object, admitted and stamped already.
+    Create { kind: KindId, key: ObjectKey, object: Value, repeatable: Repeatable },
+    /// Replaces spec and metadata, or the status.
+    Replace { kind: KindId, key: ObjectKey, object: Value, part: Part },
+    /// Changes a part of the document.
+    Patch { kind: KindId, key: ObjectKey, patch: Patch, part: Part },
+    /// Deletes, as far as owners, finalizers and running tasks allow.
+    Delete { kind: KindId, key: ObjectKey, options: DeleteOptions },
+    /// Removes a task's object.
+    Remove { key: ObjectKey, uid: String },
+    /// Changes one part of a task.
+    Task { key: ObjectKey, uid: Option<String>, attempt: Option<u32>, change: TaskChange },
+    /// Records ends of a job's tasks.
+    Record { job: ObjectKey, uid: String, run: u32, ends: Vec<(u32, End)> },
+}
+
+/// Whether making what is there already is "done" for the same controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeatable {
+    /// A person's create: what is there is a conflict.
+    No,
+    /// A component's: it may not have heard the answer to its first try.
+    BySameController,
+}
+
+/// The part of an object that a write may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Spec and metadata.
+    Spec,
+    /// The status.
+    Status,
+}
+
+/// A decision: guards, writes, and what to answer.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) guards: Vec<Guard>,
+    pub(crate) writes: Vec<Write>,
+    /// The object as it will be (or was, if it goes), and the write that makes it so; nothing to be
+    /// written where it is like that already.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What a write answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) kind: KindId,
+    pub(crate) key: Key,
+    /// The stored form.
+    pub(crate) object: Value,
+    /// Whether the object is gone after it.
+    pub(crate) gone: bool,
+}
+
+/// Why nothing was written: one variant for each thing that the writer does next.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    /// The facts are against it, or the request makes no sense.
+    Status(Box<Status>),
+    /// It may have happened, or may still.
+    Unknown,
+    /// The writer does not lead any more.
+    Deposed,
+}
+
+impl Refusal {
+    /// A refusal about one object.
+    pub(crate) fn of(reason: Reason, kind: KindId, name: &str, message: impl Into<String>) -> Self {
+        Refusal::Status(Box::new(failure_of(reason, kind, name, message)))
+    }
+
+    /// The object is not there.
+    pub(crate) fn not_found(kind: KindId, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", kind.info().plural);
+        Self::of(Reason::NotFound, kind, name, message)
+    }
+
+    /// The object changed meanwhile.
+    pub(crate) fn conflict(kind: KindId, name: &str, why: impl std::fmt::Display) -> Self {
+        Self::of(Reason::Conflict, kind, name, format!("{kind} {name:?} cannot be changed: {why}"))
+    }
+
+    /// As a status for a single request.
+    pub(crate) fn into_status(self) -> Status {
+        match self {
+            Refusal::Status(status) => *status,
+            Refusal::Unknown => failure(
+                Reason::Timeout,
+                "the store did not answer: the change may have been made; look before trying again",
+            ),
+            Refusal::Deposed => failure(Reason::Conflict, "another process leads by now"),
+        }
+    }
+
+    /// As a result of a group in a batch.
+    pub(crate) fn into_result(self) -> GroupResult {
+        match self {
+            Refusal::Status(status) => {
+                let message = status.message.unwrap_or_default();
+                match status.code {
+                    Some(404 | 409) => GroupResult::Refused { message },
+                    Some(503) => GroupResult::Unknown {},
+                    _ => GroupResult::Invalid { message },
+                }
+            }
+            Refusal::Unknown => GroupResult::Unknown {},
+            Refusal::Deposed => GroupResult::Deposed {},
+        }
+    }
+}
+
+/// Decides one intent.
+pub(crate) fn prepare(
+    intent: &Intent,
+    facts: &mut Facts<'_>,
+    now: Timestamp,
+) -> Result<Prepared, Refusal> {
+    match intent {
+        Intent::Create { kind, key, object, repeatable } => {
+            object::create((*kind, key), object, *repeatable, facts)
+        }
+        Intent::Replace { kind, key, object, part } => {
+            object::replace((*kind, key), object.clone(), *part, facts)
+        }
+        Intent::Patch { kind, key, patch, part } => {
+            object::patch((*kind, key), patch, *part, facts)
+        }
+        Intent::Delete { kind, key, options } => delete::delete((*kind, key), options, facts, now),
+        Intent::Remove { key, uid } => delete::remove_task(key, uid, facts),
+        Intent::Task { key, uid, attempt, change } => {
+            task::change(key, uid.as_deref(), *attempt, change, facts, now)
+        }
+        Intent::Record { job, uid, run, ends } => record::record((job, uid), *run, ends, facts),
+    }
+}

@@ -1,0 +1,296 @@
+//! Making, replacing and patching objects of any kind.
+
+use api::labels::SYSTEM_NAMESPACE;
+use api::resource_version::ResourceVersion;
+use api::status::{Reason, invalid};
+use api::{Kind as _, KindId, ObjectKey, Task, Violation};
+use json_patch::Patch as JsonPatch;
+use serde_json::{Map, Value};
+use store::{Change, Expectation, Write};
+
+use super::facts::{Current, Facts, make, text};
+use super::record::bit_guard;
+use super::{Answer, Part, Prepared, Refusal, Repeatable};
+use crate::cache::strip_wire;
+use crate::{keys, kinds};
+
+/// How a document is to be changed.
+#[derive(Debug, Clone)]
+pub(crate) enum Patch {
+    /// RFC 7396.
+    Merge(Value),
+    /// RFC 6902.
+    Json(JsonPatch),
+}
+
+/// Finalizers that are understood.
+const FINALIZERS: [&str; 2] = [api::labels::FINALIZER_FOREGROUND, api::labels::FINALIZER_ORPHAN];
+
+/// Metadata that only the apiserver writes.
+const SERVER_FIELDS: [&str; 5] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+pub(super) fn create(
+    (kind, key): (KindId, &ObjectKey),
+    object: &Value,
+    repeatable: Repeatable,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let store_key = keys::object(kind, key);
+    let mut prepared = Prepared::default();
+    if let Some(current) = facts.at(&store_key) {
+        let controller = controller_uid(object);
+        let same = controller.is_some() && controller == controller_uid(&current.object);
+        if repeatable == Repeatable::BySameController && same && !current.is_deleting() {
+            return Ok(prepared);
+        }
+        let message = format!("{} {:?} already exists", kind.info().plural, key.name);
+        return Err(Refusal::of(Reason::AlreadyExists, kind, &key.name, message));
+    }
+    if kind.is_namespaced() {
+        let namespace = ObjectKey::new("", &*key.namespace);
+        let Some(current) = facts.object(KindId::Namespace, &namespace) else {
+            return Err(Refusal::not_found(KindId::Namespace, &key.namespace));
+        };
+        prepared.guards.push(current.alive(keys::object(KindId::Namespace, &namespace)));
+    }
+    if kind == KindId::Task {
+        guard_task(key, object, facts, &mut prepared)?;
+    }
+    prepared.writes.push(make(store_key.clone(), object));
+    guard_leader(kind, key, object, facts, &mut prepared);
+    prepared.answer = Some(Answer { kind, key: store_key, object: object.clone(), gone: false });
+    Ok(prepared)
+}
+
+/// A task's create is guarded on its owner, and on its bit of the completion record: a stale
+/// controller cannot make finished work run again.
+fn guard_task(
+    key: &ObjectKey,
+    object: &Value,
+    facts: &mut Facts<'_>,
+    prepared: &mut Prepared,
+) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::conflict(KindId::Task, &key.name, why));
+    let Ok(task) = serde_json::from_value::<Task>(object.clone()) else {
+        return refuse("it is no task".to_owned());
+    };
+    let Some(owner) = task.controller().filter(|owner| owner.kind == KindId::Job.info().kind)
+    else {
+        return Ok(());
+    };
+    let job = ObjectKey::new(&*key.namespace, &*owner.name);
+    let job_key = keys::object(KindId::Job, &job);
+    match facts.at(&job_key) {
+        Some(current) if current.uid() == owner.uid && !current.is_deleting() => {
+            prepared.guards.push(current.alive(job_key));
+        }
+        _ => return refuse(format!("its job {:?} is gone", owner.name)),
+    }
+    prepared.guards.push(bit_guard(&owner.uid, task.spec.run, task.spec.index, facts)?);
+    Ok(())
+}
+
+pub(super) fn replace(
+    (kind, key): (KindId, &ObjectKey),
+    object: Value,
+    part: Part,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let Some(current) = facts.object(kind, key) else {
+        return Err(Refusal::not_found(kind, &key.name));
+    };
+    change((kind, key), &current, object, part, facts)
+}
+
+pub(super) fn patch(
+    (kind, key): (KindId, &ObjectKey),
+    patch: &Patch,
+    part: Part,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let Some(current) = facts.object(kind, key) else {
+        return Err(Refusal::not_found(kind, &key.name));
+    };
+    let mut object = current.object.clone();
+    match patch {
+        Patch::Merge(patch) => json_patch::merge(&mut object, patch),
+        Patch::Json(patch) => json_patch::patch(&mut object, patch).map_err(|error| {
+            let message = format!("the patch does not apply: {error}");
+            Refusal::of(Reason::Invalid, kind, &key.name, message)
+        })?,
+    }
+    change((kind, key), &current, object, part, facts)
+}
+
+/// Puts `object` in the place of `current`, as far as `part` goes.
+fn change(
+    (kind, key): (KindId, &ObjectKey),
+    current: &Current,
+    mut object: Value,
+    part: Part,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let store_key = keys::object(kind, key);
+    check_preconditions((kind, key), current, &object)?;
+    strip_wire(kind, &mut object);
+    let next = match part {
+        Part::Status => with_status(&current.object, object),
+        Part::Spec => with_spec(kind, &current.object, object),
+    };
+    let next = admit_change((kind, key), &current.object, next)?;
+    let next = with_generation(&current.object, next);
+    let mut prepared = Prepared::default();
+    let gone = current.is_deleting() && finalizers(&next).is_empty() && kind != KindId::Task;
+    if gone {
+        prepared.writes.push(current.delete(store_key.clone()));
+    } else if next != current.object {
+        prepared.writes.push(current.put(store_key.clone(), &next));
+        guard_leader(kind, key, &next, facts, &mut prepared);
+    }
+    prepared.answer = Some(Answer { kind, key: store_key, object: next, gone });
+    Ok(prepared)
+}
+
+fn check_preconditions(
+    (kind, key): (KindId, &ObjectKey),
+    current: &Current,
+    object: &Value,
+) -> Result<(), Refusal> {
+    let version = text(object, "resourceVersion");
+    if !version.is_empty() {
+        let Ok(version) = version.parse::<ResourceVersion>() else {
+            let message = format!("resourceVersion {version:?} is not a number");
+            return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
+        };
+        if version.revision() != current.modified.0 {
+            let why = "it has changed since it was read; read it again";
+            return Err(Refusal::conflict(kind, &key.name, why));
+        }
+    }
+    let uid = text(object, "uid");
+    if !uid.is_empty() && uid != current.uid() {
+        let why = format!("uid {uid} is not that of the object there now, {}", current.uid());
+        return Err(Refusal::conflict(kind, &key.name, why));
+    }
+    Ok(())
+}
+
+/// The old object with the new status.
+fn with_status(old: &Value, mut new: Value) -> Value {
+    let mut next = old.clone();
+    match new.get_mut("status").map(Value::take) {
+        Some(status) if !status.is_null() => next["status"] = status,
+        _ => drop(next.as_object_mut().map(|fields| fields.shift_remove("status"))),
+    }
+    next
+}
+
+/// The new object, with what is the apiserver's and the controllers' taken from the old one.
+fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
+    if kind.info().subresources.contains(&"status")
+        && let Some(fields) = new.as_object_mut()
+    {
+        fields.shift_remove("status");
+        if let Some(status) = old.get("status") {
+            fields.insert("status".to_owned(), status.clone());
+        }
+    }
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+        forget_bookkeeping(metadata);
+        for field in SERVER_FIELDS {
+            metadata.shift_remove(field);
+            if let Some(value) = old["metadata"].get(field) {
+                metadata.insert(field.to_owned(), value.clone());
+            }
+        }
+    }
+    new
+}
+
+fn forget_bookkeeping(metadata: &mut Map<String, Value>) {
+    for field in ["managedFields", "selfLink", "resourceVersion"] {
+        metadata.shift_remove(field);
+    }
+}
+
+fn admit_change(
+    (kind, key): (KindId, &ObjectKey),
+    old: &Value,
+    next: Value,
+) -> Result<Value, Refusal> {
+    let refuse = |violations: Vec<Violation>| {
+        Refusal::Status(Box::new(invalid(kind, &key.name, &violations)))
+    };
+    if kind == KindId::Task && next["spec"] != old["spec"] {
+        let violation = Violation::new("spec", "cannot be changed: tasks follow their job")
+            .hint("change the job, or stop the task with evict");
+        return Err(refuse(vec![violation]));
+    }
+    let strategy = kinds::strategy(kind);
+    let next = admit(kind, next).map_err(refuse)?;
+    (strategy.admit_update)(&next, old).map_err(refuse)?;
+    Ok(next)
+}
+
+/// A document in its kind's normal form, or all that is wrong with it.
+pub(crate) fn admit(kind: KindId, object: Value) -> Result<Value, Vec<Violation>> {
+    let mut next = (kinds::strategy(kind).admit)(object)?;
+    // A kind's own wire form may add what is never stored.
+    strip_wire(kind, &mut next);
+    let unknown: Vec<Violation> = finalizers(&next)
+        .into_iter()
+        .filter(|finalizer| !FINALIZERS.contains(finalizer))
+        .map(|finalizer| {
+            Violation::new("metadata.finalizers", format!("{finalizer:?} is not supported yet"))
+        })
+        .collect();
+    if unknown.is_empty() { Ok(next) } else { Err(unknown) }
+}
+
+/// Counts a change of the spec.
+fn with_generation(old: &Value, mut next: Value) -> Value {
+    let before = old["metadata"].get("generation").and_then(Value::as_i64).unwrap_or(1);
+    let changed = next.get("spec") != old.get("spec");
+    if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("generation".to_owned(), (before + i64::from(changed)).into());
+    }
+    next
+}
+
+pub(super) fn finalizers(object: &Value) -> Vec<&str> {
+    let list = object["metadata"].get("finalizers").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn controller_uid(object: &Value) -> Option<&str> {
+    let owners = object["metadata"].get("ownerReferences")?.as_array()?;
+    let controller = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
+    controller.get("uid")?.as_str()
+}
+
+/// A Lease that elects a leader moves the key that guards the leader's writes with it.
+fn guard_leader(
+    kind: KindId,
+    key: &ObjectKey,
+    object: &Value,
+    facts: &mut Facts<'_>,
+    prepared: &mut Prepared,
+) {
+    if kind != KindId::Lease || key.namespace != SYSTEM_NAMESPACE {
+        return;
+    }
+    let claim = |lease: &Value| {
+        let identity = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+        (identity, lease["spec"]["leaseTransitions"].as_u64().unwrap_or_default())
+    };
+    let before = facts.object(kind, key).map(|current| claim(&current.object));
+    let (identity, term) = claim(object);
+    if before != Some((identity.clone(), term)) {
+        prepared.writes.push(Write {
+            key: keys::leader(&key.name),
+            expect: Expectation::Any,
+            change: Change::Put { value: format!("{identity}/{term}").into(), lease: None },
+        });
+    }
+}

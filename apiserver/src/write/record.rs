@@ -1,0 +1,80 @@
+//! The completion record: what is done stays done.
+
+use std::collections::BTreeSet;
+
+use api::completion::{End, place_of};
+use api::{CompletionChunk, KindId, ObjectKey};
+use serde_json::Value;
+use store::Guard;
+
+use super::facts::{Current, Facts, absent, make};
+use super::{Prepared, Refusal};
+use crate::keys;
+
+/// A guard: the index is not recorded in this run, and nothing is recorded beside it meanwhile.
+pub(super) fn bit_guard(
+    job_uid: &str,
+    run: u32,
+    index: u32,
+    facts: &mut Facts<'_>,
+) -> Result<Guard, Refusal> {
+    let (chunk, place) = place_of(index);
+    let key = keys::chunk(job_uid, run, chunk);
+    let Some(current) = facts.at(&key) else {
+        return Ok(absent(key));
+    };
+    if let Some(end) = typed(&current)?.spec.bits.get(place) {
+        let why = format!("index {index} is recorded as {end:?} in run {run}");
+        return Err(Refusal::conflict(KindId::Task, &index.to_string(), why));
+    }
+    Ok(current.unchanged(key))
+}
+
+/// Records how indexes of one chunk ended.
+pub(super) fn record(
+    (job, uid): (&ObjectKey, &str),
+    run: u32,
+    ends: &[(u32, End)],
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let refuse = |why: &str| Err(Refusal::conflict(KindId::Job, &job.name, why));
+    let chunks: BTreeSet<u32> = ends.iter().map(|(index, _)| place_of(*index).0).collect();
+    let (Some(&chunk), 1) = (chunks.first(), chunks.len()) else {
+        return refuse("a record is of one chunk");
+    };
+    let mut prepared = Prepared::default();
+    let job_key = keys::object(KindId::Job, job);
+    match facts.at(&job_key) {
+        Some(current) if current.uid() == uid => prepared.guards.push(current.alive(job_key)),
+        _ => return refuse("it is gone"),
+    }
+    let key = keys::chunk(uid, run, chunk);
+    let current = facts.at(&key);
+    let before = match &current {
+        Some(current) => typed(current)?,
+        None => CompletionChunk::empty(uid, run, chunk),
+    };
+    let mut next = before.clone();
+    for (index, end) in ends {
+        if !next.spec.bits.set(place_of(*index).1, *end) {
+            return refuse(&format!("index {index} is recorded otherwise than {end:?}"));
+        }
+    }
+    if next != before {
+        let object = to_value(&next);
+        prepared.writes.push(match current {
+            Some(current) => current.put(key, &object),
+            None => make(key, &object),
+        });
+    }
+    Ok(prepared)
+}
+
+fn typed(current: &Current) -> Result<CompletionChunk, Refusal> {
+    serde_json::from_value(current.object.clone())
+        .map_err(|error| Refusal::conflict(KindId::CompletionChunk, "chunk", error))
+}
+
+fn to_value(chunk: &CompletionChunk) -> Value {
+    serde_json::to_value(chunk).expect("a chunk has text keys and finite numbers")
+}

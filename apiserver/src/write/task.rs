@@ -1,0 +1,121 @@
+//! Changes of a task's parts, with the guards that reach beyond the task itself.
+
+use api::task::TaskState;
+use api::task::transition::{self, Step, TaskChange};
+use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
+use serde_json::Value;
+
+use super::facts::{Current, Facts, absent};
+use super::record::bit_guard;
+use super::{Answer, Prepared, Refusal};
+use crate::keys;
+
+/// Applies `change`, decided on `attempt` (the current one if none is named).
+pub(super) fn change(
+    key: &ObjectKey,
+    uid: Option<&str>,
+    attempt: Option<u32>,
+    change: &TaskChange,
+    facts: &mut Facts<'_>,
+    now: Timestamp,
+) -> Result<Prepared, Refusal> {
+    let Some((task, current)) = facts.typed::<Task>(key) else {
+        return Err(Refusal::not_found(KindId::Task, &key.name));
+    };
+    if uid.is_some_and(|uid| uid != task.uid()) {
+        return Err(Refusal::conflict(KindId::Task, &key.name, "its uid is another one"));
+    }
+    let attempt = attempt.unwrap_or(task.spec.attempt);
+    let Some(next) = applied(&task, attempt, change, now)? else {
+        return Ok(unchanged(key, &current));
+    };
+    let mut prepared = put(key, &current, &task, &next);
+    guard(&task, &next, change, facts, &mut prepared)?;
+    Ok(prepared)
+}
+
+/// The task after the change; nothing where it is in effect already.
+pub(super) fn applied(
+    task: &Task,
+    attempt: u32,
+    change: &TaskChange,
+    now: Timestamp,
+) -> Result<Option<Task>, Refusal> {
+    match transition::apply(task, attempt, change, now) {
+        Ok(Step::Changed(next)) => Ok(Some(*next)),
+        Ok(Step::Already) => Ok(None),
+        Err(refusal) => Err(Refusal::conflict(KindId::Task, task.name(), refusal)),
+    }
+}
+
+/// Guards on facts that are not in the task.
+fn guard(
+    task: &Task,
+    next: &Task,
+    change: &TaskChange,
+    facts: &mut Facts<'_>,
+    prepared: &mut Prepared,
+) -> Result<(), Refusal> {
+    let node_lease = || task.node().map(keys::node_lease);
+    match change {
+        // While the node's lease is there its agent may be about to report.
+        TaskChange::Lose | TaskChange::Replaceable => {
+            prepared.guards.extend(node_lease().map(absent));
+        }
+        TaskChange::Retry(_) if matches!(task.state(), TaskState::Lost { .. }) => {
+            prepared.guards.extend(node_lease().map(absent));
+        }
+        TaskChange::Rerun(_) => {
+            if let Some(owner) = task.controller() {
+                let (run, index) = (next.spec.run, next.spec.index);
+                prepared.guards.push(bit_guard(&owner.uid, run, index, facts)?);
+            }
+        }
+        TaskChange::Bind { node } => {
+            let key = keys::object(KindId::Node, &ObjectKey::new("", &**node));
+            let Some(current) = facts.at(&key) else {
+                return Err(Refusal::not_found(KindId::Node, node));
+            };
+            prepared.guards.push(current.alive(key));
+        }
+        TaskChange::Retry(_)
+        | TaskChange::Unschedulable { .. }
+        | TaskChange::Refuse { .. }
+        | TaskChange::Report(_)
+        | TaskChange::Evict { .. }
+        | TaskChange::Recover
+        | TaskChange::Amend(_)
+        | TaskChange::Record => (),
+    }
+    Ok(())
+}
+
+/// Puts the changed task in its place.
+pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) -> Prepared {
+    let store_key = keys::object(KindId::Task, key);
+    let mut next = next.clone().to_stored();
+    if next.spec != task.spec {
+        next.metadata.generation = Some(task.generation() + 1);
+    }
+    let object = to_value(&next);
+    let mut prepared = Prepared::default();
+    if object != current.object {
+        prepared.writes.push(current.put(store_key.clone(), &object));
+    }
+    prepared.answer = Some(Answer { kind: KindId::Task, key: store_key, object, gone: false });
+    prepared
+}
+
+fn unchanged(key: &ObjectKey, current: &Current) -> Prepared {
+    let answer = Answer {
+        kind: KindId::Task,
+        key: keys::object(KindId::Task, key),
+        object: current.object.clone(),
+        gone: false,
+    };
+    Prepared { answer: Some(answer), ..Prepared::default() }
+}
+
+fn to_value(task: &Task) -> Value {
+    serde_json::to_value(task).expect("a task has text keys and finite numbers")
+}
