@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::job::{JobSpec, Partial};
+use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::schema;
 use crate::template::Template;
@@ -82,6 +83,42 @@ fn without_old_source(under: &Value, over: &Value) -> Value {
     }
 }
 
+/// Where a value of a merged document was written: in `over`, or (true) in `under`.
+pub(crate) fn origin(
+    steps: &[Step],
+    merged: &Value,
+    (under, over): (&Value, &Value),
+) -> (bool, Vec<Step>) {
+    let (mut at, mut below, mut above) = (Some(merged), Some(under), Some(over));
+    let (mut way_below, mut way_above) = (Vec::new(), Vec::new());
+    let mut list = "";
+    for step in steps {
+        let (next_below, next_above) = match step {
+            Step::Field(field) => {
+                list = field;
+                (step.clone(), step.clone())
+            }
+            Step::Index(index) => {
+                let key = key_of(list);
+                let wanted = at.and_then(|at| at.get(index)).zip(key);
+                let wanted = wanted.and_then(|(entry, key)| Some((key, entry.get(key)?)));
+                let place = |list: Option<&Value>| {
+                    let (key, wanted) = wanted?;
+                    list?.as_array()?.iter().position(|it| it.get(key) == Some(wanted))
+                };
+                let same = |list| Step::Index(place(list).unwrap_or(*index));
+                (same(below), same(above))
+            }
+        };
+        at = at.and_then(|at| path::find(at, std::slice::from_ref(step)));
+        below = below.and_then(|it| path::find(it, std::slice::from_ref(&next_below)));
+        above = above.and_then(|it| path::find(it, std::slice::from_ref(&next_above)));
+        way_below.push(next_below);
+        way_above.push(next_above);
+    }
+    if above.is_none() && below.is_some() { (true, way_below) } else { (false, way_above) }
+}
+
 /// A template with a task's own part laid over it.
 ///
 /// # Errors
@@ -101,7 +138,8 @@ pub fn placement(under: &Placement, over: Option<&Partial>) -> Result<Placement,
 }
 
 /// A workflow's job as a document of a Job's spec: the defaults under it, its name and
-/// dependencies taken out. Substitution comes next, then [`typed_job`].
+/// dependencies taken out. Substitution comes next, then [`typed_job`]; see
+/// [`crate::substitute::job_in_run`], which does all of it.
 pub fn job_document(defaults: Option<&JobDefaults>, job: &WorkflowJob) -> Value {
     let mut document = to_map(job);
     document.remove("name");
@@ -120,7 +158,8 @@ pub fn typed_job(document: Value) -> Result<JobSpec, Vec<Violation>> {
     typed(document, schema::check_job_spec)
 }
 
-/// A workflow's job with the defaults under it, without substitution.
+/// A workflow's job with the defaults under it, without substitution: see
+/// [`crate::substitute::job_in_run`] for a job as a run makes it.
 ///
 /// # Errors
 /// What of it is no Job's spec; paths are relative to it.
@@ -131,7 +170,7 @@ pub fn job_spec(
     typed_job(job_document(defaults, job))
 }
 
-fn to_map<T: Serialize>(value: &T) -> Map<String, Value> {
+pub(crate) fn to_map<T: Serialize>(value: &T) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(map)) => map,
         other => unreachable!("our types are maps with text keys and finite numbers: {other:?}"),

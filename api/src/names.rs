@@ -27,7 +27,7 @@ pub fn label_problem(name: &str) -> Option<String> {
     if name.contains('.') {
         return Some("'.' is not allowed; use a-z, 0-9 and '-'".to_owned());
     }
-    problem(name)
+    problem(name).map(|problem| problem.replace(", '-' and '.'", " and '-'"))
 }
 
 /// Why `name` cannot name a parameter or an environment variable, if so: a letter or underscore,

@@ -9,7 +9,7 @@ use crate::duration::Duration;
 use crate::kind::KindId;
 use crate::task::reason;
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{merge, metadata, names, placement, template};
+use crate::{merge, metadata, names, placement, substitute, template};
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
@@ -28,6 +28,8 @@ pub const RETRY_REASONS: [&str; 7] = [
 pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
     spec(&job.spec, "spec", &mut found);
+    let document = Value::Object(merge::to_map(&job.spec));
+    substitute::check_job(&document, substitute::Scope::Job, "spec", &mut found);
     found
 }
 

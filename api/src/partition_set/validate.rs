@@ -6,7 +6,7 @@ use super::{BUILT_IN_MODELS, BuiltInModel, Mode, NOT_SERVING, PARTITIONS_MAX, Pa
 use crate::kind::KindId;
 use crate::object::Kind as _;
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{metadata, names};
+use crate::{metadata, names, path};
 
 /// Most replicas of a partition.
 const REPLICAS_MAX: u32 = 1_000;
@@ -97,7 +97,7 @@ fn assignment(set: &PartitionSet, model: &BuiltInModel, found: &mut Vec<Violatio
     let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let replicas_max = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(usize::MAX);
     for (partition, replicas) in &set.spec.assignment {
-        let at = format!("spec.assignment.{partition}");
+        let at = format!("spec.assignment{}", path::field_step(partition, false));
         if !known.contains(partition.as_str()) {
             let violation =
                 Violation::new(at, format!("{partition:?} is no partition of this set"));
@@ -109,7 +109,7 @@ fn assignment(set: &PartitionSet, model: &BuiltInModel, found: &mut Vec<Violatio
         }
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         for (node, state) in replicas {
-            let at = format!("{at}.{node}");
+            let at = format!("{at}{}", path::field_step(node, false));
             if let Some(problem) = names::problem(node) {
                 found.push(Violation::new(at.clone(), problem));
             }

@@ -15,21 +15,22 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::completion::CompletionChunkDefinition;
+use crate::completion::{CompletionChunk, CompletionChunkDefinition};
 use crate::core::{ConfigMap, Event, Lease, Namespace, Secret};
-use crate::job::{JobDefinition, JobSpec};
+use crate::job::{Job, JobDefinition, JobSpec};
 use crate::kind::KindId;
-use crate::node::{NodeDefinition, NodeLeaseDefinition};
+use crate::node::{Node, NodeDefinition, NodeLease, NodeLeaseDefinition};
 use crate::object::Definition;
-use crate::partition_set::PartitionSetDefinition;
+use crate::partition_set::{PartitionSet, PartitionSetDefinition};
+use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::resource::Resource;
-use crate::task::TaskDefinition;
-use crate::task_template::TaskTemplateDefinition;
+use crate::task::{Task, TaskDefinition};
+use crate::task_template::{TaskTemplate, TaskTemplateDefinition};
 use crate::template::Template;
 use crate::violation::Violation;
-use crate::workflow::WorkflowDefinition;
-use crate::workflow_run::WorkflowRunDefinition;
+use crate::workflow::{Workflow, WorkflowDefinition};
+use crate::workflow_run::{WorkflowRun, WorkflowRunDefinition};
 
 pub use words::unknown_kind;
 
@@ -161,14 +162,17 @@ fn relative(kind: KindId, (root, schema): (&str, &Value), document: &Value) -> V
 /// asked. A status is ignored.
 ///
 /// # Errors
-/// Everything that is wrong: all of the shape, or all of the rules.
+/// Everything that is wrong.
 pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation>> {
-    let found = check(K::ID, &document);
-    if !found.is_empty() {
-        return Err(found);
-    }
     if let Some(map) = document.as_object_mut() {
         map.remove("status");
+    }
+    let mut found = check(K::ID, &document);
+    if !found.is_empty() {
+        let rules = rules_of_the_rest::<K>(document, &found);
+        found.extend(rules);
+        found.truncate(VIOLATIONS_MAX);
+        return Err(found);
     }
     let object: K = serde_json::from_value(document)
         .map_err(|error| vec![Violation::new("", error.to_string())])?;
@@ -177,10 +181,56 @@ pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation
     if found.is_empty() { Ok(object) } else { Err(found) }
 }
 
+/// What the rules say of a document without the fields whose shape is wrong, if there is an object
+/// left: so that a mistyped field does not hide a cycle of jobs.
+fn rules_of_the_rest<K: Resource>(mut document: Value, shape: &[Violation]) -> Vec<Violation> {
+    let ways: Vec<Vec<Step>> = shape.iter().map(|it| path::steps(&it.path)).collect();
+    for way in &ways {
+        // The entries of a list keep their places.
+        let fields = way.iter().rposition(|step| matches!(step, Step::Field(_)));
+        let Some((Step::Field(field), above)) = fields.and_then(|at| way[..=at].split_last())
+        else {
+            return Vec::new();
+        };
+        let map = path::find_mut(&mut document, above).and_then(Value::as_object_mut);
+        map.map(|map| map.shift_remove(field));
+    }
+    let Ok(object) = serde_json::from_value::<K>(document) else { return Vec::new() };
+    let said_before = |rule: &Violation| {
+        let rule = path::steps(&rule.path);
+        ways.iter().any(|way| way.starts_with(&rule) || rule.starts_with(way))
+    };
+    object.validate().into_iter().filter(|rule| !said_before(rule)).collect()
+}
+
+/// Everything that is wrong with a user's document of this kind: [`parse_object`] for a kind that
+/// is known only at run time.
+pub fn check_document(kind: KindId, document: &Value) -> Vec<Violation> {
+    fn found<K: Resource>(document: &Value) -> Vec<Violation> {
+        parse_object::<K>(document.clone()).err().unwrap_or_default()
+    }
+    let found = match kind {
+        KindId::Namespace => found::<Namespace>,
+        KindId::ConfigMap => found::<ConfigMap>,
+        KindId::Secret => found::<Secret>,
+        KindId::Event => found::<Event>,
+        KindId::Lease => found::<Lease>,
+        KindId::Node => found::<Node>,
+        KindId::NodeLease => found::<NodeLease>,
+        KindId::PartitionSet => found::<PartitionSet>,
+        KindId::Workflow => found::<Workflow>,
+        KindId::WorkflowRun => found::<WorkflowRun>,
+        KindId::Job => found::<Job>,
+        KindId::CompletionChunk => found::<CompletionChunk>,
+        KindId::TaskTemplate => found::<TaskTemplate>,
+        KindId::Task => found::<Task>,
+    };
+    found(document)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Job;
 
     fn check_text(kind: KindId, document: Value) -> String {
         check(kind, &document).iter().map(|it| format!("{it}\n")).collect()

@@ -10,6 +10,7 @@ use super::{DEPTH_MAX, PARTIAL, VIOLATIONS_MAX};
 use crate::amounts::Quantity;
 use crate::duration::Duration;
 use crate::kind::KindId;
+use crate::path;
 use crate::violation::{Violation, nearest};
 
 /// Where the walk is.
@@ -57,7 +58,7 @@ impl<'a> Walk<'a> {
         for step in &self.steps {
             match step {
                 Step::Index(index) => path.push_str(&format!("[{index}]")),
-                Step::Field(field) => path.push_str(&field_path(field, path.is_empty())),
+                Step::Field(field) => path.push_str(&path::field_step(field, path.is_empty())),
             }
         }
         path
@@ -142,6 +143,11 @@ impl<'a> Walk<'a> {
         let text = expected.contains(&"string");
         let hint = match value {
             Value::Null => Some("leave the field out".to_owned()),
+            Value::Number(number) if schema.get("format").is_some_and(|it| it == "duration") => {
+                Some(format!("write its unit, for example {number}s"))
+            }
+            // 1.10 was read as 1.1.
+            Value::Number(number) if text && number.is_f64() => Some("quote it".to_owned()),
             Value::Number(number) if text => Some(format!("quote it: \"{number}\"")),
             Value::Bool(word) if text => Some(format!("quote it: \"{word}\"")),
             Value::String(text) if looks_like(&expected, text) => {
@@ -301,18 +307,6 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `.field`, or `["app.kubernetes.io/name"]` for what is no plain word.
-fn field_path(field: &str, first: bool) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if field.is_empty() || !field.chars().all(plain) {
-        // A very long key would drown what is said of it.
-        let short: String = field.chars().take(100).collect();
-        return format!("[{short:?}]");
-    }
-    let short: String = field.chars().take(100).collect();
-    if first { short } else { format!(".{short}") }
-}
-
 /// The schemas of a choice.
 fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
     let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
@@ -368,7 +362,8 @@ fn type_name(name: &str) -> &str {
 fn found_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
+        Value::Bool(true) => "true",
+        Value::Bool(false) => "false",
         Value::Number(_) => "a number",
         Value::String(_) => "text",
         Value::Array(_) => "a list",

@@ -212,6 +212,7 @@ const JOB_WORDS: &[(&str, &str)] = &[
     ("cron", "a Workflow with a schedule, which is not supported yet"),
     ("depends", "dependsOn: [{job: NAME}]"),
     ("dependencies", "dependsOn: [{job: NAME}]"),
+    ("dependsOn", "dependsOn: [{job: NAME}]"),
     ("depends_on", "dependsOn: [{job: NAME}]"),
     ("env", "template.env"),
     ("failureThreshold", "maxFailedTasks"),
@@ -313,6 +314,9 @@ const PLACEMENT_WORDS: &[(&str, &str)] = &[
     ("topologySpreadConstraints", "spread, which is not supported yet"),
 ];
 
+/// A field that jobs of a workflow have, and Jobs by themselves do not.
+const DEPENDS_ON: &str = "dependsOn";
+
 /// A field that there is not, and what to write instead.
 pub(super) fn unknown_field(place: Place, path: &str, field: &str, known: &[&str]) -> Violation {
     if place.later().contains(&field) {
@@ -321,6 +325,9 @@ pub(super) fn unknown_field(place: Place, path: &str, field: &str, known: &[&str
     let neighbour = place.neighbours().iter().find(|(word, _)| *word == field);
     let violation = Violation::new(path, "unknown field");
     if let Some((_, ours)) = neighbour {
+        if ours.starts_with(DEPENDS_ON) && !known.contains(&DEPENDS_ON) {
+            return violation.hint("make it a job of a Workflow, whose jobs have dependsOn");
+        }
         return violation.hint(format!("write {ours}"));
     }
     let mut all = known.to_vec();

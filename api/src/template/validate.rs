@@ -162,9 +162,10 @@ fn amount_problem(
     if name != CPU && milli % 1000 != 0 {
         let text = quantity.to_string();
         let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
-        let unit = if name == MEMORY { "bytes" } else { "whole units" };
-        return Some((format!("{quantity} is not a whole number of {unit}"), hint))
-            .map(|(why, hint)| (why, hint.filter(|_| name == MEMORY)));
+        let memory = name == MEMORY;
+        let of = if memory { " of bytes" } else { "" };
+        let why = format!("{quantity} is not a whole number{of}");
+        return Some((why, hint.filter(|_| memory)));
     }
     let (amount, max) = match name {
         CPU => (milli, CPU_MILLI_MAX),

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::Value;
 
 use super::{Dependency, JOBS_MAX, Param, Workflow, WorkflowSpec};
 use crate::job;
 use crate::kind::KindId;
+use crate::substitute::{self, RunNames, Scope};
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{merge, metadata, names};
+use crate::{merge, metadata, names, path};
 
 /// Most parameters.
 const PARAMS_MAX: usize = 1_000;
@@ -45,16 +48,57 @@ fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
         if let Some(problem) = names::label_problem(&job.name) {
             found.push(Violation::new(format!("{at}.name"), problem));
         }
-        match merge::job_spec(spec.defaults.as_ref(), job) {
-            Ok(merged) => {
-                job::validate_spec(&merged, &at, found);
-                near(spec, &job.name, &merged, &at, found);
-            }
-            Err(problems) => found.extend(problems.into_iter().map(|it| it.under(&at))),
-        }
+        merged_job(spec, index, found);
         dependencies(spec, index, &at, found);
     }
     cycles(spec, found);
+}
+
+/// What is wrong with a job once the defaults are laid under it and parameters have values.
+fn merged_job(spec: &WorkflowSpec, index: usize, found: &mut Vec<Violation>) {
+    let job = &spec.jobs[index];
+    let raw = merge::job_document(spec.defaults.as_ref(), job);
+    let params: Vec<&str> = spec.params.iter().map(|param| param.name.as_str()).collect();
+    let mut own = Vec::new();
+    substitute::check_job(&raw, Scope::Workflow(&params), "spec", &mut own);
+
+    let values: BTreeMap<String, String> =
+        spec.params.iter().filter_map(|param| Some((param.name.clone(), sample(param)?))).collect();
+    let names = RunNames { run: "run", started: Timestamp::UNIX_EPOCH, params: &values };
+    let mut document = raw.clone();
+    substitute::substitute_job(&mut document, &names);
+    let mut later = Vec::new();
+    match merge::typed_job(document) {
+        Ok(merged) => {
+            job::validate_spec(&merged, "spec", &mut later);
+            near(spec, &job.name, &merged, &mut later);
+        }
+        Err(problems) => later.extend(problems.into_iter().map(|it| it.under("spec"))),
+    }
+    // What a parameter without a value stands in is looked at when it has one.
+    let way = |violation: &Violation| path::steps(&violation.path).split_off(1);
+    own.extend(later.into_iter().filter(|it| !substitute::is_open(&raw, &way(it), &values)));
+
+    let under = spec.defaults.as_ref().map(merge::to_map).unwrap_or_default();
+    let (under, over) = (Value::Object(under), Value::Object(merge::to_map(job)));
+    for violation in own {
+        let (in_defaults, way) = merge::origin(&way(&violation), &raw, (&under, &over));
+        let at =
+            if in_defaults { "spec.defaults".to_owned() } else { format!("spec.jobs[{index}]") };
+        let rest = path::text(&way);
+        let dot = if rest.is_empty() || rest.starts_with('[') { "" } else { "." };
+        let violation = violation.at(&format!("{at}{dot}{rest}"));
+        // The defaults are under every job.
+        if !in_defaults || !found.contains(&violation) {
+            found.push(violation);
+        }
+    }
+}
+
+/// A value that a parameter may have, if the workflow tells one.
+fn sample(param: &Param) -> Option<String> {
+    let default = param.default.as_ref().filter(|default| !default.contains("$("));
+    default.or(param.allowed.first()).cloned()
 }
 
 fn params(params: &[Param], found: &mut Vec<Violation>) {
@@ -178,17 +222,11 @@ fn phases(dependency: &Dependency, at: &str, found: &mut Vec<Violation>) {
     }
 }
 
-fn near(
-    spec: &WorkflowSpec,
-    name: &str,
-    merged: &job::JobSpec,
-    at: &str,
-    found: &mut Vec<Violation>,
-) {
+fn near(spec: &WorkflowSpec, name: &str, merged: &job::JobSpec, found: &mut Vec<Violation>) {
     let wanted = merged.placement.iter().flat_map(|placement| &placement.near);
     for (index, near) in wanted.enumerate() {
         let Some(other) = &near.job else { continue };
-        let at = format!("{at}.placement.near[{index}].job");
+        let at = format!("spec.placement.near[{index}].job");
         if other == name {
             let why = "a job cannot be near its own tasks, which have not run yet";
             found.push(Violation::new(at, why));

@@ -1,0 +1,202 @@
+//! Manifests: YAML (or JSON) files as users write them, read with everything that is wrong in them.
+//!
+//! A file may hold several documents. Booleans are `true` and `false` alone, a key comes once, and
+//! size, depth, aliases and nodes are bounded. What is wrong is said with file, line and column.
+
+mod positions;
+
+use std::fmt;
+
+use serde_json::Value;
+use serde_saphyr::{Error, Location, Spanned};
+
+use crate::kind::KindId;
+use crate::schema;
+use crate::violation::Violation;
+
+use positions::{Place, Positions};
+
+/// Largest file.
+pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most documents of a file.
+const DOCUMENTS_MAX: usize = 10_000;
+/// Most nodes of a file: scalars, lists and maps.
+const NODES_MAX: usize = 1_000_000;
+/// Most nodes that aliases may stand for.
+const ALIASED_NODES_MAX: usize = 100_000;
+
+/// One document of a manifest, its shape unchecked.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// What was written.
+    pub value: Value,
+    /// Its kind.
+    pub kind: KindId,
+    /// The file, or what else people know it by.
+    pub source: String,
+    positions: Positions,
+}
+
+/// One thing that is wrong in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file.
+    pub source: String,
+    /// The line, from 1; 0 where it is of the whole file.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub violation: Violation,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, line, column, violation } = self;
+        write!(f, "{source}:")?;
+        if *line > 0 {
+            write!(f, "{line}:{column}:")?;
+        }
+        if !violation.path.is_empty() {
+            write!(f, " {}:", violation.path)?;
+        }
+        write!(f, " {}", violation.message)?;
+        match &violation.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a file, or what else `source` names, and checks every document of it: shape and rules.
+///
+/// # Errors
+/// Everything that is wrong in it, in the order of its lines.
+pub fn read(source: &str, bytes: &[u8]) -> Result<Vec<Document>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut documents = Vec::new();
+    for parsed in parse(source, bytes)? {
+        match parsed {
+            Ok(document) => {
+                problems.extend(document.check());
+                documents.push(document);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(documents);
+    }
+    problems.sort();
+    Err(problems)
+}
+
+/// The documents of a file, or what is wrong with each; what is no YAML at all is the error.
+fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, Vec<Problem>> {
+    let whole = |message: String| {
+        let violation = Violation::new("", message);
+        vec![Problem { source: source.to_owned(), line: 0, column: 0, violation }]
+    };
+    if bytes.len() > MANIFEST_BYTES_MAX {
+        let why = format!("{} bytes; at most {MANIFEST_BYTES_MAX} are read", bytes.len());
+        return Err(whole(why));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        whole(format!("no UTF-8 text: byte {} does not belong in it", error.valid_up_to()))
+    })?;
+    let values: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options())
+        .map_err(|error| vec![syntax_problem(source, &error)])?;
+    let positions = positions::of(text);
+    Ok(values
+        .into_iter()
+        .map(|value| {
+            let start = place_of(&value.defined);
+            let positions =
+                positions.get(&start).cloned().unwrap_or_else(|| Positions::only(start));
+            document(source, value.value, positions)
+        })
+        .collect())
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        emit_comments: false,
+        with_snippet: false,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: ALIASED_NODES_MAX,
+        },
+        budget: serde_saphyr::budget! {
+            max_documents: DOCUMENTS_MAX,
+            max_nodes: NODES_MAX,
+            // One more than what a document may have, which the schema reports with its path.
+            max_depth: schema::DEPTH_MAX + 4,
+        },
+    }
+}
+
+fn place_of(location: &Location) -> Place {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Place { line: number(location.line()), column: number(location.column()) }
+}
+
+/// What is wrong where a text is no YAML, in the parser's words but for the place.
+fn syntax_problem(source: &str, error: &Error) -> Problem {
+    let place = error.location().map(|location| place_of(&location)).unwrap_or_default();
+    let said = error.without_snippet().to_string();
+    // The parser ends its first line with the place, which is said before, or with what a program
+    // could set to have it otherwise.
+    let first = said.lines().next().unwrap_or_default();
+    let message = first.split(" at line ").next().unwrap_or(first);
+    let message = message.split(", set ").next().unwrap_or(message).trim_end_matches([':', ' ']);
+    let violation = Violation::new("", message);
+    Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
+}
+
+/// A document whose kind is known.
+fn document(source: &str, value: Value, positions: Positions) -> Result<Document, Problem> {
+    let problem = |violation: Violation| {
+        let place = positions.place(&violation.path);
+        Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
+    };
+    let Some(map) = value.as_object() else {
+        return Err(problem(
+            Violation::new("", "expected a map with apiVersion, kind, metadata and spec")
+                .hint("documents are separated by lines of ---"),
+        ));
+    };
+    let word = |field: &str| {
+        let violation = |why: &str| problem(Violation::new(field, why));
+        let value = map.get(field).ok_or_else(|| violation("is required"))?;
+        value.as_str().ok_or_else(|| violation("expected text"))
+    };
+    let (kind, api_version) = (word("kind")?, word("apiVersion")?);
+    let id = KindId::from_manifest(api_version, kind).filter(|id| !id.info().internal);
+    match id {
+        Some(kind) => Ok(Document { value, kind, source: source.to_owned(), positions }),
+        None => Err(problem(schema::unknown_kind(api_version, kind))),
+    }
+}
+
+impl Document {
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Vec<Problem> {
+        let found = schema::check_document(self.kind, &self.value);
+        let mut problems: Vec<Problem> =
+            found.into_iter().map(|violation| self.problem(violation)).collect();
+        problems.sort();
+        problems
+    }
+
+    /// Where a violation of this document is in its file. For what the server says of it, too.
+    pub fn problem(&self, violation: Violation) -> Problem {
+        let place = self.positions.place(&violation.path);
+        let source = self.source.clone();
+        Problem { source, line: place.line, column: place.column, violation }
+    }
+}

@@ -1,0 +1,190 @@
+//! Names that do not exist are found when a manifest is applied.
+
+use serde_json::{Map, Value};
+
+use super::reference::{Piece, Reference, pieces};
+use crate::violation::{Violation, nearest};
+
+/// What may be named besides what every task has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scope<'a> {
+    /// A job of a workflow that has these parameters.
+    Workflow(&'a [&'a str]),
+    /// A Job by itself: it has no parameters and no run.
+    Job,
+}
+
+/// Where a text stands: it decides which stages look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zone {
+    /// Anywhere in a template but what follows.
+    Template,
+    /// A label of a template: the Task has it before it has a node.
+    Label,
+    /// An image: nodes are chosen by it.
+    Image,
+    /// A placement.
+    Placement,
+}
+
+/// What is wrong with the names in a document of a Job's spec that stands at `path`.
+pub(crate) fn check_job(
+    document: &Value,
+    scope: Scope<'_>,
+    path: &str,
+    found: &mut Vec<Violation>,
+) {
+    let Some(job) = document.as_object() else { return };
+    let mut check = Check { job, ports: Vec::new(), scope, found };
+    let own: Vec<&str> = port_names(job.get("template"));
+    let listed = job.get("tasks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for (field, value) in job {
+        check.ports.clone_from(&own);
+        check.part(field, value, &format!("{path}.{field}"));
+    }
+    for (index, task) in listed.iter().enumerate() {
+        for (field, value) in task.as_object().into_iter().flatten() {
+            check.ports.clone_from(&own);
+            check.ports.extend(port_names(task.get("template")));
+            check.part(field, value, &format!("{path}.tasks[{index}].{field}"));
+        }
+    }
+}
+
+fn port_names(template: Option<&Value>) -> Vec<&str> {
+    let ports = template.and_then(|template| template.get("ports")?.as_array());
+    ports.into_iter().flatten().filter_map(|port| port.get("name")?.as_str()).collect()
+}
+
+struct Check<'a> {
+    job: &'a Map<String, Value>,
+    /// The names of ports that the part may use.
+    ports: Vec<&'a str>,
+    scope: Scope<'a>,
+    found: &'a mut Vec<Violation>,
+}
+
+impl Check<'_> {
+    fn part(&mut self, field: &str, value: &Value, path: &str) {
+        match field {
+            "template" => {
+                for (field, value) in value.as_object().into_iter().flatten() {
+                    let zone = match field.as_str() {
+                        "image" => Zone::Image,
+                        "labels" => Zone::Label,
+                        _ => Zone::Template,
+                    };
+                    self.texts(value, zone, &format!("{path}.{field}"));
+                }
+            }
+            "placement" => self.texts(value, Zone::Placement, path),
+            _ => (),
+        }
+    }
+
+    fn texts(&mut self, value: &Value, zone: Zone, path: &str) {
+        match value {
+            Value::String(text) => self.text(text, zone, path),
+            Value::Array(list) => {
+                for (index, value) in list.iter().enumerate() {
+                    self.texts(value, zone, &format!("{path}[{index}]"));
+                }
+            }
+            Value::Object(map) => {
+                for (field, value) in map {
+                    self.texts(value, zone, &format!("{path}.{field}"));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => (),
+        }
+    }
+
+    fn text(&mut self, text: &str, zone: Zone, path: &str) {
+        for piece in pieces(text) {
+            if let Piece::Ours(reference) = piece
+                && let Some((why, hint)) = self.problem(&reference, zone)
+            {
+                let violation = Violation::new(path, format!("{} {why}", reference.whole));
+                self.found.push(match hint {
+                    Some(hint) => violation.hint(hint),
+                    None => violation,
+                });
+            }
+        }
+    }
+
+    /// Why a name has no meaning, and what to do about it.
+    fn problem(&self, reference: &Reference<'_>, zone: Zone) -> Option<(String, Option<String>)> {
+        let plain = |why: &str| Some((why.to_owned(), None));
+        let names = reference.names.as_slice();
+        match (reference.root, names) {
+            ("jobs" | "transition", _) => plain("is not supported yet"),
+            ("params", [name]) => match self.scope {
+                Scope::Job => no_run("a job of its own has no parameters"),
+                Scope::Workflow(params) => unknown("parameter", name, params),
+            },
+            ("run", [name]) => match (*name, self.scope) {
+                ("scheduledTime" | "previousTime" | "previousDate" | "phase" | "failedJobs", _) => {
+                    plain("is not supported yet")
+                }
+                ("name" | "date", Scope::Job) => no_run("the job is in no run"),
+                (name, _) => unknown("name under run", name, &["name", "date"]),
+            },
+            ("task" | "node" | "ports", _) if matches!(zone, Zone::Image | Zone::Placement) => {
+                let (thing, hint) = match zone {
+                    Zone::Placement => ("a placement", "a node is chosen before"),
+                    Zone::Image | Zone::Label | Zone::Template => {
+                        ("an image", "all tasks of a job have one image")
+                    }
+                };
+                Some((format!("cannot be used in {thing}"), Some(hint.to_owned())))
+            }
+            ("node" | "ports", _) if zone == Zone::Label => {
+                plain("cannot be used in a label, which the task has before its node")
+            }
+            ("task", names) => self.task_problem(names),
+            ("node", [name]) => unknown("name under node", name, &["name"]),
+            ("ports", [name]) => unknown("port", name, &self.ports),
+            _ => plain("names nothing"),
+        }
+    }
+
+    fn task_problem(&self, names: &[&str]) -> Option<(String, Option<String>)> {
+        const NAMES: [&str; 6] = ["name", "index", "count", "attempt", "partition", "item"];
+        match names {
+            ["name" | "index" | "count" | "attempt"] => None,
+            ["partition"] => (!self.job.contains_key("target"))
+                .then(|| ("is not known: the job has no target".to_owned(), None)),
+            ["item", field @ ..] => {
+                let Some(items) = self.job.get("items").and_then(Value::as_array) else {
+                    return Some(("is not known: the job has no items".to_owned(), None));
+                };
+                let [field] = field else {
+                    let deep = || ("names nothing: items have one level".to_owned(), None);
+                    return (!field.is_empty()).then(deep);
+                };
+                let lacking = items.iter().position(|item| item.get(*field).is_none())?;
+                Some((format!("is not known: items[{lacking}] has no {field}"), None))
+            }
+            [name, ..] => unknown("name under task", name, &NAMES)
+                .or_else(|| Some(("names nothing".to_owned(), None))),
+            [] => Some(("names nothing".to_owned(), None)),
+        }
+    }
+}
+
+fn no_run(why: &str) -> Option<(String, Option<String>)> {
+    Some((format!("is not known: {why}"), Some("make it a job of a Workflow".to_owned())))
+}
+
+fn unknown(what: &str, name: &str, known: &[&str]) -> Option<(String, Option<String>)> {
+    if known.contains(&name) {
+        return None;
+    }
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(meant) => Some(format!("did you mean {meant}?")),
+        None if known.is_empty() => None,
+        None => Some(format!("there is {}", known.join(", "))),
+    };
+    Some((format!("is not known: there is no {what} {name:?}"), hint))
+}

@@ -1,0 +1,23 @@
+//! Substitution: what `$(...)` means in a template or placement.
+//!
+//! Two stages, both pure. When a run makes its jobs, `params` and `run` get their values
+//! ([`job_in_run`]); on the node, `task`, `node`, `ports` and declared environment variables get
+//! theirs ([`for_node`]). `$$(` is a literal `$(`; any other `$(...)` is left alone.
+//!
+//! # Invariants
+//!
+//! * A value is never looked at again: what a parameter says cannot name a task or a variable.
+//! * A name that does not exist under our roots is an error when the manifest is applied.
+
+mod check;
+mod node;
+mod reference;
+mod run;
+
+pub(crate) use check::{Scope, check_job};
+pub use node::{NodeNames, for_node};
+pub use run::{RunNames, job_in_run, params_of_run};
+pub(crate) use run::{is_open, substitute_job};
+
+#[cfg(test)]
+mod tests;

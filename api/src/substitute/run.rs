@@ -1,0 +1,189 @@
+//! The first stage: a run makes its jobs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::reference::{Piece, Reference, pieces};
+use crate::job::{self, JobSpec};
+use crate::merge;
+use crate::path::{self, Step};
+use crate::violation::Violation;
+use crate::workflow::{JobDefaults, WorkflowJob, WorkflowSpec, check_params};
+
+/// What names mean in a run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunNames<'a> {
+    /// The run's name.
+    pub run: &'a str,
+    /// When it began: `$(run.date)` is the date then, in UTC.
+    pub started: Timestamp,
+    /// Every parameter's value.
+    pub params: &'a BTreeMap<String, String>,
+}
+
+impl RunNames<'_> {
+    /// What a name means; nothing for what this stage does not know.
+    pub(super) fn value(&self, reference: &Reference<'_>) -> Option<String> {
+        match (reference.root, reference.names.as_slice()) {
+            ("params", [name]) => self.params.get(*name).cloned(),
+            ("run", ["name"]) => Some(self.run.to_owned()),
+            ("run", ["date"]) => Some(self.started.strftime("%Y-%m-%d").to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// Every parameter's value for a run: what it is given, and the defaults, in which `$(run...)` is
+/// substituted.
+///
+/// # Errors
+/// As [`check_params`].
+pub fn params_of_run(
+    workflow: &WorkflowSpec,
+    given: &BTreeMap<String, String>,
+    run: &str,
+    started: Timestamp,
+) -> Result<BTreeMap<String, String>, Vec<Violation>> {
+    let mut full = check_params(workflow, given)?;
+    let none = BTreeMap::new();
+    let names = RunNames { run, started, params: &none };
+    for (_, value) in full.iter_mut().filter(|(name, _)| !given.contains_key(*name)) {
+        *value = finished(value, |reference| names.value(reference));
+    }
+    // A default may have become a value that is not allowed.
+    check_params(workflow, &full)
+}
+
+/// The Job's spec that a run makes of a workflow's job: the defaults laid under it, `params` and
+/// `run` substituted, typed and valid.
+///
+/// # Errors
+/// Everything that is wrong with it; paths start with `spec`.
+pub fn job_in_run(
+    defaults: Option<&JobDefaults>,
+    job: &WorkflowJob,
+    names: &RunNames<'_>,
+) -> Result<JobSpec, Vec<Violation>> {
+    let mut document = merge::job_document(defaults, job);
+    substitute_job(&mut document, names);
+    let under = |it: Violation| it.under("spec");
+    let spec = merge::typed_job(document)
+        .map_err(|found| found.into_iter().map(under).collect::<Vec<_>>())?;
+    let mut found = Vec::new();
+    job::validate_spec(&spec, "spec", &mut found);
+    if found.is_empty() { Ok(spec) } else { Err(found) }
+}
+
+/// Whether the text that stands at these steps has a parameter in it that has no value yet.
+pub(crate) fn is_open(raw: &Value, way: &[Step], values: &BTreeMap<String, String>) -> bool {
+    let text = path::find(raw, way).and_then(Value::as_str).unwrap_or_default();
+    pieces(text).iter().any(|piece| match piece {
+        Piece::Ours(it) => match (it.root, it.names.as_slice()) {
+            ("params", [name]) => !values.contains_key(*name),
+            _ => false,
+        },
+        Piece::Text(_) | Piece::Escaped | Piece::Variable { .. } => false,
+    })
+}
+
+/// Substitutes what is known in a Job's spec.
+pub(crate) fn substitute_job(document: &mut Value, names: &RunNames<'_>) {
+    for (part, is_placement) in parts(document) {
+        strings(part, &mut |field, text| {
+            // What no later stage looks at is finished here.
+            if is_placement || field == Some("image") {
+                *text = finished(text, |reference| names.value(reference));
+            } else {
+                *text = first_stage(text, |reference| names.value(reference));
+            }
+        });
+    }
+}
+
+/// The templates and placements of a Job's spec, and which of the two each is.
+fn parts(document: &mut Value) -> Vec<(&mut Value, bool)> {
+    let mut found = Vec::new();
+    let Some(map) = document.as_object_mut() else { return found };
+    for (field, value) in map.iter_mut() {
+        match (field.as_str(), value) {
+            ("template", value) => found.push((value, false)),
+            ("placement", value) => found.push((value, true)),
+            ("tasks", Value::Array(tasks)) => {
+                let parts = tasks.iter_mut().filter_map(Value::as_object_mut).flatten();
+                for (field, value) in parts {
+                    match field.as_str() {
+                        "template" => found.push((value, false)),
+                        "placement" => found.push((value, true)),
+                        _ => (),
+                    }
+                }
+            }
+            _ => (),
+        }
+    }
+    found
+}
+
+/// Hands every text of a part to `change`, with the top field of the part that it stands in.
+fn strings(part: &mut Value, change: &mut impl FnMut(Option<&str>, &mut String)) {
+    fn walk(
+        value: &mut Value,
+        top: Option<&str>,
+        change: &mut impl FnMut(Option<&str>, &mut String),
+    ) {
+        match value {
+            Value::String(text) => change(top, text),
+            Value::Array(list) => list.iter_mut().for_each(|value| walk(value, top, change)),
+            Value::Object(map) => {
+                for (field, value) in map.iter_mut() {
+                    walk(value, Some(top.unwrap_or(field)), change);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => (),
+        }
+    }
+    walk(part, None, change);
+}
+
+/// The text with what is known put in, for a later stage to go on with: values are escaped, so
+/// that it does not look into them.
+fn first_stage(text: &str, value: impl Fn(&Reference<'_>) -> Option<String>) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let mut after_value = false;
+    for piece in pieces(text) {
+        let (next, is_value) = match &piece {
+            Piece::Text(text) | Piece::Variable { whole: text, .. } => ((*text).to_owned(), false),
+            Piece::Escaped => ("$$(".to_owned(), false),
+            Piece::Ours(reference) => match value(reference) {
+                Some(value) => (value.replace("$(", "$$("), true),
+                None => (reference.whole.to_owned(), false),
+            },
+        };
+        // A name may come about where a value ends or begins, too.
+        if (after_value || is_value) && whole.ends_with('$') && next.starts_with('(') {
+            whole.push('$');
+        }
+        whole.push_str(&next);
+        // An empty value joins what is before it with what is after it.
+        after_value = is_value || (after_value && next.is_empty());
+    }
+    whole
+}
+
+/// The text with what is known put in, for good.
+fn finished(text: &str, value: impl Fn(&Reference<'_>) -> Option<String>) -> String {
+    let mut whole = String::with_capacity(text.len());
+    for piece in pieces(text) {
+        match piece {
+            Piece::Text(text) | Piece::Variable { whole: text, .. } => whole.push_str(text),
+            Piece::Escaped => whole.push_str("$("),
+            Piece::Ours(reference) => match value(&reference) {
+                Some(value) => whole.push_str(&value),
+                None => whole.push_str(reference.whole),
+            },
+        }
+    }
+    whole
+}

@@ -1,0 +1,708 @@
+//! What users are told of manifests that are wrong: every message, word for word.
+
+use api::manifest;
+use expect_test::{Expect, expect};
+
+fn check(text: &str, expected: Expect) {
+    let told = match manifest::read("a.yaml", text.as_bytes()) {
+        Ok(documents) => format!("{} documents, nothing wrong\n", documents.len()),
+        Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+    };
+    expected.assert_eq(&told);
+}
+
+/// A Job with this after its template's image.
+fn job(rest: &str) -> String {
+    format!(
+        "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {{name: resize}}\nspec:\n  template:\n    image: busybox\n{rest}"
+    )
+}
+
+/// A Workflow with this as its jobs.
+fn workflow(rest: &str) -> String {
+    format!("apiVersion: heliox.dev/v1\nkind: Workflow\nmetadata: {{name: load}}\nspec:\n{rest}")
+}
+
+/// A PartitionSet with this as its spec.
+fn set(rest: &str) -> String {
+    format!(
+        "apiVersion: heliox.dev/v1\nkind: PartitionSet\nmetadata: {{name: mydb}}\nspec:\n{rest}"
+    )
+}
+
+#[test]
+fn a_good_manifest_is_read() {
+    let text = format!(
+        "# first\n---\n{}---\n{}",
+        job("  count: 3\n"),
+        workflow(
+            "  params: [{name: date, default: $(run.date)}]\n  defaults: {template: {image: a}}\n  jobs:\n  - {name: a}\n  - {name: b, dependsOn: [{job: a}], template: {args: [$(params.date)]}}\n",
+        )
+    );
+    check(
+        &text,
+        expect![[r#"
+        2 documents, nothing wrong
+    "#]],
+    );
+}
+
+#[test]
+fn everything_wrong_in_a_file_is_said_at_once() {
+    check(
+        &format!(
+            "{}  paralelism: 3\n  retry: {{maxAttempts: 0}}\n---\nkind: Sevice\napiVersion: v1\n---\n{}",
+            job("    containers: []\n"),
+            workflow("  jobs: []\n")
+        ),
+        expect![[r#"
+            a.yaml:7:5: spec.template.containers: unknown field
+              hint: write its fields here: a template is one container
+            a.yaml:8:3: spec.paralelism: unknown field
+              hint: did you mean parallelism?
+            a.yaml:9:11: spec.retry.maxAttempts: 0 lets nothing run
+              hint: write 1 for no second attempt
+            a.yaml:11:1: kind: unknown kind "Sevice"
+              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, PartitionSet, Workflow, WorkflowRun, Job, TaskTemplate, Task
+            a.yaml:18:3: spec.jobs: at least one job is required
+        "#]],
+    );
+}
+
+#[test]
+fn text_that_is_no_yaml() {
+    check(
+        "a: [1, 2\nb: 3\n",
+        expect![[r#"
+        a.yaml:2:2: illegal placement of ':' indicator
+    "#]],
+    );
+    check(
+        "a: 1\na: 2\n",
+        expect![[r#"
+            a.yaml:2:1: duplicate mapping key: a
+        "#]],
+    );
+    check(
+        "a: *b\n",
+        expect![[r#"
+        a.yaml:1:4: alias references unknown anchor
+    "#]],
+    );
+    check(
+        "a: !!python/object x\n",
+        expect![[r#"
+        a.yaml:1:20: unsupported tag `!!python/object`
+    "#]],
+    );
+    check(
+        "a: b: c\n",
+        expect![[r#"
+        a.yaml:1:5: mapping values are not allowed in this context
+    "#]],
+    );
+    check(
+        "\tb: c\n",
+        expect![[r#"
+        a.yaml:1:2: kind: is required
+    "#]],
+    );
+    check(
+        "just text\n",
+        expect![[r#"
+        a.yaml:1:1: expected a map with apiVersion, kind, metadata and spec
+          hint: documents are separated by lines of ---
+    "#]],
+    );
+    check(
+        "- a\n- b\n",
+        expect![[r#"
+        a.yaml:1:1: expected a map with apiVersion, kind, metadata and spec
+          hint: documents are separated by lines of ---
+    "#]],
+    );
+    check(
+        "# nothing\n",
+        expect![[r#"
+        0 documents, nothing wrong
+    "#]],
+    );
+}
+
+#[test]
+fn kinds_that_are_not_served() {
+    for (kind, expected) in [
+        (
+            "apiVersion: v1\nkind: Pod\n",
+            expect![[r#"
+            a.yaml:2:1: kind: unknown kind "Pod"
+              hint: write a Job
+        "#]],
+        ),
+        (
+            "apiVersion: heliox.dev/v1\nkind: Service\n",
+            expect![[r#"
+            a.yaml:2:1: kind: Service is not supported yet
+        "#]],
+        ),
+        (
+            "apiVersion: heliox.dev/v1\nkind: job\n",
+            expect![[r#"
+            a.yaml:2:1: kind: unknown kind "job"
+              hint: did you mean Job?
+        "#]],
+        ),
+        (
+            "apiVersion: batch/v1\nkind: Job\n",
+            expect![[r#"
+            a.yaml:1:1: apiVersion: "batch/v1" has no kind Job
+              hint: write apiVersion: heliox.dev/v1
+        "#]],
+        ),
+        (
+            "apiVersion: heliox.dev/v1\nkind: NodeLease\n",
+            expect![[r#"
+            a.yaml:2:1: kind: unknown kind "NodeLease"
+              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, PartitionSet, Workflow, WorkflowRun, Job, TaskTemplate, Task
+        "#]],
+        ),
+        (
+            "kind: Job\n",
+            expect![[r#"
+            a.yaml:1:1: apiVersion: is required
+        "#]],
+        ),
+        (
+            "apiVersion: 1\nkind: Job\n",
+            expect![[r#"
+            a.yaml:1:1: apiVersion: expected text
+        "#]],
+        ),
+        (
+            "apiVersion: batch/v1\nkind: CronJob\n",
+            expect![[r#"
+            a.yaml:2:1: kind: unknown kind "CronJob"
+              hint: write a Workflow with a schedule, which is not supported yet
+        "#]],
+        ),
+    ] {
+        check(kind, expected);
+    }
+}
+
+#[test]
+fn metadata_is_checked() {
+    check(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: ../etc\n  namespace: A\n  labels: {a b: c, app: é}\n  annotations: {'': x}\n  finalizers: [a/b]\ndata: {../x: y}\n",
+        expect![[r#"
+            a.yaml:4:3: metadata.name: '/' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:5:3: metadata.namespace: 'A' is not allowed; use a-z, 0-9 and '-'
+            a.yaml:6:12: metadata.labels["a b"]: the key is not allowed: ' ' is not allowed; use letters, digits, '-', '_' and '.'
+            a.yaml:6:20: metadata.labels["app"]: 'é' is not allowed; use letters, digits, '-', '_' and '.'
+            a.yaml:7:17: metadata.annotations[""]: a key is required
+            a.yaml:8:16: metadata.finalizers[0]: finalizer "a/b" is not supported yet
+            a.yaml:9:8: data["../x"]: a key is a file's name: letters, digits, '-', '_' and '.'
+        "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: a.b, namespace: c}\n",
+        expect![[r#"
+        a.yaml:3:12: metadata.name: '.' is not allowed; use a-z, 0-9 and '-'
+        a.yaml:3:23: metadata.namespace: a Namespace belongs to no namespace
+          hint: leave it out
+    "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Secret\nmetadata: {}\ndata: {a: '%%'}\n",
+        expect![[r#"
+            a.yaml:3:1: metadata.name: a name is required
+            a.yaml:4:8: data.a: it is not base64
+        "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, creationTimestamp: null}\nstringData: {a: x}\n",
+        expect![[r#"
+            1 documents, nothing wrong
+        "#]],
+    );
+}
+
+#[test]
+fn templates_are_checked() {
+    check(
+        &job(r#"    workingDir: srv
+    terminationGracePeriodSeconds: 1000000
+    stopSignal: TERM
+    networkMode: none
+    env: [{name: 1A, value: x}, {name: HELIOX_RUN}, {name: A}, {name: A}]
+    resources:
+      requests: {cpu: 2, memory: 100m, gpu: 0.5, disk: 5000T}
+      limits: {cpu: 1, memory: 0, swap: 2000Ti}
+    ports: [{name: a_b, containerPort: 0}, {name: b, hostPort: 80}, {name: c, hostPort: 80, hostIP: x}]
+    mounts:
+    - {path: data, hostPath: /srv/../etc}
+    - {path: /tmp, tmpfs: {size: 0}, create: true}
+    - {path: /tmp}
+    - {path: /, hostPath: /a, tmpfs: {}}
+    labels: {heliox.dev/job: x, a: "b c"}
+"#),
+        expect![[r#"
+            a.yaml:7:5: spec.template.workingDir: "srv" is not an absolute path
+            a.yaml:8:5: spec.template.terminationGracePeriodSeconds: at most 86400 seconds (a day) are allowed
+            a.yaml:9:5: spec.template.stopSignal: "TERM" is no signal that a process can be asked to stop with
+              hint: did you mean SIGTERM?
+            a.yaml:11:12: spec.template.env[0].name: it must start with a letter or '_'
+            a.yaml:11:34: spec.template.env[1].name: "HELIOX_RUN": variables that start with HELIOX_ are set by Heliox
+            a.yaml:11:65: spec.template.env[3].name: "A" is there already: spec.template.env[2]
+            a.yaml:13:18: spec.template.resources.requests.cpu: 2 is more than the limit 1
+            a.yaml:13:26: spec.template.resources.requests.memory: 100m is more than the limit 0
+            a.yaml:13:26: spec.template.resources.requests.memory: 100m is not a whole number of bytes
+              hint: did you mean 100Mi?
+            a.yaml:13:40: spec.template.resources.requests.gpu: 0.5 is not a whole number
+            a.yaml:13:50: spec.template.resources.requests.disk: 5000T is more than any node can have
+            a.yaml:14:24: spec.template.resources.limits.memory: a limit of 0 lets nothing run
+              hint: leave it out for no limit
+            a.yaml:14:35: spec.template.resources.limits.swap: 2000Ti is more than any node can have
+            a.yaml:15:5: spec.template.ports: a container with networkMode none has no ports of its own
+            a.yaml:15:14: spec.template.ports[0].name: '_' is not allowed; use a-z, 0-9 and '-'
+            a.yaml:15:25: spec.template.ports[0].containerPort: a port is a number from 1 to 65535
+            a.yaml:15:93: spec.template.ports[2].hostIP: "x" is no IP address
+            a.yaml:17:8: spec.template.mounts[0].path: "data" is not an absolute path
+            a.yaml:17:20: spec.template.mounts[0].hostPath: '..' is not allowed in "/srv/../etc"
+            a.yaml:18:28: spec.template.mounts[1].tmpfs.size: a size of 0 holds nothing
+            a.yaml:18:38: spec.template.mounts[1].create: only a hostPath can be created
+            a.yaml:19:7: spec.template.mounts[2]: one of hostPath and tmpfs is required
+            a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is there already: spec.template.mounts[1]
+            a.yaml:20:7: spec.template.mounts[3]: only one of hostPath and tmpfs is allowed
+            a.yaml:20:8: spec.template.mounts[3].path: the root cannot be mounted over
+            a.yaml:21:14: spec.template.labels["heliox.dev/job"]: labels of heliox.dev are set by Heliox
+            a.yaml:21:33: spec.template.labels["a"]: ' ' is not allowed; use letters, digits, '-', '_' and '.'
+        "#]],
+    );
+    check(
+        &job("    networkMode: host\n    ports: [{name: a, containerPort: 80, hostPort: 81}]\n"),
+        expect![[r#"
+            a.yaml:8:42: spec.template.ports[0].hostPort: with networkMode host, 80 and 81 cannot differ
+        "#]],
+    );
+}
+
+#[test]
+fn placements_are_checked() {
+    check(
+        &job(r#"  placement:
+    nodes: [n1, n1, N2]
+    constraints: ["zone in a", "gen >= 3"]
+    preferences: [{weight: 0, constraint: "x ="}, {weight: 101, constraint: gpu}]
+    near: [{}, {partitionSet: a, job: b}, {job: a, states: [LEADER]}, {partitionSet: a, states: [leeder]}]
+    onNodeLoss: {action: Replace, after: 5s}
+"#),
+        expect![[r#"
+            a.yaml:8:17: spec.placement.nodes[1]: "n1" is there already: spec.placement.nodes[0]
+            a.yaml:8:21: spec.placement.nodes[2]: 'N' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:9:19: spec.placement.constraints[0]: "zone in a" is not a constraint
+              hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
+            a.yaml:10:20: spec.placement.preferences[0].weight: 0 is not between 1 and 100
+            a.yaml:10:31: spec.placement.preferences[0].constraint: "x =" is not a constraint
+              hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
+            a.yaml:10:52: spec.placement.preferences[1].weight: 101 is not between 1 and 100
+            a.yaml:11:12: spec.placement.near[0]: one of partitionSet and job is required
+            a.yaml:11:16: spec.placement.near[1]: only one of partitionSet and job is allowed
+            a.yaml:11:52: spec.placement.near[2].states: states are those of a partition set's replicas, not of a job
+            a.yaml:11:98: spec.placement.near[3].states[0]: "leeder" is no state of any model
+              hint: did you mean LEADER?
+            a.yaml:12:35: spec.placement.onNodeLoss.after: 5s is less than 8s
+              hint: a node is not known to be lost before that
+        "#]],
+    );
+    check(
+        &job("  placement: {onNodeLoss: {action: Wait, after: 1m}}\n"),
+        expect![[r#"
+        a.yaml:7:42: spec.placement.onNodeLoss.after: Wait has no time: it lasts until the node is back
+          hint: leave it out, or write action: Replace
+    "#]],
+    );
+    check(
+        &job("  placement: {onNodeLoss: {action: Fence}, tolerations: [], spread: []}\n"),
+        expect![[r#"
+            a.yaml:7:28: spec.placement.onNodeLoss.action: Fence is not supported yet
+              hint: write one of Replace, Wait
+            a.yaml:7:44: spec.placement.tolerations: not supported yet
+            a.yaml:7:61: spec.placement.spread: not supported yet
+        "#]],
+    );
+}
+
+#[test]
+fn jobs_are_checked() {
+    check(
+        &job(r#"  count: 20000000
+  items: [a, [b], {c: {d: e}}]
+  target: {partitionSet: A, partitions: [p, p], states: [LEEDER]}
+  maxPerNode: 0
+  timeout: 0s
+  attemptTimeout: 0s
+  retry:
+    maxAttempts: 0
+    backoff: {initial: 10m, factor: 0, max: 1m}
+    rules:
+    - {action: Retry}
+    - {exitCodes: [0, 300], reasons: [OOM], action: Ignore}
+    - {reasons: [OOMkilled, sunspots], action: FailTask}
+"#),
+        expect![[r#"
+            a.yaml:4:1: spec: only one of count and items and target is allowed
+              hint: each of them says which tasks there are
+            a.yaml:7:3: spec.count: 20000000 tasks; at most 10000000 are allowed
+            a.yaml:8:14: spec.items[1]: an item is text, a number, or a map of such
+            a.yaml:8:19: spec.items[2]: an item is text, a number, or a map of such
+            a.yaml:9:12: spec.target.partitionSet: 'A' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:9:45: spec.target.partitions[1]: "p" is there already: spec.target.partitions[0]
+            a.yaml:9:58: spec.target.states[0]: "LEEDER" is no state of any model
+              hint: did you mean LEADER?
+            a.yaml:10:3: spec.maxPerNode: 0 lets nothing run
+              hint: leave it out for no limit
+            a.yaml:11:3: spec.timeout: 0s lets nothing run
+              hint: leave it out for no limit
+            a.yaml:12:3: spec.attemptTimeout: 0s lets nothing run
+              hint: leave it out for no limit
+            a.yaml:14:5: spec.retry.maxAttempts: 0 lets nothing run
+              hint: write 1 for no second attempt
+            a.yaml:15:15: spec.retry.backoff.initial: 10m is more than max, 1m
+            a.yaml:15:29: spec.retry.backoff.factor: 0 is not allowed
+              hint: write 1 for equal waits
+            a.yaml:17:7: spec.retry.rules[0]: one of exitCodes and reasons is required
+            a.yaml:18:7: spec.retry.rules[1]: only one of exitCodes and reasons is allowed
+            a.yaml:18:20: spec.retry.rules[1].exitCodes[0]: 0 is success, which nothing has to be done about
+            a.yaml:18:23: spec.retry.rules[1].exitCodes[1]: 300 is no exit code: they go from 1 to 255
+            a.yaml:18:39: spec.retry.rules[1].reasons[0]: "OOM" is no reason that an attempt fails for
+              hint: write one of OOMKilled, Timeout, ImagePull, Unhealthy, NodeLost, Preempted, Signal
+            a.yaml:19:18: spec.retry.rules[2].reasons[0]: "OOMkilled" is no reason that an attempt fails for
+              hint: did you mean OOMKilled?
+            a.yaml:19:29: spec.retry.rules[2].reasons[1]: "sunspots" is no reason that an attempt fails for
+              hint: write one of OOMKilled, Timeout, ImagePull, Unhealthy, NodeLost, Preempted, Signal
+        "#]],
+    );
+    check(
+        &job(
+            "  tasks:\n  - {name: a}\n  - {name: a, template: {image: '', pots: []}}\n  - {name: B, template: {args: [1]}, placement: {onNodeLoss: {after: 1s}}}\n",
+        ),
+        expect![[r#"
+            a.yaml:9:6: spec.tasks[1].name: "a" is there already: spec.tasks[0]
+            a.yaml:9:26: spec.tasks[1].template.image: an image is required
+            a.yaml:9:37: spec.tasks[1].template.pots: unknown field
+              hint: did you mean ports?
+            a.yaml:10:6: spec.tasks[2].name: 'B' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:10:33: spec.tasks[2].template.args[0]: expected text, found a number
+              hint: quote it: "1"
+            a.yaml:10:63: spec.tasks[2].placement.onNodeLoss.after: 1s is less than 8s
+              hint: a node is not known to be lost before that
+        "#]],
+    );
+}
+
+#[test]
+fn fields_of_later_and_of_neighbours_are_named() {
+    check(
+        &job(r#"    readinessProbe: {}
+    volumeMounts: []
+    environment: {}
+    restart: unless-stopped
+    env: [{name: A, valueFrom: {}}]
+    mounts: [{path: /a, configMap: b}, {mountPath: /a}]
+  backoffLimit: 3
+  withItems: []
+  depends_on: []
+  max_parallel: 3
+  schedule: {}
+  replicas: 2
+  gang: true
+  target: {partitionSet: a, per: Replica}
+"#),
+        expect![[r#"
+            a.yaml:7:5: spec.template.readinessProbe: not supported yet
+            a.yaml:8:5: spec.template.volumeMounts: unknown field
+              hint: write mounts
+            a.yaml:9:5: spec.template.environment: unknown field
+              hint: write env: [{name: NAME, value: VALUE}]
+            a.yaml:10:5: spec.template.restart: unknown field
+              hint: write retry, beside the template: each start is an attempt
+            a.yaml:11:21: spec.template.env[0].valueFrom: not supported yet
+            a.yaml:12:25: spec.template.mounts[0].configMap: not supported yet
+            a.yaml:12:40: spec.template.mounts[1].path: is required
+            a.yaml:12:41: spec.template.mounts[1].mountPath: unknown field
+              hint: write path
+            a.yaml:13:3: spec.backoffLimit: unknown field
+              hint: write retry.maxAttempts, which counts the first attempt, too
+            a.yaml:14:3: spec.withItems: unknown field
+              hint: write items
+            a.yaml:15:3: spec.depends_on: unknown field
+              hint: make it a job of a Workflow, whose jobs have dependsOn
+            a.yaml:16:3: spec.max_parallel: unknown field
+              hint: write parallelism
+            a.yaml:17:3: spec.schedule: unknown field
+              hint: write a Workflow with a schedule, which is not supported yet
+            a.yaml:18:3: spec.replicas: unknown field
+              hint: write count
+            a.yaml:19:3: spec.gang: not supported yet
+            a.yaml:20:29: spec.target.per: not supported yet
+        "#]],
+    );
+    check(
+        &workflow(
+            "  schedule: {cron: '0 2 * * *'}\n  onExit: {}\n  entrypoint: a\n  jobs: [{name: a, when: x, template: {image: a}}]\n",
+        ),
+        expect![[r#"
+            a.yaml:5:3: spec.schedule: not supported yet
+            a.yaml:6:3: spec.onExit: not supported yet
+            a.yaml:7:3: spec.entrypoint: unknown field
+              hint: write jobs: those that depend on nothing start first
+            a.yaml:8:20: spec.jobs[0].when: not supported yet
+        "#]],
+    );
+}
+
+#[test]
+fn wrong_types_and_words_are_named() {
+    check(
+        &job(
+            "    args: -c\n    env: {A: b}\n    labels: {v: 1.10, w: true}\n    imagePullPolicy: always\n  count: many\n  suspend: yes\n  items:\n  timeout: 5 parsecs\n  keepTasks: 24\n  maxFailedTasks: 110%\n  parallelism: -1\n  priority: 99999999999\n  onChange: rerun\n",
+        ),
+        expect![[r#"
+            a.yaml:7:5: spec.template.args: expected a list, found text
+            a.yaml:8:5: spec.template.env: expected a list, found a map
+            a.yaml:9:14: spec.template.labels.v: expected text, found a number
+              hint: quote it
+            a.yaml:9:23: spec.template.labels.w: expected text, found true
+              hint: quote it: "true"
+            a.yaml:10:5: spec.template.imagePullPolicy: "always" is not one of IfNotPresent, Always, Never
+              hint: did you mean Always?
+            a.yaml:11:3: spec.count: expected a whole number, found text
+            a.yaml:12:3: spec.suspend: expected true or false, found text
+            a.yaml:14:3: spec.timeout: "5 parsecs" is not a duration
+              hint: write for example 30s, 10m or 1h30m
+            a.yaml:15:3: spec.keepTasks: expected text, found a number
+              hint: write its unit, for example 24s
+            a.yaml:16:3: spec.maxFailedTasks: "110%" is not a share
+              hint: write a number, or for example "10%"
+            a.yaml:17:3: spec.parallelism: -1 is not a whole number from 0 to 4294967295
+            a.yaml:18:3: spec.priority: 99999999999 is not a whole number from -2147483648 to 2147483647
+            a.yaml:19:3: spec.onChange: "rerun" is not one of Rerun, Ignore, Reject
+              hint: did you mean Rerun?
+        "#]],
+    );
+    check(
+        "apiVersion: heliox.dev/v1\nkind: WorkflowRun\nmetadata: {name: a}\nspec: {workflow: w, params: {version: 1.10, on: true, ok: '1.10'}}\n",
+        expect![[r#"
+            a.yaml:4:30: spec.params.version: expected text, found a number
+              hint: quote it
+            a.yaml:4:45: spec.params.on: expected text, found true
+              hint: quote it: "true"
+        "#]],
+    );
+    check(
+        "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {name: a}\n",
+        expect![[r#"
+        a.yaml:1:1: spec: is required
+    "#]],
+    );
+    check(
+        "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {name: a}\nspec: {template: {}}\n",
+        expect![[r#"
+            a.yaml:4:8: spec.template.image: is required
+        "#]],
+    );
+}
+
+#[test]
+fn workflows_are_checked() {
+    check(
+        &workflow(
+            r#"  params: [{name: size, default: xl, enum: [s, l]}, {name: size}, {name: 1x}]
+  timeout: 0s
+  defaults: {retry: {maxAttempts: 0}, template: {image: busybox, env: [{name: A, value: "$(params.dat)"}]}}
+  jobs:
+  - {name: extract, dependsOn: [{job: load}]}
+  - {name: transform, dependsOn: [{job: extract}, {job: extract}]}
+  - {name: load, dependsOn: [{job: transform, phases: [Running]}, {job: trnsform}]}
+  - {name: load, dependsOn: [{job: nothing-like-it}]}
+  - {name: self.ish, dependsOn: [{job: self.ish}], placement: {near: [{job: self.ish}, {job: lod}]}}
+  - {name: parts, template: {mounts: [{path: data}]}, tasks: [{name: x, template: {ports: [{name: y, hostPort: 0}]}}]}
+"#,
+        ),
+        expect![[r#"
+            a.yaml:5:25: spec.params[0].default: "xl" is not one of s, l
+              hint: did you mean l?
+            a.yaml:5:54: spec.params[1].name: "size" is there already: spec.params[0]
+            a.yaml:5:68: spec.params[2].name: it must start with a letter or '_'
+            a.yaml:6:3: spec.timeout: 0s lets nothing run
+              hint: leave it out for no limit
+            a.yaml:7:22: spec.defaults.retry.maxAttempts: 0 lets nothing run
+              hint: write 1 for no second attempt
+            a.yaml:7:82: spec.defaults.template.env[0].value: $(params.dat) is not known: there is no parameter "dat"
+              hint: there is size, size, 1x
+            a.yaml:9:21: spec.jobs[0].dependsOn: these jobs wait for each other: extract -> load -> transform -> extract
+            a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is there already: spec.jobs[1].dependsOn[0]
+            a.yaml:11:56: spec.jobs[2].dependsOn[0].phases[0]: Running is not how a job ends
+              hint: write Succeeded, Skipped, Failed, TimedOut or Cancelled
+            a.yaml:11:68: spec.jobs[2].dependsOn[1].job: "trnsform" is not a job of this workflow
+              hint: did you mean transform?
+            a.yaml:12:6: spec.jobs[3].name: "load" is there already: spec.jobs[2]
+            a.yaml:12:31: spec.jobs[3].dependsOn[0].job: "nothing-like-it" is not a job of this workflow
+              hint: the jobs are extract, transform, self.ish, parts
+            a.yaml:13:6: spec.jobs[4].name: '.' is not allowed; use a-z, 0-9 and '-'
+            a.yaml:13:22: spec.jobs[4].dependsOn: these jobs wait for each other: self.ish -> self.ish
+            a.yaml:13:72: spec.jobs[4].placement.near[0].job: a job cannot be near its own tasks, which have not run yet
+            a.yaml:13:89: spec.jobs[4].placement.near[1].job: "lod" is not a job of this workflow
+              hint: did you mean load?
+            a.yaml:14:39: spec.jobs[5].template.mounts[0]: one of hostPath and tmpfs is required
+            a.yaml:14:40: spec.jobs[5].template.mounts[0].path: "data" is not an absolute path
+            a.yaml:14:102: spec.jobs[5].tasks[0].template.ports[0].hostPort: a port is a number from 1 to 65535
+        "#]],
+    );
+    check(
+        &workflow("  jobs:\n  - {name: a}\n"),
+        expect![[r#"
+        a.yaml:6:5: spec.jobs[0].template: is required
+    "#]],
+    );
+}
+
+#[test]
+fn names_to_substitute_are_checked() {
+    check(
+        &workflow(
+            r#"  params: [{name: date, default: "$(run.date)"}, {name: cpu}, {name: mem, default: lots}]
+  jobs:
+  - name: a
+    items: [{path: x}, {pth: y}]
+    placement: {nodes: ["$(node.name)"], constraints: ["zone = $(params.zone)"]}
+    template:
+      image: "app:$(task.index)"
+      args: ["$(params.dat) $(run.nam) $(run.scheduledTime) $(jobs.load.outputs.rows) $(task.indx)"]
+      command: ["$(task.item.path) $(task.partition) $(ports.htp) $$(params.x) $(date) $(node.name)"]
+      ports: [{name: http}]
+      labels: {node: "$(node.name)"}
+      resources: {requests: {cpu: "$(params.cpu)", memory: "$(params.mem)"}}
+"#,
+        ),
+        expect![[r#"
+            a.yaml:9:25: spec.jobs[0].placement.nodes[0]: $(node.name) cannot be used in a placement
+              hint: a node is chosen before
+            a.yaml:9:56: spec.jobs[0].placement.constraints[0]: $(params.zone) is not known: there is no parameter "zone"
+              hint: there is date, cpu, mem
+            a.yaml:11:7: spec.jobs[0].template.image: $(task.index) cannot be used in an image
+              hint: all tasks of a job have one image
+            a.yaml:12:14: spec.jobs[0].template.args[0]: $(jobs.load.outputs.rows) is not supported yet
+            a.yaml:12:14: spec.jobs[0].template.args[0]: $(params.dat) is not known: there is no parameter "dat"
+              hint: did you mean date?
+            a.yaml:12:14: spec.jobs[0].template.args[0]: $(run.nam) is not known: there is no name under run "nam"
+              hint: did you mean name?
+            a.yaml:12:14: spec.jobs[0].template.args[0]: $(run.scheduledTime) is not supported yet
+            a.yaml:12:14: spec.jobs[0].template.args[0]: $(task.indx) is not known: there is no name under task "indx"
+              hint: did you mean index?
+            a.yaml:13:17: spec.jobs[0].template.command[0]: $(ports.htp) is not known: there is no port "htp"
+              hint: did you mean http?
+            a.yaml:13:17: spec.jobs[0].template.command[0]: $(task.item.path) is not known: items[1] has no path
+            a.yaml:13:17: spec.jobs[0].template.command[0]: $(task.partition) is not known: the job has no target
+            a.yaml:15:16: spec.jobs[0].template.labels.node: $(node.name) cannot be used in a label, which the task has before its node
+            a.yaml:16:52: spec.jobs[0].template.resources.requests.memory: "lots" is not a quantity
+              hint: write for example 2, 500m, 64Mi or 1.5Gi
+        "#]],
+    );
+    check(
+        &job("    args: ['$(params.x) $(run.name) $(task.item) $(transition.to)']\n"),
+        expect![[r#"
+            a.yaml:7:12: spec.template.args[0]: $(params.x) is not known: a job of its own has no parameters
+              hint: make it a job of a Workflow
+            a.yaml:7:12: spec.template.args[0]: $(run.name) is not known: the job is in no run
+              hint: make it a job of a Workflow
+            a.yaml:7:12: spec.template.args[0]: $(task.item) is not known: the job has no items
+            a.yaml:7:12: spec.template.args[0]: $(transition.to) is not supported yet
+        "#]],
+    );
+}
+
+#[test]
+fn partition_sets_are_checked() {
+    check(
+        &set(
+            "  stateModel: LeaderStandbye\n  replicas: 0\n  partitionNames: [A, a, a]\n  partitions: 3\n  rebalance: {}\n",
+        ),
+        expect![[r#"
+            a.yaml:4:1: spec.mode: Auto, the default, is not supported yet
+              hint: write mode: Manual and an assignment
+            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not built in, and state models of one's own are not supported yet
+              hint: did you mean LeaderStandby?
+            a.yaml:6:3: spec.replicas: 0 is no replica at all
+            a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: spec.partitionNames[1]
+            a.yaml:9:3: spec.rebalance: not supported yet
+        "#]],
+    );
+    check(
+        &set(
+            "  stateModel: LeaderStandbye\n  replicas: 0\n  partitionNames: [A, a, a]\n  partitions: 3\n",
+        ),
+        expect![[r#"
+            a.yaml:4:1: spec: only one of partitions and partitionNames is allowed
+            a.yaml:4:1: spec.mode: Auto, the default, is not supported yet
+              hint: write mode: Manual and an assignment
+            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not built in, and state models of one's own are not supported yet
+              hint: did you mean LeaderStandby?
+            a.yaml:6:3: spec.replicas: 0 is no replica at all
+            a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: spec.partitionNames[1]
+        "#]],
+    );
+    check(
+        &set(
+            "  stateModel: LeaderStandby\n  mode: Manual\n  partitions: 2\n  replicas: 2\n  assignment:\n    mydb-0: {n1: LEADER, n2: LEADER, n3: STANDBY}\n    mydb-1: {n1: leader, N2: BOSS}\n    mydb-2: {}\n",
+        ),
+        expect![[r#"
+            a.yaml:10:5: spec.assignment.mydb-0: 2 replicas are LEADER; LeaderStandby allows 1
+            a.yaml:10:5: spec.assignment.mydb-0: 3 replicas; spec.replicas is 2
+            a.yaml:11:14: spec.assignment.mydb-1.n1: "leader" is no state of LeaderStandby
+              hint: did you mean LEADER?
+            a.yaml:11:26: spec.assignment.mydb-1.N2: "BOSS" is no state of LeaderStandby
+              hint: the states are LEADER, STANDBY, OFFLINE, DROPPED
+            a.yaml:11:26: spec.assignment.mydb-1.N2: 'N' is not allowed; use a-z, 0-9, '-' and '.'
+            a.yaml:12:5: spec.assignment.mydb-2: "mydb-2" is no partition of this set
+              hint: did you mean mydb-0?
+        "#]],
+    );
+    check(
+        &set("  stateModel: OnlineOffline\n  mode: Manual\n"),
+        expect![[r#"
+        a.yaml:4:1: spec: one of partitions and partitionNames is required
+    "#]],
+    );
+}
+
+#[test]
+fn a_mistyped_field_hides_no_broken_rule() {
+    check(
+        &workflow(
+            "  jbos: []\n  jobs:\n  - {name: a, dependsOn: [{job: b}], template: {image: x, arg: []}}\n  - {name: b, depends_on: [], dependsOn: [{job: a}], template: {image: x}, count: two}\n",
+        ),
+        expect![[r#"
+            a.yaml:5:3: spec.jbos: unknown field
+              hint: did you mean jobs?
+            a.yaml:7:15: spec.jobs[0].dependsOn: these jobs wait for each other: a -> b -> a
+            a.yaml:7:59: spec.jobs[0].template.arg: unknown field
+              hint: did you mean args?
+            a.yaml:8:15: spec.jobs[1].depends_on: unknown field
+              hint: write dependsOn: [{job: NAME}]
+            a.yaml:8:76: spec.jobs[1].count: expected a whole number, found text
+        "#]],
+    );
+    check(
+        &job("  dependsOn: [{job: a}]\n  depends_on: a\n"),
+        expect![[r#"
+        a.yaml:7:3: spec.dependsOn: unknown field
+          hint: make it a job of a Workflow, whose jobs have dependsOn
+        a.yaml:8:3: spec.depends_on: unknown field
+          hint: make it a job of a Workflow, whose jobs have dependsOn
+    "#]],
+    );
+}

@@ -1,0 +1,7 @@
+//! Wire forms, manifests and the life of a task, from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_manifests;
+mod hostile;
+mod wire;

@@ -1,0 +1,95 @@
+//! Every kind's wire form: one JSON file each. They change only on purpose.
+//!
+//! A file is read strictly, typed, and written again: the same document comes out. What is not in
+//! the file is not written.
+
+use std::fs;
+use std::path::PathBuf;
+
+use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
+use api::node::NodeLease;
+use api::resource::Resource;
+use api::{
+    CompletionChunk, Job, KindId, Node, PartitionSet, Task, TaskTemplate, Timestamp, Workflow,
+    WorkflowRun, schema,
+};
+use serde_json::Value;
+
+fn golden(kind: KindId) -> Value {
+    let name = format!("{}.json", kind.info().kind);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/wire").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn check<K: Resource>() {
+    let document = golden(K::ID);
+    assert_eq!(schema::check(K::ID, &document), [], "{}", K::ID);
+    if let Some(status) = document.get("status") {
+        assert_eq!(schema::check_status(K::ID, status), [], "{}", K::ID);
+    }
+    let object: K = serde_json::from_value(document.clone()).unwrap();
+    assert_eq!(object.validate(), [], "{}", K::ID);
+    assert_eq!(object.validate_update(&object), [], "{}", K::ID);
+    let written = serde_json::to_value(&object).unwrap();
+    assert_eq!(
+        serde_json::to_string_pretty(&written).unwrap(),
+        serde_json::to_string_pretty(&document).unwrap(),
+        "{}",
+        K::ID
+    );
+    let row = object.row("2026-01-02T00:00:00Z".parse::<Timestamp>().unwrap());
+    assert_eq!(row.len(), K::columns().len(), "{}", K::ID);
+}
+
+#[test]
+fn every_kind_is_written_as_it_is_read() {
+    for kind in KindId::ALL {
+        match kind {
+            KindId::Namespace => check::<Namespace>(),
+            KindId::ConfigMap => check::<ConfigMap>(),
+            KindId::Secret => check::<Secret>(),
+            KindId::Event => check::<Event>(),
+            KindId::Lease => check::<Lease>(),
+            KindId::Node => check::<Node>(),
+            KindId::NodeLease => check::<NodeLease>(),
+            KindId::PartitionSet => check::<PartitionSet>(),
+            KindId::Workflow => check::<Workflow>(),
+            KindId::WorkflowRun => check::<WorkflowRun>(),
+            KindId::Job => check::<Job>(),
+            KindId::CompletionChunk => check::<CompletionChunk>(),
+            KindId::TaskTemplate => check::<TaskTemplate>(),
+            KindId::Task => check::<Task>(),
+        }
+    }
+}
+
+#[test]
+fn rows_say_names_first_and_why_last() {
+    let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    let line = |cells: Vec<String>| cells.join("  ");
+    let row = |kind| -> String {
+        let document = golden(kind);
+        match kind {
+            KindId::Node => line(serde_json::from_value::<Node>(document).unwrap().row(now)),
+            KindId::PartitionSet => {
+                line(serde_json::from_value::<PartitionSet>(document).unwrap().row(now))
+            }
+            KindId::Job => line(serde_json::from_value::<Job>(document).unwrap().row(now)),
+            KindId::WorkflowRun => {
+                line(serde_json::from_value::<WorkflowRun>(document).unwrap().row(now))
+            }
+            _ => line(serde_json::from_value::<Task>(document).unwrap().row(now)),
+        }
+    };
+    let kinds =
+        [KindId::Node, KindId::PartitionSet, KindId::WorkflowRun, KindId::Job, KindId::Task];
+    let rows: String = kinds.into_iter().map(|kind| row(kind) + "\n").collect();
+    expect_test::expect![[r#"
+        n1  Cordoned  a  7500m  31Gi  -  10.0.0.1  linux/amd64  6.1  1  docker 27.3.1  0.1.0  12h  nothing new is bound to it
+        mydb  Degraded  LeaderStandby  Manual  2  2  LEADER=1,STANDBY=2,OFFLINE=1  12h  mydb-1 has no LEADER
+        data-load-7  Failed  1/1  1/3  2  0  0  -  1h00m  12h  abcdef0123  a Failed: 2 tasks were given up, more than 0
+        load  Running  2/10  2  1  5  0  3  1  12h  12h  busybox:1.36  exit 3 x1
+        load-3  Stopping  yes  3  1  -  n1  http=31000  mydb-0  2  137  12h  12h  Drain asked for 60s ago
+    "#]].assert_eq(&rows);
+}
