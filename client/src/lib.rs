@@ -22,6 +22,8 @@ use api::batch::{Batch, BatchResponse, LEADER_HEADER};
 use api::kind::{GROUP, VERSION};
 use api::node::{GrantRequest, GrantResponse, RenewRequest, RenewResponse};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -113,8 +115,7 @@ impl Client {
         let whole = async {
             let response = self.send(method, path_and_query, body).await?;
             let (parts, body) = response.into_parts();
-            let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let bytes = collected.map_err(|error| Error::broken(writes, error))?.to_bytes();
+            let bytes = collect(body).await.map_err(|error| Error::broken(writes, error))?;
             if parts.status.is_success() {
                 Ok(bytes)
             } else {
@@ -138,12 +139,10 @@ impl Client {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        let collected = Limited::new(body, ANSWER_BYTES_MAX).collect();
-        let bytes = tokio::time::timeout(REQUEST_TIMEOUT, collected)
+        let bytes = tokio::time::timeout(REQUEST_TIMEOUT, collect(body))
             .await
             .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))?
-            .map_err(|error| Error::broken(false, error))?
-            .to_bytes();
+            .map_err(|error| Error::broken(false, error))?;
         Err(Error::from_answer(parts.status, &bytes))
     }
 
@@ -171,4 +170,11 @@ impl Client {
         let request = request.body(bytes).map_err(Error::malformed)?;
         self.transport.clone().oneshot(request).await.map_err(|error| Error::broken(writes, error))
     }
+}
+
+/// Reads a whole body. Boxed, since the compiler does not see that a future which holds this one
+/// may be sent to another thread (rust-lang/rust#110338).
+fn collect(body: Body) -> BoxFuture<'static, Result<Bytes, BoxError>> {
+    let collected = Limited::new(body, ANSWER_BYTES_MAX).collect();
+    collected.map_ok(http_body_util::Collected::to_bytes).boxed()
 }

@@ -12,9 +12,8 @@ use api::placement::{Constraint, Near, Placement};
 use api::task::Overrides;
 use api::task_template::TaskTemplateSpec;
 use api::template::{Protocol, Template};
-use api::{Kind as _, Task, labels, names};
+use api::{Kind as _, Task, Violation, labels, merge, names};
 
-use crate::overlay::overlay;
 use crate::plan::{Blocked, Index, Parked};
 use crate::resources::{Requests, Resources};
 use crate::snapshot::Queued;
@@ -133,18 +132,16 @@ impl Shape {
         overrides: &Overrides,
         resources: &mut Resources,
     ) -> Result<Self, String> {
-        let (template, placement) = (&spec.template, &spec.placement);
-        match (&overrides.template, &overrides.placement) {
-            (None, None) => Self::of(spec, template, placement, resources),
-            (over_template, over_placement) => {
-                let none = api::job::Partial::new();
-                let template = overlay(template, over_template.as_ref().unwrap_or(&none));
-                let placement = overlay(placement, over_placement.as_ref().unwrap_or(&none));
-                let template = template.map_err(|error| format!("its template: {error}"))?;
-                let placement = placement.map_err(|error| format!("its placement: {error}"))?;
-                Self::of(spec, &template, &placement, resources)
-            }
+        if overrides.template.is_none() && overrides.placement.is_none() {
+            return Self::of(spec, &spec.template, &spec.placement, resources);
         }
+        let first = |violations: Vec<Violation>| {
+            violations.first().map_or_else(String::new, ToString::to_string)
+        };
+        let template = merge::template(&spec.template, overrides.template.as_ref());
+        let placement = merge::placement(&spec.placement, overrides.placement.as_ref());
+        let (template, placement) = (template.map_err(first)?, placement.map_err(first)?);
+        Self::of(spec, &template, &placement, resources)
     }
 
     fn of(

@@ -4,14 +4,16 @@
 //! class waits. All of that is pure. [`shell`] feeds it from a watch and sends what it decided.
 
 mod class;
-mod overlay;
+mod metrics;
 mod plan;
 mod resources;
+pub mod shell;
 mod slab;
 mod snapshot;
 #[cfg(test)]
 mod world;
 
 pub use class::ClassId;
+pub use metrics::Metrics;
 pub use plan::{Bind, Blocked, Explanation, Limits, Plan, Rejection, Score, explain, place};
 pub use snapshot::{Change, Snapshot};

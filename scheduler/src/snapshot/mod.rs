@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use api::partition_set::PartitionSet;
-use api::{Kind as _, Node, Task, TaskTemplate, Timestamp};
+use api::{Kind as _, KindId, Node, Task, TaskTemplate, Timestamp};
 
 use crate::class::{Class, ClassId, ClassKey, Facts, JobKey, Shape};
 use crate::plan::Blocked;
@@ -106,6 +106,38 @@ impl Snapshot {
             Change::TaskTemplateGone(key) => self.remove_template(&key),
             Change::PartitionSet(set) => self.set_partition_set(set.key(), Some(set)),
             Change::PartitionSetGone(key) => self.set_partition_set(key, None),
+        }
+    }
+
+    /// Takes in a list of all there is: what is not in it is gone. Open promises stay.
+    pub fn reset(&mut self, changes: Vec<Change>) {
+        let (mut nodes, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for change in &changes {
+            let _is_new = match change {
+                Change::Node(node) => nodes.insert(node.name().to_owned()),
+                Change::Task(task) => others.insert((KindId::Task, task.key())),
+                Change::TaskTemplate(template) => {
+                    others.insert((KindId::TaskTemplate, template.key()))
+                }
+                Change::PartitionSet(set) => others.insert((KindId::PartitionSet, set.key())),
+                Change::NodeGone(_)
+                | Change::TaskGone(_)
+                | Change::TaskTemplateGone(_)
+                | Change::PartitionSetGone(_) => false,
+            };
+        }
+        let is_gone = |kind, key: &ObjectKey| !others.contains(&(kind, key.clone()));
+        let tasks = self.task_ids.keys().filter(|key| is_gone(KindId::Task, key));
+        let tasks = tasks.map(|key| Change::TaskGone(ObjectKey::clone(key)));
+        let templates = self.templates.keys().filter(|key| is_gone(KindId::TaskTemplate, key));
+        let templates = templates.map(|key| Change::TaskTemplateGone(key.clone()));
+        let sets = self.sets.keys().filter(|key| is_gone(KindId::PartitionSet, key));
+        let sets = sets.map(|key| Change::PartitionSetGone(key.clone()));
+        let known = self.nodes.iter().map(|(_, node)| node.name.to_string());
+        let nodes = known.filter(|name| !nodes.contains(name)).map(Change::NodeGone);
+        let gone: Vec<Change> = tasks.chain(templates).chain(sets).chain(nodes).collect();
+        for change in gone.into_iter().chain(changes) {
+            self.apply(change);
         }
     }
 

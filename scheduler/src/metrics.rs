@@ -1,0 +1,75 @@
+//! What the scheduler counts.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
+
+/// Counters of a scheduler. Labels come from our own lists, never from names users choose.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    bindings: IntCounterVec,
+    seconds: Histogram,
+    pending: IntGauge,
+    unschedulable: IntGauge,
+}
+
+/// What became of a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is stored.
+    Bound,
+    /// The task was elsewhere by then.
+    Refused,
+    /// It can never happen as it was asked for.
+    Invalid,
+}
+
+impl Metrics {
+    /// Registers the counters.
+    ///
+    /// # Errors
+    /// A name that is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let bindings = IntCounterVec::new(
+            Opts::new("heliox_scheduler_bindings_total", "Bindings that were answered"),
+            &["outcome"],
+        )?;
+        let buckets = exponential_buckets(0.000_01, 4.0, 10)?;
+        let seconds = Histogram::with_opts(
+            HistogramOpts::new("heliox_scheduler_placement_seconds", "Time of one decision")
+                .buckets(buckets),
+        )?;
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let pending = gauge("heliox_scheduler_pending_tasks", "Tasks that wait for a node")?;
+        let unschedulable = gauge(
+            "heliox_scheduler_unschedulable_classes",
+            "Classes with tasks that wait and no node that is right for them",
+        )?;
+        registry.register(Box::new(bindings.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(pending.clone()))?;
+        registry.register(Box::new(unschedulable.clone()))?;
+        Ok(Self { bindings, seconds, pending, unschedulable })
+    }
+
+    pub(crate) fn answered(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Bound => "bound",
+            Outcome::Refused => "refused",
+            Outcome::Invalid => "invalid",
+        };
+        self.bindings.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn decided(&self, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn waiting(&self, tasks: usize, classes: usize) {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.pending.set(number(tasks));
+        self.unschedulable.set(number(classes));
+    }
+}
