@@ -95,10 +95,26 @@ fn of<K: Resource>() -> Strategy {
     }
 }
 
-fn admit<K: Resource>(document: Value) -> Result<Value, Vec<Violation>> {
-    let object: K = typed(&document)?;
-    let violations = object.validate();
-    if violations.is_empty() { Ok(to_value(&object)) } else { Err(violations) }
+fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
+    let status = document.as_object_mut().and_then(|fields| fields.shift_remove("status"));
+    let object: K = api::schema::parse_object(document)?;
+    let admitted = to_value(&object);
+    match status {
+        Some(status) if !status.is_null() && K::ID.info().subresources.contains(&"status") => {
+            let violations = api::schema::check_status(K::ID, &status);
+            if !violations.is_empty() {
+                return Err(violations);
+            }
+            with_status::<K>(admitted, status)
+        }
+        _ => Ok(admitted),
+    }
+}
+
+/// The object with its status, in normal form.
+fn with_status<K: Resource>(mut object: Value, status: Value) -> Result<Value, Vec<Violation>> {
+    object["status"] = status;
+    typed::<K>(&object).map(|object| to_value(&object))
 }
 
 fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<(), Vec<Violation>> {

@@ -45,11 +45,6 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The revision of its last change: what compare-and-swap compares.
-    pub(crate) fn modified(&self) -> Revision {
-        Revision(self.version.revision())
-    }
-
     /// The object as it is stored: without what is added on the way out.
     pub(crate) fn stored(&self) -> Value {
         let mut object: Value = serde_json::from_slice(&self.wire).unwrap_or_default();

@@ -71,7 +71,9 @@ async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) ->
             discovery::resources(&group, &version)
         }
         (Route::Batches, &Method::POST) => batch::batch(server, request).await,
-        (Route::WatchMany, &Method::GET) => watch::many(server, &Query::parse(request.uri())?),
+        (Route::WatchMany, &Method::GET) => {
+            watch::many(server, &Query::parse(request.uri())?).await
+        }
         (Route::NodeLeases, &Method::POST) => nodes::grant(server, request).await,
         (Route::RenewNodeLeases, &Method::POST) => nodes::renew(server, request).await,
         (Route::Connect { node }, &Method::POST) => nodes::connect(server, &node, request),
@@ -108,7 +110,7 @@ async fn objects(
         (None, None, "GET") => {
             let query = Query::parse(request.uri())?;
             if query.is_watch() {
-                watch::objects(server, &place, &query, wants_table(&request))
+                watch::objects(server, &place, &query, wants_table(&request)).await
             } else {
                 read::list(server, &place, &query, wants_table(&request)).await
             }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::query::{Query, bad};
 use super::read::Selection;
-use super::{Answer, Place, answer, table};
+use super::{Answer, Place, answer, read, table};
 use crate::cache::{Entry, Event, TooOld};
 use crate::{Server, keys};
 
@@ -31,7 +31,7 @@ const EVENTS_AT_ONCE: usize = 1000;
 /// A watch ends after this long at the latest; clients resume.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
-pub(super) fn objects(
+pub(super) async fn objects(
     server: &Arc<Server>,
     place: &Place,
     query: &Query,
@@ -46,11 +46,11 @@ pub(super) fn objects(
         namespace: place.namespace.clone(),
         as_table,
     };
-    start(server, scope, query)
+    start(server, scope, query).await
 }
 
 /// One watch over several kinds: one cut in revision order.
-pub(super) fn many(server: &Arc<Server>, query: &Query) -> Answer {
+pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
     let plurals: Vec<&str> = query.kinds.split(',').filter(|word| !word.is_empty()).collect();
     let mut selections = Vec::new();
     for plural in plurals {
@@ -68,7 +68,7 @@ pub(super) fn many(server: &Arc<Server>, query: &Query) -> Answer {
     if selections.is_empty() {
         return Err(Box::new(bad("kinds: name at least one kind")));
     }
-    start(server, Scope { selections, namespace: String::new(), as_table: false }, query)
+    start(server, Scope { selections, namespace: String::new(), as_table: false }, query).await
 }
 
 /// What a watch is of.
@@ -109,8 +109,11 @@ struct Session {
     ended: bool,
 }
 
-fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
+async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
     let from = query.version()?;
+    if from.is_none() {
+        read::current(server).await?;
+    }
     let wanted = query.timeout_seconds.map_or(DURATION_MAX, Duration::from_secs);
     let mut session = Session {
         server: Arc::clone(server),

@@ -103,12 +103,12 @@ impl Writer {
         for attempt in open {
             let Some(prepared) = self.decide(attempt).await else { continue };
             if run == Run::Dry {
-                attempt.result = Some(self.answer(prepared, self.cache.revision(), None));
+                attempt.result = Some(answer(prepared, self.cache.revision(), None));
                 continue;
             }
             let group = group(&prepared, leader);
             if group.writes.is_empty() {
-                attempt.result = Some(self.answer(prepared, self.cache.revision(), None));
+                attempt.result = Some(answer(prepared, self.cache.revision(), None));
                 continue;
             }
             tried.push((attempt, prepared));
@@ -119,7 +119,7 @@ impl Writer {
         }
         let outcomes = self.store.commit(decided).await;
         for ((attempt, prepared), outcome) in tried.into_iter().zip(outcomes) {
-            self.settle(attempt, prepared, outcome, leader);
+            Self::settle(attempt, prepared, outcome, leader);
         }
     }
 
@@ -160,7 +160,6 @@ impl Writer {
     }
 
     fn settle(
-        &self,
         attempt: &mut Attempt<'_>,
         prepared: Vec<Prepared>,
         outcome: Outcome,
@@ -168,7 +167,7 @@ impl Writer {
     ) {
         attempt.result = match outcome {
             Outcome::Done { revision, positions } => {
-                Some(self.answer(prepared, revision, Some(&positions)))
+                Some(answer(prepared, revision, Some(&positions)))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
             Outcome::Invalid(why) => {
@@ -192,42 +191,33 @@ impl Writer {
             }
         };
     }
+}
 
-    /// What the writer is told: each object on the wire.
-    fn answer(
-        &self,
-        prepared: Vec<Prepared>,
-        revision: Revision,
-        positions: Option<&[u32]>,
-    ) -> Result<Committed, Refusal> {
-        let keys: Vec<Key> = prepared
-            .iter()
-            .flat_map(|one| &one.writes)
-            .map(|write| Arc::clone(&write.key))
-            .collect();
-        let mut answers = Vec::new();
-        for one in prepared {
-            let Some(answer) = one.answer else {
-                answers.push(None);
-                continue;
-            };
-            let place = keys.iter().position(|key| *key == answer.key);
-            let version = match (place, positions) {
-                (Some(place), Some(positions)) => ResourceVersion::of_event(
-                    revision.0,
-                    positions.get(place).copied().unwrap_or_default(),
-                ),
-                _ => self.version_now(&answer.key),
-            };
-            answers.push(Some((wire(&answer, version)?, answer.gone)));
-        }
-        Ok(Committed { revision, answers })
+/// What the writer is told: each object on the wire.
+fn answer(
+    prepared: Vec<Prepared>,
+    revision: Revision,
+    positions: Option<&[u32]>,
+) -> Result<Committed, Refusal> {
+    let keys: Vec<Key> =
+        prepared.iter().flat_map(|one| &one.writes).map(|write| Arc::clone(&write.key)).collect();
+    let mut answers = Vec::new();
+    for one in prepared {
+        let Some(answer) = one.answer else {
+            answers.push(None);
+            continue;
+        };
+        let place = keys.iter().position(|key| *key == answer.key);
+        let version = match (place, positions) {
+            (Some(place), Some(positions)) => ResourceVersion::of_event(
+                revision.0,
+                positions.get(place).copied().unwrap_or_default(),
+            ),
+            _ => answer.version,
+        };
+        answers.push(Some((wire(&answer, version)?, answer.gone)));
     }
-
-    /// The version of an object that is not written.
-    fn version_now(&self, key: &Key) -> ResourceVersion {
-        self.cache.get(key).map(|entry| entry.version).unwrap_or_default()
-    }
+    Ok(Committed { revision, answers })
 }
 
 fn wire(answer: &Answer, version: ResourceVersion) -> Result<Vec<u8>, Refusal> {

@@ -46,7 +46,7 @@ pub(super) fn delete(
     if options.uid.as_deref().is_some_and(|uid| uid != current.uid()) {
         return Err(Refusal::conflict(kind, &key.name, "its uid is another one"));
     }
-    if options.version.is_some_and(|version| version.revision() != current.modified.0) {
+    if options.version.is_some_and(|version| version.revision() != current.modified().0) {
         return Err(Refusal::conflict(kind, &key.name, "it has changed since it was read"));
     }
     if kind == KindId::Task {
@@ -89,7 +89,7 @@ fn mark(
         set_deleting(&mut object, now);
         prepared.writes.push(current.put(store_key.clone(), &object));
     }
-    prepared.answer = Some(Answer { kind, key: store_key, object, gone });
+    prepared.answer = Some(Answer { kind, key: store_key, object, version: current.version, gone });
     prepared
 }
 
@@ -196,7 +196,13 @@ fn remove(
     let store_key = keys::object(KindId::Task, key);
     prepared.writes.push(current.delete(store_key.clone()));
     let object = current.object.clone();
-    prepared.answer = Some(Answer { kind: KindId::Task, key: store_key, object, gone: true });
+    prepared.answer = Some(Answer {
+        kind: KindId::Task,
+        key: store_key,
+        object,
+        version: current.version,
+        gone: true,
+    });
     Ok(prepared)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::resource_version::ResourceVersion;
 use api::{Kind, KindId, ObjectKey};
 use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
@@ -15,8 +16,8 @@ use crate::{encoding, keys};
 pub(crate) struct Current {
     /// Its stored form.
     pub(crate) object: Value,
-    /// The revision of its last change.
-    pub(crate) modified: Revision,
+    /// The point of its last change.
+    pub(crate) version: ResourceVersion,
     /// The revision that created it.
     pub(crate) created: Revision,
 }
@@ -44,8 +45,7 @@ impl<'a> Facts<'a> {
         }
         self.cached.insert(Arc::clone(key));
         let entry = self.cache.get(key)?;
-        let (modified, created) = (entry.modified(), entry.created);
-        Some(Current { object: entry.stored(), modified, created })
+        Some(Current { object: entry.stored(), version: entry.version, created: entry.created })
     }
 
     /// An object.
@@ -75,20 +75,25 @@ impl Current {
     pub(crate) fn of_record(record: &Record) -> Result<Self, encoding::Unreadable> {
         Ok(Self {
             object: encoding::decode(&record.value)?,
-            modified: record.modified,
+            version: ResourceVersion::of_event(record.modified.0, record.position),
             created: record.created,
         })
+    }
+
+    /// The revision of its last change: what compare-and-swap compares.
+    pub(crate) fn modified(&self) -> Revision {
+        Revision(self.version.revision())
     }
 
     /// A write that puts `object` in its place.
     pub(crate) fn put(&self, key: Key, object: &Value) -> Write {
         let change = Change::Put { value: encoding::encode(object), lease: None };
-        Write { key, expect: Expectation::Modified(self.modified), change }
+        Write { key, expect: Expectation::Modified(self.modified()), change }
     }
 
     /// A write that deletes it.
     pub(crate) fn delete(&self, key: Key) -> Write {
-        Write { key, expect: Expectation::Modified(self.modified), change: Change::Delete }
+        Write { key, expect: Expectation::Modified(self.modified()), change: Change::Delete }
     }
 
     /// A guard: this very object is still there, whatever has changed in it.
@@ -98,7 +103,7 @@ impl Current {
 
     /// A guard: it has not changed.
     pub(crate) fn unchanged(&self, key: Key) -> Guard {
-        Guard { key, expect: Expectation::Modified(self.modified) }
+        Guard { key, expect: Expectation::Modified(self.modified()) }
     }
 
     /// `metadata.uid`.

@@ -18,6 +18,7 @@ mod task;
 
 use api::batch::GroupResult;
 use api::completion::End;
+use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure, failure_of};
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, Timestamp};
@@ -84,6 +85,8 @@ pub(crate) struct Answer {
     pub(crate) key: Key,
     /// The stored form.
     pub(crate) object: Value,
+    /// The point at which it was last changed, where this write leaves it as it is.
+    pub(crate) version: ResourceVersion,
     /// Whether the object is gone after it.
     pub(crate) gone: bool,
 }

@@ -59,7 +59,13 @@ pub(super) fn create(
     }
     prepared.writes.push(make(store_key.clone(), object));
     guard_leader(kind, key, object, facts, &mut prepared);
-    prepared.answer = Some(Answer { kind, key: store_key, object: object.clone(), gone: false });
+    prepared.answer = Some(Answer {
+        kind,
+        key: store_key,
+        object: object.clone(),
+        version: ResourceVersion::default(),
+        gone: false,
+    });
     Ok(prepared)
 }
 
@@ -148,7 +154,8 @@ fn change(
         prepared.writes.push(current.put(store_key.clone(), &next));
         guard_leader(kind, key, &next, facts, &mut prepared);
     }
-    prepared.answer = Some(Answer { kind, key: store_key, object: next, gone });
+    prepared.answer =
+        Some(Answer { kind, key: store_key, object: next, version: current.version, gone });
     Ok(prepared)
 }
 
@@ -163,7 +170,7 @@ fn check_preconditions(
             let message = format!("resourceVersion {version:?} is not a number");
             return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
         };
-        if version.revision() != current.modified.0 {
+        if version.revision() != current.modified().0 {
             let why = "it has changed since it was read; read it again";
             return Err(Refusal::conflict(kind, &key.name, why));
         }

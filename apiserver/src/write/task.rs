@@ -102,7 +102,13 @@ pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) 
     if object != current.object {
         prepared.writes.push(current.put(store_key.clone(), &object));
     }
-    prepared.answer = Some(Answer { kind: KindId::Task, key: store_key, object, gone: false });
+    prepared.answer = Some(Answer {
+        kind: KindId::Task,
+        key: store_key,
+        object,
+        version: current.version,
+        gone: false,
+    });
     prepared
 }
 
@@ -111,6 +117,7 @@ fn unchanged(key: &ObjectKey, current: &Current) -> Prepared {
         kind: KindId::Task,
         key: keys::object(KindId::Task, key),
         object: current.object.clone(),
+        version: current.version,
         gone: false,
     };
     Prepared { answer: Some(answer), ..Prepared::default() }

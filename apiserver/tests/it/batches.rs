@@ -1,0 +1,151 @@
+//! Batches: groups of facts-guarded operations.
+
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::harness::{JOBS, OURS, TASKS, World, task_of};
+
+fn create(task: Value) -> Value {
+    json!({ "create": { "object": task } })
+}
+
+fn record(job: &Value, run: u32, ends: &Value) -> Value {
+    let key = json!({ "namespace": "default", "name": job["metadata"]["name"] });
+    json!({ "record": { "job": key, "uid": job["metadata"]["uid"], "run": run, "ends": ends } })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_group_never_fails_another() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let results = world
+        .batch(&[
+            create(task_of(&job, 0)),
+            create(json!({ "apiVersion": "heliox.dev/v1", "kind": "Nothing" })),
+            create(task_of(&job, 1)),
+        ])
+        .await;
+    let outcomes: Vec<&str> = results.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["Done", "Invalid", "Done"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_all_or_nothing() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let mut stranger = task_of(&job, 1);
+    stranger["metadata"]["ownerReferences"][0]["uid"] = "somebody-else".into();
+    let groups = json!([{ "ops": [create(task_of(&job, 0)), create(stranger)] }]);
+    assert_eq!(world.groups(&groups).await[0]["outcome"], "Refused");
+    assert_eq!(world.get(&format!("{TASKS}/a-0")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_is_asked_twice_without_harm() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    for _ in 0..2 {
+        assert_eq!(world.batch(&[create(task_of(&job, 0))]).await[0]["outcome"], "Done");
+    }
+    assert_eq!(world.get(TASKS).await.json["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_work_is_never_made_again() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.merge(&format!("{JOBS}/a/status"), &json!({ "status": { "run": 1 } })).await;
+    let results = world.batch(&[record(&job, 1, &json!([[0, "Succeeded"]]))]).await;
+    assert_eq!(results[0]["outcome"], "Done", "{results:?}");
+    let results = world.batch(&[create(task_of(&job, 0)), create(task_of(&job, 1))]).await;
+    assert_eq!(results[0]["outcome"], "Refused", "{results:?}");
+    assert_eq!(results[1]["outcome"], "Done", "{results:?}");
+    let results = world.batch(&[record(&job, 1, &json!([[0, "Failed"]]))]).await;
+    assert_eq!(results[0]["outcome"], "Refused", "what is done stays done");
+    let answer = world.get(&format!("{JOBS}/a/record")).await.json;
+    assert_eq!((answer["succeeded"].as_u64(), answer["failed"].as_u64()), (Some(1), Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_a_job_that_was_made_anew_is_refused() {
+    let world = World::new().await;
+    let old = world.job("a").await;
+    world.delete(&format!("{JOBS}/a")).await;
+    world.job("a").await;
+    let results = world.batch(&[create(task_of(&old, 0))]).await;
+    assert_eq!(results[0]["outcome"], "Refused", "{results:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_writes_nothing() {
+    let world = World::new().await;
+    let lease = |holder: &str, term: u32| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": { "name": "scheduler", "namespace": "heliox-system" },
+            "spec": { "holderIdentity": holder, "leaseTransitions": term },
+        })
+    };
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/heliox-system/leases";
+    assert_eq!(world.post(leases, &lease("one", 1)).await.code, StatusCode::CREATED);
+    let job = world.job("a").await;
+    let as_leader = async |claim: &str, index: u32| {
+        let body = json!({ "groups": [{ "ops": [create(task_of(&job, index))] }] });
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{OURS}/batches"))
+            .header("heliox-leader", claim)
+            .body(body.to_string().into())
+            .unwrap();
+        let bytes = world.send(request).await.into_body().collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        answer["results"][0]["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(as_leader("scheduler/one/1", 0).await, "Done");
+    assert_eq!(
+        world.put(&format!("{leases}/scheduler"), &lease("two", 2)).await.code,
+        StatusCode::OK
+    );
+    assert_eq!(as_leader("scheduler/one/1", 1).await, "Deposed");
+    assert_eq!(world.get(&format!("{TASKS}/a-1")).await.code, StatusCode::NOT_FOUND);
+    assert_eq!(as_leader("scheduler/two/2", 1).await, "Done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_refused_while_the_node_lease_is_there() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.post(&format!("{OURS}/nodes"), &json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    })).await;
+    let grant = json!({ "node": "n1", "agent": "x", "bootId": "b" });
+    let granted = world.post(&format!("{OURS}/nodeleases"), &grant).await;
+    assert_eq!(granted.code, StatusCode::CREATED, "{}", granted.json);
+    world.batch(&[create(task_of(&job, 0))]).await;
+    world.post(&format!("{TASKS}/a-0/binding"), &json!({ "node": "n1" })).await;
+    let task = world.get(&format!("{TASKS}/a-0")).await.json;
+    let lose = json!({ "task": {
+        "key": { "namespace": "default", "name": "a-0" }, "uid": task["metadata"]["uid"],
+        "attempt": 1, "change": "lose",
+    }});
+    assert_eq!(world.batch(&[lose.clone()]).await[0]["outcome"], "Refused");
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(world.batch(&[lose]).await[0]["outcome"], "Done");
+    assert_eq!(world.get(&format!("{TASKS}/a-0")).await.json["status"]["phase"], "Lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_agent_under_the_same_name_is_refused() {
+    let world = World::new().await;
+    let grant = |agent: &str| json!({ "node": "n1", "agent": agent, "bootId": "b" });
+    let path = format!("{OURS}/nodeleases");
+    assert_eq!(world.post(&path, &grant("x")).await.code, StatusCode::CREATED);
+    assert_eq!(world.post(&path, &grant("y")).await.code, StatusCode::CONFLICT);
+    let again = world.post(&path, &grant("x")).await;
+    assert_eq!(again.code, StatusCode::CREATED, "the same agent may restart");
+    let renewed = json!({ "leases": [again.json["lease"], 999] });
+    let answer = world.post(&format!("{path}/renew"), &renewed).await.json;
+    assert_eq!(answer["alive"], json!([true, false]));
+}

@@ -1,0 +1,143 @@
+//! A server over a simulated store, and a way to ask it.
+
+use std::sync::Arc;
+
+use apiserver::{Parts, Router, Server};
+use base::{Clock, Rng, Tasks, Timestamp};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use store::Simulated;
+use tower::Service;
+
+pub(crate) const OURS: &str = "/apis/heliox.dev/v1";
+pub(crate) const JOBS: &str = "/apis/heliox.dev/v1/namespaces/default/jobs";
+pub(crate) const TASKS: &str = "/apis/heliox.dev/v1/namespaces/default/tasks";
+
+pub(crate) struct World {
+    router: Router,
+    pub(crate) store: Simulated,
+    _tasks: Tasks,
+}
+
+pub(crate) struct Answer {
+    pub(crate) code: StatusCode,
+    pub(crate) json: Value,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::over(Simulated::new()).await
+    }
+
+    /// Another server over a store that is there already.
+    pub(crate) async fn over(store: Simulated) -> Self {
+        let tasks = Tasks::new("apiserver");
+        let parts = Parts {
+            store: Arc::new(store.clone()),
+            clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+            rng: Rng::from_machine(),
+            spawner: tasks.spawner(),
+            registry: prometheus::Registry::new(),
+        };
+        let server = Server::start(parts).await.unwrap();
+        server.ready().await;
+        Self { router: server.service(), store, _tasks: tasks }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Bytes>) -> http::Response<axum::body::Body> {
+        let mut router = self.router.clone();
+        Service::<Request<Bytes>>::call(&mut router, request).await.unwrap()
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        form: &str,
+        body: Vec<u8>,
+    ) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", form)
+            .body(body.into())
+            .unwrap();
+        let response = self.send(request).await;
+        let code = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { code, json: serde_json::from_slice(&bytes).unwrap_or_default() }
+    }
+
+    pub(crate) async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.ask(method, path, "application/json", body.to_string().into_bytes()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, "application/json", Vec::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.json(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.json(Method::PUT, path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, "application/json", Vec::new()).await
+    }
+
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
+        let body = patch.to_string().into_bytes();
+        self.ask(Method::PATCH, path, "application/merge-patch+json", body).await
+    }
+
+    /// Sends a batch of groups of one operation each; the outcomes.
+    pub(crate) async fn batch(&self, ops: &[Value]) -> Vec<Value> {
+        let groups: Vec<Value> = ops.iter().map(|op| json!({ "ops": [op] })).collect();
+        self.groups(&json!(groups)).await
+    }
+
+    pub(crate) async fn groups(&self, groups: &Value) -> Vec<Value> {
+        let answer = self.post(&format!("{OURS}/batches"), &json!({ "groups": groups })).await;
+        assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+        answer.json["results"].as_array().unwrap().clone()
+    }
+
+    /// Makes a job; it as it was answered.
+    pub(crate) async fn job(&self, name: &str) -> Value {
+        let answer = self.post(JOBS, &job(name)).await;
+        assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.json);
+        answer.json
+    }
+}
+
+pub(crate) fn job(name: &str) -> Value {
+    json!({
+        "apiVersion": "heliox.dev/v1",
+        "kind": "Job",
+        "metadata": { "name": name },
+        "spec": { "count": 2, "template": { "image": "busybox" } },
+    })
+}
+
+/// A task of a job, as its controller makes it.
+pub(crate) fn task_of(job: &Value, index: u32) -> Value {
+    let name = format!("{}-{index}", job["metadata"]["name"].as_str().unwrap());
+    json!({
+        "apiVersion": "heliox.dev/v1",
+        "kind": "Task",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "ownerReferences": [{
+                "apiVersion": "heliox.dev/v1", "kind": "Job", "controller": true,
+                "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
+            }],
+        },
+        "spec": { "template": "t", "index": index, "count": 2, "run": 1, "attempt": 1 },
+    })
+}

@@ -1,0 +1,217 @@
+//! Making, reading, changing and deleting objects.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{JOBS, OURS, TASKS, World, job, task_of};
+
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_can_be_read_and_is_stamped() {
+    let world = World::new().await;
+    let made = world.job("a").await;
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert_eq!(made["metadata"]["uid"].as_str().unwrap().len(), 36);
+    let read = world.get(&format!("{JOBS}/a")).await;
+    assert_eq!(read.json, made);
+    let list = world.get(JOBS).await.json;
+    assert_eq!(list["items"], json!([made]));
+    assert!(version(&list) > version(&made));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_used_once() {
+    let world = World::new().await;
+    world.job("a").await;
+    let again = world.post(JOBS, &job("a")).await;
+    assert_eq!((again.code.as_u16(), again.json["reason"].as_str()), (409, Some("AlreadyExists")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_namespace_is_named() {
+    let world = World::new().await;
+    let answer = world.post(&format!("{OURS}/namespaces/nowhere/jobs"), &job("a")).await;
+    assert_eq!(answer.code, StatusCode::NOT_FOUND);
+    assert_eq!(answer.json["message"], "namespaces \"nowhere\" not found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_update_conflicts_and_changes_nothing() {
+    let world = World::new().await;
+    let old = world.job("a").await;
+    let path = format!("{JOBS}/a");
+    let changed = world.merge(&path, &json!({ "spec": { "count": 3 } })).await;
+    assert_eq!(changed.code, StatusCode::OK, "{}", changed.json);
+    assert_eq!(changed.json["metadata"]["generation"], 2);
+    let mut stale = old;
+    stale["spec"]["count"] = 4.into();
+    let answer = world.put(&path, &stale).await;
+    assert_eq!((answer.code.as_u16(), answer.json["reason"].as_str()), (409, Some("Conflict")));
+    assert_eq!(world.get(&path).await.json["spec"]["count"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_changes_nothing_writes_nothing() {
+    let world = World::new().await;
+    let made = world.job("a").await;
+    let same = world.merge(&format!("{JOBS}/a"), &json!({ "spec": { "count": 2 } })).await;
+    assert_eq!(same.json, made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn spec_and_status_are_written_apart() {
+    let world = World::new().await;
+    let mut object = world.job("a").await;
+    let path = format!("{JOBS}/a");
+    object["status"] = json!({ "phase": "Running", "run": 1 });
+    let by_spec = world.put(&path, &object).await.json;
+    assert_eq!(by_spec.get("status"), None, "a status is not written through the object");
+    object["spec"]["count"] = 9.into();
+    let by_status = world.put(&format!("{path}/status"), &object).await;
+    assert_eq!(by_status.code, StatusCode::OK, "{}", by_status.json);
+    assert_eq!(by_status.json["status"]["phase"], "Running");
+    assert_eq!(by_status.json["spec"]["count"], 2, "a spec is not written through the status");
+    assert_eq!(by_status.json["metadata"]["generation"], 1);
+    let wrong = json!({ "status": { "phaze": "Running" } });
+    let refused = world.merge(&format!("{path}/status"), &wrong).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.json);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_wrong_is_said_at_once_and_nothing_is_written() {
+    let world = World::new().await;
+    let mut wrong = job("a");
+    wrong["spec"]["cuont"] = 3.into();
+    wrong["spec"]["parallelism"] = "many".into();
+    let answer = world.post(JOBS, &wrong).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+    let causes = answer.json["details"]["causes"].as_array().unwrap();
+    let fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["spec.cuont", "spec.parallelism"], "{}", answer.json);
+    assert_eq!(world.get(&format!("{JOBS}/a")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_requests_are_refused_and_the_server_lives() {
+    let world = World::new().await;
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes();
+    let large = vec![b' '; 3 * 1024 * 1024];
+    for (path, body, code) in [
+        (JOBS.to_owned(), b"{".to_vec(), 400),
+        (JOBS.to_owned(), b"[]".to_vec(), 400),
+        (JOBS.to_owned(), b"\xff\xfe".to_vec(), 400),
+        (JOBS.to_owned(), deep, 400),
+        (JOBS.to_owned(), large, 413),
+        (JOBS.to_owned(), job("../../etc/passwd").to_string().into_bytes(), 422),
+        (JOBS.to_owned(), job("-rf").to_string().into_bytes(), 422),
+        (format!("{OURS}/namespaces/..%2F..%2Fx/jobs"), job("a").to_string().into_bytes(), 422),
+        ("/apis/heliox.dev/v2/jobs".to_owned(), Vec::new(), 404),
+        (format!("{OURS}/batches"), br#"{"groups": 3}"#.to_vec(), 400),
+    ] {
+        let size = body.len();
+        let answer = world.ask(Method::POST, &path, "application/json", body).await;
+        assert_eq!(answer.code.as_u16(), code, "{path} with {size} bytes: {}", answer.json);
+        assert_eq!(answer.json["kind"], "Status", "{path}");
+    }
+    assert_eq!(world.get(JOBS).await.json["items"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_answers_and_writes_nothing() {
+    let world = World::new().await;
+    let answer = world.post(&format!("{JOBS}?dryRun=All"), &job("a")).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    assert_eq!(world.get(&format!("{JOBS}/a")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizers_hold_a_deletion_until_they_are_gone() {
+    let world = World::new().await;
+    world.job("a").await;
+    let path = format!("{JOBS}/a");
+    let marked = world.delete(&format!("{path}?propagationPolicy=Foreground")).await;
+    assert_eq!(marked.json["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert!(marked.json["metadata"]["deletionTimestamp"].is_string());
+    let freed = world.merge(&path, &json!({ "metadata": { "finalizers": null } })).await;
+    assert_eq!(freed.code, StatusCode::OK, "{}", freed.json);
+    assert_eq!(world.get(&path).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_holds_something_stays() {
+    let world = World::new().await;
+    world.job("a").await;
+    let answer = world.delete("/api/v1/namespaces/default").await;
+    assert_eq!(answer.code, StatusCode::CONFLICT);
+    assert!(answer.json["message"].as_str().unwrap().contains("still holds jobs"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_selected_and_paged() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        let mut object = job(name);
+        object["metadata"]["labels"] = json!({ "odd": (name != "b").to_string() });
+        world.post(JOBS, &object).await;
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        names(&world.get(&format!("{JOBS}?labelSelector=odd%3Dtrue")).await.json),
+        ["a", "c"]
+    );
+    assert_eq!(
+        names(&world.get(&format!("{JOBS}?fieldSelector=metadata.name%3Db")).await.json),
+        ["b"]
+    );
+    let first = world.get(&format!("{JOBS}?limit=2")).await.json;
+    assert_eq!(names(&first), ["a", "b"]);
+    world.job("d").await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let token: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let rest = world.get(&format!("{JOBS}?limit=2&continue={token}")).await.json;
+    assert_eq!(names(&rest), ["c", "d"]);
+    assert_eq!(version(&rest), version(&first), "a watch from there misses nothing");
+    let unknown = world.get(&format!("{JOBS}?fieldSelector=spec.count%3D2")).await;
+    assert_eq!(unknown.code, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_task_is_deleted_gracefully() {
+    let world = World::new().await;
+    world.job("a").await;
+    let owner = world.get(&format!("{JOBS}/a")).await.json;
+    world.post(&format!("{OURS}/nodes"), &json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    })).await;
+    assert_eq!(
+        world.batch(&[json!({ "create": { "object": task_of(&owner, 0) } })]).await[0]["outcome"],
+        "Done"
+    );
+    let path = format!("{TASKS}/a-0");
+    let bound = world.post(&format!("{path}/binding"), &json!({ "node": "n1" })).await;
+    assert_eq!(bound.json["status"]["phase"], "Bound", "{}", bound.json);
+    assert_eq!(bound.json["spec"]["nodeName"], "n1");
+    let marked = world.delete(&path).await;
+    assert_eq!(marked.code, StatusCode::OK, "{}", marked.json);
+    let task = world.get(&path).await.json;
+    assert_eq!(task["status"]["phase"], "Stopping");
+    assert_eq!(task["spec"]["stop"]["reason"], "Delete");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_not_rewritten_by_hand() {
+    let world = World::new().await;
+    let owner = world.job("a").await;
+    world.batch(&[json!({ "create": { "object": task_of(&owner, 0) } })]).await;
+    let answer = world.merge(&format!("{TASKS}/a-0"), &json!({ "spec": { "attempt": 7 } })).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
+    let status = json!({ "status": { "state": "Succeeded" } });
+    let answer = world.merge(&format!("{TASKS}/a-0/status"), &status).await;
+    assert_eq!(answer.code, StatusCode::FORBIDDEN);
+}
