@@ -106,6 +106,7 @@ impl KindId {
     ];
 
     /// What is fixed about this kind.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub const fn info(self) -> &'static Info {
         match self {
             KindId::Namespace => {

@@ -32,10 +32,10 @@ pub fn merge_maps(under: &Map<String, Value>, over: &Map<String, Value>) -> Map<
     let mut merged = under.clone();
     for (field, value) in over {
         let laid = match (under.get(field), key_of(field)) {
-            (Some(Value::Array(under)), Some(key)) => match value {
-                Value::Array(over) => Value::Array(merge_lists(under, over, key)),
-                _ => value.clone(),
-            },
+            (Some(Value::Array(under)), Some(key)) if value.is_array() => {
+                let over = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                Value::Array(merge_lists(under, over, key))
+            }
             (Some(under), _) => merge(under, value),
             (None, _) => value.clone(),
         };

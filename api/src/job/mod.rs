@@ -45,6 +45,7 @@ macro_rules! with_job_fields {
             pub count: Option<u32>,
             /// Listed tasks, each of which lays its part over the template.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            #[schemars(length(min = 1))]
             pub tasks: Vec<$crate::job::ListedTask>,
             /// One task for each item: text, or an object of texts.
             #[serde(default, skip_serializing_if = "Option::is_none")]

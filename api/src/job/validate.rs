@@ -152,10 +152,7 @@ fn items(items: &[Value], path: &str, found: &mut Vec<Violation>) {
     too_many(items.len(), path, found);
     let plain = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
     for (index, item) in items.iter().enumerate() {
-        let fine = match item {
-            Value::Object(fields) => fields.values().all(plain),
-            other => plain(other),
-        };
+        let fine = item.as_object().map_or_else(|| plain(item), |it| it.values().all(plain));
         if !fine {
             let why = "an item is text, a number, or a map of such";
             found.push(Violation::new(format!("{path}[{index}]"), why));

@@ -91,6 +91,14 @@ pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
                 Some(Open::Map(node, _) | Open::List(node)) => node,
                 None => break,
             },
+            Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Anchor(..)
+            | Event::UnresolvedAlias(_)
+            | Event::Comment(..) => continue,
+            #[expect(clippy::wildcard_enum_match_arm, reason = "the parser may learn new events")]
             _ => continue,
         };
         match open.last_mut() {

@@ -114,10 +114,11 @@ impl<'a> Walk<'a> {
 
     fn plain(&mut self, schema: &'a Value, value: &'a Value) {
         let words: Vec<&str> = words_of(schema).collect();
-        if !words.is_empty() && !(value.is_null() && allows(schema, value)) {
+        let allowed = allows(schema, value);
+        if !words.is_empty() && (!allowed || !value.is_null()) {
             return self.word(&words, value);
         }
-        if !allows(schema, value) {
+        if !allowed {
             return self.wrong_type(schema, value);
         }
         match value {
@@ -229,9 +230,10 @@ impl<'a> Walk<'a> {
             let schema = prefix.and_then(|prefix| prefix.get(index)).unwrap_or(items);
             self.down(Step::Index(index), schema, value);
         }
-        let wanted = schema.get("minItems").and_then(Value::as_u64);
-        if wanted.is_some_and(|wanted| u64::try_from(list.len()).is_ok_and(|is| is < wanted)) {
-            self.say(format!("{} entries are required", wanted.unwrap_or_default()));
+        let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or_default();
+        if u64::try_from(list.len()).is_ok_and(|is| is < least) {
+            let violation = Violation::new(self.path(), format!("at least {least} is required"));
+            self.add(violation.hint("leave the field out"));
         }
     }
 
@@ -267,7 +269,7 @@ impl<'a> Walk<'a> {
             Some("byte") => STANDARD.decode(text).err().map(|_| "it is not base64".to_owned()),
             Some("number-or-percent") => {
                 let percent = text.strip_suffix('%').and_then(|it| it.parse::<u32>().ok());
-                (!percent.is_some_and(|percent| percent <= 100)).then(|| {
+                percent.is_none_or(|percent| percent > 100).then(|| {
                     format!("{text:?} is not a share; write a number, or for example \"10%\"")
                 })
             }

@@ -201,7 +201,7 @@ pub fn apply(
             next.status.loss = Some(Loss { attempt, since: now, replaceable: false });
         }
         TaskChange::Recover => {
-            require(task.loss().is_some(), task, "is not lost")?;
+            require(!task.has_ended(), task, "has ended")?;
             if task.spec.recorded == Some(task.spec.run) {
                 return refuse("its end is recorded");
             }
@@ -244,7 +244,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
             current && now.is_some_and(|now| now.attempt == attempt && now.message == *message)
         }
         // The first reason stays.
-        TaskChange::Evict { .. } => current && task.stop().is_some() && !task.has_ended(),
+        TaskChange::Evict { .. } => current && task.stop().is_some(),
         TaskChange::Lose => current && task.loss().is_some(),
         TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
         TaskChange::Retry(_) => task.spec.attempt == attempt.saturating_add(1),
@@ -260,7 +260,11 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
                 && task.spec.overrides == amend.overrides
         }
         TaskChange::Report(report) => current && is_same_report(task, report),
-        TaskChange::Refuse { .. } | TaskChange::Recover => false,
+        TaskChange::Refuse { binding, .. } => {
+            let last = task.spec.binding.as_ref().filter(|last| last.node.is_none());
+            current && last.is_some_and(|it| it.attempt == attempt && it.number == *binding)
+        }
+        TaskChange::Recover => current && task.loss().is_none(),
     };
     same.then_some(Step::Already)
 }
@@ -291,9 +295,15 @@ fn refuse_binding(task: &Task, next: &mut Task, number: u32, message: &str) -> R
     if task.report().is_some() {
         return refuse("it was started");
     }
+    require(!task.has_ended(), task, "has ended")?;
+    if task.spec.recorded == Some(task.spec.run) {
+        return refuse("its end is recorded");
+    }
     if let Some(binding) = next.spec.binding.as_mut() {
         binding.node = None;
     }
+    // The agent speaks again; and the next node is not the one that was lost.
+    next.status.loss = None;
     next.spec.unschedulable =
         Some(Unschedulable { attempt: task.spec.attempt, message: message.to_owned() });
     Ok(())
@@ -308,13 +318,13 @@ fn is_bound_as(task: &Task, number: u32) -> Result<(), Refusal> {
 
 fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> {
     is_bound_as(task, report.binding)?;
-    if let Some(before) = task.report() {
-        if before.is_terminal() {
-            return refuse(format!("it has ended: it is {}", task.phase()));
-        }
-        if report.state == ReportState::Starting && before == ReportState::Running {
-            return refuse("it runs already");
-        }
+    // Not only by a report: a lost attempt that nobody wants any more has ended, too, and a late
+    // end does not change that.
+    if task.has_ended() {
+        return refuse(format!("it has ended: it is {}", task.phase()));
+    }
+    if report.state == ReportState::Starting && task.report() == Some(ReportState::Running) {
+        return refuse("it runs already");
     }
     if task.spec.recorded == Some(task.spec.run) {
         return refuse("its end is recorded");

@@ -159,7 +159,7 @@ fn amount_problem(
             Some("leave it out for no limit".to_owned()),
         ));
     }
-    if name != CPU && milli % 1000 != 0 {
+    if name != CPU && !milli.is_multiple_of(1000) {
         let text = quantity.to_string();
         let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
         let memory = name == MEMORY;

@@ -1,6 +1,7 @@
 //! Rules of a workflow.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
 use petgraph::algo::tarjan_scc;
@@ -288,8 +289,8 @@ fn way_round(graph: &DiGraph<usize, ()>, start: NodeIndex) -> Vec<NodeIndex> {
                     way.reverse();
                     return way;
                 }
-                if !came_from.contains_key(&neighbour) {
-                    came_from.insert(neighbour, node);
+                if let Entry::Vacant(unseen) = came_from.entry(neighbour) {
+                    unseen.insert(node);
                     next.push(neighbour);
                 }
             }

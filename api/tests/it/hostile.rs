@@ -1,5 +1,8 @@
 //! Hostile input: nothing panics, and everything ends.
 
+use std::fs;
+use std::path::PathBuf;
+
 use api::manifest;
 use proptest::prelude::*;
 
@@ -91,6 +94,23 @@ fn names_that_are_paths_are_refused() {
         let told = refused(name, text.as_bytes());
         assert!(told.contains("metadata.name"), "{told}");
     }
+}
+
+#[test]
+fn a_seed_is_good_and_no_part_of_it_panics() {
+    let seeds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/manifest");
+    let mut read = 0;
+    for entry in fs::read_dir(seeds).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        read += manifest::read("seed", &bytes).unwrap().len();
+        for at in 0..bytes.len() {
+            let _head = manifest::read("head", &bytes[..at]);
+            let mut broken = bytes.clone();
+            broken[at] = b"\0:[{&*!\xff"[at % 8];
+            let _broken = manifest::read("broken", &broken);
+        }
+    }
+    assert_eq!(read, 3, "documents in all seeds");
 }
 
 /// Pieces that manifests are made of, and some that they are not.

@@ -4,4 +4,5 @@
 
 mod bad_manifests;
 mod hostile;
+mod task_life;
 mod wire;

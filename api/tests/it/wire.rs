@@ -67,24 +67,13 @@ fn every_kind_is_written_as_it_is_read() {
 #[test]
 fn rows_say_names_first_and_why_last() {
     let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-    let line = |cells: Vec<String>| cells.join("  ");
-    let row = |kind| -> String {
-        let document = golden(kind);
-        match kind {
-            KindId::Node => line(serde_json::from_value::<Node>(document).unwrap().row(now)),
-            KindId::PartitionSet => {
-                line(serde_json::from_value::<PartitionSet>(document).unwrap().row(now))
-            }
-            KindId::Job => line(serde_json::from_value::<Job>(document).unwrap().row(now)),
-            KindId::WorkflowRun => {
-                line(serde_json::from_value::<WorkflowRun>(document).unwrap().row(now))
-            }
-            _ => line(serde_json::from_value::<Task>(document).unwrap().row(now)),
-        }
-    };
-    let kinds =
-        [KindId::Node, KindId::PartitionSet, KindId::WorkflowRun, KindId::Job, KindId::Task];
-    let rows: String = kinds.into_iter().map(|kind| row(kind) + "\n").collect();
+    fn line<K: Resource>(now: Timestamp) -> String {
+        let object: K = serde_json::from_value(golden(K::ID)).unwrap();
+        object.row(now).join("  ") + "\n"
+    }
+    let lines =
+        [line::<Node>, line::<PartitionSet>, line::<WorkflowRun>, line::<Job>, line::<Task>];
+    let rows: String = lines.into_iter().map(|line| line(now)).collect();
     expect_test::expect![[r#"
         n1  Cordoned  a  7500m  31Gi  -  10.0.0.1  linux/amd64  6.1  1  docker 27.3.1  0.1.0  12h  nothing new is bound to it
         mydb  Degraded  LeaderStandby  Manual  2  2  LEADER=1,STANDBY=2,OFFLINE=1  12h  mydb-1 has no LEADER
