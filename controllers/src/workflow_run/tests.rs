@@ -41,7 +41,7 @@ fn check(script: &str, expected: Expect) {
         match verb {
             "workflow" => world.workflow = Some(workflow(&rest)),
             "run" => set_fields(&mut world.run, &rest),
-            "taken" => drop(world.taken.insert(format!("w-1-{}", rest[0]))),
+            "taken" => world.taken.extend([format!("w-1-{}", rest[0])]),
             "job" => {
                 let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
                 job.status.phase = serde_json::from_value(json!(rest[1])).unwrap();

@@ -1,0 +1,242 @@
+//! Decides which nodes are lost, and what becomes of their tasks.
+//!
+//! # Invariants
+//!
+//! * A missing node lease is evidence, not a verdict: a node is lost only while this controller has
+//!   itself renewed a canary lease without a gap for a full time to live, and the brake allows it.
+//! * Deadlines run on this controller's own monotonic clock, from when it first saw the lease gone:
+//!   a restart makes them later, never earlier.
+//! * A node is not taken for well again before its tasks are.
+//! * The brake never holds back the loss of a single node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::batch::{Group, Op};
+use api::object::Kind as _;
+use api::placement::{NODE_LEASE_TTL, OnNodeLoss};
+use api::task::transition::TaskChange;
+use api::{Node, Task, Timestamp};
+use jiff::SignedDuration;
+
+/// All that a decision may depend on, as of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Every node.
+    pub nodes: &'a [&'a Node],
+    /// Names of nodes whose lease is there.
+    pub leased: &'a BTreeSet<String>,
+    /// Tasks that have a node and have not ended: those of nodes without a lease, and those that
+    /// are lost.
+    pub tasks: &'a [Placed<'a>],
+    /// This controller's own lease.
+    pub canary: Option<Canary>,
+    /// When each missing lease was first seen missing.
+    pub missing: &'a Missing,
+    /// The monotonic time, from any start.
+    pub elapsed: Duration,
+    /// The time, to show.
+    pub now: Timestamp,
+}
+
+/// When, in monotonic time, each missing lease was first seen missing: all that is remembered.
+pub type Missing = BTreeMap<String, Duration>;
+
+/// A task on a node, and what its node's loss means for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// The task.
+    pub task: &'a Task,
+    /// What its placement says.
+    pub on_loss: OnNodeLoss,
+}
+
+/// A lease that this controller holds to see whether the store keeps leases well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canary {
+    /// Since when it was renewed without a gap.
+    pub since: Duration,
+    /// When it was renewed last.
+    pub last: Duration,
+}
+
+/// Between renewals of the canary there is at most this, or it counts as a gap.
+const CANARY_GAP_MAX: Duration = Duration::from_secs(3);
+
+impl Canary {
+    /// The canary after a renewal that was sent at `at` and acknowledged.
+    #[must_use]
+    pub fn renewed(before: Option<Self>, at: Duration) -> Self {
+        match before {
+            Some(before) if at.saturating_sub(before.last) <= CANARY_GAP_MAX => {
+                Self { last: at, ..before }
+            }
+            _ => Self { since: at, last: at },
+        }
+    }
+
+    /// Whether it was renewed without a gap for a full time to live, until now.
+    fn is_well(self, elapsed: Duration) -> bool {
+        elapsed.saturating_sub(self.last) <= CANARY_GAP_MAX
+            && elapsed.saturating_sub(self.since) >= NODE_LEASE_TTL.get()
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Writes, each group all or nothing and independent of the others.
+    pub groups: Vec<Group>,
+    /// To be remembered until the next plan.
+    pub missing: Missing,
+    /// Nodes that are lost, or heard again, from now on.
+    pub verdicts: Vec<(String, Verdict)>,
+    /// Why nodes whose lease is missing are not taken for lost.
+    pub waiting: Option<Waiting>,
+}
+
+/// What was decided of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its agent is not heard.
+    Lost,
+    /// Its agent is heard again.
+    Heard,
+}
+
+/// Why nodes whose lease is missing are not taken for lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The store may not keep leases well: the canary has not lived for long enough.
+    Canary,
+    /// Too many nodes at once: the fault is more likely here than there. It holds until some come
+    /// back, or a person deletes Node objects.
+    Brake {
+        /// Nodes that went missing of late.
+        missing: usize,
+        /// Those, and the nodes that are there.
+        of: usize,
+    },
+}
+
+/// Losses are looked at together when they are no older than this.
+const BRAKE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
+/// The brake holds when more than so many of a hundred nodes went missing (Kubernetes' share for an
+/// unhealthy zone) ...
+const BRAKE_PERCENT: usize = 55;
+/// ... and more than so many; or all of them, unless it is the only one.
+const BRAKE_NODES: usize = 2;
+/// Task changes that a plan asks for at most.
+const ROUND_OPS_MAX: usize = 1_000;
+
+/// What is to be done about nodes that are not heard, or heard again.
+pub fn plan(view: &View<'_>) -> Plan {
+    let known: BTreeSet<&str> = view.nodes.iter().map(|node| node.name()).collect();
+    let with_tasks = view.tasks.iter().filter_map(|placed| placed.task.node());
+    let missing: Missing = known
+        .iter()
+        .copied()
+        .chain(with_tasks)
+        .filter(|node| !view.leased.contains(*node))
+        .map(|node| {
+            let since = view.missing.get(node).copied().unwrap_or(view.elapsed);
+            (node.to_owned(), since)
+        })
+        .collect();
+    let waiting = waiting(view, &missing);
+    let mut plan = Plan { missing, ..Plan::default() };
+    let verdict_allowed = waiting.is_none();
+    let mut lost: BTreeSet<&str> = BTreeSet::new();
+    for node in view.nodes {
+        let is_missing = plan.missing.contains_key(node.name());
+        match (is_missing, node.status.lost.is_some()) {
+            (true, true) => drop(lost.insert(node.name())),
+            (true, false) if is_heard_of(node) && verdict_allowed => {
+                lost.insert(node.name());
+                plan.groups.push(set_lost(node, Some(view.now)));
+                plan.verdicts.push((node.name().to_owned(), Verdict::Lost));
+            }
+            (true, false) if is_heard_of(node) => plan.waiting = waiting,
+            (false, true) if !has_lost_tasks(view, node.name()) => {
+                plan.groups.push(set_lost(node, None));
+                plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
+            }
+            (true | false, false) | (false, true) => (),
+        }
+    }
+    let changes = view.tasks.iter().filter_map(|placed| {
+        let change = change(view, &plan.missing, &known, &lost, placed)?;
+        Some(Op::task(placed.task, change).into())
+    });
+    let changes: Vec<Group> = changes.take(ROUND_OPS_MAX).collect();
+    plan.groups.extend(changes);
+    plan
+}
+
+/// Whether its agent was ever heard: a node that somebody only wrote down cannot be lost.
+fn is_heard_of(node: &Node) -> bool {
+    node.status.ready_since.is_some()
+}
+
+fn set_lost(node: &Node, lost: Option<Timestamp>) -> Group {
+    let mut next = node.clone();
+    next.status.lost = lost;
+    Op::status(&next).into()
+}
+
+fn has_lost_tasks(view: &View<'_>, node: &str) -> bool {
+    view.tasks.iter().any(|placed| placed.task.node() == Some(node) && is_recoverable(placed.task))
+}
+
+/// Whether a lost attempt goes on when its node is heard again.
+fn is_recoverable(task: &Task) -> bool {
+    let ended = task.report().is_some_and(|report| report.is_terminal());
+    task.loss().is_some() && !ended && task.spec.recorded != Some(task.spec.run)
+}
+
+/// Why no verdict is given now, if so.
+fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
+    if !view.canary.is_some_and(|canary| canary.is_well(view.elapsed)) {
+        return Some(Waiting::Canary);
+    }
+    let is_recent = |node: &&&Node| {
+        let lost = node.status.lost;
+        missing.contains_key(node.name())
+            && is_heard_of(node)
+            && lost.is_none_or(|at| view.now.duration_since(at) < BRAKE_WINDOW)
+    };
+    let gone = view.nodes.iter().filter(is_recent).count();
+    let there = view.nodes.iter().filter(|node| view.leased.contains(node.name())).count();
+    let of = gone + there;
+    let many = gone * 100 > of * BRAKE_PERCENT && gone > BRAKE_NODES;
+    let all = gone == of && gone > 1;
+    (many || all).then_some(Waiting::Brake { missing: gone, of })
+}
+
+/// What becomes of a task whose node is not heard, or is heard again.
+fn change(
+    view: &View<'_>,
+    missing: &Missing,
+    known: &BTreeSet<&str>,
+    lost: &BTreeSet<&str>,
+    placed: &Placed<'_>,
+) -> Option<TaskChange> {
+    let task = placed.task;
+    let node = task.node()?;
+    let Some(since) = missing.get(node) else {
+        return is_recoverable(task).then_some(TaskChange::Recover);
+    };
+    // A person who deletes a Node says that it will not come back.
+    let is_deleted = !known.contains(node);
+    match task.loss() {
+        None if task.has_ended() => None,
+        None => (is_deleted || lost.contains(node)).then_some(TaskChange::Lose),
+        Some(loss) if loss.replaceable || task.has_ended() => None,
+        Some(_) if is_deleted => Some(TaskChange::Replaceable),
+        Some(_) => {
+            let after = placed.on_loss.replace_after()?.get();
+            let due = since.saturating_add(after.saturating_sub(NODE_LEASE_TTL.get()));
+            (due <= view.elapsed).then_some(TaskChange::Replaceable)
+        }
+    }
+}
