@@ -1,9 +1,17 @@
 //! Controllers: the loops that bring what is towards what is wanted.
 //!
-//! One folder a controller: `plan` decides and is pure, the folder's own file acts.
+//! One folder a controller: `plan` decides and is pure, the folder's own file acts. [`run`] runs
+//! them all on one watch, whenever this process leads.
 
 pub mod garbage;
 pub mod job;
+pub mod metrics;
 pub mod node;
+mod run;
+mod throttle;
+mod tools;
 pub mod workflow;
 pub mod workflow_run;
+
+pub use metrics::Metrics;
+pub use run::{COMPONENT, Config, run};

@@ -30,6 +30,8 @@ pub enum Requeue {
     OnChange,
     /// Then, and after so long.
     After(Duration),
+    /// Not before something changes: what it was about is gone.
+    Gone,
 }
 
 /// Why a look at a key came to nothing: one variant for each thing the loop does next.
@@ -150,6 +152,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
                 match requeue {
                     Requeue::OnChange => queue.add_after(key, FULL_LOOK),
                     Requeue::After(wait) => queue.add_after(key, wait.min(FULL_LOOK)),
+                    Requeue::Gone => (),
                 }
             }
             Ok(Err(ReconcileError::Again(why))) => {

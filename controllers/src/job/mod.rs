@@ -7,3 +7,163 @@ pub mod plan;
 mod simulation;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::batch::Op;
+use api::object::Kind as _;
+use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate};
+use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+
+use crate::throttle::Throttle;
+use crate::tools::{News, Tools};
+use crate::workflow::created;
+use plan::{Plan, View, plan, template_name};
+
+/// Brings jobs' tasks to their ends.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    tools: Tools,
+    throttle: Throttle,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// A job.
+    Job(ObjectKey),
+    /// All jobs that target a set.
+    TargetsOf(ObjectKey),
+}
+
+/// What a view is of, shared with the cache.
+struct Shared {
+    job: Arc<Job>,
+    chunks: Vec<Arc<CompletionChunk>>,
+    tasks: Vec<Arc<Task>>,
+    template: Option<Arc<TaskTemplate>>,
+    partition_set: Option<Arc<PartitionSet>>,
+}
+
+impl Shared {
+    fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
+        let job = Arc::clone(snapshot.jobs.get(key)?);
+        let template = ObjectKey::new(&*key.namespace, template_name(&job));
+        let target = job.spec.target.as_ref();
+        let set = target.map(|target| ObjectKey::new(&*key.namespace, &*target.partition_set));
+        Some(Self {
+            chunks: snapshot.completion_chunks.of_owner(job.uid()).cloned().collect(),
+            tasks: snapshot.tasks.of_owner(job.uid()).cloned().collect(),
+            template: snapshot.task_templates.get(&template).cloned(),
+            partition_set: set.and_then(|set| snapshot.partition_sets.get(&set).cloned()),
+            job,
+        })
+    }
+}
+
+impl Controller {
+    pub(crate) fn new(tools: Tools) -> Self {
+        Self { tools, throttle: Throttle::default() }
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let Some(shared) = self.tools.cache.read(|snapshot| Shared::of(snapshot, key)) else {
+            return Ok(Requeue::Gone);
+        };
+        let job = &shared.job;
+        let Plan { mut groups, status, wake_at, notices, .. } = self.plan(&shared);
+        let mut requeue = self.tools.until(wake_at);
+        if let Some(next) = status {
+            match self.throttle.ask(job.uid()) {
+                None => groups.push(Op::status(next.as_ref()).into()),
+                Some(wait) => requeue = Requeue::After(wait),
+            }
+        }
+        self.tools.write("job", groups).await?;
+        let news = notices.into_iter().map(|notice| News {
+            severity: if notice.warning { Severity::Warning } else { Severity::Normal },
+            reason: notice.reason,
+            message: notice.message,
+        });
+        self.tools.tell(job.as_ref(), news.collect()).await;
+        Ok(requeue)
+    }
+
+    /// Plans until no name that the plan would make is another owner's.
+    fn plan(&self, shared: &Shared) -> Plan {
+        let chunks: Vec<&CompletionChunk> = shared.chunks.iter().map(Arc::as_ref).collect();
+        let tasks: Vec<&Task> = shared.tasks.iter().map(Arc::as_ref).collect();
+        let mut taken = BTreeSet::new();
+        loop {
+            let plan = plan(&View {
+                job: &shared.job,
+                chunks: &chunks,
+                tasks: &tasks,
+                template: shared.template.as_deref(),
+                taken: &taken,
+                partition_set: shared.partition_set.as_deref(),
+                now: self.tools.clock.now(),
+            });
+            let found = self.taken_by_others(&plan, &shared.job);
+            if found.is_empty() {
+                return plan;
+            }
+            taken.extend(found);
+        }
+    }
+
+    fn taken_by_others(&self, plan: &Plan, job: &Job) -> Vec<String> {
+        let names = created(&plan.groups, KindId::Task);
+        self.tools.cache.read(|snapshot| {
+            let is_anothers = |name: &&str| {
+                let there = snapshot.tasks.get(&ObjectKey::new(job.namespace(), *name));
+                let owner = there.map(|task| task.controller().map(|owner| owner.uid.as_str()));
+                owner.is_some_and(|owner| owner != Some(job.uid()))
+            };
+            names.filter(is_anothers).map(str::to_owned).collect()
+        })
+    }
+}
+
+impl runtime::Controller for Controller {
+    type Key = Key;
+
+    const NAME: &'static str = "job";
+
+    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Key> {
+        let Some(object) = now.or(before) else { return Vec::new() };
+        let kind = object.kind();
+        if kind == KindId::Job {
+            return vec![Key::Job(object.key())];
+        }
+        if kind == KindId::PartitionSet {
+            return vec![Key::TargetsOf(object.key())];
+        }
+        if kind == KindId::Task || kind == KindId::TaskTemplate {
+            let owners = object.meta().owner_references.iter().flatten();
+            let jobs = owners.filter(|owner| owner.kind == KindId::Job.info().kind);
+            let namespace = object.key().namespace;
+            return jobs.map(|job| Key::Job(ObjectKey::new(&*namespace, &*job.name))).collect();
+        }
+        // A chunk of the record changes only together with its tasks.
+        Vec::new()
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
+        let set = match key {
+            Key::Job(job) => return self.look(job).await,
+            Key::TargetsOf(set) => set,
+        };
+        let jobs: Vec<ObjectKey> = self.tools.cache.read(|snapshot| {
+            let of_set = |job: &&Arc<Job>| {
+                job.spec.target.as_ref().is_some_and(|target| target.partition_set == set.name)
+            };
+            snapshot.jobs.of_namespace(&set.namespace).filter(of_set).map(|job| job.key()).collect()
+        });
+        for job in jobs {
+            self.look(&job).await?;
+        }
+        Ok(Requeue::Gone)
+    }
+}

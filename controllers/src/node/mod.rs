@@ -1,5 +1,143 @@
 //! Nodes: which are lost, and what becomes of their tasks.
 
+mod canary;
 pub mod plan;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::object::Kind as _;
+use api::placement::OnNodeLoss;
+use api::{KindId, Node, ObjectKey, Task, merge};
+use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::tools::{News, Tools};
+pub(crate) use canary::CanaryCage;
+use plan::{Missing, Placed, Plan, Verdict, View, plan};
+
+/// While a lease is missing, the node is looked at as often: its deadlines are no events.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Says which nodes are lost.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    tools: Tools,
+    canary: CanaryCage,
+    started: Instant,
+    /// Guards what is remembered between plans; one key has one worker, so nobody waits.
+    missing: Mutex<Missing>,
+}
+
+/// What a view is of, shared with the cache.
+struct Shared {
+    nodes: Vec<Arc<Node>>,
+    leased: BTreeSet<String>,
+    tasks: Vec<(Arc<Task>, OnNodeLoss)>,
+}
+
+impl Shared {
+    fn of(snapshot: &Snapshot) -> Self {
+        let leased: BTreeSet<String> =
+            snapshot.node_leases.iter().map(|lease| lease.name().to_owned()).collect();
+        let concerned = |task: &&Arc<Task>| {
+            task.node().is_some_and(|node| task.loss().is_some() || !leased.contains(node))
+        };
+        let tasks = snapshot.tasks.iter().filter(concerned);
+        let tasks = tasks.map(|task| (Arc::clone(task), on_loss(snapshot, task))).collect();
+        Self { nodes: snapshot.nodes.iter().cloned().collect(), leased, tasks }
+    }
+}
+
+/// What a task's placement says of its node's loss.
+fn on_loss(snapshot: &Snapshot, task: &Task) -> OnNodeLoss {
+    let key = ObjectKey::new(task.namespace(), &*task.spec.template);
+    let placement = snapshot.task_templates.get(&key).and_then(|template| {
+        let own = task.spec.overrides.placement.as_ref();
+        merge::placement(&template.spec.placement, own).ok()
+    });
+    placement.and_then(|placement| placement.on_node_loss).unwrap_or_default()
+}
+
+impl Controller {
+    pub(crate) fn new(tools: Tools, canary: CanaryCage, started: Instant) -> Self {
+        Self { tools, canary, started, missing: Mutex::default() }
+    }
+
+    fn plan(&self, shared: &Shared) -> Plan {
+        let nodes: Vec<&Node> = shared.nodes.iter().map(Arc::as_ref).collect();
+        let tasks: Vec<Placed<'_>> =
+            shared.tasks.iter().map(|(task, on_loss)| Placed { task, on_loss: *on_loss }).collect();
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plan(&View {
+            nodes: &nodes,
+            leased: &shared.leased,
+            tasks: &tasks,
+            canary: self.canary.get(),
+            missing: &missing,
+            elapsed: self.started.elapsed(),
+            now: self.tools.clock.now(),
+        });
+        missing.clone_from(&plan.missing);
+        plan
+    }
+}
+
+impl runtime::Controller for Controller {
+    /// All nodes are looked at together: the brake counts them.
+    type Key = ();
+
+    const NAME: &'static str = "node";
+
+    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<()> {
+        let Some(object) = now.or(before) else { return Vec::new() };
+        let concerned = match object.kind() {
+            KindId::Node => before.is_none() || now.is_none() || lost(before) != lost(now),
+            // Only its coming and going: a renewal writes nothing.
+            KindId::NodeLease => true,
+            KindId::Namespace
+            | KindId::ConfigMap
+            | KindId::Secret
+            | KindId::Event
+            | KindId::Lease
+            | KindId::PartitionSet
+            | KindId::Workflow
+            | KindId::WorkflowRun
+            | KindId::Job
+            | KindId::CompletionChunk
+            | KindId::TaskTemplate
+            | KindId::Task => false,
+        };
+        if concerned { vec![()] } else { Vec::new() }
+    }
+
+    async fn reconcile(&self, (): &()) -> Result<Requeue, ReconcileError> {
+        let shared = self.tools.cache.read(Shared::of);
+        let plan = self.plan(&shared);
+        if let Some(waiting) = plan.waiting {
+            warn!(?waiting, "nodes are not heard, and not taken for lost");
+        }
+        let requeue =
+            if plan.missing.is_empty() { Requeue::OnChange } else { Requeue::After(LOOK) };
+        self.tools.write(Self::NAME, plan.groups).await?;
+        for (name, verdict) in plan.verdicts {
+            info!(node = name, ?verdict, "verdict");
+            let Some(node) = shared.nodes.iter().find(|node| node.name() == name) else { continue };
+            let (severity, reason, message) = match verdict {
+                Verdict::Lost => (Severity::Warning, "NodeLost", "its agent is not heard"),
+                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is heard again"),
+            };
+            let news = News { severity, reason, message: message.to_owned() };
+            self.tools.tell(node.as_ref(), vec![news]).await;
+        }
+        Ok(requeue)
+    }
+}
+
+fn lost(object: Option<&Any>) -> bool {
+    matches!(object, Some(Any::Node(node)) if node.status.lost.is_some())
+}

@@ -3,3 +3,70 @@
 pub mod plan;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::batch::Op;
+use api::object::Kind as _;
+use api::{KindId, ObjectKey, WorkflowRun};
+use runtime::{Any, ReconcileError, Requeue};
+
+use crate::tools::Tools;
+use plan::{View, plan};
+
+/// Runs workflows' revisions.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    tools: Tools,
+}
+
+impl Controller {
+    pub(crate) fn new(tools: Tools) -> Self {
+        Self { tools }
+    }
+}
+
+impl runtime::Controller for Controller {
+    type Key = ObjectKey;
+
+    const NAME: &'static str = "workflow";
+
+    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<ObjectKey> {
+        let Some(object) = now.or(before) else { return Vec::new() };
+        if let Any::WorkflowRun(run) = object {
+            return vec![ObjectKey::new(run.namespace(), &*run.spec.workflow)];
+        }
+        if object.kind() == KindId::Workflow { vec![object.key()] } else { Vec::new() }
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let read = self.tools.cache.read(|snapshot| {
+            let workflow = Arc::clone(snapshot.workflows.get(key)?);
+            let (mut runs, mut names) = (Vec::new(), BTreeSet::new());
+            for run in snapshot.workflow_runs.of_namespace(&key.namespace) {
+                names.insert(run.name().to_owned());
+                if run.spec.workflow == key.name {
+                    runs.push(Arc::clone(run));
+                }
+            }
+            Some((workflow, runs, names))
+        });
+        let Some((workflow, runs, taken)) = read else { return Ok(Requeue::Gone) };
+        let runs: Vec<&WorkflowRun> = runs.iter().map(Arc::as_ref).collect();
+        let now = self.tools.clock.now();
+        let plan = plan(&View { workflow: &workflow, runs: &runs, taken: &taken, now });
+        self.tools.write(Self::NAME, plan.groups).await?;
+        Ok(Requeue::OnChange)
+    }
+}
+
+/// The names of a plan's new objects of a kind.
+pub(crate) fn created(groups: &[api::batch::Group], kind: KindId) -> impl Iterator<Item = &str> {
+    groups.iter().flat_map(|group| &group.ops).filter_map(move |op| match op {
+        Op::Create { object } if object["kind"] == kind.info().kind => {
+            object["metadata"]["name"].as_str()
+        }
+        _ => None,
+    })
+}

@@ -4,31 +4,29 @@ use std::collections::BTreeMap;
 
 use api::job::JobSpec;
 use api::object::Kind as _;
+use api::substitute::{self, RunNames};
 use api::workflow::{WorkflowJob, WorkflowSpec};
-use api::{Job, Timestamp, Violation, WorkflowRun, labels, merge, names};
+use api::{Job, Timestamp, Violation, WorkflowRun, labels, names};
 
 /// Every parameter's value in a run.
 pub(super) fn params(
     workflow: &WorkflowSpec,
     run: &WorkflowRun,
-    _started: Timestamp,
+    started: Timestamp,
 ) -> Result<BTreeMap<String, String>, String> {
-    let mut params: BTreeMap<String, String> = workflow
-        .params
-        .iter()
-        .filter_map(|param| Some((param.name.clone(), param.default.clone()?)))
-        .collect();
-    params.extend(run.spec.params.clone());
-    match workflow.params.iter().find(|param| !params.contains_key(&param.name)) {
-        Some(missing) => Err(format!("parameter {} has no value", missing.name)),
-        None => Ok(params),
-    }
+    substitute::params_of_run(workflow, &run.spec.params, run.name(), started)
+        .map_err(|found| sentence(&found))
 }
 
 /// The Job's spec: the defaults laid under it, parameters and the run's names substituted.
 fn spec(run: &WorkflowRun, workflow: &WorkflowSpec, job: &WorkflowJob) -> Result<JobSpec, String> {
-    let _ = run;
-    merge::job_spec(workflow.defaults.as_ref(), job).map_err(|found| sentence(&found))
+    let names = RunNames {
+        run: run.name(),
+        started: run.status.started_at.unwrap_or_default(),
+        params: &run.status.params,
+    };
+    substitute::job_in_run(workflow.defaults.as_ref(), job, &names)
+        .map_err(|found| sentence(&found))
 }
 
 fn sentence(found: &[Violation]) -> String {

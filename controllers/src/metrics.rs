@@ -1,0 +1,43 @@
+//! What the controllers count.
+
+use prometheus::{IntCounterVec, Opts, Registry};
+
+/// Counters of all controllers of one process. The label is a controller's name.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    plans: IntCounterVec,
+    groups: IntCounterVec,
+    refusals: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers the counters.
+    ///
+    /// # Errors
+    /// If they are registered there already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &["controller"])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(Self {
+            plans: counter("heliox_controllers_plans_total", "Plans made")?,
+            groups: counter("heliox_controllers_groups_total", "Groups of writes asked for")?,
+            refusals: counter(
+                "heliox_controllers_refusals_total",
+                "Plans of which something was refused or not heard",
+            )?,
+        })
+    }
+
+    pub(crate) fn planned(&self, controller: &str, groups: usize) {
+        self.plans.with_label_values(&[controller]).inc();
+        let groups = u64::try_from(groups).unwrap_or(u64::MAX);
+        self.groups.with_label_values(&[controller]).inc_by(groups);
+    }
+
+    pub(crate) fn refused(&self, controller: &str) {
+        self.refusals.with_label_values(&[controller]).inc();
+    }
+}

@@ -1,0 +1,75 @@
+//! What the shells of all controllers use to read, write and tell.
+
+use std::time::Duration;
+
+use api::batch::{BATCH_OPS_MAX, Batch, Group, Op};
+use api::{Kind, Timestamp};
+use base::Clock;
+use client::Client;
+use runtime::{Cache, ReconcileError, Recorder, Requeue, Severity};
+use tracing::{debug, warn};
+
+use crate::metrics::Metrics;
+
+/// What the shells of all controllers use.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    /// Every write of it is guarded by this process's leadership.
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
+    pub(crate) clock: Clock,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+}
+
+/// Something to tell about an object.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) severity: Severity,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Tools {
+    /// Writes a plan's groups, and returns when the cache has seen them: no plan is made on less.
+    pub(crate) async fn write(
+        &self,
+        controller: &'static str,
+        groups: Vec<Group>,
+    ) -> Result<(), ReconcileError> {
+        self.metrics.planned(controller, groups.len());
+        if groups.is_empty() {
+            return Ok(());
+        }
+        debug!(controller, groups = groups.len(), "writing");
+        let outcome = runtime::controller::write(&self.client, &self.cache, groups).await;
+        if outcome.is_err() {
+            self.metrics.refused(controller);
+        }
+        for (group, why) in outcome? {
+            // A plan that asks for the impossible is a bug: it is looked at again with the others.
+            warn!(controller, group, why, "a group can never be written");
+        }
+        Ok(())
+    }
+
+    /// Tells people of an object. Best effort.
+    pub(crate) async fn tell<K: Kind>(&self, object: &K, news: Vec<News>) {
+        let event = |news: News| {
+            let event = self.recorder.event(object, news.severity, news.reason, &news.message);
+            Group::from(Op::create(&event))
+        };
+        let groups: Vec<Group> = news.into_iter().take(BATCH_OPS_MAX).map(event).collect();
+        if !groups.is_empty() {
+            let _best_effort = self.client.batch(&Batch { groups }).await;
+        }
+    }
+
+    /// Waits for a time of the wall clock.
+    pub(crate) fn until(&self, at: Option<Timestamp>) -> Requeue {
+        at.map_or(Requeue::OnChange, |at| {
+            let wait = at.duration_since(self.clock.now());
+            Requeue::After(Duration::try_from(wait).unwrap_or_default())
+        })
+    }
+}
