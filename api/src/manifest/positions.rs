@@ -98,7 +98,7 @@ pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
             | Event::Anchor(..)
             | Event::UnresolvedAlias(_)
             | Event::Comment(..) => continue,
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the parser may learn new events")]
+            // The parser may learn new events.
             _ => continue,
         };
         match open.last_mut() {

@@ -49,14 +49,20 @@ fn a_good_manifest_is_read() {
 
 #[test]
 fn files_of_other_systems_are_read() {
-    check(&format!("\u{feff}{}", job("  count: 3\n")).replace('\n', "\r\n"), expect![[r#"
+    check(
+        &format!("\u{feff}{}", job("  count: 3\n")).replace('\n', "\r\n"),
+        expect![[r#"
         1 documents, nothing wrong
-    "#]]);
+    "#]],
+    );
     let json = "\n{\"apiVersion\":\"heliox.dev/v1\",\n\t\"kind\":\"Job\",\"metadata\":{\"name\":\"a\"},\n\t\"spec\":{\"count\":\"3\",\"template\":{\"image\":\"\\/x\\ud83d\\ude00\"}}}\n";
-    check(json, expect![[r#"
+    check(
+        json,
+        expect![[r#"
         a.yaml:4:10: spec.count: expected a whole number, found text
           hint: remove the quotes
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -415,10 +421,13 @@ fn jobs_are_checked() {
 
 #[test]
 fn an_empty_list_of_tasks_is_not_one_task() {
-    check(&job("  tasks: []\n"), expect![[r#"
+    check(
+        &job("  tasks: []\n"),
+        expect![[r#"
         a.yaml:7:3: spec.tasks: at least 1 is required
           hint: leave the field out
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
