@@ -98,7 +98,7 @@ pub(crate) fn escape(text: &str) -> String {
 
 impl ListOptions {
     /// The options as a query, without a leading `?`.
-    pub(crate) fn query(&self) -> String {
+    pub fn query(&self) -> String {
         let limit = self.limit.map(|limit| limit.to_string());
         let pairs = [
             ("labelSelector", Some(&self.labels).filter(|text| !text.is_empty())),

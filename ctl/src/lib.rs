@@ -1,1 +1,20 @@
-//! ctl
+//! `hctl`: applies manifests, shows objects and follows what happens to them.
+//!
+//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`goal`]); the
+//! commands in [`cmd`] fetch, print and wait. Data goes to stdout, all else to stderr.
+
+pub mod args;
+pub mod cmd;
+pub mod connection;
+pub mod describe;
+pub mod document;
+pub mod failure;
+pub mod following;
+pub mod goal;
+pub mod live;
+pub mod output;
+pub mod sources;
+pub mod table;
+pub mod target;
+pub mod terminal;
+pub mod three_way;

@@ -1,0 +1,317 @@
+//! The whole command line on one page.
+
+use std::path::PathBuf;
+
+use api::duration::Duration;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::goal::Goal;
+
+/// Exit codes, as `hctl --help` tells them.
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage, 3 what was waited for failed, \
+                          4 timeout, 5 conflict, 6 not found, 7 forbidden";
+
+/// Applies manifests to Heliox, shows what is there, and follows what happens.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Args {
+    /// Where the apiserver is.
+    #[arg(long, global = true, env = "HCTL_SERVER", default_value = "http://127.0.0.1:7070")]
+    pub server: String,
+    /// The namespace of objects that name none.
+    #[arg(short, long, global = true, env = "HCTL_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// How objects are shown; errors are JSON, too, with `json`.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How objects are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// YAML, to be applied again.
+    Yaml,
+    /// JSON.
+    Json,
+    /// `kind/name` alone.
+    Name,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Makes or changes objects, so that they are as the manifests say.
+    Apply(Apply),
+    /// Shows objects.
+    Get(Get),
+    /// Tells all about an object: its parts, why it is as it is, its events.
+    Describe(Targets),
+    /// Deletes objects.
+    Delete(Delete),
+    /// Shows what tasks print.
+    Logs(Logs),
+    /// Shows what happened.
+    Events(Events),
+    /// Waits until an object is as it should be.
+    Wait(Wait),
+    /// Runs a workflow.
+    Run(Run),
+    /// Ends runs and jobs: what runs is stopped, nothing more starts.
+    Cancel(Targets),
+    /// Holds jobs, runs and workflows: what runs is stopped, progress stays.
+    Suspend(Targets),
+    /// Lets jobs, runs and workflows go on.
+    Resume(Targets),
+    /// Stops a task's attempt, so that it starts anew elsewhere.
+    Evict {
+        /// The task.
+        task: String,
+    },
+    /// Lets nothing new onto a node.
+    Cordon {
+        /// The nodes.
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Lets tasks onto a node again.
+    Uncordon {
+        /// The nodes.
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Tells the versions of hctl and of the server.
+    Version,
+    /// Prints a script that completes hctl's command line.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Objects, as `KIND NAME...` or `KIND/NAME...`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Targets {
+    /// KIND NAME... or KIND/NAME...
+    #[arg(required = true, value_name = "KIND/NAME")]
+    pub targets: Vec<String>,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Apply {
+    /// A file, a folder (its *.yaml, *.yml and *.json), or - for stdin.
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    /// Waits until the jobs and workflows have ended; fails if one fails.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait. No limit by default.
+    #[arg(long, requires = "wait")]
+    pub timeout: Option<Duration>,
+    /// Has the server check everything and changes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Get {
+    /// KIND, KIND,KIND, KIND/NAME..., or KIND NAME...
+    #[arg(required = true, value_name = "KIND")]
+    pub what: Vec<String>,
+    /// Goes on with what changes.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Only objects with these labels: app=web,tier in (a, b),!spot.
+    #[arg(short = 'l', long)]
+    pub selector: Option<String>,
+    /// Only objects with these fields: status.phase=Running.
+    #[arg(long)]
+    pub field_selector: Option<String>,
+    /// In every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Only tasks of this job.
+    #[arg(long)]
+    pub job: Option<String>,
+    /// Only objects in this phase.
+    #[arg(long)]
+    pub phase: Option<String>,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Delete {
+    /// KIND NAME... or KIND/NAME...
+    #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
+    pub targets: Vec<String>,
+    /// What these manifests describe.
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    /// What becomes of objects that it owns.
+    #[arg(long, value_enum, default_value_t = Cascade::Background)]
+    pub cascade: Cascade,
+    /// Waits until they are gone.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait.
+    #[arg(long, requires = "wait", default_value = "5m")]
+    pub timeout: Duration,
+}
+
+/// What becomes of objects that a deleted one owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cascade {
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Logs {
+    /// TASK, task/T, job/J or run/R.
+    #[arg(value_name = "TASK")]
+    pub of: String,
+    /// Goes on until the tasks have ended, new tasks and attempts included.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last so many lines of each task.
+    #[arg(long, value_name = "LINES")]
+    pub tail: Option<u64>,
+    /// With the time of each line.
+    #[arg(long)]
+    pub timestamps: bool,
+    /// This attempt; the newest that started by default.
+    #[arg(long)]
+    pub attempt: Option<u32>,
+    /// Only tasks that failed.
+    #[arg(long, conflicts_with = "follow")]
+    pub failed: bool,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Events {
+    /// Only of this object.
+    #[arg(long = "for", value_name = "KIND/NAME")]
+    pub about: Option<String>,
+    /// In every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Goes on with what happens.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Arguments of `wait`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Wait {
+    /// KIND NAME... or KIND/NAME...
+    #[arg(required = true, value_name = "KIND/NAME")]
+    pub targets: Vec<String>,
+    /// What to wait for.
+    #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
+    pub goal: Goal,
+    /// How long to wait.
+    #[arg(long, default_value = "5m")]
+    pub timeout: Duration,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Run {
+    /// workflow/NAME, or NAME.
+    pub workflow: String,
+    /// The value of a parameter.
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = param)]
+    pub params: Vec<(String, String)>,
+    /// The run's name: a second run of this name is refused.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Waits until it has ended; fails if it fails.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait. No limit by default.
+    #[arg(long, requires = "wait")]
+    pub timeout: Option<Duration>,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_lines_are_understood() {
+        for line in [
+            "hctl apply -f a.yaml -f dir b.yaml --wait --timeout 5m",
+            "hctl apply -f - --dry-run",
+            "hctl get tasks -A --job load --phase Failed -w",
+            "hctl get jobs,runs -o wide -l app=web --field-selector status.phase=Running",
+            "hctl -n data get run/x -o json",
+            "hctl describe job load",
+            "hctl delete job a b --cascade foreground --wait",
+            "hctl delete -f a.yaml",
+            "hctl logs -f job/load --tail 10 --timestamps",
+            "hctl logs load-0 --attempt 2",
+            "hctl logs run/x --failed",
+            "hctl events --for job/load --watch",
+            "hctl wait workflow/data-load --for=succeeded --timeout 1m30s",
+            "hctl wait job a b --for deleted",
+            "hctl run workflow/data-load -p date=2026-01-02 -p q=a=b --name x --wait",
+            "hctl cancel run/x job/y",
+            "hctl suspend workflow/w",
+            "hctl evict load-0",
+            "hctl cordon n1 n2",
+            "hctl version --server http://h:1",
+            "hctl completion bash",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for line in [
+            "hctl frobnicate",
+            "hctl apply",
+            "hctl get",
+            "hctl get jobs -o toml",
+            "hctl delete",
+            "hctl delete job/a -f a.yaml",
+            "hctl wait job/a --for=happy",
+            "hctl wait job/a --timeout soon",
+            "hctl run w -p novalue",
+            "hctl apply -f a --timeout 5m",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

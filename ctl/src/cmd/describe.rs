@@ -1,0 +1,76 @@
+//! `hctl describe`: fetches an object and what belongs to it, and tells all about it.
+
+use api::core::Event;
+use api::{Job, KindId, Node, PartitionSet, Task, Timestamp, Workflow, WorkflowRun, labels};
+use serde_json::Value;
+
+use super::events;
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::target::{self, Target};
+use crate::{describe, document, terminal};
+
+pub(super) async fn describe(connection: &Connection, words: &[String]) -> Result<(), Failure> {
+    for (index, target) in target::several(words)?.iter().enumerate() {
+        if index > 0 {
+            terminal::print("\n")?;
+        }
+        let now = connection.clock.now();
+        let text = text(connection, target, now).await?;
+        let (happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
+        terminal::print(&format!("{text}{}", describe::events::section(happened, now)))?;
+    }
+    Ok(())
+}
+
+async fn text(connection: &Connection, target: &Target, now: Timestamp) -> Result<String, Failure> {
+    Ok(match target.kind {
+        KindId::Job => {
+            let job: Job = connection.get(target).await?;
+            let tasks = tasks(connection, &format!("{}={}", labels::JOB, target.name), "").await?;
+            describe::job::text(&job, &tasks, now)
+        }
+        KindId::WorkflowRun => {
+            describe::run::text(&connection.get::<WorkflowRun>(target).await?, now)
+        }
+        KindId::Workflow => {
+            let workflow: Workflow = connection.get(target).await?;
+            let fields = format!("spec.workflow={}", target.name);
+            let query = connection.query(KindId::WorkflowRun, String::new(), fields);
+            let (runs, _) = connection.list::<WorkflowRun>(&query).await?;
+            describe::workflow::text(&workflow, &runs, now)
+        }
+        KindId::Task => describe::task::text(&connection.get::<Task>(target).await?, now),
+        KindId::Node => {
+            let node: Node = connection.get(target).await?;
+            let everywhere = connection.within("");
+            let fields = format!("spec.nodeName={}", target.name);
+            let tasks = tasks(&everywhere, "", &fields).await?;
+            let templates =
+                connection.within("").query(KindId::TaskTemplate, String::new(), String::new());
+            let (templates, _) = connection.list(&templates).await?;
+            describe::node::text(&node, &tasks, &templates, now)
+        }
+        KindId::PartitionSet => {
+            let set: PartitionSet = connection.get(target).await?;
+            let tasks = tasks(&connection.within(""), "", "").await?;
+            describe::partition_set::text(&set, &tasks, now)
+        }
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::NodeLease
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => {
+            let object: Value = connection.get(target).await?;
+            document::yaml(&document::without_noise(object))?
+        }
+    })
+}
+
+async fn tasks(connection: &Connection, labels: &str, fields: &str) -> Result<Vec<Task>, Failure> {
+    let query = connection.query(KindId::Task, labels.to_owned(), fields.to_owned());
+    connection.list(&query).await.map(|(tasks, _)| tasks)
+}

@@ -1,0 +1,53 @@
+//! The commands: one file each, thin.
+
+mod apply;
+mod change;
+mod delete;
+mod describe;
+mod events;
+mod get;
+mod logs;
+mod run;
+mod show;
+mod version;
+mod wait;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Args, Command};
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, with the exit code and what to do about it.
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let Args { server, namespace, output, command } = args;
+    let connection = Connection::new(&server, &namespace, output)?;
+    match command {
+        Command::Apply(args) => apply::apply(&connection, args).await,
+        Command::Get(args) => get::get(&connection, args).await,
+        Command::Describe(args) => describe::describe(&connection, &args.targets).await,
+        Command::Delete(args) => delete::delete(&connection, args).await,
+        Command::Logs(args) => logs::logs(&connection, args).await,
+        Command::Events(args) => events::events(&connection, args).await,
+        Command::Wait(args) => wait::wait(&connection, args).await,
+        Command::Run(args) => run::run(&connection, args).await,
+        Command::Cancel(args) => change::cancel(&connection, &args.targets).await,
+        Command::Suspend(args) => change::suspend(&connection, &args.targets, true).await,
+        Command::Resume(args) => change::suspend(&connection, &args.targets, false).await,
+        Command::Evict { task } => change::evict(&connection, &task).await,
+        Command::Cordon { nodes } => change::cordon(&connection, &nodes, true).await,
+        Command::Uncordon { nodes } => change::cordon(&connection, &nodes, false).await,
+        Command::Version => version::version(&connection).await,
+        Command::Completion { shell } => completion(shell),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "hctl", &mut script);
+    terminal::print_bytes(&script)
+}

@@ -1,0 +1,42 @@
+//! The events of an object.
+
+use api::core::Event;
+use api::{Kind as _, Timestamp};
+
+use super::Sheet;
+use crate::target::Target;
+
+/// Events that are shown at most: the newest.
+const EVENTS_MAX: usize = 20;
+
+/// Selects the events of an object.
+pub fn about(target: &Target) -> String {
+    let kind = target.kind.info().kind;
+    format!("involvedObject.kind={kind},involvedObject.name={}", target.name)
+}
+
+/// When an event was last seen.
+pub fn last_seen(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|it| it.last_observed_time.as_ref()).map(|it| it.0);
+    let seen = series.or(event.last_timestamp.as_ref().map(|it| it.0));
+    seen.or(event.event_time.as_ref().map(|it| it.0)).or(event.created())
+}
+
+/// The newest events, newest first; nothing where there are none.
+pub fn section(mut events: Vec<Event>, now: Timestamp) -> String {
+    events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
+    let row = |event: &Event| {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        let count = event.series.as_ref().and_then(|it| it.count).or(event.count).unwrap_or(1);
+        let times = if count > 1 { format!(" (x{count})") } else { String::new() };
+        vec![
+            api::table::age(last_seen(event), now),
+            part(&event.reason),
+            format!("{}{times}", part(&event.message)),
+        ]
+    };
+    let mut sheet = Sheet::default();
+    let rows = events.iter().take(EVENTS_MAX).map(row).collect();
+    sheet.table("Events", &["SEEN", "WHAT", "WHY"], rows);
+    sheet.0
+}

@@ -1,0 +1,130 @@
+//! All about an object, as text. Pure: objects in, lines out.
+
+pub mod events;
+pub mod job;
+pub mod node;
+pub mod partition_set;
+pub mod run;
+pub mod task;
+pub mod workflow;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use api::conditions::Condition;
+use api::table::span;
+use api::{Kind, Task, Timestamp};
+
+use crate::output;
+
+/// How wide the labels at the left are.
+const LABEL_CHARS: usize = 10;
+/// Rows of a section at most: the rest is counted.
+const ROWS_MAX: usize = 40;
+
+/// A text of labelled lines.
+#[derive(Debug, Default)]
+struct Sheet(String);
+
+impl Sheet {
+    /// A line without a label.
+    fn line(&mut self, text: &str) {
+        self.0.push_str(output::printable(text).trim_end());
+        self.0.push('\n');
+    }
+
+    /// A labelled line; none where there is nothing to say.
+    fn field(&mut self, label: &str, text: &str) {
+        if !text.is_empty() {
+            self.line(&format!("{:LABEL_CHARS$}{text}", format!("{label}:")));
+        }
+    }
+
+    /// A labelled table; none without rows.
+    fn table(&mut self, label: &str, headings: &[&str], mut rows: Vec<Vec<String>>) {
+        if rows.is_empty() {
+            return;
+        }
+        self.line(&format!("{label}:"));
+        let more = rows.len().saturating_sub(ROWS_MAX);
+        rows.truncate(ROWS_MAX);
+        let headings: Vec<String> = headings.iter().map(|it| (*it).to_owned()).collect();
+        let all: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
+        self.0.push_str(&output::indented("  ", &all));
+        if more > 0 {
+            self.line(&format!("  and {more} more"));
+        }
+    }
+
+    fn conditions(&mut self, conditions: &[Condition]) {
+        let one = |it: &Condition| {
+            let reason = if it.status == "True" || it.kind == "Ready" {
+                format!(" ({})", it.reason)
+            } else {
+                String::new()
+            };
+            format!("{}={}{reason}", it.kind, it.status)
+        };
+        let all: Vec<String> = conditions.iter().map(one).collect();
+        if !all.is_empty() {
+            self.line(&all.join("  "));
+        }
+    }
+}
+
+/// `namespace/name`, or the name alone.
+fn place<K: Kind>(object: &K) -> String {
+    object.key().to_string()
+}
+
+/// Labels as `a=1, b=2`.
+fn pairs(map: &BTreeMap<String, String>) -> String {
+    map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn labels<K: Kind>(object: &K) -> String {
+    object.meta().labels.as_ref().map(pairs).unwrap_or_default()
+}
+
+/// The object that controls this one, as a person would name it.
+fn owner<K: Kind>(object: &K) -> String {
+    let Some(owner) = object.controller() else { return String::new() };
+    let kind = api::KindId::from_manifest(&owner.api_version, &owner.kind);
+    let word = kind
+        .map_or_else(|| owner.kind.to_ascii_lowercase(), |it| crate::target::word(it).to_owned());
+    format!("{word}/{}", owner.name)
+}
+
+/// ` for 3h12m`, ` after 2m`: how long it runs or ran; nothing before it started.
+fn lasting(start: Option<Timestamp>, end: Option<Timestamp>, now: Timestamp) -> String {
+    match (start, end) {
+        (Some(start), Some(end)) => format!(" after {}, {} ago", span(start, end), span(end, now)),
+        (Some(start), None) => format!(" for {}", span(start, now)),
+        (None, _) => String::new(),
+    }
+}
+
+/// Counts of `a x3, b`, the most frequent first.
+fn counted(texts: impl IntoIterator<Item = String>) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    counts
+}
+
+/// A row of the tasks of a node or a partition.
+fn task_row(task: &Task, now: Timestamp) -> Vec<String> {
+    let since = task.status.started_at.or(task.created());
+    vec![
+        place(task),
+        task.phase().to_string(),
+        task.spec.attempt.to_string(),
+        api::table::age(since, now),
+        task.why(now),
+    ]
+}

@@ -1,0 +1,84 @@
+//! All about a node: what it has, what is taken, and by whom.
+
+use std::collections::BTreeMap;
+
+use api::node::Node;
+use api::resource::Resource as _;
+use api::table::age;
+use api::{Kind as _, Task, TaskTemplate, Timestamp};
+
+use super::{Sheet, labels};
+
+/// All about a node. `tasks` are those bound to it, `templates` (at least) theirs.
+pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> String {
+    let (status, info) = (&node.status, &node.status.info);
+    let mut sheet = Sheet::default();
+    let deleting = if node.is_deleting() { ", being deleted" } else { "" };
+    let age = age(node.created(), now);
+    sheet.line(&format!("Node {}: {}, {age} old{deleting}", node.name(), node.phase()));
+    let why = node.row(now).pop().unwrap_or_default();
+    sheet.field("Why", &why);
+    let machine = [&info.os, &info.arch, &info.kernel];
+    let machine: Vec<&str> =
+        machine.into_iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+    sheet.field("Machine", &machine.join(" "));
+    sheet.field("Runtime", &info.runtime);
+    sheet.field("Agent", &info.agent_version);
+    sheet.field("Address", status.address.as_deref().unwrap_or_default());
+    if let Some((first, last)) = status.port_range {
+        sheet.field("Ports", &format!("{first}-{last} are given out"));
+    }
+    sheet.field("Labels", &labels(node));
+    sheet.field("Images", &status.images.join(", "));
+    if !status.leftovers.is_empty() {
+        sheet.field("Stopping", &format!("{} tasks of an earlier time", status.leftovers.len()));
+    }
+    let holding: Vec<&Task> =
+        tasks.iter().filter(|task| task.takes_resources_on() == Some(node.name())).collect();
+    let requested = requested(&holding, templates);
+    let rows = node
+        .allocatable()
+        .iter()
+        .map(|(resource, all)| {
+            let taken = requested.get(resource).copied().unwrap_or_default();
+            let share = taken.saturating_mul(100).checked_div(*all).unwrap_or_default();
+            let row = [amount(resource, taken), amount(resource, *all), format!("{share}%")];
+            std::iter::once(resource.clone()).chain(row).collect()
+        })
+        .collect();
+    sheet.table("Capacity", &["RESOURCE", "REQUESTED", "ALLOCATABLE", "SHARE"], rows);
+    let rows = holding.into_iter().map(|task| super::task_row(task, now)).collect();
+    sheet.table("Tasks", &["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"], rows);
+    sheet.0
+}
+
+/// What tasks ask for, by resource.
+fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> BTreeMap<String, u64> {
+    let by_key: BTreeMap<_, _> = templates.iter().map(|it| (it.key(), it)).collect();
+    let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+    for task in tasks {
+        let key = api::ObjectKey::new(task.namespace(), &*task.spec.template);
+        let requests = by_key.get(&key).map(|it| it.spec.template.requests()).unwrap_or_default();
+        for (resource, amount) in requests {
+            let known = sum.entry(resource).or_default();
+            *known = known.saturating_add(amount);
+        }
+    }
+    sum
+}
+
+/// An amount for people: cpu counts thousandths, memory bytes.
+fn amount(resource: &str, amount: u64) -> String {
+    if resource == api::amounts::CPU {
+        return if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") };
+    }
+    let (mut amount, mut unit) = (amount, "");
+    for larger in ["Ki", "Mi", "Gi", "Ti"] {
+        if amount < 10 * 1024 {
+            break;
+        }
+        amount /= 1024;
+        unit = larger;
+    }
+    format!("{amount}{unit}")
+}

@@ -1,0 +1,89 @@
+//! All about a task: its parts, its attempts, why it is as it is.
+
+use api::table::{NOTHING, or_dash, span, took};
+use api::task::{PastAttempt, Task};
+use api::{Kind as _, Timestamp};
+
+use super::{Sheet, labels, lasting, owner, place};
+
+/// All about a task.
+pub fn text(task: &Task, now: Timestamp) -> String {
+    let (spec, status) = (&task.spec, &task.status);
+    let mut sheet = Sheet::default();
+    let reported = task.report().is_some();
+    let lasting =
+        if reported { lasting(status.started_at, status.finished_at, now) } else { String::new() };
+    let node = task.node().map(|node| format!(" on {node}")).unwrap_or_default();
+    let deleting = if task.is_deleting() { ", being deleted" } else { "" };
+    let phase = task.phase();
+    sheet.line(&format!(
+        "Task {}: {phase}{node}{lasting}, attempt {}{deleting}",
+        place(task),
+        spec.attempt
+    ));
+    sheet.field("Why", &task.why(now));
+    sheet.field("Index", &index(task));
+    let binding = task.binding();
+    sheet
+        .field("Bound", &binding.map(|it| format!("{} ago", span(it.at, now))).unwrap_or_default());
+    if let Some(stop) = task.stop() {
+        sheet.field("Stop", &format!("{} asked for {} ago", stop.reason, span(stop.at, now)));
+    }
+    if let Some(loss) = task.loss() {
+        let next = if loss.replaceable { "may be replaced" } else { "its place is still taken" };
+        sheet.field("Lost", &format!("for {}; {next}", span(loss.since, now)));
+    }
+    if reported {
+        let exit = status.exit_code.map(|code| format!("exit code {code}"));
+        let ports: Vec<String> =
+            status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
+        sheet.field("Ready", if status.ready { "yes" } else { "" });
+        sheet.field("Ended", &exit.unwrap_or_default());
+        sheet.field("Ports", &ports.join(", "));
+    }
+    let not_before = spec.not_before.filter(|time| *time > now && task.node().is_none());
+    sheet
+        .field("Starts", &not_before.map(|it| format!("in {}", span(now, it))).unwrap_or_default());
+    sheet.field("Avoids", &spec.avoid.join(", "));
+    sheet.field("Runs", &format!("tasktemplate/{}", spec.template));
+    sheet.field("Owner", &owner(task));
+    sheet.field("Labels", &labels(task));
+    let past = status.attempts.iter().map(|past| attempt_row(past, now)).collect();
+    sheet.table(
+        "Attempts",
+        &["ATTEMPT", "STATUS", "NODE", "EXIT", "REASON", "TOOK", "ENDED"],
+        past,
+    );
+    if task.node().is_some() || !status.attempts.is_empty() {
+        sheet.field("Logs", &format!("hctl logs {} --attempt N", task.name()));
+    }
+    sheet.0
+}
+
+fn index(task: &Task) -> String {
+    let (spec, own) = (&task.spec, &task.spec.overrides);
+    let mut text = format!("{} of {}, run {}", spec.index, spec.count, spec.run);
+    if let Some(name) = &own.name {
+        text.push_str(&format!(", named {name}"));
+    }
+    if let Some(partition) = &own.partition {
+        text.push_str(&format!(", partition {partition}"));
+    }
+    if let Some(item) = &own.item {
+        text.push_str(&format!(", item {item}"));
+    }
+    text
+}
+
+fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
+    vec![
+        past.attempt.to_string(),
+        past.phase.to_string(),
+        or_dash(past.node_name.as_ref()),
+        or_dash(past.exit_code),
+        or_dash(past.reason.as_ref()),
+        took(past.started_at, past.finished_at, now),
+        past.finished_at
+            .map_or_else(|| NOTHING.to_owned(), |end| format!("{} ago", span(end, now))),
+    ]
+}

@@ -1,0 +1,279 @@
+//! Golden texts of `describe`.
+
+use expect_test::{Expect, expect};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-01-02T12:00:00Z".parse().unwrap()
+}
+
+fn object<K: DeserializeOwned>(json: Value) -> K {
+    serde_json::from_value(json).unwrap()
+}
+
+fn check(text: &str, expected: &Expect) {
+    expected.assert_eq(text);
+}
+
+fn task(name: &str, more: &Value) -> Task {
+    let mut json = json!({
+        "metadata": {"name": name, "namespace": "media", "creationTimestamp": "2026-01-02T11:00:00Z"},
+        "spec": {"template": "thumb-1", "index": 1, "count": 3, "attempt": 2, "failures": 1},
+    });
+    json_patch::merge(&mut json, more);
+    object(json)
+}
+
+fn running() -> Task {
+    task(
+        "thumb-1",
+        &json!({
+            "spec": {
+                "binding": {"node": "n1", "attempt": 2, "number": 2, "at": "2026-01-02T11:50:00Z"},
+                "overrides": {"partition": "mydb-0"},
+            },
+            "status": {
+                "attempt": 2, "binding": 2, "state": "Running", "startedAt": "2026-01-02T11:50:01Z",
+                "ports": {"http": 31120},
+                "attempts": [{
+                    "attempt": 1, "phase": "Failed", "nodeName": "n2", "exitCode": 3,
+                    "startedAt": "2026-01-02T11:40:00Z", "finishedAt": "2026-01-02T11:45:00Z",
+                }],
+            },
+        }),
+    )
+}
+
+fn waiting() -> Task {
+    let why = "0 of 3 nodes: 2 have cpu < 500m, 1 cordoned";
+    task("thumb-2", &json!({"spec": {"unschedulable": {"attempt": 2, "message": why}}}))
+}
+
+#[test]
+fn a_job_tells_its_counts_failures_and_what_its_tasks_wait_for() {
+    let job = object(json!({
+        "metadata": {"name": "thumb", "namespace": "media", "labels": {"team": "a"}},
+        "spec": {
+            "count": 10, "parallelism": 4, "maxFailedTasks": "20%", "attemptTimeout": "10m",
+            "template": {"image": "thumb:7", "resources": {"requests": {"cpu": "500m"}}},
+            "target": {"partitionSet": "mydb", "states": ["LEADER"]},
+        },
+        "status": {
+            "phase": "Running", "run": 2, "revision": "abc", "total": 10, "pending": 1, "active": 2,
+            "succeeded": 6, "failed": 1, "retries": 2, "startedAt": "2026-01-02T08:48:00Z",
+            "failures": [{"reason": "exit 3", "count": 1}],
+            "conditions": [{
+                "type": "Ready", "status": "False", "reason": "TasksRunning",
+                "lastTransitionTime": "2026-01-02T08:48:00Z",
+            }],
+        },
+    }));
+    check(
+        &job::text(&job, &[running(), waiting()], now()),
+        &expect![[r#"
+            Job media/thumb: Running for 3h12m, run 2, revision abc
+            Tasks:    10 = 6 succeeded + 1 failed + 2 active + 1 pending + 0 cancelled    60%
+            Fails:    1 of at most 2: exit 3 x1        hctl logs job/thumb --failed
+            Retries:  2: 1 exit 3
+            Why:      1 task waits: 0 of 3 nodes: 2 have cpu < 500m, 1 cordoned
+            Spec:     image thumb:7, cpu 500m a task, parallelism 4, maxAttempts 3, attemptTimeout 10m
+            Target:   each partition of partitionset/mydb, beside its LEADER
+            Labels:   team=a
+            Ready=False (TasksRunning)
+            Now:
+              TASK           STATUS   ATTEMPT  SINCE  WHY
+              media/thumb-1  Running  2        9m     attempt 1: exit 3 on n2
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_tells_how_each_job_stands() {
+    let run = object(json!({
+        "metadata": {"name": "load-1", "namespace": "data"},
+        "spec": {"workflow": "load"},
+        "status": {
+            "phase": "Failed", "revision": "abc", "params": {"date": "2026-01-02"},
+            "startedAt": "2026-01-02T11:00:00Z", "finishedAt": "2026-01-02T11:30:00Z",
+            "total": 4, "succeeded": 3, "failed": 1,
+            "workflow": {"jobs": [
+                {"name": "collect"}, {"name": "load", "dependsOn": [{"job": "collect"}]},
+            ]},
+            "jobs": [
+                {"name": "collect", "job": "load-1-collect", "phase": "Succeeded", "total": 3,
+                 "succeeded": 3, "startedAt": "2026-01-02T11:00:00Z",
+                 "finishedAt": "2026-01-02T11:10:00Z"},
+                {"name": "load", "job": "load-1-load", "phase": "Failed", "total": 1, "failed": 1,
+                 "startedAt": "2026-01-02T11:10:00Z", "finishedAt": "2026-01-02T11:30:00Z",
+                 "message": "1 task failed, at most 0 may: exit 3"},
+            ],
+        },
+    }));
+    check(
+        &run::text(&run, now()),
+        &expect![[r#"
+            Run data/load-1: Failed after 30m, 30m ago, workflow load revision abc
+            Params:   date=2026-01-02
+            Tasks:    4 = 3 succeeded + 1 failed + 0 active + 0 pending + 0 cancelled
+            Jobs:
+              NAME     STATUS     TASKS  ACTIVE  FAILED  TOOK  AFTER    WHY
+              collect  Succeeded  3/3    0       0       10m   -
+              load     Failed     0/1    0       1       20m   collect  1 task failed, at most 0 may: exit 3
+            Logs:     hctl logs job/load-1-load --failed
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_tells_its_parts_and_attempts() {
+    check(
+        &task::text(&running(), now()),
+        &expect![[r#"
+            Task media/thumb-1: Running on n1 for 9m, attempt 2
+            Why:      attempt 1: exit 3 on n2
+            Index:    1 of 3, run 1, partition mydb-0
+            Bound:    10m ago
+            Ports:    http=31120
+            Runs:     tasktemplate/thumb-1
+            Attempts:
+              ATTEMPT  STATUS  NODE  EXIT  REASON  TOOK  ENDED
+              1        Failed  n2    3     -       5m    15m ago
+            Logs:     hctl logs thumb-1 --attempt N
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_that_waits_tells_what_for() {
+    check(
+        &task::text(&waiting(), now()),
+        &expect![[r#"
+            Task media/thumb-2: Pending, attempt 2
+            Why:      0 of 3 nodes: 2 have cpu < 500m, 1 cordoned
+            Index:    1 of 3, run 1
+            Runs:     tasktemplate/thumb-1
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_tells_what_is_taken_and_by_whom() {
+    let node = object(json!({
+        "metadata": {"name": "n1", "creationTimestamp": "2025-12-31T12:00:00Z"},
+        "spec": {"unschedulable": true},
+        "status": {
+            "allocatable": {"cpu": "4", "memory": "8Gi"}, "readySince": "2025-12-31T12:00:00Z",
+            "info": {"os": "linux", "arch": "amd64", "runtime": "docker 27.3.1"},
+        },
+    }));
+    let template = object(json!({
+        "metadata": {"name": "thumb-1", "namespace": "media"},
+        "spec": {
+            "job": "thumb", "run": "", "placement": {},
+            "template": {"image": "i", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}},
+        },
+    }));
+    let text = node::text(&node, &[running(), waiting()], &[template], now());
+    check(
+        &text,
+        &expect![[r#"
+            Node n1: Cordoned, 2d old
+            Why:      nothing new is bound to it
+            Machine:  linux amd64
+            Runtime:  docker 27.3.1
+            Capacity:
+              RESOURCE  REQUESTED  ALLOCATABLE  SHARE
+              cpu       500m       4            12%
+              memory    1024Mi     8192Mi       12%
+            Tasks:
+              TASK           STATUS   ATTEMPT  SINCE  WHY
+              media/thumb-1  Running  2        9m     attempt 1: exit 3 on n2
+        "#]],
+    );
+}
+
+#[test]
+fn a_partition_set_tells_where_its_replicas_are_and_the_tasks_beside_them() {
+    let set = object(json!({
+        "metadata": {"name": "mydb", "namespace": "media"},
+        "spec": {
+            "partitions": 2, "replicas": 2, "stateModel": "LeaderStandby", "mode": "Manual",
+            "assignment": {"mydb-0": {"n1": "LEADER", "n2": "STANDBY"}},
+        },
+    }));
+    check(
+        &partition_set::text(&set, &[running(), waiting()], now()),
+        &expect![[r#"
+            PartitionSet media/mydb: Degraded
+            Why:      mydb-1 has no LEADER
+            Model:    LeaderStandby, mode Manual, 2 partitions of 2 replicas
+            Partitions:
+              NAME    REPLICAS               TASKS
+              mydb-0  n1 LEADER, n2 STANDBY  thumb-1 Running on n1
+              mydb-1  -                      -
+        "#]],
+    );
+}
+
+#[test]
+fn a_workflow_tells_its_jobs_and_newest_runs() {
+    let workflow = object(json!({
+        "metadata": {"name": "load", "namespace": "data"},
+        "spec": {
+            "params": [{"name": "date"}, {"name": "mode", "default": "fast"}],
+            "jobs": [
+                {"name": "collect", "count": 3, "template": {"image": "busybox"}},
+                {"name": "load", "dependsOn": [{"job": "collect"}], "target": {"partitionSet": "mydb"}},
+            ],
+        },
+        "status": {"phase": "Running", "lastRun": "load-2", "revision": "abc"},
+    }));
+    let run = |name: &str, at: &str| {
+        object(json!({
+            "metadata": {"name": name, "namespace": "data", "creationTimestamp": at},
+            "spec": {"workflow": "load"},
+        }))
+    };
+    let runs = [run("load-1", "2026-01-01T12:00:00Z"), run("load-2", "2026-01-02T11:00:00Z")];
+    check(
+        &workflow::text(&workflow, &runs, now()),
+        &expect![[r#"
+            Workflow data/load: Running (run/load-2)
+            Revision: abc
+            Params:   date (required), mode=fast
+            Starts:   once for each revision, and by hctl run
+            Jobs:
+              NAME     TASKS                  AFTER    IMAGE
+              collect  3                      -        busybox
+              load     per partition of mydb  collect  -
+            Runs:
+              NAME    STATUS   JOBS  TASKS  TOOK  AGE    WHY
+              load-2  Pending  -     -      -     1h00m  not looked at yet
+              load-1  Pending  -     -      -     24h    not looked at yet
+        "#]],
+    );
+}
+
+#[test]
+fn events_are_told_newest_first() {
+    let event = |reason: &str, at: &str, count: i32| {
+        object(json!({
+            "metadata": {"name": reason}, "involvedObject": {}, "reason": reason,
+            "message": format!("it was {reason}"), "lastTimestamp": at, "count": count,
+        }))
+    };
+    let happened =
+        vec![event("Bound", "2026-01-02T11:00:00Z", 1), event("Retry", "2026-01-02T11:58:00Z", 3)];
+    check(
+        &events::section(happened, now()),
+        &expect![[r#"
+        Events:
+          SEEN   WHAT   WHY
+          2m     Retry  it was Retry (x3)
+          1h00m  Bound  it was Bound
+    "#]],
+    );
+}

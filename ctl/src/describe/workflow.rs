@@ -1,0 +1,95 @@
+//! All about a workflow.
+
+use api::resource::Resource as _;
+use api::table::NOTHING;
+use api::workflow::{Param, Workflow, WorkflowJob};
+use api::{Kind as _, Timestamp, WorkflowRun};
+
+use super::{Sheet, labels, place};
+
+/// Runs that are shown: the newest.
+const RUNS_MAX: usize = 10;
+
+/// All about a workflow. `runs` are its runs.
+pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> String {
+    let status = &workflow.status;
+    let mut sheet = Sheet::default();
+    let phase = status.phase.map_or_else(|| "no run".to_owned(), |phase| phase.to_string());
+    let last = match &status.last_run {
+        Some(run) => format!(" (run/{run})"),
+        None => String::new(),
+    };
+    let held = if workflow.spec.suspend == Some(true) { ", suspended: no new runs" } else { "" };
+    let deleting = if workflow.is_deleting() { ", being deleted" } else { "" };
+    sheet.line(&format!("Workflow {}: {phase}{last}{held}{deleting}", place(workflow)));
+    sheet.field("Revision", &status.revision);
+    let params: Vec<String> = workflow.spec.params.iter().map(param).collect();
+    sheet.field("Params", &params.join(", "));
+    let by_hand = workflow.spec.run_on_apply == Some(false);
+    sheet.field(
+        "Starts",
+        if by_hand { "by hctl run" } else { "once for each revision, and by hctl run" },
+    );
+    sheet.field("Labels", &labels(workflow));
+    sheet.conditions(&status.conditions);
+    let jobs = workflow.spec.jobs.iter().map(job_row).collect();
+    sheet.table("Jobs", &["NAME", "TASKS", "AFTER", "IMAGE"], jobs);
+    sheet.table(
+        "Runs",
+        &["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"],
+        run_rows(runs, now),
+    );
+    sheet.0
+}
+
+fn param(param: &Param) -> String {
+    match &param.default {
+        Some(default) => format!("{}={default}", param.name),
+        None => format!("{} (required)", param.name),
+    }
+}
+
+fn job_row(job: &WorkflowJob) -> Vec<String> {
+    let after: Vec<&str> = job.depends_on.iter().map(|it| it.job.as_str()).collect();
+    let image = job.template.0.get("image").and_then(|image| image.as_str());
+    vec![
+        job.name.clone(),
+        tasks(job),
+        if after.is_empty() { NOTHING.to_owned() } else { after.join(",") },
+        image.unwrap_or(NOTHING).to_owned(),
+    ]
+}
+
+/// How many tasks a job has, as far as that is known before it runs.
+fn tasks(job: &WorkflowJob) -> String {
+    if let Some(target) = &job.target {
+        return match target.partitions.len() {
+            0 => format!("per partition of {}", target.partition_set),
+            count => count.to_string(),
+        };
+    }
+    let listed = job.items.as_ref().map_or(job.tasks.len(), Vec::len);
+    match (job.count, listed) {
+        (Some(count), _) => count.to_string(),
+        (None, 0) => "1".to_owned(),
+        (None, listed) => listed.to_string(),
+    }
+}
+
+fn run_rows(runs: &[WorkflowRun], now: Timestamp) -> Vec<Vec<String>> {
+    let mut newest: Vec<&WorkflowRun> = runs.iter().collect();
+    newest.sort_by_key(|run| (std::cmp::Reverse(run.created()), run.name().to_owned()));
+    let columns: Vec<usize> = WorkflowRun::columns()
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| {
+            ["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"].contains(&it.name)
+        })
+        .map(|(index, _)| index)
+        .collect();
+    let row = |run: &&WorkflowRun| {
+        let cells = run.row(now);
+        columns.iter().filter_map(|index| cells.get(*index).cloned()).collect()
+    };
+    newest.iter().take(RUNS_MAX).map(row).collect()
+}

@@ -1,0 +1,232 @@
+//! Why a command did not do what it should, and the exit code that says so.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+
+use api::manifest::Problem;
+use base::ErrorChain;
+use client::Error;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::{Value, json};
+
+/// Exit codes: a contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The reader of stdout went away: nothing is wrong, and nobody listens.
+    Unread,
+    /// Any other error.
+    Error,
+    /// The command line makes no sense.
+    Usage,
+    /// What was waited for failed.
+    Failed,
+    /// The time was up.
+    Timeout,
+    /// It is there already, or changed meanwhile.
+    Conflict,
+    /// It is not there.
+    NotFound,
+    /// It is not allowed.
+    Forbidden,
+}
+
+impl Code {
+    /// As the process ends with it.
+    pub fn number(self) -> u8 {
+        match self {
+            Code::Unread => 0,
+            Code::Error => 1,
+            Code::Usage => 2,
+            Code::Failed => 3,
+            Code::Timeout => 4,
+            Code::Conflict => 5,
+            Code::NotFound => 6,
+            Code::Forbidden => 7,
+        }
+    }
+
+    /// What a refusal of the server means.
+    fn of_http(code: i32) -> Self {
+        match code {
+            401 | 403 => Code::Forbidden,
+            404 => Code::NotFound,
+            409 => Code::Conflict,
+            504 => Code::Timeout,
+            _ => Code::Error,
+        }
+    }
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// What is wrong in manifests.
+    pub problems: Vec<Problem>,
+}
+
+impl Failure {
+    /// An error.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { code: Code::Error, message: message.into(), hint: None, problems: Vec::new() }
+    }
+
+    /// A command line that makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(message).code(Code::Usage)
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What the call to the server at `server` came to.
+    pub fn of_call(error: &Error, server: &str) -> Self {
+        match error {
+            Error::Unavailable(source) => unavailable(source.as_ref(), server),
+            Error::Unknown(source) => {
+                let why = ErrorChain(source.as_ref());
+                Self::new(format!("the answer of {server} was lost: {why}"))
+                    .hint("the change may have been made; look with hctl get before trying again")
+            }
+            Error::Refused(status) => Self::of_status(status),
+            Error::Malformed(source) => {
+                let why = ErrorChain(source.as_ref());
+                Self::new(format!("the answer of {server} is not understood: {why}"))
+                    .hint("is this an apiserver of Heliox, and of this version? hctl version tells")
+            }
+        }
+    }
+
+    /// A refusal.
+    pub fn of_status(status: &Status) -> Self {
+        let message = status.message.clone().unwrap_or_else(|| "the server refused".to_owned());
+        let code = Code::of_http(status.code.unwrap_or_default());
+        let failure = Self::new(message).code(code);
+        let plural = status.details.as_ref().and_then(|details| details.kind.as_deref());
+        match (code, plural) {
+            (Code::NotFound, Some(plural)) => {
+                failure.hint(format!("see what is there with hctl get {plural} (-A: everywhere)"))
+            }
+            (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {
+                failure.hint("choose another name, or delete that one first")
+            }
+            (Code::Conflict, _) => failure.hint("it changed meanwhile; try again"),
+            _ => failure,
+        }
+    }
+
+    /// As one JSON object.
+    pub fn to_json(&self) -> Value {
+        let problems = self.problems.iter().map(|it| {
+            json!({
+                "file": it.source, "line": it.line, "column": it.column,
+                "field": it.violation.path, "message": it.violation.message,
+                "hint": it.violation.hint,
+            })
+        });
+        let mut object = json!({ "code": self.code.number(), "message": self.message });
+        if let Some(hint) = &self.hint {
+            object["hint"] = hint.as_str().into();
+        }
+        if !self.problems.is_empty() {
+            object["problems"] = problems.collect();
+        }
+        object
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Failure {
+    let mut cause = Some(source);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Failure::new(format!("no apiserver at {server}: {io}"))
+                .hint("start one with `heliox dev`, or name another with --server or HCTL_SERVER");
+        }
+        cause = error.source();
+    }
+    let why = ErrorChain(source);
+    Failure::new(format!("the apiserver at {server} does not answer now: {why}"))
+        .hint("try again in a moment")
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::BrokenPipe => Code::Unread,
+            _ => Code::Error,
+        };
+        Failure::new(format!("print: {error}")).code(code)
+    }
+}
+
+impl From<client::InvalidServer> for Failure {
+    fn from(error: client::InvalidServer) -> Self {
+        Failure::usage(format!("--server: {}", error.source().unwrap_or(&error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindId;
+    use api::status::{Reason, failure, failure_of};
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_a_contract() {
+        let cases = [
+            (Reason::BadRequest, 1),
+            (Reason::Forbidden, 7),
+            (Reason::NotFound, 6),
+            (Reason::AlreadyExists, 5),
+            (Reason::Conflict, 5),
+            (Reason::Invalid, 1),
+            (Reason::Timeout, 4),
+            (Reason::InternalError, 1),
+        ];
+        for (reason, code) in cases {
+            let error = Error::Refused(Box::new(failure(reason, "no")));
+            assert_eq!(Failure::of_call(&error, "s").code.number(), code, "{reason:?}");
+        }
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).code.number(), 0);
+        assert_eq!(Failure::from(io::Error::other("disk")).code.number(), 1);
+    }
+
+    #[test]
+    fn every_failure_says_the_next_step() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let failure = Failure::of_call(&Error::Unavailable(refused.into()), "http://h:1");
+        assert_eq!(failure.message, "no apiserver at http://h:1: connection refused");
+        assert!(failure.hint.unwrap().contains("heliox dev"));
+        let busy = Failure::of_call(&Error::Unavailable("too much at once".into()), "http://h:1");
+        assert!(busy.message.ends_with("does not answer now: too much at once"));
+        let gone = failure_of(Reason::NotFound, KindId::Job, "a", "jobs \"a\" not found");
+        let json = Failure::of_status(&gone).to_json().to_string();
+        let hint = "see what is there with hctl get jobs (-A: everywhere)";
+        let expected = format!(r#"{{"code":6,"message":"jobs \"a\" not found","hint":"{hint}"}}"#);
+        assert_eq!(json, expected);
+    }
+}

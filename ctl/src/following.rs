@@ -1,0 +1,246 @@
+//! A watch that goes on: it survives broken connections and restarted servers.
+
+use std::time::Duration;
+
+use api::resource_version::ResourceVersion;
+use api::watch::WatchEventType;
+use client::{Client, Error, Lines, RawEvent};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::Value;
+
+use crate::connection::Query;
+
+/// Waits between attempts to connect again: the first, doubled up to the last.
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(3);
+/// The code of "that point is no longer kept".
+const GONE: u16 = 410;
+
+/// Follows what a query selects.
+#[derive(Debug)]
+pub struct Following {
+    client: Client,
+    query: Query,
+    /// Everything up to here was seen.
+    version: ResourceVersion,
+    lines: Option<Lines>,
+    /// How long to wait before the next attempt to connect; nothing while all is well.
+    wait: Option<Duration>,
+    told: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Seen {
+    /// An object changed; as a table where tables are followed.
+    Change(WatchEventType, Value),
+    /// The connection broke, and it is tried again. Why. Said once for each time.
+    Broken(String),
+    /// It is back.
+    Back,
+    /// What happened meanwhile is no longer kept: list again, and go on from there
+    /// ([`Following::resume`]).
+    Missed,
+}
+
+impl Following {
+    /// Follows `query` from the point `version`.
+    pub fn new(client: &Client, query: Query, version: &str) -> Self {
+        let version = version.parse().unwrap_or_default();
+        Self { client: client.clone(), query, version, lines: None, wait: None, told: false }
+    }
+
+    /// Goes on from another point.
+    pub fn resume(&mut self, version: &str) {
+        self.version = version.parse().unwrap_or_default();
+        self.lines = None;
+    }
+
+    /// What comes next. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the server refuses the watch.
+    pub async fn next(&mut self) -> Result<Seen, Error> {
+        loop {
+            let Some(lines) = self.lines.as_mut() else {
+                if let Some(seen) = self.connect().await? {
+                    return Ok(seen);
+                }
+                continue;
+            };
+            let heard = match lines.next().await {
+                Ok(Some(line)) => event(&line),
+                Ok(None) => {
+                    // The server ends watches now and then, and so does one that stops.
+                    self.lines = None;
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match heard {
+                Ok((version, seen)) => {
+                    self.version = self.version.max(version);
+                    if let Some((kind, object)) = seen {
+                        return Ok(Seen::Change(kind, object));
+                    }
+                }
+                Err(error) => {
+                    self.lines = None;
+                    return self.broken(error);
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Option<Seen>, Error> {
+        if let Some(wait) = self.wait {
+            tokio::time::sleep(wait).await;
+        }
+        let path = format!(
+            "{}&watch=true&allowWatchBookmarks=true&resourceVersion={}",
+            self.query.path(),
+            self.version
+        );
+        match self.client.stream(&path).await {
+            Ok(response) => {
+                self.lines = Some(Lines::new(response.into_body()));
+                self.wait = None;
+                Ok(std::mem::take(&mut self.told).then_some(Seen::Back))
+            }
+            Err(error) => {
+                let told = self.told;
+                let seen = self.broken(error)?;
+                let again = told && matches!(seen, Seen::Broken(_));
+                Ok((!again).then_some(seen))
+            }
+        }
+    }
+
+    /// What an error means: to be tried again, or not.
+    fn broken(&mut self, error: Error) -> Result<Seen, Error> {
+        match error {
+            Error::Unavailable(source) | Error::Unknown(source) => {
+                self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
+                self.told = true;
+                Ok(Seen::Broken(base::ErrorChain(source.as_ref()).to_string()))
+            }
+            Error::Refused(status) if status.code == Some(i32::from(GONE)) => Ok(Seen::Missed),
+            Error::Refused(_) | Error::Malformed(_) => Err(error),
+        }
+    }
+}
+
+/// The point that a line of a watch brings, and what changed, if it tells of a change.
+type Heard = (ResourceVersion, Option<(WatchEventType, Value)>);
+
+fn event(line: &[u8]) -> Result<Heard, Error> {
+    let malformed = |error: serde_json::Error| Error::Malformed(Box::new(error));
+    let event: RawEvent<'_> = serde_json::from_slice(line).map_err(malformed)?;
+    let text = event.object.get();
+    if event.kind == WatchEventType::Error {
+        let status: Status = serde_json::from_str(text).map_err(malformed)?;
+        return Err(Error::Refused(Box::new(status)));
+    }
+    let object: Value = serde_json::from_str(text).map_err(malformed)?;
+    let version = version_of(&object).unwrap_or_default();
+    let change = (event.kind != WatchEventType::Bookmark).then_some((event.kind, object));
+    Ok((version, change))
+}
+
+/// The point of an object, or of the row of a table.
+fn version_of(object: &Value) -> Option<ResourceVersion> {
+    let of_row = || &object["rows"][0]["object"]["metadata"]["resourceVersion"];
+    let version = object["metadata"]["resourceVersion"].as_str().filter(|it| !it.is_empty());
+    version.or_else(|| of_row().as_str())?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use api::KindId;
+    use bytes::Bytes;
+    use client::{ListOptions, transport};
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Full;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// A server that answers each request with the next of `answers`, and keeps what was asked.
+    fn server(answers: &[(u16, &str)]) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let answers: Vec<(u16, String)> =
+            answers.iter().map(|(code, body)| (*code, (*body).to_owned())).collect();
+        let log = Arc::clone(&asked);
+        let service = service_fn(move |request: Request<Bytes>| {
+            let mut log = log.lock().unwrap();
+            let (code, body) = answers[log.len()].clone();
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            log.push(query.split('&').next_back().unwrap_or_default().to_owned());
+            let mut response = Response::new(Full::new(Bytes::from(body)));
+            *response.status_mut() = StatusCode::from_u16(code).unwrap();
+            async { Ok::<_, Infallible>(response) }
+        });
+        (Client::new(transport(service)), asked)
+    }
+
+    async fn seen(following: &mut Following) -> String {
+        match following.next().await {
+            Ok(Seen::Change(kind, object)) => format!("{kind:?} {}", object["metadata"]["name"]),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    fn follow(client: &Client) -> Following {
+        let options = ListOptions::default();
+        let query = Query { kind: KindId::Job, namespace: "a".to_owned(), options };
+        Following::new(client, query, "5")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_watch_goes_on_from_what_it_saw() {
+        let line = |name: &str, version: u32| {
+            format!(
+                r#"{{"type":"ADDED","object":{{"metadata":{{"name":"{name}","resourceVersion":"{version}"}}}}}}"#
+            )
+        };
+        let mark = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#;
+        let (client, asked) = server(&[
+            (200, &format!("{}\n{mark}\n{{\"type", line("x", 7))),
+            (503, "busy"),
+            (503, "busy"),
+            (200, &format!("{}\n", line("y", 12))),
+            (200, &format!("{}\n", line("z", 13))),
+        ]);
+        let mut following = follow(&client);
+        assert_eq!(seen(&mut following).await, "Added \"x\"");
+        assert!(seen(&mut following).await.starts_with("Broken"));
+        assert_eq!(seen(&mut following).await, "Back");
+        assert_eq!(seen(&mut following).await, "Added \"y\"");
+        assert_eq!(seen(&mut following).await, "Added \"z\"", "an end is no break");
+        let versions = ["5", "9", "9", "9", "12"].map(|it| format!("resourceVersion={it}"));
+        assert_eq!(*asked.lock().unwrap(), versions);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_that_is_no_longer_kept_asks_for_a_new_list() {
+        let gone = r#"{"kind":"Status","code":410,"reason":"Expired"}"#;
+        let event = format!(r#"{{"type":"ERROR","object":{gone}}}"#);
+        let (client, asked) = server(&[
+            (410, gone),
+            (200, &format!("{event}\n")),
+            (403, r#"{"code":403,"message":"no"}"#),
+        ]);
+        let mut following = follow(&client);
+        assert_eq!(seen(&mut following).await, "Missed");
+        following.resume("20");
+        assert_eq!(seen(&mut following).await, "Missed");
+        following.resume("30");
+        assert_eq!(seen(&mut following).await, "error: no");
+        let versions = ["5", "20", "30"].map(|it| format!("resourceVersion={it}"));
+        assert_eq!(*asked.lock().unwrap(), versions);
+    }
+}

@@ -1,0 +1,242 @@
+//! What `wait` waits for, as a function of the object. Pure.
+
+use api::KindId;
+use clap::ValueEnum;
+use serde_json::Value;
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Goal {
+    /// It ended well.
+    Succeeded,
+    /// It ended otherwise.
+    Failed,
+    /// It ended.
+    Done,
+    /// It serves: a node takes tasks, a task is ready, any other object is as wanted.
+    Ready,
+    /// It is gone.
+    Deleted,
+}
+
+impl Goal {
+    /// As the command line says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Goal::Succeeded => "succeeded",
+            Goal::Failed => "failed",
+            Goal::Done => "done",
+            Goal::Ready => "ready",
+            Goal::Deleted => "deleted",
+        }
+    }
+}
+
+/// How an object stands to a goal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there.
+    Met,
+    /// It will not get there. Why.
+    Never(String),
+    /// It may get there. How it stands.
+    NotYet(String),
+}
+
+/// How an object of `kind` stands to `goal`.
+pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
+    let seen = standing(object);
+    if goal == Goal::Deleted {
+        return Verdict::NotYet(seen);
+    }
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+    let observed = object["status"]["observedGeneration"].as_i64();
+    if is_controlled(kind) && observed.unwrap_or_default() < generation {
+        return Verdict::NotYet(format!("{seen}, its newest change not looked at yet"));
+    }
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    match goal {
+        Goal::Ready => ready(kind, phase, object, seen),
+        Goal::Succeeded | Goal::Failed | Goal::Done => ended(kind, goal, phase, object, seen),
+        Goal::Deleted => Verdict::NotYet(seen),
+    }
+}
+
+/// Kinds whose controllers say which generation their status speaks of.
+fn is_controlled(kind: KindId) -> bool {
+    match kind {
+        KindId::Workflow | KindId::WorkflowRun | KindId::Job => true,
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => false,
+    }
+}
+
+fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) -> Verdict {
+    if !is_controlled(kind) && kind != KindId::Task {
+        return Verdict::Never(format!("a {kind} never ends; wait for ready or deleted"));
+    }
+    if kind == KindId::Workflow && object["status"]["lastRun"].is_null() {
+        return if object["spec"]["runOnApply"] == Value::Bool(false) {
+            Verdict::Never("it has no run; start one with hctl run".to_owned())
+        } else {
+            Verdict::NotYet("no run yet".to_owned())
+        };
+    }
+    let (is_good, is_bad) = match phase {
+        "Succeeded" => (true, false),
+        "Failed" | "TimedOut" | "Cancelled" | "Skipped" => (false, true),
+        _ => (false, false),
+    };
+    // A failed task's job may try again.
+    let retried = kind == KindId::Task && is_bad && has_owner(object);
+    match goal {
+        Goal::Done if is_good || is_bad => Verdict::Met,
+        Goal::Succeeded if is_good => Verdict::Met,
+        Goal::Succeeded if is_bad && !retried => Verdict::Never(seen),
+        Goal::Failed if is_bad => Verdict::Met,
+        Goal::Failed if is_good => Verdict::Never(seen),
+        Goal::Done | Goal::Succeeded | Goal::Failed | Goal::Ready | Goal::Deleted => {
+            Verdict::NotYet(seen)
+        }
+    }
+}
+
+fn has_owner(object: &Value) -> bool {
+    object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| !owners.is_empty())
+}
+
+fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
+    let condition = |kind: &str| {
+        let list = object["status"]["conditions"].as_array();
+        list.into_iter().flatten().any(|it| it["type"] == kind && it["status"] == "True")
+    };
+    let is_ready = match kind {
+        KindId::Node => phase == "Ready",
+        KindId::Task => object["status"]["ready"] == Value::Bool(true),
+        // An assignment is taken as given.
+        KindId::PartitionSet => phase.is_empty() || condition("Ready"),
+        KindId::Namespace => phase != "Terminating",
+        KindId::Workflow | KindId::WorkflowRun | KindId::Job => condition("Ready"),
+        KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::NodeLease
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => true,
+    };
+    if is_ready {
+        Verdict::Met
+    } else if condition("Stalled") {
+        Verdict::Never(seen)
+    } else {
+        Verdict::NotYet(seen)
+    }
+}
+
+/// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
+pub fn standing(object: &Value) -> String {
+    let status = &object["status"];
+    let mut text = status["phase"].as_str().unwrap_or("nothing is known of it").to_owned();
+    if let (Some(total), Some(succeeded)) = (status["total"].as_u64(), status["succeeded"].as_u64())
+    {
+        text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
+    }
+    let refused = object["spec"]["unschedulable"]["message"].as_str();
+    if let Some(message) = status["message"].as_str().or(refused) {
+        text.push_str(&format!(": {message}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(phase: &str, observed: i64) -> Value {
+        json!({
+            "metadata": {"generation": 2},
+            "spec": {},
+            "status": {
+                "phase": phase, "observedGeneration": observed, "lastRun": "r",
+                "conditions": [{"type": "Ready", "status": if phase == "Succeeded" { "True" } else { "False" }}],
+            },
+        })
+    }
+
+    fn word(kind: KindId, goal: Goal, object: &Value) -> &'static str {
+        match verdict(kind, goal, object) {
+            Verdict::Met => "met",
+            Verdict::Never(_) => "never",
+            Verdict::NotYet(_) => "not yet",
+        }
+    }
+
+    #[test]
+    fn an_end_decides_by_its_phase() {
+        for kind in [KindId::Job, KindId::WorkflowRun, KindId::Workflow] {
+            let words = |phase: &str| {
+                [Goal::Succeeded, Goal::Failed, Goal::Done, Goal::Deleted]
+                    .map(|goal| word(kind, goal, &object(phase, 2)))
+            };
+            assert_eq!(words("Running"), ["not yet"; 4]);
+            assert_eq!(words("Succeeded"), ["met", "never", "met", "not yet"]);
+            for bad in ["Failed", "TimedOut", "Cancelled"] {
+                assert_eq!(words(bad), ["never", "met", "met", "not yet"], "{bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_older_generation_is_none() {
+        let older = object("Succeeded", 1);
+        for goal in [Goal::Succeeded, Goal::Done, Goal::Ready] {
+            assert_eq!(word(KindId::Job, goal, &older), "not yet");
+        }
+    }
+
+    #[test]
+    fn a_failed_task_may_be_tried_again_by_its_job() {
+        let mut task = object("Failed", 0);
+        assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "never");
+        task["metadata"]["ownerReferences"] = json!([{"kind": "Job"}]);
+        assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "not yet");
+        assert_eq!(word(KindId::Task, Goal::Failed, &task), "met");
+    }
+
+    #[test]
+    fn a_workflow_is_waited_for_by_its_newest_run() {
+        let mut workflow = object("Succeeded", 2);
+        workflow["status"]["lastRun"] = Value::Null;
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "not yet");
+        workflow["spec"]["runOnApply"] = json!(false);
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "never");
+    }
+
+    #[test]
+    fn nodes_are_ready_or_not_and_never_end() {
+        assert_eq!(word(KindId::Node, Goal::Ready, &object("Ready", 0)), "met");
+        assert_eq!(word(KindId::Node, Goal::Ready, &object("Lost", 0)), "not yet");
+        assert_eq!(word(KindId::Node, Goal::Done, &object("Ready", 0)), "never");
+    }
+
+    #[test]
+    fn what_was_seen_last_is_told() {
+        let mut job = object("Running", 2);
+        job["status"]["total"] = 8.into();
+        job["status"]["succeeded"] = 3.into();
+        job["status"]["message"] = "waits".into();
+        assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded: waits");
+    }
+}

@@ -1,0 +1,78 @@
+//! What a query selects, as it is and as it changes, for as long as anybody listens.
+
+use std::collections::VecDeque;
+
+use api::watch::WatchEventType;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use serde_json::Value;
+
+use crate::connection::{Connection, Query};
+use crate::failure::Failure;
+use crate::following::{Following, Seen};
+
+/// News of an object.
+#[derive(Debug)]
+pub enum News {
+    /// It is there, as this.
+    There(Value),
+    /// It is gone. It was this.
+    Gone(Value),
+}
+
+/// The news of what a query selects: first all there is, then what changes. An end is an error.
+pub fn news(connection: &Connection, query: Query) -> BoxStream<'static, Result<News, Failure>> {
+    let listening = Listening {
+        connection: connection.clone(),
+        query,
+        following: None,
+        ready: VecDeque::new(),
+        has_ended: false,
+    };
+    stream::unfold(listening, |mut listening| async move {
+        if listening.has_ended {
+            return None;
+        }
+        let next = listening.next().await;
+        listening.has_ended = next.is_err();
+        Some((next, listening))
+    })
+    .boxed()
+}
+
+struct Listening {
+    connection: Connection,
+    query: Query,
+    following: Option<Following>,
+    ready: VecDeque<Value>,
+    has_ended: bool,
+}
+
+impl Listening {
+    async fn next(&mut self) -> Result<News, Failure> {
+        loop {
+            if let Some(object) = self.ready.pop_front() {
+                return Ok(News::There(object));
+            }
+            let Some(following) = self.following.as_mut() else {
+                self.list().await?;
+                continue;
+            };
+            match following.next().await.map_err(|error| self.connection.failure(&error))? {
+                Seen::Change(WatchEventType::Deleted, object) => return Ok(News::Gone(object)),
+                Seen::Change(_, object) => return Ok(News::There(object)),
+                Seen::Broken(why) => self.connection.tell_broken(&why),
+                Seen::Back => self.connection.tell_back(),
+                Seen::Missed => self.following = None,
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), Failure> {
+        let (objects, version) = self.connection.list(&self.query).await?;
+        self.ready.extend(objects);
+        let following = Following::new(self.connection.client(), self.query.clone(), &version);
+        self.following = Some(following);
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! The `hctl` binary: reads the command line, runs the command, and ends with its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ctl::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let format = args.output;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = ctl::failure::Failure::new(format!("start: {error}"));
+            return ctl::terminal::report(&failure, format);
+        }
+    };
+    match runtime.block_on(ctl::cmd::run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ctl::terminal::report(&failure, format),
+    }
+}

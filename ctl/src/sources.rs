@@ -1,0 +1,194 @@
+//! Where manifests come from: files, folders, stdin.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use api::KindId;
+use api::manifest::{self, Document, MANIFEST_BYTES_MAX, Problem};
+
+use crate::failure::Failure;
+
+/// What a folder is searched for.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Every document of every file, in the order in which they are to be applied. Objects that name no
+/// namespace are in `namespace`.
+///
+/// # Errors
+/// Everything that is wrong in any of them.
+pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Vec<Document>, Failure> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for path in expand(paths)? {
+        match manifest::read(&path.display().to_string(), &bytes_of(&path)?) {
+            Ok(found) => documents.extend(found),
+            Err(found) => problems.extend(found),
+        }
+    }
+    for document in &mut documents {
+        place(document, namespace);
+    }
+    problems.extend(twice(&documents));
+    if !problems.is_empty() {
+        return Err(refuse(problems));
+    }
+    if documents.is_empty() {
+        return Err(Failure::usage("there is no manifest in what -f names"));
+    }
+    documents.sort_by_key(|document| rank(document.kind));
+    Ok(documents)
+}
+
+fn refuse(problems: Vec<Problem>) -> Failure {
+    let many = if problems.len() == 1 { "problem" } else { "problems" };
+    let message = format!("{} {many} in the manifests; nothing was sent", problems.len());
+    Failure { problems, ..Failure::new(message) }
+}
+
+/// Files, with folders replaced by what is in them.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable = |error| Failure::new(format!("read {}: {error}", path.display()));
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            let extension = file.extension().and_then(|it| it.to_str()).unwrap_or_default();
+            if EXTENSIONS.contains(&extension) && !file.is_dir() {
+                found.push(file);
+            }
+        }
+        found.sort();
+        if found.is_empty() {
+            let message = format!("there is no *.yaml, *.yml or *.json in {}", path.display());
+            return Err(Failure::usage(message));
+        }
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
+    // One byte more than is read: the reader then says that it is too much.
+    let bound = u64::try_from(MANIFEST_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(bound).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(bound).read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::new(format!("read {}: {error}", path.display()))
+            .hint("name a file, a folder, or - for stdin")),
+    }
+}
+
+fn place(document: &mut Document, namespace: &str) {
+    let is_placed = document.value["metadata"].get("namespace").is_some();
+    if document.kind.is_namespaced()
+        && !is_placed
+        && let Some(metadata) = document.value.get_mut("metadata").and_then(|it| it.as_object_mut())
+    {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+}
+
+/// Objects that are described more than once: which one would be meant?
+fn twice(documents: &[Document]) -> Vec<Problem> {
+    let identity = |document: &Document| {
+        let metadata = &document.value["metadata"];
+        let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+        (document.kind, part("namespace"), part("name"))
+    };
+    let mut found = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let (kind, namespace, name) = identity(document);
+        let before = documents[..index].iter().any(|other| identity(other) == identity(document));
+        if before && !name.is_empty() {
+            let message =
+                format!("{kind} {name:?} of namespace {namespace:?} was described before");
+            let violation = api::Violation::new("metadata.name", message);
+            found.push(document.problem(violation.hint("choose another name, or leave one out")));
+        }
+    }
+    found
+}
+
+/// What others need comes first.
+fn rank(kind: KindId) -> u8 {
+    match kind {
+        KindId::Namespace => 0,
+        KindId::ConfigMap | KindId::Secret => 1,
+        KindId::Node | KindId::NodeLease | KindId::PartitionSet => 2,
+        KindId::Event
+        | KindId::Lease
+        | KindId::Workflow
+        | KindId::Job
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => 3,
+        KindId::WorkflowRun => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {name: a}\n\
+                       spec: {template: {image: busybox}}\n";
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: data}\n";
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn what_others_need_comes_first_and_namespaces_are_filled_in() {
+        let folder =
+            folder(&[("a.yaml", JOB), ("b.yml", NAMESPACE), ("notes.txt", "no: manifest")]);
+        let documents = read(&[folder.path().to_owned()], "data").unwrap();
+        let kinds: Vec<KindId> = documents.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [KindId::Namespace, KindId::Job]);
+        assert_eq!(documents[1].value["metadata"]["namespace"], "data");
+        assert!(documents[0].value["metadata"].get("namespace").is_none());
+    }
+
+    #[test]
+    fn everything_wrong_in_every_file_is_said_at_once() {
+        let bad = JOB.replace("image:", "imagee:");
+        let folder = folder(&[("a.yaml", &bad), ("b.yaml", "{"), ("c.yaml", JOB)]);
+        let failure = read(&[folder.path().to_owned()], "default").unwrap_err();
+        let files: Vec<bool> = ["a.yaml", "b.yaml", "c.yaml"]
+            .map(|file| failure.problems.iter().any(|it| it.source.ends_with(file)))
+            .into();
+        assert_eq!(files, [true, true, false]);
+        assert!(failure.problems.iter().all(|it| it.line > 0), "{:?}", failure.problems);
+        assert!(failure.message.ends_with("nothing was sent"));
+    }
+
+    #[test]
+    fn an_object_is_described_once() {
+        let folder = folder(&[("a.yaml", &format!("{JOB}---\n{JOB}"))]);
+        let failure = read(&[folder.path().join("a.yaml")], "default").unwrap_err();
+        assert_eq!(failure.problems.len(), 1);
+        assert_eq!(failure.problems[0].line, 8);
+    }
+
+    #[test]
+    fn missing_files_and_empty_folders_are_errors() {
+        let folder = folder(&[]);
+        assert!(read(&[folder.path().to_owned()], "default").is_err());
+        let failure = read(&[folder.path().join("none")], "default").unwrap_err();
+        assert!(failure.hint.is_some());
+    }
+}

@@ -1,0 +1,137 @@
+//! What a person names: `job/load`, `jobs`, `task load-0`.
+
+use std::fmt;
+
+use api::KindId;
+use api::violation::nearest;
+
+use crate::failure::Failure;
+
+/// A kind and a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The kind.
+    pub kind: KindId,
+    /// The name.
+    pub name: String,
+}
+
+impl Target {
+    /// A target.
+    pub fn new(kind: KindId, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", word(self.kind), self.name)
+    }
+}
+
+/// The word for a kind in `kind/name`.
+pub fn word(kind: KindId) -> &'static str {
+    match kind {
+        KindId::WorkflowRun => "run",
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::Workflow
+        | KindId::Job
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => kind.info().singular,
+    }
+}
+
+/// The kind that a word means.
+///
+/// # Errors
+/// An unknown word, with the nearest that is known.
+pub fn kind(text: &str) -> Result<KindId, Failure> {
+    if let Some(kind) = KindId::from_word(text) {
+        return Ok(kind);
+    }
+    let served: Vec<&api::kind::Info> =
+        KindId::ALL.iter().map(|kind| kind.info()).filter(|info| !info.internal).collect();
+    let lower = text.to_ascii_lowercase();
+    let names = served.iter().flat_map(|info| [info.plural, info.singular]);
+    let failure = Failure::usage(format!("there is no kind {text:?}"));
+    Err(match nearest(&lower, names) {
+        Some(meant) => failure.hint(format!("did you mean {meant}?")),
+        None => {
+            let all: Vec<&str> = served.iter().map(|info| info.plural).collect();
+            failure.hint(format!("the kinds are {}", all.join(", ")))
+        }
+    })
+}
+
+/// `KIND/NAME` as a target; a bare name is of `otherwise`, where there is one.
+///
+/// # Errors
+/// An unknown kind, or a part that is missing.
+pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
+    match (text.split_once('/'), otherwise) {
+        (Some((_, "")) | Some(("", _)), _) => {
+            Err(Failure::usage(format!("{text:?} is not KIND/NAME")))
+        }
+        (Some((kind_word, name)), _) => Ok(Target::new(kind(kind_word)?, name)),
+        (None, Some(kind)) => Ok(Target::new(kind, text)),
+        (None, None) => {
+            Err(Failure::usage(format!("{text:?} names no object")).hint("write KIND/NAME"))
+        }
+    }
+}
+
+/// `KIND NAME...`, `KIND/NAME...`, or both mixed: a bare word after a bare kind is a name.
+///
+/// # Errors
+/// As [`one`].
+pub fn several(words: &[String]) -> Result<Vec<Target>, Failure> {
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    if first.contains('/') {
+        return words.iter().map(|text| one(text, None)).collect();
+    }
+    let kind = kind(first)?;
+    if words.len() < 2 {
+        let hint = format!("write {}/NAME, or {} NAME", word(kind), word(kind));
+        return Err(Failure::usage(format!("which {}?", kind.info().singular)).hint(hint));
+    }
+    words[1..].iter().map(|text| one(text, Some(kind))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(line: &str) -> String {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        match several(&words) {
+            Ok(targets) => targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(failure) => {
+                format!(
+                    "{}: {}; {}",
+                    failure.code.number(),
+                    failure.message,
+                    failure.hint.as_deref().unwrap()
+                )
+            }
+        }
+    }
+
+    #[test]
+    fn objects_are_named_in_two_ways() {
+        assert_eq!(names("job a b"), "job/a job/b");
+        assert_eq!(names("Jobs/a runs/b wf/c"), "job/a run/b workflow/c");
+        assert_eq!(names("WorkflowRun x"), "run/x");
+        assert_eq!(names("jobs"), "2: which job?; write job/NAME, or job NAME");
+        assert_eq!(names("jobz a"), "2: there is no kind \"jobz\"; did you mean job?");
+        assert!(names("flurb a").contains("the kinds are namespaces, "));
+        assert_eq!(names("job/a b"), "2: \"b\" names no object; write KIND/NAME");
+    }
+}

@@ -1,0 +1,162 @@
+//! The three-way merge of `apply`: what was applied last, what is wanted, what is there.
+//!
+//! # Invariants
+//!
+//! * After the patch, every wanted field holds.
+//! * A field that was applied last and is not wanted any more is gone.
+//! * Every other field is as it was: others may own it.
+//! * Lists are values: they are replaced as a whole.
+
+use api::labels::LAST_APPLIED;
+use serde_json::{Map, Value};
+
+/// Metadata that the server gives: pasted back from `get -o yaml`, it is no wish.
+const SERVER_METADATA: [&str; 7] = [
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+];
+
+/// What a manifest wishes: without status and what else is not the user's to say.
+pub fn wish(mut manifest: Value) -> Value {
+    if let Some(fields) = manifest.as_object_mut() {
+        fields.shift_remove("status");
+    }
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in SERVER_METADATA {
+            metadata.shift_remove(field);
+        }
+        if let Some(notes) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            notes.shift_remove(LAST_APPLIED);
+        }
+    }
+    manifest
+}
+
+/// The wish with a note of itself, by which the next `apply` knows what it may take away.
+pub fn with_note(wish: &Value) -> Value {
+    let mut noted = wish.clone();
+    let note = sorted(wish).to_string();
+    if let Some(fields) = noted.as_object_mut() {
+        let metadata = map_at(fields, "metadata");
+        map_at(metadata, "annotations").insert(LAST_APPLIED.to_owned(), note.into());
+    }
+    noted
+}
+
+/// What was applied last to an object, as it notes itself.
+pub fn last_applied(live: &Value) -> Option<Value> {
+    let note = live["metadata"]["annotations"].get(LAST_APPLIED)?.as_str()?;
+    serde_json::from_str(note).ok()
+}
+
+/// The JSON merge patch that makes `live` as `wanted`; nothing where it is so already.
+pub fn patch(last: Option<&Value>, wanted: &Value, live: &Value) -> Option<Value> {
+    let nothing = Map::new();
+    let map = |value: Option<&'_ Value>| value.and_then(Value::as_object).cloned();
+    let last = map(last).unwrap_or_default();
+    let (wanted, live) = (wanted.as_object().unwrap_or(&nothing), live.as_object());
+    let patch = merge(&last, wanted, live.unwrap_or(&nothing));
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+fn merge(
+    last: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+    live: &Map<String, Value>,
+) -> Map<String, Value> {
+    let mut patch = Map::new();
+    for (key, was) in last.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
+        if let Some(gone) = live.get(key).and_then(|is| removal(was, is)) {
+            patch.insert(key.clone(), gone);
+        }
+    }
+    for (key, wish) in wanted {
+        if let Some(change) = change(last.get(key), wish, live.get(key)) {
+            patch.insert(key.clone(), change);
+        }
+    }
+    patch
+}
+
+/// What makes one field as wished; nothing where it is so already.
+fn change(was: Option<&Value>, wish: &Value, is: Option<&Value>) -> Option<Value> {
+    let Some(is) = is else {
+        // A null wishes that there is nothing; and what was applied empty and is not there is one
+        // of those that the server does not keep.
+        let said_nothing = is_empty_map(wish) && was == Some(wish);
+        return (!wish.is_null() && !said_nothing).then(|| without_nulls(wish));
+    };
+    match (wish, is) {
+        (Value::Object(wish), Value::Object(is)) => {
+            let nothing = Map::new();
+            let was = was.and_then(Value::as_object).unwrap_or(&nothing);
+            let patch = merge(was, wish, is);
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        _ if wish == is => None,
+        _ => Some(without_nulls(wish)),
+    }
+}
+
+/// What takes away the fields of `was` and leaves others' within the same map; nothing where there
+/// is nothing to take.
+fn removal(was: &Value, is: &Value) -> Option<Value> {
+    let (Value::Object(was), Value::Object(is)) = (was, is) else {
+        return Some(Value::Null);
+    };
+    let gone = was.iter().filter_map(|(key, was)| Some((key.clone(), removal(was, is.get(key)?)?)));
+    let gone: Map<String, Value> = gone.collect();
+    let nothing_stays = gone.len() == is.len() && gone.values().all(Value::is_null);
+    if nothing_stays {
+        return Some(Value::Null);
+    }
+    (!gone.is_empty()).then_some(Value::Object(gone))
+}
+
+fn is_empty_map(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty)
+}
+
+/// A merge patch takes a null in a map as "remove": where there is nothing yet, it says nothing.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            value.clone()
+        }
+    }
+}
+
+/// With keys in order, so that a manifest whose lines moved is the same.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_unstable();
+            Value::Object(keys.into_iter().map(|key| (key.clone(), sorted(&fields[key]))).collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// The map at a key, made if there is none.
+fn map_at<'a>(fields: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+    let value = fields.entry(key).or_insert_with(|| Value::Object(Map::new()));
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("it was just made a map")
+}
+
+#[cfg(test)]
+#[path = "three_way_tests.rs"]
+mod tests;

@@ -1,0 +1,223 @@
+//! Tables and properties of the three-way merge.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// Checks the patch, and what the live object becomes with it.
+fn check(last: Option<Value>, wanted: Value, live: Value, expected: Option<Value>, after: Value) {
+    let patch = patch(last.as_ref(), &wanted, &live);
+    assert_eq!(patch, expected, "patch of {live} to {wanted}, last {last:?}");
+    let mut merged = live;
+    json_patch::merge(&mut merged, &patch.unwrap_or_else(|| json!({})));
+    assert_eq!(merged, after);
+}
+
+#[test]
+fn what_is_as_wanted_is_left_alone() {
+    let wanted = json!({"spec": {"count": 3, "args": ["a"]}});
+    let live = json!({"spec": {"args": ["a"], "count": 3, "extra": 1}, "status": {"phase": "x"}});
+    check(Some(wanted.clone()), wanted, live.clone(), None, live);
+}
+
+#[test]
+fn a_changed_field_is_sent_alone() {
+    check(
+        Some(json!({"spec": {"count": 3, "a": {"b": 1, "c": 2}}})),
+        json!({"spec": {"count": 3, "a": {"b": 5, "c": 2}}}),
+        json!({"spec": {"count": 3, "a": {"b": 1, "c": 2}}}),
+        Some(json!({"spec": {"a": {"b": 5}}})),
+        json!({"spec": {"count": 3, "a": {"b": 5, "c": 2}}}),
+    );
+}
+
+#[test]
+fn a_field_that_another_changed_is_set_back() {
+    check(
+        Some(json!({"count": 3})),
+        json!({"count": 3}),
+        json!({"count": 7}),
+        Some(json!({"count": 3})),
+        json!({"count": 3}),
+    );
+}
+
+#[test]
+fn a_field_that_is_not_wanted_any_more_goes_and_others_stay() {
+    check(
+        Some(json!({"labels": {"a": "1", "b": "2"}, "count": 1})),
+        json!({"labels": {"a": "1"}}),
+        json!({"labels": {"a": "1", "b": "2", "theirs": "x"}, "count": 1, "suspend": true}),
+        Some(json!({"count": null, "labels": {"b": null}})),
+        json!({"labels": {"a": "1", "theirs": "x"}, "suspend": true}),
+    );
+}
+
+#[test]
+fn a_map_that_is_not_wanted_any_more_goes_but_for_what_is_others() {
+    check(
+        Some(json!({"labels": {"a": "1", "b": "2"}})),
+        json!({}),
+        json!({"labels": {"a": "1", "b": "2", "theirs": "x"}}),
+        Some(json!({"labels": {"a": null, "b": null}})),
+        json!({"labels": {"theirs": "x"}}),
+    );
+    check(
+        Some(json!({"placement": {"near": {"job": "a"}, "nodes": ["n"]}})),
+        json!({}),
+        json!({"placement": {"near": {"job": "a"}, "nodes": ["n"]}}),
+        Some(json!({"placement": null})),
+        json!({}),
+    );
+}
+
+#[test]
+fn what_was_never_applied_is_not_taken_away() {
+    let live = json!({"a": 1, "mine": 2});
+    check(None, json!({"a": 1}), live.clone(), None, live.clone());
+    check(Some(json!({"gone": 1})), json!({"a": 1}), live.clone(), None, live);
+}
+
+#[test]
+fn lists_are_replaced_as_a_whole() {
+    check(
+        Some(json!({"args": ["a", "b"]})),
+        json!({"args": ["b", {"x": null}]}),
+        json!({"args": ["a", "b"]}),
+        Some(json!({"args": ["b", {"x": null}]})),
+        json!({"args": ["b", {"x": null}]}),
+    );
+}
+
+#[test]
+fn a_null_wishes_that_there_is_nothing() {
+    let gone = Some(json!({"timeout": null}));
+    check(None, json!({"timeout": null}), json!({"timeout": "1h"}), gone, json!({}));
+    check(None, json!({"timeout": null}), json!({}), None, json!({}));
+    check(
+        None,
+        json!({"a": {"b": null, "c": 1}}),
+        json!({}),
+        Some(json!({"a": {"c": 1}})),
+        json!({"a": {"c": 1}}),
+    );
+}
+
+#[test]
+fn an_empty_map_that_the_server_did_not_keep_is_no_change() {
+    let wanted = json!({"labels": {}});
+    check(None, wanted.clone(), json!({}), Some(wanted.clone()), wanted.clone());
+    check(Some(wanted.clone()), wanted, json!({}), None, json!({}));
+}
+
+#[test]
+fn a_field_may_change_its_shape() {
+    check(
+        Some(json!({"a": {"b": 1}})),
+        json!({"a": "text"}),
+        json!({"a": {"b": 1}}),
+        Some(json!({"a": "text"})),
+        json!({"a": "text"}),
+    );
+    check(
+        None,
+        json!({"a": {"b": 1}}),
+        json!({"a": "text"}),
+        Some(json!({"a": {"b": 1}})),
+        json!({"a": {"b": 1}}),
+    );
+}
+
+#[test]
+fn a_wish_is_noted_without_what_is_the_servers() {
+    let pasted = json!({
+        "kind": "Job",
+        "metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "annotations": {LAST_APPLIED: "{}"}},
+        "spec": {"b": 1, "a": 2},
+        "status": {"phase": "Running"},
+    });
+    let wish = wish(pasted);
+    assert_eq!(
+        wish,
+        json!({"kind": "Job", "metadata": {"name": "a", "annotations": {}}, "spec": {"b": 1, "a": 2}})
+    );
+    let noted = with_note(&wish);
+    assert_eq!(last_applied(&noted), Some(wish.clone()));
+    let moved = json!({"spec": {"a": 2, "b": 1}, "metadata": {"annotations": {}, "name": "a"}, "kind": "Job"});
+    assert_eq!(with_note(&moved)["metadata"], noted["metadata"], "the order of lines says nothing");
+}
+
+/// Documents with few keys, so that they meet.
+fn document() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        (0..4_i32).prop_map(Value::from),
+        Just(json!(null)),
+        Just(json!([1, {"a": 1}])),
+        Just(json!([])),
+    ];
+    let tree = leaf.prop_recursive(3, 24, 4, |inner| {
+        prop::collection::btree_map("[abcd]", inner, 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    });
+    prop::collection::btree_map("[abcd]", tree, 0..4)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+/// A document as the server keeps it: without nulls.
+fn kept() -> impl Strategy<Value = Value> {
+    document().prop_map(|it| without_nulls(&it))
+}
+
+/// Every leaf (and list) of a document, by its path.
+fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                leaves(value, &format!("{path}/{key}"), found);
+            }
+        }
+        leaf => found.push((path.to_owned(), leaf.clone())),
+    }
+}
+
+proptest! {
+    #[test]
+    fn wanted_fields_hold_and_others_fields_stay(
+        last in prop::option::of(document()), wanted in document(), live in kept(),
+    ) {
+        let mut after = live.clone();
+        if let Some(patch) = patch(last.as_ref(), &wanted, &live) {
+            json_patch::merge(&mut after, &patch);
+        }
+        let mut wishes = Vec::new();
+        leaves(&wanted, "", &mut wishes);
+        for (path, wish) in wishes {
+            let is = after.pointer(&path);
+            prop_assert_eq!(is.unwrap_or(&Value::Null), &wish, "{} is not as wanted", path);
+        }
+        let mut before = Vec::new();
+        leaves(&live, "", &mut before);
+        for (path, was) in before {
+            // Neither this field nor anything above it was or is spoken of, but as a map.
+            let spoken_of = |document: &Value| {
+                let steps = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
+                steps.chain([path.as_str()]).any(|path| {
+                    document.pointer(path).is_some_and(|value| !value.is_object())
+                }) || document.pointer(&path).is_some()
+            };
+            if !spoken_of(&wanted) && !last.as_ref().is_some_and(spoken_of) {
+                prop_assert_eq!(after.pointer(&path), Some(&was), "{} was another's", path);
+            }
+        }
+    }
+
+    #[test]
+    fn applying_twice_changes_nothing_the_second_time(wanted in document(), live in kept()) {
+        let mut after = live.clone();
+        if let Some(patch) = patch(None, &wanted, &live) {
+            json_patch::merge(&mut after, &patch);
+        }
+        prop_assert_eq!(patch(Some(&wanted), &wanted, &after), None);
+    }
+}
