@@ -174,10 +174,8 @@ fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Fail
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        let code = match error.kind() {
-            io::ErrorKind::BrokenPipe => Code::Unread,
-            _ => Code::Error,
-        };
+        let is_unread = error.kind() == io::ErrorKind::BrokenPipe;
+        let code = if is_unread { Code::Unread } else { Code::Error };
         Failure::new(format!("print: {error}")).code(code)
     }
 }

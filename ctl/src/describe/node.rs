@@ -70,7 +70,11 @@ fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> BTreeMap<String, u6
 /// An amount for people: cpu counts thousandths, memory bytes.
 fn amount(resource: &str, amount: u64) -> String {
     if resource == api::amounts::CPU {
-        return if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") };
+        return if amount.is_multiple_of(1000) {
+            (amount / 1000).to_string()
+        } else {
+            format!("{amount}m")
+        };
     }
     let (mut amount, mut unit) = (amount, "");
     for larger in ["Ki", "Mi", "Gi", "Ti"] {
