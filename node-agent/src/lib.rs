@@ -1,7 +1,18 @@
 //! The node agent: runs the tasks that are bound to its node.
 //!
-//! [`engine`] is what containers run in: Docker, plain processes, or a simulation, behind one
-//! trait. [`shim`] is the little process that stands beside each task of the process engine.
+//! [`plan`] decides what is done next, from the tasks that are bound here, the containers that are
+//! seen and the [`journal`] of what was promised; [`run`] looks, plans and acts. [`engine`] is
+//! what containers run in: Docker, plain processes, or a simulation, behind one trait. [`shim`] is
+//! the little process that stands beside each task of the process engine.
 
+pub mod attempt;
 pub mod engine;
+pub mod journal;
+mod metrics;
+pub mod plan;
+pub mod resolve;
+mod shell;
 pub mod shim;
+
+pub use journal::{Journal, JournalError};
+pub use shell::{AgentError, Config, OpenEngine, Outside, run};

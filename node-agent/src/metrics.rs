@@ -1,0 +1,44 @@
+//! What an agent counts.
+
+use prometheus::{IntCounter, IntGauge, Registry};
+
+/// Counters of one agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// Attempts whose containers are there, or being made.
+    pub(crate) running: IntGauge,
+    /// Words that the apiserver has not acknowledged.
+    pub(crate) unsent: IntGauge,
+    /// Containers started.
+    pub(crate) starts: IntCounter,
+    /// Attempts that have ended.
+    pub(crate) ends: IntCounter,
+    /// Renewals of the node lease that failed.
+    pub(crate) renewals_failed: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the counters.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| IntGauge::new(format!("heliox_agent_{name}"), help);
+        let counter =
+            |name: &str, help: &str| IntCounter::new(format!("heliox_agent_{name}"), help);
+        let metrics = Self {
+            running: gauge("tasks_running", "Attempts whose containers are there or being made")?,
+            unsent: gauge("reports_pending", "Reports that were not acknowledged yet")?,
+            starts: counter("starts_total", "Containers started")?,
+            ends: counter("ends_total", "Attempts that have ended")?,
+            renewals_failed: counter(
+                "lease_renewals_failed_total",
+                "Renewals of the node lease that failed",
+            )?,
+        };
+        for gauge in [&metrics.running, &metrics.unsent] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        for counter in [&metrics.starts, &metrics.ends, &metrics.renewals_failed] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,430 @@
+//! Decides what this node does next.
+//!
+//! # Invariants
+//!
+//! * Nothing is started and nothing is stopped while the list of assignments is not complete.
+//! * An attempt is started only as [`Progress::Starting`], which was written down before; what has
+//!   ended is never started again.
+//! * On the state that its own steps lead to, `plan` returns nothing.
+//! * A container of ours that no assignment wants is stopped and removed, and named until it is
+//!   gone.
+
+mod ending;
+mod ports;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::amounts::Amounts;
+use api::node::Leftover;
+use api::task::transition::Report;
+use api::task::{ReportState, TaskState};
+use api::task_template::TaskTemplateSpec;
+use api::{Task, Timestamp};
+
+use crate::attempt::{Attempt, Progress, Says, Why};
+use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
+use crate::resolve::Place;
+
+pub(crate) use ending::Ending;
+use ports::Taken;
+
+/// A container that was killed and is still there is killed again so often.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+/// A start that takes longer is said.
+const SLOW_START: Duration = Duration::from_secs(1);
+
+/// All that a decision may depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Tasks that are bound to this node; nothing before the list of them is complete.
+    pub assignments: Option<&'a BTreeMap<Identity, Assignment>>,
+    /// Containers of this node, ended ones too.
+    pub containers: &'a BTreeMap<Identity, ContainerState>,
+    /// What was promised.
+    pub attempts: &'a BTreeMap<Identity, Attempt>,
+    /// Containers that something is being done to: nothing is decided about those.
+    pub busy: &'a BTreeSet<Identity>,
+    /// What the node is.
+    pub node: Node<'a>,
+    /// The time that waits are counted by: it neither jumps nor goes back within one start of
+    /// the agent.
+    pub now: Timestamp,
+    /// The time as the engine has it, and as it is told.
+    pub wall: Timestamp,
+    /// The number of the newest word.
+    pub words: u64,
+}
+
+/// What a node is and gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    /// Where containers find themselves.
+    pub place: Place<'a>,
+    /// Which start of the agent this is.
+    pub boot_id: &'a str,
+    /// What tasks may use.
+    pub capacity: &'a Amounts,
+    /// Ports for tasks that name none: first and last.
+    pub port_range: (u16, u16),
+}
+
+/// A task that is bound to this node.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The task.
+    pub task: Arc<Task>,
+    /// Its template, once it is known.
+    pub template: Option<Template>,
+}
+
+/// What is known of a template.
+#[derive(Debug, Clone)]
+pub enum Template {
+    /// It.
+    Known(Arc<TaskTemplateSpec>),
+    /// There is none of that name.
+    Missing,
+}
+
+/// Something to do. Each is about one container, and may be done twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Make and start it.
+    Start(Box<ContainerSpec>),
+    /// Ask it to end.
+    Signal(Identity, Signal),
+    /// End it.
+    Kill(Identity),
+    /// Remove it.
+    Remove(Identity),
+}
+
+/// What to write down, and then to do.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// What is known from now on; nothing of what is forgotten. To be written before any step.
+    pub changes: BTreeMap<Identity, Option<Attempt>>,
+    /// What to do.
+    pub steps: Vec<Step>,
+    /// What is here and not wanted.
+    pub leftovers: Vec<Leftover>,
+    /// When to look again although nothing has happened.
+    pub wake_at: Option<Timestamp>,
+    /// The number of the newest word.
+    pub words: u64,
+}
+
+impl Step {
+    /// Which container it is about.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Step::Start(spec) => &spec.identity,
+            Step::Signal(identity, _) | Step::Kill(identity) | Step::Remove(identity) => identity,
+        }
+    }
+}
+
+impl Assignment {
+    /// Whether its container is wanted: it was not ended, nor given up.
+    fn is_wanted(&self) -> bool {
+        match self.task.state() {
+            TaskState::Bound { .. }
+            | TaskState::Starting { .. }
+            | TaskState::Running { .. }
+            | TaskState::Stopping { .. }
+            | TaskState::Lost { .. } => true,
+            TaskState::Pending
+            | TaskState::Succeeded
+            | TaskState::Failed { .. }
+            | TaskState::TimedOut
+            | TaskState::Cancelled { .. } => false,
+        }
+    }
+
+    fn binding(&self) -> u32 {
+        self.task.binding().map_or(0, |binding| binding.number)
+    }
+
+    fn stop(&self) -> Option<Why> {
+        self.task.stop().map(|stop| Why::of(stop.reason))
+    }
+}
+
+/// Decides.
+pub fn plan(view: &View<'_>) -> Plan {
+    let mut planner = Planner { view, plan: Plan::default(), taken: Taken::by(view.attempts) };
+    planner.plan.words = view.words;
+    let Some(assignments) = view.assignments else {
+        return planner.plan;
+    };
+    let known = assignments.keys().chain(view.containers.keys()).chain(view.attempts.keys());
+    let mut fresh = Vec::new();
+    for identity in known.collect::<BTreeSet<_>>() {
+        let assignment = assignments.get(identity).filter(|assignment| assignment.is_wanted());
+        let attempt = view.attempts.get(identity);
+        match (assignment, attempt.filter(|attempt| is_of(assignment, attempt))) {
+            (None, attempt) => planner.unwanted(identity, attempt),
+            (Some(assignment), Some(attempt)) => planner.wanted(assignment, attempt),
+            (Some(assignment), None) => fresh.push((identity, assignment)),
+        }
+    }
+    // Those that were bound first get what there is.
+    fresh.sort_by_key(|(identity, assignment)| {
+        (assignment.task.binding().map(|binding| binding.at), *identity)
+    });
+    for (identity, assignment) in fresh {
+        planner.fresh(identity, assignment);
+    }
+    planner.plan
+}
+
+/// Whether what is known is of the binding that is wanted. A binding that was given back may come
+/// again under a new number.
+fn is_of(assignment: Option<&Assignment>, attempt: &Attempt) -> bool {
+    assignment.is_none_or(|assignment| match attempt.progress {
+        Progress::Refused => assignment.binding() <= attempt.binding,
+        Progress::Starting { .. }
+        | Progress::Running { .. }
+        | Progress::Stopping { .. }
+        | Progress::Ended => true,
+    })
+}
+
+struct Planner<'a> {
+    view: &'a View<'a>,
+    plan: Plan,
+    taken: Taken,
+}
+
+impl Planner<'_> {
+    /// An attempt that is wanted and known.
+    fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
+        let identity = &attempt.identity;
+        if self.view.busy.contains(identity) {
+            return self.tell_slow_start(attempt);
+        }
+        let container = self.view.containers.get(identity);
+        match &attempt.progress {
+            Progress::Starting { .. } => self.starting(assignment, attempt, container),
+            Progress::Running { started, .. } => match container {
+                None => self.gone(attempt, Some(*started)),
+                Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
+                // Docker restarts nothing of ours: one that is only made was made anew by hand.
+                Some(ContainerState::Created) => self.gone(attempt, Some(*started)),
+                Some(ContainerState::Running { .. }) => self.running(assignment, attempt),
+            },
+            Progress::Stopping { .. } => self.stopping(attempt, container),
+            Progress::Ended | Progress::Refused => self.tidy(attempt, container),
+        }
+    }
+
+    fn running(&mut self, assignment: &Assignment, attempt: &Attempt) {
+        let Progress::Running { started, seen } = &attempt.progress else { return };
+        let due = attempt.manner.timeout().map(|timeout| later(*seen, timeout));
+        let late = due.filter(|due| *due <= self.view.now).map(|_| Why::TimedOut);
+        let Some(why) = assignment.stop().or(late) else {
+            return self.wake_at(due);
+        };
+        self.begin_stop(attempt, Some(*started), why);
+    }
+
+    fn begin_stop(&mut self, attempt: &Attempt, started: Option<Timestamp>, why: Why) {
+        let mut next = attempt.clone();
+        next.progress =
+            Progress::Stopping { started, since: self.view.now, asked: self.view.wall, why };
+        next.session.signalled = true;
+        self.wake_at(Some(later(self.view.now, next.manner.grace())));
+        self.plan.steps.push(Step::Signal(next.identity.clone(), next.manner.signal()));
+        self.keep(next);
+    }
+
+    fn stopping(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
+        let Progress::Stopping { started, since, asked, why } = &attempt.progress else { return };
+        match container {
+            None | Some(ContainerState::Created) => {
+                let mut ending = Ending::stopped(*why, self.view.wall);
+                ending.started = *started;
+                self.end(attempt, ending);
+            }
+            Some(ContainerState::Exited { .. }) => {
+                self.ended(attempt, container, Some((*why, *asked)));
+            }
+            Some(ContainerState::Running { .. }) => self.press(attempt, *since),
+        }
+    }
+
+    /// Asks a container to end, and ends it when its grace is over.
+    fn press(&mut self, attempt: &Attempt, since: Timestamp) {
+        let over = later(since, attempt.manner.grace());
+        if over <= self.view.now {
+            return self.kill(attempt);
+        }
+        let identity = attempt.identity.clone();
+        self.wake_at(Some(over));
+        if !attempt.session.signalled {
+            // A former agent may have crashed before it did.
+            let mut next = attempt.clone();
+            next.session.signalled = true;
+            self.plan.steps.push(Step::Signal(identity, next.manner.signal()));
+            self.keep(next);
+        }
+    }
+
+    /// A container that nobody wants here, or what is left of one.
+    fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
+        let container = self.view.containers.get(identity);
+        let is_busy = self.view.busy.contains(identity);
+        let runs = matches!(container, Some(ContainerState::Running { .. }));
+        if runs || (is_busy && attempt.is_some_and(Attempt::holds)) {
+            self.plan.leftovers.push(Leftover {
+                uid: identity.uid().to_owned(),
+                attempt: identity.attempt(),
+                requests: attempt.map(|attempt| attempt.requests.clone()).unwrap_or_default(),
+            });
+        }
+        if is_busy {
+            return;
+        }
+        if let Some(ContainerState::Running { since }) = container {
+            return self.stop_unwanted(identity, attempt, *since);
+        }
+        if container.is_some() {
+            self.plan.steps.push(Step::Remove(identity.clone()));
+        }
+        if attempt.is_some() {
+            self.plan.changes.insert(identity.clone(), None);
+        }
+    }
+
+    fn stop_unwanted(
+        &mut self,
+        identity: &Identity,
+        attempt: Option<&Attempt>,
+        started: Timestamp,
+    ) {
+        let seen = Progress::Running { started, seen: self.view.now };
+        let found = Attempt::found(identity.clone(), seen);
+        let mut attempt = attempt.cloned().unwrap_or(found);
+        // Nobody listens any more.
+        attempt.unsent = None;
+        match attempt.progress {
+            Progress::Stopping { since, .. } => self.press(&attempt, since),
+            Progress::Starting { .. }
+            | Progress::Running { .. }
+            | Progress::Ended
+            | Progress::Refused => self.begin_stop(&attempt, Some(started), Why::Unwanted),
+        }
+    }
+
+    /// What has ended is removed once that was heard.
+    fn tidy(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
+        if attempt.unsent.is_some() {
+            return;
+        }
+        match container {
+            None => (),
+            Some(ContainerState::Created | ContainerState::Exited { .. }) => {
+                self.plan.steps.push(Step::Remove(attempt.identity.clone()));
+            }
+            // A start whose answer was lost, after its attempt was given up.
+            Some(ContainerState::Running { .. }) => self.kill(attempt),
+        }
+    }
+
+    fn kill(&mut self, attempt: &Attempt) {
+        if let Some(at) = attempt.session.kill_again_at.filter(|at| *at > self.view.now) {
+            return self.wake_at(Some(at));
+        }
+        let mut next = attempt.clone();
+        let again = later(self.view.now, KILL_AGAIN);
+        next.session.kill_again_at = Some(again);
+        self.plan.steps.push(Step::Kill(next.identity.clone()));
+        self.wake_at(Some(again));
+        self.keep(next);
+    }
+
+    fn ended(
+        &mut self,
+        attempt: &Attempt,
+        container: Option<&ContainerState>,
+        asked: Option<(Why, Timestamp)>,
+    ) {
+        if let Some(ending) = container.and_then(|container| Ending::seen(container, asked)) {
+            self.end(attempt, ending);
+        }
+    }
+
+    fn gone(&mut self, attempt: &Attempt, started: Option<Timestamp>) {
+        let message = "its container is gone, and nothing tells how it ended";
+        let why = api::task::reason::CONTAINER_GONE;
+        let mut ending = Ending::failed(why, message, self.view.wall);
+        ending.started = started;
+        self.end(attempt, ending);
+    }
+
+    fn end(&mut self, attempt: &Attempt, ending: Ending) {
+        let mut next = attempt.clone();
+        self.plan.words += 1;
+        end(&mut next, ending, self.plan.words, self.view.node.boot_id);
+        self.keep(next);
+    }
+
+    fn say(&mut self, attempt: &mut Attempt, says: Says) {
+        self.plan.words += 1;
+        attempt.say(self.plan.words, says);
+    }
+
+    fn keep(&mut self, attempt: Attempt) {
+        self.plan.changes.insert(attempt.identity.clone(), Some(attempt));
+    }
+
+    fn wake_at(&mut self, at: Option<Timestamp>) {
+        let earlier = self.plan.wake_at.into_iter().chain(at).min();
+        self.plan.wake_at = earlier;
+    }
+}
+
+/// Writes an end down.
+pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &str) {
+    let mut report = report(attempt, boot_id, ending.state);
+    report.exit_code = ending.exit_code;
+    report.reason = ending.reason;
+    report.message = ending.message;
+    report.started_at = ending.started.or(report.started_at);
+    report.finished_at = Some(ending.finished);
+    attempt.progress = Progress::Ended;
+    attempt.say(word, Says::Report(Box::new(report)));
+}
+
+/// A report of an attempt, without what only its end tells.
+fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
+    let started_at = match &attempt.progress {
+        Progress::Running { started, .. } => Some(*started),
+        Progress::Stopping { started, .. } => *started,
+        Progress::Starting { .. } | Progress::Ended | Progress::Refused => None,
+    };
+    Report {
+        binding: attempt.binding,
+        boot_id: boot_id.to_owned(),
+        state,
+        ready: state == ReportState::Running,
+        restarts: 0,
+        exit_code: None,
+        reason: None,
+        message: None,
+        started_at,
+        finished_at: None,
+        ports: attempt.ports.clone(),
+    }
+}
+
+/// `wait` after `time`.
+pub(crate) fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    time.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;

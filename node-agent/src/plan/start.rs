@@ -1,0 +1,186 @@
+//! The beginning of an attempt: given back, started, or found running.
+
+use api::task::{ReportState, reason};
+
+use super::ending::Ending;
+use super::{Assignment, Planner, SLOW_START, Step, Template, later, report};
+use crate::attempt::{Attempt, Manner, Progress, Says, millis};
+use crate::engine::{ContainerSpec, ContainerState, Identity};
+use crate::resolve::{container_spec, merged, stop_signal};
+
+impl Planner<'_> {
+    /// An attempt that is wanted and of which nothing is written down.
+    pub(super) fn fresh(&mut self, identity: &Identity, assignment: &Assignment) {
+        if self.view.busy.contains(identity) {
+            return;
+        }
+        let container = self.view.containers.get(identity);
+        let mut attempt =
+            Attempt::found(identity.clone(), Progress::Starting { since: self.view.now });
+        attempt.binding = assignment.binding();
+        if container.is_some() {
+            return self.adopt(assignment, attempt, container);
+        }
+        if assignment.task.report().is_some() {
+            // It was started here, and neither journal nor engine know of it any more.
+            return self.gone(&attempt, assignment.task.status.started_at);
+        }
+        if let Some(why) = assignment.stop() {
+            return self.end(&attempt, Ending::stopped(why, self.view.wall));
+        }
+        let Some(template) = &assignment.template else {
+            return;
+        };
+        match self.prepare(assignment, template, &mut attempt) {
+            Ok(spec) => {
+                self.taken.add(&attempt.requests, &attempt.ports);
+                self.wake_at(Some(later(self.view.now, SLOW_START)));
+                self.plan.steps.push(Step::Start(Box::new(spec)));
+                self.keep(attempt);
+            }
+            Err(Obstacle::Misfit(message)) => {
+                attempt.progress = Progress::Refused;
+                attempt.ports.clear();
+                self.say(&mut attempt, Says::Refuse(message));
+                self.keep(attempt);
+            }
+            Err(Obstacle::Wrong(message)) => {
+                self.end(&attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
+            }
+        }
+    }
+
+    /// A container without a journal: the journal was lost, and it is taken as it is.
+    fn adopt(
+        &mut self,
+        assignment: &Assignment,
+        mut attempt: Attempt,
+        container: Option<&ContainerState>,
+    ) {
+        attempt.ports.clone_from(&assignment.task.status.ports);
+        if let Some(Template::Known(template)) = &assignment.template
+            && let Ok(merged) = merged(&assignment.task, template)
+        {
+            attempt.requests = merged.requests();
+            attempt.manner = manner(&merged, template);
+        }
+        self.starting(assignment, &attempt, container);
+    }
+
+    /// Allots what the attempt needs, and says what the engine is to run.
+    fn prepare(
+        &self,
+        assignment: &Assignment,
+        template: &Template,
+        attempt: &mut Attempt,
+    ) -> Result<ContainerSpec, Obstacle> {
+        let template = match template {
+            Template::Known(template) => template,
+            Template::Missing => {
+                let name = &assignment.task.spec.template;
+                return Err(Obstacle::Wrong(format!("there is no TaskTemplate {name:?}")));
+            }
+        };
+        let merged = merged(&assignment.task, template).map_err(Obstacle::Wrong)?;
+        stop_signal(&merged).map_err(Obstacle::Wrong)?;
+        attempt.requests = merged.requests();
+        attempt.manner = manner(&merged, template);
+        let node = &self.view.node;
+        if let Some(misfit) = self.taken.misfit(&attempt.requests, node.capacity) {
+            return Err(Obstacle::Misfit(misfit));
+        }
+        let ports = self.taken.allot(&merged.ports, node.port_range).map_err(Obstacle::Misfit)?;
+        let task = (&*assignment.task, &**template);
+        let spec = container_spec(&attempt.identity, task, &merged, &ports, &node.place)
+            .map_err(Obstacle::Wrong)?;
+        attempt.ports = ports;
+        Ok(spec)
+    }
+
+    /// An attempt whose start was decided: what came of it?
+    pub(super) fn starting(
+        &mut self,
+        assignment: &Assignment,
+        attempt: &Attempt,
+        container: Option<&ContainerState>,
+    ) {
+        match container {
+            Some(ContainerState::Running { since }) => {
+                let mut next = attempt.clone();
+                next.progress = Progress::Running { started: *since, seen: self.view.now };
+                if assignment.stop().is_none() {
+                    let running = report(&next, self.view.node.boot_id, ReportState::Running);
+                    self.say(&mut next, Says::Report(Box::new(running)));
+                }
+                self.keep(next.clone());
+                self.running(assignment, &next);
+            }
+            Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
+            None | Some(ContainerState::Created) => self.start_again(assignment, attempt),
+        }
+    }
+
+    /// The engine did not take it, or the agent crashed meanwhile.
+    fn start_again(&mut self, assignment: &Assignment, attempt: &Attempt) {
+        if let Some(why) = assignment.stop() {
+            return self.end(attempt, Ending::stopped(why, self.view.wall));
+        }
+        self.tell_slow_start(attempt);
+        let template = match &assignment.template {
+            None => return,
+            Some(Template::Known(template)) => template,
+            Some(Template::Missing) => {
+                let name = &assignment.task.spec.template;
+                let message = format!("there is no TaskTemplate {name:?}");
+                return self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
+            }
+        };
+        let place = &self.view.node.place;
+        let task = (&*assignment.task, &**template);
+        let spec = merged(&assignment.task, template).and_then(|merged| {
+            container_spec(&attempt.identity, task, &merged, &attempt.ports, place)
+        });
+        match spec {
+            Ok(spec) => self.plan.steps.push(Step::Start(Box::new(spec))),
+            Err(message) => {
+                self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
+            }
+        }
+    }
+
+    /// Says that an attempt is being started where that takes a while.
+    pub(super) fn tell_slow_start(&mut self, attempt: &Attempt) {
+        let Progress::Starting { since } = &attempt.progress else { return };
+        let slow = later(*since, SLOW_START);
+        if attempt.session.told_starting {
+            return;
+        }
+        if slow > self.view.now {
+            return self.wake_at(Some(slow));
+        }
+        let mut next = attempt.clone();
+        next.session.told_starting = true;
+        let starting = report(&next, self.view.node.boot_id, ReportState::Starting);
+        self.say(&mut next, Says::Report(Box::new(starting)));
+        self.keep(next);
+    }
+}
+
+/// Why an attempt is not started.
+enum Obstacle {
+    /// There is no room: it is given back.
+    Misfit(String),
+    /// It cannot run anywhere.
+    Wrong(String),
+}
+
+fn manner(
+    merged: &api::template::Template,
+    template: &api::task_template::TaskTemplateSpec,
+) -> Manner {
+    Manner {
+        signal: merged.stop_signal.clone().unwrap_or_else(|| Manner::default().signal),
+        grace_millis: u64::from(merged.grace_seconds()) * 1000,
+        timeout_millis: template.attempt_timeout.map(|timeout| millis(timeout.get())),
+    }
+}

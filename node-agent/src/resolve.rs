@@ -1,0 +1,193 @@
+//! From a task and its template to what an engine is to run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::amounts::{CPU, MEMORY, amount};
+use api::substitute::{NodeNames, for_node};
+use api::task_template::TaskTemplateSpec;
+use api::template::{ImagePullPolicy, Protocol, Template};
+use api::{Kind as _, Task, Violation};
+
+use crate::engine::{
+    ContainerSpec, Identity, Mount, MountSource, Port, Protocol as EngineProtocol, PullPolicy,
+    Resources, Signal,
+};
+
+/// What of the node goes into a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// The address at which its ports are reached.
+    pub address: &'a str,
+    /// Whether a container may listen on other ports than the node's: it has a network of its own.
+    pub own_network: bool,
+}
+
+/// The task's template with its own part laid over it; the error is a sentence.
+pub fn merged(task: &Task, template: &TaskTemplateSpec) -> Result<Template, String> {
+    let over = task.spec.overrides.template.as_ref();
+    api::merge::template(&template.template, over).map_err(|found| sentence(&found))
+}
+
+/// What the engine is to run, with these host ports; the error is a sentence.
+pub fn container_spec(
+    identity: &Identity,
+    (task, template): (&Task, &TaskTemplateSpec),
+    merged: &Template,
+    host_ports: &BTreeMap<String, u16>,
+    place: &Place<'_>,
+) -> Result<ContainerSpec, String> {
+    let listens = listens_on(merged, host_ports, place);
+    let ours = environment(task, template, host_ports, &listens, place);
+    let names = NodeNames {
+        task: task.name(),
+        index: task.spec.index,
+        count: task.spec.count,
+        attempt: task.spec.attempt,
+        partition: task.spec.overrides.partition.as_deref(),
+        item: task.spec.overrides.item.as_ref(),
+        node: place.node,
+        ports: &listens,
+        env: &ours,
+    };
+    let template = for_node(merged, &names).map_err(|found| sentence(&found))?;
+    let mut env: Vec<(String, String)> = ours.into_iter().collect();
+    env.extend(template.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
+    Ok(ContainerSpec {
+        identity: identity.clone(),
+        image: template.image.clone(),
+        pull_policy: match template.image_pull_policy.unwrap_or_default() {
+            ImagePullPolicy::IfNotPresent => PullPolicy::IfNotPresent,
+            ImagePullPolicy::Always => PullPolicy::Always,
+            ImagePullPolicy::Never => PullPolicy::Never,
+        },
+        command: template.command.clone(),
+        args: template.args.clone(),
+        working_dir: template.working_dir.clone(),
+        env,
+        labels: template.labels.clone(),
+        resources: resources(&template),
+        ports: ports(&template, host_ports, &listens)?,
+        mounts: template.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        stop_signal: stop_signal(&template)?,
+        grace: Duration::from_secs(template.grace_seconds().into()),
+        network_mode: template.network_mode.clone(),
+    })
+}
+
+/// What asks a container of this template to end.
+pub fn stop_signal(template: &Template) -> Result<Signal, String> {
+    let word = template.stop_signal.as_deref();
+    word.map_or(Ok(Signal::TERM), |word| {
+        word.parse().map_err(|error| format!("stopSignal: {error}"))
+    })
+}
+
+fn sentence(found: &[Violation]) -> String {
+    let each = found.iter().map(|violation| format!("{}: {}", violation.path, violation.message));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The numbers to listen on: the container's own where it has its own network and names them.
+fn listens_on(
+    template: &Template,
+    host_ports: &BTreeMap<String, u16>,
+    place: &Place<'_>,
+) -> BTreeMap<String, u16> {
+    let shares = template.network_mode.as_deref() == Some("host");
+    let own = place.own_network && !shares;
+    let number = |port: &api::template::Port| {
+        let host = host_ports.get(&port.name).copied();
+        port.container_port.filter(|_| own).or(host)
+    };
+    let ports = template.ports.iter();
+    ports.filter_map(|port| Some((port.name.clone(), number(port)?))).collect()
+}
+
+fn environment(
+    task: &Task,
+    template: &TaskTemplateSpec,
+    host_ports: &BTreeMap<String, u16>,
+    listens: &BTreeMap<String, u16>,
+    place: &Place<'_>,
+) -> BTreeMap<String, String> {
+    let partition = task.spec.overrides.partition.clone().unwrap_or_default();
+    let mut env: BTreeMap<String, String> = [
+        ("NAMESPACE", task.namespace().to_owned()),
+        ("JOB", template.job.clone()),
+        ("RUN", template.run.clone()),
+        ("TASK", task.name().to_owned()),
+        ("INDEX", task.spec.index.to_string()),
+        ("COUNT", task.spec.count.to_string()),
+        ("ATTEMPT", task.spec.attempt.to_string()),
+        ("PARTITION", partition),
+        ("NODE", place.node.to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (format!("HELIOX_{name}"), value))
+    .collect();
+    for (name, host_port) in host_ports {
+        let word = name.to_ascii_uppercase().replace('-', "_");
+        let number = listens.get(name).unwrap_or(host_port);
+        env.insert(format!("HELIOX_PORT_{word}"), number.to_string());
+        env.insert(format!("HELIOX_ADDR_{word}"), format!("{}:{host_port}", place.address));
+    }
+    env
+}
+
+fn resources(template: &Template) -> Resources {
+    let wanted = &template.resources;
+    let of = |list: &BTreeMap<String, api::amounts::Quantity>, name: &str| {
+        list.get(name).map(|quantity| amount(name, quantity))
+    };
+    Resources {
+        cpu_request_millis: of(&wanted.requests, CPU),
+        cpu_limit_millis: of(&wanted.limits, CPU),
+        memory_limit_bytes: of(&wanted.limits, MEMORY),
+    }
+}
+
+fn ports(
+    template: &Template,
+    host_ports: &BTreeMap<String, u16>,
+    listens: &BTreeMap<String, u16>,
+) -> Result<Vec<Port>, String> {
+    let mut ports = Vec::new();
+    for port in &template.ports {
+        let Some(container_port) = listens.get(&port.name).copied() else { continue };
+        let host_ip = match port.host_ip.as_deref().map(str::parse) {
+            Some(Ok(address)) => Some(address),
+            Some(Err(error)) => return Err(format!("ports[{}].hostIP: {error}", port.name)),
+            None => None,
+        };
+        ports.push(Port {
+            name: port.name.clone(),
+            container_port,
+            host_port: host_ports.get(&port.name).copied(),
+            host_ip,
+            protocol: match port.protocol {
+                Protocol::Tcp => EngineProtocol::Tcp,
+                Protocol::Udp => EngineProtocol::Udp,
+            },
+        });
+    }
+    Ok(ports)
+}
+
+fn mount(mount: &api::template::Mount) -> Result<Mount, String> {
+    let source = match (&mount.host_path, &mount.tmpfs) {
+        (Some(host_path), _) => MountSource::HostPath {
+            host_path: PathBuf::from(host_path),
+            read_only: mount.read_only,
+            create: mount.create,
+        },
+        (None, Some(tmpfs)) => {
+            MountSource::Tmpfs { size_bytes: tmpfs.size.as_ref().map(|size| size.whole()) }
+        }
+        (None, None) => return Err(format!("mount {} has no source", mount.path)),
+    };
+    Ok(Mount { path: PathBuf::from(&mount.path), source })
+}

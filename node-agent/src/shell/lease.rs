@@ -1,0 +1,70 @@
+//! Keeps the node lease: the proof that this agent lives.
+
+use std::time::Duration;
+
+use api::node::{GrantRequest, GrantResponse, RenewRequest};
+use base::{Backoff, ErrorChain, Rng};
+use client::{Client, Error};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::Event;
+use crate::metrics::Metrics;
+
+/// Renewals within the time that a lease lives: two may fail.
+const RENEWALS_PER_TTL: u32 = 3;
+
+/// Keeps one node's lease.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) client: Client,
+    pub(super) request: GrantRequest,
+    pub(super) rng: Rng,
+    pub(super) metrics: Metrics,
+}
+
+impl Keeper {
+    /// Asks for a lease, tells of it, renews it, and begins anew when it is gone. Never ends.
+    pub(super) async fn run(self, events: mpsc::Sender<Event>) {
+        let wait = (Duration::from_millis(200), Duration::from_secs(5));
+        let mut backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
+        loop {
+            match self.client.grant(&self.request).await {
+                Ok(granted) => {
+                    info!(node = self.request.node, lease = granted.lease, "node lease granted");
+                    backoff.reset();
+                    if events.send(Event::Granted(granted.clone())).await.is_err() {
+                        return;
+                    }
+                    self.renew(&granted).await;
+                }
+                Err(error) => {
+                    if backoff.failures() == 0 || matches!(error, Error::Refused(_)) {
+                        warn!(error = %ErrorChain(&error), "no node lease");
+                    }
+                    sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    /// Renews a lease until it is gone.
+    async fn renew(&self, granted: &GrantResponse) {
+        let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
+        let request = RenewRequest { leases: vec![granted.lease] };
+        loop {
+            let next = Instant::now() + interval;
+            match timeout(interval, self.client.renew(&request)).await {
+                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => (),
+                Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
+                Ok(Err(error)) => {
+                    self.metrics.renewals_failed.inc();
+                    debug!(error = %ErrorChain(&error), "the node lease was not renewed");
+                }
+                Err(_elapsed) => self.metrics.renewals_failed.inc(),
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}

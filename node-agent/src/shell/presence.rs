@@ -1,0 +1,120 @@
+//! The Node object: what this node tells of itself.
+
+use std::collections::BTreeMap;
+
+use api::amounts::{Amounts, CPU, Quantity};
+use api::kind::KindId;
+use api::node::{Leftover, NodeInfo, NodeSpec};
+use api::{Kind as _, Node};
+use base::Timestamp;
+use client::{Client, Error, object_path};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::engine::NodeFacts;
+
+/// Images that are told of, at most.
+const IMAGES_TOLD_MAX: usize = 100;
+
+/// What a node tells of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Presence {
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) boot_id: String,
+    pub(super) capacity: Amounts,
+    pub(super) port_range: (u16, u16),
+    pub(super) address: String,
+    pub(super) info: NodeInfo,
+    pub(super) images: Vec<String>,
+    pub(super) leftovers: Vec<Leftover>,
+    pub(super) problem: Option<String>,
+}
+
+impl Presence {
+    /// Takes over what the engine says of the machine.
+    pub(super) fn describe(&mut self, facts: &NodeFacts) {
+        self.info = NodeInfo {
+            os: facts.os.clone(),
+            arch: go_arch(&facts.arch).to_owned(),
+            kernel: facts.kernel.clone(),
+            runtime: format!("{} {}", facts.engine, facts.engine_version),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+    }
+
+    /// Takes over which images there are.
+    pub(super) fn show_images(&mut self, images: Vec<String>) {
+        self.images = images;
+        self.images.truncate(IMAGES_TOLD_MAX);
+    }
+
+    /// Makes the Node object, or brings it up to date. What people said of the node (its spec,
+    /// other labels) stays.
+    pub(super) async fn publish(&self, client: &Client, now: Timestamp) -> Result<(), Error> {
+        let nodes = client.api::<Node>("");
+        let node = match nodes.find(&self.name).await? {
+            Some(node) => node,
+            None => {
+                let wanted = Node::new("", &self.name, NodeSpec::default());
+                nodes.create(&wanted.with_labels(self.labels.clone())).await?
+            }
+        };
+        if self.labels.iter().any(|(key, value)| node.label(key) != Some(value)) {
+            let labels = json!({ "metadata": { "labels": self.labels } });
+            nodes.merge_patch(&self.name, &labels).await?;
+        }
+        let patch = json!({ "status": self.status(&node, now) });
+        let body = serde_json::to_vec(&patch).expect("a patch has text keys only");
+        let path = format!("{}/status", object_path(KindId::Node, "", &self.name));
+        let body = Some(("application/merge-patch+json", body));
+        client.bytes(Method::PATCH, &path, body).await.map(drop)
+    }
+
+    /// The parts of the status that are the agent's.
+    fn status(&self, node: &Node, now: Timestamp) -> Value {
+        // A merge patch keeps what it does not name.
+        let mut capacity: BTreeMap<&str, Option<Quantity>> =
+            node.status.capacity.keys().map(|name| (name.as_str(), None)).collect();
+        for (name, amount) in &self.capacity {
+            capacity.insert(name, Some(quantity(name, *amount)));
+        }
+        json!({
+            "bootId": self.boot_id,
+            "capacity": capacity,
+            "allocatable": capacity,
+            "portRange": self.port_range,
+            "address": self.address,
+            "info": self.info,
+            "images": self.images,
+            "leftovers": self.leftovers,
+            "problem": self.problem,
+            "readySince": node.status.ready_since.unwrap_or(now),
+        })
+    }
+}
+
+fn quantity(name: &str, amount: u64) -> Quantity {
+    if name == CPU && amount % 1000 != 0 {
+        let text = format!("{amount}m");
+        return text.parse().unwrap_or_else(|_| Quantity::units(amount / 1000));
+    }
+    Quantity::units(if name == CPU { amount / 1000 } else { amount })
+}
+
+/// Architectures under the names that images have.
+fn go_arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The processors and memory of a machine.
+pub(super) fn capacity(facts: &NodeFacts) -> Amounts {
+    Amounts::from([
+        (CPU.to_owned(), u64::from(facts.cpus) * 1000),
+        (api::amounts::MEMORY.to_owned(), facts.memory_bytes),
+    ])
+}
