@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,12 @@ impl Tasks {
     pub async fn stop(self) {
         self.stop.cancel();
         self.run().await;
+    }
+
+    /// Asks every task to stop, waits for those that end by themselves, at most `grace`, and ends
+    /// the others. Whether all had ended by themselves.
+    pub async fn stop_within(self, grace: Duration) -> bool {
+        tokio::time::timeout(grace, self.stop()).await.is_ok()
     }
 
     /// Runs until every task has ended; a panic stops the others and ends as an `Err` that names
@@ -159,6 +166,18 @@ mod tests {
         tasks.spawn("waits", async move { stop.requested().await });
         tasks.spawn("breaks", async { panic!("on purpose") });
         assert!(!tasks.run().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_never_ends_is_ended_after_the_grace() {
+        let tasks = Tasks::new("test");
+        let (alive, gone) = oneshot::channel::<()>();
+        tasks.spawn("deaf", async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        assert!(!tasks.stop_within(Duration::from_secs(5)).await);
+        assert!(gone.await.is_err());
     }
 
     #[tokio::test]

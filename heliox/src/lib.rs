@@ -1,1 +1,10 @@
-//! heliox
+//! The one server binary: how apiserver, scheduler, controllers and agents are put together.
+
+pub mod args;
+pub mod control_plane;
+pub mod dev;
+pub mod in_process;
+pub mod listen;
+pub mod node;
+pub mod process;
+pub mod serve;

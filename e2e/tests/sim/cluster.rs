@@ -1,0 +1,278 @@
+//! A cluster whose parts can be crashed and started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::KindId;
+use api::amounts::Amounts;
+use base::{Clock, Rng, Tasks, Timestamp};
+use client::Client;
+use node_agent::engine::Engine;
+use node_agent::engine::sim::SimMachine;
+use node_agent::{Config, Journal, OpenEngine, Outside};
+use prometheus::Registry;
+use runtime::{Any, Snapshot, Update};
+use store::Simulated;
+
+use crate::network::{Line, Network};
+
+/// A cluster.
+pub(crate) struct Cluster {
+    pub(crate) rng: Rng,
+    pub(crate) clock: Clock,
+    pub(crate) store: Simulated,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    server: Option<Tasks>,
+    scheduler: Option<Tasks>,
+    controllers: Option<Tasks>,
+    /// A line without faults: what a test sees through.
+    pub(crate) god: Client,
+    quiet: Network,
+    lines: (Line, Line),
+}
+
+/// A machine and the agent on it.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) machine: SimMachine,
+    pub(crate) line: Line,
+    journal: Journal,
+    agent: Option<Tasks>,
+}
+
+/// CPUs of a simulated machine: few, so that tasks wait for each other.
+pub(crate) const CPUS: u32 = 4;
+
+impl Cluster {
+    /// Starts everything.
+    pub(crate) async fn start(seed: u64) -> Self {
+        let rng = Rng::seeded(seed);
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap());
+        let network = Network::default();
+        let lines =
+            (network.line(rng.fork("scheduler line")), network.line(rng.fork("controllers line")));
+        let quiet = Network::default();
+        let mut cluster = Self {
+            god: quiet.line(rng.fork("god")).client(),
+            store: Simulated::new(),
+            hosts: Vec::new(),
+            server: None,
+            scheduler: None,
+            controllers: None,
+            network: network.clone(),
+            quiet,
+            lines,
+            clock,
+            rng,
+        };
+        cluster.start_server().await;
+        cluster.start_scheduler();
+        cluster.start_controllers();
+        for number in 1..=3 {
+            let name = format!("node-{number}");
+            let host = Host {
+                machine: SimMachine::new(cluster.clock.clone(), CPUS, 1 << 30),
+                line: network.line(cluster.rng.fork(&name)),
+                journal: Journal::in_memory(),
+                agent: None,
+                name,
+            };
+            cluster.hosts.push(host);
+            cluster.start_agent(number - 1);
+        }
+        cluster
+    }
+
+    pub(crate) async fn start_server(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        let tasks = Tasks::new("apiserver");
+        let server = loop {
+            let parts = apiserver::Parts {
+                store: Arc::new(self.store.clone()),
+                clock: self.clock.clone(),
+                rng: self.rng.fork("apiserver"),
+                spawner: tasks.spawner(),
+                registry: Registry::new(),
+            };
+            match apiserver::Server::start(parts).await {
+                Ok(server) => break server,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        server.ready().await;
+        self.network.serve(Some(server.service()));
+        self.quiet.serve(Some(server.service()));
+        self.server = Some(tasks);
+    }
+
+    pub(crate) fn crash_server(&mut self) {
+        self.server = None;
+        self.network.serve(None);
+        self.quiet.serve(None);
+    }
+
+    pub(crate) fn start_scheduler(&mut self) {
+        if self.scheduler.is_some() {
+            return;
+        }
+        let tasks = Tasks::new("scheduler");
+        let config = scheduler::shell::Config {
+            client: self.lines.0.client(),
+            clock: self.clock.clone(),
+            rng: self.rng.fork("scheduler"),
+            metrics: scheduler::Metrics::new(&Registry::new()).unwrap(),
+        };
+        tasks.spawn("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
+        self.scheduler = Some(tasks);
+    }
+
+    pub(crate) fn crash_scheduler(&mut self) {
+        self.scheduler = None;
+    }
+
+    pub(crate) fn start_controllers(&mut self) {
+        if self.controllers.is_some() {
+            return;
+        }
+        let tasks = Tasks::new("controllers");
+        let config = controllers::Config {
+            client: self.lines.1.client(),
+            clock: self.clock.clone(),
+            rng: self.rng.fork("controllers"),
+            metrics: controllers::Metrics::new(&Registry::new()).unwrap(),
+        };
+        tasks.spawn("controllers", controllers::run(config, tasks.stop_signal()));
+        self.controllers = Some(tasks);
+    }
+
+    pub(crate) fn crash_controllers(&mut self) {
+        self.controllers = None;
+    }
+
+    pub(crate) fn start_agent(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        if host.agent.is_some() {
+            return;
+        }
+        let machine = host.machine.clone();
+        let open_engine: OpenEngine = Arc::new(move |scope| {
+            let engine: Arc<dyn Engine> = Arc::new(machine.engine(scope));
+            Box::pin(async move { Ok(engine) })
+        });
+        let config = Config {
+            name: host.name.clone(),
+            labels: std::collections::BTreeMap::new(),
+            capacity: Amounts::new(),
+            port_range: (20_000, 20_099),
+            address: "127.0.0.1".to_owned(),
+            journal: host.journal.clone(),
+            dial: None,
+            accept_cluster: false,
+        };
+        let outside = Outside {
+            client: host.line.client(),
+            open_engine,
+            clock: self.clock.clone(),
+            rng: self.rng.fork(&host.name),
+        };
+        let tasks = Tasks::new("agent");
+        let stop = tasks.stop_signal();
+        tasks.spawn("agent", async move {
+            node_agent::run(config, outside, &Registry::new(), stop).await.unwrap();
+        });
+        host.agent = Some(tasks);
+    }
+
+    pub(crate) fn crash_agent(&mut self, index: usize) {
+        self.hosts[index].agent = None;
+    }
+
+    /// The machine is gone, and everything that ran on it.
+    pub(crate) fn lose_machine(&mut self, index: usize) {
+        self.crash_agent(index);
+        self.hosts[index].machine.lose_everything();
+    }
+
+    /// Mends everything.
+    pub(crate) async fn heal(&mut self) {
+        self.store.faults().heal();
+        self.network.lose(0);
+        self.start_server().await;
+        self.start_scheduler();
+        self.start_controllers();
+        for index in 0..self.hosts.len() {
+            self.hosts[index].line.cut(false);
+            self.start_agent(index);
+        }
+    }
+
+    /// All there is, as one cut; nothing while no apiserver serves.
+    pub(crate) async fn look(&self) -> Option<Snapshot> {
+        const SEEN: [KindId; 9] = [
+            KindId::Node,
+            KindId::NodeLease,
+            KindId::PartitionSet,
+            KindId::Workflow,
+            KindId::WorkflowRun,
+            KindId::Job,
+            KindId::CompletionChunk,
+            KindId::TaskTemplate,
+            KindId::Task,
+        ];
+        let mut watch = self.god.watch_many(&SEEN, None, "").await.ok()?;
+        let mut objects = Vec::new();
+        loop {
+            match watch.next().await.ok()?? {
+                client::AnyEvent::Upsert { kind, json, .. } => {
+                    objects.push(Any::parse(kind, &json).unwrap());
+                }
+                client::AnyEvent::Remove { .. } => (),
+                client::AnyEvent::Bookmark { version, .. } => {
+                    let mut snapshot = Snapshot::default();
+                    snapshot.apply(Update::Reset { objects, version }, |_, _| ());
+                    return Some(snapshot);
+                }
+            }
+        }
+    }
+
+    /// Waits until `holds` of what is there, at most `limit` of virtual time; what was seen last
+    /// otherwise.
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&Snapshot) -> bool,
+    ) -> Snapshot {
+        let until = tokio::time::Instant::now() + limit;
+        loop {
+            let seen = self.look().await;
+            if let Some(seen) = seen.as_ref().filter(|seen| holds(seen)) {
+                return seen.clone();
+            }
+            if tokio::time::Instant::now() >= until {
+                let jobs: Vec<_> =
+                    seen.iter().flat_map(|seen| seen.jobs.iter()).map(|job| &job.status).collect();
+                let tasks: Vec<_> = seen
+                    .iter()
+                    .flat_map(|seen| seen.tasks.iter())
+                    .map(|task| {
+                        (task.metadata.name.clone(), task.state(), &task.spec, &task.status)
+                    })
+                    .collect();
+                let nodes: Vec<_> = seen
+                    .iter()
+                    .flat_map(|seen| seen.nodes.iter())
+                    .map(|node| (node.phase(), &node.status))
+                    .collect();
+                panic!(
+                    "after {limit:?} still not: {what}\njobs {jobs:#?}\ntasks {tasks:#?}\nnodes {nodes:#?}"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

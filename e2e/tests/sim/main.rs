@@ -1,0 +1,12 @@
+//! The whole cluster on virtual time, from a seed: one apiserver, scheduler, controllers and three
+//! agents on simulated machines; crashes, lost answers, nodes that vanish and come back.
+//!
+//! Every promise that applies is checked after every step. A failing seed says how to run it again.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cluster;
+mod network;
+mod promises;
+mod seeds;
+mod stories;

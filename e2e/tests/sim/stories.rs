@@ -1,0 +1,107 @@
+//! Stories on virtual time: one fault each, and what must come of it.
+
+use std::time::Duration;
+
+use api::job::JobPhase;
+use api::task::TaskPhase;
+use api::{Job, Kind as _};
+use serde_json::json;
+
+use crate::cluster::Cluster;
+
+async fn job(cluster: &Cluster, name: &str, spec: serde_json::Value) -> Job {
+    let job = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Job",
+        "metadata": { "name": name, "namespace": "default" }, "spec": spec,
+    });
+    let job: Job = serde_json::from_value(job).unwrap();
+    cluster.god.api::<Job>("default").create(&job).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_and_is_recorded() {
+    let cluster = Cluster::start(1).await;
+    job(
+        &cluster,
+        "a",
+        json!({ "count": 5, "template": { "image": "x", "args": ["duration=1s"] } }),
+    )
+    .await;
+    let seen = cluster
+        .wait_for("the job has succeeded", Duration::from_secs(60), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let status = &seen.jobs.iter().next().unwrap().status;
+    assert_eq!((status.total, status.succeeded), (5, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_lost_machine_starts_elsewhere() {
+    let mut cluster = Cluster::start(2).await;
+    let template = json!({ "image": "x", "args": ["duration=30s"] });
+    job(&cluster, "a", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    cluster
+        .wait_for("all run", Duration::from_secs(30), |seen| {
+            seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count() == 3
+        })
+        .await;
+    cluster.lose_machine(0);
+    let seen = cluster
+        .wait_for("the job has succeeded", Duration::from_secs(180), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let moved = seen.tasks.iter().filter(|task| task.spec.attempt == 2).count();
+    assert_eq!(moved, 1, "only the lost one started anew");
+    assert!(seen.tasks.iter().all(|task| task.spec.failures == 0), "a loss costs no retry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_control_plane_away_containers_run_on() {
+    let mut cluster = Cluster::start(3).await;
+    let template = json!({ "image": "x", "args": ["duration=100s"] });
+    job(&cluster, "a", json!({ "count": 3, "template": template })).await;
+    cluster
+        .wait_for("all run", Duration::from_secs(30), |seen| {
+            seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count() == 3
+        })
+        .await;
+    let running = |cluster: &Cluster| -> usize {
+        cluster.hosts.iter().map(|host| host.machine.running().len()).sum()
+    };
+    cluster.crash_server();
+    cluster.crash_scheduler();
+    cluster.crash_controllers();
+    cluster.crash_agent(1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running(&cluster), 3, "promise 5");
+    cluster.heal().await;
+    let seen = cluster
+        .wait_for("the job has succeeded", Duration::from_secs(300), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let again = seen.tasks.iter().filter(|task| task.spec.attempt > 1).count();
+    assert_eq!(again, 0, "an agent restart adopts what runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_job_leaves_few_objects() {
+    let cluster = Cluster::start(4).await;
+    let count = 20_000;
+    let template = json!({ "image": "x", "resources": { "requests": { "cpu": "10m" } } });
+    job(&cluster, "a", json!({ "count": count, "template": template })).await;
+    let seen = cluster
+        .wait_for("the job has succeeded", Duration::from_secs(3600), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let status = &seen.jobs.iter().next().unwrap().status;
+    assert_eq!((status.total, status.succeeded), (count, count));
+    cluster
+        .wait_for("few task objects are left", Duration::from_secs(600), |seen| {
+            seen.tasks.iter().filter(|task| !task.name().is_empty()).count() <= 2_000
+        })
+        .await;
+}

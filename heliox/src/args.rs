@@ -1,0 +1,160 @@
+//! The whole command line of `heliox`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One control plane for everything a team runs on plain Docker hosts.
+#[derive(Debug, Parser)]
+#[command(name = "heliox", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to be.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What a process is to be.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process, with nodes: for trying things out. Not for production.
+    Dev(DevArgs),
+    /// apiserver, scheduler and controllers.
+    Server(ServerArgs),
+    /// The agent of this host.
+    Agent(AgentArgs),
+    /// Watches over one task of the process runtime. Started by the agent.
+    #[command(hide = true)]
+    Shim {
+        /// The task's directory.
+        dir: PathBuf,
+    },
+}
+
+/// What runs tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Runtime {
+    /// Docker where an engine answers, else processes.
+    #[default]
+    Auto,
+    /// Containers of a Docker Engine.
+    Docker,
+    /// Processes of this host. Nothing is isolated: for development.
+    Process,
+    /// Nothing is run: tasks end after `duration=` with `exit=` of their arguments.
+    Sim,
+}
+
+/// Arguments of `heliox dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where the API is served.
+    #[arg(long, default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+    /// Keeps everything here, over restarts.
+    #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
+    pub data_dir: Option<PathBuf>,
+    /// Keeps everything in memory: the default.
+    #[arg(long)]
+    pub in_memory: bool,
+    /// How many nodes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub nodes: u16,
+    /// What runs tasks.
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: Runtime,
+    /// Applies a manifest when ready. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub apply: Vec<PathBuf>,
+    /// Serves on an address that others can reach, although nobody is asked who they are.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Arguments of `heliox server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Where the API is served.
+    #[arg(long, default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+    /// Where the embedded store keeps everything.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Serves on an address that others can reach, although nobody is asked who they are.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Arguments of `heliox agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The apiserver's URL.
+    #[arg(long, env = "HELIOX_SERVER", value_name = "URL")]
+    pub server: String,
+    /// The node's name: the host's name where none is given.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A label of the node. May be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub labels: Vec<(String, String)>,
+    /// What tasks may use: the host's where nothing is said.
+    #[arg(long, value_name = "cpu=4,memory=8Gi", value_delimiter = ',', value_parser = key_value)]
+    pub capacity: Vec<(String, String)>,
+    /// What runs tasks.
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: Runtime,
+    /// Where the agent remembers what it promised. Default: /var/lib/heliox/agent/NAME as root,
+    /// else ~/.local/state/heliox/agent/NAME.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Host ports for tasks that name none: first and last.
+    #[arg(long, default_value = "20000-32768", value_parser = port_range)]
+    pub port_range: (u16, u16),
+    /// The address at which this host's tasks are reached.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub address: std::net::IpAddr,
+    /// Where health and metrics are served; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub status_listen: SocketAddr,
+    /// Serves health and metrics on an address that others can reach.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
+    match parsed {
+        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+        _ => Err(format!("{text:?} is not FIRST-LAST with 1 <= FIRST <= LAST <= 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_and_pairs_are_checked() {
+        assert_eq!(port_range("1-2"), Ok((1, 2)));
+        for bad in ["", "5", "2-1", "0-5", "1-70000", "a-b"] {
+            assert!(port_range(bad).is_err(), "{bad:?}");
+        }
+        assert!(key_value("=x").is_err());
+    }
+}

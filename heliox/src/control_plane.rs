@@ -1,0 +1,85 @@
+//! apiserver, scheduler and controllers, put together over a store.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use apiserver::{Parts, Router, Server};
+use base::{Clock, Rng, Tasks};
+use client::Client;
+use prometheus::Registry;
+use store::Store;
+
+use crate::in_process;
+
+/// A control plane that runs in this process.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// Answers requests.
+    pub router: Router,
+    /// Asks it, from within the process.
+    pub client: Client,
+    /// The cluster's id.
+    pub cluster: String,
+}
+
+/// What components have in common.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Draws uids, identities and jitter.
+    pub rng: Rng,
+    /// Where metrics are registered.
+    pub registry: Registry,
+}
+
+/// Starts an apiserver over `store`.
+pub async fn apiserver(
+    store: Arc<dyn Store>,
+    common: &Common,
+    tasks: &Tasks,
+) -> Result<Arc<Server>> {
+    let parts = Parts {
+        store,
+        clock: common.clock.clone(),
+        rng: common.rng.fork("apiserver"),
+        spawner: tasks.spawner(),
+        registry: common.registry.clone(),
+    };
+    Server::start(parts).await.context("start the apiserver")
+}
+
+/// Starts everything over `store` and waits until requests are answered.
+pub async fn start(store: Arc<dyn Store>, common: &Common, tasks: &Tasks) -> Result<ControlPlane> {
+    let server = apiserver(store, common, tasks).await?;
+    server.ready().await;
+    let router = server.service();
+    let client = in_process::client(router.clone());
+    scheduler(client.clone(), common, tasks)?;
+    controllers(client.clone(), common, tasks)?;
+    Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
+}
+
+/// Starts a scheduler, which stands for election.
+pub fn scheduler(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
+    let config = scheduler::shell::Config {
+        client,
+        clock: common.clock.clone(),
+        rng: common.rng.fork("scheduler"),
+        metrics: scheduler::Metrics::new(&common.registry).context("register metrics")?,
+    };
+    tasks.spawn("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
+    Ok(())
+}
+
+/// Starts the controllers, which stand for election.
+pub fn controllers(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
+    let config = controllers::Config {
+        client,
+        clock: common.clock.clone(),
+        rng: common.rng.fork("controllers"),
+        metrics: controllers::Metrics::new(&common.registry).context("register metrics")?,
+    };
+    tasks.spawn("controllers", controllers::run(config, tasks.stop_signal()));
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! `heliox dev`: everything in one process, for trying things out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use base::{Clock, Rng, Tasks};
+use clap::Parser as _;
+use prometheus::Registry;
+use store::{Embedded, Store};
+
+use crate::args::{DevArgs, Runtime};
+use crate::control_plane::{self, Common};
+use crate::node::{self, Engines, NodeConfig};
+use crate::{in_process, listen, process, serve};
+
+/// Host ports that the nodes share out among themselves.
+const PORTS: (u16, u16) = (20_000, 32_767);
+
+/// Runs until asked to end.
+pub async fn run(args: DevArgs) -> Result<()> {
+    let started = tokio::time::Instant::now();
+    let listener = listen::listen(args.listen, args.insecure).await?;
+    let address = listener.local_addr().context("read the address")?;
+    let common =
+        Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() };
+    let storage = Tasks::new("store");
+    let place = Place::of(&args)?;
+    let store: Arc<dyn Store> = match &place {
+        Place::Kept(dir) => {
+            Arc::new(Embedded::open(dir, &storage.spawner()).context("open the store")?)
+        }
+        Place::Passing(_) => {
+            Arc::new(Embedded::in_memory(&storage.spawner()).context("open the store")?)
+        }
+    };
+    let servers = Tasks::new("servers");
+    let plane = control_plane::start(store, &common, &servers).await?;
+    servers.spawn("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
+    let (agents, engines) = (Tasks::new("agents"), Engines::default());
+    let runtime = node::chosen(args.runtime).await;
+    for number in 1..=args.nodes {
+        let dial = in_process::dial(plane.router.clone(), agents.spawner());
+        let config = node_config(&place, (number, args.nodes), runtime);
+        let outside = (plane.client.clone(), Some(dial));
+        node::start(config, outside, (&common, Registry::new()), &engines, &agents)?;
+    }
+    welcome(&args, address, runtime, started.elapsed());
+    for file in &args.apply {
+        apply(address, file).await?;
+    }
+    process::asked_to_end().await?;
+    agents.stop_within(process::GRACE).await;
+    if let Place::Passing(dir) = &place {
+        engines.empty().await;
+        std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    servers.stop_within(process::GRACE).await;
+    storage.stop().await;
+    Ok(())
+}
+
+/// Where things are kept.
+#[derive(Debug)]
+enum Place {
+    /// Over restarts.
+    Kept(PathBuf),
+    /// Until the process ends; the directory is what agents need meanwhile.
+    Passing(PathBuf),
+}
+
+impl Place {
+    fn of(args: &DevArgs) -> Result<Self> {
+        let (dir, place) = match &args.data_dir {
+            Some(dir) => (dir.clone(), Place::Kept(dir.clone())),
+            None => {
+                let dir = std::env::temp_dir().join(format!("heliox-dev-{}", std::process::id()));
+                (dir.clone(), Place::Passing(dir))
+            }
+        };
+        std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Ok(place)
+    }
+
+    fn dir(&self) -> &PathBuf {
+        match self {
+            Place::Kept(dir) | Place::Passing(dir) => dir,
+        }
+    }
+}
+
+/// The `number`-th of `nodes`: each has its share of the host ports.
+fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> NodeConfig {
+    let share = (PORTS.1 - PORTS.0 + 1) / nodes;
+    let first = PORTS.0 + share * (number - 1);
+    let name = format!("node-{number}");
+    NodeConfig {
+        state_dir: place.dir().join("agents").join(&name),
+        name,
+        labels: Vec::new(),
+        capacity: Vec::new(),
+        runtime,
+        port_range: (first, first + share - 1),
+        address: IpAddr::from([127, 0, 0, 1]),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a person who tries it out wants to know first")]
+fn welcome(args: &DevArgs, address: SocketAddr, runtime: Runtime, took: std::time::Duration) {
+    let data = match &args.data_dir {
+        Some(dir) => format!("data in {}", dir.display()),
+        None => "data in memory".to_owned(),
+    };
+    let nodes = if args.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", args.nodes) };
+    let runtime = format!("{runtime:?}").to_ascii_lowercase();
+    eprintln!("heliox dev: http://{address}, {nodes} ({runtime}), {data}; ready in {took:.0?}");
+    eprintln!("  export HCTL_SERVER=http://{address}");
+    eprintln!("  hctl apply -f manifests/hello.yaml && hctl get tasks --watch");
+    eprintln!("Not for production: one process, no authentication. Ctrl-C ends it.");
+}
+
+/// Applies a manifest, as `hctl apply -f` does.
+async fn apply(address: SocketAddr, file: &std::path::Path) -> Result<()> {
+    let server = format!("http://{address}");
+    let words: [&std::ffi::OsStr; 6] = [
+        "hctl".as_ref(),
+        "--server".as_ref(),
+        server.as_ref(),
+        "apply".as_ref(),
+        "-f".as_ref(),
+        file.as_os_str(),
+    ];
+    let args = ctl::args::Args::try_parse_from(words).context("apply a manifest")?;
+    let applied = ctl::cmd::run(args).await;
+    applied.map_err(|failure| anyhow::anyhow!("apply {}: {failure}", file.display()))
+}

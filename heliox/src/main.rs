@@ -1,0 +1,100 @@
+//! `heliox`: the one server binary.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use base::{Clock, Rng, Tasks};
+use clap::Parser as _;
+use heliox::args::{AgentArgs, Cli, Command, ServerArgs};
+use heliox::control_plane::{self, Common};
+use heliox::node::{self, Engines, NodeConfig};
+use heliox::{dev, listen, process, serve};
+use prometheus::Registry;
+use store::Embedded;
+use tracing::info;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Shim { dir } = &cli.command {
+        // Before anything else: a shim has no threads and no log.
+        return node_agent::shim::main(dir);
+    }
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a process that failed")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+#[tokio::main]
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Dev(args) => {
+            process::log("warn");
+            dev::run(args).await
+        }
+        Command::Server(args) => {
+            process::log("info");
+            server(args).await
+        }
+        Command::Agent(args) => {
+            process::log("info");
+            agent(args).await
+        }
+        Command::Shim { .. } => Ok(()),
+    }
+}
+
+fn common() -> Common {
+    Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() }
+}
+
+async fn server(args: ServerArgs) -> Result<()> {
+    let listener = listen::listen(args.listen, args.insecure).await?;
+    let (common, storage, tasks) = (common(), Tasks::new("store"), Tasks::new("servers"));
+    let store = Embedded::open(&args.data_dir, &storage.spawner()).context("open the store")?;
+    let plane = control_plane::start(std::sync::Arc::new(store), &common, &tasks).await?;
+    info!(address = %listener.local_addr()?, cluster = plane.cluster, "serving");
+    tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
+    process::asked_to_end().await?;
+    tasks.stop_within(process::GRACE).await;
+    storage.stop().await;
+    Ok(())
+}
+
+async fn agent(args: AgentArgs) -> Result<()> {
+    let (common, tasks) = (common(), Tasks::new("agent"));
+    let name = match args.name {
+        Some(name) => name,
+        None => process::host_name()?,
+    };
+    let status = listen::listen(args.status_listen, args.insecure).await?;
+    info!(node = name, address = %status.local_addr()?, "health and metrics are served");
+    tasks.spawn("status", serve::status(status, common.registry.clone(), tasks.spawner()));
+    let client = client::Client::new(client::http_transport(&args.server)?);
+    let dial = client::dial_tcp(&args.server)?;
+    let runtime = node::chosen(args.runtime).await;
+    let config = NodeConfig {
+        state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&name)),
+        name,
+        labels: args.labels,
+        capacity: args.capacity,
+        runtime,
+        port_range: args.port_range,
+        address: args.address,
+    };
+    let registry = common.registry.clone();
+    let engines = Engines::default();
+    node::start(config, (client, Some(dial)), (&common, registry), &engines, &tasks)?;
+    process::asked_to_end().await?;
+    // Containers run on: the next agent takes them over.
+    tasks.stop_within(process::GRACE).await;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! A node's agent, put together with what runs its tasks.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use api::amounts::{Quantity, amount};
+use base::{Clock, ErrorChain, Tasks};
+use client::{Client, Dial};
+use node_agent::engine::docker::{DockerConfig, DockerEngine};
+use node_agent::engine::process::{ProcessConfig, ProcessEngine};
+use node_agent::engine::sim::SimMachine;
+use node_agent::engine::{Engine, EngineError, Scope};
+use node_agent::{Config, Journal, OpenEngine, Outside};
+use prometheus::Registry;
+use tracing::{error, info};
+
+use crate::args::Runtime;
+use crate::control_plane::Common;
+
+/// Where Docker's socket is.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+/// What a simulated node has.
+const SIM_CPUS: u32 = 64;
+const SIM_MEMORY_BYTES: u64 = 256 << 30;
+
+/// A node to be.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// What tasks may use, by resource; the host's for those not named.
+    pub capacity: Vec<(String, String)>,
+    /// What runs its tasks.
+    pub runtime: Runtime,
+    /// Where the agent remembers what it promised.
+    pub state_dir: PathBuf,
+    /// Host ports for tasks that name none.
+    pub port_range: (u16, u16),
+    /// The address at which its tasks are reached.
+    pub address: IpAddr,
+}
+
+/// The engines that a process opened, to be emptied when it ends for good.
+#[derive(Debug, Clone, Default)]
+pub struct Engines(
+    /// Guards the list; held to put or take one.
+    Arc<Mutex<Vec<Arc<dyn Engine>>>>,
+);
+
+impl Engines {
+    fn put(&self, engine: Arc<dyn Engine>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
+    }
+
+    /// Kills and removes everything that these engines run of ours.
+    pub async fn empty(&self) {
+        let engines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for engine in engines {
+            let found = engine.list().await.unwrap_or_default();
+            for container in found {
+                if let Err(error) = engine.remove(&container.identity).await {
+                    error!(error = %ErrorChain(&error), "a container is left behind");
+                }
+            }
+        }
+    }
+}
+
+/// Which runtime `auto` means here.
+pub async fn chosen(runtime: Runtime) -> Runtime {
+    if runtime != Runtime::Auto {
+        return runtime;
+    }
+    match node_agent::engine::docker::connect(DOCKER_SOCKET).await {
+        Ok(_) => Runtime::Docker,
+        Err(why) => {
+            info!(why = %ErrorChain(&why), "no Docker Engine: running processes");
+            Runtime::Process
+        }
+    }
+}
+
+async fn open(
+    runtime: Runtime,
+    scope: Scope,
+    state_dir: PathBuf,
+    clock: Clock,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    match runtime {
+        Runtime::Docker | Runtime::Auto => {
+            let config = DockerConfig {
+                scope,
+                socket: DOCKER_SOCKET.to_owned(),
+                state_dir,
+                default_host_ip: Some(IpAddr::from([127, 0, 0, 1])),
+                clock,
+            };
+            Ok(Arc::new(DockerEngine::connect(config).await?))
+        }
+        Runtime::Process => {
+            let program = std::env::current_exe().map_err(|error| {
+                EngineError::unavailable(format!("cannot find this program: {error}"))
+            })?;
+            let shim = vec![program.into_os_string(), OsString::from("shim")];
+            let config = ProcessConfig { scope, state_dir, shim, clock };
+            let engine = ProcessEngine::open(config).map_err(|error| {
+                EngineError::unavailable(format!("cannot run processes: {error}"))
+            })?;
+            Ok(Arc::new(engine))
+        }
+        Runtime::Sim => {
+            Ok(Arc::new(SimMachine::new(clock, SIM_CPUS, SIM_MEMORY_BYTES).engine(scope)))
+        }
+    }
+}
+
+/// Starts a node's agent in `tasks`.
+pub fn start(
+    config: NodeConfig,
+    (client, dial): (Client, Option<Dial>),
+    (common, registry): (&Common, Registry),
+    engines: &Engines,
+    tasks: &Tasks,
+) -> Result<()> {
+    let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address } = config;
+    if let Some(problem) = api::names::problem(&name) {
+        anyhow::bail!("the node's name {name:?}: {problem}; choose another with --name");
+    }
+    let mut amounts = api::amounts::Amounts::new();
+    for (resource, text) in capacity {
+        let quantity: Quantity = text.parse().context("--capacity")?;
+        amounts.insert(resource.clone(), amount(&resource, &quantity));
+    }
+    let journal = Journal::in_dir(&state_dir).context("open the agent's journal")?;
+    let (opened, clock) = (engines.clone(), common.clock.clone());
+    let open_engine: OpenEngine = Arc::new(move |scope| {
+        let (opened, state_dir, clock) = (opened.clone(), state_dir.clone(), clock.clone());
+        Box::pin(async move {
+            let engine = open(runtime, scope, state_dir, clock).await?;
+            opened.put(Arc::clone(&engine));
+            Ok(engine)
+        })
+    });
+    let agent = Config {
+        name: name.clone(),
+        labels: labels.into_iter().collect(),
+        capacity: amounts,
+        port_range,
+        address: address.to_string(),
+        journal,
+        dial,
+        accept_cluster: false,
+    };
+    let outside =
+        Outside { client, open_engine, clock: common.clock.clone(), rng: common.rng.fork(&name) };
+    let stop = tasks.stop_signal();
+    let spawner = tasks.spawner();
+    tasks.spawn("agent", async move {
+        if let Err(why) = node_agent::run(agent, outside, &registry, stop).await {
+            error!(node = name, error = %ErrorChain(&why), "the agent ended");
+        }
+        drop(spawner);
+    });
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What every process of ours begins and ends with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How long parts that end by themselves (a leader resigns, a writer finishes) are waited for.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// Logs to stderr: `HELIOX_LOG` or `RUST_LOG` say how much, `default` where neither does.
+pub fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("HELIOX_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Waits until the process is asked to end: by TERM, or by INT from a terminal.
+pub async fn asked_to_end() -> Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        biased;
+        _ = term.recv() => (),
+        _ = int.recv() => (),
+    }
+    Ok(())
+}
+
+/// The host's name, in lower case as names of nodes are.
+pub fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("read the host's name; name the node with --name")?;
+    Ok(name.trim().to_ascii_lowercase())
+}
+
+/// Where a node's agent keeps its state where nothing is said: for root under `/var/lib`, else
+/// under the home directory.
+pub fn default_state_dir(node: &str) -> PathBuf {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match home {
+        Some(home) if home != *"/root" => home.join(".local/state/heliox/agent").join(node),
+        _ => PathBuf::from("/var/lib/heliox/agent").join(node),
+    }
+}

@@ -1,0 +1,35 @@
+//! Chores: anything with an `if`, a loop or a file in it that make should not hold.
+
+mod demo;
+mod prepare;
+#[cfg(test)]
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Three nodes, a workflow on real files, and the proof.
+    Demo {
+        /// auto, docker or process.
+        #[arg(long, default_value = "auto")]
+        runtime: String,
+    },
+    /// Installs and starts what tests need and the machine lacks.
+    Prepare,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().chore {
+        Chore::Demo { runtime } => demo::demo(&runtime),
+        Chore::Prepare => prepare::prepare(),
+    }
+}

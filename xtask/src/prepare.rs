@@ -1,0 +1,106 @@
+//! Installs and starts what the tests need and the machine lacks, or says what to install.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Programs that tests need, and Debian's packages that have them.
+const NEEDED: [(&str, &str); 3] =
+    [("dockerd", "docker.io"), ("busybox", "busybox-static"), ("awk", "mawk")];
+
+/// Installs and starts everything.
+pub(crate) fn prepare() -> Result<()> {
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    if !is_there("cargo-nextest") {
+        run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    start_docker()
+}
+
+/// Whether a program is on the path, or where root's programs are.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin", "/usr/local/bin"])
+        .any(|dir| Path::new(dir).join(program).is_file())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !is_there("apt-get") {
+        bail!("the tests need {list} (Debian's names): install them and run this again");
+    }
+    let mut apt = if is_root() {
+        Command::new("apt-get")
+    } else if is_there("sudo") {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("apt-get");
+        sudo
+    } else {
+        bail!("the tests need {list}: run `apt-get install {list}` as root, and this again");
+    };
+    let program = apt.get_program().to_owned();
+    let first: Vec<_> = apt.get_args().map(ToOwned::to_owned).collect();
+    run(Command::new(&program).args(&first).args(["update", "-qq"]))?;
+    apt.args(["install", "-y", "-qq"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut apt)
+}
+
+/// Runs a command; an error says which, when it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+/// Whether a Docker Engine answers.
+pub(crate) fn docker_answers() -> bool {
+    let version = Command::new("docker")
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// Starts a Docker Engine unless one answers. It goes on when this program ends.
+fn start_docker() -> Result<()> {
+    if docker_answers() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("no Docker Engine answers: start dockerd (as root), and run this again");
+    }
+    let log = std::env::temp_dir().join("heliox-dockerd.log");
+    let file = std::fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
+    Command::new("setsid")
+        .arg("dockerd")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .context("start dockerd")?;
+    // Docker's own client waits between tries; ours asks it until it answers.
+    for _ in 0..60 {
+        if docker_answers() {
+            return Ok(());
+        }
+        run(Command::new("sleep").arg("1"))?;
+    }
+    bail!("dockerd was started and does not answer; its log is {}", log.display())
+}
