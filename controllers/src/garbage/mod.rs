@@ -59,9 +59,12 @@ impl Controller {
         }
         let refs: Vec<Dependent<'_>> = dependents
             .iter()
-            .map(|any| match any {
-                Any::Task(task) => Dependent::Task(task),
-                other => Dependent::Other(Object { kind: other.kind(), meta: other.meta() }),
+            .map(|any| {
+                if let Any::Task(task) = any {
+                    Dependent::Task(task)
+                } else {
+                    Dependent::Other(Object { kind: any.kind(), meta: any.meta() })
+                }
             })
             .collect();
         let owner = owner.as_ref().map(|any| Object { kind: any.kind(), meta: any.meta() });

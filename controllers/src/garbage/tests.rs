@@ -1,5 +1,10 @@
 //! What garbage collection removes.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test shows or refuses whatever it does not expect"
+)]
+
 use api::batch::{Group, Op};
 use api::job::JobSpec;
 use api::object::Kind as _;

@@ -180,6 +180,10 @@ impl Simulation {
                 5..9 => self.live(true),
                 _ => self.disturb(),
             }
+            // From any state on, what is planned on a fresh view is accepted and comes to an end.
+            if self.rng.chance(50) {
+                self.present().clone().settle();
+            }
         }
         let mut next = self.present().clone();
         next.edit_job(|job| {

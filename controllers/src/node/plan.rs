@@ -190,8 +190,7 @@ fn has_lost_tasks(view: &View<'_>, node: &str) -> bool {
 
 /// Whether a lost attempt goes on when its node is heard again.
 fn is_recoverable(task: &Task) -> bool {
-    let ended = task.report().is_some_and(|report| report.is_terminal());
-    task.loss().is_some() && !ended && task.spec.recorded != Some(task.spec.run)
+    task.loss().is_some() && !task.has_ended() && task.spec.recorded != Some(task.spec.run)
 }
 
 /// Why no verdict is given now, if so.

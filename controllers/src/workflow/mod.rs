@@ -63,10 +63,9 @@ impl runtime::Controller for Controller {
 
 /// The names of a plan's new objects of a kind.
 pub(crate) fn created(groups: &[api::batch::Group], kind: KindId) -> impl Iterator<Item = &str> {
-    groups.iter().flat_map(|group| &group.ops).filter_map(move |op| match op {
-        Op::Create { object } if object["kind"] == kind.info().kind => {
-            object["metadata"]["name"].as_str()
-        }
-        _ => None,
+    groups.iter().flat_map(|group| &group.ops).filter_map(move |op| {
+        let Op::Create { object } = op else { return None };
+        let is_kind = object["kind"] == kind.info().kind;
+        is_kind.then(|| object["metadata"]["name"].as_str())?
     })
 }

@@ -1,5 +1,10 @@
 //! What a run's plan does, as scripts.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test shows or refuses whatever it does not expect"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -1,0 +1,360 @@
+//! Which tasks there are, and what a change of the job means for them.
+
+use api::Job;
+use api::job::{JobSpec, ListedTask};
+use api::object::Kind as _;
+use api::task::ReportState;
+use api::task::transition::TaskChange;
+use expect_test::expect;
+
+use super::{check, report, template};
+use crate::job::model::World;
+
+#[test]
+fn parallelism_holds_pending_tasks_back_and_leaves_running_ones() {
+    check(
+        "
+        spec count=4
+        settle
+        bind 0
+        spec parallelism=2
+        plan
+        plan
+        spec parallelism=0
+        plan
+        plan
+        spec parallelism=9
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p3 a1 s0 f0 c0 of 4
+              j-3/1 evict Suspend
+              j-2/1 evict Suspend
+              waits: 4 tasks have not ended
+            plan
+              waits: parallelism is 2
+            plan
+              Running run=1 p3 a1 s0 f0 c0 of 4
+              j-1/1 evict Suspend
+              waits: parallelism is 0
+            plan
+              waits: parallelism is 0
+            plan
+              Running run=1 p3 a1 s0 f0 c0 of 4
+              j-1/1 retry free
+              j-2/1 retry free
+              j-3/1 retry free
+              waits: 1 tasks have not ended
+            plan
+              waits: 4 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn a_changed_template_opens_a_new_run() {
+    check(
+        "
+        spec count=3
+        settle
+        bind 0
+        bind 1
+        end 0 ok
+        settle
+        spec image=two
+        plan
+        plan
+        end 1 cancelled
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=2 p3 a0 s0 f0 c0 of 3
+            plan
+              j-1/1 evict Revision
+              j-2/1 evict Revision
+              create template + j-0/1 rerun run=2 #0
+              waits: 2 tasks have not ended
+            plan
+              j-1/1 rerun run=2 #1 + j-2/1 rerun run=2 #2
+              waits: 1 tasks have not ended
+            plan
+              waits: 3 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn with_ignore_a_changed_template_is_for_new_tasks_only() {
+    check(
+        r#"
+        spec count=1 onChange="Ignore"
+        settle
+        spec image=two count=2
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2
+              create template + create j-1 #1 run=1
+              waits: 1 tasks have not ended
+            plan
+              waits: 2 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn what_else_changes_reaches_pending_tasks_in_place() {
+    check(
+        r#"
+        spec count=2
+        settle
+        bind 0
+        settle
+        spec priority=7 maxPerNode=1
+        plan
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p1 a1 s0 f0 c0 of 2
+              create template + j-1/1 amend count=2
+              waits: 2 tasks have not ended
+            plan
+              waits: 2 tasks have not ended
+            plan
+              waits: 2 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn a_lowered_count_cancels_the_surplus_and_a_raised_one_goes_on() {
+    check(
+        "
+        spec count=3
+        settle
+        bind 0
+        end 0 ok
+        bind 2
+        spec count=1
+        plan
+        plan
+        end 2 cancelled
+        plan
+        spec count=4
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p0 a0 s1 f0 c0 of 1
+              record run=1 0=Succeeded + j-0/1 recorded
+              j-1/1 evict Cancel
+              j-2/1 evict Cancel
+              waits: 2 tasks have not ended
+            plan
+              record run=1 1=Cancelled + j-1/1 recorded
+              waits: 1 tasks have not ended
+              wakes at 86400s
+            plan
+              record run=1 2=Cancelled + j-2/1 recorded + Succeeded run=1 p0 a0 s1 f0 c0 of 1
+              wakes at 86400s
+              tells: JobSucceeded: 1 of 1 tasks succeeded
+            plan
+              Running run=1 p1 a0 s1 f0 c2 of 4
+              create j-3 #3 run=1
+              wakes at 86400s
+            plan
+              waits: 1 tasks have not ended
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
+    check(
+        r#"
+        spec tasks=[{"name":"a"},{"name":"b"}]
+        plan
+        spec tasks=[{"name":"c"},{"name":"b","placement":{"nodes":["n1"]}}]
+        plan
+        plan
+        spec tasks=[{"name":"a"},{"name":"b","placement":{"nodes":["n1"]}}]
+        plan
+        plan
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 + create template + create j-a #0 run=1 {"name":"a"} + create j-b #1 run=1 {"name":"b"}
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2
+              j-a/1 evict Cancel
+              create j-c #2 run=1 {"name":"c"}
+              j-b/1 amend count=2
+              waits: 2 tasks have not ended
+            plan
+              record run=1 0=Cancelled + j-a/1 recorded
+              waits: 2 tasks have not ended
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2
+              j-c/1 evict Cancel
+              remove j-a
+              waits: 2 tasks have not ended
+            plan
+              record run=1 2=Cancelled + j-c/1 recorded
+              create j-a #3 run=1 {"name":"a"}
+              waits: 1 tasks have not ended
+            plan
+              waits: 2 tasks have not ended
+              wakes at 86400s
+            plan
+              waits: 2 tasks have not ended
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn equal_items_are_told_apart_and_keep_their_indexes() {
+    check(
+        r#"
+        spec items=["x","x","y"]
+        plan
+        spec items=["y","x"]
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Pending run=1 p3 a0 s0 f0 c0 of 3 + create template + create j-0 #0 run=1 {"item":"x"} + create j-1 #1 run=1 {"item":"x"} + create j-2 #2 run=1 {"item":"y"}
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2
+              j-1/1 evict Cancel
+              j-0/1 amend count=2
+              j-2/1 amend count=2
+              waits: 3 tasks have not ended
+            plan
+              record run=1 1=Cancelled + j-1/1 recorded
+              waits: 2 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn a_targets_partitions_are_tasks_once_the_set_is_there() {
+    check(
+        r#"
+        spec target={"partitionSet":"mydb","states":["LEADER"]}
+        plan
+        plan
+        set {"partitions":2,"stateModel":"LeaderStandby"}
+        plan
+        spec target={"partitionSet":"mydb","partitions":["mydb-7"]}
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Pending run=0 p0 a0 s0 f0 c0 of 0 (PartitionSet mydb does not exist)
+              waits: PartitionSet mydb does not exist
+            plan
+              waits: PartitionSet mydb does not exist
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 + create template + create j-0 #0 run=1 {"partition":"mydb-0"} + create j-1 #1 run=1 {"partition":"mydb-1"}
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 (PartitionSet mydb has no partition mydb-7)
+              waits: PartitionSet mydb has no partition mydb-7
+        "#]],
+    );
+}
+
+#[test]
+fn a_name_that_another_owner_has_is_reported_and_left_alone() {
+    check(
+        "
+        spec count=2
+        taken 0
+        plan
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 (Task j-0 exists and belongs to another owner) + create template + create j-1 #1 run=1
+              waits: Task j-0 exists and belongs to another owner
+            plan
+              waits: Task j-0 exists and belongs to another owner
+              waits: 1 tasks have not ended
+            plan
+              waits: Task j-0 exists and belongs to another owner
+              waits: 1 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_of_no_tasks_has_succeeded() {
+    check(
+        "spec items=[]\nplan\nplan",
+        expect![[r#"
+        plan
+          Succeeded run=1 p0 a0 s0 f0 c0 of 0
+          tells: JobSucceeded: 0 of 0 tasks succeeded
+        plan
+    "#]],
+    );
+}
+
+#[test]
+fn names_that_collide_when_shortened_block_the_job() {
+    let name = |end: &str| format!("{}{end}", "n".repeat(100));
+    let listed = |end| ListedTask { name: name(end), ..ListedTask::default() };
+    let spec = JobSpec {
+        tasks: vec![listed("a"), listed("b"), listed("a")],
+        template: template("one"),
+        ..JobSpec::default()
+    };
+    let mut world = World::new(Job::new("default", "j", spec));
+    world.settle();
+    assert_eq!(world.tasks.len(), 0, "the same name twice is never two tasks");
+    assert!(world.job.status.message.as_ref().unwrap().starts_with("two tasks would be named"));
+}
+
+#[test]
+fn a_large_job_keeps_a_window_of_task_objects() {
+    let spec = JobSpec { count: Some(12_000), template: template("one"), ..JobSpec::default() };
+    let mut world = World::new(Job::new("default", "j", spec));
+    let mut most = 0;
+    for _ in 0..1_000 {
+        let plan = world.plan();
+        world.act(&plan).unwrap();
+        world.check();
+        most = most.max(world.tasks.len());
+        if world.job.status.phase.is_final() {
+            break;
+        }
+        let open: Vec<String> = world
+            .tasks
+            .values()
+            .filter(|task| !task.has_ended())
+            .map(|task| task.name().to_owned())
+            .collect();
+        for name in open {
+            world.change(&name, &TaskChange::Bind { node: "n1".to_owned() });
+            report(&mut world, &name, ReportState::Succeeded, Some(0));
+        }
+    }
+    world.settle();
+    assert_eq!(world.job.status.succeeded, 12_000);
+    assert!(most <= 3_000, "{most} objects");
+    assert_eq!(world.tasks.len(), 1_000);
+}

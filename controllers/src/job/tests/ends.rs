@@ -1,0 +1,356 @@
+//! How tasks and jobs end.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_job_opens_with_its_template_and_first_tasks_in_one_write() {
+    check(
+        "
+        spec count=3 parallelism=2
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=1 p3 a0 s0 f0 c0 of 3 + create template + create j-0 #0 run=1 + create j-1 #1 run=1
+            plan
+              waits: parallelism is 2
+        "#]],
+    );
+}
+
+#[test]
+fn the_last_end_and_the_jobs_end_are_one_write() {
+    check(
+        "
+        spec count=2
+        settle
+        bind 0
+        bind 1
+        run 0
+        plan
+        end 0 ok
+        end 1 ok
+        plan
+        plan
+        wait 86400
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p0 a2 s0 f0 c0 of 2
+              waits: 2 tasks have not ended
+            plan
+              record run=1 0=Succeeded 1=Succeeded + j-0/1 recorded + j-1/1 recorded + Succeeded run=1 p0 a0 s2 f0 c0 of 2
+              tells: JobSucceeded: 2 of 2 tasks succeeded
+            plan
+              wakes at 86400s
+            plan
+              remove j-0 + remove j-1
+            plan
+        "#]],
+    );
+}
+
+#[test]
+fn a_failure_is_tried_again_after_a_wait_and_given_up_in_the_end() {
+    check(
+        r#"
+        spec retry={"maxAttempts":2}
+        settle
+        bind 0
+        end 0 3
+        plan
+        bind 0
+        end 0 timeout
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p1 a0 s0 f0 c0 of 1
+              j-0/1 retry counted from 10s avoiding n1
+              tells: TaskRetried: tried again: j-0 (exit 3)
+            plan
+              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1 (1 task was given up; 0 are allowed)
+              tells: JobFailed: 1 task was given up; 0 are allowed; 0 of 1 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    check(
+        r#"
+        spec count=4 maxFailedTasks=4 retry={"maxAttempts":1,"rules":[{"exitCodes":[1],"action":"Ignore"},{"exitCodes":[1,2],"action":"FailTask"},{"reasons":["Timeout"],"action":"FailJob"}]}
+        settle
+        bind 0
+        bind 1
+        bind 2
+        bind 3
+        end 0 1
+        end 1 2
+        plan
+        end 2 timeout
+        plan
+        plan
+        end 3 cancelled
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p1 a2 s0 f1 c0 of 4
+              record run=1 1=Failed + j-1/1 recorded
+              j-0/1 retry free from 10s avoiding n1
+              waits: 2 tasks have not ended
+              tells: TaskRetried: tried again: j-0 (exit 1)
+            plan
+              Running ending Failed run=1 p1 a1 s0 f2 c0 of 4 (task j-2 failed the job: Timeout)
+              waits: 2 tasks have not ended
+              wakes at 86400s
+            plan
+              record run=1 2=Failed + j-2/1 recorded
+              j-0/2 evict Cancel
+              j-3/1 evict Cancel
+              waits: 2 tasks have not ended
+              wakes at 86400s
+            plan
+              record run=1 0=Cancelled 3=Cancelled + j-0/2 recorded + j-3/1 recorded + Failed ending Failed run=1 p0 a0 s0 f2 c2 of 4 (task j-2 failed the job: Timeout)
+              wakes at 86400s
+              tells: JobFailed: task j-2 failed the job: Timeout; 0 of 4 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
+    check(
+        r#"
+        spec retry={"maxAttempts":1}
+        settle
+        bind 0
+        lose 0
+        plan
+        replaceable 0
+        plan
+        bind 0
+        lose 0
+        replaceable 0
+        spec retry={"maxAttempts":1,"countDisruptions":true}
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p1 a0 s0 f0 c0 of 1
+              waits: 1 tasks have not ended
+            plan
+              j-0/1 retry free
+            plan
+              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1 (1 task was given up; 0 are allowed)
+              tells: JobFailed: 1 task was given up; 0 are allowed; 0 of 1 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn too_many_given_up_tasks_end_the_job_and_stop_the_rest() {
+    check(
+        r#"
+        spec count=5 parallelism=3 maxFailedTasks=1 retry={"maxAttempts":1}
+        settle
+        bind 0
+        bind 1
+        bind 2
+        end 0 1
+        plan
+        plan
+        end 1 1
+        plan
+        plan
+        end 2 cancelled
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p2 a2 s0 f1 c0 of 5
+              record run=1 0=Failed + j-0/1 recorded
+              create j-3 #3 run=1
+              waits: 2 tasks have not ended
+            plan
+              waits: parallelism is 3
+              wakes at 86400s
+            plan
+              Running ending Failed run=1 p1 a1 s0 f2 c1 of 5 (2 tasks were given up; 1 are allowed)
+              waits: 2 tasks have not ended
+              wakes at 86400s
+            plan
+              record run=1 1=Failed + j-1/1 recorded
+              j-2/1 evict Cancel
+              j-3/1 evict Cancel
+              waits: 2 tasks have not ended
+              wakes at 86400s
+            plan
+              record run=1 2=Cancelled 3=Cancelled + j-2/1 recorded + j-3/1 recorded + Failed ending Failed run=1 p0 a0 s0 f2 c3 of 5 (2 tasks were given up; 1 are allowed)
+              wakes at 86400s
+              tells: JobFailed: 2 tasks were given up; 1 are allowed; 0 of 5 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn a_timeout_does_not_count_suspended_time() {
+    check(
+        r#"
+        spec timeout="60s"
+        settle
+        bind 0
+        settle
+        wait 30
+        spec suspend=true
+        plan
+        end 0 cancelled
+        wait 100
+        plan
+        spec suspend=false
+        plan
+        bind 0
+        wait 29
+        plan
+        wait 1
+        plan
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Suspended run=1 p0 a1 s0 f0 c0 of 1
+              j-0/1 evict Suspend
+              waits: the job is suspended
+            plan
+              later: Suspended run=1 p1 a0 s0 f0 c0 of 1
+              waits: the job is suspended
+            plan
+              Running run=1 p1 a0 s0 f0 c0 of 1
+              j-0/1 retry free
+              wakes at 160s
+            plan
+              later: Running run=1 p0 a1 s0 f0 c0 of 1
+              waits: 1 tasks have not ended
+              wakes at 160s
+            plan
+              Running ending TimedOut run=1 p0 a1 s0 f0 c0 of 1 (not done within 1m)
+              waits: 1 tasks have not ended
+            plan
+              j-0/2 evict Cancel
+              waits: 1 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
+fn a_deleted_task_is_recorded_before_it_goes() {
+    check(
+        "
+        spec count=2
+        settle
+        bind 0
+        delete 0
+        delete 1
+        plan
+        plan
+        end 0 cancelled
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p0 a1 s0 f0 c1 of 2
+              record run=1 1=Cancelled + j-1/1 recorded
+              waits: 1 tasks have not ended
+            plan
+              remove j-1
+              waits: 1 tasks have not ended
+            plan
+              record run=1 0=Cancelled + j-0/1 recorded + Cancelled run=1 p0 a0 s0 f0 c2 of 2 (2 of 2 tasks were cancelled)
+              tells: JobCancelled: 2 of 2 tasks were cancelled; 0 of 2 tasks succeeded
+            plan
+              remove j-0
+        "#]],
+    );
+}
+
+#[test]
+fn cancel_is_final_for_the_run() {
+    check(
+        "
+        spec count=2 parallelism=1
+        settle
+        bind 0
+        spec cancel=true
+        plan
+        plan
+        lose 0
+        replaceable 0
+        plan
+        spec cancel=false
+        plan
+        spec image=two
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running ending Cancelled run=1 p0 a1 s0 f0 c1 of 2 (cancelled on request)
+              waits: 1 tasks have not ended
+            plan
+              j-0/1 evict Cancel
+              waits: 1 tasks have not ended
+            plan
+              record run=1 0=Cancelled + j-0/1 recorded + Cancelled ending Cancelled run=1 p0 a0 s0 f0 c2 of 2 (cancelled on request)
+              tells: JobCancelled: cancelled on request; 0 of 2 tasks succeeded
+            plan
+              Cancelled ending Cancelled run=1 p0 a0 s0 f0 c2 of 2 (cancelled on request)
+              wakes at 86400s
+            plan
+              Pending run=2 p2 a0 s0 f0 c0 of 2 + create template + create j-1 #1 run=2
+        "#]],
+    );
+}
+
+#[test]
+fn an_ended_task_whose_job_ends_is_recorded_although_it_was_lost_while_being_drained() {
+    check(
+        r#"
+        settle
+        bind 0
+        evict 0 Drain
+        lose 0
+        spec cancel=true
+        settle
+        status
+        replaceable 0
+        plan
+        plan
+        "#,
+        expect![[r#"
+            Running ending Cancelled run=1 p1 a0 s0 f0 c0 of 1 (cancelled on request)
+            plan
+              record run=1 0=Cancelled + j-0/1 recorded + Cancelled ending Cancelled run=1 p0 a0 s0 f0 c1 of 1 (cancelled on request)
+              tells: JobCancelled: cancelled on request; 0 of 1 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}

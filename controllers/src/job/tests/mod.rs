@@ -1,0 +1,210 @@
+//! What a job plan does, as scripts: a few lines that happen to a job, and what it does about them.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test shows or refuses whatever it does not expect"
+)]
+
+mod changes;
+mod ends;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use api::Job;
+use api::batch::{Group, Op};
+use api::job::{JobSpec, JobStatus};
+use api::task::transition::{Report, TaskChange};
+use api::task::{ReportState, StopReason};
+use api::template::Template;
+use expect_test::Expect;
+use serde_json::json;
+
+use super::model::World;
+use super::plan::Plan;
+
+/// Runs a script against a job and compares what its `plan` lines show.
+///
+/// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
+/// so silently until nothing is left, `bind|run|end|lose|replaceable|recover|evict|delete TASK ...`
+/// are other writers, `wait SECONDS` lets time pass.
+fn check(script: &str, expected: Expect) {
+    let spec = JobSpec { template: template("one"), ..JobSpec::default() };
+    let mut world = World::new(Job::new("default", "j", spec));
+    let mut shown = String::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let (verb, rest) = (words.next().unwrap(), words.collect::<Vec<_>>());
+        step(&mut world, verb, &rest, &mut shown);
+        world.check();
+    }
+    expected.assert_eq(&shown);
+}
+
+fn template(image: &str) -> Template {
+    Template { image: image.to_owned(), ..Template::default() }
+}
+
+fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
+    let task = || format!("j-{}", rest[0]);
+    let accepted = match verb {
+        "spec" => {
+            set_fields(world, rest);
+            true
+        }
+        "set" => {
+            let spec = serde_json::from_str(&rest.join(" ")).unwrap();
+            world.partition_set = Some(api::PartitionSet::new("default", "mydb", spec));
+            true
+        }
+        "taken" => world.taken.insert(task()),
+        "plan" => {
+            let plan = world.plan();
+            show(&plan, &world.job.status, shown);
+            world.act(&plan).unwrap();
+            true
+        }
+        "settle" => {
+            world.settle();
+            true
+        }
+        "status" => {
+            writeln!(shown, "{}", show_status(&world.job.status)).unwrap();
+            true
+        }
+        "wait" => {
+            world.advance(rest[0].parse().unwrap());
+            true
+        }
+        "bind" => world.change(&task(), &TaskChange::Bind { node: "n1".to_owned() }),
+        "run" => report(world, &task(), ReportState::Running, None),
+        "end" => match rest[1] {
+            "ok" => report(world, &task(), ReportState::Succeeded, Some(0)),
+            "timeout" => report(world, &task(), ReportState::TimedOut, None),
+            "cancelled" => report(world, &task(), ReportState::Cancelled, None),
+            code => report(world, &task(), ReportState::Failed, Some(code.parse().unwrap())),
+        },
+        "lose" => world.change(&task(), &TaskChange::Lose),
+        "replaceable" => world.change(&task(), &TaskChange::Replaceable),
+        "recover" => world.change(&task(), &TaskChange::Recover),
+        "evict" => {
+            let reason = serde_json::from_value(json!(rest[1])).unwrap();
+            world.change(&task(), &TaskChange::Evict { reason })
+        }
+        "delete" => {
+            let at = api::Time(world.now);
+            let found = world.tasks.get_mut(&task()).unwrap();
+            Arc::make_mut(found).metadata.deletion_timestamp = Some(at);
+            world.change(&task(), &TaskChange::Evict { reason: StopReason::Delete });
+            true
+        }
+        other => panic!("no such verb: {other}"),
+    };
+    assert!(accepted, "refused: {verb} {rest:?}");
+}
+
+fn report(world: &mut World, name: &str, state: ReportState, exit_code: Option<i32>) -> bool {
+    let Some(binding) = world.tasks[name].binding() else { return false };
+    let report = Report {
+        binding: binding.number,
+        boot_id: "boot".to_owned(),
+        state,
+        ready: false,
+        restarts: 0,
+        exit_code,
+        reason: None,
+        message: None,
+        started_at: None,
+        finished_at: state.is_terminal().then_some(world.now),
+        ports: std::collections::BTreeMap::new(),
+    };
+    world.change(name, &TaskChange::Report(Box::new(report)))
+}
+
+fn set_fields(world: &mut World, fields: &[&str]) {
+    let mut document = serde_json::to_value(&world.job.spec).unwrap();
+    for field in fields {
+        let (name, value) = field.split_once('=').unwrap();
+        match name {
+            "image" => document["template"]["image"] = json!(value),
+            _ => document[name] = serde_json::from_str(value).unwrap(),
+        }
+    }
+    let spec: JobSpec = serde_json::from_value(document).unwrap();
+    world.edit_job(|job| job.spec = spec);
+}
+
+fn show(plan: &Plan, before: &JobStatus, shown: &mut String) {
+    shown.push_str("plan\n");
+    for group in &plan.groups {
+        writeln!(shown, "  {}", show_group(group, before)).unwrap();
+    }
+    if let Some(job) = &plan.status {
+        writeln!(shown, "  later: {}", show_status(&job.status)).unwrap();
+    }
+    for waiting in &plan.waiting {
+        writeln!(shown, "  waits: {waiting}").unwrap();
+    }
+    if let Some(at) = plan.wake_at {
+        writeln!(shown, "  wakes at {}s", at.as_second()).unwrap();
+    }
+    for notice in &plan.notices {
+        writeln!(shown, "  tells: {}: {}", notice.reason, notice.message).unwrap();
+    }
+}
+
+fn show_group(group: &Group, _before: &JobStatus) -> String {
+    let ops: Vec<String> = group.ops.iter().map(show_op).collect();
+    ops.join(" + ")
+}
+
+fn show_op(op: &Op) -> String {
+    match op {
+        Op::Create { object } if object["kind"] == "TaskTemplate" => "create template".to_owned(),
+        Op::Create { object } => {
+            let spec = &object["spec"];
+            let own = spec.get("overrides").map(|own| format!(" {own}")).unwrap_or_default();
+            let name = object["metadata"]["name"].as_str().unwrap();
+            format!("create {name} #{} run={}{own}", spec["index"], spec["run"])
+        }
+        Op::Status { object } => {
+            let job: Job = serde_json::from_value(object.clone()).unwrap();
+            show_status(&job.status)
+        }
+        Op::Task { key, attempt, change, .. } => {
+            format!("{}/{attempt} {}", key.name, show_change(change))
+        }
+        Op::Record { run, ends, .. } => {
+            let ends: Vec<String> =
+                ends.iter().map(|(index, end)| format!("{index}={end:?}")).collect();
+            format!("record run={run} {}", ends.join(" "))
+        }
+        Op::Remove { key, .. } => format!("remove {}", key.name),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_change(change: &TaskChange) -> String {
+    match change {
+        TaskChange::Retry(retry) => {
+            let counts = if retry.counts { "counted" } else { "free" };
+            let from = retry.not_before.map(|at| format!(" from {}s", at.as_second()));
+            let avoid = retry.avoid.as_ref().map(|node| format!(" avoiding {node}"));
+            format!("retry {counts}{}{}", from.unwrap_or_default(), avoid.unwrap_or_default())
+        }
+        TaskChange::Rerun(rerun) => format!("rerun run={} #{}", rerun.run, rerun.index),
+        TaskChange::Amend(amend) => format!("amend count={}", amend.count),
+        TaskChange::Evict { reason } => format!("evict {reason}"),
+        TaskChange::Record => "recorded".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_status(status: &JobStatus) -> String {
+    let JobStatus { phase, run, total, pending, active, succeeded, failed, cancelled, .. } = status;
+    let ending = status.ending.map(|phase| format!(" ending {phase}")).unwrap_or_default();
+    let message = status.message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    format!(
+        "{phase}{ending} run={run} p{pending} a{active} s{succeeded} f{failed} c{cancelled} of {total}{message}"
+    )
+}
