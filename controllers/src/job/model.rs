@@ -82,6 +82,13 @@ impl World {
         self.chunks.get(&(run, chunk))?.spec.bits.get(place)
     }
 
+    /// Sets a bit of the current run's record; whether it says that now.
+    pub(super) fn record(&mut self, index: u32, end: End) -> bool {
+        let ((chunk, place), run) = (place_of(index), self.job.status.run);
+        let empty = || CompletionChunk::empty("job-uid", run, chunk);
+        self.chunks.entry((run, chunk)).or_insert_with(empty).spec.bits.set(place, end)
+    }
+
     /// Changes one part of a task, as its writer would; whether it was accepted.
     pub(super) fn change(&mut self, name: &str, change: &TaskChange) -> bool {
         let Some(task) = self.tasks.get(name) else { return false };

@@ -416,3 +416,28 @@ fn a_parameter_without_a_value_fails_the_run() {
         "#]],
     );
 }
+
+#[test]
+fn a_job_that_was_never_made_is_no_failure_of_a_run_whose_time_was_up() {
+    check(
+        r#"
+        workflow timeout="60s" a b<a
+        plan
+        wait 60
+        plan
+        job a Cancelled
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
+              wakes at 60s
+            plan
+              change w-1-a suspend=false cancel=true
+              Running (not done within 1m) 0/0: a Pending, b Cancelled (the run ended before)
+            plan
+              TimedOut (not done within 1m) 0/1: a Cancelled, b Cancelled (the run ended before)
+              tells: TimedOut: not done within 1m
+        "#]],
+    );
+}

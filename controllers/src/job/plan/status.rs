@@ -8,6 +8,7 @@ use api::job::{FailureCount, JobPhase, JobStatus};
 use api::object::Kind as _;
 use api::{Job, Timestamp};
 
+use super::cast::Member;
 use super::ending::Ending;
 use super::outcome::{self, Verdict};
 use super::record::Record;
@@ -143,7 +144,9 @@ fn start(scene: &Scene<'_>, status: &mut JobStatus) {
     if status.started_at.is_some() {
         return;
     }
-    let bound = scene.cast.members.values().filter_map(|member| member.task.binding());
+    let of_run = |member: &&Member<'_>| member.task.spec.run == scene.run.number;
+    let members = scene.cast.members.values().chain(&scene.cast.strays).filter(of_run);
+    let bound = members.filter_map(|member| member.task.binding());
     status.started_at = bound.map(|binding| binding.at).min();
 }
 

@@ -1,8 +1,13 @@
 //! How tasks and jobs end.
 
+use api::Job;
+use api::job::{JobPhase, JobSpec};
+use api::task::ReportState;
+use api::task::transition::TaskChange;
 use expect_test::expect;
 
-use super::check;
+use super::{check, report, template};
+use crate::job::model::World;
 
 #[test]
 fn a_job_opens_with_its_template_and_first_tasks_in_one_write() {
@@ -353,4 +358,98 @@ fn an_ended_task_whose_job_ends_is_recorded_although_it_was_lost_while_being_dra
               wakes at 86400s
         "#]],
     );
+}
+
+#[test]
+fn what_the_record_says_is_done_stays_done_whatever_a_task_says() {
+    check(
+        "
+        settle
+        bind 0
+        done 0 Succeeded
+        plan
+        end 0 1
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p0 a0 s1 f0 c0 of 1
+              j-0/1 evict Cancel
+              waits: 1 tasks have not ended
+            plan
+              record run=1 0=Succeeded + j-0/1 recorded + Succeeded run=1 p0 a0 s1 f0 c0 of 1
+              tells: JobSucceeded: 1 of 1 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_of_an_earlier_run_is_not_taken_into_a_run_that_has_its_end() {
+    check(
+        "
+        settle
+        bind 0
+        end 0 ok
+        settle
+        spec image=two
+        plan
+        done 0 Succeeded
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=2 p1 a0 s0 f0 c0 of 1
+            plan
+              Succeeded run=2 p0 a0 s1 f0 c0 of 1
+              wakes at 86400s
+              tells: JobSucceeded: 1 of 1 tasks succeeded
+            plan
+              wakes at 86400s
+        "#]],
+    );
+}
+
+#[test]
+fn another_attempt_takes_the_place_of_the_one_that_ended() {
+    check(
+        "
+        spec count=3 parallelism=1
+        settle
+        bind 0
+        end 0 1
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p3 a0 s0 f0 c0 of 3
+              j-0/1 retry counted from 10s avoiding n1
+              tells: TaskRetried: tried again: j-0 (exit 1)
+            plan
+              later: Running run=1 p3 a0 s0 f0 c0 of 3
+              waits: parallelism is 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_ends_only_when_all_its_ends_are_recorded() {
+    let spec = JobSpec { count: Some(60), template: template("one"), ..JobSpec::default() };
+    let mut world = World::new(Job::new("default", "j", spec));
+    world.settle();
+    let names: Vec<String> = world.tasks.keys().cloned().collect();
+    for name in names {
+        world.change(&name, &TaskChange::Bind { node: "n1".to_owned() });
+        report(&mut world, &name, ReportState::Succeeded, Some(0));
+    }
+    let plan = world.plan();
+    world.act(&plan).unwrap();
+    assert_eq!(world.job.status.phase, JobPhase::Running, "two groups, either of which may fail");
+    let plan = world.plan();
+    world.act(&plan).unwrap();
+    assert_eq!(world.job.status.phase, JobPhase::Succeeded);
 }

@@ -27,7 +27,7 @@ use super::plan::Plan;
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
 /// so silently until nothing is left, `bind|run|end|lose|replaceable|recover|evict|delete TASK ...`
-/// are other writers, `wait SECONDS` lets time pass.
+/// are other writers, `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
     let mut world = World::new(Job::new("default", "j", spec));
@@ -58,9 +58,13 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             true
         }
         "taken" => world.taken.insert(task()),
+        "done" => {
+            let end = serde_json::from_value(json!(rest[1])).unwrap();
+            world.record(rest[0].parse().unwrap(), end)
+        }
         "plan" => {
             let plan = world.plan();
-            show(&plan, &world.job.status, shown);
+            show(&plan, shown);
             world.act(&plan).unwrap();
             true
         }
@@ -134,10 +138,10 @@ fn set_fields(world: &mut World, fields: &[&str]) {
     world.edit_job(|job| job.spec = spec);
 }
 
-fn show(plan: &Plan, before: &JobStatus, shown: &mut String) {
+fn show(plan: &Plan, shown: &mut String) {
     shown.push_str("plan\n");
     for group in &plan.groups {
-        writeln!(shown, "  {}", show_group(group, before)).unwrap();
+        writeln!(shown, "  {}", show_group(group)).unwrap();
     }
     if let Some(job) = &plan.status {
         writeln!(shown, "  later: {}", show_status(&job.status)).unwrap();
@@ -153,7 +157,7 @@ fn show(plan: &Plan, before: &JobStatus, shown: &mut String) {
     }
 }
 
-fn show_group(group: &Group, _before: &JobStatus) -> String {
+fn show_group(group: &Group) -> String {
     let ops: Vec<String> = group.ops.iter().map(show_op).collect();
     ops.join(" + ")
 }
