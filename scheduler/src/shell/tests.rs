@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 use super::*;
 use crate::world;
 
+/// How long a test waits for a line, in virtual time.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
 /// What is to happen to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -211,16 +214,21 @@ impl Cluster {
         }
     }
 
-    /// Waits until the journal has a line that ends so.
+    /// Waits until the journal has a line that ends so; gives up after a while of virtual time.
     async fn until(&self, end: &str) {
-        loop {
-            let woken = self.written.notified();
-            let is_there = |server: &Server| server.journal.iter().any(|line| line.ends_with(end));
-            if is_there(&self.server.lock().unwrap()) {
-                return;
+        let is_there = |server: &Server| server.journal.iter().any(|line| line.ends_with(end));
+        let written = async {
+            loop {
+                let woken = self.written.notified();
+                if is_there(&self.server.lock().unwrap()) {
+                    return;
+                }
+                woken.await;
             }
-            woken.await;
-        }
+        };
+        let waited = tokio::time::timeout(WAIT_MAX, written).await;
+        let journal = || self.server.lock().unwrap().journal.join("\n");
+        assert!(waited.is_ok(), "no line ends with {end:?}:\n{}", journal());
     }
 
     fn start(&self) -> Tasks {
