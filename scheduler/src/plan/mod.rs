@@ -11,6 +11,8 @@
 mod explain;
 mod filter;
 mod index;
+#[cfg(test)]
+mod properties;
 mod score;
 #[cfg(test)]
 mod tests;
