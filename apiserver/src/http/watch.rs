@@ -105,6 +105,8 @@ struct Session {
     /// Frames that are ready.
     ready: VecDeque<Bytes>,
     bookmarks: bool,
+    /// When the client was told anything last.
+    said_at: Instant,
     ends_at: Instant,
     ended: bool,
 }
@@ -122,6 +124,7 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         sent: from.unwrap_or_default(),
         ready: VecDeque::new(),
         bookmarks: query.wants_bookmarks(),
+        said_at: Instant::now(),
         ends_at: Instant::now() + wanted.min(DURATION_MAX),
         ended: false,
     };
@@ -187,6 +190,7 @@ impl Session {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
+                self.said_at = Instant::now();
                 return Some(frame);
             }
             if self.ended || Instant::now() >= self.ends_at {
@@ -233,11 +237,17 @@ impl Session {
         }
     }
 
-    /// Waits for news; where none come, says up to where all was sent.
+    /// Waits for news; where none concern this watch for a while, says up to where all was sent.
     async fn wait(&mut self) {
-        let until = (Instant::now() + BOOKMARK_PERIOD).min(self.ends_at);
-        if tokio::time::timeout_at(until, self.progress.changed()).await.is_err() && self.bookmarks
-        {
+        let bookmark_at = self.said_at + BOOKMARK_PERIOD;
+        if Instant::now() < bookmark_at {
+            let until = bookmark_at.min(self.ends_at);
+            // News or the time: either way it is looked again.
+            let _news = tokio::time::timeout_at(until, self.progress.changed()).await;
+            return;
+        }
+        self.said_at = Instant::now();
+        if self.bookmarks {
             let mut frame = Vec::new();
             bookmark(&mut frame, self.sent, false);
             self.ready.push_back(frame.into());

@@ -119,6 +119,25 @@ async fn an_idle_watch_says_up_to_where_all_was_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quiet_watch_of_a_busy_cluster_is_told_too() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces?watch=1&allowWatchBookmarks=true&resourceVersion=";
+    let version = world.get(JOBS).await.json["metadata"]["resourceVersion"].clone();
+    let mut watch = Lines::open(&world, &format!("{path}{}", version.as_str().unwrap())).await;
+    let busy = async {
+        for number in 0..20 {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            world.job(&format!("job-{number}")).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        event = watch.next() => assert_eq!(event["type"], "BOOKMARK"),
+        () = busy => panic!("20 s of silence"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_kinds_come_as_one_cut() {
     let world = World::new().await;
     world.job("a").await;

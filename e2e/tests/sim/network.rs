@@ -12,12 +12,15 @@ use bytes::Bytes;
 use client::{BoxError, Client, NotSent, transport};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use tokio::sync::watch;
 use tower::Service;
 
 /// Where the apiserver is at the moment, and how bad the network is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Network {
     router: Arc<Mutex<Option<Router>>>,
+    /// Counts the apiservers: what one of them was sending ends with it.
+    served: watch::Sender<u64>,
     /// Of a thousand requests, so many are lost, and so many answers.
     lost_per_mille: Arc<AtomicU64>,
 }
@@ -34,6 +37,7 @@ impl Network {
     /// The apiserver is there now, or gone.
     pub(crate) fn serve(&self, router: Option<Router>) {
         *self.router.lock().unwrap_or_else(PoisonError::into_inner) = router;
+        self.served.send_modify(|served| *served += 1);
     }
 
     /// How many of a thousand requests and answers are lost.
@@ -81,6 +85,7 @@ impl Service<Request<Bytes>> for Line {
         Box::pin(async move {
             // A request takes a moment: in it, anything may happen.
             tokio::time::sleep(Duration::from_micros(200 + line.rng.below(800))).await;
+            let served = line.network.served.subscribe();
             let router = line.network.router.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(mut router) = router.filter(|_| !line.cut.load(Ordering::Relaxed)) else {
                 return not_sent();
@@ -92,22 +97,29 @@ impl Service<Request<Bytes>> for Line {
             if line.loses() || line.cut.load(Ordering::Relaxed) {
                 return Err("the answer was lost".into());
             }
-            // A watch breaks when the line is cut: its frames stop coming, as from a dead socket.
             let (parts, body) = answer.into_parts();
-            Ok(Response::from_parts(parts, guarded(body, line.cut)))
+            Ok(Response::from_parts(parts, guarded(body, line.cut, served)))
         })
     }
 }
 
-/// A body that breaks when the line is cut.
-fn guarded(body: Body, cut: Arc<AtomicBool>) -> Body {
-    let stream = body.into_data_stream();
-    Body::from_stream(futures_util::stream::unfold((stream, cut), |(mut stream, cut)| async move {
-        let frame = futures_util::StreamExt::next(&mut stream).await?;
-        if cut.load(Ordering::Relaxed) {
-            let broken: Result<Bytes, axum::Error> = Err(axum::Error::new("the line was cut"));
-            return Some((broken, (stream, cut)));
-        }
-        Some((frame, (stream, cut)))
-    }))
+/// A body that breaks when the line is cut, and with the apiserver that sends it.
+fn guarded(body: Body, cut: Arc<AtomicBool>, served: watch::Receiver<u64>) -> Body {
+    let parts = (body.into_data_stream(), cut, served);
+    Body::from_stream(futures_util::stream::unfold(
+        parts,
+        |(mut stream, cut, mut served)| async move {
+            let frame = tokio::select! {
+                biased;
+                _gone = served.changed() => Err(axum::Error::new("the apiserver is gone")),
+                frame = futures_util::StreamExt::next(&mut stream) => frame?,
+            };
+            let frame = if cut.load(Ordering::Relaxed) {
+                Err(axum::Error::new("the line was cut"))
+            } else {
+                frame
+            };
+            Some((frame, (stream, cut, served)))
+        },
+    ))
 }
