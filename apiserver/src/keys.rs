@@ -18,16 +18,14 @@ pub(crate) const EPOCH: &str = "/heliox/v1/meta/epoch";
 /// The key of an object.
 pub(crate) fn object(kind: KindId, key: &ObjectKey) -> Key {
     let plural = kind.info().plural;
-    match kind {
-        KindId::NodeLease => format!("{PREFIX}{plural}/{}", key.name).into(),
-        KindId::CompletionChunk => {
-            format!("{PREFIX}{plural}/{}/{}", key.namespace, key.name.replace('.', "/")).into()
-        }
-        _ => {
-            let namespace = if key.namespace.is_empty() { "_" } else { &key.namespace };
-            format!("{PREFIX}{plural}/{namespace}/{}", key.name).into()
-        }
+    if kind == KindId::NodeLease {
+        return format!("{PREFIX}{plural}/{}", key.name).into();
     }
+    if kind == KindId::CompletionChunk {
+        return format!("{PREFIX}{plural}/{}/{}", key.namespace, key.name.replace('.', "/")).into();
+    }
+    let namespace = if key.namespace.is_empty() { "_" } else { &key.namespace };
+    format!("{PREFIX}{plural}/{namespace}/{}", key.name).into()
 }
 
 /// The key of a chunk of a completion record.

@@ -171,6 +171,11 @@ fn parse(line: &Bytes) -> Result<AnyEvent, Error> {
     };
     Ok(match event.kind {
         WatchEventType::Deleted => AnyEvent::Remove { kind, key, version },
-        _ => AnyEvent::Upsert { kind, key, version, json: line.slice_ref(text.as_bytes()) },
+        WatchEventType::Added
+        | WatchEventType::Modified
+        | WatchEventType::Bookmark
+        | WatchEventType::Error => {
+            AnyEvent::Upsert { kind, key, version, json: line.slice_ref(text.as_bytes()) }
+        }
     })
 }

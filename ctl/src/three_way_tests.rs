@@ -171,13 +171,11 @@ fn kept() -> impl Strategy<Value = Value> {
 
 /// Every leaf (and list) of a document, by its path.
 fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                leaves(value, &format!("{path}/{key}"), found);
-            }
-        }
-        leaf => found.push((path.to_owned(), leaf.clone())),
+    let Some(fields) = value.as_object() else {
+        return found.push((path.to_owned(), value.clone()));
+    };
+    for (key, value) in fields {
+        leaves(value, &format!("{path}/{key}"), found);
     }
 }
 

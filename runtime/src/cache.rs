@@ -242,9 +242,8 @@ mod tests {
 
     #[test]
     fn an_owner_index_follows_every_change() {
-        let parent = match job("parent", "u1", None) {
-            Any::Job(parent) => parent,
-            _ => unreachable!(),
+        let Any::Job(parent) = job("parent", "u1", None) else {
+            panic!("a job is a job");
         };
         let mut snapshot = Snapshot::default();
         snapshot.insert(job("child", "u2", Some(&parent)));

@@ -153,7 +153,7 @@ fn import_image() -> Result<()> {
     }
     let script = format!(
         "set -e; root=$(mktemp -d); mkdir -p $root/bin $root/tmp; cp $(command -v busybox) $root/bin/; \
-         for applet in $(busybox --list); do ln -sf busybox $root/bin/$applet; done; \
+         for applet in $(busybox --list); do [ -e $root/bin/$applet ] || ln -s busybox $root/bin/$applet; done; \
          tar -C $root -c . | docker import -c 'ENV PATH=/bin' - {IMAGE} >/dev/null; rm -rf $root"
     );
     run(Command::new("sh").arg("-c").arg(script))

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bad_manifests;
+mod bad_workflows;
 mod hostile;
 mod task_life;
 mod wire;

@@ -130,12 +130,12 @@ fn entry(record: &Record, version: Option<ResourceVersion>) -> Option<Entry> {
 fn object_key(kind: KindId, key: &Key) -> Option<ObjectKey> {
     let mut parts = key.strip_prefix(keys::PREFIX)?.split('/').skip(1);
     let first = parts.next()?;
-    Some(match kind {
-        KindId::NodeLease => ObjectKey::new("", first),
-        KindId::CompletionChunk => {
-            let (run, chunk) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-            ObjectKey::new(first, chunk_name(run, chunk))
-        }
-        _ => ObjectKey::new(if first == "_" { "" } else { first }, parts.next()?),
-    })
+    if kind == KindId::NodeLease {
+        return Some(ObjectKey::new("", first));
+    }
+    if kind == KindId::CompletionChunk {
+        let (run, chunk) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        return Some(ObjectKey::new(first, chunk_name(run, chunk)));
+    }
+    Some(ObjectKey::new(if first == "_" { "" } else { first }, parts.next()?))
 }

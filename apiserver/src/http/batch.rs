@@ -20,9 +20,7 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
     let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
     let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
     if ops > BATCH_OPS_MAX {
-        return Err(Box::new(bad(format!(
-            "{ops} operations; at most {BATCH_OPS_MAX} are allowed"
-        ))));
+        return Err(bad(format!("{ops} operations; at most {BATCH_OPS_MAX} are allowed")));
     }
     let mut results: Vec<Option<GroupResult>> = Vec::new();
     let mut groups = Vec::new();

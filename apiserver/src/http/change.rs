@@ -30,7 +30,7 @@ pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>>
         Some((component, claim)) if names::problem(component).is_none() => {
             Ok(Some(Leader { component: component.to_owned(), claim: claim.to_owned() }))
         }
-        _ => Err(Box::new(bad("the leader header is not COMPONENT/IDENTITY/TERM"))),
+        _ => Err(bad("the leader header is not COMPONENT/IDENTITY/TERM")),
     }
 }
 
@@ -63,7 +63,7 @@ fn place_object(
     object: &mut Value,
 ) -> Result<(), Box<Status>> {
     let Some(fields) = object.as_object_mut() else {
-        return Err(Box::new(bad("the body is not an object")));
+        return Err(bad("the body is not an object"));
     };
     let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     let Some(metadata) = metadata.as_object_mut() else {
@@ -74,7 +74,7 @@ fn place_object(
         Some(other) if other != namespace => {
             let message =
                 format!("metadata.namespace {other:?} is not the request's, {namespace:?}");
-            return Err(Box::new(bad(message)));
+            return Err(bad(message));
         }
         Some(_) => (),
         None if namespace.is_empty() => (),
@@ -152,7 +152,7 @@ pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request
     must_be_json(&headers)?;
     if place.kind.is_namespaced() && place.namespace.is_empty() {
         let message = format!("{} are made in a namespace", place.kind.info().plural);
-        return Err(Box::new(bad(message)));
+        return Err(bad(message));
     }
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let intent = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
@@ -189,9 +189,7 @@ pub(super) async fn replace(
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let key = named(place);
     if text(&object, "name") != key.name || text(&object, "namespace") != key.namespace {
-        return Err(Box::new(bad(format!(
-            "the body's name or namespace is not the path's, {key}"
-        ))));
+        return Err(bad(format!("the body's name or namespace is not the path's, {key}")));
     }
     let intent = Intent::Replace { kind: place.kind, key, object, part };
     answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
@@ -209,7 +207,7 @@ pub(super) async fn patch(
     let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
     let form = form.unwrap_or_default().split(';').next().unwrap_or_default().to_owned();
     let bytes = body(request, BODY_BYTES_MAX).await?;
-    let unreadable = |error| Box::new(bad(format!("the patch is not understood: {error}")));
+    let unreadable = |error| bad(format!("the patch is not understood: {error}"));
     let patch = match form.as_str() {
         "application/merge-patch+json" => {
             Patch::Merge(serde_json::from_slice(&bytes).map_err(unreadable)?)
@@ -252,7 +250,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
         WireDeleteOptions::default()
     } else {
         serde_json::from_slice(&bytes)
-            .map_err(|error| Box::new(bad(format!("the body is not understood: {error}"))))?
+            .map_err(|error| bad(format!("the body is not understood: {error}")))?
     };
     let run = if wire.dry_run.is_empty() { query.run()? } else { Run::Dry };
     let preconditions = wire.preconditions.unwrap_or_default();

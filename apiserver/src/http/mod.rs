@@ -156,12 +156,12 @@ fn wants_table(request: &Request<Body>) -> bool {
 async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Status>> {
     let collected = Limited::new(request.into_body(), bytes_max).collect().await;
     collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        Box::new(if error.is::<http_body_util::LengthLimitError>() {
+        if error.is::<http_body_util::LengthLimitError>() {
             let message = format!("the body is larger than {} MiB", bytes_max / 1024 / 1024);
-            failure(Reason::RequestEntityTooLarge, message)
+            Box::new(failure(Reason::RequestEntityTooLarge, message))
         } else {
             query::bad("the body was not received whole")
-        })
+        }
     })
 }
 
@@ -173,5 +173,5 @@ async fn json_body<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Box<Status>> {
     let bytes = body(request, bytes_max).await?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| Box::new(query::bad(format!("the body is not understood: {error}"))))
+        .map_err(|error| query::bad(format!("the body is not understood: {error}")))
 }

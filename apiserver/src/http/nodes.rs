@@ -31,7 +31,7 @@ fn unavailable(error: &store::ReadError) -> Box<Status> {
 pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: GrantRequest = json_body(request, BODY_BYTES_MAX).await?;
     if let Some(problem) = names::problem(&request.node) {
-        return Err(Box::new(bad(format!("node: {problem}"))));
+        return Err(bad(format!("node: {problem}")));
     }
     let key = keys::node_lease(&request.node);
     let before = server.store.get(&key).await.map_err(|error| unavailable(&error))?;
@@ -95,7 +95,7 @@ fn new_lease(server: &Server, request: &GrantRequest, lease: LeaseId) -> serde_j
 pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: RenewRequest = json_body(request, BODY_BYTES_MAX).await?;
     if request.leases.len() > RENEWALS_MAX {
-        return Err(Box::new(bad(format!("at most {RENEWALS_MAX} leases are renewed in a call"))));
+        return Err(bad(format!("at most {RENEWALS_MAX} leases are renewed in a call")));
     }
     let leases = request.leases.into_iter().map(LeaseId).collect();
     let alive = server.store.renew(leases).await.map_err(|error| unavailable(&error))?;
@@ -106,7 +106,7 @@ pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answe
 pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Body>) -> Answer {
     let wants = request.headers().get(header::UPGRADE).and_then(|word| word.to_str().ok());
     if wants != Some(TUNNEL_PROTOCOL) {
-        return Err(Box::new(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}"))));
+        return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
     }
     let node = node.to_owned();
     let upgrade = hyper::upgrade::on(&mut request);

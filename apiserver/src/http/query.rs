@@ -37,28 +37,28 @@ fn is_true(text: &str) -> bool {
 }
 
 /// A request that makes no sense.
-pub(crate) fn bad(message: impl Into<String>) -> Status {
-    failure(Reason::BadRequest, message)
+pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
+    Box::new(failure(Reason::BadRequest, message))
 }
 
 impl Query {
     /// Reads a query.
-    pub(crate) fn parse(uri: &http::Uri) -> Result<Self, Status> {
+    pub(crate) fn parse(uri: &http::Uri) -> Result<Self, Box<Status>> {
         axum::extract::Query::try_from_uri(uri)
             .map(|axum::extract::Query(query)| query)
             .map_err(|error| bad(format!("the query cannot be read: {error}")))
     }
 
-    pub(crate) fn labels(&self) -> Result<LabelSelector, Status> {
+    pub(crate) fn labels(&self) -> Result<LabelSelector, Box<Status>> {
         self.label_selector.parse().map_err(|error| bad(format!("labelSelector: {error}")))
     }
 
-    pub(crate) fn fields(&self) -> Result<FieldSelector, Status> {
+    pub(crate) fn fields(&self) -> Result<FieldSelector, Box<Status>> {
         self.field_selector.parse().map_err(|error| bad(format!("fieldSelector: {error}")))
     }
 
     /// The point in history that is named. "0" and "" name none.
-    pub(crate) fn version(&self) -> Result<Option<ResourceVersion>, Status> {
+    pub(crate) fn version(&self) -> Result<Option<ResourceVersion>, Box<Status>> {
         if matches!(self.resource_version.as_str(), "" | "0") {
             return Ok(None);
         }
@@ -82,7 +82,7 @@ impl Query {
         is_true(&self.follow)
     }
 
-    pub(crate) fn run(&self) -> Result<Run, Status> {
+    pub(crate) fn run(&self) -> Result<Run, Box<Status>> {
         match self.dry_run.as_str() {
             "" => Ok(Run::Real),
             "All" => Ok(Run::Dry),
@@ -90,13 +90,13 @@ impl Query {
         }
     }
 
-    pub(crate) fn propagation(&self) -> Result<Propagation, Status> {
+    pub(crate) fn propagation(&self) -> Result<Propagation, Box<Status>> {
         propagation(&self.propagation_policy)
     }
 }
 
 /// What a deletion means for the objects that it owns.
-pub(crate) fn propagation(word: &str) -> Result<Propagation, Status> {
+pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
     match word {
         "" | "Background" => Ok(Propagation::Background),
         "Foreground" => Ok(Propagation::Foreground),

@@ -72,7 +72,7 @@ impl Selection {
             Some(field) => {
                 let all = [&always[..], known].concat().join(", ");
                 let message = format!("{kind} cannot be selected by {field:?}; it can by {all}");
-                Err(Box::new(bad(message)))
+                Err(bad(message))
             }
             None => Ok(selection),
         }
@@ -160,7 +160,7 @@ fn continue_of(query: &Query) -> Result<Option<Continue>, Box<Status>> {
     }
     serde_json::from_str(&query.next)
         .map(Some)
-        .map_err(|_| Box::new(bad("continue is not a token of this server")))
+        .map_err(|_| bad("continue is not a token of this server"))
 }
 
 /// A list's JSON, out of the objects' JSON.

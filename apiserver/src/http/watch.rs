@@ -56,7 +56,7 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
     for plural in plurals {
         let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
         let Some(kind) = kind else {
-            return Err(Box::new(bad(format!("kinds: {plural:?} is no kind"))));
+            return Err(bad(format!("kinds: {plural:?} is no kind")));
         };
         // A field selector concerns the kinds that have the field.
         let selection = Selection::of(query, kind).or_else(|_| {
@@ -66,7 +66,7 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
         selections.push((kind, selection));
     }
     if selections.is_empty() {
-        return Err(Box::new(bad("kinds: name at least one kind")));
+        return Err(bad("kinds: name at least one kind"));
     }
     start(server, Scope { selections, namespace: String::new(), as_table: false }, query).await
 }

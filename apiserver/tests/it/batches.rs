@@ -130,7 +130,7 @@ async fn a_loss_is_refused_while_the_node_lease_is_there() {
         "key": { "namespace": "default", "name": "a-0" }, "uid": task["metadata"]["uid"],
         "attempt": 1, "change": "lose",
     }});
-    assert_eq!(world.batch(&[lose.clone()]).await[0]["outcome"], "Refused");
+    assert_eq!(world.batch(std::slice::from_ref(&lose)).await[0]["outcome"], "Refused");
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     assert_eq!(world.batch(&[lose]).await[0]["outcome"], "Done");
     assert_eq!(world.get(&format!("{TASKS}/a-0")).await.json["status"]["phase"], "Lost");

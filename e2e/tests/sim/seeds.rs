@@ -148,6 +148,7 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
 }
 
 /// Runs one seed on virtual time; names it when it fails.
+#[expect(clippy::print_stderr, reason = "whoever sees it fail wants to see it again")]
 fn seed(seed: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -14,6 +14,7 @@ mod lease;
 mod logs;
 mod presence;
 mod reports;
+mod sight;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crew::{Acted, Crew};
 use follow::Bound;
 use presence::Presence;
 use reports::{Desk, Sent};
+use sight::{Seen, list, see};
 
 /// Events that wait for the agent; those who send more wait.
 const EVENTS_MAX: usize = 1_024;
@@ -62,17 +64,15 @@ pub struct Config {
     pub name: String,
     /// Labels of the Node object.
     pub labels: BTreeMap<String, String>,
-    /// What tasks may use, where it is not what the engine says of the machine: each resource
-    /// that is named replaces that one.
+    /// What tasks may use, where it is not what the engine says: named resources replace it.
     pub capacity: Amounts,
-    /// Host ports for tasks that name none: first and last. Agents on one machine have disjoint
-    /// ranges.
+    /// Host ports for tasks that name none: first and last; disjoint for agents on one machine.
     pub port_range: (u16, u16),
     /// The address at which ports of tasks are reached.
     pub address: String,
     /// What is remembered over restarts.
     pub journal: Journal,
-    /// How to open the connection on which logs are asked for; without it, logs are not served.
+    /// Opens the connection on which logs are asked for; without it, logs are not served.
     pub dial: Option<Dial>,
     /// Work for the cluster that answers, although it is another than before, or was restored.
     pub accept_cluster: bool,
@@ -103,7 +103,7 @@ pub struct Outside {
 
 impl std::fmt::Debug for Outside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outside").field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Outside").finish_non_exhaustive()
     }
 }
 
@@ -597,35 +597,4 @@ impl Agent {
             publishing.try_at = Some(now + publishing.backoff.next_wait());
         }
     }
-}
-
-/// What a look brought.
-#[derive(Default)]
-struct Seen {
-    containers: Option<BTreeMap<Identity, ContainerState>>,
-    images: Option<Vec<String>>,
-}
-
-/// Looks at containers where they may have changed, and at everything now and then.
-async fn see(
-    engine: &Arc<dyn Engine>,
-    resync_at: &mut Option<Instant>,
-    is_stale: bool,
-    now: Instant,
-) -> Result<Seen, EngineError> {
-    let is_due = resync_at.is_none_or(|at| at <= now);
-    let mut seen = Seen::default();
-    if is_due {
-        *resync_at = Some(now + RESYNC);
-        seen.images = Some(engine.images().await?);
-    }
-    if is_due || is_stale {
-        seen.containers = Some(list(engine).await?);
-    }
-    Ok(seen)
-}
-
-async fn list(engine: &Arc<dyn Engine>) -> Result<BTreeMap<Identity, ContainerState>, EngineError> {
-    let containers = engine.list().await?;
-    Ok(containers.into_iter().map(|found| (found.identity, found.state)).collect())
 }

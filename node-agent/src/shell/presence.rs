@@ -95,7 +95,7 @@ impl Presence {
 }
 
 fn quantity(name: &str, amount: u64) -> Quantity {
-    if name == CPU && amount % 1000 != 0 {
+    if name == CPU && !amount.is_multiple_of(1000) {
         let text = format!("{amount}m");
         return text.parse().unwrap_or_else(|_| Quantity::units(amount / 1000));
     }
