@@ -21,7 +21,7 @@ const IMAGE: &str = "heliox/busybox:demo";
 const MANIFEST: &str = "manifests/data-load.yaml";
 const PARTITIONS: u64 = 6;
 /// Some 10 MB of input.
-const ROWS: u64 = 650_000;
+const ROWS: u64 = 750_000;
 
 /// Rows and their sum, by partition.
 type Totals = BTreeMap<u64, (u64, u64)>;
@@ -135,7 +135,7 @@ fn write_input() -> Result<Totals> {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let amount = (state >> 33) % 1_000_000;
-        writeln!(file, "{number},{amount:08}")?;
+        writeln!(file, "{number},{amount}")?;
         let total = totals.entry(number % PARTITIONS).or_default();
         *total = (total.0 + 1, total.1 + amount);
     }
