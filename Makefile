@@ -10,6 +10,7 @@ dev:    ## a cluster on this machine, for trying things out
 	target/debug/heliox dev --nodes 3
 check: fmt-check lint deny  ## what CI runs before the tests
 test: prepare  ## every test: unit, simulation, processes, the real Docker Engine
+	cargo build --workspace --all-targets
 	cargo nextest run --workspace
 lint:   ## warnings are errors
 	cargo clippy --workspace --all-targets -- --deny warnings

@@ -1,1 +1,6 @@
 //! Stories with real processes, the real Docker Engine and real files.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod fleet;
+mod kills;

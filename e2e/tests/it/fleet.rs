@@ -1,0 +1,176 @@
+//! A server and agents as real processes, stopped by pid when the test ends.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use api::node::NodePhase;
+use api::{Job, Node, Task};
+use client::{Client, ListOptions, Listing, http_transport};
+use tempfile::TempDir;
+
+/// How long a state is waited for, at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server and its agents.
+pub(crate) struct Fleet {
+    dir: TempDir,
+    port: u16,
+    runtime: &'static str,
+    server: Option<Child>,
+    agents: Vec<(String, Option<Child>)>,
+}
+
+/// The program beside this test's own directory: `cargo build --workspace --all-targets` made it.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("heliox");
+    assert!(
+        program.is_file(),
+        "{} is missing: run `make test`, which builds it",
+        program.display()
+    );
+    program
+}
+
+impl Fleet {
+    /// Starts a server and three agents.
+    pub(crate) async fn start(runtime: &'static str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let mut fleet = Self { dir, port, runtime, server: None, agents: Vec::new() };
+        fleet.start_server();
+        for number in 1..=3 {
+            fleet.agents.push((format!("n{number}"), None));
+            fleet.start_agent(number - 1);
+        }
+        fleet.all_nodes_are_ready().await;
+        fleet
+    }
+
+    async fn all_nodes_are_ready(&self) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let nodes = self.client().api::<Node>("").list(&ListOptions::default()).await;
+            let ready = |nodes: &Listing<Node>| {
+                nodes.items.iter().filter(|node| node.phase() == NodePhase::Ready).count()
+            };
+            if nodes.as_ref().is_ok_and(|nodes| ready(nodes) == self.agents.len()) {
+                return;
+            }
+            let late = tokio::time::Instant::now() >= until;
+            assert!(!late, "not all nodes are ready: {nodes:#?}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        let path = self.dir.path().join(format!("{name}.log"));
+        std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        let child = Command::new(program())
+            .args(["server", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
+            .arg(self.dir.path().join("server"))
+            .stderr(self.log("server"))
+            .spawn()
+            .unwrap();
+        self.server = Some(child);
+    }
+
+    pub(crate) fn start_agent(&mut self, index: usize) {
+        let name = self.agents[index].0.clone();
+        let first = 21_000 + 100 * index;
+        let child = Command::new(program())
+            .args([
+                "agent",
+                "--server",
+                &format!("http://127.0.0.1:{}", self.port),
+                "--name",
+                &name,
+            ])
+            .args(["--runtime", self.runtime, "--port-range", &format!("{first}-{}", first + 99)])
+            .arg("--state-dir")
+            .arg(self.dir.path().join(&name))
+            .stderr(self.log(&name))
+            .spawn()
+            .unwrap();
+        self.agents[index].1 = Some(child);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_server(&mut self) {
+        kill(&mut self.server);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_agent(&mut self, index: usize) {
+        kill(&mut self.agents[index].1);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(http_transport(&format!("http://127.0.0.1:{}", self.port)).unwrap())
+    }
+
+    /// Makes a job.
+    pub(crate) async fn create(&self, job: &Job) {
+        self.client().api::<Job>("default").create(job).await.unwrap();
+    }
+
+    /// Waits until `holds` of the job and its tasks; says what it saw last, otherwise.
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        job: &str,
+        holds: impl Fn(&Job, &[Task]) -> bool,
+    ) -> Vec<Task> {
+        let client = self.client();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let found = client.api::<Job>("default").get(job).await;
+            let tasks = client.api::<Task>("default").list(&ListOptions::default()).await;
+            if let (Ok(job), Ok(tasks)) = (&found, &tasks)
+                && holds(job, &tasks.items)
+            {
+                return tasks.items.clone();
+            }
+            let late = tokio::time::Instant::now() >= until;
+            assert!(!late, "still not: {what}; {found:#?} {tasks:#?}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn logs(&self) -> String {
+        let mut all = String::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "log") {
+                all.push_str(&format!("-- {}\n", path.display()));
+                all.push_str(&std::fs::read_to_string(&path).unwrap_or_default());
+            }
+        }
+        all
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for (_, agent) in &mut self.agents {
+            kill(agent);
+        }
+        kill(&mut self.server);
+    }
+}
