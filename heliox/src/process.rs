@@ -1,5 +1,6 @@
 //! What every process of ours begins and ends with.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +16,11 @@ pub fn log(default: &str) {
     let filter = EnvFilter::try_from_env("HELIOX_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Waits until the process is asked to end: by TERM, or by INT from a terminal.

@@ -91,7 +91,7 @@ fn type_of(root: &Value, schema: &Value) -> String {
             let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
             words.into_iter().filter(|word| *word != "null").collect::<Vec<_>>().join(" or ")
         }
-        _ => "any".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => "any".to_owned(),
     }
 }
 
