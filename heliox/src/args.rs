@@ -113,6 +113,10 @@ pub struct AgentArgs {
     /// The address at which this host's tasks are reached.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub address: std::net::IpAddr,
+    /// Works for the cluster that answers, although it is another than before, or was restored:
+    /// what still runs of the old one is stopped.
+    #[arg(long)]
+    pub accept_cluster: bool,
     /// Where health and metrics are served; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub status_listen: SocketAddr,

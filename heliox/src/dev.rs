@@ -103,6 +103,7 @@ fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> 
         runtime,
         port_range: (first, first + share - 1),
         address: IpAddr::from([127, 0, 0, 1]),
+        accept_cluster: false,
     }
 }
 

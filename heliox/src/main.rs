@@ -89,6 +89,7 @@ async fn agent(args: AgentArgs) -> Result<()> {
         runtime,
         port_range: args.port_range,
         address: args.address,
+        accept_cluster: args.accept_cluster,
     };
     let registry = common.registry.clone();
     let engines = Engines::default();

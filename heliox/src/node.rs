@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub port_range: (u16, u16),
     /// The address at which its tasks are reached.
     pub address: IpAddr,
+    /// Whether it works for a cluster that is another than before.
+    pub accept_cluster: bool,
 }
 
 /// The engines that a process opened, to be emptied when it ends for good.
@@ -127,7 +129,8 @@ pub fn start(
     engines: &Engines,
     tasks: &Tasks,
 ) -> Result<()> {
-    let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address } = config;
+    let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address, .. } = config;
+    let accept_cluster = config.accept_cluster;
     if let Some(problem) = api::names::problem(&name) {
         anyhow::bail!("the node's name {name:?}: {problem}; choose another with --name");
     }
@@ -154,7 +157,7 @@ pub fn start(
         address: address.to_string(),
         journal,
         dial,
-        accept_cluster: false,
+        accept_cluster,
     };
     let outside =
         Outside { client, open_engine, clock: common.clock.clone(), rng: common.rng.fork(&name) };
