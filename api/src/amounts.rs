@@ -57,6 +57,29 @@ pub fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
     quantities.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
 }
 
+/// An amount for people: cpu with an `m` where it is no whole number, anything else in the largest
+/// binary unit that leaves two digits, rounded down.
+pub fn shown(resource: &str, amount: u64) -> String {
+    if resource == CPU {
+        let (whole, milli) = (amount / 1000, amount % 1000);
+        return if milli == 0 { whole.to_string() } else { format!("{amount}m") };
+    }
+    let (mut amount, mut unit) = (amount, "");
+    for larger in ["Ki", "Mi", "Gi", "Ti"] {
+        if amount < 10 * 1024 {
+            break;
+        }
+        amount /= 1024;
+        unit = larger;
+    }
+    format!("{amount}{unit}")
+}
+
+/// How much of `all` is `taken`, in percent; nothing where there is none.
+pub fn percent(taken: u64, all: u64) -> Option<u64> {
+    taken.saturating_mul(100).checked_div(all)
+}
+
 /// Thousandths that one of `suffix` is.
 fn scale(suffix: &str) -> Option<u128> {
     let binary = |power: u32| Some(1000 * 1024_u128.pow(power));
@@ -165,6 +188,21 @@ impl JsonSchema for Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_shown_short() {
+        for (resource, amount, text) in [
+            (CPU, 2000, "2"),
+            (CPU, 2500, "2500m"),
+            (MEMORY, 10_239, "10239"),
+            (MEMORY, 64 << 20, "64Mi"),
+            (MEMORY, 23 << 30, "23Gi"),
+            ("gpu", 8, "8"),
+        ] {
+            assert_eq!(shown(resource, amount), text);
+        }
+        assert_eq!((percent(1, 3), percent(1, 0)), (Some(33), None));
+    }
 
     #[test]
     fn quantities_are_read_exactly() {

@@ -4,14 +4,17 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::amounts::Amounts;
 use crate::duration::Duration;
 use crate::job::{self, Target};
 use crate::kind::KindId;
+use crate::merge;
 use crate::metadata;
 use crate::object::{Definition, Kind as _, Object};
 use crate::placement::{self, Placement};
 use crate::resource::{Column, Resource, column};
 use crate::table::{age, text_or_dash};
+use crate::task::Overrides;
 use crate::template::{self, Template};
 use crate::violation::Violation;
 
@@ -51,6 +54,15 @@ pub struct TaskTemplateSpec {
     /// Of one attempt, from its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Duration>,
+}
+
+impl TaskTemplateSpec {
+    /// What a node must have free for a task with these overrides.
+    pub fn requests(&self, overrides: &Overrides) -> Amounts {
+        let merged = merge::template(&self.template, overrides.template.as_ref());
+        // The apiserver lets no overrides through that do not belong in a template.
+        merged.map(|template| template.requests()).unwrap_or_default()
+    }
 }
 
 /// Nothing: a template never changes.

@@ -40,9 +40,6 @@ use connections::Connections;
 use metrics::Metrics;
 use write::Writer;
 
-/// How often gauges of the cache are brought up to date.
-const GAUGE_PERIOD: Duration = Duration::from_secs(5);
-
 /// One apiserver.
 #[derive(Debug)]
 pub struct Server {
@@ -117,14 +114,6 @@ impl Server {
             cluster,
             epoch,
         });
-        let gauged = Arc::downgrade(&server);
-        server.spawner.spawn("cache gauges", async move {
-            while let Some(server) = gauged.upgrade() {
-                server.metrics.cache_holds(server.cache.sizes());
-                drop(server);
-                tokio::time::sleep(GAUGE_PERIOD).await;
-            }
-        });
         Ok(server)
     }
 
@@ -144,6 +133,7 @@ impl Server {
     }
 
     fn metrics_text(&self) -> Vec<u8> {
+        self.metrics.cache_holds(self.cache.sizes());
         let mut text = Vec::new();
         // Writing to memory cannot fail.
         let _infallible = TextEncoder::new().encode(&self.registry.gather(), &mut text);

@@ -33,7 +33,7 @@ pub use error::Error;
 pub use http::{InvalidServer, http_transport, parse_server};
 pub use lines::Lines;
 pub use transport::{Body, BoxError, NotSent, Transport, boxed_body, transport};
-pub use tunnel::{Dial, Stream, TUNNEL_PROTOCOL, Tunnel, dial_tcp, open_tunnel};
+pub use tunnel::{Dial, Stream, Tunnel, dial_tcp, open_tunnel};
 pub use typed::{Api, DeletePropagation, ListOptions, Listing, object_path};
 pub use watch::{AnyEvent, ManyWatch, RawEvent, Watch};
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use api::node::TUNNEL_PROTOCOL;
 use base::Spawner;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,9 +17,6 @@ use tokio::net::TcpStream;
 
 use crate::error::Error;
 use crate::http::{InvalidServer, parse_server};
-
-/// The protocol that the connection is upgraded to: HTTP/2, served by the side that dialled.
-pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
 
 /// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

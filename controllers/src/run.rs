@@ -3,9 +3,8 @@
 use api::KindId;
 use base::{Clock, Rng, Stop, Tasks};
 use client::Client;
-use runtime::{Cache, Crew, Deposed, Election, Feed, Leadership, Recorder, Reflector};
+use runtime::{Cache, Crew, Deposed, Feed, Recorder, Reflector};
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::metrics::Metrics;
 use crate::tools::Tools;
@@ -32,46 +31,19 @@ pub struct Config {
 
 /// Runs all controllers whenever this process leads, until it is told to stop.
 pub async fn run(config: Config, stop: Stop) {
-    let mut election = Election::new(&config.client, COMPONENT, config.clock.clone(), &config.rng);
-    loop {
-        let mut leadership = tokio::select! {
-            biased;
-            () = stop.requested() => return,
-            leadership = election.won() => leadership,
-        };
-        // Dropped at the end of the term, and everything spawned in it with it.
-        let tasks = Tasks::new(COMPONENT);
-        let deposed = Deposed::default();
-        let term = term(&config, &leadership, &tasks, &deposed);
-        let stopped = tokio::select! {
-            biased;
-            () = stop.requested() => true,
-            () = deposed.told() => false,
-            () = election.keep(&mut leadership) => false,
-            () = term => false,
-            _clean = tasks.run() => false,
-        };
-        drop(tasks);
-        if stopped {
-            election.resign(leadership).await;
-            return;
-        }
-        info!("the term is over");
-    }
+    let Config { client, clock, rng, .. } = &config;
+    let term = |leader, tasks: &Tasks| term(&config, leader, tasks);
+    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await;
 }
 
-/// One term: a cache of its own, and every controller on it.
-fn term(
-    config: &Config,
-    leadership: &Leadership,
-    tasks: &Tasks,
-    deposed: &Deposed,
-) -> impl Future<Output = ()> + use<> {
-    let Config { client, clock, rng, metrics } = config.clone();
-    let client = client.as_leader(COMPONENT, &leadership.identity, leadership.term);
+/// One term: a cache of its own, and every controller on it, until one of them learns that another
+/// process leads.
+fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
+    let Config { clock, rng, metrics, .. } = config.clone();
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
+    let deposed = Deposed::default();
     let crew = Crew { spawner: tasks.spawner(), rng: rng.clone(), deposed: deposed.clone() };
     let (canary, started) = (node::CanaryCage::default(), Instant::now());
     tasks.spawn("canary", canary.clone().keep(client.clone(), rng.clone(), started));
@@ -81,5 +53,12 @@ fn term(
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &crew);
     feed.add(garbage::Controller::new(tools), WORKERS, &crew);
-    feed.run(Reflector::new(client, &KindId::ALL, "", rng))
+    let reflector = Reflector::new(client, &KindId::ALL, "", rng);
+    async move {
+        tokio::select! {
+            biased;
+            () = deposed.told() => (),
+            () = feed.run(reflector) => (),
+        }
+    }
 }

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 use base::{Clock, Rng, Tasks};
 use clap::Parser as _;
 use prometheus::Registry;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use store::{Embedded, Store};
 
 use crate::args::{DevArgs, Runtime};
@@ -40,12 +42,15 @@ pub async fn run(args: DevArgs) -> Result<()> {
     servers.spawn("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
     let (agents, engines) = (Tasks::new("agents"), Engines::default());
     let runtime = node::chosen(args.runtime).await;
+    let mut metrics = NodesMetrics::default();
     for number in 1..=args.nodes {
         let dial = in_process::dial(plane.router.clone(), agents.spawner());
         let config = node_config(&place, (number, args.nodes), runtime);
         let outside = (plane.client.clone(), Some(dial));
-        node::start(config, outside, (&common, Registry::new()), &engines, &agents)?;
+        let registry = metrics.of_node(&config.name)?;
+        node::start(config, outside, (&common, registry), &engines, &agents)?;
     }
+    common.registry.register(Box::new(metrics)).context("register the nodes' metrics")?;
     welcome(&args, address, runtime, started.elapsed());
     for file in &args.apply {
         apply(address, file).await?;
@@ -59,6 +64,31 @@ pub async fn run(args: DevArgs) -> Result<()> {
     servers.stop_within(process::GRACE).await;
     storage.stop().await;
     Ok(())
+}
+
+/// The metrics of every node's agent, labelled with the node, as one collector: the apiserver's
+/// `/metrics` is the only one of this process.
+#[derive(Debug, Default)]
+struct NodesMetrics(Vec<Registry>);
+
+impl NodesMetrics {
+    fn of_node(&mut self, name: &str) -> Result<Registry> {
+        let label = std::iter::once(("node".to_owned(), name.to_owned()));
+        let registry = Registry::new_custom(None, Some(label.collect()))
+            .with_context(|| format!("make a registry for {name}"))?;
+        self.0.push(registry.clone());
+        Ok(registry)
+    }
+}
+
+impl Collector for NodesMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.iter().flat_map(Registry::gather).collect()
+    }
 }
 
 /// Where things are kept.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use api::core::{Lease, LeaseSpec};
 use api::labels::SYSTEM_NAMESPACE;
 use api::{Kind as _, ObjectMeta};
-use base::{Backoff, Clock, ErrorChain, Rng};
+use base::{Backoff, Clock, ErrorChain, Rng, Stop, Tasks};
 use client::{Api, Client, Error};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
@@ -25,6 +25,45 @@ const LEASE_DURATION: Duration = Duration::from_secs(4);
 const PERIOD: Duration = Duration::from_secs(1);
 /// A leader that could not renew for so long steps down: earlier than others take over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Stands for the leadership of `component` again and again, and does its work while it leads.
+///
+/// `term` begins the work of one leadership. Its client's writes carry the leader's guard; what it
+/// spawns into the tasks, and the future that it returns, are dropped when the leadership is lost.
+/// The term is over, too, when that future or all the tasks end. Asked to stop, it gives the
+/// leadership up, so that another process takes over at once.
+pub async fn lead<W: Future<Output = ()>>(
+    (client, component): (&Client, &'static str),
+    clock: Clock,
+    rng: &Rng,
+    stop: &Stop,
+    mut term: impl FnMut(Client, &Tasks) -> W,
+) {
+    let mut election = Election::new(client, component, clock, rng);
+    loop {
+        let mut leadership = tokio::select! {
+            biased;
+            () = stop.requested() => return,
+            leadership = election.won() => leadership,
+        };
+        let tasks = Tasks::new(component);
+        let leader = client.as_leader(component, &leadership.identity, leadership.term);
+        let work = term(leader, &tasks);
+        let is_stopped = tokio::select! {
+            biased;
+            () = stop.requested() => true,
+            () = election.keep(&mut leadership) => false,
+            () = work => false,
+            _clean = tasks.run() => false,
+        };
+        drop(tasks);
+        if is_stopped {
+            election.resign(leadership).await;
+            return;
+        }
+        info!(component, "the term is over");
+    }
+}
 
 /// Stands for the leadership of one component.
 #[derive(Debug)]

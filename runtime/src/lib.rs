@@ -19,6 +19,6 @@ pub use any::Any;
 pub use cache::{Cache, Snapshot, Table};
 pub use controller::{Controller, Crew, Deposed, Feed, ReconcileError, Requeue};
 pub use events::{Recorder, Severity};
-pub use leader::{Election, Leadership};
+pub use leader::{Election, Leadership, lead};
 pub use queue::Queue;
 pub use reflector::{Change, Reflector, Update};

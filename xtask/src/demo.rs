@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::prepare::{docker_answers, is_there, run};
+use crate::prepare::{self, docker_answers, is_there, run};
 
 /// Where the workflow finds its input: the default of its parameter `dir`.
 const DIR: &str = "/tmp/heliox-demo";
@@ -101,11 +101,11 @@ fn hctl(server: &str) -> Command {
 fn choose(runtime: &str) -> Result<&'static str> {
     match runtime {
         "process" => Ok("process"),
-        "docker" if docker_answers() => Ok("docker"),
-        "docker" => bail!(
-            "no Docker Engine answers: install one (Debian: apt-get install docker.io) and start \
-             dockerd, or run `make demo RUNTIME=process`"
-        ),
+        "docker" => {
+            prepare::docker()
+                .context("or run `make demo RUNTIME=process`, which needs no Docker")?;
+            Ok("docker")
+        }
         "auto" if docker_answers() && is_there("busybox") => Ok("docker"),
         "auto" => Ok("process"),
         other => bail!("RUNTIME={other}: write auto, docker or process"),

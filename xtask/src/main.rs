@@ -5,7 +5,8 @@ mod prepare;
 #[cfg(test)]
 mod tidy;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -27,9 +28,17 @@ enum Chore {
     Prepare,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().chore {
+#[expect(clippy::print_stderr, reason = "a chore tells the person who runs it why it failed")]
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
         Chore::Demo { runtime } => demo::demo(&runtime),
         Chore::Prepare => prepare::prepare(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -5,24 +5,36 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Programs that tests need, and Debian's packages that have them.
-const NEEDED: [(&str, &str); 3] =
-    [("dockerd", "docker.io"), ("busybox", "busybox-static"), ("awk", "mawk")];
+/// A program, and Debian's package that has it.
+type Need = (&'static str, &'static str);
+
+/// What containers need: the engine, and a static program for an image.
+const FOR_DOCKER: [Need; 2] = [("dockerd", "docker.io"), ("busybox", "busybox-static")];
+/// What else the tests need.
+const FOR_TESTS: [Need; 1] = [("awk", "mawk")];
 
 /// Installs and starts everything.
 pub(crate) fn prepare() -> Result<()> {
-    let missing: Vec<&str> = NEEDED
+    install_missing(&FOR_TESTS)?;
+    if !is_there("cargo-nextest") {
+        run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    docker()
+}
+
+/// Installs and starts what it takes to run containers.
+pub(crate) fn docker() -> Result<()> {
+    install_missing(&FOR_DOCKER)?;
+    start_docker()
+}
+
+fn install_missing(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> = needs
         .iter()
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
-    if !is_there("cargo-nextest") {
-        run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))?;
-    }
-    start_docker()
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Whether a program is on the path, or where root's programs are.
@@ -41,7 +53,7 @@ fn is_root() -> bool {
 fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if !is_there("apt-get") {
-        bail!("the tests need {list} (Debian's names): install them and run this again");
+        bail!("{list} (Debian's names) is needed: install it and run this again");
     }
     let mut apt = if is_root() {
         Command::new("apt-get")
@@ -50,7 +62,7 @@ fn install(packages: &[&str]) -> Result<()> {
         sudo.arg("apt-get");
         sudo
     } else {
-        bail!("the tests need {list}: run `apt-get install {list}` as root, and this again");
+        bail!("{list} is needed: run `apt-get install {list}` as root, and this again");
     };
     let program = apt.get_program().to_owned();
     let first: Vec<_> = apt.get_args().map(ToOwned::to_owned).collect();

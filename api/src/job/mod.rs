@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::conditions::Condition;
 use crate::duration::Duration;
 use crate::kind::KindId;
-use crate::object::{Definition, Object};
+use crate::object::{Definition, Object, is_default};
 use crate::placement::Placement;
 use crate::template::Template;
 
@@ -412,7 +412,7 @@ pub struct JobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_at: Option<Timestamp>,
     /// Seconds that it was suspended before, not counted by `timeout`.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub suspended_seconds: u64,
     /// Why it is in its phase, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -420,11 +420,6 @@ pub struct JobStatus {
     /// Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-pub(crate) fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// A reason, and how many tasks were given up for it.

@@ -13,6 +13,8 @@ use crate::amounts::{Amounts, Quantity, amounts};
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
 
+pub use row::Usage;
+
 /// A host that runs tasks.
 pub type Node = Object<NodeDefinition>;
 
@@ -200,6 +202,9 @@ pub struct NodeLeaseSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeLeaseStatus {}
+
+/// What an agent's connection is upgraded to: HTTP/2, served by the side that dialled.
+pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
 
 /// Asks for a node lease: `POST /apis/heliox.dev/v1/nodeleases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

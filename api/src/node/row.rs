@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Node, NodeLease, NodePhase};
-use crate::amounts::{CPU, MEMORY, Quantity};
+use crate::amounts::{self, Amounts, CPU, MEMORY};
 use crate::kind::KindId;
 use crate::metadata;
 use crate::object::Kind as _;
@@ -33,6 +33,7 @@ impl Resource for Node {
                 column("CPU"),
                 column("MEMORY"),
                 column("GPU"),
+                column("TASKS"),
                 wide("ADDRESS"),
                 wide("OS"),
                 wide("KERNEL"),
@@ -46,15 +47,44 @@ impl Resource for Node {
     }
 
     fn row(&self, now: Timestamp) -> Vec<String> {
+        self.row_with(None, now)
+    }
+}
+
+/// What tasks take of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tasks that hold resources of it.
+    pub tasks: u32,
+    /// The sum of what they ask for.
+    pub requested: Amounts,
+}
+
+impl Usage {
+    /// Counts one more task.
+    pub fn add(&mut self, requests: Amounts) {
+        self.tasks += 1;
+        for (resource, amount) in requests {
+            let sum = self.requested.entry(resource).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+    }
+}
+
+impl Node {
+    /// The row in a table of nodes, with what is taken where that is known.
+    pub fn row_with(&self, usage: Option<&Usage>, now: Timestamp) -> Vec<String> {
         let status = &self.status;
         let info = &status.info;
+        let tasks = usage.map_or_else(|| NOTHING.to_owned(), |usage| usage.tasks.to_string());
         vec![
             self.name().to_owned(),
             self.phase().to_string(),
             text_or_dash(self.constraint_label("zone").unwrap_or_default()),
-            self.allocatable_cell(CPU),
-            self.allocatable_cell(MEMORY),
-            self.allocatable_cell("gpu"),
+            self.resource_cell(CPU, usage),
+            self.resource_cell(MEMORY, usage),
+            self.resource_cell("gpu", usage),
+            tasks,
             text_or_dash(status.address.as_deref().unwrap_or_default()),
             text_or_dash([info.os.as_str(), &info.arch].join("/").trim_matches('/')),
             text_or_dash(&info.kernel),
@@ -65,14 +95,18 @@ impl Resource for Node {
             self.why(now),
         ]
     }
-}
 
-impl Node {
-    fn allocatable_cell(&self, resource: &str) -> String {
+    /// `2/8 25%`: requested, allocatable, and the share; what is allocatable alone otherwise.
+    fn resource_cell(&self, resource: &str, usage: Option<&Usage>) -> String {
         let Some(quantity) = self.status.allocatable.get(resource) else {
             return NOTHING.to_owned();
         };
-        if resource == MEMORY { in_binary_units(quantity) } else { quantity.to_string() }
+        let all = amounts::amount(resource, quantity);
+        let all_shown = amounts::shown(resource, all);
+        let Some(usage) = usage else { return all_shown };
+        let taken = usage.requested.get(resource).copied().unwrap_or_default();
+        let percent = amounts::percent(taken, all).unwrap_or_default();
+        format!("{}/{all_shown} {percent}%", amounts::shown(resource, taken))
     }
 
     /// Why it is in its phase, in a line.
@@ -95,20 +129,6 @@ impl Node {
             NodePhase::Ready => String::new(),
         }
     }
-}
-
-/// Bytes in the largest unit that leaves at least two digits, rounded down.
-fn in_binary_units(quantity: &Quantity) -> String {
-    let mut amount = quantity.whole();
-    let mut unit = "";
-    for larger in ["Ki", "Mi", "Gi", "Ti"] {
-        if amount < 10 * 1024 {
-            break;
-        }
-        amount /= 1024;
-        unit = larger;
-    }
-    format!("{amount}{unit}")
 }
 
 impl Resource for NodeLease {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Partial;
 use crate::kind::KindId;
-use crate::object::{Definition, Object};
+use crate::object::{Definition, Object, is_default};
 
 pub use state::TaskState;
 
@@ -60,7 +60,7 @@ pub struct TaskSpec {
     #[serde(default = "one")]
     pub attempt: u32,
     /// Attempts of this run that failed and count.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
     /// This attempt is not bound before: the back-off of a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<String>,
     /// Higher goes first.
-    #[serde(default, skip_serializing_if = "is_zero_priority")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
     /// The queue that it was admitted by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,16 +93,6 @@ pub struct TaskSpec {
 
 fn one() -> u32 {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero_priority(number: &i32) -> bool {
-    *number == 0
 }
 
 /// What of a template is a task's own.
@@ -227,10 +217,10 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<TaskPhase>,
     /// The attempt that the report speaks of; 0 before the first.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,
     /// The number of the binding that it speaks of.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub binding: u32,
     /// The start of the agent that speaks.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -245,7 +235,7 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
     /// Restarts in place of this attempt.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: u32,
     /// How the process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]

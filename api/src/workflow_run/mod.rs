@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
-use crate::job::{JobPhase, is_zero};
+use crate::job::JobPhase;
 use crate::kind::KindId;
+use crate::object::is_default;
 use crate::object::{Definition, Object};
 use crate::workflow::WorkflowSpec;
 
@@ -96,7 +97,7 @@ pub struct WorkflowRunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_at: Option<Timestamp>,
     /// Seconds that it was suspended before, not counted by `timeout`.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub suspended_seconds: u64,
     /// Why it is in its phase, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ use super::query::{Query, bad, propagation};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
 use crate::Server;
 use crate::write::{
-    Committed, DeleteOptions, Intent, Leader, Part, Patch, Refusal, Repeatable, Run, admit,
+    Committed, DeleteOptions, Intent, Leader, Part, Patch, Refusal, Repeatable, Run, admit, text,
 };
 
 /// The guard that a leader's request carries.
@@ -50,10 +50,6 @@ pub(super) fn new_object(
 
 fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Box<Status> {
     Box::new(invalid(kind, name, violations))
-}
-
-fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object["metadata"].get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Gives the object its namespace and name, if the request says them.

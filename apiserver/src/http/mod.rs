@@ -9,6 +9,7 @@ mod query;
 mod read;
 mod route;
 mod table;
+mod usage;
 mod watch;
 
 use std::sync::Arc;

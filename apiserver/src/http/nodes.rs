@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
+use api::node::{
+    GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse, TUNNEL_PROTOCOL,
+};
 use api::placement::NODE_LEASE_TTL;
 use api::status::{Reason, failure};
 use api::{Kind as _, NodeLease, Task, names};
@@ -17,16 +19,11 @@ use tracing::{debug, info};
 
 use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, json_body, read};
+use crate::write::unavailable;
 use crate::{Server, encoding, keys};
 
 /// Node leases that are renewed in one call at most.
 const RENEWALS_MAX: usize = 10_000;
-/// What a connection is upgraded to.
-const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
-
-fn unavailable(error: &store::ReadError) -> Box<Status> {
-    Box::new(failure(Reason::ServiceUnavailable, ErrorChain(error).to_string()))
-}
 
 pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: GrantRequest = json_body(request, BODY_BYTES_MAX).await?;

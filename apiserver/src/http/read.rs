@@ -7,7 +7,6 @@ use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure, failure_of};
 use api::{CompletionChunk, KindId, ObjectKey};
-use base::ErrorChain;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use store::{Key, Revision};
 use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
 use crate::cache::{Cut, Entry};
+use crate::write::unavailable;
 use crate::{Server, keys, kinds};
 
 /// Objects in one page where no limit is named.
@@ -24,9 +24,7 @@ const PAGE_MAX: usize = 100_000;
 /// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
 /// a read of the store.
 pub(super) async fn current(server: &Server) -> Result<(), Box<Status>> {
-    let revision = server.store.revision().await.map_err(|error| {
-        Box::new(failure(Reason::ServiceUnavailable, ErrorChain(&error).to_string()))
-    })?;
+    let revision = server.store.revision().await.map_err(|error| unavailable(&error))?;
     server.cache.reached(revision).await;
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Tables, as kubectl and hctl show them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::KindId;
 use serde_json::{Value, json};
 
 use super::read::Page;
+use super::usage;
 use crate::cache::Entry;
 use crate::{Server, kinds};
 
@@ -30,12 +32,20 @@ pub(super) fn table(
         })
         .collect();
     let now = server.clock.now();
+    let usages = match kind {
+        KindId::Node => usage::of_nodes(&server.cache, entries),
+        _ => BTreeMap::new(),
+    };
+    let cells = |entry: &Entry| match usages.get(&entry.key.name) {
+        Some(usage) => usage::row(entry, usage, now),
+        None => (strategy.row)(&entry.wire, now),
+    };
     let rows: Vec<Value> = entries
         .iter()
         .map(|entry| {
             let object: Value = serde_json::from_slice(&entry.wire).unwrap_or_default();
             json!({
-                "cells": (strategy.row)(&entry.wire, now),
+                "cells": cells(entry),
                 "object": {
                     "kind": "PartialObjectMetadata",
                     "apiVersion": "meta.k8s.io/v1",

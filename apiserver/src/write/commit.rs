@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure};
-use base::{Clock, ErrorChain};
+use base::Clock;
 use futures_util::future::join_all;
 use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
 use tracing::error;
 
 use super::facts::{Current, Facts, Known};
-use super::{Answer, Intent, Prepared, Refusal, prepare};
+use super::{Answer, Intent, Prepared, Refusal, prepare, unavailable};
 use crate::cache::Cache;
 use crate::{encoding, keys, kinds};
 
@@ -152,7 +152,7 @@ impl Writer {
     async fn look(&self, known: &mut Known, keys: BTreeSet<Key>) -> Result<(), Refusal> {
         let reads = keys.iter().map(|key| self.store.get(key));
         for (key, read) in keys.iter().zip(join_all(reads).await) {
-            let record = read.map_err(|error| unavailable(&error))?;
+            let record = read.map_err(|error| Refusal::Status(unavailable(&error)))?;
             let current = record.as_ref().map(Current::of_record).transpose();
             known.insert(Arc::clone(key), current.map_err(|error| unreadable(key, &error))?);
         }
@@ -246,11 +246,6 @@ fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
         }
     }
     Group { guards, writes }
-}
-
-fn unavailable(error: &store::ReadError) -> Refusal {
-    let message = ErrorChain(error).to_string();
-    Refusal::Status(Box::new(failure(Reason::ServiceUnavailable, message)))
 }
 
 fn unreadable(key: &Key, error: &encoding::Unreadable) -> Refusal {

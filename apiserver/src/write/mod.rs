@@ -22,13 +22,14 @@ use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure, failure_of};
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, Timestamp};
+use base::ErrorChain;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
 use store::{Guard, Key, Write};
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::{DeleteOptions, Propagation};
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, text};
 pub(crate) use object::{Patch, admit};
 
 /// What is wanted of the store.
@@ -146,6 +147,11 @@ impl Refusal {
             Refusal::Deposed => GroupResult::Deposed {},
         }
     }
+}
+
+/// The store cannot be read at the moment.
+pub(crate) fn unavailable(error: &store::ReadError) -> Box<Status> {
+    Box::new(failure(Reason::ServiceUnavailable, ErrorChain(error).to_string()))
 }
 
 /// Decides one intent.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::node::Node;
+use api::amounts::{self, Amounts};
+use api::node::{Node, Usage};
 use api::resource::Resource as _;
 use api::table::age;
 use api::{Kind as _, Task, TaskTemplate, Timestamp};
@@ -41,8 +42,9 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
         .iter()
         .map(|(resource, all)| {
             let taken = requested.get(resource).copied().unwrap_or_default();
-            let share = taken.saturating_mul(100).checked_div(*all).unwrap_or_default();
-            let row = [amount(resource, taken), amount(resource, *all), format!("{share}%")];
+            let share = amounts::percent(taken, *all).unwrap_or_default();
+            let amount = |amount| amounts::shown(resource, amount);
+            let row = [amount(taken), amount(*all), format!("{share}%")];
             std::iter::once(resource.clone()).chain(row).collect()
         })
         .collect();
@@ -53,36 +55,14 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
 }
 
 /// What tasks ask for, by resource.
-fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> BTreeMap<String, u64> {
+fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> Amounts {
     let by_key: BTreeMap<_, _> = templates.iter().map(|it| (it.key(), it)).collect();
-    let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+    let mut usage = Usage::default();
     for task in tasks {
         let key = api::ObjectKey::new(task.namespace(), &*task.spec.template);
-        let requests = by_key.get(&key).map(|it| it.spec.template.requests()).unwrap_or_default();
-        for (resource, amount) in requests {
-            let known = sum.entry(resource).or_default();
-            *known = known.saturating_add(amount);
+        if let Some(template) = by_key.get(&key) {
+            usage.add(template.spec.requests(&task.spec.overrides));
         }
     }
-    sum
-}
-
-/// An amount for people: cpu counts thousandths, memory bytes.
-fn amount(resource: &str, amount: u64) -> String {
-    if resource == api::amounts::CPU {
-        return if amount.is_multiple_of(1000) {
-            (amount / 1000).to_string()
-        } else {
-            format!("{amount}m")
-        };
-    }
-    let (mut amount, mut unit) = (amount, "");
-    for larger in ["Ki", "Mi", "Gi", "Ti"] {
-        if amount < 10 * 1024 {
-            break;
-        }
-        amount /= 1024;
-        unit = larger;
-    }
-    format!("{amount}{unit}")
+    usage.requested
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::node::NodePhase;
 use api::{Job, Node, Task};
 use client::{Client, ListOptions, Listing, http_transport};
+use node_agent::engine::docker;
 use tempfile::TempDir;
 
 /// How long a state is waited for, at most.
@@ -22,10 +23,10 @@ pub(crate) struct Fleet {
     agents: Vec<(String, Option<Child>)>,
 }
 
-/// The program beside this test's own directory: `cargo build --workspace --all-targets` made it.
-fn program() -> PathBuf {
+/// A program beside this test's own directory: `cargo build --workspace --all-targets` made it.
+fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("heliox");
+    let program = test.parent().unwrap().parent().unwrap().join(name);
     assert!(
         program.is_file(),
         "{} is missing: run `make test`, which builds it",
@@ -40,9 +41,9 @@ impl Fleet {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         let mut fleet = Self { dir, port, runtime, server: None, agents: Vec::new() };
-        fleet.start_server();
+        fleet.start_server().await;
         for number in 1..=3 {
-            fleet.agents.push((format!("n{number}"), None));
+            fleet.agents.push((format!("node-{number}"), None));
             fleet.start_agent(number - 1);
         }
         fleet.all_nodes_are_ready().await;
@@ -74,27 +75,23 @@ impl Fleet {
         std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
     }
 
-    pub(crate) fn start_server(&mut self) {
-        let child = Command::new(program())
+    /// Starts it, and waits until it answers.
+    pub(crate) async fn start_server(&mut self) {
+        let child = Command::new(program("heliox"))
             .args(["server", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
             .arg(self.dir.path().join("server"))
             .stderr(self.log("server"))
             .spawn()
             .unwrap();
         self.server = Some(child);
+        self.wait_for("the server answers", |_| true).await;
     }
 
     pub(crate) fn start_agent(&mut self, index: usize) {
         let name = self.agents[index].0.clone();
         let first = 21_000 + 100 * index;
-        let child = Command::new(program())
-            .args([
-                "agent",
-                "--server",
-                &format!("http://127.0.0.1:{}", self.port),
-                "--name",
-                &name,
-            ])
+        let child = Command::new(program("heliox"))
+            .args(["agent", "--server", &self.url(), "--name", &name])
             .args(["--runtime", self.runtime, "--port-range", &format!("{first}-{}", first + 99)])
             .arg("--state-dir")
             .arg(self.dir.path().join(&name))
@@ -114,8 +111,22 @@ impl Fleet {
         kill(&mut self.agents[index].1);
     }
 
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     pub(crate) fn client(&self) -> Client {
-        Client::new(http_transport(&format!("http://127.0.0.1:{}", self.port)).unwrap())
+        Client::new(http_transport(&self.url()).unwrap())
+    }
+
+    /// Runs `hctl` and says what it printed; it must succeed.
+    pub(crate) async fn hctl(&self, args: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(program("hctl"));
+        let output = command.args(["--server", &self.url()]).args(args).output().await.unwrap();
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "hctl {args:?}: {out}{err}\n{}", self.logs());
+        out.into_owned()
     }
 
     /// Makes a job.
@@ -123,27 +134,27 @@ impl Fleet {
         self.client().api::<Job>("default").create(job).await.unwrap();
     }
 
-    /// Waits until `holds` of the job and its tasks; says what it saw last, otherwise.
-    pub(crate) async fn wait_for(
-        &self,
-        what: &str,
-        job: &str,
-        holds: impl Fn(&Job, &[Task]) -> bool,
-    ) -> Vec<Task> {
+    /// Waits until `holds` of the tasks there are; says what it saw last, otherwise.
+    pub(crate) async fn wait_for(&self, what: &str, holds: impl Fn(&[Task]) -> bool) -> Vec<Task> {
         let client = self.client();
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let found = client.api::<Job>("default").get(job).await;
             let tasks = client.api::<Task>("default").list(&ListOptions::default()).await;
-            if let (Ok(job), Ok(tasks)) = (&found, &tasks)
-                && holds(job, &tasks.items)
+            if let Ok(tasks) = &tasks
+                && holds(&tasks.items)
             {
                 return tasks.items.clone();
             }
             let late = tokio::time::Instant::now() >= until;
-            assert!(!late, "still not: {what}; {found:#?} {tasks:#?}\n{}", self.logs());
+            assert!(!late, "still not: {what}; {tasks:#?}\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Waits until `what`, such as `job/x`, has succeeded; the tasks there are then.
+    pub(crate) async fn succeeds(&self, what: &str) -> Vec<Task> {
+        self.hctl(&["wait", what, "--for=succeeded", "--timeout", "120s"]).await;
+        self.wait_for("the server answers", |_| true).await
     }
 
     fn logs(&self) -> String {
@@ -157,6 +168,32 @@ impl Fleet {
         }
         all
     }
+}
+
+/// Waits until something of this machine is so.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < until, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Makes the image `<name>:<tag>` of this machine's static busybox.
+pub(crate) async fn import_image(name: &str, tag: &str) {
+    let docker = docker::connect("/var/run/docker.sock")
+        .await
+        .unwrap_or_else(|error| panic!("{error}: `make test` installs and starts it as root"));
+    docker::busybox::import(&docker, name, tag).await.unwrap();
+}
+
+/// Removes the one container of a task by force, as a machine that burns down would.
+pub(crate) fn remove_container(uid: &str) {
+    let docker = |args: &[&str]| Command::new("docker").args(args).output().unwrap();
+    let list = docker(&["ps", "-aq", "--filter", &format!("label=heliox.dev/uid={uid}")]);
+    let ids = String::from_utf8(list.stdout).unwrap();
+    assert_eq!(ids.lines().count(), 1, "one container for {uid}");
+    assert!(docker(&["rm", "-f", ids.trim()]).status.success());
 }
 
 fn kill(child: &mut Option<Child>) {

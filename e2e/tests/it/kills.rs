@@ -1,14 +1,10 @@
 //! Processes are killed in the middle: nothing is lost, nothing is done twice, lost work moves.
 
-use std::process::Command;
-
-use api::job::JobPhase;
 use api::task::TaskPhase;
 use api::{Job, Kind as _, Task};
-use node_agent::engine::docker;
 use serde_json::json;
 
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 
 const IMAGE: &str = "heliox-e2e/busybox";
 
@@ -48,49 +44,34 @@ fn ran(fleet: &Fleet) -> Vec<usize> {
 async fn killed_servers_and_agents_lose_nothing_and_double_nothing() {
     let mut fleet = Fleet::start("process").await;
     fleet.create(&job(&fleet, 6, 4)).await;
-    fleet.wait_for("all run", "work", |_, tasks| running(tasks) == 6).await;
+    fleet.wait_for("all run", |tasks| running(tasks) == 6).await;
     fleet.kill_server();
     fleet.kill_agent(0);
-    fleet.start_server();
+    fleet.start_server().await;
     fleet.start_agent(0);
-    let done = |job: &Job, _: &[Task]| job.status.phase == JobPhase::Succeeded;
-    let tasks = fleet.wait_for("the job has succeeded", "work", done).await;
+    let tasks = fleet.succeeds("job/work").await;
     assert!(tasks.iter().all(|task| task.spec.attempt == 1), "the agent took over what ran");
     assert_eq!(ran(&fleet), vec![1; 6]);
 }
 
 #[tokio::test]
 async fn tasks_of_a_killed_agent_whose_containers_are_gone_move() {
-    let docker = docker::connect("/var/run/docker.sock")
-        .await
-        .unwrap_or_else(|error| panic!("{error}: `make test` installs and starts it as root"));
-    docker::busybox::import(&docker, IMAGE, "1").await.unwrap();
+    fleet::import_image(IMAGE, "1").await;
     let mut fleet = Fleet::start("docker").await;
     fleet.create(&job(&fleet, 3, 8)).await;
-    let tasks = fleet.wait_for("all run", "work", |_, tasks| running(tasks) == 3).await;
+    let tasks = fleet.wait_for("all run", |tasks| running(tasks) == 3).await;
     let lost: Vec<String> = tasks
         .iter()
-        .filter(|task| task.node() == Some("n1"))
+        .filter(|task| task.node() == Some("node-1"))
         .map(|task| task.uid().to_owned())
         .collect();
     fleet.kill_agent(0);
-    for uid in &lost {
-        let label = format!("label=heliox.dev/uid={uid}");
-        let list = Command::new("docker").args(["ps", "-aq", "--filter", &label]).output().unwrap();
-        let ids = String::from_utf8(list.stdout).unwrap();
-        assert_eq!(ids.lines().count(), 1, "one container for {uid}");
-        for id in ids.lines() {
-            assert!(
-                Command::new("docker").args(["rm", "-f", id]).output().unwrap().status.success()
-            );
-        }
-    }
-    let done = |job: &Job, _: &[Task]| job.status.phase == JobPhase::Succeeded;
-    let tasks = fleet.wait_for("the job has succeeded", "work", done).await;
+    lost.iter().for_each(|uid| fleet::remove_container(uid));
+    let tasks = fleet.succeeds("job/work").await;
     assert!(!lost.is_empty());
     for task in tasks.iter().filter(|task| lost.contains(&task.uid().to_owned())) {
         assert_eq!((task.spec.attempt, task.spec.failures), (2, 0), "a loss costs no retry");
-        assert_ne!(task.node(), Some("n1"));
+        assert_ne!(task.node(), Some("node-1"));
     }
     assert_eq!(ran(&fleet), vec![1; 3]);
 }

@@ -22,7 +22,7 @@ use api::{KindId, Timestamp};
 use base::{Clock, Rng, Stop, Tasks};
 use client::Client;
 use jiff::SignedDuration;
-use runtime::{Any, Election, Reflector, Update, reflector};
+use runtime::{Any, Reflector, Update, reflector};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -68,29 +68,8 @@ pub struct Config {
 /// Stands for election, decides while it leads, and stands again; until it is to stop.
 pub async fn run(config: Config, stop: Stop) {
     let Config { client, clock, rng, .. } = &config;
-    let mut election = Election::new(client, COMPONENT, clock.clone(), rng);
-    loop {
-        let mut leadership = tokio::select! {
-            biased;
-            () = stop.requested() => return,
-            leadership = election.won() => leadership,
-        };
-        let leader = client.as_leader(COMPONENT, &leadership.identity, leadership.term);
-        // Dropped with the term: nothing of it is sent afterwards.
-        let tasks = Tasks::new("scheduler");
-        let term = Term::new(&config, leader, &tasks);
-        let stopped = tokio::select! {
-            biased;
-            () = stop.requested() => true,
-            () = election.keep(&mut leadership) => false,
-            () = term.run() => false,
-        };
-        drop(tasks);
-        if stopped {
-            election.resign(leadership).await;
-            return;
-        }
-    }
+    let term = |leader, tasks: &Tasks| Term::new(&config, leader, tasks).run();
+    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await;
 }
 
 /// The work of one leadership.

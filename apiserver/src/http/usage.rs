@@ -1,0 +1,42 @@
+//! What tasks take of nodes, for tables: nobody stores it, it is the sum of what is bound.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::node::Usage;
+use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate, Timestamp};
+
+use crate::cache::{Cache, Entry};
+use crate::keys;
+
+/// What is taken of each of `nodes`, as the cache shows it.
+pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, Usage> {
+    let mut usages: BTreeMap<String, Usage> =
+        nodes.iter().map(|node| (node.key.name.clone(), Usage::default())).collect();
+    let mut templates: BTreeMap<ObjectKey, Option<TaskTemplate>> = BTreeMap::new();
+    for entry in cache.cut(&[keys::prefix(KindId::Task, "")], None).entries {
+        let Some(usage) = entry.fields.get("spec.nodeName").and_then(|at| usages.get_mut(at))
+        else {
+            continue;
+        };
+        let Ok(task) = serde_json::from_slice::<Task>(&entry.wire) else { continue };
+        if task.takes_resources_on().is_none() {
+            continue;
+        }
+        let key = ObjectKey::new(task.namespace(), &*task.spec.template);
+        let template = templates.entry(key).or_insert_with_key(|key| {
+            let entry = cache.get(&keys::object(KindId::TaskTemplate, key))?;
+            serde_json::from_slice(&entry.wire).ok()
+        });
+        let requests = template.as_ref().map(|it| it.spec.requests(&task.spec.overrides));
+        usage.add(requests.unwrap_or_default());
+    }
+    usages
+}
+
+/// A node's row, with what is taken of it.
+pub(super) fn row(entry: &Entry, usage: &Usage, now: Timestamp) -> Vec<String> {
+    serde_json::from_slice::<Node>(&entry.wire)
+        .map(|node| node.row_with(Some(usage), now))
+        .unwrap_or_default()
+}
