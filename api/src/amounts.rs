@@ -57,22 +57,42 @@ pub fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
     quantities.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
 }
 
-/// An amount for people: cpu with an `m` where it is no whole number, anything else in the largest
-/// binary unit that leaves two digits, rounded down.
-pub fn shown(resource: &str, amount: u64) -> String {
-    if resource == CPU {
-        let (whole, milli) = (amount / 1000, amount % 1000);
-        return if milli == 0 { whole.to_string() } else { format!("{amount}m") };
-    }
-    let (mut amount, mut unit) = (amount, "");
-    for larger in ["Ki", "Mi", "Gi", "Ti"] {
-        if amount < 10 * 1024 {
-            break;
+/// A unit that amounts of a resource are shown in: how much it is, and its sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit(u64, &'static str);
+
+impl Unit {
+    /// The largest unit that `amount` of `resource` has at least one of: cores for cpu, Ki, Mi, Gi
+    /// or Ti for anything else.
+    pub fn of(resource: &str, amount: u64) -> Self {
+        if resource == CPU {
+            return Unit(1000, "");
         }
-        amount /= 1024;
-        unit = larger;
+        let units =
+            [Unit(1 << 40, "Ti"), Unit(1 << 30, "Gi"), Unit(1 << 20, "Mi"), Unit(1 << 10, "Ki")];
+        units.into_iter().find(|unit| amount >= unit.0).unwrap_or(Unit(1, ""))
     }
-    format!("{amount}{unit}")
+
+    /// Its sign.
+    pub fn sign(self) -> &'static str {
+        self.1
+    }
+
+    /// `amount` in this unit, rounded down: with up to two digits after the point below 10.
+    pub fn number(self, amount: u64) -> String {
+        let (whole, rest) = (amount / self.0, amount % self.0);
+        let hundredths = rest.saturating_mul(100) / self.0;
+        if whole >= 10 || hundredths == 0 {
+            return whole.to_string();
+        }
+        format!("{whole}.{hundredths:02}").trim_end_matches('0').to_owned()
+    }
+}
+
+/// An amount for people: `1.5Gi`, `0.25`.
+pub fn shown(resource: &str, amount: u64) -> String {
+    let unit = Unit::of(resource, amount);
+    format!("{}{}", unit.number(amount), unit.sign())
 }
 
 /// How much of `all` is `taken`, in percent; nothing where there is none.
@@ -193,10 +213,14 @@ mod tests {
     fn amounts_are_shown_short() {
         for (resource, amount, text) in [
             (CPU, 2000, "2"),
-            (CPU, 2500, "2500m"),
-            (MEMORY, 10_239, "10239"),
+            (CPU, 2500, "2.5"),
+            (CPU, 10, "0.01"),
+            (CPU, 12_500, "12"),
+            (MEMORY, 1000, "1000"),
             (MEMORY, 64 << 20, "64Mi"),
+            (MEMORY, 3 << 29, "1.5Gi"),
             (MEMORY, 23 << 30, "23Gi"),
+            (MEMORY, 2 << 40, "2Ti"),
             ("gpu", 8, "8"),
         ] {
             assert_eq!(shown(resource, amount), text);

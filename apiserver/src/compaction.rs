@@ -1,4 +1,5 @@
-//! Forgets old history: every 30 s, all but the last five minutes.
+//! Forgets old history every 30 s: all but the last five minutes, or but what the watch cache still
+//! holds, whichever is less. Nobody can resume a watch further back than that cache.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,30 +10,37 @@ use store::{Revision, Store};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::cache::Cache;
+
 /// How often history is cut.
 const PERIOD: Duration = Duration::from_secs(30);
 /// How much of it is kept, in time.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// Cuts history for ever.
-pub(crate) async fn compact(store: Arc<dyn Store>) {
+pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>) {
     let mut seen: VecDeque<(Instant, Revision)> = VecDeque::new();
+    let mut kept_from = Revision::default();
     loop {
         tokio::time::sleep(PERIOD).await;
         let Ok(revision) = store.revision().await else { continue };
         seen.push_back((Instant::now(), revision));
-        let mut keep_from = None;
+        let mut keep_from = cache.oldest();
         while let Some((at, revision)) = seen.front()
             && at.elapsed() >= KEPT
         {
-            keep_from = Some(*revision);
+            keep_from = keep_from.max(*revision);
             seen.pop_front();
         }
-        if let Some(keep_from) = keep_from {
-            match store.compact(keep_from).await {
-                Ok(()) => debug!(%keep_from, "history cut"),
-                Err(error) => warn!(error = %ErrorChain(&error), "cannot cut history"),
+        if keep_from <= kept_from {
+            continue;
+        }
+        match store.compact(keep_from).await {
+            Ok(()) => {
+                debug!(%keep_from, "history cut");
+                kept_from = keep_from;
             }
+            Err(error) => warn!(error = %ErrorChain(&error), "cannot cut history"),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Server {
         let cache = Arc::new(Cache::default());
         let follow = cache::follow(Arc::clone(&cache), Arc::clone(&store), rng.fork("cache"));
         spawner.spawn("watch cache", follow);
-        spawner.spawn("compaction", compaction::compact(Arc::clone(&store)));
+        spawner.spawn("compaction", compaction::compact(Arc::clone(&store), Arc::clone(&cache)));
         let writer =
             Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };
         let connections = Connections::new(spawner.clone());

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Node, NodeLease, NodePhase};
-use crate::amounts::{self, Amounts, CPU, MEMORY};
+use crate::amounts::{self, Amounts, CPU, MEMORY, Unit};
 use crate::kind::KindId;
 use crate::metadata;
 use crate::object::Kind as _;
@@ -102,11 +102,11 @@ impl Node {
             return NOTHING.to_owned();
         };
         let all = amounts::amount(resource, quantity);
-        let all_shown = amounts::shown(resource, all);
-        let Some(usage) = usage else { return all_shown };
+        let Some(usage) = usage else { return amounts::shown(resource, all) };
         let taken = usage.requested.get(resource).copied().unwrap_or_default();
         let percent = amounts::percent(taken, all).unwrap_or_default();
-        format!("{}/{all_shown} {percent}%", amounts::shown(resource, taken))
+        let unit = Unit::of(resource, all);
+        format!("{}/{}{} {percent}%", unit.number(taken), unit.number(all), unit.sign())
     }
 
     /// Why it is in its phase, in a line.

@@ -189,6 +189,11 @@ impl Cache {
         Ok((events, reached))
     }
 
+    /// The revision after which every event is held.
+    pub(crate) fn oldest(&self) -> Revision {
+        Revision(self.state().complete_after.revision())
+    }
+
     /// How many objects and events are held.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let state = self.state();

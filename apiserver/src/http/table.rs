@@ -1,6 +1,5 @@
 //! Tables, as kubectl and hctl show them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::KindId;
@@ -32,10 +31,8 @@ pub(super) fn table(
         })
         .collect();
     let now = server.clock.now();
-    let usages = match kind {
-        KindId::Node => usage::of_nodes(&server.cache, entries),
-        _ => BTreeMap::new(),
-    };
+    let of_nodes = if kind == KindId::Node { entries } else { &[] };
+    let usages = usage::of_nodes(&server.cache, of_nodes);
     let cells = |entry: &Entry| match usages.get(&entry.key.name) {
         Some(usage) => usage::row(entry, usage, now),
         None => (strategy.row)(&entry.wire, now),

@@ -13,6 +13,9 @@ use crate::keys;
 pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, Usage> {
     let mut usages: BTreeMap<String, Usage> =
         nodes.iter().map(|node| (node.key.name.clone(), Usage::default())).collect();
+    if usages.is_empty() {
+        return usages;
+    }
     let mut templates: BTreeMap<ObjectKey, Option<TaskTemplate>> = BTreeMap::new();
     for entry in cache.cut(&[keys::prefix(KindId::Task, "")], None).entries {
         let Some(usage) = entry.fields.get("spec.nodeName").and_then(|at| usages.get_mut(at))

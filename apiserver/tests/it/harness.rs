@@ -78,6 +78,14 @@ impl World {
         self.ask(Method::GET, path, "application/json", Vec::new()).await
     }
 
+    /// What kubectl and hctl show.
+    pub(crate) async fn get_table(&self, path: &str) -> Value {
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let request = Request::get(path).header("accept", accept).body(Bytes::new()).unwrap();
+        let bytes = self.send(request).await.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.json(Method::POST, path, body).await
     }

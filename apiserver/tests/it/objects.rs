@@ -205,6 +205,42 @@ async fn a_bound_task_is_deleted_gracefully() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_of_nodes_shows_what_tasks_take() {
+    let world = World::new().await;
+    let owner = world.job("a").await;
+    world.post(&format!("{OURS}/nodes"), &json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    })).await;
+    let status = json!({ "status": { "allocatable": { "cpu": "4", "memory": "8Gi" } } });
+    world.merge(&format!("{OURS}/nodes/n1/status"), &status).await;
+    let resources = json!({ "requests": { "cpu": "500m", "memory": "1Gi" } });
+    world
+        .post(
+            &format!("{OURS}/namespaces/default/tasktemplates"),
+            &json!({
+                "apiVersion": "heliox.dev/v1", "kind": "TaskTemplate",
+                "metadata": { "name": "t", "namespace": "default" },
+                "spec": { "job": "a", "template": { "image": "x", "resources": resources } },
+            }),
+        )
+        .await;
+    for index in [0, 1] {
+        world.batch(&[json!({ "create": { "object": task_of(&owner, index) } })]).await;
+        world.post(&format!("{TASKS}/a-{index}/binding"), &json!({ "node": "n1" })).await;
+    }
+    let table = world.get_table(&format!("{OURS}/nodes")).await;
+    let headings = table["columnDefinitions"].as_array().unwrap().iter();
+    let cells = table["rows"][0]["cells"].as_array().unwrap().iter();
+    let shown: Vec<(&str, &str)> = headings
+        .zip(cells)
+        .map(|(heading, cell)| (heading["name"].as_str().unwrap(), cell.as_str().unwrap()))
+        .filter(|(heading, _)| ["CPU", "MEMORY", "GPU", "TASKS"].contains(heading))
+        .collect();
+    let wanted = [("CPU", "1/4 25%"), ("MEMORY", "2/8Gi 25%"), ("GPU", "-"), ("TASKS", "2")];
+    assert_eq!(shown, wanted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_is_not_rewritten_by_hand() {
     let world = World::new().await;
     let owner = world.job("a").await;

@@ -186,8 +186,8 @@ fn a_node_tells_what_is_taken_and_by_whom() {
             Runtime:  docker 27.3.1
             Capacity:
               RESOURCE  REQUESTED  ALLOCATABLE  SHARE
-              cpu       500m       4            12%
-              memory    1024Mi     8192Mi       12%
+              cpu       0.5        4            12%
+              memory    1Gi        8Gi          12%
             Tasks:
               TASK           STATUS   ATTEMPT  SINCE  WHY
               media/thumb-1  Running  2        9m     attempt 1: exit 3 on n2
