@@ -25,6 +25,14 @@ pub struct Condition {
     pub observed_generation: i64,
 }
 
+/// The reason of an object that wants to run and finds no node.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+
+/// Whether an object with these conditions wants to run and finds no node.
+pub fn is_unschedulable(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| condition.reason == UNSCHEDULABLE)
+}
+
 /// Where an object stands: exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {

@@ -8,8 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::goal::Goal;
 
 /// Exit codes, as `hctl --help` tells them.
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage, 3 what was waited for failed, \
-                          4 timeout, 5 conflict, 6 not found, 7 forbidden";
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node takes it, 3 what was \
+                          waited for failed, 4 timeout, 5 conflict, 6 not found, 7 forbidden";
 
 /// Applies manifests to Heliox, shows what is there, and follows what happens.
 #[derive(Debug, Clone, Parser)]

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 pub enum Code {
     /// The reader of stdout went away: nothing is wrong, and nobody listens.
     Unread,
-    /// Any other error.
+    /// Any other error, such as a command line that makes no sense.
     Error,
-    /// The command line makes no sense.
-    Usage,
+    /// It was accepted, and no node takes its tasks.
+    Unschedulable,
     /// What was waited for failed.
     Failed,
     /// The time was up.
@@ -37,7 +37,7 @@ impl Code {
         match self {
             Code::Unread => 0,
             Code::Error => 1,
-            Code::Usage => 2,
+            Code::Unschedulable => 2,
             Code::Failed => 3,
             Code::Timeout => 4,
             Code::Conflict => 5,
@@ -79,7 +79,7 @@ impl Failure {
 
     /// A command line that makes no sense.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(message).code(Code::Usage)
+        Self::new(message)
     }
 
     /// The same with another exit code.

@@ -1,6 +1,7 @@
 //! What `wait` waits for, as a function of the object. Pure.
 
-use api::KindId;
+use api::conditions::UNSCHEDULABLE;
+use api::{KindId, Task};
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -143,6 +144,16 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
     }
 }
 
+/// Whether what an object wants to run finds no node.
+pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
+    if kind == KindId::Task {
+        let task: Option<Task> = serde_json::from_value(object.clone()).ok();
+        return task.is_some_and(|task| task.unschedulable().is_some());
+    }
+    let list = object["status"]["conditions"].as_array();
+    list.into_iter().flatten().any(|it| it["reason"] == UNSCHEDULABLE)
+}
+
 /// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
 pub fn standing(object: &Value) -> String {
     let status = &object["status"];
@@ -181,6 +192,24 @@ mod tests {
             Verdict::Never(_) => "never",
             Verdict::NotYet(_) => "not yet",
         }
+    }
+
+    #[test]
+    fn what_fits_nowhere_is_told_from_what_takes_long() {
+        let job = |reason: &str| json!({"status": {"conditions": [{"reason": reason}]}});
+        assert!(is_unschedulable(KindId::Job, &job("Unschedulable")));
+        assert!(!is_unschedulable(KindId::Job, &job("Running")));
+        let task = |attempt: u32| {
+            json!({
+                "metadata": {"name": "a-0"},
+                "spec": {
+                    "template": "a", "index": 0, "count": 1, "attempt": attempt,
+                    "unschedulable": {"attempt": 1, "message": "0 of 3 nodes"},
+                },
+            })
+        };
+        assert!(is_unschedulable(KindId::Task, &task(1)));
+        assert!(!is_unschedulable(KindId::Task, &task(2)), "that was said of an earlier attempt");
     }
 
     #[test]

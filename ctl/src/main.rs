@@ -6,7 +6,10 @@ use clap::Parser as _;
 use ctl::args::Args;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return ctl::terminal::usage(&error),
+    };
     let format = args.output;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -129,9 +129,9 @@ mod tests {
         assert_eq!(names("job a b"), "job/a job/b");
         assert_eq!(names("Jobs/a runs/b wf/c"), "job/a run/b workflow/c");
         assert_eq!(names("WorkflowRun x"), "run/x");
-        assert_eq!(names("jobs"), "2: which job?; write job/NAME, or job NAME");
-        assert_eq!(names("jobz a"), "2: there is no kind \"jobz\"; did you mean job?");
+        assert_eq!(names("jobs"), "1: which job?; write job/NAME, or job NAME");
+        assert_eq!(names("jobz a"), "1: there is no kind \"jobz\"; did you mean job?");
         assert!(names("flurb a").contains("the kinds are namespaces, "));
-        assert_eq!(names("job/a b"), "2: \"b\" names no object; write KIND/NAME");
+        assert_eq!(names("job/a b"), "1: \"b\" names no object; write KIND/NAME");
     }
 }

@@ -45,6 +45,13 @@ pub fn note(text: &str) {
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Says what is wrong with the command line, or shows the help that was asked for; the exit code.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody listens where this cannot be printed.
+    let _unread = error.print();
+    if error.use_stderr() { ExitCode::from(Code::Error.number()) } else { ExitCode::SUCCESS }
+}
+
 /// Tells what went wrong, and what to do about it.
 pub fn report(failure: &Failure, format: Format) -> ExitCode {
     if failure.code == Code::Unread {

@@ -125,9 +125,8 @@ impl Task {
     }
 
     fn why_pending(&self, now: Timestamp) -> String {
-        let refused = self.spec.unschedulable.as_ref().filter(|it| it.attempt == self.spec.attempt);
-        if let Some(refused) = refused {
-            return refused.message.clone();
+        if let Some(why) = self.unschedulable() {
+            return why.to_owned();
         }
         let wait = self.spec.not_before.filter(|time| *time > now);
         let last = self.last_attempt();

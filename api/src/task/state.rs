@@ -61,6 +61,12 @@ pub enum TaskState<'a> {
 }
 
 impl Task {
+    /// Why no node takes its attempt, as the scheduler last said; nothing where it said nothing.
+    pub fn unschedulable(&self) -> Option<&str> {
+        let said = self.spec.unschedulable.as_ref()?;
+        (said.attempt == self.spec.attempt).then_some(said.message.as_str())
+    }
+
     /// Where the current attempt stands.
     pub fn state(&self) -> TaskState<'_> {
         if let Some(ended) = self.ended() {

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
-use api::conditions::{Standing, conditions};
+use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable};
 use api::object::Kind as _;
 use api::workflow::{HISTORY, WorkflowSpec, WorkflowStatus};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
@@ -112,7 +112,11 @@ fn summarize(view: &View<'_>, made: Option<&WorkflowRun>, status: &mut WorkflowS
         Some(RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled) => Standing::Stalled,
         Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => Standing::Reconciling,
     };
-    let reason = status.phase.map_or_else(|| "NoRun".to_owned(), |phase| phase.to_string());
+    let reason = match (latest, status.phase) {
+        (Some(run), _) if is_unschedulable(&run.status.conditions) => UNSCHEDULABLE.to_owned(),
+        (_, Some(phase)) => phase.to_string(),
+        (_, None) => "NoRun".to_owned(),
+    };
     let message = match latest {
         Some(run) => match &run.status.message {
             Some(why) => format!("run {}: {why}", run.name()),

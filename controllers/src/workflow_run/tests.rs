@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use api::batch::{Group, Op};
+use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::job::JobPhase;
 use api::object::Kind as _;
 use api::workflow::{Dependency, WorkflowJob, WorkflowSpec};
@@ -31,7 +32,7 @@ struct World {
 /// Runs a script against the run `w-1` of a workflow and compares what its `plan` lines show.
 ///
 /// `workflow FIELD=JSON ... JOB[<DEPENDENCY[:PHASE,...]] ...` writes the workflow, `plan` shows what
-/// the plan does and does it, `job NAME PHASE` is the job controller, `run FIELD=JSON ...` is a
+/// the plan does and does it, `job NAME PHASE [WHY]` is the job controller (WHY no node takes it), `run FIELD=JSON ...` is a
 /// person, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
@@ -54,6 +55,10 @@ fn check(script: &str, expected: Expect) {
                 let succeeded = job.status.phase == JobPhase::Succeeded;
                 job.status.succeeded = u32::from(succeeded);
                 job.status.pending = u32::from(!succeeded);
+                job.status.message = (rest.len() > 2).then(|| rest[2..].join(" "));
+                let reason = if rest.len() > 2 { UNSCHEDULABLE } else { "" };
+                let at = (1, Timestamp::UNIX_EPOCH);
+                job.status.conditions = conditions(&[], Standing::Reconciling, reason, "", at);
             }
             "remove" => drop(world.jobs.remove(&format!("w-1-{}", rest[0])).unwrap()),
             "wait" => {
@@ -413,6 +418,29 @@ fn a_parameter_without_a_value_fails_the_run() {
             plan
               Failed (spec.params.date: a value is required (it has no default: give date=VALUE)) 0/0: 
               tells: Failed: spec.params.date: a value is required (it has no default: give date=VALUE)
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_says_which_job_fits_nowhere() {
+    check(
+        "
+        workflow a b
+        plan
+        job a Running
+        job b Pending 0 of 3 nodes: 3 have cpu < 64
+        plan
+        job b Running
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending + create w-1-a + create w-1-b
+            plan
+              Running (w-1-b: 0 of 3 nodes: 3 have cpu < 64) 0/2: a Running, b Pending (0 of 3 nodes: 3 have cpu < 64)
+            plan
+              Running 0/2: a Running, b Running
         "#]],
     );
 }

@@ -38,6 +38,8 @@ pub(super) struct Waited<'a> {
     goal: Goal,
     /// How it stood when it was last seen.
     last: String,
+    /// Whether no node took its tasks then.
+    is_unschedulable: bool,
 }
 
 /// Waits until an object is as `goal` says, and says so.
@@ -52,7 +54,7 @@ pub(super) async fn wait_for(
 ) -> Result<(), Failure> {
     let scoped = connection.within(namespace);
     let last = "it was not seen yet".to_owned();
-    let mut waited = Waited { connection: &scoped, target, goal, last };
+    let mut waited = Waited { connection: &scoped, target, goal, last, is_unschedulable: false };
     let met = match until {
         None => waited.until_met().await,
         Some(until) => match tokio::time::timeout_at(until, waited.until_met()).await {
@@ -62,7 +64,9 @@ pub(super) async fn wait_for(
                 let message = format!("{target} is not {word} in time: {}", waited.last);
                 let hint =
                     format!("see why with hctl describe {target}, or give it a longer --timeout");
-                Err(Failure::new(message).code(Code::Timeout).hint(hint))
+                let code =
+                    if waited.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
+                Err(Failure::new(message).code(code).hint(hint))
             }
         },
     };
@@ -124,6 +128,7 @@ impl Waited<'_> {
             Verdict::Met => Ok(true),
             Verdict::NotYet(seen) => {
                 self.last = seen;
+                self.is_unschedulable = goal::is_unschedulable(target.kind, object);
                 Ok(false)
             }
             Verdict::Never(why) => {

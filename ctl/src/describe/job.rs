@@ -1,5 +1,6 @@
 //! All about a job.
 
+use api::conditions::is_unschedulable;
 use api::job::{Job, JobPhase, JobSpec};
 use api::task::TaskPhase;
 use api::{Kind as _, Task, Timestamp, table};
@@ -103,7 +104,10 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
 
 /// Why it is as it is: its own message, and what its pending tasks wait for.
 fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
-    let mut whys: Vec<String> = job.status.message.iter().cloned().collect();
+    // Why no node takes its tasks is said of these, with how many they are.
+    let is_unschedulable = is_unschedulable(&job.status.conditions);
+    let message = job.status.message.iter().filter(|_| !is_unschedulable);
+    let mut whys: Vec<String> = message.cloned().collect();
     if job.status.phase == JobPhase::Running && job.spec.parallelism == Some(0) {
         whys.push("parallelism is 0: nothing starts".to_owned());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::completion::{End, EndCounts};
-use api::conditions::{Standing, conditions};
+use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::job::{FailureCount, JobPhase, JobStatus};
 use api::object::Kind as _;
 use api::{Job, Timestamp};
@@ -48,13 +48,14 @@ pub(super) fn next(
     hold(scene, &mut status, is_over);
     status.phase = phase(scene, &status, is_over);
     status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
+    let unschedulable = unschedulable(scene, &status).filter(|_| !is_over);
     let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
     status.message = match ending {
         Some(ending) => ending.message.clone(),
         None if status.phase == JobPhase::Cancelled => {
             Some(format!("{} of {} tasks were cancelled", status.cancelled, status.total))
         }
-        None => stalled.map(ToString::to_string),
+        None => stalled.map(ToString::to_string).or_else(|| unschedulable.map(str::to_owned)),
     };
     let standing = match status.phase {
         JobPhase::Succeeded | JobPhase::Skipped => Standing::Ready,
@@ -64,11 +65,24 @@ pub(super) fn next(
         }
         JobPhase::Pending | JobPhase::Running | JobPhase::Suspended => Standing::Reconciling,
     };
-    let reason = stalled.map_or_else(|| status.phase.to_string(), |why| why.reason().to_owned());
+    let reason = match (stalled, unschedulable) {
+        (Some(why), _) => why.reason().to_owned(),
+        (None, Some(_)) => UNSCHEDULABLE.to_owned(),
+        (None, None) => status.phase.to_string(),
+    };
     let message = status.message.clone().unwrap_or_default();
     let at = (job.generation(), scene.view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
     status
+}
+
+/// Why no node takes what waits, where nothing of the job runs: its first task's reason.
+fn unschedulable<'a>(scene: &Scene<'a>, status: &JobStatus) -> Option<&'a str> {
+    if scene.course != Course::Usual || status.active > 0 {
+        return None;
+    }
+    let pending = scene.cast.members.values().find(|member| member.is_pending())?;
+    pending.task.unschedulable()
 }
 
 fn base(scene: &Scene<'_>) -> JobStatus {

@@ -27,6 +27,32 @@ fn a_job_opens_with_its_template_and_first_tasks_in_one_write() {
 }
 
 #[test]
+fn a_job_that_fits_nowhere_says_why_until_something_of_it_runs() {
+    check(
+        "
+        spec count=2
+        settle
+        nowhere 0 0 of 3 nodes: 3 have cpu < 64
+        plan
+        status
+        bind 1
+        plan
+        status
+        ",
+        expect![[r#"
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+              waits: 2 tasks have not ended
+            Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+            plan
+              Running run=1 p1 a1 s0 f0 c0 of 2
+              waits: 2 tasks have not ended
+            Running run=1 p1 a1 s0 f0 c0 of 2
+        "#]],
+    );
+}
+
+#[test]
 fn the_last_end_and_the_jobs_end_are_one_write() {
     check(
         "

@@ -26,7 +26,7 @@ use super::plan::Plan;
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
-/// so silently until nothing is left, `bind|run|end|lose|replaceable|recover|evict|delete TASK ...`
+/// so silently until nothing is left, `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...`
 /// are other writers, `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
@@ -81,6 +81,10 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             true
         }
         "bind" => world.change(&task(), &TaskChange::Bind { node: "n1".to_owned() }),
+        "nowhere" => {
+            let message = rest[1..].join(" ");
+            world.change(&task(), &TaskChange::Unschedulable { message })
+        }
         "run" => report(world, &task(), ReportState::Running, None),
         "end" => match rest[1] {
             "ok" => report(world, &task(), ReportState::Succeeded, Some(0)),

@@ -15,7 +15,7 @@ mod standing;
 use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
-use api::conditions::{Standing as Condition, conditions};
+use api::conditions::{Standing as Condition, UNSCHEDULABLE, conditions, is_unschedulable};
 use api::job::JobPhase;
 use api::object::Kind as _;
 use api::workflow::WorkflowSpec;
@@ -90,7 +90,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     summarize(&mut next.status, &standings);
     let end = end.or_else(|| self_end(&workflow, &standings));
-    conclude(view, &mut next.status, end, stalled);
+    let hitch = stalled.map(Hitch::NameTaken).or_else(|| unschedulable(&standings));
+    conclude(view, &mut next.status, end, hitch.as_ref());
     assemble(view, next, ops)
 }
 
@@ -300,11 +301,52 @@ fn count_suspension(view: &View<'_>, status: &mut WorkflowRunStatus) {
     }
 }
 
+/// What keeps a run from going on.
+enum Hitch {
+    /// A person has to do something about a name.
+    NameTaken(String),
+    /// Nothing of it runs, and no node takes what waits.
+    Unschedulable(String),
+}
+
+impl Hitch {
+    fn message(&self) -> &str {
+        match self {
+            Hitch::NameTaken(message) | Hitch::Unschedulable(message) => message,
+        }
+    }
+
+    fn standing(&self) -> Condition {
+        match self {
+            Hitch::NameTaken(_) => Condition::Stalled,
+            Hitch::Unschedulable(_) => Condition::Reconciling,
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Hitch::NameTaken(_) => "NameTaken".to_owned(),
+            Hitch::Unschedulable(_) => UNSCHEDULABLE.to_owned(),
+        }
+    }
+}
+
+fn unschedulable(standings: &[Standing<'_>]) -> Option<Hitch> {
+    let objects = || standings.iter().filter_map(|standing| standing.object);
+    if objects().any(|job| job.status.active > 0) {
+        return None;
+    }
+    let is_open = |job: &&Job| !job.status.phase.is_final();
+    let job = objects().filter(is_open).find(|job| is_unschedulable(&job.status.conditions))?;
+    let why = job.status.message.as_deref().unwrap_or_default();
+    Some(Hitch::Unschedulable(format!("{}: {why}", job.name())))
+}
+
 fn conclude(
     view: &View<'_>,
     status: &mut WorkflowRunStatus,
     end: Option<(RunPhase, Option<String>)>,
-    stalled: Option<String>,
+    hitch: Option<&Hitch>,
 ) {
     let all_ended = status.jobs.iter().all(|job| job.phase.is_final());
     (status.phase, status.message) = match end {
@@ -314,17 +356,19 @@ fn conclude(
         }
         Some((_, message)) => (RunPhase::Running, message),
         None if view.run.spec.suspend => (RunPhase::Suspended, None),
-        None => (RunPhase::Running, stalled.clone()),
+        None => (RunPhase::Running, hitch.map(|hitch| hitch.message().to_owned())),
     };
     let standing = match status.phase {
         RunPhase::Succeeded | RunPhase::Skipped => Condition::Ready,
         RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled => Condition::Stalled,
-        RunPhase::Pending | RunPhase::Running | RunPhase::Suspended if stalled.is_some() => {
-            Condition::Stalled
+        RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => {
+            hitch.map_or(Condition::Reconciling, Hitch::standing)
         }
-        RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => Condition::Reconciling,
     };
-    let reason = if stalled.is_some() { "NameTaken".to_owned() } else { status.phase.to_string() };
+    let reason = match hitch {
+        Some(hitch) if !status.phase.is_final() => hitch.reason(),
+        _ => status.phase.to_string(),
+    };
     let message = status.message.clone().unwrap_or_default();
     let at = (view.run.generation(), view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
