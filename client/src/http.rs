@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper_util::client::legacy::Client as HyperClient;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tower::ServiceExt as _;
+use tokio::time::Instant;
 
+use crate::servers::{Chosen, Servers};
 use crate::transport::{BoxError, Transport, transport};
 
 /// How long opening a connection may take.
@@ -18,41 +20,68 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server that cannot be spoken to as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{server:?} is not a server's URL; write for example http://127.0.0.1:7070")]
-pub struct InvalidServer {
-    server: String,
-}
+/// A request that was given up after this says that its server hangs.
+const SLOW: Duration = Duration::from_secs(1);
 
-/// Reads a server's URL: `http://HOST:PORT`, nothing behind it.
-pub fn parse_server(server: &str) -> Result<Authority, InvalidServer> {
-    let invalid = || InvalidServer { server: server.to_owned() };
-    let uri: Uri = server.parse().map_err(|_| invalid())?;
-    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    if uri.scheme() != Some(&Scheme::HTTP) || !bare {
-        return Err(invalid());
-    }
-    uri.authority().cloned().ok_or_else(invalid)
-}
+type Hyper = legacy::Client<HttpConnector, Full<Bytes>>;
 
-/// A transport to the apiserver at `server`.
-pub fn http_transport(server: &str) -> Result<Transport, InvalidServer> {
-    let authority = parse_server(server)?;
+/// A transport to whichever of the apiservers answers.
+pub fn http_transport(servers: &Servers) -> Transport {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(Duration::from_secs(10)));
-    let client: HyperClient<_, Full<Bytes>> = HyperClient::builder(TokioExecutor::new())
+    let client: Hyper = legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_timer(TokioTimer::new())
         .build(connector);
-    let absolute = client.map_request(move |request: Request<Bytes>| {
-        let (mut parts, body) = request.into_parts();
-        parts.uri = absolute(&authority, parts.uri.path_and_query());
-        Request::from_parts(parts, Full::new(body))
-    });
-    Ok(transport(absolute.map_err(|error| Box::new(error) as BoxError)))
+    let servers = servers.clone();
+    transport(tower::service_fn(move |request: Request<Bytes>| {
+        let (servers, client) = (servers.clone(), client.clone());
+        async move {
+            let mut left = servers.count();
+            loop {
+                let answer = ask(&servers, &client, request.clone()).await;
+                left -= 1;
+                match answer {
+                    // Nothing was sent: another server may as well be asked at once.
+                    Err(error) if error.is_connect() && left > 0 => (),
+                    answer => return answer.map_err(|error| Box::new(error) as BoxError),
+                }
+            }
+        }
+    }))
+}
+
+/// Asks the server in use. A failure moves on to the next.
+async fn ask(
+    servers: &Servers,
+    client: &Hyper,
+    request: Request<Bytes>,
+) -> Result<Response<Incoming>, legacy::Error> {
+    let chosen = servers.choose();
+    let (mut parts, body) = request.into_parts();
+    parts.uri = absolute(&chosen.authority, parts.uri.path_and_query());
+    let mut watch = Unanswered { servers, chosen, since: Some(Instant::now()) };
+    let answer = client.request(Request::from_parts(parts, Full::new(body))).await;
+    watch.since = None;
+    answer.inspect_err(|_| servers.failed(&watch.chosen))
+}
+
+/// A request on its way. Given up after a while, it counts as a failure of its server.
+struct Unanswered<'a> {
+    servers: &'a Servers,
+    chosen: Chosen,
+    /// Nothing once it is answered.
+    since: Option<Instant>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.since.is_some_and(|since| since.elapsed() >= SLOW) {
+            self.servers.failed(&self.chosen);
+        }
+    }
 }
 
 fn absolute(authority: &Authority, path: Option<&PathAndQuery>) -> Uri {
@@ -62,17 +91,4 @@ fn absolute(authority: &Authority, path: Option<&PathAndQuery>) -> Uri {
     parts.authority = Some(authority.clone());
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).expect("scheme, authority and path make a URI")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_http_urls_are_servers() {
-        assert_eq!(parse_server("http://127.0.0.1:7070").unwrap().as_str(), "127.0.0.1:7070");
-        for bad in ["127.0.0.1:7070", "https://a", "http://a/b", "http://a?x=1", "", "http://"] {
-            assert!(parse_server(bad).is_err(), "{bad:?}");
-        }
-    }
 }

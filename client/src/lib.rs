@@ -10,6 +10,7 @@
 mod error;
 mod http;
 mod lines;
+mod servers;
 mod transport;
 mod tunnel;
 mod typed;
@@ -30,8 +31,9 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt as _;
 
 pub use error::Error;
-pub use http::{InvalidServer, http_transport, parse_server};
+pub use http::http_transport;
 pub use lines::Lines;
+pub use servers::{InvalidServer, Servers};
 pub use transport::{Body, BoxError, NotSent, Transport, boxed_body, transport};
 pub use tunnel::{Dial, Stream, Tunnel, dial_tcp, open_tunnel};
 pub use typed::{Api, DeletePropagation, ListOptions, Listing, object_path};

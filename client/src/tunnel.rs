@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::error::Error;
-use crate::http::{InvalidServer, parse_server};
+use crate::servers::Servers;
 
 /// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -28,21 +28,23 @@ pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> 
 /// A connection that was turned round.
 pub type Tunnel = Upgraded;
 
-/// Opens connections to `server` over TCP.
-pub fn dial_tcp(server: &str) -> Result<Dial, InvalidServer> {
-    let authority = parse_server(server)?;
-    let address = match authority.port_u16() {
-        Some(_) => authority.as_str().to_owned(),
-        None => format!("{authority}:80"),
-    };
-    Ok(Arc::new(move || {
-        let address = address.clone();
+/// Opens connections over TCP to the server in use.
+pub fn dial_tcp(servers: &Servers) -> Dial {
+    let servers = servers.clone();
+    Arc::new(move || {
+        let servers = servers.clone();
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
+            let chosen = servers.choose();
+            let address = match chosen.authority.port_u16() {
+                Some(_) => chosen.authority.as_str().to_owned(),
+                None => format!("{}:80", chosen.authority),
+            };
+            let stream = TcpStream::connect(address).await;
+            let stream = stream.inspect_err(|_| servers.failed(&chosen))?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
-    }))
+    })
 }
 
 /// Opens a connection and turns it round: what is returned is to be served.

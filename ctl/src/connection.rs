@@ -3,7 +3,7 @@
 use api::KindId;
 use api::duration::Duration;
 use base::Clock;
-use client::{Client, ListOptions, http_transport, object_path};
+use client::{Client, ListOptions, Servers, http_transport, object_path};
 use http::{HeaderValue, Method, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -69,7 +69,7 @@ impl Connection {
     /// # Errors
     /// When `server` is no URL of one.
     pub fn new(server: &str, namespace: &str, format: Format) -> Result<Self, Failure> {
-        let transport = http_transport(server)?;
+        let transport = http_transport(&Servers::parse(server, 0)?);
         let for_tables = transport.clone().map_request(|mut request: http::Request<_>| {
             request.headers_mut().insert(header::ACCEPT, TABLE);
             request

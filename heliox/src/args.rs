@@ -88,8 +88,8 @@ pub struct ServerArgs {
 /// Arguments of `heliox agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// The apiserver's URL.
-    #[arg(long, env = "HELIOX_SERVER", value_name = "URL")]
+    /// The apiserver's URL. With several, the next one is asked when one does not answer.
+    #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
     pub server: String,
     /// The node's name: the host's name where none is given.
     #[arg(long)]

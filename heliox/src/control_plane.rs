@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use apiserver::{Parts, Router, Server};
 use base::{Clock, Rng, Tasks};
-use client::Client;
+use client::{Client, Servers};
 use prometheus::Registry;
 use store::Store;
 
@@ -31,6 +31,14 @@ pub struct Common {
     pub rng: Rng,
     /// Where metrics are registered.
     pub registry: Registry,
+}
+
+impl Common {
+    /// The apiservers that `urls` name, beginning with any of them.
+    pub fn servers(&self, urls: &str) -> Result<Servers> {
+        let first = usize::try_from(self.rng.next_u64() >> 32).unwrap_or_default();
+        Servers::parse(urls, first).context("--server")
+    }
 }
 
 /// Starts an apiserver over `store`.

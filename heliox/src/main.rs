@@ -78,8 +78,9 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let status = listen::listen(args.status_listen, args.insecure).await?;
     info!(node = name, address = %status.local_addr()?, "health and metrics are served");
     tasks.spawn("status", serve::status(status, common.registry.clone(), tasks.spawner()));
-    let client = client::Client::new(client::http_transport(&args.server)?);
-    let dial = client::dial_tcp(&args.server)?;
+    let servers = common.servers(&args.server)?;
+    let client = client::Client::new(client::http_transport(&servers));
+    let dial = client::dial_tcp(&servers);
     let runtime = node::chosen(args.runtime).await;
     let config = NodeConfig {
         state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&name)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::node::NodePhase;
 use api::{Job, Node, Task};
-use client::{Client, ListOptions, Listing, http_transport};
+use client::{Client, ListOptions, Listing, Servers, http_transport};
 use node_agent::engine::docker;
 use tempfile::TempDir;
 
@@ -116,7 +116,7 @@ impl Fleet {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(http_transport(&self.url()).unwrap())
+        Client::new(http_transport(&Servers::parse(&self.url(), 0).unwrap()))
     }
 
     /// Runs `hctl` and says what it printed; it must succeed.

@@ -1,0 +1,104 @@
+//! The apiservers of one cluster, of which a process speaks to one at a time.
+//!
+//! No answer depends on which apiserver is asked, so after a failure the next one is as good. What
+//! was sent is not sent a second time here: the caller's loop does that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use tracing::info;
+
+/// A server that cannot be spoken to as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{server:?} is not a server's URL; write for example http://127.0.0.1:7070")]
+pub struct InvalidServer {
+    server: String,
+}
+
+/// Apiservers, and which one is spoken to. Clones share that.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// Never empty.
+    all: Arc<[Authority]>,
+    /// Counts failures: modulo the number of servers, the one in use.
+    turn: Arc<AtomicUsize>,
+}
+
+/// One of the servers, for one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    pub(crate) authority: Authority,
+    turn: usize,
+}
+
+impl Servers {
+    /// Reads `URL` or `URL,URL,...`, each `http://HOST:PORT` with nothing behind it. The `first`-th
+    /// is used first, counted round: many processes should not all begin with the same one.
+    pub fn parse(urls: &str, first: usize) -> Result<Self, InvalidServer> {
+        let all: Arc<[Authority]> = urls.split(',').map(parse_one).collect::<Result<_, _>>()?;
+        let turn = Arc::new(AtomicUsize::new(first % all.len()));
+        Ok(Self { all, turn })
+    }
+
+    /// How many there are, at least 1.
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The server in use.
+    pub(crate) fn choose(&self) -> Chosen {
+        let turn = self.turn.load(Ordering::Relaxed);
+        Chosen { authority: self.all[turn % self.all.len()].clone(), turn }
+    }
+
+    /// A request to `chosen` failed: the next requests go to the next server, unless another
+    /// failure has moved on already.
+    pub(crate) fn failed(&self, chosen: &Chosen) {
+        let next = chosen.turn.wrapping_add(1);
+        let moved =
+            self.turn.compare_exchange(chosen.turn, next, Ordering::Relaxed, Ordering::Relaxed);
+        if moved.is_ok() && self.all.len() > 1 {
+            let to = &self.all[next % self.all.len()];
+            info!(from = %chosen.authority, %to, "another apiserver is asked from now on");
+        }
+    }
+}
+
+fn parse_one(url: &str) -> Result<Authority, InvalidServer> {
+    let invalid = || InvalidServer { server: url.to_owned() };
+    let uri: Uri = url.trim().parse().map_err(|_| invalid())?;
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    if uri.scheme() != Some(&Scheme::HTTP) || !bare {
+        return Err(invalid());
+    }
+    uri.authority().cloned().ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_http_urls_are_servers() {
+        let one = Servers::parse("http://127.0.0.1:7070", 0).unwrap();
+        assert_eq!(one.choose().authority.as_str(), "127.0.0.1:7070");
+        let bad = ["127.0.0.1:7070", "https://a", "http://a/b", "http://a?x=1", "", "http://"];
+        for bad in bad.into_iter().chain(["http://a,", "http://a,b"]) {
+            assert!(Servers::parse(bad, 0).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn each_failure_of_the_server_in_use_moves_on_once() {
+        let servers = Servers::parse("http://a, http://b,http://c", 1).unwrap();
+        let (first, same) = (servers.choose(), servers.choose());
+        assert_eq!(first.authority, "b");
+        servers.failed(&first);
+        servers.failed(&same);
+        assert_eq!(servers.choose().authority, "c", "two failures of one server are one reason");
+        servers.failed(&servers.choose());
+        assert_eq!(servers.choose().authority, "a");
+    }
+}
