@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo dev check test lint fmt fmt-check deny bless replay prepare
+.PHONY: help demo dev check test bench lint fmt fmt-check deny bless replay prepare
 
 help:   ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -12,6 +12,10 @@ check: fmt-check lint deny  ## what CI runs before the tests
 test: prepare  ## every test: unit, simulation, processes, the real Docker Engine
 	cargo build --workspace --all-targets
 	cargo nextest run --workspace
+bench:  ## the table of figures, in a release build: BENCH="--tasks 10000 --large 100000 --json FILE"
+	cargo build --release --workspace --all-targets
+	target/release/examples/place
+	target/release/heliox-bench $(BENCH)
 lint:   ## warnings are errors
 	cargo clippy --workspace --all-targets -- --deny warnings
 fmt:    ## format in place

@@ -2,6 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod fleet;
+mod figures;
 mod kills;
 mod workflow;

@@ -1,0 +1,211 @@
+//! The measurements.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use api::job::JobPhase;
+use api::workflow_run::RunPhase;
+use api::{Job, Kind as _, Task, Timestamp, Workflow, WorkflowRun};
+use client::{Client, ListOptions, Servers, http_transport};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{Figure, Sizes};
+use crate::fleet::{Fleet, free_port, program};
+
+/// How often a state that ends a measurement is asked for.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long nothing happens before memory is read.
+const IDLE: Duration = Duration::from_secs(3);
+
+pub(super) async fn all(sizes: &Sizes) -> Vec<Figure> {
+    let mut figures = vec![ready().await];
+    let mut fleet = Fleet::start("sim", sizes.nodes).await;
+    figures.extend(memory(&fleet).await);
+    figures.extend(job(&fleet, sizes.tasks).await);
+    figures.extend(steps(&fleet, sizes.chain).await);
+    if sizes.large > 0 {
+        figures.extend(large(&fleet, sizes.large).await);
+    }
+    if sizes.nodes > 1 {
+        figures.push(loss(&mut fleet).await);
+    }
+    figures
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default()
+}
+
+async fn ready() -> Figure {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let start = Instant::now();
+    let mut dev = Command::new(program("heliox"))
+        .args(["dev", "--runtime", "sim", "--listen", &listen])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let servers = Servers::parse(&format!("http://{listen}"), 0).unwrap();
+    let client = Client::new(http_transport(&servers));
+    while client.bytes(http::Method::GET, "/readyz", None).await.is_err() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let number = millis(start.elapsed());
+    dev.kill().unwrap();
+    dev.wait().unwrap();
+    let what = "heliox dev: started to ready".to_owned();
+    Figure { what, first: "1000 ms", goal: "200 ms", number, unit: "ms" }
+}
+
+async fn memory(fleet: &Fleet) -> [Figure; 2] {
+    sleep(IDLE).await;
+    let (server, agent) = fleet.memory_kib();
+    let figure = |what: &str, first, goal, kib: u64| {
+        let what = format!("idle memory: {what}");
+        Figure { what, first, goal, number: kib / 1024, unit: "MiB" }
+    };
+    [figure("server", "80 MiB", "40 MiB", server), figure("agent", "25 MiB", "12 MiB", agent)]
+}
+
+fn no_op(name: &str, count: u32) -> Job {
+    let template = json!({ "image": "x", "resources": { "requests": { "cpu": "10m" } } });
+    typed(json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Job",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "count": count, "template": template },
+    }))
+}
+
+fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Runs a job to its end.
+async fn complete(fleet: &Fleet, job: &Job) -> Duration {
+    let start = Instant::now();
+    fleet.create(job).await;
+    let jobs = fleet.client().api::<Job>("default");
+    loop {
+        let phase = jobs.get(job.name()).await.map(|job| job.status.phase);
+        if phase.as_ref().is_ok_and(|phase| phase.is_final()) {
+            assert_eq!(phase.unwrap(), JobPhase::Succeeded);
+            return start.elapsed();
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn job(fleet: &Fleet, count: u32) -> [Figure; 2] {
+    let began = base::Clock::system().now();
+    let took = complete(fleet, &no_op("timed", count)).await;
+    let tasks = fleet.client().api::<Task>("default").list(&ListOptions::default()).await.unwrap();
+    let bound = tasks.items.iter().filter_map(|task| task.binding()).map(|binding| binding.at);
+    let to_bind = bound.max().map_or(0, |last| between(began, last)).max(1);
+    [
+        Figure {
+            what: format!("submitted to bound, durable, {count} tasks"),
+            first: "5000 /s",
+            goal: "20000 /s",
+            number: u64::from(count) * 1000 / to_bind,
+            unit: "/s",
+        },
+        Figure {
+            what: format!("a job of {count} no-op tasks: submitted to complete"),
+            first: "10 s (10,000)",
+            goal: "1 s",
+            number: millis(took),
+            unit: "ms",
+        },
+    ]
+}
+
+/// A workflow in which each job follows the one before: from a job's end to the next task's start.
+async fn steps(fleet: &Fleet, jobs: u32) -> [Figure; 2] {
+    let step = |number: u32| {
+        let before = number.checked_sub(1).map(|before| json!({ "job": format!("s{before}") }));
+        json!({
+            "name": format!("s{number}"), "count": 1, "template": { "image": "x" },
+            "dependsOn": before.into_iter().collect::<Vec<_>>(),
+        })
+    };
+    let workflow: Workflow = typed(json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
+        "metadata": { "name": "chain", "namespace": "default" },
+        "spec": { "jobs": (0..jobs).map(step).collect::<Vec<_>>() },
+    }));
+    let client = fleet.client();
+    client.api::<Workflow>("default").create(&workflow).await.unwrap();
+    loop {
+        let run = client.api::<WorkflowRun>("default").find("chain-1").await;
+        let phase = run.ok().flatten().map(|run| run.status.phase);
+        if phase.is_some_and(RunPhase::is_final) {
+            assert_eq!(phase, Some(RunPhase::Succeeded));
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    let tasks = client.api::<Task>("default").list(&ListOptions::default()).await.unwrap();
+    let times = |number: u32| {
+        let name = format!("chain-1-s{number}-0");
+        let task = tasks.items.iter().find(|task| task.name() == name).unwrap();
+        (task.status.started_at.unwrap(), task.status.finished_at.unwrap())
+    };
+    let mut took: Vec<u64> = (1..jobs).map(|it| between(times(it - 1).1, times(it).0)).collect();
+    took.sort_unstable();
+    let figure = |percent: usize, goal| Figure {
+        what: format!("DAG step: parent ended to child started, p{percent} of {jobs}"),
+        first: "20 ms (p50)",
+        goal,
+        number: took[(took.len() * percent / 100).min(took.len() - 1)],
+        unit: "ms",
+    };
+    [figure(50, "5 ms"), figure(99, "20 ms")]
+}
+
+async fn large(fleet: &Fleet, count: u32) -> [Figure; 2] {
+    let took = complete(fleet, &no_op("large", count)).await;
+    [
+        Figure {
+            what: format!("a job of {count} no-op tasks: submitted to complete"),
+            first: "completes",
+            goal: "2 min (10^6)",
+            number: took.as_secs(),
+            unit: "s",
+        },
+        Figure {
+            what: "the server's memory after it".to_owned(),
+            first: "256 MiB (store)",
+            goal: "128 MiB",
+            number: fleet.memory_kib().0 / 1024,
+            unit: "MiB",
+        },
+    ]
+}
+
+/// An agent dies: from then to the start of its work elsewhere.
+async fn loss(fleet: &mut Fleet) -> Figure {
+    let mut job = no_op("moved", 1);
+    job.spec.template.args = vec!["duration=60s".to_owned()];
+    fleet.create(&job).await;
+    let start_of = |tasks: &[Task], attempt: u32| {
+        let task = tasks.iter().find(|task| task.name() == "moved-0")?;
+        let started_at = task.status.started_at.filter(|_| task.spec.attempt == attempt)?;
+        Some((started_at, task.node()?.to_owned()))
+    };
+    let tasks = fleet.wait_for("it runs", |tasks| start_of(tasks, 1).is_some()).await;
+    let (_, node) = start_of(&tasks, 1).unwrap();
+    fleet.kill_agent(&node);
+    let died = base::Clock::system().now();
+    let tasks = fleet.wait_for("it runs again", |tasks| start_of(tasks, 2).is_some()).await;
+    Figure {
+        what: "node last heard to its work started elsewhere (after: 10 s)".to_owned(),
+        first: "15000 ms",
+        goal: "12000 ms",
+        number: start_of(&tasks, 2).map_or(0, |(again, _)| between(died, again)),
+        unit: "ms",
+    }
+}

@@ -1,0 +1,36 @@
+//! `make bench`: one table of figures, beside what they are to be.
+
+use clap::Parser;
+use e2e::bench::{self, Sizes};
+
+/// Measures the programs beside this one and prints a table.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Simulated nodes: an agent process each.
+    #[arg(long, default_value_t = 10)]
+    nodes: usize,
+    /// Tasks of the job that is timed.
+    #[arg(long, default_value_t = 10_000)]
+    tasks: u32,
+    /// Tasks of the large job.
+    #[arg(long, default_value_t = 100_000)]
+    large: u32,
+    /// Jobs of the workflow in which each follows the one before.
+    #[arg(long, default_value_t = 50)]
+    chain: u32,
+    /// Writes the figures here, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "the table is what the program is for")]
+async fn main() -> std::io::Result<()> {
+    let Args { nodes, tasks, large, chain, json } = Args::parse();
+    let report = bench::run(&Sizes { nodes, tasks, large, chain }).await;
+    println!("{report}");
+    if let Some(file) = json {
+        std::fs::write(file, report.to_json().to_string())?;
+    }
+    Ok(())
+}
