@@ -19,8 +19,14 @@ pub struct Cli {
 pub enum Command {
     /// Everything in one process, with nodes: for trying things out. Not for production.
     Dev(DevArgs),
-    /// apiserver, scheduler and controllers.
+    /// apiserver, scheduler and controllers in one process.
     Server(ServerArgs),
+    /// An apiserver alone.
+    Apiserver(ServerArgs),
+    /// A scheduler alone: it stands for election, and decides while it leads.
+    Scheduler(ComponentArgs),
+    /// The controllers alone: they stand for election, and work while they lead.
+    Controllers(ComponentArgs),
     /// The agent of this host.
     Agent(AgentArgs),
     /// Watches over one task of the process runtime. Started by the agent.
@@ -71,7 +77,7 @@ pub struct DevArgs {
     pub insecure: bool,
 }
 
-/// Arguments of `heliox server`.
+/// Arguments of `heliox server` and `heliox apiserver`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// Where the API is served.
@@ -81,6 +87,20 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Serves on an address that others can reach, although nobody is asked who they are.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Arguments of `heliox scheduler` and `heliox controllers`.
+#[derive(Debug, Args)]
+pub struct ComponentArgs {
+    /// The apiserver's URL. With several, the next one is asked when one does not answer.
+    #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
+    pub server: String,
+    /// Where health and metrics are served; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub status_listen: SocketAddr,
+    /// Serves health and metrics on an address that others can reach.
     #[arg(long)]
     pub insecure: bool,
 }

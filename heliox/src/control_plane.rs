@@ -57,15 +57,25 @@ pub async fn apiserver(
     Server::start(parts).await.context("start the apiserver")
 }
 
-/// Starts everything over `store` and waits until requests are answered.
-pub async fn start(store: Arc<dyn Store>, common: &Common, tasks: &Tasks) -> Result<ControlPlane> {
+/// Starts an apiserver over `store` and waits until requests are answered.
+pub async fn start_apiserver(
+    store: Arc<dyn Store>,
+    common: &Common,
+    tasks: &Tasks,
+) -> Result<ControlPlane> {
     let server = apiserver(store, common, tasks).await?;
     server.ready().await;
     let router = server.service();
     let client = in_process::client(router.clone());
-    scheduler(client.clone(), common, tasks)?;
-    controllers(client.clone(), common, tasks)?;
     Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
+}
+
+/// Starts everything over `store` and waits until requests are answered.
+pub async fn start(store: Arc<dyn Store>, common: &Common, tasks: &Tasks) -> Result<ControlPlane> {
+    let plane = start_apiserver(store, common, tasks).await?;
+    scheduler(plane.client.clone(), common, tasks)?;
+    controllers(plane.client.clone(), common, tasks)?;
+    Ok(plane)
 }
 
 /// Starts a scheduler, which stands for election.

@@ -1,16 +1,19 @@
 //! `heliox`: the one server binary.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use base::{Clock, Rng, Tasks};
 use clap::Parser as _;
-use heliox::args::{AgentArgs, Cli, Command, ServerArgs};
-use heliox::control_plane::{self, Common};
+use client::Client;
+use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
+use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
 use heliox::{dev, listen, process, serve};
 use prometheus::Registry;
-use store::Embedded;
+use store::{Embedded, Store};
 use tracing::info;
 
 fn main() -> ExitCode {
@@ -42,7 +45,19 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Server(args) => {
             process::log("info");
-            server(args).await
+            server(args, control_plane::start).await
+        }
+        Command::Apiserver(args) => {
+            process::log("info");
+            server(args, control_plane::start_apiserver).await
+        }
+        Command::Scheduler(args) => {
+            process::log("info");
+            component(args, "scheduler", control_plane::scheduler).await
+        }
+        Command::Controllers(args) => {
+            process::log("info");
+            component(args, "controllers", control_plane::controllers).await
         }
         Command::Agent(args) => {
             process::log("info");
@@ -56,16 +71,47 @@ fn common() -> Common {
     Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() }
 }
 
-async fn server(args: ServerArgs) -> Result<()> {
+/// Serves the API over a store, with what `start` puts behind it.
+async fn server(
+    args: ServerArgs,
+    start: impl AsyncFn(Arc<dyn Store>, &Common, &Tasks) -> Result<ControlPlane>,
+) -> Result<()> {
     let listener = listen::listen(args.listen, args.insecure).await?;
     let (common, storage, tasks) = (common(), Tasks::new("store"), Tasks::new("servers"));
     let store = Embedded::open(&args.data_dir, &storage.spawner()).context("open the store")?;
-    let plane = control_plane::start(std::sync::Arc::new(store), &common, &tasks).await?;
+    let plane = start(Arc::new(store), &common, &tasks).await?;
     info!(address = %listener.local_addr()?, cluster = plane.cluster, "serving");
     tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
     process::asked_to_end().await?;
     tasks.stop_within(process::GRACE).await;
     storage.stop().await;
+    Ok(())
+}
+
+/// Runs what asks the API, and serves nothing but its health and metrics.
+async fn component(
+    args: ComponentArgs,
+    name: &'static str,
+    start: impl Fn(Client, &Common, &Tasks) -> Result<()>,
+) -> Result<()> {
+    let (common, tasks) = (common(), Tasks::new(name));
+    serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
+    let servers = common.servers(&args.server)?;
+    start(Client::new(client::http_transport(&servers)), &common, &tasks)?;
+    process::asked_to_end().await?;
+    // A leader gives up its place, so that another takes over at once.
+    tasks.stop_within(process::GRACE).await;
+    Ok(())
+}
+
+async fn serve_status(
+    (listen, insecure): (SocketAddr, bool),
+    common: &Common,
+    tasks: &Tasks,
+) -> Result<()> {
+    let status = listen::listen(listen, insecure).await?;
+    info!(address = %status.local_addr()?, "health and metrics are served");
+    tasks.spawn("status", serve::status(status, common.registry.clone(), tasks.spawner()));
     Ok(())
 }
 
@@ -75,11 +121,9 @@ async fn agent(args: AgentArgs) -> Result<()> {
         Some(name) => name,
         None => process::host_name()?,
     };
-    let status = listen::listen(args.status_listen, args.insecure).await?;
-    info!(node = name, address = %status.local_addr()?, "health and metrics are served");
-    tasks.spawn("status", serve::status(status, common.registry.clone(), tasks.spawner()));
+    serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
     let servers = common.servers(&args.server)?;
-    let client = client::Client::new(client::http_transport(&servers));
+    let client = Client::new(client::http_transport(&servers));
     let dial = client::dial_tcp(&servers);
     let runtime = node::chosen(args.runtime).await;
     let config = NodeConfig {
