@@ -59,6 +59,16 @@ impl Expectation {
             | (Self::Modified(_) | Self::Created(_) | Self::Value(_), None) => false,
         }
     }
+
+    /// How many of etcd's comparisons it takes.
+    pub(crate) fn comparisons(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Absent | Self::Modified(_) | Self::Created(_) => 1,
+            // Above one bound and below another.
+            Self::Value(_) => 2,
+        }
+    }
 }
 
 impl Outcome {
@@ -133,10 +143,20 @@ pub(crate) fn judge<T: There>(group: &Group, there: &T) -> Result<Verdict, T::Er
     Ok(Verdict::Happens(before))
 }
 
-fn check_bounds(group: &Group) -> Result<(), String> {
+/// Whether the group is within the bounds of every store.
+pub(crate) fn check_bounds(group: &Group) -> Result<(), String> {
     let operations = group.guards.len() + group.writes.len();
     if operations > GROUP_OPERATIONS_MAX {
         return Err(format!("{operations} guards and writes; at most {GROUP_OPERATIONS_MAX}"));
+    }
+    let expected = group.guards.iter().map(|guard| &guard.expect);
+    let expected = expected.chain(group.writes.iter().map(|write| &write.expect));
+    let comparisons: usize = expected.map(Expectation::comparisons).sum();
+    if comparisons > GROUP_OPERATIONS_MAX {
+        return Err(format!(
+            "expectations of {comparisons} comparisons (a value takes two); at most \
+             {GROUP_OPERATIONS_MAX}"
+        ));
     }
     let mut bytes = 0;
     for Guard { key, expect } in &group.guards {

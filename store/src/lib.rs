@@ -16,6 +16,8 @@
 
 pub mod conformance;
 mod embedded;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod gathering;
 mod group;
 mod simulated;
@@ -27,6 +29,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use embedded::{Embedded, OpenError};
+#[cfg(feature = "etcd")]
+pub use etcd::{ConnectError, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser};
 pub use simulated::{Fault, Faults, Simulated};
 
 /// What counts the store's transactions. 0 is before the first.
@@ -46,7 +50,8 @@ pub type Key = Arc<str>;
 pub const KEY_BYTES_MAX: usize = 512;
 /// Largest value: 1 MiB, which leaves room for headers under etcd's request limit of 1.5 MiB.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Most guards and writes of one group together: what fits etcd's limit of 128 operations.
+/// Most guards and writes of one group together: what fits etcd's limit of 128 operations. Its
+/// expectations are bounded so, too, of which one of a value counts twice.
 pub const GROUP_OPERATIONS_MAX: usize = 128;
 /// Most bytes of keys and values, expected ones included, that one group holds: what fits etcd's
 /// request limit of 1.5 MiB. 1.25 MiB.
@@ -144,8 +149,9 @@ pub enum Outcome {
     Done {
         /// The revision; the current one where nothing changed.
         revision: Revision,
-        /// For each write of the group, its position in the transaction. A delete of nothing takes
-        /// a place too, but has no event; where the whole group changed nothing, all are 0.
+        /// For each write of the group, its position in the transaction, as its event has it. A
+        /// delete of nothing has no event: what stands for it means nothing. Where the whole group
+        /// changed nothing, all are 0.
         positions: Vec<u32>,
     },
     /// It did not happen, since an expectation did not hold.

@@ -5,13 +5,19 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A program, and Debian's package that has it.
+/// A program or a file, and Debian's package that has it.
 type Need = (&'static str, &'static str);
 
 /// What containers need: the engine, and a static program for an image.
 const FOR_DOCKER: [Need; 2] = [("dockerd", "docker.io"), ("busybox", "busybox-static")];
-/// What else the tests need.
-const FOR_TESTS: [Need; 1] = [("awk", "mawk")];
+/// What else the build and the tests need.
+const FOR_TESTS: [Need; 5] = [
+    ("awk", "mawk"),
+    ("etcd", "etcd-server"),
+    ("openssl", "openssl"),
+    ("protoc", "protobuf-compiler"),
+    ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
+];
 
 /// Installs and starts everything.
 pub(crate) fn prepare() -> Result<()> {
@@ -37,7 +43,7 @@ fn install_missing(needs: &[Need]) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
-/// Whether a program is on the path, or where root's programs are.
+/// Whether a file is there, or a program on the path or where root's programs are.
 pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 
 pub use self::leases::*;
 pub use self::reads::*;
@@ -47,8 +49,8 @@ impl std::fmt::Debug for Fixture {
 /// where the expression is a future of a [`Fixture`].
 #[macro_export]
 macro_rules! conformance_suite {
-    ($test:tt $new_fixture:expr) => {
-        $crate::conformance_suite!(@laws $test $new_fixture;
+    (@all $what:ident $arguments:tt) => {
+        $crate::conformance_suite! { @$what $arguments;
             create_then_get,
             a_record_keeps_its_position,
             create_twice_is_refused_with_what_is_there,
@@ -63,6 +65,7 @@ macro_rules! conformance_suite {
             a_value_of_one_mebibyte_works_and_a_larger_one_is_invalid,
             what_is_over_a_bound_is_invalid,
             of_two_writers_with_one_revision_one_wins,
+            of_two_groups_that_guard_each_others_key_one_happens,
             a_thousand_concurrent_increments_lose_none,
             a_read_sees_every_answered_write,
             list_is_sorted_paged_and_bounded_by_the_prefix,
@@ -81,15 +84,29 @@ macro_rules! conformance_suite {
             a_revoked_node_lease_takes_its_keys_along,
             a_put_without_a_node_lease_takes_the_key_off_it,
             a_put_under_another_node_lease_moves_the_key,
-        );
+        }
     };
-    (@laws $test:tt $new_fixture:expr; $($law:ident,)+) => {$(
+    (@list (); $($law:ident,)+) => {
+        vec![$((stringify!($law), |store| $crate::conformance::$law(store).boxed_local())),+]
+    };
+    (@tests ($test:tt $new_fixture:expr); $($law:ident,)+) => {$(
         # $test
         async fn $law() {
             let fixture = $new_fixture.await;
             $crate::conformance::$law(&*fixture.store).await;
         }
     )+};
+    ($test:tt $new_fixture:expr) => {
+        $crate::conformance_suite! { @all tests ($test $new_fixture) }
+    };
+}
+
+/// A law by its name.
+pub type Law = (&'static str, for<'a> fn(&'a dyn Store) -> LocalBoxFuture<'a, ()>);
+
+/// Every law: for stores that are costly to make, of which one can be tried by many laws in turn.
+pub fn laws() -> Vec<Law> {
+    conformance_suite!(@all list ())
 }
 
 /// Commits one group.

@@ -245,7 +245,11 @@ pub async fn what_is_over_a_bound_is_invalid(store: &dyn Store) {
         group.delete(format!("/law/{index}"), Expectation::Any)
     });
     let half = Bytes::from(vec![0; 700_000]);
+    let values = (0..=GROUP_OPERATIONS_MAX / 2).fold(Group::default(), |group, index| {
+        group.guard(format!("/law/{index}"), Expectation::Value(bytes("x")))
+    });
     let invalid = vec![
+        values,
         Group::default().put(&*long, Expectation::Any, "x"),
         Group::default().guard(&*long, Expectation::Absent).put("/law/a", Expectation::Any, "x"),
         Group::default().put("", Expectation::Any, "x"),
@@ -282,6 +286,20 @@ pub async fn of_two_writers_with_one_revision_one_wins(store: &dyn Store) {
         seen = won[0];
         let winner = if outcomes[0].is_done() { "x" } else { "y" };
         assert_eq!(read(store, "/law/a").await.value, format!("{winner} {round}"));
+    }
+}
+
+/// However they are gathered, it is as if one came after the other.
+pub async fn of_two_groups_that_guard_each_others_key_one_happens(store: &dyn Store) {
+    for round in 0..20 {
+        let (a, b) = (format!("/law/{round}/a"), format!("/law/{round}/b"));
+        let group = |guarded: &String, written: &String| {
+            let group = Group::default().guard(guarded.as_str(), Expectation::Absent);
+            store.commit(vec![group.put(written.as_str(), Expectation::Absent, "x")])
+        };
+        let outcomes = join_all([group(&a, &b), group(&b, &a)]).await.concat();
+        let done = outcomes.iter().filter(|outcome| outcome.is_done()).count();
+        assert_eq!(done, 1, "exactly one happens: {outcomes:?}");
     }
 }
 

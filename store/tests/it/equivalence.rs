@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 /// Few keys, so that they collide; a prefix of others among them.
 const KEYS: [&str; 6] = ["/a", "/a/1", "/a/2", "/a/10", "/b", "/b/1"];
-const PREFIXES: [&str; 4] = ["", "/a", "/a/", "/b/1"];
+pub(crate) const PREFIXES: [&str; 4] = ["", "/a", "/a/", "/b/1"];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Commit(Vec<Vec<Change>>),
     Grant {
         ttl_s: u64,
@@ -39,14 +39,14 @@ enum Step {
 
 /// A guard or a write, made concrete by what is there.
 #[derive(Debug, Clone)]
-struct Change {
+pub(crate) struct Change {
     key: usize,
     expect: usize,
     kind: Kind,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+pub(crate) enum Kind {
     Guard,
     Put(u8),
     PutUnder(u8, u64),
@@ -65,7 +65,7 @@ fn change() -> impl Strategy<Value = Change> {
     (0..KEYS.len(), expect, kind).prop_map(|(key, expect, kind)| Change { key, expect, kind })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let groups = prop::collection::vec(prop::collection::vec(change(), 0..4), 1..6);
     prop_oneof![
         12 => groups.prop_map(Step::Commit),
@@ -78,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn group(changes: &[Change], there: &[Option<Record>]) -> Group {
+pub(crate) fn group(changes: &[Change], there: &[Option<Record>]) -> Group {
     changes.iter().fold(Group::default(), |group, change| {
         let (key, found) = (KEYS[change.key], &there[change.key]);
         let seen = |of: fn(&Record) -> Revision| found.as_ref().map_or(Revision(1), of);
@@ -227,7 +227,7 @@ async fn pass(step: &Step, embedded: OnDisk, simulated: &Simulated) -> OnDisk {
     embedded
 }
 
-async fn current(store: &dyn Store) -> Vec<Option<Record>> {
+pub(crate) async fn current(store: &dyn Store) -> Vec<Option<Record>> {
     let mut there = Vec::new();
     for key in KEYS {
         there.push(store.get(key).await.unwrap());

@@ -5,5 +5,17 @@
 mod crash;
 mod embedded;
 mod equivalence;
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_doubt;
+#[cfg(feature = "etcd")]
+mod etcd_equivalence;
+#[cfg(feature = "etcd")]
+mod etcd_faults;
+#[cfg(feature = "etcd")]
+mod etcd_proxy;
+#[cfg(feature = "etcd")]
+mod etcd_server;
 mod faults;
 mod suites;

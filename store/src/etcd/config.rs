@@ -1,0 +1,127 @@
+//! How to reach etcd.
+
+use std::fmt;
+
+use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+
+use crate::etcd::members::{CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+
+/// How to reach etcd. Nothing secret is shown by `Debug`.
+#[derive(Debug, Clone, Default)]
+pub struct EtcdConfig {
+    /// The members' client URLs, such as `https://10.0.0.1:2379`; any of them will do at a time.
+    pub endpoints: Vec<String>,
+    /// For `https` URLs.
+    pub tls: Option<EtcdTls>,
+    /// Who to log in as, where etcd has authentication enabled.
+    pub user: Option<EtcdUser>,
+    /// Stands before every key, so that several stores can share an etcd; usually empty.
+    pub namespace: String,
+}
+
+/// Whom to trust, and who to be.
+#[derive(Clone)]
+pub struct EtcdTls {
+    /// Certificates of the authority that signed the members', as PEM.
+    pub ca_pem: Vec<u8>,
+    /// The client's own certificate, where etcd asks for one.
+    pub identity: Option<EtcdIdentity>,
+}
+
+/// A client certificate.
+#[derive(Clone)]
+pub struct EtcdIdentity {
+    /// The certificate, as PEM.
+    pub certificate_pem: Vec<u8>,
+    /// Its private key, as PEM.
+    pub key_pem: Vec<u8>,
+}
+
+/// A user of etcd's own authentication.
+#[derive(Clone)]
+pub struct EtcdUser {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for EtcdTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdTls").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EtcdIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdIdentity").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EtcdUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The configuration is at fault.
+    #[error("the configuration of etcd: {0}")]
+    Config(String),
+    /// etcd knows the user, the password or the certificate not, or grants too little.
+    #[error("etcd refuses this client: {0}")]
+    Refused(String),
+    /// No member answered. It may be up later.
+    #[error("no etcd member answers: {0}")]
+    Unreachable(String),
+}
+
+impl EtcdConfig {
+    /// An etcd without TLS and users.
+    pub fn plain(endpoints: Vec<String>) -> Self {
+        Self { endpoints, ..Self::default() }
+    }
+
+    /// Checks what can be checked without etcd.
+    pub(crate) fn check(&self) -> Result<(), ConnectError> {
+        let fault = |fault: String| Err(ConnectError::Config(fault));
+        if self.endpoints.is_empty() {
+            return fault("no endpoint is named".to_owned());
+        }
+        for endpoint in &self.endpoints {
+            let https = endpoint.starts_with("https://");
+            if !https && !endpoint.starts_with("http://") {
+                return fault(format!("{endpoint:?} is not an http or https URL"));
+            }
+            if endpoint.contains('@') {
+                return fault("a URL holds a user; name it apart".to_owned());
+            }
+            if https != self.tls.is_some() {
+                return fault(format!("{endpoint:?} and TLS settings do not go together"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new()
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
+            .with_keep_alive_while_idle(true)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_require_leader(true);
+        if let Some(tls) = &self.tls {
+            let mut tls_options =
+                TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
+            if let Some(EtcdIdentity { certificate_pem, key_pem }) = &tls.identity {
+                tls_options = tls_options.identity(Identity::from_pem(certificate_pem, key_pem));
+            }
+            options = options.with_tls(tls_options);
+        }
+        if let Some(EtcdUser { name, password }) = &self.user {
+            options = options.with_user(name, password);
+        }
+        options
+    }
+}

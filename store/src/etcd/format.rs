@@ -1,0 +1,240 @@
+//! How keys and records are laid out in etcd.
+//!
+//! # Invariants
+//!
+//! * etcd keeps no position and no write id, so a stored value is a header and the value. Only the
+//!   store knows the header; what it gives out is the value.
+//! * The header begins with a digest of the value: so that a value can be expected by comparing a
+//!   few bytes, of which many groups can have one each in a transaction.
+//! * Keys of the store's own are under `/heliox/store/` and never given out.
+
+use bytes::Bytes;
+use etcd_client::proto::PbKeyValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Key, Record, Revision};
+
+/// Grows when an older program could not read what this one writes.
+const VERSION: u8 = 1;
+/// Half of a SHA-256: making two values that have the same takes about 2^64 tries.
+const DIGEST_BYTES: usize = 16;
+/// Version and digest.
+const PREFIX_BYTES: usize = 1 + DIGEST_BYTES;
+/// The prefix, the position (2 bytes) and the write id (16 bytes); all big endian.
+pub(crate) const HEADER_BYTES: usize = PREFIX_BYTES + 2 + 16;
+/// Keys of the store's own.
+const OWN: &str = "/heliox/store/";
+
+/// Names one try to commit a group, over all of its retries. No two are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WriteId(pub(crate) u128);
+
+/// A value that this store did not write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("what is stored under {key} was not written by this store, or by a newer one")]
+pub(crate) struct Foreign {
+    key: String,
+}
+
+/// A record and who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) record: Record,
+    pub(crate) id: WriteId,
+}
+
+/// A value as it is stored.
+pub(crate) fn encode(value: &[u8], position: u32, id: WriteId) -> Vec<u8> {
+    let position = u16::try_from(position).expect("positions are under 1024");
+    let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
+    stored.extend_from_slice(&prefix(value));
+    stored.extend_from_slice(&position.to_be_bytes());
+    stored.extend_from_slice(&id.0.to_be_bytes());
+    stored.extend_from_slice(value);
+    stored
+}
+
+/// Bounds between which, both excluded, everything lies that is stored of `value`.
+pub(crate) fn bounds(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let low = prefix(value).to_vec();
+    let mut high = low.clone();
+    // A position is under 1024: the byte that follows is less than this.
+    high.push(u8::MAX);
+    (low, high)
+}
+
+fn prefix(value: &[u8]) -> [u8; PREFIX_BYTES] {
+    let mut prefix = [VERSION; PREFIX_BYTES];
+    prefix[1..].copy_from_slice(&Sha256::digest(value)[..DIGEST_BYTES]);
+    prefix
+}
+
+/// A revision as etcd writes it.
+pub(crate) fn revision(number: i64) -> Revision {
+    Revision(u64::try_from(number).expect("etcd counts from 1"))
+}
+
+/// A number as etcd writes it: none is so large.
+pub(crate) fn signed(number: u64) -> Option<i64> {
+    i64::try_from(number).ok()
+}
+
+/// Where in etcd the store's keys are.
+#[derive(Debug, Clone)]
+pub(crate) struct Keyspace {
+    /// Stands before every key.
+    namespace: String,
+}
+
+impl Keyspace {
+    pub(crate) fn new(namespace: String) -> Self {
+        Self { namespace }
+    }
+
+    /// A key as etcd has it.
+    pub(crate) fn stored(&self, key: &str) -> Vec<u8> {
+        format!("{}{key}", self.namespace).into_bytes()
+    }
+
+    /// Whether a key is one of the store's own, which are not for others.
+    pub(crate) fn is_own(key: &str) -> bool {
+        key.starts_with(OWN)
+    }
+
+    /// The key that is put to make a revision.
+    pub(crate) fn barrier(&self) -> Vec<u8> {
+        self.stored("/heliox/store/barrier")
+    }
+
+    /// The key as others know it, unless it is the store's own or not text.
+    pub(crate) fn key(&self, stored: &[u8]) -> Option<Key> {
+        let text = std::str::from_utf8(stored).ok()?.strip_prefix(&self.namespace)?;
+        (!Self::is_own(text)).then(|| Key::from(text))
+    }
+
+    /// First and end (not included) of the keys that start with `prefix`.
+    pub(crate) fn range(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
+        range_of(self.stored(prefix))
+    }
+
+    /// The smallest such range that holds the barrier and all of `keys`.
+    pub(crate) fn range_around<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> (Vec<u8>, Vec<u8>) {
+        let mut common = self.barrier();
+        for key in keys {
+            let key = self.stored(key);
+            let same = common.iter().zip(&key).take_while(|(a, b)| a == b).count();
+            common.truncate(same);
+        }
+        range_of(common)
+    }
+
+    /// Reads what etcd has; nothing if the key is not for others.
+    pub(crate) fn decode(&self, pair: PbKeyValue) -> Result<Option<Decoded>, Foreign> {
+        let Some(key) = self.key(&pair.key) else {
+            return Ok(None);
+        };
+        let stored = Bytes::from(pair.value);
+        let foreign = || Foreign { key: key.to_string() };
+        if stored.len() < HEADER_BYTES || stored[0] != VERSION {
+            return Err(foreign());
+        }
+        let (position, id) = stored[PREFIX_BYTES..HEADER_BYTES].split_at(2);
+        let position = u16::from_be_bytes(position.try_into().map_err(|_| foreign())?);
+        let id = u128::from_be_bytes(id.try_into().map_err(|_| foreign())?);
+        let record = Record {
+            value: stored.slice(HEADER_BYTES..),
+            created: revision(pair.create_revision),
+            modified: revision(pair.mod_revision),
+            position: u32::from(position),
+            key,
+        };
+        Ok(Some(Decoded { record, id: WriteId(id) }))
+    }
+}
+
+fn range_of(prefix: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    let mut end = prefix.clone();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return (prefix, end);
+        }
+    }
+    // A key is never empty: the first is one zero byte. So is etcd's word for "to the last".
+    let first = if prefix.is_empty() { vec![0] } else { prefix };
+    (first, vec![0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(key: &[u8], value: Vec<u8>) -> PbKeyValue {
+        PbKeyValue {
+            key: key.to_vec(),
+            value,
+            create_revision: 3,
+            mod_revision: 7,
+            ..PbKeyValue::default()
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let keys = Keyspace::new("/ns".to_owned());
+        let stored = encode(b"value", 1022, WriteId(u128::MAX - 7));
+        let decoded = keys.decode(pair(b"/ns/a", stored)).unwrap().unwrap();
+        let record = Record {
+            key: "/a".into(),
+            value: "value".into(),
+            created: Revision(3),
+            modified: Revision(7),
+            position: 1022,
+        };
+        assert_eq!(decoded, Decoded { record, id: WriteId(u128::MAX - 7) });
+    }
+
+    #[test]
+    fn what_another_wrote_is_an_error_and_what_is_the_stores_own_is_hidden() {
+        let keys = Keyspace::new(String::new());
+        assert!(keys.decode(pair(b"/a", b"short".to_vec())).is_err());
+        assert!(keys.decode(pair(b"/a", vec![VERSION + 1; 100])).is_err());
+        assert_eq!(keys.decode(pair(&keys.barrier(), Vec::new())), Ok(None));
+    }
+
+    #[test]
+    fn bounds_hold_a_value_with_any_header_and_no_other_value() {
+        let (low, high) = bounds(b"value");
+        for (position, id) in [(0, 0), (1022, u128::MAX)] {
+            let stored = encode(b"value", position, WriteId(id));
+            assert!(low < stored && stored < high);
+        }
+        for other in [&b""[..], b"valu", b"value2", b"other"] {
+            let stored = encode(other, 0, WriteId(0));
+            assert!(stored <= low || high <= stored, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_holds_what_starts_with_the_prefix() {
+        let keys = Keyspace::new("/ns".to_owned());
+        assert_eq!(keys.range("/a"), (b"/ns/a".to_vec(), b"/ns/b".to_vec()));
+        assert_eq!(range_of(vec![b'a', 0xff]), (vec![b'a', 0xff], vec![b'b']));
+        assert_eq!(range_of(Vec::new()), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn a_range_around_keys_holds_them_and_the_barrier() {
+        let keys = Keyspace::new("/ns".to_owned());
+        let around = |names: &[&str]| {
+            let names: Vec<Key> = names.iter().map(|name| Key::from(*name)).collect();
+            String::from_utf8(keys.range_around(names.iter()).0).unwrap()
+        };
+        assert_eq!(around(&["/heliox/v1/a", "/heliox/v1/b"]), "/ns/heliox/");
+        assert_eq!(around(&["/a"]), "/ns/");
+        assert_eq!(around(&[]), "/ns/heliox/store/barrier");
+    }
+}

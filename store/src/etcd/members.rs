@@ -1,0 +1,266 @@
+//! The members of an etcd: which one is asked, and what its errors mean.
+//!
+//! One member is asked for everything until it fails; then the next. (A channel that balances over
+//! all of them would give a dead member its share of the calls.)
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::{Backoff, ErrorChain, Rng};
+use etcd_client::{Client, ConnectOptions, Error, ResponseHeader};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+use tracing::{debug, info};
+
+use crate::etcd::format::revision;
+use crate::{ReadError, Revision};
+
+/// How long a connection may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a connection is tried.
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long that may take.
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call may take before another member is asked: longer than a member that is well takes
+/// on a busy machine, and a while longer than an election (etcd's own limit of 7 s would have
+/// callers wait for what a leader took to its grave).
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a read is tried, over all members.
+pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// The largest answer that is taken: what conflicts of a whole group may hold. 128 MiB and some.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 136 * 1024 * 1024;
+/// Waits between tries.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// Why a call gave nothing, by what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// The revision is compacted.
+    #[error("the revision was compacted")]
+    Compacted,
+    /// The revision is not there yet.
+    #[error("the revision is in the future")]
+    Future,
+    /// The node lease is not there. Nothing was done.
+    #[error("the lease is not there")]
+    NoLease,
+    /// Can never be done as it is. Nothing was done.
+    #[error("etcd refuses the request: {0}")]
+    Invalid(String),
+    /// The answer is larger than is taken.
+    #[error("the answer is too long: {0}")]
+    TooLong(String),
+    /// Log in anew. Nothing was done.
+    #[error("etcd wants a new login: {0}")]
+    LoggedOut(String),
+    /// An administrator must act. Nothing was done.
+    #[error("etcd refuses this client: {0}")]
+    Forbidden(String),
+    /// Ask again, or another member. It may have been done.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        if let Error::LeaseKeepAliveError(why) = error
+            && why.contains("not found")
+        {
+            return Self::NoLease;
+        }
+        let Error::GRpcStatus(status) = error else {
+            return Self::Lost(error.to_string());
+        };
+        let message = status.message();
+        let says = |part: &str| message.contains(part);
+        let why = || message.to_owned();
+        match status.code() {
+            Code::OutOfRange if says("compacted") => Self::Compacted,
+            Code::OutOfRange if says("future revision") => Self::Future,
+            Code::OutOfRange if says("message length too large") => Self::TooLong(why()),
+            Code::InvalidArgument if says("authentication failed") || says("name is empty") => {
+                Self::Forbidden(why())
+            }
+            Code::InvalidArgument if says("auth store") => Self::LoggedOut(why()),
+            Code::InvalidArgument => Self::Invalid(why()),
+            Code::NotFound if says("lease") => Self::NoLease,
+            Code::Unauthenticated => Self::LoggedOut(why()),
+            Code::PermissionDenied | Code::FailedPrecondition => Self::Forbidden(why()),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Self::Lost(match status.source() {
+                Some(cause) => format!("{message}: {}", ErrorChain(cause)),
+                None => why(),
+            }),
+        }
+    }
+
+    /// Whether another try may do better.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::LoggedOut(_) | Self::Lost(_) => true,
+            Self::Compacted
+            | Self::Future
+            | Self::NoLease
+            | Self::Invalid(_)
+            | Self::TooLong(_)
+            | Self::Forbidden(_) => false,
+        }
+    }
+}
+
+impl From<Trouble> for ReadError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Unavailable(trouble.to_string())
+    }
+}
+
+/// The members.
+pub(crate) struct Members {
+    endpoints: Vec<String>,
+    options: ConnectOptions,
+    /// Held while a connection is made, so that one is.
+    current: Mutex<Current>,
+    seen: AtomicU64,
+    cluster: AtomicU64,
+    rng: Rng,
+}
+
+struct Current {
+    client: Option<Client>,
+    /// How many members were left.
+    turn: usize,
+}
+
+impl std::fmt::Debug for Members {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Members").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Members {
+    pub(crate) fn new(endpoints: Vec<String>, options: ConnectOptions, rng: Rng) -> Self {
+        let current = Mutex::new(Current { client: None, turn: 0 });
+        let (seen, cluster) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { endpoints, options, current, seen, cluster, rng }
+    }
+
+    /// The newest revision that an answer told of.
+    pub(crate) fn seen(&self) -> Revision {
+        Revision(self.seen.load(Ordering::SeqCst))
+    }
+
+    /// etcd's own id of the cluster; 0 before the first answer.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.cluster.load(Ordering::SeqCst)
+    }
+
+    /// Learns from an answer, and returns its revision.
+    pub(crate) fn learn(&self, header: Option<&ResponseHeader>) -> Result<Revision, Trouble> {
+        let header = header.ok_or_else(|| Trouble::Lost("an answer without header".to_owned()))?;
+        let at = revision(header.revision());
+        self.seen.fetch_max(at.0, Ordering::SeqCst);
+        self.cluster.store(header.cluster_id(), Ordering::SeqCst);
+        Ok(at)
+    }
+
+    /// Waits between tries, as long as befits how many there were.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(BACKOFF.0, BACKOFF.1, self.rng.clone())
+    }
+
+    /// A connection of its own to the `turn`th member, for a stream.
+    pub(crate) async fn own_client(&self, turn: usize) -> Result<Client, Trouble> {
+        let endpoint = &self.endpoints[turn % self.endpoints.len()];
+        let connecting = Box::pin(Client::connect([endpoint], Some(self.options.clone())));
+        match timeout(CALL_TIMEOUT, connecting).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(Trouble::of(&error)),
+            Err(_) => Err(Trouble::Lost(format!("{endpoint} does not answer"))),
+        }
+    }
+
+    /// Which member is asked now.
+    pub(crate) async fn turn(&self) -> usize {
+        self.current.lock().await.turn
+    }
+
+    async fn client(&self) -> Result<(Client, usize), Trouble> {
+        let mut current = self.current.lock().await;
+        if let Some(client) = &current.client {
+            return Ok((client.clone(), current.turn));
+        }
+        match self.own_client(current.turn).await {
+            Ok(client) => {
+                current.client = Some(client.clone());
+                Ok((client, current.turn))
+            }
+            Err(trouble) => {
+                current.turn += 1;
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Lets go of the member that was asked, if nobody else has yet.
+    async fn leave(&self, turn: usize, trouble: &Trouble) {
+        let mut current = self.current.lock().await;
+        if current.turn == turn {
+            current.client = None;
+            current.turn += 1;
+            let from = &self.endpoints[turn % self.endpoints.len()];
+            let to = &self.endpoints[(turn + 1) % self.endpoints.len()];
+            info!(%from, %to, error = %trouble, "asking another etcd member");
+        }
+    }
+
+    /// Asks a member once.
+    pub(crate) async fn call<T, F>(&self, ask: impl FnOnce(Client) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (client, turn) = self.client().await?;
+        let trouble = match timeout(CALL_TIMEOUT, ask(client)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Trouble::of(&error),
+            Err(_) => Trouble::Lost(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+        };
+        if trouble.may_pass() {
+            self.leave(turn, &trouble).await;
+        }
+        Err(trouble)
+    }
+
+    /// Asks until a member answers: for what may be done twice.
+    pub(crate) async fn call_patiently<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + READ_PATIENCE;
+        let mut backoff = self.backoff();
+        loop {
+            let trouble = match self.call(&ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(trouble) => trouble,
+            };
+            let wait = backoff.next_wait();
+            if !trouble.may_pass() || Instant::now() + wait >= deadline {
+                return Err(trouble);
+            }
+            debug!(error = %trouble, "asking etcd again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The store on etcd, for production: any number of processes over any number of members.
+//!
+//! Concurrent commits gather into transactions, each of which carries many independent groups
+//! through etcd's log at the price of one; a conflict fails only its own group. Of etcd's own
+//! clients this has neither the timers nor the guesses: what an unanswered transaction came to is
+//! looked up, and a watch that was cut off goes on where it ended, so callers see whole
+//! transactions, in order and once, whatever members come and go.
+
+mod config;
+mod doubt;
+mod format;
+mod leases;
+mod members;
+mod plan;
+mod read;
+mod send;
+mod transaction;
+mod watch;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Rng, Spawner};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::config::{ConnectError, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser};
+use self::format::Keyspace;
+use self::members::{Members, Trouble};
+use self::read::RecordBytes;
+use self::watch::EtcdWatch;
+use self::writer::{QUEUE_CALLS_MAX, Request};
+use crate::{Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch};
+
+/// The store on etcd. Its writer ends with the tasks given to [`Etcd::connect`], or when this is
+/// dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    remote: Arc<Remote>,
+    queue: mpsc::Sender<Request>,
+}
+
+/// What talks to etcd.
+#[derive(Debug)]
+struct Remote {
+    members: Members,
+    keys: Arc<Keyspace>,
+    record_bytes: RecordBytes,
+}
+
+impl Etcd {
+    /// Connects, which takes one member that answers. `rng` names this writer among others: it
+    /// must be seeded by the machine.
+    pub async fn connect(
+        config: EtcdConfig,
+        rng: &Rng,
+        tasks: &Spawner,
+    ) -> Result<Self, ConnectError> {
+        config.check()?;
+        let options = config.options();
+        let members = Members::new(config.endpoints, options, rng.fork("etcd"));
+        let keys = Arc::new(Keyspace::new(config.namespace));
+        let remote = Arc::new(Remote { members, keys, record_bytes: RecordBytes::default() });
+        remote.reach().await?;
+        let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
+        let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
+        tasks.spawn("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
+        Ok(Self { remote, queue })
+    }
+
+    /// etcd's own id of its cluster: another one is another etcd, or one that was made anew.
+    pub fn cluster_id(&self) -> u64 {
+        self.remote.members.cluster()
+    }
+}
+
+impl Remote {
+    /// The first call: tells what is wrong with the configuration.
+    async fn reach(&self) -> Result<(), ConnectError> {
+        let barrier = self.keys.barrier();
+        let ask = |mut client: etcd_client::Client| {
+            let barrier = barrier.clone();
+            async move { client.get(barrier, None).await }
+        };
+        let answered = self.members.call_patiently(ask).await;
+        let learnt = answered.and_then(|answer| self.members.learn(answer.header()));
+        match learnt {
+            Ok(_) => Ok(()),
+            Err(Trouble::Forbidden(why) | Trouble::LoggedOut(why)) => {
+                Err(ConnectError::Refused(why))
+            }
+            Err(
+                trouble @ (Trouble::Lost(_)
+                | Trouble::Compacted
+                | Trouble::Future
+                | Trouble::NoLease
+                | Trouble::TooLong(_)),
+            ) => Err(ConnectError::Unreachable(trouble.to_string())),
+            Err(Trouble::Invalid(why)) => Err(ConnectError::Config(why)),
+        }
+    }
+}
+
+impl Store for Etcd {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
+        self.remote.read_key(key).boxed()
+    }
+
+    fn list(&self, list: List) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.remote.read_list(list).boxed()
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        self.remote.read_revision().boxed()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        self.remote.read_oldest().boxed()
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Revision,
+    ) -> BoxFuture<'a, Result<Box<dyn Watch>, ReadError>> {
+        async move {
+            let watch = Box::pin(EtcdWatch::open(&self.remote, prefix, from)).await?;
+            Ok(Box::new(watch) as Box<dyn Watch>)
+        }
+        .boxed()
+    }
+
+    fn commit(&self, groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>> {
+        async move {
+            let count = groups.len();
+            let (answer, answered) = oneshot::channel();
+            if self.queue.send(Request { groups, answer }).await.is_err() {
+                return vec![Outcome::Unknown; count];
+            }
+            answered.await.unwrap_or_else(|_| vec![Outcome::Unknown; count])
+        }
+        .boxed()
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, ReadError>> {
+        self.remote.grant_lease(ttl).boxed()
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>) -> BoxFuture<'_, Result<Vec<bool>, ReadError>> {
+        self.remote.renew_leases(leases).boxed()
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.remote.revoke_lease(lease).boxed()
+    }
+
+    fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.remote.forget(keep_from).boxed()
+    }
+}

@@ -1,0 +1,286 @@
+//! Reads: keys, lists in chunks of one revision, and what is the oldest that can be read at.
+//!
+//! # Invariants
+//!
+//! * Whoever forgets history before revision r has etcd compact at r - 1: etcd may lose a delete
+//!   at the very revision it compacts at. So a revision is kept if etcd still has the one before.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use etcd_client::{
+    Client, Error, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse, WatchOptions,
+};
+
+use crate::etcd::Remote;
+use crate::etcd::format::{Keyspace, revision, signed};
+use crate::etcd::members::{MESSAGE_BYTES_MAX, Trouble};
+use crate::{List, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, ReadError, Record, Revision};
+
+/// Bytes that one chunk of a list is to hold: what is quick to make, send and read.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Records of the first chunk, before anything is known of their size.
+const FIRST_CHUNK_RECORDS: usize = 64;
+
+/// What a record of a list is likely to weigh.
+#[derive(Debug)]
+pub(crate) struct RecordBytes(AtomicUsize);
+
+impl Default for RecordBytes {
+    fn default() -> Self {
+        Self(AtomicUsize::new(CHUNK_BYTES / FIRST_CHUNK_RECORDS))
+    }
+}
+
+impl RecordBytes {
+    fn chunk_records(&self) -> usize {
+        (CHUNK_BYTES / self.0.load(Ordering::Relaxed).max(1)).clamp(1, PAGE_RECORDS_MAX)
+    }
+
+    fn learn(&self, records: usize, bytes: usize) {
+        if let Some(each) = bytes.checked_div(records) {
+            self.0.store(each, Ordering::Relaxed);
+        }
+    }
+
+    fn double(&self) {
+        self.0.store(2 * self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// A chunk of a list.
+struct Chunk {
+    at: Revision,
+    records: Vec<Record>,
+    more: bool,
+}
+
+impl Remote {
+    pub(crate) async fn read_key(&self, key: &str) -> Result<Option<Record>, ReadError> {
+        if key.is_empty() || Keyspace::is_own(key) {
+            return Ok(None);
+        }
+        let stored = self.keys.stored(key);
+        let mut answer = self
+            .members
+            .call_patiently(|client| get(client, stored.clone(), GetOptions::new()))
+            .await?;
+        self.members.learn(answer.header())?;
+        let Some(pair) = answer.0.kvs.pop() else {
+            return Ok(None);
+        };
+        let decoded = self.keys.decode(pair).map_err(unreadable)?;
+        Ok(decoded.map(|decoded| decoded.record))
+    }
+
+    pub(crate) async fn read_revision(&self) -> Result<Revision, ReadError> {
+        let barrier = self.keys.barrier();
+        let options = GetOptions::new().with_count_only();
+        let ask = |client| get(client, barrier.clone(), options.clone());
+        let answer = self.members.call_patiently(ask).await?;
+        Ok(self.members.learn(answer.header())?)
+    }
+
+    /// etcd tells what it compacted only to who watches what is gone.
+    pub(crate) async fn read_oldest(&self) -> Result<Revision, ReadError> {
+        // Of the first revision, which holds nothing, nothing can be forgotten.
+        let first = Revision(1);
+        let barrier = self.keys.barrier();
+        let options = GetOptions::new().with_count_only().with_revision(1);
+        let ask = |client| get(client, barrier.clone(), options.clone());
+        match self.members.call_patiently(ask).await {
+            Ok(_) => return Ok(first),
+            Err(Trouble::Compacted) => (),
+            Err(trouble) => return Err(trouble.into()),
+        }
+        let compacted =
+            self.members.call_patiently(|client| compacted_at(client, barrier.clone())).await?;
+        Ok(Revision(revision(compacted).0 + 1))
+    }
+
+    /// Checks that `from` can be watched from.
+    pub(crate) async fn check_kept(&self, from: Revision) -> Result<(), ReadError> {
+        // That revision itself has not happened, where a watch waits for what comes.
+        let before = Revision(from.0.saturating_sub(1));
+        if before.0 == 0 {
+            let oldest = self.read_oldest().await?;
+            return if from < oldest {
+                Err(ReadError::Compacted { asked: from, oldest })
+            } else {
+                Ok(())
+            };
+        }
+        loop {
+            let Some(before) = signed(before.0) else {
+                let current = self.read_revision().await?;
+                return Err(ReadError::Future { asked: from, current });
+            };
+            let barrier = self.keys.barrier();
+            let options = GetOptions::new().with_count_only().with_revision(before);
+            let ask = |client| get(client, barrier.clone(), options.clone());
+            match self.members.call_patiently(ask).await {
+                Ok(answer) => {
+                    self.members.learn(answer.header())?;
+                    return Ok(());
+                }
+                Err(trouble) => match self.refusal(trouble, from, Revision(from.0 - 1)).await? {
+                    Some(error) => return Err(error),
+                    None => continue,
+                },
+            }
+        }
+    }
+
+    /// What to say of a revision that etcd does not have; nothing, where it has it by now.
+    async fn refusal(
+        &self,
+        trouble: Trouble,
+        asked: Revision,
+        needed: Revision,
+    ) -> Result<Option<ReadError>, ReadError> {
+        match trouble {
+            Trouble::Compacted => {
+                let oldest = self.read_oldest().await?;
+                Ok(Some(ReadError::Compacted { asked, oldest }))
+            }
+            Trouble::Future => {
+                let current = self.read_revision().await?;
+                Ok((needed > current).then_some(ReadError::Future { asked, current }))
+            }
+            trouble @ (Trouble::NoLease
+            | Trouble::Invalid(_)
+            | Trouble::TooLong(_)
+            | Trouble::LoggedOut(_)
+            | Trouble::Forbidden(_)
+            | Trouble::Lost(_)) => Err(trouble.into()),
+        }
+    }
+
+    pub(crate) async fn read_list(&self, list: List) -> Result<Page, ReadError> {
+        let limit = list.limit.min(PAGE_RECORDS_MAX);
+        let mut page =
+            Page { revision: list.at.unwrap_or_default(), records: Vec::new(), more: true };
+        let (mut at, mut after, mut bytes) = (list.at, list.after.clone(), 0);
+        while page.more && (page.records.len() < limit || at.is_none()) && bytes < PAGE_BYTES_MAX {
+            let wanted = (limit - page.records.len()).min(self.record_bytes.chunk_records());
+            let chunk = match self.read_chunk(&list, at, after.as_deref(), wanted.max(1)).await {
+                Ok(chunk) => chunk,
+                Err(Trouble::TooLong(_)) if wanted > 1 => {
+                    self.record_bytes.double();
+                    continue;
+                }
+                Err(trouble) => {
+                    let asked = at.unwrap_or_default();
+                    match self.refusal(trouble, asked, asked).await? {
+                        Some(error) => return Err(error),
+                        None => continue,
+                    }
+                }
+            };
+            page.revision = chunk.at;
+            at = Some(chunk.at);
+            page.more = chunk.more;
+            let new: usize = chunk.records.iter().map(|record| record.value.len()).sum();
+            self.record_bytes.learn(chunk.records.len(), new);
+            for record in chunk.records {
+                if page.records.len() == limit || bytes >= PAGE_BYTES_MAX {
+                    page.more = true;
+                    break;
+                }
+                bytes += record.value.len();
+                after = Some(record.key.clone());
+                page.records.push(record);
+            }
+            if limit == 0 {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Reads some records of a list, as of `at` or now.
+    async fn read_chunk(
+        &self,
+        list: &List,
+        at: Option<Revision>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Chunk, Trouble> {
+        let (mut start, end) = self.keys.range(&list.prefix);
+        if let Some(after) = after {
+            let mut next = self.keys.stored(after);
+            next.push(0);
+            start = start.max(next);
+        }
+        if end != [0] && start >= end {
+            start.clone_from(&end);
+        }
+        let number = |at: Revision| signed(at.0).ok_or(Trouble::Future);
+        let limit = i64::try_from(limit).expect("a page's bound fits");
+        let mut options = GetOptions::new().with_range(end).with_limit(limit);
+        let mut kept = GetOptions::new().with_count_only();
+        if let Some(at) = at {
+            options = options.with_revision(number(at)?);
+            // Revision 0 would be the current one: of the first nothing is ever forgotten.
+            kept = kept.with_revision(number(Revision(at.0.saturating_sub(1)))?);
+        }
+        let (barrier, oldest) = (self.keys.barrier(), at == Some(Revision(0)));
+        if oldest {
+            return Err(Trouble::Compacted);
+        }
+        // Both at once, so that nothing is compacted in between.
+        let reads = [TxnOp::get(barrier, Some(kept)), TxnOp::get(start, Some(options))];
+        let answer = self
+            .members
+            .call_patiently(|client| {
+                let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+                let reads = Txn::new().and_then(reads.clone());
+                async move { kv.txn(reads).await }
+            })
+            .await?;
+        let now = self.members.learn(answer.header())?;
+        let Some(TxnOpResponse::Get(range)) = answer.op_responses().pop() else {
+            return Err(Trouble::Lost("an answer that does not fit the request".to_owned()));
+        };
+        let more = range.more();
+        let mut records = Vec::with_capacity(range.kvs().len());
+        for pair in range.0.kvs {
+            let decoded = self.keys.decode(pair).map_err(|it| Trouble::Invalid(it.to_string()))?;
+            records.extend(decoded.map(|decoded| decoded.record));
+        }
+        Ok(Chunk { at: at.unwrap_or(now), records, more })
+    }
+
+    /// Has etcd forget what was before `keep_from`.
+    pub(crate) async fn forget(&self, keep_from: Revision) -> Result<(), ReadError> {
+        let current = self.read_revision().await?;
+        let Some(last) = signed(keep_from.min(current).0.saturating_sub(1)).filter(|it| *it > 1)
+        else {
+            return Ok(());
+        };
+        let ask = |mut client: Client| async move { client.compact(last, None).await };
+        match self.members.call_patiently(ask).await {
+            Ok(_) | Err(Trouble::Compacted) => Ok(()),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+}
+
+async fn get(client: Client, key: Vec<u8>, options: GetOptions) -> Result<GetResponse, Error> {
+    client.kv_client().get(key, Some(options)).await
+}
+
+/// The last revision that was compacted, which must be over 1.
+async fn compacted_at(client: Client, key: Vec<u8>) -> Result<i64, Error> {
+    let options = WatchOptions::new().with_start_revision(1);
+    let mut stream = client.watch_client().watch(key, Some(options)).await?;
+    while let Some(answer) = stream.message().await? {
+        if answer.compact_revision() > 0 {
+            return Ok(answer.compact_revision());
+        }
+    }
+    Err(Error::WatchError("the watch ended early".to_owned()))
+}
+
+pub(crate) fn unreadable(error: impl std::error::Error) -> ReadError {
+    ReadError::Unavailable(error.to_string())
+}

@@ -1,0 +1,232 @@
+//! Sends a transaction until it is known what became of it.
+//!
+//! # Invariants
+//!
+//! * What is answered as done or refused is so. Where a transaction got no answer (a time-out, a
+//!   lost leader, a broken connection), a barrier is put and the history up to it read: a group
+//!   whose write id is found there has happened; the others are sent again under the same id.
+//! * It ends by the deadline, with what it does not know as unknown.
+//!
+//! Not covered: a try that a member holds back for longer than the whole search took, and commits
+//! then. By what it expects it can happen a second time only if somebody undid the first meanwhile;
+//! a group that expects nothing writes the same values again.
+
+use base::Backoff;
+use etcd_client::{Client, Txn};
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info, warn};
+
+use crate::etcd::Remote;
+use crate::etcd::doubt::{History, Verdict};
+use crate::etcd::format::revision;
+use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, Trouble};
+use crate::etcd::transaction::{Named, build, read_answer};
+use crate::etcd::watch::Stream;
+use crate::{Change, Outcome, Revision};
+
+/// How it ended for a group.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Outcome(Outcome),
+    /// etcd refuses the transaction for the sake of one of its groups: try it by itself.
+    Alone(Named),
+}
+
+/// What to do after a try.
+enum Next {
+    End(Vec<Ending>),
+    /// It may have happened.
+    Doubt,
+    /// It has not happened.
+    Again,
+}
+
+impl Remote {
+    /// How each of `groups`, which planning put together, ended.
+    pub(crate) async fn send(&self, groups: Vec<Named>, deadline: Instant) -> Vec<Ending> {
+        let mut backoff = self.members.backoff();
+        let mut endings: Vec<Option<Ending>> = Vec::new();
+        endings.resize_with(groups.len(), || None);
+        let mut left: Vec<(usize, Named)> = groups.into_iter().enumerate().collect();
+        let mut doubted_since = None;
+        while !left.is_empty() && Instant::now() < deadline {
+            if let Some(since) = doubted_since {
+                if self.settle(since, &mut left, &mut endings, deadline).await {
+                    doubted_since = None;
+                } else {
+                    wait(&mut backoff, deadline).await;
+                }
+                continue;
+            }
+            let seen = self.members.seen();
+            let (places, groups): (Vec<usize>, Vec<Named>) = left.drain(..).unzip();
+            match self.send_once(groups, deadline).await {
+                (_, Next::End(ends)) => {
+                    for (place, ending) in places.into_iter().zip(ends) {
+                        endings[place] = Some(ending);
+                    }
+                }
+                (groups, next) => {
+                    left = places.into_iter().zip(groups).collect();
+                    doubted_since = matches!(next, Next::Doubt).then_some(seen);
+                    wait(&mut backoff, deadline).await;
+                }
+            }
+        }
+        let known = |ending: Option<Ending>| ending.unwrap_or(Ending::Outcome(Outcome::Unknown));
+        endings.into_iter().map(known).collect()
+    }
+
+    /// One try; gives the groups back unless it was the last.
+    async fn send_once(&self, groups: Vec<Named>, deadline: Instant) -> (Vec<Named>, Next) {
+        let transaction = build(&groups, &self.keys);
+        let calling = self.members.call(|client| commit(client, transaction));
+        let trouble = match timeout_at(deadline, calling).await {
+            Ok(Ok(answer)) => {
+                return match self
+                    .members
+                    .learn(answer.header())
+                    .map_err(|trouble| trouble.to_string())
+                    .and_then(|_| {
+                        read_answer(answer.0, &groups, &self.keys).map_err(|it| it.to_string())
+                    }) {
+                    Ok(outcomes) => {
+                        let ends = outcomes.into_iter().map(Ending::Outcome).collect();
+                        (Vec::new(), Next::End(ends))
+                    }
+                    Err(why) => {
+                        error!(error = %why, "a transaction's answer cannot be read");
+                        let unknown = groups.iter().map(|_| Ending::Outcome(Outcome::Unknown));
+                        let ends = unknown.collect();
+                        (groups, Next::End(ends))
+                    }
+                };
+            }
+            Ok(Err(trouble)) => trouble,
+            Err(_) => Trouble::Lost("the deadline passed".to_owned()),
+        };
+        match trouble {
+            Trouble::Invalid(_) | Trouble::NoLease if groups.len() > 1 => {
+                info!(groups = groups.len(), error = %trouble, "a transaction is split");
+                (Vec::new(), Next::End(groups.into_iter().map(Ending::Alone).collect()))
+            }
+            Trouble::Invalid(_) | Trouble::NoLease => {
+                let ends = groups.iter().map(|named| Ending::Outcome(invalid(named, &trouble)));
+                let ends = ends.collect();
+                (groups, Next::End(ends))
+            }
+            Trouble::Forbidden(why) => {
+                error!(error = %why, "etcd forbids this client to write");
+                let ends = groups.iter().map(|_| Ending::Outcome(Outcome::Unknown)).collect();
+                (groups, Next::End(ends))
+            }
+            Trouble::LoggedOut(_) => (groups, Next::Again),
+            Trouble::Lost(_) | Trouble::TooLong(_) | Trouble::Compacted | Trouble::Future => {
+                info!(groups = groups.len(), error = %trouble, "a transaction is in doubt");
+                (groups, Next::Doubt)
+            }
+        }
+    }
+
+    /// Finds out what became of groups that may have happened after `since`, and leaves those that
+    /// have not. Whether it could.
+    async fn settle(
+        &self,
+        since: Revision,
+        left: &mut Vec<(usize, Named)>,
+        endings: &mut [Option<Ending>],
+        deadline: Instant,
+    ) -> bool {
+        let until = deadline.min(Instant::now() + 2 * CALL_TIMEOUT);
+        let history = match timeout_at(until, self.history(since, left)).await {
+            Ok(Ok(history)) => history,
+            Ok(Err(Trouble::Compacted)) => {
+                warn!(%since, "the history that tells what happened is compacted");
+                left.clear();
+                return true;
+            }
+            Ok(Err(trouble)) => {
+                info!(error = %trouble, "what became of a transaction is still in doubt");
+                return false;
+            }
+            Err(_) => return false,
+        };
+        let judged = left.drain(..).map(|(place, named)| (place, history.judge(&named), named));
+        let mut again = Vec::new();
+        for (place, verdict, named) in judged {
+            match verdict {
+                Verdict::Ended(outcome) => endings[place] = Some(Ending::Outcome(outcome)),
+                Verdict::NotHappened => again.push((place, named)),
+            }
+        }
+        *left = again;
+        true
+    }
+
+    /// What happened to keys that `groups` write, after `since` and up to now.
+    async fn history(
+        &self,
+        since: Revision,
+        groups: &[(usize, Named)],
+    ) -> Result<History, Trouble> {
+        let barrier = self.keys.barrier();
+        let put = |mut client: Client| async move { client.put(barrier, "", None).await };
+        let answer = self.members.call(put).await?;
+        let now = self.members.learn(answer.header())?;
+        if now <= since {
+            // A store that went back is another one.
+            return Err(Trouble::Compacted);
+        }
+        let written =
+            groups.iter().flat_map(|(_, named)| &named.group.writes).map(|write| &write.key);
+        let range = self.keys.range_around(written);
+        let turn = self.members.turn().await;
+        let mut stream = Stream::open(self, turn, range, Revision(since.0 + 1)).await?;
+        let mut history = History::default();
+        let mut reached = since;
+        while reached < now {
+            for event in stream.next().await?.events {
+                let Some(pair) = event.kv else {
+                    continue;
+                };
+                let at = revision(pair.mod_revision);
+                reached = reached.max(at);
+                let Some(key) = self.keys.key(&pair.key) else {
+                    continue;
+                };
+                if event.r#type != 0 {
+                    history.delete(key);
+                } else if let Ok(Some(put)) = self.keys.decode(pair) {
+                    history.put(put.id, key, at, put.record.position);
+                }
+            }
+        }
+        Ok(history)
+    }
+}
+
+async fn commit(
+    client: Client,
+    transaction: Txn,
+) -> Result<etcd_client::TxnResponse, etcd_client::Error> {
+    let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+    kv.txn(transaction).await
+}
+
+/// What to say of a group that etcd refuses by itself.
+fn invalid(Named { group, .. }: &Named, trouble: &Trouble) -> Outcome {
+    let lease = group.writes.iter().find_map(|write| match write.change {
+        Change::Put { lease, .. } => lease,
+        Change::Delete => None,
+    });
+    match (trouble, lease) {
+        (Trouble::NoLease, Some(lease)) => {
+            Outcome::Invalid(format!("node lease {} is not there", lease.0))
+        }
+        (trouble, _) => Outcome::Invalid(trouble.to_string()),
+    }
+}
+
+async fn wait(backoff: &mut Backoff, deadline: Instant) {
+    tokio::time::sleep_until(deadline.min(Instant::now() + backoff.next_wait())).await;
+}

@@ -1,0 +1,229 @@
+//! Several groups as one transaction of etcd's, and what its answer says of each.
+//!
+//! # Invariants
+//!
+//! * The first form does everything if all expectations hold; else each group is tried by itself,
+//!   nested, so a conflict fails only its own group. Both forms write the same bytes for a group.
+//! * Every write has its own position, given before anything is sent.
+
+use std::collections::BTreeMap;
+
+use etcd_client::proto::{PbResponseOp, PbTxnOpResponse, PbTxnResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+
+use crate::etcd::format::{Foreign, Keyspace, WriteId, bounds, encode, revision, signed};
+use crate::etcd::plan::expected;
+use crate::{
+    Change, Conflict, Expectation, Group, Key, LeaseId, Outcome, POSITIONS_MAX, Record, Revision,
+};
+
+/// A group with the name of this try to commit it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) group: Group,
+    pub(crate) id: WriteId,
+}
+
+/// An answer that does not fit what was sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Misfit {
+    #[error("etcd's answer to a transaction does not fit it")]
+    Shape,
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
+}
+
+/// The transaction of `groups`, which planning put together.
+pub(crate) fn build(groups: &[Named], keys: &Keyspace) -> Txn {
+    let mut first = 0;
+    let mut all = Vec::with_capacity(groups.len());
+    for named in groups {
+        all.push((named, first));
+        first += count(&named.group);
+    }
+    assert!(first <= POSITIONS_MAX, "etcd's limit on writes is far lower");
+    if let [(named, first)] = all[..] {
+        return by_itself(named, first, keys);
+    }
+    let mut distinct: BTreeMap<&Key, Vec<&Expectation>> = BTreeMap::new();
+    for (key, expect) in groups.iter().flat_map(|named| expected(&named.group)) {
+        let known = distinct.entry(key).or_default();
+        if !known.contains(&expect) {
+            known.push(expect);
+        }
+    }
+    let comparisons: Vec<Compare> = distinct
+        .iter()
+        .flat_map(|(key, expects)| expects.iter().map(move |expect| (*key, *expect)))
+        .flat_map(|(key, expect)| comparisons(&keys.stored(key), expect))
+        .collect();
+    let together: Vec<TxnOp> =
+        all.iter().flat_map(|(named, first)| writes(named, *first, keys)).collect();
+    let each: Vec<TxnOp> =
+        all.iter().map(|(named, first)| TxnOp::txn(by_itself(named, *first, keys))).collect();
+    Txn::new().when(comparisons).and_then(together).or_else(each)
+}
+
+/// How each of `groups` ended.
+pub(crate) fn read_answer(
+    answer: PbTxnResponse,
+    groups: &[Named],
+    keys: &Keyspace,
+) -> Result<Vec<Outcome>, Misfit> {
+    let at = revision(answer.header.as_ref().ok_or(Misfit::Shape)?.revision);
+    let mut first = 0;
+    let mut outcomes = Vec::with_capacity(groups.len());
+    let mut responses = answer.responses.into_iter();
+    let mut events = Events::default();
+    let alone = groups.len() == 1;
+    for Named { group, .. } in groups {
+        let outcome = if answer.succeeded {
+            events.done(group, first, at, responses.by_ref().take(group.writes.len()))
+        } else if alone {
+            refused(group, responses.by_ref(), keys)
+        } else {
+            let Some(PbTxnOpResponse::ResponseTxn(nested)) = next(&mut responses) else {
+                return Err(Misfit::Shape);
+            };
+            let responses = nested.responses.into_iter();
+            if nested.succeeded {
+                events.done(group, first, at, responses)
+            } else {
+                refused(group, responses, keys)
+            }
+        };
+        outcomes.push(outcome?);
+        first += count(group);
+    }
+    Ok(outcomes)
+}
+
+/// Where writes of a group have their places, if `position` is that of its write `index`.
+pub(crate) fn positions_around(group: &Group, index: usize, position: u32) -> Vec<u32> {
+    let before = u32::try_from(index).expect("a group's bound fits");
+    let first = position.saturating_sub(before);
+    (first..first + count(group)).collect()
+}
+
+fn count(group: &Group) -> u32 {
+    u32::try_from(group.writes.len()).expect("a group's bound fits")
+}
+
+fn by_itself(named: &Named, first: u32, keys: &Keyspace) -> Txn {
+    let comparisons: Vec<Compare> = expected(&named.group)
+        .flat_map(|(key, expect)| comparisons(&keys.stored(key), expect))
+        .collect();
+    let mut looked_at: Vec<&Key> = expected(&named.group).map(|(key, _)| key).collect();
+    looked_at.sort();
+    looked_at.dedup();
+    let reads: Vec<TxnOp> =
+        looked_at.into_iter().map(|key| TxnOp::get(keys.stored(key), None)).collect();
+    Txn::new().when(comparisons).and_then(writes(named, first, keys)).or_else(reads)
+}
+
+fn writes(named: &Named, first: u32, keys: &Keyspace) -> Vec<TxnOp> {
+    let places = named.group.writes.iter().zip(first..);
+    places
+        .map(|(write, position)| match &write.change {
+            Change::Put { value, lease } => {
+                let options = lease.map(|LeaseId(lease)| {
+                    let lease = signed(lease).expect("others are refused on arrival");
+                    PutOptions::new().with_lease(lease)
+                });
+                let stored = encode(value, position, named.id);
+                TxnOp::put(keys.stored(&write.key), stored, options)
+            }
+            Change::Delete => TxnOp::delete(keys.stored(&write.key), None),
+        })
+        .collect()
+}
+
+fn comparisons(key: &[u8], expect: &Expectation) -> Vec<Compare> {
+    // Of a key that is not there, etcd takes both revisions for 0.
+    let at = |Revision(revision): &Revision| signed(*revision).filter(|revision| *revision > 0);
+    let never = || Compare::create_revision(key, CompareOp::Less, 0);
+    match expect {
+        Expectation::Any => vec![],
+        Expectation::Absent => vec![Compare::create_revision(key, CompareOp::Equal, 0)],
+        Expectation::Modified(revision) => vec![match at(revision) {
+            Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+            None => never(),
+        }],
+        Expectation::Created(revision) => vec![match at(revision) {
+            Some(revision) => Compare::create_revision(key, CompareOp::Equal, revision),
+            None => never(),
+        }],
+        Expectation::Value(value) => {
+            let (low, high) = bounds(value);
+            vec![
+                Compare::value(key, CompareOp::Greater, low),
+                Compare::value(key, CompareOp::Less, high),
+            ]
+        }
+    }
+}
+
+fn next(responses: &mut impl Iterator<Item = PbResponseOp>) -> Option<PbTxnOpResponse> {
+    responses.next()?.response
+}
+
+/// The events of a transaction, as far as its answer was read.
+#[derive(Debug, Default)]
+struct Events {
+    /// The place of the next delete: after the event before it, since it cannot carry its own.
+    next_delete: u32,
+}
+
+impl Events {
+    /// The outcome of a group that happened at `at`, with its positions as watchers see them.
+    fn done(
+        &mut self,
+        group: &Group,
+        first: u32,
+        at: Revision,
+        mut responses: impl Iterator<Item = PbResponseOp>,
+    ) -> Result<Outcome, Misfit> {
+        let mut changed = false;
+        let mut positions = Vec::with_capacity(group.writes.len());
+        for planned in first..first + count(group) {
+            let position = match next(&mut responses) {
+                Some(PbTxnOpResponse::ResponsePut(_)) => Some(planned),
+                Some(PbTxnOpResponse::ResponseDeleteRange(deleted)) => {
+                    (deleted.deleted > 0).then_some(self.next_delete)
+                }
+                Some(PbTxnOpResponse::ResponseRange(_) | PbTxnOpResponse::ResponseTxn(_))
+                | None => return Err(Misfit::Shape),
+            };
+            changed |= position.is_some();
+            self.next_delete = position.map_or(self.next_delete, |position| position + 1);
+            positions.push(position.unwrap_or(planned));
+        }
+        if !changed {
+            positions.fill(0);
+        }
+        Ok(Outcome::Done { revision: at, positions })
+    }
+}
+
+fn refused(
+    group: &Group,
+    mut responses: impl Iterator<Item = PbResponseOp>,
+    keys: &Keyspace,
+) -> Result<Outcome, Misfit> {
+    let mut found: BTreeMap<Key, Record> = BTreeMap::new();
+    while let Some(response) = next(&mut responses) {
+        let PbTxnOpResponse::ResponseRange(range) = response else {
+            return Err(Misfit::Shape);
+        };
+        for pair in range.kvs {
+            if let Some(decoded) = keys.decode(pair)? {
+                found.insert(decoded.record.key.clone(), decoded.record);
+            }
+        }
+    }
+    let conflicts = expected(group)
+        .filter(|(key, expect)| !expect.holds(found.get(*key)))
+        .map(|(key, _)| Conflict { key: key.clone(), found: found.get(key).cloned() })
+        .collect();
+    Ok(Outcome::Refused { conflicts })
+}

@@ -1,0 +1,319 @@
+//! Watches: each has a connection of its own and resumes by itself where it was cut off.
+//!
+//! A watch is read in the task that asks for its next events; what it does not take, etcd keeps.
+//!
+//! # Invariants
+//!
+//! * A revision is given out whole: etcd cuts long answers into fragments anywhere, so the last
+//!   revision of a fragment is held back until more has come.
+//! * A watch is asked for from the revision before the next one on: so etcd refuses it if that was
+//!   compacted, and a delete at the very revision of the compaction (which etcd may lose) is none
+//!   that was still to be given out.
+
+use std::sync::Arc;
+
+use base::Backoff;
+use etcd_client::proto::{PbEvent, PbKeyValue, PbWatchResponse};
+use etcd_client::{Client, Error, WatchOptions, WatchStream};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
+
+use crate::etcd::Remote;
+use crate::etcd::format::{Foreign, Keyspace, revision, signed};
+use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, READ_PATIENCE, Trouble};
+use crate::etcd::read::unreadable;
+use crate::{Event, Key, ReadError, Record, Revision, Watch};
+
+/// etcd's word for a delete.
+const DELETE: i32 = 1;
+
+/// A stream of answers, with the connection that it lives on.
+pub(crate) struct Stream {
+    stream: WatchStream,
+    _client: Client,
+}
+
+impl Stream {
+    /// Opens a watch of a range on the `turn`th member.
+    pub(crate) async fn open(
+        etcd: &Remote,
+        turn: usize,
+        range: (Vec<u8>, Vec<u8>),
+        from: Revision,
+    ) -> Result<Self, Trouble> {
+        let from = signed(from.0).ok_or(Trouble::Future)?;
+        let client = etcd.members.own_client(turn).await?;
+        let options = WatchOptions::new()
+            .with_range(range.1)
+            .with_start_revision(from.max(1))
+            .with_prev_key()
+            .with_fragment();
+        let mut watcher = client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let opening = watcher.watch(range.0, Some(options));
+        let stream = timeout(CALL_TIMEOUT, opening)
+            .await
+            .map_err(|_| Trouble::Lost("the watch does not open".to_owned()))?
+            .map_err(|error| Trouble::Lost(error.to_string()))?;
+        Ok(Self { stream, _client: client })
+    }
+
+    /// The next answer. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<PbWatchResponse, Trouble> {
+        match self.stream.message().await {
+            Ok(Some(answer)) if answer.compact_revision() > 0 => Err(Trouble::Compacted),
+            Ok(Some(answer)) if answer.canceled() => {
+                Err(Trouble::Lost(format!("etcd ended the watch: {}", answer.cancel_reason())))
+            }
+            Ok(Some(answer)) => Ok(answer.0),
+            Ok(None) => Err(Trouble::Lost("the watch ended".to_owned())),
+            Err(Error::GRpcStatus(status)) => Err(Trouble::Lost(status.message().to_owned())),
+            Err(error) => Err(Trouble::Lost(error.to_string())),
+        }
+    }
+}
+
+/// A watch, over as many streams as it takes.
+pub(crate) struct EtcdWatch {
+    etcd: Arc<Remote>,
+    range: (Vec<u8>, Vec<u8>),
+    prefix: Key,
+    joiner: Joiner,
+    stream: Option<Stream>,
+    turn: usize,
+    backoff: Backoff,
+    failing_since: Option<Instant>,
+}
+
+impl EtcdWatch {
+    /// Opens the first stream.
+    pub(crate) async fn open(
+        etcd: &Arc<Remote>,
+        prefix: &str,
+        from: Revision,
+    ) -> Result<Self, ReadError> {
+        let mut watch = Self {
+            etcd: Arc::clone(etcd),
+            range: etcd.keys.range(prefix),
+            prefix: prefix.into(),
+            joiner: Joiner::new(Arc::clone(&etcd.keys), from),
+            stream: None,
+            turn: etcd.members.turn().await,
+            backoff: etcd.members.backoff(),
+            failing_since: None,
+        };
+        while watch.stream.is_none() {
+            watch.resume().await?;
+        }
+        Ok(watch)
+    }
+
+    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                self.resume().await?;
+                continue;
+            };
+            match stream.next().await {
+                Ok(answer) => {
+                    let events = self.joiner.take(answer).map_err(unreadable)?;
+                    if !events.is_empty() {
+                        self.working();
+                        return Ok(events);
+                    }
+                }
+                Err(Trouble::Compacted) => {
+                    let oldest = self.etcd.read_oldest().await?;
+                    return Err(ReadError::Compacted { asked: self.joiner.next, oldest });
+                }
+                Err(trouble) => {
+                    let (prefix, next) = (&self.prefix, self.joiner.next);
+                    info!(%prefix, %next, error = %trouble, "a watch was cut off; resuming");
+                    self.stream = None;
+                    self.joiner.cut();
+                    self.turn += 1;
+                }
+            }
+        }
+    }
+
+    /// One try to open a stream where the last one ended.
+    async fn resume(&mut self) -> Result<(), ReadError> {
+        self.wait_between_tries().await?;
+        let next = self.joiner.next;
+        self.etcd.check_kept(next).await?;
+        let from = Revision(next.0.saturating_sub(1));
+        match Stream::open(&self.etcd, self.turn, self.range.clone(), from).await {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.working();
+            }
+            Err(trouble) => {
+                debug!(error = %trouble, "a watch does not open");
+                self.turn += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn working(&mut self) {
+        self.backoff.reset();
+        self.failing_since = None;
+    }
+
+    /// The first try is at once; an error where there were tries for long enough.
+    async fn wait_between_tries(&mut self) -> Result<(), ReadError> {
+        let Some(since) = self.failing_since else {
+            self.failing_since = Some(Instant::now());
+            return Ok(());
+        };
+        if since.elapsed() > READ_PATIENCE {
+            return Err(ReadError::Unavailable("no etcd member serves the watch".to_owned()));
+        }
+        tokio::time::sleep(self.backoff.next_wait()).await;
+        Ok(())
+    }
+}
+
+impl Watch for EtcdWatch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+        self.advance().boxed()
+    }
+}
+
+/// Joins answers into whole revisions: pure.
+#[derive(Debug)]
+struct Joiner {
+    keys: Arc<Keyspace>,
+    /// The first revision not given out yet.
+    next: Revision,
+    /// Events of one revision, of which more may come.
+    held: Vec<Event>,
+}
+
+impl Joiner {
+    fn new(keys: Arc<Keyspace>, next: Revision) -> Self {
+        Self { keys, next, held: Vec::new() }
+    }
+
+    /// The stream ended: what was held back comes again.
+    fn cut(&mut self) {
+        self.held.clear();
+    }
+
+    /// What is whole now.
+    fn take(&mut self, answer: PbWatchResponse) -> Result<Vec<Event>, Foreign> {
+        let mut events = std::mem::take(&mut self.held);
+        for event in answer.events {
+            let Some(pair) = event.kv.as_ref() else {
+                continue;
+            };
+            if revision(pair.mod_revision) >= self.next {
+                let last = events.last();
+                events.extend(read_event(&self.keys, event, last)?);
+            }
+        }
+        if answer.fragment
+            && let Some(last) = events.last().map(|event| event.revision)
+        {
+            let whole = events.partition_point(|event| event.revision < last);
+            self.held = events.split_off(whole);
+        }
+        if let Some(last) = events.last() {
+            self.next = Revision(last.revision.0 + 1);
+        }
+        Ok(events)
+    }
+}
+
+/// An event, of which `last` is the one before; nothing if it is not for others.
+fn read_event(
+    keys: &Keyspace,
+    event: PbEvent,
+    last: Option<&Event>,
+) -> Result<Option<Event>, Foreign> {
+    let record = |pair: Option<PbKeyValue>| -> Result<Option<Record>, Foreign> {
+        let decoded = pair.map(|pair| keys.decode(pair)).transpose()?.flatten();
+        Ok(decoded.map(|decoded| decoded.record))
+    };
+    let Some(pair) = event.kv else {
+        return Ok(None);
+    };
+    let Some(key) = keys.key(&pair.key) else {
+        return Ok(None);
+    };
+    let revision = revision(pair.mod_revision);
+    let before = record(event.prev_kv)?;
+    if event.r#type != DELETE {
+        let now = record(Some(pair))?;
+        let position = now.as_ref().map_or(0, |record| record.position);
+        return Ok(Some(Event { revision, position, key, now, before }));
+    }
+    // A delete leaves nothing that could tell its position: it has the place after what was before.
+    let position =
+        last.filter(|last| last.revision == revision).map_or(0, |last| last.position + 1);
+    Ok(Some(Event { revision, position, key, now: None, before }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::format::{WriteId, encode};
+
+    fn joiner(next: u64) -> Joiner {
+        Joiner::new(Arc::new(Keyspace::new(String::new())), Revision(next))
+    }
+
+    /// An answer with events of `revisions`, at positions 0, 1 and so on.
+    fn answer(revisions: &[i64], fragment: bool) -> PbWatchResponse {
+        let events = revisions.iter().enumerate().map(|(index, revision)| {
+            let position = u32::try_from(index).unwrap();
+            let kv = PbKeyValue {
+                key: b"/a".to_vec(),
+                value: encode(b"x", position, WriteId(1)),
+                create_revision: *revision,
+                mod_revision: *revision,
+                ..PbKeyValue::default()
+            };
+            PbEvent { kv: Some(kv), ..PbEvent::default() }
+        });
+        PbWatchResponse { events: events.collect(), fragment, ..PbWatchResponse::default() }
+    }
+
+    fn taken(joiner: &mut Joiner, answer: PbWatchResponse) -> Vec<u64> {
+        joiner.take(answer).unwrap().iter().map(|event| event.revision.0).collect()
+    }
+
+    #[test]
+    fn a_fragment_ends_with_a_whole_revision() {
+        let mut joiner = joiner(1);
+        assert_eq!(taken(&mut joiner, answer(&[3, 4, 4], true)), [3]);
+        assert_eq!(taken(&mut joiner, answer(&[4, 4], true)), [0; 0]);
+        assert_eq!(taken(&mut joiner, answer(&[4, 5], false)), [4, 4, 4, 4, 4, 5]);
+        assert_eq!(taken(&mut joiner, answer(&[6], false)), [6]);
+    }
+
+    #[test]
+    fn what_was_given_out_or_held_back_before_a_cut_comes_once() {
+        let mut joiner = joiner(3);
+        assert_eq!(taken(&mut joiner, answer(&[2, 3, 4, 4], true)), [3]);
+        joiner.cut();
+        assert_eq!(joiner.next, Revision(4));
+        assert_eq!(taken(&mut joiner, answer(&[3, 4, 4, 4], false)), [4, 4, 4]);
+        assert_eq!(taken(&mut joiner, answer(&[], false)), [0; 0]);
+    }
+
+    #[test]
+    fn a_delete_has_the_place_after_the_event_before_it() {
+        let mut joiner = joiner(1);
+        let mut both = answer(&[3, 3, 3, 4], false);
+        for index in [1, 3] {
+            both.events[index].r#type = DELETE;
+        }
+        let events = joiner.take(both).unwrap();
+        let places: Vec<_> =
+            events.iter().map(|event| (event.revision.0, event.position)).collect();
+        assert_eq!(places, [(3, 0), (3, 1), (3, 2), (4, 0)]);
+    }
+}
