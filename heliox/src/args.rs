@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::storage::EtcdArgs;
+
 /// One control plane for everything a team runs on plain Docker hosts.
 #[derive(Debug, Parser)]
 #[command(name = "heliox", version, about, disable_help_subcommand = true)]
@@ -61,8 +63,11 @@ pub struct DevArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub data_dir: Option<PathBuf>,
     /// Keeps everything in memory: the default.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "etcd")]
     pub in_memory: bool,
+    /// Where else.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// How many nodes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub nodes: u16,
@@ -83,9 +88,12 @@ pub struct ServerArgs {
     /// Where the API is served.
     #[arg(long, default_value = "127.0.0.1:7070")]
     pub listen: SocketAddr,
-    /// Where the embedded store keeps everything.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
+    /// Keeps everything here, in the embedded store: for one apiserver on one machine.
+    #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
+    pub data_dir: Option<PathBuf>,
+    /// Where else.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// Serves on an address that others can reach, although nobody is asked who they are.
     #[arg(long)]
     pub insecure: bool,

@@ -30,11 +30,11 @@ pub async fn run(args: DevArgs) -> Result<()> {
     let storage = Tasks::new("store");
     let place = Place::of(&args)?;
     let store: Arc<dyn Store> = match &place {
-        Place::Kept(dir) => {
-            Arc::new(Embedded::open(dir, &storage.spawner()).context("open the store")?)
-        }
-        Place::Passing(_) => {
+        Place::Passing(_) if args.etcd.etcd.is_empty() => {
             Arc::new(Embedded::in_memory(&storage.spawner()).context("open the store")?)
+        }
+        Place::Passing(dir) | Place::Kept(dir) => {
+            args.etcd.open_or(Some(dir), &common.rng, &storage).await?
         }
     };
     let servers = Tasks::new("servers");
@@ -141,6 +141,7 @@ fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> 
 fn welcome(args: &DevArgs, address: SocketAddr, runtime: Runtime, took: std::time::Duration) {
     let data = match &args.data_dir {
         Some(dir) => format!("data in {}", dir.display()),
+        None if !args.etcd.etcd.is_empty() => "data in etcd".to_owned(),
         None => "data in memory".to_owned(),
     };
     let nodes = if args.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", args.nodes) };

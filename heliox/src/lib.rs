@@ -8,3 +8,4 @@ pub mod listen;
 pub mod node;
 pub mod process;
 pub mod serve;
+pub mod storage;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use base::{Clock, Rng, Tasks};
 use clap::Parser as _;
 use client::Client;
@@ -13,7 +13,7 @@ use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
 use heliox::{dev, listen, process, serve};
 use prometheus::Registry;
-use store::{Embedded, Store};
+use store::Store;
 use tracing::info;
 
 fn main() -> ExitCode {
@@ -78,8 +78,8 @@ async fn server(
 ) -> Result<()> {
     let listener = listen::listen(args.listen, args.insecure).await?;
     let (common, storage, tasks) = (common(), Tasks::new("store"), Tasks::new("servers"));
-    let store = Embedded::open(&args.data_dir, &storage.spawner()).context("open the store")?;
-    let plane = start(Arc::new(store), &common, &tasks).await?;
+    let store = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await?;
+    let plane = start(store, &common, &tasks).await?;
     info!(address = %listener.local_addr()?, cluster = plane.cluster, "serving");
     tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
     process::asked_to_end().await?;

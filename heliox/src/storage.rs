@@ -1,0 +1,120 @@
+//! Where a control plane keeps everything: the embedded store on one machine, or etcd.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use base::{Rng, Tasks};
+use clap::Args;
+use store::{Embedded, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser, Store};
+
+/// Largest certificate, key or password file that is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// etcd, where it is used.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "etcd")]
+pub struct EtcdArgs {
+    /// Keeps everything in etcd: the client URLs of its members.
+    #[arg(long, value_name = "URL[,URL...]", value_delimiter = ',', conflicts_with = "data_dir")]
+    pub etcd: Vec<String>,
+    /// Certificates of the authority that signed the members', as PEM; for https URLs.
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    pub etcd_ca: Option<PathBuf>,
+    /// This client's certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]
+    pub etcd_cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+    /// The user to log in as.
+    #[arg(long, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"])]
+    pub etcd_user: Option<String>,
+    /// Holds the user's password, in its first line.
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    pub etcd_password_file: Option<PathBuf>,
+}
+
+impl EtcdArgs {
+    /// Opens etcd, where it is named, or else the embedded store in `data_dir`.
+    pub async fn open_or(
+        &self,
+        data_dir: Option<&Path>,
+        rng: &Rng,
+        tasks: &Tasks,
+    ) -> Result<Arc<dyn Store>> {
+        if !self.etcd.is_empty() {
+            let store = Etcd::connect(self.config()?, rng, &tasks.spawner()).await;
+            return Ok(Arc::new(store.context("use etcd")?));
+        }
+        let Some(dir) = data_dir else {
+            bail!("say where everything is to be kept: --data-dir DIR, or --etcd URL");
+        };
+        let store = Embedded::open(dir, &tasks.spawner());
+        Ok(Arc::new(store.with_context(|| format!("open the store in {}", dir.display()))?))
+    }
+
+    fn config(&self) -> Result<EtcdConfig> {
+        let identity = match (&self.etcd_cert, &self.etcd_key) {
+            (Some(certificate), Some(key)) => {
+                Some(EtcdIdentity { certificate_pem: read(certificate)?, key_pem: read(key)? })
+            }
+            _ => None,
+        };
+        let tls = match &self.etcd_ca {
+            Some(ca) => Some(EtcdTls { ca_pem: read(ca)?, identity }),
+            None => None,
+        };
+        let user = match (&self.etcd_user, &self.etcd_password_file) {
+            (Some(name), Some(file)) => {
+                let text = String::from_utf8(read(file)?);
+                let text = text.ok().with_context(|| format!("{} is no text", file.display()))?;
+                let password = text.lines().next().unwrap_or_default().to_owned();
+                Some(EtcdUser { name: name.clone(), password })
+            }
+            _ => None,
+        };
+        Ok(EtcdConfig { tls, user, ..EtcdConfig::plain(self.etcd.clone()) })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        if std::fs::metadata(file)?.len() > FILE_BYTES_MAX {
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is too large"));
+        }
+        std::fs::read(file)
+    };
+    read().with_context(|| format!("read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_from_files_and_are_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let args = EtcdArgs {
+            etcd: vec!["https://a:2379".to_owned()],
+            etcd_ca: file("ca", "authority"),
+            etcd_cert: file("cert", "certificate"),
+            etcd_key: file("key", "opensesame"),
+            etcd_user: Some("heliox".to_owned()),
+            etcd_password_file: file("password", "hunter2\n"),
+        };
+        let config = args.config().unwrap();
+        assert_eq!(config.user.as_ref().unwrap().password, "hunter2");
+        assert_eq!(config.tls.as_ref().unwrap().identity.as_ref().unwrap().key_pem, b"opensesame");
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("opensesame"), "{shown}");
+        let missing = EtcdArgs { etcd_ca: Some(dir.path().join("nothing")), ..args };
+        let error = format!("{:#}", missing.config().unwrap_err());
+        assert!(error.contains("nothing: No such file"), "{error}");
+    }
+}
