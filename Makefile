@@ -5,8 +5,8 @@ help:   ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 demo: protoc  ## three nodes, a workflow on real files, and the proof: RUNTIME=auto|docker|process
 	cargo run -q -p xtask -- demo --runtime $(or $(RUNTIME),auto)
-build: protoc  ## every program, into target/debug
-	cargo build --workspace --all-targets
+build: protoc  ## heliox and hctl, into target/debug
+	cargo build --workspace --bins
 dev: protoc  ## a cluster on this machine, for trying things out
 	cargo build --workspace --all-targets
 	target/debug/heliox dev --nodes 3
