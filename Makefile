@@ -15,8 +15,7 @@ test: protoc prepare  ## every test: unit, simulation, processes, the real Docke
 	cargo build --workspace --all-targets
 	cargo nextest run --workspace
 bench: protoc  ## the table of figures, in a release build: BENCH="--tasks 10000 --large 100000 --json FILE"
-	cargo build --release --workspace --all-targets
-	target/release/examples/place
+	cargo build --release --workspace --bins
 	target/release/heliox-bench $(BENCH)
 lint: protoc  ## warnings are errors
 	cargo clippy --workspace --all-targets -- --deny warnings

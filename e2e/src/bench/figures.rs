@@ -10,7 +10,7 @@ use client::{Client, ListOptions, Servers, http_transport};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Figure, Sizes};
+use super::{Figure, Sizes, placements};
 use crate::fleet::{Fleet, free_port, program};
 
 /// How often a state that ends a measurement is asked for.
@@ -19,7 +19,9 @@ const LOOK: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(super) async fn all(sizes: &Sizes) -> Vec<Figure> {
-    let mut figures = vec![ready().await];
+    let (nodes, tasks) = sizes.placements;
+    let mut figures = placements::figures(nodes, tasks);
+    figures.push(ready().await);
     let mut fleet = Fleet::start("sim", sizes.nodes).await;
     figures.extend(memory(&fleet).await);
     figures.extend(job(&fleet, sizes.tasks).await);

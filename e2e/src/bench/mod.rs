@@ -2,6 +2,7 @@
 //! protocol, and stands beside its target and its goal. Nothing here asserts a time.
 
 mod figures;
+mod placements;
 
 use std::fmt;
 
@@ -10,6 +11,8 @@ use serde_json::{Value, json};
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
+    /// Nodes and tasks of the placements that are timed.
+    pub placements: (u32, u32),
     /// Simulated nodes, an agent process each; at least 1.
     pub nodes: usize,
     /// Tasks of the job that is timed; at least 1.

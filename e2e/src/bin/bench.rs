@@ -6,6 +6,12 @@ use e2e::bench::{self, Sizes};
 /// Measures the programs beside this one and prints a table.
 #[derive(Debug, Parser)]
 struct Args {
+    /// Nodes of the placements that are timed.
+    #[arg(long, default_value_t = 5_000)]
+    placement_nodes: u32,
+    /// Tasks of the placements that are timed.
+    #[arg(long, default_value_t = 50_000)]
+    placement_tasks: u32,
     /// Simulated nodes: an agent process each.
     #[arg(long, default_value_t = 10)]
     nodes: usize,
@@ -26,8 +32,9 @@ struct Args {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
 async fn main() -> std::io::Result<()> {
-    let Args { nodes, tasks, large, chain, json } = Args::parse();
-    let report = bench::run(&Sizes { nodes, tasks, large, chain }).await;
+    let Args { placement_nodes, placement_tasks, nodes, tasks, large, chain, json } = Args::parse();
+    let placements = (placement_nodes, placement_tasks);
+    let report = bench::run(&Sizes { placements, nodes, tasks, large, chain }).await;
     println!("{report}");
     if let Some(file) = json {
         std::fs::write(file, report.to_json().to_string())?;

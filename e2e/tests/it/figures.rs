@@ -4,7 +4,7 @@ use e2e::bench::{self, Sizes};
 
 #[tokio::test]
 async fn every_figure_is_measured() {
-    let sizes = Sizes { nodes: 2, tasks: 50, large: 100, chain: 3 };
+    let sizes = Sizes { placements: (20, 300), nodes: 2, tasks: 50, large: 100, chain: 3 };
     let report = bench::run(&sizes).await;
     let missing: Vec<&str> = report
         .figures

@@ -1,6 +1,4 @@
-//! Measures placement: how many tasks a second get the best of all nodes, on one core.
-//!
-//! `cargo run --release --example place -- [NODES] [TASKS] [JOBS]`
+//! Placement alone: how many tasks a second get the best of all nodes, on one core.
 
 use std::sync::Arc;
 
@@ -11,6 +9,8 @@ use api::{Node, Task, TaskTemplate, Time, Timestamp, labels};
 use scheduler::{Change, Limits, Snapshot, place};
 use serde_json::json;
 use tokio::time::Instant;
+
+use super::Figure;
 
 /// Sizes of one measurement.
 struct Sizes {
@@ -59,48 +59,36 @@ fn task(sizes: &Sizes, number: u32) -> Change {
     Change::Task(Arc::new(task))
 }
 
-/// Builds a snapshot, places all tasks, and says how many a second were taken in and placed.
-fn measure(sizes: &Sizes) -> (u128, u128) {
+/// The figures of some mixes of jobs.
+pub(super) fn figures(nodes: u32, tasks: u32) -> Vec<Figure> {
+    let figure = |jobs: u32| Figure {
+        what: format!("placements, pure: {nodes} nodes, {tasks} tasks of {jobs} jobs"),
+        first: "100000 /s",
+        goal: "1000000 /s",
+        number: measure(&Sizes { nodes, tasks, jobs }),
+        unit: "/s",
+    };
+    [1, 10, 100].map(figure).into()
+}
+
+/// Builds a snapshot, places all tasks, and says how many a second were placed.
+fn measure(sizes: &Sizes) -> u64 {
     let nodes = (0..sizes.nodes).map(node);
     let templates = (0..sizes.jobs).map(template);
     let tasks = (0..sizes.tasks).map(|number| task(sizes, number));
     let changes: Vec<Change> = nodes.chain(templates).chain(tasks).collect();
     let mut snapshot = Snapshot::new();
-    let start = Instant::now();
-    let count = changes.len() as u128;
     changes.into_iter().for_each(|change| snapshot.apply(change));
-    let taken_in = start.elapsed();
     let start = Instant::now();
     let mut placed = 0;
     loop {
         let plan = place(&mut snapshot, &Limits { now: Timestamp::UNIX_EPOCH, bindings_max: 1000 });
-        placed += plan.bindings.len() as u128;
+        placed += plan.bindings.len();
         if !plan.more {
             break;
         }
     }
-    let taken = start.elapsed();
-    assert_eq!(placed, u128::from(sizes.tasks), "every task has room");
-    let a_second = |count: u128, nanos: u128| count * 1_000_000_000 / nanos.max(1);
-    (a_second(count, taken_in.as_nanos()), a_second(placed, taken.as_nanos()))
-}
-
-#[expect(clippy::print_stdout, reason = "a measurement is for people to read")]
-fn main() {
-    let mut given = std::env::args().skip(1).filter_map(|text| text.parse().ok());
-    let mut size = |default: u32| given.next().unwrap_or(default).max(1);
-    let (nodes, tasks) = (size(5_000), size(50_000));
-    let given_jobs = size(0);
-    println!("{:>7} {:>8} {:>6} {:>14} {:>12}", "NODES", "TASKS", "JOBS", "CHANGES/s", "PLACED/s");
-    let jobs = if given_jobs > 1 { vec![given_jobs] } else { vec![1, 10, 100, 1_000] };
-    for jobs in jobs {
-        let (changes, placed) = measure(&Sizes { nodes, tasks, jobs });
-        println!("{nodes:>7} {tasks:>8} {jobs:>6} {changes:>14} {placed:>12}");
-    }
-}
-
-#[test]
-fn a_small_measurement_places_every_task() {
-    let (changes, placed) = measure(&Sizes { nodes: 20, tasks: 200, jobs: 3 });
-    assert!(changes > 0 && placed > 0);
+    let nanos = start.elapsed().as_nanos().max(1);
+    assert_eq!(u32::try_from(placed), Ok(sizes.tasks), "every task has room");
+    u64::try_from(u128::from(sizes.tasks) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
