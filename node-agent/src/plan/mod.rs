@@ -128,8 +128,12 @@ impl Step {
 }
 
 impl Assignment {
-    /// Whether its container is wanted: it was not ended, nor given up.
+    /// Whether its container is wanted: it was not ended, nor given up. An owner gives up what is
+    /// lost by recording it, and the loss stays.
     fn is_wanted(&self) -> bool {
+        if self.task.spec.recorded == Some(self.task.spec.run) {
+            return false;
+        }
         match self.task.state() {
             TaskState::Bound { .. }
             | TaskState::Starting { .. }

@@ -283,6 +283,25 @@ fn a_stop_is_asked_for_then_enforced() {
 }
 
 #[test]
+fn what_its_owner_gave_up_while_the_node_was_lost_is_stopped() {
+    let mut world = world();
+    world.bind(1);
+    world.write_down();
+    world.runs(1);
+    world.write_down();
+    world.hear();
+    for change in [TaskChange::Lose, TaskChange::Replaceable, TaskChange::Record] {
+        world.change(1, &change);
+    }
+    world.check(expect![[r#"
+        t-1: stopping [20000]
+        SIGTERM t-1
+        leftover 1
+        wake at 5000
+    "#]]);
+}
+
+#[test]
 fn what_ended_before_it_was_asked_to_has_its_own_end() {
     let mut world = world();
     world.bind(0);
