@@ -21,7 +21,7 @@ use std::time::Duration;
 use ::http::{HeaderValue, Method, Request, Response, header};
 use api::batch::{Batch, BatchResponse, LEADER_HEADER};
 use api::kind::{GROUP, VERSION};
-use api::node::{GrantRequest, GrantResponse, RenewRequest, RenewResponse};
+use api::node::{CLUSTER_HEADER, GrantRequest, GrantResponse, RenewRequest, RenewResponse};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
@@ -49,12 +49,13 @@ pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub struct Client {
     transport: Transport,
     leader: Option<HeaderValue>,
+    cluster: Option<HeaderValue>,
 }
 
 impl Client {
     /// A client over `transport`.
     pub fn new(transport: Transport) -> Self {
-        Self { transport, leader: None }
+        Self { transport, leader: None, cluster: None }
     }
 
     /// The same client, whose writes are guarded: they happen only while `identity` leads
@@ -63,7 +64,16 @@ impl Client {
     pub fn as_leader(&self, component: &str, identity: &str, term: u64) -> Self {
         let header = HeaderValue::try_from(format!("{component}/{identity}/{term}"))
             .expect("components and identities are made of printable ASCII");
-        Self { transport: self.transport.clone(), leader: Some(header) }
+        Self { leader: Some(header), ..self.clone() }
+    }
+
+    /// The same client, whose requests are meant for one cluster and epoch of its store: another
+    /// one refuses them.
+    #[must_use]
+    pub fn for_cluster(&self, id: &str, epoch: u64) -> Self {
+        let header = HeaderValue::try_from(format!("{id}/{epoch}"))
+            .expect("the id of a cluster is made of printable ASCII");
+        Self { cluster: Some(header), ..self.clone() }
     }
 
     /// Objects of one kind.
@@ -161,6 +171,9 @@ impl Client {
             .header(header::ACCEPT, "application/json");
         if let Some(leader) = self.leader.as_ref().filter(|_| writes) {
             request = request.header(LEADER_HEADER, leader);
+        }
+        if let Some(cluster) = &self.cluster {
+            request = request.header(CLUSTER_HEADER, cluster);
         }
         let bytes = match body {
             Some((form, bytes)) => {

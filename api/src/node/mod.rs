@@ -218,6 +218,10 @@ pub struct GrantRequest {
     pub boot_id: String,
 }
 
+/// The header that names the cluster and epoch which a request is meant for, as `<id>/<epoch>`:
+/// another one refuses it. So an agent never takes the list of another cluster for its own.
+pub const CLUSTER_HEADER: &str = "heliox-cluster";
+
 /// A node lease, granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

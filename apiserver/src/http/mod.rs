@@ -14,6 +14,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use api::node::CLUSTER_HEADER;
 use api::status::{Reason, failure};
 use axum::body::Body;
 use bytes::Bytes;
@@ -44,13 +45,25 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
         Some(_) => "other",
         None => "unknown",
     };
-    let response = match route {
-        Some(route) => dispatch(&server, route, request).await,
-        None => Err(not_served(request.uri().path())),
+    let response = match (meant_for(&server, &request), route) {
+        (Err(refused), _) => Err(refused),
+        (Ok(()), Some(route)) => dispatch(&server, route, request).await,
+        (Ok(()), None) => Err(not_served(request.uri().path())),
     };
     let response = response.unwrap_or_else(|refused| answer::status(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+/// Whether a request that names a cluster names this one.
+fn meant_for(server: &Server, request: &Request<Body>) -> Result<(), Box<Status>> {
+    let Some(named) = request.headers().get(CLUSTER_HEADER) else { return Ok(()) };
+    let ours = format!("{}/{}", server.cluster, server.epoch);
+    if named.as_bytes() == ours.as_bytes() {
+        return Ok(());
+    }
+    let message = format!("this is cluster {ours}, and the request is meant for another one");
+    Err(Box::new(failure(Reason::Conflict, message)))
 }
 
 fn not_served(path: &str) -> Box<Status> {

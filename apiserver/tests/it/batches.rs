@@ -149,3 +149,20 @@ async fn a_second_agent_under_the_same_name_is_refused() {
     let answer = world.post(&format!("{path}/renew"), &renewed).await.json;
     assert_eq!(answer["alive"], json!([true, false]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_meant_for_another_cluster_is_refused() {
+    let world = World::new().await;
+    let ask = json!({ "node": "n1", "agent": "a", "bootId": "b" }).to_string().into_bytes();
+    let form = "application/json";
+    let granted = world.ask(Method::POST, &format!("{OURS}/nodeleases"), form, ask).await.json;
+    let named = |id: &str, epoch: u64| {
+        let request = Request::get(JOBS).header("heliox-cluster", format!("{id}/{epoch}"));
+        world.send(request.body(bytes::Bytes::new()).unwrap())
+    };
+    let id = granted["cluster"].as_str().unwrap();
+    let epoch = granted["epoch"].as_u64().unwrap();
+    assert_eq!(named(id, epoch).await.status(), 200);
+    assert_eq!(named("another", epoch).await.status(), 409);
+    assert_eq!(named(id, epoch + 1).await.status(), 409);
+}

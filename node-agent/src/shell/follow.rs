@@ -16,6 +16,15 @@ use super::Event;
 use crate::engine::Identity;
 use crate::plan::{Assignment, Template};
 
+/// A time in which the known cluster answers: from one grant of the node lease on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Session {
+    /// Only grows.
+    pub(super) number: u64,
+    /// Speaks to that cluster alone; nothing while another one answers, or none has yet.
+    pub(super) client: Option<Client>,
+}
+
 /// The tasks that are bound to this node, and their templates.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
@@ -103,22 +112,21 @@ fn template_of(task: &Task) -> ObjectKey {
 
 /// Sends news of tasks that are bound to `node`, from a complete list on for each session.
 pub(super) async fn follow(
-    client: Client,
     node: String,
     rng: Rng,
-    mut sessions: watch::Receiver<u64>,
+    mut sessions: watch::Receiver<Session>,
     events: mpsc::Sender<Event>,
 ) {
     let fields = format!("spec.nodeName={node}");
     loop {
-        let session = *sessions.borrow_and_update();
-        if session == 0 {
+        let Session { number: session, client } = sessions.borrow_and_update().clone();
+        let Some(client) = client else {
             if sessions.changed().await.is_err() {
                 return;
             }
             continue;
-        }
-        let mut reflector = Reflector::new(client.clone(), &[KindId::Task], &fields, rng.clone());
+        };
+        let mut reflector = Reflector::new(client, &[KindId::Task], &fields, rng.clone());
         loop {
             let update = tokio::select! {
                 biased;

@@ -53,11 +53,16 @@ impl Keeper {
     async fn renew(&self, granted: &GrantResponse) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
         let request = RenewRequest { leases: vec![granted.lease] };
+        // A lease of the same number in another cluster is not ours.
+        let client = self.client.for_cluster(&granted.cluster, granted.epoch);
         loop {
             let next = Instant::now() + interval;
-            match timeout(interval, self.client.renew(&request)).await {
+            match timeout(interval, client.renew(&request)).await {
                 Ok(Ok(answer)) if answer.alive.first() == Some(&true) => (),
                 Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
+                Ok(Err(error @ Error::Refused(_))) => {
+                    return warn!(error = %ErrorChain(&error), "the node lease cannot be renewed");
+                }
                 Ok(Err(error)) => {
                     self.metrics.renewals_failed.inc();
                     debug!(error = %ErrorChain(&error), "the node lease was not renewed");

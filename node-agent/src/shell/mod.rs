@@ -41,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::plan::{self, Ending, Node, Template, View, later, plan};
 use crate::resolve::Place;
 use crew::{Acted, Crew};
-use follow::Bound;
+use follow::{Bound, Session};
 use presence::Presence;
 use reports::{Desk, Sent};
 use sight::{Seen, list, see};
@@ -173,8 +173,7 @@ struct Agent {
     record: Record,
     /// The record is not as it was last saved.
     is_dirty: bool,
-    /// Grants of the known cluster; 0 while another one answers.
-    session: watch::Sender<u64>,
+    session: watch::Sender<Session>,
     bound: Bound,
     sight: Sight,
     crew: Crew,
@@ -225,7 +224,7 @@ impl Agent {
         }
         let boot_id = outside.rng.uuid();
         let (spawner, rng) = (tasks.spawner(), &outside.rng);
-        let (session, sessions) = watch::channel(0);
+        let (session, sessions) = watch::channel(Session::default());
         let keeper = lease::Keeper {
             client: outside.client.clone(),
             request: GrantRequest {
@@ -237,9 +236,8 @@ impl Agent {
             metrics: metrics.clone(),
         };
         tasks.spawn("node lease", keeper.run(events.clone()));
-        let (client, node) = (outside.client.clone(), config.name.clone());
-        let following =
-            follow::follow(client.clone(), node, rng.fork("follow"), sessions, events.clone());
+        let node = config.name.clone();
+        let following = follow::follow(node, rng.fork("follow"), sessions, events.clone());
         tasks.spawn("assignments", following);
         let presence = Presence {
             name: config.name.clone(),
@@ -264,7 +262,7 @@ impl Agent {
         info!(node = config.name, agent = record.agent, boot_id, "agent started");
         Ok(Self {
             crew: Crew::new(spawner.clone(), events.clone()),
-            desk: Desk::new(client, spawner.clone(), events.clone(), rng.fork("reports")),
+            desk: Desk::new(spawner.clone(), events.clone(), rng.fork("reports")),
             began: (Instant::now(), outside.clock.now()),
             bound: Bound::default(),
             sight: Sight::default(),
@@ -288,7 +286,7 @@ impl Agent {
         match event {
             Event::Granted(granted) => self.granted(&granted).await?,
             Event::Tasks { session, update } => {
-                if session == *self.session.borrow() {
+                if session == self.session.borrow().number {
                     self.bound.apply(update);
                 }
             }
@@ -321,7 +319,7 @@ impl Agent {
             );
             error!(problem, "wrong cluster");
             self.presence.problem = Some(problem);
-            self.session.send_replace(0);
+            self.session.send_modify(|session| session.client = None);
             return Ok(());
         }
         if known != Some(&cluster) {
@@ -332,12 +330,12 @@ impl Agent {
             self.config.journal.save(&self.record).await?;
         }
         self.presence.problem = None;
-        self.session.send_modify(|session| *session += 1);
+        let client = self.outside.client.for_cluster(&granted.cluster, granted.epoch);
+        self.session.send_modify(|session| {
+            session.number += 1;
+            session.client = Some(client);
+        });
         Ok(())
-    }
-
-    fn is_trusted(&self) -> bool {
-        *self.session.borrow() > 0
     }
 
     fn acted(&mut self, acted: Acted) {
@@ -385,16 +383,17 @@ impl Agent {
     /// Looks, plans, writes down and acts. Says when to do it again although nothing happens.
     async fn turn(&mut self) -> Result<Instant, AgentError> {
         let began = Instant::now();
-        if self.is_trusted() {
+        let client = self.session.borrow().client.clone();
+        if let Some(client) = client {
             self.look().await;
             if self.sight.engine.is_some() && !self.sight.is_stale {
                 self.decide().await?;
             }
-            self.desk.send(&self.record, Instant::now());
+            self.desk.send(client.clone(), &self.record, Instant::now());
             for key in self.bound.take_missing() {
                 let rng = self.outside.rng.fork("template");
-                let client = self.outside.client.clone();
-                follow::read_template(&self.spawner, client, key, rng, self.events.clone());
+                let (client, events) = (client.clone(), self.events.clone());
+                follow::read_template(&self.spawner, client, key, rng, events);
             }
         }
         if self.is_dirty {

@@ -30,7 +30,6 @@ pub(super) struct Sent {
 /// Sends one batch at a time.
 #[derive(Debug)]
 pub(super) struct Desk {
-    client: Client,
     spawner: Spawner,
     events: mpsc::Sender<Event>,
     backoff: Backoff,
@@ -39,14 +38,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(
-        client: Client,
-        spawner: Spawner,
-        events: mpsc::Sender<Event>,
-        rng: Rng,
-    ) -> Self {
+    pub(super) fn new(spawner: Spawner, events: mpsc::Sender<Event>, rng: Rng) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), rng);
-        Self { client, spawner, events, backoff, is_sending: false, rest_until: None }
+        Self { spawner, events, backoff, is_sending: false, rest_until: None }
     }
 
     /// When to try again.
@@ -55,7 +49,7 @@ impl Desk {
     }
 
     /// Sends what is to be said, unless something is on its way or the last try just failed.
-    pub(super) fn send(&mut self, record: &Record, now: Instant) {
+    pub(super) fn send(&mut self, client: Client, record: &Record, now: Instant) {
         if self.is_sending || self.rest_until.is_some_and(|until| until > now) {
             return;
         }
@@ -75,7 +69,7 @@ impl Desk {
             return;
         }
         self.is_sending = true;
-        let (client, events) = (self.client.clone(), self.events.clone());
+        let events = self.events.clone();
         self.spawner.spawn("reports", async move {
             let results = match client.batch(&batch).await {
                 Ok(BatchResponse { results, .. }) => Some(results),
