@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::KindId;
 use api::amounts::Amounts;
+use api::{Kind as _, KindId};
 use base::{Clock, Rng, Tasks, Timestamp};
 use client::Client;
 use node_agent::engine::Engine;
@@ -71,8 +71,10 @@ impl Cluster {
         cluster.start_controllers();
         for number in 1..=3 {
             let name = format!("node-{number}");
+            let machine = SimMachine::new(cluster.clock.clone(), CPUS, 1 << 30);
+            machine.keep_history();
             let host = Host {
-                machine: SimMachine::new(cluster.clock.clone(), CPUS, 1 << 30),
+                machine,
                 line: network.line(cluster.rng.fork(&name)),
                 journal: Journal::in_memory(),
                 agent: None,
@@ -196,8 +198,8 @@ impl Cluster {
         self.hosts[index].machine.lose_everything();
     }
 
-    /// Mends everything.
-    pub(crate) async fn heal(&mut self) {
+    /// Mends everything but the machines from the `machines`th on: those are lost for good.
+    pub(crate) async fn heal(&mut self, machines: usize) {
         self.store.faults().heal();
         self.network.lose(0);
         self.start_server().await;
@@ -205,8 +207,23 @@ impl Cluster {
         self.start_controllers();
         for index in 0..self.hosts.len() {
             self.hosts[index].line.cut(false);
-            self.start_agent(index);
+            if index < machines {
+                self.start_agent(index);
+            } else {
+                self.lose_machine(index);
+            }
         }
+    }
+
+    /// The control plane is replaced by one whose store is empty. Agents stay.
+    pub(crate) async fn wipe(&mut self) {
+        self.crash_server();
+        self.crash_scheduler();
+        self.crash_controllers();
+        self.store = Simulated::new();
+        self.start_server().await;
+        self.start_scheduler();
+        self.start_controllers();
     }
 
     /// All there is, as one cut; nothing while no apiserver serves.
@@ -254,25 +271,21 @@ impl Cluster {
                 return seen.clone();
             }
             if tokio::time::Instant::now() >= until {
-                let jobs: Vec<_> =
-                    seen.iter().flat_map(|seen| seen.jobs.iter()).map(|job| &job.status).collect();
-                let tasks: Vec<_> = seen
-                    .iter()
-                    .flat_map(|seen| seen.tasks.iter())
-                    .map(|task| {
-                        (task.metadata.name.clone(), task.state(), &task.spec, &task.status)
-                    })
-                    .collect();
-                let nodes: Vec<_> = seen
-                    .iter()
-                    .flat_map(|seen| seen.nodes.iter())
-                    .map(|node| (node.phase(), &node.status))
-                    .collect();
-                panic!(
-                    "after {limit:?} still not: {what}\njobs {jobs:#?}\ntasks {tasks:#?}\nnodes {nodes:#?}"
-                );
+                let seen = seen.as_ref().map(describe).unwrap_or_default();
+                panic!("after {limit:?} still not: {what}\n{seen}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// What somebody wants to see who waits in vain.
+pub(crate) fn describe(seen: &Snapshot) -> String {
+    let jobs: Vec<_> = seen.jobs.iter().map(|job| (job.name(), &job.status)).collect();
+    let task = |task: &Arc<api::Task>| {
+        (task.name().to_owned(), task.phase(), task.spec.clone(), task.status.clone())
+    };
+    let tasks: Vec<_> = seen.tasks.iter().map(task).collect();
+    let nodes: Vec<_> = seen.nodes.iter().map(|node| (node.phase(), &node.status)).collect();
+    format!("jobs {jobs:#?}\ntasks {tasks:#?}\nnodes {nodes:#?}")
 }

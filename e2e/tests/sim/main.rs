@@ -6,7 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cluster;
+mod history;
 mod network;
 mod promises;
 mod seeds;
 mod stories;
+mod watcher;
+mod workload;
+mod writer;

@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use apiserver::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use base::Rng;
 use bytes::Bytes;
 use client::{BoxError, Client, NotSent, transport};
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt as _};
 use http::{Request, Response};
 use tokio::sync::watch;
 use tower::Service;
@@ -98,28 +99,53 @@ impl Service<Request<Bytes>> for Line {
                 return Err("the answer was lost".into());
             }
             let (parts, body) = answer.into_parts();
-            Ok(Response::from_parts(parts, guarded(body, line.cut, served)))
+            Ok(Response::from_parts(parts, line.guarded(body, served)))
         })
     }
 }
 
-/// A body that breaks when the line is cut, and with the apiserver that sends it.
-fn guarded(body: Body, cut: Arc<AtomicBool>, served: watch::Receiver<u64>) -> Body {
-    let parts = (body.into_data_stream(), cut, served);
-    Body::from_stream(futures_util::stream::unfold(
-        parts,
-        |(mut stream, cut, mut served)| async move {
-            let frame = tokio::select! {
-                biased;
-                _gone = served.changed() => Err(axum::Error::new("the apiserver is gone")),
-                frame = futures_util::StreamExt::next(&mut stream) => frame?,
-            };
-            let frame = if cut.load(Ordering::Relaxed) {
-                Err(axum::Error::new("the line was cut"))
-            } else {
-                frame
-            };
-            Some((frame, (stream, cut, served)))
-        },
-    ))
+impl Line {
+    /// A body that breaks when the line is cut, with the apiserver that sends it, and as answers are
+    /// lost: anywhere, so that an event may be heard and the next of its transaction not.
+    fn guarded(self, body: Body, served: watch::Receiver<u64>) -> Body {
+        let state = Sending { line: self, stream: body.into_data_stream(), served, lost: false };
+        Body::from_stream(stream::unfold(state, |mut state| async move {
+            let frame = state.next().await?;
+            Some((frame, state))
+        }))
+    }
+}
+
+/// A body on its way.
+struct Sending {
+    line: Line,
+    stream: BodyDataStream,
+    served: watch::Receiver<u64>,
+    /// Half a frame was lost: there is no more.
+    lost: bool,
+}
+
+impl Sending {
+    async fn next(&mut self) -> Option<Result<Bytes, axum::Error>> {
+        let broken = |why| Some(Err(axum::Error::new(why)));
+        if self.lost {
+            return broken("the rest was lost");
+        }
+        let frame = tokio::select! {
+            biased;
+            _gone = self.served.changed() => return broken("the apiserver is gone"),
+            frame = self.stream.next() => frame?,
+        };
+        if self.line.cut.load(Ordering::Relaxed) {
+            return broken("the line was cut");
+        }
+        self.lost = self.line.loses();
+        Some(frame.map(|mut frame| {
+            let length = u64::try_from(frame.len()).unwrap();
+            if self.lost {
+                frame.truncate(usize::try_from(self.line.rng.below(length)).unwrap());
+            }
+            frame
+        }))
+    }
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use api::core::Namespace;
-use api::job::JobPhase;
-use api::workflow_run::RunPhase;
-use api::{Job, Kind as _, PartitionSet, Workflow};
-use base::Rng;
-use serde_json::json;
-use store::Fault;
+use api::Job;
+use base::{Rng, Tasks};
+use client::DeletePropagation;
+use store::{Fault, Store as _};
 
 use crate::cluster::Cluster;
-use crate::promises::{Watcher, nothing_runs};
+use crate::promises::Promises;
+use crate::watcher::{self, Memory};
+use crate::workload;
+use crate::writer::{self, Ledger};
 
 /// Steps with faults, each some seconds long.
 const STEPS: u32 = 12;
@@ -23,106 +23,46 @@ const LIVENESS: Duration = Duration::from_secs(900);
 async fn run(seed: u64) {
     let mut cluster = Cluster::start(seed).await;
     let rng = cluster.rng.fork("faults");
-    let mut watcher = Watcher::default();
-    workload(&cluster, &rng).await;
+    let (ledger, memory) = (Ledger::default(), Memory::default());
+    let mut promises = Promises::new(ledger.clone(), memory.clone());
+    let clients = Tasks::new("clients");
+    let line = cluster.network.line(rng.fork("watcher"));
+    clients.spawn("watcher", watcher::watch(line.client(), memory));
+    let writers = Tasks::new("writers");
+    let line = cluster.network.line(rng.fork("writer line"));
+    writers.spawn("writer", writer::write(line.client(), rng.fork("writer"), ledger));
+    workload::start(&cluster, &rng).await;
     for _ in 0..STEPS {
         fault(&mut cluster, &rng).await;
         tokio::time::sleep(Duration::from_millis(rng.below(6000))).await;
-        if let Some(seen) = cluster.look().await {
-            watcher.check(&seen, &cluster.hosts);
+        promises.check(&cluster).await;
+        if rng.chance(100) {
+            // History is forgotten, and whoever lags behind has to list anew.
+            let now = cluster.store.revision().await.unwrap();
+            cluster.store.compact(now).await.unwrap();
         }
     }
-    cluster.heal().await;
-    let seen = cluster
-        .wait_for("every job and run has ended", LIVENESS, |seen| {
-            seen.jobs.len() == 4
-                && seen.jobs.iter().all(|job| job.status.phase.is_final())
-                && seen.workflow_runs.iter().all(|run| run.status.phase.is_final())
-        })
-        .await;
-    watcher.check(&seen, &cluster.hosts);
-    // Nothing in this workload fails for good, whatever happens to machines.
-    for job in seen.jobs.iter() {
-        assert_eq!(job.status.phase, JobPhase::Succeeded, "{}: {:?}", job.name(), job.status);
-    }
-    for run in seen.workflow_runs.iter() {
-        assert_eq!(run.status.phase, RunPhase::Succeeded, "{:?}", run.status);
-    }
-    cluster
-        .wait_for("every task is recorded", LIVENESS, |seen| {
-            seen.tasks.iter().all(|task| task.spec.recorded == Some(task.spec.run))
-        })
-        .await;
-    // What an agent no longer wants is stopped and removed within its next looks.
-    for _ in 0..60 {
-        if cluster.hosts.iter().all(|host| host.machine.running().is_empty()) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    nothing_runs(&cluster);
-}
-
-/// Two jobs, and a workflow of two whose second runs beside partitions.
-async fn workload(cluster: &Cluster, rng: &Rng) {
-    let plain = |name: &str, count: u64, seconds: u64, crash: u64| {
-        json!({
-            "apiVersion": "heliox.dev/v1", "kind": "Job",
-            "metadata": { "name": name, "namespace": "default" },
-            "spec": {
-                "count": count,
-                "retry": { "maxAttempts": 10, "backoff": { "initial": "1s", "max": "5s" } },
-                "template": {
-                    "image": "sim",
-                    "args": [format!("duration={seconds}s"), format!("crash={crash}")],
-                    "resources": { "requests": { "cpu": "1", "memory": "64Mi" } },
-                },
-            },
-        })
-    };
-    let job = |value: serde_json::Value| serde_json::from_value::<Job>(value).unwrap();
+    // The third machine may stay away: no partition of the workload is there.
+    cluster.heal(if rng.chance(300) { 2 } else { 3 }).await;
+    promises.until(&cluster, "promise 4: all is done", LIVENESS, workload::is_done).await;
+    drop(writers);
+    workload::ended_as_meant(promises.seen());
+    promises.check_quiet(&cluster).await;
     let jobs = cluster.god.api::<Job>("default");
-    jobs.create(&job(plain("long", 1 + rng.below(8), 5 + rng.below(20), 0))).await.unwrap();
-    jobs.create(&job(plain("flaky", 1 + rng.below(5), rng.below(4), 1))).await.unwrap();
-    let set: PartitionSet = serde_json::from_value(json!({
-        "apiVersion": "heliox.dev/v1", "kind": "PartitionSet",
-        "metadata": { "name": "db", "namespace": "default" },
-        "spec": {
-            "partitions": 3, "stateModel": "LeaderStandby", "mode": "Manual",
-            "assignment": {
-                "db-0": { "node-1": "LEADER" }, "db-1": { "node-2": "LEADER" }, "db-2": { "node-3": "LEADER" },
-            },
-        },
-    }))
-    .unwrap();
-    cluster.god.api::<PartitionSet>("default").create(&set).await.unwrap();
-    let workflow: Workflow = serde_json::from_value(json!({
-        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
-        "metadata": { "name": "wf", "namespace": "default" },
-        "spec": {
-            "defaults": { "template": { "image": "sim" }, "retry": { "maxAttempts": 10, "backoff": { "initial": "1s" } } },
-            "jobs": [
-                { "name": "collect", "count": 3, "template": { "args": ["duration=2s"] } },
-                { "name": "load", "dependsOn": [{ "job": "collect" }],
-                  "target": { "partitionSet": "db", "states": ["LEADER"] },
-                  "template": { "args": ["duration=3s"] } },
-            ],
-        },
-    }))
-    .unwrap();
-    cluster.god.api::<Workflow>("default").create(&workflow).await.unwrap();
-    // A namespace of its own kind of name, so that listings have more than one.
-    let other: Namespace = serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "other" },
-    }))
-    .unwrap();
-    cluster.god.api::<Namespace>("").create(&other).await.unwrap();
+    jobs.delete(workload::STAYS, DeletePropagation::Background).await.unwrap();
+    promises
+        .until(&cluster, "promise 7: the deleted job is gone", LIVENESS, workload::is_gone)
+        .await;
+    promises.check_quiet(&cluster).await;
+    for host in &cluster.hosts {
+        assert_eq!(host.machine.running(), [], "promise 7: on {}", host.name);
+    }
 }
 
 /// One fault, or one mend.
 async fn fault(cluster: &mut Cluster, rng: &Rng) {
     let host = usize::try_from(rng.below(3)).unwrap();
-    match rng.below(14) {
+    match rng.below(15) {
         0 => cluster.crash_server(),
         1 | 2 => cluster.start_server().await,
         3 => cluster.crash_scheduler(),
@@ -135,6 +75,7 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
         10 => cluster.hosts[host].line.cut(true),
         11 => cluster.hosts[host].line.cut(false),
         12 => cluster.network.lose(rng.below(200)),
+        13 => cluster.store.restart(),
         _ => {
             let faults = cluster.store.faults();
             let kind = match rng.below(3) {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use api::job::JobPhase;
-use api::task::TaskPhase;
+use api::task::{TaskPhase, TaskState};
 use api::{Job, Kind as _};
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::promises::CONTACT_BOUND;
 
 async fn job(cluster: &Cluster, name: &str, spec: serde_json::Value) -> Job {
     let job = json!({
@@ -58,6 +59,42 @@ async fn work_of_a_lost_machine_starts_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_given_up_on_a_lost_node_is_stopped_when_it_is_heard_again() {
+    let cluster = Cluster::start(6).await;
+    let spec = json!({
+        "placement": { "nodes": ["node-3"] },
+        "template": { "image": "x", "args": ["duration=forever"] },
+    });
+    job(&cluster, "a", spec).await;
+    cluster
+        .wait_for("it runs", Duration::from_secs(20), |seen| {
+            seen.tasks.iter().any(|task| task.phase() == TaskPhase::Running)
+        })
+        .await;
+    let jobs = cluster.god.api::<Job>("default");
+    // Lost, and not to be tried again: its end is recorded without anybody asking it to stop.
+    jobs.merge_patch("a", &json!({ "spec": { "parallelism": 0 } })).await.unwrap();
+    let node = &cluster.hosts[2];
+    node.line.cut(true);
+    cluster
+        .wait_for("it may be replaced", Duration::from_secs(60), |seen| {
+            let lost = |state| matches!(state, TaskState::Lost { replaceable: true, .. });
+            seen.tasks.iter().any(|task| lost(task.state()))
+        })
+        .await;
+    jobs.merge_patch("a", &json!({ "spec": { "cancel": true } })).await.unwrap();
+    cluster
+        .wait_for("the job is cancelled", Duration::from_secs(60), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase == JobPhase::Cancelled)
+        })
+        .await;
+    assert_eq!(node.machine.running().len(), 1, "nobody could tell the agent yet");
+    node.line.cut(false);
+    tokio::time::sleep(CONTACT_BOUND).await;
+    assert_eq!(node.machine.running(), [], "promise 7");
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_the_control_plane_away_containers_run_on() {
     let mut cluster = Cluster::start(3).await;
     let template = json!({ "image": "x", "args": ["duration=100s"] });
@@ -76,7 +113,7 @@ async fn with_the_control_plane_away_containers_run_on() {
     cluster.crash_agent(1);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(running(&cluster), 3, "promise 5");
-    cluster.heal().await;
+    cluster.heal(3).await;
     let seen = cluster
         .wait_for("the job has succeeded", Duration::from_secs(300), |seen| {
             seen.jobs.iter().any(|job| job.status.phase == JobPhase::Succeeded)
@@ -84,6 +121,40 @@ async fn with_the_control_plane_away_containers_run_on() {
         .await;
     let again = seen.tasks.iter().filter(|task| task.spec.attempt > 1).count();
     assert_eq!(again, 0, "an agent restart adopts what runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_store_kills_nothing() {
+    let mut cluster = Cluster::start(5).await;
+    let spec = json!({ "count": 3, "template": { "image": "x", "args": ["duration=forever"] } });
+    job(&cluster, "a", spec.clone()).await;
+    cluster
+        .wait_for("all run", Duration::from_secs(30), |seen| {
+            seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count() == 3
+        })
+        .await;
+    let running = |cluster: &Cluster| -> Vec<_> {
+        cluster.hosts.iter().flat_map(|host| host.machine.running()).collect()
+    };
+    let before = running(&cluster);
+    cluster.wipe().await;
+    // Work of the new cluster, which must not reach nodes that belong to the old one.
+    job(&cluster, "a", spec).await;
+    cluster
+        .wait_for("every agent says so", Duration::from_secs(60), |seen| {
+            let says = |problem: &String| problem.contains("not the one");
+            let node = |node: &api::Node| node.status.problem.as_ref().is_some_and(says);
+            seen.nodes.iter().filter(|object| node(object)).count() == 3
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(running(&cluster), before, "promise 5");
+    for index in 0..3 {
+        cluster.crash_agent(index);
+        cluster.start_agent(index);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running(&cluster), before, "promise 5: over restarts of agents, too");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,154 +1,132 @@
-//! The promises that can be seen from outside, as checks on what is there.
+//! The promises of the design's list, as checks. A check panics with the number of its promise and
+//! what it saw.
 //!
-//! Numbers are those of the design's list. A check panics with what it saw.
+//! They read what the store itself has at every revision ([`History`]), what the machines did
+//! ([`Happening`](node_agent::engine::sim::Happening)) and what two clients were told, and none of
+//! the functions whose results they judge ([`raw`]).
+//!
+//! | promise | check |
+//! |---|---|
+//! | 1 acknowledged writes survive | [`writes`], at every step |
+//! | 2 an older attempt changes nothing | [`attempts`] at every revision; [`machines`]: started once, and only where it was bound |
+//! | 3 recorded is final | [`record`] at every revision |
+//! | 4 runnable work runs | [`Promises::until`], within its bound after faults stop |
+//! | 5 what runs stays | [`machines`]: nothing is stopped that is wanted, whoever is away |
+//! | 6 watches | [`watches`], at every step against the store; when quiet against fresh lists |
+//! | 7 nothing lives on | [`machines`], within [`CONTACT_BOUND`] after faults stop |
+//! | 8 no node is over-committed | [`capacity`] at every revision; [`machines`] at every start |
+//! | 9 replicas in a state | none yet: partitions are assigned by hand, which is taken as given |
+//! | 10 counts | [`counts`] at every revision; when quiet, exactly |
 
-use std::collections::BTreeMap;
+mod attempts;
+mod capacity;
+mod counts;
+mod machines;
+mod raw;
+mod record;
+mod watches;
+mod writes;
 
-use api::amounts::Amounts;
-use api::completion::End;
-use api::merge;
-use api::task::TaskPhase;
-use api::{Kind as _, Task};
+use std::time::Duration;
+
 use runtime::Snapshot;
+use store::Store as _;
+use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Host};
+use crate::cluster::{Cluster, describe};
+use crate::history::History;
+use crate::watcher::Memory;
+use crate::writer::Ledger;
+pub(crate) use machines::CONTACT_BOUND;
 
-/// What was seen before, to compare with what is seen now.
-#[derive(Debug, Default)]
-pub(crate) struct Watcher {
-    /// Ends of (job uid, run, index).
-    recorded: BTreeMap<(String, u32, u32), End>,
-    /// By task uid: attempt, run, and how the attempt had ended.
-    tasks: BTreeMap<String, Seen>,
-    /// What each machine was seen starting: (task uid, attempt) by machine.
-    started: BTreeMap<(String, u32), String>,
+/// How often it is looked whether something holds that is waited for.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// What is known of a cluster's past, to compare with what is there now.
+#[derive(Debug)]
+pub(crate) struct Promises {
+    history: History,
+    ledger: Ledger,
+    memory: Memory,
+    machines: machines::Machines,
+    record: record::Record,
+    watches: watches::Watches,
+    writes: writes::Writes,
 }
 
-#[derive(Debug, Clone)]
-struct Seen {
-    attempt: u32,
-    run: u32,
-    end: Option<TaskPhase>,
-}
-
-impl Watcher {
-    /// Checks everything that must hold at any instant.
-    pub(crate) fn check(&mut self, seen: &Snapshot, hosts: &[Host]) {
-        self.recorded_stays_recorded(seen);
-        self.attempts_only_grow(seen);
-        no_node_is_over_committed(seen);
-        sums_are_totals(seen);
-        self.an_attempt_is_started_once(hosts);
+impl Promises {
+    /// To check a cluster from its beginning on, with what its two clients remember.
+    pub(crate) fn new(ledger: Ledger, memory: Memory) -> Self {
+        Self {
+            history: History::new(),
+            ledger,
+            memory,
+            machines: machines::Machines::default(),
+            record: record::Record::default(),
+            watches: watches::Watches::default(),
+            writes: writes::Writes::default(),
+        }
     }
 
-    /// Promise 3: what is recorded is final, and nothing of it runs again in its run.
-    fn recorded_stays_recorded(&mut self, seen: &Snapshot) {
-        for chunk in seen.completion_chunks.iter() {
-            for (index, end) in chunk.ends() {
-                let key = (chunk.spec.job.clone(), chunk.spec.run, index);
-                let before = self.recorded.insert(key.clone(), end);
-                assert!(
-                    before.is_none_or(|before| before == end),
-                    "promise 3: {key:?} was {before:?}, is {end:?}"
-                );
+    /// All there is, as of the last check.
+    pub(crate) fn seen(&self) -> &Snapshot {
+        self.history.seen()
+    }
+
+    /// Checks everything that has happened since the last check.
+    pub(crate) async fn check(&mut self, cluster: &Cluster) {
+        // Machines first: what an agent did, it did for what the store had by then.
+        for host in &cluster.hosts {
+            self.machines.hear(&host.name, host.machine.facts(), host.machine.take_history());
+        }
+        let (machines, record) = (&mut self.machines, &mut self.record);
+        let read = self.history.read(&cluster.store, |moment| {
+            machines.learn(&moment);
+            attempts::check(&moment);
+            record.check(&moment, machines);
+            capacity::check(&moment);
+            counts::check(&moment);
+        });
+        read.await;
+        self.machines.check(self.history.seen());
+        self.ledger.read(|entries| self.writes.check(entries, self.history.seen()));
+        let oldest = cluster.store.oldest().await.unwrap();
+        self.memory.read(|heard| self.watches.check(heard, self.history.log(), oldest));
+    }
+
+    /// Waits until `holds`, at most `limit`, checking all the while. `what` names the promise.
+    pub(crate) async fn until(
+        &mut self,
+        cluster: &Cluster,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&Snapshot) -> bool,
+    ) {
+        let until = Instant::now() + limit;
+        loop {
+            self.check(cluster).await;
+            if holds(self.seen()) {
+                return;
             }
+            let late = Instant::now() >= until;
+            assert!(!late, "{what}: not within {limit:?}\n{}", describe(self.seen()));
+            tokio::time::sleep(PERIOD).await;
         }
-        for task in seen.tasks.iter() {
-            let Some(owner) = task.controller() else { continue };
-            let key = (owner.uid.clone(), task.spec.run, task.spec.index);
-            if self.recorded.contains_key(&key) {
-                assert!(
-                    task.has_ended(),
-                    "promise 3: {key:?} is recorded, and {} is {}",
-                    task.name(),
-                    task.phase()
-                );
+    }
+
+    /// Checks what must hold when faults have stopped and nothing is on its way, at the latest after
+    /// [`CONTACT_BOUND`].
+    pub(crate) async fn check_quiet(&mut self, cluster: &Cluster) {
+        let until = Instant::now() + CONTACT_BOUND;
+        loop {
+            self.check(cluster).await;
+            let left_over = self.machines.left_over(self.history.seen());
+            match left_over.and_then(|()| counts::inexact(self.history.seen())) {
+                Ok(()) => break,
+                Err(broken) => assert!(Instant::now() < until, "{broken}"),
             }
+            tokio::time::sleep(PERIOD).await;
         }
-    }
-
-    /// Promise 2 (Replace): attempts only grow, and an attempt that has ended stays as it ended.
-    fn attempts_only_grow(&mut self, seen: &Snapshot) {
-        for task in seen.tasks.iter() {
-            let end = task.has_ended().then(|| task.phase());
-            let now = Seen { attempt: task.spec.attempt, run: task.spec.run, end };
-            assert!(task.status.attempt <= now.attempt, "promise 2: a report of a later attempt");
-            if let Some(before) = self.tasks.insert(task.uid().to_owned(), now.clone()) {
-                assert!(now.attempt >= before.attempt, "promise 2: {} went back", task.name());
-                if now.attempt == before.attempt && before.end.is_some() {
-                    assert_eq!(
-                        (now.run, now.end),
-                        (before.run, before.end),
-                        "promise 2: {}",
-                        task.name()
-                    );
-                }
-            }
-        }
-    }
-
-    /// One binding, one container: an attempt is never seen running on two machines, unless its
-    /// first was refused or lost, when the attempt is another.
-    fn an_attempt_is_started_once(&mut self, hosts: &[Host]) {
-        for host in hosts {
-            for (_, identity) in host.machine.running() {
-                let key = (identity.uid().to_owned(), identity.attempt());
-                let before = self.started.insert(key.clone(), host.name.clone());
-                assert!(
-                    before.as_ref().is_none_or(|before| *before == host.name),
-                    "promise 2: {key:?} runs on {} and ran on {before:?}",
-                    host.name
-                );
-            }
-        }
-    }
-}
-
-/// Promise 8: what is bound to a node fits it, on every resource.
-fn no_node_is_over_committed(seen: &Snapshot) {
-    let mut taken: BTreeMap<&str, Amounts> = BTreeMap::new();
-    for task in seen.tasks.iter() {
-        let Some(node) = task.takes_resources_on() else { continue };
-        let sum = taken.entry(node).or_default();
-        for (resource, amount) in requests(seen, task) {
-            *sum.entry(resource).or_default() += amount;
-        }
-    }
-    for (node, sum) in taken {
-        let Some(node) = seen.nodes.get(&api::ObjectKey::new("", node)) else { continue };
-        let has = node.allocatable();
-        for (resource, amount) in sum {
-            let room = has.get(&resource).copied().unwrap_or_default();
-            assert!(
-                amount <= room,
-                "promise 8: {} has {room} {resource}, {amount} is taken",
-                node.name()
-            );
-        }
-    }
-}
-
-fn requests(seen: &Snapshot, task: &Task) -> Amounts {
-    let key = api::ObjectKey::new(task.namespace(), &*task.spec.template);
-    let Some(template) = seen.task_templates.get(&key) else { return Amounts::new() };
-    let merged = merge::template(&template.spec.template, task.spec.overrides.template.as_ref());
-    merged.map(|template| template.requests()).unwrap_or_default()
-}
-
-/// Promise 10: every task is counted once.
-fn sums_are_totals(seen: &Snapshot) {
-    for job in seen.jobs.iter() {
-        let status = &job.status;
-        let sum =
-            status.succeeded + status.failed + status.cancelled + status.active + status.pending;
-        assert_eq!(sum, status.total, "promise 10: {} says {status:?}", job.name());
-    }
-}
-
-/// Promise 7, when faults have stopped and everything has ended: nothing of ours runs.
-pub(crate) fn nothing_runs(cluster: &Cluster) {
-    for host in &cluster.hosts {
-        let running = host.machine.running();
-        assert!(running.is_empty(), "promise 7: on {} still run {running:?}", host.name);
+        watches::check_quiet(cluster, &self.memory).await;
     }
 }

@@ -9,6 +9,7 @@
 //!   its agent, and the containers live on; [`SimMachine::lose_everything`] is a new machine.
 //! * The same calls at the same times give the same answers: nothing is random.
 
+mod history;
 mod program;
 mod state;
 
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::history::{Happening, What};
 pub use self::program::Program;
 use self::state::{Key, State};
 use super::logs::LogLine;
@@ -99,6 +101,21 @@ impl SimMachine {
     /// Containers of all scopes, running ones only.
     pub fn running(&self) -> Vec<(Scope, Identity)> {
         self.with(|state| state.running())
+    }
+
+    /// From now on what happens to containers is kept until it is taken.
+    pub fn keep_history(&self) {
+        self.with(|state| state.history.keep());
+    }
+
+    /// What happened since this was asked last, in order.
+    pub fn take_history(&self) -> Vec<Happening> {
+        self.with(|state| state.history.take())
+    }
+
+    /// What this machine has.
+    pub fn facts(&self) -> &NodeFacts {
+        &self.facts
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {

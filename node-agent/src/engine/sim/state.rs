@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Fault;
+use super::history::{History, What};
 use super::program::{Program, Run};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
@@ -57,6 +58,7 @@ pub(super) struct State {
     subscribers: BTreeMap<u64, Subscriber>,
     subscribed: u64,
     pub(super) faults: VecDeque<Fault>,
+    pub(super) history: History,
 }
 
 impl State {
@@ -70,6 +72,7 @@ impl State {
                 Some(Life::Running(Running { end: Some((_, end)), .. })) => *end,
                 Some(Life::Running(_) | Life::Ended { .. }) | None => continue,
             };
+            self.history.add(&key, What::Ended { code: end.code });
             self.end(&key, end);
         }
     }
@@ -116,6 +119,7 @@ impl State {
             self.ends.insert((due, key.clone()));
         }
         let running = Running { since: now, end, ignores_term: program.ignore_term };
+        self.history.add(&key, What::started(spec));
         self.tell(&key);
         self.containers.insert(key, Life::Running(running));
         self.settle(Instant::now());
@@ -137,6 +141,7 @@ impl State {
             return Ok(());
         }
         let number = signal.number();
+        self.history.add(key, What::Stopped);
         self.end(key, End { at: now, code: 128 + number, signal: Some(number) });
         Ok(())
     }
@@ -144,12 +149,15 @@ impl State {
     pub(super) fn remove(&mut self, key: &Key) -> Result<(), EngineError> {
         match self.containers.remove(key) {
             None => Err(EngineError::Gone),
-            Some(Life::Running(Running { end: Some((due, _)), .. })) => {
-                self.ends.remove(&(due, key.clone()));
+            Some(Life::Running(running)) => {
+                if let Some((due, _)) = running.end {
+                    self.ends.remove(&(due, key.clone()));
+                }
+                self.history.add(key, What::Stopped);
                 self.tell(key);
                 Ok(())
             }
-            Some(Life::Running(_) | Life::Ended { .. }) => {
+            Some(Life::Ended { .. }) => {
                 self.tell(key);
                 Ok(())
             }
@@ -216,6 +224,7 @@ impl State {
     }
 
     pub(super) fn clear(&mut self) {
+        self.containers.keys().for_each(|key| self.history.add(key, What::Lost));
         self.containers.clear();
         self.ends.clear();
         self.logs.clear();

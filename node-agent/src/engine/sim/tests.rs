@@ -125,6 +125,37 @@ async fn a_lost_machine_runs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_happened_is_kept_on_request_and_told_once() {
+    let (bench, engine, first) = started(&["duration=1s", "exit=3"]).await;
+    assert_eq!(bench.0.take_history(), [], "nobody asked for it");
+    bench.0.keep_history();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let mut start = async |program| {
+        let spec = conformance::spec(&bench, "sim", program);
+        engine.create_and_start(&spec).await.unwrap();
+        spec.identity
+    };
+    let stopped = start(conformance::Program::Forever).await;
+    let lost = start(conformance::Program::Forever).await;
+    engine.kill(&stopped).await.unwrap();
+    engine.remove(&stopped).await.unwrap();
+    engine.remove(&first.identity).await.unwrap();
+    bench.0.lose_everything();
+    let told: Vec<_> =
+        bench.0.take_history().into_iter().map(|it| (it.identity, it.what)).collect();
+    let began = What::Started { cpu_millis: 0, host_ports: Vec::new() };
+    let wanted = [
+        (first.identity, What::Ended { code: 3 }),
+        (stopped.clone(), began.clone()),
+        (lost.clone(), began),
+        (stopped, What::Stopped),
+        (lost, What::Lost),
+    ];
+    assert_eq!(told, wanted);
+    assert_eq!(bench.0.take_history(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_of_many_changes_is_heard_of_once() {
     let bench = bench().await;
     let engine = bench.engine("a").await;
