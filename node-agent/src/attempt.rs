@@ -134,6 +134,10 @@ pub struct Session {
     pub signalled: bool,
     /// That it is being started was said.
     pub told_starting: bool,
+    /// Something else holds a port that it was given from the node's range: it is to get others.
+    pub wants_ports: bool,
+    /// So often it got others.
+    pub port_tries: u32,
     /// It was killed, and is not killed again before.
     pub kill_again_at: Option<Timestamp>,
 }

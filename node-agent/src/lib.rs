@@ -8,11 +8,14 @@
 pub mod attempt;
 pub mod engine;
 pub mod journal;
+pub mod ledger;
 mod metrics;
 pub mod plan;
 pub mod resolve;
 mod shell;
 pub mod shim;
+mod taken;
 
-pub use journal::{Journal, JournalError};
+pub use journal::{Journal, JournalError, Log};
+pub use ledger::Ledger;
 pub use shell::{AgentError, Config, OpenEngine, Outside, run};

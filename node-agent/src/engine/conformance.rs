@@ -229,6 +229,34 @@ pub async fn removing_a_running_one_ends_it(bench: &dyn Bench) {
     remove(&*engine, &spec.identity).await;
 }
 
+/// What a list says of a container, and an inspection as well.
+async fn looked_at(engine: &dyn Engine, identity: &Identity) -> Option<ContainerState> {
+    let listed = state(engine, identity).await;
+    assert_eq!(engine.inspect(identity).await, Ok(listed.clone()));
+    listed
+}
+
+/// One container alone looks as it does in the list: before it is there, while it runs, when it has
+/// ended, and when it was removed; and not to another node.
+pub async fn an_inspection_says_what_the_list_says(bench: &dyn Bench) {
+    let (a, b) = (bench.engine("a").await, bench.engine("b").await);
+    let neighbour = spec(bench, "neighbour", Program::Forever);
+    start(&*a, &neighbour).await;
+    let spec = spec(bench, "inspected", Program::Forever);
+    let identity = &spec.identity;
+    assert_eq!(looked_at(&*a, identity).await, None, "it is not there yet");
+    start(&*a, &spec).await;
+    let running = looked_at(&*a, identity).await;
+    assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
+    assert_eq!(looked_at(&*b, identity).await, None, "it is another node's");
+    a.kill(identity).await.expect("it can be killed");
+    ended(&*a, identity).await;
+    looked_at(&*a, identity).await;
+    remove(&*a, identity).await;
+    assert_eq!(looked_at(&*a, identity).await, None, "it was removed");
+    remove(&*a, &neighbour.identity).await;
+}
+
 /// What was never there is gone, for every operation.
 pub async fn an_unknown_container_is_gone(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
@@ -437,6 +465,7 @@ macro_rules! conformance_suite {
             term_ends_it,
             kill_ends_what_ignores_term,
             removing_a_running_one_ends_it,
+            an_inspection_says_what_the_list_says,
             an_unknown_container_is_gone,
             two_nodes_do_not_see_each_other,
             containers_outlive_the_engine_value,

@@ -10,7 +10,8 @@
 //!   agent that restarts finds what runs, and what ended meanwhile with its exit code.
 //! * Calls about different containers may run at the same time; of those about one, the caller
 //!   waits for the first before it makes the next.
-//! * Events are only a reason to look. What happened is what [`Engine::list`] says.
+//! * Events are only a reason to look. What happened is what [`Engine::list`] and
+//!   [`Engine::inspect`] say.
 
 pub mod conformance;
 mod container;
@@ -71,6 +72,10 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Every container of this scope that was not removed, ended ones too, sorted by identity.
     fn list(&self) -> Answer<'_, Vec<Container>>;
+
+    /// What [`Engine::list`] says of one container, at the price of one; nothing where it does not
+    /// list it.
+    fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>>;
 
     /// Creates a container and starts it, or finds the one that already has this identity.
     /// Nothing is left behind by `Refused`; after `Unknown` ask again or list.

@@ -8,10 +8,12 @@
 //! * On the state that its own steps lead to, `plan` returns nothing.
 //! * A container of ours that no assignment wants is stopped and removed, and named until it is
 //!   gone.
+//! * What is decided about an attempt depends on it alone, and on what is left of the node: a plan
+//!   for those that something happened to, or whose time has come, is the plan for all.
 
 mod ending;
-mod ports;
 mod start;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,10 +28,11 @@ use api::{Task, Timestamp};
 
 use crate::attempt::{Attempt, Progress, Says, Why};
 use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
+use crate::ledger::Ledger;
 use crate::resolve::Place;
+use crate::taken::Room;
 
 pub(crate) use ending::Ending;
-use ports::Taken;
 
 /// A container that was killed and is still there is killed again so often.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -44,7 +47,9 @@ pub struct View<'a> {
     /// Containers of this node, ended ones too.
     pub containers: &'a BTreeMap<Identity, ContainerState>,
     /// What was promised.
-    pub attempts: &'a BTreeMap<Identity, Attempt>,
+    pub ledger: &'a Ledger,
+    /// What is to be decided about.
+    pub which: Which<'a>,
     /// Containers that something is being done to: nothing is decided about those.
     pub busy: &'a BTreeSet<Identity>,
     /// What the node is.
@@ -54,8 +59,15 @@ pub struct View<'a> {
     pub now: Timestamp,
     /// The time as the engine has it, and as it is told.
     pub wall: Timestamp,
-    /// The number of the newest word.
-    pub words: u64,
+}
+
+/// What is to be decided about.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Everything that is known.
+    All,
+    /// These, where something is known of them.
+    These(&'a BTreeSet<Identity>),
 }
 
 /// What a node is and gives.
@@ -109,12 +121,10 @@ pub struct Plan {
     pub changes: BTreeMap<Identity, Option<Attempt>>,
     /// What to do.
     pub steps: Vec<Step>,
-    /// What is here and not wanted.
-    pub leftovers: Vec<Leftover>,
-    /// When to look again although nothing has happened.
-    pub wake_at: Option<Timestamp>,
-    /// The number of the newest word.
-    pub words: u64,
+    /// What is here and not wanted, of what was decided about.
+    pub leftovers: BTreeMap<Identity, Leftover>,
+    /// When to decide again although nothing has happened, of what was decided about.
+    pub wakes: BTreeMap<Identity, Timestamp>,
 }
 
 impl Step {
@@ -159,20 +169,31 @@ impl Assignment {
 
 /// Decides.
 pub fn plan(view: &View<'_>) -> Plan {
-    let mut planner = Planner { view, plan: Plan::default(), taken: Taken::by(view.attempts) };
-    planner.plan.words = view.words;
     let Some(assignments) = view.assignments else {
-        return planner.plan;
+        return Plan::default();
     };
-    let known = assignments.keys().chain(view.containers.keys()).chain(view.attempts.keys());
+    let mut planner = Planner {
+        view,
+        plan: Plan::default(),
+        room: Room::beside(view.ledger.taken()),
+        words: view.ledger.words(),
+    };
     let mut fresh = Vec::new();
-    for identity in known.collect::<BTreeSet<_>>() {
+    let mut known = |identity| {
         let assignment = assignments.get(identity).filter(|assignment| assignment.is_wanted());
-        let attempt = view.attempts.get(identity);
+        let attempt = view.ledger.get(identity);
         match (assignment, attempt.filter(|attempt| is_of(assignment, attempt))) {
             (None, attempt) => planner.unwanted(identity, attempt),
             (Some(assignment), Some(attempt)) => planner.wanted(assignment, attempt),
             (Some(assignment), None) => fresh.push((identity, assignment)),
+        }
+    };
+    match view.which {
+        Which::These(these) => these.iter().for_each(&mut known),
+        Which::All => {
+            let attempts = view.ledger.attempts().keys();
+            let all = assignments.keys().chain(view.containers.keys()).chain(attempts);
+            all.collect::<BTreeSet<_>>().into_iter().for_each(&mut known);
         }
     }
     // Those that were bound first get what there is.
@@ -200,7 +221,9 @@ fn is_of(assignment: Option<&Assignment>, attempt: &Attempt) -> bool {
 struct Planner<'a> {
     view: &'a View<'a>,
     plan: Plan,
-    taken: Taken,
+    room: Room<'a>,
+    /// The number of the newest word.
+    words: u64,
 }
 
 impl Planner<'_> {
@@ -230,124 +253,9 @@ impl Planner<'_> {
         let due = attempt.manner.timeout().map(|timeout| later(*seen, timeout));
         let late = due.filter(|due| *due <= self.view.now).map(|_| Why::TimedOut);
         let Some(why) = assignment.stop().or(late) else {
-            return self.wake_at(due);
+            return self.wake_at(&attempt.identity, due);
         };
         self.begin_stop(attempt, Some(*started), why);
-    }
-
-    fn begin_stop(&mut self, attempt: &Attempt, started: Option<Timestamp>, why: Why) {
-        let mut next = attempt.clone();
-        next.progress =
-            Progress::Stopping { started, since: self.view.now, asked: self.view.wall, why };
-        next.session.signalled = true;
-        self.wake_at(Some(later(self.view.now, next.manner.grace())));
-        self.plan.steps.push(Step::Signal(next.identity.clone(), next.manner.signal()));
-        self.keep(next);
-    }
-
-    fn stopping(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
-        let Progress::Stopping { started, since, asked, why } = &attempt.progress else { return };
-        match container {
-            None | Some(ContainerState::Created) => {
-                let mut ending = Ending::stopped(*why, self.view.wall);
-                ending.started = *started;
-                self.end(attempt, ending);
-            }
-            Some(ContainerState::Exited { .. }) => {
-                self.ended(attempt, container, Some((*why, *asked)));
-            }
-            Some(ContainerState::Running { .. }) => self.press(attempt, *since),
-        }
-    }
-
-    /// Asks a container to end, and ends it when its grace is over.
-    fn press(&mut self, attempt: &Attempt, since: Timestamp) {
-        let over = later(since, attempt.manner.grace());
-        if over <= self.view.now {
-            return self.kill(attempt);
-        }
-        let identity = attempt.identity.clone();
-        self.wake_at(Some(over));
-        if !attempt.session.signalled {
-            // A former agent may have crashed before it did.
-            let mut next = attempt.clone();
-            next.session.signalled = true;
-            self.plan.steps.push(Step::Signal(identity, next.manner.signal()));
-            self.keep(next);
-        }
-    }
-
-    /// A container that nobody wants here, or what is left of one.
-    fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
-        let container = self.view.containers.get(identity);
-        let is_busy = self.view.busy.contains(identity);
-        let runs = matches!(container, Some(ContainerState::Running { .. }));
-        if runs || (is_busy && attempt.is_some_and(Attempt::holds)) {
-            self.plan.leftovers.push(Leftover {
-                uid: identity.uid().to_owned(),
-                attempt: identity.attempt(),
-                requests: attempt.map(|attempt| attempt.requests.clone()).unwrap_or_default(),
-            });
-        }
-        if is_busy {
-            return;
-        }
-        if let Some(ContainerState::Running { since }) = container {
-            return self.stop_unwanted(identity, attempt, *since);
-        }
-        if container.is_some() {
-            self.plan.steps.push(Step::Remove(identity.clone()));
-        }
-        if attempt.is_some() {
-            self.plan.changes.insert(identity.clone(), None);
-        }
-    }
-
-    fn stop_unwanted(
-        &mut self,
-        identity: &Identity,
-        attempt: Option<&Attempt>,
-        started: Timestamp,
-    ) {
-        let seen = Progress::Running { started, seen: self.view.now };
-        let found = Attempt::found(identity.clone(), seen);
-        let mut attempt = attempt.cloned().unwrap_or(found);
-        // Nobody listens any more.
-        attempt.unsent = None;
-        match attempt.progress {
-            Progress::Stopping { since, .. } => self.press(&attempt, since),
-            Progress::Starting { .. }
-            | Progress::Running { .. }
-            | Progress::Ended
-            | Progress::Refused => self.begin_stop(&attempt, Some(started), Why::Unwanted),
-        }
-    }
-
-    /// What has ended is removed once that was heard.
-    fn tidy(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
-        if attempt.unsent.is_some() {
-            return;
-        }
-        match container {
-            None => (),
-            Some(ContainerState::Created | ContainerState::Exited { .. }) => {
-                self.plan.steps.push(Step::Remove(attempt.identity.clone()));
-            }
-            // A start whose answer was lost, after its attempt was given up.
-            Some(ContainerState::Running { .. }) => self.kill(attempt),
-        }
-    }
-
-    fn kill(&mut self, attempt: &Attempt) {
-        if let Some(at) = attempt.session.kill_again_at.filter(|at| *at > self.view.now) {
-            return self.wake_at(Some(at));
-        }
-        let mut next = attempt.clone();
-        let again = later(self.view.now, KILL_AGAIN);
-        next.session.kill_again_at = Some(again);
-        self.plan.steps.push(Step::Kill(next.identity.clone()));
-        self.wake_at(Some(again));
-        self.keep(next);
     }
 
     fn ended(
@@ -371,23 +279,34 @@ impl Planner<'_> {
 
     fn end(&mut self, attempt: &Attempt, ending: Ending) {
         let mut next = attempt.clone();
-        self.plan.words += 1;
-        end(&mut next, ending, self.plan.words, self.view.node.boot_id);
+        self.words += 1;
+        end(&mut next, ending, self.words, self.view.node.boot_id);
         self.keep(next);
     }
 
     fn say(&mut self, attempt: &mut Attempt, says: Says) {
-        self.plan.words += 1;
-        attempt.say(self.plan.words, says);
+        self.words += 1;
+        attempt.say(self.words, says);
     }
 
     fn keep(&mut self, attempt: Attempt) {
-        self.plan.changes.insert(attempt.identity.clone(), Some(attempt));
+        let identity = attempt.identity.clone();
+        self.turn_into(&identity, Some(attempt));
     }
 
-    fn wake_at(&mut self, at: Option<Timestamp>) {
-        let earlier = self.plan.wake_at.into_iter().chain(at).min();
-        self.plan.wake_at = earlier;
+    /// What is known of an attempt from now on.
+    fn turn_into(&mut self, identity: &Identity, next: Option<Attempt>) {
+        let before = self.plan.changes.get(identity).map(Option::as_ref);
+        let before = before.unwrap_or_else(|| self.view.ledger.get(identity));
+        self.room.replace(before, next.as_ref());
+        self.plan.changes.insert(identity.clone(), next);
+    }
+
+    fn wake_at(&mut self, identity: &Identity, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            let wake = self.plan.wakes.entry(identity.clone()).or_insert(at);
+            *wake = at.min(*wake);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use api::task::{ReportState, reason};
 
 use super::ending::Ending;
-use super::{Assignment, Planner, SLOW_START, Step, Template, later, report};
+use super::{Assignment, Node, Planner, SLOW_START, Step, Template, later, report};
 use crate::attempt::{Attempt, Manner, Progress, Says, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity};
 use crate::resolve::{container_spec, merged, stop_signal};
@@ -33,8 +33,7 @@ impl Planner<'_> {
         };
         match self.prepare(assignment, template, &mut attempt) {
             Ok(spec) => {
-                self.taken.add(&attempt.requests, &attempt.ports);
-                self.wake_at(Some(later(self.view.now, SLOW_START)));
+                self.wake_at(identity, Some(later(self.view.now, SLOW_START)));
                 self.plan.steps.push(Step::Start(Box::new(spec)));
                 self.keep(attempt);
             }
@@ -86,10 +85,10 @@ impl Planner<'_> {
         attempt.requests = merged.requests();
         attempt.manner = manner(&merged, template);
         let node = &self.view.node;
-        if let Some(misfit) = self.taken.misfit(&attempt.requests, node.capacity) {
+        if let Some(misfit) = self.room.misfit(&attempt.requests, node.capacity) {
             return Err(Obstacle::Misfit(misfit));
         }
-        let ports = self.taken.allot(&merged.ports, node.port_range).map_err(Obstacle::Misfit)?;
+        let ports = self.room.allot(&merged.ports, node.port_range).map_err(Obstacle::Misfit)?;
         let task = (&*assignment.task, &**template);
         let spec = container_spec(&attempt.identity, task, &merged, &ports, &node.place)
             .map_err(Obstacle::Wrong)?;
@@ -135,13 +134,22 @@ impl Planner<'_> {
                 return self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
         };
-        let place = &self.view.node.place;
+        let Node { place, port_range, .. } = self.view.node;
         let task = (&*assignment.task, &**template);
+        let mut next = attempt.clone();
         let spec = merged(&assignment.task, template).and_then(|merged| {
-            container_spec(&attempt.identity, task, &merged, &attempt.ports, place)
+            if std::mem::take(&mut next.session.wants_ports) {
+                next.ports = self.room.allot_others(&merged.ports, &attempt.ports, port_range);
+            }
+            container_spec(&attempt.identity, task, &merged, &next.ports, &place)
         });
         match spec {
-            Ok(spec) => self.plan.steps.push(Step::Start(Box::new(spec))),
+            Ok(spec) => {
+                if next.ports != attempt.ports {
+                    self.keep(next);
+                }
+                self.plan.steps.push(Step::Start(Box::new(spec)));
+            }
             Err(message) => {
                 self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
@@ -156,7 +164,7 @@ impl Planner<'_> {
             return;
         }
         if slow > self.view.now {
-            return self.wake_at(Some(slow));
+            return self.wake_at(&attempt.identity, Some(slow));
         }
         let mut next = attempt.clone();
         next.session.told_starting = true;

@@ -39,14 +39,14 @@ pub(super) struct Crew {
     events: mpsc::Sender<Event>,
     starts: Arc<Semaphore>,
     others: Arc<Semaphore>,
+    /// Those that something is being done to.
     acting: BTreeSet<Identity>,
-    resting: BTreeMap<Identity, Rest>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    until: Instant,
-    failures: u32,
+    /// These, and those that rest.
+    busy: BTreeSet<Identity>,
+    /// When each rest is over, the first one first.
+    rests: BTreeSet<(Instant, Identity)>,
+    /// How often what was last done failed, one time after the other.
+    failures: BTreeMap<Identity, u32>,
 }
 
 impl Crew {
@@ -57,19 +57,38 @@ impl Crew {
             starts: Arc::new(Semaphore::new(STARTS_MAX)),
             others: Arc::new(Semaphore::new(OTHERS_MAX)),
             acting: BTreeSet::new(),
-            resting: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            rests: BTreeSet::new(),
+            failures: BTreeMap::new(),
         }
     }
 
     /// Containers that nothing is to be decided about now.
-    pub(super) fn busy(&self, now: Instant) -> BTreeSet<Identity> {
-        let resting = self.resting.iter().filter(|(_, rest)| rest.until > now);
-        resting.map(|(identity, _)| identity).chain(&self.acting).cloned().collect()
+    pub(super) fn busy(&self) -> &BTreeSet<Identity> {
+        &self.busy
+    }
+
+    /// Whether something is being done to it at this moment.
+    pub(super) fn is_acting(&self, identity: &Identity) -> bool {
+        self.acting.contains(identity)
+    }
+
+    /// Those whose rest is over.
+    pub(super) fn take_rested(&mut self, now: Instant) -> Vec<Identity> {
+        let mut rested = Vec::new();
+        while let Some((until, _)) = self.rests.first()
+            && *until <= now
+            && let Some((_, identity)) = self.rests.pop_first()
+        {
+            self.busy.remove(&identity);
+            rested.push(identity);
+        }
+        rested
     }
 
     /// When the next rest is over.
-    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        self.resting.values().map(|rest| rest.until).filter(|until| *until > now).min()
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.rests.first().map(|(until, _)| *until)
     }
 
     /// Does a step.
@@ -77,6 +96,7 @@ impl Crew {
         let identity = step.identity().clone();
         debug!(%identity, step = name(&step), "acting");
         self.acting.insert(identity.clone());
+        self.busy.insert(identity.clone());
         let is_start = matches!(step, Step::Start(_));
         let permits = Arc::clone(if is_start { &self.starts } else { &self.others });
         let (engine, events) = (Arc::clone(engine), self.events.clone());
@@ -95,21 +115,22 @@ impl Crew {
         self.acting.remove(identity);
         match &acted.outcome {
             Ok(_) | Err(EngineError::Refused { .. } | EngineError::Gone) => {
-                self.resting.remove(identity);
+                self.busy.remove(identity);
+                self.failures.remove(identity);
             }
             Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
-                let failures = self.resting.get(identity).map_or(0, |rest| rest.failures);
-                let wait = REST_MIN.saturating_mul(1 << failures.min(20)).min(REST_MAX);
+                let failures = self.failures.entry(identity.clone()).or_default();
+                let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
+                *failures = failures.saturating_add(1);
                 info!(%identity, %error, again_in = ?wait, "the engine did not do it");
-                let rest = Rest { until: now + wait, failures: failures.saturating_add(1) };
-                self.resting.insert(identity.clone(), rest);
+                self.rests.insert((now + wait, identity.clone()));
             }
         }
     }
 
-    /// Forgets rests of containers that are not there any more.
+    /// Forgets failures with containers that are not there any more.
     pub(super) fn forget(&mut self, keep: impl Fn(&Identity) -> bool) {
-        self.resting.retain(|identity, _| keep(identity));
+        self.failures.retain(|identity, _| keep(identity));
     }
 }
 

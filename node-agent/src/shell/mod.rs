@@ -7,55 +7,54 @@
 //! * Nothing is done before the known cluster granted the node lease and the list of assignments
 //!   is complete, as of that grant or later.
 //! * When the agent ends, by itself or by a crash, containers run on.
+//! * A turn costs what changed, not what there is: it looks at containers that may have changed,
+//!   plans for what changed or is due, and writes that down. All is looked at when the list of
+//!   assignments is complete and every [`RESYNC`].
 
+mod agenda;
+mod bound;
 mod crew;
+mod deciding;
 mod follow;
 mod lease;
 mod logs;
 mod presence;
+mod publishing;
 mod reports;
 mod sight;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::ObjectKey;
 use api::amounts::Amounts;
 use api::node::{GrantRequest, GrantResponse, NodeInfo};
-use base::{Backoff, Clock, ErrorChain, Rng, Stop, Tasks, Timestamp};
+use base::{Clock, Rng, Stop, Tasks, Timestamp};
 use client::{Client, Dial};
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use prometheus::Registry;
 use runtime::Update;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info};
 
-use crate::attempt::Progress;
-use crate::engine::{ContainerState, Engine, EngineError, EngineEvent, Identity, Scope};
-use crate::journal::{Cluster, Journal, JournalError, Record};
+use crate::engine::{Engine, EngineError, EngineEvent, Scope};
+use crate::journal::{Cluster, Journal, JournalError, Log, Owner, Record};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::{self, Ending, Node, Template, View, later, plan};
-use crate::resolve::Place;
+use crate::plan::Template;
+use agenda::Agenda;
+use bound::Bound;
 use crew::{Acted, Crew};
-use follow::{Bound, Session};
+use follow::Session;
 use presence::Presence;
+use publishing::Publishing;
 use reports::{Desk, Sent};
-use sight::{Seen, list, see};
+use sight::{RESYNC, Sight};
 
 /// Events that wait for the agent; those who send more wait.
 const EVENTS_MAX: usize = 1_024;
-/// Everything is looked at so often, whatever events said.
-const RESYNC: Duration = Duration::from_secs(10);
-/// The Node object is compared with what it should be so often: somebody may have deleted it.
-const REPUBLISH: Duration = Duration::from_secs(60);
-/// An engine that does not answer is asked again after this.
-const ENGINE_WAIT: Duration = Duration::from_secs(1);
-/// Logs of removed containers are kept so long.
-const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What an agent is told when it is started.
 #[derive(Clone)]
@@ -125,12 +124,19 @@ pub enum AgentError {
 #[derive(Debug)]
 enum Event {
     Granted(GrantResponse),
-    Tasks { session: u64, update: Update },
-    Template { key: ObjectKey, template: Template },
+    Tasks {
+        session: u64,
+        update: Update,
+    },
+    Template {
+        key: ObjectKey,
+        template: Template,
+    },
     Engine(EngineEvent),
     Acted(Acted),
     Sent(Sent),
-    Published { presence: Box<Presence>, published: bool },
+    /// Whether the Node object was written.
+    Published(bool),
 }
 
 /// Runs an agent until `stop`. Containers run on after it; the next agent takes them over.
@@ -170,43 +176,19 @@ struct Agent {
     events: mpsc::Sender<Event>,
     metrics: Metrics,
     boot_id: String,
-    record: Record,
-    /// The record is not as it was last saved.
-    is_dirty: bool,
+    owner: Owner,
+    ledger: Ledger,
+    log: Log,
     session: watch::Sender<Session>,
     bound: Bound,
     sight: Sight,
+    agenda: Agenda,
     crew: Crew,
     desk: Desk,
-    presence: Presence,
     publishing: Publishing,
     names: logs::Names,
     /// The start of this agent by both clocks.
     began: (Instant, Timestamp),
-    /// When the plan wants to be made again.
-    plan_at: Option<Timestamp>,
-}
-
-/// What is seen of the engine.
-#[derive(Default)]
-struct Sight {
-    engine: Option<Arc<dyn Engine>>,
-    own_network: bool,
-    containers: BTreeMap<Identity, ContainerState>,
-    /// The containers may have changed since they were listed.
-    is_stale: bool,
-    ask_at: Option<Instant>,
-    resync_at: Option<Instant>,
-    prune_at: Option<Instant>,
-}
-
-/// How far the apiserver knows of this node.
-struct Publishing {
-    last: Option<Presence>,
-    is_under_way: bool,
-    try_at: Option<Instant>,
-    again_at: Option<Instant>,
-    backoff: Backoff,
 }
 
 impl Agent {
@@ -217,11 +199,11 @@ impl Agent {
         tasks: &Tasks,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, AgentError> {
-        let mut record = config.journal.load()?;
-        if record.agent.is_empty() {
-            record.agent = outside.rng.uuid();
-            config.journal.save(&record).await?;
+        let Record { mut owner, attempts } = config.journal.load()?;
+        if owner.agent.is_empty() {
+            owner.agent = outside.rng.uuid();
         }
+        let log = config.journal.begin(&owner, &attempts).await?;
         let boot_id = outside.rng.uuid();
         let (spawner, rng) = (tasks.spawner(), &outside.rng);
         let (session, sessions) = watch::channel(Session::default());
@@ -229,7 +211,7 @@ impl Agent {
             client: outside.client.clone(),
             request: GrantRequest {
                 node: config.name.clone(),
-                agent: record.agent.clone(),
+                agent: owner.agent.clone(),
                 boot_id: boot_id.clone(),
             },
             rng: rng.fork("lease"),
@@ -248,37 +230,29 @@ impl Agent {
             address: config.address.clone(),
             info: NodeInfo::default(),
             images: Vec::new(),
-            leftovers: Vec::new(),
+            leftovers: BTreeMap::new(),
             problem: None,
         };
-        let wait = (Duration::from_millis(200), Duration::from_secs(10));
-        let publishing = Publishing {
-            last: None,
-            is_under_way: false,
-            try_at: None,
-            again_at: None,
-            backoff: Backoff::new(wait.0, wait.1, rng.fork("presence")),
-        };
-        info!(node = config.name, agent = record.agent, boot_id, "agent started");
+        info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
             crew: Crew::new(spawner.clone(), events.clone()),
             desk: Desk::new(spawner.clone(), events.clone(), rng.fork("reports")),
             began: (Instant::now(), outside.clock.now()),
             bound: Bound::default(),
             sight: Sight::default(),
+            agenda: Agenda::default(),
+            ledger: Ledger::of(attempts.into_values()),
             names: logs::Names::default(),
-            is_dirty: false,
-            plan_at: None,
+            publishing: Publishing::new(presence, outside.rng.fork("presence")),
             config,
             outside,
             spawner,
             events,
             metrics,
             boot_id,
-            record,
+            owner,
+            log,
             session,
-            presence,
-            publishing,
         })
     }
 
@@ -287,18 +261,26 @@ impl Agent {
             Event::Granted(granted) => self.granted(&granted).await?,
             Event::Tasks { session, update } => {
                 if session == self.session.borrow().number {
+                    if matches!(update, Update::Reset { .. }) {
+                        self.agenda.add_all();
+                    }
                     self.bound.apply(update);
                 }
             }
-            Event::Template { key, template } => self.bound.learn(&key, template),
-            Event::Engine(EngineEvent::Changed(_) | EngineEvent::Missed) => {
-                self.sight.is_stale = true;
+            Event::Template { key, template } => self.bound.learn(&key, &template),
+            Event::Engine(EngineEvent::Changed(identity)) => {
+                // What something is being done to is looked at when that is done.
+                if !self.crew.is_acting(&identity) {
+                    self.sight.doubt(identity);
+                }
             }
+            Event::Engine(EngineEvent::Missed) => self.sight.doubt_all(),
             Event::Acted(acted) => self.acted(acted),
             Event::Sent(sent) => {
-                self.is_dirty |= self.desk.heard(sent, &mut self.record, Instant::now());
+                let heard = self.desk.heard(sent, &mut self.ledger, Instant::now());
+                self.agenda.extend(heard);
             }
-            Event::Published { presence, published } => self.published(*presence, published),
+            Event::Published(published) => self.publishing.ended(published, Instant::now()),
         }
         Ok(())
     }
@@ -306,9 +288,9 @@ impl Agent {
     /// A node lease was granted: by the cluster that we know?
     async fn granted(&mut self, granted: &GrantResponse) -> Result<(), AgentError> {
         let cluster = Cluster { id: granted.cluster.clone(), epoch: granted.epoch };
-        let known = self.record.cluster.as_ref();
+        let known = self.owner.cluster.as_ref();
         // A node that has promised nothing can harm nothing.
-        let accepts = self.config.accept_cluster || self.record.attempts.is_empty();
+        let accepts = self.config.accept_cluster || self.ledger.attempts().is_empty();
         self.bound.is_complete = false;
         if known.is_some_and(|known| *known != cluster) && !accepts {
             let problem = format!(
@@ -318,7 +300,7 @@ impl Agent {
                 cluster.id, cluster.epoch
             );
             error!(problem, "wrong cluster");
-            self.presence.problem = Some(problem);
+            self.publishing.set_problem(Some(problem));
             self.session.send_modify(|session| session.client = None);
             return Ok(());
         }
@@ -326,10 +308,10 @@ impl Agent {
             if known.is_some_and(|known| known.id != cluster.id) {
                 self.sight.engine = None;
             }
-            self.record.cluster = Some(cluster);
-            self.config.journal.save(&self.record).await?;
+            self.owner.cluster = Some(cluster);
+            self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
         }
-        self.presence.problem = None;
+        self.publishing.set_problem(None);
         let client = self.outside.client.for_cluster(&granted.cluster, granted.epoch);
         self.session.send_modify(|session| {
             session.number += 1;
@@ -338,262 +320,53 @@ impl Agent {
         Ok(())
     }
 
-    fn acted(&mut self, acted: Acted) {
-        self.crew.done(&acted, Instant::now());
-        self.sight.is_stale = true;
-        match acted.outcome {
-            Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
-            Ok(_) => (),
-            Err(EngineError::Refused { reason, message }) if acted.is_start => {
-                self.refused(&acted.identity, reason.as_str(), message);
-            }
-            Err(EngineError::Refused { message, .. }) => {
-                warn!(identity = %acted.identity, message, "the engine refused");
-            }
-            // What is to be done next is seen by looking.
-            Err(
-                EngineError::Unavailable { .. } | EngineError::Unknown { .. } | EngineError::Gone,
-            ) => (),
-        }
-    }
-
-    /// An attempt cannot be started, however often it is tried.
-    fn refused(&mut self, identity: &Identity, reason: &str, message: String) {
-        let now = self.outside.clock.now();
-        let Some(attempt) = self.record.attempts.get_mut(identity) else { return };
-        if matches!(attempt.progress, Progress::Starting { .. }) {
-            self.record.words += 1;
-            let ending = Ending::failed(reason, message, now);
-            plan::end(attempt, ending, self.record.words, &self.boot_id);
-            self.metrics.ends.inc();
-            self.is_dirty = true;
-        }
-    }
-
-    /// The time that waits are counted by.
-    fn now(&self) -> Timestamp {
-        later(self.began.1, self.began.0.elapsed())
-    }
-
-    fn instant_of(&self, at: Timestamp) -> Instant {
-        let wait = Duration::try_from(at.duration_since(self.began.1)).unwrap_or(Duration::ZERO);
-        self.began.0 + wait
-    }
-
     /// Looks, plans, writes down and acts. Says when to do it again although nothing happens.
     async fn turn(&mut self) -> Result<Instant, AgentError> {
         let began = Instant::now();
         let client = self.session.borrow().client.clone();
         if let Some(client) = client {
             self.look().await;
-            if self.sight.engine.is_some() && !self.sight.is_stale {
+            if self.sight.is_clear() && self.bound.is_complete {
                 self.decide().await?;
             }
-            self.desk.send(client.clone(), &self.record, Instant::now());
+            self.desk.send(client.clone(), &self.ledger, Instant::now());
             for key in self.bound.take_missing() {
                 let rng = self.outside.rng.fork("template");
                 let (client, events) = (client.clone(), self.events.clone());
                 follow::read_template(&self.spawner, client, key, rng, events);
             }
         }
-        if self.is_dirty {
-            self.save().await?;
-        }
+        self.save().await?;
         self.publish();
-        let attempts = self.record.attempts.values();
-        let (held, unsent) = attempts.fold((0, 0), |(held, unsent), attempt| {
-            (held + i64::from(attempt.holds()), unsent + i64::from(attempt.unsent.is_some()))
-        });
-        self.metrics.running.set(held);
-        self.metrics.unsent.set(unsent);
+        self.metrics.running.set(gauge(self.ledger.holding()));
+        self.metrics.unsent.set(gauge(self.ledger.unsent()));
         Ok(self.wake_at(began))
     }
 
     /// When something is due that was not due before this turn.
     fn wake_at(&self, now: Instant) -> Instant {
         let engine = [self.sight.ask_at, self.sight.resync_at];
-        let outside = [self.publishing.try_at, self.publishing.again_at, self.desk.wake_at()];
-        let plan = self.plan_at.map(|at| self.instant_of(at));
-        let all = engine.into_iter().chain(outside).flatten();
-        let all = all.chain(plan).chain(self.crew.wake_at(now));
+        let plan = self.agenda.next().map(|at| self.instant_of(at));
+        let rest = [plan, self.crew.wake_at(), self.desk.wake_at()];
+        let all = engine.into_iter().chain(self.publishing.wake_at()).chain(rest).flatten();
         all.filter(|at| *at > now).min().unwrap_or(now + RESYNC)
     }
 
+    /// Writes down what changed.
     async fn save(&mut self) -> Result<(), AgentError> {
-        self.config.journal.save(&self.record).await?;
-        self.is_dirty = false;
-        Ok(())
-    }
-
-    async fn decide(&mut self) -> Result<(), AgentError> {
-        let assignments = self.bound.is_complete.then(|| self.bound.assignments());
-        let view = View {
-            assignments: assignments.as_ref(),
-            containers: &self.sight.containers,
-            attempts: &self.record.attempts,
-            busy: &self.crew.busy(Instant::now()),
-            node: Node {
-                place: Place {
-                    node: &self.config.name,
-                    address: &self.config.address,
-                    own_network: self.sight.own_network,
-                },
-                boot_id: &self.boot_id,
-                capacity: &self.presence.capacity,
-                port_range: self.config.port_range,
-            },
-            now: self.now(),
-            wall: self.outside.clock.now(),
-            words: self.record.words,
-        };
-        let plan = plan(&view);
-        self.plan_at = plan.wake_at;
-        if assignments.is_some() {
-            self.presence.leftovers = plan.leftovers;
+        let changes = self.ledger.take_unwritten();
+        if changes.is_empty() {
+            return Ok(());
         }
-        self.record.words = plan.words;
-        self.is_dirty |= !plan.changes.is_empty();
-        for (identity, change) in plan.changes {
-            let Some(attempt) = change else {
-                self.record.attempts.remove(&identity);
-                continue;
-            };
-            let before = self.record.attempts.get(&identity).map(|before| &before.progress);
-            if attempt.progress == Progress::Ended && before != Some(&Progress::Ended) {
-                self.metrics.ends.inc();
-            }
-            self.names.remember(&identity);
-            self.record.attempts.insert(identity, attempt);
-        }
-        if self.is_dirty {
-            self.save().await?;
-        }
-        if let Some(engine) = &self.sight.engine {
-            for step in plan.steps {
-                self.crew.act(engine, step);
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings what is seen of the engine up to date.
-    async fn look(&mut self) {
-        let now = Instant::now();
-        if self.sight.ask_at.is_some_and(|at| at > now) {
-            return;
-        }
-        self.sight.ask_at = None;
-        let seen = match &self.sight.engine {
-            Some(engine) => see(engine, &mut self.sight.resync_at, self.sight.is_stale, now).await,
-            None => self.open_engine().await.map(|()| Seen::default()),
-        };
-        match seen {
-            Ok(seen) => {
-                if let Some(containers) = seen.containers {
-                    self.sight.containers = containers;
-                    self.sight.is_stale = false;
-                    let (attempts, seen) = (&self.record.attempts, &self.sight.containers);
-                    self.crew.forget(|it| attempts.contains_key(it) || seen.contains_key(it));
-                }
-                if let Some(images) = seen.images {
-                    self.presence.show_images(images);
-                }
-                self.presence.problem = None;
-            }
-            Err(error) => {
-                warn!(%error, "cannot look at the engine");
-                self.presence.problem = Some(error.to_string());
-                self.sight.is_stale = true;
-                self.sight.ask_at = Some(now + ENGINE_WAIT);
-            }
-        }
-        self.prune_logs(now).await;
-    }
-
-    async fn prune_logs(&mut self, now: Instant) {
-        let due = self.sight.prune_at.is_none_or(|at| at <= now);
-        let Some(engine) = self.sight.engine.as_ref().filter(|_| due) else { return };
-        self.sight.prune_at = Some(now + LOGS_KEPT / 24);
-        let before = self.outside.clock.now().saturating_sub(LOGS_KEPT);
-        if let Ok(before) = before
-            && let Err(error) = engine.prune_logs(before).await
-        {
-            debug!(%error, "old logs were not deleted");
-        }
-    }
-
-    async fn open_engine(&mut self) -> Result<(), EngineError> {
-        let Some(cluster) = &self.record.cluster else { return Ok(()) };
-        let scope = Scope::new(&cluster.id, &self.config.name)
-            .map_err(|error| EngineError::unavailable(error.to_string()))?;
-        let engine = (self.outside.open_engine)(scope).await?;
-        let facts = engine.info().await?;
-        self.presence.describe(&facts);
-        self.presence.capacity = presence::capacity(&facts);
-        self.presence.capacity.extend(self.config.capacity.clone());
-        self.sight.own_network = facts.engine == "docker";
-        let (mut changes, events) = (engine.events(), self.events.clone());
-        self.spawner.spawn("engine events", async move {
-            while let Some(event) = changes.next().await {
-                if events.send(Event::Engine(event)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        if let Some(dial) = &self.config.dial {
-            let rest = (self.spawner.clone(), self.outside.rng.fork("logs"));
-            let (name, names) = (self.config.name.clone(), self.names.clone());
-            let serving = logs::serve(dial.clone(), name, Arc::clone(&engine), names, rest);
-            self.spawner.spawn("logs", serving);
-        }
-        self.record.attempts.keys().for_each(|identity| self.names.remember(identity));
-        let containers = list(&engine).await?;
-        self.sight.containers = containers;
-        self.sight.is_stale = false;
-        self.sight.resync_at = Some(Instant::now() + RESYNC);
-        self.sight.engine = Some(engine);
-        Ok(())
-    }
-
-    /// Tells of this node, where that is not known.
-    fn publish(&mut self) {
-        let now = Instant::now();
-        let publishing = &mut self.publishing;
-        let ready = self.presence.problem.is_some() || self.sight.engine.is_some();
-        let waits = publishing.try_at.is_some_and(|at| at > now);
-        if publishing.is_under_way || waits || !ready {
-            return;
-        }
-        publishing.try_at = None;
-        let due = publishing.again_at.is_none_or(|at| at <= now);
-        if publishing.last.as_ref() == Some(&self.presence) && !due {
-            return;
-        }
-        publishing.is_under_way = true;
-        let (presence, client) = (self.presence.clone(), self.outside.client.clone());
-        let (events, wall) = (self.events.clone(), self.outside.clock.now());
-        self.spawner.spawn("presence", async move {
-            let published = presence.publish(&client, wall).await;
-            if let Err(error) = &published {
-                debug!(error = %ErrorChain(error), "the Node object was not written");
-            }
-            let published = published.is_ok();
-            let presence = Box::new(presence);
-            // Nobody listens when the agent ends.
-            let _stopping = events.send(Event::Published { presence, published }).await;
-        });
-    }
-
-    fn published(&mut self, presence: Presence, published: bool) {
-        let publishing = &mut self.publishing;
-        publishing.is_under_way = false;
-        let now = Instant::now();
-        if published {
-            publishing.last = Some(presence);
-            publishing.backoff.reset();
-            publishing.again_at = Some(now + REPUBLISH);
+        if self.log.is_long(self.ledger.attempts().len()) {
+            self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
         } else {
-            publishing.try_at = Some(now + publishing.backoff.next_wait());
+            self.log.append(&changes).await?;
         }
+        Ok(())
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

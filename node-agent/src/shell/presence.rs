@@ -11,7 +11,7 @@ use client::{Client, Error, object_path};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::engine::NodeFacts;
+use crate::engine::{Identity, NodeFacts};
 
 /// Images that are told of, at most.
 const IMAGES_TOLD_MAX: usize = 100;
@@ -27,7 +27,7 @@ pub(super) struct Presence {
     pub(super) address: String,
     pub(super) info: NodeInfo,
     pub(super) images: Vec<String>,
-    pub(super) leftovers: Vec<Leftover>,
+    pub(super) leftovers: BTreeMap<Identity, Leftover>,
     pub(super) problem: Option<String>,
 }
 
@@ -43,10 +43,12 @@ impl Presence {
         };
     }
 
-    /// Takes over which images there are.
-    pub(super) fn show_images(&mut self, images: Vec<String>) {
+    /// Takes over which images there are. Whether that is news.
+    pub(super) fn show_images(&mut self, mut images: Vec<String>) -> bool {
+        images.truncate(IMAGES_TOLD_MAX);
+        let is_news = self.images != images;
         self.images = images;
-        self.images.truncate(IMAGES_TOLD_MAX);
+        is_news
     }
 
     /// Makes the Node object, or brings it up to date. What people said of the node (its spec,
@@ -87,7 +89,7 @@ impl Presence {
             "address": self.address,
             "info": self.info,
             "images": self.images,
-            "leftovers": self.leftovers,
+            "leftovers": self.leftovers.values().collect::<Vec<_>>(),
             "problem": self.problem,
             "readySince": node.status.ready_since.unwrap_or(now),
         })

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::attempt::{Attempt, Says};
+use crate::attempt::{Attempt, Says, Word};
 use crate::engine::Identity;
-use crate::journal::Record;
+use crate::ledger::Ledger;
 
 /// Words in one batch: under the apiserver's bound, so that one batch does not hold up the next.
 const WORDS_MAX: usize = 500;
@@ -49,21 +49,16 @@ impl Desk {
     }
 
     /// Sends what is to be said, unless something is on its way or the last try just failed.
-    pub(super) fn send(&mut self, client: Client, record: &Record, now: Instant) {
+    pub(super) fn send(&mut self, client: Client, ledger: &Ledger, now: Instant) {
         if self.is_sending || self.rest_until.is_some_and(|until| until > now) {
             return;
         }
         self.rest_until = None;
         let mut words = Vec::new();
         let mut batch = Batch::default();
-        for attempt in record.attempts.values() {
-            if let Some((number, op)) = op(attempt) {
-                words.push((attempt.identity.clone(), number));
-                batch.groups.push(Group::from(op));
-                if words.len() == WORDS_MAX {
-                    break;
-                }
-            }
+        for (attempt, word) in ledger.to_say().take(WORDS_MAX) {
+            words.push((attempt.identity.clone(), word.number));
+            batch.groups.push(Group::from(op(attempt, word)));
         }
         if words.is_empty() {
             return;
@@ -83,13 +78,13 @@ impl Desk {
         });
     }
 
-    /// Takes what became of a batch over into the record; whether that changed it.
-    pub(super) fn heard(&mut self, sent: Sent, record: &mut Record, now: Instant) -> bool {
+    /// Takes what became of a batch over into the ledger; who has nothing to say any more.
+    pub(super) fn heard(&mut self, sent: Sent, ledger: &mut Ledger, now: Instant) -> Vec<Identity> {
         self.is_sending = false;
         let results = sent.results.unwrap_or_default();
-        let mut changed = false;
+        let mut heard = Vec::new();
         let mut all_heard = results.len() == sent.words.len();
-        for ((identity, number), result) in sent.words.iter().zip(results) {
+        for ((identity, number), result) in sent.words.into_iter().zip(results) {
             match result {
                 GroupResult::Done {} => (),
                 // The attempt is over, or has its end: what we have to say does not count.
@@ -100,12 +95,8 @@ impl Desk {
                     continue;
                 }
             }
-            let attempt = record.attempts.get_mut(identity);
-            if let Some(attempt) = attempt
-                && attempt.unsent.as_ref().is_some_and(|word| word.number == *number)
-            {
-                attempt.unsent = None;
-                changed = true;
+            if ledger.heard(&identity, number) {
+                heard.push(identity);
             }
         }
         if all_heard {
@@ -113,13 +104,12 @@ impl Desk {
         } else {
             self.rest_until = Some(now + self.backoff.next_wait());
         }
-        changed
+        heard
     }
 }
 
 /// What an attempt has to say, as an operation.
-fn op(attempt: &Attempt) -> Option<(u64, Op)> {
-    let word = attempt.unsent.as_ref()?;
+fn op(attempt: &Attempt, word: &Word) -> Op {
     let change = match &word.says {
         Says::Report(report) => TaskChange::Report(report.clone()),
         Says::Refuse(message) => {
@@ -127,11 +117,10 @@ fn op(attempt: &Attempt) -> Option<(u64, Op)> {
         }
     };
     let identity = &attempt.identity;
-    let op = Op::Task {
+    Op::Task {
         key: ObjectKey::new(identity.namespace(), identity.task()),
         uid: identity.uid().to_owned(),
         attempt: identity.attempt(),
         change,
-    };
-    Some((word.number, op))
+    }
 }

@@ -1,43 +1,197 @@
-//! Looks at the engine.
+//! What is seen of the engine: everything now and then, and in between what may have changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
+use tracing::{debug, warn};
 
-use super::RESYNC;
-use crate::engine::{ContainerState, Engine, EngineError, Identity};
+use super::{Agent, Event, logs};
+use crate::engine::{ContainerState, Engine, EngineError, Identity, Scope};
 
-/// What a look brought.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) containers: Option<BTreeMap<Identity, ContainerState>>,
-    pub(super) images: Option<Vec<String>>,
+/// Everything is looked at so often, whatever events said.
+pub(super) const RESYNC: Duration = Duration::from_secs(10);
+/// An engine that does not answer is asked again after this.
+const ENGINE_WAIT: Duration = Duration::from_secs(1);
+/// Logs of removed containers are kept so long.
+const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Containers that are inspected at the same time.
+const INSPECTS_MAX: usize = 16;
+/// More than these, and more than half of all there are, are looked at by listing all.
+const INSPECTS_WORTH_A_LIST: usize = 64;
+
+/// What is seen of the engine.
+#[derive(Default)]
+pub(super) struct Sight {
+    pub(super) engine: Option<Arc<dyn Engine>>,
+    pub(super) own_network: bool,
+    pub(super) containers: BTreeMap<Identity, ContainerState>,
+    /// Those that may have changed since they were looked at.
+    stale: BTreeSet<Identity>,
+    /// Any may have.
+    is_all_stale: bool,
+    pub(super) ask_at: Option<Instant>,
+    pub(super) resync_at: Option<Instant>,
+    prune_at: Option<Instant>,
 }
 
-/// Looks at containers where they may have changed, and at everything now and then.
-pub(super) async fn see(
-    engine: &Arc<dyn Engine>,
-    resync_at: &mut Option<Instant>,
-    is_stale: bool,
-    now: Instant,
-) -> Result<Seen, EngineError> {
-    let is_due = resync_at.is_none_or(|at| at <= now);
-    let mut seen = Seen::default();
-    if is_due {
-        *resync_at = Some(now + RESYNC);
-        seen.images = Some(engine.images().await?);
-    }
-    if is_due || is_stale {
-        seen.containers = Some(list(engine).await?);
-    }
-    Ok(seen)
+/// What was looked at.
+enum Looked {
+    All { images: Option<Vec<String>> },
+    These(BTreeSet<Identity>),
 }
 
-/// What there is, by identity.
-pub(super) async fn list(
+impl Sight {
+    /// Whether what is seen is what is there, as far as anybody knows.
+    pub(super) fn is_clear(&self) -> bool {
+        self.engine.is_some() && !self.is_all_stale && self.stale.is_empty()
+    }
+
+    /// This one may have changed.
+    pub(super) fn doubt(&mut self, identity: Identity) {
+        self.stale.insert(identity);
+    }
+
+    /// Any may have changed.
+    pub(super) fn doubt_all(&mut self) {
+        self.is_all_stale = true;
+    }
+
+    /// From now on what there is is seen of this engine.
+    async fn open(&mut self, engine: Arc<dyn Engine>) -> Result<(), EngineError> {
+        self.list(&engine).await?;
+        self.engine = Some(engine);
+        self.resync_at = Some(Instant::now() + RESYNC);
+        Ok(())
+    }
+
+    /// Looks where something may have changed, and at everything when it is time.
+    async fn look(
+        &mut self,
+        engine: &Arc<dyn Engine>,
+        now: Instant,
+    ) -> Result<Looked, EngineError> {
+        let mut images = None;
+        if self.resync_at.is_none_or(|at| at <= now) {
+            self.resync_at = Some(now + RESYNC);
+            self.is_all_stale = true;
+            images = Some(engine.images().await?);
+        }
+        let stale = self.stale.len();
+        if self.is_all_stale || (stale > INSPECTS_WORTH_A_LIST && 2 * stale > self.containers.len())
+        {
+            self.list(engine).await?;
+            return Ok(Looked::All { images });
+        }
+        for (identity, state) in inspect(engine, &self.stale).await? {
+            match state {
+                Some(state) => self.containers.insert(identity, state),
+                None => self.containers.remove(&identity),
+            };
+        }
+        Ok(Looked::These(std::mem::take(&mut self.stale)))
+    }
+
+    async fn list(&mut self, engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
+        let containers = engine.list().await?;
+        self.containers =
+            containers.into_iter().map(|found| (found.identity, found.state)).collect();
+        self.stale.clear();
+        self.is_all_stale = false;
+        Ok(())
+    }
+}
+
+async fn inspect(
     engine: &Arc<dyn Engine>,
-) -> Result<BTreeMap<Identity, ContainerState>, EngineError> {
-    let containers = engine.list().await?;
-    Ok(containers.into_iter().map(|found| (found.identity, found.state)).collect())
+    identities: &BTreeSet<Identity>,
+) -> Result<Vec<(Identity, Option<ContainerState>)>, EngineError> {
+    let inspect = |identity: Identity| async move {
+        let state = engine.inspect(&identity).await?;
+        Ok((identity, state))
+    };
+    let identities: Vec<Identity> = identities.iter().cloned().collect();
+    stream::iter(identities).map(inspect).buffer_unordered(INSPECTS_MAX).try_collect().await
+}
+
+impl Agent {
+    /// Brings what is seen of the engine up to date.
+    pub(super) async fn look(&mut self) {
+        let now = Instant::now();
+        if self.sight.ask_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.sight.ask_at = None;
+        let looked = match self.sight.engine.clone() {
+            Some(engine) => self.sight.look(&engine, now).await,
+            None => self.open_engine().await.map(|()| Looked::All { images: None }),
+        };
+        match looked {
+            Ok(looked) => {
+                self.looked(looked);
+                self.publishing.set_problem(None);
+            }
+            Err(error) => {
+                warn!(%error, "cannot look at the engine");
+                self.publishing.set_problem(Some(error.to_string()));
+                self.sight.ask_at = Some(now + ENGINE_WAIT);
+            }
+        }
+        self.prune_logs(now).await;
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        match looked {
+            Looked::These(these) => self.agenda.extend(these),
+            Looked::All { images } => {
+                self.agenda.add_all();
+                self.ledger.forgive();
+                let (ledger, seen) = (&self.ledger, &self.sight.containers);
+                self.crew.forget(|it| ledger.get(it).is_some() || seen.contains_key(it));
+                if let Some(images) = images {
+                    self.publishing.show_images(images);
+                }
+            }
+        }
+    }
+
+    async fn prune_logs(&mut self, now: Instant) {
+        let due = self.sight.prune_at.is_none_or(|at| at <= now);
+        let Some(engine) = self.sight.engine.as_ref().filter(|_| due) else { return };
+        self.sight.prune_at = Some(now + LOGS_KEPT / 24);
+        let before = self.outside.clock.now().saturating_sub(LOGS_KEPT);
+        if let Ok(before) = before
+            && let Err(error) = engine.prune_logs(before).await
+        {
+            debug!(%error, "old logs were not deleted");
+        }
+    }
+
+    async fn open_engine(&mut self) -> Result<(), EngineError> {
+        let Some(cluster) = &self.owner.cluster else { return Ok(()) };
+        let scope = Scope::new(&cluster.id, &self.config.name)
+            .map_err(|error| EngineError::unavailable(error.to_string()))?;
+        let engine = (self.outside.open_engine)(scope).await?;
+        let facts = engine.info().await?;
+        self.publishing.describe(&facts, &self.config.capacity);
+        self.sight.own_network = facts.engine == "docker";
+        let (mut changes, events) = (engine.events(), self.events.clone());
+        self.spawner.spawn("engine events", async move {
+            while let Some(event) = changes.next().await {
+                if events.send(Event::Engine(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        if let Some(dial) = &self.config.dial {
+            let rest = (self.spawner.clone(), self.outside.rng.fork("logs"));
+            let (name, names) = (self.config.name.clone(), self.names.clone());
+            let serving = logs::serve(dial.clone(), name, Arc::clone(&engine), names, rest);
+            self.spawner.spawn("logs", serving);
+        }
+        self.ledger.attempts().keys().for_each(|identity| self.names.remember(identity));
+        self.sight.open(engine).await
+    }
 }

@@ -219,7 +219,7 @@ impl DockerEngine {
         }
     }
 
-    /// The call's own error, for it decides what comes next., for it decides what comes next.
+    /// The call's own error, for it decides what comes next.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, bollard::errors::Error> {
         let name = self.config.scope.container_name(&spec.identity);
         let body = create::body(spec, &self.config.scope, self.config.default_host_ip);
@@ -364,6 +364,17 @@ impl Engine for DockerEngine {
 
     fn list(&self) -> Answer<'_, Vec<Container>> {
         self.list_ours().boxed()
+    }
+
+    fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
+        async move {
+            match self.find(identity).await {
+                Ok(found) => Ok(observe::state(&found.inspected)),
+                Err(EngineError::Gone) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
     }
 
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {

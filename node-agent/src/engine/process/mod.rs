@@ -28,8 +28,9 @@ use tracing::warn;
 use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
 use super::log_store::remove_if_there;
 use super::{
-    Answer, Container, ContainerSpec, Engine, EngineError, EngineEvent, Identity, LOG_BYTES_MAX,
-    LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope, Signal, Started,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity,
+    LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope,
+    Signal, Started,
 };
 
 /// What a task finds as PATH where its environment does not say.
@@ -190,6 +191,16 @@ impl Engine for ProcessEngine {
 
     fn list(&self) -> Answer<'_, Vec<Container>> {
         self.blocking(Inner::list).boxed()
+    }
+
+    fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
+        let identity = identity.clone();
+        self.blocking(move |inner| match inner.look(&identity) {
+            Ok(seen) => Ok(Some(seen.state())),
+            Err(EngineError::Gone) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .boxed()
     }
 
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {

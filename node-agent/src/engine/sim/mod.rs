@@ -28,8 +28,8 @@ pub use self::program::Program;
 use self::state::{Key, State};
 use super::logs::LogLine;
 use super::{
-    Answer, Container, ContainerSpec, Engine, EngineError, EngineEvent, IMAGES_MAX, Identity,
-    LogOptions, LogStream, NodeFacts, Scope, Signal, Started,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
+    Identity, LogOptions, LogStream, NodeFacts, Scope, Signal, Started,
 };
 
 /// What goes wrong with a create.
@@ -230,6 +230,11 @@ impl Engine for SimEngine {
 
     fn list(&self) -> Answer<'_, Vec<Container>> {
         future::ready(Ok(self.machine.with(|state| state.list(&self.scope)))).boxed()
+    }
+
+    fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
+        let key = self.key(identity);
+        future::ready(Ok(self.machine.with(|state| state.inspect(&key)))).boxed()
     }
 
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {

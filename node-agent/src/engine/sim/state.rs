@@ -175,6 +175,10 @@ impl State {
             .collect()
     }
 
+    pub(super) fn inspect(&self, key: &Key) -> Option<ContainerState> {
+        self.containers.get(key).map(Life::state)
+    }
+
     pub(super) fn running(&self) -> Vec<Key> {
         self.containers
             .iter()

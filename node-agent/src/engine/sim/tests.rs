@@ -130,7 +130,7 @@ async fn what_happened_is_kept_on_request_and_told_once() {
     assert_eq!(bench.0.take_history(), [], "nobody asked for it");
     bench.0.keep_history();
     tokio::time::advance(Duration::from_secs(1)).await;
-    let mut start = async |program| {
+    let start = async |program| {
         let spec = conformance::spec(&bench, "sim", program);
         engine.create_and_start(&spec).await.unwrap();
         spec.identity

@@ -1,11 +1,12 @@
 //! Worlds of one node, and what it does next.
 
+mod properties;
+
 use std::fmt::Write as _;
 
 use api::task::transition::{self, TaskChange};
 use api::task::{StopReason, TaskSpec};
 use expect_test::{Expect, expect};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -14,16 +15,16 @@ fn at(millis: i64) -> Timestamp {
 }
 
 /// One node, its apiserver and its engine, moved by hand.
+#[derive(Clone)]
 struct World {
     tasks: BTreeMap<Identity, Task>,
     template: TaskTemplateSpec,
     containers: BTreeMap<Identity, ContainerState>,
-    attempts: BTreeMap<Identity, Attempt>,
+    ledger: Ledger,
     busy: BTreeSet<Identity>,
     capacity: Amounts,
     listed: bool,
     now: i64,
-    words: u64,
 }
 
 fn world() -> World {
@@ -41,12 +42,11 @@ fn world() -> World {
         tasks: BTreeMap::new(),
         template: serde_json::from_value(template).unwrap(),
         containers: BTreeMap::new(),
-        attempts: BTreeMap::new(),
+        ledger: Ledger::default(),
         busy: BTreeSet::new(),
         capacity: Amounts::from([("cpu".to_owned(), 1_000)]),
         listed: true,
         now: 0,
-        words: 0,
     }
 }
 
@@ -56,11 +56,13 @@ fn id(index: u32) -> Identity {
 
 impl World {
     fn bind(&mut self, index: u32) {
-        let spec =
-            TaskSpec { template: "j-x".to_owned(), attempt: 1, run: 1, ..TaskSpec::default() };
-        let mut task = Task::new("default", &format!("t-{index}"), spec);
-        task.metadata.uid = Some(format!("{index:x}"));
-        self.tasks.insert(id(index), task);
+        self.tasks.entry(id(index)).or_insert_with(|| {
+            let spec =
+                TaskSpec { template: "j-x".to_owned(), attempt: 1, run: 1, ..TaskSpec::default() };
+            let mut task = Task::new("default", &format!("t-{index}"), spec);
+            task.metadata.uid = Some(format!("{index:x}"));
+            task
+        });
         self.change(index, &TaskChange::Bind { node: "n1".to_owned() });
     }
 
@@ -91,6 +93,10 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
+        self.plan_for(Which::All)
+    }
+
+    fn plan_for(&self, which: Which<'_>) -> Plan {
         let of = |(identity, task): (&Identity, &Task)| {
             let template = Some(Template::Known(Arc::new(self.template.clone())));
             (identity.clone(), Assignment { task: Arc::new(task.clone()), template })
@@ -99,7 +105,8 @@ impl World {
         plan(&View {
             assignments: self.listed.then_some(&assignments),
             containers: &self.containers,
-            attempts: &self.attempts,
+            ledger: &self.ledger,
+            which,
             busy: &self.busy,
             node: Node {
                 place: Place { node: "n1", address: "127.0.0.1", own_network: true },
@@ -109,45 +116,49 @@ impl World {
             },
             now: at(self.now),
             wall: at(self.now),
-            words: self.words,
         })
     }
 
     /// Plans and writes down; what is to be done is left to the caller.
     fn write_down(&mut self) -> Plan {
         let plan = self.plan();
-        self.words = plan.words;
-        for (identity, change) in &plan.changes {
-            match change {
-                Some(attempt) => self.attempts.insert(identity.clone(), attempt.clone()),
-                None => self.attempts.remove(identity),
-            };
-        }
+        self.take_over(&plan);
         plan
     }
 
-    /// The apiserver hears all there is to say.
-    fn hear(&mut self) {
-        for attempt in self.attempts.values_mut() {
-            let Some(word) = attempt.unsent.take() else { continue };
-            let change = match word.says {
+    fn take_over(&mut self, plan: &Plan) {
+        for (identity, change) in &plan.changes {
+            match change {
+                Some(attempt) => self.ledger.put(attempt.clone()),
+                None => self.ledger.remove(identity),
+            }
+        }
+    }
+
+    /// The apiserver hears all there is to say. Of whom it has heard.
+    fn hear(&mut self) -> BTreeSet<Identity> {
+        let mut heard = BTreeSet::new();
+        for (attempt, word) in Ledger::clone(&self.ledger).to_say() {
+            let change = match word.says.clone() {
                 Says::Report(report) => TaskChange::Report(report),
                 Says::Refuse(message) => TaskChange::Refuse { binding: attempt.binding, message },
             };
+            self.ledger.heard(&attempt.identity, word.number);
+            heard.insert(attempt.identity.clone());
             let Some(task) = self.tasks.get_mut(&attempt.identity) else { continue };
             let step = transition::apply(task, attempt.identity.attempt(), &change, at(self.now));
             if let Ok(transition::Step::Changed(next)) = step {
                 *task = *next;
             }
         }
+        heard
     }
 
     /// A new process of the agent: what only a process knows is gone.
     fn restart(&mut self) {
-        let stored = serde_json::to_string(&self.attempts.values().collect::<Vec<_>>()).unwrap();
-        let attempts: Vec<Attempt> = serde_json::from_str(&stored).unwrap();
-        self.attempts =
-            attempts.into_iter().map(|attempt| (attempt.identity.clone(), attempt)).collect();
+        let attempts: Vec<_> = self.ledger.attempts().values().collect();
+        let stored = serde_json::to_string(&attempts).unwrap();
+        self.ledger = Ledger::of(serde_json::from_str::<Vec<Attempt>>(&stored).unwrap());
         self.busy.clear();
     }
 
@@ -176,10 +187,10 @@ fn show(plan: &Plan) -> String {
         };
         let _ = writeln!(out, "{what} {}", of.task());
     }
-    for leftover in &plan.leftovers {
+    for leftover in plan.leftovers.values() {
         let _ = writeln!(out, "leftover {}", leftover.uid);
     }
-    if let Some(wake) = plan.wake_at {
+    if let Some(wake) = plan.wakes.values().min() {
         let _ = writeln!(out, "wake at {}", wake.as_millisecond() - at(0).as_millisecond());
     }
     out
@@ -372,6 +383,56 @@ fn a_restarted_agent_takes_over_what_runs_and_starts_what_was_only_promised() {
 }
 
 #[test]
+fn what_was_given_to_another_node_meanwhile_is_stopped_and_named_until_it_is_gone() {
+    let mut world = world();
+    for index in 0..3 {
+        world.capacity = Amounts::from([("cpu".to_owned(), 2_000)]);
+        world.bind(index);
+    }
+    world.write_down();
+    (0..3).for_each(|index| world.runs(index));
+    world.write_down();
+    world.hear();
+    // The agent is away. The first task starts anew elsewhere, the second is recorded as ended.
+    world.restart();
+    world.tasks.remove(&id(0));
+    let ended = ended_report(&world, 1);
+    world.change(1, &ended);
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        t-1: stopping [20001]
+        SIGTERM t-0
+        SIGTERM t-1
+        leftover 0
+        leftover 1
+        wake at 5000
+    "#]]);
+    world.exits(0, 143, Some(15));
+    world.now = 5_000;
+    world.check(expect![[r#"
+        t-0: forget
+        t-1: stopping [20001]
+        remove t-0
+        kill t-1
+        leftover 1
+        wake at 10000
+    "#]]);
+    world.containers.remove(&id(0));
+    world.exits(1, 137, Some(9));
+    world.check(expect![[r#"
+        t-1: forget
+        remove t-1
+        wake at 60000
+    "#]]);
+}
+
+/// The end that a task has at the apiserver, whoever said so.
+fn ended_report(world: &World, index: u32) -> TaskChange {
+    let attempt = world.ledger.get(&id(index)).unwrap();
+    TaskChange::Report(Box::new(report(attempt, "boot", ReportState::Succeeded)))
+}
+
+#[test]
 fn a_container_that_vanished_has_failed() {
     let mut world = world();
     world.bind(0);
@@ -393,15 +454,50 @@ fn a_lost_journal_starts_nothing_that_was_reported() {
     world.runs(0);
     world.write_down();
     world.hear();
-    world.attempts.clear();
+    world.ledger = Ledger::default();
     world.check(expect![[r#"
         t-0: running [20000], reports Running
         wake at 60000
     "#]]);
-    world.attempts.clear();
+    world.ledger = Ledger::default();
     world.containers.clear();
     world.check(expect![[r#"
         t-0: ended [], reports Failed ContainerGone
+    "#]]);
+}
+
+#[test]
+fn a_port_that_something_else_holds_is_given_back_for_another() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    assert!(world.ledger.shun_ports(&id(0), (20_000, 20_009)));
+    world.check(expect![[r#"
+        t-0: starting [20001]
+        start t-0
+        wake at 1000
+    "#]]);
+    world.check(expect![[r#"
+        start t-0
+        wake at 1000
+    "#]]);
+    world.bind(1);
+    world.busy.insert(id(0));
+    world.check(expect![[r#"
+        t-1: starting [20002]
+        start t-1
+        wake at 1000
+    "#]]);
+    world.ledger.forgive();
+    world.ledger.remove(&id(1));
+    let tries = (0..9).filter(|_| world.ledger.shun_ports(&id(0), (20_000, 20_009))).count();
+    assert_eq!(tries, 4, "after the first");
+    assert!(!world.ledger.shun_ports(&id(0), (30_000, 30_009)), "it has none of those");
+    world.ledger.forgive();
+    world.check(expect![[r#"
+        t-1: starting [20000]
+        start t-1
+        wake at 1000
     "#]]);
 }
 
@@ -416,124 +512,4 @@ fn a_slow_start_is_said_once() {
         t-0: starting [20000], reports Starting
     "#]]);
     world.check(expect![""]);
-}
-
-/// What happens to a world.
-#[derive(Debug, Clone)]
-enum Happening {
-    Bind(u32),
-    Evict(u32),
-    Exit(u32),
-    Vanish(u32),
-    Removed(u32),
-    Hear,
-    Restart,
-    Wait(i64),
-    /// Steps are done, or fail.
-    Act(bool),
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![
-        4 => (0..4_u32).prop_map(Happening::Bind),
-        1 => (0..4_u32).prop_map(Happening::Evict),
-        2 => (0..4_u32).prop_map(Happening::Exit),
-        1 => (0..4_u32).prop_map(Happening::Vanish),
-        1 => (0..4_u32).prop_map(Happening::Removed),
-        3 => Just(Happening::Hear),
-        1 => Just(Happening::Restart),
-        2 => (0..70_000_i64).prop_map(Happening::Wait),
-        6 => any::<bool>().prop_map(Happening::Act),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn no_attempt_runs_twice_and_no_port_is_given_twice(
-        happenings in proptest::collection::vec(happening(), 1..60),
-    ) {
-        let mut world = world();
-        let mut ever_ran = BTreeSet::new();
-        let mut bound = BTreeSet::new();
-        for happening in happenings {
-            happen(&mut world, &mut bound, &mut ever_ran, &happening);
-            let held: Vec<u16> = world.attempts.values().filter(|it| it.holds())
-                .flat_map(|it| it.ports.values().copied()).collect();
-            let distinct: BTreeSet<u16> = held.iter().copied().collect();
-            prop_assert_eq!(held.len(), distinct.len(), "ports are disjoint");
-            let cpu: u64 = world.attempts.values().filter(|it| it.holds())
-                .filter_map(|it| it.requests.get("cpu")).sum();
-            prop_assert!(cpu <= 1_000, "over-committed: {cpu}");
-        }
-    }
-}
-
-fn happen(
-    world: &mut World,
-    bound: &mut BTreeSet<u32>,
-    ever_ran: &mut BTreeSet<Identity>,
-    happening: &Happening,
-) {
-    match happening {
-        Happening::Bind(index) => {
-            if bound.insert(*index) {
-                world.bind(*index);
-            }
-        }
-        Happening::Evict(index) => {
-            if world.tasks.get(&id(*index)).is_some_and(|task| !task.has_ended()) {
-                world.change(*index, &TaskChange::Evict { reason: StopReason::Cancel });
-            }
-        }
-        Happening::Exit(index) => {
-            if matches!(world.containers.get(&id(*index)), Some(ContainerState::Running { .. })) {
-                world.exits(*index, 0, None);
-            }
-        }
-        Happening::Vanish(index) => drop(world.containers.remove(&id(*index))),
-        Happening::Removed(index) => drop(world.tasks.remove(&id(*index))),
-        Happening::Hear => world.hear(),
-        Happening::Restart => world.restart(),
-        Happening::Wait(millis) => world.now += millis,
-        Happening::Act(works) => {
-            let plan = world.write_down();
-            for step in plan.steps.into_iter().filter(|_| *works) {
-                do_step(world, ever_ran, &step);
-            }
-        }
-    }
-}
-
-fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
-    let identity = step.identity().clone();
-    let since = at(world.now);
-    match step {
-        Step::Start(_) => {
-            let is_new = !world.containers.contains_key(&identity);
-            // Only a vanished container that was never looked at may be made again.
-            assert!(
-                !is_new
-                    || !matches!(
-                        world.attempts.get(&identity).map(|it| &it.progress),
-                        Some(Progress::Ended | Progress::Running { .. })
-                    )
-            );
-            ever_ran.insert(identity.clone());
-            world.containers.insert(identity, ContainerState::Running { since });
-        }
-        Step::Signal(..) => (),
-        Step::Kill(_) => {
-            let exited = ContainerState::Exited {
-                started: None,
-                at: since,
-                code: 137,
-                signal: Some(9),
-                oom_killed: false,
-                message: None,
-            };
-            world.containers.insert(identity, exited);
-        }
-        Step::Remove(_) => drop(world.containers.remove(&identity)),
-    }
 }

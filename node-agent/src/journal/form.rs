@@ -1,0 +1,164 @@
+//! The form of a journal's file: lines of a checksum and JSON.
+//!
+//! ```text
+//! <sum> {"version":2,"agent":...,"cluster":...,"attempts":n}
+//! <sum> an attempt                                            n times: the snapshot
+//! <sum> [{"put":an attempt},{"forget":an identity},...]       what changed, in one write each
+//! ```
+//!
+//! # Invariants
+//!
+//! * A line's checksum is that of everything up to its end: lines that were changed, lost, doubled
+//!   or put elsewhere are noticed.
+//! * Only what stands after the last line end is torn, and only where the snapshot is whole: a
+//!   snapshot was never written but as a whole.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Owner, Record};
+use crate::attempt::Attempt;
+use crate::engine::Identity;
+
+/// The form of the file.
+const VERSION: u32 = 2;
+/// Checksums are so many digits.
+const SUM_DIGITS: usize = 16;
+/// The checksum of nothing: FNV-1a of 64 bits, which notices every single wrong byte.
+const SUM_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+const SUM_PRIME: u64 = 0x100_0000_01b3;
+
+/// What is wrong with a journal.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("line {line}: {what}")]
+pub struct Damage {
+    /// Where, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub what: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head<O> {
+    version: u32,
+    owner: O,
+    attempts: usize,
+}
+
+/// Of the first line, whatever its version.
+#[derive(Deserialize)]
+struct AnyHead {
+    version: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Change<A, I> {
+    Put(A),
+    Forget(I),
+}
+
+/// A whole file, and its checksum.
+pub(super) fn snapshot(owner: &Owner, attempts: &BTreeMap<Identity, Attempt>) -> (Vec<u8>, u64) {
+    let (mut bytes, mut sum) = (Vec::new(), SUM_OF_NOTHING);
+    let head = Head { version: VERSION, owner, attempts: attempts.len() };
+    write(&head, &mut bytes, &mut sum);
+    attempts.values().for_each(|attempt| write(attempt, &mut bytes, &mut sum));
+    (bytes, sum)
+}
+
+/// A line for a file with the checksum `sum`, which becomes that of the file with the line.
+pub(super) fn changes(changes: &[(Identity, Option<Attempt>)], sum: &mut u64) -> Vec<u8> {
+    let changes = changes.iter().map(|(identity, now)| match now {
+        Some(attempt) => Change::Put(attempt),
+        None => Change::Forget(identity),
+    });
+    let mut line = Vec::new();
+    write(&changes.collect::<Vec<_>>(), &mut line, sum);
+    line
+}
+
+fn write(what: &impl Serialize, bytes: &mut Vec<u8>, sum: &mut u64) {
+    let json = serde_json::to_vec(what).expect("attempts have text keys only");
+    *sum = sum_with(*sum, &json);
+    bytes.extend(format!("{sum:016x} ").into_bytes());
+    bytes.extend(json);
+    bytes.push(b'\n');
+}
+
+/// Reads a file, but for what was torn.
+pub(super) fn parse(bytes: &[u8]) -> Result<Record, Damage> {
+    let mut lines = Lines { rest: bytes, read: 0, sum: SUM_OF_NOTHING };
+    let head: Head<Owner> = lines.read()?.ok_or_else(|| lines.damage("there is none"))?;
+    let mut attempts = BTreeMap::new();
+    for _ in 0..head.attempts {
+        let attempt: Attempt = lines.read()?.ok_or_else(|| lines.damage("attempts are missing"))?;
+        attempts.insert(attempt.identity.clone(), attempt);
+    }
+    while let Some(changes) = lines.read::<Vec<Change<Box<Attempt>, Identity>>>()? {
+        for change in changes {
+            match change {
+                Change::Put(attempt) => {
+                    attempts.insert(attempt.identity.clone(), *attempt);
+                }
+                Change::Forget(identity) => drop(attempts.remove(&identity)),
+            }
+        }
+    }
+    Ok(Record { owner: head.owner, attempts })
+}
+
+struct Lines<'a> {
+    /// What was not read yet.
+    rest: &'a [u8],
+    /// How many were read.
+    read: usize,
+    /// The checksum of what was read.
+    sum: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// The next whole line; nothing at the end, or where one is torn.
+    fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Damage> {
+        let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let line = &self.rest[..end];
+        self.rest = &self.rest[end + 1..];
+        self.read += 1;
+        let json = self.check(line).ok_or_else(|| self.damage("its checksum is wrong"))?;
+        if self.read == 1 {
+            self.check_version(json)?;
+        }
+        let read = serde_json::from_slice(json);
+        read.map(Some).map_err(|error| self.damage(&error.to_string()))
+    }
+
+    /// What a line says, where its checksum is right.
+    fn check(&mut self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let (digits, json) = line.split_at_checked(SUM_DIGITS)?;
+        let json = json.strip_prefix(b" ")?;
+        self.sum = sum_with(self.sum, json);
+        (digits == format!("{:016x}", self.sum).as_bytes()).then_some(json)
+    }
+
+    fn check_version(&self, json: &[u8]) -> Result<(), Damage> {
+        let head: AnyHead =
+            serde_json::from_slice(json).map_err(|error| self.damage(&error.to_string()))?;
+        if head.version == VERSION {
+            return Ok(());
+        }
+        let what = format!("it has version {}, and this agent reads {VERSION}", head.version);
+        Err(self.damage(&what))
+    }
+
+    fn damage(&self, what: &str) -> Damage {
+        Damage { line: self.read, what: what.to_owned() }
+    }
+}
+
+fn sum_with(sum: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(sum, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(SUM_PRIME))
+}

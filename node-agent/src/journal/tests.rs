@@ -1,0 +1,187 @@
+//! What a journal keeps, and what it does not take for a journal.
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::attempt::{Progress, Says};
+
+fn attempt(index: u32) -> Attempt {
+    let identity = Identity::new("default", &format!("web-{index}"), "0af3", 2).unwrap();
+    let mut attempt = Attempt::found(identity, Progress::Starting { since: Timestamp::UNIX_EPOCH });
+    attempt.say(u64::from(index), Says::Refuse("a word\nof two lines".to_owned()));
+    attempt
+}
+
+fn put(index: u32) -> (Identity, Option<Attempt>) {
+    let mut attempt = attempt(index);
+    attempt.progress = Progress::Ended;
+    (attempt.identity.clone(), Some(attempt))
+}
+
+fn forget(index: u32) -> (Identity, Option<Attempt>) {
+    (attempt(index).identity, None)
+}
+
+fn record(attempts: impl IntoIterator<Item = u32>) -> Record {
+    let attempts = attempts.into_iter().map(attempt);
+    Record {
+        owner: Owner {
+            agent: "a".to_owned(),
+            cluster: Some(Cluster { id: "c1".to_owned(), epoch: 3 }),
+        },
+        attempts: attempts.map(|attempt| (attempt.identity.clone(), attempt)).collect(),
+    }
+}
+
+fn with(mut record: Record, changes: &[(Identity, Option<Attempt>)]) -> Record {
+    for (identity, now) in changes {
+        match now {
+            Some(attempt) => record.attempts.insert(identity.clone(), attempt.clone()),
+            None => record.attempts.remove(identity),
+        };
+    }
+    record
+}
+
+async fn begun(journal: &Journal, record: &Record) -> Log {
+    journal.begin(&record.owner, &record.attempts).await.unwrap()
+}
+
+fn bytes(journal: &Journal) -> Vec<u8> {
+    match journal {
+        Journal::File(path) => fs::read(path).unwrap(),
+        Journal::Memory(held) => held.lock().unwrap().clone(),
+    }
+}
+
+fn path(journal: &Journal) -> &Path {
+    match journal {
+        Journal::File(path) => path,
+        Journal::Memory(_) => panic!("a journal in memory has no file"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    for journal in [Journal::in_dir(dir.path()).unwrap(), Journal::in_memory()] {
+        assert_eq!(journal.load().unwrap(), Record::default());
+        let mut log = begun(&journal, &record(0..3)).await;
+        assert_eq!(journal.clone().load().unwrap(), record(0..3));
+        let (first, second) = (vec![put(1), forget(2), put(7)], vec![forget(7), forget(9)]);
+        log.append(&first).await.unwrap();
+        log.append(&second).await.unwrap();
+        let wanted = with(with(record(0..3), &first), &second);
+        assert_eq!(journal.clone().load().unwrap(), wanted);
+        log.begin_anew(&wanted.owner, &wanted.attempts).await.unwrap();
+        log.append(&[put(8)]).await.unwrap();
+        assert_eq!(journal.load().unwrap(), with(wanted, &[put(8)]));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_cut_at_any_byte_leaves_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    begun(&journal, &record(0..2)).await.append(&[put(5)]).await.unwrap();
+    let old = with(record(0..2), &[put(5)]);
+    let new = record(1..3);
+    let (bytes, _) = form::snapshot(&new.owner, &new.attempts);
+    for cut in 0..=bytes.len() {
+        fs::write(beside(path(&journal)), &bytes[..cut]).unwrap();
+        assert_eq!(journal.load().unwrap(), old, "cut at {cut}");
+    }
+    begun(&journal, &new).await;
+    assert_eq!(journal.load().unwrap(), new);
+}
+
+#[tokio::test]
+async fn changes_that_were_cut_at_any_byte_are_there_or_not() {
+    let journal = Journal::in_memory();
+    let mut log = begun(&journal, &record(0..2)).await;
+    let mut states = vec![(bytes(&journal).len(), record(0..2))];
+    for changes in [vec![put(5), forget(0)], vec![forget(5)], vec![put(0), put(1)]] {
+        log.append(&changes).await.unwrap();
+        let before = states.last().unwrap().1.clone();
+        states.push((bytes(&journal).len(), with(before, &changes)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = Journal::in_dir(dir.path()).unwrap();
+    let whole = bytes(&journal);
+    for cut in states[0].0..=whole.len() {
+        fs::write(path(&file), &whole[..cut]).unwrap();
+        let wanted = states.iter().rfind(|(length, _)| *length <= cut).unwrap();
+        assert_eq!(file.load().unwrap(), wanted.1, "cut at {cut}");
+    }
+    // The next agent begins with what is left of a torn one, and adds to that.
+    fs::write(path(&file), &whole[..whole.len() - 1]).unwrap();
+    let left = file.load().unwrap();
+    begun(&file, &left).await.append(&[put(6)]).await.unwrap();
+    assert_eq!(file.load().unwrap(), with(left, &[put(6)]));
+}
+
+#[tokio::test]
+async fn a_torn_snapshot_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    begun(&journal, &record(0..3)).await;
+    let whole = fs::read(path(&journal)).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(path(&journal), &whole[..cut]).unwrap();
+        let error = journal.load().unwrap_err().to_string();
+        assert!(error.contains("remove the file"), "cut at {cut}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_byte_anywhere_and_a_missing_or_doubled_line_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    let mut log = begun(&journal, &record(0..2)).await;
+    log.append(&[put(5)]).await.unwrap();
+    log.append(&[forget(5)]).await.unwrap();
+    let whole = fs::read(path(&journal)).unwrap();
+    let is_damaged = |bytes: &[u8]| {
+        fs::write(path(&journal), bytes).unwrap();
+        matches!(journal.load(), Err(JournalError::Damaged { .. }))
+    };
+    // The last byte is the end of the last line: without it, that line is torn.
+    for wrong in 0..whole.len() - 1 {
+        let mut bytes = whole.clone();
+        bytes[wrong] ^= 0x04;
+        assert!(is_damaged(&bytes), "byte {wrong}");
+    }
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    for line in 0..lines.len() {
+        let without = [&lines[..line], &lines[line + 1..]].concat().concat();
+        let is_last = line + 1 == lines.len();
+        assert!(is_last || is_damaged(&without), "without line {line}");
+        let doubled = [&lines[..=line], &lines[line..]].concat().concat();
+        assert!(is_damaged(&doubled), "line {line} twice");
+    }
+}
+
+#[tokio::test]
+async fn a_journal_of_another_version_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    fs::write(dir.path().join("journal.json"), r#"{"version":1,"agent":"a"}"#).unwrap();
+    let error = journal.load().unwrap_err();
+    assert!(error.to_string().contains("journal.json"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_is_long_when_it_outweighs_its_snapshot() {
+    let journal = Journal::in_memory();
+    let mut log = begun(&journal, &record(0..3)).await;
+    for _ in 0..CHANGES_MAX {
+        log.append(&[put(1)]).await.unwrap();
+    }
+    assert!(!log.is_long(2), "3 in the snapshot and 1,000 changes, for 2 attempts");
+    log.append(&[put(1)]).await.unwrap();
+    log.append(&[put(1)]).await.unwrap();
+    assert!(log.is_long(2));
+    assert!(!log.is_long(3));
+    log.begin_anew(&Owner::default(), &BTreeMap::new()).await.unwrap();
+    assert!(!log.is_long(0));
+}

@@ -1,0 +1,237 @@
+//! The attempts of this node, with what follows from them: what they take, what is to be said, and
+//! what the journal does not have yet.
+//!
+//! # Invariants
+//!
+//! * Attempts change through [`Ledger::put`], [`Ledger::remove`] and [`Ledger::heard`] alone, and
+//!   each brings all that follows from them up to date: nothing here is found by looking at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::attempt::{Attempt, Word};
+use crate::engine::Identity;
+use crate::taken::Taken;
+
+/// So often an attempt gets other ports because something else holds those that it has.
+const PORT_TRIES_MAX: u32 = 5;
+
+/// The attempts of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    attempts: BTreeMap<Identity, Attempt>,
+    /// Who has something to say, by the number of the word: the oldest first.
+    unsent: BTreeMap<u64, Identity>,
+    /// How many hold resources.
+    holding: usize,
+    taken: Taken,
+    /// The number of the newest word.
+    words: u64,
+    /// What changed since this was last asked.
+    unwritten: BTreeSet<Identity>,
+}
+
+impl Ledger {
+    /// Attempts as they were written down.
+    pub fn of(attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        let mut ledger = Self::default();
+        attempts.into_iter().for_each(|attempt| ledger.put(attempt));
+        ledger.unwritten.clear();
+        ledger
+    }
+
+    /// What is known of an attempt.
+    pub fn get(&self, identity: &Identity) -> Option<&Attempt> {
+        self.attempts.get(identity)
+    }
+
+    /// All attempts, by identity.
+    pub fn attempts(&self) -> &BTreeMap<Identity, Attempt> {
+        &self.attempts
+    }
+
+    /// Takes over what is known of an attempt from now on.
+    pub fn put(&mut self, attempt: Attempt) {
+        self.release(&attempt.identity);
+        self.taken.add(&attempt);
+        self.holding += usize::from(attempt.holds());
+        if let Some(word) = &attempt.unsent {
+            self.words = self.words.max(word.number);
+            self.unsent.insert(word.number, attempt.identity.clone());
+        }
+        // What only this process knows is not written.
+        if self.attempts.get(&attempt.identity) != Some(&attempt) {
+            self.unwritten.insert(attempt.identity.clone());
+        }
+        self.attempts.insert(attempt.identity.clone(), attempt);
+    }
+
+    /// Forgets an attempt.
+    pub fn remove(&mut self, identity: &Identity) {
+        if self.release(identity) {
+            self.attempts.remove(identity);
+            self.unwritten.insert(identity.clone());
+        }
+    }
+
+    /// A word has been heard, or never will be. Whether it was still the attempt's last.
+    pub fn heard(&mut self, identity: &Identity, number: u64) -> bool {
+        let Some(attempt) = self.attempts.get_mut(identity) else { return false };
+        let is_last = attempt.unsent.as_ref().is_some_and(|word| word.number == number);
+        if is_last {
+            attempt.unsent = None;
+            self.unsent.remove(&number);
+            self.unwritten.insert(identity.clone());
+        }
+        is_last
+    }
+
+    /// What is to be said, in the order in which it was first said.
+    pub fn to_say(&self) -> impl Iterator<Item = (&Attempt, &Word)> {
+        let of = |identity| {
+            let attempt = self.attempts.get(identity)?;
+            Some((attempt, attempt.unsent.as_ref()?))
+        };
+        self.unsent.values().filter_map(of)
+    }
+
+    /// How many have something to say.
+    pub fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// How many hold resources.
+    pub fn holding(&self) -> usize {
+        self.holding
+    }
+
+    /// The number of the newest word.
+    pub fn words(&self) -> u64 {
+        self.words
+    }
+
+    /// The engine says that something else holds a port of this attempt: it is to be started with
+    /// others of `range`, and nobody is given these until [`Self::forgive`]. Whether that may
+    /// help: it was not tried too often, and some of its ports come from there.
+    pub(crate) fn shun_ports(&mut self, identity: &Identity, range: (u16, u16)) -> bool {
+        let Some(attempt) = self.attempts.get_mut(identity) else { return false };
+        let mut ports = attempt.ports.values().filter(|port| (range.0..=range.1).contains(port));
+        let tries = &mut attempt.session.port_tries;
+        if *tries >= PORT_TRIES_MAX || ports.clone().next().is_none() {
+            return false;
+        }
+        *tries += 1;
+        attempt.session.wants_ports = true;
+        self.taken.shun(&mut ports);
+        true
+    }
+
+    /// Ports that something else held may be free again.
+    pub(crate) fn forgive(&mut self) {
+        self.taken.forgive();
+    }
+
+    /// What attempts take.
+    pub(crate) fn taken(&self) -> &Taken {
+        &self.taken
+    }
+
+    /// What changed since this was last called, and what it is now; nothing of what is forgotten.
+    pub fn take_unwritten(&mut self) -> Vec<(Identity, Option<Attempt>)> {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let now = |identity: Identity| {
+            let attempt = self.attempts.get(&identity).cloned();
+            (identity, attempt)
+        };
+        unwritten.into_iter().map(now).collect()
+    }
+
+    /// Takes back what follows from an attempt. Whether there is one.
+    fn release(&mut self, identity: &Identity) -> bool {
+        let Some(before) = self.attempts.get(identity) else { return false };
+        self.taken.take_back(before);
+        self.holding -= usize::from(before.holds());
+        if let Some(word) = &before.unsent {
+            self.unsent.remove(&word.number);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::amounts::Amounts;
+    use api::template::Port;
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::attempt::{Progress, Says};
+    use crate::taken::Room;
+
+    fn id(index: u32) -> Identity {
+        Identity::new("default", &format!("t-{index}"), &format!("{index:x}"), 1).unwrap()
+    }
+
+    /// What happens: an attempt is put as holding or ended, with a word or without; heard; removed.
+    type Happening = (u32, u8);
+
+    fn happen(ledger: &mut Ledger, words: &mut u64, (index, what): Happening) {
+        let progress = match what {
+            0 => return ledger.remove(&id(index)),
+            1 => {
+                let number =
+                    ledger.get(&id(index)).and_then(|it| it.unsent.as_ref()?.number.into());
+                let heard = ledger.heard(&id(index), number.unwrap_or(0));
+                return assert_eq!(heard, number.is_some());
+            }
+            2 | 3 => Progress::Starting { since: Timestamp::UNIX_EPOCH },
+            _ => Progress::Ended,
+        };
+        let mut attempt = Attempt::found(id(index), progress);
+        attempt.requests = Amounts::from([("cpu".to_owned(), u64::from(index))]);
+        attempt.ports = BTreeMap::from([("http".to_owned(), 100 + u16::try_from(index).unwrap())]);
+        if what % 2 == 0 {
+            *words += 1;
+            attempt.say(*words, Says::Refuse(String::new()));
+        }
+        ledger.put(attempt);
+    }
+
+    fn http() -> Vec<Port> {
+        serde_json::from_value(serde_json::json!([{ "name": "http" }])).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_follows_from_attempts_is_as_if_counted_anew(
+            happenings in proptest::collection::vec((1_u32..6, 0_u8..6), 0..60),
+        ) {
+            let (mut ledger, mut words) = (Ledger::default(), 0);
+            let mut written = BTreeMap::new();
+            for happening in happenings {
+                happen(&mut ledger, &mut words, happening);
+                let anew = Ledger::of(ledger.attempts().values().cloned());
+                prop_assert_eq!(&ledger.unsent, &anew.unsent);
+                prop_assert_eq!(ledger.holding(), anew.holding());
+                let said: Vec<u64> = ledger.to_say().map(|(_, word)| word.number).collect();
+                let unsent = ledger.attempts().values().filter_map(|it| it.unsent.as_ref());
+                let mut wanted: Vec<u64> = unsent.map(|word| word.number).collect();
+                wanted.sort_unstable();
+                prop_assert_eq!(said, wanted);
+                let all = Amounts::from([("cpu".to_owned(), 20)]);
+                let (room, fresh) = (Room::beside(ledger.taken()), Room::beside(anew.taken()));
+                prop_assert_eq!(room.misfit(&all, &all), fresh.misfit(&all, &all));
+                let range = (101, 105);
+                prop_assert_eq!(room.allot(&http(), range), fresh.allot(&http(), range));
+                prop_assert_eq!(ledger.words(), words);
+                for (identity, now) in ledger.take_unwritten() {
+                    match now {
+                        Some(attempt) => written.insert(identity, attempt),
+                        None => written.remove(&identity),
+                    };
+                }
+                prop_assert_eq!(&written, ledger.attempts());
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Decides what is due, writes it down and has it done; takes in what came of that.
+
+use std::time::Duration;
+
+use base::Timestamp;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::agenda::Due;
+use super::crew::Acted;
+use super::{Agent, AgentError};
+use crate::attempt::{Attempt, Progress};
+use crate::engine::{EngineError, Identity, Reason};
+use crate::plan::{self, Ending, Node, Plan, View, later, plan};
+use crate::resolve::Place;
+
+impl Agent {
+    /// Decides about what changed and about those whose time has come, and acts.
+    pub(super) async fn decide(&mut self) -> Result<(), AgentError> {
+        self.agenda.extend(self.crew.take_rested(Instant::now()));
+        self.agenda.extend(self.bound.take_changed());
+        let now = self.now();
+        let Some(due) = self.agenda.take_due(now) else { return Ok(()) };
+        let plan = self.plan(&due, now);
+        for (identity, change) in plan.changes {
+            self.names.remember(&identity);
+            match change {
+                Some(attempt) => self.put(attempt),
+                None => self.ledger.remove(&identity),
+            }
+        }
+        self.agenda.wait_for(plan.wakes);
+        self.publishing.name_leftovers(&due, plan.leftovers);
+        self.save().await?;
+        if let Some(engine) = &self.sight.engine {
+            for step in plan.steps {
+                self.crew.act(engine, step);
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, due: &Due, now: Timestamp) -> Plan {
+        plan(&View {
+            assignments: self.bound.is_complete.then(|| self.bound.assignments()),
+            containers: &self.sight.containers,
+            ledger: &self.ledger,
+            which: due.which(),
+            busy: self.crew.busy(),
+            node: Node {
+                place: Place {
+                    node: &self.config.name,
+                    address: &self.config.address,
+                    own_network: self.sight.own_network,
+                },
+                boot_id: &self.boot_id,
+                capacity: self.publishing.capacity(),
+                port_range: self.config.port_range,
+            },
+            now,
+            wall: self.outside.clock.now(),
+        })
+    }
+
+    fn put(&mut self, attempt: Attempt) {
+        let before = self.ledger.get(&attempt.identity).map(|before| &before.progress);
+        if attempt.progress == Progress::Ended && before != Some(&Progress::Ended) {
+            self.metrics.ends.inc();
+        }
+        self.ledger.put(attempt);
+    }
+
+    /// Takes in what came of a step.
+    pub(super) fn acted(&mut self, acted: Acted) {
+        self.crew.done(&acted, Instant::now());
+        self.sight.doubt(acted.identity.clone());
+        match acted.outcome {
+            Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
+            Ok(_) => (),
+            Err(EngineError::Refused { reason, message }) if acted.is_start => {
+                self.refused(&acted.identity, reason, message);
+            }
+            Err(EngineError::Refused { message, .. }) => {
+                warn!(identity = %acted.identity, message, "the engine refused");
+            }
+            // What is to be done next is seen by looking.
+            Err(
+                EngineError::Unavailable { .. } | EngineError::Unknown { .. } | EngineError::Gone,
+            ) => (),
+        }
+    }
+
+    /// An attempt cannot be started, however often it is tried: unless other ports help.
+    fn refused(&mut self, identity: &Identity, reason: Reason, message: String) {
+        let now = self.outside.clock.now();
+        let range = self.config.port_range;
+        if reason == Reason::PortTaken && self.ledger.shun_ports(identity, range) {
+            return info!(%identity, message, "something else holds a port: trying others");
+        }
+        let Some(attempt) = self.ledger.get(identity) else { return };
+        if matches!(attempt.progress, Progress::Starting { .. }) {
+            let mut attempt = attempt.clone();
+            let ending = Ending::failed(reason.as_str(), message, now);
+            plan::end(&mut attempt, ending, self.ledger.words() + 1, &self.boot_id);
+            self.put(attempt);
+        }
+    }
+
+    /// The time that waits are counted by.
+    fn now(&self) -> Timestamp {
+        later(self.began.1, self.began.0.elapsed())
+    }
+
+    /// When that time will be.
+    pub(super) fn instant_of(&self, at: Timestamp) -> Instant {
+        let wait = Duration::try_from(at.duration_since(self.began.1)).unwrap_or(Duration::ZERO);
+        self.began.0 + wait
+    }
+}
