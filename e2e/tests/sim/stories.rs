@@ -160,7 +160,7 @@ async fn a_wiped_store_kills_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_large_job_leaves_few_objects() {
     let cluster = Cluster::start(4).await;
-    let count = 20_000;
+    let count = 12_000;
     let template = json!({ "image": "x", "resources": { "requests": { "cpu": "10m" } } });
     job(&cluster, "a", json!({ "count": count, "template": template })).await;
     let seen = cluster
