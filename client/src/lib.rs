@@ -5,7 +5,8 @@
 //! * Every request has a deadline, every answer a bound; a watch has neither, but ends when its
 //!   connection does.
 //! * A write that may have happened is never reported as one that did not ([`Error::Unknown`]).
-//! * Nothing here tries again: the caller's loop does, with what it then knows.
+//! * What was sent is not sent again here: the caller's loop does that, with what it then knows. A
+//!   connection that could not be opened is tried with the other servers at once.
 
 mod error;
 mod http;
