@@ -34,6 +34,10 @@ pub(crate) struct Strategy {
 pub(crate) struct Wire {
     /// Its JSON.
     pub(crate) json: Vec<u8>,
+    /// `metadata.uid`.
+    pub(crate) uid: String,
+    /// Whether its deletion was asked for.
+    pub(crate) is_deleting: bool,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
     /// Values of [`selectable_fields`].
@@ -165,7 +169,14 @@ fn wire<K: Resource>(object: &K, json: Vec<u8>) -> Wire {
         .iter()
         .filter_map(|path| Some((*path, object.field(path)?)))
         .collect();
-    Wire { json, labels: object.meta().labels.clone().unwrap_or_default(), fields }
+    let meta = object.meta();
+    Wire {
+        json,
+        uid: meta.uid.clone().unwrap_or_default(),
+        is_deleting: meta.deletion_timestamp.is_some(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        fields,
+    }
 }
 
 fn row<K: Resource>(json: &[u8], now: Timestamp) -> Vec<String> {

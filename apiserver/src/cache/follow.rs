@@ -115,6 +115,8 @@ fn entry(record: &Record, version: Option<ResourceVersion>) -> Option<Entry> {
             key: object_key(kind, &record.key)?,
             version,
             created: record.created,
+            uid: wire.uid.into(),
+            is_deleting: wire.is_deleting,
             wire: Bytes::from(wire.json),
             labels: wire.labels,
             fields: wire.fields,

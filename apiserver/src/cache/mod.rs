@@ -38,19 +38,13 @@ pub(crate) struct Entry {
     pub(crate) version: ResourceVersion,
     /// The revision that created it.
     pub(crate) created: Revision,
+    pub(crate) uid: Arc<str>,
+    /// Whether its deletion was asked for.
+    pub(crate) is_deleting: bool,
     /// Its JSON as clients see it.
     pub(crate) wire: Bytes,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) fields: BTreeMap<&'static str, String>,
-}
-
-impl Entry {
-    /// The object as it is stored: without what is added on the way out.
-    pub(crate) fn stored(&self) -> Value {
-        let mut object: Value = serde_json::from_slice(&self.wire).unwrap_or_default();
-        strip_wire(self.kind, &mut object);
-        object
-    }
 }
 
 /// Takes away what is added to an object on the way out, and what a client may send back.

@@ -111,7 +111,10 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
 /// The object of a single request on the wire.
 fn answered(code: StatusCode, committed: Committed) -> Answer {
     match committed.answers.into_iter().next().flatten() {
-        Some((json, _)) => Ok(answer::raw(code, json)),
+        Some(answer) => {
+            let json = answer.wire().map_err(|refusal| Box::new(refusal.into_status()))?;
+            Ok(answer::raw(code, json))
+        }
         None => Ok(answer::json(code, &success())),
     }
 }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
 use tracing::error;
 
-use super::facts::{Current, Facts, Known};
+use super::facts::{Chunks, Current, Facts, Known};
 use super::{Answer, Intent, Prepared, Refusal, prepare, unavailable};
 use crate::cache::Cache;
 use crate::{encoding, keys, kinds};
@@ -47,8 +47,8 @@ pub(crate) enum Run {
 pub(crate) struct Committed {
     /// A cache that shows this has seen them.
     pub(crate) revision: Revision,
-    /// For each intent, the object on the wire and whether it is gone.
-    pub(crate) answers: Vec<Option<(Vec<u8>, bool)>>,
+    /// For each intent, what became of its object.
+    pub(crate) answers: Vec<Option<Answer>>,
 }
 
 /// A group of intents on its way.
@@ -82,13 +82,14 @@ impl Writer {
             .iter()
             .map(|intents| Attempt { intents, known: Known::new(), result: None })
             .collect();
+        let mut chunks = Chunks::new();
         for _ in 0..TRIES_MAX {
             let open: Vec<&mut Attempt<'_>> =
                 attempts.iter_mut().filter(|attempt| attempt.result.is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            self.round(open, leader, run).await;
+            self.round(open, &mut chunks, leader, run).await;
         }
         let busy = || {
             let message = "the object changes too often; try again";
@@ -98,17 +99,23 @@ impl Writer {
     }
 
     /// Decides every open group once and tries what was decided.
-    async fn round(&self, open: Vec<&mut Attempt<'_>>, leader: Option<&Leader>, run: Run) {
+    async fn round(
+        &self,
+        open: Vec<&mut Attempt<'_>>,
+        chunks: &mut Chunks,
+        leader: Option<&Leader>,
+        run: Run,
+    ) {
         let (mut tried, mut decided) = (Vec::new(), Vec::new());
         for attempt in open {
-            let Some(prepared) = self.decide(attempt).await else { continue };
+            let Some(prepared) = self.decide(attempt, chunks).await else { continue };
             if run == Run::Dry {
-                attempt.result = Some(answer(prepared, self.cache.revision(), None));
+                attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
                 continue;
             }
             let group = group(&prepared, leader);
             if group.writes.is_empty() {
-                attempt.result = Some(answer(prepared, self.cache.revision(), None));
+                attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
                 continue;
             }
             tried.push((attempt, prepared));
@@ -125,10 +132,14 @@ impl Writer {
 
     /// Decides a group. A refusal that was decided on the cache is decided once more on what the
     /// store itself says.
-    async fn decide(&self, attempt: &mut Attempt<'_>) -> Option<Vec<Prepared>> {
+    async fn decide(
+        &self,
+        attempt: &mut Attempt<'_>,
+        chunks: &mut Chunks,
+    ) -> Option<Vec<Prepared>> {
         let now = self.clock.now();
         loop {
-            let mut facts = Facts::new(&self.cache, &attempt.known);
+            let mut facts = Facts::new(&self.cache, &attempt.known, chunks);
             let decided: Result<Vec<Prepared>, Refusal> =
                 attempt.intents.iter().map(|intent| prepare(intent, &mut facts, now)).collect();
             let cached = facts.into_cached();
@@ -167,7 +178,7 @@ impl Writer {
     ) {
         attempt.result = match outcome {
             Outcome::Done { revision, positions } => {
-                Some(answer(prepared, revision, Some(&positions)))
+                Some(Ok(committed(prepared, revision, Some(&positions))))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
             Outcome::Invalid(why) => {
@@ -193,39 +204,31 @@ impl Writer {
     }
 }
 
-/// What the writer is told: each object on the wire.
-fn answer(
-    prepared: Vec<Prepared>,
-    revision: Revision,
-    positions: Option<&[u32]>,
-) -> Result<Committed, Refusal> {
+/// What the writer is told: each object, at the point of its change.
+fn committed(prepared: Vec<Prepared>, revision: Revision, positions: Option<&[u32]>) -> Committed {
     let keys: Vec<Key> =
         prepared.iter().flat_map(|one| &one.writes).map(|write| Arc::clone(&write.key)).collect();
-    let mut answers = Vec::new();
-    for one in prepared {
-        let Some(answer) = one.answer else {
-            answers.push(None);
-            continue;
-        };
+    let answer = |one: Prepared| {
+        let mut answer = one.answer?;
         let place = keys.iter().position(|key| *key == answer.key);
-        let version = match (place, positions) {
-            (Some(place), Some(positions)) => ResourceVersion::of_event(
-                revision.0,
-                positions.get(place).copied().unwrap_or_default(),
-            ),
-            _ => answer.version,
-        };
-        answers.push(Some((wire(&answer, version)?, answer.gone)));
-    }
-    Ok(Committed { revision, answers })
+        if let (Some(place), Some(positions)) = (place, positions) {
+            let position = positions.get(place).copied().unwrap_or_default();
+            answer.version = ResourceVersion::of_event(revision.0, position);
+        }
+        Some(answer)
+    };
+    Committed { revision, answers: prepared.into_iter().map(answer).collect() }
 }
 
-fn wire(answer: &Answer, version: ResourceVersion) -> Result<Vec<u8>, Refusal> {
-    let stored = encoding::encode(&answer.object);
-    encoding::json(&stored)
-        .and_then(|json| (kinds::strategy(answer.kind).to_wire)(json, version))
-        .map(|wire| wire.json)
-        .map_err(|error| unreadable(&answer.key, &error))
+impl Answer {
+    /// The object on the wire.
+    pub(crate) fn wire(&self) -> Result<Vec<u8>, Refusal> {
+        let stored = self.object.stored();
+        encoding::json(&stored)
+            .and_then(|json| (kinds::strategy(self.kind).to_wire)(json, self.version))
+            .map(|wire| wire.json)
+            .map_err(|error| unreadable(&self.key, &error))
+    }
 }
 
 /// The store's form of a decision. Guards on keys that the group itself writes are left out: their

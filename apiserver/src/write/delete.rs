@@ -2,17 +2,16 @@
 
 use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
 use api::resource_version::ResourceVersion;
-use api::status::Reason;
 use api::task::StopReason;
 use api::task::TaskState;
 use api::task::transition::TaskChange;
-use api::{Kind as _, KindId, Node, ObjectKey, Task, Timestamp};
+use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
 use serde_json::{Value, json};
 
 use super::facts::{Current, Facts, absent};
 use super::object::finalizers;
-use super::{Answer, Prepared, Refusal, task};
-use crate::keys;
+use super::{Answer, Document, Prepared, Refusal, task};
+use crate::{encoding, keys};
 
 /// How a deletion is wanted, and what must hold of the object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,8 +70,9 @@ fn mark(
     now: Timestamp,
 ) -> Prepared {
     let store_key = keys::object(kind, key);
-    let mut object = current.object.clone();
-    let mut wanted: Vec<&str> = finalizers(&current.object);
+    let mut object = current.object();
+    let before = object.clone();
+    let mut wanted: Vec<&str> = finalizers(&before);
     if let Some(finalizer) = finalizer
         && !current.is_deleting()
         && !wanted.contains(&finalizer)
@@ -87,9 +87,10 @@ fn mark(
         let finalizers = json!(wanted);
         object["metadata"]["finalizers"] = finalizers;
         set_deleting(&mut object, now);
-        prepared.writes.push(current.put(store_key.clone(), &object));
+        prepared.writes.push(current.put(store_key.clone(), encoding::encode(&object)));
     }
-    prepared.answer = Some(Answer { kind, key: store_key, object, version: current.version, gone });
+    let object = Document::Stored(encoding::encode(&object));
+    prepared.answer = Some(Answer { kind, key: store_key, object, version: current.version });
     prepared
 }
 
@@ -120,7 +121,7 @@ fn delete_task(
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
-    let task = parse(key, current)?;
+    let task = current.task()?;
     if let Ok(removed) = remove(key, &task, current, facts) {
         return Ok(removed);
     }
@@ -149,14 +150,8 @@ pub(super) fn remove_task(
     if current.uid() != uid {
         return Ok(Prepared::default());
     }
-    let task = parse(key, &current)?;
+    let task = current.task()?;
     remove(key, &task, &current, facts)
-}
-
-fn parse(key: &ObjectKey, current: &Current) -> Result<Task, Refusal> {
-    serde_json::from_value(current.object.clone()).map_err(|error| {
-        Refusal::of(Reason::InternalError, KindId::Task, &key.name, error.to_string())
-    })
 }
 
 /// The removal of a task that runs nowhere, and is recorded or has no living owner.
@@ -169,7 +164,7 @@ fn remove(
     let mut prepared = Prepared::default();
     if let Some(node) = runs_on(task) {
         let node_key = ObjectKey::new("", node);
-        if facts.typed::<Node>(&node_key).is_some() {
+        if facts.object(KindId::Node, &node_key).is_some() {
             let why = format!("it is {} on {node}", task.phase());
             return Err(Refusal::conflict(KindId::Task, &key.name, why));
         }
@@ -195,14 +190,9 @@ fn remove(
     }
     let store_key = keys::object(KindId::Task, key);
     prepared.writes.push(current.delete(store_key.clone()));
-    let object = current.object.clone();
-    prepared.answer = Some(Answer {
-        kind: KindId::Task,
-        key: store_key,
-        object,
-        version: current.version,
-        gone: true,
-    });
+    let object = Document::AsItWas(current.clone());
+    prepared.answer =
+        Some(Answer { kind: KindId::Task, key: store_key, object, version: current.version });
     Ok(prepared)
 }
 

@@ -4,38 +4,52 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::resource_version::ResourceVersion;
-use api::{Kind, KindId, ObjectKey};
+use api::status::Reason;
+use api::{CompletionChunk, Kind, KindId, ObjectKey, Task};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
-use crate::cache::Cache;
+use super::Refusal;
+use crate::cache::{Cache, strip_wire};
 use crate::{encoding, keys};
 
-/// An object as it is now, for all that is known.
+/// An object as it is now, for all that is known. Most decisions need no more than its metadata:
+/// its document is read when it is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Current {
-    /// Its stored form.
-    pub(crate) object: Value,
+    kind: KindId,
+    /// Its document as it is stored, or as it is on the wire.
+    json: Bytes,
     /// The point of its last change.
     pub(crate) version: ResourceVersion,
     /// The revision that created it.
-    pub(crate) created: Revision,
+    created: Revision,
+    uid: Arc<str>,
+    is_deleting: bool,
 }
 
 /// What the store itself said of keys, newer than the cache.
 pub(crate) type Known = BTreeMap<Key, Option<Current>>;
+
+/// Chunks of completion records at the points at which they were read: many decisions of one
+/// request look at the same one.
+pub(crate) type Chunks = BTreeMap<Key, (ResourceVersion, Arc<CompletionChunk>)>;
 
 /// What a decision may look at. Remembers what was looked at in the cache alone.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     cache: &'a Cache,
     known: &'a Known,
+    chunks: &'a mut Chunks,
     cached: BTreeSet<Key>,
 }
 
 impl<'a> Facts<'a> {
-    pub(crate) fn new(cache: &'a Cache, known: &'a Known) -> Self {
-        Self { cache, known, cached: BTreeSet::new() }
+    pub(crate) fn new(cache: &'a Cache, known: &'a Known, chunks: &'a mut Chunks) -> Self {
+        Self { cache, known, chunks, cached: BTreeSet::new() }
     }
 
     /// What is at a key.
@@ -45,7 +59,14 @@ impl<'a> Facts<'a> {
         }
         self.cached.insert(Arc::clone(key));
         let entry = self.cache.get(key)?;
-        Some(Current { object: entry.stored(), version: entry.version, created: entry.created })
+        Some(Current {
+            kind: entry.kind,
+            json: entry.wire.clone(),
+            version: entry.version,
+            created: entry.created,
+            uid: Arc::clone(&entry.uid),
+            is_deleting: entry.is_deleting,
+        })
     }
 
     /// An object.
@@ -53,10 +74,28 @@ impl<'a> Facts<'a> {
         self.at(&keys::object(kind, key))
     }
 
-    /// A typed object and the revision that created it.
-    pub(crate) fn typed<K: Kind>(&mut self, key: &ObjectKey) -> Option<(K, Current)> {
-        let current = self.object(K::ID, key)?;
-        Some((K::deserialize(&current.object).ok()?, current))
+    /// A task in its stored form.
+    pub(crate) fn task(&mut self, key: &ObjectKey) -> Result<(Task, Current), Refusal> {
+        let Some(current) = self.object(KindId::Task, key) else {
+            return Err(Refusal::not_found(KindId::Task, &key.name));
+        };
+        Ok((current.task()?, current))
+    }
+
+    /// A chunk of a completion record, where it is there.
+    pub(crate) fn chunk(
+        &mut self,
+        key: &Key,
+    ) -> Result<Option<(Arc<CompletionChunk>, Current)>, Refusal> {
+        let Some(current) = self.at(key) else { return Ok(None) };
+        if let Some((version, chunk)) = self.chunks.get(key)
+            && *version == current.version
+        {
+            return Ok(Some((Arc::clone(chunk), current)));
+        }
+        let chunk: Arc<CompletionChunk> = Arc::new(current.typed()?);
+        self.chunks.insert(Arc::clone(key), (current.version, Arc::clone(&chunk)));
+        Ok(Some((chunk, current)))
     }
 
     /// Whether an object of `kind` is in a namespace, as far as the cache knows.
@@ -70,14 +109,58 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// What of an object's metadata decisions need most.
+#[derive(Deserialize)]
+struct Glance {
+    #[serde(default)]
+    metadata: GlanceMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GlanceMeta {
+    uid: Option<String>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
 impl Current {
     /// What the store holds.
     pub(crate) fn of_record(record: &Record) -> Result<Self, encoding::Unreadable> {
+        let unreadable = |why: String| encoding::Unreadable(why);
+        let kind = keys::kind_of(&record.key)
+            .ok_or_else(|| unreadable(format!("{} is no object", record.key)))?;
+        let json = encoding::json(&record.value)?;
+        let glance: Glance =
+            serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self {
-            object: encoding::decode(&record.value)?,
+            kind,
+            json: record.value.slice_ref(json),
             version: ResourceVersion::of_event(record.modified.0, record.position),
             created: record.created,
+            uid: glance.metadata.uid.unwrap_or_default().into(),
+            is_deleting: glance.metadata.deletion_timestamp.is_some(),
         })
+    }
+
+    /// Its document, in its stored form.
+    pub(crate) fn object(&self) -> Value {
+        let mut object: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+        strip_wire(self.kind, &mut object);
+        object
+    }
+
+    /// It as a type. Of a kind with fields that are added on the way out, they may be there.
+    fn typed<K: Kind>(&self) -> Result<K, Refusal> {
+        serde_json::from_slice(&self.json).map_err(|error| {
+            Refusal::of(Reason::InternalError, self.kind, "", format!("it is unreadable: {error}"))
+        })
+    }
+
+    /// It as a task, in its stored form.
+    pub(crate) fn task(&self) -> Result<Task, Refusal> {
+        let mut task = self.typed::<Task>()?.to_stored();
+        task.metadata.resource_version = None;
+        Ok(task)
     }
 
     /// The revision of its last change: what compare-and-swap compares.
@@ -85,9 +168,9 @@ impl Current {
         Revision(self.version.revision())
     }
 
-    /// A write that puts `object` in its place.
-    pub(crate) fn put(&self, key: Key, object: &Value) -> Write {
-        let change = Change::Put { value: encoding::encode(object), lease: None };
+    /// A write that puts an object, in its stored form, in its place.
+    pub(crate) fn put(&self, key: Key, value: Bytes) -> Write {
+        let change = Change::Put { value, lease: None };
         Write { key, expect: Expectation::Modified(self.modified()), change }
     }
 
@@ -108,12 +191,12 @@ impl Current {
 
     /// `metadata.uid`.
     pub(crate) fn uid(&self) -> &str {
-        text(&self.object, "uid")
+        &self.uid
     }
 
     /// Whether its deletion was asked for.
     pub(crate) fn is_deleting(&self) -> bool {
-        self.object["metadata"].get("deletionTimestamp").is_some_and(|time| !time.is_null())
+        self.is_deleting
     }
 }
 
@@ -122,9 +205,9 @@ pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"].get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A write that makes `object`.
-pub(crate) fn make(key: Key, object: &Value) -> Write {
-    let change = Change::Put { value: encoding::encode(object), lease: None };
+/// A write that makes an object, in its stored form.
+pub(crate) fn make(key: Key, value: Bytes) -> Write {
+    let change = Change::Put { value, lease: None };
     Write { key, expect: Expectation::Absent, change }
 }
 

@@ -23,9 +23,13 @@ use api::status::{Reason, failure, failure_of};
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, Timestamp};
 use base::ErrorChain;
+use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
 use store::{Guard, Key, Write};
+
+use crate::encoding;
+use facts::Current;
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::{DeleteOptions, Propagation};
@@ -85,11 +89,28 @@ pub(crate) struct Answer {
     pub(crate) kind: KindId,
     pub(crate) key: Key,
     /// The stored form.
-    pub(crate) object: Value,
+    pub(crate) object: Document,
     /// The point at which it was last changed, where this write leaves it as it is.
     pub(crate) version: ResourceVersion,
-    /// Whether the object is gone after it.
-    pub(crate) gone: bool,
+}
+
+/// An object that is answered: most of those who write do not read it.
+#[derive(Debug, Clone)]
+pub(crate) enum Document {
+    /// As it is stored now.
+    Stored(Bytes),
+    /// As it was.
+    AsItWas(Current),
+}
+
+impl Document {
+    /// Its stored form.
+    fn stored(&self) -> Bytes {
+        match self {
+            Document::Stored(stored) => stored.clone(),
+            Document::AsItWas(current) => encoding::encode(&current.object()),
+        }
+    }
 }
 
 /// Why nothing was written: one variant for each thing that the writer does next.

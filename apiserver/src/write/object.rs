@@ -5,14 +5,15 @@ use api::resource_version::ResourceVersion;
 use api::status::{Reason, invalid};
 use api::{Kind as _, KindId, ObjectKey, Task, Violation};
 use json_patch::Patch as JsonPatch;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, make, text};
 use super::record::bit_guard;
-use super::{Answer, Part, Prepared, Refusal, Repeatable};
+use super::{Answer, Document, Part, Prepared, Refusal, Repeatable};
 use crate::cache::strip_wire;
-use crate::{keys, kinds};
+use crate::{encoding, keys, kinds};
 
 /// How a document is to be changed.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub(super) fn create(
     let mut prepared = Prepared::default();
     if let Some(current) = facts.at(&store_key) {
         let controller = controller_uid(object);
-        let same = controller.is_some() && controller == controller_uid(&current.object);
+        let same = controller.is_some() && controller == controller_uid(&current.object());
         if repeatable == Repeatable::BySameController && same && !current.is_deleting() {
             return Ok(prepared);
         }
@@ -57,14 +58,14 @@ pub(super) fn create(
     if kind == KindId::Task {
         guard_task(key, object, facts, &mut prepared)?;
     }
-    prepared.writes.push(make(store_key.clone(), object));
+    let stored = encoding::encode(object);
+    prepared.writes.push(make(store_key.clone(), stored.clone()));
     guard_leader(kind, key, object, facts, &mut prepared);
     prepared.answer = Some(Answer {
         kind,
         key: store_key,
-        object: object.clone(),
+        object: Document::Stored(stored),
         version: ResourceVersion::default(),
-        gone: false,
     });
     Ok(prepared)
 }
@@ -78,7 +79,7 @@ fn guard_task(
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::conflict(KindId::Task, &key.name, why));
-    let Ok(task) = serde_json::from_value::<Task>(object.clone()) else {
+    let Ok(task) = Task::deserialize(object) else {
         return refuse("it is no task".to_owned());
     };
     let Some(owner) = task.controller().filter(|owner| owner.kind == KindId::Job.info().kind)
@@ -118,7 +119,7 @@ pub(super) fn patch(
     let Some(current) = facts.object(kind, key) else {
         return Err(Refusal::not_found(kind, &key.name));
     };
-    let mut object = current.object.clone();
+    let mut object = current.object();
     match patch {
         Patch::Merge(patch) => json_patch::merge(&mut object, patch),
         Patch::Json(patch) => json_patch::patch(&mut object, patch).map_err(|error| {
@@ -140,22 +141,24 @@ fn change(
     let store_key = keys::object(kind, key);
     check_preconditions((kind, key), current, &object)?;
     strip_wire(kind, &mut object);
+    let before = current.object();
     let next = match part {
-        Part::Status => with_status(&current.object, object),
-        Part::Spec => with_spec(kind, &current.object, object),
+        Part::Status => with_status(&before, object),
+        Part::Spec => with_spec(kind, &before, object),
     };
-    let next = admit_change((kind, key), &current.object, next)?;
-    let next = with_generation(&current.object, next);
+    let next = admit_change((kind, key), &before, next)?;
+    let next = with_generation(&before, next);
+    let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();
     let gone = current.is_deleting() && finalizers(&next).is_empty() && kind != KindId::Task;
     if gone {
         prepared.writes.push(current.delete(store_key.clone()));
-    } else if next != current.object {
-        prepared.writes.push(current.put(store_key.clone(), &next));
+    } else if next != before {
+        prepared.writes.push(current.put(store_key.clone(), stored.clone()));
         guard_leader(kind, key, &next, facts, &mut prepared);
     }
-    prepared.answer =
-        Some(Answer { kind, key: store_key, object: next, version: current.version, gone });
+    let object = Document::Stored(stored);
+    prepared.answer = Some(Answer { kind, key: store_key, object, version: current.version });
     Ok(prepared)
 }
 
@@ -291,7 +294,7 @@ fn guard_leader(
         let identity = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
         (identity, lease["spec"]["leaseTransitions"].as_u64().unwrap_or_default())
     };
-    let before = facts.object(kind, key).map(|current| claim(&current.object));
+    let before = facts.object(kind, key).map(|current| claim(&current.object()));
     let (identity, term) = claim(object);
     if before != Some((identity.clone(), term)) {
         prepared.writes.push(Write {

@@ -1,15 +1,15 @@
 //! The completion record: what is done stays done.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::completion::{End, place_of};
 use api::{CompletionChunk, KindId, ObjectKey};
-use serde_json::Value;
 use store::Guard;
 
-use super::facts::{Current, Facts, absent, make};
+use super::facts::{Facts, absent, make};
 use super::{Prepared, Refusal};
-use crate::keys;
+use crate::{encoding, keys};
 
 /// A guard: the index is not recorded in this run, and nothing is recorded beside it meanwhile.
 pub(super) fn bit_guard(
@@ -20,10 +20,10 @@ pub(super) fn bit_guard(
 ) -> Result<Guard, Refusal> {
     let (chunk, place) = place_of(index);
     let key = keys::chunk(job_uid, run, chunk);
-    let Some(current) = facts.at(&key) else {
+    let Some((chunk, current)) = facts.chunk(&key)? else {
         return Ok(absent(key));
     };
-    if let Some(end) = typed(&current)?.spec.bits.get(place) {
+    if let Some(end) = chunk.spec.bits.get(place) {
         let why = format!("index {index} is recorded as {end:?} in run {run}");
         return Err(Refusal::conflict(KindId::Task, &index.to_string(), why));
     }
@@ -49,32 +49,22 @@ pub(super) fn record(
         _ => return refuse("it is gone"),
     }
     let key = keys::chunk(uid, run, chunk);
-    let current = facts.at(&key);
-    let before = match &current {
-        Some(current) => typed(current)?,
-        None => CompletionChunk::empty(uid, run, chunk),
+    let (before, current) = match facts.chunk(&key)? {
+        Some((before, current)) => (before, Some(current)),
+        None => (Arc::new(CompletionChunk::empty(uid, run, chunk)), None),
     };
-    let mut next = before.clone();
+    let mut next = before.as_ref().clone();
     for (index, end) in ends {
         if !next.spec.bits.set(place_of(*index).1, *end) {
             return refuse(&format!("index {index} is recorded otherwise than {end:?}"));
         }
     }
-    if next != before {
-        let object = to_value(&next);
+    if next != *before {
+        let object = encoding::encode(&next);
         prepared.writes.push(match current {
-            Some(current) => current.put(key, &object),
-            None => make(key, &object),
+            Some(current) => current.put(key, object),
+            None => make(key, object),
         });
     }
     Ok(prepared)
-}
-
-fn typed(current: &Current) -> Result<CompletionChunk, Refusal> {
-    serde_json::from_value(current.object.clone())
-        .map_err(|error| Refusal::conflict(KindId::CompletionChunk, "chunk", error))
-}
-
-fn to_value(chunk: &CompletionChunk) -> Value {
-    serde_json::to_value(chunk).expect("a chunk has text keys and finite numbers")
 }

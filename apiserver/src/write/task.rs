@@ -3,12 +3,11 @@
 use api::task::TaskState;
 use api::task::transition::{self, Step, TaskChange};
 use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
-use serde_json::Value;
 
 use super::facts::{Current, Facts, absent};
 use super::record::bit_guard;
-use super::{Answer, Prepared, Refusal};
-use crate::keys;
+use super::{Answer, Document, Prepared, Refusal};
+use crate::{encoding, keys};
 
 /// Applies `change`, decided on `attempt` (the current one if none is named).
 pub(super) fn change(
@@ -19,15 +18,13 @@ pub(super) fn change(
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
-    let Some((task, current)) = facts.typed::<Task>(key) else {
-        return Err(Refusal::not_found(KindId::Task, &key.name));
-    };
+    let (task, current) = facts.task(key)?;
     if uid.is_some_and(|uid| uid != task.uid()) {
         return Err(Refusal::conflict(KindId::Task, &key.name, "its uid is another one"));
     }
     let attempt = attempt.unwrap_or(task.spec.attempt);
     let Some(next) = applied(&task, attempt, change, now)? else {
-        return Ok(unchanged(key, &current));
+        return Ok(unchanged(key, current));
     };
     let mut prepared = put(key, &current, &task, &next);
     guard(&task, &next, change, facts, &mut prepared)?;
@@ -97,32 +94,28 @@ pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) 
     if next.spec != task.spec {
         next.metadata.generation = Some(task.generation() + 1);
     }
-    let object = to_value(&next);
+    // Nothing is written where it is like that already.
+    let is_changed = next != *task;
+    let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();
-    if object != current.object {
-        prepared.writes.push(current.put(store_key.clone(), &object));
+    if is_changed {
+        prepared.writes.push(current.put(store_key.clone(), stored.clone()));
     }
     prepared.answer = Some(Answer {
         kind: KindId::Task,
         key: store_key,
-        object,
+        object: Document::Stored(stored),
         version: current.version,
-        gone: false,
     });
     prepared
 }
 
-fn unchanged(key: &ObjectKey, current: &Current) -> Prepared {
+fn unchanged(key: &ObjectKey, current: Current) -> Prepared {
     let answer = Answer {
         kind: KindId::Task,
         key: keys::object(KindId::Task, key),
-        object: current.object.clone(),
         version: current.version,
-        gone: false,
+        object: Document::AsItWas(current),
     };
     Prepared { answer: Some(answer), ..Prepared::default() }
-}
-
-fn to_value(task: &Task) -> Value {
-    serde_json::to_value(task).expect("a task has text keys and finite numbers")
 }
