@@ -6,33 +6,45 @@ use std::time::Duration;
 use api::job::JobPhase;
 use api::workflow_run::RunPhase;
 use api::{Job, Kind as _, Task, Timestamp, Workflow, WorkflowRun};
-use client::{Client, ListOptions, Servers, http_transport};
+use client::{Client, DeletePropagation, ListOptions, Servers, http_transport};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{Figure, Sizes, placements};
-use crate::fleet::{Fleet, free_port, program};
+use crate::fleet::{ControlPlane, Fleet, Shape, free_port, program};
 
 /// How often a state that ends a measurement is asked for.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long nothing happens before memory is read.
 const IDLE: Duration = Duration::from_secs(3);
 
-pub(super) async fn all(sizes: &Sizes) -> Vec<Figure> {
+/// Room for every task of a measurement at once: what is timed is us, not the nodes.
+const CAPACITY: &str = "cpu=10000,memory=10000Gi";
+
+/// Measures everything; each figure is told of when it is there.
+pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     let (nodes, tasks) = sizes.placements;
-    let mut figures = placements::figures(nodes, tasks);
-    figures.push(ready().await);
-    let mut fleet = Fleet::start("sim", sizes.nodes).await;
-    figures.extend(memory(&fleet).await);
-    figures.extend(job(&fleet, sizes.tasks).await);
-    figures.extend(steps(&fleet, sizes.chain).await);
-    if sizes.large > 0 {
-        figures.extend(large(&fleet, sizes.large).await);
-    }
+    placements::figures(nodes, tasks).into_iter().for_each(&mut tell);
+    tell(ready().await);
+    let mut fleet = fleet(sizes.nodes, ControlPlane::Embedded).await;
+    memory(&fleet).await.into_iter().for_each(&mut tell);
+    tell(bound(&fleet, sizes.tasks, "embedded").await);
+    complete_one(&fleet, sizes.tasks, "embedded").await.into_iter().for_each(&mut tell);
     if sizes.nodes > 1 {
-        figures.push(loss(&mut fleet).await);
+        tell(loss(&mut fleet).await);
     }
-    figures
+    drop(fleet);
+    let fleet = self::fleet(sizes.nodes, ControlPlane::OnEtcd { members: 1 }).await;
+    tell(bound(&fleet, sizes.tasks, "etcd").await);
+    complete_one(&fleet, sizes.tasks, "etcd").await.into_iter().for_each(&mut tell);
+    steps(&fleet, sizes.chain).await.into_iter().for_each(&mut tell);
+    if sizes.large > 0 {
+        large(&fleet, sizes.large).await.into_iter().for_each(&mut tell);
+    }
+}
+
+async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
+    Fleet::start(Shape { runtime: "sim", agents, capacity: CAPACITY, control_plane }).await
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -65,7 +77,7 @@ async fn ready() -> Figure {
 
 async fn memory(fleet: &Fleet) -> [Figure; 2] {
     sleep(IDLE).await;
-    let (server, agent) = fleet.memory_kib();
+    let (server, agent) = (fleet.memory_kib("server"), fleet.memory_kib("node-1"));
     let figure = |what: &str, first, goal, kib: u64| {
         let what = format!("idle memory: {what}");
         Figure { what, first, goal, number: kib / 1024, unit: "MiB" }
@@ -101,26 +113,51 @@ async fn complete(fleet: &Fleet, job: &Job) -> Duration {
     }
 }
 
-async fn job(fleet: &Fleet, count: u32) -> [Figure; 2] {
+/// Tasks that run on: from the job's submission to the binding of the last. They are gone after it.
+async fn bound(fleet: &Fleet, count: u32, store: &str) -> Figure {
+    let mut job = no_op("bound", count);
+    job.spec.template.args = vec!["duration=3600s".to_owned()];
     let began = base::Clock::system().now();
+    fleet.create(&job).await;
+    let jobs = fleet.client().api::<Job>("default");
+    while !jobs.get("bound").await.is_ok_and(|job| job.status.active == count) {
+        sleep(LOOK).await;
+    }
+    let tasks = fleet.client().api::<Task>("default");
+    let listed = tasks.list(&ListOptions::default()).await.unwrap();
+    let times = listed.items.iter().filter_map(|task| task.binding()).map(|binding| binding.at);
+    let took = times.max().map_or(0, |last| between(began, last)).max(1);
+    jobs.delete("bound", DeletePropagation::Background).await.unwrap();
+    while !tasks.list(&ListOptions::default()).await.is_ok_and(|left| left.items.is_empty()) {
+        sleep(LOOK).await;
+    }
+    Figure {
+        what: format!("submitted to bound, durable, {count} tasks, {store}"),
+        first: "5000 /s",
+        goal: "20000 /s",
+        number: u64::from(count) * 1000 / took,
+        unit: "/s",
+    }
+}
+
+async fn complete_one(fleet: &Fleet, count: u32, store: &str) -> [Figure; 2] {
+    let before = fleet.cpu_millis();
     let took = complete(fleet, &no_op("timed", count)).await;
-    let tasks = fleet.client().api::<Task>("default").list(&ListOptions::default()).await.unwrap();
-    let bound = tasks.items.iter().filter_map(|task| task.binding()).map(|binding| binding.at);
-    let to_bind = bound.max().map_or(0, |last| between(began, last)).max(1);
+    let cpu = fleet.cpu_millis() - before;
     [
         Figure {
-            what: format!("submitted to bound, durable, {count} tasks"),
-            first: "5000 /s",
-            goal: "20000 /s",
-            number: u64::from(count) * 1000 / to_bind,
-            unit: "/s",
-        },
-        Figure {
-            what: format!("a job of {count} no-op tasks: submitted to complete"),
+            what: format!("a job of {count} no-op tasks to its end, {store}"),
             first: "10 s (10,000)",
             goal: "1 s",
             number: millis(took),
             unit: "ms",
+        },
+        Figure {
+            what: format!("processor time a task of it, all processes, {store}"),
+            first: "-",
+            goal: "-",
+            number: cpu * 1000 / u64::from(count),
+            unit: "us",
         },
     ]
 }
@@ -173,7 +210,7 @@ async fn large(fleet: &Fleet, count: u32) -> [Figure; 2] {
     let took = complete(fleet, &no_op("large", count)).await;
     [
         Figure {
-            what: format!("a job of {count} no-op tasks: submitted to complete"),
+            what: format!("a job of {count} no-op tasks to its end, etcd"),
             first: "completes",
             goal: "2 min (10^6)",
             number: took.as_secs(),
@@ -183,7 +220,7 @@ async fn large(fleet: &Fleet, count: u32) -> [Figure; 2] {
             what: "the server's memory after it".to_owned(),
             first: "256 MiB (store)",
             goal: "128 MiB",
-            number: fleet.memory_kib().0 / 1024,
+            number: fleet.memory_kib("server") / 1024,
             unit: "MiB",
         },
     ]
@@ -201,7 +238,7 @@ async fn loss(fleet: &mut Fleet) -> Figure {
     };
     let tasks = fleet.wait_for("it runs", |tasks| start_of(tasks, 1).is_some()).await;
     let (_, node) = start_of(&tasks, 1).unwrap();
-    fleet.kill_agent(&node);
+    fleet.kill(&node);
     let died = base::Clock::system().now();
     let tasks = fleet.wait_for("it runs again", |tasks| start_of(tasks, 2).is_some()).await;
     Figure {

@@ -49,10 +49,20 @@ pub struct Report {
     pub cpus: usize,
 }
 
-/// Measures everything, one after the other.
-pub async fn run(sizes: &Sizes) -> Report {
+/// The first line of the table.
+pub fn header() -> String {
+    format!("{:<58} {:>14}  {:<16} GOAL", "WHAT", "MEASURED", "TO REACH FIRST")
+}
+
+/// Measures everything, one after the other; each figure is told of when it is there.
+pub async fn run(sizes: &Sizes, mut tell: impl FnMut(&Figure)) -> Report {
     let before = load();
-    let figures = figures::all(sizes).await;
+    let mut figures = Vec::new();
+    figures::all(sizes, |figure| {
+        tell(&figure);
+        figures.push(figure);
+    })
+    .await;
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     Report { figures, load: (before, load()), cpus }
 }
@@ -74,15 +84,17 @@ impl Report {
         let figures: Vec<Value> = self.figures.iter().map(figure).collect();
         json!({ "figures": figures, "cpus": self.cpus, "load": [self.load.0, self.load.1] })
     }
+
+    /// The last line of the table.
+    pub fn footer(&self) -> String {
+        let (before, after) = &self.load;
+        format!("{} processors; load {before} before, {after} after", self.cpus)
+    }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<58} {:>14}  {:<16} GOAL", "WHAT", "MEASURED", "TO REACH FIRST")?;
-        for Figure { what, first, goal, number, unit } in &self.figures {
-            writeln!(f, "{what:<58} {:>14}  {first:<16} {goal}", format!("{number} {unit}"))?;
-        }
-        let (before, after) = &self.load;
-        write!(f, "{} processors; load {before} before, {after} after", self.cpus)
+        let Self { what, first, goal, number, unit } = self;
+        write!(f, "{what:<58} {:>14}  {first:<16} {goal}", format!("{number} {unit}"))
     }
 }

@@ -34,8 +34,10 @@ struct Args {
 async fn main() -> std::io::Result<()> {
     let Args { placement_nodes, placement_tasks, nodes, tasks, large, chain, json } = Args::parse();
     let placements = (placement_nodes, placement_tasks);
-    let report = bench::run(&Sizes { placements, nodes, tasks, large, chain }).await;
-    println!("{report}");
+    println!("{}", bench::header());
+    let sizes = Sizes { placements, nodes, tasks, large, chain };
+    let report = bench::run(&sizes, |figure| println!("{figure}")).await;
+    println!("{}", report.footer());
     if let Some(file) = json {
         std::fs::write(file, report.to_json().to_string())?;
     }

@@ -4,7 +4,7 @@ use api::task::TaskPhase;
 use api::{Job, Kind as _, Task};
 use serde_json::json;
 
-use e2e::fleet::{self, Fleet};
+use e2e::fleet::{self, Fleet, Shape};
 
 const IMAGE: &str = "heliox-e2e/busybox";
 
@@ -42,13 +42,13 @@ fn ran(fleet: &Fleet) -> Vec<usize> {
 
 #[tokio::test]
 async fn killed_servers_and_agents_lose_nothing_and_double_nothing() {
-    let mut fleet = Fleet::start("process", 3).await;
+    let mut fleet = Fleet::start(Shape::small("process", 3)).await;
     fleet.create(&job(&fleet, 6, 4)).await;
     fleet.wait_for("all run", |tasks| running(tasks) == 6).await;
-    fleet.kill_server();
-    fleet.kill_agent("node-1");
-    fleet.start_server().await;
-    fleet.start_agent("node-1");
+    fleet.kill("server");
+    fleet.kill("node-1");
+    fleet.run("server");
+    fleet.run("node-1");
     let tasks = fleet.succeeds("job/work").await;
     assert!(tasks.iter().all(|task| task.spec.attempt == 1), "the agent took over what ran");
     assert_eq!(ran(&fleet), vec![1; 6]);
@@ -57,7 +57,7 @@ async fn killed_servers_and_agents_lose_nothing_and_double_nothing() {
 #[tokio::test]
 async fn tasks_of_a_killed_agent_whose_containers_are_gone_move() {
     fleet::import_image(IMAGE, "1").await;
-    let mut fleet = Fleet::start("docker", 3).await;
+    let mut fleet = Fleet::start(Shape::small("docker", 3)).await;
     fleet.create(&job(&fleet, 3, 8)).await;
     let tasks = fleet.wait_for("all run", |tasks| running(tasks) == 3).await;
     let lost: Vec<String> = tasks
@@ -65,7 +65,7 @@ async fn tasks_of_a_killed_agent_whose_containers_are_gone_move() {
         .filter(|task| task.node() == Some("node-1"))
         .map(|task| task.uid().to_owned())
         .collect();
-    fleet.kill_agent("node-1");
+    fleet.kill("node-1");
     lost.iter().for_each(|uid| fleet::remove_container(uid));
     let tasks = fleet.succeeds("job/work").await;
     assert!(!lost.is_empty());

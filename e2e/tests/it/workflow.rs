@@ -9,7 +9,7 @@ use std::path::Path;
 use api::task::TaskPhase;
 use api::{Kind as _, Task};
 
-use e2e::fleet::{self, Fleet};
+use e2e::fleet::{self, Fleet, Shape};
 
 const MANIFEST: &str = include_str!("../../../manifests/data-load.yaml");
 const PARTITIONS: u64 = 6;
@@ -67,7 +67,7 @@ fn run_of_job<'a>(tasks: &'a [Task], job: &str) -> Vec<&'a Task> {
 #[tokio::test]
 async fn the_demo_comes_right_while_agent_and_server_are_killed() {
     fleet::import_image("heliox/busybox", "demo").await;
-    let mut fleet = Fleet::start("docker", 3).await;
+    let mut fleet = Fleet::start(Shape::small("docker", 3)).await;
     let dir = fleet.dir().join("data");
     fs::create_dir_all(dir.join("ran")).unwrap();
     let wanted = write_input(&dir);
@@ -79,7 +79,7 @@ async fn the_demo_comes_right_while_agent_and_server_are_killed() {
     // A machine burns down in the middle of the first job: its task moves to another loader.
     let tasks = fleet.wait_for("3 collect", |tasks| run_of_job(tasks, "collect").len() == 3).await;
     let lost = tasks.iter().find(|task| task.node() == Some("node-1")).unwrap();
-    fleet.kill_agent("node-1");
+    fleet.kill("node-1");
     fleet::remove_container(lost.uid());
     fs::write(dir.join("go-collect"), "").unwrap();
     fleet
@@ -91,17 +91,17 @@ async fn the_demo_comes_right_while_agent_and_server_are_killed() {
                 .is_some_and(|task| task.node().is_some_and(|at| at != "node-1"))
         })
         .await;
-    fleet.start_agent("node-1");
+    fleet.run("node-1");
 
     // The server dies in the middle of the second, whose tasks end while it is away.
     fleet.wait_for("6 load", |tasks| run_of_job(tasks, "load").len() == 6).await;
-    fleet.kill_server();
+    fleet.kill("server");
     fs::write(dir.join("go-load"), "").unwrap();
     fleet::until("all totals are written", || {
         dir.join("totals").is_dir() && files(&dir.join("totals")).len() == wanted.len()
     })
     .await;
-    fleet.start_server().await;
+    fleet.run("server");
 
     let tasks = fleet.succeeds("workflow/data-load").await;
     assert_eq!(files(&dir.join("totals")), wanted, "each total is right and made by its leader");

@@ -1,8 +1,11 @@
-//! A server and agents as real processes, stopped by pid when the test ends.
+//! A control plane and agents as real processes, stopped when their owner is dropped.
 
-use std::net::TcpListener;
+mod plan;
+mod process;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use api::node::NodePhase;
@@ -10,18 +13,24 @@ use api::{Job, Node, Task};
 use client::{Client, ListOptions, Listing, Servers, http_transport};
 use node_agent::engine::docker;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+pub use plan::{ControlPlane, Shape};
+use process::{Process, free_ports};
 
 /// How long a state is waited for, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server and its agents.
+/// A control plane and its agents. Its processes have names: `server`, or `apiserver-1`,
+/// `scheduler-1`, `controllers-1`; `etcd-1`; `node-1` for an agent; each from 1 on.
 #[derive(Debug)]
 pub struct Fleet {
+    /// Dropped before the directory that they write to.
+    processes: BTreeMap<String, Process>,
     dir: TempDir,
-    port: u16,
-    runtime: &'static str,
-    server: Option<Child>,
-    agents: Vec<(String, Option<Child>)>,
+    shape: Shape,
+    /// Where the API is served.
+    urls: Vec<String>,
 }
 
 /// A program of the same build as this one: beside it, or above the directory of tests.
@@ -34,37 +43,36 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A port of this machine that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free_ports(1)[0]
 }
 
 impl Fleet {
-    /// Starts a server and agents, `node-1` and so on.
-    pub async fn start(runtime: &'static str, agents: usize) -> Self {
-        let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
-        let mut fleet = Self { dir, port, runtime, server: None, agents: Vec::new() };
-        fleet.start_server().await;
-        for number in 1..=agents {
-            let node = format!("node-{number}");
-            fleet.agents.push((node.clone(), None));
-            fleet.start_agent(&node);
-        }
+    /// Starts everything and waits until all nodes are ready.
+    pub async fn start(shape: Shape) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let plan::Plan { processes, urls } = plan::plan(&shape, dir.path());
+        let mut fleet = Self { processes, dir, shape, urls };
+        let names: Vec<String> = fleet.processes.keys().cloned().collect();
+        let (etcd, others): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| name.starts_with("etcd"));
+        etcd.iter().chain(&others).for_each(|name| fleet.run(name));
         fleet.all_nodes_are_ready().await;
         fleet
     }
 
     async fn all_nodes_are_ready(&self) {
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
         loop {
             let nodes = self.client().api::<Node>("").list(&ListOptions::default()).await;
             let ready = |nodes: &Listing<Node>| {
                 nodes.items.iter().filter(|node| node.phase() == NodePhase::Ready).count()
             };
-            if nodes.as_ref().is_ok_and(|nodes| ready(nodes) == self.agents.len()) {
+            if nodes.as_ref().is_ok_and(|nodes| ready(nodes) == self.shape.agents) {
                 return;
             }
-            let late = tokio::time::Instant::now() >= until;
+            let late = Instant::now() >= until;
             assert!(!late, "not all nodes are ready: {nodes:#?}\n{}", self.logs());
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -73,72 +81,62 @@ impl Fleet {
         self.dir.path()
     }
 
-    fn log(&self, name: &str) -> Stdio {
-        let path = self.dir.path().join(format!("{name}.log"));
-        std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
+    fn process(&self, name: &str) -> &Process {
+        self.processes.get(name).unwrap_or_else(|| panic!("{name} is no process of the fleet"))
     }
 
-    /// Starts it, and waits until it answers.
-    pub async fn start_server(&mut self) {
-        let child = Command::new(program("heliox"))
-            .args(["server", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
-            .arg(self.dir.path().join("server"))
-            .stderr(self.log("server"))
-            .spawn()
-            .unwrap();
-        self.server = Some(child);
-        self.wait_for("the server answers", |_| true).await;
+    fn process_mut(&mut self, name: &str) -> &mut Process {
+        self.processes.get_mut(name).unwrap_or_else(|| panic!("{name} is no process of the fleet"))
     }
 
-    /// Starts the agent of a node.
-    pub fn start_agent(&mut self, node: &str) {
-        let (index, name) = (self.index(node), node.to_owned());
-        let first = 21_000 + 100 * index;
-        let child = Command::new(program("heliox"))
-            .args(["agent", "--server", &self.url(), "--name", &name])
-            .args(["--runtime", self.runtime, "--port-range", &format!("{first}-{}", first + 99)])
-            .arg("--state-dir")
-            .arg(self.dir.path().join(&name))
-            .stderr(self.log(&name))
-            .spawn()
-            .unwrap();
-        self.agents[index].1 = Some(child);
+    /// Starts a process (again), if it does not run.
+    pub fn run(&mut self, name: &str) {
+        self.process_mut(name).run();
     }
 
     /// `kill -9`.
-    pub fn kill_server(&mut self) {
-        kill(&mut self.server);
+    pub fn kill(&mut self, name: &str) {
+        self.process_mut(name).kill();
     }
 
-    /// `kill -9`.
-    pub fn kill_agent(&mut self, node: &str) {
-        let index = self.index(node);
-        kill(&mut self.agents[index].1);
+    /// Stops a process in the middle of what it does, for [`Fleet::wake`] to let it go on.
+    pub fn suspend(&self, name: &str) {
+        self.process(name).signal("STOP");
     }
 
-    fn index(&self, node: &str) -> usize {
-        self.agents.iter().position(|(name, _)| name == node).unwrap()
+    /// Lets a suspended process go on.
+    pub fn wake(&self, name: &str) {
+        self.process(name).signal("CONT");
     }
 
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// Resident memory of a process, in KiB.
+    pub fn memory_kib(&self, name: &str) -> u64 {
+        self.process(name).resident_kib()
     }
 
-    /// Resident memory of the server and of an agent, in KiB.
-    pub fn memory_kib(&self) -> (u64, u64) {
-        let agent = self.agents.first().and_then(|(_, agent)| agent.as_ref());
-        (resident_kib(self.server.as_ref()), resident_kib(agent))
+    /// Processor time that all processes together have used, in milliseconds.
+    pub fn cpu_millis(&self) -> u64 {
+        self.processes.values().map(|process| process.cpu_ticks() * 10).sum()
     }
 
-    /// A client of its server.
+    /// A client of all its apiservers: it asks one, and the next when that does not answer.
     pub fn client(&self) -> Client {
-        Client::new(http_transport(&Servers::parse(&self.url(), 0).unwrap()))
+        self.client_of(&self.urls.join(","))
     }
 
+    /// A client of one of its apiservers, counted from 0.
+    pub fn client_at(&self, apiserver: usize) -> Client {
+        self.client_of(&self.urls[apiserver])
+    }
+
+    fn client_of(&self, urls: &str) -> Client {
+        Client::new(http_transport(&Servers::parse(urls, 0).unwrap()))
+    }
     /// Runs `hctl` and says what it printed; it must succeed.
     pub async fn hctl(&self, args: &[&str]) -> String {
         let mut command = tokio::process::Command::new(program("hctl"));
-        let output = command.args(["--server", &self.url()]).args(args).output().await.unwrap();
+        let output =
+            command.args(["--server", &self.urls.join(",")]).args(args).output().await.unwrap();
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "hctl {args:?}: {out}{err}\n{}", self.logs());
@@ -153,7 +151,7 @@ impl Fleet {
     /// Waits until `holds` of the tasks there are; says what it saw last, otherwise.
     pub async fn wait_for(&self, what: &str, holds: impl Fn(&[Task]) -> bool) -> Vec<Task> {
         let client = self.client();
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
         loop {
             let tasks = client.api::<Task>("default").list(&ListOptions::default()).await;
             if let Ok(tasks) = &tasks
@@ -161,9 +159,9 @@ impl Fleet {
             {
                 return tasks.items.clone();
             }
-            let late = tokio::time::Instant::now() >= until;
+            let late = Instant::now() >= until;
             assert!(!late, "still not: {what}; {tasks:#?}\n{}", self.logs());
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -188,10 +186,10 @@ impl Fleet {
 
 /// Waits until something of this machine is so.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
-    let until = tokio::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(tokio::time::Instant::now() < until, "still not: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(Instant::now() < until, "still not: {what}");
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -212,25 +210,11 @@ pub fn remove_container(uid: &str) {
     assert!(docker(&["rm", "-f", ids.trim()]).status.success());
 }
 
-fn resident_kib(process: Option<&Child>) -> u64 {
-    let status = process.map(|process| format!("/proc/{}/status", process.id()));
-    let status = status.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
-}
-
-fn kill(child: &mut Option<Child>) {
-    if let Some(mut child) = child.take() {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
-
 impl Fleet {
     /// Removes what agents left in the Docker Engine.
     fn remove_containers(&self) {
-        let log = std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
-        let Some(cluster) = log.split("cluster=\"").nth(1).and_then(|text| text.split('"').next())
+        let logs = self.logs();
+        let Some(cluster) = logs.split("cluster=\"").nth(1).and_then(|text| text.split('"').next())
         else {
             return;
         };
@@ -245,11 +229,8 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        for (_, agent) in &mut self.agents {
-            kill(agent);
-        }
-        kill(&mut self.server);
-        if self.runtime == "docker" {
+        self.processes.values_mut().for_each(Process::kill);
+        if self.shape.runtime == "docker" {
             self.remove_containers();
         }
     }
