@@ -1,8 +1,9 @@
-//! A server over a simulated store, and a way to ask it.
+//! Two servers over one simulated store, and a way to ask them: each request goes to either, by chance,
+//! since no answer may depend on which is asked.
 
 use std::sync::Arc;
 
-use apiserver::{Parts, Router, Server};
+use apiserver::{Parts, Router, Server, StartError};
 use base::{Clock, Rng, Tasks, Timestamp};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -15,8 +16,12 @@ pub(crate) const OURS: &str = "/apis/heliox.dev/v1";
 pub(crate) const JOBS: &str = "/apis/heliox.dev/v1/namespaces/default/jobs";
 pub(crate) const TASKS: &str = "/apis/heliox.dev/v1/namespaces/default/tasks";
 
+/// Servers over the one store.
+const SERVERS: usize = 2;
+
 pub(crate) struct World {
-    router: Router,
+    routers: Vec<Router>,
+    chance: Rng,
     pub(crate) store: Simulated,
     _tasks: Tasks,
 }
@@ -31,23 +36,31 @@ impl World {
         Self::over(Simulated::new()).await
     }
 
-    /// Another server over a store that is there already.
+    /// Other servers over a store that is there already.
     pub(crate) async fn over(store: Simulated) -> Self {
-        let tasks = Tasks::new("apiserver");
-        let parts = Parts {
-            store: Arc::new(store.clone()),
-            clock: Clock::simulated(Timestamp::UNIX_EPOCH),
-            rng: Rng::from_machine(),
-            spawner: tasks.spawner(),
-            registry: prometheus::Registry::new(),
-        };
-        let server = Server::start(parts).await.unwrap();
-        server.ready().await;
-        Self { router: server.service(), store, _tasks: tasks }
+        Self::try_over(store).await.unwrap()
+    }
+
+    pub(crate) async fn try_over(store: Simulated) -> Result<Self, StartError> {
+        let tasks = Tasks::new("apiservers");
+        let mut routers = Vec::new();
+        for _ in 0..SERVERS {
+            let parts = Parts {
+                store: Arc::new(store.clone()),
+                clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+                rng: Rng::from_machine(),
+                spawner: tasks.spawner(),
+                registry: prometheus::Registry::new(),
+            };
+            let server = Server::start(parts).await?;
+            server.ready().await;
+            routers.push(server.service());
+        }
+        Ok(Self { routers, chance: chance(), store, _tasks: tasks })
     }
 
     pub(crate) async fn send(&self, request: Request<Bytes>) -> http::Response<axum::body::Body> {
-        let mut router = self.router.clone();
+        let mut router = self.chance.pick(&self.routers).expect("there are servers").clone();
         Service::<Request<Bytes>>::call(&mut router, request).await.unwrap()
     }
 
@@ -121,6 +134,15 @@ impl World {
         assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.json);
         answer.json
     }
+}
+
+/// Decides who is asked: `SEED=n` has a test ask as it did when it failed.
+#[expect(clippy::print_stdout, reason = "a test that fails shows it")]
+fn chance() -> Rng {
+    let named = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = named.unwrap_or_else(|| Rng::from_machine().next_u64());
+    println!("SEED={seed}");
+    Rng::seeded(seed)
 }
 
 pub(crate) fn job(name: &str) -> Value {

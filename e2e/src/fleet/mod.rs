@@ -20,6 +20,8 @@ use process::{Process, free_ports};
 
 /// How long a state is waited for, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Lines of each log that a failure shows: the last ones.
+const LOG_LINES_SHOWN: usize = 40;
 
 /// A control plane and its agents. Its processes have names: `server`, or `apiserver-1`,
 /// `scheduler-1`, `controllers-1`; `etcd-1`; `node-1` for an agent; each from 1 on.
@@ -52,12 +54,33 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         let plan::Plan { processes, urls } = plan::plan(&shape, dir.path());
         let mut fleet = Self { processes, dir, shape, urls };
-        let names: Vec<String> = fleet.processes.keys().cloned().collect();
-        let (etcd, others): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| name.starts_with("etcd"));
-        etcd.iter().chain(&others).for_each(|name| fleet.run(name));
+        // Those that listen on ports chosen before come first: others could be given these ports.
+        let mut stages: [Vec<String>; 3] = Default::default();
+        for name in fleet.processes.keys() {
+            let stage = match name.as_str() {
+                name if name.starts_with("etcd") => 0,
+                name if name.contains("server") => 1,
+                _ => 2,
+            };
+            stages[stage].push(name.clone());
+        }
+        for names in stages {
+            names.iter().for_each(|name| fleet.run(name));
+            for name in names {
+                fleet.listens(&name).await;
+            }
+        }
         fleet.all_nodes_are_ready().await;
         fleet
+    }
+
+    /// Waits until a process listens where it was told to.
+    async fn listens(&mut self, name: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.process_mut(name).listens() {
+            assert!(Instant::now() < until, "{name} does not listen\n{}", self.logs());
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn all_nodes_are_ready(&self) {
@@ -171,13 +194,19 @@ impl Fleet {
         self.wait_for("the server answers", |_| true).await
     }
 
+    /// The ends of all logs.
     fn logs(&self) -> String {
         let mut all = String::new();
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|end| end == "log") {
                 all.push_str(&format!("-- {}\n", path.display()));
-                all.push_str(&std::fs::read_to_string(&path).unwrap_or_default());
+                let log = std::fs::read_to_string(&path).unwrap_or_default();
+                let hidden = log.lines().count().saturating_sub(LOG_LINES_SHOWN);
+                for line in log.lines().skip(hidden) {
+                    all.push_str(line);
+                    all.push('\n');
+                }
             }
         }
         all
@@ -213,11 +242,10 @@ pub fn remove_container(uid: &str) {
 impl Fleet {
     /// Removes what agents left in the Docker Engine.
     fn remove_containers(&self) {
-        let logs = self.logs();
-        let Some(cluster) = logs.split("cluster=\"").nth(1).and_then(|text| text.split('"').next())
-        else {
-            return;
-        };
+        let logs = ["server.log", "apiserver-1.log"].map(|name| self.dir.path().join(name));
+        let log = logs.iter().find_map(|path| std::fs::read_to_string(path).ok());
+        let cluster = log.as_deref().and_then(|log| log.split("cluster=\"").nth(1));
+        let Some(cluster) = cluster.and_then(|text| text.split('"').next()) else { return };
         let label = format!("label=heliox.dev/cluster={cluster}");
         let docker = |args: &[&str]| Command::new("docker").args(args).output();
         let Ok(found) = docker(&["ps", "-aq", "--filter", &label]) else { return };

@@ -1,7 +1,7 @@
 //! Which processes a fleet consists of, and with which arguments.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::process::{Process, free_ports};
 use super::program;
@@ -95,13 +95,13 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn add(&mut self, name: &str, program: std::path::PathBuf, args: Vec<String>) {
+    fn add(&mut self, name: &str, program: PathBuf, args: Vec<String>, port: Option<u16>) {
         let log = self.dir.join(format!("{name}.log"));
-        self.processes.insert(name.to_owned(), Process::new(program, args, &log));
+        self.processes.insert(name.to_owned(), Process::new(program, args, &log, port));
     }
 
     fn heliox(&mut self, name: &str, args: Vec<String>) {
-        self.add(name, program("heliox"), args);
+        self.add(name, program("heliox"), args, None);
     }
 
     /// Processes that serve the API; where.
@@ -111,7 +111,7 @@ impl Maker<'_> {
             let mut args = vec![verb.to_owned(), "--listen".to_owned()];
             args.push(format!("127.0.0.1:{port}"));
             args.extend_from_slice(storage);
-            self.heliox(name, args);
+            self.add(name, program("heliox"), args, Some(port));
             urls.push(format!("http://127.0.0.1:{port}"));
         }
         urls
@@ -159,7 +159,7 @@ impl Maker<'_> {
                 ("log-level", "error".to_owned()),
             ];
             let args = args.into_iter().flat_map(|(option, value)| [format!("--{option}"), value]);
-            self.add(&name, "etcd".into(), args.collect());
+            self.add(&name, "etcd".into(), args.collect(), Some(*client));
         }
         clients.iter().map(|port| url(*port)).collect::<Vec<_>>().join(",")
     }

@@ -1,7 +1,7 @@
 //! One process of a fleet: how it is started, again and again, and what it takes.
 
 use std::fs::OpenOptions;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,13 +11,22 @@ pub(super) struct Process {
     program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
+    /// The port of this machine on which it listens, where that was chosen for it.
+    port: Option<u16>,
     child: Option<Child>,
 }
 
 impl Process {
     /// What is to run, and where its log goes. It does not run yet.
-    pub(super) fn new(program: PathBuf, args: Vec<String>, log: &Path) -> Self {
-        Self { program, args, log: log.to_owned(), child: None }
+    pub(super) fn new(program: PathBuf, args: Vec<String>, log: &Path, port: Option<u16>) -> Self {
+        Self { program, args, log: log.to_owned(), port, child: None }
+    }
+
+    /// Whether it listens where it was told to. Panics if it has ended.
+    pub(super) fn listens(&mut self) -> bool {
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+        assert!(ended.is_none(), "{:?} ended; its log is {}", self.args, self.log.display());
+        self.port.is_none_or(|port| TcpStream::connect(("127.0.0.1", port)).is_ok())
     }
 
     /// Starts it, if it does not run.
