@@ -16,7 +16,7 @@ use crate::task::transition::TaskChange;
 /// Most operations of a batch, over all groups.
 pub const BATCH_OPS_MAX: usize = 1_000;
 /// Most operations of a group: what one transaction of etcd takes.
-pub const GROUP_OPS_MAX: usize = 60;
+pub const GROUP_OPS_MAX: usize = 110;
 
 /// Writes that travel together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

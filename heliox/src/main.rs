@@ -16,10 +16,6 @@ use prometheus::Registry;
 use store::Store;
 use tracing::info;
 
-// Many small objects made by one thread and dropped by another: what the system's allocator is slow at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Shim { dir } = &cli.command {

@@ -54,8 +54,17 @@ pub(crate) struct Committed {
 /// A group of intents on its way.
 struct Attempt<'a> {
     intents: &'a [Intent],
-    known: Known,
+    /// The keys that its last decision would write or guard; nothing before the first.
+    touches: BTreeSet<Key>,
     result: Option<Result<Committed, Refusal>>,
+}
+
+/// What all groups of one request know.
+#[derive(Default)]
+struct Learned {
+    /// What the store itself said since the request came.
+    known: Known,
+    chunks: Chunks,
 }
 
 impl Writer {
@@ -78,18 +87,18 @@ impl Writer {
         leader: Option<&Leader>,
         run: Run,
     ) -> Vec<Result<Committed, Refusal>> {
-        let mut attempts: Vec<Attempt<'_>> = groups
-            .iter()
-            .map(|intents| Attempt { intents, known: Known::new(), result: None })
-            .collect();
-        let mut chunks = Chunks::new();
-        for _ in 0..TRIES_MAX {
+        let attempt = |intents| Attempt { intents, touches: BTreeSet::new(), result: None };
+        let mut attempts: Vec<Attempt<'_>> =
+            groups.iter().map(|intents| attempt(intents.as_slice())).collect();
+        let mut learned = Learned::default();
+        // A round ends at least one group: those that wait for others are not tried meanwhile.
+        for _ in 0..TRIES_MAX + groups.len() {
             let open: Vec<&mut Attempt<'_>> =
                 attempts.iter_mut().filter(|attempt| attempt.result.is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            self.round(open, &mut chunks, leader, run).await;
+            self.round(open, &mut learned, leader, run).await;
         }
         let busy = || {
             let message = "the object changes too often; try again";
@@ -98,17 +107,23 @@ impl Writer {
         attempts.into_iter().map(|attempt| attempt.result.unwrap_or_else(|| Err(busy()))).collect()
     }
 
-    /// Decides every open group once and tries what was decided.
+    /// Decides every open group once and tries what was decided. A group that looks at what another
+    /// writes in this round waits for the next: decided now, it would be refused.
     async fn round(
         &self,
         open: Vec<&mut Attempt<'_>>,
-        chunks: &mut Chunks,
+        learned: &mut Learned,
         leader: Option<&Leader>,
         run: Run,
     ) {
         let (mut tried, mut decided) = (Vec::new(), Vec::new());
+        let mut written: BTreeSet<Key> = BTreeSet::new();
+        let mut awaited: BTreeSet<Key> = BTreeSet::new();
         for attempt in open {
-            let Some(prepared) = self.decide(attempt, chunks).await else { continue };
+            if wait_for(&written, attempt, &mut awaited) {
+                continue;
+            }
+            let Some(prepared) = self.decide(attempt, learned).await else { continue };
             if run == Run::Dry {
                 attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
                 continue;
@@ -118,16 +133,22 @@ impl Writer {
                 attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
                 continue;
             }
+            let guards = group.guards.iter().map(|guard| &guard.key);
+            let writes = group.writes.iter().map(|write| &write.key);
+            attempt.touches = guards.chain(writes.clone()).cloned().collect();
+            if wait_for(&written, attempt, &mut awaited) {
+                continue;
+            }
+            written.extend(writes.cloned());
             tried.push((attempt, prepared));
             decided.push(group);
         }
-        if decided.is_empty() {
-            return;
-        }
         let outcomes = self.store.commit(decided).await;
         for ((attempt, prepared), outcome) in tried.into_iter().zip(outcomes) {
-            Self::settle(attempt, prepared, outcome, leader);
+            Self::settle(attempt, &mut learned.known, prepared, outcome, leader);
         }
+        // What cannot be read is asked for again, or refused, when it is decided on.
+        let _unread = self.look(&mut learned.known, awaited).await;
     }
 
     /// Decides a group. A refusal that was decided on the cache is decided once more on what the
@@ -135,11 +156,12 @@ impl Writer {
     async fn decide(
         &self,
         attempt: &mut Attempt<'_>,
-        chunks: &mut Chunks,
+        learned: &mut Learned,
     ) -> Option<Vec<Prepared>> {
         let now = self.clock.now();
         loop {
-            let mut facts = Facts::new(&self.cache, &attempt.known, chunks);
+            let Learned { known, chunks } = learned;
+            let mut facts = Facts::new(&self.cache, known, chunks);
             let decided: Result<Vec<Prepared>, Refusal> =
                 attempt.intents.iter().map(|intent| prepare(intent, &mut facts, now)).collect();
             let cached = facts.into_cached();
@@ -150,7 +172,7 @@ impl Writer {
                     return None;
                 }
                 Err(_) => {
-                    if let Err(refusal) = self.look(&mut attempt.known, cached).await {
+                    if let Err(refusal) = self.look(known, cached).await {
                         attempt.result = Some(Err(refusal));
                         return None;
                     }
@@ -172,6 +194,7 @@ impl Writer {
 
     fn settle(
         attempt: &mut Attempt<'_>,
+        known: &mut Known,
         prepared: Vec<Prepared>,
         outcome: Outcome,
         leader: Option<&Leader>,
@@ -194,7 +217,7 @@ impl Writer {
                         break;
                     }
                     match conflict.found.as_ref().map(Current::of_record).transpose() {
-                        Ok(current) => drop(attempt.known.insert(conflict.key, current)),
+                        Ok(current) => drop(known.insert(conflict.key, current)),
                         Err(error) => result = Some(Err(unreadable(&conflict.key, &error))),
                     }
                 }
@@ -202,6 +225,15 @@ impl Writer {
             }
         };
     }
+}
+
+/// Whether a group has to wait for those of this round that write `written`; `awaited` takes the
+/// keys.
+fn wait_for(written: &BTreeSet<Key>, attempt: &Attempt<'_>, awaited: &mut BTreeSet<Key>) -> bool {
+    let common: Vec<Key> = written.intersection(&attempt.touches).cloned().collect();
+    let waits = !common.is_empty();
+    awaited.extend(common);
+    waits
 }
 
 /// What the writer is told: each object, at the point of its change.

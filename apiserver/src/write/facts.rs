@@ -93,7 +93,9 @@ impl<'a> Facts<'a> {
         {
             return Ok(Some((Arc::clone(chunk), current)));
         }
-        let chunk: Arc<CompletionChunk> = Arc::new(current.typed()?);
+        let mut chunk: CompletionChunk = current.typed()?;
+        chunk.metadata.resource_version = None;
+        let chunk = Arc::new(chunk);
         self.chunks.insert(Arc::clone(key), (current.version, Arc::clone(&chunk)));
         Ok(Some((chunk, current)))
     }

@@ -65,7 +65,7 @@ impl Fleet {
             stages[stage].push(name.clone());
         }
         for names in stages {
-            names.iter().for_each(|name| fleet.run(name));
+            names.iter().for_each(|name| fleet.process_mut(name).run());
             for name in names {
                 fleet.listens(&name).await;
             }
@@ -112,9 +112,10 @@ impl Fleet {
         self.processes.get_mut(name).unwrap_or_else(|| panic!("{name} is no process of the fleet"))
     }
 
-    /// Starts a process (again), if it does not run.
-    pub fn run(&mut self, name: &str) {
+    /// Starts a process (again), if it does not run, and waits until it listens where it was told to.
+    pub async fn run(&mut self, name: &str) {
         self.process_mut(name).run();
+        self.listens(name).await;
     }
 
     /// `kill -9`.

@@ -47,8 +47,8 @@ async fn killed_servers_and_agents_lose_nothing_and_double_nothing() {
     fleet.wait_for("all run", |tasks| running(tasks) == 6).await;
     fleet.kill("server");
     fleet.kill("node-1");
-    fleet.run("server");
-    fleet.run("node-1");
+    fleet.run("server").await;
+    fleet.run("node-1").await;
     let tasks = fleet.succeeds("job/work").await;
     assert!(tasks.iter().all(|task| task.spec.attempt == 1), "the agent took over what ran");
     assert_eq!(ran(&fleet), vec![1; 6]);

@@ -91,7 +91,7 @@ async fn the_demo_comes_right_while_agent_and_server_are_killed() {
                 .is_some_and(|task| task.node().is_some_and(|at| at != "node-1"))
         })
         .await;
-    fleet.run("node-1");
+    fleet.run("node-1").await;
 
     // The server dies in the middle of the second, whose tasks end while it is away.
     fleet.wait_for("6 load", |tasks| run_of_job(tasks, "load").len() == 6).await;
@@ -101,7 +101,7 @@ async fn the_demo_comes_right_while_agent_and_server_are_killed() {
         dir.join("totals").is_dir() && files(&dir.join("totals")).len() == wanted.len()
     })
     .await;
-    fleet.run("server");
+    fleet.run("server").await;
 
     let tasks = fleet.succeeds("workflow/data-load").await;
     assert_eq!(files(&dir.join("totals")), wanted, "each total is right and made by its leader");

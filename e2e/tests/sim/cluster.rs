@@ -24,12 +24,29 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
     server: Option<Tasks>,
-    scheduler: Option<Tasks>,
-    controllers: Option<Tasks>,
+    pub(crate) schedulers: Vec<Part>,
+    pub(crate) controllers: Vec<Part>,
     /// A line without faults: what a test sees through.
     pub(crate) god: Client,
     quiet: Network,
-    lines: (Line, Line),
+}
+
+/// A process that stands for election, and its line.
+pub(crate) struct Part {
+    pub(crate) line: Line,
+    tasks: Option<Tasks>,
+}
+
+impl Part {
+    /// Some of them, each with a line of its own.
+    fn new(count: usize, network: &Network, rng: &Rng) -> Vec<Self> {
+        let part = |_| Self { line: network.leader_line(rng.fork("line")), tasks: None };
+        (0..count).map(part).collect()
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.tasks = None;
+    }
 }
 
 /// A machine and the agent on it.
@@ -43,6 +60,8 @@ pub(crate) struct Host {
 
 /// CPUs of a simulated machine: few, so that tasks wait for each other.
 pub(crate) const CPUS: u32 = 4;
+/// Schedulers, and as many controllers: one of each leads.
+pub(crate) const CANDIDATES: usize = 2;
 
 impl Cluster {
     /// Starts everything.
@@ -50,25 +69,21 @@ impl Cluster {
         let rng = Rng::seeded(seed);
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap());
         let network = Network::default();
-        let lines =
-            (network.line(rng.fork("scheduler line")), network.line(rng.fork("controllers line")));
         let quiet = Network::default();
         let mut cluster = Self {
             god: quiet.line(rng.fork("god")).client(),
             store: Simulated::new(),
             hosts: Vec::new(),
             server: None,
-            scheduler: None,
-            controllers: None,
+            schedulers: Part::new(CANDIDATES, &network, &rng),
+            controllers: Part::new(CANDIDATES, &network, &rng),
             network: network.clone(),
             quiet,
-            lines,
             clock,
             rng,
         };
         cluster.start_server().await;
-        cluster.start_scheduler();
-        cluster.start_controllers();
+        cluster.start_leaders();
         for number in 1..=3 {
             let name = format!("node-{number}");
             let machine = SimMachine::new(cluster.clock.clone(), CPUS, 1 << 30);
@@ -116,42 +131,48 @@ impl Cluster {
         self.quiet.serve(None);
     }
 
-    pub(crate) fn start_scheduler(&mut self) {
-        if self.scheduler.is_some() {
+    /// Starts every scheduler and all controllers that do not run.
+    pub(crate) fn start_leaders(&mut self) {
+        for index in 0..CANDIDATES {
+            self.start_scheduler(index);
+            self.start_controllers(index);
+        }
+    }
+
+    pub(crate) fn crash_leaders(&mut self) {
+        self.schedulers.iter_mut().chain(&mut self.controllers).for_each(Part::crash);
+    }
+
+    pub(crate) fn start_scheduler(&mut self, index: usize) {
+        let part = &mut self.schedulers[index];
+        if part.tasks.is_some() {
             return;
         }
         let tasks = Tasks::new("scheduler");
         let config = scheduler::shell::Config {
-            client: self.lines.0.client(),
+            client: part.line.client(),
             clock: self.clock.clone(),
             rng: self.rng.fork("scheduler"),
             metrics: scheduler::Metrics::new(&Registry::new()).unwrap(),
         };
         tasks.spawn("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
-        self.scheduler = Some(tasks);
+        part.tasks = Some(tasks);
     }
 
-    pub(crate) fn crash_scheduler(&mut self) {
-        self.scheduler = None;
-    }
-
-    pub(crate) fn start_controllers(&mut self) {
-        if self.controllers.is_some() {
+    pub(crate) fn start_controllers(&mut self, index: usize) {
+        let part = &mut self.controllers[index];
+        if part.tasks.is_some() {
             return;
         }
         let tasks = Tasks::new("controllers");
         let config = controllers::Config {
-            client: self.lines.1.client(),
+            client: part.line.client(),
             clock: self.clock.clone(),
             rng: self.rng.fork("controllers"),
             metrics: controllers::Metrics::new(&Registry::new()).unwrap(),
         };
         tasks.spawn("controllers", controllers::run(config, tasks.stop_signal()));
-        self.controllers = Some(tasks);
-    }
-
-    pub(crate) fn crash_controllers(&mut self) {
-        self.controllers = None;
+        part.tasks = Some(tasks);
     }
 
     pub(crate) fn start_agent(&mut self, index: usize) {
@@ -203,8 +224,10 @@ impl Cluster {
         self.store.faults().heal();
         self.network.lose(0);
         self.start_server().await;
-        self.start_scheduler();
-        self.start_controllers();
+        self.start_leaders();
+        for part in self.schedulers.iter().chain(&self.controllers) {
+            part.line.delay(false).await;
+        }
         for index in 0..self.hosts.len() {
             self.hosts[index].line.cut(false);
             if index < machines {
@@ -218,12 +241,10 @@ impl Cluster {
     /// The control plane is replaced by one whose store is empty. Agents stay.
     pub(crate) async fn wipe(&mut self) {
         self.crash_server();
-        self.crash_scheduler();
-        self.crash_controllers();
+        self.crash_leaders();
         self.store = Simulated::new();
         self.start_server().await;
-        self.start_scheduler();
-        self.start_controllers();
+        self.start_leaders();
     }
 
     /// All there is, as one cut; nothing while no apiserver serves.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use api::batch::LEADER_HEADER;
 use apiserver::Router;
 use axum::body::{Body, BodyDataStream};
 use base::Rng;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use client::{BoxError, Client, NotSent, transport};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tokio::sync::watch;
 use tower::Service;
 
@@ -32,6 +33,10 @@ pub(crate) struct Line {
     network: Network,
     rng: Rng,
     cut: Arc<AtomicBool>,
+    /// Requests that have left their sender and not arrived; nothing while they arrive at once.
+    delayed: Arc<Mutex<Option<Vec<Request<Bytes>>>>>,
+    /// Whose sender's writes must all be guarded by a leadership.
+    of_leader: bool,
 }
 
 impl Network {
@@ -48,7 +53,17 @@ impl Network {
 
     /// A line of its own.
     pub(crate) fn line(&self, rng: Rng) -> Line {
-        Line { network: self.clone(), rng, cut: Arc::default() }
+        let (cut, delayed) = (Arc::default(), Arc::default());
+        Line { network: self.clone(), rng, cut, delayed, of_leader: false }
+    }
+
+    /// The line of a component that writes while it leads.
+    pub(crate) fn leader_line(&self, rng: Rng) -> Line {
+        Line { of_leader: true, ..self.line(rng) }
+    }
+
+    fn router(&self) -> Option<Router> {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -61,6 +76,47 @@ impl Line {
     /// Cuts the line, or mends it.
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Keeps what is sent from now on, whatever becomes of its sender, or has it all arrive.
+    pub(crate) async fn delay(&self, delay: bool) {
+        let mut late = Vec::new();
+        {
+            let mut delayed = self.delayed.lock().unwrap_or_else(PoisonError::into_inner);
+            if delay {
+                delayed.get_or_insert_default();
+            } else {
+                late = delayed.take().unwrap_or_default();
+            }
+        }
+        for request in late {
+            if let Some(mut router) = self.network.router() {
+                let Ok(_nobody_waits_for_it) =
+                    Service::<Request<Bytes>>::call(&mut router, request).await;
+            }
+        }
+    }
+
+    /// Keeps a request, if the line is slow; its sender never hears of it.
+    fn keeps(&self, request: &Request<Bytes>) -> bool {
+        let mut delayed = self.delayed.lock().unwrap_or_else(PoisonError::into_inner);
+        match delayed.as_mut() {
+            Some(delayed) => {
+                delayed.push(request.clone());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A leader's writes name its leadership: all but those that make it a leader, that keep a node
+    /// lease, and that say what happened.
+    fn check_guarded(&self, request: &Request<Bytes>) {
+        let path = request.uri().path();
+        let free = ["/leases", "/nodeleases", "/events"].iter().any(|free| path.contains(free));
+        let guarded = request.headers().contains_key(LEADER_HEADER);
+        let reads = request.method() == Method::GET;
+        assert!(!self.of_leader || reads || free || guarded, "{} {path}", request.method());
     }
 
     fn loses(&self) -> bool {
@@ -86,9 +142,14 @@ impl Service<Request<Bytes>> for Line {
         Box::pin(async move {
             // A request takes a moment: in it, anything may happen.
             tokio::time::sleep(Duration::from_micros(200 + line.rng.below(800))).await;
+            line.check_guarded(&request);
+            if line.keeps(&request) {
+                return std::future::pending().await;
+            }
             let served = line.network.served.subscribe();
-            let router = line.network.router.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(mut router) = router.filter(|_| !line.cut.load(Ordering::Relaxed)) else {
+            let Some(mut router) =
+                line.network.router().filter(|_| !line.cut.load(Ordering::Relaxed))
+            else {
                 return not_sent();
             };
             if line.loses() {

@@ -62,13 +62,14 @@ async fn run(seed: u64) {
 /// One fault, or one mend.
 async fn fault(cluster: &mut Cluster, rng: &Rng) {
     let host = usize::try_from(rng.below(3)).unwrap();
-    match rng.below(15) {
+    let candidate = usize::try_from(rng.below(2)).unwrap();
+    match rng.below(19) {
         0 => cluster.crash_server(),
         1 | 2 => cluster.start_server().await,
-        3 => cluster.crash_scheduler(),
-        4 => cluster.start_scheduler(),
-        5 => cluster.crash_controllers(),
-        6 => cluster.start_controllers(),
+        3 => cluster.schedulers[candidate].crash(),
+        4 => cluster.start_scheduler(candidate),
+        5 => cluster.controllers[candidate].crash(),
+        6 => cluster.start_controllers(candidate),
         7 => cluster.crash_agent(host),
         8 => cluster.start_agent(host),
         9 => cluster.lose_machine(host),
@@ -76,6 +77,11 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
         11 => cluster.hosts[host].line.cut(false),
         12 => cluster.network.lose(rng.below(200)),
         13 => cluster.store.restart(),
+        // What a leader sends arrives when another leads.
+        14 => cluster.schedulers[candidate].line.delay(true).await,
+        15 => cluster.schedulers[candidate].line.delay(false).await,
+        16 => cluster.controllers[candidate].line.delay(true).await,
+        17 => cluster.controllers[candidate].line.delay(false).await,
         _ => {
             let faults = cluster.store.faults();
             let kind = match rng.below(3) {

@@ -108,8 +108,7 @@ async fn with_the_control_plane_away_containers_run_on() {
         cluster.hosts.iter().map(|host| host.machine.running().len()).sum()
     };
     cluster.crash_server();
-    cluster.crash_scheduler();
-    cluster.crash_controllers();
+    cluster.crash_leaders();
     cluster.crash_agent(1);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(running(&cluster), 3, "promise 5");

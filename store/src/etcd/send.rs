@@ -14,7 +14,7 @@
 use base::Backoff;
 use etcd_client::{Client, Txn};
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::etcd::Remote;
 use crate::etcd::doubt::{History, Verdict};
@@ -23,6 +23,20 @@ use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, Trouble};
 use crate::etcd::transaction::{Named, build, read_answer};
 use crate::etcd::watch::Stream;
 use crate::{Change, Outcome, Revision};
+
+/// Says what a transaction was, to whoever looks for what is slow.
+fn tell(groups: &[Named], outcomes: &[Outcome]) {
+    let refused: Vec<&Outcome> =
+        outcomes.iter().filter(|it| matches!(it, Outcome::Refused { .. })).collect();
+    debug!(
+        groups = groups.len(),
+        writes = groups.iter().map(|named| named.group.writes.len()).sum::<usize>(),
+        refused = refused.len(),
+        first = %groups[0].group.writes.first().map_or("", |write| &write.key),
+        why = ?refused.first(),
+        "a transaction was committed"
+    );
+}
 
 /// How it ended for a group.
 #[derive(Debug)]
@@ -91,6 +105,7 @@ impl Remote {
                         read_answer(answer.0, &groups, &self.keys).map_err(|it| it.to_string())
                     }) {
                     Ok(outcomes) => {
+                        tell(&groups, &outcomes);
                         let ends = outcomes.into_iter().map(Ending::Outcome).collect();
                         (Vec::new(), Next::End(ends))
                     }

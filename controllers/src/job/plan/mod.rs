@@ -181,7 +181,7 @@ impl fmt::Display for Waiting {
 /// Operations of one kind that a plan asks for at most; the next plan asks for the rest.
 const ROUND_OPS_MAX: usize = 1_000;
 /// Operations of a group, leaving room in a transaction for the guards.
-const GROUP_OPS: usize = 50;
+const GROUP_OPS: usize = 100;
 
 /// The run that the plan is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

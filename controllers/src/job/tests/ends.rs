@@ -464,7 +464,7 @@ fn another_attempt_takes_the_place_of_the_one_that_ended() {
 
 #[test]
 fn a_job_ends_only_when_all_its_ends_are_recorded() {
-    let spec = JobSpec { count: Some(60), template: template("one"), ..JobSpec::default() };
+    let spec = JobSpec { count: Some(160), template: template("one"), ..JobSpec::default() };
     let mut world = World::new(Job::new("default", "j", spec));
     world.settle();
     let names: Vec<String> = world.tasks.keys().cloned().collect();
