@@ -4,6 +4,7 @@
 
 pub mod amounts;
 pub mod batch;
+pub mod cluster;
 pub mod completion;
 pub mod conditions;
 pub mod core;

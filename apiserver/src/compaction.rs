@@ -1,8 +1,8 @@
 //! Forgets old history every 30 s: all but the last five minutes, or but what the watch cache still
 //! holds, whichever is less. Nobody can resume a watch further back than that cache.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::ErrorChain;
@@ -17,8 +17,54 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// How much of it is kept, in time.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
+/// Revisions that somebody reads at, and how many do: history is not cut past them here. Another
+/// apiserver may still cut it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holds(
+    /// Guards the counts; held for one look or change.
+    Arc<Mutex<BTreeMap<Revision, usize>>>,
+);
+
+/// Holds a revision until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    holds: Holds,
+    revision: Revision,
+}
+
+impl Hold {
+    /// Holds `revision`.
+    pub(crate) fn of(holds: &Holds, revision: Revision) -> Self {
+        *holds.lock().entry(revision).or_default() += 1;
+        Self { holds: holds.clone(), revision }
+    }
+}
+
+impl Holds {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Revision, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest revision that is held.
+    fn oldest(&self) -> Option<Revision> {
+        self.lock().keys().next().copied()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.holds.lock();
+        if let Some(count) = held.get_mut(&self.revision) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.revision);
+            }
+        }
+    }
+}
+
 /// Cuts history for ever.
-pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>) {
+pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>, holds: Holds) {
     let mut seen: VecDeque<(Instant, Revision)> = VecDeque::new();
     let mut kept_from = Revision::default();
     loop {
@@ -31,6 +77,9 @@ pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>) {
         {
             keep_from = keep_from.max(*revision);
             seen.pop_front();
+        }
+        if let Some(held) = holds.oldest() {
+            keep_from = keep_from.min(held);
         }
         if keep_from <= kept_from {
             continue;

@@ -15,6 +15,20 @@ pub(crate) const CLUSTER: &str = "/heliox/v1/meta/cluster";
 /// The store's epoch: a restore is a new one.
 pub(crate) const EPOCH: &str = "/heliox/v1/meta/epoch";
 
+/// The restore that began this life of the store.
+pub(crate) const RESTORED: &str = "/heliox/v1/meta/restored";
+/// A restore that has not ended: nobody may use the store.
+pub(crate) const RESTORING: &str = "/heliox/v1/meta/restoring";
+/// The epoch that a person confirmed.
+pub(crate) const CONFIRMED: &str = "/heliox/v1/meta/confirmed";
+
+/// Whether a backup holds what is at `key` (without [`PREFIX`]): not what is of this life of the
+/// store and of the processes that use it.
+pub(crate) fn is_backed_up(key: &str) -> bool {
+    let passing = ["meta/", "nodelease/", "leader/", "leases/heliox-system/"];
+    !passing.iter().any(|start| key.starts_with(start))
+}
+
 /// The key of an object.
 pub(crate) fn object(kind: KindId, key: &ObjectKey) -> Key {
     let plural = kind.info().plural;

@@ -8,11 +8,13 @@
 //!   looked at.
 //! * Reads are as fresh as the store when they were asked for, and come from the watch cache.
 
+pub mod backup;
 mod cache;
 mod compaction;
 mod connections;
 mod encoding;
 mod http;
+mod identity;
 mod keys;
 mod kinds;
 mod metrics;
@@ -20,7 +22,6 @@ mod write;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::{Request, Response};
 use api::core::Namespace;
@@ -32,11 +33,13 @@ use base::{Clock, Rng, Spawner};
 use bytes::Bytes;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
-use store::{Change, Expectation, Group, Outcome, ReadError, Store, Write};
+use store::{ReadError, Store};
 use tower::Service;
 
 use cache::Cache;
+use compaction::Holds;
 use connections::Connections;
+use identity::Identity;
 use metrics::Metrics;
 use write::Writer;
 
@@ -52,8 +55,8 @@ pub struct Server {
     clock: Clock,
     rng: Rng,
     spawner: Spawner,
-    cluster: String,
-    epoch: u64,
+    identity: Identity,
+    holds: Holds,
 }
 
 /// Why an apiserver did not start.
@@ -65,6 +68,12 @@ pub enum StartError {
     /// The store holds what this version does not understand.
     #[error("understand the store: {0}")]
     Incompatible(String),
+    /// Finish the restore, or clear the store.
+    #[error(
+        "use a store into which a backup was restored in part: finish that with the same \
+         `heliox restore`, or clear the store"
+    )]
+    Restoring,
     /// Counters of these names are registered already.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -90,14 +99,16 @@ impl Server {
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, clock, rng, spawner, registry } = parts;
         let metrics = Metrics::new(&registry)?;
-        let (cluster, epoch) = identity(&*store, &rng).await?;
+        let identity = Identity::read_or_make(&*store, &rng).await?;
         for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE] {
             make_namespace(&*store, name, (&clock, &rng)).await?;
         }
         let cache = Arc::new(Cache::default());
         let follow = cache::follow(Arc::clone(&cache), Arc::clone(&store), rng.fork("cache"));
         spawner.spawn("watch cache", follow);
-        spawner.spawn("compaction", compaction::compact(Arc::clone(&store), Arc::clone(&cache)));
+        let holds = Holds::default();
+        let compact = compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone());
+        spawner.spawn("compaction", compact);
         let writer =
             Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };
         let connections = Connections::new(spawner.clone());
@@ -111,15 +122,15 @@ impl Server {
             clock,
             rng,
             spawner,
-            cluster,
-            epoch,
+            identity,
+            holds,
         });
         Ok(server)
     }
 
     /// The cluster's id.
     pub fn cluster(&self) -> &str {
-        &self.cluster
+        &self.identity.cluster.id
     }
 
     /// Waits until the cache is filled and requests are answered.
@@ -190,41 +201,6 @@ impl Service<Request<Bytes>> for Router {
     }
 }
 
-/// The cluster's id and the store's epoch, made on the first start.
-async fn identity(store: &dyn Store, rng: &Rng) -> Result<(String, u64), StartError> {
-    let cluster = value_or_make(store, keys::CLUSTER, rng.uuid()).await?;
-    let epoch = value_or_make(store, keys::EPOCH, "1".to_owned()).await?;
-    let epoch =
-        epoch.parse().map_err(|_| StartError::Incompatible(format!("its epoch is {epoch:?}")))?;
-    Ok((cluster, epoch))
-}
-
-/// What is at a key, or `value`, if nothing was there.
-async fn value_or_make(store: &dyn Store, key: &str, value: String) -> Result<String, StartError> {
-    loop {
-        if let Some(record) = store.get(key).await.map_err(StartError::Store)? {
-            return String::from_utf8(record.value.to_vec())
-                .map_err(|_| StartError::Incompatible(format!("{key} is no text")));
-        }
-        make(store, key, Bytes::from(value.clone())).await?;
-    }
-}
-
-/// Makes a key unless it is there.
-async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(), StartError> {
-    let change = Change::Put { value, lease: None };
-    let write = Write { key: key.into(), expect: Expectation::Absent, change };
-    match store.commit(vec![Group { guards: Vec::new(), writes: vec![write] }]).await.pop() {
-        Some(Outcome::Done { .. } | Outcome::Refused { .. }) => Ok(()),
-        Some(Outcome::Invalid(why)) => Err(StartError::Incompatible(why)),
-        // It is read next, which tells.
-        Some(Outcome::Unknown) | None => {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Ok(())
-        }
-    }
-}
-
 async fn make_namespace(
     store: &dyn Store,
     name: &str,
@@ -241,5 +217,5 @@ async fn make_namespace(
         ..Namespace::default()
     };
     let key = keys::object(KindId::Namespace, &ObjectKey::new("", name));
-    make(store, &key, encoding::encode(&json!(namespace))).await
+    identity::make(store, &key, encoding::encode(&json!(namespace))).await
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, header};
 use api::batch::{Batch, BatchResponse, LEADER_HEADER};
+use api::cluster::Cluster;
 use api::kind::{GROUP, VERSION};
 use api::node::{CLUSTER_HEADER, GrantRequest, GrantResponse, RenewRequest, RenewResponse};
 use bytes::Bytes;
@@ -68,11 +69,11 @@ impl Client {
         Self { leader: Some(header), ..self.clone() }
     }
 
-    /// The same client, whose requests are meant for one cluster and epoch of its store: another
+    /// The same client, whose requests are meant for one cluster and one life of its store: another
     /// one refuses them.
     #[must_use]
-    pub fn for_cluster(&self, id: &str, epoch: u64) -> Self {
-        let header = HeaderValue::try_from(format!("{id}/{epoch}"))
+    pub fn for_cluster(&self, cluster: &Cluster) -> Self {
+        let header = HeaderValue::try_from(cluster.to_string())
             .expect("the id of a cluster is made of printable ASCII");
         Self { cluster: Some(header), ..self.clone() }
     }

@@ -86,6 +86,8 @@ pub enum Command {
         #[arg(required = true)]
         nodes: Vec<String>,
     },
+    /// Shows the cluster; confirms one that was restored from a backup.
+    Cluster(Cluster),
     /// Tells the versions of hctl and of the server.
     Version,
     /// Prints a script that completes hctl's command line.
@@ -247,6 +249,25 @@ pub struct Run {
     pub timeout: Option<Duration>,
 }
 
+/// Arguments of `cluster`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Cluster {
+    /// What to do; shows it where nothing is said.
+    #[command(subcommand)]
+    pub what: Option<ClusterCommand>,
+}
+
+/// What to do with the cluster.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClusterCommand {
+    /// Lets the agents work for a restored cluster: they stop what it does not know.
+    Confirm {
+        /// Asks nothing.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 fn param(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -290,6 +311,8 @@ mod tests {
             "hctl evict load-0",
             "hctl cordon n1 n2",
             "hctl version --server http://h:1",
+            "hctl cluster",
+            "hctl cluster confirm --yes -o json",
             "hctl completion bash",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -164,6 +164,19 @@ impl Connection {
         self.call(Method::GET, path, None).await
     }
 
+    /// Asks any path of the server, with a JSON document where one is named.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn ask<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<A, Failure> {
+        self.call(method, path, body.map(|body| ("application/json", body))).await
+    }
+
     /// Makes an object.
     ///
     /// # Errors

@@ -31,6 +31,10 @@ pub enum Command {
     Controllers(ComponentArgs),
     /// The agent of this host.
     Agent(AgentArgs),
+    /// Writes everything that a cluster keeps to a file, or checks such a file.
+    Backup(BackupArgs),
+    /// Makes an empty store the one that a backup shows.
+    Restore(RestoreArgs),
     /// Watches over one task of the process runtime. Started by the agent.
     #[command(hide = true)]
     Shim {
@@ -153,6 +157,41 @@ pub struct AgentArgs {
     pub insecure: bool,
 }
 
+/// Arguments of `heliox backup`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").args(["server", "data_dir", "etcd", "check"]).required(true))]
+pub struct BackupArgs {
+    /// Where the backup goes. It holds everything, Secrets too. A file of that name is replaced
+    /// when the new one is whole.
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    pub out: Option<PathBuf>,
+    /// Checks that this backup is whole, and says what it is of.
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    pub check: Option<PathBuf>,
+    /// A running apiserver: its cluster is backed up.
+    #[arg(long, value_name = "URL[,URL...]")]
+    pub server: Option<String>,
+    /// The embedded store of a server that does not run.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where else.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// Arguments of `heliox restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup.
+    pub file: PathBuf,
+    /// The embedded store that is made of it: a directory that is not there yet.
+    #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
+    pub data_dir: Option<PathBuf>,
+    /// Where else.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -179,6 +218,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_backup_has_one_source_and_one_end() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).map(drop);
+        for line in [
+            "heliox backup --server http://a:1 --out f",
+            "heliox backup --data-dir d --out f",
+            "heliox backup --etcd http://a:1,http://b:1 --out f",
+            "heliox backup --check f",
+            "heliox restore f --data-dir d",
+            "heliox restore f --etcd http://a:1",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in [
+            "heliox backup --out f",
+            "heliox backup --server http://a:1",
+            "heliox backup --server http://a:1 --data-dir d --out f",
+            "heliox backup --check f --out f",
+            "heliox restore f",
+            "heliox restore --data-dir d",
+            "heliox restore f --data-dir d --etcd http://a:1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

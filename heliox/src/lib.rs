@@ -1,11 +1,13 @@
 //! The one server binary: how apiserver, scheduler, controllers and agents are put together.
 
 pub mod args;
+pub mod backup;
 pub mod control_plane;
 pub mod dev;
 pub mod in_process;
 pub mod listen;
 pub mod node;
 pub mod process;
+pub mod restore;
 pub mod serve;
 pub mod storage;

@@ -11,7 +11,7 @@ use client::Client;
 use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
 use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
-use heliox::{dev, listen, process, serve};
+use heliox::{backup, dev, listen, process, restore, serve};
 use prometheus::Registry;
 use store::Store;
 use tracing::info;
@@ -62,6 +62,14 @@ async fn run(command: Command) -> Result<()> {
         Command::Agent(args) => {
             process::log("info");
             agent(args).await
+        }
+        Command::Backup(args) => {
+            process::log("warn");
+            backup::run(args, &common()).await
+        }
+        Command::Restore(args) => {
+            process::log("warn");
+            restore::run(args, &common()).await
         }
         Command::Shim { .. } => Ok(()),
     }

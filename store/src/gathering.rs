@@ -108,6 +108,12 @@ impl Gathering {
         }
     }
 
+    /// The next transaction's revision is greater than `revision`.
+    pub(crate) fn skip_to(&mut self, revision: Revision) {
+        self.cut();
+        self.revision = self.revision.max(revision);
+    }
+
     /// The last revision given out.
     pub(crate) fn revision(&self) -> Revision {
         self.revision

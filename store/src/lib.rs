@@ -244,6 +244,17 @@ pub enum ReadError {
     Unavailable(String),
 }
 
+/// Why a store did not begin after a revision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BeginError {
+    /// It holds something. Use an empty store.
+    #[error("the store holds something already")]
+    NotEmpty,
+    /// It cannot be read or written, so it may have been done. Try again.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// The events of whole transactions, in order.
 pub trait Watch: Send {
     /// Waits for the next transactions that changed keys under the prefix: never empty, never half
@@ -295,4 +306,11 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// watched from. Current values stay, whatever their age. Never goes back; a future revision
     /// counts as the current one. When to call it is the caller's policy: no store does it by itself.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
+
+    /// Gives whatever happens from now on greater revisions than `revision`, and forgets what was
+    /// before; watches that are open end with [`ReadError::Compacted`]. For a store that takes over
+    /// from a lost one: whoever remembers a revision of that one asks for what is gone, never for
+    /// what another history has there. Only of a store that holds no keys, and that nobody else
+    /// uses meanwhile. Doing it twice does no harm.
+    fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>>;
 }

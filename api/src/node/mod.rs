@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, Quantity, amounts};
+use crate::cluster::Cluster;
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
 
@@ -218,8 +219,8 @@ pub struct GrantRequest {
     pub boot_id: String,
 }
 
-/// The header that names the cluster and epoch which a request is meant for, as `<id>/<epoch>`:
-/// another one refuses it. So an agent never takes the list of another cluster for its own.
+/// The header that names the [`Cluster`] which a request is meant for, as it shows itself: another
+/// one, or another life of its store, refuses it. So an agent never takes the list of another cluster for its own.
 pub const CLUSTER_HEADER: &str = "heliox-cluster";
 
 /// A node lease, granted.
@@ -234,6 +235,20 @@ pub struct GrantResponse {
     pub cluster: String,
     /// The store's epoch: a restored store has a new one.
     pub epoch: u64,
+    /// Which restore made the store what it is; empty where none did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub restore: String,
+    /// The store was restored, and nobody has said yet that agents are to work for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
+}
+
+impl GrantResponse {
+    /// Who granted it.
+    pub fn granted_by(&self) -> Cluster {
+        let (id, restore) = (self.cluster.clone(), self.restore.clone());
+        Cluster { id, epoch: self.epoch, restore }
+    }
 }
 
 /// Renews node leases: `POST /apis/heliox.dev/v1/nodeleases/renew`.
@@ -250,4 +265,7 @@ pub struct RenewRequest {
 pub struct RenewResponse {
     /// In the order of the request.
     pub alive: Vec<bool>,
+    /// As in [`GrantResponse::unconfirmed`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
 }

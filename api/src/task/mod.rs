@@ -8,6 +8,7 @@
 //! * The phase is a pure function of the parts ([`Task::state`]) and is never stored.
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
 
+pub mod restore;
 mod row;
 mod state;
 pub mod transition;
@@ -59,6 +60,10 @@ pub struct TaskSpec {
     /// The attempt, from 1; only grows, over runs too.
     #[serde(default = "one")]
     pub attempt: u32,
+    /// The least number of the next attempt: set where the task came out of a backup, since later
+    /// attempts of it may have been made that the backup does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<u32>,
     /// Attempts of this run that failed and count.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
@@ -286,6 +291,8 @@ pub mod reason {
     pub const PREEMPTED: &str = "Preempted";
     /// Its container is gone, and nothing tells how it ended.
     pub const CONTAINER_GONE: &str = "ContainerGone";
+    /// It ended after the backup that the cluster was restored from, which does not tell how.
+    pub const RESTORED: &str = "Restored";
 }
 
 /// What the agent saw of an attempt.

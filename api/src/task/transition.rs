@@ -247,10 +247,8 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         TaskChange::Evict { .. } => current && task.stop().is_some(),
         TaskChange::Lose => current && task.loss().is_some(),
         TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
-        TaskChange::Retry(_) => task.spec.attempt == attempt.saturating_add(1),
-        TaskChange::Rerun(rerun) => {
-            task.spec.attempt == attempt.saturating_add(1) && task.spec.run == rerun.run
-        }
+        TaskChange::Retry(_) => is_next(task, attempt),
+        TaskChange::Rerun(rerun) => is_next(task, attempt) && task.spec.run == rerun.run,
         TaskChange::Record => current && task.spec.recorded == Some(task.spec.run),
         TaskChange::Amend(amend) => {
             current
@@ -267,6 +265,12 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         TaskChange::Recover => current && task.loss().is_none(),
     };
     same.then_some(Step::Already)
+}
+
+/// Whether the task's attempt is the one that followed `attempt`: it may have left numbers out.
+fn is_next(task: &Task, attempt: u32) -> bool {
+    let last = task.status.attempts.last().map(|past| past.attempt);
+    task.spec.attempt > attempt && last == Some(attempt)
 }
 
 fn is_same_report(task: &Task, report: &Report) -> bool {
@@ -416,5 +420,6 @@ fn open_attempt(task: &Task, next: &mut Task) {
     next.status.attempts.push(past);
     let surplus = next.status.attempts.len().saturating_sub(ATTEMPTS_KEPT);
     next.status.attempts.drain(..surplus);
-    next.spec.attempt += 1;
+    let least = next.spec.next_attempt.take().unwrap_or_default();
+    next.spec.attempt = least.max(task.spec.attempt + 1);
 }

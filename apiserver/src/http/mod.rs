@@ -3,6 +3,7 @@
 mod answer;
 mod batch;
 mod change;
+mod cluster;
 mod discovery;
 mod nodes;
 mod query;
@@ -58,7 +59,7 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
 /// Whether a request that names a cluster names this one.
 fn meant_for(server: &Server, request: &Request<Body>) -> Result<(), Box<Status>> {
     let Some(named) = request.headers().get(CLUSTER_HEADER) else { return Ok(()) };
-    let ours = format!("{}/{}", server.cluster, server.epoch);
+    let ours = server.identity.cluster.to_string();
     if named.as_bytes() == ours.as_bytes() {
         return Ok(());
     }
@@ -88,6 +89,9 @@ async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) ->
         (Route::WatchMany, &Method::GET) => {
             watch::many(server, &Query::parse(request.uri())?).await
         }
+        (Route::Cluster, &Method::GET) => cluster::info(server).await,
+        (Route::ConfirmCluster, &Method::POST) => cluster::confirm(server, request).await,
+        (Route::Backup, &Method::GET) => cluster::backup(server).await,
         (Route::NodeLeases, &Method::POST) => nodes::grant(server, request).await,
         (Route::RenewNodeLeases, &Method::POST) => nodes::renew(server, request).await,
         (Route::Connect { node }, &Method::POST) => nodes::connect(server, &node, request),

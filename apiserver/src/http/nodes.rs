@@ -18,7 +18,7 @@ use store::{Change, Expectation, Group, LeaseId, Outcome, Write};
 use tracing::{debug, info};
 
 use super::query::{Query, bad};
-use super::{Answer, BODY_BYTES_MAX, Place, answer, json_body, read};
+use super::{Answer, BODY_BYTES_MAX, Place, answer, cluster, json_body, read};
 use crate::write::unavailable;
 use crate::{Server, encoding, keys};
 
@@ -61,11 +61,14 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
         let _expires_by_itself = server.store.revoke(LeaseId(held.spec.lease)).await;
     }
     info!(node = request.node, "node lease granted");
+    let by = server.identity.cluster.clone();
     let response = GrantResponse {
         lease: lease.0,
         ttl_millis: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-        cluster: server.cluster.clone(),
-        epoch: server.epoch,
+        cluster: by.id,
+        epoch: by.epoch,
+        restore: by.restore,
+        unconfirmed: !cluster::is_confirmed(server).await?,
     };
     Ok(answer::json(StatusCode::CREATED, &response))
 }
@@ -96,7 +99,8 @@ pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answe
     }
     let leases = request.leases.into_iter().map(LeaseId).collect();
     let alive = server.store.renew(leases).await.map_err(|error| unavailable(&error))?;
-    Ok(answer::json(StatusCode::OK, &RenewResponse { alive }))
+    let unconfirmed = !cluster::is_confirmed(server).await?;
+    Ok(answer::json(StatusCode::OK, &RenewResponse { alive, unconfirmed }))
 }
 
 /// Turns the connection round: from here on, this side asks and the agent answers.

@@ -8,7 +8,7 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure, failure_of};
 use api::{CompletionChunk, KindId, ObjectKey};
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
 use serde::{Deserialize, Serialize};
 use store::{Key, Revision};
 
@@ -27,6 +27,32 @@ pub(super) async fn current(server: &Server) -> Result<(), Box<Status>> {
     let revision = server.store.revision().await.map_err(|error| unavailable(&error))?;
     server.cache.reached(revision).await;
     Ok(())
+}
+
+/// Whether a point is after all that the store holds: nobody was told of it by this store.
+pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<bool, Box<Status>> {
+    let at = Revision(at.revision());
+    if at <= server.cache.revision() {
+        return Ok(false);
+    }
+    let current = server.store.revision().await.map_err(|error| unavailable(&error))?;
+    Ok(at > current)
+}
+
+/// As Kubernetes refuses it: clients then read what is current.
+fn too_large(asked: ResourceVersion, current: Revision) -> Box<Status> {
+    let current = ResourceVersion::after(current.0);
+    let message = format!("Too large resource version: {asked}, current: {current}");
+    let mut status = failure(Reason::Timeout, message);
+    let cause = StatusCause {
+        reason: Some("ResourceVersionTooLarge".to_owned()),
+        message: Some("Too large resource version".to_owned()),
+        field: None,
+    };
+    let details = status.details.get_or_insert_default();
+    details.causes = Some(vec![cause]);
+    details.retry_after_seconds = Some(1);
+    Box::new(status)
 }
 
 pub(super) async fn get(server: &Arc<Server>, place: &Place, as_table: bool) -> Answer {
@@ -102,7 +128,13 @@ pub(super) async fn list(
 ) -> Answer {
     let selection = Selection::of(query, place.kind)?;
     let next = continue_of(query)?;
-    match query.version()? {
+    let version = query.version()?;
+    if let Some(version) = version
+        && is_ahead(server, version).await?
+    {
+        return Err(too_large(version, server.cache.revision()));
+    }
+    match version {
         Some(version) if query.resource_version_match == "NotOlderThan" => {
             server.cache.reached(Revision(version.revision())).await;
         }

@@ -30,6 +30,10 @@ pub(crate) enum Route {
     },
     Batches,
     WatchMany,
+    /// Which cluster this is.
+    Cluster,
+    ConfirmCluster,
+    Backup,
     NodeLeases,
     RenewNodeLeases,
     /// A node's agent turns its connection round.
@@ -78,6 +82,9 @@ fn special(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
     match rest {
         ["batches"] => Some(Route::Batches),
         ["watch"] => Some(Route::WatchMany),
+        ["cluster"] => Some(Route::Cluster),
+        ["cluster", "confirm"] => Some(Route::ConfirmCluster),
+        ["backup"] => Some(Route::Backup),
         ["nodeleases"] => Some(Route::NodeLeases),
         ["nodeleases", "renew"] => Some(Route::RenewNodeLeases),
         ["nodes", node, "connect"] => Some(Route::Connect { node: (*node).to_owned() }),

@@ -132,6 +132,10 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         session.send_all(query.wants_initial_events());
     } else if let Err(too_old) = server.cache.events_after(session.sent, 0) {
         return Err(Box::new(expired(too_old)));
+    } else if read::is_ahead(server, session.sent).await? {
+        // Of another history: what it was read from is gone.
+        let message = "the point asked for has not come: the store was replaced; list anew";
+        return Err(Box::new(failure(Reason::Expired, message)));
     }
     server.metrics.watch_started();
     let counted = CountedSession(session);

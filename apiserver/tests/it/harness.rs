@@ -42,9 +42,18 @@ impl World {
     }
 
     pub(crate) async fn try_over(store: Simulated) -> Result<Self, StartError> {
+        Self::start(store, SERVERS).await
+    }
+
+    /// One server over an empty store.
+    pub(crate) async fn of_one() -> Self {
+        Self::start(Simulated::new(), 1).await.unwrap()
+    }
+
+    async fn start(store: Simulated, servers: usize) -> Result<Self, StartError> {
         let tasks = Tasks::new("apiservers");
         let mut routers = Vec::new();
-        for _ in 0..SERVERS {
+        for _ in 0..servers {
             let parts = Parts {
                 store: Arc::new(store.clone()),
                 clock: Clock::simulated(Timestamp::UNIX_EPOCH),

@@ -5,4 +5,5 @@
 mod batches;
 mod harness;
 mod objects;
+mod restores;
 mod watches;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::node::{GrantRequest, RenewRequest};
+use api::node::{GrantRequest, GrantResponse, RenewRequest};
 use base::{ErrorChain, Rng};
 use client::{Client, Error};
 use tokio::time::Instant;
@@ -32,44 +32,68 @@ impl CanaryCage {
     }
 
     /// Keeps the canary alive for ever, as an agent keeps its node's lease.
+    ///
+    /// A lease of the same number in another store is not ours, so each is renewed with the one that
+    /// granted it. While a restored cluster is not confirmed there is no canary: its nodes come back
+    /// in their own time, and nothing is to be decided about them before.
     pub(crate) async fn keep(self, client: Client, rng: Rng, started: Instant) {
-        let mut lease = None;
+        let mut lease: Option<(Client, u64)> = None;
         // A name of its own: a canary of another process may still be there.
         let name: String = rng.uuid().chars().take(8).collect();
         loop {
             let sent = started.elapsed();
-            let renewed = match lease {
-                Some(lease) => renew(&client, lease).await,
-                None => grant(&client, &name).await.map(Some),
+            let seen = match &lease {
+                Some((of, lease)) => renew(of, *lease).await,
+                None => match grant(&client, &name).await {
+                    Ok(granted) => {
+                        lease = Some((client.for_cluster(&granted.granted_by()), granted.lease));
+                        Ok(if granted.unconfirmed { Seen::Unconfirmed } else { Seen::Alive })
+                    }
+                    Err(error) => Err(error),
+                },
             };
-            match renewed {
-                Ok(Some(id)) => {
-                    lease = Some(id);
-                    self.set(Some(Canary::renewed(self.get(), sent)));
-                }
-                Ok(None) => {
+            match seen {
+                Ok(Seen::Alive) => self.set(Some(Canary::renewed(self.get(), sent))),
+                Ok(Seen::Unconfirmed) => self.set(None),
+                Ok(Seen::Gone) => {
                     lease = None;
                     self.set(None);
                 }
-                // Its age tells of the gap.
-                Err(error) => debug!(error = %ErrorChain(&error), "cannot renew the canary"),
+                Err(error) => {
+                    // Its age tells of the gap. Another store refuses what is meant for the old one.
+                    debug!(error = %ErrorChain(&error), "cannot renew the canary");
+                    if error.is_conflict() && lease.take().is_some() {
+                        self.set(None);
+                    }
+                }
             }
             tokio::time::sleep(PERIOD).await;
         }
     }
 }
 
-async fn grant(client: &Client, name: &str) -> Result<u64, Error> {
+/// What was seen of the canary.
+enum Seen {
+    Alive,
+    /// It lives, in a restored cluster that nobody has confirmed.
+    Unconfirmed,
+    Gone,
+}
+
+async fn grant(client: &Client, name: &str) -> Result<GrantResponse, Error> {
     let request = GrantRequest {
         node: format!("canary-{name}"),
         agent: "node-controller".to_owned(),
         boot_id: name.to_owned(),
     };
-    Ok(client.grant(&request).await?.lease)
+    client.grant(&request).await
 }
 
-/// The lease, if it is still there.
-async fn renew(client: &Client, lease: u64) -> Result<Option<u64>, Error> {
+async fn renew(client: &Client, lease: u64) -> Result<Seen, Error> {
     let answer = client.renew(&RenewRequest { leases: vec![lease] }).await?;
-    Ok((answer.alive == [true]).then_some(lease))
+    Ok(match answer.alive[..] {
+        [true] if answer.unconfirmed => Seen::Unconfirmed,
+        [true] => Seen::Alive,
+        _ => Seen::Gone,
+    })
 }

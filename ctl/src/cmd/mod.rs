@@ -2,6 +2,7 @@
 
 mod apply;
 mod change;
+mod cluster;
 mod delete;
 mod describe;
 mod events;
@@ -41,6 +42,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Evict { task } => change::evict(&connection, &task).await,
         Command::Cordon { nodes } => change::cordon(&connection, &nodes, true).await,
         Command::Uncordon { nodes } => change::cordon(&connection, &nodes, false).await,
+        Command::Cluster(args) => cluster::cluster(&connection, args).await,
         Command::Version => version::version(&connection).await,
         Command::Completion { shell } => completion(shell),
     }

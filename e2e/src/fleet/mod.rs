@@ -33,6 +33,8 @@ pub struct Fleet {
     shape: Shape,
     /// Where the API is served.
     urls: Vec<String>,
+    /// Where etcd is, if there is one.
+    etcd: String,
 }
 
 /// A program of the same build as this one: beside it, or above the directory of tests.
@@ -52,8 +54,8 @@ impl Fleet {
     /// Starts everything and waits until all nodes are ready.
     pub async fn start(shape: Shape) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let plan::Plan { processes, urls } = plan::plan(&shape, dir.path());
-        let mut fleet = Self { processes, dir, shape, urls };
+        let plan::Plan { processes, urls, etcd } = plan::plan(&shape, dir.path());
+        let mut fleet = Self { processes, dir, shape, urls, etcd };
         // Those that listen on ports chosen before come first: others could be given these ports.
         let mut stages: [Vec<String>; 3] = Default::default();
         for name in fleet.processes.keys() {
@@ -153,9 +155,20 @@ impl Fleet {
         self.client_of(&self.urls[apiserver])
     }
 
+    /// Where its apiservers are, as `--server` takes it.
+    pub fn url(&self) -> String {
+        self.urls.join(",")
+    }
+
+    /// Where its etcd is, as `--etcd` takes it.
+    pub fn etcd_url(&self) -> String {
+        self.etcd.clone()
+    }
+
     fn client_of(&self, urls: &str) -> Client {
         Client::new(http_transport(&Servers::parse(urls, 0).unwrap()))
     }
+
     /// Runs `hctl` and says what it printed; it must succeed.
     pub async fn hctl(&self, args: &[&str]) -> String {
         let mut command = tokio::process::Command::new(program("hctl"));
@@ -218,6 +231,15 @@ impl Fleet {
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
+        assert!(Instant::now() < until, "still not: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until something that is asked for is so.
+pub async fn until_async(what: &str, holds: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds().await {
         assert!(Instant::now() < until, "still not: {what}");
         sleep(Duration::from_millis(50)).await;
     }

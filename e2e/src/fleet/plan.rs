@@ -56,10 +56,11 @@ impl Shape {
 pub(super) struct Plan {
     pub(super) processes: BTreeMap<String, Process>,
     pub(super) urls: Vec<String>,
+    pub(super) etcd: String,
 }
 
 pub(super) fn plan(shape: &Shape, dir: &Path) -> Plan {
-    let mut maker = Maker { dir, processes: BTreeMap::new() };
+    let mut maker = Maker { dir, processes: BTreeMap::new(), etcd: String::new() };
     let urls = match shape.control_plane {
         ControlPlane::Embedded => {
             let data = dir.join("server").display().to_string();
@@ -86,12 +87,14 @@ pub(super) fn plan(shape: &Shape, dir: &Path) -> Plan {
     for number in 0..shape.agents {
         maker.agent(shape, number, &urls.join(","));
     }
-    Plan { processes: maker.processes, urls }
+    Plan { processes: maker.processes, urls, etcd: maker.etcd }
 }
 
 struct Maker<'a> {
     dir: &'a Path,
     processes: BTreeMap<String, Process>,
+    /// Client URLs of etcd's members.
+    etcd: String,
 }
 
 impl Maker<'_> {
@@ -161,6 +164,7 @@ impl Maker<'_> {
             let args = args.into_iter().flat_map(|(option, value)| [format!("--{option}"), value]);
             self.add(&name, "etcd".into(), args.collect(), Some(*client));
         }
-        clients.iter().map(|port| url(*port)).collect::<Vec<_>>().join(",")
+        self.etcd = clients.iter().map(|port| url(*port)).collect::<Vec<_>>().join(",");
+        self.etcd.clone()
     }
 }

@@ -4,4 +4,5 @@
 
 mod figures;
 mod kills;
+mod restores;
 mod workflow;

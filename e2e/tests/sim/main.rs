@@ -9,6 +9,7 @@ mod cluster;
 mod history;
 mod network;
 mod promises;
+mod restored;
 mod seeds;
 mod stories;
 mod watcher;

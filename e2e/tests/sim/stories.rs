@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::promises::CONTACT_BOUND;
 
-async fn job(cluster: &Cluster, name: &str, spec: serde_json::Value) -> Job {
+pub(crate) async fn job(cluster: &Cluster, name: &str, spec: serde_json::Value) -> Job {
     let job = json!({
         "apiVersion": "heliox.dev/v1", "kind": "Job",
         "metadata": { "name": name, "namespace": "default" }, "spec": spec,

@@ -15,6 +15,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::cluster::Cluster;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -45,16 +46,6 @@ pub struct Owner {
     /// The cluster that it works for; nothing before the first contact.
     #[serde(default)]
     pub cluster: Option<Cluster>,
-}
-
-/// A cluster as an agent knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Cluster {
-    /// Its id.
-    pub id: String,
-    /// Its store's epoch.
-    pub epoch: u64,
 }
 
 /// Where an agent keeps its record.

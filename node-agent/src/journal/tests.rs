@@ -27,7 +27,7 @@ fn record(attempts: impl IntoIterator<Item = u32>) -> Record {
     Record {
         owner: Owner {
             agent: "a".to_owned(),
-            cluster: Some(Cluster { id: "c1".to_owned(), epoch: 3 }),
+            cluster: Some(Cluster { id: "c1".to_owned(), epoch: 3, restore: "r1".to_owned() }),
         },
         attempts: attempts.map(|attempt| (attempt.identity.clone(), attempt)).collect(),
     }

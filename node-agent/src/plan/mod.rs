@@ -11,6 +11,7 @@
 //! * What is decided about an attempt depends on it alone, and on what is left of the node: a plan
 //!   for those that something happened to, or whose time has come, is the plan for all.
 
+mod anew;
 mod ending;
 mod start;
 mod stop;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use api::amounts::Amounts;
 use api::node::Leftover;
 use api::task::transition::Report;
-use api::task::{ReportState, TaskState};
+use api::task::{ReportState, TaskState, reason};
 use api::task_template::TaskTemplateSpec;
 use api::{Task, Timestamp};
 
@@ -32,6 +33,7 @@ use crate::ledger::Ledger;
 use crate::resolve::Place;
 use crate::taken::Room;
 
+pub(crate) use anew::tell_anew;
 pub(crate) use ending::Ending;
 
 /// A container that was killed and is still there is killed again so often.
@@ -271,7 +273,15 @@ impl Planner<'_> {
 
     fn gone(&mut self, attempt: &Attempt, started: Option<Timestamp>) {
         let message = "its container is gone, and nothing tells how it ended";
-        let why = api::task::reason::CONTAINER_GONE;
+        self.vanished(attempt, started, (reason::CONTAINER_GONE, message));
+    }
+
+    fn vanished(
+        &mut self,
+        attempt: &Attempt,
+        started: Option<Timestamp>,
+        (why, message): (&str, &str),
+    ) {
         let mut ending = Ending::failed(why, message, self.view.wall);
         ending.started = started;
         self.end(attempt, ending);

@@ -23,7 +23,13 @@ impl Planner<'_> {
         }
         if assignment.task.report().is_some() {
             // It was started here, and neither journal nor engine know of it any more.
-            return self.gone(&attempt, assignment.task.status.started_at);
+            let started = assignment.task.status.started_at;
+            if assignment.task.spec.next_attempt.is_some() {
+                let message = "it ended after the backup that the cluster was restored from, and \
+                               nothing tells how";
+                return self.vanished(&attempt, started, (reason::RESTORED, message));
+            }
+            return self.gone(&attempt, started);
         }
         if let Some(why) = assignment.stop() {
             return self.end(&attempt, Ending::stopped(why, self.view.wall));

@@ -49,15 +49,16 @@ impl Keeper {
         }
     }
 
-    /// Renews a lease until it is gone.
+    /// Renews a lease until it is gone; or until the cluster was confirmed, which a new one tells.
     async fn renew(&self, granted: &GrantResponse) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
         let request = RenewRequest { leases: vec![granted.lease] };
         // A lease of the same number in another cluster is not ours.
-        let client = self.client.for_cluster(&granted.cluster, granted.epoch);
+        let client = self.client.for_cluster(&granted.granted_by());
         loop {
             let next = Instant::now() + interval;
             match timeout(interval, client.renew(&request)).await {
+                Ok(Ok(answer)) if granted.unconfirmed && !answer.unconfirmed => return,
                 Ok(Ok(answer)) if answer.alive.first() == Some(&true) => (),
                 Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
                 Ok(Err(error @ Error::Refused(_))) => {

@@ -12,6 +12,7 @@
 //!   assignments is complete and every [`RESYNC`].
 
 mod agenda;
+mod allegiance;
 mod bound;
 mod crew;
 mod deciding;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use api::ObjectKey;
 use api::amounts::Amounts;
+use api::cluster::Cluster;
 use api::node::{GrantRequest, GrantResponse, NodeInfo};
 use base::{Clock, Rng, Stop, Tasks, Timestamp};
 use client::{Client, Dial};
@@ -40,11 +42,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::engine::{Engine, EngineError, EngineEvent, Scope};
-use crate::journal::{Cluster, Journal, JournalError, Log, Owner, Record};
+use crate::journal::{Journal, JournalError, Log, Owner, Record};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::Template;
+use crate::plan::{Template, tell_anew};
 use agenda::Agenda;
+use allegiance::{Allegiance, Heard, allegiance};
 use bound::Bound;
 use crew::{Acted, Crew};
 use follow::Session;
@@ -287,36 +290,55 @@ impl Agent {
 
     /// A node lease was granted: by the cluster that we know?
     async fn granted(&mut self, granted: &GrantResponse) -> Result<(), AgentError> {
-        let cluster = Cluster { id: granted.cluster.clone(), epoch: granted.epoch };
-        let known = self.owner.cluster.as_ref();
-        // A node that has promised nothing can harm nothing.
-        let accepts = self.config.accept_cluster || self.ledger.attempts().is_empty();
+        let cluster = granted.granted_by();
+        let known = self.owner.cluster.clone();
         self.bound.is_complete = false;
-        if known.is_some_and(|known| *known != cluster) && !accepts {
-            let problem = format!(
-                "the cluster that answers ({}, epoch {}) is not the one that this node's tasks \
-                 belong to: it was replaced or restored. Nothing is started or stopped; to give \
-                 this node to it, restart its agent with --accept-cluster",
-                cluster.id, cluster.epoch
-            );
-            error!(problem, "wrong cluster");
-            self.publishing.set_problem(Some(problem));
-            self.session.send_modify(|session| session.client = None);
-            return Ok(());
-        }
-        if known != Some(&cluster) {
-            if known.is_some_and(|known| known.id != cluster.id) {
-                self.sight.engine = None;
+        let allegiance = allegiance(&Heard {
+            known: known.as_ref(),
+            now: &cluster,
+            is_unconfirmed: granted.unconfirmed,
+            is_told_to: self.config.accept_cluster,
+            has_promised: !self.ledger.attempts().is_empty(),
+        });
+        match allegiance {
+            Allegiance::Nobody(problem) => {
+                error!(problem, cluster = %cluster, "not working");
+                self.publishing.set_problem(Some(problem));
+                self.session.send_modify(|session| session.client = None);
+                return Ok(());
             }
-            self.owner.cluster = Some(cluster);
-            self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
+            Allegiance::Same => (),
+            Allegiance::Restored => {
+                info!(cluster = %cluster, "working for the restored cluster");
+                for (identity, now) in tell_anew(&self.ledger, &self.boot_id) {
+                    match now {
+                        Some(attempt) => self.ledger.put(attempt),
+                        None => self.ledger.remove(&identity),
+                    }
+                }
+                self.works_for(cluster.clone()).await?;
+            }
+            Allegiance::Other => {
+                if known.is_some_and(|known| known.id != cluster.id) {
+                    self.sight.engine = None;
+                }
+                self.works_for(cluster.clone()).await?;
+            }
         }
         self.publishing.set_problem(None);
-        let client = self.outside.client.for_cluster(&granted.cluster, granted.epoch);
+        let client = self.outside.client.for_cluster(&cluster);
         self.session.send_modify(|session| {
             session.number += 1;
             session.client = Some(client);
         });
+        Ok(())
+    }
+
+    /// Writes down for whom it works from now on, with all that it has promised.
+    async fn works_for(&mut self, cluster: Cluster) -> Result<(), AgentError> {
+        self.owner.cluster = Some(cluster);
+        self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
+        self.ledger.take_unwritten();
         Ok(())
     }
 

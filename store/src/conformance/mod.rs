@@ -1,8 +1,9 @@
 //! The laws that every store keeps, as functions to be run against each of them.
 //!
-//! A law assumes that nobody else writes to its store, not that the store is new. It waits for
+//! A law assumes that nobody else writes to its store, and that it is empty, not that it is new. It waits for
 //! events, never for a time, so it runs on a real clock (etcd) and, much faster, on a paused one.
 
+mod begins;
 mod leases;
 mod reads;
 mod watches;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
+pub use self::begins::*;
 pub use self::leases::*;
 pub use self::reads::*;
 pub use self::watches::*;
@@ -84,6 +86,11 @@ macro_rules! conformance_suite {
             a_revoked_node_lease_takes_its_keys_along,
             a_put_without_a_node_lease_takes_the_key_off_it,
             a_put_under_another_node_lease_moves_the_key,
+            what_was_before_a_beginning_is_forgotten,
+            what_follows_after_a_beginning_is_after_it,
+            a_store_that_has_begun_counts_on,
+            a_store_that_has_begun_keeps_its_bounds,
+            a_store_that_holds_something_does_not_begin_anew,
         }
     };
     (@list (); $($law:ident,)+) => {

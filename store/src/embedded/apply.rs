@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use crate::embedded::format::{
     CHANGES, CURRENT, LEASE_KEYS, LEASES, LOG, META, META_LAST_LEASE, META_OLDEST, decode, encode,
@@ -22,6 +22,7 @@ pub(crate) enum Work {
     Grant(Duration),
     Revoke(Vec<LeaseId>),
     Compact(Revision),
+    BeginAfter(Revision),
 }
 
 /// What came of it.
@@ -35,6 +36,8 @@ pub(crate) enum Answer {
         oldest: Revision,
         more: bool,
     },
+    /// The revision that is the current one now; nothing where the store holds something.
+    Begun(Option<Revision>),
 }
 
 /// A gathering that is durable.
@@ -83,6 +86,7 @@ fn change(
                 Answer::Revoked(leases)
             }
             Work::Compact(keep_from) => step.compact(keep_from)?,
+            Work::BeginAfter(revision) => Answer::Begun(step.begin_after(revision)?),
         });
     }
     Ok((Applied { answers, transactions: step.gathering.finish() }, step.dirty))
@@ -221,6 +225,18 @@ impl<'a> Step<'a> {
         }
         self.gathering.cut();
         Ok(())
+    }
+
+    fn begin_after(&mut self, revision: Revision) -> Result<Option<Revision>, redb::Error> {
+        if !self.tables.current.is_empty()? {
+            return Ok(None);
+        }
+        // What is at the current one is of before.
+        self.gathering.skip_to(revision.max(Revision(self.gathering.revision().0 + 1)));
+        let current = self.gathering.revision();
+        self.tables.meta.insert(META_OLDEST, current.0)?;
+        self.dirty = true;
+        Ok(Some(current))
     }
 
     fn compact(&mut self, keep_from: Revision) -> Result<Answer, redb::Error> {

@@ -8,7 +8,8 @@
 //!   nothing else, and any kept revision can be told: a key's record at revision r is what its
 //!   first change after r found, or else the current one.
 //! * `LOG` and `CHANGES` name the same changes; both begin at the oldest kept revision.
-//! * The last entry of `LOG` is the current revision. Compaction never removes it.
+//! * The last entry of `LOG` is the current revision, or else the oldest kept one, where the store
+//!   began after a revision and nothing has happened since. Compaction never removes that entry.
 
 use bytes::Bytes;
 use redb::TableDefinition;

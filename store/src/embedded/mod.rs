@@ -32,7 +32,9 @@ use self::read::{Failure, Snapshot};
 use self::recent::Recent;
 use self::watch::LogWatch;
 use self::writer::{Progress, QUEUE_REQUESTS_MAX, Request, Shared, lock};
-use crate::{Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch};
+use crate::{
+    BeginError, Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch,
+};
 
 /// The embedded store. Its writer ends with the tasks given to [`Embedded::open`], or when this is
 /// dropped; the file is free for the next to open when both are gone.
@@ -166,10 +168,13 @@ impl Store for Embedded {
             let count = groups.len();
             match self.ask(Work::Commit(groups)).await {
                 Ok(Answer::Committed(outcomes)) => outcomes,
-                Ok(Answer::Granted(..) | Answer::Revoked(_) | Answer::Compacted { .. })
-                | Err(_) => {
-                    vec![Outcome::Unknown; count]
-                }
+                Ok(
+                    Answer::Granted(..)
+                    | Answer::Revoked(_)
+                    | Answer::Compacted { .. }
+                    | Answer::Begun(_),
+                )
+                | Err(_) => vec![Outcome::Unknown; count],
             }
         }
         .boxed()
@@ -179,9 +184,10 @@ impl Store for Embedded {
         async move {
             match self.ask(Work::Grant(ttl)).await? {
                 Answer::Granted(lease, _) => Ok(lease),
-                Answer::Committed(_) | Answer::Revoked(_) | Answer::Compacted { .. } => {
-                    unreachable!("a grant is answered by a grant")
-                }
+                Answer::Committed(_)
+                | Answer::Revoked(_)
+                | Answer::Compacted { .. }
+                | Answer::Begun(_) => unreachable!("a grant is answered by a grant"),
             }
         }
         .boxed()
@@ -212,6 +218,20 @@ impl Store for Embedded {
                 self.ask(Work::Compact(keep_from)).await?
             {}
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>> {
+        async move {
+            match self.ask(Work::BeginAfter(revision)).await? {
+                Answer::Begun(None) => Err(BeginError::NotEmpty),
+                Answer::Begun(Some(_))
+                | Answer::Committed(_)
+                | Answer::Granted(..)
+                | Answer::Revoked(_)
+                | Answer::Compacted { .. } => Ok(()),
+            }
         }
         .boxed()
     }

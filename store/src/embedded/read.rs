@@ -45,7 +45,8 @@ impl Snapshot {
 
     /// The current revision.
     pub(crate) fn revision(&self) -> Result<Revision, redb::Error> {
-        Ok(Revision(self.log.last()?.map_or(0, |(at, _)| at.value().0)))
+        let last = self.log.last()?.map_or(0, |(at, _)| at.value().0);
+        Ok(Revision(last).max(self.oldest()?))
     }
 
     /// The oldest that can be read at.

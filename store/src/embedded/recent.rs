@@ -33,6 +33,11 @@ impl Recent {
         }
     }
 
+    /// Lets go of all: what comes next does not follow what there was.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Every transaction from `from` on; nothing if the window begins later.
     pub(crate) fn since(&self, from: Revision) -> Option<Vec<Arc<Transaction>>> {
         let first = self.transactions.front()?.revision;

@@ -139,10 +139,13 @@ fn publish(
     waiting: Vec<oneshot::Sender<Answer>>,
     revision: Revision,
 ) -> Revision {
-    let revision = applied.transactions.last().map_or(revision, |last| last.revision);
+    let mut revision = applied.transactions.last().map_or(revision, |last| last.revision);
     {
         let mut recent = lock(&shared.recent);
         applied.transactions.into_iter().for_each(|transaction| recent.push(transaction));
+        if applied.answers.iter().any(|answer| matches!(answer, Answer::Begun(Some(_)))) {
+            recent.clear();
+        }
     }
     let mut oldest = shared.progress.borrow().oldest;
     let mut leases = lock(&shared.leases);
@@ -151,7 +154,11 @@ fn publish(
             Answer::Granted(lease, ttl) => leases.insert(*lease, *ttl, Instant::now()),
             Answer::Revoked(ended) => ended.iter().for_each(|lease| leases.remove(*lease)),
             Answer::Compacted { oldest: now, .. } => oldest = *now,
-            Answer::Committed(_) => (),
+            Answer::Begun(Some(begun)) => {
+                revision = revision.max(*begun);
+                oldest = *begun;
+            }
+            Answer::Committed(_) | Answer::Begun(None) => (),
         }
     }
     drop(leases);

@@ -106,6 +106,16 @@ impl Keyspace {
         self.stored("/heliox/store/barrier")
     }
 
+    /// The key that says what is added to revisions.
+    pub(crate) fn shift(&self) -> Vec<u8> {
+        self.stored("/heliox/store/shift")
+    }
+
+    /// First and end (not included) of the store's own keys.
+    pub(crate) fn own_range(&self) -> (Vec<u8>, Vec<u8>) {
+        range_of(self.stored(OWN))
+    }
+
     /// The key as others know it, unless it is the store's own or not text.
     pub(crate) fn key(&self, stored: &[u8]) -> Option<Key> {
         let text = std::str::from_utf8(stored).ok()?.strip_prefix(&self.namespace)?;

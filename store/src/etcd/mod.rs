@@ -4,7 +4,8 @@
 //! through etcd's log at the price of one; a conflict fails only its own group. Of etcd's own
 //! clients this has neither the timers nor the guesses: what an unanswered transaction came to is
 //! looked up, and a watch that was cut off goes on where it ended, so callers see whole
-//! transactions, in order and once, whatever members come and go.
+//! transactions, in order and once, whatever members come and go. A store that took over from
+//! another counts its revisions on from there: that is added here ([`shift`]), and nowhere below.
 
 mod config;
 mod doubt;
@@ -14,11 +15,12 @@ mod members;
 mod plan;
 mod read;
 mod send;
+mod shift;
 mod transaction;
 mod watch;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use base::{Rng, Spawner};
@@ -30,14 +32,25 @@ pub use self::config::{ConnectError, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser
 use self::format::Keyspace;
 use self::members::{Members, Trouble};
 use self::read::RecordBytes;
+use self::shift::{Shift, ShiftedWatch};
 use self::watch::EtcdWatch;
 use self::writer::{QUEUE_CALLS_MAX, Request};
-use crate::{Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch};
+use crate::{
+    BeginError, Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch,
+};
 
 /// The store on etcd. Its writer ends with the tasks given to [`Etcd::connect`], or when this is
 /// dropped.
 #[derive(Debug)]
 pub struct Etcd {
+    direct: Direct,
+    /// Guards the shift; held to copy or replace it.
+    shift: Arc<RwLock<Shift>>,
+}
+
+/// The store as etcd counts.
+#[derive(Debug)]
+struct Direct {
     remote: Arc<Remote>,
     queue: mpsc::Sender<Request>,
 }
@@ -67,12 +80,28 @@ impl Etcd {
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
         tasks.spawn("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
-        Ok(Self { remote, queue })
+        let shift = remote
+            .read_shift()
+            .await
+            .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+        Ok(Self { direct: Direct { remote, queue }, shift: Arc::new(RwLock::new(shift)) })
+    }
+
+    fn shift(&self) -> Shift {
+        *self.shift.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A revision as etcd counts, if it is of this store's own history.
+    async fn kept(&self, asked: Revision) -> Result<Revision, ReadError> {
+        match self.shift().own(asked) {
+            Some(own) => Ok(own),
+            None => Err(ReadError::Compacted { asked, oldest: self.oldest().await? }),
+        }
     }
 
     /// etcd's own id of its cluster: another one is another etcd, or one that was made anew.
     pub fn cluster_id(&self) -> u64 {
-        self.remote.members.cluster()
+        self.direct.remote.members.cluster()
     }
 }
 
@@ -103,21 +132,57 @@ impl Remote {
     }
 }
 
+/// Revisions here are etcd's own.
+impl Direct {
+    async fn commit(&self, groups: Vec<Group>) -> Vec<Outcome> {
+        let count = groups.len();
+        let (answer, answered) = oneshot::channel();
+        if self.queue.send(Request { groups, answer }).await.is_err() {
+            return vec![Outcome::Unknown; count];
+        }
+        answered.await.unwrap_or_else(|_| vec![Outcome::Unknown; count])
+    }
+}
+
 impl Store for Etcd {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
-        self.remote.read_key(key).boxed()
+        async move {
+            let shift = self.shift();
+            let found = self.direct.remote.read_key(key).await;
+            found
+                .map(|found| found.map(|record| shift.record(record)))
+                .map_err(|it| shift.error(it))
+        }
+        .boxed()
     }
 
     fn list(&self, list: List) -> BoxFuture<'_, Result<Page, ReadError>> {
-        self.remote.read_list(list).boxed()
+        async move {
+            let shift = self.shift();
+            let at = match list.at {
+                Some(at) => Some(self.kept(at).await?),
+                None => None,
+            };
+            let page = self.direct.remote.read_list(List { at, ..list }).await;
+            page.map(|page| shift.page(page)).map_err(|error| shift.error(error))
+        }
+        .boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
-        self.remote.read_revision().boxed()
+        async move {
+            let shift = self.shift();
+            self.direct.remote.read_revision().await.map(|at| shift.shown(at))
+        }
+        .boxed()
     }
 
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
-        self.remote.read_oldest().boxed()
+        async move {
+            let shift = self.shift();
+            self.direct.remote.read_oldest().await.map(|at| shift.oldest(at))
+        }
+        .boxed()
     }
 
     fn watch<'a>(
@@ -126,37 +191,49 @@ impl Store for Etcd {
         from: Revision,
     ) -> BoxFuture<'a, Result<Box<dyn Watch>, ReadError>> {
         async move {
-            let watch = Box::pin(EtcdWatch::open(&self.remote, prefix, from)).await?;
-            Ok(Box::new(watch) as Box<dyn Watch>)
+            let shift = self.shift();
+            let from = self.kept(from).await?;
+            let opening = Box::pin(EtcdWatch::open(&self.direct.remote, prefix, from));
+            let watch = opening.await.map_err(|error| shift.error(error))?;
+            let shared = Arc::clone(&self.shift);
+            Ok(Box::new(ShiftedWatch::new(watch, shift, shared)) as Box<dyn Watch>)
         }
         .boxed()
     }
 
-    fn commit(&self, groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>> {
+    fn commit(&self, mut groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>> {
         async move {
-            let count = groups.len();
-            let (answer, answered) = oneshot::channel();
-            if self.queue.send(Request { groups, answer }).await.is_err() {
-                return vec![Outcome::Unknown; count];
-            }
-            answered.await.unwrap_or_else(|_| vec![Outcome::Unknown; count])
+            let shift = self.shift();
+            groups.iter_mut().for_each(|group| shift.group(group));
+            let outcomes = self.direct.commit(groups).await;
+            outcomes.into_iter().map(|outcome| shift.outcome(outcome)).collect()
         }
         .boxed()
     }
 
     fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, ReadError>> {
-        self.remote.grant_lease(ttl).boxed()
+        self.direct.remote.grant_lease(ttl).boxed()
     }
 
     fn renew(&self, leases: Vec<LeaseId>) -> BoxFuture<'_, Result<Vec<bool>, ReadError>> {
-        self.remote.renew_leases(leases).boxed()
+        self.direct.remote.renew_leases(leases).boxed()
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.remote.revoke_lease(lease).boxed()
+        self.direct.remote.revoke_lease(lease).boxed()
     }
 
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.remote.forget(keep_from).boxed()
+        let keep_from = self.shift().own(keep_from).unwrap_or_default();
+        self.direct.remote.forget(keep_from).boxed()
+    }
+
+    fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>> {
+        async move {
+            let shift = self.direct.remote.begin_after(revision).await?;
+            *self.shift.write().unwrap_or_else(PoisonError::into_inner) = shift;
+            Ok(())
+        }
+        .boxed()
     }
 }

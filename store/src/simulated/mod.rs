@@ -19,7 +19,8 @@ pub use self::faults::{Fault, Faults};
 use self::state::State;
 use crate::gathering::Gathering;
 use crate::{
-    Event, Group, Key, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch,
+    BeginError, Event, Group, Key, LeaseId, List, Outcome, Page, ReadError, Record, Revision,
+    Store, Watch,
 };
 
 /// A simulated store. Clones are handles on the same data: an apiserver that "crashes" drops its
@@ -196,6 +197,14 @@ impl Store for Simulated {
             state.compact(keep_from);
             Ok(())
         })
+        .boxed()
+    }
+
+    fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>> {
+        async move {
+            let begun = self.read(move |state, _| Ok(state.begin_after(revision))).await?;
+            if begun { Ok(()) } else { Err(BeginError::NotEmpty) }
+        }
         .boxed()
     }
 }

@@ -225,6 +225,16 @@ impl State {
         self.finish(gathering);
     }
 
+    /// Whether it could: it holds nothing.
+    pub(crate) fn begin_after(&mut self, revision: Revision) -> bool {
+        if self.current.is_empty() {
+            self.revision = self.revision.max(revision);
+            self.compact(self.revision);
+            self.log.clear();
+        }
+        self.current.is_empty()
+    }
+
     pub(crate) fn compact(&mut self, keep_from: Revision) {
         self.oldest = self.oldest.max(keep_from.min(self.revision));
         while self.log.front().is_some_and(|transaction| transaction.revision < self.oldest) {

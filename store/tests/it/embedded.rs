@@ -143,3 +143,19 @@ async fn a_renewal_writes_nothing() {
     }
     assert!(std::fs::read(&file).unwrap() == before, "the file is as it was");
 }
+
+#[tokio::test]
+async fn a_store_that_began_after_a_revision_counts_on_over_a_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = Revision(1 << 40);
+    let (store, tasks) = open(dir.path()).unwrap();
+    store.begin_after(begun).await.unwrap();
+    close((store, tasks)).await;
+    let (store, tasks) = open(dir.path()).unwrap();
+    assert_eq!((store.revision().await, store.oldest().await), (Ok(begun), Ok(begun)));
+    store.commit(vec![put("/a", "x")]).await;
+    close((store, tasks)).await;
+    let (store, _tasks) = open(dir.path()).unwrap();
+    assert_eq!(store.get("/a").await.unwrap().unwrap().modified, Revision(begun.0 + 1));
+    assert_eq!(store.revision().await, Ok(Revision(begun.0 + 1)));
+}

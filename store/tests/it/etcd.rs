@@ -353,3 +353,17 @@ async fn both_ends_show_their_certificates() {
     let shown = format!("{:?}", config(known));
     assert!(shown.contains("EtcdIdentity") && !shown.contains("45, 45"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_store_that_began_after_a_revision_counts_on_for_whoever_connects() {
+    let servers = Servers::start(1, &Options { no_fsync: true, ..Options::default() }).await;
+    let (store, _tasks) = connect(&servers, "/a").await;
+    store.begin_after(Revision(1 << 40)).await.unwrap();
+    let outcome =
+        store.commit(vec![Group::default().put("/x", Expectation::Any, "x")]).await.remove(0);
+    let (other, _tasks) = connect(&servers, "/a").await;
+    assert_eq!(other.get("/x").await.unwrap().map(|record| record.modified), outcome.done());
+    assert!(outcome.done() > Some(Revision(1 << 40)));
+    let (neighbour, _tasks) = connect(&servers, "/b").await;
+    assert!(neighbour.revision().await.unwrap() < Revision(1000), "namespaces are apart");
+}

@@ -81,6 +81,8 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
         TaskState::Succeeded => {
             return Verdict::Done { end: End::Succeeded, why: why(task) };
         }
+        // It may have succeeded: nobody knows any more.
+        TaskState::Failed { reason: Some(reason::RESTORED), .. } => disruption(reason::RESTORED),
         TaskState::Failed { exit_code, reason } => failure(exit_code, reason),
         TaskState::TimedOut => failure(None, Some(reason::TIMEOUT)),
         TaskState::Lost { replaceable: true, .. } => disruption(reason::NODE_LOST),

@@ -1,6 +1,7 @@
 //! Worlds of one node, and what it does next.
 
 mod properties;
+mod restored;
 
 use std::fmt::Write as _;
 

@@ -1,0 +1,259 @@
+//! Makes an empty store the one that a backup shows, in a new life.
+//!
+//! First the store is marked as being restored, so that no apiserver serves it; then the records are
+//! put; then, in one write, the mark goes and the store is said to be this cluster's. So a restore
+//! that was interrupted anywhere is begun again with the same backup, or the store is cleared.
+
+use std::time::Duration;
+
+use api::cluster::Cluster;
+use api::task::restore::restored;
+use api::{KindId, Task, Timestamp};
+use base::Rng;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use store::{BeginError, Expectation, Group, List, Outcome, ReadError, Revision, Store};
+
+use super::form::Summary;
+use crate::identity::Restored;
+use crate::{encoding, keys};
+
+/// How many revisions the lost store may have made after the backup: at 30,000 a second, a year.
+const REVISIONS_SINCE_MAX: u64 = 1 << 40;
+/// Writes in a group, and groups in a call.
+const GROUP_WRITES: usize = 60;
+/// Bytes in a group: what a store on etcd sends together.
+const GROUP_BYTES: usize = 512 * 1024;
+/// How often a write is tried whose outcome is not known.
+const TRIES_MAX: usize = 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Records that are counted to say what a store holds.
+const COUNTED_MAX: usize = 1_000;
+
+/// Why a backup is not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Choose an empty store.
+    #[error("the store is not empty: {0}")]
+    NotEmpty(String),
+    /// Finish that one, or clear the store.
+    #[error("{0}")]
+    Unfinished(String),
+    /// The backup holds what this version does not understand.
+    #[error("use the record {key}: {why}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store cannot be read or written. Try again: what was begun is finished.
+    #[error("write the store: {0}; the same command goes on from there")]
+    Store(String),
+}
+
+impl From<ReadError> for RestoreError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// What says that a store is being restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Mark {
+    /// The backup.
+    sha256: String,
+    /// What the restore becomes.
+    restored: Restored,
+}
+
+/// A restore on its way.
+#[derive(Debug)]
+pub struct Restore<'a> {
+    store: &'a dyn Store,
+    summary: &'a Summary,
+    restored: Restored,
+    mark: Revision,
+    waiting: Vec<(String, Bytes)>,
+}
+
+/// A record as the restored store has it.
+fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreError> {
+    let wrong = |why: String| RestoreError::Record { key: key.to_owned(), why };
+    let full = format!("{}{key}", keys::PREFIX);
+    if !keys::is_backed_up(key) {
+        return Err(wrong("no backup holds such a record".to_owned()));
+    }
+    let kind = keys::kind_of(&full).ok_or_else(|| wrong("it is of no kind".to_owned()))?;
+    let json = encoding::json(&value).map_err(|error| wrong(error.to_string()))?;
+    if kind != KindId::Task {
+        return Ok(value);
+    }
+    let task: Task = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+    let task = serde_json::to_value(restored(&task, now).to_stored());
+    Ok(encoding::encode(&task.expect("a task has text keys and finite numbers")))
+}
+
+/// Checks that a record of a backup can be restored.
+///
+/// # Errors
+/// This version does not understand it.
+pub fn check(key: &str, value: Bytes) -> Result<(), RestoreError> {
+    revised(key, value, Timestamp::UNIX_EPOCH).map(drop)
+}
+
+impl<'a> Restore<'a> {
+    /// Marks an empty store as being restored; or finds that this very restore was begun before.
+    ///
+    /// # Errors
+    /// The store holds something else. Nothing was changed.
+    pub async fn begin(
+        store: &'a dyn Store,
+        summary: &'a Summary,
+        (now, rng): (Timestamp, &Rng),
+    ) -> Result<Self, RestoreError> {
+        if let Some((mark, at)) = find_mark(store).await? {
+            return Self::go_on(store, summary, mark, at);
+        }
+        if let Some(what) = contents(store).await? {
+            return Err(RestoreError::NotEmpty(what));
+        }
+        let began_after = summary.header.revision.saturating_add(REVISIONS_SINCE_MAX);
+        match store.begin_after(Revision(began_after)).await {
+            Ok(()) => (),
+            Err(BeginError::NotEmpty) => {
+                let what = "it holds keys that are not of a cluster";
+                return Err(RestoreError::NotEmpty(what.to_owned()));
+            }
+            Err(BeginError::Read(error)) => return Err(error.into()),
+        }
+        let backup_taken_at = summary.header.taken_at;
+        let restore = rng.uuid().chars().take(8).collect();
+        let restored = Restored { restore, at: now, backup_taken_at, began_after };
+        let sha256 = summary.sha256.clone();
+        let mark = Mark { sha256, restored };
+        let value = serde_json::to_vec(&mark).expect("a mark has text keys only");
+        let group = Group::default().guard(keys::CLUSTER, Expectation::Absent);
+        let group = group.put(keys::RESTORING, Expectation::Absent, value);
+        // Whatever is answered, what is there now tells.
+        let _told_below = store.commit(vec![group]).await;
+        match find_mark(store).await? {
+            Some((found, at)) if found == mark => Self::go_on(store, summary, mark, at),
+            _ => Err(disturbed()),
+        }
+    }
+
+    fn go_on(
+        store: &'a dyn Store,
+        summary: &'a Summary,
+        mark: Mark,
+        at: Revision,
+    ) -> Result<Self, RestoreError> {
+        if mark.sha256 != summary.sha256 {
+            return Err(RestoreError::Unfinished(format!(
+                "another backup (of {}, SHA-256 {}) was being restored into this store, and that \
+                 has not ended: finish it with the same command and that backup, or clear the store",
+                mark.restored.backup_taken_at, mark.sha256
+            )));
+        }
+        Ok(Self { store, summary, restored: mark.restored, mark: at, waiting: Vec::new() })
+    }
+
+    /// Puts a record; it may wait for others.
+    ///
+    /// # Errors
+    /// The store is not writable, or somebody else works on it.
+    pub async fn put(&mut self, key: &str, value: Bytes) -> Result<(), RestoreError> {
+        let value = revised(key, value, self.restored.at)?;
+        let bytes: usize = self.waiting.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if self.waiting.len() == GROUP_WRITES || bytes + value.len() > GROUP_BYTES {
+            self.flush().await?;
+        }
+        self.waiting.push((format!("{}{key}", keys::PREFIX), value));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), RestoreError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let group = Group::default().guard(keys::RESTORING, Expectation::Modified(self.mark));
+        let group = waiting
+            .into_iter()
+            .fold(group, |group, (key, value)| group.put(key, Expectation::Any, value));
+        for _ in 0..TRIES_MAX {
+            match self.store.commit(vec![group.clone()]).await.pop() {
+                Some(Outcome::Done { .. }) => return Ok(()),
+                Some(Outcome::Refused { .. }) => return Err(disturbed()),
+                Some(Outcome::Invalid(why)) => return Err(RestoreError::Store(why)),
+                Some(Outcome::Unknown) | None => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+        Err(RestoreError::Store("it does not answer".to_owned()))
+    }
+
+    /// Makes the store the cluster's. Only now does an apiserver serve it.
+    ///
+    /// # Errors
+    /// As those of [`Restore::put`].
+    pub async fn finish(mut self) -> Result<Cluster, RestoreError> {
+        self.flush().await?;
+        let epoch = self.summary.header.epoch + 1;
+        let restored = serde_json::to_vec(&self.restored).expect("it has text keys only");
+        let (id, restore) = (self.summary.header.cluster.clone(), self.restored.restore.clone());
+        let group = Group::default()
+            .delete(keys::RESTORING, Expectation::Modified(self.mark))
+            .put(keys::CLUSTER, Expectation::Absent, id.clone())
+            .put(keys::EPOCH, Expectation::Absent, epoch.to_string())
+            .put(keys::RESTORED, Expectation::Absent, restored.clone());
+        for _ in 0..TRIES_MAX {
+            match self.store.commit(vec![group.clone()]).await.pop() {
+                Some(Outcome::Done { .. }) => return Ok(Cluster { id, epoch, restore }),
+                Some(Outcome::Invalid(why)) => return Err(RestoreError::Store(why)),
+                Some(Outcome::Refused { .. }) => {
+                    let found = self.store.get(keys::RESTORED).await?;
+                    // Ours, of which the answer was lost.
+                    return if found.is_some_and(|it| it.value == restored) {
+                        Ok(Cluster { id, epoch, restore })
+                    } else {
+                        Err(disturbed())
+                    };
+                }
+                Some(Outcome::Unknown) | None => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+        Err(RestoreError::Store("it does not answer".to_owned()))
+    }
+}
+
+fn disturbed() -> RestoreError {
+    RestoreError::Unfinished("somebody else works on this store at the same time".to_owned())
+}
+
+async fn find_mark(store: &dyn Store) -> Result<Option<(Mark, Revision)>, RestoreError> {
+    let Some(record) = store.get(keys::RESTORING).await? else { return Ok(None) };
+    match serde_json::from_slice(&record.value) {
+        Ok(mark) => Ok(Some((mark, record.modified))),
+        Err(error) => {
+            let why = format!("the restore that was begun here is of another version: {error}");
+            Err(RestoreError::Unfinished(why))
+        }
+    }
+}
+
+/// What a store holds; nothing, if it is empty.
+async fn contents(store: &dyn Store) -> Result<Option<String>, RestoreError> {
+    let list = List { prefix: keys::PREFIX.into(), at: None, after: None, limit: COUNTED_MAX };
+    let page = store.list(list).await?;
+    if page.records.is_empty() {
+        return Ok(None);
+    }
+    let text = |record: store::Record| String::from_utf8_lossy(&record.value).into_owned();
+    let cluster = store.get(keys::CLUSTER).await?.map_or_else(|| "unknown".to_owned(), text);
+    let epoch = store.get(keys::EPOCH).await?.map_or_else(|| "unknown".to_owned(), text);
+    let more = if page.more { "more than " } else { "" };
+    let count = page.records.len();
+    Ok(Some(format!("it holds cluster {cluster} (epoch {epoch}) with {more}{count} records")))
+}

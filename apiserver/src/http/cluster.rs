@@ -1,0 +1,93 @@
+//! The cluster as a whole: which it is, whether it was confirmed after a restore, its backup.
+
+use std::sync::Arc;
+
+use api::cluster::{AWAITS_CONFIRMATION, ClusterInfo, Confirmation};
+use api::status::{Reason, failure};
+use api::{KindId, Node, NodeLease, Timestamp};
+use axum::body::Body;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use store::Outcome;
+use tracing::warn;
+
+use super::{Answer, BODY_BYTES_MAX, answer, json_body, read};
+use crate::compaction::Hold;
+use crate::write::unavailable;
+use crate::{Server, backup, keys};
+
+/// Whether agents are to work for the cluster.
+pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Box<Status>> {
+    let confirmed = server.identity.is_confirmed(&*server.store).await;
+    confirmed.map_err(|error| unavailable(&error))
+}
+
+pub(super) async fn info(server: &Arc<Server>) -> Answer {
+    read::current(server).await?;
+    Ok(answer::json(StatusCode::OK, &of(server).await?))
+}
+
+async fn of(server: &Server) -> Result<ClusterInfo, Box<Status>> {
+    let (identity, restored) = (&server.identity, server.identity.restored.as_ref());
+    let nodes: Vec<Node> = objects(server, KindId::Node);
+    let leases: Vec<NodeLease> = objects(server, KindId::NodeLease);
+    let is_heard = |node: &&Node| leases.iter().any(|it| it.metadata.name == node.metadata.name);
+    let waits = |node: &&Node| node.status.problem.as_deref() == Some(AWAITS_CONFIRMATION);
+    Ok(ClusterInfo {
+        cluster: identity.cluster.clone(),
+        since: restored.map(|it| it.at).or_else(|| first_start(server)),
+        backup_taken_at: restored.map(|it| it.backup_taken_at),
+        confirmed: is_confirmed(server).await?,
+        nodes: nodes.len(),
+        waiting: nodes.iter().filter(is_heard).filter(waits).count(),
+        heard: nodes.iter().filter(is_heard).count(),
+    })
+}
+
+fn objects<K: serde::de::DeserializeOwned>(server: &Server, kind: KindId) -> Vec<K> {
+    let cut = server.cache.cut(&[keys::prefix(kind, "")], None);
+    cut.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.wire).ok()).collect()
+}
+
+/// When the first apiserver made what is always there.
+fn first_start(server: &Server) -> Option<Timestamp> {
+    let key = api::ObjectKey::new("", api::labels::SYSTEM_NAMESPACE);
+    let entry = server.cache.get(&keys::object(KindId::Namespace, &key))?;
+    let namespace: api::core::Namespace = serde_json::from_slice(&entry.wire).ok()?;
+    namespace.metadata.creation_timestamp.map(|it| it.0)
+}
+
+pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Answer {
+    let Confirmation { cluster } = json_body(request, BODY_BYTES_MAX).await?;
+    let ours = &server.identity.cluster;
+    if cluster != *ours {
+        let message = format!("this is cluster {ours}, and {cluster} was to be confirmed");
+        return Err(Box::new(failure(Reason::Conflict, message)));
+    }
+    if !is_confirmed(server).await? {
+        match server.store.commit(vec![server.identity.confirmation()]).await.pop() {
+            Some(Outcome::Done { .. }) => warn!(%cluster, "confirmed: agents work for it"),
+            Some(Outcome::Refused { .. } | Outcome::Invalid(_) | Outcome::Unknown) | None => {
+                let message = "it is not known whether that was written; try again";
+                return Err(Box::new(failure(Reason::ServiceUnavailable, message)));
+            }
+        }
+    }
+    info(server).await
+}
+
+/// Everything, Secrets too: who may read this may read all.
+pub(super) async fn backup(server: &Arc<Server>) -> Answer {
+    let lines = backup::backup(Arc::clone(&server.store), server.clock.now()).await;
+    let lines = lines.map_err(|error| {
+        let message = base::ErrorChain(&error).to_string();
+        Box::new(failure(Reason::ServiceUnavailable, message))
+    })?;
+    let hold = Hold::of(&server.holds, lines.revision());
+    let frames = stream::unfold((lines, hold), |(mut lines, hold)| async move {
+        let frame = lines.next_or_why_not().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), (lines, hold)))
+    });
+    Ok(answer::raw(StatusCode::OK, Body::from_stream(frames)))
+}

@@ -1,0 +1,175 @@
+//! `heliox backup`: writes a backup to a file, or checks one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use apiserver::backup::{self, Reader, Summary};
+use base::Tasks;
+use bytes::Bytes;
+use client::Client;
+use tokio::time::timeout;
+
+use crate::args::BackupArgs;
+use crate::control_plane::Common;
+
+/// A server that sends nothing for so long has stopped.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const PATH: &str = "/apis/heliox.dev/v1/backup";
+
+/// Makes or checks a backup, and says what it is.
+pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
+    if let Some(file) = &args.check {
+        let summary = check(file)?;
+        say(&format!("{} is whole: {}", file.display(), shown(&summary)));
+        return Ok(());
+    }
+    let out = args.out.as_deref().context("say where the backup goes: --out FILE")?;
+    let mut partial = Partial::create(out)?;
+    if let Some(server) = &args.server {
+        let client = Client::new(client::http_transport(&common.servers(server)?));
+        from_server(&client, &mut partial).await?;
+    } else {
+        from_store(&args, common, &mut partial).await?;
+    }
+    let summary = partial.finish()?;
+    say(&format!("{}: {}", out.display(), shown(&summary)));
+    say("It holds everything, Secrets too: keep it where nobody else can read it.");
+    Ok(())
+}
+
+/// Reads a whole backup.
+///
+/// # Errors
+/// It is damaged, cut off, or holds what this program does not understand.
+pub fn check(file: &Path) -> Result<Summary> {
+    let shown = || format!("use the backup {}", file.display());
+    let mut reader = open(file)?;
+    while let Some((key, value)) = reader.next_record().with_context(shown)? {
+        backup::check(&key, value).with_context(shown)?;
+    }
+    Ok(reader.summary().expect("the end was read"))
+}
+
+/// Opens a backup that [`check`] was content with, or is to be.
+///
+/// # Errors
+/// It is not there, or no backup.
+pub fn open(file: &Path) -> Result<Reader<BufReader<File>>> {
+    let source = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let reader = Reader::open(BufReader::new(source));
+    reader.with_context(|| format!("use the backup {}", file.display()))
+}
+
+async fn from_server(client: &Client, partial: &mut Partial) -> Result<()> {
+    let response = client.stream(PATH).await.context("ask the server for a backup")?;
+    let mut lines = client::Lines::new(response.into_body());
+    loop {
+        let line = timeout(SILENCE_MAX, lines.next()).await.context("the server is silent")?;
+        match line.context("the connection broke before the backup was whole")? {
+            Some(line) => {
+                partial.write(&line)?;
+                partial.write(b"\n")?;
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn from_store(args: &BackupArgs, common: &Common, partial: &mut Partial) -> Result<()> {
+    if let Some(dir) = args.data_dir.as_deref().filter(|dir| !dir.is_dir()) {
+        bail!("there is no store in {}", dir.display());
+    }
+    let storage = Tasks::new("store");
+    let opened = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await;
+    let store =
+        opened.context("back up a store (a running server is backed up with --server URL)")?;
+    let mut lines = backup::backup(store, common.clock.now()).await.context("back up the store")?;
+    while let Some(some) = lines.next().await.context("back up the store")? {
+        let some: Bytes = some;
+        partial.write(&some)?;
+    }
+    storage.stop().await;
+    Ok(())
+}
+
+/// A file on its way, beside the one that it takes the place of. Nobody else may read it. It goes
+/// when it is dropped unfinished.
+struct Partial {
+    out: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    fn create(out: &Path) -> Result<Self> {
+        let name = out.file_name().with_context(|| format!("{} is no file", out.display()))?;
+        let process = std::process::id();
+        let path = out.with_file_name(format!(".{}.{process}.partial", name.to_string_lossy()));
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("make {}", path.display()))?;
+        Ok(Self { out: out.to_owned(), path, file })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).with_context(|| format!("write {}", self.path.display()))
+    }
+
+    /// Reads what was written, and gives it its name if it is whole.
+    fn finish(self) -> Result<Summary> {
+        let keep = || format!("write {}", self.out.display());
+        self.file.sync_all().with_context(keep)?;
+        let summary = check(&self.path).context("the backup that was received is not whole")?;
+        fs::rename(&self.path, &self.out).with_context(keep)?;
+        let dir = self.out.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = File::open(dir.unwrap_or(Path::new("."))).with_context(keep)?;
+        dir.sync_all().with_context(keep)?;
+        Ok(summary)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already where it has its name.
+        let _gone = fs::remove_file(&self.path);
+    }
+}
+
+/// A backup in a line.
+pub(crate) fn shown(summary: &Summary) -> String {
+    let Summary { header, records, sha256 } = summary;
+    format!(
+        "cluster {} (epoch {}) at revision {}, taken at {}: {records} records, SHA-256 {sha256}",
+        header.cluster, header.epoch, header.revision, header.taken_at
+    )
+}
+
+#[expect(clippy::print_stderr, reason = "what a person who makes backups wants to know")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_backup_never_takes_the_place_of_a_whole_one() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("backup");
+        fs::write(&out, "the last one").unwrap();
+        let mut partial = Partial::create(&out).unwrap();
+        let mode = partial.file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "there are Secrets in it");
+        partial.write(b"{\"header\":{\"format\":1,\"cluster\":\"c\",\"epoch\":1,").unwrap();
+        let error = format!("{:#}", partial.finish().unwrap_err());
+        assert!(error.contains("cut off after line 0"), "{error}");
+        assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+}

@@ -1,0 +1,63 @@
+//! `heliox restore`: makes an empty store the one that a backup shows.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use apiserver::backup::{Restore, RestoreError, Summary};
+use base::Tasks;
+use store::Store;
+
+use crate::args::RestoreArgs;
+use crate::backup::{check, open, say, shown};
+use crate::control_plane::Common;
+
+/// Restores a backup, and says what to do next.
+pub async fn run(args: RestoreArgs, common: &Common) -> Result<()> {
+    let summary = check(&args.file)?;
+    say(&format!("{}: {}", args.file.display(), shown(&summary)));
+    let storage = Tasks::new("store");
+    let store = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await?;
+    let restored = restore(&args.file, &summary, &*store, common).await;
+    storage.stop().await;
+    let cluster = restored.map_err(|error| {
+        let hint = error.downcast_ref().and_then(|error| next_step(error, &args));
+        let hint = hint.map(|hint| format!(". {hint}")).unwrap_or_default();
+        anyhow!("restore {}: {error:#}{hint}", args.file.display())
+    })?;
+    say(&format!(
+        "restored cluster {} in epoch {}. Start its servers; agents come back, and start and stop \
+         nothing until `hctl cluster confirm`",
+        cluster.id, cluster.epoch
+    ));
+    Ok(())
+}
+
+async fn restore(
+    file: &Path,
+    summary: &Summary,
+    store: &dyn Store,
+    common: &Common,
+) -> Result<api::cluster::Cluster> {
+    let outside = (common.clock.now(), &common.rng);
+    let mut restore = Restore::begin(store, summary, outside).await?;
+    let mut reader = open(file)?;
+    while let Some((key, value)) = reader.next_record()? {
+        restore.put(&key, value).await?;
+    }
+    ensure!(reader.summary().as_ref() == Some(summary), "the file was changed meanwhile");
+    Ok(restore.finish().await?)
+}
+
+/// What to do where the store is not as it should be.
+fn next_step(error: &RestoreError, args: &RestoreArgs) -> Option<String> {
+    let place = match &args.data_dir {
+        Some(dir) => format!("Name a directory that is not there yet, not {}", dir.display()),
+        None => "To give up what is there, stop every Heliox process that uses it, and then \
+                 `etcdctl del --prefix /heliox/`"
+            .to_owned(),
+    };
+    match error {
+        RestoreError::NotEmpty(_) | RestoreError::Unfinished(_) => Some(place),
+        RestoreError::Record { .. } | RestoreError::Store(_) => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! For which cluster an agent works: decided anew whenever a node lease is granted.
+//!
+//! # Invariants
+//!
+//! * For a cluster that was restored and not confirmed nothing is started or stopped, unless a
+//!   person told this very agent to.
+//! * An agent that has promised something goes on for a later life of its own cluster once that is
+//!   confirmed; for an earlier one, or another cluster, only if it is told to: the store may be
+//!   empty, or old.
+
+use api::cluster::{AWAITS_CONFIRMATION, Cluster};
+
+/// What an agent hears and knows when a node lease is granted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard<'a> {
+    /// For whom it worked up to now.
+    pub(super) known: Option<&'a Cluster>,
+    /// Who granted the lease.
+    pub(super) now: &'a Cluster,
+    /// That one was restored, and nobody has confirmed it.
+    pub(super) is_unconfirmed: bool,
+    /// It was started with `--accept-cluster`.
+    pub(super) is_told_to: bool,
+    /// It has promised something to the one that it knows.
+    pub(super) has_promised: bool,
+}
+
+/// For whom it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Allegiance {
+    /// For the one that it knows.
+    Same,
+    /// For this one from now on, which knows none of its promises.
+    Other,
+    /// For a later (or earlier) life of the one that it knows: it may know some of its promises,
+    /// but not what was said of them since the backup.
+    Restored,
+    /// For nobody, and why.
+    Nobody(String),
+}
+
+/// Decides.
+pub(super) fn allegiance(heard: &Heard<'_>) -> Allegiance {
+    let Heard { known, now, .. } = *heard;
+    if known == Some(now) {
+        return Allegiance::Same;
+    }
+    let own = known.filter(|known| known.id == now.id);
+    if !heard.is_told_to {
+        if heard.is_unconfirmed && (own.is_some() || !heard.has_promised) {
+            return Allegiance::Nobody(AWAITS_CONFIRMATION.to_owned());
+        }
+        let is_later = own.is_some_and(|own| own.epoch <= now.epoch);
+        // A node that has promised nothing can harm nothing.
+        if known.is_some() && heard.has_promised && !is_later {
+            return Allegiance::Nobody(stranger(own, now));
+        }
+    }
+    if own.is_some() { Allegiance::Restored } else { Allegiance::Other }
+}
+
+fn stranger(own: Option<&Cluster>, now: &Cluster) -> String {
+    let Cluster { id, epoch, .. } = now;
+    let what = match own {
+        Some(own) => format!(
+            "the cluster that answers is in epoch {epoch}, and this node's tasks belong to its \
+             epoch {}: an older store came back",
+            own.epoch
+        ),
+        None => format!(
+            "the cluster that answers ({id}, epoch {epoch}) is not the one that this node's tasks \
+             belong to: its store was replaced"
+        ),
+    };
+    format!(
+        "{what}. Nothing is started or stopped; to give this node to it, restart its agent with \
+         --accept-cluster"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(text: &str) -> Cluster {
+        let mut parts = text.split('/');
+        let mut next = || parts.next().unwrap_or_default().to_owned();
+        Cluster { id: next(), epoch: next().parse().unwrap(), restore: next() }
+    }
+
+    /// `a/1 -> a/2/r unconfirmed told empty`: what it knows, what it hears, and how things are.
+    fn decided(case: &str) -> String {
+        let words: Vec<&str> = case.split_whitespace().collect();
+        let known = (words[0] != "-").then(|| cluster(words[0]));
+        let is = |word: &str| words.contains(&word);
+        let decided = allegiance(&Heard {
+            known: known.as_ref(),
+            now: &cluster(words[2]),
+            is_unconfirmed: is("unconfirmed"),
+            is_told_to: is("told"),
+            has_promised: known.is_some() && !is("empty"),
+        });
+        match decided {
+            Allegiance::Nobody(why) => why.split([':', '(']).next().unwrap().trim().to_owned(),
+            other @ (Allegiance::Same | Allegiance::Other | Allegiance::Restored) => {
+                format!("{other:?}")
+            }
+        }
+    }
+
+    #[test]
+    fn an_agent_works_for_its_own_cluster_and_waits_for_word_after_a_restore() {
+        let waits = "the cluster was restored from a backup";
+        let older = "the cluster that answers is in epoch 1, and this node's tasks belong to its \
+                     epoch 2";
+        for (case, expected) in [
+            ("- -> a/1", "Other"),
+            ("a/1 -> a/1", "Same"),
+            ("a/1 -> a/2/r unconfirmed", waits),
+            ("a/1 -> a/2/r unconfirmed empty", waits),
+            ("- -> a/2/r unconfirmed", waits),
+            ("a/1 -> a/2/r", "Restored"),
+            ("a/1 -> a/3/s", "Restored"),
+            ("a/1 -> a/2/r unconfirmed told", "Restored"),
+            ("a/2/r -> a/2/r unconfirmed", "Same"),
+            ("a/2/r -> a/2/s unconfirmed", waits),
+            ("a/2/r -> a/2/s", "Restored"),
+            ("a/2/r -> a/1", older),
+            ("a/2/r -> a/1 told", "Restored"),
+            ("a/2/r -> a/1 empty", "Restored"),
+            ("a/1 -> b/1", "the cluster that answers"),
+            ("a/1 -> b/2/r", "the cluster that answers"),
+            ("a/1 -> b/2/r unconfirmed", "the cluster that answers"),
+            ("a/1 -> b/1 told", "Other"),
+            ("a/1 -> b/1 empty", "Other"),
+        ] {
+            assert_eq!(decided(case), expected, "{case}");
+        }
+    }
+}
