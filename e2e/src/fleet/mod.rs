@@ -125,6 +125,33 @@ impl Fleet {
         self.process_mut(name).kill();
     }
 
+    /// The process that leads, of those whose names begin with `part`: the one that said so last.
+    /// Waits until there is one that leads in a later term than `after`, and says in which.
+    pub async fn leader(&self, part: &str, after: u64) -> (String, u64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let candidates = self.processes.keys().filter(|name| name.starts_with(part));
+            let terms = candidates.filter_map(|name| Some((self.term(name)?, name.clone())));
+            if let Some((term, name)) = terms.max().filter(|(term, _)| *term > after) {
+                return (name, term);
+            }
+            assert!(Instant::now() < until, "no {part} leads\n{}", self.logs());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The last term in which a process said that it leads.
+    fn term(&self, name: &str) -> Option<u64> {
+        let log = self.log(name);
+        let line = log.lines().rev().find(|line| line.contains(" leading component="))?;
+        line.split("term=").nth(1)?.trim().parse().ok()
+    }
+
+    /// Everything that a process has logged.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// Stops a process in the middle of what it does, for [`Fleet::wake`] to let it go on.
     pub fn suspend(&self, name: &str) {
         self.process(name).signal("STOP");

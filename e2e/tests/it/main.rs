@@ -4,5 +4,6 @@
 
 mod figures;
 mod kills;
+mod leaders;
 mod restores;
 mod workflow;

@@ -71,14 +71,14 @@ const THIRD: &str = "began stopped began stopped began";
 
 /// From the first backup to the last task, on a store of which `wipe` makes an empty one, and which
 /// `place` names.
-async fn story(mut fleet: Fleet, place: [String; 2], wipe: impl Fn(&mut Fleet)) {
+async fn story(mut fleet: Fleet, place: [String; 2], wipe: impl AsyncFn(&mut Fleet)) {
     let backup = fleet.dir().join("backup").display().to_string();
     work_and_back_up(&fleet, &backup).await;
     fleet.kill("server");
-    wipe(&mut fleet);
+    wipe(&mut fleet).await;
     let [option, value] = &place;
     heliox(&["restore", &backup, option, value]);
-    fleet.run("server");
+    fleet.run("server").await;
     agents_wait(&fleet).await;
     fleet.hctl(&["cluster", "confirm", "--yes"]).await;
     agents_go_on(&fleet).await;
@@ -135,7 +135,8 @@ async fn agents_go_on(fleet: &Fleet) {
 async fn a_restored_embedded_store_goes_on_with_what_the_backup_knows() {
     let fleet = Fleet::start(Shape::small("process", 2)).await;
     let data = fleet.dir().join("server").display().to_string();
-    let wipe = |fleet: &mut Fleet| std::fs::remove_dir_all(fleet.dir().join("server")).unwrap();
+    let wipe =
+        async |fleet: &mut Fleet| std::fs::remove_dir_all(fleet.dir().join("server")).unwrap();
     story(fleet, ["--data-dir".to_owned(), data], wipe).await;
 }
 
@@ -144,10 +145,10 @@ async fn a_restored_etcd_goes_on_with_what_the_backup_knows() {
     let control_plane = ControlPlane::OnEtcd { members: 1 };
     let fleet = Fleet::start(Shape { control_plane, ..Shape::small("process", 2) }).await;
     let url = fleet.etcd_url();
-    let wipe = |fleet: &mut Fleet| {
+    let wipe = async |fleet: &mut Fleet| {
         fleet.kill("etcd-1");
         std::fs::remove_dir_all(fleet.dir().join("etcd-1")).unwrap();
-        fleet.run("etcd-1");
+        fleet.run("etcd-1").await;
     };
     story(fleet, ["--etcd".to_owned(), url], wipe).await;
 }

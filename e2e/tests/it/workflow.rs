@@ -1,15 +1,15 @@
-//! The demo's workflow on a server and three agents with the real Docker Engine, while both are
-//! killed.
+//! The demo's workflow on three agents with the real Docker Engine, while processes are killed: of a
+//! small control plane, and of one that has several of everything.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::task::TaskPhase;
 use api::{Kind as _, Task};
 
-use e2e::fleet::{self, Fleet, Shape};
+use e2e::fleet::{self, ControlPlane, Fleet, Shape};
 
 const MANIFEST: &str = include_str!("../../../manifests/data-load.yaml");
 const PARTITIONS: u64 = 6;
@@ -64,51 +64,131 @@ fn run_of_job<'a>(tasks: &'a [Task], job: &str) -> Vec<&'a Task> {
     tasks.iter().filter(|task| task.name().starts_with(&prefix)).filter(running).collect()
 }
 
-#[tokio::test]
-async fn the_demo_comes_right_while_agent_and_server_are_killed() {
-    fleet::import_image("heliox/busybox", "demo").await;
-    let mut fleet = Fleet::start(Shape::small("docker", 3)).await;
-    let dir = fleet.dir().join("data");
-    fs::create_dir_all(dir.join("ran")).unwrap();
-    let wanted = write_input(&dir);
-    let manifest = fleet.dir().join("data-load.yaml");
-    let text = gated_manifest().replace("/tmp/heliox-demo", dir.to_str().unwrap());
-    fs::write(&manifest, text).unwrap();
-    fleet.hctl(&["apply", "-f", manifest.to_str().unwrap()]).await;
+/// The demo on a fleet, as far as it has come.
+struct Demo {
+    fleet: Fleet,
+    dir: PathBuf,
+    /// What each partition's file is to say.
+    wanted: BTreeMap<String, String>,
+}
 
-    // A machine burns down in the middle of the first job: its task moves to another loader.
-    let tasks = fleet.wait_for("3 collect", |tasks| run_of_job(tasks, "collect").len() == 3).await;
-    let lost = tasks.iter().find(|task| task.node() == Some("node-1")).unwrap();
-    fleet.kill("node-1");
-    fleet::remove_container(lost.uid());
-    fs::write(dir.join("go-collect"), "").unwrap();
-    fleet
-        .wait_for("the lost task runs or ran elsewhere", |tasks| {
-            let moved = |task: &&Task| task.uid() == lost.uid() && task.spec.attempt == 2;
-            tasks
-                .iter()
-                .find(moved)
-                .is_some_and(|task| task.node().is_some_and(|at| at != "node-1"))
+impl Demo {
+    async fn start(control_plane: ControlPlane) -> Self {
+        fleet::import_image("heliox/busybox", "demo").await;
+        let shape = Shape { control_plane, ..Shape::small("docker", 3) };
+        let fleet = Fleet::start(shape).await;
+        let dir = fleet.dir().join("data");
+        fs::create_dir_all(dir.join("ran")).unwrap();
+        let wanted = write_input(&dir);
+        let manifest = fleet.dir().join("data-load.yaml");
+        let text = gated_manifest().replace("/tmp/heliox-demo", dir.to_str().unwrap());
+        fs::write(&manifest, text).unwrap();
+        fleet.hctl(&["apply", "-f", manifest.to_str().unwrap()]).await;
+        Self { fleet, dir, wanted }
+    }
+
+    /// Waits until so many tasks of a job run.
+    async fn runs(&self, job: &str, count: usize) -> Vec<Task> {
+        let running = |tasks: &[Task]| run_of_job(tasks, job).len() == count;
+        self.fleet.wait_for(&format!("{count} of {job}"), running).await
+    }
+
+    /// Lets the tasks of a job go on.
+    fn open(&self, gate: &str) {
+        fs::write(self.dir.join(format!("go-{gate}")), "").unwrap();
+    }
+
+    /// The machine of the first node burns down while `tasks` run, and comes back when its work has
+    /// moved. The task that was lost.
+    async fn burn(&mut self, tasks: &[Task]) -> Task {
+        let lost = tasks.iter().find(|task| task.node() == Some("node-1")).unwrap().clone();
+        self.fleet.kill("node-1");
+        fleet::remove_container(lost.uid());
+        lost
+    }
+
+    /// Waits until a lost task runs, or ran, elsewhere.
+    async fn has_moved(&self, lost: &Task) {
+        let moved = |task: &Task| {
+            let elsewhere = task.node().is_some_and(|at| at != "node-1");
+            task.uid() == lost.uid() && task.spec.attempt == 2 && elsewhere
+        };
+        self.fleet.wait_for("the lost task moves", |tasks| tasks.iter().any(moved)).await;
+    }
+
+    async fn all_is_written(&self) {
+        let totals = self.dir.join("totals");
+        fleet::until("all totals are written", || {
+            totals.is_dir() && files(&totals).len() == self.wanted.len()
         })
         .await;
-    fleet.run("node-1").await;
+    }
+
+    /// It has succeeded: each total is right and made by its leader, nothing was done twice, and only
+    /// the lost task was tried again.
+    async fn came_right(&self, lost: &Task) {
+        let tasks = self.fleet.succeeds("workflow/data-load").await;
+        assert_eq!(files(&self.dir.join("totals")), self.wanted);
+        let ran = files(&self.dir.join("ran"));
+        assert_eq!(ran.len(), 9);
+        assert!(ran.values().all(|text| text == "passed\n"), "nothing is done twice: {ran:?}");
+        let again = tasks.iter().filter(|task| task.spec.attempt != 1);
+        assert_eq!(again.map(|task| task.name()).collect::<Vec<_>>(), [lost.name()]);
+    }
+}
+
+#[tokio::test]
+async fn the_demo_comes_right_while_agent_and_server_are_killed() {
+    let mut demo = Demo::start(ControlPlane::Embedded).await;
+    // A machine burns down in the middle of the first job: its task moves to another loader.
+    let tasks = demo.runs("collect", 3).await;
+    let lost = demo.burn(&tasks).await;
+    demo.open("collect");
+    demo.has_moved(&lost).await;
+    demo.fleet.run("node-1").await;
 
     // The server dies in the middle of the second, whose tasks end while it is away.
-    fleet.wait_for("6 load", |tasks| run_of_job(tasks, "load").len() == 6).await;
-    fleet.kill("server");
-    fs::write(dir.join("go-load"), "").unwrap();
-    fleet::until("all totals are written", || {
-        dir.join("totals").is_dir() && files(&dir.join("totals")).len() == wanted.len()
+    demo.runs("load", 6).await;
+    demo.fleet.kill("server");
+    demo.open("load");
+    demo.all_is_written().await;
+    demo.fleet.run("server").await;
+    demo.came_right(&lost).await;
+}
+
+#[tokio::test]
+async fn the_demo_comes_right_while_one_of_each_is_killed() {
+    let mut demo = Demo::start(ControlPlane::Apart {
+        members: 3,
+        apiservers: 3,
+        schedulers: 2,
+        controllers: 2,
     })
     .await;
-    fleet.run("server").await;
+    // One of each dies in the middle of the first job, leaders where there are any.
+    let tasks = demo.runs("collect", 3).await;
+    let (scheduler, scheduler_term) = demo.fleet.leader("scheduler", 0).await;
+    let (controllers, controllers_term) = demo.fleet.leader("controllers", 0).await;
+    let dead = ["etcd-1", "apiserver-1", &scheduler, &controllers];
+    dead.iter().for_each(|name| demo.fleet.kill(name));
+    let lost = demo.burn(&tasks).await;
+    demo.open("collect");
+    demo.has_moved(&lost).await;
+    demo.fleet.run("node-1").await;
 
-    let tasks = fleet.succeeds("workflow/data-load").await;
-    assert_eq!(files(&dir.join("totals")), wanted, "each total is right and made by its leader");
-    let ran = files(&dir.join("ran"));
-    assert_eq!(ran.len(), 9);
-    assert!(ran.values().all(|text| text == "passed\n"), "nothing is done twice: {ran:?}");
-    let again = |task: &&Task| task.spec.attempt != 1;
-    let again: Vec<&str> = tasks.iter().filter(again).map(|task| task.name()).collect();
-    assert_eq!(again, [lost.name()]);
+    // They come back in the middle of the second, and the others die.
+    demo.runs("load", 6).await;
+    for name in dead {
+        demo.fleet.run(name).await;
+    }
+    let (scheduler, scheduler_term) = demo.fleet.leader("scheduler", scheduler_term).await;
+    let (controllers, controllers_term) = demo.fleet.leader("controllers", controllers_term).await;
+    for name in ["etcd-2", "apiserver-2", &scheduler, &controllers] {
+        demo.fleet.kill(name);
+    }
+    demo.open("load");
+    demo.all_is_written().await;
+    demo.came_right(&lost).await;
+    demo.fleet.leader("scheduler", scheduler_term).await;
+    demo.fleet.leader("controllers", controllers_term).await;
 }
