@@ -57,6 +57,9 @@ pub enum Command {
     Delete(Delete),
     /// Shows what tasks print.
     Logs(Logs),
+    /// Shows what nodes and tasks use, beside what they asked for.
+    #[command(subcommand)]
+    Top(Top),
     /// Shows what happened.
     Events(Events),
     /// Waits until an object is as it should be.
@@ -202,6 +205,44 @@ pub struct Logs {
     pub failed: bool,
 }
 
+/// What `top` shows.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Top {
+    /// What nodes use of what tasks may use there; all that runs on them counts.
+    #[command(visible_aliases = ["node", "no"])]
+    Nodes {
+        /// Only these nodes.
+        nodes: Vec<String>,
+        /// The greatest users first.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        sort: Option<TopOrder>,
+    },
+    /// What running tasks use of what they asked for.
+    #[command(visible_aliases = ["task", "tk"])]
+    Tasks {
+        /// Only these tasks.
+        tasks: Vec<String>,
+        /// The greatest users first.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        sort: Option<TopOrder>,
+        /// Only tasks with these labels: app=web,tier in (a, b),!spot.
+        #[arg(short = 'l', long)]
+        selector: Option<String>,
+        /// In every namespace.
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+    },
+}
+
+/// What `top` sorts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TopOrder {
+    /// Processor time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
 /// Arguments of `events`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Events {
@@ -302,6 +343,8 @@ mod tests {
             "hctl logs -f job/load --tail 10 --timestamps",
             "hctl logs load-0 --attempt 2",
             "hctl logs run/x --failed",
+            "hctl top nodes --sort memory",
+            "hctl top tasks -A --sort cpu -l app=web",
             "hctl events --for job/load --watch",
             "hctl wait workflow/data-load --for=succeeded --timeout 1m30s",
             "hctl wait job a b --for deleted",

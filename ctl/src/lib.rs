@@ -18,3 +18,4 @@ pub mod table;
 pub mod target;
 pub mod terminal;
 pub mod three_way;
+pub mod top;

@@ -1,6 +1,7 @@
 //! Node: a host that runs tasks. NodeLease: the proof that its agent lives.
 
 mod row;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::fmt;

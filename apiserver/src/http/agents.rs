@@ -13,7 +13,6 @@ use api::status::{Reason, failure};
 use api::{KindId, NodeLease, ObjectKey};
 use axum::body::Body;
 use base::ErrorChain;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -52,9 +51,16 @@ pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Bod
     Ok(response)
 }
 
-/// Asks the agent of a node, wherever its connection is. The answer is a success: a refusal of the
-/// agent is an error here.
-pub(super) async fn ask(server: &Server, node: &str, request: Request<Body>) -> Answer {
+/// Asks the agent of a node for a path of its own, wherever its connection is. A refusal of the agent
+/// is an error here; one of another apiserver is an answer with its status, to be passed on.
+pub(super) async fn ask(
+    server: &Server,
+    node: &str,
+    mut request: Request<Body>,
+    path: &str,
+) -> Answer {
+    let no_path = |_| bad(format!("{path:?} is no path of node {node:?}"));
+    *request.uri_mut() = path.parse().map_err(no_path)?;
     if let Some(agent) = server.connections.of(node) {
         return ask_here(node, agent, request).await;
     }
@@ -69,12 +75,10 @@ pub(super) async fn ask(server: &Server, node: &str, request: Request<Body>) -> 
     else {
         return Err(not_connected(node));
     };
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let uri = format!("/apis/{GROUP}/{VERSION}/nodes/{node}/agent{path}").parse();
-    let (mut parts, body) = request.into_parts();
-    parts.uri = uri.map_err(|_| bad(format!("{node:?} is no name of a node")))?;
+    *request.uri_mut() = uri.map_err(no_path)?;
     let cluster = server.identity.cluster.to_string();
-    let asked = peers.ask(&other, &cluster, Request::from_parts(parts, body)).await;
+    let asked = peers.ask(&other, &cluster, request).await;
     asked.map_err(|error| {
         let error = ErrorChain(&error);
         unavailable(format!(

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
-use super::query::{Query, bad};
+use super::query::Query;
 use super::{Answer, Place, agents, read};
 use crate::Server;
 
@@ -24,8 +24,7 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
         query.is_follow(),
         query.timestamps == "true",
     );
-    let question = Request::get(path).body(Body::empty());
-    agents::ask(server, node, question.map_err(|error| bad(error.to_string()))?).await
+    agents::ask(server, node, Request::new(Body::empty()), &path).await
 }
 
 /// The task at a place, as of now.

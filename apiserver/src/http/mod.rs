@@ -11,6 +11,7 @@ mod log;
 mod query;
 mod read;
 mod route;
+mod stats;
 mod table;
 mod usage;
 mod watch;
@@ -154,6 +155,7 @@ async fn objects(
         (Some(_), Some("log"), "GET") => {
             log::log(server, &place, &Query::parse(request.uri())?).await
         }
+        (Some(_), Some("stats"), "GET") => stats::stats(server, &place).await,
         (Some(_), Some("record"), "GET") => read::record(server, &place).await,
         _ => Err(not_allowed(&method, place.kind.info().plural)),
     }

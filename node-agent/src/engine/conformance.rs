@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::logs::Output;
 use super::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogLine, LogOptions,
-    PullPolicy, Reason, Resources, Signal,
+    PullPolicy, Reason, Resources, Signal, Usage,
 };
 
 /// How long a law waits before it calls a state missing.
@@ -387,6 +387,30 @@ pub async fn a_node_has_facts(bench: &dyn Bench) {
     assert!(!facts.engine.is_empty() && !facts.kernel.is_empty(), "{facts:?}");
 }
 
+/// What runs uses something, on its own node only; what has ended uses nothing.
+pub async fn what_runs_is_told_with_what_it_uses(bench: &dyn Bench) {
+    let (a, b) = (bench.engine("a").await, bench.engine("b").await);
+    let mut spec = spec(bench, "used", Program::Forever);
+    spec.resources.cpu_request_millis = Some(100);
+    spec.resources.memory_limit_bytes = Some(64 << 20);
+    start(&*a, &spec).await;
+    let used = |usage: Usage| {
+        let found = usage.containers.into_iter().find(|(identity, _)| *identity == spec.identity);
+        found.map(|(_, used)| used)
+    };
+    let first = a.usage().await.expect("it is told");
+    assert!(first.machine.memory_bytes > 0, "{first:?}");
+    let first = used(first).expect("it runs");
+    assert!((1..=64 << 20).contains(&first.memory_bytes), "{first:?}");
+    let later = used(a.usage().await.expect("it is told")).expect("it runs");
+    assert!(later.cpu_nanos >= first.cpu_nanos && later.at >= first.at, "{first:?} {later:?}");
+    assert_eq!(used(b.usage().await.expect("it is told")), None, "it is another node's");
+    a.kill(&spec.identity).await.expect("it can be killed");
+    ended(&*a, &spec.identity).await;
+    assert_eq!(used(a.usage().await.expect("it is told")), None, "it has ended");
+    remove(&*a, &spec.identity).await;
+}
+
 /// A command that does not exist is refused, and leaves nothing behind.
 pub async fn a_missing_command_is_refused(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
@@ -474,6 +498,7 @@ macro_rules! conformance_suite {
             logs_outlive_their_container,
             an_exit_is_an_event,
             a_node_has_facts,
+            what_runs_is_told_with_what_it_uses,
         );
     };
     (@laws $bench:expr, $test:meta; $($law:ident,)+) => {$(

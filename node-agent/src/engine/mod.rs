@@ -22,6 +22,7 @@ pub mod logs;
 pub mod process;
 pub mod sim;
 mod spec;
+mod usage;
 
 use std::fmt::Debug;
 
@@ -39,6 +40,7 @@ pub use logs::{LogLine, LogOptions, LogStream};
 pub use spec::{
     ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
 };
+pub use usage::{Usage, Used};
 
 /// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.
 pub const IMAGES_MAX: usize = 1_000;
@@ -98,6 +100,10 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Deletes kept logs of removed containers that were last written before `before`.
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()>;
+
+    /// What the machine and the running containers of this scope use. A container that ends
+    /// meanwhile is left out.
+    fn usage(&self) -> Answer<'_, Usage>;
 
     /// Says when to look. Never ends; an engine that went away is dialled again.
     fn events(&self) -> BoxStream<'static, EngineEvent>;

@@ -24,6 +24,7 @@ mod publishing;
 mod reports;
 mod serving;
 mod sight;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -19,7 +19,8 @@ use hyper_util::rt::TokioTimer;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::logs;
+use super::stats::Sampler;
+use super::{logs, stats};
 use crate::engine::{Engine, Identity};
 
 /// Attempts whose names are remembered, so that their logs are found.
@@ -43,6 +44,7 @@ struct Known {
     engine: Option<Arc<dyn Engine>>,
     /// Which attempts there were, by uid and attempt.
     names: BTreeMap<(String, u32), Identity>,
+    sampler: Arc<Sampler>,
 }
 
 impl Served {
@@ -138,7 +140,10 @@ async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
     let what = path.split('/').nth(1).unwrap_or_default();
     match (request.method(), what) {
         (&Method::GET, "logs") => logs::answer(served, path, query).await,
-        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs/{uid}/{attempt}"),
+        (&Method::GET, "stats") => {
+            stats::answer(served, served.with(|known| Arc::clone(&known.sampler))).await
+        }
+        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs/{uid}/{attempt} and /stats"),
     }
 }
 

@@ -10,6 +10,7 @@ mod classify;
 mod create;
 mod events;
 mod observe;
+mod usage;
 
 use std::io;
 use std::net::IpAddr;
@@ -36,7 +37,7 @@ use super::logs::Output;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
     Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore, LogStream,
-    NodeFacts, PullPolicy, Reason, Scope, Signal, Started,
+    NodeFacts, PullPolicy, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take over one call. Starting a container on a loaded machine takes
@@ -144,13 +145,9 @@ impl DockerEngine {
 
     async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
         let scope = &self.config.scope;
-        let labels = vec![
-            format!("{LABEL_CLUSTER}={}", scope.cluster()),
-            format!("{LABEL_NODE}={}", scope.node()),
-        ];
         let options = ListContainersOptionsBuilder::new()
             .all(true)
-            .filters(&[("label", labels)].into())
+            .filters(&[("label", ours(scope))].into())
             .build();
         let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
         let inspect = |id: String| async move {
@@ -403,6 +400,10 @@ impl Engine for DockerEngine {
         future::ready(pruned.map_err(|error| EngineError::unavailable(error.to_string()))).boxed()
     }
 
+    fn usage(&self) -> Answer<'_, Usage> {
+        self.usage_of_ours().boxed()
+    }
+
     fn events(&self) -> BoxStream<'static, EngineEvent> {
         events::watch(self.docker.clone(), self.config.scope.clone(), self.config.clock.clone())
     }
@@ -410,6 +411,11 @@ impl Engine for DockerEngine {
     fn images(&self) -> Answer<'_, Vec<String>> {
         self.image_names().boxed()
     }
+}
+
+/// What containers of ours are filtered by.
+fn ours(scope: &Scope) -> Vec<String> {
+    vec![format!("{LABEL_CLUSTER}={}", scope.cluster()), format!("{LABEL_NODE}={}", scope.node())]
 }
 
 fn all() -> LogOptions {

@@ -7,6 +7,7 @@
 
 pub(crate) mod dir;
 mod events;
+mod usage;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -30,7 +31,7 @@ use super::log_store::remove_if_there;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity,
     LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope,
-    Signal, Started,
+    Signal, Started, Usage,
 };
 
 /// What a task finds as PATH where its environment does not say.
@@ -229,6 +230,10 @@ impl Engine for ProcessEngine {
             inner.logs.prune(before, is_kept).map_err(|error| failed(&error))
         })
         .boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        self.blocking(Inner::usage).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

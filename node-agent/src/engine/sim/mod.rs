@@ -29,7 +29,7 @@ use self::state::{Key, State};
 use super::logs::LogLine;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
-    Identity, LogOptions, LogStream, NodeFacts, Scope, Signal, Started,
+    Identity, LogOptions, LogStream, NodeFacts, Scope, Signal, Started, Usage,
 };
 
 /// What goes wrong with a create.
@@ -256,6 +256,11 @@ impl Engine for SimEngine {
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
         self.machine.with(|state| state.prune_logs(&self.scope, before));
         future::ready(Ok(())).boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        let now = self.machine.clock.now();
+        future::ready(Ok(self.machine.with(|state| state.usage(&self.scope, now)))).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {
