@@ -258,7 +258,7 @@ impl KindId {
                         plural: "tasks",
                         singular: "task",
                         short: &["tk"],
-                        subresources: &["binding", "status", "evict", "log", "stats"],
+                        subresources: &["binding", "status", "evict", "log", "stats", "exec"],
                         ..OURS
                     }
                 }

@@ -21,6 +21,10 @@ use tracing::{debug, info};
 
 /// A connection on which nothing is heard is asked for a sign of life so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes that are on their way of one answer.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes that are on their way of all answers of an agent.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long an agent may take to begin its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -125,6 +129,9 @@ impl Connections {
     pub(crate) async fn serve(&self, node: &str, id: ConnectionId, upgraded: Upgraded) {
         let executor = TaskExecutor(self.spawner.clone());
         let handshake = http2::Builder::new(executor)
+            // Who reads an answer slowly holds back that one alone.
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)

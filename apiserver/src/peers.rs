@@ -18,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection on which nothing is heard is asked for a sign of life so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes that are on their way of one answer.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes that are on their way of all answers of another apiserver.
+const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -61,6 +65,9 @@ impl Peers {
             legacy::Client::builder(TokioExecutor::new())
                 .http2_only(true)
                 .timer(TokioTimer::new())
+                // Who reads an answer slowly holds back that one alone.
+                .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .http2_keep_alive_interval(KEEP_ALIVE)
                 .http2_keep_alive_timeout(KEEP_ALIVE)
                 .pool_idle_timeout(IDLE_TIMEOUT)

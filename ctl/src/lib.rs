@@ -13,6 +13,7 @@ pub mod following;
 pub mod goal;
 pub mod live;
 pub mod output;
+pub mod raw;
 pub mod sources;
 pub mod table;
 pub mod target;

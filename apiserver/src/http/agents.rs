@@ -93,7 +93,7 @@ pub(super) async fn pass_on(
     server: &Server,
     node: &str,
     rest: &str,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Answer {
     // A page in somebody's browser cannot send this header.
     if !request.headers().contains_key(PEER_HEADER) {
@@ -102,9 +102,12 @@ pub(super) async fn pass_on(
     let agent = server.connections.of(node).ok_or_else(|| not_connected(node))?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let uri = format!("/{rest}{query}").parse();
-    *request.uri_mut() = uri.map_err(|_| bad("this is no path of an agent"))?;
-    request.headers_mut().clear();
-    ask_here(node, agent, request).await
+    // A new request: of the one that came, the headers and the version are of its own connection.
+    let method = request.method().clone();
+    let mut question = Request::new(request.into_body());
+    *question.method_mut() = method;
+    *question.uri_mut() = uri.map_err(|_| bad("this is no path of an agent"))?;
+    ask_here(node, agent, question).await
 }
 
 async fn ask_here(node: &str, agent: Agent, request: Request<Body>) -> Answer {

@@ -82,6 +82,7 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
         for subresource in info.subresources.iter().filter(|name| **name != "scale") {
             let verbs: &[&str] = match *subresource {
                 "status" => &["get", "patch", "update"],
+                "exec" => &["create", "get"],
                 "log" | "record" | "stats" => &["get"],
                 _ => &["create"],
             };

@@ -6,6 +6,7 @@ mod batch;
 mod change;
 mod cluster;
 mod discovery;
+mod exec;
 mod leases;
 mod log;
 mod query;
@@ -156,6 +157,7 @@ async fn objects(
             log::log(server, &place, &Query::parse(request.uri())?).await
         }
         (Some(_), Some("stats"), "GET") => stats::stats(server, &place).await,
+        (Some(_), Some("exec"), "GET" | "POST") => exec::exec(server, &place, request).await,
         (Some(_), Some("record"), "GET") => read::record(server, &place).await,
         _ => Err(not_allowed(&method, place.kind.info().plural)),
     }

@@ -133,7 +133,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
 }
 
 /// A part of a path without its percent-encoding; nothing where that is broken.
-fn percent_decode(part: &str) -> Option<String> {
+pub(crate) fn percent_decode(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {

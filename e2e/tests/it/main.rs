@@ -5,4 +5,5 @@
 mod figures;
 mod kills;
 mod restores;
+mod streams;
 mod workflow;

@@ -17,6 +17,7 @@ pub mod conformance;
 mod container;
 pub mod docker;
 mod error;
+mod exec;
 mod log_store;
 pub mod logs;
 pub mod process;
@@ -26,6 +27,7 @@ mod usage;
 
 use std::fmt::Debug;
 
+use api::exec::ExecRequest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
@@ -35,6 +37,7 @@ pub use container::{
     LABEL_NAMESPACE, LABEL_NODE, LABEL_TASK, LABEL_UID, NodeFacts, Scope,
 };
 pub use error::{EngineError, Reason};
+pub use exec::{Exec, ExecControl};
 pub use log_store::LogStore;
 pub use logs::{LogLine, LogOptions, LogStream};
 pub use spec::{
@@ -104,6 +107,9 @@ pub trait Engine: Send + Sync + Debug {
     /// What the machine and the running containers of this scope use. A container that ends
     /// meanwhile is left out.
     fn usage(&self) -> Answer<'_, Usage>;
+
+    /// Runs a command in a running container, where the engine can. `Refused` says why not.
+    fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec>;
 
     /// Says when to look. Never ends; an engine that went away is dialled again.
     fn events(&self) -> BoxStream<'static, EngineEvent>;

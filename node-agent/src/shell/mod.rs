@@ -16,6 +16,7 @@ mod allegiance;
 mod bound;
 mod crew;
 mod deciding;
+mod exec;
 mod follow;
 mod lease;
 mod logs;
@@ -224,7 +225,7 @@ impl Agent {
             metrics: metrics.clone(),
         };
         tasks.spawn("node lease", keeper.run(events.clone()));
-        let served = Served::default();
+        let served = Served::new(spawner.clone());
         if let Some(dial) = &config.dial {
             let who = (config.name.clone(), boot_id.clone());
             let rest = (spawner.clone(), rng.fork("logs"));

@@ -16,11 +16,12 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
 use super::stats::Sampler;
-use super::{logs, stats};
+use super::{exec, logs, stats};
 use crate::engine::{Engine, Identity};
 
 /// Attempts whose names are remembered, so that their logs are found.
@@ -28,15 +29,25 @@ const NAMES_MAX: usize = 10_000;
 /// A connection on which nothing is heard is asked for a sign of life so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Bytes that are on their way to one command.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes that are on their way to all of them: more than that for each of [`exec::EXECS_MAX`].
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Questions that are answered at the same time: each log that is followed is one.
+const STREAMS_MAX: u32 = 1_000;
+
 /// The body of an answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What questions are answered from. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Served(
+#[derive(Debug, Clone)]
+pub(super) struct Served {
     /// Guards what is known, for one operation.
-    Arc<Mutex<Known>>,
-);
+    known: Arc<Mutex<Known>>,
+    sampler: Arc<Sampler>,
+    places: Arc<Semaphore>,
+    spawner: Spawner,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -44,12 +55,31 @@ struct Known {
     engine: Option<Arc<dyn Engine>>,
     /// Which attempts there were, by uid and attempt.
     names: BTreeMap<(String, u32), Identity>,
-    sampler: Arc<Sampler>,
 }
 
 impl Served {
     fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Nothing is known yet. Commands are watched over by tasks of `spawner`.
+    pub(super) fn new(spawner: Spawner) -> Self {
+        Self {
+            known: Arc::default(),
+            sampler: Arc::default(),
+            places: Arc::new(Semaphore::new(exec::EXECS_MAX)),
+            spawner,
+        }
+    }
+
+    /// Where tasks that outlive an answer run.
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
+    /// A place among the commands that run at the same time.
+    pub(super) fn place_for_exec(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// This engine is asked from now on.
@@ -125,6 +155,10 @@ async fn answer_on(tunnel: Tunnel, served: &Served, spawner: &Spawner) {
         async move { Ok::<_, Infallible>(answer(&served, request).await) }
     });
     let connection = http2::Builder::new(TaskExecutor(spawner.clone()))
+        // A command that does not read its input holds back itself alone.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
@@ -140,10 +174,9 @@ async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
     let what = path.split('/').nth(1).unwrap_or_default();
     match (request.method(), what) {
         (&Method::GET, "logs") => logs::answer(served, path, query).await,
-        (&Method::GET, "stats") => {
-            stats::answer(served, served.with(|known| Arc::clone(&known.sampler))).await
-        }
-        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs/{uid}/{attempt} and /stats"),
+        (&Method::GET, "stats") => stats::answer(served, &served.sampler).await,
+        (&Method::POST, "exec") => exec::answer(served, path, request.into_body()).await,
+        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs, /exec and /stats"),
     }
 }
 
@@ -162,11 +195,14 @@ pub(super) fn text(code: StatusCode, message: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use base::Tasks;
+
     use super::*;
 
     #[test]
     fn an_uid_that_is_a_path_names_nothing() {
-        assert_eq!(Served::default().find("..", 1), None);
-        assert!(Served::default().find("0af3", 1).is_some());
+        let served = Served::new(Tasks::new("test").spawner());
+        assert_eq!(served.find("..", 1), None);
+        assert!(served.find("0af3", 1).is_some());
     }
 }

@@ -3,7 +3,6 @@
 //! Engines count processor time since something began. What people want is a rate: so the last
 //! figures are kept, and compared with new ones.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::node::stats::{NodeStats, TaskStats};
@@ -81,7 +80,7 @@ fn compared(before: &Usage, now: &Usage) -> NodeStats {
 }
 
 /// Answers with what is used now.
-pub(super) async fn answer(served: &Served, sampler: Arc<Sampler>) -> Response<Body> {
+pub(super) async fn answer(served: &Served, sampler: &Sampler) -> Response<Body> {
     let engine = match served.engine() {
         Ok(engine) => engine,
         Err(refusal) => return refusal,

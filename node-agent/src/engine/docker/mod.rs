@@ -9,6 +9,7 @@ pub mod busybox;
 mod classify;
 mod create;
 mod events;
+mod exec;
 mod observe;
 mod usage;
 
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::exec::ExecRequest;
 use base::{Clock, ErrorChain};
 use bollard::Docker;
 use bollard::container::LogOutput;
@@ -35,9 +37,9 @@ use tracing::warn;
 use self::classify::{Stage, classify, is_conflict, is_missing};
 use super::logs::Output;
 use super::{
-    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
-    Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore, LogStream,
-    NodeFacts, PullPolicy, Reason, Scope, Signal, Started, Usage,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
+    IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore,
+    LogStream, NodeFacts, PullPolicy, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take over one call. Starting a container on a loaded machine takes
@@ -402,6 +404,10 @@ impl Engine for DockerEngine {
 
     fn usage(&self) -> Answer<'_, Usage> {
         self.usage_of_ours().boxed()
+    }
+
+    fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec> {
+        self.run_beside(identity, request).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {
