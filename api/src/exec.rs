@@ -178,7 +178,7 @@ impl Frames {
     ///
     /// # Errors
     /// A channel that is not known, or a message that is too long.
-    pub fn next(&mut self) -> Result<Option<(Channel, Vec<u8>)>, Malformed> {
+    pub fn take(&mut self) -> Result<Option<(Channel, Vec<u8>)>, Malformed> {
         let rest = &self.bytes[self.taken..];
         let Some((header, rest)) = rest.split_at_checked(HEADER_BYTES) else { return Ok(None) };
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
@@ -212,7 +212,7 @@ mod tests {
             let (mut frames, mut received) = (Frames::default(), Vec::new());
             for bytes in wire.chunks(piece) {
                 frames.add(bytes);
-                while let Some(frame) = frames.next().unwrap() {
+                while let Some(frame) = frames.take().unwrap() {
                     received.push(frame);
                 }
             }
@@ -225,7 +225,7 @@ mod tests {
         for wire in [[9, 0, 0, 0, 1], [1, 0, 1, 0, 1], [1, 255, 255, 255, 255]] {
             let mut frames = Frames::default();
             frames.add(&wire);
-            assert_eq!(frames.next(), Err(Malformed), "{wire:?}");
+            assert_eq!(frames.take(), Err(Malformed), "{wire:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind as _;
-use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, PROTOCOL};
+use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
 use api::status::{Reason, failure};
 use axum::body::Body;
 use base::ErrorChain;
@@ -199,10 +199,16 @@ async fn pass_output(client: &mut SplitSink<Socket, Message>, output: Body) -> R
             Some(Ok(bytes)) => frames.add(&bytes),
             Some(Err(_)) | None => return client.send(lost()).await,
         }
-        while let Ok(Some((channel, bytes))) = frames.next() {
-            client.send(message(channel, &bytes)).await?;
-            if channel == Channel::Status {
-                return Ok(());
+        loop {
+            match frames.take() {
+                Ok(Some((channel, bytes))) => {
+                    client.send(message(channel, &bytes)).await?;
+                    if channel == Channel::Status {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => break,
+                Err(Malformed) => return client.send(lost()).await,
             }
         }
     }

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::serving::{Body, Served, text};
+use super::serving::{Body, NO_ENGINE, Served, text};
 use crate::engine::logs::Output;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, ExecControl, Identity};
 
@@ -68,8 +68,8 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
     if let Some(problem) = request.problem() {
         return Err((StatusCode::BAD_REQUEST, problem));
     }
-    let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
-    let engine = served.engine().map_err(|_| unavailable("the engine is not there yet".into()))?;
+    let engine =
+        served.engine().ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE.to_owned()))?;
     let exec = begin(&engine, &identity, &request).await?;
     info!(%identity, tty = request.tty, "a command runs beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
@@ -114,7 +114,7 @@ impl Asked {
     /// The next message; nothing when they are gone, or make no sense.
     async fn next(&mut self) -> Option<(Channel, Vec<u8>)> {
         loop {
-            if let Some(frame) = self.frames.next().ok()? {
+            if let Some(frame) = self.frames.take().ok()? {
                 return Some(frame);
             }
             let frame = self.body.frame().await?.ok()?;

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 
-use super::serving::{Body, Served, pairs, text};
+use super::serving::{Body, Served, no_engine, pairs, text};
 use crate::engine::{EngineError, LogLine, LogOptions};
 
 /// What is asked for.
@@ -45,10 +45,7 @@ pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response
     let Some(identity) = served.find(&question.uid, question.attempt) else {
         return text(StatusCode::NOT_FOUND, "that is no attempt");
     };
-    let engine = match served.engine() {
-        Ok(engine) => engine,
-        Err(refusal) => return refusal,
-    };
+    let Some(engine) = served.engine() else { return no_engine() };
     match engine.logs(&identity, question.options).await {
         Ok(lines) => {
             let timestamps = question.timestamps;

@@ -36,6 +36,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Questions that are answered at the same time: each log that is followed is one.
 const STREAMS_MAX: u32 = 1_000;
 
+/// Why nothing can be answered yet.
+pub(super) const NO_ENGINE: &str = "the agent has not reached its engine yet";
+
 /// The body of an answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -87,11 +90,9 @@ impl Served {
         self.with(|known| known.engine = Some(engine));
     }
 
-    /// The engine, or what to answer while there is none.
-    pub(super) fn engine(&self) -> Result<Arc<dyn Engine>, Response<Body>> {
-        self.with(|known| known.engine.clone()).ok_or_else(|| {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the agent has not reached its engine yet")
-        })
+    /// The engine; nothing until it is opened.
+    pub(super) fn engine(&self) -> Option<Arc<dyn Engine>> {
+        self.with(|known| known.engine.clone())
     }
 
     /// Remembers an attempt.
@@ -183,6 +184,11 @@ async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
 /// The pairs of a query whose values need no escaping.
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter_map(|pair| pair.split_once('='))
+}
+
+/// What is answered before the engine is opened.
+pub(super) fn no_engine() -> Response<Body> {
+    text(StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE)
 }
 
 /// A line of text: how an agent refuses.

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::serving::{Body, Served, text};
+use super::serving::{Body, Served, no_engine, text};
 use crate::engine::{Engine, EngineError, Identity, Usage, Used};
 
 /// Over how long processor time is measured where there are no earlier figures, and how long an
@@ -81,10 +81,7 @@ fn compared(before: &Usage, now: &Usage) -> NodeStats {
 
 /// Answers with what is used now.
 pub(super) async fn answer(served: &Served, sampler: &Sampler) -> Response<Body> {
-    let engine = match served.engine() {
-        Ok(engine) => engine,
-        Err(refusal) => return refusal,
-    };
+    let Some(engine) = served.engine() else { return no_engine() };
     match sampler.stats(engine.as_ref()).await {
         Ok(stats) => {
             let json = serde_json::to_vec(&stats).expect("stats have text keys only");

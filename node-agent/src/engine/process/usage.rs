@@ -22,9 +22,7 @@ impl Inner {
                 Ok(Seen::Running(run)) => {
                     groups.insert(run.pid, (container.identity, Group::default()));
                 }
-                Ok(Seen::Abandoned | Seen::Starting | Seen::Ended(_)) | Err(EngineError::Gone) => {
-                    ()
-                }
+                Ok(Seen::Abandoned | Seen::Starting | Seen::Ended(_)) | Err(EngineError::Gone) => {}
                 Err(error) => return Err(error),
             }
         }
