@@ -295,3 +295,23 @@ async fn what_one_apiserver_asks_of_another_goes_no_further() {
     assert_eq!(ask(&two.a).await, StatusCode::OK);
     assert_eq!(ask(&two.b).await, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn a_page_in_a_browser_runs_no_command() {
+    let two = Two::new().await;
+    let asked = async |origin: Option<&str>| {
+        let path = format!("{TASKS}/j-0/exec?command=true");
+        let mut request = Request::get(path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", "v5.channel.k8s.io");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        two.a.send(request.body(Bytes::new()).unwrap()).await.status()
+    };
+    assert_eq!(asked(Some("http://127.0.0.1:7070")).await, StatusCode::FORBIDDEN);
+    assert_eq!(asked(None).await, StatusCode::SERVICE_UNAVAILABLE, "only the agent is missing");
+}

@@ -102,10 +102,25 @@ impl Running {
         }
     }
 
+    /// The number of its process; nothing where it has ended. A command runs a moment before the
+    /// engine knows that number.
+    async fn process(&self) -> Result<Option<i32>, EngineError> {
+        loop {
+            let seen = self.look().await?;
+            if seen.running != Some(true) {
+                return Ok(None);
+            }
+            if let Some(pid) = seen.pid.and_then(|pid| i32::try_from(pid).ok())
+                && pid > 1
+            {
+                return Ok(Some(pid));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
     async fn stop_process(&self) -> Result<(), EngineError> {
-        let seen = self.look().await?;
-        let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
-        let Some(pid) = pid.filter(|_| seen.running == Some(true)) else { return Ok(()) };
+        let Some(pid) = self.process().await? else { return Ok(()) };
         if !is_in(pid, &self.container) {
             let message = "the command's process is not one of this machine, and goes on";
             return Err(EngineError::unavailable(message));
@@ -113,8 +128,8 @@ impl Running {
         // A shell at a terminal ignores TERM, and ends when its terminal is gone.
         let ask = if self.is_tty { Signal::SIGHUP } else { Signal::SIGTERM };
         self.signal(pid, ask)?;
-        if timeout(GRACE, self.end()).await.is_ok() {
-            return Ok(());
+        if let Ok(ended) = timeout(GRACE, self.end()).await {
+            return ended.map(drop);
         }
         if self.look().await?.running == Some(true) && is_in(pid, &self.container) {
             self.signal(pid, Signal::SIGKILL)?;
