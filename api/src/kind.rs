@@ -164,6 +164,7 @@ impl KindId {
                         plural: "nodes",
                         singular: "node",
                         short: &["no"],
+                        subresources: &["status", "stats"],
                         scope: Scope::Cluster,
                         ..OURS
                     }
@@ -257,7 +258,7 @@ impl KindId {
                         plural: "tasks",
                         singular: "task",
                         short: &["tk"],
-                        subresources: &["binding", "status", "evict", "log"],
+                        subresources: &["binding", "status", "evict", "log", "stats", "exec"],
                         ..OURS
                     }
                 }

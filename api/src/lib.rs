@@ -9,6 +9,7 @@ pub mod completion;
 pub mod conditions;
 pub mod core;
 pub mod duration;
+pub mod exec;
 pub mod job;
 pub mod kind;
 pub mod labels;

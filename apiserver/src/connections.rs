@@ -1,22 +1,30 @@
 //! The connections that agents dialled and that were turned round: here we ask.
+//!
+//! # Invariants
+//!
+//! * A connection that an agent opened later is never displaced by one that it opened before.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use base::Spawner;
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioTimer;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 /// A connection on which nothing is heard is asked for a sign of life so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes that are on their way of one answer.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes that are on their way of all answers of an agent.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long an agent may take to begin its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,15 +33,27 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Connections {
     /// Guards the map; held to look up, put or take one connection.
     agents: Mutex<BTreeMap<String, Agent>>,
+    /// Counts the connections that came: whoever tells of them looks when it grows.
+    came: watch::Sender<u64>,
     spawner: Spawner,
+}
+
+/// Which of an agent's connections one is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ConnectionId {
+    /// Which start of the agent opened it.
+    pub(crate) boot_id: String,
+    /// Counted from 1 within that start.
+    pub(crate) number: u64,
 }
 
 /// A way to ask one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
-    sender: http2::SendRequest<Empty<Bytes>>,
+    pub(crate) id: ConnectionId,
+    sender: http2::SendRequest<Body>,
     /// Tells a connection from the one that replaced it.
-    id: Arc<()>,
+    unique: Arc<()>,
 }
 
 /// An agent that did not answer.
@@ -49,7 +69,7 @@ impl Agent {
     /// Asks, and waits for the beginning of the answer.
     pub(crate) async fn ask(
         mut self,
-        request: Request<Empty<Bytes>>,
+        request: Request<Body>,
     ) -> Result<Response<Incoming>, AskError> {
         let asked = async {
             self.sender.ready().await?;
@@ -74,7 +94,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
 
 impl Connections {
     pub(crate) fn new(spawner: Spawner) -> Self {
-        Self { agents: Mutex::default(), spawner }
+        Self { agents: Mutex::default(), came: watch::Sender::new(0), spawner }
     }
 
     fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Agent>> {
@@ -86,10 +106,32 @@ impl Connections {
         self.agents().get(node).cloned()
     }
 
+    /// The connections that there are, by node.
+    pub(crate) fn ids(&self) -> BTreeMap<String, ConnectionId> {
+        self.agents().iter().map(|(node, agent)| (node.clone(), agent.id.clone())).collect()
+    }
+
+    /// News of connections that came.
+    pub(crate) fn came(&self) -> watch::Receiver<u64> {
+        self.came.subscribe()
+    }
+
+    /// Asks no more over a connection, since its agent has opened another one. What flows over it
+    /// goes on.
+    pub(crate) fn leave(&self, node: &str, id: &ConnectionId) {
+        let mut agents = self.agents();
+        if agents.get(node).is_some_and(|agent| agent.id == *id) {
+            agents.remove(node);
+        }
+    }
+
     /// Keeps a connection until it breaks.
-    pub(crate) async fn serve(&self, node: &str, upgraded: Upgraded) {
+    pub(crate) async fn serve(&self, node: &str, id: ConnectionId, upgraded: Upgraded) {
         let executor = TaskExecutor(self.spawner.clone());
         let handshake = http2::Builder::new(executor)
+            // Who reads an answer slowly holds back that one alone.
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
@@ -100,15 +142,32 @@ impl Connections {
             Ok(pair) => pair,
             Err(error) => return debug!(node, %error, "the agent does not speak HTTP/2"),
         };
-        let id = Arc::new(());
-        self.agents().insert(node.to_owned(), Agent { sender, id: Arc::clone(&id) });
+        let unique = Arc::new(());
+        if !self.put(node, Agent { id, sender, unique: Arc::clone(&unique) }) {
+            return debug!(node, "the agent has opened another connection since");
+        }
         info!(node, "agent connected");
         let ended = connection.await;
         let mut agents = self.agents();
-        if agents.get(node).is_some_and(|agent| Arc::ptr_eq(&agent.id, &id)) {
+        if agents.get(node).is_some_and(|agent| Arc::ptr_eq(&agent.unique, &unique)) {
             agents.remove(node);
         }
         drop(agents);
         debug!(node, ?ended, "agent disconnected");
+    }
+
+    /// Takes over a connection, unless there is a later one.
+    fn put(&self, node: &str, agent: Agent) -> bool {
+        let mut agents = self.agents();
+        let later = |there: &Agent| {
+            there.id.boot_id == agent.id.boot_id && there.id.number > agent.id.number
+        };
+        if agents.get(node).is_some_and(later) {
+            return false;
+        }
+        agents.insert(node.to_owned(), agent);
+        drop(agents);
+        self.came.send_modify(|came| *came += 1);
+        true
     }
 }

@@ -13,11 +13,13 @@ mod cache;
 mod compaction;
 mod connections;
 mod encoding;
+mod holding;
 mod http;
 mod identity;
 mod keys;
 mod kinds;
 mod metrics;
+mod peers;
 mod write;
 
 use std::convert::Infallible;
@@ -41,6 +43,7 @@ use compaction::Holds;
 use connections::Connections;
 use identity::Identity;
 use metrics::Metrics;
+pub use peers::{BoxError, PeerTransport, Peers};
 use write::Writer;
 
 /// One apiserver.
@@ -50,6 +53,7 @@ pub struct Server {
     cache: Arc<Cache>,
     writer: Writer,
     connections: Connections,
+    peers: Option<Peers>,
     metrics: Metrics,
     registry: Registry,
     clock: Clock,
@@ -92,12 +96,15 @@ pub struct Parts {
     pub spawner: Spawner,
     /// Where its counters are registered; `/metrics` shows all of it.
     pub registry: Registry,
+    /// How the other apiservers of the cluster are reached; nothing for one that has none, or
+    /// cannot reach them: then it answers only for agents that are connected to it.
+    pub peers: Option<Peers>,
 }
 
 impl Server {
     /// Starts an apiserver. It answers when its cache is filled: until then requests wait.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { store, clock, rng, spawner, registry } = parts;
+        let Parts { store, clock, rng, spawner, registry, peers } = parts;
         let metrics = Metrics::new(&registry)?;
         let identity = Identity::read_or_make(&*store, &rng).await?;
         for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE] {
@@ -117,6 +124,7 @@ impl Server {
             cache,
             writer,
             connections,
+            peers,
             metrics,
             registry,
             clock,
@@ -125,6 +133,10 @@ impl Server {
             identity,
             holds,
         });
+        if let Some(peers) = &server.peers {
+            let telling = holding::tell(Arc::clone(&server), peers.url().to_owned());
+            server.spawner.spawn("connections told", telling);
+        }
         Ok(server)
     }
 

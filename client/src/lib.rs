@@ -9,6 +9,7 @@
 //!   connection that could not be opened is tried with the other servers at once.
 
 mod error;
+mod exec;
 mod http;
 mod lines;
 mod servers;
@@ -33,6 +34,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt as _;
 
 pub use error::Error;
+pub use exec::{ExecReceiver, ExecSender, open_exec};
 pub use http::http_transport;
 pub use lines::Lines;
 pub use servers::{InvalidServer, Servers};

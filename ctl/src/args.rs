@@ -9,7 +9,8 @@ use crate::goal::Goal;
 
 /// Exit codes, as `hctl --help` tells them.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node takes it, 3 what was \
-                          waited for failed, 4 timeout, 5 conflict, 6 not found, 7 forbidden";
+                          waited for failed, 4 timeout, 5 conflict, 6 not found, 7 forbidden; of exec, \
+                          the command's";
 
 /// Applies manifests to Heliox, shows what is there, and follows what happens.
 #[derive(Debug, Clone, Parser)]
@@ -57,6 +58,11 @@ pub enum Command {
     Delete(Delete),
     /// Shows what tasks print.
     Logs(Logs),
+    /// Runs a command beside a task, in its container. Ends with the command's exit code.
+    Exec(Exec),
+    /// Shows what nodes and tasks use, beside what they asked for.
+    #[command(subcommand)]
+    Top(Top),
     /// Shows what happened.
     Events(Events),
     /// Waits until an object is as it should be.
@@ -202,6 +208,64 @@ pub struct Logs {
     pub failed: bool,
 }
 
+/// Arguments of `exec`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Exec {
+    /// TASK or task/T.
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// Gives it what this command reads.
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Gives it a terminal: this one.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// This attempt, which must run; the newest by default.
+    #[arg(long)]
+    pub attempt: Option<u32>,
+    /// The command, after `--`. No shell sees it: for one, run `sh -c '...'`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// What `top` shows.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Top {
+    /// What nodes use of what tasks may use there; all that runs on them counts.
+    #[command(visible_aliases = ["node", "no"])]
+    Nodes {
+        /// Only these nodes.
+        nodes: Vec<String>,
+        /// The greatest users first.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        sort: Option<TopOrder>,
+    },
+    /// What running tasks use of what they asked for.
+    #[command(visible_aliases = ["task", "tk"])]
+    Tasks {
+        /// Only these tasks.
+        tasks: Vec<String>,
+        /// The greatest users first.
+        #[arg(long, value_enum, value_name = "WHAT")]
+        sort: Option<TopOrder>,
+        /// Only tasks with these labels: app=web,tier in (a, b),!spot.
+        #[arg(short = 'l', long)]
+        selector: Option<String>,
+        /// In every namespace.
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+    },
+}
+
+/// What `top` sorts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TopOrder {
+    /// Processor time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
 /// Arguments of `events`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Events {
@@ -302,6 +366,10 @@ mod tests {
             "hctl logs -f job/load --tail 10 --timestamps",
             "hctl logs load-0 --attempt 2",
             "hctl logs run/x --failed",
+            "hctl exec load-0 -- ls -l /",
+            "hctl exec -it task/load-0 --attempt 2 -- sh",
+            "hctl top nodes --sort memory",
+            "hctl top tasks -A --sort cpu -l app=web",
             "hctl events --for job/load --watch",
             "hctl wait workflow/data-load --for=succeeded --timeout 1m30s",
             "hctl wait job a b --for deleted",
@@ -330,6 +398,8 @@ mod tests {
             "hctl delete job/a -f a.yaml",
             "hctl wait job/a --for=happy",
             "hctl wait job/a --timeout soon",
+            "hctl exec load-0",
+            "hctl exec load-0 ls",
             "hctl run w -p novalue",
             "hctl apply -f a --timeout 5m",
         ] {

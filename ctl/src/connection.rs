@@ -3,7 +3,9 @@
 use api::KindId;
 use api::duration::Duration;
 use base::Clock;
-use client::{Client, ListOptions, Servers, http_transport, object_path};
+use client::{
+    Client, Dial, ExecReceiver, ExecSender, ListOptions, Servers, http_transport, object_path,
+};
 use http::{HeaderValue, Method, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,10 +25,11 @@ const TABLE: HeaderValue =
     HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
 
 /// The server, and what the command line says of every command.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connection {
     client: Client,
     tables: Client,
+    dial: Dial,
     /// Where the server is.
     pub server: String,
     /// The namespace of objects that name none.
@@ -63,13 +66,20 @@ struct Page {
     items: Vec<Value>,
 }
 
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 impl Connection {
     /// A connection to `server`; nothing is sent yet.
     ///
     /// # Errors
     /// When `server` is no URL of one.
     pub fn new(server: &str, namespace: &str, format: Format) -> Result<Self, Failure> {
-        let transport = http_transport(&Servers::parse(server, 0)?);
+        let servers = Servers::parse(server, 0)?;
+        let transport = http_transport(&servers);
         let for_tables = transport.clone().map_request(|mut request: http::Request<_>| {
             request.headers_mut().insert(header::ACCEPT, TABLE);
             request
@@ -77,6 +87,7 @@ impl Connection {
         Ok(Self {
             client: Client::new(transport),
             tables: Client::new(client::transport(for_tables)),
+            dial: client::dial_tcp(&servers),
             server: server.to_owned(),
             namespace: namespace.to_owned(),
             format,
@@ -284,6 +295,19 @@ impl Connection {
     async fn table(&self, path: &str) -> Result<Table, Failure> {
         let read = self.tables.json(Method::GET, path, None).await;
         read.map_err(|error| self.failure(&error))
+    }
+
+    /// Runs a command beside a task; `query` names it.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn exec(
+        &self,
+        task: &Target,
+        query: &str,
+    ) -> Result<(ExecSender, ExecReceiver), Failure> {
+        let path = format!("{}/exec?{query}", self.path(task));
+        client::open_exec(&self.dial, &path).await.map_err(|error| self.failure(&error))
     }
 
     /// The path of a task's log.

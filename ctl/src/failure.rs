@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 pub enum Code {
     /// The reader of stdout went away: nothing is wrong, and nobody listens.
     Unread,
+    /// A command that was run beside a task ended with this exit code.
+    Command(u8),
     /// Any other error, such as a command line that makes no sense.
     Error,
     /// It was accepted, and no node takes its tasks.
@@ -36,6 +38,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Code::Unread => 0,
+            Code::Command(code) => code,
             Code::Error => 1,
             Code::Unschedulable => 2,
             Code::Failed => 3,

@@ -18,7 +18,10 @@ fn main() -> ExitCode {
             return ctl::terminal::report(&failure, format);
         }
     };
-    match runtime.block_on(ctl::cmd::run(args)) {
+    let done = runtime.block_on(ctl::cmd::run(args));
+    // A read of stdin that nobody waits for any more must not hold back the end.
+    runtime.shutdown_background();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => ctl::terminal::report(&failure, format),
     }

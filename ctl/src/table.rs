@@ -126,7 +126,7 @@ pub fn sort(rows: &mut [Row]) {
 }
 
 /// A name as runs of text and numbers.
-fn natural(name: &str) -> Vec<(String, u64)> {
+pub fn natural(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {

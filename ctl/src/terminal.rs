@@ -57,6 +57,11 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
     if failure.code == Code::Unread {
         return ExitCode::SUCCESS;
     }
+    if let Code::Command(code) = failure.code {
+        // As kubectl says it, in any format: what the command printed is what was wanted.
+        note(&failure.message);
+        return ExitCode::from(code);
+    }
     if format == Format::Json {
         note(&failure.to_json().to_string());
         return ExitCode::from(failure.code.number());

@@ -98,6 +98,10 @@ pub struct ServerArgs {
     /// Where else.
     #[command(flatten)]
     pub etcd: EtcdArgs,
+    /// Where the other apiservers reach this one, for logs, exec and stats of nodes that are
+    /// connected to it. Default: the address of --listen.
+    #[arg(long, value_name = "URL", value_parser = crate::listen::server_url)]
+    pub advertise: Option<String>,
     /// Serves on an address that others can reach, although nobody is asked who they are.
     #[arg(long)]
     pub insecure: bool,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use apiserver::{Parts, Router, Server};
+use apiserver::{Parts, Peers, Router, Server};
 use base::{Clock, Rng, Tasks};
 use client::{Client, Servers};
 use prometheus::Registry;
@@ -41,9 +41,9 @@ impl Common {
     }
 }
 
-/// Starts an apiserver over `store`.
+/// Starts an apiserver over a store, as one of several where it knows how to reach the others.
 pub async fn apiserver(
-    store: Arc<dyn Store>,
+    (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
     tasks: &Tasks,
 ) -> Result<Arc<Server>> {
@@ -53,26 +53,31 @@ pub async fn apiserver(
         rng: common.rng.fork("apiserver"),
         spawner: tasks.spawner(),
         registry: common.registry.clone(),
+        peers,
     };
     Server::start(parts).await.context("start the apiserver")
 }
 
-/// Starts an apiserver over `store` and waits until requests are answered.
+/// Starts an apiserver over a store and waits until requests are answered.
 pub async fn start_apiserver(
-    store: Arc<dyn Store>,
+    (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
     tasks: &Tasks,
 ) -> Result<ControlPlane> {
-    let server = apiserver(store, common, tasks).await?;
+    let server = apiserver((store, peers), common, tasks).await?;
     server.ready().await;
     let router = server.service();
     let client = in_process::client(router.clone());
     Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
 }
 
-/// Starts everything over `store` and waits until requests are answered.
-pub async fn start(store: Arc<dyn Store>, common: &Common, tasks: &Tasks) -> Result<ControlPlane> {
-    let plane = start_apiserver(store, common, tasks).await?;
+/// Starts everything over a store and waits until requests are answered.
+pub async fn start(
+    (store, peers): (Arc<dyn Store>, Option<Peers>),
+    common: &Common,
+    tasks: &Tasks,
+) -> Result<ControlPlane> {
+    let plane = start_apiserver((store, peers), common, tasks).await?;
     scheduler(plane.client.clone(), common, tasks)?;
     controllers(plane.client.clone(), common, tasks)?;
     Ok(plane)

@@ -37,8 +37,10 @@ pub async fn run(args: DevArgs) -> Result<()> {
             args.etcd.open_or(Some(dir), &common.rng, &storage).await?
         }
     };
+    let shares_store = !args.etcd.etcd.is_empty() && !address.ip().is_unspecified();
+    let peers = listen::peers(None, address, shares_store)?;
     let servers = Tasks::new("servers");
-    let plane = control_plane::start(store, &common, &servers).await?;
+    let plane = control_plane::start((store, peers), &common, &servers).await?;
     servers.spawn("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
     let (agents, engines) = (Tasks::new("agents"), Engines::default());
     let runtime = node::chosen(args.runtime).await;

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use apiserver::Peers;
 use base::{Clock, Rng, Tasks};
 use clap::Parser as _;
 use client::Client;
@@ -82,13 +83,16 @@ fn common() -> Common {
 /// Serves the API over a store, with what `start` puts behind it.
 async fn server(
     args: ServerArgs,
-    start: impl AsyncFn(Arc<dyn Store>, &Common, &Tasks) -> Result<ControlPlane>,
+    start: impl AsyncFn((Arc<dyn Store>, Option<Peers>), &Common, &Tasks) -> Result<ControlPlane>,
 ) -> Result<()> {
     let listener = listen::listen(args.listen, args.insecure).await?;
+    let address = listener.local_addr().context("read the address")?;
+    let shares_store = !args.etcd.etcd.is_empty();
+    let peers = listen::peers(args.advertise.as_deref(), address, shares_store)?;
     let (common, storage, tasks) = (common(), Tasks::new("store"), Tasks::new("servers"));
     let store = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await?;
-    let plane = start(store, &common, &tasks).await?;
-    info!(address = %listener.local_addr()?, cluster = plane.cluster, "serving");
+    let plane = start((store, peers), &common, &tasks).await?;
+    info!(%address, cluster = plane.cluster, "serving");
     tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
     process::asked_to_end().await?;
     tasks.stop_within(process::GRACE).await;

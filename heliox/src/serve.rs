@@ -21,6 +21,12 @@ use tracing::{debug, warn};
 
 /// Connections that are open at once: enough for 5,000 agents with a tunnel and two requests each.
 const CONNECTIONS_MAX: usize = 20_000;
+/// Bytes of one request's body that are on their way over HTTP/2.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes of all bodies that are on their way over one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// Requests at the same time over one connection.
+const STREAMS_MAX: u32 = 10_000;
 /// A request's headers arrive within this, or the connection is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A wait after an accept that failed, such as for want of file descriptors.
@@ -62,7 +68,14 @@ pub async fn connection(
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        // Another apiserver asks for everybody over one connection: a command that does not read its
+        // input, or a log that is followed, holds back nobody else.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX);
     // How a connection ends is the client's business.
     let _ended = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }

@@ -1,6 +1,7 @@
 //! Node: a host that runs tasks. NodeLease: the proof that its agent lives.
 
 mod row;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -194,9 +195,17 @@ pub struct NodeLeaseSpec {
     pub agent: String,
     /// Which start of it.
     pub boot_id: String,
-    /// The apiserver that holds the agent's connection: where logs are asked for.
+    /// The URL of the apiserver that holds the agent's connection: where logs are asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub apiserver: String,
+    /// Which connection of this start of the agent that one holds, counted from 1: an apiserver
+    /// that has not noticed yet that its connection is dead does not take the place of a newer one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub connection: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Nothing: a node lease is there or not.
@@ -204,8 +213,13 @@ pub struct NodeLeaseSpec {
 #[serde(deny_unknown_fields)]
 pub struct NodeLeaseStatus {}
 
-/// What an agent's connection is upgraded to: HTTP/2, served by the side that dialled.
+/// What an agent's connection is upgraded to: HTTP/2, served by the side that dialled. It is asked
+/// for at `POST /apis/heliox.dev/v1/nodes/{node}/connect?bootId=&connection=`.
 pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
+
+/// The header by which one apiserver tells another that it asks for somebody else. It holds the URL
+/// of the one that asks. What comes with it is never passed on to a third one.
+pub const PEER_HEADER: &str = "heliox-peer";
 
 /// Asks for a node lease: `POST /apis/heliox.dev/v1/nodeleases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,7 +82,8 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
         for subresource in info.subresources.iter().filter(|name| **name != "scale") {
             let verbs: &[&str] = match *subresource {
                 "status" => &["get", "patch", "update"],
-                "log" | "record" => &["get"],
+                "exec" => &["create", "get"],
+                "log" | "record" | "stats" => &["get"],
                 _ => &["create"],
             };
             resources.push(json!({

@@ -1,14 +1,18 @@
 //! HTTP: from a request to an answer.
 
+mod agents;
 mod answer;
 mod batch;
 mod change;
 mod cluster;
 mod discovery;
-mod nodes;
+mod exec;
+mod leases;
+mod log;
 mod query;
 mod read;
 mod route;
+mod stats;
 mod table;
 mod usage;
 mod watch;
@@ -92,9 +96,12 @@ async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) ->
         (Route::Cluster, &Method::GET) => cluster::info(server).await,
         (Route::ConfirmCluster, &Method::POST) => cluster::confirm(server, request).await,
         (Route::Backup, &Method::GET) => cluster::backup(server).await,
-        (Route::NodeLeases, &Method::POST) => nodes::grant(server, request).await,
-        (Route::RenewNodeLeases, &Method::POST) => nodes::renew(server, request).await,
-        (Route::Connect { node }, &Method::POST) => nodes::connect(server, &node, request),
+        (Route::NodeLeases, &Method::POST) => leases::grant(server, request).await,
+        (Route::RenewNodeLeases, &Method::POST) => leases::renew(server, request).await,
+        (Route::Connect { node }, &Method::POST) => agents::connect(server, &node, request),
+        (Route::Agent { node, rest }, &Method::GET | &Method::POST) => {
+            agents::pass_on(server, &node, &rest, request).await
+        }
         (Route::Objects { kind, namespace, name, subresource }, _) => {
             let place = Place { kind, namespace, name };
             objects(server, place, subresource.as_deref(), request).await
@@ -147,8 +154,10 @@ async fn objects(
         (Some(_), Some("evict"), "POST") => change::evict(server, &place, request).await,
         (Some(_), Some("binding"), "POST") => change::bind(server, &place, request).await,
         (Some(_), Some("log"), "GET") => {
-            nodes::log(server, &place, &Query::parse(request.uri())?).await
+            log::log(server, &place, &Query::parse(request.uri())?).await
         }
+        (Some(_), Some("stats"), "GET") => stats::stats(server, &place).await,
+        (Some(_), Some("exec"), "GET" | "POST") => exec::exec(server, &place, request).await,
         (Some(_), Some("record"), "GET") => read::record(server, &place).await,
         _ => Err(not_allowed(&method, place.kind.info().plural)),
     }

@@ -30,6 +30,8 @@ pub(crate) struct Query {
     pub(crate) tail_lines: Option<u64>,
     pub(crate) attempt: Option<u32>,
     pub(crate) timestamps: String,
+    pub(crate) boot_id: String,
+    pub(crate) connection: u64,
 }
 
 fn is_true(text: &str) -> bool {

@@ -40,6 +40,12 @@ pub(crate) enum Route {
     Connect {
         node: String,
     },
+    /// Another apiserver asks a node's agent.
+    Agent {
+        node: String,
+        /// The path for the agent, without the slash before it.
+        rest: String,
+    },
 }
 
 impl Route {
@@ -87,6 +93,9 @@ fn special(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
         ["backup"] => Some(Route::Backup),
         ["nodeleases"] => Some(Route::NodeLeases),
         ["nodeleases", "renew"] => Some(Route::RenewNodeLeases),
+        ["nodes", node, "agent", rest @ ..] => {
+            Some(Route::Agent { node: (*node).to_owned(), rest: rest.join("/") })
+        }
         ["nodes", node, "connect"] => Some(Route::Connect { node: (*node).to_owned() }),
         _ => None,
     }
@@ -124,7 +133,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
 }
 
 /// A part of a path without its percent-encoding; nothing where that is broken.
-fn percent_decode(part: &str) -> Option<String> {
+pub(crate) fn percent_decode(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {

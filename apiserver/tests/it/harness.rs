@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use apiserver::{Parts, Router, Server, StartError};
+use apiserver::{Parts, Peers, Router, Server, StartError};
 use base::{Clock, Rng, Tasks, Timestamp};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -31,6 +31,24 @@ pub(crate) struct Answer {
     pub(crate) json: Value,
 }
 
+async fn start(
+    store: &Simulated,
+    peers: Option<Peers>,
+    tasks: &Tasks,
+) -> Result<Router, StartError> {
+    let parts = Parts {
+        store: Arc::new(store.clone()),
+        clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+        rng: Rng::from_machine(),
+        spawner: tasks.spawner(),
+        registry: prometheus::Registry::new(),
+        peers,
+    };
+    let server = Server::start(parts).await?;
+    server.ready().await;
+    Ok(server.service())
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::over(Simulated::new()).await
@@ -54,18 +72,21 @@ impl World {
         let tasks = Tasks::new("apiservers");
         let mut routers = Vec::new();
         for _ in 0..servers {
-            let parts = Parts {
-                store: Arc::new(store.clone()),
-                clock: Clock::simulated(Timestamp::UNIX_EPOCH),
-                rng: Rng::from_machine(),
-                spawner: tasks.spawner(),
-                registry: prometheus::Registry::new(),
-            };
-            let server = Server::start(parts).await?;
-            server.ready().await;
-            routers.push(server.service());
+            routers.push(start(&store, None, &tasks).await?);
         }
         Ok(Self { routers, chance: chance(), store, _tasks: tasks })
+    }
+
+    /// A single server, which is one of several over its store.
+    pub(crate) async fn one_of(store: Simulated, peers: Peers) -> Self {
+        let tasks = Tasks::new("apiserver");
+        let routers = vec![start(&store, Some(peers), &tasks).await.unwrap()];
+        Self { routers, chance: chance(), store, _tasks: tasks }
+    }
+
+    /// One of its servers.
+    pub(crate) fn router(&self) -> Router {
+        self.routers[0].clone()
     }
 
     pub(crate) async fn send(&self, request: Request<Bytes>) -> http::Response<axum::body::Body> {

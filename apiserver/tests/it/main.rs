@@ -5,5 +5,6 @@
 mod batches;
 mod harness;
 mod objects;
+mod peers;
 mod restores;
 mod watches;

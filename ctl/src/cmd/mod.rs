@@ -6,10 +6,12 @@ mod cluster;
 mod delete;
 mod describe;
 mod events;
+mod exec;
 mod get;
 mod logs;
 mod run;
 mod show;
+mod top;
 mod version;
 mod wait;
 
@@ -33,6 +35,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Describe(args) => describe::describe(&connection, &args.targets).await,
         Command::Delete(args) => delete::delete(&connection, args).await,
         Command::Logs(args) => logs::logs(&connection, args).await,
+        Command::Exec(args) => exec::exec(&connection, args).await,
+        Command::Top(args) => top::top(&connection, args).await,
         Command::Events(args) => events::events(&connection, args).await,
         Command::Wait(args) => wait::wait(&connection, args).await,
         Command::Run(args) => run::run(&connection, args).await,

@@ -6,4 +6,5 @@ mod figures;
 mod kills;
 mod leaders;
 mod restores;
+mod streams;
 mod workflow;

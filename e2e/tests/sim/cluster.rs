@@ -113,6 +113,7 @@ impl Cluster {
                 rng: self.rng.fork("apiserver"),
                 spawner: tasks.spawner(),
                 registry: Registry::new(),
+                peers: None,
             };
             match apiserver::Server::start(parts).await {
                 Ok(server) => break server,

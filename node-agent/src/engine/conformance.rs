@@ -9,15 +9,17 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::exec::ExecRequest;
 use base::Rng;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use super::logs::Output;
 use super::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogLine, LogOptions,
-    PullPolicy, Reason, Resources, Signal,
+    PullPolicy, Reason, Resources, Signal, Usage,
 };
 
 /// How long a law waits before it calls a state missing.
@@ -387,6 +389,30 @@ pub async fn a_node_has_facts(bench: &dyn Bench) {
     assert!(!facts.engine.is_empty() && !facts.kernel.is_empty(), "{facts:?}");
 }
 
+/// What runs uses something, on its own node only; what has ended uses nothing.
+pub async fn what_runs_is_told_with_what_it_uses(bench: &dyn Bench) {
+    let (a, b) = (bench.engine("a").await, bench.engine("b").await);
+    let mut spec = spec(bench, "used", Program::Forever);
+    spec.resources.cpu_request_millis = Some(100);
+    spec.resources.memory_limit_bytes = Some(64 << 20);
+    start(&*a, &spec).await;
+    let used = |usage: Usage| {
+        let found = usage.containers.into_iter().find(|(identity, _)| *identity == spec.identity);
+        found.map(|(_, used)| used)
+    };
+    let first = a.usage().await.expect("it is told");
+    assert!(first.machine.memory_bytes > 0, "{first:?}");
+    let first = used(first).expect("it runs");
+    assert!((1..=64 << 20).contains(&first.memory_bytes), "{first:?}");
+    let later = used(a.usage().await.expect("it is told")).expect("it runs");
+    assert!(later.cpu_nanos >= first.cpu_nanos && later.at >= first.at, "{first:?} {later:?}");
+    assert_eq!(used(b.usage().await.expect("it is told")), None, "it is another node's");
+    a.kill(&spec.identity).await.expect("it can be killed");
+    ended(&*a, &spec.identity).await;
+    assert_eq!(used(a.usage().await.expect("it is told")), None, "it has ended");
+    remove(&*a, &spec.identity).await;
+}
+
 /// A command that does not exist is refused, and leaves nothing behind.
 pub async fn a_missing_command_is_refused(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
@@ -455,6 +481,58 @@ pub async fn odd_output_is_logged_whole(bench: &dyn Bench) {
     }
 }
 
+fn request(script: &str) -> ExecRequest {
+    let command = ["sh", "-c", script].map(str::to_owned).into();
+    ExecRequest { command, stdin: true, tty: false }
+}
+
+/// A command beside a task reads, writes to both outputs, and tells its exit code.
+pub async fn a_command_beside_a_task_has_its_streams_and_its_exit_code(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "beside", Program::Forever);
+    start(&*engine, &spec).await;
+    let request = request("read line; echo \"got $line\"; cat; echo alas >&2; exit 3");
+    let exec = engine.exec(&spec.identity, &request).await.expect("it runs");
+    let mut input = exec.input.expect("it was asked to read");
+    input.write_all(b"one\ntwo\n").await.expect("it reads");
+    input.shutdown().await.expect("its input ends");
+    drop(input);
+    let written = timeout(PATIENCE, exec.output.collect::<Vec<_>>()).await.expect("it ends");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    for (of, bytes) in written.into_iter().map(|read| read.expect("it can be read")) {
+        let text = if of == Output::Stdout { &mut out } else { &mut err };
+        text.extend_from_slice(&bytes);
+    }
+    assert_eq!((out.as_slice(), err.as_slice()), (&b"got one\ntwo\n"[..], &b"alas\n"[..]));
+    assert_eq!(exec.control.exit_code().await, Ok(3));
+    assert_eq!(exec.control.stop().await, Ok(()), "ending what has ended is no fault");
+    let running = state(&*engine, &spec.identity).await;
+    assert!(matches!(running, Some(ContainerState::Running { .. })), "the task minds nothing");
+    remove(&*engine, &spec.identity).await;
+}
+
+/// A command is ended although it does not end by itself; beside what does not run there is none.
+pub async fn a_command_that_is_stopped_ends_and_needs_a_task_that_runs(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let spec = spec(bench, "beside", Program::Forever);
+    let gone = async |what: &str| {
+        let refused = engine.exec(&spec.identity, &request("true")).await.err();
+        assert_eq!(refused, Some(EngineError::Gone), "{what}");
+    };
+    gone("it was never there").await;
+    start(&*engine, &spec).await;
+    let request = request("trap '' TERM; echo ready; while :; do sleep 1; done");
+    let mut exec = engine.exec(&spec.identity, &request).await.expect("it runs");
+    let ready = timeout(PATIENCE, exec.output.next()).await.expect("it gets ready");
+    assert!(ready.is_some_and(|read| read.is_ok()), "it ignores TERM from here on");
+    assert_eq!(exec.control.stop().await, Ok(()));
+    assert_eq!(timeout(PATIENCE, exec.control.exit_code()).await, Ok(Ok(137)));
+    engine.kill(&spec.identity).await.expect("it can be killed");
+    ended(&*engine, &spec.identity).await;
+    gone("it has ended").await;
+    remove(&*engine, &spec.identity).await;
+}
+
 /// Runs the laws that hold for every engine; `$bench` makes a [`Bench`] for each.
 #[macro_export]
 macro_rules! conformance_suite {
@@ -474,6 +552,7 @@ macro_rules! conformance_suite {
             logs_outlive_their_container,
             an_exit_is_an_event,
             a_node_has_facts,
+            what_runs_is_told_with_what_it_uses,
         );
     };
     (@laws $bench:expr, $test:meta; $($law:ident,)+) => {$(
@@ -494,6 +573,8 @@ macro_rules! shell_suite {
             what_the_spec_says_reaches_the_program,
             children_end_with_their_parent,
             odd_output_is_logged_whole,
+            a_command_beside_a_task_has_its_streams_and_its_exit_code,
+            a_command_that_is_stopped_ends_and_needs_a_task_that_runs,
         );
     };
 }

@@ -17,14 +17,17 @@ pub mod conformance;
 mod container;
 pub mod docker;
 mod error;
+mod exec;
 mod log_store;
 pub mod logs;
 pub mod process;
 pub mod sim;
 mod spec;
+mod usage;
 
 use std::fmt::Debug;
 
+use api::exec::ExecRequest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
@@ -34,11 +37,13 @@ pub use container::{
     LABEL_NAMESPACE, LABEL_NODE, LABEL_TASK, LABEL_UID, NodeFacts, Scope,
 };
 pub use error::{EngineError, Reason};
+pub use exec::{Exec, ExecControl};
 pub use log_store::LogStore;
 pub use logs::{LogLine, LogOptions, LogStream};
 pub use spec::{
     ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
 };
+pub use usage::{Usage, Used};
 
 /// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.
 pub const IMAGES_MAX: usize = 1_000;
@@ -98,6 +103,13 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Deletes kept logs of removed containers that were last written before `before`.
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()>;
+
+    /// What the machine and the running containers of this scope use. A container that ends
+    /// meanwhile is left out.
+    fn usage(&self) -> Answer<'_, Usage>;
+
+    /// Runs a command in a running container, where the engine can. `Refused` says why not.
+    fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec>;
 
     /// Says when to look. Never ends; an engine that went away is dialled again.
     fn events(&self) -> BoxStream<'static, EngineEvent>;

@@ -23,7 +23,7 @@ impl Agent {
         let Some(due) = self.agenda.take_due(now) else { return Ok(()) };
         let plan = self.plan(&due, now);
         for (identity, change) in plan.changes {
-            self.names.remember(&identity);
+            self.served.remember(&identity);
             match change {
                 Some(attempt) => self.put(attempt),
                 None => self.ledger.remove(&identity),

@@ -16,13 +16,16 @@ mod allegiance;
 mod bound;
 mod crew;
 mod deciding;
+mod exec;
 mod follow;
 mod lease;
 mod logs;
 mod presence;
 mod publishing;
 mod reports;
+mod serving;
 mod sight;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +57,7 @@ use follow::Session;
 use presence::Presence;
 use publishing::Publishing;
 use reports::{Desk, Sent};
+use serving::Served;
 use sight::{RESYNC, Sight};
 
 /// Events that wait for the agent; those who send more wait.
@@ -189,7 +193,7 @@ struct Agent {
     crew: Crew,
     desk: Desk,
     publishing: Publishing,
-    names: logs::Names,
+    served: Served,
     /// The start of this agent by both clocks.
     began: (Instant, Timestamp),
 }
@@ -221,6 +225,12 @@ impl Agent {
             metrics: metrics.clone(),
         };
         tasks.spawn("node lease", keeper.run(events.clone()));
+        let served = Served::new(spawner.clone());
+        if let Some(dial) = &config.dial {
+            let who = (config.name.clone(), boot_id.clone());
+            let rest = (spawner.clone(), rng.fork("logs"));
+            tasks.spawn("serving", serving::serve(dial.clone(), who, served.clone(), rest));
+        }
         let node = config.name.clone();
         let following = follow::follow(node, rng.fork("follow"), sessions, events.clone());
         tasks.spawn("assignments", following);
@@ -245,7 +255,7 @@ impl Agent {
             sight: Sight::default(),
             agenda: Agenda::default(),
             ledger: Ledger::of(attempts.into_values()),
-            names: logs::Names::default(),
+            served,
             publishing: Publishing::new(presence, outside.rng.fork("presence")),
             config,
             outside,

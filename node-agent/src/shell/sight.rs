@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Agent, Event, logs};
+use super::{Agent, Event};
 use crate::engine::{ContainerState, Engine, EngineError, Identity, Scope};
 
 /// Everything is looked at so often, whatever events said.
@@ -185,13 +185,8 @@ impl Agent {
                 }
             }
         });
-        if let Some(dial) = &self.config.dial {
-            let rest = (self.spawner.clone(), self.outside.rng.fork("logs"));
-            let (name, names) = (self.config.name.clone(), self.names.clone());
-            let serving = logs::serve(dial.clone(), name, Arc::clone(&engine), names, rest);
-            self.spawner.spawn("logs", serving);
-        }
-        self.ledger.attempts().keys().for_each(|identity| self.names.remember(identity));
+        self.served.open(Arc::clone(&engine));
+        self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));
         self.sight.open(engine).await
     }
 }

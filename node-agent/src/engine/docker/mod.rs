@@ -9,13 +9,16 @@ pub mod busybox;
 mod classify;
 mod create;
 mod events;
+mod exec;
 mod observe;
+mod usage;
 
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::exec::ExecRequest;
 use base::{Clock, ErrorChain};
 use bollard::Docker;
 use bollard::container::LogOutput;
@@ -34,9 +37,9 @@ use tracing::warn;
 use self::classify::{Stage, classify, is_conflict, is_missing};
 use super::logs::Output;
 use super::{
-    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
-    Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore, LogStream,
-    NodeFacts, PullPolicy, Reason, Scope, Signal, Started,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
+    IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore,
+    LogStream, NodeFacts, PullPolicy, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take over one call. Starting a container on a loaded machine takes
@@ -144,13 +147,9 @@ impl DockerEngine {
 
     async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
         let scope = &self.config.scope;
-        let labels = vec![
-            format!("{LABEL_CLUSTER}={}", scope.cluster()),
-            format!("{LABEL_NODE}={}", scope.node()),
-        ];
         let options = ListContainersOptionsBuilder::new()
             .all(true)
-            .filters(&[("label", labels)].into())
+            .filters(&[("label", ours(scope))].into())
             .build();
         let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
         let inspect = |id: String| async move {
@@ -403,6 +402,14 @@ impl Engine for DockerEngine {
         future::ready(pruned.map_err(|error| EngineError::unavailable(error.to_string()))).boxed()
     }
 
+    fn usage(&self) -> Answer<'_, Usage> {
+        self.usage_of_ours().boxed()
+    }
+
+    fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec> {
+        self.run_beside(identity, request).boxed()
+    }
+
     fn events(&self) -> BoxStream<'static, EngineEvent> {
         events::watch(self.docker.clone(), self.config.scope.clone(), self.config.clock.clone())
     }
@@ -410,6 +417,11 @@ impl Engine for DockerEngine {
     fn images(&self) -> Answer<'_, Vec<String>> {
         self.image_names().boxed()
     }
+}
+
+/// What containers of ours are filtered by.
+fn ours(scope: &Scope) -> Vec<String> {
+    vec![format!("{LABEL_CLUSTER}={}", scope.cluster()), format!("{LABEL_NODE}={}", scope.node())]
 }
 
 fn all() -> LogOptions {

@@ -7,6 +7,8 @@
 
 pub(crate) mod dir;
 mod events;
+mod exec;
+mod usage;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,6 +18,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::exec::ExecRequest;
 use base::{Clock, ErrorChain};
 use futures_util::FutureExt;
 use futures_util::stream::BoxStream;
@@ -28,9 +31,9 @@ use tracing::warn;
 use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
 use super::log_store::remove_if_there;
 use super::{
-    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity,
-    LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope,
-    Signal, Started,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
+    Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
+    Reason, Scope, Signal, Started, Usage,
 };
 
 /// What a task finds as PATH where its environment does not say.
@@ -229,6 +232,14 @@ impl Engine for ProcessEngine {
             inner.logs.prune(before, is_kept).map_err(|error| failed(&error))
         })
         .boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        self.blocking(Inner::usage).boxed()
+    }
+
+    fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec> {
+        self.run_beside(identity, request).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

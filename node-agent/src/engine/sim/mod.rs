@@ -16,6 +16,7 @@ mod state;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::exec::ExecRequest;
 use base::Clock;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
@@ -28,8 +29,8 @@ pub use self::program::Program;
 use self::state::{Key, State};
 use super::logs::LogLine;
 use super::{
-    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, IMAGES_MAX,
-    Identity, LogOptions, LogStream, NodeFacts, Scope, Signal, Started,
+    Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
+    IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, Reason, Scope, Signal, Started, Usage,
 };
 
 /// What goes wrong with a create.
@@ -256,6 +257,16 @@ impl Engine for SimEngine {
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
         self.machine.with(|state| state.prune_logs(&self.scope, before));
         future::ready(Ok(())).boxed()
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        let now = self.machine.clock.now();
+        future::ready(Ok(self.machine.with(|state| state.usage(&self.scope, now)))).boxed()
+    }
+
+    fn exec<'a>(&'a self, identity: &'a Identity, _: &'a ExecRequest) -> Answer<'a, Exec> {
+        let message = format!("{identity} is simulated: no command can be run in it");
+        future::ready(Err(EngineError::refused(Reason::Invalid, message))).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

@@ -11,7 +11,8 @@ use super::history::{History, What};
 use super::program::{Program, Run};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
-    Container, ContainerSpec, ContainerState, EngineError, Identity, Scope, Signal, Started,
+    Container, ContainerSpec, ContainerState, EngineError, Identity, Resources, Scope, Signal,
+    Started, Usage, Used,
 };
 
 const SIGSEGV: i32 = 11;
@@ -25,6 +26,8 @@ struct Running {
     /// When it ends by itself, on both clocks, and how.
     end: Option<(Instant, End)>,
     ignores_term: bool,
+    /// What it pretends to use: what it may.
+    resources: Resources,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +121,12 @@ impl State {
         if let Some((due, _)) = end {
             self.ends.insert((due, key.clone()));
         }
-        let running = Running { since: now, end, ignores_term: program.ignore_term };
+        let running = Running {
+            since: now,
+            end,
+            ignores_term: program.ignore_term,
+            resources: spec.resources,
+        };
         self.history.add(&key, What::started(spec));
         self.tell(&key);
         self.containers.insert(key, Life::Running(running));
@@ -177,6 +185,22 @@ impl State {
 
     pub(super) fn inspect(&self, key: &Key) -> Option<ContainerState> {
         self.containers.get(key).map(Life::state)
+    }
+
+    /// What running containers pretend to use.
+    pub(super) fn usage(&self, scope: &Scope, now: Timestamp) -> Usage {
+        let mut machine = Used { at: Instant::now(), cpu_nanos: 0, memory_bytes: 0 };
+        let mut containers = Vec::new();
+        for ((of, identity), life) in &self.containers {
+            let Life::Running(running) = life else { continue };
+            let used = running.used(now, machine.at);
+            machine.cpu_nanos = machine.cpu_nanos.saturating_add(used.cpu_nanos);
+            machine.memory_bytes = machine.memory_bytes.saturating_add(used.memory_bytes);
+            if of == scope {
+                containers.push((identity.clone(), used));
+            }
+        }
+        Usage { machine, containers }
     }
 
     pub(super) fn running(&self) -> Vec<Key> {
@@ -252,6 +276,17 @@ impl State {
         for subscriber in self.subscribers.values_mut().filter(|of| of.scope == *scope) {
             subscriber.changed.insert(identity.clone());
         }
+    }
+}
+
+impl Running {
+    /// As much as it asked for, all the time.
+    fn used(&self, now: Timestamp, at: Instant) -> Used {
+        let lived = u64::try_from(now.duration_since(self.since).as_nanos()).unwrap_or_default();
+        let millis = self.resources.cpu_request_millis.unwrap_or_default();
+        let cpu_nanos = (lived / 1000).saturating_mul(millis);
+        let memory_bytes = self.resources.memory_limit_bytes.unwrap_or_default();
+        Used { at, cpu_nanos, memory_bytes }
     }
 }
 

@@ -1,0 +1,149 @@
+//! Asking the agent of a node: over the connection that it opened to this apiserver, or through the
+//! apiserver that holds it.
+//!
+//! What is asked of another apiserver is `/apis/heliox.dev/v1/nodes/{node}/agent/...`, the rest being
+//! the path for the agent. That is answered out of one's own connections alone, so that a request is
+//! passed on once at most, whatever the node lease says.
+
+use std::sync::Arc;
+
+use api::kind::{GROUP, VERSION};
+use api::node::{PEER_HEADER, TUNNEL_PROTOCOL};
+use api::status::{Reason, failure};
+use api::{KindId, NodeLease, ObjectKey};
+use axum::body::Body;
+use base::ErrorChain;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use tracing::debug;
+
+use super::Answer;
+use super::query::{Query, bad};
+use crate::connections::{Agent, ConnectionId};
+use crate::{Server, keys};
+
+/// Longest reason that an agent gives for a refusal.
+const REASON_BYTES_MAX: usize = 4 * 1024;
+
+/// Turns a connection round: from here on, this side asks and the agent answers.
+pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Body>) -> Answer {
+    let wants = request.headers().get(header::UPGRADE).and_then(|word| word.to_str().ok());
+    if wants != Some(TUNNEL_PROTOCOL) {
+        return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
+    }
+    let Query { boot_id, connection: number, .. } = Query::parse(request.uri())?;
+    let (node, id) = (node.to_owned(), ConnectionId { boot_id, number });
+    let upgrade = hyper::upgrade::on(&mut request);
+    let shared = Arc::clone(server);
+    server.spawner.spawn("node connection", async move {
+        match upgrade.await {
+            Ok(upgraded) => shared.connections.serve(&node, id, upgraded).await,
+            Err(error) => debug!(node, error = %ErrorChain(&error), "no connection came of it"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static(TUNNEL_PROTOCOL));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    Ok(response)
+}
+
+/// Asks the agent of a node for a path of its own, wherever its connection is. A refusal of the agent
+/// is an error here; one of another apiserver is an answer with its status, to be passed on.
+pub(super) async fn ask(
+    server: &Server,
+    node: &str,
+    mut request: Request<Body>,
+    path: &str,
+) -> Answer {
+    let no_path = |_| bad(format!("{path:?} is no path of node {node:?}"));
+    *request.uri_mut() = path.parse().map_err(no_path)?;
+    if let Some(agent) = server.connections.of(node) {
+        return ask_here(node, agent, request).await;
+    }
+    let unavailable = |why: String| Box::new(failure(Reason::ServiceUnavailable, why));
+    let Some(lease) = lease_of(server, node) else {
+        return Err(unavailable(format!(
+            "node {node:?} is not heard of: its agent does not run, or reaches no apiserver"
+        )));
+    };
+    let other = lease.spec.apiserver;
+    let Some(peers) = server.peers.as_ref().filter(|ours| !other.is_empty() && other != ours.url())
+    else {
+        return Err(not_connected(node));
+    };
+    let uri = format!("/apis/{GROUP}/{VERSION}/nodes/{node}/agent{path}").parse();
+    *request.uri_mut() = uri.map_err(no_path)?;
+    let cluster = server.identity.cluster.to_string();
+    let asked = peers.ask(&other, &cluster, request).await;
+    asked.map_err(|error| {
+        let error = ErrorChain(&error);
+        unavailable(format!(
+            "the apiserver at {other}, which holds the connection of node {node:?}, did not answer \
+             ({error}); an agent whose apiserver is gone comes to another one within seconds"
+        ))
+    })
+}
+
+/// Passes a question of another apiserver on to an agent, if its connection is here.
+pub(super) async fn pass_on(
+    server: &Server,
+    node: &str,
+    rest: &str,
+    request: Request<Body>,
+) -> Answer {
+    // A page in somebody's browser cannot send this header.
+    if !request.headers().contains_key(PEER_HEADER) {
+        return Err(bad("only apiservers ask for this"));
+    }
+    let agent = server.connections.of(node).ok_or_else(|| not_connected(node))?;
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let uri = format!("/{rest}{query}").parse();
+    // A new request: of the one that came, the headers and the version are of its own connection.
+    let method = request.method().clone();
+    let mut question = Request::new(request.into_body());
+    *question.method_mut() = method;
+    *question.uri_mut() = uri.map_err(|_| bad("this is no path of an agent"))?;
+    ask_here(node, agent, question).await
+}
+
+async fn ask_here(node: &str, agent: Agent, request: Request<Body>) -> Answer {
+    let response = agent.ask(request).await.map_err(|error| {
+        let message = format!("the agent of node {node:?} did not answer: {}", ErrorChain(&error));
+        Box::new(failure(Reason::ServiceUnavailable, message))
+    })?;
+    if response.status().is_success() {
+        return Ok(response.map(Body::new));
+    }
+    Err(refused(node, response).await)
+}
+
+/// An agent refuses with a line of text.
+async fn refused(node: &str, response: Response<Incoming>) -> Box<Status> {
+    let reason = match response.status() {
+        StatusCode::BAD_REQUEST => Reason::BadRequest,
+        StatusCode::NOT_FOUND => Reason::NotFound,
+        StatusCode::CONFLICT => Reason::Conflict,
+        StatusCode::TOO_MANY_REQUESTS => Reason::TooManyRequests,
+        _ => Reason::ServiceUnavailable,
+    };
+    let text = Limited::new(response.into_body(), REASON_BYTES_MAX).collect().await;
+    let text = text.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    Box::new(failure(reason, format!("node {node:?}: {}", text.trim())))
+}
+
+fn not_connected(node: &str) -> Box<Status> {
+    let message =
+        format!("the agent of node {node:?} is not connected to any apiserver now; try again");
+    Box::new(failure(Reason::ServiceUnavailable, message))
+}
+
+/// The lease of a node, as the cache has it.
+fn lease_of(server: &Server, node: &str) -> Option<NodeLease> {
+    let key = keys::object(KindId::NodeLease, &ObjectKey::new("", node));
+    serde_json::from_slice(&server.cache.get(&key)?.wire).ok()
+}

@@ -1,0 +1,52 @@
+//! What nodes and tasks use, from the agents.
+
+use std::sync::Arc;
+
+use api::node::stats::NodeStats;
+use api::status::{Reason, failure};
+use api::{Kind as _, KindId};
+use axum::body::Body;
+use http::{Request, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+
+use super::{Answer, Place, agents, answer, log, read};
+use crate::Server;
+
+/// Largest answer of an agent: tens of thousands of tasks.
+const STATS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a node or a task uses.
+pub(super) async fn stats(server: &Arc<Server>, place: &Place) -> Answer {
+    if place.kind == KindId::Node {
+        let entry = read::one(server, place).await?;
+        return Ok(answer::json(StatusCode::OK, &of_node(server, &entry.key.name).await?));
+    }
+    let task = log::task(server, place).await?;
+    let node = log::node_of(&task, task.spec.attempt)?;
+    let stats = of_node(server, node).await?;
+    let mut all = stats.tasks.into_iter();
+    match all.find(|stats| stats.uid == task.uid() && stats.attempt == task.spec.attempt) {
+        Some(stats) => Ok(answer::json(StatusCode::OK, &stats)),
+        None => {
+            let message = format!("task {:?} does not run on node {node:?} now", task.name());
+            Err(Box::new(failure(Reason::NotFound, message)))
+        }
+    }
+}
+
+async fn of_node(server: &Server, node: &str) -> Result<NodeStats, Box<Status>> {
+    let answer = agents::ask(server, node, Request::new(Body::empty()), "/stats").await?;
+    let unreadable = |why: String| {
+        let message = format!("what node {node:?} answered is not understood: {why}");
+        Box::new(failure(Reason::ServiceUnavailable, message))
+    };
+    // What another apiserver refused is passed on as it is.
+    let code = answer.status();
+    let bytes = axum::body::to_bytes(answer.into_body(), STATS_BYTES_MAX).await;
+    let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;
+    if !code.is_success() {
+        let refused = serde_json::from_slice::<Status>(&bytes);
+        return Err(refused.map_or_else(|error| unreadable(error.to_string()), Box::new));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
+}

@@ -1,0 +1,232 @@
+//! `hctl exec`: a command beside a task.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+
+use api::KindId;
+use api::exec::{self, Channel};
+use bytes::Bytes;
+use client::{ExecReceiver, ExecSender};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::args::Exec;
+use crate::connection::Connection;
+use crate::failure::{Code, Failure};
+use crate::raw::{self, Raw};
+use crate::{target, terminal};
+
+/// Bytes of input that are sent together at most.
+const INPUT_BYTES: usize = 16 * 1024;
+
+pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
+    let task = target::one(&args.task, Some(KindId::Task))?;
+    if task.kind != KindId::Task {
+        let failure = Failure::usage(format!("{task} runs no command itself"));
+        return Err(failure.hint("name one of its tasks: hctl get tasks"));
+    }
+    let is_terminal = std::io::stdin().is_terminal();
+    let tty = args.tty && args.stdin && is_terminal;
+    if args.tty && args.stdin && !is_terminal {
+        terminal::note("stdin is no terminal: the command gets none");
+    }
+    let mut signals = Signals::new()?;
+    // A terminal that nothing is typed into is of use, too: output looks as on one.
+    let wants_tty = tty || (args.tty && !args.stdin);
+    let (mut sender, receiver) = connection.exec(&task, &query(&args, wants_tty)).await?;
+    // From here on every way out gives the terminal back.
+    let raw = if tty { Some(Raw::enter()?) } else { None };
+    let ended = {
+        let input = send(&mut sender, args.stdin.then(typed), wants_tty, &mut signals.resized);
+        tokio::select! {
+            biased;
+            ended = receive(connection, receiver) => ended,
+            failure = input => Err(connection.failure(&failure)),
+            () = signals.end.received() => Err(Failure::new("ended by a signal")),
+        }
+    };
+    drop(raw);
+    outcome(ended?)
+}
+
+fn query(args: &Exec, tty: bool) -> String {
+    let words = args.command.iter().map(|word| format!("command={}", escaped(word)));
+    let mut query: Vec<String> = words.collect();
+    query.push(format!("stdin={}&stdout=true&stderr={}&tty={tty}", args.stdin, !tty));
+    query.extend(args.attempt.map(|attempt| format!("attempt={attempt}")));
+    query.join("&")
+}
+
+/// Text as the value of a query.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// Signals that mean something here.
+struct Signals {
+    resized: Signal,
+    end: EndSignals,
+}
+
+/// Those that end this command. Without a terminal of the command's own, Ctrl-C is one.
+struct EndSignals {
+    int: Signal,
+    term: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(format!("listen for signals: {error}")))
+        };
+        Ok(Self {
+            resized: listen(SignalKind::window_change())?,
+            end: EndSignals {
+                int: listen(SignalKind::interrupt())?,
+                term: listen(SignalKind::terminate())?,
+                hup: listen(SignalKind::hangup())?,
+            },
+        })
+    }
+}
+
+impl EndSignals {
+    async fn received(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.int.recv() => (),
+            _ = self.term.recv() => (),
+            _ = self.hup.recv() => (),
+        }
+    }
+}
+
+/// What is read from stdin, to its end; what cannot be read ends it, too. No call reads it without
+/// blocking, so a thread does, one read ahead.
+fn typed() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, typed) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; INPUT_BYTES];
+        while let Ok(bytes @ 1..) = std::io::stdin().lock().read(&mut buffer) {
+            if sender.blocking_send(buffer[..bytes].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    typed
+}
+
+/// Sends what is typed, and the size of the terminal. Ends when the connection does.
+async fn send(
+    sender: &mut ExecSender,
+    mut input: Option<mpsc::Receiver<Vec<u8>>>,
+    tty: bool,
+    resized: &mut Signal,
+) -> client::Error {
+    let mut is_new_size = tty;
+    loop {
+        if is_new_size && let Some(size) = raw::size() {
+            let size = serde_json::to_vec(&size).expect("a size is two numbers");
+            if let Err(error) = sender.send(Channel::Resize, &size).await {
+                return error;
+            }
+        }
+        let read = async {
+            match &mut input {
+                Some(input) => input.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let read = tokio::select! {
+            biased;
+            _ = resized.recv() => None,
+            read = read => Some(read),
+        };
+        is_new_size = tty && read.is_none();
+        let sent = match read {
+            None => Ok(()),
+            Some(Some(bytes)) => sender.send(Channel::Stdin, &bytes).await,
+            Some(None) => {
+                input = None;
+                sender.send(Channel::Close, &[Channel::Stdin.number()]).await
+            }
+        };
+        if let Err(error) = sent {
+            return error;
+        }
+    }
+}
+
+/// Prints what the command writes, until it has ended.
+async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Bytes, Failure> {
+    loop {
+        match from.next().await.map_err(|error| connection.failure(&error))? {
+            Some((Channel::Stdout, bytes)) => terminal::print_bytes(&bytes)?,
+            Some((Channel::Stderr, bytes)) => {
+                let mut stderr = std::io::stderr().lock();
+                stderr.write_all(&bytes)?;
+                stderr.flush()?;
+            }
+            Some((Channel::Status, status)) => return Ok(status),
+            Some((Channel::Stdin | Channel::Resize | Channel::Close, _)) => (),
+            None => {
+                let message = "the connection ended; what became of the command is not known";
+                return Err(Failure::new(message));
+            }
+        }
+    }
+}
+
+fn outcome(status: Bytes) -> Result<(), Failure> {
+    let status: Status = serde_json::from_slice(&status)
+        .map_err(|error| Failure::new(format!("how the command ended is not told: {error}")))?;
+    match exec::exit_code(&status) {
+        Some(0) => Ok(()),
+        Some(code) => {
+            let message = format!("command terminated with exit code {code}");
+            Err(Failure::new(message).code(Code::Command(u8::try_from(code).unwrap_or(255))))
+        }
+        None => Err(Failure::of_status(&status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_command_survive_their_url() {
+        let args = Exec {
+            task: "t".to_owned(),
+            stdin: true,
+            tty: false,
+            attempt: Some(2),
+            command: vec!["sh".to_owned(), "echo 'a&b' +ü".to_owned()],
+        };
+        assert_eq!(
+            query(&args, false),
+            "command=sh&command=echo%20%27a%26b%27%20%2B%C3%BC\
+             &stdin=true&stdout=true&stderr=true&tty=false&attempt=2"
+        );
+    }
+
+    #[test]
+    fn the_exit_code_is_the_commands() {
+        let told = |status: &Status| {
+            outcome(serde_json::to_vec(status).unwrap().into()).map_err(|it| it.code.number())
+        };
+        assert_eq!(told(&exec::ended(0)), Ok(()));
+        assert_eq!(told(&exec::ended(42)), Err(42));
+        let lost = api::status::failure(api::status::Reason::ServiceUnavailable, "lost");
+        assert_eq!(told(&lost), Err(1));
+    }
+}

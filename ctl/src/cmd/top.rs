@@ -1,0 +1,185 @@
+//! `hctl top`: what nodes and tasks use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::amounts::Amounts;
+use api::node::stats::{NodeStats, TaskStats};
+use api::task::TaskPhase;
+use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate};
+use client::object_path;
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::json;
+
+use crate::args::{Format, Top, TopOrder};
+use crate::connection::Connection;
+use crate::failure::{Code, Failure};
+use crate::top::{Use, rows};
+use crate::{document, output, terminal};
+
+/// Nodes that are asked at once.
+const NODES_AT_ONCE_MAX: usize = 64;
+
+pub(super) async fn top(connection: &Connection, args: Top) -> Result<(), Failure> {
+    match args {
+        Top::Nodes { nodes, sort } => top_nodes(connection, &nodes, sort).await,
+        Top::Tasks { tasks, sort, selector, all_namespaces } => {
+            let all = connection.within("");
+            let connection = if all_namespaces { &all } else { connection };
+            top_tasks(connection, &tasks, selector.unwrap_or_default(), sort).await
+        }
+    }
+}
+
+async fn top_nodes(
+    connection: &Connection,
+    names: &[String],
+    order: Option<TopOrder>,
+) -> Result<(), Failure> {
+    let query = connection.query(KindId::Node, String::new(), String::new());
+    let (mut nodes, _) = connection.list::<Node>(&query).await?;
+    only(KindId::Node, names, &mut nodes)?;
+    let stats = ask(connection, nodes.iter().map(|node| node.name().to_owned()).collect()).await;
+    if documents(connection, &stats)? {
+        return Ok(());
+    }
+    let uses = nodes.iter().map(|node| {
+        let stats = stats.get(node.name());
+        Use {
+            names: vec![node.name().to_owned()],
+            cpu_millis: stats.and_then(|stats| stats.cpu_millis),
+            memory_bytes: stats.map(|stats| stats.memory_bytes),
+            of: node.allocatable(),
+        }
+    });
+    print(&["NAME"], "OF", uses.collect(), order, "No nodes found.")
+}
+
+async fn top_tasks(
+    connection: &Connection,
+    names: &[String],
+    selector: String,
+    order: Option<TopOrder>,
+) -> Result<(), Failure> {
+    let query = connection.query(KindId::Task, selector, String::new());
+    let (mut tasks, _) = connection.list::<Task>(&query).await?;
+    only(KindId::Task, names, &mut tasks)?;
+    tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
+    let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
+    let answers = ask(connection, nodes).await;
+    let mine: BTreeSet<&str> = tasks.iter().map(Task::uid).collect();
+    let mut stats: BTreeMap<(String, u32), TaskStats> = BTreeMap::new();
+    for used in answers.into_values().flat_map(|node| node.tasks) {
+        if mine.contains(&*used.uid) {
+            stats.insert((used.uid.clone(), used.attempt), used);
+        }
+    }
+    let name = |used: &TaskStats| match connection.namespace.is_empty() {
+        true => format!("{}/{}", used.namespace, used.name),
+        false => used.name.clone(),
+    };
+    let named = stats.values().map(|used| (name(used), used)).collect();
+    if documents(connection, &named)? {
+        return Ok(());
+    }
+    let requests = requests(connection, &tasks).await?;
+    let everywhere = connection.namespace.is_empty();
+    let uses = tasks.iter().map(|task| {
+        let used = stats.get(&(task.uid().to_owned(), task.spec.attempt));
+        let namespace = everywhere.then(|| task.namespace().to_owned());
+        let node = task.node().unwrap_or_default().to_owned();
+        Use {
+            names: namespace.into_iter().chain([task.name().to_owned(), node]).collect(),
+            cpu_millis: used.and_then(|used| used.cpu_millis),
+            memory_bytes: used.map(|used| used.memory_bytes),
+            of: requests.get(&task.key()).cloned().unwrap_or_default(),
+        }
+    });
+    let headings = ["NAMESPACE", "NAME", "NODE"];
+    let headings = &headings[usize::from(!everywhere)..];
+    let nothing = match everywhere {
+        true => "No tasks run.".to_owned(),
+        false => format!("No tasks run in namespace {}.", connection.namespace),
+    };
+    print(headings, "REQUEST", uses.collect(), order, &nothing)
+}
+
+/// Keeps those that are named, which must all be there.
+fn only<K: api::Kind>(kind: KindId, names: &[String], objects: &mut Vec<K>) -> Result<(), Failure> {
+    let missing = names.iter().find(|name| !objects.iter().any(|object| object.name() == **name));
+    if let Some(name) = missing {
+        let info = kind.info();
+        let message = format!("{} {name:?} not found", info.plural);
+        let hint = format!("see what is there with hctl get {}", info.plural);
+        return Err(Failure::new(message).code(Code::NotFound).hint(hint));
+    }
+    objects.retain(|object| names.is_empty() || names.iter().any(|name| object.name() == *name));
+    Ok(())
+}
+
+/// What nodes say of themselves. Those that do not answer are told of.
+async fn ask(connection: &Connection, nodes: BTreeSet<String>) -> BTreeMap<String, NodeStats> {
+    let answers = stream::iter(nodes).map(|node| async move {
+        let path = format!("{}/stats", object_path(KindId::Node, "", &node));
+        let answer = connection.read(&path).await;
+        let stats = answer.and_then(|json| {
+            serde_json::from_value::<NodeStats>(json)
+                .map_err(|error| Failure::new(format!("its answer is not understood: {error}")))
+        });
+        (node, stats)
+    });
+    let answers: Vec<_> = answers.buffer_unordered(NODES_AT_ONCE_MAX).collect().await;
+    let answers: BTreeMap<_, _> = answers.into_iter().collect();
+    let heard = answers.into_iter().filter_map(|(node, stats)| match stats {
+        Ok(stats) => Some((node, stats)),
+        Err(failure) => {
+            terminal::note(&format!("{node}: {}", failure.message));
+            None
+        }
+    });
+    heard.collect()
+}
+
+/// What tasks asked for.
+async fn requests(
+    connection: &Connection,
+    tasks: &[Task],
+) -> Result<BTreeMap<ObjectKey, Amounts>, Failure> {
+    let query = connection.query(KindId::TaskTemplate, String::new(), String::new());
+    let (templates, _) = connection.list::<TaskTemplate>(&query).await?;
+    let templates: BTreeMap<ObjectKey, TaskTemplate> =
+        templates.into_iter().map(|template| (template.key(), template)).collect();
+    let of = |task: &Task| {
+        let template = templates.get(&ObjectKey::new(task.namespace(), &*task.spec.template))?;
+        Some((task.key(), template.spec.requests(&task.spec.overrides)))
+    };
+    Ok(tasks.iter().filter_map(of).collect())
+}
+
+/// Prints answers as they came, where that is wanted; whether it was.
+fn documents<T: serde::Serialize>(
+    connection: &Connection,
+    stats: &BTreeMap<String, T>,
+) -> Result<bool, Failure> {
+    let document = json!(stats);
+    match connection.format {
+        Format::Table | Format::Wide => return Ok(false),
+        Format::Json => terminal::print_line(&format!("{document:#}"))?,
+        Format::Yaml => terminal::print(&document::yaml(&document)?)?,
+        Format::Name => stats.keys().try_for_each(|name| terminal::print_line(name))?,
+    }
+    Ok(true)
+}
+
+fn print(
+    names: &[&str],
+    of: &str,
+    uses: Vec<Use>,
+    order: Option<TopOrder>,
+    nothing: &str,
+) -> Result<(), Failure> {
+    if uses.is_empty() {
+        terminal::note(nothing);
+        return Ok(());
+    }
+    terminal::print(&output::indented("", &rows(names, of, uses, order)))
+}

@@ -1,0 +1,124 @@
+//! What nodes and tasks use, as tables. Pure.
+
+use std::cmp::Reverse;
+
+use api::amounts::{Amounts, CPU, MEMORY, percent};
+use api::table::NOTHING;
+
+use crate::args::TopOrder;
+use crate::table::natural;
+
+/// What one node or task uses; nothing where that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Use {
+    /// The cells before the figures: names.
+    pub names: Vec<String>,
+    /// Processor time, in thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// What it asked for, or what there is of it.
+    pub of: Amounts,
+}
+
+impl Use {
+    fn cells(&self) -> Vec<String> {
+        let cpu = (self.cpu_millis, self.of.get(CPU).copied());
+        let memory = (self.memory_bytes, self.of.get(MEMORY).copied());
+        let figures = [
+            cpu.0.map(millis),
+            cpu.1.map(millis),
+            share(cpu),
+            memory.0.map(mebibytes),
+            memory.1.map(mebibytes),
+            share(memory),
+        ];
+        let figures = figures.into_iter().map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned()));
+        self.names.iter().cloned().chain(figures).collect()
+    }
+}
+
+fn millis(amount: u64) -> String {
+    format!("{amount}m")
+}
+
+/// In one unit, so that rows can be compared at a glance.
+fn mebibytes(bytes: u64) -> String {
+    format!("{}Mi", bytes.div_ceil(1 << 20))
+}
+
+fn share((used, of): (Option<u64>, Option<u64>)) -> Option<String> {
+    Some(format!("{}%", percent(used?, of?)?))
+}
+
+/// Rows with their headings, sorted: by name, or the greatest users first.
+pub fn rows(
+    names: &[&str],
+    of: &str,
+    mut uses: Vec<Use>,
+    order: Option<TopOrder>,
+) -> Vec<Vec<String>> {
+    uses.sort_by_cached_key(|it| {
+        let amount = match order {
+            None => None,
+            Some(TopOrder::Cpu) => it.cpu_millis,
+            Some(TopOrder::Memory) => it.memory_bytes,
+        };
+        let names: Vec<_> = it.names.iter().map(|name| natural(name)).collect();
+        (Reverse(amount), names)
+    });
+    let headings = names.iter().copied().chain(["CPU", of, "CPU%", "MEMORY", of, "MEMORY%"]);
+    let headings = headings.map(str::to_owned).collect();
+    std::iter::once(headings).chain(uses.iter().map(Use::cells)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::output;
+
+    fn shown(order: Option<TopOrder>) -> String {
+        let of = |cpu, memory| Amounts::from([(CPU.to_owned(), cpu), (MEMORY.to_owned(), memory)]);
+        let uses = vec![
+            Use {
+                names: vec!["web-10".to_owned(), "n1".to_owned()],
+                cpu_millis: Some(120),
+                memory_bytes: Some(12_500_000),
+                of: of(500, 256 << 20),
+            },
+            Use {
+                names: vec!["web-2".to_owned(), "n2".to_owned()],
+                cpu_millis: Some(1900),
+                memory_bytes: Some(1 << 20),
+                of: Amounts::new(),
+            },
+            Use { names: vec!["web-3".to_owned(), "n3".to_owned()], ..Use::default() },
+        ];
+        output::indented("", &rows(&["NAME", "NODE"], "REQUEST", uses, order))
+    }
+
+    #[test]
+    fn use_stands_beside_what_was_asked_for() {
+        expect![[r"
+            NAME    NODE  CPU    REQUEST  CPU%  MEMORY  REQUEST  MEMORY%
+            web-2   n2    1900m  -        -     1Mi     -        -
+            web-3   n3    -      -        -     -       -        -
+            web-10  n1    120m   500m     24%   12Mi    256Mi    4%
+        "]]
+        .assert_eq(&shown(None));
+    }
+
+    #[test]
+    fn the_greatest_users_come_first_and_unknown_ones_last() {
+        let order = |order| {
+            let text = shown(Some(order));
+            text.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+        };
+        let names: Vec<String> = order(TopOrder::Cpu);
+        assert_eq!(names, ["web-2", "web-10", "web-3"]);
+        let names: Vec<String> = order(TopOrder::Memory);
+        assert_eq!(names, ["web-10", "web-2", "web-3"]);
+    }
+}

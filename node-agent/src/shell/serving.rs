@@ -1,0 +1,214 @@
+//! Answers the apiserver over the connection that this agent dialled and that was turned round.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base::{Backoff, ErrorChain, Rng, Spawner};
+use bytes::Bytes;
+use client::{BoxError, Dial, Tunnel, open_tunnel};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::stats::Sampler;
+use super::{exec, logs, stats};
+use crate::engine::{Engine, Identity};
+
+/// Attempts whose names are remembered, so that their logs are found.
+const NAMES_MAX: usize = 10_000;
+/// A connection on which nothing is heard is asked for a sign of life so often.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Bytes that are on their way to one command.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes that are on their way to all of them: more than that for each of [`exec::EXECS_MAX`].
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Questions that are answered at the same time: each log that is followed is one.
+const STREAMS_MAX: u32 = 1_000;
+
+/// Why nothing can be answered yet.
+pub(super) const NO_ENGINE: &str = "the agent has not reached its engine yet";
+
+/// The body of an answer.
+pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What questions are answered from. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    /// Guards what is known, for one operation.
+    known: Arc<Mutex<Known>>,
+    sampler: Arc<Sampler>,
+    places: Arc<Semaphore>,
+    spawner: Spawner,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Nothing until it is opened.
+    engine: Option<Arc<dyn Engine>>,
+    /// Which attempts there were, by uid and attempt.
+    names: BTreeMap<(String, u32), Identity>,
+}
+
+impl Served {
+    fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+        work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Nothing is known yet. Commands are watched over by tasks of `spawner`.
+    pub(super) fn new(spawner: Spawner) -> Self {
+        Self {
+            known: Arc::default(),
+            sampler: Arc::default(),
+            places: Arc::new(Semaphore::new(exec::EXECS_MAX)),
+            spawner,
+        }
+    }
+
+    /// Where tasks that outlive an answer run.
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
+    /// A place among the commands that run at the same time.
+    pub(super) fn place_for_exec(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// This engine is asked from now on.
+    pub(super) fn open(&self, engine: Arc<dyn Engine>) {
+        self.with(|known| known.engine = Some(engine));
+    }
+
+    /// The engine; nothing until it is opened.
+    pub(super) fn engine(&self) -> Option<Arc<dyn Engine>> {
+        self.with(|known| known.engine.clone())
+    }
+
+    /// Remembers an attempt.
+    pub(super) fn remember(&self, identity: &Identity) {
+        self.with(|known| {
+            let key = (identity.uid().to_owned(), identity.attempt());
+            known.names.insert(key, identity.clone());
+            while known.names.len() > NAMES_MAX {
+                known.names.pop_first();
+            }
+        });
+    }
+
+    /// An attempt by its uid and number.
+    pub(super) fn find(&self, uid: &str, attempt: u32) -> Option<Identity> {
+        let known = self.with(|known| known.names.get(&(uid.to_owned(), attempt)).cloned());
+        // Kept logs are found by uid and attempt alone; the names do not matter then.
+        known.or_else(|| Identity::new("default", "removed", uid, attempt).ok())
+    }
+}
+
+/// Runs hyper's own tasks in ours.
+#[derive(Debug, Clone)]
+struct TaskExecutor(Spawner);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
+    fn execute(&self, task: F) {
+        self.0.spawn("answer", task);
+    }
+}
+
+/// Keeps a connection to the apiserver, on which that one asks. Never ends.
+pub(super) async fn serve(
+    dial: Dial,
+    (node, boot_id): (String, String),
+    served: Served,
+    (spawner, rng): (Spawner, Rng),
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
+    let mut connection = 0u64;
+    loop {
+        connection += 1;
+        let path = format!(
+            "/apis/heliox.dev/v1/nodes/{node}/connect?bootId={boot_id}&connection={connection}"
+        );
+        match open_tunnel(&dial, &path, &spawner).await {
+            Ok(tunnel) => {
+                info!(node, connection, "connected for logs and commands");
+                backoff.reset();
+                answer_on(tunnel, &served, &spawner).await;
+            }
+            Err(error) => debug!(error = %ErrorChain(&error), "no connection for logs"),
+        }
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+async fn answer_on(tunnel: Tunnel, served: &Served, spawner: &Spawner) {
+    let service = service_fn(move |request| {
+        let served = served.clone();
+        async move { Ok::<_, Infallible>(answer(&served, request).await) }
+    });
+    let connection = http2::Builder::new(TaskExecutor(spawner.clone()))
+        // A command that does not read its input holds back itself alone.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .serve_connection(tunnel, service);
+    if let Err(error) = connection.await {
+        debug!(error = %ErrorChain(&error), "the connection for logs ended");
+    }
+}
+
+async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
+    let uri = request.uri().clone();
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    let what = path.split('/').nth(1).unwrap_or_default();
+    match (request.method(), what) {
+        (&Method::GET, "logs") => logs::answer(served, path, query).await,
+        (&Method::GET, "stats") => stats::answer(served, &served.sampler).await,
+        (&Method::POST, "exec") => exec::answer(served, path, request.into_body()).await,
+        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs, /exec and /stats"),
+    }
+}
+
+/// The pairs of a query whose values need no escaping.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter_map(|pair| pair.split_once('='))
+}
+
+/// What is answered before the engine is opened.
+pub(super) fn no_engine() -> Response<Body> {
+    text(StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE)
+}
+
+/// A line of text: how an agent refuses.
+pub(super) fn text(code: StatusCode, message: &str) -> Response<Body> {
+    let body = Full::new(Bytes::from(format!("{message}\n")));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = code;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Tasks;
+
+    use super::*;
+
+    #[test]
+    fn an_uid_that_is_a_path_names_nothing() {
+        let served = Served::new(Tasks::new("test").spawner());
+        assert_eq!(served.find("..", 1), None);
+        assert!(served.find("0af3", 1).is_some());
+    }
+}

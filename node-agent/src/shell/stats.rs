@@ -1,0 +1,144 @@
+//! What this node and its tasks use, asked for by the apiserver.
+//!
+//! Engines count processor time since something began. What people want is a rate: so the last
+//! figures are kept, and compared with new ones.
+
+use std::time::Duration;
+
+use api::node::stats::{NodeStats, TaskStats};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::serving::{Body, Served, no_engine, text};
+use crate::engine::{Engine, EngineError, Identity, Usage, Used};
+
+/// Over how long processor time is measured where there are no earlier figures, and how long an
+/// answer is given again.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Figures that are older say nothing of now.
+const WINDOW_MAX: Duration = Duration::from_secs(30);
+
+/// The last figures.
+#[derive(Debug, Default)]
+pub(super) struct Sampler(
+    /// Held while figures are taken: those who ask meanwhile get the same.
+    Mutex<Option<Sample>>,
+);
+
+#[derive(Debug)]
+struct Sample {
+    usage: Usage,
+    stats: NodeStats,
+    taken: Instant,
+}
+
+impl Sampler {
+    async fn stats(&self, engine: &dyn Engine) -> Result<NodeStats, EngineError> {
+        let mut last = self.0.lock().await;
+        let before = match last.take() {
+            Some(sample) if sample.taken.elapsed() < WINDOW => {
+                return Ok(last.insert(sample).stats.clone());
+            }
+            Some(sample) if sample.taken.elapsed() <= WINDOW_MAX => sample.usage,
+            Some(_) | None => {
+                let usage = engine.usage().await?;
+                sleep(WINDOW).await;
+                usage
+            }
+        };
+        let usage = engine.usage().await?;
+        let stats = compared(&before, &usage);
+        Ok(last.insert(Sample { usage, stats, taken: Instant::now() }).stats.clone())
+    }
+}
+
+/// What was used between two looks.
+fn compared(before: &Usage, now: &Usage) -> NodeStats {
+    let task = |(identity, used): &(Identity, Used)| {
+        let found = before.containers.binary_search_by(|(other, _)| other.cmp(identity));
+        let before = found.ok().map(|index| &before.containers[index].1);
+        TaskStats {
+            namespace: identity.namespace().to_owned(),
+            name: identity.task().to_owned(),
+            uid: identity.uid().to_owned(),
+            attempt: identity.attempt(),
+            cpu_millis: before.and_then(|before| used.cpu_millis_since(before)),
+            cpu_nanos: used.cpu_nanos,
+            memory_bytes: used.memory_bytes,
+        }
+    };
+    let passed = now.machine.at.saturating_duration_since(before.machine.at);
+    NodeStats {
+        window_millis: u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
+        cpu_millis: now.machine.cpu_millis_since(&before.machine),
+        memory_bytes: now.machine.memory_bytes,
+        tasks: now.containers.iter().map(task).collect(),
+    }
+}
+
+/// Answers with what is used now.
+pub(super) async fn answer(served: &Served, sampler: &Sampler) -> Response<Body> {
+    let Some(engine) = served.engine() else { return no_engine() };
+    match sampler.stats(engine.as_ref()).await {
+        Ok(stats) => {
+            let json = serde_json::to_vec(&stats).expect("stats have text keys only");
+            let body = Full::new(Bytes::from(json)).map_err(|never| match never {});
+            let mut response = Response::new(body.boxed_unsync());
+            let form = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, form);
+            response
+        }
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{Clock, Timestamp};
+
+    use super::*;
+    use crate::engine::Scope;
+    use crate::engine::sim::SimMachine;
+
+    #[test]
+    fn what_has_just_started_has_no_rate_yet() {
+        let at = Instant::now();
+        let used = |seconds, cpu_nanos| Used {
+            at: at + Duration::from_secs(seconds),
+            cpu_nanos,
+            memory_bytes: 7,
+        };
+        let identity = |uid| Identity::new("default", "t", uid, 1).unwrap();
+        let before = Usage {
+            machine: used(0, 0),
+            containers: vec![(identity("0a"), used(0, 0)), (identity("0b"), used(0, 0))],
+        };
+        let now = Usage {
+            machine: used(2, 4_000_000_000),
+            containers: vec![
+                (identity("0b"), used(2, 500_000_000)),
+                (identity("0c"), used(2, 500_000_000)),
+            ],
+        };
+        let stats = compared(&before, &now);
+        assert_eq!((stats.window_millis, stats.cpu_millis), (2000, Some(2000)));
+        let tasks: Vec<_> = stats.tasks.iter().map(|it| (&*it.uid, it.cpu_millis)).collect();
+        assert_eq!(tasks, [("0b", Some(250)), ("0c", None)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_together_get_the_same_answer_and_later_ones_need_not_wait() {
+        let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+        let engine = SimMachine::new(clock, 1, 1).engine(Scope::new("c", "n").unwrap());
+        let (sampler, began) = (Sampler::default(), Instant::now());
+        let (a, b) = tokio::join!(sampler.stats(&engine), sampler.stats(&engine));
+        assert_eq!((began.elapsed(), a.unwrap()), (WINDOW, b.unwrap()));
+        sleep(WINDOW * 5).await;
+        let later = Instant::now();
+        assert_eq!(sampler.stats(&engine).await.unwrap().window_millis, 5000);
+        assert_eq!(later.elapsed(), Duration::ZERO);
+    }
+}
