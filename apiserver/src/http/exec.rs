@@ -2,8 +2,6 @@
 //!
 //! # Invariants
 //!
-//! * A page in somebody's browser runs nothing: requests that name an origin are refused. (Browsers
-//!   let any page open a WebSocket to anywhere, loopback too, and always name it.)
 //! * The agent has started the command before the connection is upgraded: a refusal is an answer with
 //!   a status, as for any other request.
 //! * Each direction waits for its own reader alone.
@@ -47,10 +45,6 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Runs a command beside a task.
 pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    if request.headers().contains_key(header::ORIGIN) {
-        let message = "commands are not run for pages in a browser";
-        return Err(Box::new(failure(Reason::Forbidden, message)));
-    }
     let accept = accept(request.headers())?;
     let asked = asked(request.uri().query().unwrap_or_default())?;
     let query = Query::parse(request.uri())?;

@@ -50,7 +50,8 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
         Some(_) => "other",
         None => "unknown",
     };
-    let response = match (meant_for(&server, &request), route) {
+    let allowed = not_from_a_page(&request).and_then(|()| meant_for(&server, &request));
+    let response = match (allowed, route) {
         (Err(refused), _) => Err(refused),
         (Ok(()), Some(route)) => dispatch(&server, route, request).await,
         (Ok(()), None) => Err(not_served(request.uri().path())),
@@ -58,6 +59,16 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     let response = response.unwrap_or_else(|refused| answer::status(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+/// Nobody is asked who they are yet, and any page in a browser of this machine can reach what listens
+/// on loopback: what comes from a page is refused. (Browsers say so; nobody else sends the header.)
+fn not_from_a_page(request: &Request<Body>) -> Result<(), Box<Status>> {
+    if request.headers().contains_key(header::ORIGIN) {
+        let message = "pages in a browser are not served: the request has an Origin header";
+        return Err(Box::new(failure(Reason::Forbidden, message)));
+    }
+    Ok(())
 }
 
 /// Whether a request that names a cluster names this one.

@@ -1,6 +1,6 @@
 //! Making, reading, changing and deleting objects.
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{JOBS, OURS, TASKS, World, job, task_of};
@@ -250,4 +250,15 @@ async fn a_task_is_not_rewritten_by_hand() {
     let status = json!({ "status": { "state": "Succeeded" } });
     let answer = world.merge(&format!("{TASKS}/a-0/status"), &status).await;
     assert_eq!(answer.code, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_in_a_browser_changes_and_reads_nothing() {
+    let world = World::new().await;
+    for (method, body) in [("POST", job("a").to_string()), ("GET", String::new())] {
+        let request = Request::builder().method(method).uri(JOBS).header("origin", "http://a.page");
+        let response = world.send(request.body(body.into()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    }
+    assert_eq!(world.get(&format!("{JOBS}/a")).await.code, StatusCode::NOT_FOUND);
 }

@@ -41,6 +41,8 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     if sizes.large > 0 {
         large(&fleet, sizes.large).await.into_iter().for_each(&mut tell);
     }
+    drop(fleet);
+    tell(takeover().await);
 }
 
 async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
@@ -224,6 +226,19 @@ async fn large(fleet: &Fleet, count: u32) -> [Figure; 2] {
             unit: "MiB",
         },
     ]
+}
+
+/// A leader dies: from then to the next one's leadership.
+async fn takeover() -> Figure {
+    let control_plane =
+        ControlPlane::Apart { members: 1, apiservers: 1, schedulers: 2, controllers: 1 };
+    let mut fleet = fleet(1, control_plane).await;
+    let (leader, term) = fleet.leader("scheduler", 0).await;
+    fleet.kill(&leader);
+    let died = Instant::now();
+    fleet.leader("scheduler", term).await;
+    let what = "a leading scheduler killed to the next one leads".to_owned();
+    Figure { what, first: "5000 ms", goal: "5000 ms", number: millis(died.elapsed()), unit: "ms" }
 }
 
 /// An agent dies: from then to the start of its work elsewhere.
