@@ -97,6 +97,13 @@ impl Line {
         }
     }
 
+    /// How many writes under a leadership are kept.
+    pub(crate) fn kept_writes(&self) -> usize {
+        let delayed = self.delayed.lock().unwrap_or_else(PoisonError::into_inner);
+        let guarded = |request: &&Request<Bytes>| request.headers().contains_key(LEADER_HEADER);
+        delayed.iter().flatten().filter(guarded).count()
+    }
+
     /// Keeps a request, if the line is slow; its sender never hears of it.
     fn keeps(&self, request: &Request<Bytes>) -> bool {
         let mut delayed = self.delayed.lock().unwrap_or_else(PoisonError::into_inner);

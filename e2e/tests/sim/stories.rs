@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use api::core::Lease;
 use api::job::JobPhase;
+use api::labels::SYSTEM_NAMESPACE;
 use api::task::{TaskPhase, TaskState};
-use api::{Job, Kind as _};
+use api::{Job, Kind as _, ObjectKey};
+use runtime::Snapshot;
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::network::Line;
 use crate::promises::CONTACT_BOUND;
 
 pub(crate) async fn job(cluster: &Cluster, name: &str, spec: serde_json::Value) -> Job {
@@ -174,4 +178,51 @@ async fn a_large_job_leaves_few_objects() {
             seen.tasks.iter().filter(|task| !task.name().is_empty()).count() <= 2_000
         })
         .await;
+}
+
+fn has_succeeded(seen: &Snapshot, name: &str) -> bool {
+    let job = seen.jobs.get(&ObjectKey::new("default", name));
+    job.is_some_and(|job| job.status.phase == JobPhase::Succeeded)
+}
+
+/// Another process has taken the leadership of a component over.
+async fn take_over(cluster: &Cluster, component: &str) {
+    let leases = cluster.god.api::<Lease>(SYSTEM_NAMESPACE);
+    let mut lease = leases.get(component).await.unwrap();
+    let spec = lease.spec.as_mut().unwrap();
+    spec.holder_identity = Some("another".to_owned());
+    spec.lease_transitions = spec.lease_transitions.map(|term| term + 1);
+    leases.replace(&lease).await.unwrap();
+}
+
+/// What leaders have sent arrives when they lead no more: nothing comes of it.
+#[tokio::test(start_paused = true)]
+async fn what_a_deposed_leader_has_sent_changes_nothing() {
+    let limit = Duration::from_secs(60);
+    let bound = |seen: &Snapshot| seen.tasks.iter().filter(|task| task.node().is_some()).count();
+    for component in ["controllers", "scheduler"] {
+        let mut cluster = Cluster::start(11).await;
+        job(&cluster, "first", json!({ "count": 1, "template": { "image": "x" } })).await;
+        cluster.wait_for("leaders lead", limit, |seen| has_succeeded(seen, "first")).await;
+        let parts =
+            if component == "scheduler" { &cluster.schedulers } else { &cluster.controllers };
+        let lines: Vec<Line> = parts.iter().map(|part| part.line.clone()).collect();
+        for line in &lines {
+            line.delay(true).await;
+        }
+        job(&cluster, "late", json!({ "count": 3, "template": { "image": "x" } })).await;
+        while lines.iter().all(|line| line.kept_writes() == 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before = cluster.look().await.unwrap();
+        take_over(&cluster, component).await;
+        for line in &lines {
+            line.delay(false).await;
+        }
+        let after = cluster.look().await.unwrap();
+        let counts = |seen: &Snapshot| (seen.tasks.len(), bound(seen));
+        assert_eq!(counts(&after), counts(&before), "by a deposed {component}");
+        cluster.wait_for("the next leads", limit, |seen| has_succeeded(seen, "late")).await;
+        cluster.crash_leaders();
+    }
 }
