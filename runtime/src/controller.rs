@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
+use api::resource_version::ResourceVersion;
 use base::{Backoff, ErrorChain, Rng, Spawner};
 use client::{Client, Error};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tracing::{debug, error, warn};
 
 use crate::any::Any;
@@ -176,6 +177,9 @@ fn wait_after(failures: u32, rng: &Rng) -> Duration {
     Backoff::new(initial.min(RETRY_MAX), RETRY_MAX, rng.clone()).next_wait()
 }
 
+/// Batches of one plan that are on their way at once: groups are independent.
+const BATCHES_AT_ONCE: usize = 4;
+
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
 /// A group that is `Invalid` is answered to the caller, by its place in `groups`; anything else that
@@ -186,9 +190,11 @@ pub async fn write(
     groups: Vec<Group>,
 ) -> Result<Vec<(usize, String)>, ReconcileError> {
     let (mut invalid, mut again, mut first) = (Vec::new(), None, 0);
-    for batch in batches(groups) {
-        let count = batch.groups.len();
-        let answer = match client.batch(&batch).await {
+    let mut seen = ResourceVersion::default();
+    let send = |batch: Batch| async move { (batch.groups.len(), client.batch(&batch).await) };
+    let mut answers = stream::iter(batches(groups)).map(send).buffered(BATCHES_AT_ONCE);
+    while let Some((count, answer)) = answers.next().await {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
@@ -207,9 +213,10 @@ pub async fn write(
                 GroupResult::Deposed {} => return Err(ReconcileError::Deposed),
             }
         }
-        cache.reached(answer.resource_version).await;
+        seen = seen.max(answer.resource_version);
         first += count;
     }
+    cache.reached(seen).await;
     match again {
         Some(why) => Err(ReconcileError::Again(why)),
         None => Ok(invalid),

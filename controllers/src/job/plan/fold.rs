@@ -17,21 +17,40 @@ struct Fold<'a> {
     end: End,
 }
 
-/// Groups that record ends: each of one chunk, and the tasks that it is of.
+/// Groups that record ends, each of one chunk: with the tasks that it is of, which must still have
+/// ended so. Many successes of one chunk are recorded at once, and their tasks are told of it when
+/// that is seen: nothing follows a success in its run, so it needs no guard.
 pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
     let mut chunks: BTreeMap<(u32, u32), Vec<Fold<'_>>> = BTreeMap::new();
     let members = scene.cast.members.values().map(|member| (member, end_of_member(scene, member)));
     let strays = scene.cast.strays.iter().chain(retired(scene));
     let strays = strays.map(|member| (member, end_of_stray(scene, member)));
     let ended = members.chain(strays).filter_map(|(member, end)| Some(Fold { member, end: end? }));
-    for fold in ended.take(ROUND_OPS_MAX) {
+    for fold in ended {
         let spec = &fold.member.task.spec;
         chunks.entry((spec.run, place_of(spec.index).0)).or_default().push(fold);
     }
-    let group = |((run, _), folds): ((u32, u32), Vec<Fold<'_>>)| {
-        folds.chunks(GROUP_OPS).map(|folds| record(scene, run, folds)).collect::<Vec<_>>()
-    };
-    chunks.into_iter().flat_map(group).collect()
+    let mut groups = Vec::new();
+    let mut room = ROUND_OPS_MAX;
+    for ((run, _), mut folds) in chunks {
+        if folds.len() > GROUP_OPS {
+            let (news, rest) = folds.into_iter().partition(|fold| is_new_success(scene, fold));
+            let news: Vec<Fold<'_>> = news;
+            groups.extend((!news.is_empty()).then(|| Group::from(record(scene, run, &news))));
+            folds = rest;
+        }
+        folds.truncate(room);
+        room -= folds.len();
+        groups.extend(folds.chunks(GROUP_OPS).map(|folds| with_tasks(scene, run, folds)));
+    }
+    groups
+}
+
+/// Whether it is a success that the record does not have.
+fn is_new_success(scene: &Scene<'_>, fold: &Fold<'_>) -> bool {
+    let spec = &fold.member.task.spec;
+    let of_run = spec.run == scene.run.number;
+    of_run && fold.end == End::Succeeded && scene.record.get(spec.index).is_none()
 }
 
 /// Tasks of an earlier run that this one will not take in any more.
@@ -40,12 +59,15 @@ fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = &'a Member<'a>> {
     scene.cast.predecessors.values().filter(move |_| ending)
 }
 
-fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Group {
+fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Op {
     let job = scene.view.job;
     let ends = folds.iter().map(|fold| (fold.member.task.spec.index, fold.end)).collect();
-    let record = Op::Record { job: job.key(), uid: job.uid().to_owned(), run, ends };
+    Op::Record { job: job.key(), uid: job.uid().to_owned(), run, ends }
+}
+
+fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Group {
     let tasks = folds.iter().map(|fold| Op::task(fold.member.task, TaskChange::Record));
-    Group { ops: std::iter::once(record).chain(tasks).collect() }
+    Group { ops: std::iter::once(record(scene, run, folds)).chain(tasks).collect() }
 }
 
 fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {

@@ -180,8 +180,9 @@ impl fmt::Display for Waiting {
 
 /// Operations of one kind that a plan asks for at most; the next plan asks for the rest.
 const ROUND_OPS_MAX: usize = 1_000;
-/// Operations of a group, leaving room in a transaction for the guards.
-const GROUP_OPS: usize = 100;
+/// Operations of a group, leaving room in a transaction for the guards, and one for what goes with
+/// them: then ten groups make a batch.
+const GROUP_OPS: usize = 99;
 
 /// The run that the plan is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

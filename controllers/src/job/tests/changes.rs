@@ -355,6 +355,6 @@ fn a_large_job_keeps_a_window_of_task_objects() {
     }
     world.settle();
     assert_eq!(world.job.status.succeeded, 12_000);
-    assert!(most <= 3_000, "{most} objects");
+    assert!(most <= 4_000, "open, to be recorded, to be removed, and kept: {most} objects");
     assert_eq!(world.tasks.len(), 1_000);
 }

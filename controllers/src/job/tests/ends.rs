@@ -2,8 +2,8 @@
 
 use api::Job;
 use api::job::{JobPhase, JobSpec};
-use api::task::ReportState;
 use api::task::transition::TaskChange;
+use api::task::{ReportState, StopReason};
 use expect_test::expect;
 
 use super::{check, report, template};
@@ -469,13 +469,32 @@ fn a_job_ends_only_when_all_its_ends_are_recorded() {
     world.settle();
     let names: Vec<String> = world.tasks.keys().cloned().collect();
     for name in names {
-        world.change(&name, &TaskChange::Bind { node: "n1".to_owned() });
-        report(&mut world, &name, ReportState::Succeeded, Some(0));
+        world.change(&name, &TaskChange::Evict { reason: StopReason::Cancel });
     }
     let plan = world.plan();
     world.act(&plan).unwrap();
-    assert_eq!(world.job.status.phase, JobPhase::Running, "two groups, either of which may fail");
+    assert!(!world.job.status.phase.is_final(), "two groups, either of which may fail");
     let plan = world.plan();
     world.act(&plan).unwrap();
+    assert_eq!(world.job.status.phase, JobPhase::Cancelled);
+}
+
+#[test]
+fn many_successes_of_a_chunk_are_recorded_in_one_write() {
+    let spec = JobSpec { count: Some(300), template: template("one"), ..JobSpec::default() };
+    let mut world = World::new(Job::new("default", "j", spec));
+    world.settle();
+    let names: Vec<String> = world.tasks.keys().cloned().collect();
+    for name in &names {
+        world.change(name, &TaskChange::Bind { node: "n1".to_owned() });
+        report(&mut world, name, ReportState::Succeeded, Some(0));
+    }
+    let plan = world.plan();
+    assert_eq!(plan.groups.len(), 1, "the record, and the job's end with it");
+    assert_eq!(plan.groups[0].ops.len(), 2);
+    world.act(&plan).unwrap();
     assert_eq!(world.job.status.phase, JobPhase::Succeeded);
+    world.settle();
+    let told = world.tasks.values().filter(|task| task.spec.recorded == Some(1)).count();
+    assert_eq!(told, names.len(), "each task says that it is recorded");
 }
