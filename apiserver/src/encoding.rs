@@ -7,6 +7,8 @@ use serde::Serialize;
 
 /// The version of the stored form. A reader refuses what it does not know.
 const SCHEMA_VERSION: u8 = 1;
+/// Most objects take less: their buffers need not grow.
+const USUAL_BYTES: usize = 1024;
 const METADATA: &[u8] = b"\"metadata\":{";
 
 /// A stored value that this version cannot read.
@@ -16,7 +18,8 @@ pub(crate) struct Unreadable(pub(crate) String);
 
 /// An object as it is stored. Its metadata has no resourceVersion.
 pub(crate) fn encode(object: &impl Serialize) -> Bytes {
-    let mut bytes = vec![SCHEMA_VERSION];
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.push(SCHEMA_VERSION);
     serde_json::to_writer(&mut bytes, object)
         .expect("our objects have text keys and finite numbers");
     bytes.into()

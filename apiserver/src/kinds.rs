@@ -9,10 +9,14 @@ use api::{
     CompletionChunk, Job, KindId, Node, NodeLease, PartitionSet, Task, TaskTemplate, Timestamp,
     Violation, Workflow, WorkflowRun,
 };
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::encoding;
+
+/// Bytes that the fields take that are added on the way out, about.
+const ADDED_BYTES: usize = 128;
 
 /// What the apiserver does with documents of one kind.
 #[derive(Debug, Clone, Copy)]
@@ -146,8 +150,7 @@ fn to_wire<K: Resource>(
 fn task_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
     let mut task = read::<Task>(json)?.to_wire();
     task.metadata.resource_version = Some(version.to_string());
-    let json =
-        serde_json::to_vec(&task).map_err(|error| encoding::Unreadable(error.to_string()))?;
+    let json = rewritten(&task, json.len())?;
     Ok(wire(&task, json))
 }
 
@@ -155,9 +158,16 @@ fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding:
     let mut node = read::<Node>(json)?;
     node.status.phase = Some(node.phase());
     node.metadata.resource_version = Some(version.to_string());
-    let json =
-        serde_json::to_vec(&node).map_err(|error| encoding::Unreadable(error.to_string()))?;
+    let json = rewritten(&node, json.len())?;
     Ok(wire(&node, json))
+}
+
+/// The JSON of an object that took `before` bytes, with a few fields more.
+fn rewritten(object: &impl Serialize, before: usize) -> Result<Vec<u8>, encoding::Unreadable> {
+    let mut json = Vec::with_capacity(before + ADDED_BYTES);
+    let written = serde_json::to_writer(&mut json, object);
+    written.map_err(|error| encoding::Unreadable(error.to_string()))?;
+    Ok(json)
 }
 
 fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, encoding::Unreadable> {

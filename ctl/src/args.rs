@@ -17,10 +17,10 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node tak
 #[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
     /// Where the apiserver is.
-    #[arg(long, global = true, env = "HCTL_SERVER", default_value = "http://127.0.0.1:7070")]
+    #[arg(long, global = true, env = "HELIOX_SERVER", default_value = "http://127.0.0.1:7070")]
     pub server: String,
     /// The namespace of objects that name none.
-    #[arg(short, long, global = true, env = "HCTL_NAMESPACE", default_value = "default")]
+    #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
     pub namespace: String,
     /// How objects are shown; errors are JSON, too, with `json`.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]

@@ -165,8 +165,9 @@ fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Fail
     let mut cause = Some(source);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Failure::new(format!("no apiserver at {server}: {io}"))
-                .hint("start one with `heliox dev`, or name another with --server or HCTL_SERVER");
+            return Failure::new(format!("no apiserver at {server}: {io}")).hint(
+                "start one with `heliox dev`, or name another with --server or HELIOX_SERVER",
+            );
         }
         cause = error.source();
     }

@@ -149,7 +149,7 @@ fn welcome(args: &DevArgs, address: SocketAddr, runtime: Runtime, took: std::tim
     let nodes = if args.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", args.nodes) };
     let runtime = format!("{runtime:?}").to_ascii_lowercase();
     eprintln!("heliox dev: http://{address}, {nodes} ({runtime}), {data}; ready in {took:.0?}");
-    eprintln!("  export HCTL_SERVER=http://{address}");
+    eprintln!("  export HELIOX_SERVER=http://{address}");
     eprintln!("  hctl apply -f manifests/hello.yaml && hctl get tasks --watch");
     eprintln!("Not for production: one process, no authentication. Ctrl-C ends it.");
 }

@@ -26,6 +26,8 @@ use crate::{Server, keys};
 
 /// A watch says something at least this often: where nothing changes, a bookmark.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
+/// What a line has beside its object.
+const LINE_BYTES: usize = 64;
 /// Events that are looked at in one go.
 const EVENTS_AT_ONCE: usize = 1000;
 /// A watch ends after this long at the latest; clients resume.
@@ -164,7 +166,8 @@ impl Session {
     /// Sends all there is, as if it had just been made.
     fn send_all(&mut self, mark_end: bool) {
         let cut = self.server.cache.cut(&self.scope.prefixes(), None);
-        let mut frame = Vec::new();
+        let sizes = cut.entries.iter().map(|entry| entry.wire.len() + LINE_BYTES);
+        let mut frame = Vec::with_capacity(sizes.sum());
         for entry in cut.entries.iter().filter(|entry| self.scope.selects(entry)) {
             self.line(&mut frame, "ADDED", entry, &entry.wire);
         }
@@ -221,24 +224,28 @@ impl Session {
 
     /// Turns events into bytes: what changed of the selection.
     fn take(&mut self, events: &[Arc<Event>]) {
-        let mut frame = Vec::new();
+        let mut lines: Vec<(&str, &Arc<Entry>, &Bytes)> = Vec::new();
         for event in events {
             let before = event.before.as_ref().filter(|entry| self.scope.selects(entry));
             let now = event.now.as_ref().filter(|entry| self.scope.selects(entry));
             match (before, now) {
                 (None, None) => (),
-                (None, Some(now)) => self.line(&mut frame, "ADDED", now, &now.wire),
-                (Some(_), Some(now)) => self.line(&mut frame, "MODIFIED", now, &now.wire),
+                (None, Some(now)) => lines.push(("ADDED", now, &now.wire)),
+                (Some(_), Some(now)) => lines.push(("MODIFIED", now, &now.wire)),
                 (Some(before), None) => {
                     // Gone, or gone from the selection: then as it is now.
                     let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
-                    self.line(&mut frame, "DELETED", before, wire.unwrap_or(&before.wire));
+                    lines.push(("DELETED", before, wire.unwrap_or(&before.wire)));
                 }
             }
         }
-        if !frame.is_empty() {
-            self.ready.push_back(frame.into());
+        if lines.is_empty() {
+            return;
         }
+        let sizes = lines.iter().map(|(_, _, wire)| wire.len() + LINE_BYTES);
+        let mut frame = Vec::with_capacity(sizes.sum());
+        lines.iter().for_each(|(what, entry, wire)| self.line(&mut frame, what, entry, wire));
+        self.ready.push_back(frame.into());
     }
 
     /// Waits for news; where none concern this watch for a while, says up to where all was sent.
