@@ -144,7 +144,8 @@ async fn write(server: &Server, held: BTreeMap<String, ConnectionId>, url: &str)
     let mut settled = true;
     for groups in groups.chunks(WRITES_MAX) {
         let outcomes = server.store.commit(groups.to_vec()).await;
-        settled &= outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Unknown));
+        settled &=
+            outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Unknown | Outcome::Full(_)));
     }
     settled
 }

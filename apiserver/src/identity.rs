@@ -115,6 +115,7 @@ pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(
     match store.commit(vec![group]).await.pop() {
         Some(Outcome::Done { .. } | Outcome::Refused { .. }) => Ok(()),
         Some(Outcome::Invalid(why)) => Err(StartError::Incompatible(why)),
+        Some(Outcome::Full(why)) => Err(StartError::Full(why)),
         // It is read next, which tells.
         Some(Outcome::Unknown) | None => {
             tokio::time::sleep(Duration::from_millis(100)).await;

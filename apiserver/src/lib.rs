@@ -69,6 +69,9 @@ pub enum StartError {
     /// The store cannot be read or written. Try again later.
     #[error("read and write the store")]
     Store(#[source] ReadError),
+    /// The store has no room: make some, as it says.
+    #[error("write the store: {0}")]
+    Full(String),
     /// The store holds what this version does not understand.
     #[error("understand the store: {0}")]
     Incompatible(String),

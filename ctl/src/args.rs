@@ -94,6 +94,9 @@ pub enum Command {
     },
     /// Shows the cluster; confirms one that was restored from a backup.
     Cluster(Cluster),
+    /// Gathers what a report of a bug needs.
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Tells the versions of hctl and of the server.
     Version,
     /// Prints a script that completes hctl's command line.
@@ -332,6 +335,18 @@ pub enum ClusterCommand {
     },
 }
 
+/// What to gather for a report of a bug.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DebugCommand {
+    /// Writes versions, health, metrics and objects to an archive, without Secrets, ConfigMaps,
+    /// values of the environment, commands and arguments. Look at it before you send it.
+    Bundle {
+        /// The archive, which must not be there yet. Default: heliox-debug-TIME.tar.gz
+        #[arg(short, long, value_name = "FILE.tar.gz")]
+        file: Option<PathBuf>,
+    },
+}
+
 fn param(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -380,6 +395,8 @@ mod tests {
             "hctl cordon n1 n2",
             "hctl version --server http://h:1",
             "hctl cluster",
+            "hctl debug bundle",
+            "hctl debug bundle -f x.tar.gz --server http://h:1",
             "hctl cluster confirm --yes -o json",
             "hctl completion bash",
         ] {

@@ -4,6 +4,7 @@
 //! commands in [`cmd`] fetch, print and wait. Data goes to stdout, all else to stderr.
 
 pub mod args;
+pub mod bundle;
 pub mod cmd;
 pub mod connection;
 pub mod describe;

@@ -76,7 +76,7 @@ impl Outcome {
     pub fn done(&self) -> Option<Revision> {
         match self {
             Self::Done { revision, .. } => Some(*revision),
-            Self::Refused { .. } | Self::Unknown | Self::Invalid(_) => None,
+            Self::Refused { .. } | Self::Unknown | Self::Full(_) | Self::Invalid(_) => None,
         }
     }
 

@@ -162,6 +162,8 @@ pub enum Outcome {
     /// It may have happened, or may still; or the store failed or was closed before it could tell.
     /// Read before deciding anew.
     Unknown,
+    /// It did not happen, since the store has no room. It may once somebody made room: says how.
+    Full(String),
     /// It can never happen as it is: a key, a value or the group is over its bound, a key is
     /// empty or written twice, or a node lease is not there.
     Invalid(String),

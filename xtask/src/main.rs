@@ -1,6 +1,8 @@
 //! Chores: anything with an `if`, a loop or a file in it that make should not hold.
 
 mod demo;
+#[cfg(test)]
+mod metrics;
 mod prepare;
 #[cfg(test)]
 mod tidy;

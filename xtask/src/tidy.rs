@@ -39,11 +39,11 @@ const IMPURE: [&str; 9] = [
 /// Longest file.
 const LINES_MAX: usize = 600;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-fn rust_files() -> Vec<String> {
+pub(crate) fn rust_files() -> Vec<String> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
         .current_dir(root())
@@ -53,7 +53,7 @@ fn rust_files() -> Vec<String> {
     list.lines().filter(|file| root().join(file).is_file()).map(str::to_owned).collect()
 }
 
-fn read(file: &str) -> String {
+pub(crate) fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
 }
 

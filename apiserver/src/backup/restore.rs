@@ -187,7 +187,9 @@ impl<'a> Restore<'a> {
             match self.store.commit(vec![group.clone()]).await.pop() {
                 Some(Outcome::Done { .. }) => return Ok(()),
                 Some(Outcome::Refused { .. }) => return Err(disturbed()),
-                Some(Outcome::Invalid(why)) => return Err(RestoreError::Store(why)),
+                Some(Outcome::Full(why) | Outcome::Invalid(why)) => {
+                    return Err(RestoreError::Store(why));
+                }
                 Some(Outcome::Unknown) | None => tokio::time::sleep(RETRY_PAUSE).await,
             }
         }
@@ -211,7 +213,9 @@ impl<'a> Restore<'a> {
         for _ in 0..TRIES_MAX {
             match self.store.commit(vec![group.clone()]).await.pop() {
                 Some(Outcome::Done { .. }) => return Ok(Cluster { id, epoch, restore }),
-                Some(Outcome::Invalid(why)) => return Err(RestoreError::Store(why)),
+                Some(Outcome::Full(why) | Outcome::Invalid(why)) => {
+                    return Err(RestoreError::Store(why));
+                }
                 Some(Outcome::Refused { .. }) => {
                     let found = self.store.get(keys::RESTORED).await?;
                     // Ours, of which the answer was lost.

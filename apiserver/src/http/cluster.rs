@@ -68,6 +68,9 @@ pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Ans
     if !is_confirmed(server).await? {
         match server.store.commit(vec![server.identity.confirmation()]).await.pop() {
             Some(Outcome::Done { .. }) => warn!(%cluster, "confirmed: agents work for it"),
+            Some(Outcome::Full(why)) => {
+                return Err(Box::new(failure(Reason::ServiceUnavailable, why)));
+            }
             Some(Outcome::Refused { .. } | Outcome::Invalid(_) | Outcome::Unknown) | None => {
                 let message = "it is not known whether that was written; try again";
                 return Err(Box::new(failure(Reason::ServiceUnavailable, message)));

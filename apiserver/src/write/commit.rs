@@ -204,6 +204,9 @@ impl Writer {
                 Some(Ok(committed(prepared, revision, Some(&positions))))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
+            Outcome::Full(why) => {
+                Some(Err(Refusal::Status(Box::new(failure(Reason::ServiceUnavailable, why)))))
+            }
             Outcome::Invalid(why) => {
                 let why = failure(Reason::RequestEntityTooLarge, why);
                 Some(Err(Refusal::Status(Box::new(why))))

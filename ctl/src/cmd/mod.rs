@@ -3,6 +3,7 @@
 mod apply;
 mod change;
 mod cluster;
+mod debug;
 mod delete;
 mod describe;
 mod events;
@@ -17,7 +18,7 @@ mod wait;
 
 use clap::CommandFactory as _;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, DebugCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::terminal;
@@ -26,6 +27,7 @@ use crate::terminal;
 ///
 /// # Errors
 /// What went wrong, with the exit code and what to do about it.
+#[expect(clippy::cognitive_complexity, reason = "it is a table of the commands")]
 pub async fn run(args: Args) -> Result<(), Failure> {
     let Args { server, namespace, output, command } = args;
     let connection = Connection::new(&server, &namespace, output)?;
@@ -47,6 +49,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Cordon { nodes } => change::cordon(&connection, &nodes, true).await,
         Command::Uncordon { nodes } => change::cordon(&connection, &nodes, false).await,
         Command::Cluster(args) => cluster::cluster(&connection, args).await,
+        Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(&connection, file).await,
         Command::Version => version::version(&connection).await,
         Command::Completion { shell } => completion(shell),
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bundle;
 mod figures;
 mod kills;
 mod leaders;

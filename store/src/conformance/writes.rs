@@ -326,7 +326,7 @@ pub async fn a_thousand_concurrent_increments_lose_none(store: &dyn Store) {
                     seen = conflicts.remove(0).found.expect("nobody deletes it");
                 }
                 Outcome::Unknown => panic!("nothing goes wrong here"),
-                Outcome::Invalid(reason) => panic!("{reason}"),
+                Outcome::Full(reason) | Outcome::Invalid(reason) => panic!("{reason}"),
             }
         }
     };

@@ -4,7 +4,7 @@
 //! all of them would give a dead member its share of the calls.)
 
 use std::error::Error as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{Backoff, ErrorChain, Rng};
@@ -12,7 +12,7 @@ use etcd_client::{Client, ConnectOptions, Error, ResponseHeader};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::etcd::format::revision;
 use crate::{ReadError, Revision};
@@ -58,6 +58,13 @@ pub(crate) enum Trouble {
     /// An administrator must act. Nothing was done.
     #[error("etcd refuses this client: {0}")]
     Forbidden(String),
+    /// An administrator must make room, on all members. etcd answers so, too, to the very write that
+    /// filled it, which was done; any other was not.
+    #[error(
+        "etcd is full: its database has reached --quota-backend-bytes; compact it, defragment every \
+         member and disarm the alarm (docs/operations.md says how)"
+    )]
+    Full,
     /// Ask again, or another member. It may have been done.
     #[error("{0}")]
     Lost(String),
@@ -85,6 +92,7 @@ impl Trouble {
             }
             Code::InvalidArgument if says("auth store") => Self::LoggedOut(why()),
             Code::InvalidArgument => Self::Invalid(why()),
+            Code::ResourceExhausted if says("space exceeded") => Self::Full,
             Code::NotFound if says("lease") => Self::NoLease,
             Code::Unauthenticated => Self::LoggedOut(why()),
             Code::PermissionDenied | Code::FailedPrecondition => Self::Forbidden(why()),
@@ -116,7 +124,8 @@ impl Trouble {
             | Self::NoLease
             | Self::Invalid(_)
             | Self::TooLong(_)
-            | Self::Forbidden(_) => false,
+            | Self::Forbidden(_)
+            | Self::Full => false,
         }
     }
 }
@@ -135,6 +144,8 @@ pub(crate) struct Members {
     current: Mutex<Current>,
     seen: AtomicU64,
     cluster: AtomicU64,
+    /// Whether the last write was refused for want of room: told once, not for each.
+    full: AtomicBool,
     rng: Rng,
 }
 
@@ -154,7 +165,8 @@ impl Members {
     pub(crate) fn new(endpoints: Vec<String>, options: ConnectOptions, rng: Rng) -> Self {
         let current = Mutex::new(Current { client: None, turn: 0 });
         let (seen, cluster) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { endpoints, options, current, seen, cluster, rng }
+        let full = AtomicBool::new(false);
+        Self { endpoints, options, current, seen, cluster, full, rng }
     }
 
     /// The newest revision that an answer told of.
@@ -174,6 +186,15 @@ impl Members {
         self.seen.fetch_max(at.0, Ordering::SeqCst);
         self.cluster.store(header.cluster_id(), Ordering::SeqCst);
         Ok(at)
+    }
+
+    /// Tells once that etcd takes no writes, and once that it does again.
+    pub(crate) fn tell_full(&self, full: bool) {
+        match (self.full.swap(full, Ordering::SeqCst), full) {
+            (false, true) => error!("{}", Trouble::Full),
+            (true, false) => info!("etcd takes writes again"),
+            (true, true) | (false, false) => (),
+        }
     }
 
     /// Waits between tries, as long as befits how many there were.

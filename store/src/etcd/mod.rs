@@ -125,6 +125,7 @@ impl Remote {
                 | Trouble::Compacted
                 | Trouble::Future
                 | Trouble::NoLease
+                | Trouble::Full
                 | Trouble::TooLong(_)),
             ) => Err(ConnectError::Unreachable(trouble.to_string())),
             Err(Trouble::Invalid(why)) => Err(ConnectError::Config(why)),

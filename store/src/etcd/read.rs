@@ -151,6 +151,7 @@ impl Remote {
             | Trouble::TooLong(_)
             | Trouble::LoggedOut(_)
             | Trouble::Forbidden(_)
+            | Trouble::Full
             | Trouble::Lost(_)) => Err(trouble.into()),
         }
     }

@@ -5,14 +5,17 @@
 //! * What is answered as done or refused is so. Where a transaction got no answer (a time-out, a
 //!   lost leader, a broken connection), a barrier is put and the history up to it read: a group
 //!   whose write id is found there has happened; the others are sent again under the same id.
+//! * Where etcd is full, the answer says that nothing is under way any more: what became of the
+//!   transaction is read without a barrier, which could not be put.
 //! * It ends by the deadline, with what it does not know as unknown.
 //!
 //! Not covered: a try that a member holds back for longer than the whole search took, and commits
 //! then. By what it expects it can happen a second time only if somebody undid the first meanwhile;
-//! a group that expects nothing writes the same values again.
+//! a group that expects nothing writes the same values again. And the one write that filled etcd, if
+//! somebody deleted all that it put before it was looked for: it is taken for one that was refused.
 
 use base::Backoff;
-use etcd_client::{Client, Txn};
+use etcd_client::{Client, GetOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
@@ -38,6 +41,11 @@ fn tell(groups: &[Named], outcomes: &[Outcome]) {
     );
 }
 
+/// Whether a group put something: etcd is not full. (Deletes it takes all the same.)
+fn took_room((named, outcome): (&Named, &Outcome)) -> bool {
+    outcome.is_done() && named.group.writes.iter().any(|write| write.change != Change::Delete)
+}
+
 /// How it ended for a group.
 #[derive(Debug)]
 pub(crate) enum Ending {
@@ -49,8 +57,10 @@ pub(crate) enum Ending {
 /// What to do after a try.
 enum Next {
     End(Vec<Ending>),
-    /// It may have happened.
+    /// It may have happened, or may still.
     Doubt,
+    /// It may have happened, but will not any more: etcd is full.
+    Full,
     /// It has not happened.
     Again,
 }
@@ -65,7 +75,8 @@ impl Remote {
         let mut doubted_since = None;
         while !left.is_empty() && Instant::now() < deadline {
             if let Some(since) = doubted_since {
-                if self.settle(since, &mut left, &mut endings, deadline).await {
+                let bound = Bound::Barrier;
+                if self.settle((since, bound), &mut left, &mut endings, deadline).await {
                     doubted_since = None;
                 } else {
                     wait(&mut backoff, deadline).await;
@@ -79,6 +90,17 @@ impl Remote {
                     for (place, ending) in places.into_iter().zip(ends) {
                         endings[place] = Some(ending);
                     }
+                }
+                (groups, Next::Full) => {
+                    left = places.into_iter().zip(groups).collect();
+                    let bound = Bound::Newest;
+                    if self.settle((seen, bound), &mut left, &mut endings, deadline).await {
+                        for (place, _) in left.drain(..) {
+                            let outcome = Outcome::Full(Trouble::Full.to_string());
+                            endings[place] = Some(Ending::Outcome(outcome));
+                        }
+                    }
+                    break;
                 }
                 (groups, next) => {
                     left = places.into_iter().zip(groups).collect();
@@ -105,6 +127,9 @@ impl Remote {
                         read_answer(answer.0, &groups, &self.keys).map_err(|it| it.to_string())
                     }) {
                     Ok(outcomes) => {
+                        if groups.iter().zip(&outcomes).any(took_room) {
+                            self.members.tell_full(false);
+                        }
                         tell(&groups, &outcomes);
                         let ends = outcomes.into_iter().map(Ending::Outcome).collect();
                         (Vec::new(), Next::End(ends))
@@ -136,6 +161,10 @@ impl Remote {
                 (groups, Next::End(ends))
             }
             Trouble::LoggedOut(_) => (groups, Next::Again),
+            Trouble::Full => {
+                self.members.tell_full(true);
+                (groups, Next::Full)
+            }
             Trouble::Lost(_) | Trouble::TooLong(_) | Trouble::Compacted | Trouble::Future => {
                 info!(groups = groups.len(), error = %trouble, "a transaction is in doubt");
                 (groups, Next::Doubt)
@@ -147,13 +176,13 @@ impl Remote {
     /// have not. Whether it could.
     async fn settle(
         &self,
-        since: Revision,
+        (since, bound): (Revision, Bound),
         left: &mut Vec<(usize, Named)>,
         endings: &mut [Option<Ending>],
         deadline: Instant,
     ) -> bool {
         let until = deadline.min(Instant::now() + 2 * CALL_TIMEOUT);
-        let history = match timeout_at(until, self.history(since, left)).await {
+        let history = match timeout_at(until, self.history((since, bound), left)).await {
             Ok(Ok(history)) => history,
             Ok(Err(Trouble::Compacted)) => {
                 warn!(%since, "the history that tells what happened is compacted");
@@ -178,19 +207,54 @@ impl Remote {
         true
     }
 
+    /// The revision up to which history tells what became of `groups`, all of whose keys it shows.
+    async fn put_bound(
+        &self,
+        bound: Bound,
+        groups: &[(usize, Named)],
+    ) -> Result<Revision, Trouble> {
+        match bound {
+            Bound::Barrier => {
+                let barrier = self.keys.barrier();
+                let put = |mut client: Client| async move { client.put(barrier, "", None).await };
+                self.members.learn(self.members.call(put).await?.header())
+            }
+            Bound::Newest => {
+                let keys_only = Some(GetOptions::new().with_keys_only());
+                let writes = groups.iter().flat_map(|(_, named)| &named.group.writes);
+                let reads = writes
+                    .map(|write| TxnOp::get(self.keys.stored(&write.key), keys_only.clone()))
+                    .collect::<Vec<_>>();
+                let read = |client| commit(client, Txn::new().and_then(reads));
+                let answer = self.members.call(read).await?;
+                self.members.learn(answer.header())?;
+                let newest = answer.op_responses().into_iter().flat_map(|read| match read {
+                    TxnOpResponse::Get(found) => {
+                        found.kvs().iter().map(etcd_client::KeyValue::mod_revision).collect()
+                    }
+                    TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => {
+                        Vec::new()
+                    }
+                });
+                Ok(newest.max().map_or(Revision::default(), revision))
+            }
+        }
+    }
+
     /// What happened to keys that `groups` write, after `since` and up to now.
     async fn history(
         &self,
-        since: Revision,
+        (since, bound): (Revision, Bound),
         groups: &[(usize, Named)],
     ) -> Result<History, Trouble> {
-        let barrier = self.keys.barrier();
-        let put = |mut client: Client| async move { client.put(barrier, "", None).await };
-        let answer = self.members.call(put).await?;
-        let now = self.members.learn(answer.header())?;
+        let now = self.put_bound(bound, groups).await?;
         if now <= since {
-            // A store that went back is another one.
-            return Err(Trouble::Compacted);
+            return match bound {
+                // A store that went back is another one.
+                Bound::Barrier => Err(Trouble::Compacted),
+                // Nobody has put any of the keys.
+                Bound::Newest => Ok(History::default()),
+            };
         }
         let written =
             groups.iter().flat_map(|(_, named)| &named.group.writes).map(|write| &write.key);
@@ -199,8 +263,12 @@ impl Remote {
         let mut stream = Stream::open(self, turn, range, Revision(since.0 + 1)).await?;
         let mut history = History::default();
         let mut reached = since;
-        while reached < now {
-            for event in stream.next().await?.events {
+        // A long answer comes in fragments, which may cut a revision.
+        let mut more = false;
+        while reached < now || more {
+            let answer = stream.next().await?;
+            more = answer.fragment;
+            for event in answer.events {
                 let Some(pair) = event.kv else {
                     continue;
                 };
@@ -218,6 +286,15 @@ impl Remote {
         }
         Ok(history)
     }
+}
+
+/// Up to where history tells what became of a transaction.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// A write of ours: what was sent before comes before it.
+    Barrier,
+    /// The last put of any of the keys, where nothing is under way any more.
+    Newest,
 }
 
 async fn commit(

@@ -122,7 +122,7 @@ impl Shift {
                 };
                 Outcome::Refused { conflicts: conflicts.into_iter().map(shown).collect() }
             }
-            outcome @ (Outcome::Unknown | Outcome::Invalid(_)) => outcome,
+            outcome @ (Outcome::Unknown | Outcome::Full(_) | Outcome::Invalid(_)) => outcome,
         }
     }
 }

@@ -342,7 +342,7 @@ async fn both_ends_show_their_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let files = make_certificates(dir.path());
     let [certificate_pem, key_pem, ca_pem] = files.clone().map(|file| std::fs::read(file).unwrap());
-    let options = Options { no_fsync: true, tls: Some(files) };
+    let options = Options { no_fsync: true, tls: Some(files), ..Options::default() };
     let servers = Servers::start(1, &options).await;
     let config = |tls| EtcdConfig { tls: Some(tls), ..EtcdConfig::plain(servers.urls()) };
     let identity = EtcdIdentity { certificate_pem, key_pem };

@@ -66,7 +66,7 @@ impl Pair {
                 }
                 Outcome::Refused { conflicts }
             }
-            other @ (Outcome::Unknown | Outcome::Invalid(_)) => other,
+            other @ (Outcome::Unknown | Outcome::Full(_) | Outcome::Invalid(_)) => other,
         }
     }
 
@@ -169,7 +169,7 @@ fn normal(outcome: Outcome, group: &Group) -> Outcome {
             Outcome::Done { revision, positions }
         }
         Outcome::Invalid(_) => Outcome::Invalid(String::new()),
-        other @ (Outcome::Refused { .. } | Outcome::Unknown) => other,
+        other @ (Outcome::Refused { .. } | Outcome::Unknown | Outcome::Full(_)) => other,
     }
 }
 

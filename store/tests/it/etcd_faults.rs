@@ -75,7 +75,7 @@ impl Counter<'_> {
                     left -= 1;
                     item += 1;
                 }
-                Outcome::Invalid(reason) => panic!("{reason}"),
+                Outcome::Full(reason) | Outcome::Invalid(reason) => panic!("{reason}"),
             }
         }
     }

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub(crate) struct Options {
     /// Answers before the disk has it: quicker, where no member is killed.
     pub(crate) no_fsync: bool,
+    /// How large the database may grow; etcd's default where nothing is said.
+    pub(crate) quota_bytes: Option<u64>,
     /// `https` for clients: the certificate, its key and the authority's certificate.
     pub(crate) tls: Option<[PathBuf; 3]>,
 }
@@ -72,6 +74,9 @@ impl Servers {
             .collect();
             if options.no_fsync {
                 arguments.push("--unsafe-no-fsync".to_owned());
+            }
+            if let Some(bytes) = options.quota_bytes {
+                arguments.extend(["--quota-backend-bytes".to_owned(), bytes.to_string()]);
             }
             if let Some(files) = &options.tls {
                 let names = ["--cert-file", "--key-file", "--trusted-ca-file"];

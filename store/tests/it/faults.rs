@@ -107,7 +107,7 @@ async fn create_all(store: Simulated, who: &str) {
                     break;
                 }
                 Outcome::Unknown => (),
-                Outcome::Invalid(reason) => panic!("{reason}"),
+                Outcome::Full(reason) | Outcome::Invalid(reason) => panic!("{reason}"),
             }
         }
     }

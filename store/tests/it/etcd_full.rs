@@ -1,0 +1,89 @@
+//! An etcd whose database has reached its quota.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions};
+use futures_util::future::join;
+use store::{Etcd, Expectation, Group, Outcome, Store};
+
+use crate::etcd_server::{Options, Servers, connect};
+
+/// So small that a few dozen values fill it.
+const QUOTA_BYTES: u64 = 4 * 1024 * 1024;
+/// Of one value.
+const VALUE_BYTES: usize = 100 * 1024;
+/// Values of one call: some are on their way while another fills it.
+const VALUES: usize = 8;
+/// Calls that fill it many times over.
+const CALLS: usize = 40;
+
+fn put(key: &str) -> Group {
+    Group::default().put(key, Expectation::Absent, vec![b'x'; VALUE_BYTES])
+}
+
+/// Writes until it is full; what became of each key.
+async fn fill(store: &Etcd, who: &str) -> BTreeMap<String, Outcome> {
+    let mut ends = BTreeMap::new();
+    for call in 0..CALLS {
+        let keys: Vec<String> = (0..VALUES).map(|n| format!("/{who}/{call}-{n}")).collect();
+        let outcomes = store.commit(keys.iter().map(|key| put(key)).collect()).await;
+        let is_full = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Full(_)));
+        ends.extend(keys.into_iter().zip(outcomes));
+        if is_full {
+            return ends;
+        }
+    }
+    panic!("{CALLS} calls do not fill it");
+}
+
+/// What is refused did not happen, what is done is there, nothing is in doubt; reads and deletes go
+/// on; and writes, too, once there is room.
+#[tokio::test]
+async fn a_full_etcd_is_told_apart_from_a_doubt_and_takes_writes_when_room_was_made() {
+    let options = Options { no_fsync: true, quota_bytes: Some(QUOTA_BYTES), ..Options::default() };
+    let servers = Servers::start(1, &options).await;
+    let (store, _tasks) = connect(&servers, "").await;
+    let (other, _others) = connect(&servers, "").await;
+    let (mut ends, more) = join(fill(&store, "a"), fill(&other, "b")).await;
+    ends.extend(more);
+    let mut kept = Vec::new();
+    for (key, outcome) in &ends {
+        let is_there = store.get(key).await.unwrap().is_some();
+        match outcome {
+            Outcome::Done { .. } => assert!(is_there, "{key} was done"),
+            Outcome::Full(why) => {
+                assert!(!is_there, "{key} was refused");
+                assert!(why.contains("compact") && why.contains("disarm"), "{why}");
+            }
+            other @ (Outcome::Refused { .. } | Outcome::Unknown | Outcome::Invalid(_)) => {
+                panic!("{key}: {other:?}")
+            }
+        }
+        if is_there {
+            kept.push(key);
+        }
+    }
+    assert!(!kept.is_empty(), "it began empty");
+    let refused = store.grant(Duration::from_secs(6)).await.unwrap_err().to_string();
+    assert!(refused.contains("etcd is full"), "{refused}");
+
+    let gone = kept.iter().map(|key| Group::default().delete(key.as_str(), Expectation::Any));
+    for outcome in store.commit(gone.collect()).await {
+        assert!(outcome.is_done(), "a delete takes no room: {outcome:?}");
+    }
+    let mut client = servers.client(0).await;
+    let newest = i64::try_from(store.revision().await.unwrap().0).unwrap();
+    // Without "physical" it is answered before it is done, and there is nothing yet to defragment.
+    let physical = Some(CompactionOptions::new().with_physical());
+    client.compact(newest, physical).await.unwrap();
+    client.defragment().await.unwrap();
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::Nospace, None).await.unwrap();
+    for alarm in alarms.alarms() {
+        let mut of_member = AlarmOptions::new();
+        of_member.with_member(alarm.member_id());
+        client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member)).await.unwrap();
+    }
+    let outcomes = store.commit(vec![put("/after")]).await;
+    assert!(outcomes[0].is_done(), "{outcomes:?}");
+}
