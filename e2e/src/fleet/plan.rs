@@ -159,6 +159,8 @@ impl Maker<'_> {
                 ("listen-peer-urls", url(*peer)),
                 ("initial-advertise-peer-urls", url(*peer)),
                 ("initial-cluster", cluster.join(",")),
+                // As operations advise: its memory would grow with every proposal.
+                ("snapshot-count", "2000".to_owned()),
                 ("log-level", "error".to_owned()),
             ];
             let args = args.into_iter().flat_map(|(option, value)| [format!("--{option}"), value]);
