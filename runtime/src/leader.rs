@@ -21,8 +21,10 @@ use tracing::{debug, info};
 
 /// A leader that has not renewed for so long may be replaced.
 const LEASE_DURATION: Duration = Duration::from_secs(4);
-/// How often a leader renews, and others look.
+/// How often a leader renews.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often others look: a leader that died is replaced after its lease and this.
+const LOOK: Duration = Duration::from_millis(500);
 /// A leader that could not renew for so long steps down: earlier than others take over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -110,7 +112,7 @@ impl Election {
                     info!(component = self.component, term = leadership.term, "leading");
                     return leadership;
                 }
-                Ok(None) => PERIOD,
+                Ok(None) => LOOK,
                 Err(error) => {
                     debug!(component = self.component, error = %ErrorChain(&error), "cannot stand");
                     self.backoff.next_wait()
