@@ -143,6 +143,9 @@ impl Writer {
             tried.push((attempt, prepared));
             decided.push(group);
         }
+        if decided.is_empty() {
+            return;
+        }
         let outcomes = self.store.commit(decided).await;
         for ((attempt, prepared), outcome) in tried.into_iter().zip(outcomes) {
             Self::settle(attempt, &mut learned.known, prepared, outcome, leader);

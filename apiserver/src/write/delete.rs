@@ -71,8 +71,7 @@ fn mark(
 ) -> Prepared {
     let store_key = keys::object(kind, key);
     let mut object = current.object();
-    let before = object.clone();
-    let mut wanted: Vec<&str> = finalizers(&before);
+    let mut wanted: Vec<&str> = finalizers(&object);
     if let Some(finalizer) = finalizer
         && !current.is_deleting()
         && !wanted.contains(&finalizer)
@@ -80,16 +79,20 @@ fn mark(
         wanted.push(finalizer);
     }
     let mut prepared = Prepared::default();
-    let gone = wanted.is_empty();
-    if gone {
-        prepared.writes.push(current.delete(store_key.clone()));
-    } else if !current.is_deleting() {
+    let stays = !wanted.is_empty();
+    let marks = stays && !current.is_deleting();
+    if marks {
         let finalizers = json!(wanted);
         object["metadata"]["finalizers"] = finalizers;
         set_deleting(&mut object, now);
-        prepared.writes.push(current.put(store_key.clone(), encoding::encode(&object)));
     }
-    let object = Document::Stored(encoding::encode(&object));
+    let stored = encoding::encode(&object);
+    if marks {
+        prepared.writes.push(current.put(store_key.clone(), stored.clone()));
+    } else if !stays {
+        prepared.writes.push(current.delete(store_key.clone()));
+    }
+    let object = Document::Stored(stored);
     prepared.answer = Some(Answer { kind, key: store_key, object, version: current.version });
     prepared
 }

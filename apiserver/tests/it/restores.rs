@@ -2,6 +2,7 @@
 
 use api::cluster::Cluster;
 use apiserver::backup::{Damage, Reader, Restore, RestoreError, Summary};
+use axum::body::Body;
 use base::{Rng, Tasks, Timestamp};
 use bytes::Bytes;
 use http::Request;
@@ -239,14 +240,19 @@ async fn a_store_that_holds_anything_is_left_as_it_is() {
     assert!(refused.contains("not empty") && refused.contains("epoch 2"), "{refused}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_backup_whose_history_is_forgotten_meanwhile_says_so() {
-    let world = World::new().await;
+/// Begins to read a backup of several pages.
+async fn begin_long_backup(world: &World) -> Body {
     for number in 0..1_200 {
         world.job(&format!("job-{number}")).await;
     }
     let request = Request::get(format!("{OURS}/backup")).body(Bytes::new()).unwrap();
-    let mut body = world.send(request).await.into_body();
+    world.send(request).await.into_body()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_whose_history_is_forgotten_meanwhile_says_so() {
+    let world = World::new().await;
+    let mut body = begin_long_backup(&world).await;
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         bytes.extend_from_slice(&frame.unwrap().into_data().unwrap());
@@ -286,11 +292,7 @@ async fn a_backup_moves_between_stores_of_any_kind() {
 #[tokio::test(start_paused = true)]
 async fn an_apiserver_forgets_no_history_that_a_backup_of_its_own_still_reads() {
     let world = World::of_one().await;
-    for number in 0..1_200 {
-        world.job(&format!("job-{number}")).await;
-    }
-    let request = Request::get(format!("{OURS}/backup")).body(Bytes::new()).unwrap();
-    let mut body = world.send(request).await.into_body();
+    let mut body = begin_long_backup(&world).await;
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         bytes.extend_from_slice(&frame.unwrap().into_data().unwrap());

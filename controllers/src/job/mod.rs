@@ -146,7 +146,7 @@ impl runtime::Controller for Controller {
             let namespace = object.key().namespace;
             return jobs.map(|job| Key::Job(ObjectKey::new(&*namespace, &*job.name))).collect();
         }
-        // A chunk of the record changes only together with its tasks.
+        // A chunk of the record changes with its tasks, or by a plan that asks for the next look.
         Vec::new()
     }
 

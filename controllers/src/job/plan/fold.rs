@@ -46,6 +46,13 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
     groups
 }
 
+/// Whether a group records ends of which the tasks are to be told when the record is seen.
+pub(super) fn leaves_tasks_untold(group: &Group) -> bool {
+    let is_record = |op: &Op| matches!(op, Op::Record { .. });
+    let is_task = |op: &Op| matches!(op, Op::Task { .. });
+    group.ops.iter().any(is_record) && !group.ops.iter().any(is_task)
+}
+
 /// Whether it is a success that the record does not have.
 fn is_new_success(scene: &Scene<'_>, fold: &Fold<'_>) -> bool {
     let spec = &fold.member.task.spec;

@@ -319,7 +319,9 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     }
     let deadline = ending::deadline(scene.view.job, scene.view.now);
     let deadline = deadline.filter(|at| *at > scene.view.now);
-    plan.wake_at = [removals.wake_at, deadline].into_iter().flatten().min();
+    // No event comes of a chunk: the look that tells the tasks is asked for here.
+    let untold = plan.groups.iter().any(fold::leaves_tasks_untold).then_some(scene.view.now);
+    plan.wake_at = [removals.wake_at, deadline, untold].into_iter().flatten().min();
     plan
 }
 

@@ -492,6 +492,11 @@ fn many_successes_of_a_chunk_are_recorded_in_one_write() {
     let plan = world.plan();
     assert_eq!(plan.groups.len(), 1, "the record, and the job's end with it");
     assert_eq!(plan.groups[0].ops.len(), 2);
+    assert_eq!(
+        plan.wake_at,
+        Some(world.now),
+        "to tell the tasks, since no event comes of a record"
+    );
     world.act(&plan).unwrap();
     assert_eq!(world.job.status.phase, JobPhase::Succeeded);
     world.settle();

@@ -76,6 +76,14 @@ impl World {
         }
     }
 
+    /// Binds a task, and has its container run.
+    fn has_running(&mut self, index: u32) {
+        self.bind(index);
+        self.write_down();
+        self.runs(index);
+        self.write_down();
+    }
+
     fn runs(&mut self, index: u32) {
         let since = at(self.now);
         self.containers.insert(id(index), ContainerState::Running { since });
@@ -268,10 +276,7 @@ fn nothing_is_stopped_or_started_before_the_list_is_complete() {
 #[test]
 fn a_stop_is_asked_for_then_enforced() {
     let mut world = world();
-    world.bind(0);
-    world.write_down();
-    world.runs(0);
-    world.write_down();
+    world.has_running(0);
     world.hear();
     world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
     world.check(expect![[r#"
@@ -297,10 +302,7 @@ fn a_stop_is_asked_for_then_enforced() {
 #[test]
 fn what_its_owner_gave_up_while_the_node_was_lost_is_stopped() {
     let mut world = world();
-    world.bind(1);
-    world.write_down();
-    world.runs(1);
-    world.write_down();
+    world.has_running(1);
     world.hear();
     for change in [TaskChange::Lose, TaskChange::Replaceable, TaskChange::Record] {
         world.change(1, &change);
@@ -316,10 +318,7 @@ fn what_its_owner_gave_up_while_the_node_was_lost_is_stopped() {
 #[test]
 fn what_ended_before_it_was_asked_to_has_its_own_end() {
     let mut world = world();
-    world.bind(0);
-    world.write_down();
-    world.runs(0);
-    world.write_down();
+    world.has_running(0);
     let before = world.now;
     world.now = 100;
     world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
@@ -334,10 +333,7 @@ fn what_ended_before_it_was_asked_to_has_its_own_end() {
 #[test]
 fn a_task_whose_time_is_up_is_stopped() {
     let mut world = world();
-    world.bind(0);
-    world.write_down();
-    world.runs(0);
-    world.write_down();
+    world.has_running(0);
     world.now = 60_000;
     world.write_down();
     world.exits(0, 143, Some(15));
@@ -436,10 +432,7 @@ fn ended_report(world: &World, index: u32) -> TaskChange {
 #[test]
 fn a_container_that_vanished_has_failed() {
     let mut world = world();
-    world.bind(0);
-    world.write_down();
-    world.runs(0);
-    world.write_down();
+    world.has_running(0);
     world.hear();
     world.containers.clear();
     world.check(expect![[r#"
@@ -450,10 +443,7 @@ fn a_container_that_vanished_has_failed() {
 #[test]
 fn a_lost_journal_starts_nothing_that_was_reported() {
     let mut world = world();
-    world.bind(0);
-    world.write_down();
-    world.runs(0);
-    world.write_down();
+    world.has_running(0);
     world.hear();
     world.ledger = Ledger::default();
     world.check(expect![[r#"
