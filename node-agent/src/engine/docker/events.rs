@@ -1,5 +1,8 @@
-//! The Docker Engine's event stream, dialled again when it is cut.
+//! The Docker Engine's event stream, dialled again when it is cut; and looks that the engine's
+//! driver asks for itself.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{Clock, ErrorChain};
@@ -9,13 +12,86 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio::time::sleep;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::info;
 
-use crate::engine::{EngineEvent, LABEL_CLUSTER, LABEL_NODE, Scope};
+use crate::engine::{EngineEvent, Identity, LABEL_CLUSTER, LABEL_NODE, Scope};
 
 /// How long to wait before dialling an engine that hung up.
 const REDIAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the engine may take to say what it remembers.
+const PAST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Containers to look at again although the engine may have nothing more to say of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rechecks {
+    /// Guards the times, the first one first.
+    due: Arc<Mutex<BTreeSet<(Instant, Identity)>>>,
+    added: Arc<Notify>,
+}
+
+impl Rechecks {
+    pub(super) fn add(&self, identity: Identity, at: Instant) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).insert((at, identity));
+        self.added.notify_one();
+    }
+
+    /// An event for each when its time has come.
+    pub(super) fn events(&self) -> BoxStream<'static, EngineEvent> {
+        stream::unfold(self.clone(), |rechecks| async move {
+            let identity = rechecks.next().await;
+            Some((EngineEvent::Changed(identity), rechecks))
+        })
+        .boxed()
+    }
+
+    async fn next(&self) -> Identity {
+        loop {
+            let first = {
+                let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+                match due.pop_first() {
+                    Some((at, identity)) if at <= Instant::now() => return identity,
+                    Some((at, identity)) => {
+                        due.insert((at, identity));
+                        Some(at)
+                    }
+                    None => None,
+                }
+            };
+            match first {
+                None => self.added.notified().await,
+                Some(at) => {
+                    tokio::select! {
+                        biased;
+                        () = self.added.notified() => (),
+                        () = sleep_until(at) => (),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the engine remembers that a container ran out of memory, from `since` to `until`. Its
+/// memory is short: no answer means nothing.
+pub(super) async fn remembers_oom(
+    docker: &Docker,
+    id: &str,
+    (since, until): (Timestamp, Timestamp),
+) -> bool {
+    let filters = [("container", vec![id.to_owned()]), ("event", vec!["oom".to_owned()])];
+    let second = |at: Timestamp| format!("{}.{:09}", at.as_second(), at.subsec_nanosecond());
+    let options = EventsOptionsBuilder::new()
+        .since(&second(since))
+        .until(&second(until))
+        .filters(&filters.into())
+        .build();
+    let mut events = std::pin::pin!(docker.events(Some(options)));
+    matches!(timeout(PAST_TIMEOUT, events.next()).await, Ok(Some(Ok(_))))
+}
 
 struct Listener {
     docker: Docker,

@@ -10,12 +10,15 @@ mod classify;
 mod create;
 mod events;
 mod exec;
+mod memory;
 mod observe;
+mod oom;
 mod usage;
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use api::exec::ExecRequest;
@@ -31,10 +34,13 @@ use bollard::query_parameters::{
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use self::classify::{Stage, classify, is_conflict, is_missing};
+use self::events::Rechecks;
+use self::memory::{Ended, Memory};
+use self::oom::Verdict;
 use super::logs::Output;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
@@ -48,6 +54,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long fetching an image may take.
 const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Where control groups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// How often a container is looked at again whose end is known, but not what ended it.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Containers that are inspected at the same time.
 const INSPECTS_MAX: usize = 16;
@@ -73,6 +85,8 @@ pub struct DockerEngine {
     docker: Docker,
     config: DockerConfig,
     logs: LogStore,
+    memory: Memory,
+    rechecks: Rechecks,
 }
 
 /// A container that was found and is ours.
@@ -107,7 +121,8 @@ impl DockerEngine {
         let docker = connect(&config.socket).await?;
         let logs = LogStore::open(&config.state_dir.join("logs"))
             .map_err(|error: io::Error| EngineError::unavailable(error.to_string()))?;
-        Ok(Self { docker, config, logs })
+        let memory = Memory::new(Path::new(CGROUPS));
+        Ok(Self { docker, config, logs, memory, rechecks: Rechecks::default() })
     }
 
     /// One call, which must not change anything: its failure is no news.
@@ -154,18 +169,72 @@ impl DockerEngine {
         let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
         let inspect = |id: String| async move {
             match self.ask(self.docker.inspect_container(&id, None)).await {
-                Ok(inspected) => Ok(observe::container(&inspected, scope)),
+                Ok(inspected) => Ok(self.container(&inspected).await),
                 // Removed since it was listed.
                 Err(EngineError::Gone) => Ok(None),
                 Err(error) => Err(error),
             }
         };
         let ids: Vec<String> = summaries.into_iter().filter_map(|summary| summary.id).collect();
+        self.memory.keep(&ids.iter().cloned().collect());
         let inspected: Vec<Option<Container>> =
             stream::iter(ids).map(inspect).buffer_unordered(INSPECTS_MAX).try_collect().await?;
         let mut containers: Vec<Container> = inspected.into_iter().flatten().collect();
         containers.sort_by(|a, b| a.identity.cmp(&b.identity));
         Ok(containers)
+    }
+
+    /// A container of ours; nothing where it is somebody else's.
+    async fn container(&self, inspected: &ContainerInspectResponse) -> Option<Container> {
+        let identity = observe::identity(inspected, &self.config.scope)?;
+        let state = self.see(&identity, inspected).await?;
+        Some(Container { identity, state })
+    }
+
+    /// What a container of ours does. One that has ended still runs, as far as we say, until it is
+    /// known whether its memory ended it.
+    async fn see(
+        &self,
+        identity: &Identity,
+        inspected: &ContainerInspectResponse,
+    ) -> Option<ContainerState> {
+        let mut state = observe::state(inspected)?;
+        let Some(id) = inspected.id.as_deref() else { return Some(state) };
+        let is_limited = observe::has_memory_limit(inspected);
+        match &mut state {
+            ContainerState::Created => (),
+            ContainerState::Running { .. } => {
+                if is_limited && let Some(pid) = observe::pid(inspected) {
+                    self.memory.watch_running(id, pid);
+                }
+            }
+            ContainerState::Exited { started, code, oom_killed, .. } => {
+                let ended = Ended { code: *code, is_limited, engine_says_so: *oom_killed };
+                let since = started.unwrap_or(Timestamp::UNIX_EPOCH);
+                match self.judge(id, ended, since).await {
+                    Verdict::OomKilled => *oom_killed = true,
+                    Verdict::Other => *oom_killed = false,
+                    Verdict::Wait => {
+                        let again = Instant::now() + RECHECK_INTERVAL;
+                        self.rechecks.add(identity.clone(), again);
+                        state = ContainerState::Running { since };
+                    }
+                }
+            }
+        }
+        Some(state)
+    }
+
+    async fn judge(&self, id: &str, ended: Ended, since: Timestamp) -> Verdict {
+        let verdict = self.memory.judge(id, ended, Instant::now());
+        if verdict != Verdict::Wait || self.memory.is_watched(id) {
+            return verdict;
+        }
+        let when = (since, self.config.clock.now());
+        if !events::remembers_oom(&self.docker, id, when).await {
+            return verdict;
+        }
+        self.memory.judge(id, Ended { engine_says_so: true, ..ended }, Instant::now())
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
@@ -192,14 +261,26 @@ impl DockerEngine {
             }
             created => (created.map_err(|error| classify(&error, Stage::Create))?, false),
         };
-        let start = self.docker.start_container(&id, None);
-        let Err(error) = self.act(Stage::Start, start).await else {
+        let Err(error) = self.start_watched(&id, spec).await else {
             return Ok(Started { adopted });
         };
         if matches!(error, EngineError::Refused { .. }) {
             self.delete(&id).await?;
         }
         Err(error)
+    }
+
+    /// Starts a container, and watches its memory from its first moment where that is limited.
+    async fn start_watched(&self, id: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
+        let mut start = pin!(self.act(Stage::Start, self.docker.start_container(id, None)));
+        if spec.resources.memory_limit_bytes.is_none() {
+            return start.await;
+        }
+        tokio::select! {
+            biased;
+            started = &mut start => started,
+            () = self.memory.watch_start(id) => start.await,
+        }
     }
 
     /// The container that has taken the name of `identity`, where it is ours.
@@ -247,6 +328,9 @@ impl DockerEngine {
 
     async fn send(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
         let found = self.find(identity).await?;
+        if signal == Signal::KILL {
+            self.memory.killing(&found.id);
+        }
         let options = KillContainerOptionsBuilder::new().signal(signal.name()).build();
         let kill = self.docker.kill_container(&found.id, Some(options));
         match timeout(CALL_TIMEOUT, kill).await {
@@ -292,7 +376,10 @@ impl DockerEngine {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.act(Stage::Act, self.docker.remove_container(id, Some(options))).await {
             // Somebody else has done it.
-            Err(EngineError::Gone) => Ok(()),
+            Ok(()) | Err(EngineError::Gone) => {
+                self.memory.forget(id);
+                Ok(())
+            }
             other => other,
         }
     }
@@ -368,7 +455,7 @@ impl Engine for DockerEngine {
     fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
         async move {
             match self.find(identity).await {
-                Ok(found) => Ok(observe::state(&found.inspected)),
+                Ok(found) => Ok(self.see(identity, &found.inspected).await),
                 Err(EngineError::Gone) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -411,7 +498,9 @@ impl Engine for DockerEngine {
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {
-        events::watch(self.docker.clone(), self.config.scope.clone(), self.config.clock.clone())
+        let (scope, clock) = (self.config.scope.clone(), self.config.clock.clone());
+        let told = events::watch(self.docker.clone(), scope, clock);
+        stream::select(told, self.rechecks.events()).boxed()
     }
 
     fn images(&self) -> Answer<'_, Vec<String>> {

@@ -3,16 +3,11 @@
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 use jiff::Timestamp;
 
-use crate::engine::{Container, ContainerState, Identity, Scope};
+use crate::engine::{ContainerState, Identity, Scope};
 
 /// Codes from here on are 128 + a signal's number.
 const SIGNALLED: i32 = 128;
 const SIGNALS_MAX: i32 = 64;
-
-/// A container of ours; nothing where it is somebody else's.
-pub(super) fn container(inspected: &ContainerInspectResponse, scope: &Scope) -> Option<Container> {
-    Some(Container { identity: identity(inspected, scope)?, state: state(inspected)? })
-}
 
 /// Whose a container is.
 pub(super) fn identity(inspected: &ContainerInspectResponse, scope: &Scope) -> Option<Identity> {
@@ -51,6 +46,17 @@ pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerSta
         | ContainerStateStatusEnum::REMOVING => Some(exited()),
         ContainerStateStatusEnum::EMPTY => None,
     }
+}
+
+/// Whether the kernel limits its memory.
+pub(super) fn has_memory_limit(inspected: &ContainerInspectResponse) -> bool {
+    let limit = inspected.host_config.as_ref().and_then(|host| host.memory);
+    limit.is_some_and(|bytes| bytes > 0)
+}
+
+/// Its main process, while it runs.
+pub(super) fn pid(inspected: &ContainerInspectResponse) -> Option<i64> {
+    inspected.state.as_ref()?.pid.filter(|pid| *pid > 0)
 }
 
 /// Docker writes the year 1 for never.
