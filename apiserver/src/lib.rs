@@ -20,6 +20,7 @@ mod keys;
 mod kinds;
 mod metrics;
 mod peers;
+mod readiness;
 mod write;
 
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ use api::labels::SYSTEM_NAMESPACE;
 use api::object::DEFAULT_NAMESPACE;
 use api::{KindId, ObjectKey, ObjectMeta};
 use axum::body::Body;
-use base::{Clock, Rng, Spawner};
+use base::{Clock, Health, Rng, Spawner};
 use bytes::Bytes;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
@@ -56,6 +57,7 @@ pub struct Server {
     peers: Option<Peers>,
     metrics: Metrics,
     registry: Registry,
+    health: Health,
     clock: Clock,
     rng: Rng,
     spawner: Spawner,
@@ -99,6 +101,8 @@ pub struct Parts {
     pub spawner: Spawner,
     /// Where its counters are registered; `/metrics` shows all of it.
     pub registry: Registry,
+    /// What works in this process and what does not; `/readyz` shows it.
+    pub health: Health,
     /// How the other apiservers of the cluster are reached; nothing for one that has none, or
     /// cannot reach them: then it answers only for agents that are connected to it.
     pub peers: Option<Peers>,
@@ -107,7 +111,7 @@ pub struct Parts {
 impl Server {
     /// Starts an apiserver. It answers when its cache is filled: until then requests wait.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { store, clock, rng, spawner, registry, peers } = parts;
+        let Parts { store, clock, rng, spawner, registry, health, peers } = parts;
         let metrics = Metrics::new(&registry)?;
         let identity = Identity::read_or_make(&*store, &rng).await?;
         for name in [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE] {
@@ -115,10 +119,10 @@ impl Server {
         }
         let cache = Arc::new(Cache::default());
         let follow = cache::follow(Arc::clone(&cache), Arc::clone(&store), rng.fork("cache"));
-        spawner.spawn("watch cache", follow);
+        spawner.spawn_part("watch cache", follow);
         let holds = Holds::default();
         let compact = compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone());
-        spawner.spawn("compaction", compact);
+        spawner.spawn_part("compaction", compact);
         let writer =
             Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };
         let connections = Connections::new(spawner.clone());
@@ -130,6 +134,7 @@ impl Server {
             peers,
             metrics,
             registry,
+            health,
             clock,
             rng,
             spawner,
@@ -138,7 +143,7 @@ impl Server {
         });
         if let Some(peers) = &server.peers {
             let telling = holding::tell(Arc::clone(&server), peers.url().to_owned());
-            server.spawner.spawn("connections told", telling);
+            server.spawner.spawn_part("connections told", telling);
         }
         Ok(server)
     }

@@ -1,4 +1,4 @@
-//! The bottom of Heliox: time, randomness, tasks, back-off and error chains.
+//! The bottom of Heliox: time, randomness, tasks, back-off, health and error chains.
 //!
 //! Everything that would make two runs of the same decision differ goes through this crate, so
 //! that a whole cluster can run on virtual time from one seed. It knows nothing else of ours.
@@ -6,12 +6,16 @@
 mod backoff;
 mod clock;
 mod error_chain;
+mod health;
+mod retry;
 mod rng;
 mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use error_chain::ErrorChain;
+pub use health::{Health, Problem, Tally};
 pub use jiff::Timestamp;
+pub use retry::Retry;
 pub use rng::Rng;
-pub use tasks::{Spawner, Stop, Tasks};
+pub use tasks::{BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, panics};

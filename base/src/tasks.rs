@@ -1,25 +1,50 @@
 //! The only place that spawns: named tasks with an owner and an end.
 //!
+//! A **part** is a task that a component cannot do without, such as the one that writes the store.
+//! An **awaited** task is one that somebody waits for, such as one that sends reports: it may end, but
+//! if it panicked its component would wait for ever. Every other task is about one thing, such as a
+//! connection or a request.
+//!
 //! # Invariants
 //!
 //! * A task never outlives its [`Tasks`]: dropping the owner aborts what still runs, which is how
 //!   a simulation crashes a component.
-//! * A task that panics stops its whole tree, and [`Tasks::run`] says which one it was: half of a
-//!   component running on is worse than none.
+//! * When a part ends although nobody asked it to (it returned, failed or panicked), or an awaited
+//!   task panics, its whole group is asked to stop and [`Tasks::failure`] says which it was and why:
+//!   half of a component running on is worse than none, since nobody notices.
+//! * A panic in any other task ends that task alone. It is logged and counted ([`panics`]).
 
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error};
+
+/// Any error that ends a part.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Panics of tasks since the process began.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many tasks of this process have panicked. Each is a bug, so it is shown as a metric.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
 
 /// Owns a group of tasks.
 #[derive(Debug)]
 pub struct Tasks {
     name: &'static str,
-    stop: CancellationToken,
+    group: Group,
     /// Guards the set for one insertion or one poll.
     set: Arc<Mutex<JoinSet<&'static str>>>,
 }
@@ -27,8 +52,16 @@ pub struct Tasks {
 /// Spawns into a [`Tasks`] without owning it. After the owner is gone it spawns nothing.
 #[derive(Debug, Clone)]
 pub struct Spawner {
-    stop: CancellationToken,
+    group: Group,
     set: Weak<Mutex<JoinSet<&'static str>>>,
+}
+
+/// What the tasks of a group share.
+#[derive(Debug, Clone)]
+struct Group {
+    stop: CancellationToken,
+    /// The first part that ended although nobody asked it to.
+    failure: watch::Sender<Option<PartFailure>>,
 }
 
 /// Tells a task that it is to stop.
@@ -47,36 +80,140 @@ impl Stop {
     }
 }
 
+/// A part has ended although nobody asked it to: its component cannot do its work any more.
+#[derive(Debug, Clone)]
+pub struct PartFailure {
+    part: &'static str,
+    how: How,
+}
+
+#[derive(Debug, Clone)]
+enum How {
+    Returned,
+    Failed(Arc<dyn Error + Send + Sync>),
+    Panicked(String),
+}
+
+impl PartFailure {
+    /// The name of the part that ended.
+    pub fn part(&self) -> &'static str {
+        self.part
+    }
+}
+
+impl fmt::Display for PartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = self.part;
+        match &self.how {
+            How::Returned => write!(f, "{part} ended, although nobody asked it to"),
+            How::Failed(_) => write!(f, "{part} failed"),
+            How::Panicked(message) => write!(f, "{part} panicked, which is a bug: {message}"),
+        }
+    }
+}
+
+impl Error for PartFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.how {
+            How::Failed(error) => Some(&**error),
+            How::Returned | How::Panicked(_) => None,
+        }
+    }
+}
+
+/// What a part may end with: nothing, or an error that says why it cannot go on.
+pub trait PartEnd: Send {
+    /// The error, if it is one.
+    fn error(self) -> Option<BoxError>;
+}
+
+impl PartEnd for () {
+    fn error(self) -> Option<BoxError> {
+        None
+    }
+}
+
+impl<E: Into<BoxError> + Send> PartEnd for Result<(), E> {
+    fn error(self) -> Option<BoxError> {
+        self.err().map(Into::into)
+    }
+}
+
+impl Group {
+    /// A part has ended. What ends while the group is stopping was asked to.
+    fn part_ended(&self, part: &'static str, how: How) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        self.failure.send_modify(|failure| {
+            failure.get_or_insert(PartFailure { part, how });
+        });
+        self.stop.cancel();
+    }
+}
+
 impl Tasks {
     /// An empty group.
     pub fn new(name: &'static str) -> Self {
-        Self { name, stop: CancellationToken::new(), set: Arc::default() }
+        let group = Group { stop: CancellationToken::new(), failure: watch::Sender::new(None) };
+        Self { name, group, set: Arc::default() }
     }
 
     /// A handle that spawns here and can be given away.
     pub fn spawner(&self) -> Spawner {
-        Spawner { stop: self.stop.clone(), set: Arc::downgrade(&self.set) }
+        Spawner { group: self.group.clone(), set: Arc::downgrade(&self.set) }
     }
 
-    /// Spawns a task.
+    /// Spawns a task that is about one thing: see [`Spawner::spawn`].
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.spawner().spawn(name, task);
     }
 
+    /// Spawns a part: see [`Spawner::spawn_part`].
+    pub fn spawn_part<E: PartEnd>(
+        &self,
+        name: &'static str,
+        part: impl Future<Output = E> + Send + 'static,
+    ) {
+        self.spawner().spawn_part(name, part);
+    }
+
+    /// Waits until a part ends although nobody asked it to; for ever where none does. The others
+    /// were asked to stop by then.
+    pub fn failure(&self) -> impl Future<Output = PartFailure> + Send + use<> {
+        let mut failure = self.group.failure.subscribe();
+        async move {
+            if let Ok(failed) = failure.wait_for(Option::is_some).await
+                && let Some(failed) = &*failed
+            {
+                return failed.clone();
+            }
+            std::future::pending().await
+        }
+    }
+
     /// What tasks of this group wait on to end cleanly.
     pub fn stop_signal(&self) -> Stop {
-        Stop(self.stop.clone())
+        Stop(self.group.stop.clone())
     }
 
     /// Asks every task to stop and does not wait.
     pub fn request_stop(&self) {
-        self.stop.cancel();
+        self.group.stop.cancel();
     }
 
     /// Asks every task to stop and waits until all have ended.
     pub async fn stop(self) {
-        self.stop.cancel();
-        self.run().await;
+        self.request_stop();
+        while let Some(ended) = std::future::poll_fn(|context| {
+            self.set.lock().unwrap_or_else(PoisonError::into_inner).poll_join_next(context)
+        })
+        .await
+        {
+            if let Ok(task) = ended {
+                debug!(group = self.name, task, "task ended");
+            }
+        }
     }
 
     /// Asks every task to stop, waits for those that end by themselves, at most `grace`, and ends
@@ -84,37 +221,54 @@ impl Tasks {
     pub async fn stop_within(self, grace: Duration) -> bool {
         tokio::time::timeout(grace, self.stop()).await.is_ok()
     }
-
-    /// Runs until every task has ended; a panic stops the others and ends as an `Err` that names
-    /// nothing but the group (the panic itself was printed).
-    pub async fn run(&self) -> bool {
-        let mut clean = true;
-        while let Some(ended) = std::future::poll_fn(|context| {
-            self.set.lock().unwrap_or_else(PoisonError::into_inner).poll_join_next(context)
-        })
-        .await
-        {
-            match ended {
-                Ok(task) => debug!(group = self.name, task, "task ended"),
-                Err(failed) if failed.is_cancelled() => (),
-                Err(failed) => {
-                    error!(group = self.name, error = %failed, "task panicked");
-                    clean = false;
-                    self.stop.cancel();
-                }
-            }
-        }
-        clean
-    }
 }
 
 impl Spawner {
-    /// Spawns a task, or drops it when the owner is gone or stopping.
+    /// Spawns a task that is about one thing, or drops it when the owner is gone or stopping. Its
+    /// panic hurts nothing else.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.insert(name, async move {
+            let _reported = without_panic(name, task).await;
+        });
+    }
+
+    /// Spawns a part, which is to run until it is asked to stop. When it ends before, in whatever
+    /// way, the group has failed. Dropped when the owner is gone or stopping.
+    pub fn spawn_part<E: PartEnd>(
+        &self,
+        name: &'static str,
+        part: impl Future<Output = E> + Send + 'static,
+    ) {
+        let group = self.group.clone();
+        self.insert(name, async move {
+            let how = match without_panic(name, part).await {
+                Ok(ended) => ended.error().map_or(How::Returned, |error| How::Failed(error.into())),
+                Err(message) => How::Panicked(message),
+            };
+            group.part_ended(name, how);
+        });
+    }
+
+    /// Spawns a task that may end, and whose panic fails the group: somebody waits for what it
+    /// brings. Dropped when the owner is gone or stopping.
+    pub fn spawn_awaited(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let group = self.group.clone();
+        self.insert(name, async move {
+            if let Err(message) = without_panic(name, task).await {
+                group.part_ended(name, How::Panicked(message));
+            }
+        });
+    }
+
+    fn insert(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let Some(set) = self.set.upgrade() else {
             return;
         };
-        if self.stop.is_cancelled() {
+        if self.group.stop.is_cancelled() {
             return;
         }
         let span = tracing::debug_span!("task", name);
@@ -123,22 +277,34 @@ impl Spawner {
             name
         };
         let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-        // Short-lived tasks of a group that nobody runs would pile up as results.
-        while let Some(ended) = set.try_join_next() {
-            if let Err(failed) = ended
-                && failed.is_panic()
-            {
-                error!(error = %failed, "task panicked");
-                self.stop.cancel();
-            }
-        }
+        // Tasks that have ended would pile up as results, since nobody waits for them before the
+        // group stops.
+        while set.try_join_next().is_some() {}
         set.spawn(named.instrument(span));
     }
 
     /// What tasks of this group wait on to end cleanly.
     pub fn stop_signal(&self) -> Stop {
-        Stop(self.stop.clone())
+        Stop(self.group.stop.clone())
     }
+}
+
+/// Runs a task. Where it panics, that is logged and counted, and its message returned.
+async fn without_panic<T>(name: &'static str, task: impl Future<Output = T>) -> Result<T, String> {
+    let caught = AssertUnwindSafe(task).catch_unwind().await;
+    caught.map_err(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let message = panic_message(&*panic);
+        error!(task = name, message, "a task panicked, which is a bug");
+        message
+    })
+}
+
+/// What a panic says.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "it says nothing".to_owned())
 }
 
 #[cfg(test)]
@@ -146,6 +312,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::ErrorChain;
 
     #[tokio::test]
     async fn dropping_the_owner_ends_its_tasks() {
@@ -160,12 +327,69 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_stops_the_whole_group() {
+    async fn a_part_that_ends_in_whatever_way_fails_its_group_at_once() {
+        let broken = || Err::<(), BoxError>("the disk is gone".into());
+        let said = |failure: PartFailure| ErrorChain(&failure).to_string();
+        for (index, expected) in [
+            "clock ended, although nobody asked it to",
+            "clock failed: the disk is gone",
+            "clock panicked, which is a bug: on purpose",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let tasks = Tasks::new("test");
+            let stop = tasks.stop_signal();
+            match index {
+                0 => tasks.spawn_part("clock", async {}),
+                1 => tasks.spawn_part("clock", async move { broken() }),
+                _ => tasks.spawn_part("clock", async move {
+                    if index > 1 {
+                        panic!("on purpose")
+                    }
+                }),
+            }
+            // Nobody joins the tasks meanwhile: that one of them has ended is noticed all the same.
+            assert_eq!(said(tasks.failure().await), expected);
+            stop.requested().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_asked_to_stop_has_not_failed() {
         let tasks = Tasks::new("test");
-        let stop = tasks.stop_signal();
-        tasks.spawn("waits", async move { stop.requested().await });
-        tasks.spawn("breaks", async { panic!("on purpose") });
-        assert!(!tasks.run().await);
+        let (stop, failure) = (tasks.stop_signal(), tasks.failure());
+        tasks.spawn_part("polite", async move { stop.requested().await });
+        tasks.stop().await;
+        assert!(failure.now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_awaited_task_may_end_and_may_not_panic() {
+        let tasks = Tasks::new("test");
+        let (stop, failure) = (tasks.stop_signal(), tasks.failure());
+        let (done, seen) = oneshot::channel();
+        tasks.spawner().spawn_awaited("report", async move { done.send(()).unwrap() });
+        seen.await.unwrap();
+        tasks.spawner().spawn_awaited("report", async move { assert!(stop.is_requested()) });
+        assert_eq!(failure.await.part(), "report");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_task_about_one_thing_hurts_that_one_alone() {
+        let tasks = Tasks::new("test");
+        let before = panics();
+        let (says, heard) = oneshot::channel::<()>();
+        tasks.spawn("breaks", async move {
+            let _says = says;
+            panic!("on purpose");
+        });
+        assert!(heard.await.is_err(), "it is gone");
+        let (done, seen) = oneshot::channel();
+        tasks.spawn("works", async move { done.send(()).unwrap() });
+        seen.await.unwrap();
+        assert!(!tasks.stop_signal().is_requested());
+        assert!(panics() > before);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The component: leads, follows the watch, and runs all controllers on it.
 
 use api::KindId;
-use base::{Clock, Rng, Stop, Tasks};
+use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
 use client::Client;
 use runtime::{Cache, Crew, Deposed, Feed, Recorder, Reflector};
 use tokio::time::Instant;
@@ -25,15 +25,17 @@ pub struct Config {
     pub clock: Clock,
     /// For identities and back-off.
     pub rng: Rng,
+    /// Where they show what does not work.
+    pub health: Health,
     /// Counts.
     pub metrics: Metrics,
 }
 
-/// Runs all controllers whenever this process leads, until it is told to stop.
-pub async fn run(config: Config, stop: Stop) {
+/// Runs all controllers whenever this process leads, until it is told to stop or a part fails.
+pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
     let term = |leader, tasks: &Tasks| term(&config, leader, tasks);
-    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await;
+    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await
 }
 
 /// One term: a cache of its own, and every controller on it, until one of them learns that another
@@ -46,7 +48,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     let deposed = Deposed::default();
     let crew = Crew { spawner: tasks.spawner(), rng: rng.clone(), deposed: deposed.clone() };
     let (canary, started) = (node::CanaryCage::default(), Instant::now());
-    tasks.spawn("canary", canary.clone().keep(client.clone(), rng.clone(), started));
+    tasks.spawn_part("canary", canary.clone().keep(client.clone(), rng.clone(), started));
     let mut feed = Feed::new(cache);
     feed.add(job::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &crew);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use apiserver::{Parts, Peers, Router, Server};
-use base::{Clock, Rng, Tasks};
+use base::{Clock, Health, Rng, Tasks};
 use client::{Client, Servers};
 use prometheus::Registry;
 use store::Store;
 
+use crate::health_metrics::HealthMetrics;
 use crate::in_process;
 
 /// A control plane that runs in this process.
@@ -31,9 +32,19 @@ pub struct Common {
     pub rng: Rng,
     /// Where metrics are registered.
     pub registry: Registry,
+    /// What works in this process and what does not.
+    pub health: Health,
 }
 
 impl Common {
+    /// The machine's clock and randomness, and a registry that shows this process's health.
+    pub fn of_machine() -> Result<Self> {
+        let (registry, health) = (Registry::new(), Health::default());
+        let shown = HealthMetrics::new(health.clone()).context("describe metrics of health")?;
+        registry.register(Box::new(shown)).context("register metrics of health")?;
+        Ok(Self { clock: Clock::system(), rng: Rng::from_machine(), registry, health })
+    }
+
     /// The apiservers that `urls` name, beginning with any of them.
     pub fn servers(&self, urls: &str) -> Result<Servers> {
         let first = usize::try_from(self.rng.next_u64() >> 32).unwrap_or_default();
@@ -53,6 +64,7 @@ pub async fn apiserver(
         rng: common.rng.fork("apiserver"),
         spawner: tasks.spawner(),
         registry: common.registry.clone(),
+        health: common.health.clone(),
         peers,
     };
     Server::start(parts).await.context("start the apiserver")
@@ -89,9 +101,10 @@ pub fn scheduler(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
         client,
         clock: common.clock.clone(),
         rng: common.rng.fork("scheduler"),
+        health: common.health.clone(),
         metrics: scheduler::Metrics::new(&common.registry).context("register metrics")?,
     };
-    tasks.spawn("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
+    tasks.spawn_part("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
     Ok(())
 }
 
@@ -101,8 +114,9 @@ pub fn controllers(client: Client, common: &Common, tasks: &Tasks) -> Result<()>
         client,
         clock: common.clock.clone(),
         rng: common.rng.fork("controllers"),
+        health: common.health.clone(),
         metrics: controllers::Metrics::new(&common.registry).context("register metrics")?,
     };
-    tasks.spawn("controllers", controllers::run(config, tasks.stop_signal()));
+    tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use base::{Clock, Rng, Tasks};
+use base::Tasks;
 use clap::Parser as _;
 use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
@@ -25,8 +25,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     let started = tokio::time::Instant::now();
     let listener = listen::listen(args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
-    let common =
-        Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() };
+    let common = Common::of_machine()?;
     let storage = Tasks::new("store");
     let place = Place::of(&args)?;
     let store: Arc<dyn Store> = match &place {
@@ -41,7 +40,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     let peers = listen::peers(None, address, shares_store)?;
     let servers = Tasks::new("servers");
     let plane = control_plane::start((store, peers), &common, &servers).await?;
-    servers.spawn("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
+    servers.spawn_part("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
     let (agents, engines) = (Tasks::new("agents"), Engines::default());
     let runtime = node::chosen(args.runtime).await;
     let mut metrics = NodesMetrics::default();
@@ -57,15 +56,15 @@ pub async fn run(args: DevArgs) -> Result<()> {
     for file in &args.apply {
         apply(address, file).await?;
     }
-    process::asked_to_end().await?;
+    let ended = process::asked_to_end(&[&storage, &servers, &agents]).await;
     agents.stop_within(process::GRACE).await;
     if let Place::Passing(dir) = &place {
         engines.empty().await;
         std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     servers.stop_within(process::GRACE).await;
-    storage.stop().await;
-    Ok(())
+    storage.stop_within(process::STORE_GRACE).await;
+    ended
 }
 
 /// The metrics of every node's agent, labelled with the node, as one collector: the apiserver's

@@ -4,6 +4,7 @@ pub mod args;
 pub mod backup;
 pub mod control_plane;
 pub mod dev;
+pub mod health_metrics;
 pub mod in_process;
 pub mod listen;
 pub mod node;

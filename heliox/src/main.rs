@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use apiserver::Peers;
-use base::{Clock, Rng, Tasks};
+use base::Tasks;
 use clap::Parser as _;
 use client::Client;
 use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
 use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
 use heliox::{backup, dev, listen, process, restore, serve};
-use prometheus::Registry;
 use store::Store;
 use tracing::info;
 
@@ -66,18 +65,14 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Backup(args) => {
             process::log("warn");
-            backup::run(args, &common()).await
+            backup::run(args, &Common::of_machine()?).await
         }
         Command::Restore(args) => {
             process::log("warn");
-            restore::run(args, &common()).await
+            restore::run(args, &Common::of_machine()?).await
         }
         Command::Shim { .. } => Ok(()),
     }
-}
-
-fn common() -> Common {
-    Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() }
 }
 
 /// Serves the API over a store, with what `start` puts behind it.
@@ -89,15 +84,16 @@ async fn server(
     let address = listener.local_addr().context("read the address")?;
     let shares_store = !args.etcd.etcd.is_empty();
     let peers = listen::peers(args.advertise.as_deref(), address, shares_store)?;
-    let (common, storage, tasks) = (common(), Tasks::new("store"), Tasks::new("servers"));
+    let (common, storage, tasks) =
+        (Common::of_machine()?, Tasks::new("store"), Tasks::new("servers"));
     let store = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await?;
     let plane = start((store, peers), &common, &tasks).await?;
     info!(%address, cluster = plane.cluster, "serving");
-    tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
-    process::asked_to_end().await?;
+    tasks.spawn_part("http", serve::serve(listener, plane.router, tasks.spawner()));
+    let ended = process::asked_to_end(&[&storage, &tasks]).await;
     tasks.stop_within(process::GRACE).await;
-    storage.stop().await;
-    Ok(())
+    storage.stop_within(process::STORE_GRACE).await;
+    ended
 }
 
 /// Runs what asks the API, and serves nothing but its health and metrics.
@@ -106,14 +102,14 @@ async fn component(
     name: &'static str,
     start: impl Fn(Client, &Common, &Tasks) -> Result<()>,
 ) -> Result<()> {
-    let (common, tasks) = (common(), Tasks::new(name));
+    let (common, tasks) = (Common::of_machine()?, Tasks::new(name));
     serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
     let servers = common.servers(&args.server)?;
     start(Client::new(client::http_transport(&servers)), &common, &tasks)?;
-    process::asked_to_end().await?;
+    let ended = process::asked_to_end(&[&tasks]).await;
     // A leader gives up its place, so that another takes over at once.
     tasks.stop_within(process::GRACE).await;
-    Ok(())
+    ended
 }
 
 async fn serve_status(
@@ -123,12 +119,13 @@ async fn serve_status(
 ) -> Result<()> {
     let status = listen::listen(listen, insecure).await?;
     info!(address = %status.local_addr()?, "health and metrics are served");
-    tasks.spawn("status", serve::status(status, common.registry.clone(), tasks.spawner()));
+    let shown = (common.registry.clone(), common.health.clone());
+    tasks.spawn_part("status", serve::status(status, shown, tasks.spawner()));
     Ok(())
 }
 
 async fn agent(args: AgentArgs) -> Result<()> {
-    let (common, tasks) = (common(), Tasks::new("agent"));
+    let (common, tasks) = (Common::of_machine()?, Tasks::new("agent"));
     let name = match args.name {
         Some(name) => name,
         None => process::host_name()?,
@@ -151,8 +148,8 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let registry = common.registry.clone();
     let engines = Engines::default();
     node::start(config, (client, Some(dial)), (&common, registry), &engines, &tasks)?;
-    process::asked_to_end().await?;
+    let ended = process::asked_to_end(&[&tasks]).await;
     // Containers run on: the next agent takes them over.
     tasks.stop_within(process::GRACE).await;
-    Ok(())
+    ended
 }

@@ -159,15 +159,17 @@ pub fn start(
         dial,
         accept_cluster,
     };
-    let outside =
-        Outside { client, open_engine, clock: common.clock.clone(), rng: common.rng.fork(&name) };
+    let outside = Outside {
+        client,
+        open_engine,
+        clock: common.clock.clone(),
+        rng: common.rng.fork(&name),
+        health: common.health.scoped(&name),
+    };
     let stop = tasks.stop_signal();
-    let spawner = tasks.spawner();
-    tasks.spawn("agent", async move {
-        if let Err(why) = node_agent::run(agent, outside, &registry, stop).await {
-            error!(node = name, error = %ErrorChain(&why), "the agent ended");
-        }
-        drop(spawner);
+    tasks.spawn_part("the agent", async move {
+        let ended = node_agent::run(agent, outside, &registry, stop).await;
+        ended.with_context(|| format!("work as node {name}"))
     });
     Ok(())
 }

@@ -4,12 +4,16 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
+use base::Tasks;
+use futures_util::future::select_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// How long parts that end by themselves (a leader resigns, a writer finishes) are waited for.
 pub const GRACE: Duration = Duration::from_secs(1);
+/// How long the store may take to finish what was asked of it: what was answered is on disk already.
+pub const STORE_GRACE: Duration = Duration::from_secs(10);
 
 /// Logs to stderr: `HELIOX_LOG` or `RUST_LOG` say how much, `default` where neither does.
 pub fn log(default: &str) {
@@ -23,16 +27,21 @@ pub fn log(default: &str) {
         .init();
 }
 
-/// Waits until the process is asked to end: by TERM, or by INT from a terminal.
-pub async fn asked_to_end() -> Result<()> {
+/// Waits until the process is asked to end (by TERM, or by INT from a terminal), or until a part of
+/// one of `groups` has failed: then its work cannot go on, and the process ends with an error rather
+/// than live on without that part.
+pub async fn asked_to_end(groups: &[&Tasks]) -> Result<()> {
     let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let failures = groups.iter().map(|tasks| Box::pin(tasks.failure()));
     tokio::select! {
         biased;
-        _ = term.recv() => (),
-        _ = int.recv() => (),
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        (failure, ..) = select_all(failures) => {
+            Err(Error::new(failure).context("this process cannot do its work any more and ends"))
+        }
     }
-    Ok(())
 }
 
 /// The host's name, in lower case as names of nodes are.

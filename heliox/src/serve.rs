@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use apiserver::Router;
 use axum::body::Body;
-use base::{ErrorChain, Spawner};
+use base::{ErrorChain, Health, Spawner};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -81,16 +81,24 @@ pub async fn connection(
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` of a process that serves nothing else.
-pub async fn status(listener: TcpListener, registry: Registry, spawner: Spawner) {
+pub async fn status(
+    listener: TcpListener,
+    (registry, health): (Registry, Health),
+    spawner: Spawner,
+) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
-        let registry = registry.clone();
+        let (registry, health) = (registry.clone(), health.clone());
         spawner.spawn("status connection", async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = status_answer(request.uri().path(), &registry);
+                let answer = status_answer(request.uri().path(), &registry, &health);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -100,9 +108,16 @@ pub async fn status(listener: TcpListener, registry: Registry, spawner: Spawner)
     }
 }
 
-fn status_answer(path: &str, registry: &Registry) -> Response<Body> {
+/// `/healthz` fails where a restart would help: never, since a process whose part has failed ends by
+/// itself. `/readyz` fails while the process cannot do its work, such as while its server does not
+/// answer.
+fn status_answer(path: &str, registry: &Registry, health: &Health) -> Response<Body> {
     let (code, text) = match path {
-        "/healthz" | "/livez" | "/readyz" => (StatusCode::OK, b"ok\n".to_vec()),
+        "/healthz" | "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
+        "/readyz" => match health.not_ready() {
+            None => (StatusCode::OK, b"ok\n".to_vec()),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why.into_bytes()),
+        },
         "/metrics" => {
             let mut text = Vec::new();
             // Writing to memory cannot fail.

@@ -123,7 +123,7 @@ impl Feed {
         }));
         for _ in 0..workers {
             let worker = work(Arc::clone(&controller), queue.clone(), crew.clone());
-            crew.spawner.spawn(C::NAME, worker);
+            crew.spawner.spawn_part(C::NAME, worker);
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use api::core::{Lease, LeaseSpec};
 use api::labels::SYSTEM_NAMESPACE;
 use api::{Kind as _, ObjectMeta};
-use base::{Backoff, Clock, ErrorChain, Rng, Stop, Tasks};
+use base::{Backoff, Clock, ErrorChain, PartFailure, Rng, Stop, Tasks};
 use client::{Api, Client, Error};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
@@ -32,36 +32,37 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 ///
 /// `term` begins the work of one leadership. Its client's writes carry the leader's guard; what it
 /// spawns into the tasks, and the future that it returns, are dropped when the leadership is lost.
-/// The term is over, too, when that future or all the tasks end. Asked to stop, it gives the
-/// leadership up, so that another process takes over at once.
+/// The term is over, too, when that future ends. Asked to stop, it gives the leadership up, so that
+/// another process takes over at once. It does the same when a part among the tasks fails, and
+/// returns that failure: whatever made the part fail is a bug, which another term would meet again.
 pub async fn lead<W: Future<Output = ()>>(
     (client, component): (&Client, &'static str),
     clock: Clock,
     rng: &Rng,
     stop: &Stop,
     mut term: impl FnMut(Client, &Tasks) -> W,
-) {
+) -> Result<(), PartFailure> {
     let mut election = Election::new(client, component, clock, rng);
     loop {
         let mut leadership = tokio::select! {
             biased;
-            () = stop.requested() => return,
+            () = stop.requested() => return Ok(()),
             leadership = election.won() => leadership,
         };
         let tasks = Tasks::new(component);
         let leader = client.as_leader(component, &leadership.identity, leadership.term);
         let work = term(leader, &tasks);
-        let is_stopped = tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = stop.requested() => true,
-            () = election.keep(&mut leadership) => false,
-            () = work => false,
-            _clean = tasks.run() => false,
+            () = stop.requested() => Some(Ok(())),
+            failure = tasks.failure() => Some(Err(failure)),
+            () = election.keep(&mut leadership) => None,
+            () = work => None,
         };
         drop(tasks);
-        if is_stopped {
+        if let Some(ended) = ended {
             election.resign(leadership).await;
-            return;
+            return ended;
         }
         info!(component, "the term is over");
     }

@@ -27,7 +27,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
-use crate::Server;
+use crate::{Server, readiness};
 use query::Query;
 use route::Route;
 
@@ -91,7 +91,7 @@ async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) ->
     let method = request.method().clone();
     match (route, &method) {
         (Route::Healthz, &Method::GET) => Ok(answer::text(StatusCode::OK, "ok\n")),
-        (Route::Readyz, &Method::GET) => Ok(readyz(server)),
+        (Route::Readyz, &Method::GET) => Ok(readyz(server).await),
         (Route::Metrics, &Method::GET) => Ok(answer::text(StatusCode::OK, server.metrics_text())),
         (Route::Version, &Method::GET) => Ok(discovery::version()),
         (Route::CoreVersions, &Method::GET) => Ok(discovery::core_versions()),
@@ -174,11 +174,10 @@ async fn objects(
     }
 }
 
-fn readyz(server: &Server) -> Response<Body> {
-    if server.cache.revision().0 > 0 {
-        answer::text(StatusCode::OK, "ok\n")
-    } else {
-        answer::text(StatusCode::SERVICE_UNAVAILABLE, "the cache is not filled yet\n")
+async fn readyz(server: &Server) -> Response<Body> {
+    match readiness::of(server).await {
+        None => answer::text(StatusCode::OK, "ok\n"),
+        Some(why) => answer::text(StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
 

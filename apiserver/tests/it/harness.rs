@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use apiserver::{Parts, Peers, Router, Server, StartError};
-use base::{Clock, Rng, Tasks, Timestamp};
+use base::{Clock, Health, Rng, Tasks, Timestamp};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -42,6 +42,7 @@ async fn start(
         rng: Rng::from_machine(),
         spawner: tasks.spawner(),
         registry: prometheus::Registry::new(),
+        health: Health::default(),
         peers,
     };
     let server = Server::start(parts).await?;

@@ -5,11 +5,10 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Clock, Rng, Tasks};
+use base::Tasks;
 use e2e::fleet::program;
 use heliox::control_plane::{self, Common};
 use heliox::serve;
-use prometheus::Registry;
 use store::Simulated;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -45,11 +44,10 @@ spec:
 async fn server(tasks: &Tasks) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let common =
-        Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() };
+    let common = Common::of_machine().unwrap();
     let parts = (Arc::new(Simulated::new()) as Arc<dyn store::Store>, None);
     let plane = control_plane::start(parts, &common, tasks).await.unwrap();
-    tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
+    tasks.spawn_part("http", serve::serve(listener, plane.router, tasks.spawner()));
     url
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::task::TaskPhase;
 use api::{Kind as _, Task};
 use apiserver::Peers;
-use base::{Clock, Rng, Tasks};
+use base::{Clock, Health, Rng, Tasks};
 use client::{Client, ListOptions, Servers, http_transport};
 use e2e::fleet::program;
 use heliox::control_plane::{self, Common};
@@ -36,15 +36,14 @@ struct Pair {
 async fn apiserver(store: &Simulated, tasks: &Tasks, all: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let common =
-        Common { clock: Clock::system(), rng: Rng::from_machine(), registry: Registry::new() };
+    let common = Common::of_machine().unwrap();
     let store: Arc<dyn Store> = Arc::new(store.clone());
     let parts = (store, Some(Peers::over_tcp(&url)));
     let plane = match all {
         true => control_plane::start(parts, &common, tasks).await.unwrap(),
         false => control_plane::start_apiserver(parts, &common, tasks).await.unwrap(),
     };
-    tasks.spawn("http", serve::serve(listener, plane.router, tasks.spawner()));
+    tasks.spawn_part("http", serve::serve(listener, plane.router, tasks.spawner()));
     url
 }
 
@@ -78,10 +77,11 @@ impl Pair {
             open_engine,
             clock: Clock::system(),
             rng: Rng::from_machine(),
+            health: Health::default(),
         };
         let stop = tasks.stop_signal();
-        tasks.spawn("agent", async move {
-            node_agent::run(config, outside, &Registry::new(), stop).await.unwrap();
+        tasks.spawn_part("agent", async move {
+            node_agent::run(config, outside, &Registry::new(), stop).await
         });
         Self { second, _dir: dir, _tasks: tasks }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::{Kind as _, KindId};
-use base::{Clock, Rng, Tasks, Timestamp};
+use base::{Clock, ErrorChain, Health, Rng, Tasks, Timestamp};
 use client::Client;
+use futures_util::FutureExt as _;
 use node_agent::engine::Engine;
 use node_agent::engine::sim::SimMachine;
 use node_agent::{Config, Journal, OpenEngine, Outside};
@@ -113,6 +114,7 @@ impl Cluster {
                 rng: self.rng.fork("apiserver"),
                 spawner: tasks.spawner(),
                 registry: Registry::new(),
+                health: Health::default(),
                 peers: None,
             };
             match apiserver::Server::start(parts).await {
@@ -154,9 +156,10 @@ impl Cluster {
             client: part.line.client(),
             clock: self.clock.clone(),
             rng: self.rng.fork("scheduler"),
+            health: Health::default(),
             metrics: scheduler::Metrics::new(&Registry::new()).unwrap(),
         };
-        tasks.spawn("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
+        tasks.spawn_part("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
         part.tasks = Some(tasks);
     }
 
@@ -170,9 +173,10 @@ impl Cluster {
             client: part.line.client(),
             clock: self.clock.clone(),
             rng: self.rng.fork("controllers"),
+            health: Health::default(),
             metrics: controllers::Metrics::new(&Registry::new()).unwrap(),
         };
-        tasks.spawn("controllers", controllers::run(config, tasks.stop_signal()));
+        tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));
         part.tasks = Some(tasks);
     }
 
@@ -201,11 +205,12 @@ impl Cluster {
             open_engine,
             clock: self.clock.clone(),
             rng: self.rng.fork(&host.name),
+            health: Health::default(),
         };
         let tasks = Tasks::new("agent");
         let stop = tasks.stop_signal();
-        tasks.spawn("agent", async move {
-            node_agent::run(config, outside, &Registry::new(), stop).await.unwrap();
+        tasks.spawn_part("agent", async move {
+            node_agent::run(config, outside, &Registry::new(), stop).await
         });
         host.agent = Some(tasks);
     }
@@ -248,8 +253,22 @@ impl Cluster {
         self.start_leaders();
     }
 
+    /// No part of any process has failed, and nothing has panicked: that is a bug, whatever the
+    /// cluster does about it.
+    fn assert_parts_work(&self) {
+        let leaders = self.schedulers.iter().chain(&self.controllers).map(|part| &part.tasks);
+        let agents = self.hosts.iter().map(|host| &host.agent);
+        for tasks in leaders.chain(agents).chain([&self.server]).flatten() {
+            if let Some(failure) = tasks.failure().now_or_never() {
+                panic!("{}", ErrorChain(&failure));
+            }
+        }
+        assert_eq!(base::panics(), 0, "a task panicked; see the log");
+    }
+
     /// All there is, as one cut; nothing while no apiserver serves.
     pub(crate) async fn look(&self) -> Option<Snapshot> {
+        self.assert_parts_work();
         const SEEN: [KindId; 9] = [
             KindId::Node,
             KindId::NodeLease,

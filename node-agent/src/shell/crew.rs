@@ -1,13 +1,15 @@
 //! Does steps: several at once, but never two about one container.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Spawner;
+use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
@@ -102,7 +104,13 @@ impl Crew {
         let (engine, events) = (Arc::clone(engine), self.events.clone());
         self.spawner.spawn("container", async move {
             let _permit = permits.acquire().await;
-            let outcome = carry_out(engine.as_ref(), &step).await;
+            // A panic is a bug in what is done to this container. It hurts that one alone, and it is
+            // answered, since otherwise the agent would wait for the step for ever.
+            let outcome = AssertUnwindSafe(carry_out(engine.as_ref(), &step)).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_printed| {
+                error!(%identity, step = name(&step), "a step panicked, which is a bug");
+                Err(EngineError::unknown("the step panicked, which is a bug; see the agent's log"))
+            });
             let acted = Acted { identity, outcome, is_start };
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Acted(acted)).await;

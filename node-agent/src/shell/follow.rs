@@ -64,7 +64,7 @@ pub(super) fn read_template(
     rng: Rng,
     events: mpsc::Sender<Event>,
 ) {
-    spawner.spawn("template", async move {
+    spawner.spawn_awaited("template", async move {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
         let template = loop {
             match client.api::<TaskTemplate>(&key.namespace).find(&key.name).await {

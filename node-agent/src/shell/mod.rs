@@ -28,13 +28,14 @@ mod sight;
 mod stats;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use api::ObjectKey;
 use api::amounts::Amounts;
 use api::cluster::Cluster;
 use api::node::{GrantRequest, GrantResponse, NodeInfo};
-use base::{Clock, Rng, Stop, Tasks, Timestamp};
+use base::{Clock, Health, PartFailure, Rng, Stop, Tasks, Timestamp};
 use client::{Client, Dial};
 use futures_util::future::BoxFuture;
 use prometheus::Registry;
@@ -105,6 +106,8 @@ pub struct Outside {
     pub clock: Clock,
     /// Where randomness comes from.
     pub rng: Rng,
+    /// Where it shows what does not work.
+    pub health: Health,
 }
 
 impl std::fmt::Debug for Outside {
@@ -122,9 +125,9 @@ pub enum AgentError {
     /// Its counters cannot be registered: another agent uses the same registry.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
-    /// One of its tasks panicked.
-    #[error("a task of the agent panicked")]
-    Panicked,
+    /// One of its parts ended: it cannot work on without that.
+    #[error(transparent)]
+    Part(#[from] PartFailure),
 }
 
 /// News for the agent.
@@ -158,13 +161,13 @@ pub async fn run(
     let tasks = Tasks::new("agent");
     let (events, mut news) = mpsc::channel(EVENTS_MAX);
     let mut agent = Agent::start(config, outside, metrics, &tasks, events).await?;
-    let broken = tasks.stop_signal();
+    let mut failure = pin!(tasks.failure());
     loop {
         let wake = agent.turn().await?;
         tokio::select! {
             biased;
             () = stop.requested() => return Ok(()),
-            () = broken.requested() => return Err(AgentError::Panicked),
+            failure = &mut failure => return Err(failure.into()),
             event = news.recv() => if let Some(event) = event { agent.on_event(event).await? },
             () = sleep_until(wake) => (),
         }
@@ -224,16 +227,16 @@ impl Agent {
             rng: rng.fork("lease"),
             metrics: metrics.clone(),
         };
-        tasks.spawn("node lease", keeper.run(events.clone()));
+        tasks.spawn_part("node lease", keeper.run(events.clone()));
         let served = Served::new(spawner.clone());
         if let Some(dial) = &config.dial {
             let who = (config.name.clone(), boot_id.clone());
             let rest = (spawner.clone(), rng.fork("logs"));
-            tasks.spawn("serving", serving::serve(dial.clone(), who, served.clone(), rest));
+            tasks.spawn_part("serving", serving::serve(dial.clone(), who, served.clone(), rest));
         }
         let node = config.name.clone();
         let following = follow::follow(node, rng.fork("follow"), sessions, events.clone());
-        tasks.spawn("assignments", following);
+        tasks.spawn_part("assignments", following);
         let presence = Presence {
             name: config.name.clone(),
             labels: config.labels.clone(),

@@ -123,7 +123,7 @@ impl Agent {
         let Some(presence) = self.publishing.take(has_engine, Instant::now()) else { return };
         let client = self.outside.client.clone();
         let (events, wall) = (self.events.clone(), self.outside.clock.now());
-        self.spawner.spawn("presence", async move {
+        self.spawner.spawn_awaited("presence", async move {
             let published = presence.publish(&client, wall).await;
             if let Err(error) = &published {
                 debug!(error = %ErrorChain(error), "the Node object was not written");

@@ -65,7 +65,7 @@ impl Desk {
         }
         self.is_sending = true;
         let events = self.events.clone();
-        self.spawner.spawn("reports", async move {
+        self.spawner.spawn_awaited("reports", async move {
             let results = match client.batch(&batch).await {
                 Ok(BatchResponse { results, .. }) => Some(results),
                 Err(error) => {

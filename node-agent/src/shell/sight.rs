@@ -178,7 +178,7 @@ impl Agent {
         self.publishing.describe(&facts, &self.config.capacity);
         self.sight.own_network = facts.engine == "docker";
         let (mut changes, events) = (engine.events(), self.events.clone());
-        self.spawner.spawn("engine events", async move {
+        self.spawner.spawn_part("engine events", async move {
             while let Some(event) = changes.next().await {
                 if events.send(Event::Engine(event)).await.is_err() {
                     return;

@@ -19,7 +19,7 @@ use api::batch::{BATCH_OPS_MAX, GroupResult, Op};
 use api::object::ObjectKey;
 use api::task::transition::TaskChange;
 use api::{KindId, Timestamp};
-use base::{Clock, Rng, Stop, Tasks};
+use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
 use client::Client;
 use jiff::SignedDuration;
 use runtime::{Any, Reflector, Update, reflector};
@@ -61,15 +61,18 @@ pub struct Config {
     pub clock: Clock,
     /// For its identity and for back-off.
     pub rng: Rng,
+    /// Where it shows what does not work.
+    pub health: Health,
     /// What it counts.
     pub metrics: Metrics,
 }
 
-/// Stands for election, decides while it leads, and stands again; until it is to stop.
-pub async fn run(config: Config, stop: Stop) {
+/// Stands for election, decides while it leads, and stands again; until it is to stop or a part
+/// fails.
+pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
     let term = |leader, tasks: &Tasks| Term::new(&config, leader, tasks).run();
-    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await;
+    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await
 }
 
 /// The work of one leadership.
@@ -102,8 +105,6 @@ enum Event {
     Answer(Answer),
     /// Something is to be decided or told.
     Due,
-    /// A feeding task is gone: so is the term.
-    Over,
 }
 
 /// Whether the term goes on.
@@ -120,7 +121,7 @@ impl Term {
         let rng = config.rng.fork("scheduler");
         let mut reflector = Reflector::new(leader.clone(), &KINDS, "", rng.clone());
         // In a task of its own: a reflector that is dropped while it waits loses its watch.
-        tasks.spawn("scheduler-watch", async move {
+        tasks.spawn_part("scheduler-watch", async move {
             while news_in.send(reflector.next().await).await.is_ok() {}
         });
         Self {
@@ -158,8 +159,9 @@ impl Term {
         let due = self.due();
         tokio::select! {
             biased;
-            answer = self.answers.recv() => answer.map_or(Event::Over, Event::Answer),
-            update = self.news.recv() => update.map_or(Event::Over, Event::News),
+            // A closed channel means that the part which feeds it has failed, which ends the term.
+            Some(answer) = self.answers.recv() => Event::Answer(answer),
+            Some(update) = self.news.recv() => Event::News(update),
             () = wait_until(due) => Event::Due,
         }
     }
@@ -184,7 +186,6 @@ impl Term {
             Event::News(update) => self.on_news(update),
             Event::Answer(answer) => self.on_answer(answer),
             Event::Due => Next::GoOn,
-            Event::Over => Next::Deposed,
         };
         while next == Next::GoOn {
             next = if let Ok(answer) = self.answers.try_recv() {

@@ -68,13 +68,13 @@ impl Sender {
         });
         let backoff = Backoff::new(Duration::from_millis(20), RETRY_MAX, self.rng.clone());
         let sending = send(self.client.clone(), sent.collect(), backoff, self.answers.clone());
-        self.spawner.spawn("scheduler-bind", sending);
+        self.spawner.spawn_awaited("scheduler-bind", sending);
     }
 
     /// Tells tasks why they wait. What is lost of it is told with the next reason.
     pub(crate) fn tell(&self, ops: Vec<Op>) {
         let (client, answers) = (self.client.clone(), self.answers.clone());
-        self.spawner.spawn("scheduler-tell", async move {
+        self.spawner.spawn_awaited("scheduler-tell", async move {
             let batch = Batch { groups: ops.into_iter().map(Group::from).collect() };
             match client.batch(&batch).await {
                 Ok(answer) if answer.results.contains(&GroupResult::Deposed {}) => {

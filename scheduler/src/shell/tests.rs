@@ -239,10 +239,11 @@ impl Cluster {
             client: Client::new(transport),
             clock: Clock::simulated(Timestamp::from_second(100).unwrap()),
             rng: Rng::seeded(1),
+            health: Health::default(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
         let tasks = Tasks::new("test");
-        tasks.spawn("scheduler", run(config, tasks.stop_signal()));
+        tasks.spawn_part("scheduler", run(config, tasks.stop_signal()));
         tasks
     }
 

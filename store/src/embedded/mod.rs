@@ -14,8 +14,11 @@ mod recent;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use base::Spawner;
@@ -58,6 +61,13 @@ impl Embedded {
         Self::start(database, tasks).map_err(|error| open::broken(Path::new("(memory)"), error))
     }
 
+    /// A store over a file, a memory or a disk that fails on demand.
+    #[cfg(test)]
+    fn over(backend: impl redb::StorageBackend, tasks: &Spawner) -> Result<Self, OpenError> {
+        let database = open::over(backend)?;
+        Self::start(database, tasks).map_err(|error| open::broken(Path::new("(test)"), error))
+    }
+
     fn start(database: Database, tasks: &Spawner) -> Result<Self, redb::Error> {
         let snapshot = Snapshot::of(&database)?;
         let progress =
@@ -73,9 +83,10 @@ impl Embedded {
             progress: tokio::sync::watch::Sender::new(progress),
             recent: Mutex::new(Recent::default()),
             leases: Mutex::new(leases),
+            failure: OnceLock::new(),
         });
         let stop = tasks.stop_signal();
-        tasks.spawn("store writer", writer::run(Arc::clone(&shared), requests, stop));
+        tasks.spawn_part("store writer", writer::run(Arc::clone(&shared), requests, stop));
         Ok(Self { shared, queue })
     }
 

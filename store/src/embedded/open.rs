@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, ReadableDatabase, backends::InMemoryBackend};
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::embedded::format::{
     CHANGES, CURRENT, FORMAT, LEASE_KEYS, LEASES, LOG, META, META_FORMAT,
@@ -78,10 +79,15 @@ pub(crate) fn open(dir: &Path) -> Result<Database, OpenError> {
 
 /// A database that goes with the process.
 pub(crate) fn in_memory() -> Result<Database, OpenError> {
+    over(InMemoryBackend::new())
+}
+
+/// A database over any backend.
+pub(crate) fn over(backend: impl StorageBackend) -> Result<Database, OpenError> {
     let path = Path::new("(memory)");
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES_IN_MEMORY)
-        .create_with_backend(InMemoryBackend::new())
+        .create_with_backend(backend)
         .map_err(|error| broken(path, error.into()))?;
     prepare(&database, path)?;
     Ok(database)

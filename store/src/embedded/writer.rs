@@ -4,10 +4,11 @@
 //!
 //! * Nobody is answered, and no watcher told, before the disk has it.
 //! * After a database error nothing more is written or read: what is on disk is known again only
-//!   when the store is opened anew.
+//!   when the store is opened anew. The writer ends with that error, and so does the process, which
+//!   its next start answers with what is on disk.
 //! * However the task ends, waiting callers and watchers learn of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use base::{ErrorChain, Stop};
 use redb::Database;
@@ -59,7 +60,17 @@ pub(crate) struct Shared {
     pub(crate) recent: Mutex<Recent>,
     /// Guards the deadlines of node leases; held for one look or change.
     pub(crate) leases: Mutex<Leases>,
+    /// Why the database failed, if it did.
+    pub(crate) failure: OnceLock<String>,
 }
+
+/// The database failed: nothing is known of what is on disk until it is opened anew.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the embedded store cannot go on: {0}. Every answered write is kept. If its disk is full, make \
+     room; then start the process again"
+)]
+pub(crate) struct DatabaseFailed(String);
 
 impl Shared {
     /// Nothing more will happen.
@@ -69,9 +80,12 @@ impl Shared {
 
     /// Logs why the database failed, and ends the store.
     pub(crate) fn fail(&self, cause: &redb::Error) -> ReadError {
-        error!(error = %ErrorChain(cause), "the store's database failed");
+        let why = ErrorChain(cause).to_string();
+        if self.failure.set(why.clone()).is_ok() {
+            error!(error = why, "the store's database failed");
+        }
         self.end("the database failed; see the log");
-        ReadError::Unavailable(ErrorChain(cause).to_string())
+        ReadError::Unavailable(why)
     }
 }
 
@@ -86,8 +100,18 @@ impl Drop for EndsWithWriter {
 
 /// Runs until it is told to stop, every handle is gone, or the database fails. What is in the
 /// queue by then is still done.
-pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: Stop) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Request>,
+    stop: Stop,
+) -> Result<(), DatabaseFailed> {
     let _ends = EndsWithWriter(Arc::clone(&shared));
+    write(&shared, queue, stop).await;
+    shared.failure.get().map_or(Ok(()), |why| Err(DatabaseFailed(why.clone())))
+}
+
+async fn write(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: Stop) {
+    let mut progress = shared.progress.subscribe();
     let mut revision = shared.progress.borrow().revision;
     let mut requests = Vec::new();
     while shared.progress.borrow().ended.is_none() {
@@ -99,7 +123,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>,
                     return;
                 }
             }
-            () = next_expiry(&shared) => (),
+            () = next_expiry(shared) => (),
+            // A reader met an error of the database.
+            _ended = progress.wait_for(|progress| progress.ended.is_some()) => continue,
         }
         let (mut work, waiting): (Vec<_>, Vec<_>) =
             requests.drain(..).map(|request| (request.work, request.answer)).unzip();
@@ -110,13 +136,13 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>,
         if work.is_empty() {
             continue;
         }
-        let writer = Arc::clone(&shared);
+        let writer = Arc::clone(shared);
         // Waiting for the disk blocks: that is for a thread of the pool. It is awaited at once, so
         // there is one at a time, and virtual time stands still meanwhile.
         let applied =
             tokio::task::spawn_blocking(move || apply(&writer.database, revision, work)).await;
         match applied.expect("a database transaction does not panic") {
-            Ok(applied) => revision = publish(&shared, applied, waiting, revision),
+            Ok(applied) => revision = publish(shared, applied, waiting, revision),
             // The waiting are dropped, which they read as Unknown.
             Err(cause) => drop(shared.fail(&cause)),
         }

@@ -79,7 +79,7 @@ impl Etcd {
         remote.reach().await?;
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
-        tasks.spawn("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
+        tasks.spawn_part("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
         let shift = remote
             .read_shift()
             .await

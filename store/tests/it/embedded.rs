@@ -100,13 +100,13 @@ async fn what_was_asked_before_a_stop_is_done_and_nothing_after() {
     };
     let (outcomes, ()) = futures_util::future::join(early, stop).await;
     assert!(outcomes.iter().all(Outcome::is_done), "{outcomes:?}");
-    tasks.run().await;
+    tasks.stop().await;
     let closed = ReadError::Unavailable("the store is closed".to_owned());
     assert_eq!(store.commit(vec![put("/late", "x")]).await, [Outcome::Unknown]);
     assert_eq!(store.get("/0").await, Err(closed.clone()));
     assert_eq!(watch.next().await, Err(closed));
     // The watch is still there, and does not keep the file locked.
-    drop((store, tasks));
+    drop(store);
     let (store, _tasks) = open(dir.path()).unwrap();
     assert_eq!(store.get("/late").await, Ok(None));
     assert!(store.get("/99").await.unwrap().is_some());

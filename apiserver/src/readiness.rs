@@ -1,0 +1,28 @@
+//! Whether an apiserver can do its work now, in words: what `/readyz` says.
+
+use std::time::Duration;
+
+use base::ErrorChain;
+use store::Revision;
+
+use crate::Server;
+
+/// How long the store may take to answer the question whether it works. Who asks, such as a load
+/// balancer, waits no longer than a few seconds.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why this apiserver cannot do its work now; nothing if it can.
+pub(crate) async fn of(server: &Server) -> Option<String> {
+    if server.cache.revision() == Revision::default() {
+        return Some("not ready: the watch cache is not filled yet\n".to_owned());
+    }
+    // The question goes to the store itself: what is remembered of it says nothing of now.
+    match tokio::time::timeout(STORE_TIMEOUT, server.store.revision()).await {
+        Ok(Ok(_)) => server.health.not_ready(),
+        Ok(Err(error)) => Some(format!("not ready: the store: {}\n", ErrorChain(&error))),
+        Err(_elapsed) => {
+            let waited = STORE_TIMEOUT.as_secs();
+            Some(format!("not ready: the store does not answer within {waited} s\n"))
+        }
+    }
+}

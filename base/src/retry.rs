@@ -1,0 +1,171 @@
+//! Something that is tried until it works, and that says so while it does not.
+//!
+//! # Invariants
+//!
+//! * Nothing fails in silence: the first failure is logged as a warning, and while it goes on
+//!   failing another one follows at growing intervals, at least once a minute.
+//! * While it fails, [`Health`] shows it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{Backoff, ErrorChain, Health};
+
+/// The second warning follows so long after the first; each further one after twice as long.
+const SAY_AGAIN_MIN: Duration = Duration::from_secs(5);
+/// Never longer than this.
+const SAY_AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// Something that is tried until it works.
+#[derive(Debug)]
+pub struct Retry {
+    /// What is tried, in words that people understand.
+    what: &'static str,
+    backoff: Backoff,
+    health: Health,
+    is_needed: bool,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    failures: u32,
+    say_at: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    /// `what` is needed: while it fails, the process cannot do its work.
+    pub fn new(what: &'static str, backoff: Backoff, health: &Health) -> Self {
+        Self::of(what, backoff, (health, true))
+    }
+
+    /// The process works on while `what` fails.
+    pub fn aside(what: &'static str, backoff: Backoff, health: &Health) -> Self {
+        Self::of(what, backoff, (health, false))
+    }
+
+    fn of(what: &'static str, backoff: Backoff, (health, is_needed): (&Health, bool)) -> Self {
+        Self { what, backoff, health: health.clone(), is_needed, failing: None }
+    }
+
+    /// It failed. Says so where it is time to, and returns how long to wait before the next try.
+    pub fn failed(&mut self, error: &(dyn Error + 'static)) -> Duration {
+        self.failed_because(&ErrorChain(error).to_string())
+    }
+
+    /// The same, where the reason is no error but a sentence.
+    pub fn failed_because(&mut self, why: &str) -> Duration {
+        if self.is_needed {
+            self.health.failed(self.what, why);
+        } else {
+            self.health.failed_aside(self.what, why);
+        }
+        let now = Instant::now();
+        let failing = self.failing.get_or_insert(Failing {
+            since: now,
+            failures: 0,
+            say_at: now,
+            pause: SAY_AGAIN_MIN,
+        });
+        failing.failures = failing.failures.saturating_add(1);
+        if failing.say_at <= now {
+            failing.say_at = now + failing.pause;
+            failing.pause = (failing.pause * 2).min(SAY_AGAIN_MAX);
+            let (failures, lasts) = (failing.failures, now - failing.since);
+            warn!(what = self.what, error = why, failures, ?lasts, "failing, trying again");
+        }
+        self.backoff.next_wait()
+    }
+
+    /// It worked: the next failure is a first one again.
+    pub fn worked(&mut self) {
+        self.backoff.reset();
+        if let Some(failing) = self.failing.take() {
+            self.health.works(self.what);
+            let (failures, lasted) = (failing.failures, failing.since.elapsed());
+            info!(what = self.what, failures, ?lasted, "works again");
+        }
+    }
+
+    /// Failures since it last worked.
+    pub fn failures(&self) -> u32 {
+        self.failing.as_ref().map_or(0, |failing| failing.failures)
+    }
+}
+
+/// Whoever gives up trying, such as a leader whose term is over, does not fail any more.
+impl Drop for Retry {
+    fn drop(&mut self) {
+        if self.failing.is_some() {
+            self.health.works(self.what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+    use crate::Rng;
+
+    /// Keeps when warnings came.
+    #[derive(Default)]
+    struct Warnings {
+        began: Option<Instant>,
+        at: Arc<Mutex<Vec<u64>>>,
+    }
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            struct Nothing;
+            impl Visit for Nothing {
+                fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+            }
+            event.record(&mut Nothing);
+            self.at.lock().unwrap().push(self.began.unwrap().elapsed().as_secs());
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_ever_is_said_at_once_and_then_at_least_once_a_minute() {
+        let warnings = Warnings { began: Some(Instant::now()), ..Warnings::default() };
+        let at = Arc::clone(&warnings.at);
+        let _says = tracing::subscriber::set_default(warnings);
+        let health = Health::default();
+        let wait = Duration::from_secs(1);
+        let mut retry = Retry::new("lease", Backoff::new(wait, wait, Rng::seeded(1)), &health);
+        for _ in 0..200 {
+            retry.failed(&io::Error::other("refused"));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(*at.lock().unwrap(), [0, 5, 15, 35, 75, 135, 195]);
+        assert_eq!(health.problems()[0].why, "refused");
+        retry.worked();
+        assert_eq!(health.problems(), []);
+        retry.failed(&io::Error::other("refused"));
+        assert_eq!(at.lock().unwrap().last(), Some(&200), "a first failure is said at once");
+        drop(retry);
+        assert_eq!(health.problems(), [], "who gave up does not fail any more");
+    }
+}

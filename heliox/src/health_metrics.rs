@@ -1,0 +1,78 @@
+//! A process's health as metrics.
+
+use base::{Health, panics};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
+
+/// Shows what works in a process and what does not. Labels are names of activities in our own code,
+/// and of the nodes of `heliox dev`.
+#[derive(Debug)]
+pub struct HealthMetrics {
+    health: Health,
+    descriptions: [Desc; 3],
+}
+
+impl HealthMetrics {
+    /// Shows `health`.
+    pub fn new(health: Health) -> Result<Self, prometheus::Error> {
+        let (failing, failures, panicked) = metrics()?;
+        let first = |collector: &dyn Collector| collector.desc()[0].clone();
+        let descriptions = [first(&failing), first(&failures), first(&panicked)];
+        Ok(Self { health, descriptions })
+    }
+}
+
+fn metrics() -> Result<(IntGaugeVec, IntCounterVec, IntCounter), prometheus::Error> {
+    let failing = Opts::new("heliox_failing", "1 for an activity whose last try failed, else 0");
+    let failures = Opts::new("heliox_failures_total", "Failed tries of an activity");
+    Ok((
+        IntGaugeVec::new(failing, &["activity"])?,
+        IntCounterVec::new(failures, &["activity"])?,
+        IntCounter::new("heliox_panics_total", "Tasks that panicked; each is a bug")?,
+    ))
+}
+
+impl Collector for HealthMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // The same descriptions were accepted when this was made.
+        let Ok((failing, failures, panicked)) = metrics() else { return Vec::new() };
+        for tally in self.health.tallies() {
+            let activity = [tally.what.as_str()];
+            failing.with_label_values(&activity).set(i64::from(tally.is_failing));
+            failures.with_label_values(&activity).inc_by(tally.failures);
+        }
+        panicked.inc_by(panics());
+        let families = [failing.collect(), failures.collect(), panicked.collect()];
+        families.into_iter().flatten().filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Encoder as _, Registry, TextEncoder};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_is_shown() {
+        let (health, registry) = (Health::default(), Registry::new());
+        registry.register(Box::new(HealthMetrics::new(health.clone()).unwrap())).unwrap();
+        health.failed("the node lease", "refused");
+        health.failed("the node lease", "refused");
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            "heliox_failing{activity=\"the node lease\"} 1",
+            "heliox_failures_total{activity=\"the node lease\"} 2",
+            "heliox_panics_total 0",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
