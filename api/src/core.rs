@@ -39,8 +39,8 @@ impl Resource for Namespace {
         metadata::validate(KindId::Namespace, &self.metadata)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        (path == "status.phase").then(|| self.phase().to_owned())
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("status.phase", self.phase().to_owned())]
     }
 
     fn columns() -> &'static [Column] {
@@ -152,8 +152,8 @@ impl Resource for Secret {
         found
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        (path == "type").then(|| self.type_.clone().unwrap_or_default())
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("type", self.kind_of_data().to_owned())]
     }
 
     fn columns() -> &'static [Column] {
@@ -161,9 +161,20 @@ impl Resource for Secret {
     }
 
     fn row(&self, now: Timestamp) -> Vec<String> {
-        let kind = self.type_.clone().unwrap_or_else(|| "Opaque".to_owned());
         let keys = self.data.iter().flatten().count();
+        let kind = self.kind_of_data().to_owned();
         vec![self.name().to_owned(), kind, keys.to_string(), age(self.created(), now)]
+    }
+}
+
+/// What kind of data a Secret says that it holds.
+trait KindOfData {
+    fn kind_of_data(&self) -> &str;
+}
+
+impl KindOfData for Secret {
+    fn kind_of_data(&self) -> &str {
+        self.type_.as_deref().unwrap_or("Opaque")
     }
 }
 
@@ -172,22 +183,23 @@ impl Resource for Event {
         metadata::validate(KindId::Event, &self.metadata)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
+    fn fields(&self) -> Vec<(&'static str, String)> {
         let about = &self.involved_object;
-        let value = match path {
-            "involvedObject.kind" => &about.kind,
-            "involvedObject.namespace" => &about.namespace,
-            "involvedObject.name" => &about.name,
-            "involvedObject.uid" => &about.uid,
-            "involvedObject.apiVersion" => &about.api_version,
-            "involvedObject.resourceVersion" => &about.resource_version,
-            "involvedObject.fieldPath" => &about.field_path,
-            "reason" => &self.reason,
-            "type" => &self.type_,
-            "source" | "reportingComponent" => &self.reporting_component,
-            _ => return None,
-        };
-        Some(value.clone().unwrap_or_default())
+        let source = self.source.as_ref().and_then(|source| source.component.clone());
+        let source = source.or_else(|| self.reporting_component.clone());
+        let fields = [
+            ("involvedObject.kind", &about.kind),
+            ("involvedObject.namespace", &about.namespace),
+            ("involvedObject.name", &about.name),
+            ("involvedObject.uid", &about.uid),
+            ("involvedObject.apiVersion", &about.api_version),
+            ("involvedObject.fieldPath", &about.field_path),
+            ("reason", &self.reason),
+            ("reportingComponent", &self.reporting_component),
+            ("source", &source),
+            ("type", &self.type_),
+        ];
+        fields.map(|(path, value)| (path, value.clone().unwrap_or_default())).into()
     }
 
     fn columns() -> &'static [Column] {

@@ -66,6 +66,9 @@ pub struct Info {
     pub short: &'static [&'static str],
     /// Namespaced or not.
     pub scope: Scope,
+    /// Fields that selectors may name beside `metadata.name` and `metadata.namespace`, with values
+    /// from [`crate::resource::Resource::fields`].
+    pub fields: &'static [&'static str],
     /// Subresources beside the object itself.
     pub subresources: &'static [&'static str],
     /// Internal kinds are read through watches and written by the apiserver alone: they have no
@@ -81,6 +84,7 @@ const OURS: Info = Info {
     singular: "",
     short: &[],
     scope: Scope::Namespaced,
+    fields: &[],
     subresources: &["status"],
     internal: false,
 };
@@ -117,6 +121,7 @@ impl KindId {
                         singular: "namespace",
                         short: &["ns"],
                         scope: Scope::Cluster,
+                        fields: &["status.phase"],
                         ..CORE
                     }
                 }
@@ -133,7 +138,15 @@ impl KindId {
                 }
             }
             KindId::Secret => {
-                const { &Info { kind: "Secret", plural: "secrets", singular: "secret", ..CORE } }
+                const {
+                    &Info {
+                        kind: "Secret",
+                        plural: "secrets",
+                        singular: "secret",
+                        fields: &["type"],
+                        ..CORE
+                    }
+                }
             }
             KindId::Event => {
                 const {
@@ -142,6 +155,18 @@ impl KindId {
                         plural: "events",
                         singular: "event",
                         short: &["ev"],
+                        fields: &[
+                            "involvedObject.kind",
+                            "involvedObject.namespace",
+                            "involvedObject.name",
+                            "involvedObject.uid",
+                            "involvedObject.apiVersion",
+                            "involvedObject.fieldPath",
+                            "reason",
+                            "reportingComponent",
+                            "source",
+                            "type",
+                        ],
                         ..CORE
                     }
                 }
@@ -166,6 +191,7 @@ impl KindId {
                         short: &["no"],
                         subresources: &["status", "stats"],
                         scope: Scope::Cluster,
+                        fields: &["status.phase", "spec.unschedulable"],
                         ..OURS
                     }
                 }
@@ -190,6 +216,7 @@ impl KindId {
                         plural: "partitionsets",
                         singular: "partitionset",
                         short: &["ps"],
+                        fields: &["status.phase", "spec.stateModel"],
                         ..OURS
                     }
                 }
@@ -201,6 +228,7 @@ impl KindId {
                         plural: "workflows",
                         singular: "workflow",
                         short: &["wf"],
+                        fields: &["status.phase", "spec.suspend"],
                         ..OURS
                     }
                 }
@@ -212,6 +240,7 @@ impl KindId {
                         plural: "workflowruns",
                         singular: "workflowrun",
                         short: &["run", "runs"],
+                        fields: &["status.phase", "spec.workflow", "spec.suspend"],
                         ..OURS
                     }
                 }
@@ -223,6 +252,7 @@ impl KindId {
                         plural: "jobs",
                         singular: "job",
                         subresources: &["status", "scale", "record"],
+                        fields: &["status.phase", "spec.suspend"],
                         ..OURS
                     }
                 }
@@ -247,6 +277,7 @@ impl KindId {
                         singular: "tasktemplate",
                         short: &["tt"],
                         subresources: &[],
+                        fields: &["spec.job", "spec.run"],
                         ..OURS
                     }
                 }
@@ -259,6 +290,7 @@ impl KindId {
                         singular: "task",
                         short: &["tk"],
                         subresources: &["binding", "status", "evict", "log", "stats", "exec"],
+                        fields: &["status.phase", "spec.nodeName", "spec.template"],
                         ..OURS
                     }
                 }
@@ -296,6 +328,11 @@ impl KindId {
             let info = id.info();
             info.plural == word || info.singular == word || info.short.contains(&word.as_str())
         })
+    }
+
+    /// Every field that a selector of this kind may name.
+    pub fn selectable_fields(self) -> Vec<&'static str> {
+        [&["metadata.name", "metadata.namespace"], self.info().fields].concat()
     }
 
     /// Whether objects of this kind live in a namespace.

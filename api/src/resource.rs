@@ -16,10 +16,11 @@ pub trait Resource: Kind {
         Vec::new()
     }
 
-    /// The value of a field that selectors may name, beside `metadata.name` and
-    /// `metadata.namespace`; nothing for a field that cannot be selected by.
-    fn field(&self, _path: &str) -> Option<String> {
-        None
+    /// The values of the fields that selectors may name beside `metadata.name` and
+    /// `metadata.namespace`: exactly those that the table of kinds lists for it
+    /// ([`crate::kind::Info::fields`]).
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 
     /// The columns of its table, names first, why last.

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kind::KindId;
+use crate::violation::nearest;
+
 /// Longest selector.
 pub const SELECTOR_CHARS_MAX: usize = 4096;
+/// Characters of a text that a refusal repeats.
+const NAMED_CHARS_MAX: usize = 100;
 
 /// What labels must be: requirements that all hold. Unlike a placement's constraint, `!=` and
 /// `notin` hold of a missing label, too.
@@ -25,10 +30,15 @@ enum Requirement {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldSelector(Vec<(String, bool, String)>);
 
-/// Text that is no selector.
+/// Text that is no label selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a selector; write for example app=web,tier in (a, b),!spot")]
 pub struct NotASelector(String);
+
+/// Text that is no field selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a field selector; write for example metadata.name=web,status.phase!=Running")]
+pub struct NotAFieldSelector(String);
 
 impl LabelSelector {
     /// Whether it selects an object with these labels.
@@ -56,6 +66,21 @@ impl FieldSelector {
         self.0.iter().all(|(field, equal, wanted)| {
             (value(field).as_deref().unwrap_or_default() == wanted) == *equal
         })
+    }
+
+    /// Which of its fields objects of `kind` cannot be selected by, if there is one, and what they
+    /// can be selected by instead.
+    pub fn unknown_field(&self, kind: KindId) -> Option<String> {
+        let known = kind.selectable_fields();
+        let unknown = self.fields().find(|field| !known.contains(field))?;
+        let short: String = unknown.chars().take(NAMED_CHARS_MAX).collect();
+        let meant = match nearest(unknown, known.iter().copied()) {
+            Some(meant) => format!("did you mean {meant}? "),
+            None => String::new(),
+        };
+        let plural = kind.info().plural;
+        let known = known.join(", ");
+        Some(format!("{plural} cannot be selected by {short:?}; {meant}They can be by {known}"))
     }
 
     /// The fields it looks at.
@@ -90,6 +115,13 @@ fn key(text: &str) -> Option<String> {
     (!text.is_empty() && text.chars().all(legal)).then(|| text.to_owned())
 }
 
+/// A label's value: what no label can be is a slip of the pen, and would select nothing for ever.
+fn value(text: &str) -> Option<String> {
+    let text = text.trim();
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.chars().all(legal).then(|| text.to_owned())
+}
+
 fn requirement(text: &str) -> Option<Requirement> {
     if let Some(name) = text.strip_prefix('!') {
         return Some(Requirement::Absent(key(name)?));
@@ -97,7 +129,7 @@ fn requirement(text: &str) -> Option<Requirement> {
     for (word, positive) in [(" notin ", false), (" in ", true)] {
         let Some((name, list)) = text.split_once(word) else { continue };
         let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-        let values = inner.split(',').map(|value| value.trim().to_owned()).collect();
+        let values = inner.split(',').map(value).collect::<Option<Vec<String>>>()?;
         let name = key(name)?;
         return Some(if positive {
             Requirement::In(name, values)
@@ -105,12 +137,11 @@ fn requirement(text: &str) -> Option<Requirement> {
             Requirement::NotIn(name, values)
         });
     }
-    let value = |text: &str| vec![text.trim().to_owned()];
     if let Some((name, wanted)) = text.split_once("!=") {
-        return Some(Requirement::NotIn(key(name)?, value(wanted)));
+        return Some(Requirement::NotIn(key(name)?, vec![value(wanted)?]));
     }
     if let Some((name, wanted)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Some(Requirement::In(key(name)?, value(wanted)));
+        return Some(Requirement::In(key(name)?, vec![value(wanted)?]));
     }
     Some(Requirement::Exists(key(text)?))
 }
@@ -119,7 +150,7 @@ impl FromStr for LabelSelector {
     type Err = NotASelector;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotASelector(text.chars().take(100).collect());
+        let wrong = || NotASelector(text.chars().take(NAMED_CHARS_MAX).collect());
         if text.len() > SELECTOR_CHARS_MAX {
             return Err(wrong());
         }
@@ -129,10 +160,10 @@ impl FromStr for LabelSelector {
 }
 
 impl FromStr for FieldSelector {
-    type Err = NotASelector;
+    type Err = NotAFieldSelector;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotASelector(text.chars().take(100).collect());
+        let wrong = || NotAFieldSelector(text.chars().take(NAMED_CHARS_MAX).collect());
         if text.len() > SELECTOR_CHARS_MAX {
             return Err(wrong());
         }
@@ -192,8 +223,10 @@ mod tests {
             assert_eq!(selector.matches(Some(&labels)), selected, "{text}");
             assert_eq!(selector.to_string().parse::<LabelSelector>().unwrap(), selector);
         }
-        assert!("a b".parse::<LabelSelector>().is_err());
-        assert!("tier in a".parse::<LabelSelector>().is_err());
+        for wrong in ["a b", "tier in a", "tier in (a", "app=a b", "app=x=y", "app in (a;b)", "=a"]
+        {
+            assert!(wrong.parse::<LabelSelector>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -205,5 +238,18 @@ mod tests {
         assert!(selector.matches(fields("Failed")));
         assert!(!selector.matches(fields("Running")));
         assert!("metadata.name".parse::<FieldSelector>().is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_selected_by_is_told_from_what_can() {
+        let problem =
+            |kind: KindId, text: &str| text.parse::<FieldSelector>().unwrap().unknown_field(kind);
+        assert_eq!(problem(KindId::WorkflowRun, "spec.workflow=a,metadata.name=b"), None);
+        assert_eq!(
+            problem(KindId::Job, "metadata.name=a,status.phas=b").unwrap(),
+            "jobs cannot be selected by \"status.phas\"; did you mean status.phase? They can be by \
+             metadata.name, metadata.namespace, status.phase, spec.suspend"
+        );
+        assert!(!problem(KindId::Job, "x=a").unwrap().contains("mean"));
     }
 }

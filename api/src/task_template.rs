@@ -87,12 +87,8 @@ impl Resource for TaskTemplate {
         vec![violation.hint("make another, and let tasks refer to that")]
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "spec.job" => Some(self.spec.job.clone()),
-            "spec.run" => Some(self.spec.run.clone()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("spec.job", self.spec.job.clone()), ("spec.run", self.spec.run.clone())]
     }
 
     fn columns() -> &'static [Column] {

@@ -44,33 +44,8 @@ pub(crate) struct Wire {
     pub(crate) is_deleting: bool,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Values of [`selectable_fields`].
+    /// Values of the kind's [`api::kind::Info::fields`].
     pub(crate) fields: BTreeMap<&'static str, String>,
-}
-
-/// Fields beside name and namespace that selectors may name.
-pub(crate) fn selectable_fields(kind: KindId) -> &'static [&'static str] {
-    match kind {
-        KindId::Task => &["spec.nodeName", "spec.template", "status.phase"],
-        KindId::Job | KindId::WorkflowRun | KindId::Node => &["status.phase"],
-        KindId::Event => &[
-            "involvedObject.name",
-            "involvedObject.namespace",
-            "involvedObject.kind",
-            "involvedObject.uid",
-            "reason",
-            "type",
-        ],
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Lease
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::Workflow
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => &[],
-    }
 }
 
 /// What is done with documents of `kind`.
@@ -175,17 +150,13 @@ fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, encoding::Unreadable> {
 }
 
 fn wire<K: Resource>(object: &K, json: Vec<u8>) -> Wire {
-    let fields = selectable_fields(K::ID)
-        .iter()
-        .filter_map(|path| Some((*path, object.field(path)?)))
-        .collect();
     let meta = object.meta();
     Wire {
         json,
         uid: meta.uid.clone().unwrap_or_default(),
         is_deleting: meta.deletion_timestamp.is_some(),
         labels: meta.labels.clone().unwrap_or_default(),
-        fields,
+        fields: object.fields().into_iter().collect(),
     }
 }
 

@@ -17,12 +17,11 @@ impl Resource for Job {
         validate::validate_update(self, old)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status.phase" => Some(self.status.phase.to_string()),
-            "spec.suspend" => Some(self.spec.is_suspended().to_string()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("status.phase", self.status.phase.to_string()),
+            ("spec.suspend", self.spec.is_suspended().to_string()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

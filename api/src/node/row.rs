@@ -16,12 +16,11 @@ impl Resource for Node {
         metadata::validate(KindId::Node, &self.metadata)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status.phase" => Some(self.phase().to_string()),
-            "spec.unschedulable" => Some(self.spec.unschedulable.to_string()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("status.phase", self.phase().to_string()),
+            ("spec.unschedulable", self.spec.unschedulable.to_string()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

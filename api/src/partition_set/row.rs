@@ -17,12 +17,11 @@ impl Resource for PartitionSet {
         validate::validate_update(self, old)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status.phase" => Some(self.status.phase.clone().unwrap_or_default()),
-            "spec.stateModel" => Some(self.spec.state_model.clone()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("status.phase", self.status.phase.clone().unwrap_or_default()),
+            ("spec.stateModel", self.spec.state_model.clone()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

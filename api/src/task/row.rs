@@ -35,17 +35,13 @@ impl Resource for Task {
         vec![violation.hint("change its job, or evict the task")]
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "spec.nodeName" => Some(self.node().unwrap_or_default().to_owned()),
-            "spec.template" => Some(self.spec.template.clone()),
-            "spec.run" => Some(self.spec.run.to_string()),
-            "spec.index" => Some(self.spec.index.to_string()),
-            "spec.queue" => Some(self.spec.queue.clone().unwrap_or_default()),
-            "status.phase" => Some(self.phase().to_string()),
-            "status.nodeName" => Some(self.status.node_name.clone().unwrap_or_default()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        // Few: an apiserver keeps them beside each of up to a million tasks.
+        vec![
+            ("status.phase", self.phase().to_string()),
+            ("spec.nodeName", self.node().unwrap_or_default().to_owned()),
+            ("spec.template", self.spec.template.clone()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

@@ -13,14 +13,12 @@ impl Resource for Workflow {
         validate::validate(self)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status.phase" => {
-                Some(self.status.phase.map(|phase| phase.to_string()).unwrap_or_default())
-            }
-            "spec.suspend" => Some(self.spec.suspend.unwrap_or(false).to_string()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let phase = self.status.phase.map(|phase| phase.to_string()).unwrap_or_default();
+        vec![
+            ("status.phase", phase),
+            ("spec.suspend", self.spec.suspend.unwrap_or(false).to_string()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

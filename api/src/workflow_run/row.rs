@@ -21,13 +21,12 @@ impl Resource for WorkflowRun {
         validate::validate_update(self, old)
     }
 
-    fn field(&self, path: &str) -> Option<String> {
-        match path {
-            "status.phase" => Some(self.status.phase.to_string()),
-            "spec.workflow" => Some(self.spec.workflow.clone()),
-            "spec.suspend" => Some(self.spec.suspend.to_string()),
-            _ => None,
-        }
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("status.phase", self.status.phase.to_string()),
+            ("spec.workflow", self.spec.workflow.clone()),
+            ("spec.suspend", self.spec.suspend.to_string()),
+        ]
     }
 
     fn columns() -> &'static [Column] {

@@ -38,6 +38,8 @@ fn check<K: Resource>() {
         "{}",
         K::ID
     );
+    let told: Vec<&str> = object.fields().into_iter().map(|(field, _)| field).collect();
+    assert_eq!(told, K::ID.info().fields, "{}: a field that selectors may name has a value", K::ID);
     let row = object.row("2026-01-02T00:00:00Z".parse::<Timestamp>().unwrap());
     assert_eq!(row.len(), K::columns().len(), "{}", K::ID);
 }

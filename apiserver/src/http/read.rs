@@ -16,7 +16,7 @@ use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
 use crate::cache::{Cut, Entry};
 use crate::write::unavailable;
-use crate::{Server, keys, kinds};
+use crate::{Server, keys};
 
 /// Objects in one page where no limit is named.
 const PAGE_MAX: usize = 100_000;
@@ -86,18 +86,8 @@ impl Selection {
     /// What a query selects of objects of `kind`.
     pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Box<Status>> {
         let selection = Self { labels: query.labels()?, fields: query.fields()? };
-        let known = kinds::selectable_fields(kind);
-        let always = ["metadata.name", "metadata.namespace"];
-        let unknown = selection
-            .fields
-            .fields()
-            .find(|field| !known.contains(field) && !always.contains(field));
-        match unknown {
-            Some(field) => {
-                let all = [&always[..], known].concat().join(", ");
-                let message = format!("{kind} cannot be selected by {field:?}; it can by {all}");
-                Err(bad(message))
-            }
+        match selection.fields.unknown_field(kind) {
+            Some(problem) => Err(bad(format!("fieldSelector: {problem}"))),
             None => Ok(selection),
         }
     }

@@ -1,5 +1,6 @@
 //! Making, reading, changing and deleting objects.
 
+use api::KindId;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -177,8 +178,36 @@ async fn lists_are_selected_and_paged() {
     let rest = world.get(&format!("{JOBS}?limit=2&continue={token}")).await.json;
     assert_eq!(names(&rest), ["c", "d"]);
     assert_eq!(version(&rest), version(&first), "a watch from there misses nothing");
-    let unknown = world.get(&format!("{JOBS}?fieldSelector=spec.count%3D2")).await;
-    assert_eq!(unknown.code, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_is_selected_by_the_fields_that_the_table_of_kinds_lists() {
+    let world = World::new().await;
+    for kind in KindId::ALL.into_iter().filter(|kind| !kind.info().internal) {
+        let info = kind.info();
+        let group = if info.group.is_empty() { "/api" } else { "/apis" };
+        let path = format!("{group}/{}/{}", kind.api_version(), info.plural);
+        for field in kind.selectable_fields() {
+            let answer = world.get(&format!("{path}?fieldSelector={field}%3Dno-such-value")).await;
+            assert_eq!(answer.code, StatusCode::OK, "{kind} by {field}: {}", answer.json);
+            assert_eq!(answer.json["items"], json!([]), "{kind} by {field}");
+        }
+        let unknown = world.get(&format!("{path}?fieldSelector=spec.flurb%3D2")).await;
+        assert_eq!(unknown.code, StatusCode::BAD_REQUEST, "{kind}");
+        let message = unknown.json["message"].as_str().unwrap();
+        assert!(message.contains("metadata.name, metadata.namespace"), "{message}");
+    }
+    let run = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun", "metadata": { "name": "r" },
+        "spec": { "workflow": "w" },
+    });
+    let runs = format!("{OURS}/namespaces/default/workflowruns");
+    world.post(&runs, &run).await;
+    for (workflow, found) in [("w", 1), ("v", 0)] {
+        let path = format!("{runs}?fieldSelector=spec.workflow%3D{workflow}");
+        let list = world.get(&path).await.json;
+        assert_eq!(list["items"].as_array().unwrap().len(), found, "{list}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
