@@ -1,6 +1,7 @@
 //! Kubernetes' own kinds that Heliox serves, in Kubernetes' own shapes.
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
     ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
@@ -150,6 +151,15 @@ impl Resource for Secret {
             found.push(Violation::new("type", "may not change"));
         }
         found
+    }
+
+    /// Texts become data, as in Kubernetes: what is read back shows no text in clear.
+    fn normalize(&mut self) {
+        let texts = self.string_data.take().unwrap_or_default();
+        if !texts.is_empty() {
+            let data = texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+            self.data.get_or_insert_default().extend(data);
+        }
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

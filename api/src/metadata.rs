@@ -86,7 +86,8 @@ fn at(path: &str, key: &str) -> String {
     format!("{path}[{key:?}]")
 }
 
-fn name_problem(kind: KindId, name: &str) -> Option<String> {
+/// Why no object of `kind` can be called `name`, if so.
+pub fn name_problem(kind: KindId, name: &str) -> Option<String> {
     match kind {
         // Kubernetes' own kinds come with names that other programs made.
         KindId::ConfigMap | KindId::Secret | KindId::Event | KindId::Lease => {

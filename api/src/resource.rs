@@ -16,6 +16,9 @@ pub trait Resource: Kind {
         Vec::new()
     }
 
+    /// Says the same in the words in which it is kept, once nothing is wrong with it.
+    fn normalize(&mut self) {}
+
     /// The values of the fields that selectors may name beside `metadata.name` and
     /// `metadata.namespace`: exactly those that the table of kinds lists for it
     /// ([`crate::kind::Info::fields`]).

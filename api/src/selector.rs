@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::kind::KindId;
+use crate::metadata::label_value_problem;
 use crate::violation::nearest;
 
 /// Longest selector.
@@ -118,8 +119,7 @@ fn key(text: &str) -> Option<String> {
 /// A label's value: what no label can be is a slip of the pen, and would select nothing for ever.
 fn value(text: &str) -> Option<String> {
     let text = text.trim();
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.chars().all(legal).then(|| text.to_owned())
+    label_value_problem(text).is_none().then(|| text.to_owned())
 }
 
 fn requirement(text: &str) -> Option<Requirement> {

@@ -80,7 +80,8 @@ fn of<K: Resource>() -> Strategy {
 
 fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     let status = document.as_object_mut().and_then(|fields| fields.shift_remove("status"));
-    let object: K = api::schema::parse_object(document)?;
+    let mut object: K = api::schema::parse_object(document)?;
+    object.normalize();
     let admitted = to_value(&object);
     match status {
         Some(status) if !status.is_null() && K::ID.info().subresources.contains(&"status") => {

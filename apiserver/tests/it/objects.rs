@@ -291,3 +291,35 @@ async fn a_page_in_a_browser_changes_and_reads_nothing() {
     }
     assert_eq!(world.get(&format!("{JOBS}/a")).await.code, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_text_of_a_secret_is_kept_beside_its_data() {
+    let world = World::new().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = |more: Value| {
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s" },
+            "data": { "a": "eA==", "b": "eA==" },
+        });
+        for (field, value) in more.as_object().unwrap() {
+            object[field] = value.clone();
+        }
+        object
+    };
+    let more = json!({ "stringData": { "b": "correct-horse" }, "immutable": true });
+    let made = world.post(secrets, &secret(more)).await.json;
+    assert_eq!(made["data"], json!({ "a": "eA==", "b": "Y29ycmVjdC1ob3JzZQ==" }));
+    assert!(made.get("stringData").is_none(), "{made}");
+    let read = world.get(&format!("{secrets}/s")).await.json;
+    assert_eq!(read["data"], made["data"]);
+    // What says the same changes nothing, and what does not is refused like any other change.
+    let patch = async |text: &str| {
+        let patch = json!({ "stringData": { "a": text } }).to_string().into_bytes();
+        let form = "application/merge-patch+json";
+        world.ask(Method::PATCH, &format!("{secrets}/s"), form, patch).await
+    };
+    let same = patch("x").await;
+    assert_eq!(version(&same.json), version(&made), "{}", same.json);
+    let other = patch("y").await;
+    assert_eq!(other.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.json);
+}
