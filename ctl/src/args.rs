@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use api::duration::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::door;
 use crate::goal::Goal;
 
 /// Exit codes, as `hctl --help` tells them.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node takes it, 3 what was \
                           waited for failed, 4 timeout, 5 conflict, 6 not found, 7 forbidden; of exec, \
                           the command's";
+
+/// Exit codes, as `hctl wait --help` tells them.
+const WAIT_CODES: &str = "Exit codes: 0 all are as they should be; 3 one can no longer be; 6 one is not \
+                          there; 2 the time is up, and no node takes the tasks of one; 4 the time is up. Of \
+                          several objects, the first of these that holds of one";
 
 /// Applies manifests to Heliox, shows what is there, and follows what happens.
 #[derive(Debug, Clone, Parser)]
@@ -21,6 +27,7 @@ pub struct Args {
     pub server: String,
     /// The namespace of objects that name none.
     #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
+    #[arg(value_parser = door::namespace)]
     pub namespace: String,
     /// How objects are shown; errors are JSON, too, with `json`.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -54,7 +61,7 @@ pub enum Command {
     Get(Get),
     /// Tells all about an object: its parts, why it is as it is, its events.
     Describe(Targets),
-    /// Deletes objects.
+    /// Deletes objects. With -f, what is not there (any more) is told and is no error.
     Delete(Delete),
     /// Shows what tasks print.
     Logs(Logs),
@@ -65,7 +72,11 @@ pub enum Command {
     Top(Top),
     /// Shows what happened.
     Events(Events),
-    /// Waits until an object is as it should be.
+    /// Waits until objects are as they should be; each is told as soon as its answer is certain.
+    ///
+    /// Ends when all answers are certain: when an object is as it should be, or can no longer be. A
+    /// failed object never succeeds, a deleted one never returns.
+    #[command(after_help = WAIT_CODES)]
     Wait(Wait),
     /// Runs a workflow.
     Run(Run),
@@ -120,7 +131,7 @@ pub struct Apply {
     /// A file, a folder (its *.yaml, *.yml and *.json), or - for stdin.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// Waits until the jobs and workflows have ended; fails if one fails.
+    /// Waits until the jobs, workflows and runs have ended, all at once; fails if one fails.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait. No limit by default.
@@ -141,16 +152,17 @@ pub struct Get {
     #[arg(short, long)]
     pub watch: bool,
     /// Only objects with these labels: app=web,tier in (a, b),!spot.
-    #[arg(short = 'l', long)]
+    #[arg(short = 'l', long, value_parser = door::labels)]
     pub selector: Option<String>,
-    /// Only objects with these fields: status.phase=Running.
-    #[arg(long)]
+    /// Only objects with these fields: status.phase=Running. Which there are is said where one is
+    /// not known.
+    #[arg(long, value_parser = door::fields)]
     pub field_selector: Option<String>,
     /// In every namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only tasks of this job.
-    #[arg(long)]
+    #[arg(long, value_parser = door::name)]
     pub job: Option<String>,
     /// Only objects in this phase.
     #[arg(long)]
@@ -169,7 +181,7 @@ pub struct Delete {
     /// What becomes of objects that it owns.
     #[arg(long, value_enum, default_value_t = Cascade::Background)]
     pub cascade: Cascade,
-    /// Waits until they are gone.
+    /// Waits until they are gone: these very objects, and with --cascade foreground what they own.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait.
@@ -204,7 +216,7 @@ pub struct Logs {
     #[arg(long)]
     pub timestamps: bool,
     /// This attempt; the newest that started by default.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
     /// Only tasks that failed.
     #[arg(long, conflicts_with = "follow")]
@@ -224,7 +236,7 @@ pub struct Exec {
     #[arg(short = 't', long)]
     pub tty: bool,
     /// This attempt, which must run; the newest by default.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
     /// The command, after `--`. No shell sees it: for one, run `sh -c '...'`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -252,7 +264,7 @@ pub enum Top {
         #[arg(long, value_enum, value_name = "WHAT")]
         sort: Option<TopOrder>,
         /// Only tasks with these labels: app=web,tier in (a, b),!spot.
-        #[arg(short = 'l', long)]
+        #[arg(short = 'l', long, value_parser = door::labels)]
         selector: Option<String>,
         /// In every namespace.
         #[arg(short = 'A', long)]
@@ -292,7 +304,7 @@ pub struct Wait {
     /// What to wait for.
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
     pub goal: Goal,
-    /// How long to wait.
+    /// How long to wait; 0s looks once.
     #[arg(long, default_value = "5m")]
     pub timeout: Duration,
 }
@@ -303,10 +315,10 @@ pub struct Run {
     /// workflow/NAME, or NAME.
     pub workflow: String,
     /// The value of a parameter.
-    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = param)]
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
     pub params: Vec<(String, String)>,
     /// The run's name: a second run of this name is refused.
-    #[arg(long)]
+    #[arg(long, value_parser = door::name)]
     pub name: Option<String>,
     /// Waits until it has ended; fails if it fails.
     #[arg(long)]
@@ -345,11 +357,6 @@ pub enum DebugCommand {
         #[arg(short, long, value_name = "FILE.tar.gz")]
         file: Option<PathBuf>,
     },
-}
-
-fn param(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -418,6 +425,22 @@ mod tests {
             "hctl exec load-0",
             "hctl exec load-0 ls",
             "hctl run w -p novalue",
+            "hctl run w -p =x",
+            "hctl run w -p a b=x",
+            "hctl run w --name A_b",
+            "hctl get jobs -n A_b",
+            "hctl get jobs -n=",
+            "hctl get jobs -l app=(",
+            "hctl get jobs -l =a",
+            "hctl get jobs --field-selector status.phase",
+            "hctl get tasks --job A/b",
+            "hctl top tasks -l =a",
+            "hctl logs a --attempt 0",
+            "hctl logs a --tail -1",
+            "hctl exec a --attempt 0 -- ls",
+            "hctl wait job/a --timeout -1s",
+            "hctl wait job/a --timeout 5",
+            "hctl delete job/a --wait --timeout never",
             "hctl apply -f a --timeout 5m",
         ] {
             let error = parse(line).expect_err(line);

@@ -72,12 +72,20 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What is wrong in manifests.
     pub problems: Vec<Problem>,
+    /// Whether the same would become of everything else that is asked: nobody answers.
+    pub is_last: bool,
 }
 
 impl Failure {
     /// An error.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: Code::Error, message: message.into(), hint: None, problems: Vec::new() }
+        Self {
+            code: Code::Error,
+            message: message.into(),
+            hint: None,
+            problems: Vec::new(),
+            is_last: false,
+        }
     }
 
     /// A command line that makes no sense.
@@ -101,6 +109,10 @@ impl Failure {
 
     /// What the call to the server at `server` came to.
     pub fn of_call(error: &Error, server: &str) -> Self {
+        Self { is_last: error.status().is_none(), ..Self::of_error(error, server) }
+    }
+
+    fn of_error(error: &Error, server: &str) -> Self {
         match error {
             Error::Unavailable(source) => unavailable(source.as_ref(), server),
             Error::Unknown(source) => {
@@ -130,7 +142,9 @@ impl Failure {
             (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {
                 failure.hint("choose another name, or delete that one first")
             }
-            (Code::Conflict, _) => failure.hint("it changed meanwhile; try again"),
+            (Code::Conflict, _) => {
+                failure.hint("see how it stands now with hctl describe before you try again")
+            }
             _ => failure,
         }
     }

@@ -40,12 +40,39 @@ pub enum Verdict {
     Met,
     /// It will not get there. Why.
     Never(String),
+    /// It is a workflow that had no run when its controller looked last, and starts none by itself.
+    NoRun,
     /// It may get there. How it stands.
     NotYet(String),
 }
 
 /// How an object of `kind` stands to `goal`.
 pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
+    let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
+    let verdict = standing_to(kind, goal, object);
+    // A deletion is never taken back, and controllers do nothing more for what is deleted. A task
+    // goes on until it is stopped: it may still end well.
+    if let Verdict::NotYet(seen) = &verdict
+        && is_leaving
+        && kind != KindId::Task
+        && goal != Goal::Deleted
+    {
+        return Verdict::Never(format!("{seen}, and it is being deleted"));
+    }
+    verdict
+}
+
+/// Why no object of `kind` will ever be as `goal` says, if so: nothing needs to be asked then.
+pub fn impossible(kind: KindId, goal: Goal) -> Option<String> {
+    match goal {
+        Goal::Ready | Goal::Deleted => None,
+        Goal::Succeeded | Goal::Failed | Goal::Done => (!is_controlled(kind)
+            && kind != KindId::Task)
+            .then(|| format!("{} never end; wait for ready or deleted", kind.info().plural)),
+    }
+}
+
+fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     let seen = standing(object);
     if goal == Goal::Deleted {
         return Verdict::NotYet(seen);
@@ -82,23 +109,20 @@ fn is_controlled(kind: KindId) -> bool {
 }
 
 fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) -> Verdict {
-    if !is_controlled(kind) && kind != KindId::Task {
-        return Verdict::Never(format!("a {kind} never ends; wait for ready or deleted"));
+    if let Some(why) = impossible(kind, goal) {
+        return Verdict::Never(why);
     }
-    if kind == KindId::Workflow && object["status"]["lastRun"].is_null() {
+    // The phase is that of the run that counts: of the newest revision's own run, or the newest
+    // that a person started.
+    if kind == KindId::Workflow && phase.is_empty() {
         return if object["spec"]["runOnApply"] == Value::Bool(false) {
-            Verdict::Never("it has no run; start one with hctl run".to_owned())
+            Verdict::NoRun
         } else {
             Verdict::NotYet("no run yet".to_owned())
         };
     }
-    let (is_good, is_bad) = match phase {
-        "Succeeded" => (true, false),
-        "Failed" | "TimedOut" | "Cancelled" | "Skipped" => (false, true),
-        _ => (false, false),
-    };
-    // A failed task's job may try again.
-    let retried = kind == KindId::Task && is_bad && has_owner(object);
+    let (is_good, is_bad) = ends(phase);
+    let retried = kind == KindId::Task && is_bad && may_be_tried_again(object);
     match goal {
         Goal::Done if is_good || is_bad => Verdict::Met,
         Goal::Succeeded if is_good => Verdict::Met,
@@ -111,8 +135,21 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     }
 }
 
-fn has_owner(object: &Value) -> bool {
-    object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| !owners.is_empty())
+/// Whether a phase is that of a good end, and whether it is that of a bad one.
+fn ends(phase: &str) -> (bool, bool) {
+    match phase {
+        "Succeeded" => (true, false),
+        "Failed" | "TimedOut" | "Cancelled" | "Skipped" => (false, true),
+        _ => (false, false),
+    }
+}
+
+/// Whether a task that failed may be tried again: its job does so until it has recorded the end.
+fn may_be_tried_again(task: &Value) -> bool {
+    let owners = task["metadata"]["ownerReferences"].as_array();
+    let is_owned = owners.is_some_and(|owners| !owners.is_empty());
+    let recorded = task["spec"]["recorded"].as_u64();
+    is_owned && (recorded.is_none() || recorded != task["spec"]["run"].as_u64())
 }
 
 fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
@@ -125,7 +162,7 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
         KindId::Task => object["status"]["ready"] == Value::Bool(true),
         // An assignment is taken as given.
         KindId::PartitionSet => phase.is_empty() || condition("Ready"),
-        KindId::Namespace => phase != "Terminating",
+        KindId::Namespace => object["metadata"]["deletionTimestamp"].is_null(),
         KindId::Workflow | KindId::WorkflowRun | KindId::Job => condition("Ready"),
         KindId::ConfigMap
         | KindId::Secret
@@ -135,9 +172,11 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
         | KindId::CompletionChunk
         | KindId::TaskTemplate => true,
     };
+    let (is_good, is_bad) = ends(phase);
+    let is_over = kind == KindId::Task && (is_good || is_bad && !may_be_tried_again(object));
     if is_ready {
         Verdict::Met
-    } else if condition("Stalled") {
+    } else if condition("Stalled") || is_over {
         Verdict::Never(seen)
     } else {
         Verdict::NotYet(seen)
@@ -157,7 +196,7 @@ pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
 /// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
 pub fn standing(object: &Value) -> String {
     let status = &object["status"];
-    let mut text = status["phase"].as_str().unwrap_or("nothing is known of it").to_owned();
+    let mut text = status["phase"].as_str().unwrap_or("it is there").to_owned();
     if let (Some(total), Some(succeeded)) = (status["total"].as_u64(), status["succeeded"].as_u64())
     {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
@@ -190,6 +229,7 @@ mod tests {
         match verdict(kind, goal, object) {
             Verdict::Met => "met",
             Verdict::Never(_) => "never",
+            Verdict::NoRun => "no run",
             Verdict::NotYet(_) => "not yet",
         }
     }
@@ -242,15 +282,42 @@ mod tests {
         task["metadata"]["ownerReferences"] = json!([{"kind": "Job"}]);
         assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "not yet");
         assert_eq!(word(KindId::Task, Goal::Failed, &task), "met");
+        task["spec"] = json!({"run": 2, "recorded": 1});
+        assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "not yet", "of an earlier run");
+        assert_eq!(word(KindId::Task, Goal::Ready, &task), "not yet");
+        task["spec"]["recorded"] = 2.into();
+        assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "never");
+        assert_eq!(word(KindId::Task, Goal::Ready, &task), "never");
+        task["status"]["phase"] = "Succeeded".into();
+        assert_eq!(word(KindId::Task, Goal::Ready, &task), "never");
     }
 
     #[test]
-    fn a_workflow_is_waited_for_by_its_newest_run() {
+    fn what_is_being_deleted_goes_no_further() {
+        let mut running = object("Running", 2);
+        running["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into();
+        let words = [Goal::Succeeded, Goal::Failed, Goal::Done, Goal::Ready, Goal::Deleted]
+            .map(|goal| word(KindId::Job, goal, &running));
+        assert_eq!(words, ["never", "never", "never", "never", "not yet"]);
+        assert_eq!(word(KindId::Task, Goal::Succeeded, &running), "not yet");
+        running["status"]["phase"] = "Succeeded".into();
+        assert_eq!(word(KindId::Job, Goal::Done, &running), "met", "it ended before");
+        let mut namespace = json!({"metadata": {}, "status": {"phase": "Active"}});
+        assert_eq!(word(KindId::Namespace, Goal::Ready, &namespace), "met");
+        namespace["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into();
+        assert_eq!(word(KindId::Namespace, Goal::Ready, &namespace), "never");
+    }
+
+    #[test]
+    fn a_workflow_is_waited_for_by_the_run_that_counts() {
         let mut workflow = object("Succeeded", 2);
         workflow["status"]["lastRun"] = Value::Null;
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "not yet");
         workflow["spec"]["runOnApply"] = json!(false);
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "never");
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "met", "a person started it");
+        workflow["status"]["phase"] = Value::Null;
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "no run");
+        workflow["spec"]["runOnApply"] = Value::Null;
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "not yet");
     }
 
     #[test]

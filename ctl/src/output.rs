@@ -2,8 +2,8 @@
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// A column does not widen for a cell longer than this: the row is out of line instead.
-const WIDTH_MAX: usize = 60;
+/// A column does not widen for a cell longer than the longest name: the row is out of line instead.
+const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 
 /// Prints rows below each other as they come: widths only grow.
 #[derive(Debug, Clone, Default)]
@@ -12,11 +12,32 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Columns for rows of which most are still to come: with room for what they usually say, so
+    /// that they seldom widen.
+    pub fn with_room(headings: &[String]) -> Self {
+        let room = |heading: &String| match heading.as_str() {
+            "NAME" => 16,
+            "STATUS" => "Terminating".len(),
+            "NODE" => 8,
+            "AGE" | "TOOK" => "59m".len() + 1,
+            _ => heading.chars().count(),
+        };
+        Self { widths: headings.iter().map(room).collect() }
+    }
+
+    /// Whether a row does not fit in: columns widen for it.
+    pub fn widen_for(&self, row: &[String]) -> bool {
+        // The last cell has nothing to its right.
+        let inner = row.len().saturating_sub(1);
+        let mut widths = row.iter().take(inner).map(|cell| width_of(cell)).enumerate();
+        widths.any(|(index, width)| width > self.widths.get(index).copied().unwrap_or_default())
+    }
+
     /// The rows as lines, as wide as they and those before need. The last cell is never padded.
     pub fn lines<'a>(&mut self, rows: impl IntoIterator<Item = &'a [String]> + Clone) -> String {
         for row in rows.clone() {
             for (index, cell) in row.iter().enumerate() {
-                let width = cell.chars().count().min(WIDTH_MAX);
+                let width = width_of(cell);
                 match self.widths.get_mut(index) {
                     Some(known) => *known = width.max(*known),
                     None => self.widths.push(width),
@@ -40,6 +61,10 @@ impl Columns {
         line.push('\n');
         line
     }
+}
+
+fn width_of(cell: &str) -> usize {
+    cell.chars().count().min(WIDTH_MAX)
 }
 
 /// A small table as text, each line after `indent`.
@@ -108,6 +133,32 @@ mod tests {
             w              Lost     4d
         "]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn rows_to_come_have_room_and_a_row_that_does_not_fit_is_known_before() {
+        let row = |text: &str| rows(text).remove(0);
+        let headings = row("NAME|STATUS|AGE|WHY");
+        let mut columns = Columns::with_room(&headings);
+        for (text, widens) in [
+            ("load-0|Bound|0s|", false),
+            ("load-0|Terminating|59m|", false),
+            ("load-0|Running|0s|a why that is long, but the last cell", false),
+            ("smoke-flow-1-load-0|Running|0s|", true),
+        ] {
+            assert_eq!(columns.widen_for(&row(text)), widens, "{text}");
+        }
+        let text = lines(&mut columns, "smoke-flow-1-load-0|Running|0s|");
+        assert_eq!(text, "smoke-flow-1-load-0  Running      0s\n");
+        assert!(!columns.widen_for(&row("smoke-flow-1-load-1|Bound|0s|")));
+    }
+
+    #[test]
+    fn the_longest_name_is_no_reason_to_be_out_of_line() {
+        let name = "n".repeat(api::names::LONG_NAME_CHARS_MAX);
+        let text = lines(&mut Columns::default(), &format!("NAME|AGE\n{name}|1s\nb|2s"));
+        let ends: Vec<usize> = text.lines().map(str::len).collect();
+        assert_eq!(ends, [258, 257, 257]);
     }
 
     #[test]

@@ -3,9 +3,13 @@
 use std::fmt;
 
 use api::KindId;
+use api::metadata::name_problem;
 use api::violation::nearest;
 
 use crate::failure::Failure;
+
+/// Characters of a name that a refusal repeats.
+const NAMED_CHARS_MAX: usize = 100;
 
 /// A kind and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,10 +84,23 @@ pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
         (Some((_, "")) | Some(("", _)), _) => {
             Err(Failure::usage(format!("{text:?} is not KIND/NAME")))
         }
-        (Some((kind_word, name)), _) => Ok(Target::new(kind(kind_word)?, name)),
-        (None, Some(kind)) => Ok(Target::new(kind, text)),
+        (Some((kind_word, name)), _) => legal(kind(kind_word)?, name),
+        (None, Some(kind)) => legal(kind, text),
         (None, None) => {
             Err(Failure::usage(format!("{text:?} names no object")).hint("write KIND/NAME"))
+        }
+    }
+}
+
+/// A target whose name can be one: no other is asked for.
+fn legal(kind: KindId, name: &str) -> Result<Target, Failure> {
+    match name_problem(kind, name) {
+        None => Ok(Target::new(kind, name)),
+        Some(problem) => {
+            let short: String = name.chars().take(NAMED_CHARS_MAX).collect();
+            let singular = kind.info().singular;
+            let failure = Failure::usage(format!("no {singular} can be called {short:?}"));
+            Err(failure.hint(problem))
         }
     }
 }
@@ -133,5 +150,10 @@ mod tests {
         assert_eq!(names("jobz a"), "1: there is no kind \"jobz\"; did you mean job?");
         assert!(names("flurb a").contains("the kinds are namespaces, "));
         assert_eq!(names("job/a b"), "1: \"b\" names no object; write KIND/NAME");
+        let cannot_be =
+            "1: no job can be called \"A_b\"; 'A' is not allowed; use a-z, 0-9, '-' and '.'";
+        assert_eq!(names("job/A_b"), cannot_be);
+        assert_eq!(names("job A_b"), cannot_be);
+        assert!(names("job/a/b").starts_with("1: no job can be called \"a/b\""));
     }
 }

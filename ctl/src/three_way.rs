@@ -7,7 +7,9 @@
 //! * Every other field is as it was: others may own it.
 //! * Lists are values: they are replaced as a whole.
 
+use api::KindId;
 use api::labels::LAST_APPLIED;
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
 
 /// Metadata that the server gives: pasted back from `get -o yaml`, it is no wish.
@@ -34,7 +36,26 @@ pub fn wish(mut manifest: Value) -> Value {
             notes.shift_remove(LAST_APPLIED);
         }
     }
+    without_string_data(&mut manifest);
     manifest
+}
+
+/// Texts of a Secret as the server keeps them, beside its other data: what goes away from the texts
+/// of a manifest is then missed among what is kept, and no note shows them to who looks at it.
+fn without_string_data(manifest: &mut Value) {
+    if manifest["kind"] != KindId::Secret.info().kind {
+        return;
+    }
+    let Some(fields) = manifest.as_object_mut() else { return };
+    let Some(Value::Object(texts)) = fields.shift_remove("stringData") else { return };
+    let data = map_at(fields, "data");
+    for (key, text) in texts {
+        let kept = match text.as_str() {
+            Some(text) => serde_json::json!(ByteString(text.as_bytes().to_vec())),
+            None => text,
+        };
+        data.insert(key, kept);
+    }
 }
 
 /// The wish with a note of itself, by which the next `apply` knows what it may take away.
@@ -51,7 +72,19 @@ pub fn with_note(wish: &Value) -> Value {
 /// What was applied last to an object, as it notes itself.
 pub fn last_applied(live: &Value) -> Option<Value> {
     let note = live["metadata"]["annotations"].get(LAST_APPLIED)?.as_str()?;
-    serde_json::from_str(note).ok()
+    let mut last: Value = serde_json::from_str(note).ok()?;
+    without_string_data(&mut last);
+    Some(last)
+}
+
+/// Whether a patch changes nothing but the note of what was applied.
+pub fn is_note_alone(patch: &Value) -> bool {
+    let only = |value: &Value, key: &str| {
+        value.as_object().is_some_and(|fields| fields.len() == 1 && fields.contains_key(key))
+    };
+    only(patch, "metadata")
+        && only(&patch["metadata"], "annotations")
+        && only(&patch["metadata"]["annotations"], LAST_APPLIED)
 }
 
 /// The JSON merge patch that makes `live` as `wanted`; nothing where it is so already.

@@ -219,3 +219,43 @@ proptest! {
         prop_assert_eq!(patch(Some(&wanted), &wanted, &after), None);
     }
 }
+
+fn secret(field: &str, data: Value) -> Value {
+    json!({"kind": "Secret", "metadata": {"name": "s"}, field: data})
+}
+
+#[test]
+fn the_text_of_a_secret_is_wished_as_it_is_kept() {
+    let texts = wish(secret("stringData", json!({"a": "x", "b": "y"})));
+    assert_eq!(texts["data"], json!({"a": "eA==", "b": "eQ=="}));
+    assert!(texts.get("stringData").is_none());
+    let note = with_note(&texts)["metadata"]["annotations"][LAST_APPLIED].to_string();
+    assert!(!note.contains("stringData"), "{note}");
+    // A key that is not wanted any more goes, although an older note names it as a text.
+    let noted = secret("stringData", json!({"a": "x", "b": "y"})).to_string();
+    let live = json!({
+        "metadata": {"name": "s", "annotations": {(LAST_APPLIED): noted}},
+        "data": {"a": "eA==", "b": "eQ==", "theirs": "eg=="},
+    });
+    let wanted = wish(secret("stringData", json!({"a": "x"})));
+    let changed = patch(last_applied(&live).as_ref(), &wanted, &live).unwrap();
+    assert_eq!(changed["data"], json!({"b": null}));
+    let config = json!({"kind": "ConfigMap", "stringData": {"a": "x"}});
+    assert_eq!(wish(config.clone()), config);
+}
+
+#[test]
+fn a_note_alone_changes_nothing_of_the_object() {
+    let wanted = json!({"kind": "Job", "metadata": {"name": "a"}, "spec": {"count": 1}});
+    let noted = with_note(&wish(wanted.clone()));
+    let first = patch(None, &noted, &wanted).unwrap();
+    assert!(is_note_alone(&first), "{first}");
+    let mut other = wanted;
+    other["spec"]["count"] = 2.into();
+    assert!(!is_note_alone(&patch(None, &noted, &other).unwrap()));
+    other["spec"]["count"] = 1.into();
+    other["metadata"]["annotations"] = json!({"mine": "1"});
+    let mut with_mine = noted;
+    with_mine["metadata"]["annotations"]["mine"] = "2".into();
+    assert!(!is_note_alone(&patch(None, &with_mine, &other).unwrap()));
+}

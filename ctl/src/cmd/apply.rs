@@ -5,13 +5,15 @@ use api::manifest::{Document, Problem};
 use client::Error;
 use serde_json::Value;
 
+use super::each::Failures;
 use super::show;
-use super::wait::{Waited, wait_for};
+use super::wait::{ends, wait_for};
 use crate::args::Apply;
 use crate::connection::{Connection, deadline};
 use crate::failure::Failure;
 use crate::goal::Goal;
 use crate::target::Target;
+use crate::waiting::Waited;
 use crate::{sources, three_way};
 
 /// How often an object that changes under our hands is read again.
@@ -20,34 +22,33 @@ const TRIES_MAX: usize = 5;
 pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Failure> {
     let documents = sources::read(&args.files, &connection.namespace)?;
     let query = if args.dry_run { "?dryRun=All" } else { "" };
-    let mut problems = Vec::new();
-    let mut applied = Vec::new();
+    let (mut problems, mut failures) = (Vec::new(), Failures::default());
+    let mut ending = Vec::new();
     for document in documents {
         match apply_one(connection, &document, query).await {
             Ok((target, what, object)) => {
-                let namespace = namespace_of(&object);
+                if ends(target.kind) {
+                    let namespace = namespace_of(&object);
+                    let waited = Waited::new(target.clone(), namespace, Goal::Succeeded);
+                    ending.push(waited.of(&object));
+                }
                 let what = if args.dry_run { format!("{what} (dry run)") } else { what.to_owned() };
                 show::done(connection.format, &target, &what, object)?;
-                applied.push((target, namespace));
             }
             Err(Refused::Invalid(found)) => problems.extend(found),
-            Err(Refused::Other(failure)) => return Err(failure),
+            Err(Refused::Other(failure)) => failures.add(Err(failure))?,
         }
     }
     if !problems.is_empty() {
-        let message = format!("the server refused: {} problems", problems.len());
-        return Err(Failure { problems, ..Failure::new(message) });
+        let many = if problems.len() == 1 { "problem" } else { "problems" };
+        let message = format!("the server refused: {} {many}", problems.len());
+        failures.add(Err(Failure { problems, ..Failure::new(message) }))?;
     }
+    failures.end()?;
     if !args.wait || args.dry_run {
         return Ok(());
     }
-    let until = deadline(args.timeout);
-    for (target, namespace) in applied {
-        if Waited::ends(target.kind) {
-            wait_for(connection, (&target, &namespace), Goal::Succeeded, until).await?;
-        }
-    }
-    Ok(())
+    wait_for(connection, ending, Goal::Succeeded, deadline(args.timeout)).await
 }
 
 /// Why one document was not applied.
@@ -113,11 +114,14 @@ async fn change(
     let Some(mut patch) = three_way::patch(last.as_ref(), noted, &live) else {
         return Ok(("unchanged", live));
     };
+    let is_note_alone = three_way::is_note_alone(&patch);
     patch["metadata"]["resourceVersion"] = version.clone();
     let object = connection.patch(place, &patch, query).await?;
-    // The server writes nothing where the patch says the same in other words.
-    let is_same = object["metadata"]["resourceVersion"] == version;
-    Ok((if is_same && query.is_empty() { "unchanged" } else { "configured" }, object))
+    // The server writes nothing where the patch says the same in other words; a note of what was
+    // applied is for the next time, and changes nothing of the object.
+    let is_same = object["metadata"]["resourceVersion"] == version || is_note_alone;
+    let is_same = is_same && (query.is_empty() || is_note_alone);
+    Ok((if is_same { "unchanged" } else { "configured" }, object))
 }
 
 fn refused(connection: &Connection, document: &Document, error: &Error) -> Refused {

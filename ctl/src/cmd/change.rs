@@ -3,6 +3,7 @@
 use api::KindId;
 use serde_json::{Value, json};
 
+use super::each::Failures;
 use super::show;
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -11,11 +12,7 @@ use crate::target::{self, Target};
 pub(super) async fn cancel(connection: &Connection, words: &[String]) -> Result<(), Failure> {
     let targets = target::several(words)?;
     only(&targets, &[KindId::Job, KindId::WorkflowRun], "cancelled")?;
-    for target in targets {
-        patch(connection, &target, json!({ "spec": { "cancel": true } }), "is being cancelled")
-            .await?;
-    }
-    Ok(())
+    each(connection, &targets, &json!({ "spec": { "cancel": true } }), "is being cancelled").await
 }
 
 pub(super) async fn suspend(
@@ -26,10 +23,7 @@ pub(super) async fn suspend(
     let targets = target::several(words)?;
     let what = if is_held { "suspended" } else { "resumed" };
     only(&targets, &[KindId::Job, KindId::WorkflowRun, KindId::Workflow], what)?;
-    for target in targets {
-        patch(connection, &target, json!({ "spec": { "suspend": is_held } }), what).await?;
-    }
-    Ok(())
+    each(connection, &targets, &json!({ "spec": { "suspend": is_held } }), what).await
 }
 
 pub(super) async fn evict(connection: &Connection, task: &str) -> Result<(), Failure> {
@@ -45,22 +39,36 @@ pub(super) async fn cordon(
     is_closed: bool,
 ) -> Result<(), Failure> {
     let what = if is_closed { "cordoned" } else { "uncordoned" };
-    for node in nodes {
-        let target = target::one(node, Some(KindId::Node))?;
-        only(std::slice::from_ref(&target), &[KindId::Node], what)?;
-        patch(connection, &target, json!({ "spec": { "unschedulable": is_closed } }), what).await?;
+    let targets: Vec<Target> = nodes
+        .iter()
+        .map(|node| target::one(node, Some(KindId::Node)))
+        .collect::<Result<_, Failure>>()?;
+    only(&targets, &[KindId::Node], what)?;
+    each(connection, &targets, &json!({ "spec": { "unschedulable": is_closed } }), what).await
+}
+
+/// Makes the same change to each object.
+async fn each(
+    connection: &Connection,
+    targets: &[Target],
+    change: &Value,
+    what: &str,
+) -> Result<(), Failure> {
+    let mut failures = Failures::default();
+    for target in targets {
+        failures.add(patch(connection, target, change, what).await)?;
     }
-    Ok(())
+    failures.end()
 }
 
 async fn patch(
     connection: &Connection,
     target: &Target,
-    patch: Value,
+    patch: &Value,
     what: &str,
 ) -> Result<(), Failure> {
     let place = (target, connection.namespace.as_str());
-    let object = connection.patch(place, &patch, "").await;
+    let object = connection.patch(place, patch, "").await;
     let object = object.map_err(|error| connection.failure(&error))?;
     show::done(connection.format, target, what, object)
 }

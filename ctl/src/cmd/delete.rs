@@ -3,6 +3,7 @@
 use client::object_path;
 use serde_json::Value;
 
+use super::each::Failures;
 use super::show;
 use super::wait::wait_for;
 use crate::args::{Cascade, Delete};
@@ -10,6 +11,7 @@ use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::{self, Target};
+use crate::waiting::Waited;
 use crate::{sources, terminal};
 
 impl Cascade {
@@ -24,39 +26,40 @@ impl Cascade {
 }
 
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
-    let places = places(connection, &args)?;
-    let (mut missing, mut leaving) = (None, Vec::new());
-    for (target, namespace) in places {
-        let path = object_path(target.kind, &namespace, &target.name);
-        match connection.delete(&path, args.cascade.propagation()).await {
+    let (mut failures, mut leaving) = (Failures::default(), Vec::new());
+    for (target, namespace) in places(connection, &args)? {
+        match delete_one(connection, &args, (&target, &namespace)).await {
             Ok(object) => {
+                let waited = Waited::new(target.clone(), namespace, Goal::Deleted).of(&object);
+                leaving.push(waited);
                 let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
                 let what = if is_leaving { "is being deleted" } else { "deleted" };
                 // Who waits is told when it is gone.
                 if !args.wait {
                     show::done(connection.format, &target, what, object)?;
                 }
-                leaving.push((target, namespace));
             }
-            // What is gone already is as the manifests are to be.
-            Err(failure) if failure.code == Code::NotFound => {
-                if !args.files.is_empty() || missing.is_some() {
-                    terminal::note(&failure.message);
-                }
-                if args.files.is_empty() {
-                    missing = missing.or(Some(failure));
-                }
+            // What is gone already is as deleting the manifests is to leave it.
+            Err(failure) if failure.code == Code::NotFound && !args.files.is_empty() => {
+                terminal::note(&failure.message);
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => failures.add(Err(failure))?,
         }
     }
     if args.wait {
         let until = deadline(Some(args.timeout));
-        for (target, namespace) in &leaving {
-            wait_for(connection, (target, namespace), Goal::Deleted, until).await?;
-        }
+        failures.add(wait_for(connection, leaving, Goal::Deleted, until).await)?;
     }
-    missing.map_or(Ok(()), Err)
+    failures.end()
+}
+
+async fn delete_one(
+    connection: &Connection,
+    args: &Delete,
+    (target, namespace): (&Target, &str),
+) -> Result<Value, Failure> {
+    let path = object_path(target.kind, namespace, &target.name);
+    connection.delete(&path, args.cascade.propagation()).await
 }
 
 /// What is to go, and where it is. What needed others goes before them.
@@ -69,7 +72,14 @@ fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, String)
     let place = |document: &api::manifest::Document| {
         let metadata: &Value = &document.value["metadata"];
         let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
-        (Target::new(document.kind, part("name")), part("namespace"))
+        let name = part("name");
+        if name.is_empty() {
+            let (kind, source) = (document.kind, &document.source);
+            let message = format!("{source}: a {kind} without a name: which one is to be deleted?");
+            return Err(Failure::usage(message)
+                .hint("it has a generateName: delete what was made of it by its name"));
+        }
+        Ok((Target::new(document.kind, name), part("namespace")))
     };
-    Ok(documents.iter().rev().map(place).collect())
+    documents.iter().rev().map(place).collect()
 }

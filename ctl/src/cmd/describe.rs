@@ -1,9 +1,10 @@
 //! `hctl describe`: fetches an object and what belongs to it, and tells all about it.
 
-use api::core::Event;
+use api::core::{Event, Secret};
 use api::{Job, KindId, Node, PartitionSet, Task, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::Value;
 
+use super::each::Failures;
 use super::events;
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -11,16 +12,26 @@ use crate::target::{self, Target};
 use crate::{describe, document, terminal};
 
 pub(super) async fn describe(connection: &Connection, words: &[String]) -> Result<(), Failure> {
-    for (index, target) in target::several(words)?.iter().enumerate() {
-        if index > 0 {
-            terminal::print("\n")?;
+    let (mut failures, mut is_first) = (Failures::default(), true);
+    for target in target::several(words)? {
+        match whole(connection, &target).await {
+            Ok(text) => {
+                let gap = if is_first { "" } else { "\n" };
+                is_first = false;
+                terminal::print(&format!("{gap}{text}"))?;
+            }
+            Err(failure) => failures.add(Err(failure))?,
         }
-        let now = connection.clock.now();
-        let text = text(connection, target, now).await?;
-        let (happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
-        terminal::print(&format!("{text}{}", describe::events::section(happened, now)))?;
     }
-    Ok(())
+    failures.end()
+}
+
+/// All about an object, its events last.
+async fn whole(connection: &Connection, target: &Target) -> Result<String, Failure> {
+    let now = connection.clock.now();
+    let text = text(connection, target, now).await?;
+    let (happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
+    Ok(format!("{text}{}", describe::events::section(happened, now)))
 }
 
 async fn text(connection: &Connection, target: &Target, now: Timestamp) -> Result<String, Failure> {
@@ -56,9 +67,9 @@ async fn text(connection: &Connection, target: &Target, now: Timestamp) -> Resul
             let tasks = tasks(&connection.within(""), "", "").await?;
             describe::partition_set::text(&set, &tasks, now)
         }
+        KindId::Secret => describe::secret::text(&connection.get::<Secret>(target).await?, now),
         KindId::Namespace
         | KindId::ConfigMap
-        | KindId::Secret
         | KindId::Event
         | KindId::Lease
         | KindId::NodeLease

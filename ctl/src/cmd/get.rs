@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use api::selector::FieldSelector;
 use api::watch::WatchEventType;
 use api::{Job, KindId};
 use serde_json::Value;
 
+use super::each::Failures;
 use super::show;
 use crate::args::{Format, Get};
 use crate::connection::{Connection, Query};
@@ -103,7 +105,13 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
     if let Some(phase) = &args.phase {
         fields.push(format!("status.phase={}", phase_word(phase)?));
     }
-    let mut query = connection.query(kind, labels.join(","), fields.join(","));
+    let fields = fields.join(",");
+    // Each flag is a selector by itself; the server says it, should they be none together.
+    let selector: Option<FieldSelector> = fields.parse().ok();
+    if let Some(problem) = selector.and_then(|selector| selector.unknown_field(kind)) {
+        return Err(Failure::usage(problem));
+    }
+    let mut query = connection.query(kind, labels.join(","), fields);
     if args.all_namespaces {
         query.namespace.clear();
     }
@@ -126,16 +134,22 @@ async fn objects(connection: &Connection, targets: &[Target]) -> Result<(), Fail
     if matches!(connection.format, Format::Table | Format::Wide) {
         return named_rows(connection, targets).await;
     }
-    let mut found = Vec::new();
+    let (mut found, mut failures) = (Vec::new(), Failures::default());
     for target in targets {
-        found.push((target.clone(), connection.get::<Value>(target).await?));
+        match connection.get::<Value>(target).await {
+            Ok(object) => found.push((target.clone(), object)),
+            Err(failure) => failures.add(Err(failure))?,
+        }
     }
-    show::objects(connection.format, found, false)
+    if !found.is_empty() {
+        show::objects(connection.format, found, false)?;
+    }
+    failures.end()
 }
 
 /// Prints a row for each object that is named: a table for each run of the same kind.
 async fn named_rows(connection: &Connection, targets: &[Target]) -> Result<(), Failure> {
-    let mut missing = None;
+    let mut failures = Failures::default();
     for (index, same) in targets.chunk_by(|a, b| a.kind == b.kind).enumerate() {
         let mut all = Table::default();
         for target in same {
@@ -144,12 +158,7 @@ async fn named_rows(connection: &Connection, targets: &[Target]) -> Result<(), F
                     all.column_definitions = table.column_definitions;
                     all.rows.extend(table.rows);
                 }
-                Err(failure) => {
-                    if missing.is_some() {
-                        terminal::note(&failure.message);
-                    }
-                    missing = missing.or(Some(failure));
-                }
+                Err(failure) => failures.add(Err(failure))?,
             }
         }
         if !all.rows.is_empty() {
@@ -161,7 +170,7 @@ async fn named_rows(connection: &Connection, targets: &[Target]) -> Result<(), F
             print_rows(&mut Columns::default(), &shown, &all.rows, true)?;
         }
     }
-    missing.map_or(Ok(()), Err)
+    failures.end()
 }
 
 /// Prints all that is selected as documents.
@@ -233,9 +242,11 @@ fn print_rows(
     rows: &[Row],
     with_headings: bool,
 ) -> Result<(), Failure> {
-    let headings = with_headings.then(|| shown.headings().to_vec());
-    let cells: Vec<Vec<String>> =
-        headings.into_iter().chain(rows.iter().map(|row| shown.cells(row))).collect();
+    let mut cells: Vec<Vec<String>> = rows.iter().map(|row| shown.cells(row)).collect();
+    // Headings stand above what they are of: where columns move, they are said again.
+    if with_headings || cells.iter().any(|row| columns.widen_for(row)) {
+        cells.insert(0, shown.headings().to_vec());
+    }
     terminal::print(&columns.lines(cells.iter().map(Vec::as_slice)))
 }
 
@@ -384,10 +395,17 @@ impl Printer {
                 cells.push(shown.cells(row));
             }
         }
-        if self.shown.is_none() && !cells.is_empty() {
-            cells.insert(0, shown.headings().to_vec());
-            self.shown = Some(shown.clone());
+        if cells.is_empty() {
+            return Ok(());
         }
+        if self.shown.is_none() {
+            self.columns = Columns::with_room(shown.headings());
+        }
+        // Headings stand above what they are of: where columns move, they are said again.
+        if self.shown.is_none() || cells.iter().any(|row| self.columns.widen_for(row)) {
+            cells.insert(0, shown.headings().to_vec());
+        }
+        self.shown = Some(shown.clone());
         terminal::print(&self.columns.lines(cells.iter().map(Vec::as_slice)))
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod debug;
 mod delete;
 mod describe;
+mod each;
 mod events;
 mod exec;
 mod get;
@@ -30,6 +31,9 @@ use crate::terminal;
 #[expect(clippy::cognitive_complexity, reason = "it is a table of the commands")]
 pub async fn run(args: Args) -> Result<(), Failure> {
     let Args { server, namespace, output, command } = args;
+    if let Command::Completion { shell } = command {
+        return completion(shell);
+    }
     let connection = Connection::new(&server, &namespace, output)?;
     match command {
         Command::Apply(args) => apply::apply(&connection, args).await,

@@ -1,140 +1,183 @@
-//! `hctl wait`: by watch, until an object is as it should be.
+//! `hctl wait`, and what `--wait` of others does: by watch, until every answer is certain.
+
+use std::collections::BTreeMap;
 
 use api::KindId;
 use api::watch::WatchEventType;
+use futures_util::future::try_join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::args::Wait;
-use crate::connection::{Connection, deadline};
-use crate::failure::{Code, Failure};
+use crate::connection::{Connection, Query, deadline};
+use crate::failure::Failure;
 use crate::following::{Following, Seen};
-use crate::goal::{self, Goal, Verdict};
-use crate::target::{self, Target};
+use crate::goal::{self, Goal};
+use crate::target;
 use crate::terminal;
+use crate::waiting::{Answer, Waited, outcome};
 
 pub(super) async fn wait(connection: &Connection, args: Wait) -> Result<(), Failure> {
-    let until = deadline(Some(args.timeout));
-    let mut failed = None;
-    for target in target::several(&args.targets)? {
-        let place = (&target, connection.namespace.as_str());
-        match wait_for(connection, place, args.goal, until).await {
-            Ok(()) => (),
-            // The others' ends are of interest, too.
-            Err(failure) if failure.code == Code::Failed => {
-                terminal::note(&failure.message);
-                failed = Some(failure);
-            }
-            Err(failure) => return Err(failure),
-        }
+    let targets = target::several(&args.targets)?;
+    if let Some(why) = targets.iter().find_map(|it| goal::impossible(it.kind, args.goal)) {
+        return Err(Failure::usage(why));
     }
-    failed.map_or(Ok(()), Err)
+    let waited = |target| Waited::new(target, connection.namespace.clone(), args.goal);
+    let all = targets.into_iter().map(waited).collect();
+    wait_for(connection, all, args.goal, deadline(Some(args.timeout))).await
 }
 
-/// One object that is waited for.
-pub(super) struct Waited<'a> {
-    connection: &'a Connection,
-    target: &'a Target,
-    goal: Goal,
-    /// How it stood when it was last seen.
-    last: String,
-    /// Whether no node took its tasks then.
-    is_unschedulable: bool,
+/// Whether objects of a kind end at all.
+pub(super) fn ends(kind: KindId) -> bool {
+    matches!(kind, KindId::Job | KindId::Workflow | KindId::WorkflowRun)
 }
 
-/// Waits until an object is as `goal` says, and says so.
+/// Waits until it is certain of each object whether it will be as `goal` says, and tells each as
+/// soon as that is so.
 ///
 /// # Errors
-/// It will not get there, is not there, or the time is up.
+/// Some will not get there, are not there, or the time is up.
 pub(super) async fn wait_for(
     connection: &Connection,
-    (target, namespace): (&Target, &str),
+    all: Vec<Waited>,
     goal: Goal,
     until: Option<Instant>,
 ) -> Result<(), Failure> {
-    let scoped = connection.within(namespace);
-    let last = "it was not seen yet".to_owned();
-    let mut waited = Waited { connection: &scoped, target, goal, last, is_unschedulable: false };
-    let met = match until {
-        None => waited.until_met().await,
-        Some(until) => match tokio::time::timeout_at(until, waited.until_met()).await {
-            Ok(met) => met,
-            Err(_elapsed) => {
-                let word = goal.word();
-                let message = format!("{target} is not {word} in time: {}", waited.last);
-                let hint =
-                    format!("see why with hctl describe {target}, or give it a longer --timeout");
-                let code =
-                    if waited.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
-                Err(Failure::new(message).code(code).hint(hint))
-            }
+    let mut groups: BTreeMap<(KindId, String), Group> = BTreeMap::new();
+    for waited in all {
+        let place = (waited.target().kind, waited.namespace().to_owned());
+        let group = groups.entry(place).or_insert_with(|| Group::new(connection, &waited));
+        group.open.insert(waited.target().name.clone(), waited);
+    }
+    let count: usize = groups.values().map(|group| group.open.len()).sum();
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    for group in &mut groups {
+        group.is_one_of_several = count > 1;
+        // Whatever the time that is given: what is certain now needs no waiting.
+        group.look().await?;
+    }
+    let following = try_join_all(groups.iter_mut().map(Group::follow));
+    match until {
+        None => following.await.map(drop)?,
+        Some(until) => match tokio::time::timeout_at(until, following).await {
+            Ok(followed) => followed.map(drop)?,
+            Err(_elapsed) => groups.iter_mut().for_each(Group::is_late),
         },
-    };
-    met?;
-    terminal::print_line(&format!("{target} {}", goal.word()))
+    }
+    outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect())
 }
 
-impl Waited<'_> {
-    /// Whether objects of a kind end at all.
-    pub(super) fn ends(kind: KindId) -> bool {
-        matches!(kind, KindId::Job | KindId::Workflow | KindId::WorkflowRun)
+/// Objects of one kind and namespace that are waited for: one watch is enough for all of them.
+struct Group {
+    connection: Connection,
+    kind: KindId,
+    /// Those of which nothing is certain yet, by name.
+    open: BTreeMap<String, Waited>,
+    /// What became of those that are not as they should be.
+    failures: Vec<Failure>,
+    /// The point up to which it has looked.
+    version: String,
+    is_one_of_several: bool,
+}
+
+impl Group {
+    fn new(connection: &Connection, first: &Waited) -> Self {
+        Self {
+            connection: connection.within(first.namespace()),
+            kind: first.target().kind,
+            open: BTreeMap::new(),
+            failures: Vec::new(),
+            version: String::new(),
+            is_one_of_several: false,
+        }
     }
 
-    async fn until_met(&mut self) -> Result<(), Failure> {
-        let fields = format!("metadata.name={}", self.target.name);
-        let query = self.connection.query(self.target.kind, String::new(), fields);
-        let (found, version) = self.connection.list::<Value>(&query).await?;
-        if self.looks_met(found.first())? {
+    /// What is watched: the object, or all of its kind where it is one of several.
+    fn query(&self) -> Query {
+        let fields = match self.open.keys().next() {
+            Some(name) if self.open.len() == 1 => format!("metadata.name={name}"),
+            _ => String::new(),
+        };
+        self.connection.query(self.kind, String::new(), fields)
+    }
+
+    /// Looks at all that is there.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let (found, version) = self.connection.list::<Value>(&self.query()).await?;
+        self.version = version;
+        let found: BTreeMap<&str, &Value> =
+            found.iter().map(|object| (name_of(object), object)).collect();
+        let names: Vec<String> = self.open.keys().cloned().collect();
+        for name in names {
+            self.see(&name, found.get(name.as_str()).copied()).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on until everything is certain.
+    async fn follow(&mut self) -> Result<(), Failure> {
+        if self.open.is_empty() {
             return Ok(());
         }
-        let mut following = Following::new(self.connection.client(), query.clone(), &version);
-        loop {
-            let seen = following.next().await.map_err(|error| self.connection.failure(&error))?;
-            let met = match seen {
-                Seen::Change(WatchEventType::Deleted, _) => self.looks_met(None)?,
-                Seen::Change(_, object) => self.looks_met(Some(&object))?,
-                Seen::Broken(why) => {
-                    self.connection.tell_broken(&why);
-                    false
+        let mut following = Following::new(self.connection.client(), self.query(), &self.version);
+        while !self.open.is_empty() {
+            match following.next().await.map_err(|error| self.connection.failure(&error))? {
+                Seen::Change(WatchEventType::Deleted, object) => {
+                    self.see(name_of(&object), None).await?;
                 }
-                Seen::Back => {
-                    self.connection.tell_back();
-                    false
-                }
+                Seen::Change(_, object) => self.see(name_of(&object), Some(&object)).await?,
+                Seen::Broken(why) => self.connection.tell_broken(&why),
+                Seen::Back => self.connection.tell_back(),
                 Seen::Missed => {
-                    let (found, version) = self.connection.list::<Value>(&query).await?;
-                    following.resume(&version);
-                    self.looks_met(found.first())?
+                    self.look().await?;
+                    following.resume(&self.version);
                 }
-            };
-            if met {
-                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one object, and tells what is certain of it then.
+    async fn see(&mut self, name: &str, object: Option<&Value>) -> Result<(), Failure> {
+        let Some(waited) = self.open.get_mut(name) else { return Ok(()) };
+        let failure = match waited.see(object) {
+            None => return Ok(()),
+            Some(Answer::Met) => None,
+            Some(Answer::Never(failure)) => Some(failure),
+            // The workflow will say what becomes of a run that it has not seen yet.
+            Some(Answer::NoRun(_)) if self.has_run(name).await? => return Ok(()),
+            Some(Answer::NoRun(failure)) => Some(failure),
+        };
+        let Some(waited) = self.open.remove(name) else { return Ok(()) };
+        match failure {
+            None => terminal::print_line(&waited.is_met()),
+            Some(failure) => {
+                self.fails(failure);
+                Ok(())
             }
         }
     }
 
-    fn looks_met(&mut self, object: Option<&Value>) -> Result<bool, Failure> {
-        let target = self.target;
-        let Some(object) = object else {
-            if self.goal == Goal::Deleted {
-                return Ok(true);
-            }
-            let message = format!("{target} is not there");
-            let plural = target.kind.info().plural;
-            let hint = format!("see what is there with hctl get {plural} (-A: everywhere)");
-            return Err(Failure::new(message).code(Code::NotFound).hint(hint));
-        };
-        match goal::verdict(target.kind, self.goal, object) {
-            Verdict::Met => Ok(true),
-            Verdict::NotYet(seen) => {
-                self.last = seen;
-                self.is_unschedulable = goal::is_unschedulable(target.kind, object);
-                Ok(false)
-            }
-            Verdict::Never(why) => {
-                let failure = Failure::new(format!("{target}: {why}")).code(Code::Failed);
-                Err(failure.hint(format!("see why with hctl describe {target}")))
-            }
+    async fn has_run(&self, workflow: &str) -> Result<bool, Failure> {
+        let fields = format!("spec.workflow={workflow}");
+        let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
+        Ok(!self.connection.list::<Value>(&query).await?.0.is_empty())
+    }
+
+    fn is_late(&mut self) {
+        for waited in std::mem::take(&mut self.open).into_values() {
+            self.fails(waited.late());
         }
     }
+
+    fn fails(&mut self, failure: Failure) {
+        if self.is_one_of_several {
+            terminal::note(&failure.message);
+        }
+        self.failures.push(failure);
+    }
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
 }

@@ -38,7 +38,8 @@ pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> String {
 
 fn headline(job: &Job, now: Timestamp) -> String {
     let status = &job.status;
-    let ending = status.ending.map(|it| format!(", to end as {it}")).unwrap_or_default();
+    let ending = status.ending.filter(|_| !status.phase.is_final());
+    let ending = ending.map(|it| format!(", to end as {it}")).unwrap_or_default();
     let lasting = lasting(status.started_at, status.finished_at, now);
     let deleting = if job.is_deleting() { ", being deleted" } else { "" };
     let run = if status.run > 0 { format!(", run {}", status.run) } else { String::new() };

@@ -5,6 +5,7 @@ pub mod job;
 pub mod node;
 pub mod partition_set;
 pub mod run;
+pub mod secret;
 pub mod task;
 pub mod workflow;
 

@@ -19,15 +19,14 @@ pub fn text(set: &PartitionSet, tasks: &[Task], now: Timestamp) -> String {
     sheet.line(&format!("PartitionSet {}: {}{deleting}", place(set), cell("STATUS")));
     sheet.field("Why", &cell("WHY"));
     let replicas = set.spec.replicas.unwrap_or(1);
-    sheet.field(
-        "Model",
-        &format!(
-            "{}, mode {}, {} partitions of {replicas} replicas",
-            set.spec.state_model,
-            cell("MODE"),
-            set.partition_names().len()
-        ),
-    );
+    let many = |count: usize, word: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {word}{plural}")
+    };
+    let partitions = many(set.partition_names().len(), "partition");
+    let replicas = many(usize::try_from(replicas).unwrap_or(usize::MAX), "replica");
+    let (model, mode) = (&set.spec.state_model, cell("MODE"));
+    sheet.field("Model", &format!("{model}, mode {mode}, {partitions} of {replicas}"));
     sheet.field("Labels", &labels(set));
     sheet.conditions(&set.status.conditions);
     let rows = set.partition_names().iter().map(|name| row(set, name, tasks)).collect();

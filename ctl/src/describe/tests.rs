@@ -277,3 +277,25 @@ fn events_are_told_newest_first() {
     "#]],
     );
 }
+
+#[test]
+fn a_secret_tells_what_it_has_and_not_what_it_is() {
+    let secret = object(json!({
+        "metadata": {"name": "s", "namespace": "media", "creationTimestamp": "2026-01-02T11:00:00Z"},
+        "data": {"password": "Y29ycmVjdC1ob3JzZQ=="},
+        "stringData": {"older": "correct-horse"},
+        "immutable": true,
+    }));
+    let text = secret::text(&secret, now());
+    assert!(!text.contains("horse") && !text.contains("Y29y"), "{text}");
+    check(
+        &text,
+        &expect![[r#"
+        Secret media/s: Opaque, immutable, 1h00m old
+        Data:
+          KEY       BYTES
+          password  13
+          older     13
+    "#]],
+    );
+}

@@ -1,0 +1,23 @@
+//! All about a secret but the secret itself: what people show each other on their screens.
+
+use api::core::Secret;
+use api::table::age;
+use api::{Kind as _, Timestamp};
+
+use super::{Sheet, labels, place};
+
+/// All about a secret: which keys it has, and how much is in each.
+pub fn text(secret: &Secret, now: Timestamp) -> String {
+    let mut sheet = Sheet::default();
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    let fixed = if secret.immutable == Some(true) { ", immutable" } else { "" };
+    let deleting = if secret.is_deleting() { ", being deleted" } else { "" };
+    let age = age(secret.created(), now);
+    sheet.line(&format!("Secret {}: {kind}{fixed}, {age} old{deleting}", place(secret)));
+    sheet.field("Labels", &labels(secret));
+    let texts = secret.string_data.iter().flatten().map(|(key, text)| (key, text.len()));
+    let data = secret.data.iter().flatten().map(|(key, bytes)| (key, bytes.0.len()));
+    let row = |(key, bytes): (&String, usize)| vec![key.clone(), bytes.to_string()];
+    sheet.table("Data", &["KEY", "BYTES"], data.chain(texts).map(row).collect());
+    sheet.0
+}

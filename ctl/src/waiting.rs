@@ -1,0 +1,285 @@
+//! One object that is waited for: what is known of it, and when the answer is certain. Pure.
+//!
+//! # Invariants
+//!
+//! * An object is known by its uid: one of the same name that is made later is another one.
+//! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
+
+use serde_json::Value;
+
+use crate::failure::{Code, Failure};
+use crate::goal::{self, Goal, Verdict};
+use crate::target::Target;
+
+/// One object that is waited for.
+#[derive(Debug)]
+pub struct Waited {
+    target: Target,
+    namespace: String,
+    goal: Goal,
+    /// Known from the start, or since it was seen first.
+    uid: Option<String>,
+    /// How it stood when it was last seen.
+    last: String,
+    /// Whether no node took its tasks then.
+    is_unschedulable: bool,
+}
+
+/// What is certain of an object.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is as it should be.
+    Met,
+    /// It will not be. Why.
+    Never(Failure),
+    /// It is a workflow without a run that is known to its controller, and none starts by itself.
+    /// It will not be as it should unless there is a run that the controller has not seen yet.
+    NoRun(Failure),
+}
+
+impl Waited {
+    /// Waits until the object of this name is as `goal` says.
+    pub fn new(target: Target, namespace: impl Into<String>, goal: Goal) -> Self {
+        let last = "it was not seen yet".to_owned();
+        let namespace = namespace.into();
+        Self { target, namespace, goal, uid: None, last, is_unschedulable: false }
+    }
+
+    /// The same, of this very object: as a request has just answered with it.
+    #[must_use]
+    pub fn of(mut self, object: &Value) -> Self {
+        self.uid = uid(object);
+        self
+    }
+
+    /// What it is.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Where it is; empty for kinds that are in no namespace.
+    pub fn namespace(&self) -> &str {
+        if self.target.kind.is_namespaced() { &self.namespace } else { "" }
+    }
+
+    /// Looks at the object as it is now, or at nothing where there is none; what is certain then.
+    pub fn see(&mut self, object: Option<&Value>) -> Option<Answer> {
+        let same = |object: &&Value| self.uid.is_none() || uid(object) == self.uid;
+        let Some(object) = object.filter(same) else {
+            return Some(if self.goal == Goal::Deleted {
+                Answer::Met
+            } else {
+                Answer::Never(self.gone())
+            });
+        };
+        self.uid = uid(object);
+        let target = &self.target;
+        let never = |why: &str| {
+            let message = format!("{target} is not {} and will not be: {why}", self.goal.word());
+            let failure = Failure::new(message).code(Code::Failed);
+            failure.hint(format!("see why with hctl describe {target}"))
+        };
+        match goal::verdict(target.kind, self.goal, object) {
+            Verdict::Met => Some(Answer::Met),
+            Verdict::Never(why) => Some(Answer::Never(never(&why))),
+            Verdict::NoRun => {
+                "no run yet".clone_into(&mut self.last);
+                Some(Answer::NoRun(
+                    never("it has no run, and none starts by itself")
+                        .hint(format!("start one with hctl run {target}")),
+                ))
+            }
+            Verdict::NotYet(seen) => {
+                self.last = seen;
+                self.is_unschedulable = goal::is_unschedulable(target.kind, object);
+                None
+            }
+        }
+    }
+
+    /// It is not there, or not any more.
+    fn gone(&self) -> Failure {
+        let Self { target, last, .. } = self;
+        if self.uid.is_some() {
+            let word = self.goal.word();
+            let message =
+                format!("{target} is not {word} and will not be: it was deleted; before: {last}");
+            return Failure::new(message).code(Code::Failed);
+        }
+        let hint = format!(
+            "see what is there with hctl get {} (-A: everywhere)",
+            target.kind.info().plural
+        );
+        Failure::new(format!("{target} is not there")).code(Code::NotFound).hint(hint)
+    }
+
+    /// That it is as it should be.
+    pub fn is_met(&self) -> String {
+        format!("{} {}", self.target, self.goal.word())
+    }
+
+    /// The time is up, and nothing is certain.
+    pub fn late(&self) -> Failure {
+        let Self { target, goal, last, .. } = self;
+        let code = if self.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
+        Failure::new(format!("{target} is not {} in time: {last}", goal.word()))
+            .code(code)
+            .hint(format!("see why with hctl describe {target}, or give it a longer --timeout"))
+    }
+}
+
+fn uid(object: &Value) -> Option<String> {
+    object["metadata"]["uid"].as_str().map(str::to_owned)
+}
+
+/// What waiting came to, out of what went wrong with some of `all` objects: their codes, and the
+/// failure where it is one.
+///
+/// # Errors
+/// The failure of the one object, or one that counts them, with the code that says most: what
+/// failed before what is not there, and that before what took too long.
+pub fn outcome(all: usize, goal: Goal, mut failures: Vec<Failure>) -> Result<(), Failure> {
+    let says_most = [Code::Failed, Code::NotFound, Code::Unschedulable, Code::Timeout];
+    let worst = says_most.into_iter().find(|code| failures.iter().any(|it| it.code == *code));
+    match (worst, failures.len()) {
+        (None, 0) => Ok(()),
+        (_, 1) if all == 1 => Err(failures.remove(0)),
+        (worst, count) => {
+            let message = format!("{count} of {all} objects are not {}", goal.word());
+            Err(Failure::new(message).code(worst.unwrap_or(Code::Error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindId;
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    /// `-` is nothing; else `uid PHASE [deleting]`.
+    fn object(text: &str) -> Option<Value> {
+        let mut words = text.split(' ');
+        let uid = words.next().filter(|uid| *uid != "-")?;
+        let phase = words.next().unwrap_or_default();
+        let mut object = json!({
+            "metadata": {"uid": uid, "generation": 1},
+            "spec": {},
+            "status": {"phase": phase, "observedGeneration": 1},
+        });
+        for word in words {
+            match word {
+                "deleting" => {
+                    object["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into()
+                }
+                "unfit" => object["status"]["conditions"] = json!([{"reason": "Unschedulable"}]),
+                other => panic!("{other}"),
+            }
+        }
+        Some(object)
+    }
+
+    fn told(failure: &Failure) -> String {
+        format!("{}: {}", failure.code.number(), failure.message)
+    }
+
+    fn check((kind, goal): (KindId, Goal), story: &str, expected: &Expect) {
+        let mut waited = Waited::new(Target::new(kind, "a"), "default", goal);
+        let mut lines = String::new();
+        for text in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let answer = waited.see(object(text).as_ref());
+            let answer = match answer {
+                None => "not yet".to_owned(),
+                Some(Answer::Met) => "met".to_owned(),
+                Some(Answer::Never(failure) | Answer::NoRun(failure)) => told(&failure),
+            };
+            lines.push_str(&format!("{text} -> {answer}\n"));
+        }
+        lines.push_str(&format!("late -> {}\n", told(&waited.late())));
+        expected.assert_eq(&lines);
+    }
+
+    #[test]
+    fn what_is_deleted_will_not_return() {
+        check(
+            (KindId::Job, Goal::Succeeded),
+            "
+            1 Running
+            1 Running deleting
+            -
+            2 Succeeded
+            ",
+            &expect![[r#"
+                1 Running -> not yet
+                1 Running deleting -> 3: job/a is not succeeded and will not be: Running, and it is being deleted
+                - -> 3: job/a is not succeeded and will not be: it was deleted; before: Running
+                2 Succeeded -> 3: job/a is not succeeded and will not be: it was deleted; before: Running
+                late -> 4: job/a is not succeeded in time: Running
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_was_never_there_is_not_found() {
+        check(
+            (KindId::Job, Goal::Done),
+            "-",
+            &expect![[r#"
+            - -> 6: job/a is not there
+            late -> 4: job/a is not done in time: it was not seen yet
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_deleted_object_is_gone_when_another_has_its_name() {
+        check(
+            (KindId::Job, Goal::Deleted),
+            "
+            1 Running
+            1 Succeeded deleting
+            2 Running
+            ",
+            &expect![[r#"
+                1 Running -> not yet
+                1 Succeeded deleting -> not yet
+                2 Running -> met
+                late -> 4: job/a is not deleted in time: Succeeded
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_no_node_takes_is_told_from_what_takes_long() {
+        check(
+            (KindId::Job, Goal::Done),
+            "1 Pending unfit",
+            &expect![[r#"
+            1 Pending unfit -> not yet
+            late -> 2: job/a is not done in time: Pending
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_code_that_says_most_is_that_of_several() {
+        let failures = |codes: &[Code]| {
+            codes.iter().map(|code| Failure::new("x").code(*code)).collect::<Vec<_>>()
+        };
+        let told = |all, codes: &[Code]| {
+            outcome(all, Goal::Done, failures(codes)).map_err(|failure| told(&failure))
+        };
+        assert_eq!(told(2, &[]), Ok(()));
+        assert_eq!(told(1, &[Code::Timeout]), Err("4: x".to_owned()));
+        let of_three = |codes: &[Code], number: u8| {
+            let message = format!("{number}: {} of 3 objects are not done", codes.len());
+            assert_eq!(told(3, codes), Err(message));
+        };
+        of_three(&[Code::Timeout, Code::Failed, Code::NotFound], 3);
+        of_three(&[Code::Timeout, Code::NotFound], 6);
+        of_three(&[Code::Timeout, Code::Unschedulable], 2);
+        of_three(&[Code::Timeout], 4);
+    }
+}
