@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "tests and benchmarks may panic")]
 
 pub mod bench;
+pub mod dev;
 pub mod fleet;

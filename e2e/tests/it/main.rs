@@ -8,4 +8,5 @@ mod kills;
 mod leaders;
 mod restores;
 mod streams;
+mod verbs;
 mod workflow;
