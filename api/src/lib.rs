@@ -24,6 +24,7 @@ pub mod path;
 pub mod placement;
 pub mod resource;
 pub mod resource_version;
+pub mod room;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::amounts::Amounts;
+use api::room::HostPort;
 use api::task::transition::Report;
+use api::template::Port;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,9 @@ pub struct Attempt {
     /// Its host ports, by name.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
+    /// What of a host port the template names, by name; one that is not here has its number whole.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed_ports: BTreeMap<String, HostPort>,
     /// How it is stopped.
     #[serde(default)]
     pub manner: Manner,
@@ -189,6 +194,7 @@ impl Attempt {
             binding: 0,
             requests: Amounts::new(),
             ports: BTreeMap::new(),
+            fixed_ports: BTreeMap::new(),
             manner: Manner::default(),
             progress,
             unsent: None,
@@ -204,6 +210,20 @@ impl Attempt {
             }
             Progress::Ended | Progress::Refused => false,
         }
+    }
+
+    /// Its host ports, as far as it has them.
+    pub fn host_ports(&self) -> impl Iterator<Item = HostPort> {
+        self.ports.iter().map(|(name, number)| {
+            let fixed = self.fixed_ports.get(name).copied();
+            fixed.unwrap_or_else(|| HostPort::whole(*number))
+        })
+    }
+
+    /// Takes over what the template says of the ports that it names.
+    pub(crate) fn name_fixed_ports(&mut self, ports: &[Port]) {
+        let fixed = |port: &Port| Some((port.name.clone(), HostPort::fixed(port)?));
+        self.fixed_ports = ports.iter().filter_map(fixed).collect();
     }
 
     /// Says something: what was said before and not heard is void.

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Timestamp;
+
 use crate::attempt::{Attempt, Word};
 use crate::engine::Identity;
 use crate::taken::Taken;
@@ -110,24 +112,26 @@ impl Ledger {
     }
 
     /// The engine says that something else holds a port of this attempt: it is to be started with
-    /// others of `range`, and nobody is given these until [`Self::forgive`]. Whether that may
-    /// help: it was not tried too often, and some of its ports come from there.
-    pub(crate) fn shun_ports(&mut self, identity: &Identity, range: (u16, u16)) -> bool {
+    /// others of the range, and nobody is given these until `until`. Whether that may help: it was
+    /// not tried too often, and some of its ports come from the range.
+    pub(crate) fn shun_ports(&mut self, identity: &Identity, until: Timestamp) -> bool {
         let Some(attempt) = self.attempts.get_mut(identity) else { return false };
-        let mut ports = attempt.ports.values().filter(|port| (range.0..=range.1).contains(port));
+        let ports =
+            attempt.ports.iter().filter(|(name, _)| !attempt.fixed_ports.contains_key(*name));
+        let ports: Vec<u16> = ports.map(|(_, port)| *port).collect();
+        self.taken.shun(ports.iter().copied(), until);
         let tries = &mut attempt.session.port_tries;
-        if *tries >= PORT_TRIES_MAX || ports.clone().next().is_none() {
+        if *tries >= PORT_TRIES_MAX || ports.is_empty() {
             return false;
         }
         *tries += 1;
         attempt.session.wants_ports = true;
-        self.taken.shun(&mut ports);
         true
     }
 
-    /// Ports that something else held may be free again.
-    pub(crate) fn forgive(&mut self) {
-        self.taken.forgive();
+    /// Ports that something else held until now may be free again.
+    pub(crate) fn forgive(&mut self, now: Timestamp) {
+        self.taken.forgive(now);
     }
 
     /// What attempts take.
@@ -166,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::attempt::{Progress, Says};
-    use crate::taken::Room;
+    use crate::taken::{Offer, Room};
 
     fn id(index: u32) -> Identity {
         Identity::new("default", &format!("t-{index}"), &format!("{index:x}"), 1).unwrap()
@@ -219,10 +223,12 @@ mod tests {
                 wanted.sort_unstable();
                 prop_assert_eq!(said, wanted);
                 let all = Amounts::from([("cpu".to_owned(), 20)]);
-                let (room, fresh) = (Room::beside(ledger.taken()), Room::beside(anew.taken()));
-                prop_assert_eq!(room.misfit(&all, &all), fresh.misfit(&all, &all));
-                let range = (101, 105);
-                prop_assert_eq!(room.allot(&http(), range), fresh.allot(&http(), range));
+                let offer = Offer { capacity: &all, port_range: (101, 105) };
+                let room = Room::beside(ledger.taken(), offer);
+                let fresh = Room::beside(anew.taken(), offer);
+                prop_assert_eq!(room.misfit(&all, &http()), fresh.misfit(&all, &http()));
+                prop_assert_eq!(room.misfit(&all, &[]), fresh.misfit(&all, &[]));
+                prop_assert_eq!(room.allot(&http(), 0), fresh.allot(&http(), 0));
                 prop_assert_eq!(ledger.words(), words);
                 for (identity, now) in ledger.take_unwritten() {
                     match now {

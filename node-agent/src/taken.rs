@@ -4,10 +4,14 @@
 //!
 //! * What was added can be taken back, in any order: what is left is what was never added.
 //! * A port is found and taken in the same small time, however many are taken.
+//! * What the scheduler finds to fit, fits: both go by [`api::room::fits`], and what has ended or is
+//!   only kept in mind (a port that was free when it was promised) stands back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Timestamp;
 use api::amounts::Amounts;
+use api::room::{self, HeldPorts, HostPort, Misfit, WantedPorts};
 use api::template::Port;
 
 use crate::attempt::Attempt;
@@ -18,19 +22,19 @@ pub(crate) struct Taken {
     /// Sums that nothing overflows.
     amounts: BTreeMap<String, u128>,
     /// Held by what runs.
-    ports: Ports,
+    held: Ports,
     /// Held, or had by what has ended and was not tidied away yet.
     kept: Ports,
-    /// Held by something else, as far as is known; kept as well.
-    shunned: BTreeSet<u16>,
+    /// Held by something that is none of ours, and until when that is believed.
+    shunned: BTreeMap<u16, Timestamp>,
 }
 
 /// Ports, and how many have each: a port that is asked for by number may be had by one that has
 /// ended and by one that runs.
 #[derive(Debug, Clone, Default)]
 struct Ports {
-    times: BTreeMap<u16, u32>,
-    /// Bit n of word m: port 64 m + n is there. No words where no port ever was.
+    ports: HeldPorts,
+    /// Bit n of word m: somebody has number 64 m + n. No words where no port ever was.
     words: Vec<u64>,
 }
 
@@ -40,9 +44,9 @@ const WORDS: usize = 1 << 10;
 impl Taken {
     /// Adds what an attempt takes.
     pub(crate) fn add(&mut self, attempt: &Attempt) {
-        self.kept.add(attempt.ports.values());
+        self.kept.add(attempt.host_ports());
         if attempt.holds() {
-            self.ports.add(attempt.ports.values());
+            self.held.add(attempt.host_ports());
             for (resource, amount) in &attempt.requests {
                 *self.amounts.entry(resource.clone()).or_default() += u128::from(*amount);
             }
@@ -51,9 +55,9 @@ impl Taken {
 
     /// Takes back what [`Self::add`] of the same attempt added.
     pub(crate) fn take_back(&mut self, attempt: &Attempt) {
-        self.kept.take_back(attempt.ports.values());
+        self.kept.take_back(attempt.host_ports());
         if attempt.holds() {
-            self.ports.take_back(attempt.ports.values());
+            self.held.take_back(attempt.host_ports());
             for (resource, amount) in &attempt.requests {
                 let Some(sum) = self.amounts.get_mut(resource) else { continue };
                 *sum = sum.saturating_sub(u128::from(*amount));
@@ -64,18 +68,14 @@ impl Taken {
         }
     }
 
-    /// Something else on this machine holds these: they are not given for now.
-    pub(crate) fn shun<'a>(&mut self, ports: impl Iterator<Item = &'a u16>) {
-        for port in ports {
-            if self.shunned.insert(*port) {
-                self.kept.add([port].into_iter());
-            }
-        }
+    /// Something else on this machine holds these: they are not given until then.
+    pub(crate) fn shun(&mut self, ports: impl Iterator<Item = u16>, until: Timestamp) {
+        self.shunned.extend(ports.map(|port| (port, until)));
     }
 
-    /// What was shunned may be free again.
-    pub(crate) fn forgive(&mut self) {
-        self.kept.take_back(std::mem::take(&mut self.shunned).iter());
+    /// What was shunned until now may be free again.
+    pub(crate) fn forgive(&mut self, now: Timestamp) {
+        self.shunned.retain(|_, until| *until > now);
     }
 
     fn amount(&self, resource: &str) -> u128 {
@@ -84,10 +84,10 @@ impl Taken {
 }
 
 impl Ports {
-    fn add<'a>(&mut self, ports: impl Iterator<Item = &'a u16>) {
+    fn add(&mut self, ports: impl Iterator<Item = HostPort>) {
         for port in ports {
-            *self.times.entry(*port).or_default() += 1;
-            let (word, bit) = place(*port);
+            self.ports.add(port);
+            let (word, bit) = place(port.port);
             if self.words.is_empty() {
                 self.words = vec![0; WORDS];
             }
@@ -95,23 +95,16 @@ impl Ports {
         }
     }
 
-    fn take_back<'a>(&mut self, ports: impl Iterator<Item = &'a u16>) {
+    fn take_back(&mut self, ports: impl Iterator<Item = HostPort>) {
         for port in ports {
-            let Some(times) = self.times.get_mut(port) else { continue };
-            *times -= 1;
-            if *times == 0 {
-                self.times.remove(port);
-                let (word, bit) = place(*port);
+            if self.ports.take_back(port) {
+                let (word, bit) = place(port.port);
                 self.words[word] &= !bit;
             }
         }
     }
 
-    fn times(&self, port: u16) -> u32 {
-        self.times.get(&port).copied().unwrap_or(0)
-    }
-
-    /// The ports from 64 m to 64 m + 63 that are there, as bits.
+    /// The numbers from 64 m to 64 m + 63 that somebody has, as bits.
     fn word(&self, word: usize) -> u64 {
         self.words.get(word).copied().unwrap_or(0)
     }
@@ -128,12 +121,26 @@ pub(crate) struct Room<'a> {
     taken: &'a Taken,
     more: Taken,
     less: Taken,
+    node: Offer<'a>,
 }
+
+/// What a node offers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    pub(crate) capacity: &'a Amounts,
+    pub(crate) port_range: (u16, u16),
+}
+
+/// Whose ports: those of what runs, or of what has ended, too.
+type Whose = fn(&Taken) -> &Ports;
+
+const HELD: Whose = |taken| &taken.held;
+const KEPT: Whose = |taken| &taken.kept;
 
 impl<'a> Room<'a> {
     /// What `taken` leaves.
-    pub(crate) fn beside(taken: &'a Taken) -> Self {
-        Self { taken, more: Taken::default(), less: Taken::default() }
+    pub(crate) fn beside(taken: &'a Taken, node: Offer<'a>) -> Self {
+        Self { taken, more: Taken::default(), less: Taken::default(), node }
     }
 
     /// An attempt that took something becomes another.
@@ -142,34 +149,44 @@ impl<'a> Room<'a> {
         after.into_iter().for_each(|after| self.more.add(after));
     }
 
-    /// Why `requests` do not fit into `capacity` any more.
-    pub(crate) fn misfit(&self, requests: &Amounts, capacity: &Amounts) -> Option<String> {
-        requests.iter().filter(|(_, wanted)| **wanted > 0).find_map(|(resource, wanted)| {
-            let all = u128::from(capacity.get(resource).copied().unwrap_or(0));
-            let taken = self.taken.amount(resource) + self.more.amount(resource);
-            let free = (all + self.less.amount(resource)).saturating_sub(taken);
-            (u128::from(*wanted) > free)
-                .then(|| format!("{resource}: {wanted} wanted, {free} free"))
+    /// Why a task does not fit any more, by the rule that the scheduler goes by.
+    pub(crate) fn misfit(&self, requests: &Amounts, ports: &[Port]) -> Option<String> {
+        let requests = requests.iter().filter(|(_, wanted)| **wanted > 0);
+        let requests = requests.map(|(resource, wanted)| (&**resource, *wanted));
+        let misfit = room::fits(requests, &WantedPorts::of(ports), self).err()?;
+        Some(match misfit {
+            Misfit::Resource { resource, wanted, free } => {
+                format!("{resource}: {wanted} wanted, {free} free")
+            }
+            Misfit::Port(port) => format!("port {port} is taken"),
+            Misfit::Range { wanted, .. } => self.exhausted(wanted),
         })
     }
 
-    /// Host ports for `ports`: those that were asked for, and others from `range`.
+    fn exhausted(&self, wanted: u32) -> String {
+        let (first, last) = self.node.port_range;
+        let range = first..=last;
+        let strange = self.taken.shunned.keys().filter(|port| range.contains(port)).count();
+        let strangers = match strange {
+            0 => String::new(),
+            count => format!("; {count} of them are in use by something that is no task"),
+        };
+        format!("too few ports of {first} to {last} are free: {wanted} wanted{strangers}")
+    }
+
+    /// Host ports for `ports`: those that were asked for, and others from the range. Of the free ones
+    /// so many are passed over first: an attempt that follows another gets other ports than that.
     pub(crate) fn allot(
         &self,
         ports: &[Port],
-        range: (u16, u16),
+        passed_over: u32,
     ) -> Result<BTreeMap<String, u16>, String> {
         let mut given = BTreeMap::new();
         let mut unfit: BTreeSet<u16> = ports.iter().filter_map(|port| port.host_port).collect();
-        if let Some(port) = unfit.iter().find(|port| self.holds(**port)) {
-            return Err(format!("port {port} is taken"));
-        }
         for port in ports {
             let number = match port.host_port {
                 Some(number) => number,
-                None => self
-                    .first_free(range, &unfit)
-                    .ok_or_else(|| format!("no port of {} to {} is free", range.0, range.1))?,
+                None => self.free(&unfit, passed_over).ok_or_else(|| self.exhausted(1))?,
             };
             unfit.insert(number);
             given.insert(port.name.clone(), number);
@@ -177,18 +194,17 @@ impl<'a> Room<'a> {
         Ok(given)
     }
 
-    /// The same with other numbers for those that come from `range`.
+    /// The same with other numbers for those that come from the range.
     pub(crate) fn allot_others(
         &self,
         ports: &[Port],
         given: &BTreeMap<String, u16>,
-        range: (u16, u16),
     ) -> BTreeMap<String, u16> {
         let mut others = given.clone();
         let mut unfit: BTreeSet<u16> = given.values().copied().collect();
         for port in ports.iter().filter(|port| port.host_port.is_none()) {
             // Where none is left, those that were given may have become free.
-            if let Some(number) = self.first_free(range, &unfit) {
+            if let Some(number) = self.free(&unfit, 0) {
                 unfit.insert(number);
                 others.insert(port.name.clone(), number);
             }
@@ -196,37 +212,105 @@ impl<'a> Room<'a> {
         others
     }
 
-    fn holds(&self, port: u16) -> bool {
-        self.is_in(port, |taken| &taken.ports)
+    /// A number of the range that is free: rather one that nobody has had of late.
+    fn free(&self, unfit: &BTreeSet<u16>, passed_over: u32) -> Option<u16> {
+        let pick = |whose| {
+            let all = self.count_free(whose, unfit);
+            self.nth_free(whose, unfit, passed_over.checked_rem(all)?)
+        };
+        pick(KEPT).or_else(|| pick(HELD))
     }
 
-    fn is_in(&self, port: u16, of: impl Fn(&Taken) -> &Ports) -> bool {
-        let times = |taken: &Taken| of(taken).times(port);
-        times(self.taken) + times(&self.more) > times(&self.less)
+    fn times(&self, port: &HostPort, whose: Whose) -> u32 {
+        let times = |taken| whose(taken).ports.times(port);
+        (times(self.taken) + times(&self.more)).saturating_sub(times(&self.less))
     }
 
-    /// The first of `range` that nobody keeps and that is not in `unfit`.
-    fn first_free(&self, range: (u16, u16), unfit: &BTreeSet<u16>) -> Option<u16> {
-        let mut from = range.0;
-        while from <= range.1 {
-            let (word, _) = place(from);
-            let (first, last) = (from & !63, from | 63);
-            let mut kept = self.taken.kept.word(word) | self.more.kept.word(word);
-            for port in self.less.kept.times.range(first..=last).map(|(port, _)| *port) {
-                if !self.is_in(port, |taken| &taken.kept) {
-                    kept &= !place(port).1;
+    /// The ports of a number that somebody has.
+    fn of_number(&self, port: u16, whose: Whose) -> impl Iterator<Item = HostPort> {
+        let of = move |taken: &'a Taken| whose(taken).ports.of_number(port).copied();
+        let more: Vec<HostPort> = whose(&self.more).ports.of_number(port).copied().collect();
+        of(self.taken).chain(more).filter(move |port| self.times(port, whose) > 0)
+    }
+
+    /// The numbers of a word that somebody has, or that are not in the range.
+    fn unfree(&self, word: usize, whose: Whose, unfit: &BTreeSet<u16>) -> u64 {
+        let first = u16::try_from(word << 6).expect("there are 1,024 words");
+        let numbers = first..=first | 63;
+        let mut bits = whose(self.taken).word(word) | whose(&self.more).word(word);
+        if whose(&self.less).word(word) & bits != 0 {
+            for port in
+                numbers.clone().filter(|port| whose(&self.less).word(word) & place(*port).1 != 0)
+            {
+                if self.of_number(port, whose).next().is_none() {
+                    bits &= !place(port).1;
                 }
             }
-            unfit.range(first..=last).for_each(|port| kept |= place(*port).1);
+        }
+        let shunned = self.taken.shunned.range(numbers.clone()).map(|(port, _)| port);
+        shunned.chain(unfit.range(numbers)).for_each(|port| bits |= place(*port).1);
+        let (from, to) = self.node.port_range;
+        if from > first {
             // Those of the word that come before the range.
-            kept |= (1 << (from & 63)) - 1;
-            let free = u16::try_from(kept.trailing_ones()).expect("a word has 64 bits");
-            if free < 64 {
-                return Some(first + free).filter(|port| *port <= range.1);
+            bits |= place(from).1 - 1;
+        }
+        if to < first | 63 {
+            // And after it.
+            bits |= !(place(to).1 | (place(to).1 - 1));
+        }
+        bits
+    }
+
+    fn words(&self) -> std::ops::RangeInclusive<usize> {
+        let (from, to) = self.node.port_range;
+        place(from).0..=place(to).0
+    }
+
+    fn count_free(&self, whose: Whose, unfit: &BTreeSet<u16>) -> u32 {
+        self.words().map(|word| self.unfree(word, whose, unfit).count_zeros()).sum()
+    }
+
+    fn nth_free(&self, whose: Whose, unfit: &BTreeSet<u16>, mut n: u32) -> Option<u16> {
+        for word in self.words() {
+            let mut free = !self.unfree(word, whose, unfit);
+            if free.count_ones() <= n {
+                n -= free.count_ones();
+                continue;
             }
-            from = last.checked_add(1)?;
+            for _ in 0..n {
+                // The lowest goes.
+                free &= free - 1;
+            }
+            let bit = u16::try_from(free.trailing_zeros()).expect("a word has 64 bits");
+            return u16::try_from(word << 6).ok().map(|first| first + bit);
         }
         None
+    }
+}
+
+impl room::Room<&str> for Room<'_> {
+    fn free(&self, resource: &str) -> u64 {
+        let all = u128::from(self.node.capacity.get(resource).copied().unwrap_or(0));
+        let taken = self.taken.amount(resource) + self.more.amount(resource);
+        let free = (all + self.less.amount(resource)).saturating_sub(taken);
+        u64::try_from(free).unwrap_or(u64::MAX)
+    }
+
+    fn is_held(&self, port: &HostPort) -> bool {
+        self.of_number(port.port, HELD).any(|held| held.conflicts_with(port))
+    }
+
+    fn is_number_held(&self, port: u16) -> bool {
+        self.of_number(port, HELD).next().is_some()
+    }
+
+    fn range(&self) -> Option<(u16, u16)> {
+        let (first, last) = self.node.port_range;
+        (first <= last).then_some((first, last))
+    }
+
+    fn free_in_range(&self) -> u32 {
+        self.count_free(HELD, &BTreeSet::new())
     }
 }
 
@@ -259,17 +343,72 @@ mod tests {
         wanted.iter().enumerate().map(port).collect()
     }
 
+    static NOTHING: Amounts = Amounts::new();
+
+    fn beside(taken: &Taken, port_range: (u16, u16)) -> Room<'_> {
+        Room::beside(taken, Offer { capacity: &NOTHING, port_range })
+    }
+
+    /// The numbers that are given for ports, in the order of their names; after so many free ones.
+    fn given(
+        room: &Room<'_>,
+        wanted: &[Option<u16>],
+        passed_over: u32,
+    ) -> Result<Vec<u16>, String> {
+        let ports = ports(wanted);
+        if let Some(misfit) = room.misfit(&NOTHING, &ports) {
+            return Err(misfit);
+        }
+        Ok(room.allot(&ports, passed_over)?.into_values().collect())
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
     #[test]
     fn ports_at_the_ends_of_what_there_is_are_given() {
         let mut taken = Taken::default();
-        let full = Room::beside(&taken).allot(&ports(&[None, None]), (65_534, 65_535)).unwrap();
-        assert_eq!(full.values().copied().collect::<Vec<_>>(), [65_534, 65_535]);
+        let room = beside(&taken, (65_534, 65_535));
+        assert_eq!(given(&room, &[None, None], 0), Ok(vec![65_534, 65_535]));
         taken.add(&attempt(&[65_534, 65_535], starting()));
-        let none = Room::beside(&taken).allot(&ports(&[None]), (65_534, 65_535));
-        assert_eq!(none, Err("no port of 65534 to 65535 is free".to_owned()));
+        let none = given(&beside(&taken, (65_534, 65_535)), &[None], 0);
+        assert_eq!(none, Err("too few ports of 65534 to 65535 are free: 1 wanted".to_owned()));
         taken.add(&attempt(&[0], Progress::Ended));
-        let given = Room::beside(&taken).allot(&ports(&[None, Some(1)]), (0, 70)).unwrap();
-        assert_eq!(given.values().copied().collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(given(&beside(&taken, (0, 70)), &[None, Some(1)], 0), Ok(vec![2, 1]));
+    }
+
+    #[test]
+    fn a_port_of_what_has_ended_is_given_only_where_no_other_is_left() {
+        let mut taken = Taken::default();
+        taken.add(&attempt(&[20_000], Progress::Ended));
+        assert_eq!(given(&beside(&taken, (20_000, 20_001)), &[None], 0), Ok(vec![20_001]));
+        taken.add(&attempt(&[20_001], starting()));
+        assert_eq!(given(&beside(&taken, (20_000, 20_001)), &[None], 0), Ok(vec![20_000]));
+    }
+
+    #[test]
+    fn an_attempt_that_follows_another_gets_another_port() {
+        let mut taken = Taken::default();
+        taken.add(&attempt(&[20_001], starting()));
+        let room = beside(&taken, (20_000, 20_003));
+        let of_attempts = (0..5).map(|before| given(&room, &[None], before).unwrap()[0]);
+        let expected = [20_000, 20_002, 20_003, 20_000, 20_002];
+        assert_eq!(of_attempts.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_something_else_holds_is_not_given_for_a_while() {
+        let mut taken = Taken::default();
+        taken.shun([20_000].into_iter(), at(300));
+        assert_eq!(given(&beside(&taken, (20_000, 20_001)), &[None], 0), Ok(vec![20_001]));
+        let why = "too few ports of 20000 to 20000 are free: 1 wanted; 1 of them are in use by \
+                   something that is no task";
+        assert_eq!(given(&beside(&taken, (20_000, 20_000)), &[None], 0), Err(why.to_owned()));
+        taken.forgive(at(299));
+        assert!(given(&beside(&taken, (20_000, 20_000)), &[None], 0).is_err());
+        taken.forgive(at(300));
+        assert_eq!(given(&beside(&taken, (20_000, 20_000)), &[None], 0), Ok(vec![20_000]));
     }
 
     proptest! {
@@ -286,16 +425,25 @@ mod tests {
             taken.iter().filter(|it| it.2).for_each(|it| all.take_back(&of(it)));
             taken.iter().filter(|it| !it.2).for_each(|it| rest.add(&of(it)));
             prop_assert_eq!(&all.amounts, &rest.amounts);
-            prop_assert_eq!(&all.ports.times, &rest.ports.times);
-            prop_assert_eq!(&all.kept.times, &rest.kept.times);
+            prop_assert_eq!(&all.held.ports, &rest.held.ports);
+            prop_assert_eq!(&all.kept.ports, &rest.kept.ports);
             let mut whole = Taken::default();
             taken.iter().for_each(|it| whole.add(&of(it)));
-            let mut room = Room::beside(&whole);
-            taken.iter().filter(|it| it.2).for_each(|it| room.replace(Some(&of(it)), None));
             for range in [(0, 10), (60, 70), (0, 199), (128, 199)] {
-                let free = (range.0..=range.1).find(|port| rest.kept.times(*port) == 0);
-                prop_assert_eq!(Room::beside(&all).first_free(range, &BTreeSet::new()), free);
-                prop_assert_eq!(room.first_free(range, &BTreeSet::new()), free);
+                let (all, mut room) = (beside(&all, range), beside(&whole, range));
+                taken.iter().filter(|it| it.2).for_each(|it| room.replace(Some(&of(it)), None));
+                for whose in [HELD, KEPT] {
+                    let none = BTreeSet::new();
+                    let free = |port: &u16| whose(&rest).ports.of_number(*port).next().is_none();
+                    let free: Vec<u16> = (range.0..=range.1).filter(free).collect();
+                    for room in [&all, &room] {
+                        prop_assert_eq!(room.count_free(whose, &none) as usize, free.len());
+                        for n in 0..=free.len() {
+                            let nth = room.nth_free(whose, &none, u32::try_from(n).unwrap());
+                            prop_assert_eq!(nth, free.get(n).copied());
+                        }
+                    }
+                }
             }
         }
     }

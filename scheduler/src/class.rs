@@ -9,9 +9,10 @@ use std::sync::Arc;
 use api::job::Target;
 use api::object::ObjectKey;
 use api::placement::{Constraint, Near, Placement};
+use api::room::WantedPorts;
 use api::task::Overrides;
 use api::task_template::TaskTemplateSpec;
-use api::template::{Protocol, Template};
+use api::template::Template;
 use api::{Kind as _, Task, Violation, labels, merge, names};
 
 use crate::plan::{Blocked, Index, Parked};
@@ -94,22 +95,13 @@ fn relevant(overrides: &Overrides) -> String {
     serde_json::to_string(&(parts, &overrides.placement)).unwrap_or_default()
 }
 
-/// A port of the host that a task asks for by number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostPort {
-    /// Empty for all addresses.
-    pub(crate) ip: String,
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-}
-
 /// What tasks of a class want of a node.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) requests: Requests,
-    pub(crate) fixed_ports: Vec<HostPort>,
-    /// Ports that the node gives from its range, by name.
-    pub(crate) range_ports: Vec<(String, Protocol)>,
+    pub(crate) ports: WantedPorts,
+    /// The names of the ports that the node gives from its range.
+    pub(crate) range_ports: Vec<String>,
     pub(crate) image: String,
     /// Only these; any where empty.
     pub(crate) nodes: BTreeSet<String>,
@@ -120,9 +112,6 @@ pub(crate) struct Shape {
     pub(crate) target: Option<Target>,
     pub(crate) max_per_node: Option<u32>,
 }
-
-/// Addresses that stand for all of a host's.
-const ALL_ADDRESSES: [&str; 3] = ["", "0.0.0.0", "::"];
 
 impl Shape {
     /// What a template wants with a task's own parts laid over it. An error is a sentence; the
@@ -156,17 +145,11 @@ impl Shape {
             Ok((u32::from(preference.weight), parse(&preference.constraint)?))
         };
         let preferences = placement.preferences.iter().map(preference);
-        let fixed = |port: &api::template::Port| {
-            let ip = port.host_ip.as_deref().unwrap_or_default();
-            let ip = if ALL_ADDRESSES.contains(&ip) { "" } else { ip };
-            Some(HostPort { ip: ip.to_owned(), port: port.host_port?, protocol: port.protocol })
-        };
-        let fixed_ports: Vec<HostPort> = template.ports.iter().filter_map(fixed).collect();
         let range_ports = template.ports.iter().filter(|port| port.host_port.is_none());
         Ok(Self {
             requests: resources.requests(&template.requests()),
-            fixed_ports,
-            range_ports: range_ports.map(|port| (port.name.clone(), port.protocol)).collect(),
+            ports: WantedPorts::of(&template.ports),
+            range_ports: range_ports.map(|port| port.name.clone()).collect(),
             image: template.image.clone(),
             nodes: placement.nodes.iter().cloned().collect(),
             node_selector: placement.node_selector.clone(),

@@ -1,13 +1,13 @@
 //! Worlds as text, for tests: a line for each object, `place` to decide.
 //!
 //! ```text
-//! node a cpu=2 memory=4Gi zone=x range=20000-20003 images=app leftover=500m cordoned lost new broken
+//! node a cpu=2 memory=4Gi zone=x range=20000-20003 images=app leftover=500m leftport=80 cordoned lost new broken
 //! set mydb mydb-0=a:LEADER,b:STANDBY
-//! template t cpu=500m memory=1Gi ports=http:80,admin nodes=a,b selector=disk:ssd image=app
+//! template t cpu=500m memory=1Gi ports=http:80,dns:53/UDP@127.0.0.1,admin nodes=a,b selector=disk:ssd image=app
 //!   constraint=zone_in_(a) prefer=50:gen_>=_3 near=mydb:LEADER nearby=mydb nearjob=split
 //!   target=mydb:LEADER max=1
 //! task web-0 of=t job=web run=r1 partition=mydb-0 priority=5 created=10 after=200 avoid=a
-//!   on=a state=Running attempt=2 stop=Cancel lost=replaceable port=http:20001 over=cpu:2
+//!   refused=a@99,b@98 on=a state=Running attempt=2 stop=Cancel lost=replaceable port=http:20001 over=cpu:2
 //! gone node a | gone task web-0 | gone template t | gone set mydb
 //! refuse web-0
 //! place [now=100] [max=10]
@@ -23,7 +23,8 @@ use api::node::{Leftover, NodeSpec};
 use api::object::ObjectKey;
 use api::partition_set::PartitionSetSpec;
 use api::placement::{Near, Placement, Preference};
-use api::task::{Binding, Loss, ReportState, Stop, StopReason, TaskSpec};
+use api::room::HostPort;
+use api::task::{Binding, Loss, Refusal, Refusals, ReportState, Stop, StopReason, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::template::{Port, Resources, Template};
 use api::{Kind as _, Node, PartitionSet, Task, TaskTemplate, Time, Timestamp, labels};
@@ -99,7 +100,9 @@ fn node(name: &str, words: &Words<'_>) -> Node {
         .into_iter()
         .map(|cpu| {
             let requests = amounts(&[("cpu".to_owned(), cpu.parse().unwrap())].into());
-            Leftover { uid: "u".to_owned(), attempt: 1, requests }
+            let ports = words.list("leftport");
+            let ports = ports.iter().map(|port| HostPort::whole(port.parse().unwrap())).collect();
+            Leftover { uid: "u".to_owned(), attempt: 1, requests, ports }
         })
         .collect();
     node
@@ -126,8 +129,16 @@ fn near(words: &Words<'_>) -> Vec<Near> {
 
 fn template(name: &str, words: &Words<'_>) -> TaskTemplate {
     let port = |text: &String| {
-        let (name, number) = pair(text);
-        Port { name, host_port: number.parse().ok(), ..Port::default() }
+        let (rest, ip) = text.split_once('@').unwrap_or((text, ""));
+        let (name, number) = pair(rest);
+        let (number, protocol) = number.split_once('/').unwrap_or((&number, "TCP"));
+        Port {
+            name,
+            host_port: number.parse().ok(),
+            host_ip: (!ip.is_empty()).then(|| ip.to_owned()),
+            protocol: serde_json::from_value(json!(protocol)).unwrap(),
+            ..Port::default()
+        }
     };
     let sentence = |text: &str| text.replace('_', " ");
     let prefer = |text: &str| {
@@ -172,6 +183,18 @@ fn task(name: &str, words: &Words<'_>) -> Task {
     if let Some((resource, amount)) = words.get("over").map(pair) {
         let over = json!({ "resources": { "requests": { resource: amount } } });
         spec.overrides.template = over.as_object().cloned();
+    }
+    let given_back = words.list("refused");
+    let by = given_back.iter().filter_map(|text| text.split_once('@'));
+    let by = by.map(|(node, second)| Refusal {
+        node: node.to_owned(),
+        count: 1,
+        at: at(second.parse().unwrap()),
+        message: "no room".to_owned(),
+    });
+    let by: Vec<Refusal> = by.collect();
+    if let Ok(count @ 1..) = u32::try_from(by.len()) {
+        spec.refusals = Some(Refusals { attempt, count, by });
     }
     let binding = |node: &str| Binding {
         node: (node != "-").then(|| node.to_owned()),

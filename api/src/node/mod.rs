@@ -14,6 +14,7 @@ use crate::amounts::{Amounts, Quantity, amounts};
 use crate::cluster::Cluster;
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
+use crate::room::HostPort;
 
 pub use row::Usage;
 
@@ -113,6 +114,9 @@ pub struct Leftover {
     /// What it takes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: Amounts,
+    /// The host ports that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<HostPort>,
 }
 
 /// A node's phase.

@@ -8,6 +8,7 @@
 //! * The phase is a pure function of the parts ([`Task::state`]) and is never stored.
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
 
+mod refusal;
 pub mod restore;
 mod row;
 mod state;
@@ -24,6 +25,7 @@ use crate::job::Partial;
 use crate::kind::KindId;
 use crate::object::{Definition, Object, is_default};
 
+pub use refusal::{REFUSING_NODES_MAX, Refusal, Refusals};
 pub use state::TaskState;
 
 /// The unit of work.
@@ -70,7 +72,8 @@ pub struct TaskSpec {
     /// This attempt is not bound before: the back-off of a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// Nodes where an attempt of this run failed, which the scheduler would rather not use.
+    /// Nodes where an attempt of this run failed or was evicted, which the scheduler uses only where no
+    /// other would do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<String>,
     /// Higher goes first.
@@ -91,6 +94,9 @@ pub struct TaskSpec {
     /// Why the scheduler has no node for this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<Unschedulable>,
+    /// Nodes whose agents gave an attempt back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<Refusals>,
     /// The node of this attempt. Never stored: see [`Task::to_wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,

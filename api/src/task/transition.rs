@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, ReportState, Stop,
-    StopReason, Task, TaskState, Unschedulable,
+    ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, Refusals, ReportState,
+    Stop, StopReason, Task, TaskState, Unschedulable,
 };
 
 /// A change of one of a task's parts.
@@ -189,7 +189,7 @@ pub fn apply(
             next.spec.unschedulable = Some(Unschedulable { attempt, message: message.clone() });
         }
         TaskChange::Refuse { binding, message } => {
-            refuse_binding(task, &mut next, *binding, message)?
+            refuse_binding(task, &mut next, (*binding, message), now)?
         }
         TaskChange::Report(report) => self::report(task, &mut next, report)?,
         TaskChange::Evict { reason } => {
@@ -294,7 +294,12 @@ fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-fn refuse_binding(task: &Task, next: &mut Task, number: u32, message: &str) -> Result<(), Refusal> {
+fn refuse_binding(
+    task: &Task,
+    next: &mut Task,
+    (number, message): (u32, &str),
+    now: Timestamp,
+) -> Result<(), Refusal> {
     is_bound_as(task, number)?;
     if task.report().is_some() {
         return refuse("it was started");
@@ -308,8 +313,10 @@ fn refuse_binding(task: &Task, next: &mut Task, number: u32, message: &str) -> R
     }
     // The agent speaks again; and the next node is not the one that was lost.
     next.status.loss = None;
-    next.spec.unschedulable =
-        Some(Unschedulable { attempt: task.spec.attempt, message: message.to_owned() });
+    let (attempt, node) = (task.spec.attempt, task.node().unwrap_or_default());
+    next.spec.refusals = Some(Refusals::and(task.refusals(), attempt, (node, message), now));
+    let message = next.last_refusal().unwrap_or_default();
+    next.spec.unschedulable = Some(Unschedulable { attempt, message });
     Ok(())
 }
 
@@ -420,6 +427,7 @@ fn open_attempt(task: &Task, next: &mut Task) {
     next.status.attempts.push(past);
     let surplus = next.status.attempts.len().saturating_sub(ATTEMPTS_KEPT);
     next.status.attempts.drain(..surplus);
+    next.spec.refusals = None;
     let least = next.spec.next_attempt.take().unwrap_or_default();
     next.spec.attempt = least.max(task.spec.attempt + 1);
 }

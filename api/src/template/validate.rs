@@ -1,10 +1,11 @@
 //! Rules of a template.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{EnvVar, Mount, Port, Resources, Template};
 use crate::amounts::{CPU, MEMORY, Quantity};
+use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{metadata, names};
 
@@ -247,11 +248,15 @@ fn ports(template: &Template, path: &str, found: &mut Vec<Violation>) {
 }
 
 fn host_ports(ports: &[Port], path: &str, found: &mut Vec<Violation>) {
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<u16, Vec<HostPort>> = BTreeMap::new();
     for (index, port) in ports.iter().enumerate() {
-        let Some(number) = port.host_port else { continue };
-        if !seen.insert((number, port.protocol, port.host_ip.as_deref())) {
-            let why = format!("{number} is asked for twice");
+        let is_readable = port.host_ip.as_ref().is_none_or(|ip| ip.parse::<IpAddr>().is_ok());
+        let Some(wanted) = HostPort::fixed(port).filter(|_| is_readable) else { continue };
+        let before = seen.entry(wanted.port).or_default();
+        let is_taken = before.iter().any(|before| before.conflicts_with(&wanted));
+        before.push(wanted);
+        if is_taken {
+            let why = format!("{} is asked for twice", wanted.port);
             found.push(Violation::new(format!("{path}.ports[{index}].hostPort"), why));
         }
     }

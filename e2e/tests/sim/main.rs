@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agreement;
 mod cluster;
 mod history;
 mod network;

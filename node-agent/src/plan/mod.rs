@@ -31,7 +31,7 @@ use crate::attempt::{Attempt, Progress, Says, Why};
 use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
 use crate::ledger::Ledger;
 use crate::resolve::Place;
-use crate::taken::Room;
+use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
 pub(crate) use ending::Ending;
@@ -174,10 +174,11 @@ pub fn plan(view: &View<'_>) -> Plan {
     let Some(assignments) = view.assignments else {
         return Plan::default();
     };
+    let offer = Offer { capacity: view.node.capacity, port_range: view.node.port_range };
     let mut planner = Planner {
         view,
         plan: Plan::default(),
-        room: Room::beside(view.ledger.taken()),
+        room: Room::beside(view.ledger.taken(), offer),
         words: view.ledger.words(),
     };
     let mut fresh = Vec::new();

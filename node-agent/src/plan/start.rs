@@ -46,6 +46,7 @@ impl Planner<'_> {
             Err(Obstacle::Misfit(message)) => {
                 attempt.progress = Progress::Refused;
                 attempt.ports.clear();
+                attempt.fixed_ports.clear();
                 self.say(&mut attempt, Says::Refuse(message));
                 self.keep(attempt);
             }
@@ -67,6 +68,7 @@ impl Planner<'_> {
             && let Ok(merged) = merged(&assignment.task, template)
         {
             attempt.requests = merged.requests();
+            attempt.name_fixed_ports(&merged.ports);
             attempt.manner = manner(&merged, template);
         }
         self.starting(assignment, &attempt, container);
@@ -89,14 +91,15 @@ impl Planner<'_> {
         let merged = merged(&assignment.task, template).map_err(Obstacle::Wrong)?;
         stop_signal(&merged).map_err(Obstacle::Wrong)?;
         attempt.requests = merged.requests();
+        attempt.name_fixed_ports(&merged.ports);
         attempt.manner = manner(&merged, template);
-        let node = &self.view.node;
-        if let Some(misfit) = self.room.misfit(&attempt.requests, node.capacity) {
+        if let Some(misfit) = self.room.misfit(&attempt.requests, &merged.ports) {
             return Err(Obstacle::Misfit(misfit));
         }
-        let ports = self.room.allot(&merged.ports, node.port_range).map_err(Obstacle::Misfit)?;
+        let passed_over = attempt.identity.attempt().saturating_sub(1);
+        let ports = self.room.allot(&merged.ports, passed_over).map_err(Obstacle::Misfit)?;
         let task = (&*assignment.task, &**template);
-        let spec = container_spec(&attempt.identity, task, &merged, &ports, &node.place)
+        let spec = container_spec(&attempt.identity, task, &merged, &ports, &self.view.node.place)
             .map_err(Obstacle::Wrong)?;
         attempt.ports = ports;
         Ok(spec)
@@ -140,12 +143,12 @@ impl Planner<'_> {
                 return self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
         };
-        let Node { place, port_range, .. } = self.view.node;
+        let Node { place, .. } = self.view.node;
         let task = (&*assignment.task, &**template);
         let mut next = attempt.clone();
         let spec = merged(&assignment.task, template).and_then(|merged| {
             if std::mem::take(&mut next.session.wants_ports) {
-                next.ports = self.room.allot_others(&merged.ports, &attempt.ports, port_range);
+                next.ports = self.room.allot_others(&merged.ports, &attempt.ports);
             }
             container_spec(&attempt.identity, task, &merged, &next.ports, &place)
         });

@@ -62,6 +62,7 @@ impl Planner<'_> {
                 uid: identity.uid().to_owned(),
                 attempt: identity.attempt(),
                 requests: attempt.map(|attempt| attempt.requests.clone()).unwrap_or_default(),
+                ports: attempt.map(|it| it.host_ports().collect()).unwrap_or_default(),
             };
             self.plan.leftovers.insert(identity.clone(), leftover);
         }

@@ -14,6 +14,9 @@ use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{self, Ending, Node, Plan, View, later, plan};
 use crate::resolve::Place;
 
+/// A port of the range that something else was seen to hold is not given for so long.
+const PORT_SHUNNED: Duration = Duration::from_secs(300);
+
 impl Agent {
     /// Decides about what changed and about those whose time has come, and acts.
     pub(super) async fn decide(&mut self) -> Result<(), AgentError> {
@@ -93,8 +96,8 @@ impl Agent {
     /// An attempt cannot be started, however often it is tried: unless other ports help.
     fn refused(&mut self, identity: &Identity, reason: Reason, message: String) {
         let now = self.outside.clock.now();
-        let range = self.config.port_range;
-        if reason == Reason::PortTaken && self.ledger.shun_ports(identity, range) {
+        let until = later(self.now(), PORT_SHUNNED);
+        if reason == Reason::PortTaken && self.ledger.shun_ports(identity, until) {
             return info!(%identity, message, "something else holds a port: trying others");
         }
         let Some(attempt) = self.ledger.get(identity) else { return };
@@ -107,7 +110,7 @@ impl Agent {
     }
 
     /// The time that waits are counted by.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         later(self.began.1, self.began.0.elapsed())
     }
 

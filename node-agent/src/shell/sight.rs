@@ -147,7 +147,7 @@ impl Agent {
             Looked::These(these) => self.agenda.extend(these),
             Looked::All { images } => {
                 self.agenda.add_all();
-                self.ledger.forgive();
+                self.ledger.forgive(self.now());
                 let (ledger, seen) = (&self.ledger, &self.sight.containers);
                 self.crew.forget(|it| ledger.get(it).is_some() || seen.contains_key(it));
                 if let Some(images) = images {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use api::node::NodePhase;
 use api::placement::{Constraint, Test};
+use api::room::{self, HostPort, Misfit};
 
 use super::wanted::{NearPlace, Wanted};
 use crate::class::{JobId, Shape};
@@ -61,7 +62,7 @@ pub enum Rejection<'a> {
         wanted: u64,
     },
     /// Another task has the host port.
-    PortTaken(u16),
+    PortTaken(HostPort),
     /// Its range has too few free ports.
     RangeExhausted {
         /// How many are wanted.
@@ -172,8 +173,7 @@ pub(crate) fn has_room<'a>(
     job: JobId,
     node: &NodeState,
 ) -> Result<(), Rejection<'a>> {
-    has_resources(shape, node)?;
-    has_ports(shape, node)?;
+    has_resources_and_ports(shape, node)?;
     is_below_max_per_node(shape, job, node)
 }
 
@@ -235,25 +235,17 @@ fn is_at_target<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejecti
     Err(Rejection::NotAtTarget { set, partition: at.partition, states })
 }
 
-fn has_resources<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
-    for (resource, id, wanted) in &shape.requests {
-        let free = node.allocatable.get(*id).saturating_sub(node.taken.get(*id));
-        if free < *wanted {
-            return Err(Rejection::Insufficient { resource, wanted: *wanted });
+/// By the rule that the node's agent goes by, too.
+fn has_resources_and_ports<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
+    let requests = shape.requests.iter();
+    let requests = requests.map(|(resource, id, wanted)| ((&**resource, *id), *wanted));
+    room::fits(requests, &shape.ports, node).map_err(|misfit| match misfit {
+        Misfit::Resource { resource: (resource, _), wanted, .. } => {
+            Rejection::Insufficient { resource, wanted }
         }
-    }
-    Ok(())
-}
-
-fn has_ports<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
-    if let Some(taken) = shape.fixed_ports.iter().find(|port| node.has_port_taken(port)) {
-        return Err(Rejection::PortTaken(taken.port));
-    }
-    let wanted = u32::try_from(shape.range_ports.len()).unwrap_or(u32::MAX);
-    if wanted > 0 && node.range_ports_free() < wanted {
-        return Err(Rejection::RangeExhausted { wanted });
-    }
-    Ok(())
+        Misfit::Port(port) => Rejection::PortTaken(port),
+        Misfit::Range { wanted, .. } => Rejection::RangeExhausted { wanted },
+    })
 }
 
 fn is_below_max_per_node<'a>(

@@ -10,6 +10,7 @@
 
 use std::collections::BinaryHeap;
 
+use super::against::Against;
 use super::filter::{admits, has_room};
 use super::score::{Score, score};
 use super::wanted::Wanted;
@@ -33,6 +34,17 @@ struct Entry {
     score: Score,
     node: NodeId,
     version: u64,
+}
+
+/// Which node is the best for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// This one.
+    Node(NodeId),
+    /// Those that would do gave the task back, and are not asked again yet.
+    Refused,
+    /// None is right for its class.
+    None,
 }
 
 impl Index {
@@ -97,31 +109,35 @@ impl Index {
         }
     }
 
-    /// The best node for a task that would rather avoid some.
-    pub(crate) fn best(
-        &mut self,
-        wanted: &Wanted<'_>,
-        nodes: &Nodes,
-        avoid: &[NodeId],
-    ) -> Option<NodeId> {
+    /// The best node for a task that has something against some.
+    pub(crate) fn best(&mut self, wanted: &Wanted<'_>, nodes: &Nodes, against: &Against) -> Choice {
         let mut best: Option<Entry> = None;
-        let mut avoided = Vec::new();
+        let mut aside = Vec::new();
         while let Some(top) = self.top(wanted, nodes) {
             if best.is_some_and(|best| best.score >= top.score) {
                 break;
             }
-            if !avoid.contains(&top.node) {
+            let is_avoided = against.avoided.contains(&top.node);
+            let is_refused = against.refused.contains(&top.node);
+            if !is_avoided && !is_refused {
                 best = Some(top);
                 break;
             }
-            // It is worse than the index says, though it may still be the best.
             self.heap.pop();
-            avoided.push(top);
-            let score = Score { not_avoided: false, ..top.score };
-            best = best.max(Some(Entry { score, ..top }));
+            aside.push(top);
+            if !is_refused {
+                // It is worse than the index says, though it may still be the best.
+                let score = Score { not_avoided: false, ..top.score };
+                best = best.max(Some(Entry { score, ..top }));
+            }
         }
-        self.heap.extend(avoided);
-        best.map(|best| best.node)
+        let none_is_right = aside.is_empty();
+        self.heap.extend(aside);
+        match best {
+            Some(best) => Choice::Node(best.node),
+            None if none_is_right => Choice::None,
+            None => Choice::Refused,
+        }
     }
 
     /// The first entry, once it is as of now.

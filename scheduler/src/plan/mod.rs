@@ -5,9 +5,11 @@
 //! * Each decision sees the promises made before it: nothing is given away twice.
 //! * The node is the best of all that admit the task, not of a sample; equal inputs give equal
 //!   placements, whatever the order in which they came.
+//! * A node that gave a task back is not offered it again before its time, and holds up no other task.
 //! * A class that no node is right for holds up no other, and is looked at again only when
 //!   something changed that may help it.
 
+mod against;
 mod explain;
 mod filter;
 mod index;
@@ -23,12 +25,14 @@ use std::sync::Arc;
 use api::{Task, Timestamp};
 
 use crate::class::ClassId;
-use crate::snapshot::{Improvement, NodeId, Snapshot, Standing};
+use crate::snapshot::{Improvement, Snapshot, Standing};
 
 pub use explain::{Blocked, Explanation, explain};
 pub use filter::Rejection;
 pub use score::Score;
 
+use against::Against;
+use index::Choice;
 pub(crate) use index::Index;
 use wanted::Wanted;
 
@@ -135,7 +139,8 @@ fn is_helped(snapshot: &mut Snapshot, id: ClassId) -> bool {
     let (facts, index) = (Arc::clone(&class.facts), class.index.take());
     let Ok(wanted) = Wanted::new(&facts, &snapshot.sets, &snapshot.jobs) else { return true };
     let mut index = Index::ready(index, &wanted, &snapshot.nodes);
-    let is_helped = index.best(&wanted, &snapshot.nodes, &[]).is_some();
+    let best = index.best(&wanted, &snapshot.nodes, &Against::default());
+    let is_helped = matches!(best, Choice::Node(_));
     keep(snapshot, id, index);
     is_helped
 }
@@ -167,22 +172,32 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         return;
     };
     let mut index = Index::ready(class.index.take(), &wanted, nodes);
-    while let Some(first) = class.queue.first() {
-        let entry = tasks.at_mut(first.task.0);
-        let avoid = entry.object.spec.avoid.iter().filter_map(|name| nodes.find(name));
-        let avoid: Vec<NodeId> = avoid.collect();
-        let Some(node) = index.best(&wanted, nodes, &avoid) else {
-            let until = if index.short_of_room { Parked::UntilRoom } else { Parked::UntilNode };
-            waiting.park(id, class, until);
-            plan.waiting.push(id);
-            break;
-        };
-        waiting.pop(class);
-        let name = Arc::clone(&nodes.at(node).name);
-        entry.promise(Arc::clone(&name));
-        entry.standing = Standing::Taking { node, seen_ports: Vec::new() };
-        nodes.charge(node, &facts, &Vec::new());
-        plan.bindings.push(Bind { task: Arc::clone(&entry.object), node: name });
+    while let Some(task) = class.queue.first().map(|first| first.task) {
+        let entry = tasks.at_mut(task.0);
+        let against = Against::of(entry, nodes, limits.now);
+        match index.best(&wanted, nodes, &against) {
+            Choice::Node(node) => {
+                waiting.pop(class);
+                let name = Arc::clone(&nodes.at(node).name);
+                entry.promise(Arc::clone(&name));
+                entry.standing = Standing::Taking { node, seen_ports: Vec::new() };
+                nodes.charge(node, &facts, &Vec::new());
+                plan.bindings.push(Bind { task: Arc::clone(&entry.object), node: name });
+            }
+            // Others of its class may have the nodes that gave this one back.
+            Choice::Refused => {
+                waiting.pop(class);
+                let until = against.look_again_at(limits.now);
+                entry.standing = Standing::Delayed(until);
+                waiting.delay(until, task);
+            }
+            Choice::None => {
+                let until = if index.short_of_room { Parked::UntilRoom } else { Parked::UntilNode };
+                waiting.park(id, class, until);
+                plan.waiting.push(id);
+                break;
+            }
+        }
         if plan.bindings.len() >= limits.bindings_max || !waiting.is_still_next(id, class) {
             break;
         }

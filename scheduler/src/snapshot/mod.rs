@@ -99,7 +99,7 @@ impl Snapshot {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Node(node) => self.nodes.upsert(node, &mut self.resources),
-            Change::NodeGone(name) => self.nodes.remove(&name),
+            Change::NodeGone(name) => self.nodes.remove(&name, &mut self.resources),
             Change::Task(task) => self.upsert_task(task),
             Change::TaskGone(key) => self.remove_task(&key),
             Change::TaskTemplate(template) => self.upsert_template(template),

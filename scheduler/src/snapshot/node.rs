@@ -10,11 +10,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::template::Protocol;
+use api::room::{HeldPorts, HostPort, Room};
 use api::{Kind as _, Node};
 
-use crate::class::{Facts, HostPort, JobId, Shape};
-use crate::resources::{Requests, Resources, Row};
+use crate::class::{Facts, JobId};
+use crate::resources::{Requests, ResourceId, Resources, Row};
 use crate::slab::Slab;
 
 /// A node's number.
@@ -33,12 +33,13 @@ pub(crate) struct NodeState {
     /// By tasks that are here or promised, and by leftovers.
     pub(crate) taken: Row,
     leftovers: Requests,
-    /// Fixed host ports, with the addresses they are bound to.
-    fixed_ports: BTreeMap<(u16, Protocol), BTreeMap<String, u32>>,
-    /// Ports of the range that tasks were seen to have.
-    range_ports_seen: BTreeMap<(u16, Protocol), u32>,
-    /// Ports of the range that are promised or in use.
-    range_ports: u32,
+    leftover_ports: Vec<HostPort>,
+    /// Ports that tasks named, those of the range that tasks were seen to have, and leftovers'.
+    ports: HeldPorts,
+    /// How many numbers of the range are among those.
+    range_held: u32,
+    /// Ports of the range that were promised, and of which it was not seen which they are.
+    range_promised: u32,
     jobs: BTreeMap<JobId, u32>,
     /// How many tasks are here or promised.
     pub(crate) tasks: u32,
@@ -49,7 +50,7 @@ pub(crate) struct NodeState {
 }
 
 /// What a task takes of its node beyond what its shape says: the ports it got from the range.
-pub(crate) type SeenPorts = Vec<(u16, Protocol)>;
+pub(crate) type SeenPorts = Vec<u16>;
 
 impl NodeState {
     /// How many tasks of a job are here or promised.
@@ -57,73 +58,108 @@ impl NodeState {
         self.jobs.get(&job).copied().unwrap_or(0)
     }
 
-    /// Whether a fixed host port is taken.
-    pub(crate) fn has_port_taken(&self, wanted: &HostPort) -> bool {
-        let key = (wanted.port, wanted.protocol);
-        let collides = |ip: &String| ip.is_empty() || wanted.ip.is_empty() || *ip == wanted.ip;
-        self.range_ports_seen.contains_key(&key)
-            || self.fixed_ports.get(&key).is_some_and(|ips| ips.keys().any(collides))
-    }
-
-    /// How many ports of the range are free.
-    pub(crate) fn range_ports_free(&self) -> u32 {
-        let range = self.object.as_ref().and_then(|object| object.status.port_range);
-        let Some((first, last)) = range.filter(|(first, last)| first <= last) else {
-            return 0;
-        };
-        let fixed = self.fixed_ports.range((first, Protocol::Tcp)..=(last, Protocol::Udp)).count();
-        let fixed = u32::try_from(fixed).unwrap_or(u32::MAX);
-        (u32::from(last - first) + 1).saturating_sub(self.range_ports).saturating_sub(fixed)
-    }
-
     /// The names of what is taken, for comparison and for people.
     #[cfg(test)]
     pub(crate) fn ports_taken(&self) -> String {
-        format!("{:?} {:?} {}", self.fixed_ports, self.range_ports_seen, self.range_ports)
+        let held: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
+        format!("{} {} {}", held.join(","), self.range_held, self.range_promised)
     }
 
     fn charge(&mut self, facts: &Facts, seen: &SeenPorts) {
         *self.jobs.entry(facts.job).or_default() += 1;
         self.tasks += 1;
+        seen.iter().for_each(|port| self.hold(HostPort::whole(*port)));
         let Some(shape) = &facts.shape else { return };
         for (_, id, amount) in &shape.requests {
             self.taken.add(*id, *amount);
         }
-        for port in &shape.fixed_ports {
-            let ips = self.fixed_ports.entry((port.port, port.protocol)).or_default();
-            *ips.entry(port.ip.clone()).or_default() += 1;
-        }
-        for port in seen {
-            *self.range_ports_seen.entry(*port).or_default() += 1;
-        }
-        self.range_ports += range_ports(shape);
+        shape.ports.fixed.iter().for_each(|port| self.hold(*port));
+        self.range_promised += unseen(shape.ports.from_range, seen);
     }
 
     fn discharge(&mut self, facts: &Facts, seen: &SeenPorts) {
         decrement(&mut self.jobs, &facts.job);
         self.tasks -= 1;
+        seen.iter().for_each(|port| self.let_go(HostPort::whole(*port)));
         let Some(shape) = &facts.shape else { return };
         for (_, id, amount) in &shape.requests {
             self.taken.subtract(*id, *amount);
         }
-        for port in &shape.fixed_ports {
-            let key = (port.port, port.protocol);
-            if let Some(ips) = self.fixed_ports.get_mut(&key) {
-                decrement(ips, &port.ip);
-                if ips.is_empty() {
-                    self.fixed_ports.remove(&key);
-                }
-            }
+        shape.ports.fixed.iter().for_each(|port| self.let_go(*port));
+        self.range_promised -= unseen(shape.ports.from_range, seen);
+    }
+
+    fn hold(&mut self, port: HostPort) {
+        let is_new = self.ports.add(port);
+        self.range_held += u32::from(is_new && self.is_in_range(port.port));
+    }
+
+    fn let_go(&mut self, port: HostPort) {
+        let is_free = self.ports.take_back(port);
+        self.range_held -= u32::from(is_free && self.is_in_range(port.port));
+    }
+
+    fn is_in_range(&self, port: u16) -> bool {
+        self.range().is_some_and(|(first, last)| (first..=last).contains(&port))
+    }
+
+    /// Takes over what the node says of itself; nothing where it is gone.
+    fn set_object(&mut self, object: Option<Arc<Node>>, resources: &mut Resources) {
+        let mut allocatable = Row::default();
+        let offered = object.as_ref().map(|object| object.allocatable()).unwrap_or_default();
+        for (_, resource, amount) in resources.requests(&offered) {
+            allocatable.add(resource, amount);
         }
-        for port in seen {
-            decrement(&mut self.range_ports_seen, port);
+        self.allocatable = allocatable;
+        for (_, resource, amount) in std::mem::take(&mut self.leftovers) {
+            self.taken.subtract(resource, amount);
         }
-        self.range_ports -= range_ports(shape);
+        for port in std::mem::take(&mut self.leftover_ports) {
+            self.ports.take_back(port);
+        }
+        let leftovers = object.iter().flat_map(|object| &object.status.leftovers);
+        for leftover in leftovers {
+            self.leftovers.extend(resources.requests(&leftover.requests));
+            self.leftover_ports.extend(&leftover.ports);
+        }
+        for (_, resource, amount) in &self.leftovers {
+            self.taken.add(*resource, *amount);
+        }
+        for port in &self.leftover_ports {
+            self.ports.add(*port);
+        }
+        self.object = object;
+        self.range_held = self.range().map_or(0, |range| self.ports.numbers_in(range));
     }
 }
 
-fn range_ports(shape: &Shape) -> u32 {
-    u32::try_from(shape.range_ports.len()).unwrap_or(u32::MAX)
+impl Room<(&str, ResourceId)> for NodeState {
+    fn free(&self, (_, id): (&str, ResourceId)) -> u64 {
+        self.allocatable.get(id).saturating_sub(self.taken.get(id))
+    }
+
+    fn is_held(&self, port: &HostPort) -> bool {
+        self.ports.of_number(port.port).any(|held| held.conflicts_with(port))
+    }
+
+    fn is_number_held(&self, port: u16) -> bool {
+        self.ports.of_number(port).next().is_some()
+    }
+
+    fn range(&self) -> Option<(u16, u16)> {
+        let range = self.object.as_ref()?.status.port_range;
+        range.filter(|(first, last)| first <= last)
+    }
+
+    fn free_in_range(&self) -> u32 {
+        let all = self.range().map_or(0, |(first, last)| u32::from(last - first) + 1);
+        all.saturating_sub(self.range_held).saturating_sub(self.range_promised)
+    }
+}
+
+/// How many of the ports that a task gets from the range were not seen.
+fn unseen(wanted: u32, seen: &SeenPorts) -> u32 {
+    wanted.saturating_sub(u32::try_from(seen.len()).unwrap_or(u32::MAX))
 }
 
 /// Counts one down; a count of 0 is left out.
@@ -253,9 +289,10 @@ impl Nodes {
             allocatable: Row::default(),
             taken: Row::default(),
             leftovers: Vec::new(),
-            fixed_ports: BTreeMap::new(),
-            range_ports_seen: BTreeMap::new(),
-            range_ports: 0,
+            leftover_ports: Vec::new(),
+            ports: HeldPorts::default(),
+            range_held: 0,
+            range_promised: 0,
             jobs: BTreeMap::new(),
             tasks: 0,
             version: self.version,
@@ -290,35 +327,14 @@ impl Nodes {
     pub(crate) fn upsert(&mut self, object: Arc<Node>, resources: &mut Resources) {
         let id = self.slot(object.name());
         self.touch_object(id);
-        let node = self.slots.at_mut(id.0);
-        let mut allocatable = Row::default();
-        for (_, resource, amount) in resources.requests(&object.allocatable()) {
-            allocatable.add(resource, amount);
-        }
-        node.allocatable = allocatable;
-        for (_, resource, amount) in &node.leftovers {
-            node.taken.subtract(*resource, *amount);
-        }
-        let leftovers = object.status.leftovers.iter();
-        node.leftovers =
-            leftovers.flat_map(|leftover| resources.requests(&leftover.requests)).collect();
-        for (_, resource, amount) in &node.leftovers {
-            node.taken.add(*resource, *amount);
-        }
-        node.object = Some(object);
+        self.slots.at_mut(id.0).set_object(Some(object), resources);
     }
 
     /// A node is gone; what tasks take of it is remembered.
-    pub(crate) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str, resources: &mut Resources) {
         let Some(id) = self.find(name) else { return };
         self.touch_object(id);
-        let node = self.slots.at_mut(id.0);
-        for (_, resource, amount) in &node.leftovers {
-            node.taken.subtract(*resource, *amount);
-        }
-        node.leftovers.clear();
-        node.allocatable = Row::default();
-        node.object = None;
+        self.slots.at_mut(id.0).set_object(None, resources);
         self.release(id);
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use api::object::ObjectKey;
-use api::task::TaskState;
+use api::task::{Refusals, TaskState};
 use api::{Kind as _, Task, Timestamp};
 
 use super::node::{NodeId, Nodes, SeenPorts};
@@ -117,7 +117,7 @@ impl TaskEntry {
     ) -> Standing {
         let task = &*self.object;
         if let Some(node) = task.takes_resources_on() {
-            let seen_ports = shape.map(|shape| self.seen_ports(shape)).unwrap_or_default();
+            let seen_ports = self.seen_ports(shape);
             return Standing::Taking { node: nodes.slot(node), seen_ports };
         }
         match task.state() {
@@ -130,7 +130,7 @@ impl TaskEntry {
                 Some(promise) => {
                     Standing::Taking { node: nodes.slot(&promise.node), seen_ports: Vec::new() }
                 }
-                None => match self.object.spec.not_before.max(self.held_until) {
+                None => match self.waits_until() {
                     Some(until) => Standing::Delayed(until),
                     None => Standing::Queued(self.queued(id)),
                 },
@@ -144,6 +144,19 @@ impl TaskEntry {
             | TaskState::Cancelled { .. }
             | TaskState::Lost { .. } => Standing::Idle,
         }
+    }
+
+    /// Until when no binding is tried, if that was said.
+    fn waits_until(&self) -> Option<Timestamp> {
+        let rests = self.object.refusals().map(Refusals::rests_until);
+        self.object.spec.not_before.max(self.held_until).max(rests)
+    }
+
+    /// The nodes that gave the task back and are not to be asked again yet, and until when.
+    pub(crate) fn refused_by(&self, now: Timestamp) -> impl Iterator<Item = (&str, Timestamp)> {
+        let by = self.object.refusals().into_iter().flat_map(|refusals| &refusals.by);
+        let waits = by.map(|refusal| (refusal.node.as_str(), refusal.over_at()));
+        waits.filter(move |(_, over_at)| *over_at > now)
     }
 
     fn may_be_bound(&self) -> bool {
@@ -161,13 +174,18 @@ impl TaskEntry {
         }
     }
 
-    /// The ports of the node's range that the agent reported.
-    fn seen_ports(&self, shape: &Shape) -> SeenPorts {
+    /// The ports of the node's range that the agent reported; all that it reported where nothing
+    /// tells which of them those are.
+    fn seen_ports(&self, shape: Option<&Shape>) -> SeenPorts {
         if self.object.report().is_none() {
             return Vec::new();
         }
         let ports = &self.object.status.ports;
-        let wanted = shape.range_ports.iter();
-        wanted.filter_map(|(name, protocol)| Some((*ports.get(name)?, *protocol))).collect()
+        match shape {
+            Some(shape) => {
+                shape.range_ports.iter().filter_map(|name| ports.get(name).copied()).collect()
+            }
+            None => ports.values().copied().collect(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use api::room::HostPort;
 use proptest::prelude::*;
 
 use super::*;
@@ -66,9 +67,11 @@ impl Snapshot {
             self.tasks.iter().filter_map(|(_, entry)| entry.promised_node()).collect();
         for name in promised {
             let node = self.nodes.at(self.nodes.find(name).unwrap());
-            let fixed: Vec<(NodeId, u16)> = self.fixed_ports_on(name);
-            let distinct: BTreeSet<_> = fixed.iter().collect();
-            assert_eq!(distinct.len(), fixed.len(), "a port twice on {name}: {fixed:?}");
+            let fixed = self.fixed_ports_on(name);
+            let twice = |(n, port): (usize, &HostPort)| {
+                fixed[..n].iter().any(|before| before.conflicts_with(port))
+            };
+            assert!(!fixed.iter().enumerate().any(twice), "a port twice on {name}: {fixed:?}");
             let over = node.taken.iter().any(|(id, taken)| taken > node.allocatable.get(id));
             let promised_here = self.promised_on(name);
             // What objects say may be too much already: then nothing may be promised on top.
@@ -91,12 +94,11 @@ impl Snapshot {
         self.classes.at(entry.class?.0).facts.shape.as_ref()
     }
 
-    fn fixed_ports_on(&self, name: &str) -> Vec<(NodeId, u16)> {
-        let id = self.nodes.find(name).unwrap();
+    fn fixed_ports_on(&self, name: &str) -> Vec<HostPort> {
         // Two tasks that were bound elsewhere may collide; promises may not.
         let promised = self.entries_on(name).filter(|entry| entry.promised_node().is_some());
         let shapes = promised.filter_map(|entry| self.shape(entry));
-        shapes.flat_map(|shape| &shape.fixed_ports).map(|port| (id, port.port)).collect()
+        shapes.flat_map(|shape| &shape.ports.fixed).copied().collect()
     }
 
     fn promised_on(&self, name: &str) -> usize {

@@ -1,0 +1,152 @@
+//! Bindings that agents gave back: written on the task, so that every scheduler knows of them, and a
+//! node that refused a task is not offered it again at once.
+//!
+//! # Invariants
+//!
+//! * A node that gave an attempt back is not offered it before [`Refusal::over_at`], whose waits
+//!   double; other nodes may be at once.
+//! * However many nodes take turns in refusing, an attempt is not bound before
+//!   [`Refusals::rests_until`]: what is forgotten of nodes is counted there.
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Task;
+
+/// Nodes that are remembered for an attempt at most; the one that refused longest ago goes first.
+pub const REFUSING_NODES_MAX: usize = 8;
+/// Longest reason that is kept, in characters.
+const MESSAGE_CHARS_MAX: usize = 256;
+/// A node that gave an attempt back is not offered it for so long; twice as long the next time.
+const WAIT: SignedDuration = SignedDuration::from_secs(1);
+/// The longest such wait.
+const WAIT_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+/// Who gave an attempt back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Refusals {
+    /// The attempt.
+    pub attempt: u32,
+    /// How often it was given back, by any node.
+    pub count: u32,
+    /// By which nodes, the last one last.
+    pub by: Vec<Refusal>,
+}
+
+/// A node that gave an attempt back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Refusal {
+    /// The node.
+    pub node: String,
+    /// How often it did.
+    pub count: u32,
+    /// When it did last.
+    pub at: Timestamp,
+    /// Why it did last.
+    pub message: String,
+}
+
+/// The wait after so many refusals.
+fn wait_after(count: u32) -> SignedDuration {
+    let doubled = 1_i32.checked_shl(count.saturating_sub(1)).unwrap_or(i32::MAX);
+    // Seconds beyond the longest wait are not looked at.
+    WAIT.checked_mul(doubled.clamp(1, 64)).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
+}
+
+fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+impl Refusal {
+    /// From when on the node may be offered the attempt again.
+    pub fn over_at(&self) -> Timestamp {
+        later(self.at, wait_after(self.count))
+    }
+}
+
+impl Refusals {
+    /// From when on the attempt may be bound at all.
+    pub fn rests_until(&self) -> Timestamp {
+        let remembered = u32::try_from(REFUSING_NODES_MAX).unwrap_or(u32::MAX);
+        let last = self.by.last().map_or(Timestamp::MIN, |last| last.at);
+        match self.count.saturating_sub(remembered) {
+            0 => Timestamp::MIN,
+            beyond => later(last, wait_after(beyond)),
+        }
+    }
+
+    /// The same with one refusal more.
+    pub(super) fn and(
+        before: Option<&Self>,
+        attempt: u32,
+        (node, message): (&str, &str),
+        at: Timestamp,
+    ) -> Self {
+        let none = Self { attempt, count: 0, by: Vec::new() };
+        let mut all = before.cloned().unwrap_or(none);
+        all.count = all.count.saturating_add(1);
+        let known = all.by.iter().position(|refusal| refusal.node == node);
+        let count = known.map_or(0, |index| all.by.remove(index).count).saturating_add(1);
+        let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
+        all.by.push(Refusal { node: node.to_owned(), count, at, message });
+        let surplus = all.by.len().saturating_sub(REFUSING_NODES_MAX);
+        all.by.drain(..surplus);
+        all
+    }
+}
+
+impl Task {
+    /// Who gave the current attempt back.
+    pub fn refusals(&self) -> Option<&Refusals> {
+        self.spec.refusals.as_ref().filter(|refusals| refusals.attempt == self.spec.attempt)
+    }
+
+    /// Why the current attempt was given back last, in a line.
+    pub(super) fn last_refusal(&self) -> Option<String> {
+        let last = self.refusals()?.by.last()?;
+        let times = match last.count {
+            1 => String::new(),
+            count => format!(", {count} times"),
+        };
+        Some(format!("{} gave it back{times}: {}", last.node, last.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn waits_of_a_node_double_up_to_a_minute() {
+        let mut all = None;
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let next = Refusals::and(all.as_ref(), 1, ("n1", "no room"), at(0));
+            waits.push(next.by[0].over_at().as_second());
+            all = Some(next);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(wait_after(u32::MAX), WAIT_MAX);
+    }
+
+    #[test]
+    fn nodes_that_take_turns_in_refusing_are_waited_for_together() {
+        let mut all: Option<Refusals> = None;
+        for n in 0..12 {
+            let node = format!("n{n}");
+            let next = Refusals::and(all.as_ref(), 1, (&node, "no room"), at(n));
+            assert!(next.by.len() <= REFUSING_NODES_MAX, "bounded");
+            let rests = next.rests_until().max(at(n)).as_second() - n;
+            let expected = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8][usize::try_from(n).unwrap()];
+            assert_eq!(rests, expected, "after {n}");
+            all = Some(next);
+        }
+    }
+}
