@@ -15,5 +15,5 @@ mod world;
 
 pub use class::ClassId;
 pub use metrics::Metrics;
-pub use plan::{Bind, Blocked, Explanation, Limits, Plan, Rejection, Score, explain, place};
+pub use plan::{Bind, Blocked, Explanation, Limits, Plan, Rejection, explain, place};
 pub use snapshot::{Change, Snapshot};

@@ -28,6 +28,11 @@ impl Against {
         Self { avoided, refused, over_at }
     }
 
+    /// Whether all nodes are the same to it.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.avoided.is_empty() && self.refused.is_empty()
+    }
+
     /// When a task that no other node takes is looked at again.
     pub(super) fn look_again_at(&self, now: Timestamp) -> Timestamp {
         let soon = now.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);

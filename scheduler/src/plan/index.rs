@@ -2,24 +2,26 @@
 //!
 //! # Invariants
 //!
-//! * Every node that admits the class has an entry whose score is no less than the node's score
-//!   now. So an entry that was scored at the node's present version and comes first is the best of
-//!   all nodes, and nothing else need be looked at.
-//! * Promises only lower scores and need nothing. Whatever may raise one is in the nodes' log, which
-//!   is read before the index is used.
+//! * Every node that admits the class has an entry under its head start whose score is no less than
+//!   the node's score now. So an entry that was scored at the node's present version and comes first
+//!   is the most even of all nodes with that head start, and nothing else need be looked at.
+//! * Promises only lower scores and need nothing. Whatever may raise one, or change a head start, is
+//!   in the nodes' log, which is read before the index is used.
 
-use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::against::Against;
 use super::filter::{admits, has_room};
-use super::score::{Score, score};
+use super::score::{self, Candidate, HeadStart, Score, head_start};
 use super::wanted::Wanted;
-use crate::snapshot::{NodeId, NodeState, Nodes};
+use crate::snapshot::{NodeId, Nodes};
 
 /// The nodes that are right for a class, best first.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    heap: BinaryHeap<Entry>,
+    /// The most even first, for each head start.
+    heaps: BTreeMap<HeadStart, BinaryHeap<Entry>>,
     /// How far the nodes' log was read.
     seen: u64,
     /// The ranks that the scores are of.
@@ -52,8 +54,13 @@ impl Index {
     fn new(wanted: &Wanted<'_>, nodes: &Nodes) -> Self {
         let (seen, epoch) = (nodes.log().end(), nodes.epoch());
         let mut index = Self { seen, epoch, ..Self::default() };
-        let mut entries = Vec::new();
-        let mut look = |id| entries.extend(index.entry(wanted, nodes, id));
+        // Made into heaps at once: that is cheaper than one by one.
+        let mut entries = BTreeMap::<HeadStart, Vec<Entry>>::new();
+        let mut look = |id| {
+            if let Some((head_start, entry)) = index.entry(wanted, nodes, id) {
+                entries.entry(head_start).or_default().push(entry);
+            }
+        };
         if let Some(at) = &wanted.target {
             at.nodes().filter_map(|name| nodes.find(name)).for_each(look);
         } else if wanted.shape.nodes.is_empty() {
@@ -61,7 +68,8 @@ impl Index {
         } else {
             wanted.shape.nodes.iter().filter_map(|name| nodes.find(name)).for_each(look);
         }
-        index.heap = entries.into();
+        let heaps = entries.into_iter().map(|(head_start, entries)| (head_start, entries.into()));
+        index.heaps = heaps.collect();
         index
     }
 
@@ -78,19 +86,21 @@ impl Index {
 
     /// Whether it has no entries.
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.heaps.values().all(BinaryHeap::is_empty)
     }
 
     /// Takes in what became better since the index was used last.
     fn refresh(&mut self, wanted: &Wanted<'_>, nodes: &Nodes) {
         let log = nodes.log();
         // Entries of nodes that were looked at again stay until they come first.
-        let is_bloated = self.heap.len() > nodes.len() * 2 + 64;
+        let entries: usize = self.heaps.values().map(BinaryHeap::len).sum();
+        let is_bloated = entries > nodes.len() * 2 + 64;
         match log.since(self.seen) {
             Some(news) if self.epoch == nodes.epoch() && !is_bloated => {
                 for (id, _) in news {
-                    let entry = self.entry(wanted, nodes, id);
-                    self.heap.extend(entry);
+                    if let Some((head_start, entry)) = self.entry(wanted, nodes, id) {
+                        self.heaps.entry(head_start).or_default().push(entry);
+                    }
                 }
                 self.seen = log.end();
             }
@@ -98,10 +108,18 @@ impl Index {
         }
     }
 
-    fn entry(&mut self, wanted: &Wanted<'_>, nodes: &Nodes, id: NodeId) -> Option<Entry> {
+    fn entry(
+        &mut self,
+        wanted: &Wanted<'_>,
+        nodes: &Nodes,
+        id: NodeId,
+    ) -> Option<(HeadStart, Entry)> {
         let node = nodes.get(id)?;
         match admits(wanted, node) {
-            Ok(()) => Some(Entry { score: score(wanted, node), node: id, version: node.version }),
+            Ok(()) => {
+                let score = score::score(&wanted.shape.requests, wanted.job, node);
+                Some((head_start(wanted, node), Entry { score, node: id, version: node.version }))
+            }
             Err(rejection) => {
                 self.short_of_room |= rejection.is_for_room();
                 None
@@ -111,70 +129,77 @@ impl Index {
 
     /// The best node for a task that has something against some.
     pub(crate) fn best(&mut self, wanted: &Wanted<'_>, nodes: &Nodes, against: &Against) -> Choice {
-        let mut best: Option<Entry> = None;
-        let mut aside = Vec::new();
-        while let Some(top) = self.top(wanted, nodes) {
-            if best.is_some_and(|best| best.score >= top.score) {
-                break;
-            }
-            let is_avoided = against.avoided.contains(&top.node);
-            let is_refused = against.refused.contains(&top.node);
-            if !is_avoided && !is_refused {
-                best = Some(top);
-                break;
-            }
-            self.heap.pop();
-            aside.push(top);
-            if !is_refused {
-                // It is worse than the index says, though it may still be the best.
-                let score = Score { not_avoided: false, ..top.score };
-                best = best.max(Some(Entry { score, ..top }));
-            }
+        // Most tasks have nothing against any node, and most classes no wish that tells nodes apart.
+        if against.is_nothing() && self.heaps.len() == 1 {
+            let heap = self.heaps.values_mut().next();
+            let top = heap.and_then(|heap| top(heap, wanted, nodes, &mut self.short_of_room));
+            return top.map_or(Choice::None, |top| Choice::Node(top.node));
         }
-        let none_is_right = aside.is_empty();
-        self.heap.extend(aside);
-        match best {
-            Some(best) => Choice::Node(best.node),
-            None if none_is_right => Choice::None,
-            None => Choice::Refused,
-        }
-    }
-
-    /// The first entry, once it is as of now.
-    fn top(&mut self, wanted: &Wanted<'_>, nodes: &Nodes) -> Option<Entry> {
-        loop {
-            let top = *self.heap.peek()?;
-            let node = nodes.get(top.node);
-            if node.is_some_and(|node| node.version == top.version) {
-                return Some(top);
-            }
-            let renewed = node.and_then(|node| self.renewed(wanted, nodes, top, node));
-            match (self.heap.peek_mut(), renewed) {
-                (Some(mut first), Some(renewed)) => *first = renewed,
-                (Some(first), None) => {
-                    std::collections::binary_heap::PeekMut::pop(first);
+        let (mut liked, mut avoided, mut any_aside) = (Vec::new(), Vec::new(), false);
+        for (head_start, heap) in &mut self.heaps {
+            let mut aside = Vec::new();
+            let mut best_avoided = None;
+            while let Some(top) = top(heap, wanted, nodes, &mut self.short_of_room) {
+                let candidate = Candidate {
+                    head_start: *head_start,
+                    score: top.score,
+                    node: nodes.at(top.node),
+                };
+                if against.refused.contains(&top.node) {
+                    // It is not asked yet.
+                } else if against.avoided.contains(&top.node) {
+                    best_avoided = best_avoided.or(Some((candidate, top.node)));
+                } else {
+                    liked.push((candidate, top.node));
+                    break;
                 }
-                (None, _) => return None,
+                heap.pop();
+                aside.push(top);
+            }
+            any_aside |= !aside.is_empty();
+            heap.extend(aside);
+            avoided.extend(best_avoided);
+        }
+        let candidates = if liked.is_empty() { avoided } else { liked };
+        match candidates[..] {
+            [] if any_aside => Choice::Refused,
+            [] => Choice::None,
+            [(_, only)] => Choice::Node(only),
+            ref several => {
+                let scored: Vec<Candidate<'_>> = several.iter().map(|(it, _)| *it).collect();
+                let best =
+                    score::best(wanted, &scored).and_then(|best| nodes.find(&best.node.name));
+                best.map_or(Choice::None, Choice::Node)
             }
         }
     }
+}
 
-    fn renewed(
-        &mut self,
-        wanted: &Wanted<'_>,
-        nodes: &Nodes,
-        old: Entry,
-        node: &NodeState,
-    ) -> Option<Entry> {
-        if node.object_version > old.version {
-            return self.entry(wanted, nodes, old.node);
+/// The first entry of a heap, once it is as of now.
+fn top(
+    heap: &mut BinaryHeap<Entry>,
+    wanted: &Wanted<'_>,
+    nodes: &Nodes,
+    short_of_room: &mut bool,
+) -> Option<Entry> {
+    loop {
+        let mut first = heap.peek_mut()?;
+        let node = nodes.get(first.node);
+        if node.is_some_and(|node| node.version == first.version) {
+            return Some(*first);
         }
+        // A node whose object changed has another entry by now, if it is right for the class.
+        let Some(node) = node.filter(|node| node.object_version <= first.version) else {
+            PeekMut::pop(first);
+            continue;
+        };
         // Only the tasks there have changed.
         if has_room(wanted.shape, wanted.job, node).is_err() {
-            self.short_of_room = true;
-            return None;
+            *short_of_room = true;
+            PeekMut::pop(first);
+            continue;
         }
-        let score = old.score.with_room(&wanted.shape.requests, wanted.job, node);
-        Some(Entry { score, version: node.version, ..old })
+        let score = score::score(&wanted.shape.requests, wanted.job, node);
+        (first.score, first.version) = (score, node.version);
     }
 }

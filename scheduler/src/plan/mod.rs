@@ -29,7 +29,6 @@ use crate::snapshot::{Improvement, Snapshot, Standing};
 
 pub use explain::{Blocked, Explanation, explain};
 pub use filter::Rejection;
-pub use score::Score;
 
 use against::Against;
 use index::Choice;

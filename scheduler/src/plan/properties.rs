@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::filter::admits;
-use super::score::{Score, score};
+use super::score::{Candidate, HeadStart, best, head_start, score};
 use super::wanted::Wanted;
 use super::*;
 use crate::world;
@@ -82,11 +82,19 @@ fn best_by_looking(snapshot: &Snapshot, task: &Task) -> Option<Arc<str>> {
     let facts = &snapshot.classes.at(id.0).facts;
     let wanted = Wanted::new(facts, &snapshot.sets, &snapshot.jobs).ok()?;
     let right = snapshot.nodes.iter().filter(|(_, node)| admits(&wanted, node).is_ok());
-    let scored = right.map(|(_, node)| {
-        let not_avoided = !task.spec.avoid.iter().any(|name| **name == *node.name);
-        (Score { not_avoided, ..score(&wanted, node) }, Arc::clone(&node.name))
-    });
-    scored.max().map(|(_, name)| name)
+    let (avoided, liked): (Vec<_>, Vec<_>) =
+        right.partition(|(_, node)| task.spec.avoid.iter().any(|name| **name == *node.name));
+    let mut most_even = BTreeMap::<HeadStart, Candidate<'_>>::new();
+    for (_, node) in if liked.is_empty() { avoided } else { liked } {
+        let head_start = head_start(&wanted, node);
+        let score = score(&wanted.shape.requests, wanted.job, node);
+        let entry = most_even.entry(head_start).or_insert(Candidate { head_start, score, node });
+        if score > entry.score {
+            *entry = Candidate { head_start, score, node };
+        }
+    }
+    let candidates: Vec<Candidate<'_>> = most_even.into_values().collect();
+    best(&wanted, &candidates).map(|best| Arc::clone(&best.node.name))
 }
 
 proptest! {

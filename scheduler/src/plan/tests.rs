@@ -134,7 +134,7 @@ fn what_is_missing_is_named_and_waited_for() {
 }
 
 #[test]
-fn data_beats_wishes_and_wishes_beat_room() {
+fn data_and_wishes_beat_some_room() {
     check(
         "
         node a cpu=2 gen=4
@@ -163,6 +163,49 @@ fn data_beats_wishes_and_wishes_beat_room() {
             w-0 -> c
         "#]],
     );
+}
+
+/// How many tasks each node gets of a job of so many whose template says this.
+fn spread(nodes: &str, template: &str, tasks: u32) -> String {
+    let tasks: String = (0..tasks).map(|n| format!("task web-{n:03} of=t created=1\n")).collect();
+    let world = format!("{nodes}\ntemplate t {template}\n{tasks}place");
+    let (_, text) = world::run(&world);
+    let mut of_node = std::collections::BTreeMap::<&str, u32>::new();
+    for node in text.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, node)| node) {
+        *of_node.entry(node).or_default() += 1;
+    }
+    let each: Vec<String> = of_node.iter().map(|(node, tasks)| format!("{node}={tasks}")).collect();
+    each.join(" ")
+}
+
+#[test]
+fn a_wish_is_a_head_start_of_some_tasks() {
+    let nodes = "node a images=app gen=4\nnode b\nnode c\nnode d";
+    assert_eq!(spread(nodes, "image=app", 2), "a=2", "the image is worth two tasks");
+    assert_eq!(spread(nodes, "image=app", 30), "a=9 b=7 c=7 d=7");
+    assert_eq!(spread(nodes, "prefer=100:gen_>=_4", 10), "a=10");
+    assert_eq!(spread(nodes, "prefer=100:gen_>=_4", 50), "a=20 b=10 c=10 d=10");
+    assert_eq!(spread(nodes, "prefer=1:gen_>=_4", 41), "a=11 b=10 c=10 d=10");
+    let near = format!("set data p=a:ONLINE\n{nodes}");
+    assert_eq!(spread(&near, "near=data:ONLINE", 3), "a=3", "what is required wins always");
+    assert_eq!(spread(&near, "nearby=data", 50), "a=20 b=10 c=10 d=10");
+    let all = "node a images=app\nnode b images=app\nnode c images=app";
+    assert_eq!(spread(all, "image=app", 7), spread(all, "", 7), "what holds everywhere is nothing");
+}
+
+#[test]
+fn a_wish_is_weighed_with_room() {
+    let nodes = "node a cpu=10 images=app gen=4\nnode b cpu=10";
+    // Single tasks, as of so many jobs: only room tells them apart.
+    let jobs = |template: &str, count: u32| {
+        let tasks: String =
+            (0..count).map(|n| format!("task web-{n:03} of=t job=j{n:03} created=1\n")).collect();
+        let (_, text) = world::run(&format!("{nodes}\ntemplate t {template}\n{tasks}place"));
+        text.lines().filter(|line| line.ends_with(" -> a")).count()
+    };
+    assert_eq!(jobs("image=app", 100), 54, "eight tasks of others");
+    assert_eq!(jobs("image=app cpu=100m", 100), 55, "a tenth of the node");
+    assert_eq!(jobs("prefer=100:gen_>=_4 cpu=100m", 100), 75, "half of the node");
 }
 
 #[test]
