@@ -22,6 +22,8 @@ use plan::{Missing, Placed, Plan, Verdict, View, plan};
 
 /// While a lease is missing, the node is looked at as often: its deadlines are no events.
 const LOOK: Duration = Duration::from_millis(500);
+/// After something was written, it is looked at again after this.
+const LOOK_ON: Duration = Duration::from_millis(20);
 
 /// Says which nodes are lost.
 #[derive(Debug)]
@@ -121,8 +123,13 @@ impl runtime::Controller for Controller {
         if let Some(waiting) = plan.waiting {
             warn!(?waiting, "nodes are not heard, and not taken for lost");
         }
-        let requeue =
-            if plan.missing.is_empty() { Requeue::OnChange } else { Requeue::After(LOOK) };
+        // What was written may lead to more that is to be done (a node is well once its tasks are),
+        // and no event need tell of that: it is looked at again until a look finds nothing to do.
+        let requeue = match (plan.groups.is_empty(), plan.missing.is_empty()) {
+            (false, _) => Requeue::After(LOOK_ON),
+            (true, false) => Requeue::After(LOOK),
+            (true, true) => Requeue::OnChange,
+        };
         self.tools.write(Self::NAME, plan.groups).await?;
         for (name, verdict) in plan.verdicts {
             info!(node = name, ?verdict, "verdict");

@@ -63,6 +63,28 @@ async fn work_of_a_lost_machine_starts_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_agent_is_back_right_after_it_was_lost_is_well_at_once() {
+    let mut cluster = Cluster::start(3).await;
+    let template = json!({ "image": "x", "args": ["duration=forever"] });
+    job(&cluster, "a", json!({ "count": 6, "template": template })).await;
+    cluster
+        .wait_for("all run", Duration::from_secs(30), |seen| {
+            seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count() == 6
+        })
+        .await;
+    let is_lost = |seen: &Snapshot| seen.nodes.iter().any(|node| node.status.lost.is_some());
+    cluster.crash_agent(0);
+    cluster.wait_for("the node is lost", Duration::from_secs(60), is_lost).await;
+    cluster.start_agent(0);
+    let well = |seen: &Snapshot| {
+        let running = seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running);
+        !is_lost(seen) && running.count() == 6
+    };
+    // Far less than after what a full look would find it anyway.
+    cluster.wait_for("the node is well", Duration::from_secs(5), well).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_given_up_on_a_lost_node_is_stopped_when_it_is_heard_again() {
     let cluster = Cluster::start(6).await;
     let spec = json!({
