@@ -96,7 +96,7 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
                 return if task.is_deleting() {
                     cancelled(task)
                 } else {
-                    Verdict::Again(Again { retry: at_once(), why: why(task) })
+                    Verdict::Again(Again { retry: at_once(task, reason), why: why(task) })
                 };
             }
         },
@@ -116,8 +116,11 @@ fn cancelled(task: &Task) -> Verdict {
     Verdict::Done { end: End::Cancelled, why: why(task) }
 }
 
-fn at_once() -> Retry {
-    Retry { counts: false, not_before: None, avoid: None }
+fn at_once(task: &Task, reason: StopReason) -> Retry {
+    // Who evicts a task wants it elsewhere; whatever else stopped it says nothing of its node.
+    let elsewhere = reason == StopReason::Evict;
+    let avoid = task.node().filter(|_| elsewhere).map(str::to_owned);
+    Retry { counts: false, not_before: None, avoid }
 }
 
 fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Verdict {

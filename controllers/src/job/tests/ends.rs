@@ -115,6 +115,29 @@ fn a_failure_is_tried_again_after_a_wait_and_given_up_in_the_end() {
 }
 
 #[test]
+fn a_task_that_somebody_evicts_goes_to_another_node() {
+    check(
+        "
+        spec count=2
+        settle
+        bind 0
+        bind 1
+        evict 0 Evict
+        evict 1 Suspend
+        end 0 cancelled
+        end 1 cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running run=1 p2 a0 s0 f0 c0 of 2
+              j-0/1 retry free avoiding n1
+              j-1/1 retry free
+        "#]],
+    );
+}
+
+#[test]
 fn the_first_rule_that_matches_decides() {
     check(
         r#"
