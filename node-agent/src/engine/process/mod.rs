@@ -8,6 +8,7 @@
 pub(crate) mod dir;
 mod events;
 mod exec;
+mod ports;
 mod usage;
 
 use std::ffi::OsString;
@@ -392,6 +393,7 @@ fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
         let message = format!("workingDir {dir}: no such folder on this node");
         return Err(EngineError::refused(Reason::CannotRun, message));
     }
+    spec.ports.iter().try_for_each(ports::check)?;
     spec.mounts.iter().try_for_each(check_mount)
 }
 
