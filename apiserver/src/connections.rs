@@ -2,7 +2,9 @@
 //!
 //! # Invariants
 //!
-//! * A connection that an agent opened later is never displaced by one that it opened before.
+//! * A connection that an agent opened later is never displaced by one that it opened before, and
+//!   none is by another agent's: two may call themselves by one name.
+//! * Which of the agents of one name is asked is what decides of its tasks, too: the node lease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,11 +30,16 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long an agent may take to begin its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Agents of one name that are connected at once, at most: the one that has the node lease, one that
+/// was started anew and has no lease yet, and others that a person should have named otherwise.
+const AGENTS_OF_A_NAME_MAX: usize = 4;
+
 /// Agents by node.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    /// Guards the map; held to look up, put or take one connection.
-    agents: Mutex<BTreeMap<String, Agent>>,
+    /// Guards the map; held to look up, put or take one connection. Of each start of an agent there
+    /// is one, the one that came last at the end.
+    agents: Mutex<BTreeMap<String, Vec<Agent>>>,
     /// Counts the connections that came: whoever tells of them looks when it grows.
     came: watch::Sender<u64>,
     spawner: Spawner,
@@ -97,18 +104,30 @@ impl Connections {
         Self { agents: Mutex::default(), came: watch::Sender::new(0), spawner }
     }
 
-    fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Agent>> {
+    fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Agent>>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A way to ask the agent of a node.
-    pub(crate) fn of(&self, node: &str) -> Option<Agent> {
-        self.agents().get(node).cloned()
+    /// A way to ask the agent of a node: the start of it that has the node lease; where none has, the
+    /// one that came last.
+    pub(crate) fn of(&self, node: &str, holder: Option<&str>) -> Option<Agent> {
+        let agents = self.agents();
+        let mut agents = agents.get(node)?.iter().rev();
+        agents.find(|agent| holder.is_none_or(|holder| agent.id.boot_id == holder)).cloned()
     }
 
-    /// The connections that there are, by node.
-    pub(crate) fn ids(&self) -> BTreeMap<String, ConnectionId> {
-        self.agents().iter().map(|(node, agent)| (node.clone(), agent.id.clone())).collect()
+    /// How many agents under a node's name are connected.
+    pub(crate) fn count(&self, node: &str) -> usize {
+        self.agents().get(node).map_or(0, Vec::len)
+    }
+
+    /// The connections that there are, with their nodes.
+    pub(crate) fn ids(&self) -> Vec<(String, ConnectionId)> {
+        let agents = self.agents();
+        let of_node = |(node, agents): (&String, &Vec<Agent>)| -> Vec<_> {
+            agents.iter().map(|agent| (node.clone(), agent.id.clone())).collect()
+        };
+        agents.iter().flat_map(of_node).collect()
     }
 
     /// News of connections that came.
@@ -119,8 +138,14 @@ impl Connections {
     /// Asks no more over a connection, since its agent has opened another one. What flows over it
     /// goes on.
     pub(crate) fn leave(&self, node: &str, id: &ConnectionId) {
+        self.forget(node, |agent| agent.id == *id);
+    }
+
+    fn forget(&self, node: &str, is_meant: impl Fn(&Agent) -> bool) {
         let mut agents = self.agents();
-        if agents.get(node).is_some_and(|agent| agent.id == *id) {
+        let Some(of_node) = agents.get_mut(node) else { return };
+        of_node.retain(|agent| !is_meant(agent));
+        if of_node.is_empty() {
             agents.remove(node);
         }
     }
@@ -148,24 +173,22 @@ impl Connections {
         }
         info!(node, "agent connected");
         let ended = connection.await;
-        let mut agents = self.agents();
-        if agents.get(node).is_some_and(|agent| Arc::ptr_eq(&agent.unique, &unique)) {
-            agents.remove(node);
-        }
-        drop(agents);
+        self.forget(node, |agent| Arc::ptr_eq(&agent.unique, &unique));
         debug!(node, ?ended, "agent disconnected");
     }
 
     /// Takes over a connection, unless there is a later one.
     fn put(&self, node: &str, agent: Agent) -> bool {
         let mut agents = self.agents();
-        let later = |there: &Agent| {
-            there.id.boot_id == agent.id.boot_id && there.id.number > agent.id.number
-        };
-        if agents.get(node).is_some_and(later) {
+        let of_node = agents.entry(node.to_owned()).or_default();
+        let is_same_start = |there: &Agent| there.id.boot_id == agent.id.boot_id;
+        if of_node.iter().any(|there| is_same_start(there) && there.id.number > agent.id.number) {
             return false;
         }
-        agents.insert(node.to_owned(), agent);
+        of_node.retain(|there| !is_same_start(there));
+        of_node.push(agent);
+        let surplus = of_node.len().saturating_sub(AGENTS_OF_A_NAME_MAX);
+        of_node.drain(..surplus);
         drop(agents);
         self.came.send_modify(|came| *came += 1);
         true

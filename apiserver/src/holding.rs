@@ -10,7 +10,7 @@
 //!   lease's waits for its lease.
 //! * Every write expects the node lease as it was looked at, and keeps its key under its lease.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ impl Changed {
 
 /// Compares connections with their nodes' leases, and writes what is to be written. Whether all of
 /// it is settled: a write that was refused is, since news of what is there will come.
-async fn write(server: &Server, held: BTreeMap<String, ConnectionId>, url: &str) -> bool {
+async fn write(server: &Server, held: Vec<(String, ConnectionId)>, url: &str) -> bool {
     let mut groups = Vec::new();
     for (node, connection) in held {
         let key = keys::node_lease(&node);

@@ -61,11 +61,12 @@ pub(super) async fn ask(
 ) -> Answer {
     let no_path = |_| bad(format!("{path:?} is no path of node {node:?}"));
     *request.uri_mut() = path.parse().map_err(no_path)?;
-    if let Some(agent) = server.connections.of(node) {
+    let lease = lease_of(server, node);
+    if let Some(agent) = connected(server, node, lease.as_ref()) {
         return ask_here(node, agent, request).await;
     }
     let unavailable = |why: String| Box::new(failure(Reason::ServiceUnavailable, why));
-    let Some(lease) = lease_of(server, node) else {
+    let Some(lease) = lease else {
         return Err(unavailable(format!(
             "node {node:?} is not heard of: its agent does not run, or reaches no apiserver"
         )));
@@ -73,7 +74,7 @@ pub(super) async fn ask(
     let other = lease.spec.apiserver;
     let Some(peers) = server.peers.as_ref().filter(|ours| !other.is_empty() && other != ours.url())
     else {
-        return Err(not_connected(node));
+        return Err(not_connected(server, node));
     };
     let uri = format!("/apis/{GROUP}/{VERSION}/nodes/{node}/agent{path}").parse();
     *request.uri_mut() = uri.map_err(no_path)?;
@@ -99,7 +100,9 @@ pub(super) async fn pass_on(
     if !request.headers().contains_key(PEER_HEADER) {
         return Err(bad("only apiservers ask for this"));
     }
-    let agent = server.connections.of(node).ok_or_else(|| not_connected(node))?;
+    let lease = lease_of(server, node);
+    let agent = connected(server, node, lease.as_ref());
+    let agent = agent.ok_or_else(|| not_connected(server, node))?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let uri = format!("/{rest}{query}").parse();
     // A new request: of the one that came, the headers and the version are of its own connection.
@@ -136,9 +139,21 @@ async fn refused(node: &str, response: Response<Incoming>) -> Box<Status> {
     Box::new(failure(reason, format!("node {node:?}: {}", text.trim())))
 }
 
-fn not_connected(node: &str) -> Box<Status> {
-    let message =
-        format!("the agent of node {node:?} is not connected to any apiserver now; try again");
+/// The connection of the agent that has the node lease, if it is here: another one under the same
+/// name runs none of the node's tasks.
+fn connected(server: &Server, node: &str, lease: Option<&NodeLease>) -> Option<Agent> {
+    server.connections.of(node, lease.map(|lease| lease.spec.boot_id.as_str()))
+}
+
+fn not_connected(server: &Server, node: &str) -> Box<Status> {
+    let message = match server.connections.count(node) {
+        0 => format!("the agent of node {node:?} is not connected to any apiserver now; try again"),
+        _ => format!(
+            "the agent that holds the lease of node {node:?} is not connected to any apiserver now, \
+             and another agent is that calls itself by this name: stop that one, or give it another \
+             name"
+        ),
+    };
     Box::new(failure(Reason::ServiceUnavailable, message))
 }
 

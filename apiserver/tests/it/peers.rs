@@ -260,6 +260,40 @@ async fn the_connection_that_an_agent_opened_last_is_used_although_older_ones_ar
 }
 
 #[tokio::test]
+async fn of_two_agents_under_one_name_the_one_that_has_the_lease_is_asked() {
+    let two = Two::new().await;
+    grant(&two.a, "b1").await;
+    let agent = Agent::connect(&two.a, "b1", 1).await;
+    told(&two.store, "http://a", 1).await;
+    let _other = Agent::connect(&two.a, "c1", 7).await;
+    for _ in 0..100 {
+        for world in [&two.a, &two.b] {
+            let line = log(world, "").await.unwrap();
+            assert!(line.starts_with("connection 1:"), "{line}");
+        }
+    }
+    // The other one is not asked either when the first has gone, and people are told of it.
+    drop(agent);
+    loop {
+        match log(&two.a, "").await {
+            Err((_, why)) if why.contains("another agent is that calls itself by this name") => {
+                break;
+            }
+            Err(_) => tokio::task::yield_now().await,
+            Ok(line) => assert!(line.starts_with("connection 1:"), "{line}"),
+        }
+    }
+    // It has the lease from now on.
+    grant(&two.a, "c1").await;
+    loop {
+        match log(&two.a, "").await {
+            Ok(line) => break assert!(line.starts_with("connection 7:"), "{line}"),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_apiserver_that_is_gone_is_named_and_another_one_takes_over() {
     let Two { network, store, a, b, .. } = Two::new().await;
     let refused = log(&b, "").await.unwrap_err();

@@ -40,8 +40,14 @@ impl Keeper {
                     self.renew(&granted).await;
                 }
                 Err(error) => {
-                    if backoff.failures() == 0 || matches!(error, Error::Refused(_)) {
-                        warn!(error = %ErrorChain(&error), "no node lease");
+                    let is_first = backoff.failures() == 0;
+                    let message = ErrorChain(&error).to_string();
+                    if is_first || matches!(error, Error::Refused(_)) {
+                        warn!(error = message, "no node lease");
+                    }
+                    if error.is_conflict() && events.send(Event::Displaced(message)).await.is_err()
+                    {
+                        return;
                     }
                     sleep(backoff.next_wait()).await;
                 }

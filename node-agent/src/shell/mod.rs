@@ -134,6 +134,8 @@ pub enum AgentError {
 #[derive(Debug)]
 enum Event {
     Granted(GrantResponse),
+    /// No node lease is granted, since another agent has it; as a sentence.
+    Displaced(String),
     Tasks {
         session: u64,
         update: Update,
@@ -190,6 +192,8 @@ struct Agent {
     ledger: Ledger,
     log: Log,
     session: watch::Sender<Session>,
+    /// Whether the node lease is this agent's, as far as it was heard.
+    has_lease: watch::Sender<bool>,
     bound: Bound,
     sight: Sight,
     agenda: Agenda,
@@ -229,10 +233,12 @@ impl Agent {
         };
         tasks.spawn_part("node lease", keeper.run(events.clone()));
         let served = Served::new(spawner.clone());
+        let (has_lease, holds) = watch::channel(false);
         if let Some(dial) = &config.dial {
             let who = (config.name.clone(), boot_id.clone());
             let rest = (spawner.clone(), rng.fork("logs"));
-            tasks.spawn_part("serving", serving::serve(dial.clone(), who, served.clone(), rest));
+            let what = (served.clone(), holds);
+            tasks.spawn_part("serving", serving::serve(dial.clone(), who, what, rest));
         }
         let node = config.name.clone();
         let following = follow::follow(node, rng.fork("follow"), sessions, events.clone());
@@ -269,12 +275,14 @@ impl Agent {
             owner,
             log,
             session,
+            has_lease,
         })
     }
 
     async fn on_event(&mut self, event: Event) -> Result<(), AgentError> {
         match event {
             Event::Granted(granted) => self.granted(&granted).await?,
+            Event::Displaced(why) => self.displaced(&why),
             Event::Tasks { session, update } => {
                 if session == self.session.borrow().number {
                     if matches!(update, Update::Reset { .. }) {
@@ -301,8 +309,19 @@ impl Agent {
         Ok(())
     }
 
+    /// Another agent works under this node's name: what is bound to the node is its to run, and this
+    /// one says and does nothing until it has the node lease. What runs here runs on.
+    fn displaced(&mut self, why: &str) {
+        if self.has_lease.send_replace(false) {
+            error!(node = self.config.name, why, "another agent has taken this node's name over");
+        }
+        self.bound.is_complete = false;
+        self.session.send_modify(|session| session.client = None);
+    }
+
     /// A node lease was granted: by the cluster that we know?
     async fn granted(&mut self, granted: &GrantResponse) -> Result<(), AgentError> {
+        self.has_lease.send_replace(true);
         let cluster = granted.granted_by();
         let known = self.owner.cluster.clone();
         self.bound.is_complete = false;

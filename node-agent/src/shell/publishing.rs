@@ -119,6 +119,10 @@ impl Publishing {
 impl Agent {
     /// Tells of this node, where that is not known.
     pub(super) fn publish(&mut self) {
+        if !*self.has_lease.borrow() {
+            // The Node object is for the agent that has the node's name to write.
+            return;
+        }
         let has_engine = self.sight.engine.is_some();
         let Some(presence) = self.publishing.take(has_engine, Instant::now()) else { return };
         let client = self.outside.client.clone();

@@ -16,7 +16,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
@@ -124,16 +124,17 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
     }
 }
 
-/// Keeps a connection to the apiserver, on which that one asks. Never ends.
+/// Keeps a connection to the apiserver, on which that one asks, while this agent has the node lease:
+/// another agent under the same name is not to be asked for what runs here. Never ends.
 pub(super) async fn serve(
     dial: Dial,
     (node, boot_id): (String, String),
-    served: Served,
+    (served, mut has_lease): (Served, watch::Receiver<bool>),
     (spawner, rng): (Spawner, Rng),
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
     let mut connection = 0u64;
-    loop {
+    while has_lease.wait_for(|has_lease| *has_lease).await.is_ok() {
         connection += 1;
         let path = format!(
             "/apis/heliox.dev/v1/nodes/{node}/connect?bootId={boot_id}&connection={connection}"
@@ -142,7 +143,11 @@ pub(super) async fn serve(
             Ok(tunnel) => {
                 info!(node, connection, "connected for logs and commands");
                 backoff.reset();
-                answer_on(tunnel, &served, &spawner).await;
+                tokio::select! {
+                    biased;
+                    _ = has_lease.wait_for(|has_lease| !has_lease) => (),
+                    () = answer_on(tunnel, &served, &spawner) => (),
+                }
             }
             Err(error) => debug!(error = %ErrorChain(&error), "no connection for logs"),
         }
