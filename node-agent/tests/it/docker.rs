@@ -4,8 +4,10 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
+use api::exec::ExecRequest;
 use base::{Clock, Rng};
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::query_parameters::RenameContainerOptionsBuilder;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
@@ -13,7 +15,7 @@ use node_agent::engine::docker::{self, DockerConfig, DockerEngine, busybox};
 use node_agent::engine::logs::Output;
 use node_agent::engine::{
     ContainerSpec, ContainerState, Engine, EngineError, LABEL_CLUSTER, LogOptions, Mount,
-    MountSource, Port, Protocol, PullPolicy, Reason, Resources, Scope,
+    MountSource, Port, Protocol, PullPolicy, Reason, Resources, Scope, Signal,
 };
 use tempfile::TempDir;
 
@@ -246,6 +248,67 @@ async fn a_container_of_another_cluster_is_never_touched() {
             assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
         })
         .await;
+    })
+    .await;
+}
+
+async fn rename(bench: &DockerBench, spec: &ContainerSpec, name: &str) {
+    let id = inspect(bench, "a", spec).await.id.unwrap();
+    let options = RenameContainerOptionsBuilder::new().name(name).build();
+    docker::connect(SOCKET).await.unwrap().rename_container(&id, options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renamed_container_is_still_the_tasks() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        for is_fresh in [false, true] {
+            let spec = conformance::spec(bench, "renamed", Program::Forever);
+            engine.create_and_start(&spec).await.unwrap();
+            let name = format!("by-hand-{}", spec.identity.uid());
+            rename(bench, &spec, &name).await;
+            // What an agent has after its restart knows no container yet.
+            let engine = if is_fresh { bench.engine("a").await } else { Arc::clone(&engine) };
+            assert!(engine.create_and_start(&spec).await.unwrap().adopted, "not doubled");
+            let seen = engine.inspect(&spec.identity).await.unwrap();
+            assert!(matches!(seen, Some(ContainerState::Running { .. })), "{seen:?}");
+            let request =
+                ExecRequest { command: vec!["true".to_owned()], stdin: false, tty: false };
+            let exec = engine.exec(&spec.identity, &request).await.unwrap();
+            assert_eq!(exec.control.exit_code().await, Ok(0));
+            engine.signal(&spec.identity, Signal::TERM).await.unwrap();
+            assert_eq!(ended(&*engine, &spec.identity).await, (143, Some(15)));
+            engine.remove(&spec.identity).await.unwrap();
+            assert_eq!(state(&*engine, &spec.identity).await, None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_containers_of_one_identity_are_one_and_both_go() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = conformance::spec(bench, "twins", Program::Forever);
+        engine.create_and_start(&spec).await.unwrap();
+        // As a former agent made them: the first was renamed, and so it made a second.
+        let docker = docker::connect(SOCKET).await.unwrap();
+        let labels = inspect(bench, "a", &spec).await.config.unwrap().labels;
+        let body = ContainerCreateBody {
+            image: Some(spec.image.clone()),
+            entrypoint: Some(spec.command.clone()),
+            labels,
+            ..ContainerCreateBody::default()
+        };
+        let twin = docker.create_container(None, body).await.unwrap().id;
+        docker.start_container(&twin, None).await.unwrap();
+        let engine = bench.engine("a").await;
+        state(&*engine, &spec.identity).await;
+        engine.signal(&spec.identity, Signal::TERM).await.unwrap();
+        assert_eq!(ended(&*engine, &spec.identity).await, (143, Some(15)), "both have ended");
+        engine.remove(&spec.identity).await.unwrap();
+        let gone = docker.inspect_container(&twin, None).await.unwrap_err().to_string();
+        assert!(gone.contains("404"), "{gone}");
     })
     .await;
 }

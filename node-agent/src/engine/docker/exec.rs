@@ -33,7 +33,7 @@ impl DockerEngine {
         identity: &Identity,
         request: &ExecRequest,
     ) -> Result<Exec, EngineError> {
-        let found = self.find(identity).await?;
+        let found = self.find(identity).await?.into_iter().next().ok_or(EngineError::Gone)?;
         let options = CreateExecOptions {
             attach_stdin: Some(request.stdin),
             attach_stdout: Some(true),

@@ -1,7 +1,8 @@
 //! Containers in a Docker Engine (API 1.41 or newer), which several agents may share.
 //!
-//! Labels are the truth about what is ours: every operation finds the container by its name and
-//! then compares the labels, so that a container of another cluster or node is never touched.
+//! Labels are the truth about what is ours: every operation finds containers by them ([`find`]),
+//! so that one of another cluster or node is never touched, and one of ours that somebody renamed
+//! is not lost.
 //! Exits come by the event stream; what is true is asked for. The state directory holds only the
 //! logs of removed containers.
 
@@ -10,6 +11,7 @@ mod classify;
 mod create;
 mod events;
 mod exec;
+mod find;
 mod memory;
 mod observe;
 mod oom;
@@ -39,6 +41,7 @@ use tracing::warn;
 
 use self::classify::{Stage, classify, is_conflict, is_missing};
 use self::events::Rechecks;
+use self::find::{Found, Ids};
 use self::memory::{Ended, Memory};
 use self::oom::Verdict;
 use super::logs::Output;
@@ -85,15 +88,9 @@ pub struct DockerEngine {
     docker: Docker,
     config: DockerConfig,
     logs: LogStore,
+    ids: Ids,
     memory: Memory,
     rechecks: Rechecks,
-}
-
-/// A container that was found and is ours.
-struct Found {
-    /// Docker's id: what is done next is done to this one, whoever takes its name meanwhile.
-    id: String,
-    inspected: ContainerInspectResponse,
 }
 
 /// Dials a Docker Engine and agrees on the API version. Its message says what to do where no
@@ -122,7 +119,8 @@ impl DockerEngine {
         let logs = LogStore::open(&config.state_dir.join("logs"))
             .map_err(|error: io::Error| EngineError::unavailable(error.to_string()))?;
         let memory = Memory::new(Path::new(CGROUPS));
-        Ok(Self { docker, config, logs, memory, rechecks: Rechecks::default() })
+        let (ids, rechecks) = (Ids::default(), Rechecks::default());
+        Ok(Self { docker, config, logs, ids, memory, rechecks })
     }
 
     /// One call, which must not change anything: its failure is no news.
@@ -146,49 +144,6 @@ impl DockerEngine {
             Ok(answer) => answer.map_err(|error| classify(&error, stage)),
             Err(_) => Err(EngineError::unknown("the engine did not answer in time")),
         }
-    }
-
-    async fn find(&self, identity: &Identity) -> Result<Found, EngineError> {
-        let name = self.config.scope.container_name(identity);
-        let inspected = self.ask(self.docker.inspect_container(&name, None)).await?;
-        self.own(identity, inspected).ok_or(EngineError::Gone)
-    }
-
-    fn own(&self, identity: &Identity, inspected: ContainerInspectResponse) -> Option<Found> {
-        let is_ours = observe::identity(&inspected, &self.config.scope).as_ref() == Some(identity);
-        let id = inspected.id.clone().filter(|_| is_ours)?;
-        Some(Found { id, inspected })
-    }
-
-    async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
-        let scope = &self.config.scope;
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&[("label", ours(scope))].into())
-            .build();
-        let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
-        let inspect = |id: String| async move {
-            match self.ask(self.docker.inspect_container(&id, None)).await {
-                Ok(inspected) => Ok(self.container(&inspected).await),
-                // Removed since it was listed.
-                Err(EngineError::Gone) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let ids: Vec<String> = summaries.into_iter().filter_map(|summary| summary.id).collect();
-        self.memory.keep(&ids.iter().cloned().collect());
-        let inspected: Vec<Option<Container>> =
-            stream::iter(ids).map(inspect).buffer_unordered(INSPECTS_MAX).try_collect().await?;
-        let mut containers: Vec<Container> = inspected.into_iter().flatten().collect();
-        containers.sort_by(|a, b| a.identity.cmp(&b.identity));
-        Ok(containers)
-    }
-
-    /// A container of ours; nothing where it is somebody else's.
-    async fn container(&self, inspected: &ContainerInspectResponse) -> Option<Container> {
-        let identity = observe::identity(inspected, &self.config.scope)?;
-        let state = self.see(&identity, inspected).await?;
-        Some(Container { identity, state })
     }
 
     /// What a container of ours does. One that has ended still runs, as far as we say, until it is
@@ -238,10 +193,13 @@ impl DockerEngine {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
+        if let Some(found) = self.find_made(&spec.identity).await? {
+            return self.adopt(&found, spec).await;
+        }
         if spec.pull_policy == PullPolicy::Always {
             self.pull(&spec.image).await?;
         }
-        let (id, adopted) = match self.create(spec).await {
+        let id = match self.create(spec).await {
             // The image is missing: the only thing that a create does not find.
             Err(error) if is_missing(&error) => {
                 if spec.pull_policy == PullPolicy::Never {
@@ -250,24 +208,34 @@ impl DockerEngine {
                 }
                 self.pull(&spec.image).await?;
                 let created = self.create(spec).await;
-                (created.map_err(|error| classify(&error, Stage::Create))?, false)
+                created.map_err(|error| classify(&error, Stage::Create))?
             }
             Err(error) if is_conflict(&error) => {
                 let found = self.find_by_name(&spec.identity).await?;
-                if observe::state(&found.inspected) != Some(ContainerState::Created) {
-                    return Ok(Started { adopted: true });
-                }
-                (found.id, true)
+                return self.adopt(&found, spec).await;
             }
-            created => (created.map_err(|error| classify(&error, Stage::Create))?, false),
+            created => created.map_err(|error| classify(&error, Stage::Create))?,
         };
-        let Err(error) = self.start_watched(&id, spec).await else {
-            return Ok(Started { adopted });
-        };
-        if matches!(error, EngineError::Refused { .. }) {
-            self.delete(&id).await?;
+        self.ids.add(&spec.identity, &id);
+        self.start_made(&id, spec).await?;
+        Ok(Started { adopted: false })
+    }
+
+    /// Takes over a container that was made by an earlier call, which may not have started it.
+    async fn adopt(&self, found: &Found, spec: &ContainerSpec) -> Result<Started, EngineError> {
+        if observe::state(&found.inspected) == Some(ContainerState::Created) {
+            self.start_made(&found.id, spec).await?;
         }
-        Err(error)
+        Ok(Started { adopted: true })
+    }
+
+    /// Starts a container that was made. Nothing is left of one that cannot be started.
+    async fn start_made(&self, id: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
+        let started = self.start_watched(id, spec).await;
+        if matches!(started, Err(EngineError::Refused { .. })) {
+            self.delete(id).await?;
+        }
+        started
     }
 
     /// Starts a container, and watches its memory from its first moment where that is limited.
@@ -280,22 +248,6 @@ impl DockerEngine {
             biased;
             started = &mut start => started,
             () = self.memory.watch_start(id) => start.await,
-        }
-    }
-
-    /// The container that has taken the name of `identity`, where it is ours.
-    async fn find_by_name(&self, identity: &Identity) -> Result<Found, EngineError> {
-        let name = self.config.scope.container_name(identity);
-        match self.ask(self.docker.inspect_container(&name, None)).await {
-            Ok(inspected) => self.own(identity, inspected).ok_or_else(|| {
-                let message = format!("container name {name} is taken by one that is not ours");
-                EngineError::refused(Reason::NameTaken, message)
-            }),
-            // It was on its way out.
-            Err(EngineError::Gone) => {
-                Err(EngineError::unavailable(format!("container name {name} was taken just now")))
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -327,12 +279,18 @@ impl DockerEngine {
     }
 
     async fn send(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
-        let found = self.find(identity).await?;
+        for found in self.find(identity).await? {
+            self.send_to(&found.id, signal).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_to(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
         if signal == Signal::KILL {
-            self.memory.killing(&found.id);
+            self.memory.killing(id);
         }
         let options = KillContainerOptionsBuilder::new().signal(signal.name()).build();
-        let kill = self.docker.kill_container(&found.id, Some(options));
+        let kill = self.docker.kill_container(id, Some(options));
         match timeout(CALL_TIMEOUT, kill).await {
             Ok(Ok(())) => Ok(()),
             // It is not running.
@@ -344,6 +302,14 @@ impl DockerEngine {
 
     async fn remove_ours(&self, identity: &Identity) -> Result<(), EngineError> {
         let found = self.find(identity).await?;
+        // The logs of the one that was made first are kept: it is removed last.
+        for found in found.iter().rev() {
+            self.remove_found(identity, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_found(&self, identity: &Identity, found: &Found) -> Result<(), EngineError> {
         match observe::state(&found.inspected) {
             Some(ContainerState::Running { .. }) => self.end(identity, &found.id).await?,
             Some(ContainerState::Created | ContainerState::Exited { .. }) | None => (),
@@ -361,7 +327,7 @@ impl DockerEngine {
         // Listening begins before the kill: an end in between is heard, too.
         let mut ended = self.docker.wait_container(id, None);
         let kill = async {
-            self.send(identity, Signal::KILL).await?;
+            self.send_to(id, Signal::KILL).await?;
             // An exit code other than 0 is an error to this stream; either way it has ended.
             let _ = ended.next().await;
             Ok(())
@@ -378,6 +344,7 @@ impl DockerEngine {
             // Somebody else has done it.
             Ok(()) | Err(EngineError::Gone) => {
                 self.memory.forget(id);
+                self.ids.remove(id);
                 Ok(())
             }
             other => other,
@@ -411,7 +378,7 @@ impl DockerEngine {
         options: LogOptions,
     ) -> Result<LogStream, EngineError> {
         match self.find(identity).await {
-            Ok(found) => Ok(self.docker_logs(&found.id, options)),
+            Ok(found) => Ok(self.docker_logs(&found.first().ok_or(EngineError::Gone)?.id, options)),
             Err(EngineError::Gone) => self.logs.read(identity, options).await,
             Err(error) => Err(error),
         }
@@ -455,7 +422,7 @@ impl Engine for DockerEngine {
     fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
         async move {
             match self.find(identity).await {
-                Ok(found) => Ok(self.see(identity, &found.inspected).await),
+                Ok(found) => Ok(self.see_all(identity, &found).await),
                 Err(EngineError::Gone) => Ok(None),
                 Err(error) => Err(error),
             }

@@ -1,0 +1,222 @@
+//! Finds the containers of a task by what they are, never by what they are called.
+//!
+//! # Invariants
+//!
+//! * A container belongs to an identity because its labels say so. Its name is chosen by us when it
+//!   is made, and may be changed by anybody (`docker rename`).
+//! * Docker's ids that are remembered here save a search, and are no truth: each is asked for, and
+//!   its labels are compared.
+//! * There may be several containers with the labels of one identity, made by hand or by a former
+//!   fault: all of them are stopped and removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::{DockerEngine, INSPECTS_MAX, observe, ours};
+use crate::engine::{
+    Container, ContainerState, EngineError, Identity, LABEL_ATTEMPT, LABEL_UID, Reason,
+};
+
+/// Containers with the labels of one identity that are looked at. More than one is an accident.
+const TWINS_MAX: usize = 8;
+
+/// A container that was found and is ours.
+pub(super) struct Found {
+    /// Docker's id: what is done next is done to this one, whoever takes its name meanwhile.
+    pub(super) id: String,
+    pub(super) inspected: ContainerInspectResponse,
+}
+
+/// Docker's ids by identity, as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ids(
+    /// Guards the map for one operation. Nothing before all containers were listed once.
+    Arc<Mutex<Option<BTreeMap<Identity, BTreeSet<String>>>>>,
+);
+
+impl Ids {
+    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<Identity, BTreeSet<String>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn are_complete(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn of(&self, identity: &Identity) -> BTreeSet<String> {
+        let ids = self.lock();
+        ids.as_ref().and_then(|ids| ids.get(identity)).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn add(&self, identity: &Identity, id: &str) {
+        if let Some(ids) = self.lock().as_mut() {
+            ids.entry(identity.clone()).or_default().insert(id.to_owned());
+        }
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        if let Some(ids) = self.lock().as_mut() {
+            ids.retain(|_, of| {
+                of.remove(id);
+                !of.is_empty()
+            });
+        }
+    }
+
+    /// All that there are, as of a list. What was made while that was read is kept.
+    fn learn(&self, listed: BTreeMap<Identity, BTreeSet<String>>) {
+        let mut ids = self.lock();
+        let known = ids.get_or_insert_default();
+        for (identity, of) in listed {
+            known.entry(identity).or_default().extend(of);
+        }
+    }
+}
+
+impl DockerEngine {
+    /// All containers with this identity, the one that was made first in front; `Gone` where there
+    /// is none.
+    pub(super) async fn find(&self, identity: &Identity) -> Result<Vec<Found>, EngineError> {
+        let known = self.inspect_all(identity, self.ids.of(identity)).await?;
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let found = self.search(identity).await?;
+        if found.is_empty() { Err(EngineError::Gone) } else { Ok(found) }
+    }
+
+    /// Asks the engine by labels.
+    async fn search(&self, identity: &Identity) -> Result<Vec<Found>, EngineError> {
+        let mut labels = ours(&self.config.scope);
+        labels.push(format!("{LABEL_UID}={}", identity.uid()));
+        labels.push(format!("{LABEL_ATTEMPT}={}", identity.attempt()));
+        let ids = self.ids_with(labels).await?;
+        let found = self.inspect_all(identity, ids.into_iter().take(TWINS_MAX)).await?;
+        found.iter().for_each(|found| self.ids.add(identity, &found.id));
+        Ok(found)
+    }
+
+    async fn ids_with(&self, labels: Vec<String>) -> Result<Vec<String>, EngineError> {
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&[("label", labels)].into())
+            .build();
+        let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
+        Ok(summaries.into_iter().filter_map(|summary| summary.id).collect())
+    }
+
+    /// Those of these that are there and have this identity.
+    async fn inspect_all(
+        &self,
+        identity: &Identity,
+        ids: impl IntoIterator<Item = String>,
+    ) -> Result<Vec<Found>, EngineError> {
+        let mut found = Vec::new();
+        for id in ids {
+            match self.ask(self.docker.inspect_container(&id, None)).await {
+                Ok(inspected) => found.extend(self.own(identity, inspected)),
+                Err(EngineError::Gone) => {
+                    self.ids.remove(&id);
+                    self.memory.forget(&id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by(|a, b| a.inspected.created.cmp(&b.inspected.created));
+        Ok(found)
+    }
+
+    fn own(&self, identity: &Identity, inspected: ContainerInspectResponse) -> Option<Found> {
+        let is_ours = observe::identity(&inspected, &self.config.scope).as_ref() == Some(identity);
+        let id = inspected.id.clone().filter(|_| is_ours)?;
+        Some(Found { id, inspected })
+    }
+
+    /// The container that a create would make a second time; nothing where there is none. A fresh
+    /// engine value lists once; from then on it knows what it makes.
+    pub(super) async fn find_made(
+        &self,
+        identity: &Identity,
+    ) -> Result<Option<Found>, EngineError> {
+        if !self.ids.are_complete() {
+            self.list_ours().await?;
+        }
+        let made = self.inspect_all(identity, self.ids.of(identity)).await?;
+        Ok(made.into_iter().next())
+    }
+
+    /// The container that has taken the name of `identity`, where it is ours.
+    pub(super) async fn find_by_name(&self, identity: &Identity) -> Result<Found, EngineError> {
+        let name = self.config.scope.container_name(identity);
+        match self.ask(self.docker.inspect_container(&name, None)).await {
+            Ok(inspected) => {
+                let found = self.own(identity, inspected).ok_or_else(|| {
+                    let message = format!("container name {name} is taken by one that is not ours");
+                    EngineError::refused(Reason::NameTaken, message)
+                })?;
+                self.ids.add(identity, &found.id);
+                Ok(found)
+            }
+            // It was on its way out.
+            Err(EngineError::Gone) => {
+                Err(EngineError::unavailable(format!("container name {name} was taken just now")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
+        let scope = &self.config.scope;
+        let ids = self.ids_with(ours(scope)).await?;
+        self.memory.keep(&ids.iter().cloned().collect());
+        let inspect = |id: String| async move {
+            match self.ask(self.docker.inspect_container(&id, None)).await {
+                Ok(inspected) => {
+                    let identity = observe::identity(&inspected, scope);
+                    Ok(identity.map(|identity| (identity, Found { id, inspected })))
+                }
+                // Removed since it was listed.
+                Err(EngineError::Gone) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let inspected: Vec<Option<(Identity, Found)>> =
+            stream::iter(ids).map(inspect).buffer_unordered(INSPECTS_MAX).try_collect().await?;
+        let mut found: BTreeMap<Identity, Vec<Found>> = BTreeMap::new();
+        for (identity, container) in inspected.into_iter().flatten() {
+            found.entry(identity).or_default().push(container);
+        }
+        let ids = |of: &Vec<Found>| of.iter().map(|found| found.id.clone()).collect();
+        self.ids.learn(found.iter().map(|(identity, of)| (identity.clone(), ids(of))).collect());
+        let mut containers = Vec::new();
+        for (identity, mut of) in found {
+            of.sort_by(|a, b| a.inspected.created.cmp(&b.inspected.created));
+            if let Some(state) = self.see_all(&identity, &of).await {
+                containers.push(Container { identity, state });
+            }
+        }
+        Ok(containers)
+    }
+
+    /// What the containers of one identity do, as one: it runs as long as any of them does.
+    pub(super) async fn see_all(
+        &self,
+        identity: &Identity,
+        found: &[Found],
+    ) -> Option<ContainerState> {
+        let mut seen: Option<ContainerState> = None;
+        for container in found {
+            let state = self.see(identity, &container.inspected).await;
+            let runs = matches!(state, Some(ContainerState::Running { .. }));
+            let ran = matches!(seen, Some(ContainerState::Running { .. }));
+            if seen.is_none() || (runs && !ran) {
+                seen = state;
+            }
+        }
+        seen
+    }
+}
