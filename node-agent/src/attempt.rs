@@ -86,12 +86,16 @@ pub enum Progress {
     Stopping {
         /// When its container had started.
         started: Option<Timestamp>,
-        /// When it was first asked to end: what its grace counts from.
+        /// When that was decided.
         since: Timestamp,
         /// The same as the engine's clock has it.
         asked: Timestamp,
         /// Why.
         why: Why,
+        /// When the engine had delivered the signal that asks it to end: what its grace counts
+        /// from. An engine or an agent that is away for longer than the grace takes nothing of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivered: Option<Timestamp>,
     },
     /// Its end was written down: nothing but tidying is left.
     Ended,
@@ -135,10 +139,16 @@ pub enum Says {
 /// What one process of the agent knows of an attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
-    /// The signal that asks it to end was sent.
-    pub signalled: bool,
+    /// So often the engine answered that it could not deliver the signal that asks it to end.
+    pub signal_failures: u32,
+    /// So often the engine answered that it could not start it.
+    pub start_failures: u32,
+    /// Why it is not started yet.
+    pub trouble: Option<String>,
     /// That it is being started was said.
     pub told_starting: bool,
+    /// What was then said of the trouble.
+    pub told_trouble: Option<String>,
     /// Something else holds a port that it was given from the node's range: it is to get others.
     pub wants_ports: bool,
     /// So often it got others.

@@ -289,6 +289,8 @@ pub mod reason {
     pub const IMAGE_PULL: &str = "ImagePull";
     /// The runtime refused what was asked: a mount, a command, a network.
     pub const REFUSED: &str = "Refused";
+    /// The runtime failed to start it, time and again.
+    pub const START_FAILED: &str = "StartFailed";
     /// A signal ended it that nobody here sent.
     pub const SIGNAL: &str = "Signal";
     /// Its node was lost.

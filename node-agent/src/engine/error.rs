@@ -13,7 +13,14 @@ pub enum EngineError {
         /// For the user; names the thing at fault.
         message: String,
     },
-    /// Nothing was done: try again later.
+    /// The engine answered that it failed. It may work another time; what keeps failing is given
+    /// up after some tries.
+    #[error("{message}")]
+    Failed {
+        /// The engine's words.
+        message: String,
+    },
+    /// Nothing was done, and the engine did not say why: try again later, as often as it takes.
     #[error("engine unavailable: {message}")]
     Unavailable {
         /// What was seen.
@@ -65,6 +72,11 @@ impl EngineError {
     /// A refusal.
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
         Self::Refused { reason, message: message.into() }
+    }
+
+    /// A failure of the engine itself.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into() }
     }
 
     /// Not now.

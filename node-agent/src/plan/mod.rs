@@ -12,6 +12,7 @@
 //!   for those that something happened to, or whose time has come, is the plan for all.
 
 mod anew;
+mod answer;
 mod ending;
 mod start;
 mod stop;
@@ -34,6 +35,7 @@ use crate::resolve::Place;
 use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
+pub(crate) use answer::{After, Asked, after};
 pub(crate) use ending::Ending;
 
 /// A container that was killed and is still there is killed again so often.
@@ -234,7 +236,8 @@ impl Planner<'_> {
     fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
         let identity = &attempt.identity;
         if self.view.busy.contains(identity) {
-            return self.tell_slow_start(attempt);
+            self.tell_slow_start(attempt);
+            return;
         }
         let container = self.view.containers.get(identity);
         match &attempt.progress {

@@ -133,7 +133,7 @@ impl Planner<'_> {
         if let Some(why) = assignment.stop() {
             return self.end(attempt, Ending::stopped(why, self.view.wall));
         }
-        self.tell_slow_start(attempt);
+        let attempt = &self.tell_slow_start(attempt);
         let template = match &assignment.template {
             None => return,
             Some(Template::Known(template)) => template,
@@ -165,21 +165,27 @@ impl Planner<'_> {
         }
     }
 
-    /// Says that an attempt is being started where that takes a while.
-    pub(super) fn tell_slow_start(&mut self, attempt: &Attempt) {
-        let Progress::Starting { since } = &attempt.progress else { return };
-        let slow = later(*since, SLOW_START);
-        if attempt.session.told_starting {
-            return;
-        }
-        if slow > self.view.now {
-            return self.wake_at(&attempt.identity, Some(slow));
-        }
+    /// Says that an attempt is being started where that takes a while, and what is in its way.
+    /// What is then known of it.
+    pub(super) fn tell_slow_start(&mut self, attempt: &Attempt) -> Attempt {
         let mut next = attempt.clone();
-        next.session.told_starting = true;
-        let starting = report(&next, self.view.node.boot_id, ReportState::Starting);
+        let Progress::Starting { since } = &attempt.progress else { return next };
+        let session = &mut next.session;
+        if session.told_starting && session.told_trouble == session.trouble {
+            return next;
+        }
+        let slow = later(*since, SLOW_START);
+        if slow > self.view.now {
+            self.wake_at(&attempt.identity, Some(slow));
+            return next;
+        }
+        session.told_starting = true;
+        session.told_trouble.clone_from(&session.trouble);
+        let mut starting = report(&next, self.view.node.boot_id, ReportState::Starting);
+        starting.message.clone_from(&next.session.trouble);
         self.say(&mut next, Says::Report(Box::new(starting)));
-        self.keep(next);
+        self.keep(next.clone());
+        next
     }
 }
 

@@ -8,12 +8,20 @@ use super::{KILL_AGAIN, Planner, Step, later};
 use crate::attempt::{Attempt, Progress, Why};
 use crate::engine::{ContainerState, Identity};
 
+/// After so many failures to deliver the signal that asks a container to end, it is killed when
+/// its grace is over, which then counts from when its end was decided.
+const SIGNAL_FAILURES_MAX: u32 = 3;
+
 impl Planner<'_> {
     pub(super) fn begin_stop(&mut self, attempt: &Attempt, started: Option<Timestamp>, why: Why) {
         let mut next = attempt.clone();
-        next.progress =
-            Progress::Stopping { started, since: self.view.now, asked: self.view.wall, why };
-        next.session.signalled = true;
+        next.progress = Progress::Stopping {
+            started,
+            since: self.view.now,
+            asked: self.view.wall,
+            why,
+            delivered: None,
+        };
         let over = later(self.view.now, next.manner.grace());
         self.wake_at(&next.identity, Some(over));
         self.plan.steps.push(Step::Signal(next.identity.clone(), next.manner.signal()));
@@ -21,7 +29,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn stopping(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
-        let Progress::Stopping { started, since, asked, why } = &attempt.progress else { return };
+        let Progress::Stopping { started, asked, why, .. } = &attempt.progress else { return };
         match container {
             None | Some(ContainerState::Created) => {
                 let mut ending = Ending::stopped(*why, self.view.wall);
@@ -31,25 +39,28 @@ impl Planner<'_> {
             Some(ContainerState::Exited { .. }) => {
                 self.ended(attempt, container, Some((*why, *asked)));
             }
-            Some(ContainerState::Running { .. }) => self.press(attempt, *since),
+            Some(ContainerState::Running { .. }) => self.press(attempt),
         }
     }
 
     /// Asks a container to end, and ends it when its grace is over.
-    fn press(&mut self, attempt: &Attempt, since: Timestamp) {
-        let over = later(since, attempt.manner.grace());
+    fn press(&mut self, attempt: &Attempt) {
+        let Progress::Stopping { since, delivered, .. } = &attempt.progress else { return };
+        let identity = attempt.identity.clone();
+        let from = match delivered {
+            Some(delivered) => *delivered,
+            // The engine answers, but not with what was asked: KILL may still work.
+            None if attempt.session.signal_failures >= SIGNAL_FAILURES_MAX => *since,
+            None => {
+                // The engine was away, or a former agent crashed before it wrote this down.
+                return self.plan.steps.push(Step::Signal(identity, attempt.manner.signal()));
+            }
+        };
+        let over = later(from, attempt.manner.grace());
         if over <= self.view.now {
             return self.kill(attempt);
         }
-        let identity = attempt.identity.clone();
         self.wake_at(&identity, Some(over));
-        if !attempt.session.signalled {
-            // A former agent may have crashed before it did.
-            let mut next = attempt.clone();
-            next.session.signalled = true;
-            self.plan.steps.push(Step::Signal(identity, next.manner.signal()));
-            self.keep(next);
-        }
     }
 
     /// A container that nobody wants here, or what is left of one.
@@ -92,7 +103,7 @@ impl Planner<'_> {
         // Nobody listens any more.
         attempt.unsent = None;
         match attempt.progress {
-            Progress::Stopping { since, .. } => self.press(&attempt, since),
+            Progress::Stopping { .. } => self.press(&attempt),
             Progress::Starting { .. }
             | Progress::Running { .. }
             | Progress::Ended

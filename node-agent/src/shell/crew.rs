@@ -13,7 +13,7 @@ use tracing::{debug, error, info};
 
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
-use crate::plan::Step;
+use crate::plan::{Asked, Step};
 
 /// Containers that are made at the same time.
 const STARTS_MAX: usize = 8;
@@ -28,10 +28,10 @@ const REST_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Acted {
     pub(super) identity: Identity,
+    /// What was to be done.
+    pub(super) asked: Asked,
     /// Of a start: whether it was one. Nothing of other steps.
     pub(super) outcome: Result<Option<Started>, EngineError>,
-    /// Whether it was a start.
-    pub(super) is_start: bool,
 }
 
 /// Does steps.
@@ -99,7 +99,8 @@ impl Crew {
         debug!(%identity, step = name(&step), "acting");
         self.acting.insert(identity.clone());
         self.busy.insert(identity.clone());
-        let is_start = matches!(step, Step::Start(_));
+        let asked = Asked::of(&step);
+        let is_start = asked == Asked::Start;
         let permits = Arc::clone(if is_start { &self.starts } else { &self.others });
         let (engine, events) = (Arc::clone(engine), self.events.clone());
         self.spawner.spawn("container", async move {
@@ -111,7 +112,7 @@ impl Crew {
                 error!(%identity, step = name(&step), "a step panicked, which is a bug");
                 Err(EngineError::unknown("the step panicked, which is a bug; see the agent's log"))
             });
-            let acted = Acted { identity, outcome, is_start };
+            let acted = Acted { identity, asked, outcome };
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Acted(acted)).await;
         });
@@ -126,7 +127,11 @@ impl Crew {
                 self.busy.remove(identity);
                 self.failures.remove(identity);
             }
-            Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
+            Err(
+                error @ (EngineError::Failed { .. }
+                | EngineError::Unavailable { .. }
+                | EngineError::Unknown { .. }),
+            ) => {
                 let failures = self.failures.entry(identity.clone()).or_default();
                 let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
                 *failures = failures.saturating_add(1);

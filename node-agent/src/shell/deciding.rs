@@ -11,7 +11,7 @@ use super::crew::Acted;
 use super::{Agent, AgentError};
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
-use crate::plan::{self, Ending, Node, Plan, View, later, plan};
+use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, later, plan};
 use crate::resolve::Place;
 
 /// A port of the range that something else was seen to hold is not given for so long.
@@ -77,10 +77,11 @@ impl Agent {
     pub(super) fn acted(&mut self, acted: Acted) {
         self.crew.done(&acted, Instant::now());
         self.sight.doubt(acted.identity.clone());
+        self.take_answer(&acted);
         match acted.outcome {
             Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
             Ok(_) => (),
-            Err(EngineError::Refused { reason, message }) if acted.is_start => {
+            Err(EngineError::Refused { reason, message }) if acted.asked == Asked::Start => {
                 self.refused(&acted.identity, reason, message);
             }
             Err(EngineError::Refused { message, .. }) => {
@@ -88,8 +89,27 @@ impl Agent {
             }
             // What is to be done next is seen by looking.
             Err(
-                EngineError::Unavailable { .. } | EngineError::Unknown { .. } | EngineError::Gone,
+                EngineError::Failed { .. }
+                | EngineError::Unavailable { .. }
+                | EngineError::Unknown { .. }
+                | EngineError::Gone,
             ) => (),
+        }
+    }
+
+    /// What is known of the attempt from now on.
+    fn take_answer(&mut self, acted: &Acted) {
+        let Some(attempt) = self.ledger.get(&acted.identity) else { return };
+        let outcome = acted.outcome.as_ref().map(|_| ());
+        let times = (self.now(), self.outside.clock.now());
+        match after(attempt, acted.asked, outcome, times) {
+            After::Nothing => (),
+            After::Known(attempt) => self.put(*attempt),
+            After::Ended(ending) => {
+                let mut attempt = attempt.clone();
+                plan::end(&mut attempt, *ending, self.ledger.words() + 1, &self.boot_id);
+                self.put(attempt);
+            }
         }
     }
 

@@ -92,9 +92,9 @@ async fn begin(
             (StatusCode::CONFLICT, "the task does not run there (any more)".to_owned())
         }
         EngineError::Refused { message, .. } => (StatusCode::BAD_REQUEST, message),
-        error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. }) => {
-            (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-        }
+        error @ (EngineError::Failed { .. }
+        | EngineError::Unavailable { .. }
+        | EngineError::Unknown { .. }) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     })
 }
 

@@ -32,6 +32,12 @@ const FRAGMENTS: &[(&str, Reason)] = &[
     ("permission denied", Reason::CannotRun),
     ("exec format error", Reason::CannotRun),
     ("No command specified", Reason::CannotRun),
+    // Not of a program: a path through a file, whatever is to be there.
+    ("not a directory", Reason::Invalid),
+    ("file name too long", Reason::Invalid),
+    ("argument list too long", Reason::CannotRun),
+    ("cannot assign requested address", Reason::Invalid),
+    ("error setting cgroup config", Reason::Invalid),
 ];
 
 /// Whether the engine knows no such thing.
@@ -82,7 +88,9 @@ fn answered(status: u16, text: String, stage: Stage) -> EngineError {
         // Something else is being done to it, such as its removal.
         (Stage::Ask | Stage::Act, 409, _) => EngineError::unavailable(text),
         (Stage::Ask | Stage::Act, 400..500, _) => EngineError::refused(Reason::Invalid, text),
-        (_, _, _) => EngineError::unavailable(text),
+        // It is shutting down, or not up yet.
+        (_, 503, _) => EngineError::unavailable(text),
+        (_, _, _) => EngineError::failed(text),
     }
 }
 
@@ -112,6 +120,33 @@ mod tests {
                 Some(Reason::PortTaken),
             ),
             (Stage::Start, 404, "network nope not found", Some(Reason::Invalid)),
+            (Stage::Create, 500, "Cannot mkdir: /bin/sh is not a directory", Some(Reason::Invalid)),
+            (
+                Stage::Create,
+                500,
+                "lstat /var/lib/docker/overlay2/b2/merged/bin/sh/x: not a directory",
+                Some(Reason::Invalid),
+            ),
+            (
+                Stage::Create,
+                500,
+                "lstat /var/lib/docker/overlay2/b2/merged/aaa: file name too long",
+                Some(Reason::Invalid),
+            ),
+            (
+                Stage::Start,
+                500,
+                "Error starting userland proxy: listen tcp4 10.9.9.9:80: bind: cannot assign \
+                 requested address",
+                Some(Reason::Invalid),
+            ),
+            (
+                Stage::Start,
+                500,
+                "runc create failed: error setting cgroup config for procHooks process: the \
+                 maximum allowed cpu-shares is 262144: unknown",
+                Some(Reason::Invalid),
+            ),
             (Stage::Start, 500, "something else", None),
         ];
         for (stage, status_code, message, expected) in cases {
@@ -121,7 +156,7 @@ mod tests {
                 (EngineError::Refused { reason, .. }, Some(expected)) => {
                     assert_eq!(reason, expected, "{message}");
                 }
-                (EngineError::Unavailable { .. }, None) => (),
+                (EngineError::Failed { .. }, None) => (),
                 (other, _) => panic!("{message}: {other:?}"),
             }
         }

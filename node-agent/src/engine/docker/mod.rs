@@ -30,8 +30,7 @@ use bollard::container::LogOutput;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, ListImagesOptions, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future};

@@ -10,6 +10,7 @@ use api::task::{StopReason, TaskSpec};
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::engine::{EngineError, Reason};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap()
@@ -25,6 +26,7 @@ struct World {
     busy: BTreeSet<Identity>,
     capacity: Amounts,
     listed: bool,
+    is_engine_away: bool,
     now: i64,
 }
 
@@ -47,6 +49,7 @@ fn world() -> World {
         busy: BTreeSet::new(),
         capacity: Amounts::from([("cpu".to_owned(), 1_000)]),
         listed: true,
+        is_engine_away: false,
         now: 0,
     }
 }
@@ -171,10 +174,47 @@ impl World {
         self.busy.clear();
     }
 
+    /// The engine's answer to a step.
+    fn answer(&mut self, index: u32, asked: Asked, outcome: Result<(), &EngineError>) {
+        let attempt = self.ledger.get(&id(index)).unwrap().clone();
+        let now = at(self.now);
+        match after(&attempt, asked, outcome, (now, now)) {
+            After::Nothing => (),
+            After::Known(attempt) => self.ledger.put(*attempt),
+            After::Ended(ending) => {
+                let mut attempt = attempt;
+                end(&mut attempt, *ending, self.ledger.words() + 1, "boot");
+                self.ledger.put(attempt);
+            }
+        }
+    }
+
+    fn answer_signal(&mut self, identity: &Identity) {
+        let Some(attempt) = self.ledger.get(identity) else { return };
+        let now = at(self.now);
+        if let After::Known(attempt) = after(attempt, Asked::Signal, Ok(()), (now, now)) {
+            self.ledger.put(*attempt);
+        }
+    }
+
+    /// Signals reach their containers, unless the engine is away.
+    fn deliver(&mut self, plan: &Plan) {
+        for step in plan.steps.iter().filter(|step| Asked::of(step) == Asked::Signal) {
+            let attempt = self.ledger.get(step.identity()).unwrap();
+            let away = EngineError::unavailable("connection refused");
+            let outcome = if self.is_engine_away { Err(&away) } else { Ok(()) };
+            let now = at(self.now);
+            if let After::Known(attempt) = after(attempt, Asked::Signal, outcome, (now, now)) {
+                self.ledger.put(*attempt);
+            }
+        }
+    }
+
     /// Plans, writes down, and shows it.
     #[expect(clippy::needless_pass_by_value, reason = "an expectation is used once")]
     fn check(&mut self, wanted: Expect) {
         let plan = self.write_down();
+        self.deliver(&plan);
         wanted.assert_eq(&show(&plan));
     }
 }
@@ -222,7 +262,13 @@ fn show_attempt(attempt: &Attempt) -> String {
             format!(", reports {:?}{code}{reason}", report.state)
         }
     };
-    format!("{progress} {:?}{says}", attempt.ports.values().collect::<Vec<_>>())
+    let message = match attempt.unsent.as_ref().map(|word| &word.says) {
+        Some(Says::Report(report)) if report.state == ReportState::Starting => {
+            report.message.as_ref().map(|it| format!(": {it}")).unwrap_or_default()
+        }
+        Some(Says::Report(_) | Says::Refuse(_)) | None => String::new(),
+    };
+    format!("{progress} {:?}{says}{message}", attempt.ports.values().collect::<Vec<_>>())
 }
 
 #[test]
@@ -501,4 +547,96 @@ fn a_slow_start_is_said_once() {
         t-0: starting [20000], reports Starting
     "#]]);
     world.check(expect![""]);
+}
+
+#[test]
+fn the_grace_begins_when_the_signal_was_delivered() {
+    let mut world = world();
+    world.has_running(0);
+    world.hear();
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.is_engine_away = true;
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
+    "#]]);
+    // The engine is back after longer than the grace; so is a new agent.
+    world.now = 60_000;
+    world.restart();
+    world.is_engine_away = false;
+    world.check(expect![[r#"
+        SIGTERM t-0
+    "#]]);
+    world.check(expect![[r#"
+        wake at 65000
+    "#]]);
+    world.restart();
+    world.now = 64_999;
+    world.check(expect![[r#"
+        wake at 65000
+    "#]]);
+    world.now = 65_000;
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 70000
+    "#]]);
+}
+
+#[test]
+fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
+    for (error, tries) in [
+        (EngineError::refused(Reason::Invalid, "no such signal"), 1),
+        (EngineError::failed("x"), 3),
+    ] {
+        let mut world = world();
+        world.has_running(0);
+        world.hear();
+        world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+        world.write_down();
+        for at in 0..tries {
+            world.now = at;
+            world.answer(0, Asked::Signal, Err(&error));
+        }
+        world.now = 5_000;
+        world.check(expect![[r#"
+            t-0: stopping [20000]
+            kill t-0
+            wake at 10000
+        "#]]);
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    world.now = 2_000;
+    for _ in 0..20 {
+        world.answer(0, Asked::Start, Err(&EngineError::unavailable("connection refused")));
+    }
+    world.check(expect![[r#"
+        t-0: starting [20000], reports Starting: engine unavailable: connection refused
+        start t-0
+    "#]]);
+    world.hear();
+    let no_space = EngineError::failed("no space left on device");
+    world.answer(0, Asked::Start, Err(&no_space));
+    world.check(expect![[r#"
+        t-0: starting [20000], reports Starting: try 1 of 8 failed: no space left on device
+        start t-0
+    "#]]);
+    for _ in 1..8 {
+        world.answer(0, Asked::Start, Err(&no_space));
+    }
+    let attempt = world.ledger.get(&id(0)).unwrap();
+    assert_eq!(show_attempt(attempt), "ended [20000], reports Failed StartFailed");
+    world.hear();
+    let task = &world.tasks[&id(0)];
+    assert_eq!(
+        task.status.message.as_deref(),
+        Some("given up after 8 tries: no space left on device")
+    );
 }

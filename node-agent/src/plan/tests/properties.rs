@@ -108,7 +108,7 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
             ever_ran.insert(identity.clone());
             world.containers.insert(identity, ContainerState::Running { since });
         }
-        Step::Signal(..) => (),
+        Step::Signal(..) => world.answer_signal(&identity),
         Step::Kill(_) => {
             let exited = ContainerState::Exited {
                 started: None,

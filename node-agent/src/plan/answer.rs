@@ -1,0 +1,109 @@
+//! What follows for an attempt from the engine's answer to a step.
+//!
+//! # Invariants
+//!
+//! * Whatever the engine answers, an attempt that is to be started runs, ends with a sentence that
+//!   says why it could not, or is tried again while its report says what is in the way.
+//! * The grace of a stop begins when the signal was delivered, or when it is certain that it never
+//!   will be.
+
+use api::Timestamp;
+use api::task::reason;
+
+use super::Step;
+use super::ending::Ending;
+use crate::attempt::{Attempt, Progress};
+use crate::engine::EngineError;
+
+/// A start that the engine itself fails so often is given up: the attempt has failed, and its job
+/// may try it elsewhere. With the rests in between that is after about a minute.
+const START_FAILURES_MAX: u32 = 8;
+
+/// What was to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Start,
+    Signal,
+    Kill,
+    Remove,
+}
+
+impl Asked {
+    pub(crate) fn of(step: &Step) -> Self {
+        match step {
+            Step::Start(_) => Self::Start,
+            Step::Signal(..) => Self::Signal,
+            Step::Kill(_) => Self::Kill,
+            Step::Remove(_) => Self::Remove,
+        }
+    }
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum After {
+    /// Nothing: a look tells.
+    Nothing,
+    /// This is known from now on.
+    Known(Box<Attempt>),
+    /// It ends so.
+    Ended(Box<Ending>),
+}
+
+/// Decides. A refused start is not decided about here: other ports may help.
+pub(crate) fn after(
+    attempt: &Attempt,
+    asked: Asked,
+    outcome: Result<(), &EngineError>,
+    (now, wall): (Timestamp, Timestamp),
+) -> After {
+    match asked {
+        Asked::Start => after_start(attempt, outcome, wall),
+        Asked::Signal => after_signal(attempt, outcome, now),
+        Asked::Kill | Asked::Remove => After::Nothing,
+    }
+}
+
+fn after_start(attempt: &Attempt, outcome: Result<(), &EngineError>, wall: Timestamp) -> After {
+    if !matches!(attempt.progress, Progress::Starting { .. }) {
+        return After::Nothing;
+    }
+    let mut next = attempt.clone();
+    let session = &mut next.session;
+    match outcome {
+        Ok(()) => session.trouble = None,
+        Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,
+        Err(EngineError::Failed { message }) => {
+            session.start_failures = session.start_failures.saturating_add(1);
+            if session.start_failures >= START_FAILURES_MAX {
+                let message = format!("given up after {START_FAILURES_MAX} tries: {message}");
+                return After::Ended(Box::new(Ending::failed(reason::START_FAILED, message, wall)));
+            }
+            let tries = format!("try {} of {START_FAILURES_MAX}", session.start_failures);
+            session.trouble = Some(format!("{tries} failed: {message}"));
+        }
+        Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
+            session.trouble = Some(error.to_string());
+        }
+    }
+    After::Known(Box::new(next))
+}
+
+fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Timestamp) -> After {
+    let mut next = attempt.clone();
+    let Progress::Stopping { delivered, .. } = &mut next.progress else { return After::Nothing };
+    match outcome {
+        // A signal that this engine does not take will never be delivered.
+        Ok(()) | Err(EngineError::Refused { .. }) => {
+            delivered.get_or_insert(now);
+        }
+        Err(EngineError::Failed { .. }) => {
+            next.session.signal_failures = next.session.signal_failures.saturating_add(1);
+        }
+        // It did not reach the engine, or nobody knows: a program can be asked twice.
+        Err(EngineError::Unavailable { .. } | EngineError::Unknown { .. } | EngineError::Gone) => {
+            return After::Nothing;
+        }
+    }
+    After::Known(Box::new(next))
+}
