@@ -143,6 +143,10 @@ pub struct Session {
     pub signal_failures: u32,
     /// So often the engine answered that it could not start it.
     pub start_failures: u32,
+    /// The image that it waits for.
+    pub awaits: Option<String>,
+    /// Its image was fetched.
+    pub is_fetched: bool,
     /// Why it is not started yet.
     pub trouble: Option<String>,
     /// That it is being started was said.
@@ -234,6 +238,11 @@ impl Attempt {
     pub(crate) fn name_fixed_ports(&mut self, ports: &[Port]) {
         let fixed = |port: &Port| Some((port.name.clone(), HostPort::fixed(port)?));
         self.fixed_ports = ports.iter().filter_map(fixed).collect();
+    }
+
+    /// Whether it cannot be started before its image is there.
+    pub(crate) fn awaits_image(&self) -> bool {
+        self.session.awaits.is_some() && matches!(self.progress, Progress::Starting { .. })
     }
 
     /// Says something: what was said before and not heard is void.

@@ -13,6 +13,9 @@ pub enum EngineError {
         /// For the user; names the thing at fault.
         message: String,
     },
+    /// Nothing was done: its image is to be fetched first.
+    #[error("its image is to be fetched first")]
+    NeedsImage,
     /// The engine answered that it failed. It may work another time; what keeps failing is given
     /// up after some tries.
     #[error("{message}")]

@@ -83,8 +83,12 @@ pub trait Engine: Send + Sync + Debug {
     fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>>;
 
     /// Creates a container and starts it, or finds the one that already has this identity.
-    /// Nothing is left behind by `Refused`; after `Unknown` ask again or list.
+    /// Nothing is left behind by `Refused`; after `Unknown` ask again or list. After `NeedsImage`
+    /// have the image fetched, which may take long, and ask again.
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started>;
+
+    /// Fetches an image; dropping the answer gives that up. `Refused` where it cannot be had.
+    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()>;
 
     /// Sends a signal to the container's main process (of the process engine: to its group).
     /// Does nothing to one that has ended.

@@ -50,7 +50,7 @@ pub struct ContainerSpec {
 pub enum PullPolicy {
     /// Where it is not present.
     IfNotPresent,
-    /// Before every start.
+    /// Before every start: `NeedsImage` is the answer to the first try.
     Always,
     /// Not at all.
     Never,

@@ -20,9 +20,9 @@ use crate::engine::EngineError;
 const START_FAILURES_MAX: u32 = 8;
 
 /// What was to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
-    Start,
+    Start { image: String },
     Signal,
     Kill,
     Remove,
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
 impl Asked {
     pub(crate) fn of(step: &Step) -> Self {
         match step {
-            Step::Start(_) => Self::Start,
+            Step::Start(spec) => Self::Start { image: spec.image.clone() },
             Step::Signal(..) => Self::Signal,
             Step::Kill(_) => Self::Kill,
             Step::Remove(_) => Self::Remove,
@@ -50,21 +50,56 @@ pub(crate) enum After {
     Ended(Box<Ending>),
 }
 
+/// What is known of an attempt whose image was fetched, or was not.
+pub(crate) fn after_pull(
+    attempt: &Attempt,
+    outcome: Result<(), &EngineError>,
+    wall: Timestamp,
+) -> After {
+    if !attempt.awaits_image() {
+        return After::Nothing;
+    }
+    let mut next = attempt.clone();
+    next.session.awaits = None;
+    match outcome {
+        Ok(()) => {
+            next.session.trouble = None;
+            next.session.is_fetched = true;
+        }
+        Err(EngineError::Refused { reason, message }) => {
+            return After::Ended(Box::new(Ending::failed(reason.as_str(), message.clone(), wall)));
+        }
+        Err(
+            error @ (EngineError::NeedsImage
+            | EngineError::Failed { .. }
+            | EngineError::Unavailable { .. }
+            | EngineError::Unknown { .. }
+            | EngineError::Gone),
+        ) => next.session.trouble = Some(error.to_string()),
+    }
+    After::Known(Box::new(next))
+}
+
 /// Decides. A refused start is not decided about here: other ports may help.
 pub(crate) fn after(
     attempt: &Attempt,
-    asked: Asked,
+    asked: &Asked,
     outcome: Result<(), &EngineError>,
     (now, wall): (Timestamp, Timestamp),
 ) -> After {
     match asked {
-        Asked::Start => after_start(attempt, outcome, wall),
+        Asked::Start { image } => after_start(attempt, image, outcome, wall),
         Asked::Signal => after_signal(attempt, outcome, now),
         Asked::Kill | Asked::Remove => After::Nothing,
     }
 }
 
-fn after_start(attempt: &Attempt, outcome: Result<(), &EngineError>, wall: Timestamp) -> After {
+fn after_start(
+    attempt: &Attempt,
+    image: &str,
+    outcome: Result<(), &EngineError>,
+    wall: Timestamp,
+) -> After {
     if !matches!(attempt.progress, Progress::Starting { .. }) {
         return After::Nothing;
     }
@@ -73,19 +108,34 @@ fn after_start(attempt: &Attempt, outcome: Result<(), &EngineError>, wall: Times
     match outcome {
         Ok(()) => session.trouble = None,
         Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,
-        Err(EngineError::Failed { message }) => {
-            session.start_failures = session.start_failures.saturating_add(1);
-            if session.start_failures >= START_FAILURES_MAX {
-                let message = format!("given up after {START_FAILURES_MAX} tries: {message}");
-                return After::Ended(Box::new(Ending::failed(reason::START_FAILED, message, wall)));
-            }
-            let tries = format!("try {} of {START_FAILURES_MAX}", session.start_failures);
-            session.trouble = Some(format!("{tries} failed: {message}"));
+        Err(EngineError::NeedsImage) if !session.is_fetched => {
+            session.awaits = Some(image.to_owned());
+            session.trouble = Some(format!("fetching image {image}"));
         }
+        Err(EngineError::NeedsImage) => {
+            // Somebody removes it as fast as it comes, or it goes by another name.
+            session.is_fetched = false;
+            let message = format!("image {image} was fetched, and is not there");
+            return failed(next, &message, wall);
+        }
+        Err(EngineError::Failed { message }) => return failed(next, message, wall),
         Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
             session.trouble = Some(error.to_string());
         }
     }
+    After::Known(Box::new(next))
+}
+
+/// The engine failed to start it: it is tried again, though not for ever.
+fn failed(mut next: Attempt, message: &str, wall: Timestamp) -> After {
+    let session = &mut next.session;
+    session.start_failures = session.start_failures.saturating_add(1);
+    if session.start_failures >= START_FAILURES_MAX {
+        let message = format!("given up after {START_FAILURES_MAX} tries: {message}");
+        return After::Ended(Box::new(Ending::failed(reason::START_FAILED, message, wall)));
+    }
+    let tries = format!("try {} of {START_FAILURES_MAX}", session.start_failures);
+    session.trouble = Some(format!("{tries} failed: {message}"));
     After::Known(Box::new(next))
 }
 
@@ -101,9 +151,12 @@ fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Times
             next.session.signal_failures = next.session.signal_failures.saturating_add(1);
         }
         // It did not reach the engine, or nobody knows: a program can be asked twice.
-        Err(EngineError::Unavailable { .. } | EngineError::Unknown { .. } | EngineError::Gone) => {
-            return After::Nothing;
-        }
+        Err(
+            EngineError::NeedsImage
+            | EngineError::Unavailable { .. }
+            | EngineError::Unknown { .. }
+            | EngineError::Gone,
+        ) => return After::Nothing,
     }
     After::Known(Box::new(next))
 }

@@ -35,7 +35,7 @@ use crate::resolve::Place;
 use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
-pub(crate) use answer::{After, Asked, after};
+pub(crate) use answer::{After, Asked, after, after_pull};
 pub(crate) use ending::Ending;
 
 /// A container that was killed and is still there is killed again so often.

@@ -5,7 +5,7 @@ use api::task::{ReportState, reason};
 use super::ending::Ending;
 use super::{Assignment, Node, Planner, SLOW_START, Step, Template, later, report};
 use crate::attempt::{Attempt, Manner, Progress, Says, millis};
-use crate::engine::{ContainerSpec, ContainerState, Identity};
+use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
 use crate::resolve::{container_spec, merged, stop_signal};
 
 impl Planner<'_> {
@@ -134,6 +134,9 @@ impl Planner<'_> {
             return self.end(attempt, Ending::stopped(why, self.view.wall));
         }
         let attempt = &self.tell_slow_start(attempt);
+        if attempt.session.awaits.is_some() {
+            return;
+        }
         let template = match &assignment.template {
             None => return,
             Some(Template::Known(template)) => template,
@@ -153,7 +156,10 @@ impl Planner<'_> {
             container_spec(&attempt.identity, task, &merged, &next.ports, &place)
         });
         match spec {
-            Ok(spec) => {
+            Ok(mut spec) => {
+                if attempt.session.is_fetched && spec.pull_policy == PullPolicy::Always {
+                    spec.pull_policy = PullPolicy::IfNotPresent;
+                }
                 if next.ports != attempt.ports {
                     self.keep(next);
                 }

@@ -15,9 +15,10 @@ use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
 use crate::plan::{Asked, Step};
 
-/// Containers that are made at the same time.
+/// Containers that are made at the same time. None of these waits for an image: see
+/// [`super::pulls`].
 const STARTS_MAX: usize = 8;
-/// Other things that are done at the same time. Apart from starts: these may wait for an image.
+/// Other things that are done at the same time. Apart from starts, so that a stop waits for none.
 const OTHERS_MAX: usize = 8;
 /// Rest after a first failure; doubled with each further one.
 const REST_MIN: Duration = Duration::from_millis(200);
@@ -100,7 +101,7 @@ impl Crew {
         self.acting.insert(identity.clone());
         self.busy.insert(identity.clone());
         let asked = Asked::of(&step);
-        let is_start = asked == Asked::Start;
+        let is_start = matches!(asked, Asked::Start { .. });
         let permits = Arc::clone(if is_start { &self.starts } else { &self.others });
         let (engine, events) = (Arc::clone(engine), self.events.clone());
         self.spawner.spawn("container", async move {
@@ -123,7 +124,8 @@ impl Crew {
         let identity = &acted.identity;
         self.acting.remove(identity);
         match &acted.outcome {
-            Ok(_) | Err(EngineError::Refused { .. } | EngineError::Gone) => {
+            Ok(_)
+            | Err(EngineError::Refused { .. } | EngineError::NeedsImage | EngineError::Gone) => {
                 self.busy.remove(identity);
                 self.failures.remove(identity);
             }
@@ -132,13 +134,19 @@ impl Crew {
                 | EngineError::Unavailable { .. }
                 | EngineError::Unknown { .. }),
             ) => {
-                let failures = self.failures.entry(identity.clone()).or_default();
-                let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
-                *failures = failures.saturating_add(1);
-                info!(%identity, %error, again_in = ?wait, "the engine did not do it");
-                self.rests.insert((now + wait, identity.clone()));
+                self.rest(identity, error, now);
             }
         }
+    }
+
+    /// Nothing is done to a container for a while; for longer with each failure.
+    pub(super) fn rest(&mut self, identity: &Identity, error: &EngineError, now: Instant) {
+        let failures = self.failures.entry(identity.clone()).or_default();
+        let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
+        *failures = failures.saturating_add(1);
+        info!(%identity, %error, again_in = ?wait, "the engine did not do it");
+        self.busy.insert(identity.clone());
+        self.rests.insert((now + wait, identity.clone()));
     }
 
     /// Forgets failures with containers that are not there any more.

@@ -8,10 +8,11 @@ use tracing::{info, warn};
 
 use super::agenda::Due;
 use super::crew::Acted;
+use super::pulls::Pulled;
 use super::{Agent, AgentError};
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
-use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, later, plan};
+use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, after_pull, later, plan};
 use crate::resolve::Place;
 
 /// A port of the range that something else was seen to hold is not given for so long.
@@ -32,6 +33,8 @@ impl Agent {
                 None => self.ledger.remove(&identity),
             }
         }
+        let ledger = &self.ledger;
+        self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::awaits_image));
         self.agenda.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
         self.save().await?;
@@ -81,7 +84,9 @@ impl Agent {
         match acted.outcome {
             Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
             Ok(_) => (),
-            Err(EngineError::Refused { reason, message }) if acted.asked == Asked::Start => {
+            Err(EngineError::Refused { reason, message })
+                if matches!(acted.asked, Asked::Start { .. }) =>
+            {
                 self.refused(&acted.identity, reason, message);
             }
             Err(EngineError::Refused { message, .. }) => {
@@ -89,7 +94,8 @@ impl Agent {
             }
             // What is to be done next is seen by looking.
             Err(
-                EngineError::Failed { .. }
+                EngineError::NeedsImage
+                | EngineError::Failed { .. }
                 | EngineError::Unavailable { .. }
                 | EngineError::Unknown { .. }
                 | EngineError::Gone,
@@ -102,14 +108,43 @@ impl Agent {
         let Some(attempt) = self.ledger.get(&acted.identity) else { return };
         let outcome = acted.outcome.as_ref().map(|_| ());
         let times = (self.now(), self.outside.clock.now());
-        match after(attempt, acted.asked, outcome, times) {
+        let follows = after(attempt, &acted.asked, outcome, times);
+        self.follow(&acted.identity, follows);
+        if let (Asked::Start { image }, Err(EngineError::NeedsImage)) =
+            (&acted.asked, &acted.outcome)
+            && self.ledger.get(&acted.identity).is_some_and(Attempt::awaits_image)
+            && let Some(engine) = &self.sight.engine
+        {
+            self.pulls.ask(engine, image.clone(), acted.identity.clone());
+        }
+    }
+
+    /// Takes over what follows for an attempt from an answer.
+    fn follow(&mut self, identity: &Identity, follows: After) {
+        match follows {
             After::Nothing => (),
             After::Known(attempt) => self.put(*attempt),
             After::Ended(ending) => {
+                let Some(attempt) = self.ledger.get(identity) else { return };
                 let mut attempt = attempt.clone();
                 plan::end(&mut attempt, *ending, self.ledger.words() + 1, &self.boot_id);
                 self.put(attempt);
             }
+        }
+    }
+
+    /// Takes in what came of fetching an image.
+    pub(super) fn pulled(&mut self, pulled: &Pulled) {
+        let now = Instant::now();
+        for identity in self.pulls.done(pulled) {
+            let Some(attempt) = self.ledger.get(&identity) else { continue };
+            let wall = self.outside.clock.now();
+            let follows = after_pull(attempt, pulled.outcome.as_ref().map(|()| ()), wall);
+            if let (After::Known(_), Err(error)) = (&follows, &pulled.outcome) {
+                self.crew.rest(&identity, error, now);
+            }
+            self.follow(&identity, follows);
+            self.agenda.extend([identity]);
         }
     }
 

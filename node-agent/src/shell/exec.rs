@@ -92,7 +92,8 @@ async fn begin(
             (StatusCode::CONFLICT, "the task does not run there (any more)".to_owned())
         }
         EngineError::Refused { message, .. } => (StatusCode::BAD_REQUEST, message),
-        error @ (EngineError::Failed { .. }
+        error @ (EngineError::NeedsImage
+        | EngineError::Failed { .. }
         | EngineError::Unavailable { .. }
         | EngineError::Unknown { .. }) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     })

@@ -22,6 +22,7 @@ mod lease;
 mod logs;
 mod presence;
 mod publishing;
+mod pulls;
 mod reports;
 mod serving;
 mod sight;
@@ -57,6 +58,7 @@ use crew::{Acted, Crew};
 use follow::Session;
 use presence::Presence;
 use publishing::Publishing;
+use pulls::{Pulled, Pulls};
 use reports::{Desk, Sent};
 use serving::Served;
 use sight::{RESYNC, Sight};
@@ -146,6 +148,7 @@ enum Event {
     },
     Engine(EngineEvent),
     Acted(Acted),
+    Pulled(Pulled),
     Sent(Sent),
     /// Whether the Node object was written.
     Published(bool),
@@ -198,6 +201,7 @@ struct Agent {
     sight: Sight,
     agenda: Agenda,
     crew: Crew,
+    pulls: Pulls,
     desk: Desk,
     publishing: Publishing,
     served: Served,
@@ -258,6 +262,7 @@ impl Agent {
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
             crew: Crew::new(spawner.clone(), events.clone()),
+            pulls: Pulls::new(spawner.clone(), events.clone()),
             desk: Desk::new(spawner.clone(), events.clone(), rng.fork("reports")),
             began: (Instant::now(), outside.clock.now()),
             bound: Bound::default(),
@@ -300,6 +305,7 @@ impl Agent {
             }
             Event::Engine(EngineEvent::Missed) => self.sight.doubt_all(),
             Event::Acted(acted) => self.acted(acted),
+            Event::Pulled(pulled) => self.pulled(&pulled),
             Event::Sent(sent) => {
                 let heard = self.desk.heard(sent, &mut self.ledger, Instant::now());
                 self.agenda.extend(heard);

@@ -103,8 +103,14 @@ async fn an_image_that_is_not_there_is_refused_by_name() {
         spec.image = "127.0.0.1:1/no/such:image".to_owned();
         for policy in [PullPolicy::Never, PullPolicy::IfNotPresent, PullPolicy::Always] {
             spec.pull_policy = policy;
-            let (reason, message) = refusal(&*engine, &spec).await;
-            assert_eq!(reason, Reason::ImagePull);
+            let mut refused = engine.create_and_start(&spec).await.err();
+            if policy != PullPolicy::Never {
+                assert_eq!(refused, Some(EngineError::NeedsImage));
+                refused = engine.pull(&spec.image).await.err();
+            }
+            let Some(EngineError::Refused { reason: Reason::ImagePull, message }) = refused else {
+                panic!("{refused:?}");
+            };
             assert!(message.contains("127.0.0.1:1/no/such:image"), "{message}");
         }
         spec.image = format!("{REPOSITORY}:1");

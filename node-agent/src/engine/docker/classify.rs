@@ -67,6 +67,10 @@ pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
     if let Error::DockerResponseServerError { status_code, .. } = error {
         return answered(*status_code, text, stage);
     }
+    if let Error::DockerStreamError { .. } = error {
+        // The engine's own words, in the middle of an answer.
+        return EngineError::failed(text);
+    }
     let was_not_sent = matches!(error, Error::SocketNotFoundError(_))
         || matches!(error, Error::HyperLegacyError { err } if err.is_connect());
     match stage {

@@ -196,7 +196,7 @@ impl DockerEngine {
             return self.adopt(&found, spec).await;
         }
         if spec.pull_policy == PullPolicy::Always {
-            self.pull(&spec.image).await?;
+            return Err(EngineError::NeedsImage);
         }
         let id = match self.create(spec).await {
             // The image is missing: the only thing that a create does not find.
@@ -205,9 +205,7 @@ impl DockerEngine {
                     let message = format!("image {}: not present on this node", spec.image);
                     return Err(EngineError::refused(Reason::ImagePull, message));
                 }
-                self.pull(&spec.image).await?;
-                let created = self.create(spec).await;
-                created.map_err(|error| classify(&error, Stage::Create))?
+                return Err(EngineError::NeedsImage);
             }
             Err(error) if is_conflict(&error) => {
                 let found = self.find_by_name(&spec.identity).await?;
@@ -261,7 +259,7 @@ impl DockerEngine {
         }
     }
 
-    async fn pull(&self, image: &str) -> Result<(), EngineError> {
+    async fn fetch(&self, image: &str) -> Result<(), EngineError> {
         // Without a tag Docker fetches every tag there is.
         let has_tag = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
         let from = if has_tag { image.to_owned() } else { format!("{image}:latest") };
@@ -272,8 +270,19 @@ impl DockerEngine {
         };
         match timeout(PULL_TIMEOUT, pull.try_for_each(|_| future::ready(Ok(())))).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(classify::message(&error))),
-            Err(_) => Err(failed("not fetched in time".to_owned())),
+            Ok(Err(error)) => match classify(&error, Stage::Ask) {
+                // The engine went away.
+                lost @ EngineError::Unavailable { .. } => Err(lost),
+                EngineError::Refused { .. }
+                | EngineError::NeedsImage
+                | EngineError::Failed { .. }
+                | EngineError::Unknown { .. }
+                | EngineError::Gone => Err(failed(classify::message(&error))),
+            },
+            Err(_) => {
+                let minutes = PULL_TIMEOUT.as_secs() / 60;
+                Err(failed(format!("not fetched within {minutes} minutes")))
+            }
         }
     }
 
@@ -435,6 +444,10 @@ impl Engine for DockerEngine {
             self.start(spec).await
         }
         .boxed()
+    }
+
+    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()> {
+        self.fetch(image).boxed()
     }
 
     fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {

@@ -15,6 +15,7 @@ mod state;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::exec::ExecRequest;
 use base::Clock;
@@ -22,7 +23,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use self::history::{Happening, What};
 pub use self::program::Program;
@@ -93,6 +94,11 @@ impl SimMachine {
         self.with(|state| state.faults.push_back(fault));
     }
 
+    /// From now on this image is to be fetched before it is used, which takes so long.
+    pub fn make_slow(&self, image: &str, time: Duration) {
+        self.with(|state| state.slow_images.insert(image.to_owned(), time));
+    }
+
     /// The machine is replaced by an empty one: containers, exits and logs are gone.
     pub fn lose_everything(&self) {
         self.with(State::clear);
@@ -136,6 +142,9 @@ impl SimEngine {
         let key = self.key(&spec.identity);
         let now = self.machine.clock.now();
         let started = self.machine.with(|state| {
+            if state.needs_image(&self.scope, &spec.image) {
+                return Err(EngineError::NeedsImage);
+            }
             let fault = state.faults.pop_front();
             let start = |state: &mut State| state.start(key, program, spec, now);
             match fault {
@@ -240,6 +249,17 @@ impl Engine for SimEngine {
 
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {
         future::ready(self.create(spec)).boxed()
+    }
+
+    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()> {
+        async move {
+            if let Some(time) = self.machine.with(|state| state.slow_images.get(image).copied()) {
+                sleep(time).await;
+                self.machine.with(|state| state.add_image(&self.scope, image));
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {

@@ -1,6 +1,7 @@
 //! The containers of a simulated machine. No waiting here: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -58,6 +59,8 @@ pub(super) struct State {
     /// Logs of containers that wrote something, removed ones too.
     logs: BTreeMap<Key, Vec<LogLine>>,
     images: BTreeSet<(Scope, String)>,
+    /// Images that are not used without being fetched first, and how long that takes.
+    pub(super) slow_images: BTreeMap<String, Duration>,
     subscribers: BTreeMap<u64, Subscriber>,
     subscribed: u64,
     pub(super) faults: VecDeque<Fault>,
@@ -235,6 +238,15 @@ impl State {
 
     pub(super) fn images(&self, scope: &Scope) -> Vec<String> {
         self.images.iter().filter(|(of, _)| of == scope).map(|(_, image)| image.clone()).collect()
+    }
+
+    pub(super) fn needs_image(&self, scope: &Scope, image: &str) -> bool {
+        self.slow_images.contains_key(image)
+            && !self.images.contains(&(scope.clone(), image.to_owned()))
+    }
+
+    pub(super) fn add_image(&mut self, scope: &Scope, image: &str) {
+        self.images.insert((scope.clone(), image.to_owned()));
     }
 
     pub(super) fn subscribe(&mut self, scope: Scope) -> u64 {

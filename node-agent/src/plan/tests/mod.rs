@@ -54,6 +54,10 @@ fn world() -> World {
     }
 }
 
+fn start() -> Asked {
+    Asked::Start { image: "busybox".to_owned() }
+}
+
 fn id(index: u32) -> Identity {
     Identity::new("default", &format!("t-{index}"), &format!("{index:x}"), 1).unwrap()
 }
@@ -175,10 +179,22 @@ impl World {
     }
 
     /// The engine's answer to a step.
-    fn answer(&mut self, index: u32, asked: Asked, outcome: Result<(), &EngineError>) {
+    fn answer(&mut self, index: u32, asked: &Asked, outcome: Result<(), &EngineError>) {
         let attempt = self.ledger.get(&id(index)).unwrap().clone();
         let now = at(self.now);
-        match after(&attempt, asked, outcome, (now, now)) {
+        let follows = after(&attempt, asked, outcome, (now, now));
+        self.follow(attempt, follows);
+    }
+
+    /// Its image was fetched, or was not.
+    fn pulled(&mut self, index: u32, outcome: Result<(), &EngineError>) {
+        let attempt = self.ledger.get(&id(index)).unwrap().clone();
+        let follows = after_pull(&attempt, outcome, at(self.now));
+        self.follow(attempt, follows);
+    }
+
+    fn follow(&mut self, attempt: Attempt, follows: After) {
+        match follows {
             After::Nothing => (),
             After::Known(attempt) => self.ledger.put(*attempt),
             After::Ended(ending) => {
@@ -192,7 +208,7 @@ impl World {
     fn answer_signal(&mut self, identity: &Identity) {
         let Some(attempt) = self.ledger.get(identity) else { return };
         let now = at(self.now);
-        if let After::Known(attempt) = after(attempt, Asked::Signal, Ok(()), (now, now)) {
+        if let After::Known(attempt) = after(attempt, &Asked::Signal, Ok(()), (now, now)) {
             self.ledger.put(*attempt);
         }
     }
@@ -204,7 +220,7 @@ impl World {
             let away = EngineError::unavailable("connection refused");
             let outcome = if self.is_engine_away { Err(&away) } else { Ok(()) };
             let now = at(self.now);
-            if let After::Known(attempt) = after(attempt, Asked::Signal, outcome, (now, now)) {
+            if let After::Known(attempt) = after(attempt, &Asked::Signal, outcome, (now, now)) {
                 self.ledger.put(*attempt);
             }
         }
@@ -597,7 +613,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         world.write_down();
         for at in 0..tries {
             world.now = at;
-            world.answer(0, Asked::Signal, Err(&error));
+            world.answer(0, &Asked::Signal, Err(&error));
         }
         world.now = 5_000;
         world.check(expect![[r#"
@@ -615,7 +631,7 @@ fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
     world.write_down();
     world.now = 2_000;
     for _ in 0..20 {
-        world.answer(0, Asked::Start, Err(&EngineError::unavailable("connection refused")));
+        world.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
     }
     world.check(expect![[r#"
         t-0: starting [20000], reports Starting: engine unavailable: connection refused
@@ -623,13 +639,13 @@ fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
     "#]]);
     world.hear();
     let no_space = EngineError::failed("no space left on device");
-    world.answer(0, Asked::Start, Err(&no_space));
+    world.answer(0, &start(), Err(&no_space));
     world.check(expect![[r#"
         t-0: starting [20000], reports Starting: try 1 of 8 failed: no space left on device
         start t-0
     "#]]);
     for _ in 1..8 {
-        world.answer(0, Asked::Start, Err(&no_space));
+        world.answer(0, &start(), Err(&no_space));
     }
     let attempt = world.ledger.get(&id(0)).unwrap();
     assert_eq!(show_attempt(attempt), "ended [20000], reports Failed StartFailed");
@@ -639,4 +655,51 @@ fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
         task.status.message.as_deref(),
         Some("given up after 8 tries: no space left on device")
     );
+}
+
+#[test]
+fn a_task_that_waits_for_its_image_ends_when_it_is_asked_to() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    world.answer(0, &start(), Err(&EngineError::NeedsImage));
+    world.now = 2_000;
+    world.check(expect![[r#"
+        t-0: starting [20000], reports Starting: fetching image busybox
+    "#]]);
+    world.hear();
+    world.check(expect![""]);
+    let mut fetched = world.clone();
+    fetched.pulled(0, Ok(()));
+    fetched.check(expect![[r#"
+        t-0: starting [20000], reports Starting
+        start t-0
+    "#]]);
+    let mut failed = world.clone();
+    let refused = EngineError::refused(Reason::ImagePull, "image busybox: no such image");
+    failed.pulled(0, Err(&refused));
+    failed.check(expect![""]);
+    assert_eq!(
+        show_attempt(failed.ledger.get(&id(0)).unwrap()),
+        "ended [20000], reports Failed ImagePull"
+    );
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.check(expect![[r#"
+        t-0: ended [20000], reports Cancelled
+    "#]]);
+}
+
+#[test]
+fn an_image_that_is_not_there_although_it_was_fetched_is_not_fetched_for_ever() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    for _ in 0..8 {
+        assert!(world.ledger.get(&id(0)).unwrap().holds());
+        world.answer(0, &start(), Err(&EngineError::NeedsImage));
+        world.pulled(0, Ok(()));
+        world.answer(0, &start(), Err(&EngineError::NeedsImage));
+    }
+    let attempt = world.ledger.get(&id(0)).unwrap();
+    assert_eq!(show_attempt(attempt), "ended [20000], reports Failed StartFailed");
 }
