@@ -1,5 +1,6 @@
 //! The whole command line of `heliox`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,6 +41,9 @@ pub enum Command {
     Shim {
         /// The task's directory.
         dir: PathBuf,
+        /// Not the task, but this command beside it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
 }
 

@@ -1,12 +1,15 @@
 //! `heliox dev`: everything in one process, for trying things out.
 
+use std::fs::DirBuilder;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use base::Tasks;
 use clap::Parser as _;
+use nix::unistd::geteuid;
 use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -103,15 +106,14 @@ enum Place {
 
 impl Place {
     fn of(args: &DevArgs) -> Result<Self> {
-        let (dir, place) = match &args.data_dir {
-            Some(dir) => (dir.clone(), Place::Kept(dir.clone())),
-            None => {
-                let dir = std::env::temp_dir().join(format!("heliox-dev-{}", std::process::id()));
-                (dir.clone(), Place::Passing(dir))
+        match &args.data_dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+                refuse_others(dir)?;
+                Ok(Place::Kept(dir.clone()))
             }
-        };
-        std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        Ok(place)
+            None => Ok(Place::Passing(passing_dir(&std::env::temp_dir())?)),
+        }
     }
 
     fn dir(&self) -> &PathBuf {
@@ -119,6 +121,33 @@ impl Place {
             Place::Kept(dir) | Place::Passing(dir) => dir,
         }
     }
+}
+
+/// A new folder that nobody else can read, or have put there before us: its name cannot be guessed,
+/// and what is there already is never taken, be it a folder or a link.
+fn passing_dir(parent: &Path) -> Result<PathBuf> {
+    let dir = parent.join(format!("heliox-dev-{}", Rng::from_machine().uuid()));
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| format!("make {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Whoever else owns the folder, or the link to it, could change under us what we keep there.
+fn refuse_others(dir: &Path) -> Result<()> {
+    let own = geteuid().as_raw();
+    for found in [std::fs::symlink_metadata(dir), std::fs::metadata(dir)] {
+        let owner = found.with_context(|| format!("look at {}", dir.display()))?.uid();
+        if owner != own && owner != 0 {
+            anyhow::bail!(
+                "{} belongs to another user (uid {owner}); choose another --data-dir, or run \
+                 this as that user",
+                dir.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The `number`-th of `nodes`: each has its share of the host ports.
@@ -154,7 +183,7 @@ fn welcome(args: &DevArgs, address: SocketAddr, runtime: Runtime, took: std::tim
 }
 
 /// Applies a manifest, as `hctl apply -f` does.
-async fn apply(address: SocketAddr, file: &std::path::Path) -> Result<()> {
+async fn apply(address: SocketAddr, file: &Path) -> Result<()> {
     let server = format!("http://{address}");
     let words: [&std::ffi::OsStr; 6] = [
         "hctl".as_ref(),
@@ -167,4 +196,39 @@ async fn apply(address: SocketAddr, file: &std::path::Path) -> Result<()> {
     let args = ctl::args::Args::try_parse_from(words).context("apply a manifest")?;
     let applied = ctl::cmd::run(args).await;
     applied.map_err(|failure| anyhow::anyhow!("apply {}: {failure}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passing_folder_is_new_and_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let (one, two) = (passing_dir(parent.path()).unwrap(), passing_dir(parent.path()).unwrap());
+        assert_ne!(one, two, "its name cannot be guessed");
+        assert_eq!(std::fs::metadata(&one).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_or_a_link_of_somebody_else_is_refused() {
+        if !geteuid().is_root() {
+            // Only root can give a folder away.
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let (ours, theirs, link) =
+            (parent.path().join("ours"), parent.path().join("theirs"), parent.path().join("link"));
+        std::fs::create_dir(&ours).unwrap();
+        std::fs::create_dir(&theirs).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(4711), None).unwrap();
+        std::os::unix::fs::symlink(&ours, &link).unwrap();
+        refuse_others(&ours).unwrap();
+        refuse_others(&link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(4711), None).unwrap();
+        for dir in [theirs, link] {
+            let error = refuse_others(&dir).unwrap_err().to_string();
+            assert!(error.contains("belongs to another user (uid 4711)"), "{error}");
+        }
+    }
 }

@@ -18,10 +18,15 @@ use tracing::info;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Shim { dir } = &cli.command {
+    if let Command::Shim { dir, command } = &cli.command {
         // Before anything else: a shim has no threads and no log.
-        return node_agent::shim::main(dir);
+        return if command.is_empty() {
+            node_agent::shim::main(dir)
+        } else {
+            node_agent::shim::beside(dir, command)
+        };
     }
+    process::make_private();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -55,7 +55,8 @@ pub struct Engines(
 );
 
 impl Engines {
-    fn put(&self, engine: Arc<dyn Engine>) {
+    /// Remembers one.
+    pub fn put(&self, engine: Arc<dyn Engine>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Error, Result};
 use base::Tasks;
 use futures_util::future::select_all;
+use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +15,11 @@ use tracing_subscriber::EnvFilter;
 pub const GRACE: Duration = Duration::from_secs(1);
 /// How long the store may take to finish what was asked of it: what was answered is on disk already.
 pub const STORE_GRACE: Duration = Duration::from_secs(10);
+
+/// What this process makes is readable by its user alone: stores, journals and logs hold secrets.
+pub fn make_private() {
+    umask(Mode::from_bits_truncate(0o077));
+}
 
 /// Logs to stderr: `HELIOX_LOG` or `RUST_LOG` say how much, `default` where neither does.
 pub fn log(default: &str) {

@@ -7,10 +7,12 @@
 
 pub mod attempt;
 pub mod engine;
+mod inherited;
 pub mod journal;
 pub mod ledger;
 mod metrics;
 pub mod plan;
+mod private;
 pub mod resolve;
 mod shell;
 pub mod shim;

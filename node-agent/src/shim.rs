@@ -2,14 +2,19 @@
 //!
 //! It starts the command in a process group of its own, copies its output into the log with the
 //! time of each line, waits, ends what the command has left behind, and writes down how it ended.
-//! It has no runtime and forwards nothing; the agent may be killed and another one take over.
+//! It has no runtime and forwards nothing; the agent may be killed and another one take over. What
+//! the agent inherited of whoever started it ends here ([`crate::inherited`]).
 //!
 //! # Invariants
 //!
 //! * The exit is written once everything the command's group wrote is in the log.
 //! * The main process stays unreaped, and so its number unused, until its group was signalled.
+//! * A task whose directory was deleted is ended: no agent will ever find it again.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -25,16 +30,24 @@ use nix::unistd::{Pid, setsid};
 
 use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
 use crate::engine::process::dir::{self, ExitRecord, RunRecord, ShimAnswer, TaskDir, TaskSpec};
+use crate::inherited;
 
 /// How long a program that left the task's process group may hold back its exit by keeping its
 /// output open.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
+/// How often the task's directory is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Exit code of a shell for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
+/// The same, of a command beside a task.
+const CANNOT_RUN_BESIDE: u8 = 127;
 
 /// Runs the task in `dir` to its end.
 pub fn main(dir: &Path) -> ExitCode {
+    let _ = inherited::close_descriptors();
+    inherited::reset();
     // Fails only where this is a session's leader already, which serves as well.
     let _ = setsid();
     let dir = TaskDir(dir.to_owned());
@@ -45,6 +58,34 @@ pub fn main(dir: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Becomes a command beside the task in `dir`, with its environment and folder, and as free of what
+/// the agent inherited.
+pub fn beside(dir: &Path, command: &[OsString]) -> ExitCode {
+    let _ = inherited::close_descriptors();
+    inherited::reset();
+    let message = match TaskDir(dir.to_owned()).spec() {
+        Ok(Some(spec)) => become_command(&spec, command),
+        Ok(None) => "the task is gone".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let _ = writeln!(io::stderr(), "{message}");
+    ExitCode::from(CANNOT_RUN_BESIDE)
+}
+
+/// Returns only where that is not possible, and says why.
+fn become_command(spec: &TaskSpec, command: &[OsString]) -> String {
+    let Some((program, args)) = command.split_first() else {
+        return "the command is empty".to_owned();
+    };
+    let error = Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(spec.env.iter().map(|(key, value)| (key, value)))
+        .current_dir(&spec.working_dir)
+        .exec();
+    format!("cannot run {}: {error}", program.display())
 }
 
 fn run(dir: &TaskDir) -> io::Result<()> {
@@ -76,7 +117,7 @@ fn run(dir: &TaskDir) -> io::Result<()> {
         // A task that no later agent could find must not run.
         Err(_) => child.kill()?,
     }
-    let status = wait(&mut child)?;
+    let status = wait(&mut child, dir)?;
     let at = clock.now();
     drain(&pumps);
     dir::write(&spec.exit, &exit_record(started, at, status))
@@ -149,14 +190,39 @@ fn copy_in_thread(
 }
 
 /// Waits for the main process, then ends the rest of its group, then lets its number go.
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, dir: &TaskDir) -> io::Result<ExitStatus> {
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    let has_ended = end_without(dir, pid)?;
     while let Err(nix::errno::Errno::EINTR) =
         waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
     {}
+    // From here on the number may become another process's: the thread beside must not use it.
+    *has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
     // There may be nobody left.
     let _ = killpg(pid, Signal::SIGKILL);
     child.wait()
+}
+
+/// Ends the task, from a thread of its own, when its directory is deleted. What is returned guards
+/// the process's number: it is set before that is let go.
+fn end_without(dir: &TaskDir, pid: Pid) -> io::Result<Arc<Mutex<bool>>> {
+    let open = File::open(&dir.0)?;
+    let has_ended = Arc::new(Mutex::new(false));
+    let seen = Arc::clone(&has_ended);
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(LOOK_INTERVAL);
+            let has_ended = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *has_ended {
+                return;
+            }
+            // A directory that was deleted has no name any more; one that was moved has.
+            if open.metadata().is_ok_and(|there| there.nlink() == 0) {
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+        }
+    });
+    Ok(has_ended)
 }
 
 /// Waits until both outputs have ended, or have been held open for long enough.

@@ -1,11 +1,16 @@
-//! The shim as a program of its own: `heliox-shim <task directory>`.
+//! The shim as a program of its own: `heliox-shim <task directory> [command beside the task]`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1) {
-        Some(dir) => node_agent::shim::main(&PathBuf::from(dir)),
-        None => ExitCode::from(2),
+    let mut args = std::env::args_os().skip(1);
+    let Some(dir) = args.next().map(PathBuf::from) else { return ExitCode::from(2) };
+    let command: Vec<OsString> = args.collect();
+    if command.is_empty() {
+        node_agent::shim::main(&dir)
+    } else {
+        node_agent::shim::beside(&dir, &command)
     }
 }

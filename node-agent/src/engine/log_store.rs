@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::logs::{LogLine, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity};
+use crate::private;
 
 /// How often a followed file is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,7 +32,7 @@ pub struct LogStore {
 impl LogStore {
     /// Makes the folder where it is missing.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
+        private::folder(dir)?;
         Ok(Self { dir: dir.to_owned() })
     }
 

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::attempt::Attempt;
 use crate::engine::Identity;
+use crate::private;
 pub use form::Damage;
 
 /// Largest file that is read: some hundred thousand attempts.
@@ -102,7 +103,7 @@ impl Journal {
     /// The journal in `state_dir`, which is made where it is missing.
     pub fn in_dir(state_dir: &Path) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io { path: state_dir.to_owned(), source };
-        fs::create_dir_all(state_dir).map_err(io)?;
+        private::state_folder(state_dir).map_err(io)?;
         Ok(Self::File(state_dir.join("journal.log")))
     }
 
@@ -231,7 +232,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
 /// Writes beside the file, then takes its place. What is written to it next is added.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let beside = beside(path);
-    let mut file = File::create(&beside)?;
+    let mut file = private::file(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

@@ -1,8 +1,10 @@
 //! The laws on the process engine, and what only it can show.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::exec::ExecRequest;
 use base::Clock;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, future};
@@ -210,6 +212,140 @@ async fn a_half_made_task_is_made_again() {
         assert!(!engine.create_and_start(&spec).await.unwrap().adopted);
         assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
         engine.remove(&spec.identity).await.unwrap();
+    })
+    .await;
+}
+
+/// What a program says of all that it could have inherited.
+const SAYS_WHAT_IT_HAS: &str = "grep SigIgn /proc/self/status; umask; ulimit -Sn; ulimit -Sc; \
+    cat /proc/self/oom_score_adj; nice; ls /proc/self/fd | tr '\\n' ' '; pwd; env | cut -d= -f1 | \
+    grep -v ^_ | sort | tr '\\n' ' '";
+
+/// An engine whose agent was started by a shell that leaves its traces.
+fn engine_with_a_past(bench: &ProcessBench) -> Arc<dyn Engine> {
+    let past = "trap '' HUP INT QUIT USR1 ALRM; umask 077; ulimit -Sn 77; cd /proc; \
+                exec 7</etc/passwd 9>/dev/null; echo 500 > /proc/self/oom_score_adj; \
+                A=secret exec nice -n 5 \"$0\" \"$@\"";
+    let config = ProcessConfig {
+        scope: Scope::new("test", "a").unwrap(),
+        state_dir: bench.0.path().join("a"),
+        shim: ["sh", "-c", past, env!("CARGO_BIN_EXE_heliox-shim")].map(Into::into).into(),
+        clock: Clock::system(),
+    };
+    Arc::new(ProcessEngine::open(config).unwrap())
+}
+
+#[tokio::test]
+async fn a_program_inherits_nothing_of_whoever_started_the_agent() {
+    hold(bench().await, async |bench| {
+        let engine = engine_with_a_past(bench);
+        let mut spec = says(bench, &format!("{SAYS_WHAT_IT_HAS}; sleep 1000"));
+        spec.working_dir = Some("/tmp".to_owned());
+        // Only root can make itself more important again.
+        let nice = if nix::unistd::geteuid().is_root() { 0 } else { 5 };
+        let ls = "0 1 2 3 ";
+        let wanted = format!(
+            "SigIgn:\t0000000000000000\n0022\n1024\n0\n0\n{nice}\n{ls}/tmp\nHOME PATH PWD "
+        );
+        engine.create_and_start(&spec).await.unwrap();
+        let follow = LogOptions { follow: true, ..LogOptions::default() };
+        let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
+        let mut said = Vec::new();
+        while said.len() < wanted.len() {
+            said.extend_from_slice(&lines.next().await.unwrap().unwrap().bytes);
+        }
+        assert_eq!(String::from_utf8(said).unwrap(), wanted, "the task");
+
+        let command = ["sh", "-c", SAYS_WHAT_IT_HAS].map(str::to_owned).into();
+        let request = ExecRequest { command, stdin: false, tty: false };
+        let exec = engine.exec(&spec.identity, &request).await.unwrap();
+        let said: Vec<_> = exec.output.map(|read| read.unwrap().1.to_vec()).collect().await;
+        assert_eq!(String::from_utf8(said.concat()).unwrap(), wanted, "a command beside it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_beside_a_task_that_cannot_run_says_so() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "sleep 1000");
+        engine.create_and_start(&spec).await.unwrap();
+        let command = vec!["/no/such/program".to_owned()];
+        let request = ExecRequest { command, stdin: false, tty: false };
+        let exec = engine.exec(&spec.identity, &request).await.unwrap();
+        let said: Vec<_> = exec.output.map(|read| read.unwrap().1.to_vec()).collect().await;
+        let said = String::from_utf8(said.concat()).unwrap();
+        assert!(said.contains("/no/such/program"), "{said}");
+        assert_eq!(exec.control.exit_code().await, Ok(127));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_what_the_engine_keeps() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let mut spec = says(bench, "echo $SECRET; touch made; sleep 1000");
+        spec.env = vec![("SECRET".to_owned(), "hush".to_owned())];
+        engine.create_and_start(&spec).await.unwrap();
+        let mut open = Vec::new();
+        let mut folders = vec![bench.0.path().join("a")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                let metadata = entry.metadata().unwrap();
+                let is_private = metadata.permissions().mode() & 0o077 == 0;
+                match (metadata.is_dir(), is_private) {
+                    // What is in a private folder is out of reach.
+                    (true, true) | (false, true) => (),
+                    (true, false) => folders.push(entry.path()),
+                    (false, false) => open.push(entry.path()),
+                }
+            }
+        }
+        assert_eq!(open, Vec::<PathBuf>::new());
+        let stem = spec.identity.file_stem();
+        let file = bench.0.path().join("a/tasks").join(stem).join("spec.json");
+        let mode = std::fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_made_for_a_mount_is_the_users() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let dir = bench.0.path().join("made/for");
+        let source =
+            MountSource::HostPath { host_path: dir.clone(), read_only: false, create: true };
+        let mut spec = says(bench, "true");
+        spec.mounts = vec![Mount { path: dir.clone(), source }];
+        output(&*engine, &spec).await;
+        assert_eq!(std::fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o755);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_whose_directory_was_deleted_is_ended() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "trap '' TERM; echo $PPID $$; while :; do sleep 1; done");
+        engine.create_and_start(&spec).await.unwrap();
+        let follow = LogOptions { follow: true, ..LogOptions::default() };
+        let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
+        let line = lines.next().await.unwrap().unwrap();
+        drop(lines);
+        std::fs::remove_dir_all(bench.0.path().join("a")).unwrap();
+        for pid in std::str::from_utf8(&line.bytes).unwrap().split_whitespace() {
+            let stat = format!("/proc/{pid}/stat");
+            // Its remains may wait for whoever inherited it.
+            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
     })
     .await;
 }

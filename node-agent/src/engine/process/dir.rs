@@ -17,6 +17,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -27,6 +28,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{ContainerState, Identity, Signal};
+use crate::private;
 
 /// The exit code of a process that nobody saw end.
 const CODE_UNKNOWN: i32 = 255;
@@ -108,7 +110,8 @@ impl TaskDir {
 
     /// Takes the lock for as long as the file, or a copy of its descriptor, is open.
     pub(crate) fn lock(&self) -> io::Result<File> {
-        let file = OpenOptions::new().create(true).append(true).open(self.0.join("lock"))?;
+        let file =
+            OpenOptions::new().create(true).append(true).mode(0o600).open(self.0.join("lock"))?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }
@@ -241,7 +244,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 /// Writes a record so that it is there whole or not at all, whatever is killed.
 pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = private::file(&new)?;
     file.write_all(&serde_json::to_vec(record)?)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;

@@ -1,5 +1,6 @@
 //! Commands beside a task: processes in its folder, with its environment, each in a group of its own.
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
@@ -14,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio_util::io::ReaderStream;
 
-use super::dir::{Seen, TaskSpec};
+use super::dir::{Seen, TaskDir};
 use super::{Inner, ProcessEngine, failed};
 use crate::engine::logs::Output;
 use crate::engine::{Answer, EngineError, Exec, ExecControl, Identity, Reason};
@@ -30,8 +31,8 @@ impl ProcessEngine {
             return Err(EngineError::refused(Reason::Invalid, message));
         }
         let asked = identity.clone();
-        let spec = self.blocking(move |inner| inner.spec_of_running(&asked)).await?;
-        let mut child = start(&spec, request)?;
+        self.blocking(move |inner| inner.must_run(&asked)).await?;
+        let mut child = start(&self.inner.config.shim, &self.inner.dir(identity), request)?;
         let input = child.stdin.take().map(|input| Box::pin(input) as _);
         let outputs = [
             child.stdout.take().map(|output| read(output, Output::Stdout)),
@@ -44,27 +45,25 @@ impl ProcessEngine {
 }
 
 impl Inner {
-    fn spec_of_running(&self, identity: &Identity) -> Result<TaskSpec, EngineError> {
+    fn must_run(&self, identity: &Identity) -> Result<(), EngineError> {
         match self.look(identity)? {
-            Seen::Running(_) => {
-                let spec = self.dir(identity).spec().map_err(|error| failed(&error))?;
-                spec.ok_or(EngineError::Gone)
-            }
+            Seen::Running(_) => Ok(()),
             Seen::Abandoned | Seen::Starting | Seen::Ended(_) => Err(EngineError::Gone),
         }
     }
 }
 
-fn start(spec: &TaskSpec, request: &ExecRequest) -> Result<Child, EngineError> {
-    let (program, args) = request
-        .command
-        .split_first()
-        .ok_or_else(|| EngineError::refused(Reason::CannotRun, "the command is empty"))?;
+/// Starts the command by way of the shim, which frees it from what this agent inherited.
+fn start(shim: &[OsString], dir: &TaskDir, request: &ExecRequest) -> Result<Child, EngineError> {
+    if request.command.is_empty() {
+        return Err(EngineError::refused(Reason::CannotRun, "the command is empty"));
+    }
+    let (program, args) =
+        shim.split_first().ok_or_else(|| EngineError::unavailable("no shim is configured"))?;
     Command::new(program)
         .args(args)
-        .env_clear()
-        .envs(spec.env.iter().map(|(key, value)| (key, value)))
-        .current_dir(&spec.working_dir)
+        .arg(&dir.0)
+        .args(&request.command)
         .stdin(if request.stdin { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -72,7 +71,7 @@ fn start(spec: &TaskSpec, request: &ExecRequest) -> Result<Child, EngineError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {
-            EngineError::refused(Reason::CannotRun, format!("cannot run {program:?}: {error}"))
+            EngineError::unavailable(format!("cannot start the shim {program:?}: {error}"))
         })
 }
 

@@ -12,8 +12,9 @@ mod ports;
 mod usage;
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use super::{
     Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
     Reason, Scope, Signal, Started, Usage,
 };
+use crate::private;
 
 /// What a task finds as PATH where its environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -85,12 +87,12 @@ enum Prepared {
 impl ProcessEngine {
     /// Opens the state directory and clears what a former agent left half-made.
     pub fn open(mut config: ProcessConfig) -> io::Result<Self> {
-        std::fs::create_dir_all(&config.state_dir)?;
+        private::state_folder(&config.state_dir)?;
         config.state_dir = config.state_dir.canonicalize()?;
         let tasks = config.state_dir.join("tasks");
         let exits = config.state_dir.join("exits");
-        std::fs::create_dir_all(&tasks)?;
-        std::fs::create_dir_all(&exits)?;
+        private::folder(&tasks)?;
+        private::folder(&exits)?;
         let logs = LogStore::open(&config.state_dir.join("logs"))?;
         let inner = Inner { config, tasks, exits, logs };
         inner.clear_leftovers()?;
@@ -137,7 +139,7 @@ impl ProcessEngine {
             Err(_) => Err(EngineError::unknown("the shim did not answer in time")),
             Ok(Err(error)) => Err(EngineError::unknown(error.to_string())),
             Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| {
-                EngineError::unavailable(format!("the shim ended without an answer ({line:?})"))
+                EngineError::failed(format!("the shim ended without an answer ({line:?})"))
             }),
         }
     }
@@ -329,7 +331,7 @@ impl Inner {
     /// Makes the task's directory under another name and moves it into place.
     fn fill(&self, new: &TaskDir, dir: &TaskDir, spec: &ContainerSpec) -> io::Result<File> {
         remove_all_if_there(&new.0)?;
-        std::fs::create_dir_all(new.0.join("work"))?;
+        private::folder(&new.0.join("work"))?;
         let work = dir.0.join("work");
         let mut env = vec![
             ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
@@ -417,12 +419,23 @@ fn check_mount(mount: &Mount) -> Result<(), EngineError> {
         MountSource::HostPath { create: false, .. } if !mount.path.exists() => {
             refused(format!("mount {path}: hostPath does not exist on this node"))
         }
-        MountSource::HostPath { .. } => match std::fs::create_dir_all(&mount.path) {
+        MountSource::HostPath { .. } => match make_shared(&mount.path) {
             Err(error) if !mount.path.exists() => refused(format!("mount {path}: {error}")),
             // It may be a file.
             Ok(()) | Err(_) => Ok(()),
         },
     }
+}
+
+/// Makes a folder that is the user's and not ours: everybody may read it, as one that Docker makes,
+/// whatever this process's umask.
+fn make_shared(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    for folder in missing.into_iter().rev() {
+        std::fs::create_dir(folder)?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 fn is_leftover(path: &Path) -> bool {

@@ -1,0 +1,111 @@
+//! Frees a process from what it inherited of whoever started the agent.
+//!
+//! A process hands down more than it says: signals that it ignores (`nohup`, a shell's `&`), open
+//! descriptors, limits, its nice value, its umask, its folder, its place in the kernel's order of
+//! out-of-memory kills. A task gets none of that but the fixed values here. (Environment, signal
+//! mask and SIGPIPE are `std::process::Command`'s part.)
+//!
+//! What the administrator gave the agent as a bound stays one: hard limits, control groups,
+//! processor affinity.
+
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::close;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a task's files are not by default: writable by others.
+const UMASK: u32 = 0o022;
+
+/// The first descriptor that is not one of the three that every program has.
+const FIRST_OWN: RawFd = 3;
+
+/// Soft limits; of those not named there is none. A hard limit that is lower holds.
+const SOFT_LIMITS: &[(Resource, rlim_t)] = &[
+    (Resource::RLIMIT_CORE, 0),
+    (Resource::RLIMIT_CPU, RLIM_INFINITY),
+    (Resource::RLIMIT_FSIZE, RLIM_INFINITY),
+    (Resource::RLIMIT_DATA, RLIM_INFINITY),
+    (Resource::RLIMIT_AS, RLIM_INFINITY),
+    (Resource::RLIMIT_STACK, 8 << 20),
+    // Programs that use select() break with more; those that need more raise it themselves.
+    (Resource::RLIMIT_NOFILE, 1024),
+    (Resource::RLIMIT_NPROC, RLIM_INFINITY),
+];
+
+/// Signals are numbered from 1.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+/// Closes every descriptor but the three that every program has. To be called before anything is
+/// opened: whoever holds one of these would be left with somebody else's.
+pub(crate) fn close_descriptors() -> io::Result<()> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
+    // All numbers are read before one is closed: the folder is read with one of them.
+    let numbers: Vec<RawFd> =
+        fs::read_dir("/proc/self/fd")?.filter_map(Result::ok).filter_map(number).collect();
+    for number in numbers.into_iter().filter(|number| *number >= FIRST_OWN) {
+        // The one that the folder was read with is closed already.
+        let _ = close(number);
+    }
+    Ok(())
+}
+
+/// Sets what a child gets. It fails nowhere: what may not be set stays as it is.
+pub(crate) fn reset() {
+    forget_ignored_signals();
+    umask(Mode::from_bits_truncate(UMASK));
+    for (resource, wanted) in SOFT_LIMITS {
+        if let Ok((_, hard)) = getrlimit(*resource) {
+            let _ = setrlimit(*resource, (*wanted).min(hard), hard);
+        }
+    }
+    // Both need a privilege where the agent was made less important than others.
+    let _ = rustix::process::setpriority_process(None, 0);
+    let _ = fs::write("/proc/self/oom_score_adj", "0");
+    // The folder in which the agent was started is not kept in use.
+    let _ = std::env::set_current_dir("/");
+}
+
+/// Lets children have the default of each signal that this process was started to ignore: it
+/// catches the signal instead, without doing anything, which no child inherits. This process minds
+/// it as little as before.
+pub(crate) fn forget_ignored_signals() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored: Vec<i32> = ignored(&status);
+    if ignored.is_empty() {
+        return;
+    }
+    let catch = || ignored.iter().for_each(|number| drop(signal(SignalKind::from_raw(*number))));
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return catch();
+    }
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+        // What is caught stays caught when the runtime is gone.
+        let _inside = runtime.enter();
+        catch();
+    }
+}
+
+/// The signals that `/proc/<pid>/status` says are ignored, but SIGPIPE: Rust ignores it in its own
+/// programs, and not in their children.
+fn ignored(status: &str) -> Vec<i32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
+    let is_ignored = |number: &i32| mask & (1 << (number - 1)) != 0;
+    SIGNALS.filter(is_ignored).filter(|number| *number != nix::libc::SIGPIPE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_mask() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001007\n";
+        assert_eq!(ignored(status), [1, 2, 3]);
+        assert!(ignored("Name:\tx\n").is_empty());
+    }
+}

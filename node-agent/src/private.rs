@@ -1,0 +1,61 @@
+//! Files and folders that nobody but this user may read: environments and logs hold secrets.
+//!
+//! Each is private from the moment it is there. Making it so afterwards would leave a moment in
+//! which others can open it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// What a mode says of everybody else.
+const OTHERS: u32 = 0o077;
+
+/// Makes a folder where none is, with those above it. One that is there is made private: an older
+/// version made it readable.
+pub(crate) fn folder(path: &Path) -> io::Result<()> {
+    state_folder(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder where none is, with those above it. One that is there belongs to whoever made
+/// it, and is left as it is.
+pub(crate) fn state_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+/// Opens a file to write it anew.
+pub(crate) fn file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_is_private_and_what_was_not_becomes_so() {
+        let root = tempfile::tempdir().unwrap();
+        let (deep, old) = (root.path().join("a/b"), root.path().join("old"));
+        folder(&deep).unwrap();
+        assert_eq!((mode(&root.path().join("a")), mode(&deep)), (0o700, 0o700));
+        drop(file(&deep.join("file")).unwrap());
+        assert_eq!(mode(&deep.join("file")), 0o600);
+        fs::create_dir(&old).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
+        state_folder(&old).unwrap();
+        assert_eq!(mode(&old), 0o755, "it is the user's");
+        folder(&old).unwrap();
+        assert_eq!(mode(&old), 0o700);
+    }
+}
