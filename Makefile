@@ -13,7 +13,7 @@ dev: protoc  ## a cluster on this machine, for trying things out
 check: fmt-check lint deny  ## what CI runs before the tests
 test: protoc prepare  ## every test: unit, simulation, processes, the real Docker Engine
 	cargo build --workspace --all-targets
-	cargo nextest run --workspace
+	target/debug/xtask leftovers cargo nextest run --workspace
 bench: protoc  ## the table of figures, in a release build: BENCH="--tasks 10000 --large 100000 --json FILE"
 	cargo build --release --workspace --bins
 	target/release/heliox-bench $(BENCH)

@@ -1,6 +1,7 @@
 //! Chores: anything with an `if`, a loop or a file in it that make should not hold.
 
 mod demo;
+mod leftovers;
 #[cfg(test)]
 mod metrics;
 mod prepare;
@@ -28,6 +29,12 @@ enum Chore {
     },
     /// Installs and starts what tests need and the machine lacks.
     Prepare,
+    /// Runs a command, the tests for instance, and fails where a process of ours outlives it.
+    Leftovers {
+        /// What to run.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
 }
 
 #[expect(clippy::print_stderr, reason = "a chore tells the person who runs it why it failed")]
@@ -35,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Demo { runtime } => demo::demo(&runtime),
         Chore::Prepare => prepare::prepare(),
+        Chore::Leftovers { command } => leftovers::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

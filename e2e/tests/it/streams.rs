@@ -10,6 +10,7 @@ use base::{Clock, Health, Rng, Tasks};
 use client::{Client, ListOptions, Servers, http_transport};
 use e2e::fleet::program;
 use heliox::control_plane::{self, Common};
+use heliox::node::Engines;
 use heliox::serve;
 use node_agent::engine::Engine;
 use node_agent::engine::process::{ProcessConfig, ProcessEngine};
@@ -29,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// asks the second.
 struct Pair {
     second: String,
+    engines: Engines,
     _dir: TempDir,
-    _tasks: Tasks,
+    tasks: Tasks,
 }
 
 async fn apiserver(store: &Simulated, tasks: &Tasks, all: bool) -> String {
@@ -55,11 +57,14 @@ impl Pair {
         let second = apiserver(&store, &tasks, false).await;
         let servers = Servers::parse(&first, 0).unwrap();
         let state_dir = dir.path().to_owned();
+        let engines = Engines::default();
+        let opened = engines.clone();
         let open_engine: OpenEngine = Arc::new(move |scope| {
             let shim = vec![program("heliox").into_os_string(), OsString::from("shim")];
             let state_dir = state_dir.clone();
             let config = ProcessConfig { scope, state_dir, shim, clock: Clock::system() };
             let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::open(config).unwrap());
+            opened.put(Arc::clone(&engine));
             Box::pin(async move { Ok(engine) })
         });
         let config = Config {
@@ -83,7 +88,13 @@ impl Pair {
         tasks.spawn_part("agent", async move {
             node_agent::run(config, outside, &Registry::new(), stop).await
         });
-        Self { second, _dir: dir, _tasks: tasks }
+        Self { second, engines, _dir: dir, tasks }
+    }
+
+    /// Ends the agent, and what it runs: a task outlives its agent.
+    async fn end(self) {
+        self.tasks.stop_within(Duration::ZERO).await;
+        self.engines.empty().await;
     }
 
     /// Starts a job of one task, and waits until that runs.
@@ -162,6 +173,7 @@ async fn logs_commands_and_figures_come_through_any_apiserver() {
     assert!(top.0.contains("j-0") && top.0.contains("Mi"), "{top:?}");
     let top = pair.say(&["top", "nodes"]).await;
     assert!(top.0.contains('%'), "{top:?}");
+    pair.end().await;
 }
 
 #[tokio::test]
@@ -188,4 +200,5 @@ async fn a_command_reads_what_hctl_reads_and_ends_when_that_is_gone() {
     assert!(std::path::Path::new(&process).exists());
     left.kill().await.unwrap();
     e2e::fleet::until("the command is ended", || !std::path::Path::new(&process).exists()).await;
+    pair.end().await;
 }
