@@ -240,7 +240,8 @@ pub struct RetryRule {
     /// Exit codes that match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_codes: Vec<i32>,
-    /// Reasons that match: OOMKilled, Timeout, ImagePull, Unhealthy, NodeLost, Preempted, Signal.
+    /// Reasons that match: OOMKilled, Timeout, ImagePull, StartFailed, Unhealthy, NodeLost,
+    /// Preempted, Signal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// What is done.

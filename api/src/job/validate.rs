@@ -14,10 +14,11 @@ use crate::{merge, metadata, names, placement, substitute, template};
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
 /// Reasons that a retry rule may name.
-pub const RETRY_REASONS: [&str; 7] = [
+pub const RETRY_REASONS: [&str; 8] = [
     reason::OOM_KILLED,
     reason::TIMEOUT,
     reason::IMAGE_PULL,
+    reason::START_FAILED,
     "Unhealthy",
     reason::NODE_LOST,
     reason::PREEMPTED,

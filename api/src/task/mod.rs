@@ -254,7 +254,7 @@ pub struct TaskStatus {
     /// Why it ended, in one word: see [`reason`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it ended, as a sentence.
+    /// Why it ended, or what is in the way of its start or its stop, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the container started.

@@ -101,7 +101,10 @@ impl Task {
             }
             TaskState::Stopping { reason, .. } => {
                 let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
-                format!("{reason} asked for {since} ago")
+                let asked = format!("{reason} asked for {since} ago");
+                // What is in the way, in the agent's words.
+                let said = self.status.message.as_deref().filter(|_| self.report().is_some());
+                with_message(&asked, said)
             }
             TaskState::Succeeded => String::new(),
             TaskState::Failed { exit_code, reason } => {

@@ -84,7 +84,7 @@ pub struct Report {
     /// Why it ended, in one word.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Why it ended, as a sentence.
+    /// Why it ended, or what is in the way of its start or its stop, as a sentence.
     #[serde(default)]
     pub message: Option<String>,
     /// When the container started.

@@ -8,6 +8,7 @@
 mod agreement;
 mod cluster;
 mod history;
+mod images;
 mod network;
 mod promises;
 mod restored;

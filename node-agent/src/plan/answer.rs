@@ -90,7 +90,8 @@ pub(crate) fn after(
     match asked {
         Asked::Start { image } => after_start(attempt, image, outcome, wall),
         Asked::Signal => after_signal(attempt, outcome, now),
-        Asked::Kill | Asked::Remove => After::Nothing,
+        Asked::Kill => after_kill(attempt, outcome),
+        Asked::Remove => After::Nothing,
     }
 }
 
@@ -142,6 +143,7 @@ fn failed(mut next: Attempt, message: &str, wall: Timestamp) -> After {
 fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Timestamp) -> After {
     let mut next = attempt.clone();
     let Progress::Stopping { delivered, .. } = &mut next.progress else { return After::Nothing };
+    next.session.trouble = trouble(outcome);
     match outcome {
         // A signal that this engine does not take will never be delivered.
         Ok(()) | Err(EngineError::Refused { .. }) => {
@@ -156,7 +158,21 @@ fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Times
             | EngineError::Unavailable { .. }
             | EngineError::Unknown { .. }
             | EngineError::Gone,
-        ) => return After::Nothing,
+        ) => (),
     }
     After::Known(Box::new(next))
+}
+
+fn after_kill(attempt: &Attempt, outcome: Result<(), &EngineError>) -> After {
+    if !matches!(attempt.progress, Progress::Stopping { .. }) {
+        return After::Nothing;
+    }
+    let mut next = attempt.clone();
+    next.session.trouble = trouble(outcome);
+    After::Known(Box::new(next))
+}
+
+/// What is in the way of a stop. That its container is gone is not.
+fn trouble(outcome: Result<(), &EngineError>) -> Option<String> {
+    outcome.err().filter(|error| **error != EngineError::Gone).map(ToString::to_string)
 }

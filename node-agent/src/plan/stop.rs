@@ -2,10 +2,11 @@
 
 use api::Timestamp;
 use api::node::Leftover;
+use api::task::ReportState;
 
 use super::ending::Ending;
-use super::{KILL_AGAIN, Planner, Step, later};
-use crate::attempt::{Attempt, Progress, Why};
+use super::{KILL_AGAIN, Planner, Step, later, report};
+use crate::attempt::{Attempt, Progress, Says, Why};
 use crate::engine::{ContainerState, Identity};
 
 /// After so many failures to deliver the signal that asks a container to end, it is killed when
@@ -22,6 +23,9 @@ impl Planner<'_> {
             why,
             delivered: None,
         };
+        // What was in the way of its start is not in the way of its end.
+        next.session.trouble = None;
+        next.session.told_trouble = None;
         let over = later(self.view.now, next.manner.grace());
         self.wake_at(&next.identity, Some(over));
         self.plan.steps.push(Step::Signal(next.identity.clone(), next.manner.signal()));
@@ -39,8 +43,25 @@ impl Planner<'_> {
             Some(ContainerState::Exited { .. }) => {
                 self.ended(attempt, container, Some((*why, *asked)));
             }
-            Some(ContainerState::Running { .. }) => self.press(attempt),
+            Some(ContainerState::Running { .. }) => {
+                let attempt = self.tell_trouble(attempt);
+                self.press(&attempt);
+            }
         }
+    }
+
+    /// Says what is in the way of a stop. What is then known of the attempt.
+    fn tell_trouble(&mut self, attempt: &Attempt) -> Attempt {
+        let mut next = attempt.clone();
+        if next.session.told_trouble == next.session.trouble {
+            return next;
+        }
+        next.session.told_trouble.clone_from(&next.session.trouble);
+        let mut running = report(&next, self.view.node.boot_id, ReportState::Running);
+        running.message.clone_from(&next.session.trouble);
+        self.say(&mut next, Says::Report(Box::new(running)));
+        self.keep(next.clone());
+        next
     }
 
     /// Asks a container to end, and ends it when its grace is over.

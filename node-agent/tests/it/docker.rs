@@ -265,6 +265,60 @@ async fn rename(bench: &DockerBench, spec: &ContainerSpec, name: &str) {
 }
 
 #[tokio::test]
+async fn what_the_engine_will_never_do_is_refused_with_a_sentence() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let at = |dir: String| {
+            let mut spec = says(bench, "true");
+            spec.working_dir = Some(dir);
+            spec
+        };
+        let runs = |command: &str| {
+            let mut spec = says(bench, "true");
+            spec.command = vec![command.to_owned()];
+            spec
+        };
+        let long = "a".repeat(300);
+        let mut shares = says(bench, "true");
+        shares.resources.cpu_request_millis = Some(1_000_000);
+        let mut env = says(bench, "true");
+        env.env = vec![("A".to_owned(), "a".repeat(200_000))];
+        let mut elsewhere = says(bench, "true");
+        elsewhere.ports = vec![Port {
+            name: "http".to_owned(),
+            container_port: 80,
+            host_port: Some(free_port()),
+            host_ip: Some(Ipv4Addr::new(10, 99, 99, 99).into()),
+            protocol: Protocol::Tcp,
+        }];
+        let mut onto_a_file = says(bench, "true");
+        onto_a_file.mounts = vec![Mount {
+            path: "/bin/busybox".into(),
+            source: MountSource::Tmpfs { size_bytes: None },
+        }];
+        let cases = [
+            (at("/bin/busybox".to_owned()), Reason::Invalid, "workingDir /bin/busybox: "),
+            (at("/bin/busybox/below".to_owned()), Reason::Invalid, "workingDir /bin/busybox/below"),
+            (at(format!("/{long}")), Reason::Invalid, "file name too long"),
+            (at("relative".to_owned()), Reason::Invalid, "'relative'"),
+            (runs("/tmp"), Reason::CannotRun, "/tmp"),
+            (runs("/bin/busybox/below"), Reason::Invalid, "/bin/busybox/below"),
+            (runs(&long), Reason::CannotRun, "executable file not found"),
+            (shares, Reason::Invalid, "cpu-shares"),
+            (env, Reason::CannotRun, "argument list too long"),
+            (elsewhere, Reason::Invalid, "10.99.99.99"),
+            (onto_a_file, Reason::Mount, "/bin/busybox"),
+        ];
+        for (spec, wanted, part) in cases {
+            let (reason, message) = refusal(&*engine, &spec).await;
+            assert_eq!(reason, wanted, "{message}");
+            assert!(message.contains(part), "{message}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_renamed_container_is_still_the_tasks() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;

@@ -18,6 +18,10 @@ const SHARES_MIN: u64 = 2;
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
+/// Linux takes no longer argument or environment variable, its end included
+/// (`MAX_ARG_STRLEN`). The engine would start the container, and that end with exit code 1.
+const WORD_BYTES_MAX: usize = 128 * 1024 - 1;
+
 /// Log files of a container: a full one and the one being written.
 const LOG_FILES: u64 = 2;
 
@@ -25,6 +29,15 @@ const LOG_FILES: u64 = 2;
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     if spec.image.is_empty() {
         return Err(EngineError::refused(Reason::Invalid, "no image is given"));
+    }
+    let env = spec.env.iter().map(|(name, value)| name.len() + 1 + value.len());
+    let words = spec.command.iter().chain(&spec.args).map(String::len);
+    if let Some(bytes) = env.chain(words).find(|bytes| *bytes > WORD_BYTES_MAX) {
+        let message = format!(
+            "an argument or an environment variable has {bytes} bytes: the kernel starts no \
+             program with one of more than {WORD_BYTES_MAX} (argument list too long)"
+        );
+        return Err(EngineError::refused(Reason::CannotRun, message));
     }
     for mount in &spec.mounts {
         let MountSource::HostPath { host_path, create: true, .. } = &mount.source else {
@@ -39,6 +52,19 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Says which field is at fault where the engine's own words do not: it makes the folder in which a
+/// container starts while it makes the container.
+pub(super) fn explain(error: EngineError, spec: &ContainerSpec) -> EngineError {
+    match (error, &spec.working_dir) {
+        (EngineError::Refused { reason: Reason::Invalid, message }, Some(dir))
+            if message.starts_with("Cannot mkdir: ") || message.starts_with("lstat ") =>
+        {
+            EngineError::refused(Reason::Invalid, format!("workingDir {dir}: {message}"))
+        }
+        (error, _) => error,
+    }
 }
 
 /// What to create.

@@ -211,7 +211,9 @@ impl DockerEngine {
                 let found = self.find_by_name(&spec.identity).await?;
                 return self.adopt(&found, spec).await;
             }
-            created => created.map_err(|error| classify(&error, Stage::Create))?,
+            created => {
+                created.map_err(|error| create::explain(classify(&error, Stage::Create), spec))?
+            }
         };
         self.ids.add(&spec.identity, &id);
         self.start_made(&id, spec).await?;

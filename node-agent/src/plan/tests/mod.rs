@@ -279,7 +279,9 @@ fn show_attempt(attempt: &Attempt) -> String {
         }
     };
     let message = match attempt.unsent.as_ref().map(|word| &word.says) {
-        Some(Says::Report(report)) if report.state == ReportState::Starting => {
+        Some(Says::Report(report))
+            if matches!(report.state, ReportState::Starting | ReportState::Running) =>
+        {
             report.message.as_ref().map(|it| format!(": {it}")).unwrap_or_default()
         }
         Some(Says::Report(_) | Says::Refuse(_)) | None => String::new(),
@@ -604,7 +606,7 @@ fn the_grace_begins_when_the_signal_was_delivered() {
 fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
     for (error, tries) in [
         (EngineError::refused(Reason::Invalid, "no such signal"), 1),
-        (EngineError::failed("x"), 3),
+        (EngineError::failed("no such signal"), 3),
     ] {
         let mut world = world();
         world.has_running(0);
@@ -617,7 +619,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         }
         world.now = 5_000;
         world.check(expect![[r#"
-            t-0: stopping [20000]
+            t-0: stopping [20000], reports Running: no such signal
             kill t-0
             wake at 10000
         "#]]);
@@ -702,4 +704,31 @@ fn an_image_that_is_not_there_although_it_was_fetched_is_not_fetched_for_ever() 
     }
     let attempt = world.ledger.get(&id(0)).unwrap();
     assert_eq!(show_attempt(attempt), "ended [20000], reports Failed StartFailed");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_stop_is_said() {
+    let mut world = world();
+    world.has_running(0);
+    world.hear();
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.write_down();
+    let away = EngineError::unavailable("connection refused");
+    world.answer(0, &Asked::Signal, Err(&away));
+    world.is_engine_away = true;
+    world.check(expect![[r#"
+        t-0: stopping [20000], reports Running: engine unavailable: connection refused
+        SIGTERM t-0
+    "#]]);
+    world.hear();
+    assert_eq!(
+        world.tasks[&id(0)].why(at(0)),
+        "Cancel asked for 0s ago: engine unavailable: connection refused"
+    );
+    world.is_engine_away = false;
+    world.answer(0, &Asked::Signal, Ok(()));
+    world.check(expect![[r#"
+        t-0: stopping [20000], reports Running
+        wake at 5000
+    "#]]);
 }
