@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use base::Tasks;
+use base::{Rng, Tasks};
 use clap::Parser as _;
 use nix::unistd::geteuid;
 use prometheus::Registry;

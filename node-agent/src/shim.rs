@@ -211,7 +211,8 @@ fn end_without(dir: &TaskDir, pid: Pid) -> io::Result<Arc<Mutex<bool>>> {
     let seen = Arc::clone(&has_ended);
     std::thread::spawn(move || {
         loop {
-            std::thread::sleep(LOOK_INTERVAL);
+            // Nobody wakes this thread earlier, and no harm would be done.
+            std::thread::park_timeout(LOOK_INTERVAL);
             let has_ended = seen.lock().unwrap_or_else(PoisonError::into_inner);
             if *has_ended {
                 return;

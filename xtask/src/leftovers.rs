@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -29,7 +29,8 @@ pub(crate) fn run(command: &[String]) -> Result<()> {
         if now.is_empty() || Instant::now() >= until {
             break now;
         }
-        sleep(LOOK_INTERVAL);
+        // Nobody wakes this thread.
+        park_timeout(LOOK_INTERVAL);
     };
     if !status.success() {
         bail!("{program}: {status}");

@@ -139,7 +139,7 @@ impl Agent {
         for identity in self.pulls.done(pulled) {
             let Some(attempt) = self.ledger.get(&identity) else { continue };
             let wall = self.outside.clock.now();
-            let follows = after_pull(attempt, pulled.outcome.as_ref().map(|()| ()), wall);
+            let follows = after_pull(attempt, pulled.outcome.as_ref().copied(), wall);
             if let (After::Known(_), Err(error)) = (&follows, &pulled.outcome) {
                 self.crew.rest(&identity, error, now);
             }

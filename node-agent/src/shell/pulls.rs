@@ -8,11 +8,13 @@
 //! * A fetch that nobody waits for any more is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use base::Spawner;
+use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity};
@@ -68,16 +70,21 @@ impl Pulls {
         let (slots, engine) = (Arc::clone(&self.slots), Arc::clone(engine));
         let events = self.events.clone();
         self.spawner.spawn("image", async move {
-            let fetch = async {
+            let fetch = AssertUnwindSafe(async {
                 let _slot = slots.acquire().await;
                 engine.pull(&image).await
-            };
+            });
             let outcome = tokio::select! {
                 biased;
                 // Nothing is ever sent: this ends as its other side is dropped.
                 _ = given_up => return debug!(image, "given up: nobody waits for it any more"),
-                outcome = fetch => outcome,
+                outcome = fetch.catch_unwind() => outcome,
             };
+            // A panic is a bug in what is done for this image, and hurts those who wait for it alone.
+            let outcome = outcome.unwrap_or_else(|_printed| {
+                error!(image, "fetching an image panicked, which is a bug");
+                Err(EngineError::unknown("fetching the image panicked, which is a bug"))
+            });
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Pulled(Pulled { image, number, outcome })).await;
         });

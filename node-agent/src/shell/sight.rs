@@ -77,7 +77,14 @@ impl Sight {
         if self.resync_at.is_none_or(|at| at <= now) {
             self.resync_at = Some(now + RESYNC);
             self.is_all_stale = true;
-            images = Some(engine.images().await?);
+            // They only help to choose a node: containers are looked at without them, too.
+            images = match engine.images().await {
+                Ok(images) => Some(images),
+                Err(error) => {
+                    warn!(%error, "images are not listed");
+                    None
+                }
+            };
         }
         let stale = self.stale.len();
         if self.is_all_stale || (stale > INSPECTS_WORTH_A_LIST && 2 * stale > self.containers.len())

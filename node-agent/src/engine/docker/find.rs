@@ -31,15 +31,17 @@ pub(super) struct Found {
     pub(super) inspected: ContainerInspectResponse,
 }
 
+type ByIdentity = BTreeMap<Identity, BTreeSet<String>>;
+
 /// Docker's ids by identity, as far as they are known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ids(
     /// Guards the map for one operation. Nothing before all containers were listed once.
-    Arc<Mutex<Option<BTreeMap<Identity, BTreeSet<String>>>>>,
+    Arc<Mutex<Option<ByIdentity>>>,
 );
 
 impl Ids {
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<Identity, BTreeSet<String>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<ByIdentity>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,7 +70,7 @@ impl Ids {
     }
 
     /// All that there are, as of a list. What was made while that was read is kept.
-    fn learn(&self, listed: BTreeMap<Identity, BTreeSet<String>>) {
+    fn learn(&self, listed: ByIdentity) {
         let mut ids = self.lock();
         let known = ids.get_or_insert_default();
         for (identity, of) in listed {
@@ -109,6 +111,22 @@ impl DockerEngine {
         Ok(summaries.into_iter().filter_map(|summary| summary.id).collect())
     }
 
+    /// What the engine says of a container. Where it fails to say it (a container whose files are
+    /// damaged), what its list says has to do: one such container must not hide all others.
+    async fn inspect_id(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let error = match self.ask(self.docker.inspect_container(id, None)).await {
+            Err(EngineError::Failed { message }) => message,
+            other => return other,
+        };
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&[("id", vec![id.to_owned()])].into())
+            .build();
+        let listed = self.ask(self.docker.list_containers(Some(options))).await?;
+        let summary = listed.into_iter().next().ok_or(EngineError::Gone)?;
+        Ok(observe::of_summary(summary, error, self.config.clock.now()))
+    }
+
     /// Those of these that are there and have this identity.
     async fn inspect_all(
         &self,
@@ -117,7 +135,7 @@ impl DockerEngine {
     ) -> Result<Vec<Found>, EngineError> {
         let mut found = Vec::new();
         for id in ids {
-            match self.ask(self.docker.inspect_container(&id, None)).await {
+            match self.inspect_id(&id).await {
                 Ok(inspected) => found.extend(self.own(identity, inspected)),
                 Err(EngineError::Gone) => {
                     self.ids.remove(&id);
@@ -174,7 +192,7 @@ impl DockerEngine {
         let ids = self.ids_with(ours(scope)).await?;
         self.memory.keep(&ids.iter().cloned().collect());
         let inspect = |id: String| async move {
-            match self.ask(self.docker.inspect_container(&id, None)).await {
+            match self.inspect_id(&id).await {
                 Ok(inspected) => {
                     let identity = observe::identity(&inspected, scope);
                     Ok(identity.map(|identity| (identity, Found { id, inspected })))

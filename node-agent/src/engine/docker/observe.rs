@@ -1,6 +1,9 @@
 //! What the Docker Engine says of a container, in our words.
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::models::{
+    ContainerConfig, ContainerInspectResponse, ContainerState as DockerState,
+    ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+};
 use jiff::Timestamp;
 
 use crate::engine::{ContainerState, Identity, Scope};
@@ -48,6 +51,46 @@ pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerSta
     }
 }
 
+/// A container as the engine's list has it, where more cannot be had; `error` says why. When it
+/// ended is not known: not before `now` was anybody told.
+pub(super) fn of_summary(
+    summary: ContainerSummary,
+    error: String,
+    now: Timestamp,
+) -> ContainerInspectResponse {
+    use ContainerSummaryStateEnum as Summary;
+    let status = summary.state.map(|state| match state {
+        Summary::EMPTY => ContainerStateStatusEnum::EMPTY,
+        Summary::CREATED => ContainerStateStatusEnum::CREATED,
+        Summary::RUNNING | Summary::RESTARTING | Summary::STOPPING => {
+            ContainerStateStatusEnum::RUNNING
+        }
+        Summary::PAUSED => ContainerStateStatusEnum::PAUSED,
+        Summary::EXITED | Summary::REMOVING | Summary::DEAD => ContainerStateStatusEnum::EXITED,
+    });
+    let started = summary.created.and_then(|second| Timestamp::from_second(second).ok());
+    let state = DockerState {
+        status,
+        exit_code: summary.status.as_deref().and_then(exit_code),
+        started_at: started.map(|started| started.to_string()),
+        finished_at: Some(now.to_string()),
+        error: Some(format!("the engine does not say how it ended: {error}")),
+        ..DockerState::default()
+    };
+    let config = ContainerConfig { labels: summary.labels, ..ContainerConfig::default() };
+    ContainerInspectResponse {
+        id: summary.id,
+        state: Some(state),
+        config: Some(config),
+        ..ContainerInspectResponse::default()
+    }
+}
+
+/// The code in `Exited (137) 2 hours ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.split_once('(')?.1.split_once(')')?.0.parse().ok()
+}
+
 /// Whether the kernel limits its memory.
 pub(super) fn has_memory_limit(inspected: &ContainerInspectResponse) -> bool {
     let limit = inspected.host_config.as_ref().and_then(|host| host.memory);
@@ -66,8 +109,6 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::ContainerState as DockerState;
-
     use super::*;
 
     #[test]
@@ -93,6 +134,36 @@ mod tests {
                 message: None,
             })
         );
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_inspected_is_what_the_list_says() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let of = |state, status: &str| {
+            let summary = ContainerSummary {
+                id: Some("0af3".to_owned()),
+                created: Some(now.as_second() - 60),
+                state: Some(state),
+                status: Some(status.to_owned()),
+                ..ContainerSummary::default()
+            };
+            state_of(&of_summary(summary, "RWLayer is nil".to_owned(), now))
+        };
+        let since = now - jiff::SignedDuration::from_secs(60);
+        let running = of(ContainerSummaryStateEnum::RUNNING, "Up 2 hours");
+        assert_eq!(running, Some(ContainerState::Running { since }));
+        for (status, expected) in [("Exited (137) 2 hours ago", 137), ("Dead", 255)] {
+            let seen = of(ContainerSummaryStateEnum::EXITED, status);
+            let Some(ContainerState::Exited { code, at, message, .. }) = seen else {
+                panic!("{seen:?}");
+            };
+            assert_eq!((code, at), (expected, now));
+            assert!(message.unwrap().contains("RWLayer is nil"));
+        }
+    }
+
+    fn state_of(inspected: &ContainerInspectResponse) -> Option<ContainerState> {
+        super::state(inspected)
     }
 
     #[test]
