@@ -144,7 +144,7 @@ pub struct Session {
     /// So often the engine answered that it could not start it.
     pub start_failures: u32,
     /// The image that it waits for.
-    pub awaits: Option<String>,
+    pub wanted_image: Option<String>,
     /// Its image was fetched.
     pub is_fetched: bool,
     /// Why it is not started yet.
@@ -241,8 +241,8 @@ impl Attempt {
     }
 
     /// Whether it cannot be started before its image is there.
-    pub(crate) fn awaits_image(&self) -> bool {
-        self.session.awaits.is_some() && matches!(self.progress, Progress::Starting { .. })
+    pub(crate) fn waits_for_image(&self) -> bool {
+        self.session.wanted_image.is_some() && matches!(self.progress, Progress::Starting { .. })
     }
 
     /// Says something: what was said before and not heard is void.

@@ -56,11 +56,11 @@ pub(crate) fn after_pull(
     outcome: Result<(), &EngineError>,
     wall: Timestamp,
 ) -> After {
-    if !attempt.awaits_image() {
+    if !attempt.waits_for_image() {
         return After::Nothing;
     }
     let mut next = attempt.clone();
-    next.session.awaits = None;
+    next.session.wanted_image = None;
     match outcome {
         Ok(()) => {
             next.session.trouble = None;
@@ -110,7 +110,7 @@ fn after_start(
         Ok(()) => session.trouble = None,
         Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,
         Err(EngineError::NeedsImage) if !session.is_fetched => {
-            session.awaits = Some(image.to_owned());
+            session.wanted_image = Some(image.to_owned());
             session.trouble = Some(format!("fetching image {image}"));
         }
         Err(EngineError::NeedsImage) => {

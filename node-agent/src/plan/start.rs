@@ -134,7 +134,7 @@ impl Planner<'_> {
             return self.end(attempt, Ending::stopped(why, self.view.wall));
         }
         let attempt = &self.tell_slow_start(attempt);
-        if attempt.session.awaits.is_some() {
+        if attempt.session.wanted_image.is_some() {
             return;
         }
         let template = match &assignment.template {

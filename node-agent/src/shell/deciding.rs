@@ -34,7 +34,7 @@ impl Agent {
             }
         }
         let ledger = &self.ledger;
-        self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::awaits_image));
+        self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::waits_for_image));
         self.agenda.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
         self.save().await?;
@@ -112,7 +112,7 @@ impl Agent {
         self.follow(&acted.identity, follows);
         if let (Asked::Start { image }, Err(EngineError::NeedsImage)) =
             (&acted.asked, &acted.outcome)
-            && self.ledger.get(&acted.identity).is_some_and(Attempt::awaits_image)
+            && self.ledger.get(&acted.identity).is_some_and(Attempt::waits_for_image)
             && let Some(engine) = &self.sight.engine
         {
             self.pulls.ask(engine, image.clone(), acted.identity.clone());
