@@ -33,11 +33,11 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
             Err(message) => results.push(Some(GroupResult::Invalid { message })),
         }
     }
-    let mut revision = store::Revision::default();
+    let mut seen = ResourceVersion::default();
     let outcomes = server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
     let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(committed) => {
-            revision = revision.max(committed.revision);
+            seen = seen.max(committed.seen);
             GroupResult::Done {}
         }
         Err(refusal) => refusal.into_result(),
@@ -46,7 +46,7 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
         .into_iter()
         .map(|known| known.or_else(|| outcomes.next()).unwrap_or(GroupResult::Unknown {}))
         .collect();
-    let response = BatchResponse { resource_version: ResourceVersion::after(revision.0), results };
+    let response = BatchResponse { resource_version: seen, results };
     Ok(answer::json(StatusCode::OK, &response))
 }
 

@@ -45,8 +45,9 @@ pub(crate) enum Run {
 /// What became of intents that travel together.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
-    /// A cache that shows this has seen them.
-    pub(crate) revision: Revision,
+    /// A watcher of every kind that has got this far has seen them. The point of an event that
+    /// comes, never the end of a revision: of that only the next bookmark tells, seconds later.
+    pub(crate) seen: ResourceVersion,
     /// For each intent, what became of its object.
     pub(crate) answers: Vec<Option<Answer>>,
 }
@@ -125,12 +126,12 @@ impl Writer {
             }
             let Some(prepared) = self.decide(attempt, learned).await else { continue };
             if run == Run::Dry {
-                attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
+                attempt.result = Some(Ok(committed(prepared, None)));
                 continue;
             }
             let group = group(&prepared, leader);
             if group.writes.is_empty() {
-                attempt.result = Some(Ok(committed(prepared, self.cache.revision(), None)));
+                attempt.result = Some(Ok(committed(prepared, None)));
                 continue;
             }
             let guards = group.guards.iter().map(|guard| &guard.key);
@@ -204,7 +205,7 @@ impl Writer {
     ) {
         attempt.result = match outcome {
             Outcome::Done { revision, positions } => {
-                Some(Ok(committed(prepared, revision, Some(&positions))))
+                Some(Ok(committed(prepared, Some((revision, &positions)))))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
             Outcome::Full(why) => {
@@ -242,20 +243,31 @@ fn wait_for(written: &BTreeSet<Key>, attempt: &Attempt<'_>, awaited: &mut BTreeS
     waits
 }
 
-/// What the writer is told: each object, at the point of its change.
-fn committed(prepared: Vec<Prepared>, revision: Revision, positions: Option<&[u32]>) -> Committed {
+/// What the writer is told: each object, at the point of its change. `done` is the revision and the
+/// position of each write, where something was written.
+fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Committed {
     let keys: Vec<Key> =
         prepared.iter().flat_map(|one| &one.writes).map(|write| Arc::clone(&write.key)).collect();
+    let event_of = |place: usize| {
+        let (revision, positions) = done?;
+        let position = positions.get(place).copied().unwrap_or_default();
+        Some(ResourceVersion::of_event(revision.0, position))
+    };
+    // Watchers are told of objects alone: the key that guards a leader has no event for them.
+    let objects = (0..keys.len()).filter(|place| keys::kind_of(&keys[*place]).is_some());
+    let written = objects.filter_map(event_of).max();
+    let there = prepared.iter().map(|one| one.seen).max();
     let answer = |one: Prepared| {
         let mut answer = one.answer?;
         let place = keys.iter().position(|key| *key == answer.key);
-        if let (Some(place), Some(positions)) = (place, positions) {
-            let position = positions.get(place).copied().unwrap_or_default();
-            answer.version = ResourceVersion::of_event(revision.0, position);
+        if let Some(version) = place.and_then(event_of) {
+            answer.version = version;
         }
         Some(answer)
     };
-    Committed { revision, answers: prepared.into_iter().map(answer).collect() }
+    let answers: Vec<Option<Answer>> = prepared.into_iter().map(answer).collect();
+    let answered = answers.iter().flatten().map(|answer| answer.version).max();
+    Committed { seen: written.max(there).max(answered).unwrap_or_default(), answers }
 }
 
 impl Answer {

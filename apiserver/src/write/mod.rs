@@ -81,6 +81,8 @@ pub(crate) struct Prepared {
     /// The object as it will be (or was, if it goes), and the write that makes it so; nothing to be
     /// written where it is like that already.
     pub(crate) answer: Option<Answer>,
+    /// Where nothing is written since it is so already: the point at which that came about.
+    pub(crate) seen: ResourceVersion,
 }
 
 /// What a write answers.

@@ -43,6 +43,7 @@ pub(super) fn create(
         let controller = controller_uid(object);
         let same = controller.is_some() && controller == controller_uid(&current.object());
         if repeatable == Repeatable::BySameController && same && !current.is_deleting() {
+            prepared.seen = current.version;
             return Ok(prepared);
         }
         let message = format!("{} {:?} already exists", kind.info().plural, key.name);

@@ -65,6 +65,8 @@ pub(super) fn record(
             Some(current) => current.put(key, object),
             None => make(key, object),
         });
+    } else if let Some(current) = current {
+        prepared.seen = current.version;
     }
     Ok(prepared)
 }

@@ -51,6 +51,43 @@ async fn a_create_is_asked_twice_without_harm() {
     assert_eq!(world.get(TASKS).await.json["items"].as_array().unwrap().len(), 1);
 }
 
+/// A controller waits until its cache has come to what its batch answers. The end of a revision is
+/// told by the next bookmark alone, so a batch that answered with that held every look for seconds.
+#[tokio::test(start_paused = true)]
+async fn a_batch_answers_with_the_point_of_its_last_event() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let version =
+        |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let record = record(&job, 1, &json!([[5, "Succeeded"]]));
+    for (what, op) in [("create", create(task_of(&job, 0))), ("record", record)] {
+        // The second time it is so already, and nothing is written.
+        for time in ["first", "second"] {
+            let groups = json!({ "groups": [{ "ops": [op] }] });
+            let answer = world.post(&format!("{OURS}/batches"), &groups).await.json;
+            assert_eq!(answer["results"][0]["outcome"], "Done", "{answer}");
+            let changed = match what {
+                "create" => version(&world.get(&format!("{TASKS}/a-0")).await.json),
+                _ => last_event(&world, &job).await,
+            };
+            assert_eq!(answer["resourceVersion"], changed.as_str(), "{what}, the {time} time");
+        }
+    }
+}
+
+/// The version of the last event that a watcher of every kind is sent, of those after `since`.
+async fn last_event(world: &World, since: &Value) -> String {
+    let from = since["metadata"]["resourceVersion"].as_str().unwrap();
+    let path = format!(
+        "{OURS}/watch?kinds=jobs,tasks,done&resourceVersion={from}&timeoutSeconds=1&allowWatchBookmarks=false"
+    );
+    let request = Request::get(&path).body(bytes::Bytes::new()).unwrap();
+    let body = world.send(request).await.into_body().collect().await.unwrap().to_bytes();
+    let lines = std::str::from_utf8(&body).unwrap().lines();
+    let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    last["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test(start_paused = true)]
 async fn recorded_work_is_never_made_again() {
     let world = World::new().await;
