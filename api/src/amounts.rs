@@ -41,6 +41,21 @@ impl Quantity {
         self.milli
     }
 
+    /// The value in the one form that all texts for it share: thousandths where they are needed, else
+    /// the largest binary unit that divides it.
+    pub fn usual(&self) -> String {
+        if !self.milli.is_multiple_of(1000) {
+            return format!("{}m", self.milli);
+        }
+        let units = self.milli / 1000;
+        let scales = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+        let fits = |(scale, _): &(u64, _)| units > 0 && units.is_multiple_of(*scale);
+        match scales.into_iter().find(fits) {
+            Some((scale, sign)) => format!("{}{sign}", units / scale),
+            None => units.to_string(),
+        }
+    }
+
     /// The value in whole units, rounded up.
     pub fn whole(&self) -> u64 {
         self.milli.div_ceil(1000)

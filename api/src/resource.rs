@@ -16,6 +16,16 @@ pub trait Resource: Kind {
         Vec::new()
     }
 
+    /// How many bytes Heliox may add to the object later, at most: an object that leaves no room for
+    /// them is refused, since its status could never be written.
+    fn added_bytes(&self) -> usize {
+        if Self::ID.info().subresources.contains(&"status") {
+            crate::size::ADDED_BYTES
+        } else {
+            crate::size::ADDED_METADATA_BYTES
+        }
+    }
+
     /// Says the same in the words in which it is kept, once nothing is wrong with it.
     fn normalize(&mut self) {}
 

@@ -49,7 +49,10 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
@@ -57,10 +60,18 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Longest text for which what was meant is looked for: twice a name.
+const NEAREST_BYTES_MAX: usize = 128;
+
 /// `name` of `known` that a person who wrote `name` most likely meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing two texts takes the product of their lengths, and nobody mistypes a page.
+    if name.len() > NEAREST_BYTES_MAX {
+        return None;
+    }
     known
         .into_iter()
+        .filter(|candidate| candidate.len() <= 2 * NEAREST_BYTES_MAX)
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(name.len()) / 4)
         .min()

@@ -23,6 +23,8 @@ const ADDED_BYTES: usize = 128;
 pub(crate) struct Strategy {
     /// Checks a document against the schema and the kind's rules; its normal form.
     pub(crate) admit: fn(Value) -> Result<Value, Vec<Violation>>,
+    /// The normal form of a document whose rules are not asked.
+    pub(crate) normal: fn(Value) -> Result<Value, Vec<Violation>>,
     /// Checks a changed document (in normal form) against what it was.
     pub(crate) admit_update: fn(&Value, &Value) -> Result<(), Vec<Violation>>,
     /// The stored JSON as clients see it, and the fields that selectors may name.
@@ -71,6 +73,7 @@ pub(crate) fn strategy(kind: KindId) -> Strategy {
 fn of<K: Resource>() -> Strategy {
     Strategy {
         admit: admit::<K>,
+        normal: normal::<K>,
         admit_update: admit_update::<K>,
         to_wire: to_wire::<K>,
         columns: K::columns,
@@ -99,6 +102,12 @@ fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
 fn with_status<K: Resource>(mut object: Value, status: Value) -> Result<Value, Vec<Violation>> {
     object["status"] = status;
     typed::<K>(&object).map(|object| to_value(&object))
+}
+
+fn normal<K: Resource>(document: Value) -> Result<Value, Vec<Violation>> {
+    let mut object: K = typed(&document)?;
+    object.normalize();
+    Ok(to_value(&object))
 }
 
 fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<(), Vec<Violation>> {

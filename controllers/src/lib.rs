@@ -7,6 +7,7 @@ pub mod garbage;
 pub mod job;
 pub mod metrics;
 pub mod node;
+mod packing;
 mod run;
 mod throttle;
 mod tools;

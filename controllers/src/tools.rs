@@ -11,6 +11,9 @@ use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 
+/// Longest reason that is passed on of a group that can never be written.
+const WHY_CHARS_MAX: usize = 1024;
+
 /// What the shells of all controllers use.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
@@ -32,25 +35,29 @@ pub(crate) struct News {
 
 impl Tools {
     /// Writes a plan's groups, and returns when the cache has seen them: no plan is made on less.
+    /// What comes back are the groups that can never be written, by their places, and why: the
+    /// controller has to say so where people look, since asking again changes nothing.
     pub(crate) async fn write(
         &self,
         controller: &'static str,
         groups: Vec<Group>,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<Vec<(usize, String)>, ReconcileError> {
         self.metrics.planned(controller, groups.len());
         if groups.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         debug!(controller, groups = groups.len(), "writing");
         let outcome = runtime::controller::write(&self.client, &self.cache, groups).await;
         if outcome.is_err() {
             self.metrics.refused(controller);
         }
-        for (group, why) in outcome? {
-            // A plan that asks for the impossible is a bug: it is looked at again with the others.
+        let mut never = outcome?;
+        for (group, why) in &mut never {
             warn!(controller, group, why, "a group can never be written");
+            // It goes into a status, which has to be written.
+            *why = why.chars().take(WHY_CHARS_MAX).collect();
         }
-        Ok(())
+        Ok(never)
     }
 
     /// Tells people of an object. Best effort.

@@ -86,9 +86,19 @@ pub fn stop_signal(template: &Template) -> Result<Signal, String> {
     })
 }
 
+/// Most of what is wrong that a sentence tells, and its longest part: the sentence goes into the
+/// task's report, which has to stay small enough to be written.
+const PROBLEMS_MAX: usize = 5;
+const PROBLEM_CHARS_MAX: usize = 200;
+
 fn sentence(found: &[Violation]) -> String {
-    let each = found.iter().map(|violation| format!("{}: {}", violation.path, violation.message));
-    each.collect::<Vec<_>>().join("; ")
+    let each = found.iter().take(PROBLEMS_MAX).map(|violation| {
+        let whole = format!("{}: {}", violation.path, violation.message);
+        whole.chars().take(PROBLEM_CHARS_MAX).collect::<String>()
+    });
+    let more = found.len().saturating_sub(PROBLEMS_MAX);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    each.chain(more).collect::<Vec<_>>().join("; ")
 }
 
 /// The numbers to listen on: the container's own where it has its own network and names them.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
 use api::resource_version::ResourceVersion;
+use api::size::{BATCH_BYTES_MAX, json_bytes};
 use base::{Backoff, ErrorChain, Rng, Spawner};
 use client::{Client, Error};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -180,6 +181,9 @@ fn wait_after(failures: u32, rng: &Rng) -> Duration {
 /// Batches of one plan that are on their way at once: groups are independent.
 const BATCHES_AT_ONCE: usize = 4;
 
+/// What a batch has beside its groups.
+const FRAME_BYTES: usize = 64;
+
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
 /// A group that is `Invalid` is answered to the caller, by its place in `groups`; anything else that
@@ -198,6 +202,12 @@ pub async fn write(
             Ok(answer) => answer,
             Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
+            }
+            // One group alone is too much for any batch: it can never be written.
+            Err(error) if count == 1 && error.code() == Some(413) => {
+                invalid.push((first, ErrorChain(&error).to_string()));
+                first += count;
+                continue;
             }
             Err(error) => {
                 warn!(error = %ErrorChain(&error), "a batch was refused as a whole");
@@ -223,20 +233,49 @@ pub async fn write(
     }
 }
 
-/// Cuts groups into batches within the bound.
+/// Cuts groups into batches within the bounds on operations and bytes. A group that is over them
+/// alone travels alone: the apiserver says what is wrong with it.
 fn batches(groups: Vec<Group>) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    let mut room = 0;
+    let (mut ops_left, mut bytes_left) = (0, 0);
     for group in groups {
-        let ops = group.ops.len();
-        if ops > room {
+        let (ops, bytes) = (group.ops.len(), json_bytes(&group) + 1);
+        if ops > ops_left || bytes > bytes_left {
             batches.push(Batch::default());
-            room = BATCH_OPS_MAX;
+            (ops_left, bytes_left) = (BATCH_OPS_MAX, BATCH_BYTES_MAX - FRAME_BYTES);
         }
-        room = room.saturating_sub(ops);
+        ops_left = ops_left.saturating_sub(ops);
+        bytes_left = bytes_left.saturating_sub(bytes);
         if let Some(batch) = batches.last_mut() {
             batch.groups.push(group);
         }
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use api::ObjectKey;
+    use api::batch::Op;
+
+    use super::*;
+
+    fn group(bytes: usize) -> Group {
+        Op::Remove { key: ObjectKey::new("default", "a"), uid: "x".repeat(bytes) }.into()
+    }
+
+    #[test]
+    fn batches_are_cut_by_operations_and_by_bytes() {
+        let lengths = |groups: Vec<Group>| {
+            let all = batches(groups);
+            let fits =
+                |batch: &Batch| json_bytes(batch) <= BATCH_BYTES_MAX || batch.groups.len() == 1;
+            assert!(all.iter().all(fits));
+            all.iter().map(|batch| batch.groups.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(vec![group(1); BATCH_OPS_MAX + 1]), [BATCH_OPS_MAX, 1]);
+        assert_eq!(lengths(vec![group(BATCH_BYTES_MAX / 4); 5]), [3, 2]);
+        assert_eq!(lengths(vec![group(BATCH_BYTES_MAX), group(1)]), [1, 1]);
+        assert_eq!(lengths(Vec::new()), [0; 0]);
+    }
 }

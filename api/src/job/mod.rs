@@ -1,5 +1,7 @@
 //! Job: a set of tasks that complete.
 
+pub mod indexes;
+mod revision;
 mod row;
 mod validate;
 
@@ -17,8 +19,9 @@ use crate::object::{Definition, Object, is_default};
 use crate::placement::Placement;
 use crate::template::Template;
 
+pub use revision::{is_revision, revision};
 pub use validate::RETRY_REASONS;
-pub(crate) use validate::{retry, spec as validate_spec, timeout};
+pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
 
 /// A set of tasks that complete.
 pub type Job = Object<JobDefinition>;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Job, JobPhase, validate};
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
+use crate::size;
 use crate::table::{age, took};
 use crate::violation::Violation;
 
@@ -15,6 +16,10 @@ impl Resource for Job {
 
     fn validate_update(&self, old: &Self) -> Vec<Violation> {
         validate::validate_update(self, old)
+    }
+
+    fn added_bytes(&self) -> usize {
+        size::ADDED_BYTES + size::index_bytes(&self.spec)
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -1,15 +1,20 @@
 //! Rules of a job.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::{
     Job, JobSpec, LISTED_TASKS_MAX, ListedTask, OnChange, Retry, RetryRule, TASKS_MAX, Target,
+    indexes, revision,
 };
 use crate::duration::Duration;
 use crate::kind::KindId;
+use crate::schema::VIOLATIONS_MAX;
+use crate::size::EXPANDED_BYTES_MAX;
 use crate::task::reason;
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{merge, metadata, names, placement, substitute, template};
+use crate::{merge, metadata, names, placement, size, substitute, template};
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
@@ -29,6 +34,7 @@ pub const RETRY_REASONS: [&str; 8] = [
 pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
     spec(&job.spec, "spec", &mut found);
+    found.extend(too_late_to_retry(job.spec.timeout, job.spec.retry.as_ref(), "spec"));
     let document = Value::Object(merge::to_map(&job.spec));
     substitute::check_job(&document, substitute::Scope::Job, "spec", &mut found);
     found
@@ -37,6 +43,7 @@ pub(super) fn validate(job: &Job) -> Vec<Violation> {
 /// What is wrong with changing `old` into `new`.
 pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     let mut found = Vec::new();
+    found.extend(no_index_left(new, old));
     if old.spec.on_change() != OnChange::Reject {
         return found;
     }
@@ -45,13 +52,40 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
         let why = "may not change, as onChange is Reject";
         found.push(Violation::new(format!("spec.{field}"), why).hint(hint));
     };
-    if new.spec.template != old.spec.template {
+    if !same_template(new, old) {
         reject("template");
     }
     if new.spec.target != old.spec.target {
         reject("target");
     }
     found
+}
+
+/// Whether two jobs' templates mean the same.
+fn same_template(new: &Job, old: &Job) -> bool {
+    let (new, old) = (&new.spec.template, &old.spec.template);
+    new == old || revision::meaning_of(new) == revision::meaning_of(old)
+}
+
+/// That the run cannot remember what the new list adds. Each place of a removed task or item stays
+/// taken for the run, so a job whose list is changed again and again would outgrow what can be
+/// stored.
+fn no_index_left(new: &Job, old: &Job) -> Option<Violation> {
+    if (&new.spec.tasks, &new.spec.items) == (&old.spec.tasks, &old.spec.items) {
+        return None;
+    }
+    let opens = new.spec.on_change() == OnChange::Rerun
+        && (!same_template(new, old) || new.spec.target != old.spec.target);
+    let before: &[String] = if opens { &[] } else { &old.status.indexes };
+    let keys = indexes::keys(&new.spec)?;
+    let mut next = new.clone();
+    next.status.indexes = indexes::assign(before, keys.iter().map(String::as_str));
+    let of = "with what its run has to remember of tasks that were removed, the job takes";
+    let violation = size::problem(size::json_bytes(&next) + size::ADDED_BYTES, "spec", of)?;
+    Some(
+        violation
+            .hint("make a job of another name, or change its template, which begins a new run"),
+    )
 }
 
 /// What is wrong with a job's spec that stands at `path`.
@@ -70,6 +104,26 @@ pub(crate) fn spec(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     }
     timeout(spec.timeout, &format!("{path}.timeout"), found);
     timeout(spec.attempt_timeout, &format!("{path}.attemptTimeout"), found);
+    if let (Some(attempt), Some(whole)) = (spec.attempt_timeout, spec.timeout)
+        && attempt > whole
+    {
+        let why = format!("{attempt} is never reached: the job's timeout is {whole}");
+        found.push(Violation::new(format!("{path}.attemptTimeout"), why));
+    }
+}
+
+/// That the job's time is up before what it says of retries could ever happen.
+pub(crate) fn too_late_to_retry(
+    timeout: Option<Duration>,
+    retry: Option<&Retry>,
+    path: &str,
+) -> Option<Violation> {
+    let (timeout, retry) = (timeout?, retry?);
+    let initial = retry.backoff?.initial?;
+    (retry.max_attempts != Some(1) && initial >= timeout).then(|| {
+        let why = format!("no second attempt would begin: the job's timeout is {timeout}");
+        Violation::new(format!("{path}.retry.backoff.initial"), why)
+    })
 }
 
 /// What is wrong with a timeout that stands at `path`.
@@ -115,26 +169,65 @@ fn too_many(count: usize, path: &str, found: &mut Vec<Violation>) {
 fn listed(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     too_many(spec.tasks.len(), path, found);
     duplicates(spec.tasks.iter().map(|task| &task.name), path, "name", found);
+    if spec.tasks.is_empty() {
+        return;
+    }
+    let bytes = parts_bytes(spec);
+    if bytes > EXPANDED_BYTES_MAX {
+        let why = format!(
+            "laid over the job's template they take {bytes} bytes; at most {EXPANDED_BYTES_MAX} are \
+             allowed"
+        );
+        found.push(Violation::new(path, why).hint("make the template smaller, or the tasks fewer"));
+        return;
+    }
+    let mut before = Vec::new();
+    template::validate(&spec.template, "", &mut before);
     for (index, task) in spec.tasks.iter().enumerate().take(LISTED_TASKS_MAX) {
+        // More are not reported.
+        if found.len() >= VIOLATIONS_MAX {
+            return;
+        }
         let at = format!("{path}[{index}]");
         if let Some(problem) = names::problem(&task.name) {
             found.push(Violation::new(format!("{at}.name"), problem));
         }
-        own_parts(spec, task, &at, found);
+        own_parts(spec, task, &before, &at, found);
     }
 }
 
+/// What the templates and placements of listed tasks take once they are laid over the job's, about:
+/// each is made to be looked at.
+pub(crate) fn parts_bytes(spec: &JobSpec) -> usize {
+    let templates = spec.tasks.iter().filter(|task| task.template.is_some()).count();
+    let placements = spec.tasks.iter().filter(|task| task.placement.is_some()).count();
+    if templates + placements == 0 {
+        return 0;
+    }
+    let (template, placement) =
+        (size::json_bytes(&spec.template), size::json_bytes(&spec.placement));
+    (templates * template).saturating_add(placements * placement)
+}
+
 /// What is wrong with a listed task's parts once they are laid over the job's, and was not before.
-fn own_parts(spec: &JobSpec, task: &ListedTask, at: &str, found: &mut Vec<Violation>) {
+/// `before` is what was wrong with the job's template, its paths relative to it.
+fn own_parts(
+    spec: &JobSpec,
+    task: &ListedTask,
+    before: &[Violation],
+    at: &str,
+    found: &mut Vec<Violation>,
+) {
     let mut parts = Vec::new();
     if task.template.is_some() {
         let path = format!("{at}.template");
         match merge::template(&spec.template, task.template.as_ref()) {
             Ok(merged) => {
-                let mut before = Vec::new();
-                template::validate(&spec.template, &path, &mut before);
-                template::validate(&merged, &path, &mut parts);
+                template::validate(&merged, "", &mut parts);
                 parts.retain(|violation| !before.contains(violation));
+                for violation in &mut parts {
+                    violation.path.insert_str(0, &path);
+                }
             }
             Err(problems) => parts.extend(problems.into_iter().map(|it| it.under(&path))),
         }
@@ -196,8 +289,24 @@ pub(crate) fn retry(retry: &Retry, path: &str, found: &mut Vec<Violation>) {
         let why = format!("{} entries; at most {RULES_MAX} are allowed", retry.rules.len());
         found.push(Violation::new(format!("{path}.rules"), why));
     }
-    for (index, rule) in retry.rules.iter().enumerate() {
-        retry_rule(rule, &format!("{path}.rules[{index}]"), found);
+    let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, rule) in retry.rules.iter().enumerate().take(RULES_MAX) {
+        let at = format!("{path}.rules[{index}]");
+        retry_rule(rule, &at, found);
+        let code = rule.exit_codes.iter().map(|code| codes.get(code).copied());
+        let reason = rule.reasons.iter().map(|reason| reasons.get(reason.as_str()).copied());
+        let earlier: Option<BTreeSet<usize>> = code.chain(reason).collect();
+        if let Some(first) = earlier.and_then(|earlier| earlier.first().copied()) {
+            let why = format!("never applies: rules[{first}] comes first for all that it names");
+            found.push(Violation::new(at, why));
+        }
+        for code in &rule.exit_codes {
+            codes.entry(*code).or_insert(index);
+        }
+        for reason in &rule.reasons {
+            reasons.entry(reason).or_insert(index);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Placement: where tasks may run, where they would rather, and what a node's loss means.
 
+mod possible;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Rules of a placement.
 
-use super::{Constraint, LossAction, Near, Placement, REPLACE_AFTER_MIN};
+use super::{Constraint, LossAction, Near, Placement, REPLACE_AFTER_MIN, possible};
 use crate::partition_set::state_problem;
 use crate::violation::{Violation, duplicates};
 use crate::{metadata, names};
@@ -44,14 +44,20 @@ pub(crate) fn validate(placement: &Placement, path: &str, found: &mut Vec<Violat
         near(wanted, &format!("{path}.near[{index}]"), found);
     }
     on_node_loss(placement, path, found);
+    found.extend(possible::contradictions(placement, path));
 }
 
 fn constraint(text: &str, at: String, found: &mut Vec<Violation>) {
-    if let Err(error) = text.parse::<Constraint>() {
-        let whole = error.to_string();
-        let (why, hint) = whole.split_once("; ").unwrap_or((&whole, ""));
-        let violation = Violation::new(at, why);
-        found.push(if hint.is_empty() { violation } else { violation.hint(hint) });
+    match text.parse::<Constraint>() {
+        Ok(constraint) => {
+            found.extend(possible::no_order(&constraint).map(|why| Violation::new(at, why)));
+        }
+        Err(error) => {
+            let whole = error.to_string();
+            let (why, hint) = whole.split_once("; ").unwrap_or((&whole, ""));
+            let violation = Violation::new(at, why);
+            found.push(if hint.is_empty() { violation } else { violation.hint(hint) });
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::partition_set::{PartitionSet, PartitionSetDefinition};
 use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::resource::Resource;
+use crate::size;
 use crate::task::{Task, TaskDefinition};
 use crate::task_template::{TaskTemplate, TaskTemplateDefinition};
 use crate::template::Template;
@@ -177,8 +178,16 @@ pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation
     let object: K = serde_json::from_value(document)
         .map_err(|error| vec![Violation::new("", error.to_string())])?;
     let mut found = object.validate();
+    found.extend(too_large(&object));
     found.truncate(VIOLATIONS_MAX);
     if found.is_empty() { Ok(object) } else { Err(found) }
+}
+
+/// That the object, with what Heliox will add to it, is more than the store takes.
+fn too_large<K: Resource>(object: &K) -> Option<Violation> {
+    let (own, added) = (size::json_bytes(object), object.added_bytes());
+    let of = format!("the object takes {own} bytes and its status up to {added}: together");
+    size::problem(own + added, "", &of)
 }
 
 /// What the rules say of a document without the fields whose shape is wrong, if there is an object

@@ -1,15 +1,18 @@
 //! Names that do not exist are found when a manifest is applied.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::reference::{Piece, Reference, pieces};
+use crate::schema::VIOLATIONS_MAX;
 use crate::violation::{Violation, nearest};
 
 /// What may be named besides what every task has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope<'a> {
     /// A job of a workflow that has these parameters.
-    Workflow(&'a [&'a str]),
+    Workflow(&'a BTreeSet<&'a str>),
     /// A Job by itself: it has no parameters and no run.
     Job,
 }
@@ -35,7 +38,7 @@ pub(crate) fn check_job(
     found: &mut Vec<Violation>,
 ) {
     let Some(job) = document.as_object() else { return };
-    let mut check = Check { job, ports: Vec::new(), scope, found };
+    let mut check = Check { job, ports: Vec::new(), lacking: BTreeMap::new(), scope, found };
     let own: Vec<&str> = port_names(job.get("template"));
     let listed = job.get("tasks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for (field, value) in job {
@@ -60,6 +63,8 @@ struct Check<'a> {
     job: &'a Map<String, Value>,
     /// The names of ports that the part may use.
     ports: Vec<&'a str>,
+    /// For each field of items that a text names, the first item without it.
+    lacking: BTreeMap<String, Option<usize>>,
     scope: Scope<'a>,
     found: &'a mut Vec<Violation>,
 }
@@ -101,6 +106,10 @@ impl Check<'_> {
 
     fn text(&mut self, text: &str, zone: Zone, path: &str) {
         for piece in pieces(text) {
+            // More are not reported, and finding what was meant takes its time.
+            if self.found.len() >= VIOLATIONS_MAX {
+                return;
+            }
             if let Piece::Ours(reference) = piece
                 && let Some((why, hint)) = self.problem(&reference, zone)
             {
@@ -114,14 +123,22 @@ impl Check<'_> {
     }
 
     /// Why a name has no meaning, and what to do about it.
-    fn problem(&self, reference: &Reference<'_>, zone: Zone) -> Option<(String, Option<String>)> {
+    fn problem(
+        &mut self,
+        reference: &Reference<'_>,
+        zone: Zone,
+    ) -> Option<(String, Option<String>)> {
         let plain = |why: &str| Some((why.to_owned(), None));
         let names = reference.names.as_slice();
         match (reference.root, names) {
             ("jobs" | "transition", _) => plain("is not supported yet"),
             ("params", [name]) => match self.scope {
                 Scope::Job => no_run("a job of its own has no parameters"),
-                Scope::Workflow(params) => unknown("parameter", name, params),
+                Scope::Workflow(params) if params.contains(name) => None,
+                Scope::Workflow(params) => {
+                    let known: Vec<&str> = params.iter().copied().collect();
+                    unknown("parameter", name, &known)
+                }
             },
             ("run", [name]) => match (*name, self.scope) {
                 ("scheduledTime" | "previousTime" | "previousDate" | "phase" | "failedJobs", _) => {
@@ -149,7 +166,7 @@ impl Check<'_> {
         }
     }
 
-    fn task_problem(&self, names: &[&str]) -> Option<(String, Option<String>)> {
+    fn task_problem(&mut self, names: &[&str]) -> Option<(String, Option<String>)> {
         const NAMES: [&str; 6] = ["name", "index", "count", "attempt", "partition", "item"];
         match names {
             ["name" | "index" | "count" | "attempt"] => None,
@@ -163,7 +180,9 @@ impl Check<'_> {
                     let deep = || ("names nothing: items have one level".to_owned(), None);
                     return (!field.is_empty()).then(deep);
                 };
-                let lacking = items.iter().position(|item| item.get(*field).is_none())?;
+                let first = || items.iter().position(|item| item.get(*field).is_none());
+                let lacking = self.lacking.entry((*field).to_owned()).or_insert_with(first);
+                let lacking = (*lacking)?;
                 Some((format!("is not known: items[{lacking}] has no {field}"), None))
             }
             [name, ..] => unknown("name under task", name, &NAMES)

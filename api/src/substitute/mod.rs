@@ -15,7 +15,8 @@ mod reference;
 mod run;
 
 pub(crate) use check::{Scope, check_job};
-pub use node::{NodeNames, for_node};
+pub(crate) use node::too_long;
+pub use node::{NodeNames, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, for_node};
 pub use run::{RunNames, job_in_run, params_of_run};
 pub(crate) use run::{is_open, substitute_job};
 

@@ -1,5 +1,6 @@
 //! The second stage: an attempt starts on a node.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -7,6 +8,13 @@ use serde_json::Value;
 use super::reference::{Piece, Reference, pieces};
 use crate::template::{self, Template};
 use crate::violation::Violation;
+
+/// Longest argument or environment variable (its name and `=` included): Linux starts no program
+/// that is given a longer one.
+pub const TEXT_BYTES_MAX: usize = 128 * 1024 - 1;
+/// Most bytes of all texts of a template that is substituted: about what Linux gives a program for
+/// its arguments and its environment.
+pub const TEXTS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What names mean on a node.
 #[derive(Debug, Clone, Copy)]
@@ -32,25 +40,25 @@ pub struct NodeNames<'a> {
 }
 
 impl NodeNames<'_> {
-    fn value(&self, reference: &Reference<'_>) -> Option<String> {
+    fn value(&self, reference: &Reference<'_>) -> Option<Cow<'_, str>> {
         match (reference.root, reference.names.as_slice()) {
-            ("task", ["name"]) => Some(self.task.to_owned()),
-            ("task", ["index"]) => Some(self.index.to_string()),
-            ("task", ["count"]) => Some(self.count.to_string()),
-            ("task", ["attempt"]) => Some(self.attempt.to_string()),
-            ("task", ["partition"]) => self.partition.map(str::to_owned),
+            ("task", ["name"]) => Some(self.task.into()),
+            ("task", ["index"]) => Some(self.index.to_string().into()),
+            ("task", ["count"]) => Some(self.count.to_string().into()),
+            ("task", ["attempt"]) => Some(self.attempt.to_string().into()),
+            ("task", ["partition"]) => self.partition.map(Cow::from),
             ("task", ["item"]) => self.item.map(text_of),
             ("task", ["item", field]) => self.item?.get(field).map(text_of),
-            ("node", ["name"]) => Some(self.node.to_owned()),
-            ("ports", [name]) => self.ports.get(*name).map(u16::to_string),
+            ("node", ["name"]) => Some(self.node.into()),
+            ("ports", [name]) => self.ports.get(*name).map(|port| port.to_string().into()),
             _ => None,
         }
     }
 }
 
 /// An item as text: text as it is, all else as JSON.
-fn text_of(item: &Value) -> String {
-    item.as_str().map_or_else(|| item.to_string(), str::to_owned)
+fn text_of(item: &Value) -> Cow<'_, str> {
+    item.as_str().map_or_else(|| item.to_string().into(), Cow::from)
 }
 
 /// The template of one attempt: everything substituted. Lay the task's own part over the template
@@ -61,15 +69,17 @@ fn text_of(item: &Value) -> String {
 /// the template.
 pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, Vec<Violation>> {
     let mut next = template.clone();
-    let mut stage = Stage { names, env: names.env.clone(), found: Vec::new() };
+    let (env, room) = (names.env.clone(), TEXTS_BYTES_MAX);
+    let mut stage = Stage { names, env, room, found: Vec::new() };
     // In order: a variable may use those before it.
     for (index, variable) in next.env.iter_mut().enumerate() {
-        stage.text(&mut variable.value, || format!("env[{index}].value"));
+        let own = variable.name.len() + 1;
+        stage.argument(&mut variable.value, own, || format!("env[{index}].value"));
         stage.env.insert(variable.name.clone(), variable.value.clone());
     }
     for (list, texts) in [("command", &mut next.command), ("args", &mut next.args)] {
         for (index, text) in texts.iter_mut().enumerate() {
-            stage.text(text, || format!("{list}[{index}]"));
+            stage.argument(text, 0, || format!("{list}[{index}]"));
         }
     }
     for (field, text) in [
@@ -106,16 +116,55 @@ struct Stage<'a> {
     names: &'a NodeNames<'a>,
     /// Variables declared so far, with their values.
     env: BTreeMap<String, String>,
+    /// Bytes that the texts to come may take.
+    room: usize,
     found: Vec<Violation>,
 }
 
 impl Stage<'_> {
     fn text(&mut self, text: &mut String, path: impl Fn() -> String) {
+        self.put_in(text, self.room, path);
+    }
+
+    /// A text that the program is given, with `own` bytes beside it.
+    fn argument(&mut self, text: &mut String, own: usize, path: impl Fn() -> String) {
+        self.put_in(text, TEXT_BYTES_MAX.saturating_sub(own).min(self.room), path);
+    }
+
+    /// Puts values into a text if it then has at most `most` bytes. They are counted before: thirty
+    /// variables that each hold the one before twice would take all of the agent's memory.
+    fn put_in(&mut self, text: &mut String, most: usize, path: impl Fn() -> String) {
+        if !self.found.is_empty() && self.room == 0 {
+            return;
+        }
+        let pieces = pieces(text);
+        let mut bytes = 0_usize;
+        for piece in &pieces {
+            bytes = bytes.saturating_add(match piece {
+                Piece::Text(text) => text.len(),
+                Piece::Escaped => 2,
+                Piece::Variable { whole, name } => {
+                    self.env.get(*name).map_or(whole.len(), String::len)
+                }
+                Piece::Ours(reference) => {
+                    self.names.value(reference).map_or(0, |value| value.len())
+                }
+            });
+            if bytes > most {
+                let why = format!("with all names put in, it takes more than {most} bytes");
+                let hint = "a program can be given no more; put it into a file";
+                self.found.push(Violation::new(path(), why).hint(hint));
+                // What comes after may use it, and would be wrong, too.
+                self.room = 0;
+                return;
+            }
+        }
+        self.room -= bytes;
         if !text.contains("$(") {
             return;
         }
-        let mut whole = String::with_capacity(text.len());
-        for piece in pieces(text) {
+        let mut whole = String::with_capacity(bytes);
+        for piece in pieces {
             match piece {
                 Piece::Text(text) => whole.push_str(text),
                 Piece::Escaped => whole.push_str("$("),
@@ -133,4 +182,43 @@ impl Stage<'_> {
         }
         *text = whole;
     }
+}
+
+/// Texts that are too long for any program whatever the names in them will mean on a node: those
+/// count nothing here, but variables that the template itself declares are known. Nothing is put
+/// in, only lengths are added up.
+pub(crate) fn too_long(template: &Template) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut env: BTreeMap<&str, usize> = BTreeMap::new();
+    let least = |text: &str, env: &BTreeMap<&str, usize>| {
+        pieces(text).iter().fold(0_usize, |bytes, piece| {
+            bytes.saturating_add(match piece {
+                Piece::Text(text) => text.len(),
+                Piece::Escaped => 2,
+                Piece::Variable { name, .. } => env.get(name).copied().unwrap_or(0),
+                Piece::Ours(_) => 0,
+            })
+        })
+    };
+    let mut look = |bytes: usize, own: usize, path: String| {
+        if bytes.saturating_add(own) > TEXT_BYTES_MAX {
+            let why = format!(
+                "{bytes} bytes with the variables in it put in; a program is given at most {}",
+                TEXT_BYTES_MAX - own
+            );
+            found.push(Violation::new(path, why).hint("put it into a file"));
+        }
+    };
+    for (index, variable) in template.env.iter().enumerate() {
+        let bytes = least(&variable.value, &env);
+        look(bytes, variable.name.len() + 1, format!("env[{index}].value"));
+        // One that is too long is said once, not again for all that use it.
+        env.insert(&variable.name, if bytes > TEXT_BYTES_MAX { 0 } else { bytes });
+    }
+    for (list, texts) in [("command", &template.command), ("args", &template.args)] {
+        for (index, text) in texts.iter().enumerate() {
+            look(least(text, &env), 0, format!("{list}[{index}]"));
+        }
+    }
+    found
 }

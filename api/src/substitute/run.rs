@@ -1,5 +1,6 @@
 //! The first stage: a run makes its jobs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use super::reference::{Piece, Reference, pieces};
 use crate::job::{self, JobSpec};
 use crate::merge;
 use crate::path::{self, Step};
+use crate::size::{self, OBJECT_BYTES_MAX};
 use crate::violation::Violation;
 use crate::workflow::{JobDefaults, WorkflowJob, WorkflowSpec, check_params};
 
@@ -25,11 +27,11 @@ pub struct RunNames<'a> {
 
 impl RunNames<'_> {
     /// What a name means; nothing for what this stage does not know.
-    pub(super) fn value(&self, reference: &Reference<'_>) -> Option<String> {
+    pub(super) fn value(&self, reference: &Reference<'_>) -> Option<Cow<'_, str>> {
         match (reference.root, reference.names.as_slice()) {
-            ("params", [name]) => self.params.get(*name).cloned(),
-            ("run", ["name"]) => Some(self.run.to_owned()),
-            ("run", ["date"]) => Some(self.started.strftime("%Y-%m-%d").to_string()),
+            ("params", [name]) => self.params.get(*name).map(Cow::from),
+            ("run", ["name"]) => Some(self.run.into()),
+            ("run", ["date"]) => Some(self.started.strftime("%Y-%m-%d").to_string().into()),
             _ => None,
         }
     }
@@ -67,12 +69,15 @@ pub fn job_in_run(
     names: &RunNames<'_>,
 ) -> Result<JobSpec, Vec<Violation>> {
     let mut document = merge::job_document(defaults, job);
-    substitute_job(&mut document, names);
+    let mut room = OBJECT_BYTES_MAX;
+    substitute_job(&mut document, names, &mut room).map_err(|it| vec![it])?;
     let under = |it: Violation| it.under("spec");
     let spec = merge::typed_job(document)
         .map_err(|found| found.into_iter().map(under).collect::<Vec<_>>())?;
     let mut found = Vec::new();
     job::validate_spec(&spec, "spec", &mut found);
+    let bytes = size::json_bytes(&spec) + size::index_bytes(&spec) + size::ADDED_BYTES;
+    found.extend(size::problem(bytes, "spec", "with defaults and parameters the job takes"));
     if found.is_empty() { Ok(spec) } else { Err(found) }
 }
 
@@ -88,18 +93,54 @@ pub(crate) fn is_open(raw: &Value, way: &[Step], values: &BTreeMap<String, Strin
     })
 }
 
-/// Substitutes what is known in a Job's spec.
-pub(crate) fn substitute_job(document: &mut Value, names: &RunNames<'_>) {
+/// Substitutes what is known in a Job's spec. `room` is how many bytes its texts may take: what they
+/// would take is counted before anything is put in, since a few references to a long value make
+/// gigabytes out of kilobytes.
+///
+/// # Errors
+/// That there is no room. The document is then to be thrown away.
+pub(crate) fn substitute_job(
+    document: &mut Value,
+    names: &RunNames<'_>,
+    room: &mut usize,
+) -> Result<(), Violation> {
+    let (most, mut fits) = (*room, true);
     for (part, is_placement) in parts(document) {
         strings(part, &mut |field, text| {
             // What no later stage looks at is finished here.
-            if is_placement || field == Some("image") {
-                *text = finished(text, |reference| names.value(reference));
-            } else {
-                *text = first_stage(text, |reference| names.value(reference));
+            let is_final = is_placement || field == Some("image");
+            fits = fits && take(text, is_final, names, room);
+            if !fits || !text.contains("$(") {
+                return;
             }
+            *text = if is_final {
+                finished(text, |reference| names.value(reference))
+            } else {
+                first_stage(text, |reference| names.value(reference))
+            };
         });
     }
+    let why = || format!("with parameters put in, it takes more than the {most} bytes there are");
+    if fits { Ok(()) } else { Err(Violation::new("spec", why()).hint("make the values shorter")) }
+}
+
+/// Takes from `room` what a text will need; whether it is there.
+fn take(text: &str, is_final: bool, names: &RunNames<'_>, room: &mut usize) -> bool {
+    for piece in pieces(text) {
+        let bytes = match piece {
+            Piece::Text(text) | Piece::Variable { whole: text, .. } => text.len(),
+            Piece::Escaped => 3,
+            Piece::Ours(reference) => match names.value(&reference) {
+                Some(value) if is_final => value.len(),
+                // Each `$(` in a value is escaped, and a `$` at its end may be.
+                Some(value) => value.len() + value.matches("$(").count() + 1,
+                None => reference.whole.len(),
+            },
+        };
+        let Some(left) = room.checked_sub(bytes) else { return false };
+        *room = left;
+    }
+    true
 }
 
 /// The templates and placements of a Job's spec, and which of the two each is.
@@ -149,7 +190,7 @@ fn strings(part: &mut Value, change: &mut impl FnMut(Option<&str>, &mut String))
 
 /// The text with what is known put in, for a later stage to go on with: values are escaped, so
 /// that it does not look into them.
-fn first_stage(text: &str, value: impl Fn(&Reference<'_>) -> Option<String>) -> String {
+fn first_stage<'a>(text: &str, value: impl Fn(&Reference<'_>) -> Option<Cow<'a, str>>) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut after_value = false;
     for piece in pieces(text) {
@@ -173,7 +214,7 @@ fn first_stage(text: &str, value: impl Fn(&Reference<'_>) -> Option<String>) -> 
 }
 
 /// The text with what is known put in, for good.
-fn finished(text: &str, value: impl Fn(&Reference<'_>) -> Option<String>) -> String {
+fn finished<'a>(text: &str, value: impl Fn(&Reference<'_>) -> Option<Cow<'a, str>>) -> String {
     let mut whole = String::with_capacity(text.len());
     for piece in pieces(text) {
         match piece {

@@ -7,7 +7,7 @@ use super::{EnvVar, Mount, Port, Resources, Template};
 use crate::amounts::{CPU, MEMORY, Quantity};
 use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{metadata, names};
+use crate::{metadata, names, substitute};
 
 /// Longest command line, environment and the like: entries of one list.
 const ENTRIES_MAX: usize = 1_000;
@@ -73,6 +73,7 @@ pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violatio
         say("terminationGracePeriodSeconds", why);
     }
     env(&template.env, path, found);
+    found.extend(substitute::too_long(template).into_iter().map(|it| it.under(path)));
     resources(&template.resources, path, found);
     mounts(&template.mounts, path, found);
     ports(template, path, found);
@@ -208,7 +209,10 @@ fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
             }
         }
     }
-    duplicates(mounts.iter().map(|mount| &mount.path), &format!("{path}.mounts"), "path", found);
+    // `/data/` is `/data`.
+    let paths = mounts.iter().map(|mount| mount.path.trim_end_matches('/').to_owned());
+    let paths: Vec<String> = paths.collect();
+    duplicates(&paths, &format!("{path}.mounts"), "path", found);
 }
 
 /// Why a path is not absolute and plain. Names to be substituted are looked at when they have

@@ -1,5 +1,6 @@
 //! Workflow: a DAG of jobs.
 
+mod reach;
 mod row;
 mod validate;
 
@@ -132,12 +133,21 @@ pub struct Dependency {
     /// Its name.
     pub job: String,
     /// How it may have ended: of Succeeded, Skipped, Failed, TimedOut, Cancelled. Default Succeeded
-    /// and Skipped. `Failed` takes in TimedOut.
+    /// and Skipped. `Failed` takes in TimedOut. A job that names Failed, TimedOut or Cancelled, and
+    /// what follows it, still runs when the run is about to fail; the failure counts all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<JobPhase>,
 }
 
 impl Dependency {
+    /// Whether it names a way to fail: its dependent is meant for when something goes wrong.
+    pub fn names_failure(&self) -> bool {
+        let fails = |phase: &JobPhase| {
+            matches!(phase, JobPhase::Failed | JobPhase::TimedOut | JobPhase::Cancelled)
+        };
+        self.phases.iter().any(fails)
+    }
+
     /// Whether a job that ended as `phase` lets the dependent start.
     pub fn is_met_by(&self, phase: JobPhase) -> bool {
         if self.phases.is_empty() {

@@ -1,19 +1,21 @@
 //! Rules of a workflow.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
-use super::{Dependency, JOBS_MAX, Param, Workflow, WorkflowSpec};
+use super::{Dependency, JOBS_MAX, Param, Workflow, WorkflowSpec, reach};
 use crate::job;
 use crate::kind::KindId;
+use crate::schema::VIOLATIONS_MAX;
+use crate::size::{EXPANDED_BYTES_MAX, OBJECT_BYTES_MAX};
 use crate::substitute::{self, RunNames, Scope};
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{merge, metadata, names, path};
+use crate::{merge, metadata, names, path, size};
 
 /// Most parameters.
 const PARAMS_MAX: usize = 1_000;
@@ -24,6 +26,8 @@ const PARAM_BYTES_MAX: usize = 64 * 1024;
 pub(super) fn validate(workflow: &Workflow) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Workflow, &workflow.metadata);
     spec(&workflow.spec, &mut found);
+    let of = "a run keeps a copy of the workflow and tells how each job stands: that takes up to";
+    found.extend(size::problem(size::run_bytes(&workflow.spec), "spec", of));
     found
 }
 
@@ -43,23 +47,62 @@ fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
         _ => (),
     }
     duplicates(spec.jobs.iter().map(|job| &job.name), "spec.jobs", "name", found);
+    let names: BTreeSet<&str> = spec.jobs.iter().map(|job| job.name.as_str()).collect();
+    let mut room = room_for_jobs(spec, found);
     for (index, job) in spec.jobs.iter().enumerate() {
+        // More are not reported, and finding what was meant takes its time.
+        if found.len() >= VIOLATIONS_MAX {
+            return;
+        }
         let at = format!("spec.jobs[{index}]");
         // The name is a part of other names, and stands in `$(jobs.NAME)`.
         if let Some(problem) = names::label_problem(&job.name) {
             found.push(Violation::new(format!("{at}.name"), problem));
         }
-        merged_job(spec, index, found);
-        dependencies(spec, index, &at, found);
+        if let Some(room) = &mut room {
+            merged_job(spec, index, &names, room, found);
+        }
+        dependencies(spec, &names, index, &at, found);
+        found.extend(job::too_late_to_retry(job.timeout, job.retry.as_ref(), &at));
+        if let (Some(own), Some(whole)) = (job.timeout, spec.timeout)
+            && own > whole
+        {
+            let why = format!("{own} is never reached: the workflow's timeout is {whole}");
+            found.push(Violation::new(format!("{at}.timeout"), why));
+        }
     }
     cycles(spec, found);
+    reach::check(spec, found);
+}
+
+/// How many bytes all jobs may have together once defaults and parameters are in them. Nothing, and
+/// a violation, where the defaults alone are too much for so many jobs.
+fn room_for_jobs(spec: &WorkflowSpec, found: &mut Vec<Violation>) -> Option<usize> {
+    let defaults = spec.defaults.as_ref().map_or(0, size::json_bytes);
+    let bytes = defaults * spec.jobs.len() + size::json_bytes(&spec.jobs);
+    let left = EXPANDED_BYTES_MAX.checked_sub(bytes);
+    if left.is_none() {
+        let why = format!(
+            "{defaults} bytes under each of {} jobs: together {bytes} bytes; at most \
+             {EXPANDED_BYTES_MAX} are allowed",
+            spec.jobs.len()
+        );
+        found.push(Violation::new("spec.defaults", why));
+    }
+    left
 }
 
 /// What is wrong with a job once the defaults are laid under it and parameters have values.
-fn merged_job(spec: &WorkflowSpec, index: usize, found: &mut Vec<Violation>) {
+fn merged_job(
+    spec: &WorkflowSpec,
+    index: usize,
+    jobs: &BTreeSet<&str>,
+    room: &mut usize,
+    found: &mut Vec<Violation>,
+) {
     let job = &spec.jobs[index];
     let raw = merge::job_document(spec.defaults.as_ref(), job);
-    let params: Vec<&str> = spec.params.iter().map(|param| param.name.as_str()).collect();
+    let params: BTreeSet<&str> = spec.params.iter().map(|param| param.name.as_str()).collect();
     let mut own = Vec::new();
     substitute::check_job(&raw, Scope::Workflow(&params), "spec", &mut own);
 
@@ -67,14 +110,27 @@ fn merged_job(spec: &WorkflowSpec, index: usize, found: &mut Vec<Violation>) {
         spec.params.iter().filter_map(|param| Some((param.name.clone(), sample(param)?))).collect();
     let names = RunNames { run: "run", started: Timestamp::UNIX_EPOCH, params: &values };
     let mut document = raw.clone();
-    substitute::substitute_job(&mut document, &names);
+    let mut own_room = (*room).min(OBJECT_BYTES_MAX);
+    let before = own_room;
+    let substituted = substitute::substitute_job(&mut document, &names, &mut own_room);
+    *room -= before - own_room;
     let mut later = Vec::new();
-    match merge::typed_job(document) {
+    match substituted.map_err(|it| vec![it]).and_then(|()| {
+        merge::typed_job(document)
+            .map_err(|found| found.into_iter().map(|it| it.under("spec")).collect())
+    }) {
         Ok(merged) => {
+            *room = room.saturating_sub(job::parts_bytes(&merged));
             job::validate_spec(&merged, "spec", &mut later);
-            near(spec, &job.name, &merged, &mut later);
+            near(spec, jobs, &job.name, &merged, &mut later);
+            let bytes = size::json_bytes(&merged) + size::index_bytes(&merged) + size::ADDED_BYTES;
+            later.extend(size::problem(
+                bytes,
+                "spec",
+                "with defaults and parameters the job takes",
+            ));
         }
-        Err(problems) => later.extend(problems.into_iter().map(|it| it.under("spec"))),
+        Err(problems) => later.extend(problems),
     }
     // What a parameter without a value stands in is looked at when it has one.
     let way = |violation: &Violation| path::steps(&violation.path).split_off(1);
@@ -124,6 +180,22 @@ fn params(params: &[Param], found: &mut Vec<Violation>) {
     }
 }
 
+/// Longest value, and most of several, that a message shows.
+const SHOWN_MAX: usize = 60;
+const LISTED_MAX: usize = 10;
+
+fn quoted(value: &str) -> String {
+    let start: String = value.chars().take(SHOWN_MAX).collect();
+    if start.len() < value.len() { format!("{start:?}...") } else { format!("{value:?}") }
+}
+
+fn listed(values: &[String]) -> String {
+    let first: Vec<&str> = values.iter().take(LISTED_MAX).map(String::as_str).collect();
+    let more = values.len() - first.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", first.join(", "))
+}
+
 /// Why `value` is not allowed for `param`; the path is left empty.
 fn value_problem(param: &Param, value: &str) -> Option<Violation> {
     if value.len() > PARAM_BYTES_MAX {
@@ -134,7 +206,7 @@ fn value_problem(param: &Param, value: &str) -> Option<Violation> {
         return None;
     }
     let violation =
-        Violation::new("", format!("{value:?} is not one of {}", param.allowed.join(", ")));
+        Violation::new("", format!("{} is not one of {}", quoted(value), listed(&param.allowed)));
     Some(match nearest(value, param.allowed.iter().map(String::as_str)) {
         Some(meant) => violation.hint(format!("did you mean {meant}?")),
         None => violation,
@@ -184,25 +256,40 @@ pub fn check_params(
     if found.is_empty() { Ok(full) } else { Err(found) }
 }
 
-fn dependencies(spec: &WorkflowSpec, index: usize, at: &str, found: &mut Vec<Violation>) {
+fn dependencies(
+    spec: &WorkflowSpec,
+    names: &BTreeSet<&str>,
+    index: usize,
+    at: &str,
+    found: &mut Vec<Violation>,
+) {
     let job = &spec.jobs[index];
     let list = format!("{at}.dependsOn");
     duplicates(job.depends_on.iter().map(|it| &it.job), &list, "job", found);
     for (place, dependency) in job.depends_on.iter().enumerate() {
+        if found.len() >= VIOLATIONS_MAX {
+            return;
+        }
         let at = format!("{list}[{place}]");
-        found.extend(unknown_job(spec, &dependency.job, &job.name, format!("{at}.job")));
+        found.extend(unknown_job(spec, names, &dependency.job, &job.name, format!("{at}.job")));
         phases(dependency, &at, found);
     }
 }
 
 /// That there is no job of this name.
-fn unknown_job(spec: &WorkflowSpec, name: &str, of: &str, at: String) -> Option<Violation> {
-    let names = || spec.jobs.iter().map(|job| job.name.as_str());
-    if names().any(|there| there == name) {
+fn unknown_job(
+    spec: &WorkflowSpec,
+    known: &BTreeSet<&str>,
+    name: &str,
+    of: &str,
+    at: String,
+) -> Option<Violation> {
+    if known.contains(name) {
         return None;
     }
     let violation = Violation::new(at, format!("{name:?} is not a job of this workflow"));
-    let others: Vec<&str> = names().filter(|there| *there != of).collect();
+    let names = spec.jobs.iter().map(|job| job.name.as_str());
+    let others: Vec<&str> = names.filter(|there| *there != of).collect();
     Some(match nearest(name, others.iter().copied()) {
         Some(meant) => violation.hint(format!("did you mean {meant}?")),
         None if others.is_empty() => violation,
@@ -223,7 +310,13 @@ fn phases(dependency: &Dependency, at: &str, found: &mut Vec<Violation>) {
     }
 }
 
-fn near(spec: &WorkflowSpec, name: &str, merged: &job::JobSpec, found: &mut Vec<Violation>) {
+fn near(
+    spec: &WorkflowSpec,
+    names: &BTreeSet<&str>,
+    name: &str,
+    merged: &job::JobSpec,
+    found: &mut Vec<Violation>,
+) {
     let wanted = merged.placement.iter().flat_map(|placement| &placement.near);
     for (index, near) in wanted.enumerate() {
         let Some(other) = &near.job else { continue };
@@ -232,7 +325,7 @@ fn near(spec: &WorkflowSpec, name: &str, merged: &job::JobSpec, found: &mut Vec<
             let why = "a job cannot be near its own tasks, which have not run yet";
             found.push(Violation::new(at, why));
         } else {
-            found.extend(unknown_job(spec, other, name, at));
+            found.extend(unknown_job(spec, names, other, name, at));
         }
     }
 }

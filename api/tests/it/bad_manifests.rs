@@ -387,6 +387,7 @@ fn jobs_are_checked() {
             a.yaml:14:5: spec.retry.maxAttempts: 0 lets nothing run
               hint: write 1 for no second attempt
             a.yaml:15:15: spec.retry.backoff.initial: 10m is more than max, 1m
+            a.yaml:15:15: spec.retry.backoff.initial: no second attempt would begin: the job's timeout is 0s
             a.yaml:15:29: spec.retry.backoff.factor: 0 is not allowed
               hint: write 1 for equal waits
             a.yaml:17:7: spec.retry.rules[0]: one of exitCodes and reasons is required

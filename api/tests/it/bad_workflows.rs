@@ -30,7 +30,7 @@ fn workflows_are_checked() {
             a.yaml:7:22: spec.defaults.retry.maxAttempts: 0 lets nothing run
               hint: write 1 for no second attempt
             a.yaml:7:82: spec.defaults.template.env[0].value: $(params.dat) is not known: there is no parameter "dat"
-              hint: there is size, size, 1x
+              hint: there is 1x, size
             a.yaml:9:21: spec.jobs[0].dependsOn: these jobs wait for each other: extract -> load -> transform -> extract
             a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is there already: spec.jobs[1].dependsOn[0]
             a.yaml:11:56: spec.jobs[2].dependsOn[0].phases[0]: Running is not how a job ends
@@ -80,7 +80,7 @@ fn names_to_substitute_are_checked() {
             a.yaml:9:25: spec.jobs[0].placement.nodes[0]: $(node.name) cannot be used in a placement
               hint: a node is chosen before
             a.yaml:9:56: spec.jobs[0].placement.constraints[0]: $(params.zone) is not known: there is no parameter "zone"
-              hint: there is date, cpu, mem
+              hint: there is cpu, date, mem
             a.yaml:11:7: spec.jobs[0].template.image: $(task.index) cannot be used in an image
               hint: all tasks of a job have one image
             a.yaml:12:14: spec.jobs[0].template.args[0]: $(jobs.load.outputs.rows) is not supported yet
@@ -194,5 +194,77 @@ fn a_mistyped_field_hides_no_broken_rule() {
         a.yaml:8:3: spec.depends_on: unknown field
           hint: make it a job of a Workflow, whose jobs have dependsOn
     "#]],
+    );
+}
+
+/// Each part is right by itself; together they never happen.
+#[test]
+fn what_can_never_happen_is_refused() {
+    check(
+        &workflow(
+            r#"  timeout: 10m
+  defaults: {template: {image: busybox}}
+  jobs:
+  - {name: a, timeout: 1h}
+  - {name: b, dependsOn: [{job: a}], attemptTimeout: 6m, timeout: 5m}
+  - {name: c, dependsOn: [{job: a, phases: [Skipped]}]}
+  - {name: d, dependsOn: [{job: b, phases: [Skipped]}]}
+  - {name: e, dependsOn: [{job: d, phases: [TimedOut]}]}
+  - {name: f, dependsOn: [{job: a, phases: [Failed]}, {job: b}]}
+  - {name: g, dependsOn: [{job: f}]}
+  - {name: h, dependsOn: [{job: a, phases: [Failed]}, {job: b, phases: [Skipped, Succeeded]}]}
+  - {name: i, placement: {near: [{job: j, required: true}, {job: a}]}, retry: {backoff: {initial: 2m}}, timeout: 1m}
+  - {name: j, dependsOn: [{job: i}]}
+  - {name: k, retry: {maxAttempts: 1, backoff: {initial: 1m}, rules: [{exitCodes: [1, 2], action: Retry}, {reasons: [Timeout], action: FailJob}, {exitCodes: [2], action: FailJob}]}}
+"#,
+        ),
+        expect![[r#"
+            a.yaml:8:15: spec.jobs[0].timeout: 1h is never reached: the workflow's timeout is 10m
+            a.yaml:9:38: spec.jobs[1].attemptTimeout: 6m is never reached: the job's timeout is 5m
+            a.yaml:10:36: spec.jobs[2].dependsOn[0].phases: job a is never Skipped: it waits for no other job
+              hint: this job would never run: name another phase
+            a.yaml:12:36: spec.jobs[4].dependsOn[0].phases: job d is never TimedOut: it has no timeout
+              hint: this job would never run: name another phase
+            a.yaml:13:15: spec.jobs[5].dependsOn: it waits for job a both to succeed and to fail, at once or through others
+              hint: this job would never run
+            a.yaml:16:35: spec.jobs[8].placement.near[0].job: job j waits for this one: none of its tasks has run then
+            a.yaml:16:90: spec.jobs[8].retry.backoff.initial: no second attempt would begin: the job's timeout is 1m
+            a.yaml:18:146: spec.jobs[10].retry.rules[2]: never applies: rules[0] comes first for all that it names
+        "#]],
+    );
+}
+
+#[test]
+fn placements_that_no_node_can_have_are_refused() {
+    let placement = |constraints: &str| {
+        format!(
+            "    args: []\n  placement: {{nodes: [n1, n2], nodeSelector: {{zone: a}}, constraints: [{constraints}]}}\n"
+        )
+    };
+    check(
+        &job(&placement(
+            r#""zone in (a, b)", "name != n1", "gen >= 3", "gen <= 3", "disk", "disk notin (hdd)", "!spot", "!spot""#,
+        )),
+        expect![[r#"
+            1 documents, nothing wrong
+        "#]],
+    );
+    check(
+        &job(&placement(
+            r#""zone = b", "name = n3", "gen > 3", "gen <= 3.0", "disk = ssd", "disk != ssd", "!spot", "exists spot", "kernel > five""#,
+        )),
+        expect![[r#"
+            a.yaml:8:71: spec.placement.constraints[0]: no zone is both this and "zone = a"
+              hint: no node would ever be taken
+            a.yaml:8:83: spec.placement.constraints[1]: no name is both this and "nodes"
+              hint: no node would ever be taken
+            a.yaml:8:107: spec.placement.constraints[3]: no gen is both this and "gen > 3"
+              hint: no node would ever be taken
+            a.yaml:8:135: spec.placement.constraints[5]: no disk is both this and "disk = ssd"
+              hint: no node would ever be taken
+            a.yaml:8:159: spec.placement.constraints[7]: no spot is both this and "!spot"
+              hint: no node would ever be taken
+            a.yaml:8:174: spec.placement.constraints[8]: "five" is neither a number nor a version: nothing is more or less
+        "#]],
     );
 }

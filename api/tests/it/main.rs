@@ -4,6 +4,7 @@
 
 mod bad_manifests;
 mod bad_workflows;
+mod bounds;
 mod docs;
 mod hostile;
 mod task_life;

@@ -35,7 +35,7 @@ use route::Route;
 /// by how much the object is too large.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Largest body of a batch: a thousand objects of a few KiB.
-const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+const BATCH_BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
 
 type Answer = Result<Response<Body>, Box<Status>>;
 

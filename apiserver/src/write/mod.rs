@@ -161,7 +161,8 @@ impl Refusal {
             Refusal::Status(status) => {
                 let message = status.message.unwrap_or_default();
                 match status.code {
-                    Some(404 | 409) => GroupResult::Refused { message },
+                    // What cannot be read now may be readable later: that is no reason to give up.
+                    Some(404 | 409 | 500) => GroupResult::Refused { message },
                     Some(503) => GroupResult::Unknown {},
                     _ => GroupResult::Invalid { message },
                 }

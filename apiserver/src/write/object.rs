@@ -3,7 +3,7 @@
 use api::labels::SYSTEM_NAMESPACE;
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, invalid};
-use api::{Kind as _, KindId, ObjectKey, Task, Violation};
+use api::{Kind as _, KindId, ObjectKey, Task, Violation, meaning};
 use json_patch::Patch as JsonPatch;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -148,7 +148,7 @@ fn change(
         Part::Spec => with_spec(kind, &before, object),
     };
     let next = admit_change((kind, key), &before, next)?;
-    let next = with_generation(&before, next);
+    let next = with_generation(kind, &before, next);
     let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();
     let gone = current.is_deleting() && finalizers(&next).is_empty() && kind != KindId::Task;
@@ -239,9 +239,26 @@ fn admit_change(
         return Err(refuse(vec![violation]));
     }
     let strategy = kinds::strategy(kind);
-    let next = admit(kind, next).map_err(refuse)?;
+    let next = match admit(kind, next.clone()) {
+        Ok(next) => next,
+        Err(found) => tolerate(kind, old, next, found).map_err(refuse)?,
+    };
     (strategy.admit_update)(&next, old).map_err(refuse)?;
     Ok(next)
+}
+
+/// A document in which nothing is wrong that was not wrong with the old one already. An object that
+/// was accepted under older rules can still be reported on, cancelled and mended; only what a change
+/// brings is held against it.
+fn tolerate(
+    kind: KindId,
+    old: &Value,
+    next: Value,
+    found: Vec<Violation>,
+) -> Result<Value, Vec<Violation>> {
+    let known = admit(kind, old.clone()).err().unwrap_or_default();
+    let new: Vec<Violation> = found.into_iter().filter(|it| !known.contains(it)).collect();
+    if new.is_empty() { (kinds::strategy(kind).normal)(next) } else { Err(new) }
 }
 
 /// A document in its kind's normal form, or all that is wrong with it.
@@ -259,10 +276,15 @@ pub(crate) fn admit(kind: KindId, object: Value) -> Result<Value, Vec<Violation>
     if unknown.is_empty() { Ok(next) } else { Err(unknown) }
 }
 
-/// Counts a change of the spec.
-fn with_generation(old: &Value, mut next: Value) -> Value {
+/// Counts a change of what the spec means: other words for the same are none.
+fn with_generation(kind: KindId, old: &Value, mut next: Value) -> Value {
     let before = old["metadata"].get("generation").and_then(Value::as_i64).unwrap_or(1);
-    let changed = next.get("spec") != old.get("spec");
+    let changed = match (next.get("spec"), old.get("spec")) {
+        (Some(next), Some(old)) => {
+            next != old && meaning::spec(kind, next) != meaning::spec(kind, old)
+        }
+        (next, old) => next != old,
+    };
     if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("generation".to_owned(), (before + i64::from(changed)).into());
     }

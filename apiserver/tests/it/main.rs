@@ -7,4 +7,5 @@ mod harness;
 mod objects;
 mod peers;
 mod restores;
+mod rules;
 mod watches;

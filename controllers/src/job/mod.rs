@@ -19,7 +19,7 @@ use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
-use plan::{Plan, View, plan, template_name};
+use plan::{Plan, View, plan, template_name, unwritable};
 
 /// Brings jobs' tasks to their ends.
 #[derive(Debug)]
@@ -80,7 +80,9 @@ impl Controller {
                 Some(wait) => requeue = Requeue::After(wait),
             }
         }
-        self.tools.write("job", groups).await?;
+        if let Some((_, why)) = self.tools.write("job", groups).await?.into_iter().next() {
+            return self.give_up(job, &why).await;
+        }
         let news = notices.into_iter().map(|notice| News {
             severity: if notice.warning { Severity::Warning } else { Severity::Normal },
             reason: notice.reason,
@@ -88,6 +90,19 @@ impl Controller {
         });
         self.tools.tell(job.as_ref(), news.collect()).await;
         Ok(requeue)
+    }
+
+    /// A write of the job can never happen. Asking again would be refused again, and nobody would
+    /// know: the run fails instead, with the reason.
+    async fn give_up(&self, job: &Job, why: &str) -> Result<Requeue, ReconcileError> {
+        let Some(failed) = unwritable(job, why, self.tools.clock.now()) else {
+            return Ok(Requeue::OnChange);
+        };
+        self.tools.write("job", vec![Op::status(&failed).into()]).await?;
+        let message = failed.status.message.unwrap_or_default();
+        let news = News { severity: Severity::Warning, reason: "NotWritable", message };
+        self.tools.tell(job, vec![news]).await;
+        Ok(Requeue::OnChange)
     }
 
     /// Plans until no name that the plan would make is another owner's.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::batch::{Group, Op};
 use api::completion::{End, chunk_name, place_of};
 use api::object::Kind as _;
+use api::size::json_bytes;
 use api::task::transition::{Step, TaskChange, apply};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
@@ -196,11 +197,24 @@ impl World {
         for group in &plan.groups {
             assert!(group.ops.len() <= api::batch::GROUP_OPS_MAX, "a group fits a transaction");
             self.commit(group)?;
+            let bytes: usize = group.ops.iter().map(|op| self.bytes_written(op)).sum();
+            assert!(bytes <= api::size::GROUP_BYTES_MAX, "{bytes} bytes fit no transaction");
         }
         if let Some(job) = &plan.status {
             self.commit(&Op::status(job.as_ref()).into())?;
         }
         Ok(())
+    }
+
+    /// What the store writes for an operation that has happened.
+    fn bytes_written(&self, op: &Op) -> usize {
+        match op {
+            Op::Create { object } | Op::Replace { object } | Op::Status { object } => {
+                json_bytes(object)
+            }
+            Op::Task { key, .. } => self.tasks.get(&key.name).map_or(0, |task| json_bytes(&**task)),
+            Op::Record { .. } | Op::Remove { .. } | Op::Delete { .. } => 0,
+        }
     }
 
     /// Plans and acts until there is nothing to do, and says how many rounds it took.

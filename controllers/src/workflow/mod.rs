@@ -10,10 +10,10 @@ use std::sync::Arc;
 use api::batch::Op;
 use api::object::Kind as _;
 use api::{KindId, ObjectKey, WorkflowRun};
-use runtime::{Any, ReconcileError, Requeue};
+use runtime::{Any, ReconcileError, Requeue, Severity};
 
-use crate::tools::Tools;
-use plan::{View, plan};
+use crate::tools::{News, Tools};
+use plan::{View, plan, unwritable};
 
 /// Runs workflows' revisions.
 #[derive(Debug)]
@@ -56,7 +56,15 @@ impl runtime::Controller for Controller {
         let runs: Vec<&WorkflowRun> = runs.iter().map(Arc::as_ref).collect();
         let now = self.tools.clock.now();
         let plan = plan(&View { workflow: &workflow, runs: &runs, taken: &taken, now });
-        self.tools.write(Self::NAME, plan.groups).await?;
+        let never = self.tools.write(Self::NAME, plan.groups).await?;
+        if let Some((_, why)) = never.first()
+            && let Some(next) = unwritable(&workflow, why, now)
+        {
+            let message = format!("it can never be written: {why}");
+            self.tools.write(Self::NAME, vec![Op::status(&next).into()]).await?;
+            let news = News { severity: Severity::Warning, reason: "NotWritable", message };
+            self.tools.tell(workflow.as_ref(), vec![news]).await;
+        }
         Ok(Requeue::OnChange)
     }
 }

@@ -14,7 +14,9 @@ use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable};
 use api::object::Kind as _;
 use api::workflow::{HISTORY, WorkflowSpec, WorkflowStatus};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
-use api::{Timestamp, Workflow, WorkflowRun, labels, names};
+use api::{Timestamp, Workflow, WorkflowRun, labels, meaning, names};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -36,10 +38,33 @@ pub struct Plan {
     pub groups: Vec<Group>,
 }
 
-/// The hash of the part of the spec that runs execute.
+/// The hash of what the part of the spec means that runs execute.
 pub fn revision(spec: &WorkflowSpec) -> String {
-    let executed = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
-    let text = serde_json::to_vec(&executed).expect("our kinds have text keys and finite numbers");
+    let mut document = match serde_json::to_value(spec) {
+        Ok(Value::Object(document)) => document,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    meaning::workflow(&mut document);
+    let mut part = |field: &str, none: Value| document.remove(field).unwrap_or(none);
+    // The form that versions before had: a usual text has the hash that it always had.
+    hash(&[
+        part("params", Value::Array(Vec::new())),
+        part("defaults", Value::Null),
+        part("jobs", Value::Array(Vec::new())),
+        part("maxFailedJobs", Value::Null),
+        part("timeout", Value::Null),
+    ])
+}
+
+/// Whether `revision` is that of this spec, hashed by this version or by one before, which hashed
+/// what was written.
+pub(crate) fn is_revision(spec: &WorkflowSpec, revision: &str) -> bool {
+    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
+    hash(&written) == revision || self::revision(spec) == revision
+}
+
+fn hash(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("our kinds have text keys and finite numbers");
     names::hash(&text)
 }
 
@@ -51,12 +76,20 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let mut status = workflow.status.clone();
     let mut made = None;
-    let revision = revision(&workflow.spec);
-    if status.revision != revision {
+    let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
+    let same = is_revision(&workflow.spec, &known.revision);
+    if !same && known.observed_generation >= workflow.generation() {
+        // The generation counts changes of what is meant, so other words for the same came; unless
+        // a new revision was held back when it did.
+        if !held {
+            status.revision = revision(&workflow.spec);
+        }
+    } else if !same {
+        let revision = revision(&workflow.spec);
         if !workflow.spec.run_on_apply.unwrap_or(true) {
             status.revision = revision;
             status.last_run = None;
-        } else if !workflow.spec.suspend.unwrap_or(false) {
+        } else if !held {
             let run = next_run(view, &mut status, &revision);
             status.revision = revision;
             status.last_run = Some(run.name().to_owned());
@@ -100,7 +133,11 @@ fn summarize(view: &View<'_>, made: Option<&WorkflowRun>, status: &mut WorkflowS
     let runs = || view.runs.iter().copied();
     let last = runs().find(|run| status.last_run.as_deref() == Some(run.name()));
     let latest = last.or(made).or_else(|| {
-        let same = runs().filter(|run| run.status.revision == status.revision);
+        let of_now = |run: &&WorkflowRun| {
+            run.status.revision == status.revision
+                || is_revision(&workflow.spec, &run.status.revision)
+        };
+        let same = runs().filter(of_now);
         same.max_by_key(|run| (run.created(), run.name()))
     });
     status.phase = latest.map(|run| run.status.phase);
@@ -126,6 +163,17 @@ fn summarize(view: &View<'_>, made: Option<&WorkflowRun>, status: &mut WorkflowS
     };
     let at = (workflow.generation(), view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
+}
+
+/// The workflow once its status or its next run was found to be impossible to write: as it was, but
+/// for the reason. Nothing where it says so already.
+pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Option<Workflow> {
+    let mut next = workflow.clone();
+    let message = format!("it can never be written: {why}");
+    let at = (workflow.generation(), now);
+    let before = std::mem::take(&mut next.status.conditions);
+    next.status.conditions = conditions(&before, Standing::Stalled, "NotWritable", &message, at);
+    (next.status != workflow.status).then_some(next)
 }
 
 /// Finished runs beyond those kept, the oldest first.

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 
 use api::batch::Op;
 use api::object::Kind as _;
-use api::workflow::{History, WorkflowJob, WorkflowSpec};
+use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
 use api::{Timestamp, Workflow, WorkflowRun};
+use serde_json::json;
 
 use super::plan::{View, plan, revision};
 
@@ -20,7 +21,14 @@ fn workflow() -> Workflow {
     let spec = WorkflowSpec { jobs: vec![job], ..WorkflowSpec::default() };
     let mut workflow = Workflow::new("default", "w", spec);
     workflow.metadata.uid = Some("w-uid".to_owned());
+    workflow.metadata.generation = Some(1);
     workflow
+}
+
+/// A person's change, which the apiserver counts.
+fn edit(workflow: &mut Workflow, change: impl FnOnce(&mut WorkflowSpec)) {
+    change(&mut workflow.spec);
+    workflow.metadata.generation = Some(workflow.generation() + 1);
 }
 
 fn second(second: i64) -> Timestamp {
@@ -68,9 +76,9 @@ fn each_revision_is_run_once() {
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
     assert_eq!(workflow.status.phase, Some(RunPhase::Succeeded));
     // What runs do not execute is no new revision.
-    workflow.spec.history = Some(History::default());
+    edit(&mut workflow, |spec| spec.history = Some(History::default()));
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
-    workflow.spec.jobs[0].count = Some(2);
+    edit(&mut workflow, |spec| spec.jobs[0].count = Some(2));
     assert_eq!(settle(&mut workflow, &mut runs, &["w-2"]), ["create w-3"]);
     assert_eq!(workflow.status.active, 1);
 }
@@ -78,9 +86,9 @@ fn each_revision_is_run_once() {
 #[test]
 fn without_run_on_apply_or_while_suspended_nothing_runs() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
-    workflow.spec.suspend = Some(true);
+    edit(&mut workflow, |spec| spec.suspend = Some(true));
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
-    workflow.spec.run_on_apply = Some(false);
+    edit(&mut workflow, |spec| spec.run_on_apply = Some(false));
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
     assert_eq!(workflow.status.phase, None);
     assert_eq!(workflow.status.revision, revision(&workflow.spec));
@@ -89,16 +97,17 @@ fn without_run_on_apply_or_while_suspended_nothing_runs() {
 #[test]
 fn a_revision_that_came_while_suspended_is_run_on_resume() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
-    workflow.spec.suspend = Some(true);
+    edit(&mut workflow, |spec| spec.suspend = Some(true));
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
-    workflow.spec.suspend = Some(false);
+    edit(&mut workflow, |spec| spec.suspend = Some(false));
     assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
 }
 
 #[test]
 fn history_takes_the_oldest_runs_that_heliox_made() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
-    workflow.spec.history = Some(History { succeeded: Some(1), failed: Some(0) });
+    let history = History { succeeded: Some(1), failed: Some(0) };
+    edit(&mut workflow, |spec| spec.history = Some(history));
     let run = |number: i64, phase, ours: bool| {
         let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
         let mut run = WorkflowRun::new("default", &format!("old-{number}"), spec);
@@ -118,4 +127,56 @@ fn history_takes_the_oldest_runs_that_heliox_made() {
     // The run that the workflow's phase is of stays, although no failed one is kept.
     runs.last_mut().unwrap().status.phase = RunPhase::Failed;
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+}
+
+fn with_cpu(cpu: &str) -> WorkflowTemplate {
+    let template = json!({ "image": "x", "resources": { "limits": { "cpu": cpu } } });
+    serde_json::from_value(template).unwrap()
+}
+
+/// The apiserver does not count other words for the same, and a revision is of what is meant.
+#[test]
+fn other_words_for_the_same_run_nothing() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.jobs[0].template = with_cpu("1");
+    settle(&mut workflow, &mut runs, &[]);
+    let reworded = json!({ "resources": { "limits": { "cpu": "1000m" } }, "image": "x" });
+    workflow.spec.jobs[0].template = serde_json::from_value(reworded).unwrap();
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    edit(&mut workflow, |spec| spec.history = Some(History::default()));
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    edit(&mut workflow, |spec| spec.jobs[0].count = Some(2));
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-2"]);
+}
+
+/// A version before hashed what was written. What it stored is the same revision still, and other
+/// words that come later are, too.
+#[test]
+fn an_upgrade_runs_nothing() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.jobs[0].template = with_cpu("1000m");
+    settle(&mut workflow, &mut runs, &[]);
+    let spec = &workflow.spec;
+    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
+    let before = api::names::hash(&serde_json::to_vec(&written).unwrap());
+    assert_ne!(before, revision(&workflow.spec));
+    workflow.status.revision.clone_from(&before);
+    runs[0].status.revision = before;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    edit(&mut workflow, |spec| spec.history = Some(History::default()));
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    workflow.spec.jobs[0].template = with_cpu("1");
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.revision, revision(&workflow.spec), "it is known by what is meant");
+}
+
+/// What is written in the usual form has the hash that it had before this version.
+#[test]
+fn a_usual_revision_is_what_it_was() {
+    let mut workflow = workflow();
+    workflow.spec.jobs[0].template = with_cpu("2");
+    let spec = &workflow.spec;
+    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
+    let before = api::names::hash(&serde_json::to_vec(&written).unwrap());
+    assert_eq!(before, revision(spec));
 }

@@ -4,10 +4,10 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::batch::Op;
+use api::batch::{Group, Op};
 use api::object::Kind as _;
 use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
@@ -16,7 +16,7 @@ use runtime::{Any, ReconcileError, Requeue, Severity};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
-use plan::{Plan, View, plan};
+use plan::{Plan, View, plan, unwritable};
 
 /// Brings runs' jobs to their ends.
 #[derive(Debug)]
@@ -46,31 +46,81 @@ impl Controller {
         Self { tools, throttle: Throttle::default() }
     }
 
-    async fn look(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let read = self.tools.cache.read(|snapshot| {
+    fn shared(&self, key: &ObjectKey) -> Option<Shared> {
+        self.tools.cache.read(|snapshot| {
             let run = Arc::clone(snapshot.workflow_runs.get(key)?);
             let workflow = ObjectKey::new(&*key.namespace, &*run.spec.workflow);
             let workflow = snapshot.workflows.get(&workflow).cloned();
             let jobs = snapshot.jobs.of_owner(run.uid()).cloned().collect();
             Some(Shared { run, workflow, jobs })
-        });
-        let Some(shared) = read else { return Ok(Requeue::Gone) };
-        let Plan { mut groups, status, wake_at, ended } = self.plan(&shared);
-        let mut requeue = self.tools.until(wake_at);
-        if let Some(next) = status {
-            match self.throttle.ask(shared.run.uid()) {
-                None => groups.push(Op::status(next.as_ref()).into()),
-                Some(wait) => requeue = Requeue::After(wait),
+        })
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let mut unwritable = BTreeMap::new();
+        // Each round learns of at least one more job that can never be written, or is the last.
+        loop {
+            let Some(shared) = self.shared(key) else { return Ok(Requeue::Gone) };
+            let Plan { mut groups, status, wake_at, ended } = self.plan(&shared, &unwritable);
+            let mut requeue = self.tools.until(wake_at);
+            if let Some(next) = status {
+                match self.throttle.ask(shared.run.uid()) {
+                    None => groups.push(Op::status(next.as_ref()).into()),
+                    Some(wait) => requeue = Requeue::After(wait),
+                }
             }
+            let never = self.write(groups).await?;
+            let mut learned = false;
+            for (group, why) in &never {
+                for name in created(std::slice::from_ref(group), KindId::Job) {
+                    learned |= unwritable.insert(name.to_owned(), why.clone()).is_none();
+                }
+            }
+            if learned {
+                continue;
+            }
+            if let Some((_, why)) = never.first() {
+                return self.say_unwritable(&shared.run, why).await;
+            }
+            let news = ended.map(|(phase, message)| news(phase, message));
+            self.tools.tell(shared.run.as_ref(), news.into_iter().collect()).await;
+            return Ok(requeue);
         }
-        self.tools.write("workflow run", groups).await?;
-        let news = ended.map(|(phase, message)| news(phase, message));
-        self.tools.tell(shared.run.as_ref(), news.into_iter().collect()).await;
-        Ok(requeue)
+    }
+
+    /// Writes groups; what of them can never be written, one operation each, and why. Of a group of
+    /// several operations one may be the reason: they are tried one by one.
+    async fn write(&self, groups: Vec<Group>) -> Result<Vec<(Group, String)>, ReconcileError> {
+        let mut tried = groups;
+        loop {
+            let never = self.tools.write("workflow run", tried.clone()).await?;
+            let never =
+                never.into_iter().filter_map(|(at, why)| Some((tried.get(at)?.clone(), why)));
+            let never: Vec<(Group, String)> = never.collect();
+            if never.iter().all(|(group, _)| group.ops.len() <= 1) {
+                return Ok(never);
+            }
+            tried = never.into_iter().flat_map(|(group, _)| group.ops).map(Group::from).collect();
+        }
+    }
+
+    /// The run's own status can never be written: a smaller one says so.
+    async fn say_unwritable(
+        &self,
+        run: &WorkflowRun,
+        why: &str,
+    ) -> Result<Requeue, ReconcileError> {
+        if let Some(next) = unwritable(run, why, self.tools.clock.now()) {
+            self.tools.write("workflow run", vec![Op::status(&next).into()]).await?;
+            let message = next.status.message.unwrap_or_default();
+            let news = News { severity: Severity::Warning, reason: "NotWritable", message };
+            self.tools.tell(run, vec![news]).await;
+        }
+        Ok(Requeue::OnChange)
     }
 
     /// Plans until no name that the plan would make is another owner's.
-    fn plan(&self, shared: &Shared) -> Plan {
+    fn plan(&self, shared: &Shared, unwritable: &BTreeMap<String, String>) -> Plan {
         let jobs: Vec<&Job> = shared.jobs.iter().map(Arc::as_ref).collect();
         let run = &shared.run;
         let mut taken = BTreeSet::new();
@@ -80,6 +130,7 @@ impl Controller {
                 workflow: shared.workflow.as_deref(),
                 jobs: &jobs,
                 taken: &taken,
+                unwritable,
                 now: self.tools.clock.now(),
             });
             let found: Vec<String> = self.tools.cache.read(|snapshot| {

@@ -15,5 +15,6 @@ mod restored;
 mod seeds;
 mod stories;
 mod watcher;
+mod workflows;
 mod workload;
 mod writer;

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use api::Task;
 use api::batch::{Group, Op};
 use api::completion::{End, place_of};
 use api::object::Kind as _;
+use api::size::{ADDED_BYTES, GROUP_BYTES_MAX, OBJECT_BYTES_MAX, json_bytes};
 use api::task::transition::TaskChange;
+
+use crate::packing::{self, Parcel, task_bytes};
 
 use super::cast::Member;
 use super::outcome::Verdict;
@@ -41,7 +45,7 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
         }
         folds.truncate(room);
         room -= folds.len();
-        groups.extend(folds.chunks(GROUP_OPS).map(|folds| with_tasks(scene, run, folds)));
+        groups.extend(with_tasks(scene, run, &folds));
     }
     groups
 }
@@ -72,9 +76,38 @@ fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Op {
     Op::Record { job: job.key(), uid: job.uid().to_owned(), run, ends }
 }
 
-fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Group {
-    let tasks = folds.iter().map(|fold| Op::task(fold.member.task, TaskChange::Record));
-    Group { ops: std::iter::once(record(scene, run, folds)).chain(tasks).collect() }
+/// Records and tells the tasks, as many in a group as fit: each task is written whole.
+fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
+    let tasks = folds.iter().map(|fold| fold.member.task);
+    let tasks = tasks
+        .map(|task| Parcel::of_task(Op::task(task, TaskChange::Record), task))
+        .collect::<Vec<_>>();
+    let mut rest = folds;
+    let group = |tasks: Group| {
+        let (folds, after) = rest.split_at(tasks.ops.len());
+        rest = after;
+        let record = std::iter::once(record(scene, run, folds));
+        Group { ops: record.chain(tasks.ops).collect() }
+    };
+    packing::groups(tasks, GROUP_OPS).into_iter().map(group).collect()
+}
+
+/// Whether a group that records ends leaves room for the job's status beside it.
+pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
+    let tasks: BTreeMap<&str, &Task> =
+        scene.cast.all().map(|member| (member.task.name(), member.task)).collect();
+    let bytes_of = |op: &Op| match op {
+        Op::Task { key, .. } => tasks.get(key.name.as_str()).map_or(0, |task| task_bytes(task)),
+        Op::Create { .. }
+        | Op::Replace { .. }
+        | Op::Status { .. }
+        | Op::Delete { .. }
+        | Op::Remove { .. }
+        | Op::Record { .. } => 0,
+    };
+    let bytes: usize = group.ops.iter().map(bytes_of).sum();
+    bytes + OBJECT_BYTES_MAX <= GROUP_BYTES_MAX
+        || bytes + json_bytes(scene.view.job) + ADDED_BYTES <= GROUP_BYTES_MAX
 }
 
 fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {

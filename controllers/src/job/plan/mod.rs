@@ -25,15 +25,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use api::batch::{Group, Op};
-use api::job::OnChange;
+use api::job::{JobPhase, JobStatus, OnChange, is_revision, revision};
 use api::object::Kind as _;
+use api::size::{ADDED_BYTES, OBJECT_BYTES_MAX, json_bytes};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 
+use crate::packing::{self, Parcel};
 use cast::Cast;
 use record::Record;
 use roster::Roster;
 
-pub(crate) use objects::{revision, template};
+pub(crate) use objects::template;
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +111,11 @@ pub enum Waiting {
         /// The name.
         name: String,
     },
+    /// Something of it can never be written.
+    Unwritable {
+        /// Why, as the apiserver says it.
+        why: String,
+    },
     /// It is suspended.
     Suspended,
     /// As many tasks are open as may be.
@@ -135,7 +142,8 @@ impl Waiting {
             Waiting::NoPartitionSet { .. }
             | Waiting::NoPartition { .. }
             | Waiting::NameTaken { .. }
-            | Waiting::SameName { .. } => true,
+            | Waiting::SameName { .. }
+            | Waiting::Unwritable { .. } => true,
             Waiting::Deletion
             | Waiting::Suspended
             | Waiting::Parallelism { .. }
@@ -150,6 +158,7 @@ impl Waiting {
             Waiting::Deletion => "Deletion",
             Waiting::NoPartitionSet { .. } | Waiting::NoPartition { .. } => "TargetMissing",
             Waiting::NameTaken { .. } | Waiting::SameName { .. } => "NameTaken",
+            Waiting::Unwritable { .. } => "NotWritable",
             Waiting::Suspended => "Suspended",
             Waiting::Parallelism { .. } => "Parallelism",
             Waiting::Window { .. } => "Window",
@@ -170,6 +179,7 @@ impl fmt::Display for Waiting {
                 write!(f, "{kind} {name} exists and belongs to another owner")
             }
             Waiting::SameName { name } => write!(f, "two tasks would be named {name}"),
+            Waiting::Unwritable { why } => write!(f, "it can never be written: {why}"),
             Waiting::Suspended => f.write_str("the job is suspended"),
             Waiting::Parallelism { limit } => write!(f, "parallelism is {limit}"),
             Waiting::Window { limit } => write!(f, "{limit} tasks are open"),
@@ -195,17 +205,18 @@ struct Run {
 
 impl Run {
     fn of(job: &Job) -> Self {
-        let revision = revision(&job.spec);
         let status = &job.status;
-        let changed = status.revision != revision;
-        let rerun = match job.spec.on_change() {
-            OnChange::Rerun => changed,
-            OnChange::Ignore | OnChange::Reject => false,
-        };
-        if status.run == 0 || rerun {
-            Self { number: status.run + 1, revision, opens: true }
-        } else {
-            Self { number: status.run, revision: status.revision.clone(), opens: false }
+        let opened = || Self { number: status.run + 1, revision: revision(&job.spec), opens: true };
+        let same = |revision| Self { number: status.run, revision, opens: false };
+        if status.run == 0 {
+            return opened();
+        }
+        let changed = !is_revision(&job.spec, &status.revision);
+        match job.spec.on_change() {
+            OnChange::Rerun if changed && job.generation() > status.observed_generation => opened(),
+            // The generation counts changes of what is meant: other words for the same came.
+            OnChange::Rerun if changed => same(revision(&job.spec)),
+            OnChange::Rerun | OnChange::Ignore | OnChange::Reject => same(status.revision.clone()),
         }
     }
 }
@@ -234,10 +245,14 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let run = Run::of(job);
     let before: &[String] = if run.opens { &[] } else { &job.status.indexes };
-    let roster = match Roster::of(job, view.partition_set, before) {
+    let ends = !run.opens && job.status.ending.is_some();
+    let roster = match Roster::of(job, view.partition_set, (before, ends)) {
         Ok(roster) => roster,
         Err(waiting) => return blocked(view, waiting),
     };
+    if let Some(why) = outgrown(job, &roster, before) {
+        return failed(view, &why);
+    }
     if let Some(name) = roster.clashes.first() {
         let name = name.clone();
         return blocked(view, Waiting::SameName { name });
@@ -259,6 +274,31 @@ pub fn plan(view: &View<'_>) -> Plan {
     act(&scene, ending)
 }
 
+/// That the job cannot remember which index is of what any more, and how much too large it is. What
+/// the manifest adds is refused when it is applied; partitions that a set gets are seen here alone.
+fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
+    if roster.indexes.len() <= before.len() {
+        return None;
+    }
+    let others = if job.status.indexes.is_empty() { 0 } else { json_bytes(&job.status.indexes) };
+    let bytes = json_bytes(job) - others + json_bytes(&roster.indexes) + ADDED_BYTES;
+    (bytes > OBJECT_BYTES_MAX).then(|| {
+        format!(
+            "with the names of its {} tasks it takes {bytes} bytes, {} more than can be stored",
+            roster.indexes.len(),
+            bytes - OBJECT_BYTES_MAX
+        )
+    })
+}
+
+/// The plan of a job of which something can never be written: its run fails, and says why.
+fn failed(view: &View<'_>, why: &str) -> Plan {
+    let Some(job) = unwritable(view.job, why, view.now) else { return Plan::default() };
+    let message = job.status.message.clone().unwrap_or_default();
+    let notices = vec![Notice { warning: true, reason: "NotWritable", message }];
+    Plan { groups: vec![Op::status(&job).into()], notices, ..Plan::default() }
+}
+
 /// What one plan works on.
 #[derive(Debug)]
 struct Scene<'a> {
@@ -275,7 +315,12 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     let mut plan = Plan::default();
     let steps = steps::steps(scene, &mut plan);
     let mut folds = fold::groups(scene);
-    let next = status::next(scene, ending.as_ref(), folds.len(), &plan.waiting);
+    // The last of them may travel with the status, if there is room for both.
+    let before_the_end = match folds.as_slice() {
+        [last] if !fold::leaves_room_for_status(scene, last) => 2,
+        folds => folds.len(),
+    };
+    let next = status::next(scene, ending.as_ref(), before_the_end, &plan.waiting);
     let before = &scene.view.job.status;
     let write = (next != *before).then(|| {
         let mut job = scene.view.job.clone();
@@ -285,10 +330,11 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     plan.notices.extend(status::notices(scene.view.job, &next));
     match write {
         Some(job) if scene.run.opens => {
-            // Nothing else before the run is there; its first tasks come with it.
-            let mut first = Group::from(Op::status(job.as_ref()));
-            first.ops.extend(steps.into_iter().next().into_iter().flat_map(|group| group.ops));
-            plan.groups = vec![first];
+            // Nothing else before the run is there. Its first tasks come with it, as many as fit: the
+            // look at what this writes makes the others.
+            let first = steps.into_iter().next().into_iter().flat_map(|group| group.ops);
+            let status = Op::status(job.as_ref()).into();
+            plan.groups = vec![packing::beside(status, first.map(Parcel::from), GROUP_OPS + 1)];
         }
         Some(job) if next.phase.is_final() && folds.len() <= 1 => {
             let mut last = folds.pop().unwrap_or_default();
@@ -323,6 +369,27 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     let untold = plan.groups.iter().any(fold::leaves_tasks_untold).then_some(scene.view.now);
     plan.wake_at = [removals.wake_at, deadline, untold].into_iter().flatten().min();
     plan
+}
+
+/// The job once a write that it needs was found to be impossible for ever: its run has failed, and
+/// says why. Nothing where its status says so already.
+pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {
+    let run = Run::of(job);
+    if job.status.ending.is_some() && !run.opens {
+        return None;
+    }
+    let mut job = job.clone();
+    if run.opens {
+        let conditions = std::mem::take(&mut job.status.conditions);
+        // Only what surely fits: what is missing here is added by the next look, if it can be.
+        job.status = JobStatus { run: run.number, revision: run.revision, ..JobStatus::default() };
+        job.status.conditions = conditions;
+    }
+    let waiting = Waiting::Unwritable { why: why.to_owned() };
+    status::say(&mut job, &waiting, now);
+    job.status.ending = Some(JobPhase::Failed);
+    job.status.message = Some(waiting.to_string());
+    Some(job)
 }
 
 /// The plan of a job that cannot go on: it says why.

@@ -1,11 +1,11 @@
 //! The objects that a job makes: its TaskTemplate and its Tasks.
 
-use api::job::JobSpec;
 use api::object::Kind as _;
 use api::task::TaskSpec;
 use api::task_template::TaskTemplateSpec;
-use api::{Job, Task, TaskTemplate, labels, names};
+use api::{Job, Task, TaskTemplate, labels, meaning, names};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::Run;
 use super::roster::Roster;
@@ -13,27 +13,35 @@ use super::roster::Roster;
 /// Labels of a job that its tasks and template have, too.
 const INHERITED: [&str; 2] = [labels::WORKFLOW, labels::RUN];
 
-/// What a rerun depends on: the template, the target, and how tasks are counted. All else of a job
-/// is changed in place.
-pub(crate) fn revision(spec: &JobSpec) -> String {
-    let shape = if spec.items.is_some() {
-        "items"
-    } else if spec.tasks.is_empty() {
-        "count"
-    } else {
-        "tasks"
-    };
-    hash(&(&spec.template, &spec.target, shape))
-}
-
 fn hash(value: &impl Serialize) -> String {
     let text = serde_json::to_vec(value).expect("our kinds have text keys and finite numbers");
     names::hash(&text)
 }
 
-/// The TaskTemplate of the job as it is now. Its name is made from all that it says.
+/// The TaskTemplate of the job as it is now. Its name is made from all that it means.
 pub(crate) fn template(job: &Job) -> TaskTemplate {
-    let spec = TaskTemplateSpec {
+    let spec = template_spec(job);
+    let mut document = serde_json::json!(spec);
+    if let Some(template) = document.get_mut("template").and_then(Value::as_object_mut) {
+        meaning::template(template, &Map::new());
+    }
+    if let Some(placement) = document.get_mut("placement").and_then(Value::as_object_mut) {
+        meaning::placement(placement, &Map::new());
+    }
+    let name = names::template(job.name(), &hash(&document));
+    TaskTemplate::new(job.namespace(), &name, spec)
+        .with_labels(inherited_labels(job))
+        .with_controller(job.as_controller())
+}
+
+/// Its name in versions before, which made it from what was written. Tasks that name that one have
+/// the template that is wanted.
+pub(super) fn written_template_name(job: &Job) -> String {
+    names::template(job.name(), &hash(&template_spec(job)))
+}
+
+fn template_spec(job: &Job) -> TaskTemplateSpec {
+    TaskTemplateSpec {
         template: job.spec.template.clone(),
         placement: job.spec.placement(),
         target: job.spec.target.clone(),
@@ -41,11 +49,7 @@ pub(crate) fn template(job: &Job) -> TaskTemplate {
         run: job.label(labels::RUN).unwrap_or_default().to_owned(),
         max_per_node: job.spec.max_per_node,
         attempt_timeout: job.spec.attempt_timeout,
-    };
-    let name = names::template(job.name(), &hash(&spec));
-    TaskTemplate::new(job.namespace(), &name, spec)
-        .with_labels(inherited_labels(job))
-        .with_controller(job.as_controller())
+    }
 }
 
 fn inherited_labels(job: &Job) -> impl Iterator<Item = (String, String)> {

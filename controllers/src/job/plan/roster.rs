@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::job::indexes;
 use api::object::Kind as _;
 use api::task::{Overrides, Task};
 use api::{Job, PartitionSet, names};
@@ -41,18 +42,18 @@ struct Part {
 }
 
 impl Roster {
-    /// The tasks of a run whose indexes were given as `before`.
+    /// The tasks of a run whose indexes were given as `before`. A run that ends takes in no others.
     pub(super) fn of(
         job: &Job,
         set: Option<&PartitionSet>,
-        before: &[String],
+        (before, ends): (&[String], bool),
     ) -> Result<Self, Waiting> {
         let spec = &job.spec;
         // (what the index is of, the last part of the object's name if not the index, own part)
         let wanted: Vec<(String, Option<String>, Overrides)> = if let Some(target) = &spec.target {
             partitions(target, set, before)?
         } else if let Some(items) = &spec.items {
-            items_of(items)
+            items_of(items, indexes::keys(spec).unwrap_or_default())
         } else if spec.tasks.is_empty() {
             let tasks = Tasks::Alike(spec.count.unwrap_or(1));
             return Ok(Self { indexes: Vec::new(), clashes: Vec::new(), tasks });
@@ -68,7 +69,9 @@ impl Roster {
             });
             listed.collect()
         };
-        Ok(Self::listed(job.name(), before, wanted))
+        let known: BTreeSet<&String> = before.iter().collect();
+        let stays = |(key, ..): &(String, _, _)| !ends || known.contains(key);
+        Ok(Self::listed(job.name(), before, wanted.into_iter().filter(stays).collect()))
     }
 
     fn listed(
@@ -76,24 +79,13 @@ impl Roster {
         before: &[String],
         wanted: Vec<(String, Option<String>, Overrides)>,
     ) -> Self {
-        let wanted_keys: BTreeSet<&str> = wanted.iter().map(|(key, ..)| key.as_str()).collect();
-        let keep = |key: &String| {
-            if wanted_keys.contains(key.as_str()) { key.clone() } else { String::new() }
-        };
-        let mut indexes: Vec<String> = before.iter().map(keep).collect();
-        let mut known: BTreeMap<String, u32> = BTreeMap::new();
-        for (index, key) in (0..).zip(&indexes) {
-            if !key.is_empty() {
-                known.insert(key.clone(), index);
-            }
-        }
+        let keys = wanted.iter().map(|(key, ..)| key.as_str());
+        let indexes = indexes::assign(before, keys);
+        let known: BTreeMap<&str, u32> =
+            (0..).zip(&indexes).map(|(index, key)| (key.as_str(), index)).collect();
         let (mut parts, mut by_name, mut clashes) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (key, name, overrides) in wanted {
-            let next = u32::try_from(indexes.len()).unwrap_or(u32::MAX);
-            let index = *known.entry(key.clone()).or_insert_with(|| {
-                indexes.push(key);
-                next
-            });
+            let Some(index) = known.get(key.as_str()).copied() else { continue };
             let object = names::task(job, &name.unwrap_or_else(|| index.to_string()));
             if by_name.contains_key(&object) {
                 clashes.push(object);
@@ -191,13 +183,13 @@ fn partitions(
         }
         None => known,
     };
-    if let Some(unknown) = target.partitions.iter().find(|name| !all.contains(name)) {
+    let there: BTreeSet<&String> = all.iter().collect();
+    if let Some(unknown) = target.partitions.iter().find(|name| !there.contains(name)) {
         let set = target.partition_set.clone();
         return Err(Waiting::NoPartition { set, partition: unknown.clone() });
     }
-    let wanted = all
-        .into_iter()
-        .filter(|name| target.partitions.is_empty() || target.partitions.contains(name));
+    let only: BTreeSet<&String> = target.partitions.iter().collect();
+    let wanted = all.iter().filter(|name| only.is_empty() || only.contains(name)).cloned();
     let part = |name: String| {
         let overrides = Overrides { partition: Some(name.clone()), ..Overrides::default() };
         (name, None, overrides)
@@ -205,16 +197,10 @@ fn partitions(
     Ok(wanted.map(part).collect())
 }
 
-/// An item is known by its hash; equal items are told apart by how many came before.
-fn items_of(items: &[serde_json::Value]) -> Vec<(String, Option<String>, Overrides)> {
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let key = |item: &serde_json::Value| {
-        let hash = names::hash(item.to_string().as_bytes());
-        let before = seen.entry(hash.clone()).or_default();
-        *before += 1;
-        if *before == 1 { hash } else { format!("{hash}.{before}") }
-    };
-    let keys: Vec<String> = items.iter().map(key).collect();
+fn items_of(
+    items: &[serde_json::Value],
+    keys: Vec<String>,
+) -> Vec<(String, Option<String>, Overrides)> {
     let part = |(key, item): (String, &serde_json::Value)| {
         let overrides = Overrides { item: Some(item.clone()), ..Overrides::default() };
         (key, None, overrides)

@@ -13,7 +13,7 @@ use super::ending::Ending;
 use super::outcome::{self, Verdict};
 use super::record::Record;
 use super::roster::Roster;
-use super::{Course, Notice, Scene, Waiting};
+use super::{Course, Notice, Run, Scene, Waiting};
 
 /// Reasons for giving up that a status names.
 const FAILURES_NAMED: usize = 5;
@@ -226,11 +226,15 @@ pub(super) fn notices(job: &Job, next: &JobStatus) -> Option<Notice> {
     is_news.then_some(Notice { warning: next.phase != JobPhase::Succeeded, reason, message })
 }
 
-/// Says why the job cannot go on; all else stays as it is.
+/// Says why the job cannot go on; all else stays as it is. A new revision that waits to be run is not
+/// observed yet: the generation is what tells that it is to be.
 pub(super) fn say(job: &mut Job, waiting: &Waiting, now: Timestamp) {
     let generation = job.generation();
+    let awaits_run = job.status.run > 0 && Run::of(job).opens;
     let status = &mut job.status;
-    status.observed_generation = generation;
+    if !awaits_run {
+        status.observed_generation = generation;
+    }
     let message = waiting.to_string();
     let at = (generation, now);
     let before = std::mem::take(&mut status.conditions);

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
-use api::job::SMALL_JOB_TASKS_MAX;
+use api::job::{SMALL_JOB_TASKS_MAX, is_revision};
 use api::object::Kind as _;
+use api::size::json_bytes;
 use api::task::transition::{Amend, Rerun, TaskChange};
-use api::task::{StopReason, Task};
+use api::task::{Overrides, StopReason, Task};
 
 use super::cast::Member;
 use super::outcome::Verdict;
+use crate::packing::{self, Parcel};
+
 use super::{Course, GROUP_OPS, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, objects};
 
 /// Open task objects that a large job may always have.
@@ -147,7 +150,7 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
 }
 
 /// Tasks of an earlier run that have ended are taken into this one.
-fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Op> {
+fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Parcel> {
     let ended = scene
         .cast
         .predecessors
@@ -163,15 +166,21 @@ fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Op> {
             count: scene.roster.total(),
             priority: scene.view.job.spec.priority.unwrap_or_default(),
         };
-        Op::task(member.task, TaskChange::Rerun(Box::new(rerun)))
+        with_overrides(&rerun.overrides.clone(), member.task, TaskChange::Rerun(Box::new(rerun)))
     };
-    let ops: Vec<Op> = ended.take(count).map(rerun).collect();
+    let ops: Vec<Parcel> = ended.take(count).map(rerun).collect();
     *slots -= u32::try_from(ops.len()).unwrap_or(*slots);
     ops
 }
 
+/// A change that gives a task this own part.
+fn with_overrides(overrides: &Overrides, task: &Task, change: TaskChange) -> Parcel {
+    let sized = Parcel::of_task(Op::task(task, change), task);
+    Parcel { bytes: sized.bytes + json_bytes(overrides), ..sized }
+}
+
 /// Tasks that are not there yet.
-fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Op> {
+fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
     let Scene { view, run, roster, record, cast, template, .. } = scene;
     let there = cast.members.len() + cast.predecessors.len();
     let ended = super::status::ends_of(roster, record).total();
@@ -200,7 +209,7 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Op> {
                 plan.waiting.push(waiting);
             }
         } else if !in_the_way.contains(task.name()) {
-            ops.push(Op::create(&task));
+            ops.push(Op::create(&task).into());
         }
     }
     ops
@@ -208,14 +217,15 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Op> {
 
 /// What is wanted of pending tasks, changed in place. Not where the template itself changed and the
 /// job says that this is nothing to tasks that exist.
-fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Op> {
+fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
     let Scene { view, run, roster, cast, template, .. } = scene;
-    if objects::revision(&view.job.spec) != run.revision {
+    if !is_revision(&view.job.spec, &run.revision) {
         return Vec::new();
     }
+    let written = objects::written_template_name(view.job);
     let (count, priority) = (roster.total(), view.job.spec.priority.unwrap_or_default());
     let is_behind = |index: u32, task: &Task| {
-        task.spec.template != template.name()
+        (task.spec.template != template.name() && task.spec.template != written)
             || task.spec.count != count
             || task.spec.priority != priority
             || !roster.has_overrides(index, &task.spec.overrides)
@@ -227,7 +237,7 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Op> {
             priority,
             overrides: roster.overrides(index),
         };
-        Op::task(task, TaskChange::Amend(Box::new(amend)))
+        with_overrides(&amend.overrides.clone(), task, TaskChange::Amend(Box::new(amend)))
     };
     cast.members
         .iter()
@@ -238,18 +248,15 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Op> {
         .collect()
 }
 
-/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with the first of
-/// them, and the rest waits until it is.
-fn with_template(scene: &Scene<'_>, starts: Vec<Op>, amends: Vec<Op>) -> Vec<Group> {
+/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with as many of them
+/// as fit beside it, and the rest waits until it is.
+fn with_template(scene: &Scene<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
     if scene.view.template.is_none() {
-        let mut ops: Vec<Op> = starts.into_iter().chain(amends).take(GROUP_OPS).collect();
-        if ops.is_empty() {
-            return Vec::new();
-        }
-        ops.insert(0, Op::create(&scene.template));
-        return vec![Group { ops }];
+        let template = Op::create(&scene.template).into();
+        let needed = !starts.is_empty() || !amends.is_empty();
+        let with = || packing::beside(template, starts.into_iter().chain(amends), GROUP_OPS);
+        return needed.then(with).into_iter().collect();
     }
-    let group = |ops: &[Op]| Group { ops: ops.to_vec() };
-    let starts = starts.chunks(GROUP_OPS).map(group);
-    starts.chain(amends.into_iter().map(Group::from)).collect()
+    let amends = amends.into_iter().map(|amend| Group::from(amend.op));
+    packing::groups(starts, GROUP_OPS).into_iter().chain(amends).collect()
 }

@@ -6,6 +6,7 @@ use api::object::Kind as _;
 use api::task::ReportState;
 use api::task::transition::TaskChange;
 use expect_test::expect;
+use serde_json::json;
 
 use super::{check, report, template};
 use crate::job::model::World;
@@ -357,4 +358,57 @@ fn a_large_job_keeps_a_window_of_task_objects() {
     assert_eq!(world.job.status.succeeded, 12_000);
     assert!(most <= 4_000, "open, to be recorded, to be removed, and kept: {most} objects");
     assert_eq!(world.tasks.len(), 1_000);
+}
+
+/// Other words for the same template run nothing anew, whether a version before hashed what was
+/// written or this one what is meant; a real change does.
+#[test]
+fn other_words_for_the_same_template_run_nothing() {
+    let resources = |cpu: &str| {
+        let limits = json!({ "limits": { "cpu": cpu } });
+        let spec = json!({ "template": { "image": "one", "resources": limits } });
+        serde_json::from_value::<JobSpec>(spec).unwrap()
+    };
+    let mut world = World::new(Job::new("default", "j", resources("1000m")));
+    world.settle();
+    let spec = &world.job.spec;
+    let written = serde_json::to_vec(&(&spec.template, &spec.target, "count")).unwrap();
+    for before in [api::names::hash(&written), api::job::revision(spec)] {
+        world.job.status.revision = before;
+        world.settle();
+        assert_eq!((world.job.status.run, world.job.generation()), (1, 1));
+        // The apiserver does not count it.
+        world.job.spec = resources("1");
+        world.settle();
+        assert_eq!((world.job.status.run, world.tasks.len()), (1, 1));
+        world.job.spec = resources("1000m");
+    }
+    world.settle();
+    world.edit_job(|job| job.spec = JobSpec { priority: Some(3), ..resources("1") });
+    world.settle();
+    assert_eq!(world.job.status.run, 1, "what is changed in place is");
+    world.edit_job(|job| job.spec = resources("2"));
+    world.settle();
+    assert_eq!(world.job.status.run, 2);
+}
+
+/// A run that cannot begin yet is not forgotten: the generation that asks for it is not observed.
+#[test]
+fn a_new_run_that_waits_for_its_set_comes_when_the_set_does() {
+    let spec = |image: &str| {
+        let spec = json!({ "template": { "image": image }, "target": { "partitionSet": "set" } });
+        serde_json::from_value::<JobSpec>(spec).unwrap()
+    };
+    let set = json!({ "stateModel": "OnlineOffline", "partitions": 1 });
+    let set = api::PartitionSet::new("default", "set", serde_json::from_value(set).unwrap());
+    let mut world = World::new(Job::new("default", "j", spec("one")));
+    world.partition_set = Some(set.clone());
+    world.settle();
+    world.partition_set = None;
+    world.edit_job(|job| job.spec = spec("two"));
+    world.settle();
+    assert_eq!(world.job.status.run, 1);
+    world.partition_set = Some(set);
+    world.settle();
+    assert_eq!(world.job.status.run, 2);
 }

@@ -7,6 +7,7 @@
 
 mod changes;
 mod ends;
+mod sizes;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! * A run executes the workflow as it was at its first look, whatever becomes of that later.
-//! * A job is made once what it depends on has ended as it wants, and never after the run's end was
-//!   decided.
+//! * A job is made once what it depends on has ended as it wants. After the run's end was decided only
+//!   jobs that are meant for a failure are, and only where the run fails.
 //! * What has ended in a run stays ended.
 //! * A run ends only when all its jobs have.
 //! * On the state that its own actions lead to, `plan` returns nothing.
@@ -12,19 +12,21 @@
 mod expand;
 mod standing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::batch::{Group, Op};
 use api::conditions::{Standing as Condition, UNSCHEDULABLE, conditions, is_unschedulable};
 use api::job::JobPhase;
 use api::object::Kind as _;
+use api::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
 use api::workflow::WorkflowSpec;
 use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus};
 use api::{Job, Timestamp, Workflow, WorkflowRun};
 use jiff::SignedDuration;
 
+use crate::packing::{self, Parcel};
 use crate::workflow::plan::revision;
-use standing::{Standing, standings};
+use standing::{Standing, follow, standings};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,8 @@ pub struct View<'a> {
     pub jobs: &'a [&'a Job],
     /// Of the names that its Jobs may have, those that Jobs of other owners have.
     pub taken: &'a BTreeSet<String>,
+    /// Names of Jobs that the apiserver said can never be written, and why.
+    pub unwritable: &'a BTreeMap<String, String>,
     /// The time.
     pub now: Timestamp,
 }
@@ -56,6 +60,13 @@ pub struct Plan {
 
 /// Jobs that a plan makes or changes at most in one group, with the run's status.
 const GROUP_OPS: usize = 50;
+/// Bytes of Jobs that a plan makes at most (and one Job more): a thousand large ones would take a
+/// gigabyte at once. The look at what this writes makes the others.
+const ROUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest message that a run's status keeps of one of its jobs.
+const JOB_MESSAGE_CHARS_MAX: usize = 256;
+/// Longest message of the run itself.
+const RUN_MESSAGE_CHARS_MAX: usize = 1024;
 
 /// What the run needs next.
 pub fn plan(view: &View<'_>) -> Plan {
@@ -76,23 +87,55 @@ pub fn plan(view: &View<'_>) -> Plan {
     next.status.observed_generation = run.generation();
     let mut standings = standings(run, &workflow, view.jobs);
     count_suspension(view, &mut next.status);
-    let end = end(view, &next.status, &workflow, &standings);
-    let mut ops = match &end {
-        Some(_) => stop(&mut standings),
-        None => Vec::new(),
+    let mut ending = end(view, &next.status, &workflow, &standings);
+    let steps = loop {
+        let steps = go_on(view, (&next, &workflow), &mut standings, ending.as_ref());
+        if !steps.fails {
+            break steps;
+        }
+        // A job that can never be made has failed by that. What follows from it is decided anew,
+        // maybe that the run ends before the others are made.
+        ending = end(view, &next.status, &workflow, &standings);
     };
-    let mut stalled = None;
-    if end.is_none() {
-        ops.extend(hold(view, &standings));
-        if !run.spec.suspend {
-            ops.extend(start(view, &next, &workflow, &mut standings, &mut stalled));
+    summarize(&mut next.status, &standings);
+    let ending = ending.map(|end| (end.phase, end.message));
+    let end = ending.or_else(|| self_end(&workflow, &standings));
+    let hitch = steps.stalled.map(Hitch::NameTaken).or_else(|| unschedulable(&standings));
+    conclude(view, &mut next.status, end, hitch.as_ref());
+    assemble(view, next, steps.ops)
+}
+
+/// What is done with the jobs.
+struct Steps {
+    ops: Vec<Parcel>,
+    /// Why one that is due cannot be made yet.
+    stalled: Option<String>,
+    /// Whether one turned out to be impossible to make.
+    fails: bool,
+}
+
+/// What is done with the jobs.
+fn go_on(
+    view: &View<'_>,
+    (next, workflow): (&WorkflowRun, &WorkflowSpec),
+    standings: &mut [Standing<'_>],
+    ending: Option<&End>,
+) -> Steps {
+    let stops = ending.map(|end| stop(end, standings)).unwrap_or_default();
+    let mut ops: Vec<Parcel> = stops.into_iter().map(Parcel::from).collect();
+    // What was stopped is what others may have waited for.
+    follow(standings);
+    let final_ones = |standings: &[Standing<'_>]| {
+        standings.iter().filter(|standing| standing.report.phase.is_final()).count()
+    };
+    let (mut stalled, before) = (None, final_ones(standings));
+    if ending.is_none_or(|end| !end.at_once) {
+        ops.extend(hold(view, standings).into_iter().map(Parcel::from));
+        if !view.run.spec.suspend {
+            ops.extend(start(view, next, workflow, standings, &mut stalled));
         }
     }
-    summarize(&mut next.status, &standings);
-    let end = end.or_else(|| self_end(&workflow, &standings));
-    let hitch = stalled.map(Hitch::NameTaken).or_else(|| unschedulable(&standings));
-    conclude(view, &mut next.status, end, hitch.as_ref());
-    assemble(view, next, ops)
+    Steps { ops, stalled, fails: final_ones(standings) > before }
 }
 
 /// Why a run cannot begin.
@@ -129,7 +172,9 @@ impl Stuck {
 /// Takes the workflow as it is now: later changes of it do not touch this run.
 fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
     let spec = &view.run.spec;
-    let over = |phase, message: &str| Err(Stuck::Over { phase, message: message.to_owned() });
+    let over = |phase, message: &str| {
+        Err(Stuck::Over { phase, message: bounded(message, RUN_MESSAGE_CHARS_MAX) })
+    };
     if spec.cancel {
         return over(RunPhase::Cancelled, "cancelled on request");
     }
@@ -149,28 +194,85 @@ fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
     status.revision = revision(&workflow.spec);
     status.started_at = Some(view.now);
     status.message = None;
-    Ok(())
+    match too_large(view.run, status, &workflow.spec) {
+        Some(why) => {
+            status.workflow = None;
+            status.params.clear();
+            over(RunPhase::Failed, &why)
+        }
+        None => Ok(()),
+    }
+}
+
+/// That the run, with its copy of the workflow, its parameters and all that it will tell of its
+/// jobs, is more than can be stored. The workflow alone was looked at when it was applied; what
+/// this run was given was not.
+fn too_large(
+    run: &WorkflowRun,
+    status: &WorkflowRunStatus,
+    workflow: &WorkflowSpec,
+) -> Option<String> {
+    let jobs: usize = workflow.jobs.iter().map(size::run_job_bytes).sum();
+    let bytes = size::json_bytes(run) + size::json_bytes(status) + jobs + ADDED_BYTES;
+    (bytes > OBJECT_BYTES_MAX).then(|| {
+        format!(
+            "with its parameters and a copy of the workflow the run takes up to {bytes} bytes, {} \
+             more than can be stored; make the parameters shorter or the workflow smaller",
+            bytes - OBJECT_BYTES_MAX
+        )
+    })
+}
+
+/// The run once its own status was found to be impossible to write: one that is as it was, but for
+/// the reason. Nothing where it says so already.
+pub(crate) fn unwritable(run: &WorkflowRun, why: &str, now: Timestamp) -> Option<WorkflowRun> {
+    let message = format!("it can never be written: {why}");
+    if run.status.message.as_ref() == Some(&message) {
+        return None;
+    }
+    let mut next = run.clone();
+    let status = &mut next.status;
+    if status.workflow.is_none() {
+        status.phase = RunPhase::Failed;
+        status.finished_at = Some(now);
+    }
+    let at = (run.generation(), now);
+    let before = std::mem::take(&mut status.conditions);
+    status.conditions = conditions(&before, Condition::Stalled, "NotWritable", &message, at);
+    status.message = Some(message);
+    Some(next)
 }
 
 /// How and why the run ends before its jobs have.
+struct End {
+    phase: RunPhase,
+    message: Option<String>,
+    /// Whether everything stops. After a failure the jobs that are meant for it still run.
+    at_once: bool,
+}
+
+/// How and why the run ends before its jobs have. A job that failed counts as failed although others
+/// wait for just that.
 fn end(
     view: &View<'_>,
     status: &WorkflowRunStatus,
     workflow: &WorkflowSpec,
     standings: &[Standing<'_>],
-) -> Option<(RunPhase, Option<String>)> {
+) -> Option<End> {
+    let end = |phase, message, at_once| Some(End { phase, message: Some(message), at_once });
     if view.run.spec.cancel {
-        return Some((RunPhase::Cancelled, Some("cancelled on request".to_owned())));
+        return end(RunPhase::Cancelled, "cancelled on request".to_owned(), true);
     }
+    let timed_out = deadline(status, workflow).is_some_and(|at| at <= view.now);
+    let timed_out = timed_out && !view.run.spec.suspend;
     let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| is_failure(job)).collect();
     let allowed = workflow.max_failed_jobs.unwrap_or(0);
     if u32::try_from(failed.len()).unwrap_or(u32::MAX) > allowed {
         let named: Vec<String> = failed.iter().take(3).map(|job| describe(job)).collect();
-        return Some((RunPhase::Failed, Some(named.join("; "))));
+        return end(RunPhase::Failed, named.join("; "), timed_out);
     }
-    let timed_out = deadline(status, workflow).is_some_and(|at| at <= view.now);
-    let limit = workflow.timeout.filter(|_| timed_out && !view.run.spec.suspend)?;
-    Some((RunPhase::TimedOut, Some(format!("not done within {limit}"))))
+    let limit = workflow.timeout.filter(|_| timed_out)?;
+    end(RunPhase::TimedOut, format!("not done within {limit}"), true)
 }
 
 /// A job that this run itself stopped, or never made since it ended, has not failed.
@@ -207,10 +309,11 @@ fn deadline(status: &WorkflowRunStatus, workflow: &WorkflowSpec) -> Option<Times
     start.saturating_add(workflow.timeout?.signed()).ok()
 }
 
-/// Stops what runs; what was not made will not be.
-fn stop(standings: &mut [Standing<'_>]) -> Vec<Op> {
+/// Stops what runs; what was not made will not be. Where the run ends by a failure, not the jobs
+/// that are meant for it.
+fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Op> {
     let mut ops = Vec::new();
-    for standing in standings {
+    for standing in standings.iter_mut().filter(|job| end.at_once || !job.after_failure) {
         match standing.object {
             Some(object) if !object.status.phase.is_final() && !object.spec.cancel => {
                 let mut stopped = object.clone();
@@ -221,6 +324,7 @@ fn stop(standings: &mut [Standing<'_>]) -> Vec<Op> {
             None if standing.report.phase.is_final() => (),
             None => {
                 standing.report.phase = JobPhase::Cancelled;
+                standing.report.job = None;
                 standing.report.message = Some("the run ended before".to_owned());
                 standing.due = false;
             }
@@ -251,10 +355,15 @@ fn start(
     workflow: &WorkflowSpec,
     standings: &mut [Standing<'_>],
     stalled: &mut Option<String>,
-) -> Vec<Op> {
-    let mut ops = Vec::new();
+) -> Vec<Parcel> {
+    let (mut ops, mut bytes) = (Vec::new(), 0);
     for standing in standings.iter_mut().filter(|standing| standing.due) {
-        match expand::job(run, workflow, standing.wanted) {
+        if bytes > ROUND_BYTES_MAX {
+            break;
+        }
+        let expanded = expand::job(run, workflow, standing.wanted);
+        let refusal = |job: &Job| view.unwritable.get(job.name()).cloned();
+        match expanded.and_then(|job| refusal(&job).map_or(Ok(job), Err)) {
             Ok(job) if view.taken.contains(job.name()) => {
                 let message = format!("Job {} exists and belongs to another owner", job.name());
                 standing.report.message = Some(message.clone());
@@ -262,11 +371,13 @@ fn start(
             }
             Ok(job) => {
                 standing.report.job = Some(job.name().to_owned());
-                ops.push(Op::create(&job));
+                let op = Parcel::from(Op::create(&job));
+                bytes += op.bytes;
+                ops.push(op);
             }
             Err(why) => {
                 standing.report.phase = JobPhase::Failed;
-                standing.report.message = Some(why);
+                standing.report.message = Some(bounded(&why, JOB_MESSAGE_CHARS_MAX));
             }
         }
     }
@@ -374,8 +485,27 @@ fn conclude(
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
 }
 
+/// Leaves out why each job waits where that is more than can be stored: there was room for all else
+/// when the run began.
+fn shorten(run: &mut WorkflowRun) {
+    if size::json_bytes(run) + ADDED_BYTES > OBJECT_BYTES_MAX {
+        for job in &mut run.status.jobs {
+            job.message = None;
+        }
+    }
+}
+
+/// The start of a message.
+fn bounded(message: &str, chars: usize) -> String {
+    match message.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
 /// The plan: the status with what it makes at first, apart from it later.
-fn assemble(view: &View<'_>, next: WorkflowRun, ops: Vec<Op>) -> Plan {
+fn assemble(view: &View<'_>, mut next: WorkflowRun, ops: Vec<Parcel>) -> Plan {
+    shorten(&mut next);
     let before = &view.run.status;
     let mut plan = Plan::default();
     if next.status.phase.is_final() {
@@ -386,12 +516,10 @@ fn assemble(view: &View<'_>, next: WorkflowRun, ops: Vec<Op>) -> Plan {
         plan.wake_at = deadline(&next.status, workflow).filter(|at| *at > view.now);
     }
     if before.workflow.is_none() && next.status.workflow.is_some() {
-        let mut first = Group::from(Op::status(&next));
-        first.ops.extend(ops.into_iter().take(GROUP_OPS));
-        plan.groups = vec![first];
+        plan.groups = vec![packing::beside(Op::status(&next).into(), ops, GROUP_OPS)];
         return plan;
     }
-    plan.groups = ops.into_iter().map(Group::from).collect();
+    plan.groups = ops.into_iter().map(|sized| Group::from(sized.op)).collect();
     if next.status == *before {
         return plan;
     }

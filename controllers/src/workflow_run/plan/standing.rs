@@ -1,10 +1,10 @@
 //! How each job of a run stands: what its Job object says, and what follows for those without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::job::JobPhase;
 use api::object::Kind as _;
-use api::workflow::{WorkflowJob, WorkflowSpec};
+use api::workflow::{Dependency, WorkflowJob, WorkflowSpec};
 use api::workflow_run::RunJob;
 use api::{Job, WorkflowRun, names};
 
@@ -17,6 +17,9 @@ pub(super) struct Standing<'a> {
     pub(super) report: RunJob,
     /// Whether its Job is to be made now.
     pub(super) due: bool,
+    /// Whether it, or what it follows, is meant for when something fails: such a job runs although
+    /// the run will fail.
+    pub(super) after_failure: bool,
 }
 
 impl Standing<'_> {
@@ -33,7 +36,7 @@ impl Standing<'_> {
     }
 }
 
-/// How each job stands, in the workflow's order.
+/// How each job stands, in the workflow's order; [`follow`] says what comes of it.
 pub(super) fn standings<'a>(
     run: &'a WorkflowRun,
     workflow: &'a WorkflowSpec,
@@ -51,10 +54,53 @@ pub(super) fn standings<'a>(
             (None, Some(before)) if before.phase.is_final() => (*before).clone(),
             (None, _) => RunJob { name: wanted.name.clone(), ..RunJob::default() },
         };
-        standings.push(Standing { wanted, object, report, due: false });
+        standings.push(Standing { wanted, object, report, due: false, after_failure: false });
     }
-    follow(&mut standings);
+    mark_after_failure(&mut standings);
     standings
+}
+
+/// Marks the jobs that are meant for when something fails, and what follows them.
+fn mark_after_failure(standings: &mut [Standing<'_>]) {
+    let mut marked: BTreeSet<String> = BTreeSet::new();
+    for index in order(standings) {
+        let wanted = standings[index].wanted;
+        let is_after = |dependency: &Dependency| {
+            dependency.names_failure() || marked.contains(&dependency.job)
+        };
+        if wanted.depends_on.iter().any(is_after) {
+            standings[index].after_failure = true;
+            marked.insert(wanted.name.clone());
+        }
+    }
+}
+
+/// The places of the jobs, each after those that it depends on.
+fn order(standings: &[Standing<'_>]) -> Vec<usize> {
+    let names = standings.iter().map(|standing| standing.wanted.name.as_str());
+    let place: BTreeMap<&str, usize> = names.zip(0..).collect();
+    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); standings.len()];
+    let mut waits: Vec<usize> = vec![0; standings.len()];
+    for (index, standing) in standings.iter().enumerate() {
+        for dependency in &standing.wanted.depends_on {
+            if let Some(before) = place.get(dependency.job.as_str()) {
+                followers[*before].push(index);
+                waits[index] += 1;
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..standings.len()).filter(|index| waits[*index] == 0).collect();
+    let mut next = 0;
+    while let Some(index) = order.get(next).copied() {
+        for follower in std::mem::take(&mut followers[index]) {
+            waits[follower] -= 1;
+            if waits[follower] == 0 {
+                order.push(follower);
+            }
+        }
+        next += 1;
+    }
+    order
 }
 
 fn of_object(wanted: &WorkflowJob, object: &Job) -> RunJob {
@@ -71,42 +117,40 @@ fn of_object(wanted: &WorkflowJob, object: &Job) -> RunJob {
         cancelled: status.cancelled,
         started_at: status.started_at,
         finished_at: status.finished_at,
-        message: status.message.clone(),
+        message: status
+            .message
+            .as_deref()
+            .map(|it| super::bounded(it, super::JOB_MESSAGE_CHARS_MAX)),
     }
 }
 
-/// What follows from how dependencies ended: a job is due, is skipped, or waits.
-fn follow(standings: &mut [Standing<'_>]) {
-    let mut phases: BTreeMap<String, JobPhase> = standings
-        .iter()
-        .map(|standing| (standing.wanted.name.clone(), standing.report.phase))
-        .collect();
-    // A skipped job may be what others wait for: until nothing follows any more.
-    loop {
-        let mut changed = false;
-        for standing in standings.iter_mut() {
-            if standing.object.is_some() || standing.report.phase.is_final() {
-                continue;
-            }
-            match gate(standing.wanted, &phases) {
-                Gate::Open => {
-                    standing.due = true;
-                    standing.report.message = None;
-                }
-                Gate::Waits { message } => standing.report.message = Some(message),
-                Gate::Closed { message } => {
-                    standing.report.phase = JobPhase::Skipped;
-                    standing.report.message = Some(message);
-                    phases.insert(standing.wanted.name.clone(), JobPhase::Skipped);
-                    changed = true;
-                }
-            }
+/// What follows from how dependencies ended: a job is due, is skipped, or waits. One look at each, in
+/// the order of dependencies, since a job that is skipped may be what others wait for.
+pub(super) fn follow(standings: &mut [Standing<'_>]) {
+    let phase = |standing: &Standing<'_>| (standing.wanted.name.clone(), standing.report.phase);
+    let mut phases: BTreeMap<String, JobPhase> = standings.iter().map(phase).collect();
+    for index in order(standings) {
+        let standing = &mut standings[index];
+        if standing.object.is_some() || standing.report.phase.is_final() {
+            continue;
         }
-        if !changed {
-            return;
+        match gate(standing.wanted, &phases) {
+            Gate::Open => {
+                standing.due = true;
+                standing.report.message = None;
+            }
+            Gate::Waits { message } => standing.report.message = Some(message),
+            Gate::Closed { message } => {
+                standing.report.phase = JobPhase::Skipped;
+                standing.report.message = Some(message);
+                phases.insert(standing.wanted.name.clone(), JobPhase::Skipped);
+            }
         }
     }
 }
+
+/// Most jobs that the message of one that waits for them names.
+const NAMED_MAX: usize = 3;
 
 /// Whether a job may start.
 enum Gate {
@@ -137,5 +181,8 @@ fn gate(wanted: &WorkflowJob, phases: &BTreeMap<String, JobPhase>) -> Gate {
         return Gate::Open;
     }
     let jobs = if waits.len() == 1 { "job" } else { "jobs" };
-    Gate::Waits { message: format!("waits for {jobs} {}", waits.join(", ")) }
+    let named = waits.len().min(NAMED_MAX);
+    let more = waits.len() - named;
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Gate::Waits { message: format!("waits for {jobs} {}{more}", waits[..named].join(", ")) }
 }

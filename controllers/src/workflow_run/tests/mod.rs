@@ -5,6 +5,9 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
+mod clean_ups;
+mod sizes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -26,6 +29,7 @@ struct World {
     run: WorkflowRun,
     jobs: BTreeMap<String, Job>,
     taken: BTreeSet<String>,
+    unwritable: BTreeMap<String, String>,
     now: Timestamp,
 }
 
@@ -35,11 +39,7 @@ struct World {
 /// the plan does and does it, `job NAME PHASE [WHY]` is the job controller (WHY no node takes it), `run FIELD=JSON ...` is a
 /// person, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
-    let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
-    let mut run = WorkflowRun::new("default", "w-1", spec);
-    run.metadata.uid = Some("run-uid".to_owned());
-    let (jobs, taken) = (BTreeMap::new(), BTreeSet::new());
-    let mut world = World { workflow: None, run, jobs, taken, now: Timestamp::UNIX_EPOCH };
+    let mut world = World::new();
     let mut shown = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
@@ -48,6 +48,10 @@ fn check(script: &str, expected: Expect) {
             "workflow" => world.workflow = Some(workflow(&rest)),
             "run" => set_fields(&mut world.run, &rest),
             "taken" => world.taken.extend([format!("w-1-{}", rest[0])]),
+            "unwritable" => {
+                let name = format!("w-1-{}", rest[0]);
+                world.unwritable.insert(name, rest[1..].join(" "));
+            }
             "job" => {
                 let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
                 job.status.phase = serde_json::from_value(json!(rest[1])).unwrap();
@@ -79,12 +83,21 @@ fn check(script: &str, expected: Expect) {
 }
 
 impl World {
+    fn new() -> Self {
+        let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+        let mut run = WorkflowRun::new("default", "w-1", spec);
+        run.metadata.uid = Some("run-uid".to_owned());
+        let (jobs, taken, unwritable) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { workflow: None, run, jobs, taken, unwritable, now: Timestamp::UNIX_EPOCH }
+    }
+
     fn plan(&self) -> Plan {
         plan(&View {
             run: &self.run,
             workflow: self.workflow.as_ref(),
             jobs: &self.jobs.values().collect::<Vec<_>>(),
             taken: &self.taken,
+            unwritable: &self.unwritable,
             now: self.now,
         })
     }
@@ -258,9 +271,9 @@ fn a_failed_job_ends_the_run_once_the_others_have_stopped() {
               Running 0/0: a Pending, b Pending, c Pending (waits for job a) + create w-1-a + create w-1-b
             plan
               change w-1-b suspend=false cancel=true
-              Running (job a is Failed) 0/2: a Failed, b Running, c Skipped (job a is Failed)
+              Running (job a is Failed) 0/2: a Failed, b Running, c Cancelled (the run ended before)
             plan
-              Failed (job a is Failed) 0/2: a Failed, b Cancelled, c Skipped (job a is Failed)
+              Failed (job a is Failed) 0/2: a Failed, b Cancelled, c Cancelled (the run ended before)
               tells: Failed: job a is Failed
         "#]],
     );

@@ -1,0 +1,80 @@
+//! The revision of a job: what a new run depends on.
+//!
+//! It is a hash of what the template means. Versions before hashed what was written; what they stored
+//! still counts, so that an upgrade runs nothing anew.
+
+use serde::Serialize;
+use serde_json::Map;
+
+use super::JobSpec;
+use crate::template::Template;
+use crate::{meaning, merge, names};
+
+/// The revision of a job with this spec: its template, its target, and how tasks are counted. All
+/// else of a job is changed in place.
+pub fn revision(spec: &JobSpec) -> String {
+    hash(&(meaning_of(&spec.template), &spec.target, shape(spec)))
+}
+
+/// Whether `revision` is that of a job with this spec, hashed by this version or by one before.
+pub fn is_revision(spec: &JobSpec, revision: &str) -> bool {
+    hash(&(&spec.template, &spec.target, shape(spec))) == revision
+        || self::revision(spec) == revision
+}
+
+/// A template in the one form that all words for it share.
+pub(crate) fn meaning_of(template: &Template) -> Map<String, serde_json::Value> {
+    let mut document = merge::to_map(template);
+    meaning::template(&mut document, &Map::new());
+    document
+}
+
+fn shape(spec: &JobSpec) -> &'static str {
+    if spec.items.is_some() {
+        "items"
+    } else if spec.tasks.is_empty() {
+        "count"
+    } else {
+        "tasks"
+    }
+}
+
+fn hash(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("our kinds have text keys and finite numbers");
+    names::hash(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(template: serde_json::Value) -> JobSpec {
+        serde_json::from_value(json!({ "template": template })).unwrap()
+    }
+
+    #[test]
+    fn a_revision_is_of_what_is_meant() {
+        let one = spec(json!({ "image": "x", "resources": { "limits": { "cpu": "1" } } }));
+        let other = spec(json!({
+            "image": "x", "imagePullPolicy": "IfNotPresent",
+            "resources": { "limits": { "cpu": "1000m" } },
+        }));
+        assert_eq!(revision(&one), revision(&other));
+        let more = spec(json!({ "image": "x", "resources": { "limits": { "cpu": "2" } } }));
+        assert_ne!(revision(&one), revision(&more));
+    }
+
+    /// What stores hold: were one of these another, each job like it would run again after an upgrade.
+    #[test]
+    fn what_earlier_versions_stored_still_counts() {
+        let usual = spec(json!({ "image": "busybox", "args": ["a"] }));
+        assert_eq!(revision(&usual), "800de5abec");
+        assert_eq!(hash(&(&usual.template, &usual.target, "count")), "800de5abec");
+        let other = spec(json!({ "image": "x", "resources": { "limits": { "cpu": "1000m" } } }));
+        assert!(is_revision(&other, &hash(&(&other.template, &other.target, "count"))));
+        assert!(is_revision(&other, &revision(&other)));
+        assert!(!is_revision(&other, &revision(&usual)));
+    }
+}

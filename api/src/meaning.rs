@@ -1,0 +1,388 @@
+//! What a spec means, whatever words say it: amounts and durations in one form, what is the default
+//! left out, keys in one order.
+//!
+//! A revision is decided on the meaning, so that a manifest that says the same in other words runs
+//! nothing anew. All of this works on documents, since parts of workflows have parameters in them
+//! and cannot be typed. What is written in the usual form already stays as it is, byte for byte: a
+//! hash of it is the same with and without.
+
+use serde_json::{Map, Value, json};
+
+use crate::amounts::Quantity;
+use crate::duration::Duration;
+use crate::kind::KindId;
+use crate::placement::{Constraint, REPLACE_AFTER};
+use crate::template::GRACE_SECONDS;
+use crate::workflow::HISTORY;
+
+type Document = Map<String, Value>;
+
+/// Fields in the order of their types: see the test that holds them to it.
+const TEMPLATE: [&str; 13] = [
+    "image",
+    "imagePullPolicy",
+    "command",
+    "args",
+    "workingDir",
+    "env",
+    "resources",
+    "ports",
+    "mounts",
+    "terminationGracePeriodSeconds",
+    "stopSignal",
+    "networkMode",
+    "labels",
+];
+const ENV: [&str; 2] = ["name", "value"];
+const RESOURCES: [&str; 2] = ["requests", "limits"];
+const PORT: [&str; 5] = ["name", "containerPort", "hostPort", "hostIP", "protocol"];
+const MOUNT: [&str; 5] = ["path", "hostPath", "tmpfs", "readOnly", "create"];
+const PLACEMENT: [&str; 6] =
+    ["nodes", "nodeSelector", "constraints", "preferences", "near", "onNodeLoss"];
+const PREFERENCE: [&str; 2] = ["weight", "constraint"];
+const NEAR: [&str; 4] = ["partitionSet", "states", "job", "required"];
+const ON_NODE_LOSS: [&str; 2] = ["action", "after"];
+
+/// The spec of an object of this kind, as far as it has other words for the same: two specs mean the
+/// same if these are equal.
+pub fn spec(kind: KindId, spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let Some(document) = spec.as_object_mut() else { return spec };
+    match kind {
+        KindId::Job => job(document, &Map::new()),
+        KindId::Workflow => workflow(document),
+        KindId::PartitionSet => {
+            leave_out(document, &[("replicas", json!(1)), ("mode", json!("Auto"))], &Map::new());
+        }
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::WorkflowRun
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => (),
+    }
+    spec
+}
+
+/// A Workflow's spec.
+pub fn workflow(document: &mut Document) {
+    let mut defaults = document.get("defaults").and_then(Value::as_object).cloned();
+    if let Some(defaults) = &mut defaults {
+        job(defaults, &Map::new());
+        document.insert("defaults".to_owned(), Value::Object(defaults.clone()));
+    }
+    let under = defaults.unwrap_or_default();
+    let jobs = document.get_mut("jobs").and_then(Value::as_array_mut);
+    for wanted in jobs.into_iter().flatten().filter_map(Value::as_object_mut) {
+        job(wanted, &under);
+    }
+    if let Some(history) = document.get_mut("history").and_then(Value::as_object_mut) {
+        leave_out(
+            history,
+            &[("succeeded", json!(HISTORY)), ("failed", json!(HISTORY))],
+            &Map::new(),
+        );
+    }
+    let defaults = [
+        ("runOnApply", json!(true)),
+        ("maxFailedJobs", json!(0)),
+        ("suspend", json!(false)),
+        ("history", json!({})),
+    ];
+    leave_out(document, &defaults, &Map::new());
+}
+
+/// A Job's spec, or a workflow's job, or what is laid under those. What `under` says of a field is
+/// what the job has where it says nothing, so there the default is left in.
+fn job(document: &mut Document, under: &Document) {
+    let part = |under: &Document, field: &str| {
+        under.get(field).and_then(Value::as_object).cloned().unwrap_or_default()
+    };
+    if let Some(own) = document.get_mut("template").and_then(Value::as_object_mut) {
+        template(own, &part(under, "template"));
+    }
+    if let Some(own) = document.get_mut("placement").and_then(Value::as_object_mut) {
+        placement(own, &part(under, "placement"));
+    }
+    let tasks = document.get_mut("tasks").and_then(Value::as_array_mut);
+    for task in tasks.into_iter().flatten() {
+        if let Some(own) = task.get_mut("template").and_then(Value::as_object_mut) {
+            // What is laid under it is the job's and the workflow's: nothing is left out.
+            template(own, &TEMPLATE.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
+        }
+        if let Some(own) = task.get_mut("placement").and_then(Value::as_object_mut) {
+            placement(own, &PLACEMENT.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
+        }
+    }
+    if let Some(retry) = document.get_mut("retry").and_then(Value::as_object_mut) {
+        let retry_under = part(under, "retry");
+        if let Some(backoff) = retry.get_mut("backoff").and_then(Value::as_object_mut) {
+            let defaults = [("initial", json!("10s")), ("factor", json!(2)), ("max", json!("5m"))];
+            leave_out(backoff, &defaults, &part(&retry_under, "backoff"));
+        }
+        let defaults = [
+            ("maxAttempts", json!(crate::job::MAX_ATTEMPTS)),
+            ("backoff", json!({})),
+            ("avoidFailedNodes", json!(true)),
+            ("countDisruptions", json!(false)),
+        ];
+        leave_out(retry, &defaults, &retry_under);
+    }
+    let keep = crate::job::KEEP_TASKS.to_string();
+    let defaults = [
+        ("maxFailedTasks", json!(0)),
+        ("priority", json!(0)),
+        ("suspend", json!(false)),
+        ("onChange", json!("Rerun")),
+        ("keepTasks", json!(keep)),
+    ];
+    leave_out(document, &defaults, under);
+    // An empty part says nothing, whatever it is laid over.
+    for part in ["template", "placement", "retry"] {
+        if document.get(part).and_then(Value::as_object).is_some_and(Map::is_empty) {
+            document.shift_remove(part);
+        }
+    }
+    if !["tasks", "items", "target"].iter().any(|way| document.contains_key(*way)) {
+        leave_out(document, &[("count", json!(1))], under);
+    }
+}
+
+/// A template, or part of one that is laid over `under`.
+pub fn template(document: &mut Document, under: &Document) {
+    let is_free = |field: &str| !under.contains_key(field);
+    if let Some(resources) = document.get_mut("resources").and_then(Value::as_object_mut) {
+        for list in RESOURCES {
+            if let Some(map) = resources.get_mut(list).and_then(Value::as_object_mut) {
+                map.values_mut().for_each(quantity);
+                map.sort_keys();
+            }
+        }
+        order(resources, &RESOURCES);
+    }
+    for entry in entries(document, "env") {
+        order(entry, &ENV);
+    }
+    let free = is_free("ports");
+    for entry in entries(document, "ports") {
+        if free {
+            leave_out(entry, &[("protocol", json!("TCP"))], &Map::new());
+        }
+        order(entry, &PORT);
+    }
+    let free = is_free("mounts");
+    for entry in entries(document, "mounts") {
+        if let Some(size) = entry.get_mut("tmpfs").and_then(|tmpfs| tmpfs.get_mut("size")) {
+            quantity(size);
+        }
+        if free {
+            let defaults = [("readOnly", json!(false)), ("create", json!(false))];
+            leave_out(entry, &defaults, &Map::new());
+        }
+        order(entry, &MOUNT);
+    }
+    if let Some(labels) = document.get_mut("labels").and_then(Value::as_object_mut) {
+        labels.sort_keys();
+    }
+    let defaults = [
+        ("imagePullPolicy", json!("IfNotPresent")),
+        ("terminationGracePeriodSeconds", json!(GRACE_SECONDS)),
+        ("stopSignal", json!("SIGTERM")),
+        ("command", json!([])),
+        ("args", json!([])),
+        ("env", json!([])),
+        ("ports", json!([])),
+        ("mounts", json!([])),
+        ("labels", json!({})),
+    ];
+    leave_out(document, &defaults, under);
+    order(document, &TEMPLATE);
+}
+
+/// A placement, or part of one that is laid over `under`.
+pub fn placement(document: &mut Document, under: &Document) {
+    let constraints = document.get_mut("constraints").and_then(Value::as_array_mut);
+    constraints.into_iter().flatten().for_each(constraint);
+    for entry in entries(document, "preferences") {
+        entry.get_mut("constraint").into_iter().for_each(constraint);
+        order(entry, &PREFERENCE);
+    }
+    for entry in entries(document, "near") {
+        leave_out(entry, &[("required", json!(false)), ("states", json!([]))], &Map::new());
+        order(entry, &NEAR);
+    }
+    if let Some(labels) = document.get_mut("nodeSelector").and_then(Value::as_object_mut) {
+        labels.sort_keys();
+    }
+    let free = !under.contains_key("onNodeLoss");
+    if let Some(loss) = document.get_mut("onNodeLoss").and_then(Value::as_object_mut) {
+        loss.get_mut("after").into_iter().for_each(duration);
+        let after = REPLACE_AFTER.to_string();
+        let replaces = loss.get("action").is_none_or(|action| action == "Replace");
+        if free && replaces && loss.get("after").is_none_or(|it| *it == after.as_str()) {
+            loss.clear();
+        }
+        order(loss, &ON_NODE_LOSS);
+    }
+    let defaults = [
+        ("nodes", json!([])),
+        ("nodeSelector", json!({})),
+        ("constraints", json!([])),
+        ("preferences", json!([])),
+        ("near", json!([])),
+        ("onNodeLoss", json!({})),
+    ];
+    leave_out(document, &defaults, under);
+    order(document, &PLACEMENT);
+}
+
+fn entries<'a>(document: &'a mut Document, list: &str) -> impl Iterator<Item = &'a mut Document> {
+    let list = document.get_mut(list).and_then(Value::as_array_mut);
+    list.into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+/// Leaves out fields that say what is the default, unless something under them says otherwise.
+fn leave_out(document: &mut Document, defaults: &[(&str, Value)], under: &Document) {
+    for (field, default) in defaults {
+        if document.get(*field) == Some(default) && !under.contains_key(*field) {
+            document.shift_remove(*field);
+        }
+    }
+}
+
+/// Puts fields into the order of their type.
+fn order(document: &mut Document, fields: &[&str]) {
+    let mut ordered = Map::new();
+    for field in fields {
+        if let Some(value) = document.shift_remove(*field) {
+            ordered.insert((*field).to_owned(), value);
+        }
+    }
+    document.sort_keys();
+    ordered.append(document);
+    *document = ordered;
+}
+
+fn quantity(value: &mut Value) {
+    if let Ok(quantity) = serde_json::from_value::<Quantity>(value.clone()) {
+        *value = Value::String(quantity.usual());
+    }
+}
+
+fn duration(value: &mut Value) {
+    if let Some(Ok(duration)) = value.as_str().map(str::parse::<Duration>) {
+        *value = Value::String(duration.to_string());
+    }
+}
+
+fn constraint(value: &mut Value) {
+    if let Some(Ok(constraint)) = value.as_str().map(str::parse::<Constraint>) {
+        *value = Value::String(constraint.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    /// A field that this file does not know would be put in the wrong place, or its default left in.
+    #[test]
+    fn every_field_has_its_place() {
+        let schema = schema::of(KindId::Job);
+        // An optional part is its own schema, or one of several.
+        let fields = |path: &str| {
+            let nested = path.replace("//", "/anyOf/0/");
+            let found = schema.pointer(&path.replace("//", "/")).or(schema.pointer(&nested));
+            let found = found.and_then(Value::as_object).unwrap_or_else(|| panic!("{path}"));
+            let mut names: Vec<String> = found.keys().cloned().collect();
+            names.sort();
+            names
+        };
+        let template = "/properties/spec/properties/template/properties";
+        let placement = "/properties/spec/properties/placement//properties";
+        for (path, known) in [
+            (template.to_owned(), &TEMPLATE[..]),
+            (format!("{template}/env/items/properties"), &ENV[..]),
+            (format!("{template}/resources/properties"), &RESOURCES[..]),
+            (format!("{template}/ports/items/properties"), &PORT[..]),
+            (format!("{template}/mounts/items/properties"), &MOUNT[..]),
+            (placement.to_owned(), &PLACEMENT[..]),
+            (format!("{placement}/preferences/items/properties"), &PREFERENCE[..]),
+            (format!("{placement}/near/items/properties"), &NEAR[..]),
+            (format!("{placement}/onNodeLoss//properties"), &ON_NODE_LOSS[..]),
+        ] {
+            let mut known: Vec<&str> = known.to_vec();
+            known.sort_unstable();
+            assert_eq!(fields(&path), known, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_words_mean_the_same() {
+        let job = |template: Value| spec(KindId::Job, &json!({ "template": template }));
+        let one = job(json!({
+            "image": "x",
+            "resources": { "requests": { "cpu": "1", "memory": "1Gi" } },
+            "ports": [{ "name": "http" }],
+        }));
+        let other = job(json!({
+            "ports": [{ "protocol": "TCP", "name": "http" }],
+            "resources": { "requests": { "memory": "1024Mi", "cpu": "1000m" } },
+            "imagePullPolicy": "IfNotPresent",
+            "terminationGracePeriodSeconds": 30,
+            "image": "x",
+        }));
+        assert_eq!(one.to_string(), other.to_string());
+        let placement = |placement: Value| spec(KindId::Job, &json!({ "placement": placement }));
+        let one = placement(json!({ "constraints": ["zone in (a, b)", "gpu"] }));
+        let other = placement(json!({
+            "onNodeLoss": { "after": "10s", "action": "Replace" },
+            "constraints": ["zone in (a,b)", "exists gpu"],
+        }));
+        assert_eq!(one.to_string(), other.to_string());
+        let one = placement(json!({ "onNodeLoss": { "after": "1m" } }));
+        let other = placement(json!({ "onNodeLoss": { "after": "60s" } }));
+        assert_eq!(one.to_string(), other.to_string());
+        let one = spec(KindId::Job, &json!({ "template": { "image": "x" }, "count": 1 }));
+        assert_eq!(one, job(json!({ "image": "x" })));
+    }
+
+    #[test]
+    fn what_something_under_it_says_otherwise_is_no_default() {
+        let workflow = |defaults: Value, template: Value| {
+            let jobs = json!([{ "name": "a", "template": template }]);
+            spec(KindId::Workflow, &json!({ "defaults": defaults, "jobs": jobs }))
+        };
+        let always = json!({ "template": { "imagePullPolicy": "Always" } });
+        let explicit = json!({ "image": "x", "imagePullPolicy": "IfNotPresent" });
+        assert_ne!(
+            workflow(always.clone(), explicit.clone()),
+            workflow(always, json!({ "image": "x" }))
+        );
+        let none = json!({ "template": {} });
+        assert_eq!(workflow(none.clone(), explicit), workflow(none, json!({ "image": "x" })));
+        let parameters =
+            json!({ "image": "x", "resources": { "limits": { "cpu": "$(params.x)" } } });
+        let kept = workflow(json!({}), parameters);
+        assert_eq!(kept["jobs"][0]["template"]["resources"]["limits"]["cpu"], "$(params.x)");
+    }
+
+    #[test]
+    fn the_usual_form_stays_as_it_is() {
+        let usual = json!({
+            "image": "x", "args": ["a"], "env": [{ "name": "A", "value": "b" }],
+            "resources": { "requests": { "cpu": "500m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } },
+            "ports": [{ "name": "http", "containerPort": 80 }],
+            "mounts": [{ "path": "/data", "hostPath": "/data", "readOnly": true }],
+            "labels": { "a": "b" },
+        });
+        let spec = json!({ "template": usual });
+        assert_eq!(super::spec(KindId::Job, &spec).to_string(), spec.to_string());
+    }
+}

@@ -1,0 +1,100 @@
+//! What may be changed, by rules that themselves change, and what a change means.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{JOBS, World, job};
+
+/// What older rules let in is reported on, stopped and mended all the same: an upgrade must not turn
+/// running work into work that nobody can write about.
+#[tokio::test(start_paused = true)]
+async fn only_what_a_change_brings_is_held_against_it() {
+    let world = World::new().await;
+    let mut old = job("old");
+    old["metadata"] =
+        json!({ "name": "old", "namespace": "default", "uid": "u-1", "generation": 1 });
+    old["spec"]["template"]["args"] = json!(["x".repeat(200_000)]);
+    let stored = [vec![1], old.to_string().into_bytes()].concat();
+    let group = store::Group::default().put(
+        "/heliox/v1/jobs/default/old",
+        store::Expectation::Absent,
+        stored,
+    );
+    assert!(store::Store::commit(&world.store, vec![group]).await[0].is_done());
+    let path = format!("{JOBS}/old");
+    let status = json!({ "status": { "phase": "Running" } });
+    let answer = world.merge(&format!("{path}/status"), &status).await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+    let answer = world.merge(&path, &json!({ "spec": { "cancel": true } })).await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+    let answer = world.merge(&path, &json!({ "spec": { "maxPerNode": 0 } })).await;
+    assert_eq!(
+        answer.json["details"]["causes"].as_array().map(Vec::len),
+        Some(1),
+        "{}",
+        answer.json
+    );
+    assert_eq!(answer.json["details"]["causes"][0]["field"], "spec.maxPerNode");
+    let answer = world.post(JOBS, &old).await;
+    assert_eq!(answer.json["details"]["causes"][0]["field"], "spec.template.args[0]");
+}
+
+/// What could never be written is refused at once, whoever asks: the whole of it, and what Heliox
+/// has to add to it.
+#[tokio::test(start_paused = true)]
+async fn what_leaves_no_room_for_its_status_is_refused() {
+    let world = World::new().await;
+    let tasks: Vec<Value> =
+        (0..9_000).map(|n| json!({ "name": format!("{n}{}", "x".repeat(50)) })).collect();
+    let mut large = job("a");
+    large["spec"] = json!({ "tasks": tasks, "template": { "image": "busybox" } });
+    let answer = world.post(JOBS, &large).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
+    let why = answer.json["message"].as_str().unwrap();
+    assert!(why.contains("more than the 1047552 that can be stored"), "{why}");
+    large["spec"]["tasks"] = json!(&tasks[..5_000]);
+    let answer = world.post(JOBS, &large).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.json);
+    // Places of tasks that are removed stay taken for the run.
+    let indexes: Vec<String> = (0..200_000).map(|_| String::new()).collect();
+    let status = json!({ "status": { "run": 1, "indexes": indexes } });
+    let answer = world.merge(&format!("{JOBS}/a/status"), &status).await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+    let change = json!({ "spec": { "tasks": [{ "name": "one-more" }] } });
+    let answer = world.merge(&format!("{JOBS}/a"), &change).await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+    let change = json!({ "spec": { "tasks": &tasks[..5_000] } });
+    let answer = world.merge(&format!("{JOBS}/a"), &change).await;
+    assert_eq!(answer.json["details"]["causes"][0]["field"], "spec", "{}", answer.json["message"]);
+}
+
+/// The generation counts changes of what is meant: controllers run things anew by it.
+#[tokio::test(start_paused = true)]
+async fn other_words_for_the_same_are_no_new_generation() {
+    let world = World::new().await;
+    let mut wanted = job("a");
+    wanted["spec"]["template"]["resources"] = json!({ "requests": { "cpu": "1000m" } });
+    assert_eq!(world.post(JOBS, &wanted).await.code, StatusCode::CREATED);
+    let path = format!("{JOBS}/a");
+    let reworded = json!({
+        "priority": 0,
+        "template": {
+            "imagePullPolicy": "IfNotPresent",
+            "resources": { "requests": { "cpu": "1" } },
+        },
+    });
+    let answer = world.merge(&path, &json!({ "spec": reworded })).await.json;
+    assert_eq!(answer["metadata"]["generation"], 1);
+    assert_eq!(answer["spec"]["template"]["resources"]["requests"]["cpu"], "1", "it is written");
+    let template = json!({ "resources": { "requests": { "cpu": "2" } } });
+    let answer = world.merge(&path, &json!({ "spec": { "template": template } })).await.json;
+    assert_eq!(answer["metadata"]["generation"], 2);
+    // A job that refuses other templates takes other words for the one it has.
+    wanted["metadata"]["name"] = "b".into();
+    wanted["spec"]["onChange"] = "Reject".into();
+    assert_eq!(world.post(JOBS, &wanted).await.code, StatusCode::CREATED);
+    let path = format!("{JOBS}/b");
+    assert_eq!(world.merge(&path, &json!({ "spec": reworded })).await.code, StatusCode::OK);
+    let answer = world.merge(&path, &json!({ "spec": { "template": template } })).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+}

@@ -1,0 +1,129 @@
+//! Jobs that wait for a failure.
+
+use expect_test::expect;
+
+use super::check;
+
+/// A clean-up runs, and the run has failed all the same.
+#[test]
+fn a_job_that_waits_for_a_failure_runs_although_the_run_fails() {
+    check(
+        "
+        workflow d x clean<d:Failed,Cancelled notify<clean after<d late<x<clean
+        plan
+        job d Failed exit 3
+        plan
+        job clean Running
+        plan
+        job x Cancelled
+        job clean Succeeded
+        plan
+        job notify Succeeded
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: d Pending, x Pending, clean Pending (waits for job d), notify Pending (waits for job clean), after Pending (waits for job d), late Pending (waits for jobs x, clean) + create w-1-d + create w-1-x
+            plan
+              change w-1-x suspend=false cancel=true
+              create w-1-clean
+              Running (job d is Failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+            plan
+              Running (job d is Failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+            plan
+              create w-1-notify
+              Running (job d is Failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+            plan
+              Failed (job d is Failed: exit 3) 2/4: d Failed (exit 3), x Cancelled, clean Succeeded, notify Succeeded, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+              tells: Failed: job d is Failed: exit 3
+        "#]],
+    );
+}
+
+#[test]
+fn a_clean_up_waits_for_what_is_being_stopped() {
+    check(
+        "
+        workflow a b clean<b:Succeeded,Failed,Cancelled
+        plan
+        job a Failed
+        job b Running
+        plan
+        job b Cancelled
+        plan
+        job clean Failed
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending, clean Pending (waits for job b) + create w-1-a + create w-1-b
+            plan
+              change w-1-b suspend=false cancel=true
+              Running (job a is Failed) 0/2: a Failed, b Running, clean Pending (waits for job b)
+            plan
+              create w-1-clean
+              Running (job a is Failed) 0/2: a Failed, b Cancelled, clean Pending
+            plan
+              Failed (job a is Failed; job clean is Failed) 0/3: a Failed, b Cancelled, clean Failed
+              tells: Failed: job a is Failed; job clean is Failed
+        "#]],
+    );
+}
+
+#[test]
+fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
+    check(
+        "
+        workflow d clean<d:Failed timeout=\"10s\"
+        plan
+        job d Failed
+        plan
+        job clean Running
+        wait 10
+        plan
+        job clean Cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: d Pending, clean Pending (waits for job d) + create w-1-d
+              wakes at 10s
+            plan
+              create w-1-clean
+              Running (job d is Failed) 0/1: d Failed, clean Pending
+              wakes at 10s
+            plan
+              change w-1-clean suspend=false cancel=true
+              Running (job d is Failed) 0/2: d Failed, clean Running
+            plan
+              Failed (job d is Failed) 0/2: d Failed, clean Cancelled
+              tells: Failed: job d is Failed
+        "#]],
+    );
+    check(
+        "
+        workflow d clean<d:Failed
+        plan
+        job d Failed
+        plan
+        job clean Running
+        run cancel=true
+        plan
+        job clean Cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: d Pending, clean Pending (waits for job d) + create w-1-d
+            plan
+              create w-1-clean
+              Running (job d is Failed) 0/1: d Failed, clean Pending
+            plan
+              change w-1-clean suspend=false cancel=true
+              Running (cancelled on request) 0/2: d Failed, clean Running
+            plan
+              Cancelled (cancelled on request) 0/2: d Failed, clean Cancelled
+              tells: Cancelled: cancelled on request
+        "#]],
+    );
+}
