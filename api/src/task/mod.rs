@@ -72,8 +72,8 @@ pub struct TaskSpec {
     /// This attempt is not bound before: the back-off of a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// Nodes where an attempt of this run failed or was evicted, which the scheduler uses only where no
-    /// other would do.
+    /// Nodes where an attempt of this run failed or was evicted, the last one last. The
+    /// scheduler uses one only where no other would do, and of those rather the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<String>,
     /// Higher goes first.

@@ -382,9 +382,9 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     require(may, task, "cannot be tried again")?;
     next.spec.failures += u32::from(retry.counts);
     next.spec.not_before = retry.not_before;
-    if let Some(node) = &retry.avoid
-        && !next.spec.avoid.contains(node)
-    {
+    if let Some(node) = &retry.avoid {
+        // The last one last: where all that would do are avoided, that one is the worst of them.
+        next.spec.avoid.retain(|before| before != node);
         next.spec.avoid.push(node.clone());
         let surplus = next.spec.avoid.len().saturating_sub(AVOIDED_NODES_MAX);
         next.spec.avoid.drain(..surplus);

@@ -15,6 +15,9 @@ use crate::metrics::Metrics;
 /// Renewals within the time that a lease lives: two may fail.
 const RENEWALS_PER_TTL: u32 = 3;
 
+/// A refusal that stays the same is said again so often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 /// Keeps one node's lease.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -29,6 +32,7 @@ impl Keeper {
     pub(super) async fn run(self, events: mpsc::Sender<Event>) {
         let wait = (Duration::from_millis(200), Duration::from_secs(5));
         let mut backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
+        let mut said: Option<(Instant, String)> = None;
         loop {
             match self.client.grant(&self.request).await {
                 Ok(granted) => {
@@ -42,8 +46,12 @@ impl Keeper {
                 Err(error) => {
                     let is_first = backoff.failures() == 0;
                     let message = ErrorChain(&error).to_string();
-                    if is_first || matches!(error, Error::Refused(_)) {
-                        warn!(error = message, "no node lease");
+                    let is_known = said
+                        .as_ref()
+                        .is_some_and(|(at, said)| *said == message && at.elapsed() < SAY_AGAIN);
+                    if is_first || (matches!(error, Error::Refused(_)) && !is_known) {
+                        warn!(node = self.request.node, error = message, "no node lease");
+                        said = Some((Instant::now(), message.clone()));
                     }
                     if error.is_conflict() && events.send(Event::Displaced(message)).await.is_err()
                     {

@@ -12,7 +12,7 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// What speaks against nodes for one task.
 #[derive(Debug, Default)]
 pub(crate) struct Against {
-    /// Others are better, if there are any.
+    /// Others are better, if there are any; and of these, the first.
     pub(super) avoided: Vec<NodeId>,
     /// These gave the task back, and are not asked again yet.
     pub(super) refused: Vec<NodeId>,

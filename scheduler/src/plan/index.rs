@@ -135,35 +135,41 @@ impl Index {
             let top = heap.and_then(|heap| top(heap, wanted, nodes, &mut self.short_of_room));
             return top.map_or(Choice::None, |top| Choice::Node(top.node));
         }
-        let (mut liked, mut avoided, mut any_aside) = (Vec::new(), Vec::new(), false);
+        let (mut liked, mut any_aside) = (Vec::new(), false);
+        // The place among those that are avoided, and the node.
+        let mut last_resort: Option<(usize, NodeId)> = None;
         for (head_start, heap) in &mut self.heaps {
             let mut aside = Vec::new();
-            let mut best_avoided = None;
             while let Some(top) = top(heap, wanted, nodes, &mut self.short_of_room) {
                 let candidate = Candidate {
                     head_start: *head_start,
                     score: top.score,
                     node: nodes.at(top.node),
                 };
-                if against.refused.contains(&top.node) {
-                    // It is not asked yet.
-                } else if against.avoided.contains(&top.node) {
-                    best_avoided = best_avoided.or(Some((candidate, top.node)));
-                } else {
-                    liked.push((candidate, top.node));
-                    break;
+                let avoided = against.avoided.iter().position(|node| *node == top.node);
+                match avoided {
+                    _ if against.refused.contains(&top.node) => (),
+                    Some(place) => {
+                        let one = (place, top.node);
+                        last_resort = Some(last_resort.map_or(one, |other| other.min(one)));
+                    }
+                    None => {
+                        liked.push((candidate, top.node));
+                        break;
+                    }
                 }
                 heap.pop();
                 aside.push(top);
             }
             any_aside |= !aside.is_empty();
             heap.extend(aside);
-            avoided.extend(best_avoided);
         }
-        let candidates = if liked.is_empty() { avoided } else { liked };
-        match candidates[..] {
-            [] if any_aside => Choice::Refused,
-            [] => Choice::None,
+        match liked[..] {
+            [] => match last_resort {
+                Some((_, node)) => Choice::Node(node),
+                None if any_aside => Choice::Refused,
+                None => Choice::None,
+            },
             [(_, only)] => Choice::Node(only),
             ref several => {
                 let scored: Vec<Candidate<'_>> = several.iter().map(|(it, _)| *it).collect();

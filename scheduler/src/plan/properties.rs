@@ -84,8 +84,13 @@ fn best_by_looking(snapshot: &Snapshot, task: &Task) -> Option<Arc<str>> {
     let right = snapshot.nodes.iter().filter(|(_, node)| admits(&wanted, node).is_ok());
     let (avoided, liked): (Vec<_>, Vec<_>) =
         right.partition(|(_, node)| task.spec.avoid.iter().any(|name| **name == *node.name));
+    if liked.is_empty() {
+        let mut by_place = task.spec.avoid.iter();
+        let here = |name: &&String| avoided.iter().any(|(_, node)| *node.name == ***name);
+        return by_place.find(here).map(|name| name.as_str().into());
+    }
     let mut most_even = BTreeMap::<HeadStart, Candidate<'_>>::new();
-    for (_, node) in if liked.is_empty() { avoided } else { liked } {
+    for (_, node) in liked {
         let head_start = head_start(&wanted, node);
         let score = score(&wanted.shape.requests, wanted.job, node);
         let entry = most_even.entry(head_start).or_insert(Candidate { head_start, score, node });

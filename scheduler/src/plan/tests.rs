@@ -244,11 +244,25 @@ fn a_node_where_it_failed_is_the_last_choice_but_a_choice() {
         template t cpu=1
         task web-0 avoid=a
         task web-1 avoid=a,b
+        task web-2 avoid=c,a
         place
         ",
         expect![[r#"
             web-0 -> b
             web-1 -> a
+            web-2 -> a
+        "#]],
+    );
+    check(
+        "
+        node a cpu=8
+        node b cpu=1
+        template t cpu=1
+        task web-0 avoid=b,a
+        place
+        ",
+        expect![[r#"
+            web-0 -> b
         "#]],
     );
 }
