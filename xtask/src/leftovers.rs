@@ -8,13 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::park_timeout;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long a process that was asked to end may take. A task's shim looks for its directory every
-/// two seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So often it is looked for a process that was asked to end, and how long it is waited in between.
+/// A task's shim looks for its directory every two seconds.
+const LOOKS_MAX: u32 = 100;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs a command; what it leaves running is an error.
@@ -22,16 +22,16 @@ pub(crate) fn run(command: &[String]) -> Result<()> {
     let (program, args) = command.split_first().context("say what to run")?;
     let before = ours()?;
     let status = Command::new(program).args(args).status().context("run the tests")?;
-    let until = Instant::now() + PATIENCE;
-    let left = loop {
-        let mut now = ours()?;
-        now.retain(|pid, _| !before.contains_key(pid));
-        if now.is_empty() || Instant::now() >= until {
-            break now;
+    let mut left = BTreeMap::new();
+    for _ in 0..LOOKS_MAX {
+        left = ours()?;
+        left.retain(|pid, _| !before.contains_key(pid));
+        if left.is_empty() {
+            break;
         }
         // Nobody wakes this thread.
         park_timeout(LOOK_INTERVAL);
-    };
+    }
     if !status.success() {
         bail!("{program}: {status}");
     }
