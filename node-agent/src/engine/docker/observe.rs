@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn state_of(inspected: &ContainerInspectResponse) -> Option<ContainerState> {
-        super::state(inspected)
+        state(inspected)
     }
 
     #[test]
