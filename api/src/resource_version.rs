@@ -17,14 +17,18 @@ pub const POSITIONS: u64 = 1024;
 pub struct ResourceVersion(u64);
 
 impl ResourceVersion {
+    /// The largest revision that has a point. Stores count from 1, so that none comes near it; a
+    /// number from outside may be larger, and is to be compared with this before it is used.
+    pub const REVISION_MAX: u64 = u64::MAX / POSITIONS;
+
     /// The point of one event.
     pub fn of_event(revision: u64, position: u32) -> Self {
-        Self(revision * POSITIONS + u64::from(position).min(POSITIONS - 2))
+        Self(first_of(revision) + u64::from(position).min(POSITIONS - 2))
     }
 
     /// The point after everything of `revision`: what lists and bookmarks answer.
     pub fn after(revision: u64) -> Self {
-        Self(revision * POSITIONS + POSITIONS - 1)
+        Self(first_of(revision) + (POSITIONS - 1))
     }
 
     /// The revision: what compare-and-swap compares.
@@ -41,6 +45,12 @@ impl ResourceVersion {
     pub fn get(self) -> u64 {
         self.0
     }
+}
+
+/// The first point of a revision. One that has none counts as the largest that has: an order that
+/// ends there is better than one that wraps to its beginning.
+fn first_of(revision: u64) -> u64 {
+    revision.min(ResourceVersion::REVISION_MAX) * POSITIONS
 }
 
 impl fmt::Display for ResourceVersion {
@@ -79,5 +89,15 @@ mod tests {
         assert!(ResourceVersion::of_event(7, 0) < ResourceVersion::of_event(7, 1));
         assert!(ResourceVersion::of_event(7, 1022) < ResourceVersion::after(7));
         assert_eq!(ResourceVersion::of_event(7, 3).revision(), 7);
+    }
+
+    #[test]
+    fn a_revision_that_has_no_point_counts_as_the_largest_that_has() {
+        for revision in [ResourceVersion::REVISION_MAX, u64::MAX] {
+            assert_eq!(ResourceVersion::after(revision).get(), u64::MAX);
+            assert!(
+                ResourceVersion::of_event(revision, u32::MAX) < ResourceVersion::after(revision)
+            );
+        }
     }
 }

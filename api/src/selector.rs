@@ -1,6 +1,6 @@
 //! Label and field selectors, as Kubernetes writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +9,9 @@ use crate::metadata::label_value_problem;
 use crate::violation::nearest;
 
 /// Longest selector.
-pub const SELECTOR_CHARS_MAX: usize = 4096;
+pub const SELECTOR_BYTES_MAX: usize = 4096;
+/// Most requirements of a selector: every one is looked at for every object.
+pub const REQUIREMENTS_MAX: usize = 64;
 /// Characters of a text that a refusal repeats.
 const NAMED_CHARS_MAX: usize = 100;
 
@@ -21,8 +23,8 @@ pub struct LabelSelector(Vec<Requirement>);
 /// One requirement on labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Requirement {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
+    In(String, BTreeSet<String>),
+    NotIn(String, BTreeSet<String>),
     Exists(String),
     Absent(String),
 }
@@ -33,13 +35,36 @@ pub struct FieldSelector(Vec<(String, bool, String)>);
 
 /// Text that is no label selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a selector; write for example app=web,tier in (a, b),!spot")]
-pub struct NotASelector(String);
+pub enum NotASelector {
+    /// It says nothing that is understood.
+    #[error("{0:?} is not a selector; write for example app=web,tier in (a, b),!spot")]
+    Unreadable(String),
+    /// It is over a bound.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
 
 /// Text that is no field selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a field selector; write for example metadata.name=web,status.phase!=Running")]
-pub struct NotAFieldSelector(String);
+pub enum NotAFieldSelector {
+    /// It says nothing that is understood.
+    #[error(
+        "{0:?} is not a field selector; write for example metadata.name=web,status.phase!=Running"
+    )]
+    Unreadable(String),
+    /// It is over a bound.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+/// A selector that is over a bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the selector has {is} {what}; at most {max} are allowed")]
+pub struct TooLong {
+    is: usize,
+    what: &'static str,
+    max: usize,
+}
 
 impl LabelSelector {
     /// Whether it selects an object with these labels.
@@ -110,6 +135,20 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
+/// The requirements of a selector, as text.
+fn parts(text: &str) -> Result<Vec<&str>, TooLong> {
+    let within = |is, what, max| if is > max { Err(TooLong { is, what, max }) } else { Ok(()) };
+    within(text.len(), "bytes", SELECTOR_BYTES_MAX)?;
+    let parts: Vec<&str> = split(text).collect();
+    within(parts.len(), "requirements", REQUIREMENTS_MAX)?;
+    Ok(parts)
+}
+
+/// The beginning of a text that a refusal repeats.
+fn shown(text: &str) -> String {
+    text.chars().take(NAMED_CHARS_MAX).collect()
+}
+
 fn key(text: &str) -> Option<String> {
     let text = text.trim();
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
@@ -129,7 +168,7 @@ fn requirement(text: &str) -> Option<Requirement> {
     for (word, positive) in [(" notin ", false), (" in ", true)] {
         let Some((name, list)) = text.split_once(word) else { continue };
         let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-        let values = inner.split(',').map(value).collect::<Option<Vec<String>>>()?;
+        let values = inner.split(',').map(value).collect::<Option<BTreeSet<String>>>()?;
         let name = key(name)?;
         return Some(if positive {
             Requirement::In(name, values)
@@ -138,10 +177,10 @@ fn requirement(text: &str) -> Option<Requirement> {
         });
     }
     if let Some((name, wanted)) = text.split_once("!=") {
-        return Some(Requirement::NotIn(key(name)?, vec![value(wanted)?]));
+        return Some(Requirement::NotIn(key(name)?, [value(wanted)?].into()));
     }
     if let Some((name, wanted)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Some(Requirement::In(key(name)?, vec![value(wanted)?]));
+        return Some(Requirement::In(key(name)?, [value(wanted)?].into()));
     }
     Some(Requirement::Exists(key(text)?))
 }
@@ -150,12 +189,9 @@ impl FromStr for LabelSelector {
     type Err = NotASelector;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotASelector(text.chars().take(NAMED_CHARS_MAX).collect());
-        if text.len() > SELECTOR_CHARS_MAX {
-            return Err(wrong());
-        }
-        let requirements: Option<Vec<Requirement>> = split(text).map(requirement).collect();
-        requirements.map(Self).ok_or_else(wrong)
+        let requirements: Option<Vec<Requirement>> =
+            parts(text)?.into_iter().map(requirement).collect();
+        requirements.map(Self).ok_or_else(|| NotASelector::Unreadable(shown(text)))
     }
 }
 
@@ -163,10 +199,6 @@ impl FromStr for FieldSelector {
     type Err = NotAFieldSelector;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotAFieldSelector(text.chars().take(NAMED_CHARS_MAX).collect());
-        if text.len() > SELECTOR_CHARS_MAX {
-            return Err(wrong());
-        }
         let term = |part: &str| {
             let (name, equal, wanted) = if let Some((name, wanted)) = part.split_once("!=") {
                 (name, false, wanted)
@@ -176,9 +208,13 @@ impl FromStr for FieldSelector {
             };
             Some((key(name)?, equal, wanted.trim().to_owned()))
         };
-        let terms: Option<Vec<_>> = split(text).map(term).collect();
-        terms.map(Self).ok_or_else(wrong)
+        let terms: Option<Vec<_>> = parts(text)?.into_iter().map(term).collect();
+        terms.map(Self).ok_or_else(|| NotAFieldSelector::Unreadable(shown(text)))
     }
+}
+
+fn joined(values: &BTreeSet<String>) -> String {
+    values.iter().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Display for LabelSelector {
@@ -187,10 +223,10 @@ impl fmt::Display for LabelSelector {
             let comma = if index == 0 { "" } else { "," };
             match requirement {
                 Requirement::In(key, values) => {
-                    write!(f, "{comma}{key} in ({})", values.join(","))?
+                    write!(f, "{comma}{key} in ({})", joined(values))?;
                 }
                 Requirement::NotIn(key, values) => {
-                    write!(f, "{comma}{key} notin ({})", values.join(","))?;
+                    write!(f, "{comma}{key} notin ({})", joined(values))?;
                 }
                 Requirement::Exists(key) => write!(f, "{comma}{key}")?,
                 Requirement::Absent(key) => write!(f, "{comma}!{key}")?,
@@ -238,6 +274,17 @@ mod tests {
         assert!(selector.matches(fields("Failed")));
         assert!(!selector.matches(fields("Running")));
         assert!("metadata.name".parse::<FieldSelector>().is_err());
+    }
+
+    #[test]
+    fn a_selector_is_bounded() {
+        let many = "!a,".repeat(REQUIREMENTS_MAX + 1);
+        let why = "the selector has 65 requirements; at most 64 are allowed";
+        assert_eq!(many.parse::<LabelSelector>().unwrap_err().to_string(), why);
+        assert_eq!("a=b,".repeat(65).parse::<FieldSelector>().unwrap_err().to_string(), why);
+        let long = format!("a in ({})", "b,".repeat(SELECTOR_BYTES_MAX));
+        let why = "the selector has 8199 bytes; at most 4096 are allowed";
+        assert_eq!(long.parse::<LabelSelector>().unwrap_err().to_string(), why);
     }
 
     #[test]

@@ -289,8 +289,15 @@ impl Spawner {
     }
 }
 
-/// Runs a task. Where it panics, that is logged and counted, and its message returned.
-async fn without_panic<T>(name: &'static str, task: impl Future<Output = T>) -> Result<T, String> {
+/// Runs a task, or another piece of work that is about one thing, such as a request. Where it panics,
+/// that is logged and counted, and its message returned.
+///
+/// # Errors
+/// What the panic said.
+pub async fn without_panic<T>(
+    name: &'static str,
+    task: impl Future<Output = T>,
+) -> Result<T, String> {
     let caught = AssertUnwindSafe(task).catch_unwind().await;
     caught.map_err(|panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::patch::{Patch, PatchError, PatchForm};
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure, invalid};
 use api::task::StopReason;
@@ -17,7 +18,7 @@ use super::query::{Query, bad, propagation};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
 use crate::Server;
 use crate::write::{
-    Committed, DeleteOptions, Intent, Leader, Part, Patch, Refusal, Repeatable, Run, admit, text,
+    Committed, DeleteOptions, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text,
 };
 
 /// The guard that a leader's request carries.
@@ -187,9 +188,6 @@ pub(super) async fn replace(
     may_write_status(place, part)?;
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let key = named(place);
-    if text(&object, "name") != key.name || text(&object, "namespace") != key.namespace {
-        return Err(bad(format!("the body's name or namespace is not the path's, {key}")));
-    }
     let intent = Intent::Replace { kind: place.kind, key, object, part };
     answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
 }
@@ -203,25 +201,21 @@ pub(super) async fn patch(
     let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
     let part = part(subresource);
     may_write_status(place, part)?;
-    let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
-    let form = form.unwrap_or_default().split(';').next().unwrap_or_default().to_owned();
-    let bytes = body(request, BODY_BYTES_MAX).await?;
-    let unreadable = |error| bad(format!("the patch is not understood: {error}"));
-    let patch = match form.as_str() {
-        "application/merge-patch+json" => {
-            Patch::Merge(serde_json::from_slice(&bytes).map_err(unreadable)?)
-        }
-        "application/json-patch+json" => {
-            Patch::Json(serde_json::from_slice(&bytes).map_err(unreadable)?)
-        }
-        other => {
-            let message = format!(
-                "a patch of {other:?} is not understood; send application/merge-patch+json or \
-                 application/json-patch+json"
-            );
-            return Err(Box::new(failure(Reason::UnsupportedMediaType, message)));
-        }
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
+    let sent = sent.unwrap_or_default();
+    let Some(form) = PatchForm::of_content_type(sent) else {
+        let known = PatchForm::ALL.map(PatchForm::content_type).join(" or ");
+        let message = format!("a patch of {sent:?} is not understood; send {known}");
+        return Err(Box::new(failure(Reason::UnsupportedMediaType, message)));
     };
+    let bytes = body(request, BODY_BYTES_MAX).await?;
+    let patch = Patch::parse(form, &bytes).map_err(|error| {
+        let reason = match error {
+            PatchError::TooLarge(_) => Reason::RequestEntityTooLarge,
+            PatchError::Malformed(_) | PatchError::Inapplicable(_) => Reason::BadRequest,
+        };
+        Box::new(failure(reason, error.to_string()))
+    })?;
     let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
     answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
 }

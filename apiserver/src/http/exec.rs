@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::Kind as _;
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
+use api::query::pairs;
 use api::status::{Reason, failure};
 use axum::body::Body;
 use base::ErrorChain;
@@ -30,7 +31,6 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
 use super::query::{Query, bad};
-use super::route::percent_decode;
 use super::{Answer, Place, agents, log};
 use crate::Server;
 
@@ -118,11 +118,9 @@ fn switching(accept: String) -> Response<Body> {
 /// What the query asks for: `command=sh&command=-c&command=...&stdin=true&tty=false`.
 fn asked(query: &str) -> Result<ExecRequest, Box<Status>> {
     let mut asked = ExecRequest { command: Vec::new(), stdin: false, tty: false };
-    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = percent_decode(&value.replace('+', " "))
-            .ok_or_else(|| bad(format!("{key}: its value cannot be read")))?;
+    for (key, value) in pairs(query).map_err(|error| bad(error.to_string()))? {
         let is_true = matches!(value.as_str(), "true" | "1");
-        match key {
+        match key.as_str() {
             "command" => asked.command.push(value),
             "stdin" => asked.stdin = is_true,
             "tty" => asked.tty = is_true,

@@ -21,8 +21,8 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
     let path = format!(
         "/logs/{}/{attempt}?follow={}&timestamps={}{tail}",
         task.uid(),
-        query.is_follow(),
-        query.timestamps == "true",
+        query.follow,
+        query.timestamps,
     );
     agents::ask(server, node, Request::new(Body::empty()), &path).await
 }

@@ -18,14 +18,17 @@ mod usage;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::node::CLUSTER_HEADER;
 use api::status::{Reason, failure};
 use axum::body::Body;
-use bytes::Bytes;
+use base::without_panic;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Server, readiness};
 use query::Query;
@@ -36,12 +39,17 @@ use route::Route;
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Largest body of a batch: a thousand objects of a few KiB.
 const BATCH_BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
+/// A body of which nothing comes for so long is given up: its client is gone, or means no good.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A body is there after this long: the largest one, over a line of half a megabit a second.
+const BODY_TIME_MAX: Duration = Duration::from_secs(300);
 
 type Answer = Result<Response<Body>, Box<Status>>;
 
-/// Answers a request.
+/// Answers a request. A panic in it is a bug that this request has met: it is answered, logged and
+/// counted, and hurts no other one.
 pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let verb = request.method().clone();
     let route = Route::parse(request.uri().path());
     let kind = match &route {
@@ -51,14 +59,26 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
         None => "unknown",
     };
     let allowed = not_from_a_page(&request).and_then(|()| meant_for(&server, &request));
-    let response = match (allowed, route) {
-        (Err(refused), _) => Err(refused),
-        (Ok(()), Some(route)) => dispatch(&server, route, request).await,
-        (Ok(()), None) => Err(not_served(request.uri().path())),
+    let answering = async {
+        match (allowed, route) {
+            (Err(refused), _) => Err(refused),
+            (Ok(()), Some(route)) => dispatch(&server, route, request).await,
+            (Ok(()), None) => Err(not_served(request.uri().path())),
+        }
     };
+    // What a request shares with others stands behind locks that are taken even if poisoned, and in
+    // the store, where a write is all or nothing.
+    let response = without_panic("request", answering).await;
+    let response = response.unwrap_or_else(|_logged| Err(panicked()));
     let response = response.unwrap_or_else(|refused| answer::status(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+fn panicked() -> Box<Status> {
+    let message = "a bug was met while this request was answered; the server's log says more. If it \
+                   was to change something, look whether it did";
+    Box::new(failure(Reason::InternalError, message))
 }
 
 /// Nobody is asked who they are yet, and any page in a browser of this machine can reach what listens
@@ -189,17 +209,32 @@ fn wants_table(request: &Request<Body>) -> bool {
     })
 }
 
-/// Reads a body within its bound.
+/// Reads a body within its bounds of size and time.
 async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Status>> {
-    let collected = Limited::new(request.into_body(), bytes_max).collect().await;
-    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            let message = format!("the body is larger than {} MiB", bytes_max / 1024 / 1024);
-            Box::new(failure(Reason::RequestEntityTooLarge, message))
-        } else {
-            query::bad("the body was not received whole")
+    let mut body = Limited::new(request.into_body(), bytes_max);
+    let ends_at = Instant::now() + BODY_TIME_MAX;
+    let mut read = BytesMut::new();
+    loop {
+        let pause_ends_at = Instant::now() + BODY_PAUSE_MAX;
+        let frame = match timeout_at(pause_ends_at.min(ends_at), body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                let message = format!("the body is larger than {} MiB", bytes_max / 1024 / 1024);
+                return Err(Box::new(failure(Reason::RequestEntityTooLarge, message)));
+            }
+            Ok(Some(Err(_))) => return Err(query::bad("the body was not received whole")),
+            Ok(None) => return Ok(read.freeze()),
+            Err(_elapsed) => {
+                let (pause, all) = (BODY_PAUSE_MAX.as_secs(), BODY_TIME_MAX.as_secs());
+                return Err(query::bad(format!(
+                    "the body did not come: it may pause for {pause} s, and take {all} s in all"
+                )));
+            }
+        };
+        if let Ok(data) = frame.into_data() {
+            read.extend_from_slice(&data);
         }
-    })
+    }
 }
 
 /// Reads a body as JSON. Bytes that no JSON parser should meet (too deep) are refused by its own

@@ -1,35 +1,35 @@
 //! What a query asks for.
 
+use api::list::Continue;
+use api::query::{QueryError, pairs};
 use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use serde::Deserialize;
 
 use crate::write::{Propagation, Run};
 
 /// Every parameter that is understood. Others are left alone, as Kubernetes does.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     label_selector: String,
     field_selector: String,
     pub(crate) limit: Option<usize>,
-    #[serde(rename = "continue")]
-    pub(crate) next: String,
+    /// Where a list goes on.
+    pub(crate) next: Option<Continue>,
     resource_version: String,
     pub(crate) resource_version_match: String,
-    watch: String,
-    pub(crate) allow_watch_bookmarks: String,
-    send_initial_events: String,
+    watch: bool,
+    pub(crate) allow_watch_bookmarks: bool,
+    pub(crate) send_initial_events: bool,
     pub(crate) timeout_seconds: Option<u64>,
     dry_run: String,
     propagation_policy: String,
     pub(crate) kinds: String,
-    follow: String,
+    pub(crate) follow: bool,
     pub(crate) tail_lines: Option<u64>,
     pub(crate) attempt: Option<u32>,
-    pub(crate) timestamps: String,
+    pub(crate) timestamps: bool,
     pub(crate) boot_id: String,
     pub(crate) connection: u64,
 }
@@ -43,12 +43,78 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
     Box::new(failure(Reason::BadRequest, message))
 }
 
+/// Parameters that were read, by name.
+const NAMES: [&str; 19] = [
+    "labelSelector",
+    "fieldSelector",
+    "limit",
+    "continue",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "watch",
+    "allowWatchBookmarks",
+    "sendInitialEvents",
+    "timeoutSeconds",
+    "dryRun",
+    "propagationPolicy",
+    "kinds",
+    "follow",
+    "tailLines",
+    "attempt",
+    "timestamps",
+    "bootId",
+    "connection",
+];
+
 impl Query {
     /// Reads a query.
     pub(crate) fn parse(uri: &http::Uri) -> Result<Self, Box<Status>> {
-        axum::extract::Query::try_from_uri(uri)
-            .map(|axum::extract::Query(query)| query)
-            .map_err(|error| bad(format!("the query cannot be read: {error}")))
+        Self::of_text(uri.query().unwrap_or_default())
+    }
+
+    fn of_text(text: &str) -> Result<Self, Box<Status>> {
+        let mut query = Self::default();
+        let mut seen = Vec::new();
+        for (name, value) in pairs(text).map_err(|error| bad(error.to_string()))? {
+            let Some(known) = NAMES.into_iter().find(|known| *known == name) else { continue };
+            // Two values of which one silently wins are a mistake that would never be found.
+            if seen.contains(&known) {
+                return Err(bad(QueryError::Repeated(known).to_string()));
+            }
+            seen.push(known);
+            query.set(known, value)?;
+        }
+        Ok(query)
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<(), Box<Status>> {
+        match name {
+            "labelSelector" => self.label_selector = value,
+            "fieldSelector" => self.field_selector = value,
+            "limit" => self.limit = number(name, &value)?,
+            "continue" if value.is_empty() => (),
+            "continue" => {
+                let token = value.parse().map_err(|error| bad(format!("continue: {error}")))?;
+                self.next = Some(token);
+            }
+            "resourceVersion" => self.resource_version = value,
+            "resourceVersionMatch" => self.resource_version_match = value,
+            "watch" => self.watch = is_true(&value),
+            "allowWatchBookmarks" => self.allow_watch_bookmarks = is_true(&value),
+            "sendInitialEvents" => self.send_initial_events = is_true(&value),
+            "timeoutSeconds" => self.timeout_seconds = number(name, &value)?,
+            "dryRun" => self.dry_run = value,
+            "propagationPolicy" => self.propagation_policy = value,
+            "kinds" => self.kinds = value,
+            "follow" => self.follow = is_true(&value),
+            "tailLines" => self.tail_lines = number(name, &value)?,
+            "attempt" => self.attempt = number(name, &value)?,
+            "timestamps" => self.timestamps = is_true(&value),
+            "bootId" => self.boot_id = value,
+            "connection" => self.connection = number(name, &value)?.unwrap_or_default(),
+            other => unreachable!("{other} is among the names, and has no place"),
+        }
+        Ok(())
     }
 
     pub(crate) fn labels(&self) -> Result<LabelSelector, Box<Status>> {
@@ -69,19 +135,7 @@ impl Query {
     }
 
     pub(crate) fn is_watch(&self) -> bool {
-        is_true(&self.watch)
-    }
-
-    pub(crate) fn wants_bookmarks(&self) -> bool {
-        is_true(&self.allow_watch_bookmarks)
-    }
-
-    pub(crate) fn wants_initial_events(&self) -> bool {
-        is_true(&self.send_initial_events)
-    }
-
-    pub(crate) fn is_follow(&self) -> bool {
-        is_true(&self.follow)
+        self.watch
     }
 
     pub(crate) fn run(&self) -> Result<Run, Box<Status>> {
@@ -97,6 +151,16 @@ impl Query {
     }
 }
 
+/// A number; nothing where none is given. What is over its type's bound is as little a number here.
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Box<Status>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let shown: String = text.chars().take(40).collect();
+    let odd = |_| bad(format!("{name}: {shown:?} is not a number that is allowed here"));
+    text.parse().map(Some).map_err(odd)
+}
+
 /// What a deletion means for the objects that it owns.
 pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
     match word {
@@ -106,5 +170,43 @@ pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
         other => Err(bad(format!(
             "propagationPolicy: {other:?} is not Background, Foreground or Orphan"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Query::of_text(text).unwrap_err().message.unwrap_or_default()
+    }
+
+    #[test]
+    fn every_name_has_its_place() {
+        for name in NAMES {
+            let read = Query::of_text(&format!("{name}=1"));
+            match name {
+                "continue" => assert!(read.is_err(), "a number is no token"),
+                _ => assert_ne!(read.unwrap(), Query::default(), "{name}"),
+            }
+        }
+        assert_eq!(Query::of_text("pretty=1&pretty=2&command=a&command=b"), Ok(Query::default()));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        assert_eq!(refusal("limit=1&limit=2"), "limit is given more than once");
+        assert_eq!(refusal("limit=-1"), "limit: \"-1\" is not a number that is allowed here");
+        let huge = "timeoutSeconds=99999999999999999999";
+        assert!(refusal(huge).starts_with("timeoutSeconds: "), "{}", refusal(huge));
+        assert!(refusal("attempt=4294967296").starts_with("attempt: "));
+        assert!(
+            refusal("labelSelector=%ff").starts_with("labelSelector: its value cannot be read")
+        );
+        let token = format!("continue=%7B%22revision%22:{},%22after%22:%22%22%7D", u64::MAX);
+        assert_eq!(
+            refusal(&token),
+            "continue: it is not a token of this server; list from the beginning"
+        );
     }
 }

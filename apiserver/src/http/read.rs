@@ -1,16 +1,19 @@
 //! Reading objects: one, or a list of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::completion::End;
+use api::list::Continue;
 use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure, failure_of};
 use api::{CompletionChunk, KindId, ObjectKey};
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use store::{Key, Revision};
+use tokio::time::timeout;
 
 use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
@@ -20,13 +23,27 @@ use crate::{Server, keys};
 
 /// Objects in one page where no limit is named.
 const PAGE_MAX: usize = 100_000;
+/// How long a read waits for the cache to show what the store holds.
+const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
 /// a read of the store.
 pub(super) async fn current(server: &Server) -> Result<(), Box<Status>> {
     let revision = server.store.revision().await.map_err(|error| unavailable(&error))?;
-    server.cache.reached(revision).await;
-    Ok(())
+    reached(server, revision).await
+}
+
+/// Waits until the cache shows `revision`. It is milliseconds behind, unless it cannot follow the
+/// store: then a client does better elsewhere than to wait for ever.
+async fn reached(server: &Server, revision: Revision) -> Result<(), Box<Status>> {
+    timeout(CATCH_UP_MAX, server.cache.reached(revision)).await.map_err(|_elapsed| {
+        let seconds = CATCH_UP_MAX.as_secs();
+        let message = format!(
+            "this server has not seen what the store holds for {seconds} s; its log says why. Try \
+             again, or ask another one"
+        );
+        Box::new(failure(Reason::ServiceUnavailable, message))
+    })
 }
 
 /// Whether a point is after all that the store holds: nobody was told of it by this store.
@@ -103,13 +120,6 @@ impl Selection {
     }
 }
 
-/// Where a list goes on: the revision that it shows, and the last key sent.
-#[derive(Debug, Serialize, Deserialize)]
-struct Continue {
-    revision: u64,
-    after: String,
-}
-
 pub(super) async fn list(
     server: &Arc<Server>,
     place: &Place,
@@ -117,32 +127,41 @@ pub(super) async fn list(
     as_table: bool,
 ) -> Answer {
     let selection = Selection::of(query, place.kind)?;
-    let next = continue_of(query)?;
+    if !matches!(query.resource_version_match.as_str(), "" | "NotOlderThan") {
+        let message = "resourceVersionMatch: only NotOlderThan is supported yet";
+        return Err(bad(message));
+    }
     let version = query.version()?;
     if let Some(version) = version
         && is_ahead(server, version).await?
     {
         return Err(too_large(version, server.cache.revision()));
     }
+    if let Some(next) = &query.next
+        && is_ahead(server, ResourceVersion::after(next.revision())).await?
+    {
+        // A list of another history. Its pages do not fit together with what is here.
+        let message = "the list goes on in a store that was replaced since; list anew";
+        return Err(Box::new(failure(Reason::Expired, message)));
+    }
     match version {
         Some(version) if query.resource_version_match == "NotOlderThan" => {
-            server.cache.reached(Revision(version.revision())).await;
+            reached(server, Revision(version.revision())).await?;
         }
         _ => current(server).await?,
     }
-    let after: Option<Key> = next.as_ref().map(|next| next.after.as_str().into());
+    let after: Option<Key> = query.next.as_ref().map(|next| next.after().into());
     let cut = server.cache.cut(&[keys::prefix(place.kind, &place.namespace)], after.as_ref());
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(PAGE_MAX).min(PAGE_MAX);
     // Every page tells the first one's point: a watch from there brings what changed since, on
     // whichever page it is.
-    let revision = next.map_or(cut.revision, |next| Revision(next.revision));
+    let revision = query.next.as_ref().map_or(cut.revision, |next| Revision(next.revision()));
     let mut selected = cut.entries.into_iter().filter(|entry| selection.selects(entry));
     let entries: Vec<Arc<Entry>> = selected.by_ref().take(limit).collect();
     let remaining = selected.count();
     let more = entries.last().filter(|_| remaining > 0).map(|last| {
         let after = keys::object(place.kind, &last.key).to_string();
-        let token = Continue { revision: revision.0, after };
-        serde_json::to_string(&token).unwrap_or_default()
+        Continue::new(revision.0, after).to_string()
     });
     let page = Page { revision, more, remaining };
     if as_table {
@@ -172,15 +191,6 @@ impl Page {
         }
         metadata
     }
-}
-
-fn continue_of(query: &Query) -> Result<Option<Continue>, Box<Status>> {
-    if query.next.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_str(&query.next)
-        .map(Some)
-        .map_err(|_| bad("continue is not a token of this server"))
 }
 
 /// A list's JSON, out of the objects' JSON.

@@ -2,6 +2,7 @@
 
 use api::KindId;
 use api::kind::{GROUP, VERSION};
+use api::query::percent_decoded;
 
 /// What a path means. Names are still as they were sent, percent-decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Route {
         let parts: Vec<String> = path
             .split('/')
             .filter(|part| !part.is_empty())
-            .map(percent_decode)
+            .map(percent_decoded)
             .collect::<Option<_>>()?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
@@ -130,22 +131,6 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
         name: name.map(str::to_owned),
         subresource: subresource.map(str::to_owned),
     })
-}
-
-/// A part of a path without its percent-encoding; nothing where that is broken.
-pub(crate) fn percent_decode(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -53,13 +53,19 @@ pub(super) async fn objects(
 
 /// One watch over several kinds: one cut in revision order.
 pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
-    let plurals: Vec<&str> = query.kinds.split(',').filter(|word| !word.is_empty()).collect();
-    let mut selections = Vec::new();
-    for plural in plurals {
+    let mut selections: Vec<(KindId, Selection)> = Vec::new();
+    // What is no selector at all is refused, whichever kinds have its fields.
+    let _read = (query.labels()?, query.fields()?);
+    for plural in query.kinds.split(',').filter(|word| !word.is_empty()) {
         let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
         let Some(kind) = kind else {
-            return Err(bad(format!("kinds: {plural:?} is no kind")));
+            let shown: String = plural.chars().take(100).collect();
+            return Err(bad(format!("kinds: {shown:?} is no kind")));
         };
+        // A kind that is named again is the same kind: its objects are sent once.
+        if selections.iter().any(|(there, _)| *there == kind) {
+            continue;
+        }
         // A field selector concerns the kinds that have the field.
         let selection = Selection::of(query, kind).or_else(|_| {
             let fields = api::selector::FieldSelector::default();
@@ -125,13 +131,13 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         progress: server.cache.progress(),
         sent: from.unwrap_or_default(),
         ready: VecDeque::new(),
-        bookmarks: query.wants_bookmarks(),
+        bookmarks: query.allow_watch_bookmarks,
         said_at: Instant::now(),
         ends_at: Instant::now() + wanted.min(DURATION_MAX),
         ended: false,
     };
-    if from.is_none() || query.wants_initial_events() {
-        session.send_all(query.wants_initial_events());
+    if from.is_none() || query.send_initial_events {
+        session.send_all(query.send_initial_events);
     } else if let Err(too_old) = server.cache.events_after(session.sent, 0) {
         return Err(Box::new(expired(too_old)));
     } else if read::is_ahead(server, session.sent).await? {

@@ -125,15 +125,12 @@ impl Writer {
                 continue;
             }
             let Some(prepared) = self.decide(attempt, learned).await else { continue };
-            if run == Run::Dry {
-                attempt.result = Some(Ok(committed(prepared, None)));
-                continue;
-            }
-            let group = group(&prepared, leader);
-            if group.writes.is_empty() {
-                attempt.result = Some(Ok(committed(prepared, None)));
-                continue;
-            }
+            let group = match run {
+                Run::Real => group(&prepared, leader),
+                Run::Dry => looked_at(group(&prepared, leader)),
+            };
+            // A group that writes nothing is tried, too: the store says whether it is as the cache
+            // shows it.
             let guards = group.guards.iter().map(|guard| &guard.key);
             let writes = group.writes.iter().map(|write| &write.key);
             attempt.touches = guards.chain(writes.clone()).cloned().collect();
@@ -166,8 +163,13 @@ impl Writer {
         loop {
             let Learned { known, chunks } = learned;
             let mut facts = Facts::new(&self.cache, known, chunks);
+            let mut decide = |intent| {
+                let mut prepared = prepare(intent, &mut facts, now)?;
+                facts.guard_what_writes_nothing(&mut prepared);
+                Ok(prepared)
+            };
             let decided: Result<Vec<Prepared>, Refusal> =
-                attempt.intents.iter().map(|intent| prepare(intent, &mut facts, now)).collect();
+                attempt.intents.iter().map(&mut decide).collect();
             let cached = facts.into_cached();
             match decided {
                 Ok(prepared) => return Some(prepared),
@@ -205,7 +207,9 @@ impl Writer {
     ) {
         attempt.result = match outcome {
             Outcome::Done { revision, positions } => {
-                Some(Ok(committed(prepared, Some((revision, &positions)))))
+                // Nothing was written by a group that only looks, as that of a dry run does.
+                let done = (!positions.is_empty()).then_some((revision, positions.as_slice()));
+                Some(Ok(committed(prepared, done)))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
             Outcome::Full(why) => {
@@ -299,6 +303,14 @@ fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
         }
     }
     Group { guards, writes }
+}
+
+/// What a group would look at: what it would write is left as it is.
+fn looked_at(group: Group) -> Group {
+    let Group { mut guards, writes } = group;
+    let expected = writes.into_iter().filter(|write| write.expect != Expectation::Any);
+    guards.extend(expected.map(|write| Guard { key: write.key, expect: write.expect }));
+    Group { guards, writes: Vec::new() }
 }
 
 fn unreadable(key: &Key, error: &encoding::Unreadable) -> Refusal {

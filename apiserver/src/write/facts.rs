@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
-use super::Refusal;
+use super::{Prepared, Refusal};
 use crate::cache::{Cache, strip_wire};
 use crate::{encoding, keys};
 
@@ -45,15 +45,42 @@ pub(crate) struct Facts<'a> {
     known: &'a Known,
     chunks: &'a mut Chunks,
     cached: BTreeSet<Key>,
+    /// What the decision that is being taken has looked at, and the revision that it saw there.
+    looked_at: BTreeMap<Key, Option<Revision>>,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(cache: &'a Cache, known: &'a Known, chunks: &'a mut Chunks) -> Self {
-        Self { cache, known, chunks, cached: BTreeSet::new() }
+        Self { cache, known, chunks, cached: BTreeSet::new(), looked_at: BTreeMap::new() }
     }
 
     /// What is at a key.
     pub(crate) fn at(&mut self, key: &Key) -> Option<Current> {
+        let current = self.newest(key);
+        let revision = current.as_ref().map(Current::modified);
+        self.looked_at.insert(Arc::clone(key), revision);
+        current
+    }
+
+    /// Ends one decision. One that writes is held to what it looked at by its guards and the
+    /// expectations of its writes. One that writes nothing ("it is like that already") would be
+    /// answered from the cache alone, which may be behind: so all that it looked at is guarded, and
+    /// the store says whether that is how it is now.
+    pub(crate) fn guard_what_writes_nothing(&mut self, prepared: &mut Prepared) {
+        let looked_at = std::mem::take(&mut self.looked_at);
+        if !prepared.writes.is_empty() {
+            return;
+        }
+        for (key, revision) in looked_at {
+            if prepared.guards.iter().any(|guard| guard.key == key) {
+                continue;
+            }
+            let expect = revision.map_or(Expectation::Absent, Expectation::Modified);
+            prepared.guards.push(Guard { key, expect });
+        }
+    }
+
+    fn newest(&mut self, key: &Key) -> Option<Current> {
         if let Some(known) = self.known.get(key) {
             return known.clone();
         }

@@ -5,19 +5,24 @@
 //! * A decision names what it looked at: each write expects the revision it was decided on, each
 //!   fact about another object is a guard.
 //! * What is there is first taken from the cache, which may be behind. A write decided on it is
-//!   safe, since the store refuses it; a *refusal* is only given after the store itself was read.
+//!   safe, since the store refuses it; a *refusal* is only given after the store itself was read; and
+//!   that there is *nothing to do* (a patch that changes nothing, what is deleted already, a dry run)
+//!   only once the store has said that all that was looked at is still so.
+//! * What of an object never changes is checked in one place, `fixed.rs`, for every form of write.
 //! * When only something else in a record has changed, the decision is taken anew here: preconditions
 //!   are facts, not revisions.
 
 mod commit;
 mod delete;
 mod facts;
+mod fixed;
 mod object;
 mod record;
 mod task;
 
 use api::batch::GroupResult;
 use api::completion::End;
+use api::patch::Patch;
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure, failure_of};
 use api::task::transition::TaskChange;
@@ -34,7 +39,7 @@ use facts::Current;
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::{DeleteOptions, Propagation};
 pub(crate) use facts::{Facts, text};
-pub(crate) use object::{Patch, admit};
+pub(crate) use object::admit;
 
 /// What is wanted of the store.
 #[derive(Debug, Clone)]

@@ -1,35 +1,22 @@
 //! Making, replacing and patching objects of any kind.
 
 use api::labels::SYSTEM_NAMESPACE;
+use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, invalid};
 use api::{Kind as _, KindId, ObjectKey, Task, Violation, meaning};
-use json_patch::Patch as JsonPatch;
 use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::{Change, Expectation, Write};
 
-use super::facts::{Current, Facts, make, text};
+use super::facts::{Current, Facts, make};
 use super::record::bit_guard;
-use super::{Answer, Document, Part, Prepared, Refusal, Repeatable};
+use super::{Answer, Document, Part, Prepared, Refusal, Repeatable, fixed};
 use crate::cache::strip_wire;
 use crate::{encoding, keys, kinds};
 
-/// How a document is to be changed.
-#[derive(Debug, Clone)]
-pub(crate) enum Patch {
-    /// RFC 7396.
-    Merge(Value),
-    /// RFC 6902.
-    Json(JsonPatch),
-}
-
 /// Finalizers that are understood.
 const FINALIZERS: [&str; 2] = [api::labels::FINALIZER_FOREGROUND, api::labels::FINALIZER_ORPHAN];
-
-/// Metadata that only the apiserver writes.
-const SERVER_FIELDS: [&str; 5] =
-    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
 pub(super) fn create(
     (kind, key): (KindId, &ObjectKey),
@@ -121,13 +108,16 @@ pub(super) fn patch(
         return Err(Refusal::not_found(kind, &key.name));
     };
     let mut object = current.object();
-    match patch {
-        Patch::Merge(patch) => json_patch::merge(&mut object, patch),
-        Patch::Json(patch) => json_patch::patch(&mut object, patch).map_err(|error| {
-            let message = format!("the patch does not apply: {error}");
-            Refusal::of(Reason::Invalid, kind, &key.name, message)
-        })?,
-    }
+    // A patch may test the version that it was made for.
+    object["metadata"]["resourceVersion"] = current.version.to_string().into();
+    patch.apply(&mut object).map_err(|error| {
+        let reason = match error {
+            PatchError::Malformed(_) => Reason::BadRequest,
+            PatchError::TooLarge(_) => Reason::RequestEntityTooLarge,
+            PatchError::Inapplicable(_) => Reason::Invalid,
+        };
+        Refusal::of(reason, kind, &key.name, error.to_string())
+    })?;
     change((kind, key), &current, object, part, facts)
 }
 
@@ -140,9 +130,10 @@ fn change(
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
     let store_key = keys::object(kind, key);
-    check_preconditions((kind, key), current, &object)?;
-    strip_wire(kind, &mut object);
     let before = current.object();
+    fixed::hold((kind, key), (current, &before), &mut object)?;
+    check_version((kind, key), current, &object)?;
+    strip_wire(kind, &mut object);
     let next = match part {
         Part::Status => with_status(&before, object),
         Part::Spec => with_spec(kind, &before, object),
@@ -163,25 +154,25 @@ fn change(
     Ok(prepared)
 }
 
-fn check_preconditions(
+/// Whether the object is still at the point that the writer has read, if it names one.
+fn check_version(
     (kind, key): (KindId, &ObjectKey),
     current: &Current,
     object: &Value,
 ) -> Result<(), Refusal> {
-    let version = text(object, "resourceVersion");
-    if !version.is_empty() {
-        let Ok(version) = version.parse::<ResourceVersion>() else {
-            let message = format!("resourceVersion {version:?} is not a number");
-            return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
-        };
-        if version.revision() != current.modified().0 {
-            let why = "it has changed since it was read; read it again";
-            return Err(Refusal::conflict(kind, &key.name, why));
-        }
-    }
-    let uid = text(object, "uid");
-    if !uid.is_empty() && uid != current.uid() {
-        let why = format!("uid {uid} is not that of the object there now, {}", current.uid());
+    let named = match object["metadata"].get("resourceVersion") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::String(text)) if text.is_empty() => return Ok(()),
+        Some(named) => named,
+    };
+    let version = named.as_str().and_then(|text| text.parse::<ResourceVersion>().ok());
+    let Some(version) = version else {
+        let named: String = named.to_string().chars().take(100).collect();
+        let message = format!("resourceVersion {named} is not one; send it back as it was read");
+        return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
+    };
+    if version.revision() != current.modified().0 {
+        let why = "it has changed since it was read; read it again";
         return Err(Refusal::conflict(kind, &key.name, why));
     }
     Ok(())
@@ -197,7 +188,7 @@ fn with_status(old: &Value, mut new: Value) -> Value {
     next
 }
 
-/// The new object, with what is the apiserver's and the controllers' taken from the old one.
+/// The new object, with the status, which is the controllers', taken from the old one.
 fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
     if kind.info().subresources.contains(&"status")
         && let Some(fields) = new.as_object_mut()
@@ -207,22 +198,7 @@ fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
             fields.insert("status".to_owned(), status.clone());
         }
     }
-    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
-        forget_bookkeeping(metadata);
-        for field in SERVER_FIELDS {
-            metadata.shift_remove(field);
-            if let Some(value) = old["metadata"].get(field) {
-                metadata.insert(field.to_owned(), value.clone());
-            }
-        }
-    }
     new
-}
-
-fn forget_bookkeeping(metadata: &mut Map<String, Value>) {
-    for field in ["managedFields", "selfLink", "resourceVersion"] {
-        metadata.shift_remove(field);
-    }
 }
 
 fn admit_change(

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use store::Simulated;
+use store::{Simulated, Store};
 use tower::Service;
+
+use crate::odd_store::OddStore;
 
 pub(crate) const OURS: &str = "/apis/heliox.dev/v1";
 pub(crate) const JOBS: &str = "/apis/heliox.dev/v1/namespaces/default/jobs";
@@ -32,12 +34,12 @@ pub(crate) struct Answer {
 }
 
 async fn start(
-    store: &Simulated,
+    store: Arc<dyn Store>,
     peers: Option<Peers>,
     tasks: &Tasks,
 ) -> Result<Router, StartError> {
     let parts = Parts {
-        store: Arc::new(store.clone()),
+        store,
         clock: Clock::simulated(Timestamp::UNIX_EPOCH),
         rng: Rng::from_machine(),
         spawner: tasks.spawner(),
@@ -73,15 +75,22 @@ impl World {
         let tasks = Tasks::new("apiservers");
         let mut routers = Vec::new();
         for _ in 0..servers {
-            routers.push(start(&store, None, &tasks).await?);
+            routers.push(start(Arc::new(store.clone()), None, &tasks).await?);
         }
         Ok(Self { routers, chance: chance(), store, _tasks: tasks })
+    }
+
+    /// One server over `odd`, which is a view of `store`.
+    pub(crate) async fn over_odd(odd: &OddStore, store: Simulated) -> Self {
+        let tasks = Tasks::new("apiserver");
+        let routers = vec![start(Arc::new(odd.clone()), None, &tasks).await.unwrap()];
+        Self { routers, chance: chance(), store, _tasks: tasks }
     }
 
     /// A single server, which is one of several over its store.
     pub(crate) async fn one_of(store: Simulated, peers: Peers) -> Self {
         let tasks = Tasks::new("apiserver");
-        let routers = vec![start(&store, Some(peers), &tasks).await.unwrap()];
+        let routers = vec![start(Arc::new(store.clone()), Some(peers), &tasks).await.unwrap()];
         Self { routers, chance: chance(), store, _tasks: tasks }
     }
 
@@ -130,6 +139,13 @@ impl World {
         serde_json::from_slice(&bytes).unwrap()
     }
 
+    /// What is answered to a GET, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.send(Request::get(path).body(Bytes::new()).unwrap()).await;
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.json(Method::POST, path, body).await
     }
@@ -145,6 +161,11 @@ impl World {
     pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
         let body = patch.to_string().into_bytes();
         self.ask(Method::PATCH, path, "application/merge-patch+json", body).await
+    }
+
+    pub(crate) async fn json_patch(&self, path: &str, patch: &Value) -> Answer {
+        let body = patch.to_string().into_bytes();
+        self.ask(Method::PATCH, path, "application/json-patch+json", body).await
     }
 
     /// Sends a batch of groups of one operation each; the outcomes.

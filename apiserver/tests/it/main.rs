@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod batches;
+mod bounds;
+mod fixed_fields;
 mod harness;
 mod objects;
+mod odd_store;
 mod peers;
 mod restores;
 mod rules;
+mod stale_caches;
 mod watches;

@@ -1,0 +1,84 @@
+//! What of an object never changes, and what only the apiserver writes of it.
+//!
+//! # Invariants
+//!
+//! * Every form of write that puts a document in the place of another goes through [`hold`]: PUT, each
+//!   form of PATCH, of the object and of its subresources, and those of batches. (Changes of a task's
+//!   parts are typed and have no way to name any of this.)
+//! * Kubernetes' answers: what would be another object is an error (400; a uid, which says which
+//!   object is meant, 409); what is the apiserver's own is put back without a word, since clients send
+//!   back what they have read.
+
+use api::status::Reason;
+use api::{KindId, ObjectKey};
+use serde_json::{Map, Value};
+
+use super::Refusal;
+use super::facts::Current;
+
+/// Metadata that only the apiserver writes.
+const SERVER_FIELDS: [&str; 5] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+/// Metadata that is not stored.
+const PASSING_FIELDS: [&str; 2] = ["managedFields", "selfLink"];
+
+/// Holds `object`, which is to take the place of `current`, to what never changes. What it leaves out
+/// of that, or may not say, is put back.
+pub(super) fn hold(
+    (kind, key): (KindId, &ObjectKey),
+    (current, before): (&Current, &Value),
+    object: &mut Value,
+) -> Result<(), Refusal> {
+    let bad = |message: String| Refusal::of(Reason::BadRequest, kind, &key.name, message);
+    let Some(fields) = object.as_object_mut() else {
+        return Err(bad("the object is no longer a map of fields".to_owned()));
+    };
+    for (field, ours) in [("apiVersion", kind.api_version()), ("kind", kind.info().kind.to_owned())]
+    {
+        same(fields, field, &ours).map_err(bad)?;
+    }
+    let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return Err(bad("metadata is missing; it holds the name".to_owned()));
+    };
+    if !metadata.get("name").is_some_and(Value::is_string) {
+        let why = format!("metadata.name is missing; it is {:?}, as the path has it", key.name);
+        return Err(bad(why));
+    }
+    same(metadata, "name", &key.name).map_err(|why| bad(format!("metadata.{why}")))?;
+    same(metadata, "namespace", &key.namespace).map_err(|why| bad(format!("metadata.{why}")))?;
+    let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default();
+    if !uid.is_empty() && uid != current.uid() {
+        let why = format!("uid {uid} is not that of the object there now, {}", current.uid());
+        return Err(Refusal::conflict(kind, &key.name, why));
+    }
+    for field in SERVER_FIELDS {
+        metadata.shift_remove(field);
+        if let Some(value) = before["metadata"].get(field) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    for field in PASSING_FIELDS {
+        metadata.shift_remove(field);
+    }
+    Ok(())
+}
+
+/// Refuses another value of a field than `ours`, and puts ours there if there is none.
+fn same(fields: &mut Map<String, Value>, field: &str, ours: &str) -> Result<(), String> {
+    match fields.get(field) {
+        Some(Value::String(there)) if there == ours => Ok(()),
+        None | Some(Value::Null) if ours.is_empty() => {
+            fields.shift_remove(field);
+            Ok(())
+        }
+        None | Some(Value::Null) => {
+            fields.insert(field.to_owned(), ours.into());
+            Ok(())
+        }
+        Some(other) => {
+            let other: String = other.to_string().chars().take(100).collect();
+            Err(format!("{field} {other} is not that of the object, {ours:?}; it never changes"))
+        }
+    }
+}
