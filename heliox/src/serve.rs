@@ -1,7 +1,9 @@
 //! Brings requests from sockets to the apiserver.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use apiserver::Router;
@@ -14,29 +16,82 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service as _;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Connections that are open at once: enough for 5,000 agents with a tunnel and two requests each.
 const CONNECTIONS_MAX: usize = 20_000;
+/// Connections for health and metrics that are open at once: a few that scrape, and a few that check.
+const STATUS_CONNECTIONS_MAX: usize = 100;
+/// File descriptors that are kept for all else: the store, the log, connections to etcd or Docker.
+const OTHER_FILES: usize = 256;
 /// Bytes of one request's body that are on their way over HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all bodies that are on their way over one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
-/// Requests at the same time over one connection.
+/// Requests at the same time over one connection: another apiserver asks for all who come to it.
 const STREAMS_MAX: u32 = 10_000;
-/// A request's headers arrive within this, or the connection is closed.
+/// The headers of a request arrive within this, those of the first one counted from the connection's
+/// beginning, or the connection is closed. Clients connect when they have something to ask.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// An HTTP/2 connection is asked for a sign of life so often, and is closed if none comes for as long
+/// again. (Of HTTP/1, an idle connection is closed after [`HEADER_TIMEOUT`], and what a watch or a log
+/// writes to a host that is gone fails by itself.)
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A wait after an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API on a listener for ever.
 pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let files = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let places = places(&files);
+    if places < CONNECTIONS_MAX {
+        info!(
+            places,
+            "so many connections may be open at once; a higher limit of open files allows more"
+        );
+    }
+    accept(listener, places, |stream| {
+        let router = router.clone();
+        let serving = stream.served(|stream| connection(stream, router));
+        spawner.spawn("http connection", serving);
+    })
+    .await;
+}
+
+/// How many connections may be open at once, given the process's limits as `/proc` shows them.
+fn places(limits: &str) -> usize {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    let files = soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
+    // However low the limit is, half of it serves.
+    files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS_MAX)
+}
+
+/// A connection, and its place among those that may be open.
+struct Placed {
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+}
+
+impl Placed {
+    /// Serves it, and gives its place to another one.
+    async fn served<F: Future<Output = ()>>(self, serve: impl FnOnce(TcpStream) -> F) {
+        serve(self.stream).await;
+        drop(self.place);
+    }
+}
+
+/// Hands connections to `serve` for ever, at most `places` of them at once.
+async fn accept(listener: TcpListener, places: usize, serve: impl Fn(Placed)) {
+    let free = Arc::new(Semaphore::new(places));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        if free.available_permits() == 0 {
+            warn!(places, "as many connections are open as may be: the next one waits");
+        }
+        let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -49,35 +104,61 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
             debug!(error = %ErrorChain(&error), "the connection was gone at once");
             continue;
         }
-        let router = router.clone();
-        spawner.spawn("http connection", async move {
-            connection(stream, router).await;
-            drop(place);
-        });
+        serve(Placed { stream, place });
     }
 }
 
-/// Serves one connection until it ends.
+/// Serves the API on one connection until it ends.
 pub async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
 ) {
-    let service = service_fn(move |request: Request<Incoming>| {
+    serve_http(stream, move |request: Request<Incoming>| {
         let mut router = router.clone();
         async move { router.call(request.map(Body::new)).await }
+    })
+    .await;
+}
+
+/// Answers requests on one connection until it ends. One on which no request comes is closed, however
+/// little of one it has sent: which protocol is spoken is found out without a time-out of its own.
+async fn serve_http<A>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+) where
+    A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    let service = service_fn(move |request| {
+        seen.store(true, Ordering::Relaxed);
+        answer(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
         // Another apiserver asks for everybody over one connection: a command that does not read its
         // input, or a log that is followed, holds back nobody else.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
     // How a connection ends is the client's business.
-    let _ended = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    tokio::select! {
+        biased;
+        _ended = &mut serving => return,
+        () = tokio::time::sleep(HEADER_TIMEOUT) => (),
+    }
+    if asked.load(Ordering::Relaxed) {
+        let _ended = serving.await;
+    } else {
+        debug!("a connection on which no request came is closed");
+    }
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` of a process that serves nothing else.
@@ -86,26 +167,15 @@ pub async fn status(
     (registry, health): (Registry, Health),
     spawner: Spawner,
 ) {
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(error = %ErrorChain(&error), "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    accept(listener, STATUS_CONNECTIONS_MAX, |stream| {
         let (registry, health) = (registry.clone(), health.clone());
-        spawner.spawn("status connection", async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = status_answer(request.uri().path(), &registry, &health);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
+        let answer = move |request: Request<Incoming>| {
+            let answer = status_answer(request.uri().path(), &registry, &health);
+            std::future::ready(Ok(answer))
+        };
+        spawner.spawn("status connection", stream.served(|stream| serve_http(stream, answer)));
+    })
+    .await;
 }
 
 /// `/healthz` fails where a restart would help: never, since a process whose part has failed ends by
@@ -129,4 +199,125 @@ fn status_answer(path: &str, registry: &Registry, health: &Health) -> Response<B
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = code;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use hyper::client::conn::{http1, http2};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const PIPE_BYTES: usize = 64 * 1024;
+
+    fn here(_: Request<Incoming>) -> Ready<Result<Response<Body>, Infallible>> {
+        ready(Ok(Response::new(Body::from("here"))))
+    }
+
+    fn get() -> Request<Body> {
+        Request::get("http://a/").header("host", "a").body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_whole_request_is_closed() {
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        for sent in ["", "G", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HT", preface] {
+            let (mut near, far) = duplex(PIPE_BYTES);
+            near.write_all(sent.as_bytes()).await.unwrap();
+            let closed = timeout(HEADER_TIMEOUT * 2, serve_http(far, here)).await;
+            assert!(closed.is_ok(), "{sent:?} holds its connection");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_its_requests() {
+        let (mut near, far) = duplex(PIPE_BYTES);
+        let client = async {
+            for _ in 0..2 {
+                near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                let mut answer = vec![0; 1024];
+                let bytes = near.read(&mut answer).await.unwrap();
+                assert!(answer[..bytes].starts_with(b"HTTP/1.1 200 OK"));
+            }
+        };
+        let both = async { tokio::join!(serve_http(far, here), client) };
+        assert!(timeout(HEADER_TIMEOUT * 2, both).await.is_ok(), "it is held for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_of_http2_may_be_idle_while_it_answers_pings_and_is_gone_when_not() {
+        let (near, far) = duplex(PIPE_BYTES);
+        let idle = KEEP_ALIVE * 10;
+        let client = async {
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+            let mut connection = Box::pin(connection);
+            let answer = tokio::select! {
+                answer = sender.send_request(get()) => answer.unwrap(),
+                ended = &mut connection => panic!("it ended: {ended:?}"),
+            };
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert!(
+                timeout(idle, &mut connection).await.is_err(),
+                "it was closed while it was well"
+            );
+            // It stays open, and nobody looks at it any more.
+            (sender, connection)
+        };
+        let both = async { tokio::join!(serve_http(far, here), client) };
+        let began = Instant::now();
+        assert!(timeout(idle + KEEP_ALIVE * 3, both).await.is_ok(), "it is held for ever");
+        assert!(began.elapsed() > idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_long_is_not_cut_off() {
+        let (near, far) = duplex(PIPE_BYTES);
+        let slow = |_| async {
+            tokio::time::sleep(HEADER_TIMEOUT * 3).await;
+            Ok(Response::new(Body::from("here")))
+        };
+        let client = async {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+            let asking = async {
+                assert_eq!(sender.send_request(get()).await.unwrap().status(), StatusCode::OK);
+                drop(sender);
+            };
+            let (ended, ()) = tokio::join!(connection, asking);
+            ended.unwrap();
+        };
+        tokio::join!(serve_http(far, slow), client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_socket_gives_its_place_to_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = base::Tasks::new("test");
+        let spawner = tasks.spawner();
+        tasks.spawn("accepts", async move {
+            accept(listener, 1, |stream| {
+                spawner.spawn("connection", stream.served(|stream| serve_http(stream, here)));
+            })
+            .await;
+        });
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut next = TcpStream::connect(address).await.unwrap();
+        // Either is closed once its time has passed, and the other one is accepted then.
+        assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
+        assert_eq!(next.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[test]
+    fn connections_leave_files_for_all_else() {
+        let limits = |soft: &str| format!("Limit  Soft\nMax open files  {soft}  524288  files\n");
+        assert_eq!(places(&limits("1048576")), CONNECTIONS_MAX);
+        assert_eq!(places(&limits("unlimited")), CONNECTIONS_MAX);
+        assert_eq!(places(&limits("1024")), 768);
+        assert_eq!(places(&limits("300")), 150);
+        assert_eq!(places(""), CONNECTIONS_MAX);
+    }
 }
