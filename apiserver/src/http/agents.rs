@@ -19,8 +19,8 @@ use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tracing::debug;
 
-use super::Answer;
 use super::query::{Query, bad};
+use super::{Answer, leases};
 use crate::connections::{Agent, ConnectionId};
 use crate::{Server, keys};
 
@@ -34,6 +34,9 @@ pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Bod
         return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
     }
     let Query { boot_id, connection: number, .. } = Query::parse(request.uri())?;
+    if boot_id.len() > leases::NAME_BYTES_MAX {
+        return Err(bad("bootId is too long"));
+    }
     let (node, id) = (node.to_owned(), ConnectionId { boot_id, number });
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = Arc::clone(server);

@@ -19,6 +19,10 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
     let leader = leader(request.headers())?;
     let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
     let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
+    if batch.groups.len() > BATCH_OPS_MAX {
+        let groups = batch.groups.len();
+        return Err(bad(format!("{groups} groups; at most {BATCH_OPS_MAX} are allowed")));
+    }
     if ops > BATCH_OPS_MAX {
         return Err(bad(format!("{ops} operations; at most {BATCH_OPS_MAX} are allowed")));
     }

@@ -19,11 +19,21 @@ use crate::{Server, encoding, keys};
 
 /// Node leases that are renewed in one call at most.
 const RENEWALS_MAX: usize = 10_000;
+/// Longest name that an agent gives itself or one of its starts: each is kept with its lease.
+pub(super) const NAME_BYTES_MAX: usize = 253;
 
 pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: GrantRequest = json_body(request, BODY_BYTES_MAX).await?;
     if let Some(problem) = names::problem(&request.node) {
         return Err(bad(format!("node: {problem}")));
+    }
+    for (field, text) in [("agent", &request.agent), ("bootId", &request.boot_id)] {
+        if text.len() > NAME_BYTES_MAX {
+            let bytes = text.len();
+            return Err(bad(format!(
+                "{field}: {bytes} bytes; at most {NAME_BYTES_MAX} are allowed"
+            )));
+        }
     }
     let key = keys::node_lease(&request.node);
     let before = server.store.get(&key).await.map_err(|error| unavailable(&error))?;

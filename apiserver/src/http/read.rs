@@ -9,6 +9,8 @@ use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure, failure_of};
 use api::{CompletionChunk, KindId, ObjectKey};
+use axum::body::Body;
+use futures_util::stream;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
 use serde::Serialize;
@@ -23,6 +25,8 @@ use crate::{Server, keys};
 
 /// Objects in one page where no limit is named.
 const PAGE_MAX: usize = 100_000;
+/// Bytes of a list that are copied at a time, about.
+const PIECE_BYTES: usize = 256 * 1024;
 /// How long a read waits for the cache to show what the store holds.
 const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
@@ -168,7 +172,7 @@ pub(super) async fn list(
         let table = table::table(server, place.kind, &entries, Some(&page));
         return Ok(answer::json(StatusCode::OK, &table));
     }
-    Ok(answer::raw(StatusCode::OK, list_json(place.kind, &entries, &page)))
+    Ok(answer::raw(StatusCode::OK, list_body(place.kind, entries, &page)))
 }
 
 /// A page of a list. Each page is as fresh as its request; an object that is there throughout is on
@@ -193,24 +197,42 @@ impl Page {
     }
 }
 
-/// A list's JSON, out of the objects' JSON.
-fn list_json(kind: KindId, entries: &[Arc<Entry>], page: &Page) -> Vec<u8> {
-    let size: usize = entries.iter().map(|entry| entry.wire.len() + 1).sum();
+/// A list's JSON, out of the objects' JSON. A long one is copied piece by piece as its reader takes
+/// it: a hundred thousand objects of a megabyte are not copied for one request.
+fn list_body(kind: KindId, entries: Vec<Arc<Entry>>, page: &Page) -> Body {
     let head = format!(
         r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
         kind.info().kind,
         kind.api_version(),
         page.metadata()
     );
-    let mut json = Vec::with_capacity(head.len() + size + 2);
-    json.extend_from_slice(head.as_bytes());
-    for (index, entry) in entries.iter().enumerate() {
-        if index > 0 {
+    let mut left = entries.into_iter();
+    let first = piece(head.into_bytes(), &mut left);
+    if left.len() == 0 {
+        return Body::from(first);
+    }
+    let rest = std::iter::from_fn(move || {
+        let more = left.len() > 0;
+        more.then(|| piece(vec![b','], &mut left))
+    });
+    let pieces = std::iter::once(first).chain(rest);
+    Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)))
+}
+
+/// The next objects of a list after what is there, and its end after the last one.
+fn piece(mut json: Vec<u8>, left: &mut std::vec::IntoIter<Arc<Entry>>) -> Vec<u8> {
+    let begins_at = json.len();
+    while json.len() < PIECE_BYTES
+        && let Some(entry) = left.next()
+    {
+        if json.len() > begins_at {
             json.push(b',');
         }
         json.extend_from_slice(&entry.wire);
     }
-    json.extend_from_slice(b"]}");
+    if left.len() == 0 {
+        json.extend_from_slice(b"]}");
+    }
     json
 }
 

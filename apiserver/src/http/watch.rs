@@ -28,6 +28,9 @@ use crate::{Server, keys};
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
 /// What a line has beside its object.
 const LINE_BYTES: usize = 64;
+/// Bytes that are made ready at a time, about: a client that reads slowly, or a watch that begins with
+/// all there is, takes no more memory than that for its copy.
+const FRAME_BYTES: usize = 256 * 1024;
 /// Events that are looked at in one go.
 const EVENTS_AT_ONCE: usize = 1000;
 /// A watch ends after this long at the latest; clients resume.
@@ -110,13 +113,22 @@ struct Session {
     progress: watch::Receiver<Revision>,
     /// Everything up to here was sent.
     sent: ResourceVersion,
-    /// Frames that are ready.
-    ready: VecDeque<Bytes>,
+    /// What is to be sent next.
+    lines: VecDeque<Line>,
+    /// Whether a mark is to follow the lines: that was all there is.
+    marks_end: bool,
     bookmarks: bool,
     /// When the client was told anything last.
     said_at: Instant,
     ends_at: Instant,
     ended: bool,
+}
+
+/// One event to be sent.
+struct Line {
+    what: &'static str,
+    entry: Arc<Entry>,
+    wire: Bytes,
 }
 
 async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
@@ -130,7 +142,8 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         scope,
         progress: server.cache.progress(),
         sent: from.unwrap_or_default(),
-        ready: VecDeque::new(),
+        lines: VecDeque::new(),
+        marks_end: false,
         bookmarks: query.allow_watch_bookmarks,
         said_at: Instant::now(),
         ends_at: Instant::now() + wanted.min(DURATION_MAX),
@@ -172,23 +185,32 @@ impl Session {
     /// Sends all there is, as if it had just been made.
     fn send_all(&mut self, mark_end: bool) {
         let cut = self.server.cache.cut(&self.scope.prefixes(), None);
-        let sizes = cut.entries.iter().map(|entry| entry.wire.len() + LINE_BYTES);
-        let mut frame = Vec::with_capacity(sizes.sum());
-        for entry in cut.entries.iter().filter(|entry| self.scope.selects(entry)) {
-            self.line(&mut frame, "ADDED", entry, &entry.wire);
-        }
+        let selected = cut.entries.into_iter().filter(|entry| self.scope.selects(entry));
+        let added = |entry: Arc<Entry>| Line { what: "ADDED", wire: entry.wire.clone(), entry };
+        self.lines = selected.map(added).collect();
         self.sent = ResourceVersion::after(cut.revision.0);
-        if mark_end {
-            bookmark(&mut frame, self.sent, true);
-        }
-        if !frame.is_empty() {
-            self.ready.push_back(frame.into());
-        }
+        self.marks_end = mark_end;
     }
 
-    fn line(&self, frame: &mut Vec<u8>, kind: &str, entry: &Arc<Entry>, wire: &[u8]) {
+    /// The next bytes of what is to be sent; nothing where all was.
+    fn frame(&mut self) -> Option<Bytes> {
+        let bytes = self.lines.iter().map(|line| line.wire.len() + LINE_BYTES);
+        let mut frame =
+            Vec::with_capacity(bytes.take(EVENTS_AT_ONCE).sum::<usize>().min(FRAME_BYTES));
+        while frame.len() < FRAME_BYTES
+            && let Some(line) = self.lines.pop_front()
+        {
+            self.line(&mut frame, &line);
+        }
+        if self.lines.is_empty() && std::mem::take(&mut self.marks_end) {
+            bookmark(&mut frame, self.sent, true);
+        }
+        (!frame.is_empty()).then(|| frame.into())
+    }
+
+    fn line(&self, frame: &mut Vec<u8>, Line { what, entry, wire }: &Line) {
         frame.extend_from_slice(br#"{"type":""#);
-        frame.extend_from_slice(kind.as_bytes());
+        frame.extend_from_slice(what.as_bytes());
         frame.extend_from_slice(br#"","object":"#);
         if self.scope.as_table {
             let table = table::table(&self.server, entry.kind, std::slice::from_ref(entry), None);
@@ -202,7 +224,7 @@ impl Session {
     /// The next bytes of the watch; nothing when it ends.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.frame() {
                 self.said_at = Instant::now();
                 return Some(frame);
             }
@@ -220,55 +242,51 @@ impl Session {
                     let caught_up = events.len() < EVENTS_AT_ONCE;
                     self.sent = reached;
                     self.take(&events);
-                    if caught_up && self.ready.is_empty() {
-                        self.wait().await;
+                    if caught_up
+                        && self.lines.is_empty()
+                        && let Some(bookmark) = self.wait().await
+                    {
+                        return Some(bookmark);
                     }
                 }
             }
         }
     }
 
-    /// Turns events into bytes: what changed of the selection.
+    /// Turns events into lines: what changed of the selection.
     fn take(&mut self, events: &[Arc<Event>]) {
-        let mut lines: Vec<(&str, &Arc<Entry>, &Bytes)> = Vec::new();
         for event in events {
             let before = event.before.as_ref().filter(|entry| self.scope.selects(entry));
             let now = event.now.as_ref().filter(|entry| self.scope.selects(entry));
-            match (before, now) {
-                (None, None) => (),
-                (None, Some(now)) => lines.push(("ADDED", now, &now.wire)),
-                (Some(_), Some(now)) => lines.push(("MODIFIED", now, &now.wire)),
+            let (what, entry, wire) = match (before, now) {
+                (None, None) => continue,
+                (None, Some(now)) => ("ADDED", now, &now.wire),
+                (Some(_), Some(now)) => ("MODIFIED", now, &now.wire),
                 (Some(before), None) => {
-                    // Gone, or gone from the selection: then as it is now.
+                    // Deleted: send the last state. No longer selected: send the current one.
                     let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
-                    lines.push(("DELETED", before, wire.unwrap_or(&before.wire)));
+                    ("DELETED", before, wire.unwrap_or(&before.wire))
                 }
-            }
+            };
+            self.lines.push_back(Line { what, entry: Arc::clone(entry), wire: wire.clone() });
         }
-        if lines.is_empty() {
-            return;
-        }
-        let sizes = lines.iter().map(|(_, _, wire)| wire.len() + LINE_BYTES);
-        let mut frame = Vec::with_capacity(sizes.sum());
-        lines.iter().for_each(|(what, entry, wire)| self.line(&mut frame, what, entry, wire));
-        self.ready.push_back(frame.into());
     }
 
     /// Waits for news; where none concern this watch for a while, says up to where all was sent.
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Option<Bytes> {
         let bookmark_at = self.said_at + BOOKMARK_PERIOD;
         if Instant::now() < bookmark_at {
             let until = bookmark_at.min(self.ends_at);
             // News or the time: either way it is looked again.
             let _news = tokio::time::timeout_at(until, self.progress.changed()).await;
-            return;
+            return None;
         }
         self.said_at = Instant::now();
-        if self.bookmarks {
+        self.bookmarks.then(|| {
             let mut frame = Vec::new();
             bookmark(&mut frame, self.sent, false);
-            self.ready.push_back(frame.into());
-        }
+            frame.into()
+        })
     }
 }
 

@@ -1,7 +1,10 @@
 //! What one request may ask for: every bound is checked before the work that it bounds.
 
-use http::{Method, StatusCode};
+use axum::body::Body;
+use futures_util::{StreamExt as _, stream};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tower::Service;
 
 use crate::harness::{JOBS, OURS, World};
 
@@ -127,4 +130,56 @@ async fn deep_documents_are_refused_wherever_they_come_in() {
         let answer = world.ask(method, path, form, body.into_bytes()).await;
         assert!(matches!(answer.code.as_u16(), 400 | 413), "{what}: {}", answer.json);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_lists_and_watches_come_whole_in_pieces() {
+    let world = World::new().await;
+    // Each is larger than one piece, or brings one near its end.
+    let sizes = [100_000, 200_000, 10, 300_000, 10, 1];
+    for (index, size) in sizes.into_iter().enumerate() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c{index}") },
+            "data": { "x": "y".repeat(size) },
+        });
+        assert_eq!(world.post(CONFIG_MAPS, &object).await.code, StatusCode::CREATED);
+    }
+    let lengths = |items: Vec<Value>| -> Vec<usize> {
+        items.iter().map(|item| item["data"]["x"].as_str().unwrap().len()).collect()
+    };
+    let list = world.get(CONFIG_MAPS).await.json;
+    assert_eq!(lengths(list["items"].as_array().unwrap().clone()), sizes);
+    let some = world.get(&format!("{CONFIG_MAPS}?limit=4")).await.json;
+    assert_eq!(lengths(some["items"].as_array().unwrap().clone()), sizes[..4]);
+    let none = world.get(&format!("{CONFIG_MAPS}?labelSelector=a")).await.json;
+    assert_eq!(none["items"], json!([]));
+    let watch = format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true&timeoutSeconds=1");
+    let lines: Vec<Value> =
+        world.text(&watch).await.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, objects) = lines.split_last().unwrap();
+    assert_eq!(lengths(objects.iter().map(|line| line["object"].clone()).collect()), sizes);
+    assert_eq!(end["type"], "BOOKMARK", "the mark comes after all there is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_coming_is_given_up() {
+    let world = World::new().await;
+    let beginning = bytes::Bytes::from_static(b"{\"apiVersion\":");
+    let body = stream::iter([Ok::<_, std::convert::Infallible>(beginning)]);
+    let body = Body::from_stream(body.chain(stream::pending()));
+    let request = Request::post(JOBS).header("content-type", "application/json").body(body);
+    let mut router = world.router();
+    let response = Service::<Request<Body>>::call(&mut router, request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_is_called_and_how_many_groups_a_batch_has_is_bounded() {
+    let world = World::new().await;
+    let long = json!({ "node": "n", "agent": "a".repeat(10_000), "bootId": "b" });
+    let answer = world.post(&format!("{OURS}/nodeleases"), &long).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{}", answer.json);
+    let many = json!({ "groups": vec![json!({ "ops": [] }); 1_001] });
+    let answer = world.post(&format!("{OURS}/batches"), &many).await;
+    assert_eq!(answer.json["message"], "1001 groups; at most 1000 are allowed");
 }
