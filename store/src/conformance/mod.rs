@@ -64,6 +64,7 @@ macro_rules! conformance_suite {
             a_key_changes_at_most_once_in_a_transaction,
             a_key_created_anew_has_a_new_created_revision,
             a_delete_of_nothing_makes_no_revision,
+            a_group_that_only_looks_holds_or_refuses,
             a_value_of_one_mebibyte_works_and_a_larger_one_is_invalid,
             what_is_over_a_bound_is_invalid,
             of_two_writers_with_one_revision_one_wins,

@@ -98,6 +98,30 @@ pub async fn a_guard_on_another_key_holds_or_refuses(store: &dyn Store) {
     assert_eq!(read(store, "/law/there").await, record, "a guard changes nothing");
 }
 
+/// A group without writes: it says whether all that it looks at is so, as of now, and changes nothing.
+pub async fn a_group_that_only_looks_holds_or_refuses(store: &dyn Store) {
+    let record = modified_record(store).await;
+    let start = revision(store).await;
+    for (expect, of_there, _) in expectations(&record) {
+        let look = Group::default().guard("/law/there", expect.clone());
+        let outcome = commit_one(store, look.clone()).await;
+        if of_there {
+            assert_eq!(outcome, Outcome::Done { revision: start, positions: vec![] }, "{expect:?}");
+        } else {
+            let conflicts = vec![Conflict { key: key("/law/there"), found: Some(record.clone()) }];
+            assert_eq!(outcome, Outcome::Refused { conflicts }, "{expect:?}");
+        }
+    }
+    assert_eq!(revision(store).await, start, "looking makes no revision");
+    // Beside a group that writes.
+    let look = Group::default().guard("/law/there", Expectation::Modified(record.modified));
+    let stale = Group::default().guard("/law/there", Expectation::Absent);
+    let write = Group::default().put("/law/other", Expectation::Absent, "x");
+    let outcomes = store.commit(vec![look, stale, write]).await;
+    let done: Vec<bool> = outcomes.iter().map(Outcome::is_done).collect();
+    assert_eq!(done, [true, false, true], "{outcomes:?}");
+}
+
 /// All or nothing within a group, and nothing between groups.
 pub async fn a_refused_group_changes_nothing_and_leaves_its_neighbours_alone(store: &dyn Store) {
     put(store, "/law/taken", "mine").await;
