@@ -202,7 +202,13 @@ pub fn standing(object: &Value) -> String {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
     }
     let refused = object["spec"]["unschedulable"]["message"].as_str();
-    if let Some(message) = status["message"].as_str().or(refused) {
+    // A workflow says it of its run, in its conditions alone.
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let of_condition = conditions
+        .filter(|condition| condition["type"] == "Ready")
+        .filter_map(|condition| condition["message"].as_str())
+        .find(|message| !message.is_empty());
+    if let Some(message) = status["message"].as_str().or(refused).or(of_condition) {
         text.push_str(&format!(": {message}"));
     }
     text
@@ -334,5 +340,9 @@ mod tests {
         job["status"]["succeeded"] = 3.into();
         job["status"]["message"] = "waits".into();
         assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded: waits");
+        let mut workflow = object("Failed", 2);
+        workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
+        assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");
+        assert_eq!(standing(&json!({"metadata": {}})), "it is there");
     }
 }

@@ -19,6 +19,7 @@ impl Columns {
             "NAME" => 16,
             "STATUS" => "Terminating".len(),
             "NODE" => 8,
+            "TYPE" => "Warning".len(),
             "AGE" | "TOOK" => "59m".len() + 1,
             _ => heading.chars().count(),
         };
