@@ -101,12 +101,12 @@ impl FieldSelector {
         let unknown = self.fields().find(|field| !known.contains(field))?;
         let short: String = unknown.chars().take(NAMED_CHARS_MAX).collect();
         let meant = match nearest(unknown, known.iter().copied()) {
-            Some(meant) => format!("did you mean {meant}? "),
-            None => String::new(),
+            Some(meant) => format!("did you mean {meant}? They"),
+            None => "they".to_owned(),
         };
         let plural = kind.info().plural;
         let known = known.join(", ");
-        Some(format!("{plural} cannot be selected by {short:?}; {meant}They can be by {known}"))
+        Some(format!("{plural} cannot be selected by {short:?}; {meant} can be by {known}"))
     }
 
     /// The fields it looks at.

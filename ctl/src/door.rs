@@ -1,7 +1,10 @@
 //! What arguments may be, checked before anything is sent. Pure.
 
-use api::names;
 use api::selector::{FieldSelector, LabelSelector};
+use api::violation::nearest;
+use api::{KindId, names};
+
+use crate::failure::Failure;
 
 /// A namespace.
 ///
@@ -46,5 +49,103 @@ pub fn param(text: &str) -> Result<(String, String), String> {
     match names::variable_problem(key) {
         Some(problem) => Err(problem),
         None => Ok((key.to_owned(), value.to_owned())),
+    }
+}
+
+/// The phase of objects of `kind` that a person means, in any case of its letters.
+///
+/// # Errors
+/// A phase that they are never in would select nothing for ever.
+pub fn phase(kind: KindId, text: &str) -> Result<&'static str, Failure> {
+    let (known, plural) = (phases(kind), kind.info().plural);
+    if known.is_empty() {
+        return Err(Failure::usage(format!("{plural} have no phase")));
+    }
+    if let Some(word) = known.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+        return Ok(word);
+    }
+    let short: String = text.chars().take(names::LONG_NAME_CHARS_MAX).collect();
+    let failure = Failure::usage(format!("{plural} have no phase {short:?}"));
+    Err(failure.hint(match nearest(text, known.iter().copied()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("their phases are {}", known.join(", ")),
+    }))
+}
+
+/// Every phase that objects of a kind can be in.
+fn phases(kind: KindId) -> &'static [&'static str] {
+    match kind {
+        KindId::Task => &[
+            "Pending",
+            "Bound",
+            "Starting",
+            "Running",
+            "Stopping",
+            "Succeeded",
+            "Failed",
+            "TimedOut",
+            "Cancelled",
+            "Lost",
+        ],
+        KindId::Job | KindId::Workflow | KindId::WorkflowRun => &[
+            "Pending",
+            "Running",
+            "Suspended",
+            "Succeeded",
+            "Failed",
+            "TimedOut",
+            "Cancelled",
+            "Skipped",
+        ],
+        KindId::Node => &["Ready", "NotReady", "Lost", "Cordoned"],
+        KindId::Namespace => &["Active", "Terminating"],
+        KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn phases_are_words_of_a_kind_in_any_case() {
+        let told = |kind, text| match phase(kind, text) {
+            Ok(word) => word.to_owned(),
+            Err(failure) => format!("{}; {}", failure.message, failure.hint.unwrap_or_default()),
+        };
+        assert_eq!(told(KindId::Task, "timedout"), "TimedOut");
+        assert_eq!(
+            told(KindId::Job, "Faild"),
+            "jobs have no phase \"Faild\"; did you mean Failed?"
+        );
+        assert_eq!(
+            told(KindId::Node, "Skipped"),
+            "nodes have no phase \"Skipped\"; their phases are Ready, NotReady, Lost, Cordoned"
+        );
+        assert_eq!(told(KindId::Lease, "Active"), "leases have no phase; ");
+    }
+
+    #[test]
+    fn phases_are_those_of_the_types() {
+        for word in phases(KindId::Task) {
+            assert!(serde_json::from_value::<api::task::TaskPhase>(json!(word)).is_ok(), "{word}");
+        }
+        for word in phases(KindId::Job) {
+            assert!(serde_json::from_value::<api::job::JobPhase>(json!(word)).is_ok(), "{word}");
+            let of_run = serde_json::from_value::<api::workflow_run::RunPhase>(json!(word));
+            assert!(of_run.is_ok(), "{word}");
+        }
+        for word in phases(KindId::Node) {
+            assert!(serde_json::from_value::<api::node::NodePhase>(json!(word)).is_ok(), "{word}");
+        }
     }
 }

@@ -36,7 +36,11 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
                 show::done(connection.format, &target, &what, object)?;
             }
             Err(Refused::Invalid(found)) => problems.extend(found),
-            Err(Refused::Other(failure)) => failures.add(Err(failure))?,
+            Err(Refused::Other(failure)) => {
+                if let Err(failure) = failures.add(Err(failure)) {
+                    return Err(Failure { problems, ..failure });
+                }
+            }
         }
     }
     if !problems.is_empty() {

@@ -16,7 +16,12 @@ impl Failures {
     pub(super) fn add(&mut self, done: Result<(), Failure>) -> Result<(), Failure> {
         match done {
             Ok(()) => Ok(()),
-            Err(failure) if failure.is_last => Err(failure),
+            Err(failure) if failure.is_last => {
+                if let Some(first) = self.0.take() {
+                    terminal::note(&first.message);
+                }
+                Err(failure)
+            }
             Err(failure) if self.0.is_some() => {
                 terminal::note(&failure.message);
                 Ok(())
@@ -34,5 +39,27 @@ impl Failures {
     /// The first failure.
     pub(super) fn end(self) -> Result<(), Failure> {
         self.0.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Code;
+
+    #[test]
+    fn the_first_failure_is_the_commands_unless_nothing_more_works() {
+        let failure = |code| Failure::new("no").code(code);
+        let mut failures = Failures::default();
+        failures.add(Ok(())).unwrap();
+        failures.add(Err(failure(Code::NotFound))).unwrap();
+        failures.add(Err(failure(Code::Conflict))).unwrap();
+        assert_eq!(failures.end().unwrap_err().code, Code::NotFound);
+
+        let mut failures = Failures::default();
+        failures.add(Err(failure(Code::NotFound))).unwrap();
+        let away = Failure { is_last: true, ..failure(Code::Error) };
+        assert_eq!(failures.add(Err(away)).unwrap_err().code, Code::Error);
+        assert!(Failures::default().end().is_ok());
     }
 }

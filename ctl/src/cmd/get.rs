@@ -16,28 +16,7 @@ use crate::following::{Following, Seen};
 use crate::output::{Columns, grouped};
 use crate::table::{self, Row, Shown, Table};
 use crate::target::{self, Target};
-use crate::{document, terminal};
-
-/// Words that `--phase` takes, of any kind.
-const PHASES: [&str; 17] = [
-    "Pending",
-    "Bound",
-    "Starting",
-    "Running",
-    "Stopping",
-    "Suspended",
-    "Succeeded",
-    "Failed",
-    "TimedOut",
-    "Cancelled",
-    "Skipped",
-    "Lost",
-    "Ready",
-    "NotReady",
-    "Cordoned",
-    "Active",
-    "Terminating",
-];
+use crate::{document, door, terminal};
 
 pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failure> {
     let what = wanted(&args.what)?;
@@ -103,7 +82,7 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
         labels.push(format!("{}={job}", api::labels::JOB));
     }
     if let Some(phase) = &args.phase {
-        fields.push(format!("status.phase={}", phase_word(phase)?));
+        fields.push(format!("status.phase={}", door::phase(kind, phase)?));
     }
     let fields = fields.join(",");
     // Each flag is a selector by itself; the server says it, should they be none together.
@@ -116,17 +95,6 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
         query.namespace.clear();
     }
     Ok(query)
-}
-
-fn phase_word(phase: &str) -> Result<&'static str, Failure> {
-    let word = PHASES.into_iter().find(|word| word.eq_ignore_ascii_case(phase));
-    word.ok_or_else(|| {
-        let failure = Failure::usage(format!("there is no phase {phase:?}"));
-        match api::violation::nearest(phase, PHASES) {
-            Some(meant) => failure.hint(format!("did you mean {meant}?")),
-            None => failure.hint(format!("the phases are {}", PHASES.join(", "))),
-        }
-    })
 }
 
 /// Prints objects that are named.
@@ -407,17 +375,5 @@ impl Printer {
         }
         self.shown = Some(shown.clone());
         terminal::print(&self.columns.lines(cells.iter().map(Vec::as_slice)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_are_words_in_any_case() {
-        assert_eq!(phase_word("timedout").unwrap(), "TimedOut");
-        let failure = phase_word("Faild").unwrap_err();
-        assert_eq!(failure.hint.unwrap(), "did you mean Failed?");
     }
 }

@@ -159,6 +159,7 @@ fn more_lines(verb: &str) -> &'static [&'static str] {
             "get jobs,runs -A",
             "get tasks --job good",
             "get tasks --phase failed",
+            "get jobs,nodes --phase Bound",
             "get job/no-such",
         ],
         "describe" => &["describe job bad", "describe job/good job/no-such job/long"],
