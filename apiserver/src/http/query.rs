@@ -11,6 +11,10 @@ use crate::write::{Propagation, Run};
 
 /// Every parameter that is understood. Others are left alone, as Kubernetes does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a query is a flat list of switches, named by Kubernetes"
+)]
 pub(crate) struct Query {
     label_selector: String,
     field_selector: String,
