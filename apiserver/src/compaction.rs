@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::ErrorChain;
+use base::{Backoff, Health, Retry, Rng};
 use store::{Revision, Store};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::cache::Cache;
 
@@ -64,12 +64,26 @@ impl Drop for Hold {
 }
 
 /// Cuts history for ever.
-pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>, holds: Holds) {
+pub(crate) async fn compact(
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    holds: Holds,
+    (rng, health): (Rng, Health),
+) {
+    // Requests are answered meanwhile, but the store grows.
+    let backoff = Backoff::new(PERIOD, PERIOD, rng);
+    let mut retry = Retry::aside("cutting the store's history", backoff, &health);
     let mut seen: VecDeque<(Instant, Revision)> = VecDeque::new();
     let mut kept_from = Revision::default();
     loop {
         tokio::time::sleep(PERIOD).await;
-        let Ok(revision) = store.revision().await else { continue };
+        let revision = match store.revision().await {
+            Ok(revision) => revision,
+            Err(error) => {
+                let _next_period = retry.failed(&error);
+                continue;
+            }
+        };
         seen.push_back((Instant::now(), revision));
         let mut keep_from = cache.oldest();
         while let Some((at, revision)) = seen.front()
@@ -87,9 +101,12 @@ pub(crate) async fn compact(store: Arc<dyn Store>, cache: Arc<Cache>, holds: Hol
         match store.compact(keep_from).await {
             Ok(()) => {
                 debug!(%keep_from, "history cut");
+                retry.worked();
                 kept_from = keep_from;
             }
-            Err(error) => warn!(error = %ErrorChain(&error), "cannot cut history"),
+            Err(error) => {
+                let _next_period = retry.failed(&error);
+            }
         }
     }
 }

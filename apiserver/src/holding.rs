@@ -17,6 +17,7 @@ use std::time::Duration;
 use api::node::NodeLeaseSpec;
 use api::resource_version::ResourceVersion;
 use api::{KindId, NodeLease};
+use base::{Backoff, Retry};
 use store::{Expectation, Group, LeaseId, Outcome, Revision};
 use tracing::debug;
 
@@ -60,20 +61,24 @@ fn telling(lease: &NodeLeaseSpec, connection: &ConnectionId, url: &str) -> Telli
 pub(crate) async fn tell(server: Arc<Server>, url: String) {
     let (mut progress, mut came) = (server.cache.progress(), server.connections.came());
     let mut seen = ResourceVersion::default();
+    let backoff = Backoff::new(PAUSE, PAUSE, server.rng.fork("holding"));
+    let what = "telling the other apiservers of agents that are connected here";
+    let mut retry = Retry::aside(what, backoff, &server.health);
     loop {
         let news = Changed::since(&server.cache, seen);
         seen = news.reached;
         let known = server.connections.ids();
         let concerned = known.into_iter().filter(|(node, _)| news.concerns(node));
-        let retry = !write(&server, concerned.collect(), &url).await;
+        let written = write(&server, concerned.collect(), &url).await;
         if news.more {
             continue;
         }
-        if retry {
-            tokio::time::sleep(PAUSE).await;
+        if let Err(why) = written {
+            tokio::time::sleep(retry.failed_because(&why)).await;
             seen = ResourceVersion::default();
             continue;
         }
+        retry.worked();
         tokio::select! {
             biased;
             _ = came.changed() => seen = ResourceVersion::default(),
@@ -117,9 +122,13 @@ impl Changed {
     }
 }
 
-/// Compares connections with their nodes' leases, and writes what is to be written. Whether all of
-/// it is settled: a write that was refused is, since news of what is there will come.
-async fn write(server: &Server, held: Vec<(String, ConnectionId)>, url: &str) -> bool {
+/// Compares connections with their nodes' leases, and writes what is to be written. An error where
+/// not all of it is settled: a write that was refused is, since news of what is there will come.
+async fn write(
+    server: &Server,
+    held: Vec<(String, ConnectionId)>,
+    url: &str,
+) -> Result<(), String> {
     let mut groups = Vec::new();
     for (node, connection) in held {
         let key = keys::node_lease(&node);
@@ -141,11 +150,16 @@ async fn write(server: &Server, held: Vec<(String, ConnectionId)>, url: &str) ->
             }
         }
     }
-    let mut settled = true;
+    let mut settled = Ok(());
     for groups in groups.chunks(WRITES_MAX) {
         let outcomes = server.store.commit(groups.to_vec()).await;
-        settled &=
-            outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Unknown | Outcome::Full(_)));
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Unknown => settled = Err("the store did not answer".to_owned()),
+                Outcome::Full(why) => settled = Err(why),
+                Outcome::Done { .. } | Outcome::Refused { .. } | Outcome::Invalid(_) => (),
+            }
+        }
     }
     settled
 }

@@ -9,6 +9,7 @@ use base::Rng;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use store::{Change, Expectation, Group, Guard, Outcome, ReadError, Revision, Store, Write};
+use tracing::warn;
 
 use crate::{StartError, keys};
 
@@ -118,7 +119,8 @@ pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(
         Some(Outcome::Full(why)) => Err(StartError::Full(why)),
         // It is read next, which tells.
         Some(Outcome::Unknown) | None => {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            warn!(key, "the store does not say whether it wrote; looking again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(())
         }
     }

@@ -118,10 +118,16 @@ impl Server {
             make_namespace(&*store, name, (&clock, &rng)).await?;
         }
         let cache = Arc::new(Cache::default());
-        let follow = cache::follow(Arc::clone(&cache), Arc::clone(&store), rng.fork("cache"));
+        let follow = cache::follow(
+            Arc::clone(&cache),
+            Arc::clone(&store),
+            (rng.fork("cache"), health.clone()),
+        );
         spawner.spawn_part("watch cache", follow);
         let holds = Holds::default();
-        let compact = compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone());
+        let outside = (rng.fork("compaction"), health.clone());
+        let compact =
+            compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone(), outside);
         spawner.spawn_part("compaction", compact);
         let writer =
             Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };

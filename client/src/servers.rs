@@ -12,9 +12,10 @@ use tracing::info;
 
 /// A server that cannot be spoken to as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{server:?} is not a server's URL; write for example http://127.0.0.1:7070")]
+#[error("{server:?} is not a server's URL: {why}; write for example http://127.0.0.1:7070")]
 pub struct InvalidServer {
     server: String,
+    why: &'static str,
 }
 
 /// Apiservers, and which one is spoken to. Clones share that.
@@ -67,13 +68,19 @@ impl Servers {
 }
 
 fn parse_one(url: &str) -> Result<Authority, InvalidServer> {
-    let invalid = || InvalidServer { server: url.to_owned() };
-    let uri: Uri = url.trim().parse().map_err(|_| invalid())?;
-    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    if uri.scheme() != Some(&Scheme::HTTP) || !bare {
-        return Err(invalid());
+    let invalid = |why| InvalidServer { server: url.to_owned(), why };
+    let uri: Uri = url.trim().parse().map_err(|_| invalid("it is no URL"))?;
+    match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTP => (),
+        Some(scheme) if *scheme == Scheme::HTTPS => {
+            return Err(invalid("https is not spoken yet"));
+        }
+        Some(_) | None => return Err(invalid("it does not begin with http://")),
     }
-    uri.authority().cloned().ok_or_else(invalid)
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(invalid("nothing may follow the host and port"));
+    }
+    uri.authority().cloned().ok_or_else(|| invalid("it names no host"))
 }
 
 #[cfg(test)]

@@ -35,27 +35,30 @@ pub struct Config {
 pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
     let term = |leader, tasks: &Tasks| term(&config, leader, tasks);
-    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await
+    runtime::lead((client, COMPONENT), clock.clone(), (rng, &config.health), &stop, term).await
 }
 
 /// One term: a cache of its own, and every controller on it, until one of them learns that another
 /// process leads.
 fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
-    let Config { clock, rng, metrics, .. } = config.clone();
+    let Config { clock, rng, metrics, health, .. } = config.clone();
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
     let deposed = Deposed::default();
     let crew = Crew { spawner: tasks.spawner(), rng: rng.clone(), deposed: deposed.clone() };
     let (canary, started) = (node::CanaryCage::default(), Instant::now());
-    tasks.spawn_part("canary", canary.clone().keep(client.clone(), rng.clone(), started));
+    tasks.spawn_part(
+        "canary",
+        canary.clone().keep(client.clone(), (rng.clone(), health.clone()), started),
+    );
     let mut feed = Feed::new(cache);
     feed.add(job::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &crew);
     feed.add(garbage::Controller::new(tools), WORKERS, &crew);
-    let reflector = Reflector::new(client, &KindId::ALL, "", rng);
+    let reflector = Reflector::new(client, &KindId::ALL, "", rng.clone()).shown_in(rng, &health);
     async move {
         tokio::select! {
             biased;

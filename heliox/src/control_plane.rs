@@ -9,8 +9,8 @@ use client::{Client, Servers};
 use prometheus::Registry;
 use store::Store;
 
-use crate::health_metrics::HealthMetrics;
 use crate::in_process;
+use crate::metrics::HealthMetrics;
 
 /// A control plane that runs in this process.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! `heliox dev`: everything in one process, for trying things out.
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use api::amounts::Amounts;
 use base::{Rng, Tasks};
 use clap::Parser as _;
 use nix::unistd::geteuid;
@@ -26,6 +28,10 @@ const PORTS: (u16, u16) = (20_000, 32_767);
 /// Runs until asked to end.
 pub async fn run(args: DevArgs) -> Result<()> {
     let started = tokio::time::Instant::now();
+    // Before anything is started: what cannot be applied is most likely a wrong name.
+    for file in &args.apply {
+        std::fs::File::open(file).with_context(|| format!("--apply {}", file.display()))?;
+    }
     let listener = listen::listen(args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
     let common = Common::of_machine()?;
@@ -158,8 +164,8 @@ fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> 
     NodeConfig {
         state_dir: place.dir().join("agents").join(&name),
         name,
-        labels: Vec::new(),
-        capacity: Vec::new(),
+        labels: BTreeMap::new(),
+        capacity: Amounts::new(),
         runtime,
         port_range: (first, first + share - 1),
         address: IpAddr::from([127, 0, 0, 1]),

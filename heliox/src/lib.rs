@@ -1,12 +1,14 @@
 //! The one server binary: how apiserver, scheduler, controllers and agents are put together.
 
+pub mod agent_flags;
 pub mod args;
 pub mod backup;
 pub mod control_plane;
 pub mod dev;
-pub mod health_metrics;
+pub mod dir_lock;
 pub mod in_process;
 pub mod listen;
+pub mod metrics;
 pub mod node;
 pub mod process;
 pub mod restore;

@@ -12,7 +12,7 @@ use client::Client;
 use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
 use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
-use heliox::{backup, dev, listen, process, restore, serve};
+use heliox::{agent_flags, backup, dev, listen, process, restore, serve};
 use store::Store;
 use tracing::info;
 
@@ -130,21 +130,18 @@ async fn serve_status(
 }
 
 async fn agent(args: AgentArgs) -> Result<()> {
+    let flags = agent_flags::checked(&args, process::host_name)?;
     let (common, tasks) = (Common::of_machine()?, Tasks::new("agent"));
-    let name = match args.name {
-        Some(name) => name,
-        None => process::host_name()?,
-    };
     serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
     let servers = common.servers(&args.server)?;
     let client = Client::new(client::http_transport(&servers));
     let dial = client::dial_tcp(&servers);
     let runtime = node::chosen(args.runtime).await;
     let config = NodeConfig {
-        state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&name)),
-        name,
-        labels: args.labels,
-        capacity: args.capacity,
+        state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&flags.name)),
+        name: flags.name,
+        labels: flags.labels,
+        capacity: flags.capacity,
         runtime,
         port_range: args.port_range,
         address: args.address,

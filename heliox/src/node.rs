@@ -1,12 +1,13 @@
 //! A node's agent, put together with what runs its tasks.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use api::amounts::{Quantity, amount};
+use api::amounts::Amounts;
 use base::{Clock, ErrorChain, Tasks};
 use client::{Client, Dial};
 use node_agent::engine::docker::{DockerConfig, DockerEngine};
@@ -19,6 +20,7 @@ use tracing::{error, info};
 
 use crate::args::Runtime;
 use crate::control_plane::Common;
+use crate::dir_lock::DirLock;
 
 /// Where Docker's socket is.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -32,9 +34,9 @@ pub struct NodeConfig {
     /// Its name.
     pub name: String,
     /// Its labels.
-    pub labels: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
     /// What tasks may use, by resource; the host's for those not named.
-    pub capacity: Vec<(String, String)>,
+    pub capacity: Amounts,
     /// What runs its tasks.
     pub runtime: Runtime,
     /// Where the agent remembers what it promised.
@@ -132,14 +134,7 @@ pub fn start(
 ) -> Result<()> {
     let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address, .. } = config;
     let accept_cluster = config.accept_cluster;
-    if let Some(problem) = api::names::problem(&name) {
-        anyhow::bail!("the node's name {name:?}: {problem}; choose another with --name");
-    }
-    let mut amounts = api::amounts::Amounts::new();
-    for (resource, text) in capacity {
-        let quantity: Quantity = text.parse().context("--capacity")?;
-        amounts.insert(resource.clone(), amount(&resource, &quantity));
-    }
+    let lock = DirLock::take(&state_dir, ("the state directory", "--state-dir"))?;
     let journal = Journal::in_dir(&state_dir).context("open the agent's journal")?;
     let (opened, clock) = (engines.clone(), common.clock.clone());
     let open_engine: OpenEngine = Arc::new(move |scope| {
@@ -152,8 +147,8 @@ pub fn start(
     });
     let agent = Config {
         name: name.clone(),
-        labels: labels.into_iter().collect(),
-        capacity: amounts,
+        labels,
+        capacity,
         port_range,
         address: address.to_string(),
         journal,
@@ -169,6 +164,7 @@ pub fn start(
     };
     let stop = tasks.stop_signal();
     tasks.spawn_part("the agent", async move {
+        let _lock = lock;
         let ended = node_agent::run(agent, outside, &registry, stop).await;
         ended.with_context(|| format!("work as node {name}"))
     });

@@ -8,6 +8,8 @@ use base::{Rng, Tasks};
 use clap::Args;
 use store::{Embedded, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser, Store};
 
+use crate::dir_lock::DirLock;
+
 /// Largest certificate, key or password file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -50,6 +52,13 @@ impl EtcdArgs {
         let Some(dir) = data_dir else {
             bail!("say where everything is to be kept: --data-dir DIR, or --etcd URL");
         };
+        let lock = DirLock::take(dir, ("the data directory", "--data-dir"))?;
+        let stop = tasks.stop_signal();
+        tasks.spawn("data directory", async move {
+            // Held as long as the store is open.
+            let _lock = lock;
+            stop.requested().await;
+        });
         let store = Embedded::open(dir, &tasks.spawner());
         Ok(Arc::new(store.with_context(|| format!("open the store in {}", dir.display()))?))
     }

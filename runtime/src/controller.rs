@@ -24,6 +24,8 @@ use crate::reflector::Reflector;
 const FULL_LOOK: Duration = Duration::from_secs(60);
 /// Waits after a failure grow up to this.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// So many failures of one key in a row are no coincidence. The wait is at its longest by then.
+const STUCK_FAILURES: u32 = 12;
 
 /// When a key is to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +161,13 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
             }
             Ok(Err(ReconcileError::Again(why))) => {
                 let failures = queue.failed(&key);
-                debug!(controller = C::NAME, ?key, failures, why, "looking again");
+                // One failure says that facts have changed. After so many the wait is at its longest,
+                // half a minute, and each is said: nothing is stuck in silence.
+                if failures >= STUCK_FAILURES {
+                    warn!(controller = C::NAME, ?key, failures, why, "failing, looking again");
+                } else {
+                    debug!(controller = C::NAME, ?key, failures, why, "looking again");
+                }
                 queue.add_after(key, wait_after(failures, &rng));
             }
             Ok(Err(ReconcileError::Deposed)) => crew.deposed.tell(),

@@ -13,11 +13,11 @@ use std::time::Duration;
 use api::core::{Lease, LeaseSpec};
 use api::labels::SYSTEM_NAMESPACE;
 use api::{Kind as _, ObjectMeta};
-use base::{Backoff, Clock, ErrorChain, PartFailure, Rng, Stop, Tasks};
+use base::{Backoff, Clock, Health, PartFailure, Retry, Rng, Stop, Tasks};
 use client::{Api, Client, Error};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::info;
 
 /// A leader that has not renewed for so long may be replaced.
 const LEASE_DURATION: Duration = Duration::from_secs(4);
@@ -38,11 +38,11 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 pub async fn lead<W: Future<Output = ()>>(
     (client, component): (&Client, &'static str),
     clock: Clock,
-    rng: &Rng,
+    (rng, health): (&Rng, &Health),
     stop: &Stop,
     mut term: impl FnMut(Client, &Tasks) -> W,
 ) -> Result<(), PartFailure> {
-    let mut election = Election::new(client, component, clock, rng);
+    let mut election = Election::new(client, component, clock, (rng, health));
     loop {
         let mut leadership = tokio::select! {
             biased;
@@ -75,7 +75,7 @@ pub struct Election {
     component: &'static str,
     identity: String,
     clock: Clock,
-    backoff: Backoff,
+    retry: Retry,
     /// Another's renewal, and when it was first seen here.
     seen: Option<(LeaseSpec, Instant)>,
 }
@@ -93,13 +93,19 @@ pub struct Leadership {
 
 impl Election {
     /// A candidate for `component` with a name of its own.
-    pub fn new(client: &Client, component: &'static str, clock: Clock, rng: &Rng) -> Self {
+    pub fn new(
+        client: &Client,
+        component: &'static str,
+        clock: Clock,
+        (rng, health): (&Rng, &Health),
+    ) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(100), PERIOD, rng.clone());
         Self {
             leases: client.api(SYSTEM_NAMESPACE),
             component,
             identity: rng.uuid(),
             clock,
-            backoff: Backoff::new(Duration::from_millis(100), PERIOD, rng.clone()),
+            retry: Retry::new("standing for election", backoff, health),
             seen: None,
         }
     }
@@ -109,15 +115,15 @@ impl Election {
         loop {
             let wait = match self.stand().await {
                 Ok(Some(leadership)) => {
-                    self.backoff.reset();
+                    self.retry.worked();
                     info!(component = self.component, term = leadership.term, "leading");
                     return leadership;
                 }
-                Ok(None) => LOOK,
-                Err(error) => {
-                    debug!(component = self.component, error = %ErrorChain(&error), "cannot stand");
-                    self.backoff.next_wait()
+                Ok(None) => {
+                    self.retry.worked();
+                    LOOK
                 }
+                Err(error) => self.retry.failed(&error),
             };
             tokio::time::sleep(wait).await;
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use api::resource_version::ResourceVersion;
 use api::{KindId, ObjectKey};
-use base::{Backoff, ErrorChain, Rng};
+use base::{Backoff, Health, Retry, Rng};
 use client::{AnyEvent, Client, Error, ManyWatch};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::any::Any;
 
@@ -53,15 +53,21 @@ pub struct Reflector {
     watch: Option<ManyWatch>,
     /// The point up to which news were handed over; nothing before the first reset.
     seen: Option<ResourceVersion>,
-    backoff: Backoff,
+    retry: Retry,
 }
 
 impl Reflector {
     /// Follows objects of `kinds`, those that `fields` (a field selector) selects.
     pub fn new(client: Client, kinds: &[KindId], fields: &str, rng: Rng) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
+        let retry = retry(rng, &Health::default());
         let (kinds, fields) = (kinds.to_vec(), fields.to_owned());
-        Self { client, kinds, fields, watch: None, seen: None, backoff }
+        Self { client, kinds, fields, watch: None, seen: None, retry }
+    }
+
+    /// Shows in `health` while the watch fails.
+    #[must_use]
+    pub fn shown_in(self, rng: Rng, health: &Health) -> Self {
+        Self { retry: retry(rng, health), ..self }
     }
 
     /// Waits for news. Comes back from lost connections, restarted servers and compacted history by
@@ -75,7 +81,7 @@ impl Reflector {
             };
             match outcome {
                 Ok(Some(update)) => {
-                    self.backoff.reset();
+                    self.retry.worked();
                     return update;
                 }
                 Ok(None) => (),
@@ -83,13 +89,7 @@ impl Reflector {
                     debug!(kinds = ?self.kinds, "history is gone, listing anew");
                     self.seen = None;
                 }
-                Err(error) => {
-                    let wait = self.backoff.next_wait();
-                    if self.backoff.failures() > 3 {
-                        warn!(error = %ErrorChain(&error), "cannot watch");
-                    }
-                    tokio::time::sleep(wait).await;
-                }
+                Err(error) => tokio::time::sleep(self.retry.failed(&error)).await,
             }
         }
     }
@@ -147,6 +147,11 @@ impl Reflector {
         self.watch = Some(watch);
         Ok(Some(Update::Changes { changes, version }))
     }
+}
+
+fn retry(rng: Rng, health: &Health) -> Retry {
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
+    Retry::new("watching the apiserver", backoff, health)
 }
 
 async fn next_event(watch: &mut ManyWatch) -> Result<AnyEvent, Error> {

@@ -9,6 +9,7 @@
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
 
 mod refusal;
+pub mod report;
 pub mod restore;
 mod row;
 mod state;

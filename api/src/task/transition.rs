@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::report::{MESSAGE_CHARS_MAX, shortened};
 use super::{
     ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, Refusals, ReportState,
     Stop, StopReason, Task, TaskState, Unschedulable,
@@ -314,7 +315,8 @@ fn refuse_binding(
     // The agent speaks again; and the next node is not the one that was lost.
     next.status.loss = None;
     let (attempt, node) = (task.spec.attempt, task.node().unwrap_or_default());
-    next.spec.refusals = Some(Refusals::and(task.refusals(), attempt, (node, message), now));
+    let message = shortened(message, MESSAGE_CHARS_MAX);
+    next.spec.refusals = Some(Refusals::and(task.refusals(), attempt, (node, &message), now));
     let message = next.last_refusal().unwrap_or_default();
     next.spec.unschedulable = Some(Unschedulable { attempt, message });
     Ok(())
@@ -345,21 +347,23 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
 }
 
 fn set_report(task: &mut Task, report: &Report) {
+    // Cut rather than refused: an agent of an older version must get rid of its reports, too.
+    let report = report.clone().bounded();
     let node = task.node().map(str::to_owned);
     let status = &mut task.status;
     status.attempt = task.spec.attempt;
     status.binding = report.binding;
-    status.boot_id.clone_from(&report.boot_id);
+    status.boot_id = report.boot_id;
     status.state = Some(report.state);
     status.node_name = node;
     status.ready = report.ready;
     status.restarts = report.restarts;
     status.exit_code = report.exit_code;
-    status.reason.clone_from(&report.reason);
-    status.message.clone_from(&report.message);
+    status.reason = report.reason;
+    status.message = report.message;
     status.started_at = report.started_at;
     status.finished_at = report.finished_at;
-    status.ports.clone_from(&report.ports);
+    status.ports = report.ports;
 }
 
 fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {

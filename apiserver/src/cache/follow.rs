@@ -7,21 +7,22 @@ use std::time::Duration;
 use api::completion::chunk_name;
 use api::resource_version::ResourceVersion;
 use api::{KindId, ObjectKey};
-use base::{Backoff, ErrorChain, Rng};
+use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
 use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{Cache, Entry, Event};
 use crate::{encoding, keys, kinds};
 
 /// Feeds the cache for ever.
-pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, rng: Rng) {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), rng);
+pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, health): (Rng, Health)) {
+    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), rng);
+    let mut retry = Retry::new("watching the store", backoff, &health);
     let mut filled = false;
     loop {
         let outcome = if filled {
-            read(&cache, &*store, &mut backoff).await
+            read(&cache, &*store, &mut retry).await
         } else {
             fill(&cache, &*store).await
         };
@@ -31,10 +32,7 @@ pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, rng: Rng) {
                 info!(%asked, %oldest, "history is gone, filling the cache anew");
                 filled = false;
             }
-            Err(error) => {
-                warn!(error = %ErrorChain(&error), "the store's watch broke");
-                tokio::time::sleep(backoff.next_wait()).await;
-            }
+            Err(error) => tokio::time::sleep(retry.failed(&error)).await,
         }
     }
 }
@@ -71,11 +69,11 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
 }
 
 /// Reads the watch until it breaks.
-async fn read(cache: &Cache, store: &dyn Store, backoff: &mut Backoff) -> Result<(), ReadError> {
+async fn read(cache: &Cache, store: &dyn Store, retry: &mut Retry) -> Result<(), ReadError> {
     let mut watch = store.watch(keys::PREFIX, Revision(cache.revision().0 + 1)).await?;
     loop {
         let events = watch.next().await?;
-        backoff.reset();
+        retry.worked();
         cache.publish(apply(cache, &events));
     }
 }

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
-use base::{ErrorChain, Rng};
+use base::{Backoff, Health, Retry, Rng};
 use client::{Client, Error};
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::plan::Canary;
 
@@ -36,7 +35,10 @@ impl CanaryCage {
     /// A lease of the same number in another store is not ours, so each is renewed with the one that
     /// granted it. While a restored cluster is not confirmed there is no canary: its nodes come back
     /// in their own time, and nothing is to be decided about them before.
-    pub(crate) async fn keep(self, client: Client, rng: Rng, started: Instant) {
+    pub(crate) async fn keep(self, client: Client, (rng, health): (Rng, Health), started: Instant) {
+        // Without a canary no node is taken for lost: see the module's doc.
+        let backoff = Backoff::new(PERIOD, PERIOD, rng.clone());
+        let mut retry = Retry::aside("keeping the canary lease", backoff, &health);
         let mut lease: Option<(Client, u64)> = None;
         // A name of its own: a canary of another process may still be there.
         let name: String = rng.uuid().chars().take(8).collect();
@@ -52,6 +54,13 @@ impl CanaryCage {
                     Err(error) => Err(error),
                 },
             };
+            match &seen {
+                Ok(_) => retry.worked(),
+                // Its age tells of the gap. Another store refuses what is meant for the old one.
+                Err(error) => {
+                    let _next_period = retry.failed(error);
+                }
+            }
             match seen {
                 Ok(Seen::Alive) => self.set(Some(Canary::renewed(self.get(), sent))),
                 Ok(Seen::Unconfirmed) => self.set(None),
@@ -60,8 +69,6 @@ impl CanaryCage {
                     self.set(None);
                 }
                 Err(error) => {
-                    // Its age tells of the gap. Another store refuses what is meant for the old one.
-                    debug!(error = %ErrorChain(&error), "cannot renew the canary");
                     if error.is_conflict() && lease.take().is_some() {
                         self.set(None);
                     }

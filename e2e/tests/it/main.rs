@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bundle;
+mod ends;
 mod figures;
 mod kills;
 mod leaders;

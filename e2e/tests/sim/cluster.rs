@@ -215,6 +215,11 @@ impl Cluster {
         host.agent = Some(tasks);
     }
 
+    /// The disk of an agent's journal is full from now on, or has room again.
+    pub(crate) fn fill_disk(&self, index: usize, is_full: bool) {
+        self.hosts[index].journal.fill(is_full);
+    }
+
     pub(crate) fn crash_agent(&mut self, index: usize) {
         self.hosts[index].agent = None;
     }

@@ -33,10 +33,12 @@ const SUM_PRIME: u64 = 0x100_0000_01b3;
 
 /// What is wrong with a journal.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("line {line}: {what}")]
+#[error("line {line}, which begins at byte {byte}: {what}")]
 pub struct Damage {
     /// Where, from 1.
     pub line: usize,
+    /// Where that line begins, from 0.
+    pub byte: usize,
     /// What is wrong there.
     pub what: String,
 }
@@ -92,7 +94,7 @@ fn write(what: &impl Serialize, bytes: &mut Vec<u8>, sum: &mut u64) {
 
 /// Reads a file, but for what was torn.
 pub(super) fn parse(bytes: &[u8]) -> Result<Record, Damage> {
-    let mut lines = Lines { rest: bytes, read: 0, sum: SUM_OF_NOTHING };
+    let mut lines = Lines { rest: bytes, read: 0, begins: 0, next: 0, sum: SUM_OF_NOTHING };
     let head: Head<Owner> = lines.read()?.ok_or_else(|| lines.damage("there is none"))?;
     let mut attempts = BTreeMap::new();
     for _ in 0..head.attempts {
@@ -117,6 +119,10 @@ struct Lines<'a> {
     rest: &'a [u8],
     /// How many were read.
     read: usize,
+    /// Where the last of them begins.
+    begins: usize,
+    /// Where the next one begins.
+    next: usize,
     /// The checksum of what was read.
     sum: u64,
 }
@@ -128,6 +134,7 @@ impl<'a> Lines<'a> {
         let line = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         self.read += 1;
+        (self.begins, self.next) = (self.next, self.next + end + 1);
         let json = self.check(line).ok_or_else(|| self.damage("its checksum is wrong"))?;
         if self.read == 1 {
             self.check_version(json)?;
@@ -155,7 +162,7 @@ impl<'a> Lines<'a> {
     }
 
     fn damage(&self, what: &str) -> Damage {
-        Damage { line: self.read, what: what.to_owned() }
+        Damage { line: self.read, byte: self.begins, what: what.to_owned() }
     }
 }
 

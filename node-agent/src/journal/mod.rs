@@ -57,8 +57,26 @@ pub enum Journal {
     /// In memory, for simulations: clones share it, so that it outlives a crashed agent.
     Memory(
         /// Guards what the file would hold for one read or write.
-        Arc<Mutex<Vec<u8>>>,
+        Arc<Mutex<Held>>,
     ),
+}
+
+/// What a journal in memory holds.
+#[derive(Debug, Default)]
+pub struct Held {
+    bytes: Vec<u8>,
+    /// Nothing more is written: a disk without room.
+    is_full: bool,
+}
+
+impl Held {
+    fn room(&self) -> Result<(), JournalError> {
+        if self.is_full {
+            let (path, source) = (PathBuf::from("in memory"), io::ErrorKind::StorageFull.into());
+            return Err(JournalError::Io { path, source });
+        }
+        Ok(())
+    }
 }
 
 /// A journal that is being written. Not to be used any more after an error.
@@ -88,8 +106,9 @@ pub enum JournalError {
     },
     /// What is there is no journal of ours.
     #[error(
-        "read the journal {path}: it is damaged or of another version. Stop this node's \
-         containers and remove the file, or put back a copy of it; then start the agent again"
+        "the journal {path} is damaged or of another version, and without it the agent could start \
+         tasks twice. Its containers run on. Put back a copy of the file; or stop this node's \
+         containers and remove the file. Then start the agent again"
     )]
     Damaged {
         /// The file.
@@ -112,6 +131,13 @@ impl Journal {
         Self::Memory(Arc::default())
     }
 
+    /// The disk of a journal in memory is full from now on, or has room again.
+    pub fn fill(&self, is_full: bool) {
+        if let Self::Memory(held) = self {
+            held.lock().unwrap_or_else(PoisonError::into_inner).is_full = is_full;
+        }
+    }
+
     /// Reads the record; an empty one where there is none.
     pub fn load(&self) -> Result<Record, JournalError> {
         let (path, bytes) = match self {
@@ -119,8 +145,8 @@ impl Journal {
                 refuse_older(path)?;
                 (path.clone(), read(path)?)
             }
-            Self::Memory(bytes) => {
-                let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Self::Memory(held) => {
+                let bytes = held.lock().unwrap_or_else(PoisonError::into_inner).bytes.clone();
                 (PathBuf::from("in memory"), (!bytes.is_empty()).then_some(bytes))
             }
         };
@@ -141,7 +167,9 @@ impl Journal {
         let (bytes, sum) = form::snapshot(owner, attempts);
         let file = match self {
             Self::Memory(held) => {
-                *held.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.room()?;
+                held.bytes = bytes;
                 None
             }
             Self::File(path) => {
@@ -164,7 +192,9 @@ impl Log {
         self.changes += changes.len();
         match (&self.journal, &self.file) {
             (Journal::Memory(held), _) => {
-                held.lock().unwrap_or_else(PoisonError::into_inner).extend(line);
+                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.room()?;
+                held.bytes.extend(line);
             }
             (Journal::File(path), Some(file)) => {
                 let file = Arc::clone(file);
@@ -184,23 +214,13 @@ impl Log {
     pub fn is_long(&self, attempts: usize) -> bool {
         self.snapshot + self.changes > 2 * attempts + CHANGES_MAX
     }
-
-    /// Writes all of a record in place of what was there.
-    pub async fn begin_anew(
-        &mut self,
-        owner: &Owner,
-        attempts: &BTreeMap<Identity, Attempt>,
-    ) -> Result<(), JournalError> {
-        *self = self.journal.begin(owner, attempts).await?;
-        Ok(())
-    }
 }
 
 /// The first form had another name: what it promised is not to be forgotten either.
 fn refuse_older(path: &Path) -> Result<(), JournalError> {
     let path = path.with_extension("json");
     if path.exists() {
-        let source = Damage { line: 1, what: "it has version 1".to_owned() };
+        let source = Damage { line: 1, byte: 0, what: "it has version 1".to_owned() };
         return Err(JournalError::Damaged { path, source });
     }
     Ok(())
@@ -233,8 +253,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let beside = beside(path);
     let mut file = private::file(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+        // Half of a file is no use, and takes what room there is. If it stays, the next try
+        // overwrites it.
+        let _stays = fs::remove_file(&beside);
+        return Err(error);
+    }
     fs::rename(&beside, path)?;
     if let Some(dir) = path.parent() {
         // The new name is only kept once the folder is.

@@ -50,7 +50,7 @@ async fn begun(journal: &Journal, record: &Record) -> Log {
 fn bytes(journal: &Journal) -> Vec<u8> {
     match journal {
         Journal::File(path) => fs::read(path).unwrap(),
-        Journal::Memory(held) => held.lock().unwrap().clone(),
+        Journal::Memory(held) => held.lock().unwrap().bytes.clone(),
     }
 }
 
@@ -73,7 +73,7 @@ async fn what_was_written_is_loaded() {
         log.append(&second).await.unwrap();
         let wanted = with(with(record(0..3), &first), &second);
         assert_eq!(journal.clone().load().unwrap(), wanted);
-        log.begin_anew(&wanted.owner, &wanted.attempts).await.unwrap();
+        let mut log = begun(&journal, &wanted).await;
         log.append(&[put(8)]).await.unwrap();
         assert_eq!(journal.load().unwrap(), with(wanted, &[put(8)]));
     }
@@ -182,6 +182,47 @@ async fn a_log_is_long_when_it_outweighs_its_snapshot() {
     log.append(&[put(1)]).await.unwrap();
     assert!(log.is_long(2));
     assert!(!log.is_long(3));
-    log.begin_anew(&Owner::default(), &BTreeMap::new()).await.unwrap();
+    let log = begun(&journal, &record(0..0)).await;
     assert!(!log.is_long(0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_leaves_what_was_there_and_is_written_once_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    begun(&journal, &record(0..2)).await.append(&[put(5)]).await.unwrap();
+    let old = with(record(0..2), &[put(5)]);
+    // A folder where the new file is to be stands for any error of the disk.
+    fs::create_dir(beside(path(&journal))).unwrap();
+    let new = record(1..3);
+    let failed = journal.begin(&new.owner, &new.attempts).await.unwrap_err();
+    assert!(failed.to_string().contains("journal.log"), "{failed}");
+    assert_eq!(journal.load().unwrap(), old);
+    fs::remove_dir(beside(path(&journal))).unwrap();
+    begun(&journal, &new).await;
+    assert_eq!(journal.load().unwrap(), new);
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_told_with_its_place_and_a_torn_end_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    let mut log = begun(&journal, &record(0..1)).await;
+    log.append(&[put(5)]).await.unwrap();
+    let whole = fs::read(path(&journal)).unwrap();
+    let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut wrong = whole.clone();
+    wrong[second + 30] ^= 1;
+    fs::write(path(&journal), wrong).unwrap();
+    let error = journal.load().unwrap_err();
+    let said = base::ErrorChain(&error).to_string();
+    for part in [
+        path(&journal).to_str().unwrap(),
+        "Its containers run on",
+        &format!("line 2, which begins at byte {second}: its checksum is wrong"),
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    fs::write(path(&journal), &whole[..whole.len() - 3]).unwrap();
+    assert_eq!(journal.load().unwrap(), record(0..1));
 }

@@ -6,10 +6,10 @@ use base::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::Agent;
 use super::agenda::Due;
 use super::crew::Acted;
 use super::pulls::Pulled;
-use super::{Agent, AgentError};
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, after_pull, later, plan};
@@ -20,11 +20,13 @@ const PORT_SHUNNED: Duration = Duration::from_secs(300);
 
 impl Agent {
     /// Decides about what changed and about those whose time has come, and acts.
-    pub(super) async fn decide(&mut self) -> Result<(), AgentError> {
+    /// Whether what was decided is on disk.
+    pub(super) async fn decide(&mut self) -> bool {
+        self.do_withheld();
         self.agenda.extend(self.crew.take_rested(Instant::now()));
         self.agenda.extend(self.bound.take_changed());
         let now = self.now();
-        let Some(due) = self.agenda.take_due(now) else { return Ok(()) };
+        let Some(due) = self.agenda.take_due(now) else { return true };
         let plan = self.plan(&due, now);
         for (identity, change) in plan.changes {
             self.served.remember(&identity);
@@ -37,13 +39,21 @@ impl Agent {
         self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::waits_for_image));
         self.agenda.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
-        self.save().await?;
+        self.withheld = plan.steps;
+        let is_saved = self.save().await;
+        if is_saved {
+            self.do_withheld();
+        }
+        is_saved
+    }
+
+    /// Does steps whose plan is on disk.
+    fn do_withheld(&mut self) {
         if let Some(engine) = &self.sight.engine {
-            for step in plan.steps {
+            for step in std::mem::take(&mut self.withheld) {
                 self.crew.act(engine, step);
             }
         }
-        Ok(())
     }
 
     fn plan(&self, due: &Due, now: Timestamp) -> Plan {

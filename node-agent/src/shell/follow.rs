@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{KindId, ObjectKey, TaskTemplate};
-use base::{Backoff, ErrorChain, Rng, Spawner};
+use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::Client;
 use runtime::Reflector;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
-use tracing::warn;
 
 use super::Event;
 use crate::plan::Template;
@@ -26,7 +25,7 @@ pub(super) struct Session {
 /// Sends news of tasks that are bound to `node`, from a complete list on for each session.
 pub(super) async fn follow(
     node: String,
-    rng: Rng,
+    (rng, health): (Rng, Health),
     mut sessions: watch::Receiver<Session>,
     events: mpsc::Sender<Event>,
 ) {
@@ -39,7 +38,8 @@ pub(super) async fn follow(
             }
             continue;
         };
-        let mut reflector = Reflector::new(client, &[KindId::Task], &fields, rng.clone());
+        let mut reflector = Reflector::new(client, &[KindId::Task], &fields, rng.clone())
+            .shown_in(rng.clone(), &health);
         loop {
             let update = tokio::select! {
                 biased;
@@ -61,20 +61,19 @@ pub(super) fn read_template(
     spawner: &Spawner,
     client: Client,
     key: ObjectKey,
-    rng: Rng,
+    (rng, health): (Rng, Health),
     events: mpsc::Sender<Event>,
 ) {
     spawner.spawn_awaited("template", async move {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
+        let mut retry = Retry::aside("reading a task template", backoff, &health);
         let template = loop {
             match client.api::<TaskTemplate>(&key.namespace).find(&key.name).await {
                 Ok(Some(template)) => break Template::Known(Arc::new(template.spec)),
                 Ok(None) => break Template::Missing,
                 Err(error) => {
-                    if backoff.failures() == 3 {
-                        warn!(template = %key, error = %ErrorChain(&error), "cannot read");
-                    }
-                    sleep(backoff.next_wait()).await;
+                    let why = format!("{key}: {}", ErrorChain(&error));
+                    sleep(retry.failed_because(&why)).await;
                 }
             }
         };

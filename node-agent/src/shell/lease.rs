@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
-use base::{Backoff, ErrorChain, Rng};
+use base::{Backoff, ErrorChain, Health, Retry, Rng};
 use client::{Client, Error};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -15,9 +15,6 @@ use crate::metrics::Metrics;
 /// Renewals within the time that a lease lives: two may fail.
 const RENEWALS_PER_TTL: u32 = 3;
 
-/// A refusal that stays the same is said again so often.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
-
 /// Keeps one node's lease.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -25,39 +22,32 @@ pub(super) struct Keeper {
     pub(super) request: GrantRequest,
     pub(super) rng: Rng,
     pub(super) metrics: Metrics,
+    pub(super) health: Health,
 }
 
 impl Keeper {
     /// Asks for a lease, tells of it, renews it, and begins anew when it is gone. Never ends.
     pub(super) async fn run(self, events: mpsc::Sender<Event>) {
         let wait = (Duration::from_millis(200), Duration::from_secs(5));
-        let mut backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
-        let mut said: Option<(Instant, String)> = None;
+        let backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
+        let mut retry = Retry::new("getting the node lease", backoff, &self.health);
         loop {
             match self.client.grant(&self.request).await {
                 Ok(granted) => {
                     info!(node = self.request.node, lease = granted.lease, "node lease granted");
-                    backoff.reset();
+                    retry.worked();
                     if events.send(Event::Granted(granted.clone())).await.is_err() {
                         return;
                     }
                     self.renew(&granted).await;
                 }
                 Err(error) => {
-                    let is_first = backoff.failures() == 0;
-                    let message = ErrorChain(&error).to_string();
-                    let is_known = said
-                        .as_ref()
-                        .is_some_and(|(at, said)| *said == message && at.elapsed() < SAY_AGAIN);
-                    if is_first || (matches!(error, Error::Refused(_)) && !is_known) {
-                        warn!(node = self.request.node, error = message, "no node lease");
-                        said = Some((Instant::now(), message.clone()));
-                    }
-                    if error.is_conflict() && events.send(Event::Displaced(message)).await.is_err()
-                    {
+                    let wait = retry.failed(&error);
+                    let displaced = || Event::Displaced(ErrorChain(&error).to_string());
+                    if error.is_conflict() && events.send(displaced()).await.is_err() {
                         return;
                     }
-                    sleep(backoff.next_wait()).await;
+                    sleep(wait).await;
                 }
             }
         }
@@ -69,20 +59,26 @@ impl Keeper {
         let request = RenewRequest { leases: vec![granted.lease] };
         // A lease of the same number in another cluster is not ours.
         let client = self.client.for_cluster(&granted.granted_by());
+        // The next try is due when the interval is over, whatever a back-off would say.
+        let backoff = Backoff::new(interval, interval, self.rng.clone());
+        let mut retry = Retry::new("renewing the node lease", backoff, &self.health);
         loop {
             let next = Instant::now() + interval;
             match timeout(interval, client.renew(&request)).await {
                 Ok(Ok(answer)) if granted.unconfirmed && !answer.unconfirmed => return,
-                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => (),
+                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => retry.worked(),
                 Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
                 Ok(Err(error @ Error::Refused(_))) => {
                     return warn!(error = %ErrorChain(&error), "the node lease cannot be renewed");
                 }
                 Ok(Err(error)) => {
                     self.metrics.renewals_failed.inc();
-                    debug!(error = %ErrorChain(&error), "the node lease was not renewed");
+                    retry.failed(&error);
                 }
-                Err(_elapsed) => self.metrics.renewals_failed.inc(),
+                Err(elapsed) => {
+                    self.metrics.renewals_failed.inc();
+                    retry.failed(&elapsed);
+                }
             }
             tokio::time::sleep_until(next).await;
         }

@@ -18,6 +18,7 @@ mod crew;
 mod deciding;
 mod exec;
 mod follow;
+mod keeping;
 mod lease;
 mod logs;
 mod presence;
@@ -47,15 +48,16 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::engine::{Engine, EngineError, EngineEvent, Scope};
-use crate::journal::{Journal, JournalError, Log, Owner, Record};
+use crate::journal::{Journal, JournalError, Owner, Record};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::{Template, tell_anew};
+use crate::plan::{Step, Template, tell_anew};
 use agenda::Agenda;
 use allegiance::{Allegiance, Heard, allegiance};
 use bound::Bound;
 use crew::{Acted, Crew};
 use follow::Session;
+use keeping::Keeping;
 use presence::Presence;
 use publishing::Publishing;
 use pulls::{Pulled, Pulls};
@@ -65,6 +67,9 @@ use sight::{RESYNC, Sight};
 
 /// Events that wait for the agent; those who send more wait.
 const EVENTS_MAX: usize = 1_024;
+
+/// What fails, in words, while the cluster that answers is not the one that the agent works for.
+const WORKING_FOR: &str = "working for this cluster";
 
 /// What an agent is told when it is started.
 #[derive(Clone)]
@@ -121,12 +126,15 @@ impl std::fmt::Debug for Outside {
 /// Why an agent ended, although nobody asked it to.
 #[derive(Debug, Error)]
 pub enum AgentError {
-    /// What it promises cannot be kept: it must not go on.
-    #[error("keep the journal")]
+    /// What it promised before cannot be read: it must not go on.
+    #[error(transparent)]
     Journal(#[from] JournalError),
     /// Its counters cannot be registered: another agent uses the same registry.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The apiserver will never take this node as it describes itself: its flags are to be changed.
+    #[error("register the node")]
+    Refused(#[source] client::Error),
     /// One of its parts ended: it cannot work on without that.
     #[error(transparent)]
     Part(#[from] PartFailure),
@@ -150,8 +158,8 @@ enum Event {
     Acted(Acted),
     Pulled(Pulled),
     Sent(Sent),
-    /// Whether the Node object was written.
-    Published(bool),
+    /// What became of writing the Node object.
+    Published(Result<(), client::Error>),
 }
 
 /// Runs an agent until `stop`. Containers run on after it; the next agent takes them over.
@@ -165,20 +173,20 @@ pub async fn run(
     // Dropped with this future: a crash.
     let tasks = Tasks::new("agent");
     let (events, mut news) = mpsc::channel(EVENTS_MAX);
-    let mut agent = Agent::start(config, outside, metrics, &tasks, events).await?;
+    let mut agent = Agent::start(config, outside, metrics, &tasks, events)?;
     let mut failure = pin!(tasks.failure());
     loop {
-        let wake = agent.turn().await?;
+        let wake = agent.turn().await;
         tokio::select! {
             biased;
             () = stop.requested() => return Ok(()),
             failure = &mut failure => return Err(failure.into()),
-            event = news.recv() => if let Some(event) = event { agent.on_event(event).await? },
+            event = news.recv() => if let Some(event) = event { agent.on_event(event)? },
             () = sleep_until(wake) => (),
         }
         for _ in 0..EVENTS_MAX {
             let Ok(event) = news.try_recv() else { break };
-            agent.on_event(event).await?;
+            agent.on_event(event)?;
         }
     }
 }
@@ -193,7 +201,9 @@ struct Agent {
     boot_id: String,
     owner: Owner,
     ledger: Ledger,
-    log: Log,
+    keeping: Keeping,
+    /// Steps that were decided and are not done before their plan is on disk.
+    withheld: Vec<Step>,
     session: watch::Sender<Session>,
     /// Whether the node lease is this agent's, as far as it was heard.
     has_lease: watch::Sender<bool>,
@@ -210,7 +220,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(
+    fn start(
         config: Config,
         outside: Outside,
         metrics: Metrics,
@@ -221,7 +231,8 @@ impl Agent {
         if owner.agent.is_empty() {
             owner.agent = outside.rng.uuid();
         }
-        let log = config.journal.begin(&owner, &attempts).await?;
+        let keeping =
+            Keeping::new(config.journal.clone(), outside.rng.fork("journal"), &outside.health);
         let boot_id = outside.rng.uuid();
         let (spawner, rng) = (tasks.spawner(), &outside.rng);
         let (session, sessions) = watch::channel(Session::default());
@@ -234,18 +245,20 @@ impl Agent {
             },
             rng: rng.fork("lease"),
             metrics: metrics.clone(),
+            health: outside.health.clone(),
         };
         tasks.spawn_part("node lease", keeper.run(events.clone()));
         let served = Served::new(spawner.clone());
         let (has_lease, holds) = watch::channel(false);
         if let Some(dial) = &config.dial {
             let who = (config.name.clone(), boot_id.clone());
-            let rest = (spawner.clone(), rng.fork("logs"));
+            let rest = (spawner.clone(), rng.fork("logs"), outside.health.clone());
             let what = (served.clone(), holds);
             tasks.spawn_part("serving", serving::serve(dial.clone(), who, what, rest));
         }
         let node = config.name.clone();
-        let following = follow::follow(node, rng.fork("follow"), sessions, events.clone());
+        let rest = (rng.fork("follow"), outside.health.clone());
+        let following = follow::follow(node, rest, sessions, events.clone());
         tasks.spawn_part("assignments", following);
         let presence = Presence {
             name: config.name.clone(),
@@ -259,18 +272,23 @@ impl Agent {
             leftovers: BTreeMap::new(),
             problem: None,
         };
+        let publishing = Publishing::new(presence, outside.rng.fork("presence"), &outside.health);
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
             crew: Crew::new(spawner.clone(), events.clone()),
             pulls: Pulls::new(spawner.clone(), events.clone()),
-            desk: Desk::new(spawner.clone(), events.clone(), rng.fork("reports")),
+            desk: Desk::new(
+                spawner.clone(),
+                events.clone(),
+                (rng.fork("reports"), &outside.health),
+            ),
             began: (Instant::now(), outside.clock.now()),
             bound: Bound::default(),
-            sight: Sight::default(),
+            sight: Sight::new(outside.rng.fork("engine"), &outside.health),
             agenda: Agenda::default(),
             ledger: Ledger::of(attempts.into_values()),
             served,
-            publishing: Publishing::new(presence, outside.rng.fork("presence")),
+            publishing,
             config,
             outside,
             spawner,
@@ -278,15 +296,16 @@ impl Agent {
             metrics,
             boot_id,
             owner,
-            log,
+            keeping,
+            withheld: Vec::new(),
             session,
             has_lease,
         })
     }
 
-    async fn on_event(&mut self, event: Event) -> Result<(), AgentError> {
+    fn on_event(&mut self, event: Event) -> Result<(), AgentError> {
         match event {
-            Event::Granted(granted) => self.granted(&granted).await?,
+            Event::Granted(granted) => self.granted(&granted),
             Event::Displaced(why) => self.displaced(&why),
             Event::Tasks { session, update } => {
                 if session == self.session.borrow().number {
@@ -310,7 +329,8 @@ impl Agent {
                 let heard = self.desk.heard(sent, &mut self.ledger, Instant::now());
                 self.agenda.extend(heard);
             }
-            Event::Published(published) => self.publishing.ended(published, Instant::now()),
+            Event::Published(Ok(())) => self.publishing.worked(Instant::now()),
+            Event::Published(Err(error)) => self.publishing.failed(error, Instant::now())?,
         }
         Ok(())
     }
@@ -326,7 +346,7 @@ impl Agent {
     }
 
     /// A node lease was granted: by the cluster that we know?
-    async fn granted(&mut self, granted: &GrantResponse) -> Result<(), AgentError> {
+    fn granted(&mut self, granted: &GrantResponse) {
         self.has_lease.send_replace(true);
         let cluster = granted.granted_by();
         let known = self.owner.cluster.clone();
@@ -341,9 +361,10 @@ impl Agent {
         match allegiance {
             Allegiance::Nobody(problem) => {
                 error!(problem, cluster = %cluster, "not working");
+                self.outside.health.failed(WORKING_FOR, &problem);
                 self.publishing.set_problem(Some(problem));
                 self.session.send_modify(|session| session.client = None);
-                return Ok(());
+                return;
             }
             Allegiance::Same => (),
             Allegiance::Restored => {
@@ -354,76 +375,65 @@ impl Agent {
                         None => self.ledger.remove(&identity),
                     }
                 }
-                self.works_for(cluster.clone()).await?;
+                self.works_for(cluster.clone());
             }
             Allegiance::Other => {
                 if known.is_some_and(|known| known.id != cluster.id) {
                     self.sight.engine = None;
                 }
-                self.works_for(cluster.clone()).await?;
+                self.works_for(cluster.clone());
             }
         }
+        self.outside.health.works(WORKING_FOR);
         self.publishing.set_problem(None);
         let client = self.outside.client.for_cluster(&cluster);
         self.session.send_modify(|session| {
             session.number += 1;
             session.client = Some(client);
         });
-        Ok(())
     }
 
-    /// Writes down for whom it works from now on, with all that it has promised.
-    async fn works_for(&mut self, cluster: Cluster) -> Result<(), AgentError> {
+    /// For whom it works from now on. Nothing is done for that cluster before this is on disk, since
+    /// every turn saves before it decides.
+    fn works_for(&mut self, cluster: Cluster) {
         self.owner.cluster = Some(cluster);
-        self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
-        self.ledger.take_unwritten();
-        Ok(())
+        self.keeping.begin_anew();
     }
 
     /// Looks, plans, writes down and acts. Says when to do it again although nothing happens.
-    async fn turn(&mut self) -> Result<Instant, AgentError> {
+    async fn turn(&mut self) -> Instant {
         let began = Instant::now();
         let client = self.session.borrow().client.clone();
         if let Some(client) = client {
             self.look().await;
-            if self.sight.is_clear() && self.bound.is_complete {
-                self.decide().await?;
+            let mut is_saved = self.save().await;
+            if is_saved && self.sight.is_clear() && self.bound.is_complete {
+                is_saved = self.decide().await;
             }
-            self.desk.send(client.clone(), &self.ledger, Instant::now());
+            // What is not on disk is not said either: a restarted agent would say something else.
+            if is_saved {
+                self.desk.send(client.clone(), &self.ledger, Instant::now());
+            }
             for key in self.bound.take_missing() {
-                let rng = self.outside.rng.fork("template");
+                let outside = (self.outside.rng.fork("template"), self.outside.health.clone());
                 let (client, events) = (client.clone(), self.events.clone());
-                follow::read_template(&self.spawner, client, key, rng, events);
+                follow::read_template(&self.spawner, client, key, outside, events);
             }
         }
-        self.save().await?;
+        self.save().await;
         self.publish();
         self.metrics.running.set(gauge(self.ledger.holding()));
         self.metrics.unsent.set(gauge(self.ledger.unsent()));
-        Ok(self.wake_at(began))
+        self.wake_at(began)
     }
 
     /// When something is due that was not due before this turn.
     fn wake_at(&self, now: Instant) -> Instant {
         let engine = [self.sight.ask_at, self.sight.resync_at];
         let plan = self.agenda.next().map(|at| self.instant_of(at));
-        let rest = [plan, self.crew.wake_at(), self.desk.wake_at()];
+        let rest = [plan, self.crew.wake_at(), self.desk.wake_at(), self.keeping.wake_at()];
         let all = engine.into_iter().chain(self.publishing.wake_at()).chain(rest).flatten();
         all.filter(|at| *at > now).min().unwrap_or(now + RESYNC)
-    }
-
-    /// Writes down what changed.
-    async fn save(&mut self) -> Result<(), AgentError> {
-        let changes = self.ledger.take_unwritten();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        if self.log.is_long(self.ledger.attempts().len()) {
-            self.log.begin_anew(&self.owner, self.ledger.attempts()).await?;
-        } else {
-            self.log.append(&changes).await?;
-        }
-        Ok(())
     }
 }
 

@@ -5,33 +5,51 @@ use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::node::Leftover;
-use base::{Backoff, ErrorChain, Rng};
+use api::task::report::shortened;
+use base::{Backoff, Health, Retry, Rng};
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::agenda::Due;
 use super::presence::{self, Presence};
-use super::{Agent, Event};
+use super::{Agent, AgentError, Event};
 use crate::engine::{Identity, NodeFacts};
 
 /// The Node object is compared with what it should be so often: somebody may have deleted it.
 const REPUBLISH: Duration = Duration::from_secs(60);
+/// Longest problem that is told: it may hold what an engine said.
+const PROBLEM_CHARS_MAX: usize = 1_024;
 
 /// What is to be told of this node, and how far that has come.
 pub(super) struct Publishing {
     presence: Presence,
+    /// What keeps the node from working, but for the journal.
+    problem: Option<String>,
+    /// What keeps the journal from being written.
+    journal_problem: Option<String>,
+    /// The apiserver has taken this node as it describes itself.
+    was_published: bool,
     /// It is not as it was last told.
     is_news: bool,
     is_under_way: bool,
     try_at: Option<Instant>,
     again_at: Option<Instant>,
-    backoff: Backoff,
+    retry: Retry,
 }
 
 impl Publishing {
-    pub(super) fn new(presence: Presence, rng: Rng) -> Self {
+    pub(super) fn new(presence: Presence, rng: Rng, health: &Health) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
-        Self { presence, is_news: true, is_under_way: false, try_at: None, again_at: None, backoff }
+        Self {
+            presence,
+            problem: None,
+            journal_problem: None,
+            was_published: false,
+            is_news: true,
+            is_under_way: false,
+            try_at: None,
+            again_at: None,
+            retry: Retry::new("writing the Node object", backoff, health),
+        }
     }
 
     /// What tasks may use.
@@ -54,6 +72,19 @@ impl Publishing {
 
     /// What keeps the node from working, from now on.
     pub(super) fn set_problem(&mut self, problem: Option<String>) {
+        self.problem = problem;
+        self.tell_problem();
+    }
+
+    /// What keeps the journal from being written, from now on.
+    pub(super) fn set_journal_problem(&mut self, problem: Option<String>) {
+        self.journal_problem = problem;
+        self.tell_problem();
+    }
+
+    fn tell_problem(&mut self) {
+        let problem = self.journal_problem.clone().or_else(|| self.problem.clone());
+        let problem = problem.map(|problem| shortened(&problem, PROBLEM_CHARS_MAX));
         if self.presence.problem != problem {
             self.presence.problem = problem;
             self.is_news = true;
@@ -89,16 +120,25 @@ impl Publishing {
         [self.try_at, self.again_at]
     }
 
-    /// What was under way has come to an end.
-    pub(super) fn ended(&mut self, published: bool, now: Instant) {
+    /// The Node object was written.
+    pub(super) fn worked(&mut self, now: Instant) {
         self.is_under_way = false;
-        if published {
-            self.backoff.reset();
-            self.again_at = Some(now + REPUBLISH);
-        } else {
-            self.is_news = true;
-            self.try_at = Some(now + self.backoff.next_wait());
+        self.was_published = true;
+        self.retry.worked();
+        self.again_at = Some(now + REPUBLISH);
+    }
+
+    /// The Node object was not written. An error where it never will be: then the flags that the
+    /// agent was started with are wrong.
+    pub(super) fn failed(&mut self, error: client::Error, now: Instant) -> Result<(), AgentError> {
+        self.is_under_way = false;
+        // Later refusals are about what the node has seen since, and its containers need an agent.
+        if !self.was_published && matches!(error.code(), Some(400 | 422)) {
+            return Err(AgentError::Refused(error));
         }
+        self.is_news = true;
+        self.try_at = Some(now + self.retry.failed(&error));
+        Ok(())
     }
 
     /// What is to be told now, if anything. It is under way from then on.
@@ -129,11 +169,67 @@ impl Agent {
         let (events, wall) = (self.events.clone(), self.outside.clock.now());
         self.spawner.spawn_awaited("presence", async move {
             let published = presence.publish(&client, wall).await;
-            if let Err(error) = &published {
-                debug!(error = %ErrorChain(error), "the Node object was not written");
-            }
             // Nobody listens when the agent ends.
-            let _stopping = events.send(Event::Published(published.is_ok())).await;
+            let _stopping = events.send(Event::Published(published)).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindId;
+    use api::node::NodeInfo;
+    use api::violation::Violation;
+
+    use super::*;
+
+    fn publishing(health: &Health) -> Publishing {
+        let presence = Presence {
+            name: "n1".to_owned(),
+            labels: BTreeMap::new(),
+            boot_id: String::new(),
+            capacity: Amounts::new(),
+            port_range: (1, 2),
+            address: String::new(),
+            info: NodeInfo::default(),
+            images: Vec::new(),
+            leftovers: BTreeMap::new(),
+            problem: None,
+        };
+        Publishing::new(presence, Rng::seeded(1), health)
+    }
+
+    fn refusal() -> client::Error {
+        let wrong = [Violation::new("metadata.labels", "a label is wrong")];
+        client::Error::Refused(Box::new(api::status::invalid(KindId::Node, "n1", &wrong)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_never_taken_ends_its_agent_and_one_that_was_taken_does_not() {
+        let health = Health::default();
+        let mut publishing = publishing(&health);
+        let refused = publishing.failed(refusal(), Instant::now()).unwrap_err();
+        let said = base::ErrorChain(&refused).to_string();
+        assert!(
+            said.starts_with("register the node: ") && said.contains("a label is wrong"),
+            "{said}"
+        );
+        publishing.worked(Instant::now());
+        publishing.failed(refusal(), Instant::now()).unwrap();
+        assert!(health.not_ready().unwrap().contains("writing the Node object"));
+        assert!(publishing.wake_at()[0].is_some(), "it is tried again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_journals_problem_is_told_until_it_is_over_and_then_the_other_one() {
+        let mut publishing = publishing(&Health::default());
+        publishing.set_problem(Some("no engine".to_owned()));
+        publishing.set_journal_problem(Some("no room".to_owned()));
+        publishing.set_problem(Some("no engine".to_owned()));
+        assert_eq!(publishing.presence.problem.as_deref(), Some("no room"));
+        publishing.set_journal_problem(None);
+        assert_eq!(publishing.presence.problem.as_deref(), Some("no engine"));
+        publishing.set_problem(Some("x".repeat(100_000)));
+        assert!(publishing.presence.problem.as_ref().unwrap().len() <= PROBLEM_CHARS_MAX);
     }
 }

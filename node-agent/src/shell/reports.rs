@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use api::ObjectKey;
 use api::batch::{Batch, BatchResponse, Group, GroupResult, Op};
-use api::task::transition::TaskChange;
-use base::{Backoff, ErrorChain, Rng, Spawner};
+use api::task::report::{MESSAGE_CHARS_MAX, shortened};
+use api::task::transition::{Report, TaskChange};
+use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::Client;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::Event;
 use crate::attempt::{Attempt, Says, Word};
@@ -23,8 +24,8 @@ const WORDS_MAX: usize = 500;
 #[derive(Debug)]
 pub(super) struct Sent {
     words: Vec<(Identity, u64)>,
-    /// Nothing where no answer came.
-    results: Option<Vec<GroupResult>>,
+    /// Why not, where no answer came.
+    results: Result<Vec<GroupResult>, String>,
 }
 
 /// Sends one batch at a time.
@@ -32,15 +33,20 @@ pub(super) struct Sent {
 pub(super) struct Desk {
     spawner: Spawner,
     events: mpsc::Sender<Event>,
-    backoff: Backoff,
+    retry: Retry,
     is_sending: bool,
     rest_until: Option<Instant>,
 }
 
 impl Desk {
-    pub(super) fn new(spawner: Spawner, events: mpsc::Sender<Event>, rng: Rng) -> Self {
+    pub(super) fn new(
+        spawner: Spawner,
+        events: mpsc::Sender<Event>,
+        (rng, health): (Rng, &Health),
+    ) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), rng);
-        Self { spawner, events, backoff, is_sending: false, rest_until: None }
+        let retry = Retry::new("reporting what became of tasks", backoff, health);
+        Self { spawner, events, retry, is_sending: false, rest_until: None }
     }
 
     /// When to try again.
@@ -67,11 +73,8 @@ impl Desk {
         let events = self.events.clone();
         self.spawner.spawn_awaited("reports", async move {
             let results = match client.batch(&batch).await {
-                Ok(BatchResponse { results, .. }) => Some(results),
-                Err(error) => {
-                    debug!(error = %ErrorChain(&error), "reports were not acknowledged");
-                    None
-                }
+                Ok(BatchResponse { results, .. }) => Ok(results),
+                Err(error) => Err(ErrorChain(&error).to_string()),
             };
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Sent(Sent { words, results })).await;
@@ -81,17 +84,27 @@ impl Desk {
     /// Takes what became of a batch over into the ledger; who has nothing to say any more.
     pub(super) fn heard(&mut self, sent: Sent, ledger: &mut Ledger, now: Instant) -> Vec<Identity> {
         self.is_sending = false;
-        let results = sent.results.unwrap_or_default();
+        let (results, mut unheard) = match sent.results {
+            Ok(results) if results.len() == sent.words.len() => (results, None),
+            Ok(_) => (Vec::new(), Some("the answer is not whole".to_owned())),
+            Err(why) => (Vec::new(), Some(why)),
+        };
         let mut heard = Vec::new();
-        let mut all_heard = results.len() == sent.words.len();
         for ((identity, number), result) in sent.words.into_iter().zip(results) {
             match result {
                 GroupResult::Done {} => (),
                 // The attempt is over, or has its end: what we have to say does not count.
                 GroupResult::Refused { message } => info!(%identity, message, "report refused"),
-                GroupResult::Invalid { message } => warn!(%identity, message, "report rejected"),
+                GroupResult::Invalid { message } => {
+                    warn!(%identity, message, "report rejected");
+                    if say_less(ledger, (&identity, number), &message) {
+                        heard.push(identity);
+                        continue;
+                    }
+                }
                 GroupResult::Unknown {} | GroupResult::Deposed {} => {
-                    all_heard = false;
+                    let why = "the apiserver does not know whether they were written";
+                    unheard.get_or_insert_with(|| why.to_owned());
                     continue;
                 }
             }
@@ -99,21 +112,35 @@ impl Desk {
                 heard.push(identity);
             }
         }
-        if all_heard {
-            self.backoff.reset();
-        } else {
-            self.rest_until = Some(now + self.backoff.next_wait());
+        match unheard {
+            None => self.retry.worked(),
+            Some(why) => self.rest_until = Some(now + self.retry.failed_because(&why)),
         }
         heard
     }
 }
 
+/// A report can never be stored, because of `why`: says the least in its place that tells the same
+/// state, since a task whose end is not heard waits for ever. Whether there is less to say.
+fn say_less(ledger: &mut Ledger, (identity, number): (&Identity, u64), why: &str) -> bool {
+    let Some(attempt) = ledger.get(identity) else { return false };
+    let Some(Word { number: now, says: Says::Report(report) }) = &attempt.unsent else {
+        return false;
+    };
+    let Some(less) = report.minimal(why).filter(|_| *now == number) else { return false };
+    let mut attempt = attempt.clone();
+    attempt.say(ledger.words() + 1, Says::Report(Box::new(less)));
+    ledger.put(attempt);
+    true
+}
+
 /// What an attempt has to say, as an operation.
 fn op(attempt: &Attempt, word: &Word) -> Op {
     let change = match &word.says {
-        Says::Report(report) => TaskChange::Report(report.clone()),
+        Says::Report(report) => TaskChange::Report(Box::new(Report::clone(report).bounded())),
         Says::Refuse(message) => {
-            TaskChange::Refuse { binding: attempt.binding, message: message.clone() }
+            let message = shortened(message, MESSAGE_CHARS_MAX);
+            TaskChange::Refuse { binding: attempt.binding, message }
         }
     };
     let identity = &attempt.identity;
@@ -122,5 +149,48 @@ fn op(attempt: &Attempt, word: &Word) -> Op {
         uid: identity.uid().to_owned(),
         attempt: identity.attempt(),
         change,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::task::ReportState;
+    use base::Tasks;
+
+    use super::*;
+    use crate::attempt::Progress;
+
+    fn ended() -> Attempt {
+        let identity = Identity::new("default", "t-0", "0af3", 1).unwrap();
+        let mut attempt = Attempt::found(identity, Progress::Ended);
+        let report = serde_json::from_value(serde_json::json!({
+            "binding": 1, "bootId": "b", "state": "Failed", "exitCode": 3, "message": "why",
+        }));
+        attempt.say(7, Says::Report(Box::new(report.unwrap())));
+        attempt
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_rejected_is_said_in_fewer_words_and_then_not_again() {
+        let tasks = Tasks::new("test");
+        let (events, _news) = mpsc::channel(1);
+        let mut desk = Desk::new(tasks.spawner(), events, (Rng::seeded(1), &Health::default()));
+        let mut ledger = Ledger::of([ended()]);
+        let identity = ended().identity;
+        let mut answer = |number, ledger: &mut Ledger| {
+            let message = "it is too large".to_owned();
+            let results = Ok(vec![GroupResult::Invalid { message }]);
+            let sent = Sent { words: vec![(identity.clone(), number)], results };
+            desk.heard(sent, ledger, Instant::now());
+        };
+        answer(7, &mut ledger);
+        let (_, word) = ledger.to_say().next().expect("the end is still to be said");
+        let Says::Report(report) = &word.says else { panic!("it is a report") };
+        assert_eq!((report.state, report.exit_code), (ReportState::Failed, Some(3)));
+        let said = report.message.as_deref();
+        assert_eq!(said, Some("the agent's report was refused: it is too large"));
+        let number = word.number;
+        answer(number, &mut ledger);
+        assert_eq!(ledger.unsent(), 0, "there is nothing less to say");
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::{Backoff, ErrorChain, Rng, Spawner};
+use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use bytes::Bytes;
 use client::{BoxError, Dial, Tunnel, open_tunnel};
 use http::{Method, Request, Response, StatusCode};
@@ -28,6 +28,10 @@ use crate::engine::{Engine, Identity};
 const NAMES_MAX: usize = 10_000;
 /// A connection on which nothing is heard is asked for a sign of life so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A connection that ended is opened anew after this, so that a server that closes each one at once
+/// is not asked all the time.
+const RECONNECT_WAIT: Duration = Duration::from_millis(200);
 
 /// Bytes that are on their way to one command.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -130,9 +134,12 @@ pub(super) async fn serve(
     dial: Dial,
     (node, boot_id): (String, String),
     (served, mut has_lease): (Served, watch::Receiver<bool>),
-    (spawner, rng): (Spawner, Rng),
+    (spawner, rng, health): (Spawner, Rng, Health),
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
+    let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
+    // Tasks run without it: only logs, commands and figures cannot be asked for.
+    let what = "connecting for logs and commands";
+    let mut retry = Retry::aside(what, backoff, &health);
     let mut connection = 0u64;
     while has_lease.wait_for(|has_lease| *has_lease).await.is_ok() {
         connection += 1;
@@ -142,16 +149,16 @@ pub(super) async fn serve(
         match open_tunnel(&dial, &path, &spawner).await {
             Ok(tunnel) => {
                 info!(node, connection, "connected for logs and commands");
-                backoff.reset();
+                retry.worked();
                 tokio::select! {
                     biased;
                     _ = has_lease.wait_for(|has_lease| !has_lease) => (),
                     () = answer_on(tunnel, &served, &spawner) => (),
                 }
+                sleep(RECONNECT_WAIT).await;
             }
-            Err(error) => debug!(error = %ErrorChain(&error), "no connection for logs"),
+            Err(error) => sleep(retry.failed(&error)).await,
         }
-        sleep(backoff.next_wait()).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::{Backoff, Health, Retry, Rng};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -23,8 +24,9 @@ const INSPECTS_MAX: usize = 16;
 const INSPECTS_WORTH_A_LIST: usize = 64;
 
 /// What is seen of the engine.
-#[derive(Default)]
 pub(super) struct Sight {
+    /// How asking it fares.
+    asking: Retry,
     pub(super) engine: Option<Arc<dyn Engine>>,
     pub(super) own_network: bool,
     pub(super) containers: BTreeMap<Identity, ContainerState>,
@@ -44,6 +46,22 @@ enum Looked {
 }
 
 impl Sight {
+    /// Nothing was seen yet.
+    pub(super) fn new(rng: Rng, health: &Health) -> Self {
+        let backoff = Backoff::new(ENGINE_WAIT, ENGINE_WAIT, rng);
+        Self {
+            asking: Retry::new("asking the container engine", backoff, health),
+            engine: None,
+            own_network: false,
+            containers: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            is_all_stale: false,
+            ask_at: None,
+            resync_at: None,
+            prune_at: None,
+        }
+    }
+
     /// Whether what is seen is what is there, as far as anybody knows.
     pub(super) fn is_clear(&self) -> bool {
         self.engine.is_some() && !self.is_all_stale && self.stale.is_empty()
@@ -138,12 +156,12 @@ impl Agent {
         match looked {
             Ok(looked) => {
                 self.looked(looked);
+                self.sight.asking.worked();
                 self.publishing.set_problem(None);
             }
             Err(error) => {
-                warn!(%error, "cannot look at the engine");
+                self.sight.ask_at = Some(now + self.sight.asking.failed(&error));
                 self.publishing.set_problem(Some(error.to_string()));
-                self.sight.ask_at = Some(now + ENGINE_WAIT);
             }
         }
         self.prune_logs(now).await;

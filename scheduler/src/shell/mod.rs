@@ -72,7 +72,7 @@ pub struct Config {
 pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
     let term = |leader, tasks: &Tasks| Term::new(&config, leader, tasks).run();
-    runtime::lead((client, COMPONENT), clock.clone(), rng, &stop, term).await
+    runtime::lead((client, COMPONENT), clock.clone(), (rng, &config.health), &stop, term).await
 }
 
 /// The work of one leadership.
@@ -119,7 +119,8 @@ impl Term {
         let (news_in, news) = mpsc::channel(QUEUE_MAX);
         let (answers_in, answers) = mpsc::channel(QUEUE_MAX);
         let rng = config.rng.fork("scheduler");
-        let mut reflector = Reflector::new(leader.clone(), &KINDS, "", rng.clone());
+        let mut reflector = Reflector::new(leader.clone(), &KINDS, "", rng.clone())
+            .shown_in(rng.clone(), &config.health);
         // In a task of its own: a reflector that is dropped while it waits loses its watch.
         tasks.spawn_part("scheduler-watch", async move {
             while news_in.send(reflector.next().await).await.is_ok() {}
@@ -130,7 +131,7 @@ impl Term {
             snapshot: Snapshot::new(),
             news,
             answers,
-            sender: Sender::new(leader, rng, tasks.spawner(), answers_in),
+            sender: Sender::new(leader, (rng, config.health.clone()), tasks.spawner(), answers_in),
             is_ready: false,
             batches: 0,
             more: false,

@@ -6,7 +6,7 @@ use api::Kind as _;
 use api::batch::{Batch, Group, GroupResult, Op};
 use api::object::ObjectKey;
 use api::task::transition::TaskChange;
-use base::{Backoff, ErrorChain, Rng, Spawner};
+use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::{Client, Error};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -44,7 +44,7 @@ struct Sent {
 #[derive(Debug)]
 pub(crate) struct Sender {
     client: Client,
-    rng: Rng,
+    outside: (Rng, Health),
     spawner: Spawner,
     answers: mpsc::Sender<Answer>,
 }
@@ -52,11 +52,11 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(
         client: Client,
-        rng: Rng,
+        outside: (Rng, Health),
         spawner: Spawner,
         answers: mpsc::Sender<Answer>,
     ) -> Self {
-        Self { client, rng, spawner, answers }
+        Self { client, outside, spawner, answers }
     }
 
     /// Sends bindings, each a group of its own, until all are answered.
@@ -66,8 +66,10 @@ impl Sender {
             let group = Op::task(task, bind).into();
             Sent { task: task.key(), attempt: task.spec.attempt, group }
         });
-        let backoff = Backoff::new(Duration::from_millis(20), RETRY_MAX, self.rng.clone());
-        let sending = send(self.client.clone(), sent.collect(), backoff, self.answers.clone());
+        let (rng, health) = &self.outside;
+        let backoff = Backoff::new(Duration::from_millis(20), RETRY_MAX, rng.clone());
+        let retry = Retry::new("sending bindings", backoff, health);
+        let sending = send(self.client.clone(), sent.collect(), retry, self.answers.clone());
         self.spawner.spawn_awaited("scheduler-bind", sending);
     }
 
@@ -98,11 +100,11 @@ impl Sender {
 async fn send(
     client: Client,
     mut open: Vec<Sent>,
-    mut backoff: Backoff,
+    mut retry: Retry,
     answers: mpsc::Sender<Answer>,
 ) {
     while !open.is_empty() {
-        let results = attempt(&client, &open).await;
+        let (results, why) = attempt(&client, &open).await;
         let mut bindings = Vec::new();
         let mut unheard = Vec::new();
         for (sent, result) in open.into_iter().zip(results) {
@@ -122,29 +124,31 @@ async fn send(
             return;
         }
         if !open.is_empty() {
-            tokio::time::sleep(backoff.next_wait()).await;
+            tokio::time::sleep(retry.failed_because(&why)).await;
         }
     }
 }
 
-/// What became of each; unknown of all if no answer was heard.
-async fn attempt(client: &Client, open: &[Sent]) -> Vec<GroupResult> {
+/// What became of each, and why of those that are unknown: all are if no answer was heard.
+async fn attempt(client: &Client, open: &[Sent]) -> (Vec<GroupResult>, String) {
     let batch = Batch { groups: open.iter().map(|sent| sent.group.clone()).collect() };
     let all = |result: GroupResult| vec![result; open.len()];
     match client.batch(&batch).await {
-        Ok(answer) if answer.results.len() == open.len() => answer.results,
+        Ok(answer) if answer.results.len() == open.len() => {
+            (answer.results, "the apiserver does not know whether they were written".to_owned())
+        }
         Ok(answer) => {
-            warn!(asked = open.len(), answered = answer.results.len(), "an answer is not whole");
-            all(GroupResult::Unknown {})
+            let (asked, answered) = (open.len(), answer.results.len());
+            let why = format!("{asked} were asked for, and {answered} answered");
+            (all(GroupResult::Unknown {}), why)
         }
         Err(error @ (Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_))) => {
-            debug!(error = %ErrorChain(&error), "bindings were not answered");
-            all(GroupResult::Unknown {})
+            (all(GroupResult::Unknown {}), ErrorChain(&error).to_string())
         }
         Err(error @ Error::Refused(_)) => {
             let message = ErrorChain(&error).to_string();
             warn!(error = message, "bindings were refused as a whole");
-            all(GroupResult::Invalid { message })
+            (all(GroupResult::Invalid { message }), String::new())
         }
     }
 }

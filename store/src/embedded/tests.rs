@@ -58,8 +58,8 @@ async fn a_full_disk_ends_the_writer_with_its_reason_and_answers_nothing_as_done
     let disk = Disk { memory: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
     let tasks = Tasks::new("store");
     let store = Embedded::over(disk, &tasks.spawner()).unwrap();
-    let mut watch = store.watch("/", Revision(2)).await.unwrap();
     assert!(store.commit(put("/a")).await[0].is_done());
+    let mut watch = store.watch("/", Revision(2)).await.unwrap();
     is_full.store(true, Ordering::Relaxed);
     assert_eq!(store.commit(put("/b")).await, [Outcome::Unknown]);
     // Whoever owns the writer learns of it without asking, and what to do.

@@ -1,0 +1,71 @@
+//! An agent whose disk is full: its containers run on, its node says why it takes nothing new, and
+//! it works again as soon as there is room.
+
+use std::time::Duration;
+
+use api::Kind as _;
+use api::job::JobPhase;
+use api::node::NodePhase;
+use api::task::TaskPhase;
+use runtime::Snapshot;
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::stories::job;
+
+/// Time in which everything that can happen does.
+const WAIT: Duration = Duration::from_secs(60);
+
+fn running(seen: &Snapshot) -> usize {
+    seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count()
+}
+
+fn problem_of(seen: &Snapshot, name: &str) -> Option<String> {
+    let node = seen.nodes.iter().find(|node| node.name() == name)?;
+    node.status.problem.clone().filter(|_| node.phase() == NodePhase::NotReady)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_told_and_its_containers_run_on_until_there_is_room() {
+    let mut cluster = Cluster::start(7).await;
+    let template = json!({ "image": "x", "args": ["duration=300s"] });
+    job(&cluster, "long", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    cluster.wait_for("all run", WAIT, |seen| running(seen) == 3).await;
+    cluster.fill_disk(0, true);
+    // Something must be written for the disk to be missed.
+    let template = json!({ "image": "x", "args": ["duration=1s"] });
+    job(&cluster, "short", json!({ "count": 6, "template": template })).await;
+    let seen = cluster
+        .wait_for("the node says why it takes nothing new", WAIT, |seen| {
+            problem_of(seen, "node-1").is_some()
+        })
+        .await;
+    let problem = problem_of(&seen, "node-1").unwrap();
+    assert!(problem.contains("starts and stops nothing"), "{problem}");
+    assert!(problem.contains("no storage space"), "{problem}");
+    tokio::time::sleep(WAIT).await;
+    let seen = cluster.look().await.unwrap();
+    let long = |task: &&std::sync::Arc<api::Task>| task.name().starts_with("long");
+    assert!(
+        seen.tasks.iter().filter(long).all(|task| task.phase() == TaskPhase::Running),
+        "its containers run on, and the node is not taken for lost"
+    );
+    cluster.fill_disk(0, false);
+    cluster
+        .wait_for("the node works again, and all that was bound there has run", WAIT, |seen| {
+            let short = seen.jobs.iter().find(|job| job.name() == "short");
+            problem_of(seen, "node-1").is_none()
+                && short.is_some_and(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    // What was decided while the disk was full is on disk: a new agent finds all of it.
+    cluster.crash_agent(0);
+    cluster.start_agent(0);
+    cluster
+        .wait_for("the long job has succeeded in its first attempts", 8 * WAIT, |seen| {
+            let long = seen.jobs.iter().find(|job| job.name() == "long");
+            long.is_some_and(|job| job.status.phase == JobPhase::Succeeded)
+                && seen.tasks.iter().all(|task| task.spec.attempt == 1)
+        })
+        .await;
+}

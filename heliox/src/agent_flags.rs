@@ -1,0 +1,177 @@
+//! The flags of `heliox agent`, checked before anything is started: all that is wrong at once, each
+//! with its value, the rule, and what to do.
+//!
+//! What the apiserver would refuse of the Node object is refused here by the same rules: an agent
+//! whose node is never taken would wait for ever.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+use api::Node;
+use api::amounts::{Amounts, CPU, MEMORY, Quantity, amount};
+use api::node::NodeSpec;
+use api::resource::Resource as _;
+
+use crate::args::AgentArgs;
+
+/// Flags that describe a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFlags {
+    /// The node's name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What tasks may use, where it is not what the engine says.
+    pub capacity: Amounts,
+}
+
+/// Checks all flags. `host_name` is the name where none is given.
+pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> Result<AgentFlags> {
+    let mut problems = Vec::new();
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => host_name()?,
+    };
+    if let Some(problem) = api::names::problem(&name) {
+        let of = if args.name.is_some() { "--name" } else { "the host's name" };
+        problems.push(format!("{of} {name:?}: {problem}; choose a name with --name"));
+    }
+    if let Err(error) = client::Servers::parse(&args.server, 0) {
+        problems.push(format!("--server {error}"));
+    }
+    let labels = labels(&args.labels, &mut problems);
+    let capacity = capacity(&args.capacity, &mut problems);
+    if let Some(problem) = address_problem(args.address) {
+        problems.push(format!("--address {}: {problem}", args.address));
+    }
+    match problems.as_slice() {
+        [] => Ok(AgentFlags { name, labels, capacity }),
+        [problem] => bail!("{problem}"),
+        problems => bail!("{} flags are wrong:\n  {}", problems.len(), problems.join("\n  ")),
+    }
+}
+
+/// `KEY=VALUE` pairs of a flag, each key once.
+fn pairs(
+    flag: &str,
+    texts: &[String],
+    example: &str,
+    problems: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    for text in texts {
+        let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            problems.push(format!("{flag} {text:?} is not KEY=VALUE; write for example {example}"));
+            continue;
+        };
+        if let Some(before) = pairs.insert(key.to_owned(), value.to_owned()) {
+            let twice = format!("{flag} names {key:?} twice, as {before:?} and as {value:?}");
+            problems.push(format!("{twice}; name it once"));
+        }
+    }
+    pairs
+}
+
+fn labels(texts: &[String], problems: &mut Vec<String>) -> BTreeMap<String, String> {
+    let labels = pairs("--label", texts, "--label zone=a", problems);
+    for (key, value) in &labels {
+        let one = BTreeMap::from([(key.clone(), value.clone())]);
+        let node = Node::new("", "any-name", NodeSpec::default()).with_labels(one);
+        for violation in node.validate() {
+            problems.push(format!("--label \"{key}={value}\": {}", violation.message));
+        }
+    }
+    labels
+}
+
+fn capacity(texts: &[String], problems: &mut Vec<String>) -> Amounts {
+    let mut amounts = Amounts::new();
+    for (resource, text) in pairs("--capacity", texts, "--capacity cpu=4,memory=8Gi", problems) {
+        match text.parse::<Quantity>() {
+            Ok(quantity) => {
+                let amount = amount(&resource, &quantity);
+                if amount == 0 && (resource == CPU || resource == MEMORY) {
+                    let why = "no task could run here; leave it out for all that the host has";
+                    problems.push(format!("--capacity \"{resource}={text}\": {why}"));
+                }
+                amounts.insert(resource, amount);
+            }
+            Err(error) => problems.push(format!("--capacity {resource}: {error}")),
+        }
+    }
+    amounts
+}
+
+fn address_problem(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        return Some(
+            "nobody reaches a task there; name the address that others reach this host at",
+        );
+    }
+    address.is_multicast().then_some("it is the address of a group; name one of this host's")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn check(line: &[&str]) -> Result<AgentFlags> {
+        let words = ["heliox", "agent"].iter().chain(line);
+        let Command::Agent(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("it is an agent")
+        };
+        checked(&args, || Ok("host".to_owned()))
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once_with_the_value_the_rule_and_a_hint() {
+        let line = [
+            "--server=https://a",
+            "--name=A_b",
+            "--label=Zone=A b",
+            "--label=x",
+            "--label=y=1",
+            "--label=y=2",
+            "--capacity=cpu=many,memory=0",
+            "--address=0.0.0.0",
+        ];
+        let said = check(&line).unwrap_err().to_string();
+        expect_test::expect![[r#"
+            8 flags are wrong:
+              --name "A_b": 'A' is not allowed; use a-z, 0-9, '-' and '.'; choose a name with --name
+              --server "https://a" is not a server's URL: https is not spoken yet; write for example http://127.0.0.1:7070
+              --label "x" is not KEY=VALUE; write for example --label zone=a
+              --label names "y" twice, as "1" and as "2"; name it once
+              --label "Zone=A b": ' ' is not allowed; use letters, digits, '-', '_' and '.'
+              --capacity cpu: "many" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
+              --capacity "memory=0": no task could run here; leave it out for all that the host has
+              --address 0.0.0.0: nobody reaches a task there; name the address that others reach this host at
+        "#]]
+        .assert_eq(&(said + "\n"));
+    }
+
+    #[test]
+    fn what_is_right_is_taken() {
+        let line = ["--server=http://a:1", "--label=zone=a", "--capacity=cpu=2,gpu=1"];
+        let flags = check(&line).unwrap();
+        assert_eq!(flags.name, "host");
+        assert_eq!(flags.labels["zone"], "a");
+        assert_eq!((flags.capacity["cpu"], flags.capacity["gpu"]), (2_000, 1));
+    }
+
+    #[test]
+    fn the_hosts_own_name_may_be_wrong_too() {
+        let Command::Agent(args) =
+            Cli::try_parse_from(["heliox", "agent", "--server=http://a"]).unwrap().command
+        else {
+            panic!("it is an agent")
+        };
+        let said = checked(&args, || Ok("my_host".to_owned())).unwrap_err().to_string();
+        assert!(said.starts_with("the host's name \"my_host\": "), "{said}");
+        assert!(said.ends_with("choose a name with --name"), "{said}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Writes down what this node promises, over failures of the disk.
+//!
+//! # Invariants
+//!
+//! * While the journal cannot be written nothing is decided, and no step of a plan that is not on
+//!   disk is done: containers run on as they are.
+//! * After an error nobody knows what the file holds. So it is written anew as a whole, beside the
+//!   old one, and takes its place once it is there.
+
+use std::time::Duration;
+
+use base::{Backoff, ErrorChain, Health, Retry, Rng};
+use tokio::time::Instant;
+
+use super::Agent;
+use crate::journal::{Journal, JournalError, Log, Owner};
+use crate::ledger::Ledger;
+
+/// Keeps the journal.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    journal: Journal,
+    /// Nothing where all is to be written anew.
+    log: Option<Log>,
+    retry: Retry,
+    /// When the next try is due, after one that failed.
+    try_at: Option<Instant>,
+}
+
+impl Keeping {
+    /// All is written with the first save.
+    pub(super) fn new(journal: Journal, rng: Rng, health: &Health) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
+        Self { journal, log: None, retry: Retry::new("the journal", backoff, health), try_at: None }
+    }
+
+    /// The next save writes all anew, such as when the owner has changed.
+    pub(super) fn begin_anew(&mut self) {
+        self.log = None;
+    }
+
+    /// When to try again.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.try_at
+    }
+
+    /// Writes down what changed.
+    async fn save(&mut self, owner: &Owner, ledger: &mut Ledger) -> Result<(), JournalError> {
+        // Taken even if the write fails: then the whole ledger is written next.
+        let changes = ledger.take_unwritten();
+        match self.log.take() {
+            Some(log) if changes.is_empty() => self.log = Some(log),
+            Some(mut log) if !log.is_long(ledger.attempts().len()) => {
+                log.append(&changes).await?;
+                self.log = Some(log);
+            }
+            Some(_) | None => self.log = Some(self.journal.begin(owner, ledger.attempts()).await?),
+        }
+        Ok(())
+    }
+}
+
+impl Agent {
+    /// Writes down what changed. Whether all of it is on disk; if not, the node says why, and it is
+    /// tried again later.
+    pub(super) async fn save(&mut self) -> bool {
+        let now = Instant::now();
+        if self.keeping.try_at.is_some_and(|at| at > now) {
+            return false;
+        }
+        match self.keeping.save(&self.owner, &mut self.ledger).await {
+            Ok(()) => {
+                if self.keeping.try_at.take().is_some() {
+                    // Nothing was decided meanwhile.
+                    self.agenda.add_all();
+                }
+                self.keeping.retry.worked();
+                self.publishing.set_journal_problem(None);
+                true
+            }
+            Err(error) => {
+                let problem = format!(
+                    "the agent cannot write down what it does, so it starts and stops nothing: {}",
+                    ErrorChain(&error)
+                );
+                self.publishing.set_journal_problem(Some(problem));
+                self.keeping.try_at = Some(now + self.keeping.retry.failed(&error));
+                false
+            }
+        }
+    }
+}
