@@ -1,5 +1,6 @@
 //! Workflows on virtual time: what the parts of one say together really happens.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::Workflow;
@@ -63,4 +64,29 @@ async fn a_clean_up_runs_and_the_run_fails() {
     assert_eq!(phase_of(&status, "clean"), JobPhase::Succeeded);
     assert_eq!(phase_of(&status, "tell"), JobPhase::Succeeded);
     assert_eq!(phase_of(&status, "next"), JobPhase::Cancelled);
+}
+
+/// Its tasks have the labels of the template and some of Heliox's: more than an object may have. The
+/// controller learns of it from the apiserver alone, and says it where people look.
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_written_fails_and_says_why() {
+    let cluster = Cluster::start(13).await;
+    let value = "v".repeat(63);
+    let labels: BTreeMap<String, &str> =
+        (0..3_855).map(|n| (format!("l{n:04}"), value.as_str())).collect();
+    let job = json!({
+        "name": "large", "template": { "image": "x", "labels": labels, "args": ["duration=1s"] },
+    });
+    let status = run(&cluster, json!({ "jobs": [job] })).await;
+    assert_eq!(status.phase, RunPhase::Failed);
+    let why = status.message.as_deref().unwrap();
+    assert!(why.contains("can never be written") && why.contains("bytes; at most"), "{why}");
+    let seen = cluster
+        .wait_for("the job has ended", Duration::from_secs(60), |seen| {
+            seen.jobs.iter().any(|job| job.status.phase.is_final())
+        })
+        .await;
+    let job = seen.jobs.iter().next().unwrap();
+    assert_eq!((job.status.phase, job.status.cancelled), (JobPhase::Failed, 1));
+    assert!(job.status.conditions.iter().any(|it| it.kind == "Stalled" && it.status == "True"));
 }
