@@ -20,6 +20,7 @@ mod embedded;
 mod etcd;
 mod gathering;
 mod group;
+mod hidden;
 mod simulated;
 
 use std::sync::Arc;
@@ -65,8 +66,9 @@ pub const PAGE_RECORDS_MAX: usize = 10_000;
 /// this. 16 MiB.
 pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A key's value and where it stands in the history.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key's value and where it stands in the history. `Debug` tells the length of the value alone, as
+/// for all that holds values here: they may be Secrets, and what can be logged is logged some day.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Key,
@@ -81,7 +83,7 @@ pub struct Record {
 }
 
 /// What must hold of a key for a group to happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Expectation {
     /// Whatever is there.
     Any,
@@ -116,7 +118,7 @@ pub struct Write {
 }
 
 /// What happens to a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Change {
     /// The value is set; the key goes when the node lease (if one is named) does. A put without a
     /// node lease takes the key off the one it was under.
@@ -306,7 +308,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Forgets history before `keep_from`: it becomes the oldest revision that can be read at or
     /// watched from. Current values stay, whatever their age. Never goes back; a future revision
-    /// counts as the current one. When to call it is the caller's policy: no store does it by itself.
+    /// counts as the current one. When to call it is the caller's policy: no store does it by itself,
+    /// but one that has no room left.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 
     /// Gives whatever happens from now on greater revisions than `revision`, and forgets what was
