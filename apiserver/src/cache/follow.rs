@@ -15,22 +15,38 @@ use tracing::{error, info};
 use super::{Cache, Entry, Event};
 use crate::{encoding, keys, kinds};
 
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Fill the cache with what there was at the oldest kept revision, and replay what came since.
+    FillFromOldest,
+    /// Fill it with what there is, whatever is compacted meanwhile.
+    FillFromNow,
+    /// Follow the watch.
+    Read,
+}
+
 /// Feeds the cache for ever.
 pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, health): (Rng, Health)) {
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), rng);
     let mut retry = Retry::new("watching the store", backoff, &health);
-    let mut filled = false;
+    let mut next = Next::FillFromOldest;
     loop {
-        let outcome = if filled {
-            read(&cache, &*store, &mut retry).await
-        } else {
-            fill(&cache, &*store).await
+        let outcome = match next {
+            Next::FillFromOldest => fill(&cache, &*store).await,
+            Next::FillFromNow => fill_from_now(&cache, &*store).await,
+            Next::Read => read(&cache, &*store, &mut retry).await,
         };
         match outcome {
-            Ok(()) => filled = true,
+            Ok(()) => next = Next::Read,
             Err(ReadError::Compacted { asked, oldest }) => {
                 info!(%asked, %oldest, "history is gone, filling the cache anew");
-                filled = false;
+                // The oldest revision is what others compact next: where that was quicker than the
+                // filling, it would be again.
+                next = match next {
+                    Next::Read => Next::FillFromOldest,
+                    Next::FillFromOldest | Next::FillFromNow => Next::FillFromNow,
+                };
             }
             Err(error) => tokio::time::sleep(retry.failed(&error)).await,
         }
@@ -66,6 +82,88 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
     }
     cache.publish(reached);
     Ok(())
+}
+
+/// Reads all there is now, page by page, while a watch tells what changes meanwhile. Neither needs
+/// history: others may compact as they like. Who resumes a watch from before has to begin anew.
+async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
+    let from = store.revision().await?;
+    let mut watch = store.watch(keys::PREFIX, Revision(from.0 + 1)).await?;
+    let mut filling = Filling { reached: from, ..Filling::default() };
+    let (mut after, mut wanted) = (None, from);
+    loop {
+        let list = List { prefix: keys::PREFIX.into(), at: None, after, limit: PAGE_RECORDS_MAX };
+        let mut listing = store.list(list);
+        let page = loop {
+            tokio::select! {
+                biased;
+                page = &mut listing => break page?,
+                // It is read meanwhile, so that it does not fall behind what is kept.
+                events = watch.next() => filling.apply(&events?),
+            }
+        };
+        after = page.records.last().map(|record| Arc::clone(&record.key));
+        wanted = wanted.max(page.revision);
+        filling.add(page.records);
+        if !page.more {
+            break;
+        }
+    }
+    // Nobody may read before all pages are shown as of one revision.
+    while filling.reached < wanted {
+        filling.apply(&watch.next().await?);
+    }
+    let Filling { objects, reached, .. } = filling;
+    cache.reset(objects, reached);
+    cache.publish(reached);
+    Ok(())
+}
+
+/// Objects from pages that were read one after the other, and from a watch that began before the
+/// first: of each object, what is newest.
+#[derive(Debug, Default)]
+struct Filling {
+    objects: BTreeMap<Key, Arc<Entry>>,
+    /// When the watch told that a key was deleted: a page that was read earlier may still have it.
+    deleted: BTreeMap<Key, Revision>,
+    /// What the watch has told of.
+    reached: Revision,
+}
+
+impl Filling {
+    fn add(&mut self, records: Vec<Record>) {
+        for record in records {
+            let known = self.objects.get(&record.key).map(|entry| entry.version.revision());
+            let known = known.max(self.deleted.get(&record.key).map(|at| at.0));
+            if known.is_some_and(|known| known >= record.modified.0) {
+                continue;
+            }
+            if let Some(entry) = entry(&record, None) {
+                self.objects.insert(record.key, Arc::new(entry));
+            }
+        }
+    }
+
+    fn apply(&mut self, events: &[store::Event]) {
+        for event in events {
+            self.reached = self.reached.max(event.revision);
+            let known = self.objects.get(&event.key).map(|entry| entry.version.revision());
+            // A page that was read later has it already.
+            if known.is_some_and(|known| known > event.revision.0) {
+                continue;
+            }
+            let version = ResourceVersion::of_event(event.revision.0, event.position);
+            match event.now.as_ref().map(|record| entry(record, Some(version))) {
+                Some(Some(entry)) => drop(self.objects.insert(event.key.clone(), Arc::new(entry))),
+                // It is no object.
+                Some(None) => (),
+                None => {
+                    self.objects.remove(&event.key);
+                    self.deleted.insert(event.key.clone(), event.revision);
+                }
+            }
+        }
+    }
 }
 
 /// Reads the watch until it breaks.
@@ -138,4 +236,57 @@ fn object_key(kind: KindId, key: &Key) -> Option<ObjectKey> {
         return Some(ObjectKey::new(first, chunk_name(run, chunk)));
     }
     Some(ObjectKey::new(if first == "_" { "" } else { first }, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::encode;
+    use serde_json::json;
+
+    fn record(name: &str, modified: u64) -> Record {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": "n" }, "data": { "at": modified.to_string() },
+        });
+        Record {
+            key: keys::object(KindId::ConfigMap, &ObjectKey::new("n", name)),
+            value: encode(&object),
+            created: Revision(modified),
+            modified: Revision(modified),
+            position: 0,
+        }
+    }
+
+    fn event(name: &str, at: u64, is_there: bool) -> store::Event {
+        let there = record(name, at);
+        store::Event {
+            revision: Revision(at),
+            position: 0,
+            key: there.key.clone(),
+            now: is_there.then(|| there.clone()),
+            before: None,
+        }
+    }
+
+    fn shown(filling: &Filling) -> Vec<(String, u64)> {
+        let entries = filling.objects.values();
+        entries.map(|entry| (entry.key.name.clone(), entry.version.revision())).collect()
+    }
+
+    #[test]
+    fn of_pages_and_events_the_newest_counts_whichever_comes_first() {
+        let mut filling = Filling::default();
+        // The watch is ahead of a page that is read later.
+        filling.apply(&[event("changed", 5, true), event("gone", 5, false)]);
+        filling.add(vec![record("changed", 3), record("gone", 3), record("same", 2)]);
+        assert_eq!(shown(&filling), [("changed".to_owned(), 5), ("same".to_owned(), 2)]);
+        // A page is ahead of the watch.
+        filling.add(vec![record("again", 9), record("gone", 8)]);
+        filling.apply(&[event("again", 6, true), event("again", 7, false), event("gone", 8, true)]);
+        let names = shown(&filling);
+        let want = [("again", 9), ("changed", 5), ("gone", 8), ("same", 2)];
+        assert_eq!(names, want.map(|(name, at)| (name.to_owned(), at)));
+        assert_eq!(filling.reached, Revision(8));
+    }
 }
