@@ -85,6 +85,27 @@ pub fn failure_of(reason: Reason, kind: KindId, name: &str, message: impl Into<S
     Status { details: Some(details), ..failure(reason, message) }
 }
 
+/// The cause that a full store's refusals name: nobody can write anything that takes room.
+pub const STORE_FULL: &str = "StoreFull";
+
+/// The store has no room; `message` says what to do.
+pub fn store_full(message: impl Into<String>) -> Status {
+    let message = message.into();
+    let cause = StatusCause {
+        reason: Some(STORE_FULL.to_owned()),
+        message: Some(message.clone()),
+        field: None,
+    };
+    let details = StatusDetails { causes: Some(vec![cause]), ..StatusDetails::default() };
+    Status { details: Some(details), ..failure(Reason::ServiceUnavailable, message) }
+}
+
+/// Whether a failure says that the store has no room.
+pub fn is_store_full(status: &Status) -> bool {
+    let causes = status.details.as_ref().and_then(|details| details.causes.as_ref());
+    causes.into_iter().flatten().any(|cause| cause.reason.as_deref() == Some(STORE_FULL))
+}
+
 /// An object that is not valid: every violation is a cause.
 pub fn invalid(kind: KindId, name: &str, violations: &[Violation]) -> Status {
     let list: Vec<String> = violations.iter().map(ToString::to_string).collect();

@@ -108,6 +108,11 @@ async fn value_or_make(store: &dyn Store, key: &str, value: String) -> Result<St
 
 /// Makes a key unless it is there, or the store is being restored.
 pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(), StartError> {
+    // Read first: a full store takes no put, not even one that would be refused, and is to be
+    // started over all the same, since deleting is what frees it.
+    if store.get(key).await.map_err(StartError::Store)?.is_some() {
+        return Ok(());
+    }
     let change = Change::Put { value, lease: None };
     let group = Group {
         guards: vec![Guard { key: keys::RESTORING.into(), expect: Expectation::Absent }],

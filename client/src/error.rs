@@ -1,6 +1,6 @@
 //! Why a call gave nothing: one variant for each thing that the caller does next.
 
-use api::status::Reason;
+use api::status::{Reason, is_store_full};
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
@@ -45,10 +45,11 @@ impl Error {
             message: Some(format!("the server answered {code}")),
             ..Status::default()
         });
-        let message = || status.message.clone().unwrap_or_else(|| code.to_string()).into();
+        let message = || status.message.clone().unwrap_or_else(|| code.to_string());
         match code.as_u16() {
-            429 | 503 => Error::Unavailable(message()),
-            502 | 504 => Error::Unknown(message()),
+            503 if is_store_full(&status) => Error::Unavailable(Box::new(StoreFull(message()))),
+            429 | 503 => Error::Unavailable(message().into()),
+            502 | 504 => Error::Unknown(message().into()),
             _ => Error::Refused(Box::new(status)),
         }
     }
@@ -74,6 +75,14 @@ impl Error {
         self.status().and_then(|status| status.reason.as_deref()) == Some(&format!("{reason:?}"))
     }
 
+    /// Whether the store has no room. Then nobody can write anything that takes some.
+    pub fn is_store_full(&self) -> bool {
+        match self {
+            Error::Unavailable(source) => source.is::<StoreFull>(),
+            Error::Refused(_) | Error::Unknown(_) | Error::Malformed(_) => false,
+        }
+    }
+
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
         self.is(Reason::NotFound)
@@ -84,6 +93,11 @@ impl Error {
         self.is(Reason::Conflict)
     }
 }
+
+/// The store behind the server has no room.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct StoreFull(String);
 
 /// Whether an error of the transport came before anything was sent.
 fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {

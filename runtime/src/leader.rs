@@ -7,6 +7,8 @@
 //! * Whether another's lease has run out is judged by this process's own monotonic clock, from when
 //!   it first saw that renewal: clocks of machines are never compared.
 //! * A term is used by one process only: it grows with every change of the holder.
+//! * While the store is full, the leader goes on: it cannot renew, but nobody can take over either,
+//!   since both are writes that take room; and what frees the store is its to do.
 
 use std::time::Duration;
 
@@ -123,7 +125,13 @@ impl Election {
                     self.retry.worked();
                     LOOK
                 }
-                Err(error) => self.retry.failed(&error),
+                Err(error) => {
+                    if error.is_store_full() {
+                        // The holder could not renew either: it has its whole time once it can.
+                        self.seen = None;
+                    }
+                    self.retry.failed(&error)
+                }
             };
             tokio::time::sleep(wait).await;
         }
@@ -221,6 +229,7 @@ impl Election {
                         _ => break,
                     }
                 }
+                Ok(Err(error)) if error.is_store_full() => leadership.renewed = asked,
                 Ok(Err(_)) if leadership.renewed.elapsed() < RENEW_DEADLINE => (),
                 Ok(Err(_)) | Err(_) => break,
             }

@@ -41,6 +41,11 @@ impl Group {
         self.write(key, expect, Change::Delete)
     }
 
+    /// Whether it puts something: what only deletes takes no room.
+    pub(crate) fn puts(&self) -> bool {
+        self.writes.iter().any(|write| write.change != Change::Delete)
+    }
+
     fn write(mut self, key: impl Into<Key>, expect: Expectation, change: Change) -> Self {
         self.writes.push(Write { key: key.into(), expect, change });
         self

@@ -4,12 +4,12 @@
 //! all of them would give a dead member its share of the calls.)
 
 use std::error::Error as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{Backoff, ErrorChain, Rng};
 use etcd_client::{Client, ConnectOptions, Error, ResponseHeader};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tracing::{debug, error, info};
@@ -58,11 +58,12 @@ pub(crate) enum Trouble {
     /// An administrator must act. Nothing was done.
     #[error("etcd refuses this client: {0}")]
     Forbidden(String),
-    /// An administrator must make room, on all members. etcd answers so, too, to the very write that
+    /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the very write that
     /// filled it, which was done; any other was not.
     #[error(
-        "etcd is full: its database has reached --quota-backend-bytes; compact it, defragment every \
-         member and disarm the alarm (docs/operations.md says how)"
+        "etcd is full: its database has reached --quota-backend-bytes; delete what is not needed \
+         (that goes on), or compact it, defragment every member and disarm the alarm \
+         (docs/operations.md says how)"
     )]
     Full,
     /// Ask again, or another member. It may have been done.
@@ -71,7 +72,7 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         if let Error::LeaseKeepAliveError(why) = error
             && why.contains("not found")
         {
@@ -145,7 +146,7 @@ pub(crate) struct Members {
     seen: AtomicU64,
     cluster: AtomicU64,
     /// Whether the last write was refused for want of room: told once, not for each.
-    full: AtomicBool,
+    full: watch::Sender<bool>,
     rng: Rng,
 }
 
@@ -165,7 +166,7 @@ impl Members {
     pub(crate) fn new(endpoints: Vec<String>, options: ConnectOptions, rng: Rng) -> Self {
         let current = Mutex::new(Current { client: None, turn: 0 });
         let (seen, cluster) = (AtomicU64::new(0), AtomicU64::new(0));
-        let full = AtomicBool::new(false);
+        let full = watch::Sender::new(false);
         Self { endpoints, options, current, seen, cluster, full, rng }
     }
 
@@ -190,11 +191,32 @@ impl Members {
 
     /// Tells once that etcd takes no writes, and once that it does again.
     pub(crate) fn tell_full(&self, full: bool) {
-        match (self.full.swap(full, Ordering::SeqCst), full) {
-            (false, true) => error!("{}", Trouble::Full),
-            (true, false) => info!("etcd takes writes again"),
-            (true, true) | (false, false) => (),
+        let changed = self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
+        match full {
+            true if changed => error!("{}", Trouble::Full),
+            false if changed => info!("etcd takes writes again"),
+            true | false => (),
         }
+    }
+
+    /// Whether the last write was refused for want of room.
+    pub(crate) fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// News of whether etcd is full.
+    pub(crate) fn fullness(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
+    }
+
+    /// How many members are known.
+    pub(crate) fn count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// For waits that must not be the same everywhere.
+    pub(crate) fn rng(&self) -> &Rng {
+        &self.rng
     }
 
     /// Waits between tries, as long as befits how many there were.

@@ -14,6 +14,7 @@ mod leases;
 mod members;
 mod plan;
 mod read;
+mod room;
 mod send;
 mod shift;
 mod transaction;
@@ -80,6 +81,7 @@ impl Etcd {
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
         tasks.spawn_part("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
+        tasks.spawn_part("store room", room::keep(Arc::clone(&remote)));
         let shift = remote
             .read_shift()
             .await

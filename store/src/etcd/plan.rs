@@ -8,6 +8,7 @@
 //! * A transaction of several groups fits etcd's limits in both of its forms: everything at once,
 //!   or each group by itself inside of it.
 //! * The first of those that wait is always taken, so that nobody waits for ever.
+//! * While etcd is full, what only deletes does not travel with what puts: etcd would refuse both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,14 +76,22 @@ pub(crate) struct Waiting<'a> {
 }
 
 /// The places of those among `waiting` that go into one transaction now.
-pub(crate) fn gather<'a>(waiting: impl IntoIterator<Item = Waiting<'a>>) -> Vec<usize> {
+pub(crate) fn gather<'a>(
+    waiting: impl IntoIterator<Item = Waiting<'a>>,
+    is_full: bool,
+) -> Vec<usize> {
     let mut transaction = Transaction::default();
     let mut chosen = Vec::new();
+    let mut puts = None;
     for (place, candidate) in waiting.into_iter().enumerate().take(LOOKED_AT_MAX) {
         if candidate.alone {
             if place == 0 {
                 return vec![place];
             }
+            continue;
+        }
+        if is_full && *puts.get_or_insert_with(|| candidate.group.puts()) != candidate.group.puts()
+        {
             continue;
         }
         if transaction.takes(&candidate) {

@@ -10,11 +10,24 @@ fn put(key: &str) -> Group {
 }
 
 fn gathered(groups: &[Group]) -> Vec<usize> {
-    let waiting = groups.iter().map(|group| {
+    gather(waiting(groups), false)
+}
+
+fn waiting(groups: &[Group]) -> impl Iterator<Item = Waiting<'_>> {
+    groups.iter().map(|group| {
         let load = Load::of(group);
         Waiting { group, load, alone: load.goes_alone() }
-    });
-    gather(waiting)
+    })
+}
+
+/// etcd refuses a transaction that puts anything while it is full, and takes one that only deletes.
+#[test]
+fn while_etcd_is_full_deletes_do_not_travel_with_puts() {
+    let delete = |key: &str| Group::default().delete(key, Expectation::Any);
+    let groups = [delete("/a"), put("/b"), delete("/c"), put("/d")];
+    assert_eq!(gather(waiting(&groups), true), [0, 2]);
+    assert_eq!(gather(waiting(&groups[1..]), true), [0, 2]);
+    assert_eq!(gather(waiting(&groups), false), [0, 1, 2, 3]);
 }
 
 fn many(count: usize, group: impl Fn(usize) -> Group) -> usize {

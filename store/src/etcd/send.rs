@@ -36,14 +36,14 @@ fn tell(groups: &[Named], outcomes: &[Outcome]) {
         writes = groups.iter().map(|named| named.group.writes.len()).sum::<usize>(),
         refused = refused.len(),
         first = %groups[0].group.writes.first().map_or("", |write| &write.key),
-        why = ?refused.first(),
+        why = ?refused.first(), // Keys and revisions: no value can be shown.
         "a transaction was committed"
     );
 }
 
 /// Whether a group put something: etcd is not full. (Deletes it takes all the same.)
 fn took_room((named, outcome): (&Named, &Outcome)) -> bool {
-    outcome.is_done() && named.group.writes.iter().any(|write| write.change != Change::Delete)
+    outcome.is_done() && named.group.puts()
 }
 
 /// How it ended for a group.
@@ -95,9 +95,14 @@ impl Remote {
                     left = places.into_iter().zip(groups).collect();
                     let bound = Bound::Newest;
                     if self.settle((seen, bound), &mut left, &mut endings, deadline).await {
-                        for (place, _) in left.drain(..) {
-                            let outcome = Outcome::Full(Trouble::Full.to_string());
-                            endings[place] = Some(Ending::Outcome(outcome));
+                        let is_mixed = left.iter().any(|(_, named)| named.group.puts());
+                        for (place, named) in left.drain(..) {
+                            // What only deletes was refused for the sake of the others.
+                            endings[place] = Some(if is_mixed && !named.group.puts() {
+                                Ending::Alone(named)
+                            } else {
+                                Ending::Outcome(Outcome::Full(Trouble::Full.to_string()))
+                            });
                         }
                     }
                     break;

@@ -109,7 +109,7 @@ pub(crate) async fn run(
             }
         }
         while sending.len() < SLOTS {
-            let Some(transaction) = queue.next() else {
+            let Some(transaction) = queue.next(remote.members.is_full()) else {
                 break;
             };
             sending.push(Box::pin(send(Arc::clone(&remote), transaction)));
@@ -212,14 +212,14 @@ impl Queue {
     }
 
     /// What goes into one transaction now, if anything waits.
-    fn next(&mut self) -> Option<Vec<Ready>> {
+    fn next(&mut self, is_full: bool) -> Option<Vec<Ready>> {
         self.give_up_late(Instant::now());
         let waiting = self.ready.iter().map(|ready| Waiting {
             group: &ready.named.group,
             load: ready.load,
             alone: ready.alone,
         });
-        let chosen = gather(waiting);
+        let chosen = gather(waiting, is_full);
         let last = *chosen.last()?;
         let mut transaction = Vec::with_capacity(chosen.len());
         let mut rest = Vec::new();

@@ -40,6 +40,7 @@ struct Plan {
     next: VecDeque<Fault>,
     random: Option<Random>,
     delays: Option<(Rng, Duration)>,
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,16 @@ impl Faults {
     /// are unavailable.
     pub fn fail_reads(&self, fail: bool) {
         self.signal.send_modify(|signal| signal.reads_fail = fail);
+    }
+
+    /// From now on (or no longer) there is no room: what puts something, and grants of node leases,
+    /// are refused. Deletes and renewals go on, as in etcd.
+    pub fn fill(&self, full: bool) {
+        self.with(|plan| plan.full = full);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.with(|plan| plan.full)
     }
 
     /// Ends every open watch.

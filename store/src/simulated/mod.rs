@@ -152,6 +152,9 @@ impl Store for Simulated {
                 let outcomes = groups
                     .into_iter()
                     .map(|group| match self.shared.faults.draw() {
+                        _ if self.shared.faults.is_full() && group.puts() => {
+                            Outcome::Full("the store is full on demand".to_owned())
+                        }
                         None => state.commit(&mut gathering, group),
                         Some(Fault::AnswerLost) => {
                             state.commit(&mut gathering, group);
@@ -174,7 +177,11 @@ impl Store for Simulated {
     }
 
     fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, ReadError>> {
-        self.read(move |state, now| Ok(state.grant(ttl, now))).boxed()
+        self.read(move |state, now| match self.shared.faults.is_full() {
+            true => Err(unavailable("the store is full on demand")),
+            false => Ok(state.grant(ttl, now)),
+        })
+        .boxed()
     }
 
     fn renew(&self, leases: Vec<LeaseId>) -> BoxFuture<'_, Result<Vec<bool>, ReadError>> {
