@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::completion::End;
 use crate::kind::KindId;
-use crate::object::{Kind, ObjectKey};
+use crate::object::{Kind, ObjectKey, is_default};
 use crate::resource_version::ResourceVersion;
 use crate::task::Task;
 use crate::task::transition::TaskChange;
@@ -40,6 +40,18 @@ impl From<Op> for Group {
     }
 }
 
+/// What a deletion means for the objects that the deleted one owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Propagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -66,6 +78,29 @@ pub enum Op {
     Delete {
         /// Its kind.
         kind: String,
+        /// Where it is.
+        key: ObjectKey,
+        /// Which one.
+        uid: String,
+        /// What happens to the objects that it owns.
+        #[serde(default, skip_serializing_if = "is_default")]
+        propagation: Propagation,
+        /// The state that this was decided on; any, where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<ResourceVersion>,
+    },
+    /// Applies a merge patch to an object's metadata and spec. The uid and resourceVersion in the
+    /// patch, where they are there, must be the current ones.
+    Patch {
+        /// Its kind.
+        kind: String,
+        /// Where it is.
+        key: ObjectKey,
+        /// The patch.
+        patch: Value,
+    },
+    /// Removes a namespace that is being deleted and holds nothing any more.
+    Emptied {
         /// Where it is.
         key: ObjectKey,
         /// Which one.
@@ -122,7 +157,8 @@ impl Op {
     /// Deletes an object.
     pub fn delete<K: Kind>(object: &K) -> Self {
         let kind = K::ID.info().plural.to_owned();
-        Op::Delete { kind, key: object.key(), uid: object.uid().to_owned() }
+        let (propagation, version) = (Propagation::Background, None);
+        Op::Delete { kind, key: object.key(), uid: object.uid().to_owned(), propagation, version }
     }
 
     /// Removes a task's object.

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
+    ConfigMap, Event, EventSource, Namespace, NamespaceSpec, ObjectReference, Secret,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::duration::Duration;
 use crate::kind::KindId;
 use crate::metadata;
 use crate::object::Kind;
@@ -17,6 +18,16 @@ use crate::violation::Violation;
 
 /// Most bytes of a ConfigMap or Secret: what Kubernetes allows.
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long events stay after they were seen last, where nothing else is said. 24 h.
+pub const EVENT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Events that stay at most: beyond them the oldest go.
+pub const EVENTS_MAX: usize = 10_000;
+/// Bytes that they take at most, about. 16 MiB.
+pub const EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Where the number or the bytes of events are over their bound by this factor, new ones are refused
+/// until the oldest have gone: so what is removed keeps up with what is taken.
+pub const EVENTS_REFUSED_FACTOR: usize = 2;
 
 macro_rules! kubernetes_kind {
     ($($kind:ident),+) => {$(
@@ -53,8 +64,13 @@ impl Resource for Namespace {
     }
 }
 
-/// What a namespace is called in its table.
-trait NamespacePhase {
+/// What of a namespace's spec says that its controller empties it first. It is shown and never stored:
+/// every namespace has it until it goes.
+pub const NAMESPACE_FINALIZER: &str = "kubernetes";
+
+/// Whether a namespace takes new objects, in one word.
+pub trait NamespacePhase {
+    /// `Active` or `Terminating`.
     fn phase(&self) -> &'static str;
 }
 

@@ -16,3 +16,6 @@ pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 pub const FINALIZER_ORPHAN: &str = "orphan";
 /// Where leader elections keep their Lease objects.
 pub const SYSTEM_NAMESPACE: &str = "heliox-system";
+/// An annotation of a TaskTemplate whose owner was deleted without it: it goes when the last task
+/// that runs it has gone.
+pub const ORPHANED: &str = "heliox.dev/orphaned";

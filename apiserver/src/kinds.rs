@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
+use api::core::{
+    ConfigMap, Event, Lease, NAMESPACE_FINALIZER, Namespace, NamespacePhase as _, NamespaceSpec,
+    Secret,
+};
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::{
@@ -36,7 +39,6 @@ pub(crate) struct Strategy {
 }
 
 /// An object on the wire, and what it is selected by.
-#[derive(Debug)]
 pub(crate) struct Wire {
     /// Its JSON.
     pub(crate) json: Vec<u8>,
@@ -53,7 +55,7 @@ pub(crate) struct Wire {
 /// What is done with documents of `kind`.
 pub(crate) fn strategy(kind: KindId) -> Strategy {
     match kind {
-        KindId::Namespace => of::<Namespace>(),
+        KindId::Namespace => Strategy { to_wire: namespace_to_wire, ..of::<Namespace>() },
         KindId::ConfigMap => of::<ConfigMap>(),
         KindId::Secret => of::<Secret>(),
         KindId::Event => of::<Event>(),
@@ -145,6 +147,17 @@ fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding:
     node.metadata.resource_version = Some(version.to_string());
     let json = rewritten(&node, json.len())?;
     Ok(wire(&node, json))
+}
+
+/// As Kubernetes shows a namespace: with its phase, and the finalizer that its controller takes off
+/// when nothing is left in it.
+fn namespace_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
+    let mut namespace = read::<Namespace>(json)?;
+    namespace.spec = Some(NamespaceSpec { finalizers: Some(vec![NAMESPACE_FINALIZER.to_owned()]) });
+    namespace.status.get_or_insert_default().phase = Some(namespace.phase().to_owned());
+    namespace.metadata.resource_version = Some(version.to_string());
+    let json = rewritten(&namespace, json.len())?;
+    Ok(wire(&namespace, json))
 }
 
 /// The JSON of an object that took `before` bytes, with a few fields more.

@@ -3,9 +3,11 @@
 //! One folder a controller: `plan` decides and is pure, the folder's own file acts. [`run`] runs
 //! them all on one watch, whenever this process leads.
 
+pub mod event;
 pub mod garbage;
 pub mod job;
 pub mod metrics;
+pub mod namespace;
 pub mod node;
 mod packing;
 mod run;

@@ -40,7 +40,9 @@ fn bytes_of(op: &Op) -> usize {
         Op::Create { object } | Op::Replace { object } | Op::Status { object } => {
             json_bytes(object)
         }
-        Op::Delete { .. } | Op::Remove { .. } => 0,
+        Op::Delete { .. } | Op::Remove { .. } | Op::Emptied { .. } => 0,
+        // It is of an object whose size is not known here: such a patch has a group for itself.
+        Op::Patch { patch, .. } => json_bytes(patch),
         Op::Task { .. } | Op::Record { .. } => TASK_BYTES,
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::tools::Tools;
-use crate::{garbage, job, node, workflow, workflow_run};
+use crate::{event, garbage, job, namespace, node, workflow, workflow_run};
 
 /// The component's name: of its Lease object and of its guard.
 pub const COMPONENT: &str = "controllers";
@@ -29,6 +29,8 @@ pub struct Config {
     pub health: Health,
     /// Counts.
     pub metrics: Metrics,
+    /// How long events stay, and how many.
+    pub events: event::plan::Limits,
 }
 
 /// Runs all controllers whenever this process leads, until it is told to stop or a part fails.
@@ -41,7 +43,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
 /// One term: a cache of its own, and every controller on it, until one of them learns that another
 /// process leads.
 fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
-    let Config { clock, rng, metrics, health, .. } = config.clone();
+    let Config { clock, rng, metrics, health, events, .. } = config.clone();
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
@@ -57,6 +59,8 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &crew);
+    feed.add(event::Controller::new(tools.clone(), events), 1, &crew);
+    feed.add(namespace::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(garbage::Controller::new(tools), WORKERS, &crew);
     let reflector = Reflector::new(client, &KindId::ALL, "", rng.clone()).shown_in(rng, &health);
     async move {

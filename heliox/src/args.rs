@@ -23,13 +23,13 @@ pub enum Command {
     /// Everything in one process, with nodes: for trying things out. Not for production.
     Dev(DevArgs),
     /// apiserver, scheduler and controllers in one process.
-    Server(ServerArgs),
+    Server(WholeServerArgs),
     /// An apiserver alone.
     Apiserver(ServerArgs),
     /// A scheduler alone: it stands for election, and decides while it leads.
     Scheduler(ComponentArgs),
     /// The controllers alone: they stand for election, and work while they lead.
-    Controllers(ComponentArgs),
+    Controllers(ControllersArgs),
     /// The agent of this host.
     Agent(AgentArgs),
     /// Writes everything that a cluster keeps to a file, or checks such a file.
@@ -82,12 +82,46 @@ pub struct DevArgs {
     /// What runs tasks.
     #[arg(long, value_enum, default_value_t)]
     pub runtime: Runtime,
+    /// How long events stay.
+    #[command(flatten)]
+    pub events: EventArgs,
     /// Applies a manifest when ready. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub apply: Vec<PathBuf>,
     /// Serves on an address that others can reach, although nobody is asked who they are.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// What becomes of events, for whoever runs the controllers.
+#[derive(Debug, Clone, Args)]
+pub struct EventArgs {
+    /// How long events stay after they were seen last. At most 10,000 of them (16 MiB) stay, the
+    /// newest.
+    #[arg(long, value_name = "DURATION", default_value_t = api::core::EVENT_TTL, value_parser = event_ttl)]
+    pub event_ttl: api::duration::Duration,
+}
+
+/// Arguments of `heliox server`.
+#[derive(Debug, Args)]
+pub struct WholeServerArgs {
+    /// Those of an apiserver.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// How long events stay.
+    #[command(flatten)]
+    pub events: EventArgs,
+}
+
+/// Arguments of `heliox controllers`.
+#[derive(Debug, Args)]
+pub struct ControllersArgs {
+    /// Those of any component.
+    #[command(flatten)]
+    pub component: ComponentArgs,
+    /// How long events stay.
+    #[command(flatten)]
+    pub events: EventArgs,
 }
 
 /// Arguments of `heliox server` and `heliox apiserver`.
@@ -200,6 +234,18 @@ pub struct RestoreArgs {
     pub etcd: EtcdArgs,
 }
 
+/// Shorter than this, nobody would see them.
+const EVENT_TTL_MIN: api::duration::Duration = api::duration::Duration::from_secs(60);
+
+fn event_ttl(text: &str) -> Result<api::duration::Duration, String> {
+    let ttl: api::duration::Duration =
+        text.parse().map_err(|error: api::duration::NotADuration| error.to_string())?;
+    if ttl < EVENT_TTL_MIN {
+        return Err(format!("events stay for {EVENT_TTL_MIN} at least"));
+    }
+    Ok(ttl)
+}
+
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     let parsed = text
         .split_once('-')
@@ -244,6 +290,23 @@ mod tests {
             "heliox restore f --data-dir d --etcd http://a:1",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn events_stay_for_a_day_unless_told_otherwise() {
+        let parse = |line: &str| {
+            let Command::Controllers(args) =
+                Cli::try_parse_from(line.split_whitespace()).unwrap().command
+            else {
+                panic!("{line}");
+            };
+            args.events.event_ttl.to_string()
+        };
+        assert_eq!(parse("heliox controllers --server http://a:1"), "24h");
+        assert_eq!(parse("heliox controllers --server http://a:1 --event-ttl 90m"), "1h30m");
+        for bad in ["", "5", "59s", "-1h", "P1D"] {
+            assert!(event_ttl(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use apiserver::{Parts, Peers, Router, Server};
 use base::{Clock, Health, Rng, Tasks};
 use client::{Client, Servers};
+use controllers::event::plan::Limits;
 use prometheus::Registry;
 use store::Store;
 
@@ -34,6 +35,8 @@ pub struct Common {
     pub registry: Registry,
     /// What works in this process and what does not.
     pub health: Health,
+    /// How long the controllers keep events.
+    pub event_ttl: api::duration::Duration,
 }
 
 impl Common {
@@ -42,7 +45,14 @@ impl Common {
         let (registry, health) = (Registry::new(), Health::default());
         let shown = HealthMetrics::new(health.clone()).context("describe metrics of health")?;
         registry.register(Box::new(shown)).context("register metrics of health")?;
-        Ok(Self { clock: Clock::system(), rng: Rng::from_machine(), registry, health })
+        let (clock, rng, event_ttl) = (Clock::system(), Rng::from_machine(), api::core::EVENT_TTL);
+        Ok(Self { clock, rng, registry, health, event_ttl })
+    }
+
+    /// The same, whose controllers keep events for so long.
+    #[must_use]
+    pub fn keeping_events(self, event_ttl: api::duration::Duration) -> Self {
+        Self { event_ttl, ..self }
     }
 
     /// The apiservers that `urls` name, beginning with any of them.
@@ -116,6 +126,7 @@ pub fn controllers(client: Client, common: &Common, tasks: &Tasks) -> Result<()>
         rng: common.rng.fork("controllers"),
         health: common.health.clone(),
         metrics: controllers::Metrics::new(&common.registry).context("register metrics")?,
+        events: Limits::with_ttl(common.event_ttl.signed()),
     };
     tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));
     Ok(())

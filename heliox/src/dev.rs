@@ -34,7 +34,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     }
     let listener = listen::listen(args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
-    let common = Common::of_machine()?;
+    let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
     let storage = Tasks::new("store");
     let place = Place::of(&args)?;
     let store: Arc<dyn Store> = match &place {

@@ -50,19 +50,25 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Server(args) => {
             process::log("info");
-            server(args, control_plane::start).await
+            server(
+                args.server,
+                Common::of_machine()?.keeping_events(args.events.event_ttl),
+                control_plane::start,
+            )
+            .await
         }
         Command::Apiserver(args) => {
             process::log("info");
-            server(args, control_plane::start_apiserver).await
+            server(args, Common::of_machine()?, control_plane::start_apiserver).await
         }
         Command::Scheduler(args) => {
             process::log("info");
-            component(args, "scheduler", control_plane::scheduler).await
+            component(args, Common::of_machine()?, "scheduler", control_plane::scheduler).await
         }
         Command::Controllers(args) => {
             process::log("info");
-            component(args, "controllers", control_plane::controllers).await
+            let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
+            component(args.component, common, "controllers", control_plane::controllers).await
         }
         Command::Agent(args) => {
             process::log("info");
@@ -83,14 +89,14 @@ async fn run(command: Command) -> Result<()> {
 /// Serves the API over a store, with what `start` puts behind it.
 async fn server(
     args: ServerArgs,
+    common: Common,
     start: impl AsyncFn((Arc<dyn Store>, Option<Peers>), &Common, &Tasks) -> Result<ControlPlane>,
 ) -> Result<()> {
     let listener = listen::listen(args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
     let shares_store = !args.etcd.etcd.is_empty();
     let peers = listen::peers(args.advertise.as_deref(), address, shares_store)?;
-    let (common, storage, tasks) =
-        (Common::of_machine()?, Tasks::new("store"), Tasks::new("servers"));
+    let (storage, tasks) = (Tasks::new("store"), Tasks::new("servers"));
     let store = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await?;
     let plane = start((store, peers), &common, &tasks).await?;
     info!(%address, cluster = plane.cluster, "serving");
@@ -104,10 +110,11 @@ async fn server(
 /// Runs what asks the API, and serves nothing but its health and metrics.
 async fn component(
     args: ComponentArgs,
+    common: Common,
     name: &'static str,
     start: impl Fn(Client, &Common, &Tasks) -> Result<()>,
 ) -> Result<()> {
-    let (common, tasks) = (Common::of_machine()?, Tasks::new(name));
+    let tasks = Tasks::new(name);
     serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
     let servers = common.servers(&args.server)?;
     start(Client::new(client::http_transport(&servers)), &common, &tasks)?;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::any::Any;
 use crate::reflector::{Change, Update};
 
-/// Objects of one kind, by key and by the uid of their controller.
+/// Objects of one kind, by key and by the uids of their owners.
 #[derive(Debug, Clone)]
 pub struct Table<K> {
     objects: BTreeMap<ObjectKey, Arc<K>>,
@@ -48,12 +48,12 @@ impl<K: Kind> Table<K> {
 
     /// Objects whose controller has this uid.
     pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
-        self.by_owner.get(uid).into_iter().flatten().filter_map(|key| self.objects.get(key))
+        self.dependents(uid).filter(move |object| controller_of(object.as_ref()) == Some(uid))
     }
 
-    /// Uids of controllers that own objects here.
-    pub fn owners(&self) -> impl Iterator<Item = &str> {
-        self.by_owner.keys().map(String::as_str)
+    /// Objects that name this uid among their owners, as their controller or not.
+    pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
+        self.by_owner.get(uid).into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
 
     /// How many there are.
@@ -70,7 +70,7 @@ impl<K: Kind> Table<K> {
     pub fn insert(&mut self, object: Arc<K>) -> Option<Arc<K>> {
         let key = object.key();
         let before = self.remove(&key);
-        if let Some(owner) = owner_of(object.as_ref()) {
+        for owner in owners_of(object.as_ref()) {
             self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
         }
         self.objects.insert(key, object);
@@ -80,9 +80,8 @@ impl<K: Kind> Table<K> {
     /// Takes an object away.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
         let before = self.objects.remove(key)?;
-        if let Some(owner) = owner_of(before.as_ref())
-            && let Some(keys) = self.by_owner.get_mut(owner)
-        {
+        for owner in owners_of(before.as_ref()) {
+            let Some(keys) = self.by_owner.get_mut(owner) else { continue };
             keys.remove(key);
             if keys.is_empty() {
                 self.by_owner.remove(owner);
@@ -94,11 +93,18 @@ impl<K: Kind> Table<K> {
 
 /// The uid of an object's controller. A chunk of a completion record has no owner reference: it is
 /// its job's by its key.
-fn owner_of<K: Kind>(object: &K) -> Option<&str> {
+fn controller_of<K: Kind>(object: &K) -> Option<&str> {
     if K::ID == KindId::CompletionChunk {
         return Some(object.namespace());
     }
     object.controller().map(|owner| owner.uid.as_str())
+}
+
+/// The uids of all owners of an object. One that is named twice comes twice.
+fn owners_of<K: Kind>(object: &K) -> impl Iterator<Item = &str> {
+    let chunk = (K::ID == KindId::CompletionChunk).then(|| object.namespace());
+    let owners = object.meta().owner_references.iter().flatten();
+    chunk.into_iter().chain(owners.map(|owner| owner.uid.as_str()))
 }
 
 macro_rules! snapshot {
@@ -110,21 +116,55 @@ macro_rules! snapshot {
             $(pub $field: Table<$kind>,)+
             /// The point in history that it shows.
             pub version: ResourceVersion,
+            /// How many tasks run each template.
+            template_users: BTreeMap<ObjectKey, usize>,
+            /// Where the job of each uid is: a chunk of its record knows no more of it.
+            job_keys: BTreeMap<String, ObjectKey>,
         }
 
         impl Snapshot {
             /// Puts an object; what was there before.
             pub fn insert(&mut self, object: Any) -> Option<Any> {
-                match object {
+                self.count(&object);
+                let before = match object {
                     $(Any::$kind(object) => self.$field.insert(object).map(Any::$kind),)+
-                }
+                };
+                before.inspect(|before| self.discount(before))
             }
 
             /// Takes an object away.
             pub fn remove(&mut self, kind: KindId, key: &ObjectKey) -> Option<Any> {
-                match kind {
+                let before = match kind {
                     $(KindId::$kind => self.$field.remove(key).map(Any::$kind),)+
+                };
+                before.inspect(|before| self.discount(before))
+            }
+
+            /// One object of any kind.
+            pub fn get(&self, kind: KindId, key: &ObjectKey) -> Option<Any> {
+                match kind {
+                    $(KindId::$kind => self.$field.get(key).cloned().map(Any::$kind),)+
                 }
+            }
+
+            /// Objects of every kind that name this uid among their owners, as their controller or
+            /// not: one look into an index for each kind.
+            pub fn dependents(&self, uid: &str) -> impl Iterator<Item = Any> {
+                std::iter::empty()
+                    $(.chain(self.$field.dependents(uid).cloned().map(Any::$kind)))+
+            }
+
+            /// Objects of every kind in a namespace. Chunks of completion records are in none: they
+            /// belong to their jobs.
+            pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Any> + 'a {
+                std::iter::empty()
+                    $(.chain(
+                        self.$field
+                            .of_namespace(namespace)
+                            .filter(|_| $kind::ID.is_namespaced() && !$kind::ID.info().internal)
+                            .cloned()
+                            .map(Any::$kind),
+                    ))+
             }
 
             /// Every object of every kind.
@@ -153,6 +193,45 @@ snapshot!(
 );
 
 impl Snapshot {
+    /// How many tasks run a template.
+    pub fn template_users(&self, template: &ObjectKey) -> usize {
+        self.template_users.get(template).copied().unwrap_or_default()
+    }
+
+    /// The job with this uid.
+    pub fn job_with_uid(&self, uid: &str) -> Option<&Arc<Job>> {
+        self.jobs.get(self.job_keys.get(uid)?).filter(|job| job.uid() == uid)
+    }
+
+    /// Enters an object that comes into the indexes that span kinds.
+    fn count(&mut self, object: &Any) {
+        if let Any::Task(task) = object {
+            *self.template_users.entry(template_of(task)).or_default() += 1;
+        }
+        if let Any::Job(job) = object {
+            self.job_keys.insert(job.uid().to_owned(), job.key());
+        }
+    }
+
+    /// Takes an object that goes out of the indexes that span kinds. The one that replaces it was
+    /// entered before.
+    fn discount(&mut self, object: &Any) {
+        if let Any::Task(task) = object {
+            let template = template_of(task);
+            if let Some(users) = self.template_users.get_mut(&template) {
+                *users -= 1;
+                if *users == 0 {
+                    self.template_users.remove(&template);
+                }
+            }
+        }
+        if let Any::Job(job) = object
+            && self.jobs.get(&job.key()).is_none_or(|now| now.uid() != job.uid())
+        {
+            self.job_keys.remove(job.uid());
+        }
+    }
+
     /// Applies news. What each object was and is goes to `touched`: either may be nothing.
     pub fn apply(&mut self, update: Update, mut touched: impl FnMut(Option<&Any>, Option<&Any>)) {
         match update {
@@ -184,6 +263,10 @@ impl Snapshot {
             }
         }
     }
+}
+
+fn template_of(task: &Task) -> ObjectKey {
+    ObjectKey::new(task.namespace(), &*task.spec.template)
 }
 
 /// A snapshot that one task writes and others read.
@@ -230,6 +313,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use api::job::JobSpec;
+    use api::task::TaskSpec;
 
     use super::*;
 
@@ -252,6 +336,53 @@ mod tests {
         assert_eq!(snapshot.jobs.of_owner("u1").count(), 0);
         assert_eq!(snapshot.jobs.of_namespace("default").count(), 1);
         assert_eq!(snapshot.jobs.of_namespace("defaul").count(), 0);
+    }
+
+    #[test]
+    fn every_owner_has_its_dependents_and_the_controller_alone_is_the_owner() {
+        let Any::Job(parent) = job("parent", "u1", None) else {
+            panic!("a job is a job");
+        };
+        let mut owner = parent.as_controller();
+        owner.controller = None;
+        let Any::Job(child) = job("child", "u2", None) else {
+            panic!("a job is a job");
+        };
+        let mut child = child.as_ref().clone();
+        child.metadata.owner_references = Some(vec![owner.clone(), owner]);
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(Any::Job(Arc::new(child)));
+        assert_eq!(snapshot.dependents("u1").count(), 1);
+        assert_eq!(snapshot.jobs.of_owner("u1").count(), 0);
+        snapshot.remove(KindId::Job, &ObjectKey::new("default", "child"));
+        assert_eq!(snapshot.dependents("u1").count(), 0);
+        assert!(snapshot.jobs.by_owner.is_empty());
+    }
+
+    #[test]
+    fn indexes_that_span_kinds_follow_every_change() {
+        let task = |template: &str| {
+            let spec = TaskSpec { template: template.to_owned(), ..TaskSpec::default() };
+            Any::Task(Arc::new(Task::new("default", "t", spec)))
+        };
+        let users = |snapshot: &Snapshot, name: &str| {
+            snapshot.template_users(&ObjectKey::new("default", name))
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(task("a"));
+        snapshot.insert(task("a"));
+        assert_eq!(users(&snapshot, "a"), 1);
+        snapshot.insert(task("b"));
+        assert_eq!((users(&snapshot, "a"), users(&snapshot, "b")), (0, 1));
+        snapshot.remove(KindId::Task, &ObjectKey::new("default", "t"));
+        assert!(snapshot.template_users.is_empty());
+        snapshot.insert(job("j", "u1", None));
+        snapshot.insert(job("j", "u1", None));
+        assert!(snapshot.job_with_uid("u1").is_some());
+        snapshot.insert(job("j", "u2", None));
+        assert!(snapshot.job_with_uid("u1").is_none() && snapshot.job_with_uid("u2").is_some());
+        snapshot.remove(KindId::Job, &ObjectKey::new("default", "j"));
+        assert!(snapshot.job_keys.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod follow;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -30,7 +31,6 @@ const EVENTS_MAX: usize = 200_000;
 const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// An object at one point of its life.
-#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) kind: KindId,
     pub(crate) key: ObjectKey,
@@ -47,6 +47,17 @@ pub(crate) struct Entry {
     pub(crate) fields: BTreeMap<&'static str, String>,
 }
 
+/// Without the object: it may be a Secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("kind", &self.kind)
+            .field("key", &self.key)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Takes away what is added to an object on the way out, and what a client may send back.
 pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     let remove = |object: &mut Value, part: &str, field: &str| {
@@ -58,19 +69,35 @@ pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     if matches!(kind, KindId::Task | KindId::Node) {
         remove(object, "status", "phase");
     }
+    if kind == KindId::Namespace
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.shift_remove("spec");
+        fields.shift_remove("status");
+    }
     if kind == KindId::Task {
         remove(object, "spec", "nodeName");
     }
 }
 
 /// A change of one object.
-#[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) version: ResourceVersion,
     pub(crate) before: Option<Arc<Entry>>,
     /// Nothing for a delete: then `last` has the last state under the version of the delete.
     pub(crate) now: Option<Arc<Entry>>,
     pub(crate) last: Option<Bytes>,
+}
+
+/// Without what a deleted object was: it may be a Secret.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("version", &self.version)
+            .field("before", &self.before)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Event {
@@ -80,11 +107,36 @@ impl Event {
     }
 }
 
+/// How many of something there are, and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Tally {
+    fn add(&mut self, entry: &Entry) {
+        if entry.kind == KindId::Event {
+            self.count += 1;
+            self.bytes += entry.wire.len();
+        }
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        if entry.kind == KindId::Event {
+            self.count -= 1;
+            self.bytes -= entry.wire.len();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<Key, Arc<Entry>>,
     events: VecDeque<Arc<Event>>,
     event_bytes: usize,
+    /// How many objects of kind Event there are, and their bytes.
+    told: Tally,
     /// Every event after this point is in `events`.
     complete_after: ResourceVersion,
     revision: Revision,
@@ -146,6 +198,18 @@ impl Cache {
         Cut { revision: state.revision, entries }
     }
 
+    /// Whether there is an object whose key starts with `prefix`.
+    pub(crate) fn holds_any(&self, prefix: &Key) -> bool {
+        let state = self.state();
+        let from = (Bound::Included(Arc::clone(prefix)), Bound::Unbounded);
+        state.objects.range(from).next().is_some_and(|(key, _)| key.starts_with(&**prefix))
+    }
+
+    /// How many objects of kind Event there are, and their bytes.
+    pub(crate) fn told(&self) -> Tally {
+        self.state().told
+    }
+
     /// The revision that the cache shows.
     pub(crate) fn revision(&self) -> Revision {
         *self.progress.borrow()
@@ -197,8 +261,11 @@ impl Cache {
     /// Starts over with all there is at `revision`.
     fn reset(&self, objects: BTreeMap<Key, Arc<Entry>>, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut told = Tally::default();
+        objects.values().for_each(|entry| told.add(entry));
         *state = State {
             objects,
+            told,
             events: VecDeque::new(),
             event_bytes: 0,
             complete_after: ResourceVersion::after(revision.0),
@@ -214,6 +281,8 @@ impl Cache {
                 Some(now) => state.objects.insert(key, Arc::clone(now)),
                 None => state.objects.remove(&key),
             };
+            event.now.iter().for_each(|entry| state.told.add(entry));
+            event.before.iter().for_each(|entry| state.told.take(entry));
             state.event_bytes += event.bytes();
             state.events.push_back(Arc::new(event));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::batch::{BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, GroupResult, Op, kind_of};
+use api::patch::Patch;
 use api::resource_version::ResourceVersion;
 use api::{KindId, ObjectKey};
 use axum::body::Body;
@@ -81,11 +82,18 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
             }
             Ok(Intent::Replace { kind, key, object, part: Part::Status })
         }
-        Op::Delete { kind, key, uid } => {
+        Op::Delete { kind, key, uid, propagation, version } => {
             let kind = kind_of(&kind).ok_or_else(|| format!("{kind:?} is no kind"))?;
-            let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
+            let options = DeleteOptions { propagation, uid: Some(uid), version };
             Ok(Intent::Delete { kind, key, options })
         }
+        Op::Patch { kind, key, patch } => {
+            let kind = kind_of(&kind)
+                .filter(|kind| !kind.info().internal)
+                .ok_or_else(|| format!("{kind:?} is no kind"))?;
+            Ok(Intent::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
+        }
+        Op::Emptied { key, uid } => Ok(Intent::Emptied { key, uid }),
         Op::Remove { key, uid } => Ok(Intent::Remove { key, uid }),
         Op::Task { key, uid, attempt, change } => {
             Ok(Intent::Task { key, uid: Some(uid), attempt: Some(attempt), change })

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::query::{Query, bad, propagation};
-use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
+use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body};
 use crate::Server;
 use crate::write::{
     Committed, DeleteOptions, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text,
@@ -255,10 +255,6 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
         uid: preconditions.uid,
         version: preconditions.resource_version,
     };
-    if place.kind == KindId::Namespace {
-        // Whether it is empty is asked of the cache.
-        read::current(server).await?;
-    }
     let intent = Intent::Delete { kind: place.kind, key: named(place), options };
     answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)
 }

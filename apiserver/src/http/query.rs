@@ -1,5 +1,6 @@
 //! What a query asks for.
 
+use api::batch::Propagation;
 use api::list::Continue;
 use api::query::{QueryError, pairs};
 use api::resource_version::ResourceVersion;
@@ -7,7 +8,7 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
-use crate::write::{Propagation, Run};
+use crate::write::Run;
 
 /// Every parameter that is understood. Others are left alone, as Kubernetes does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

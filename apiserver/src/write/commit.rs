@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::resource_version::ResourceVersion;
-use api::status::{Reason, failure};
+use api::status::{Reason, failure, store_full};
 use base::Clock;
 use futures_util::future::join_all;
 use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
@@ -212,9 +212,7 @@ impl Writer {
                 Some(Ok(committed(prepared, done)))
             }
             Outcome::Unknown => Some(Err(Refusal::Unknown)),
-            Outcome::Full(why) => {
-                Some(Err(Refusal::Status(Box::new(failure(Reason::ServiceUnavailable, why)))))
-            }
+            Outcome::Full(why) => Some(Err(Refusal::Status(Box::new(store_full(why))))),
             Outcome::Invalid(why) => {
                 let why = failure(Reason::RequestEntityTooLarge, why);
                 Some(Err(Refusal::Status(Box::new(why))))

@@ -1,7 +1,10 @@
-//! Deletion: owners, finalizers, and tasks that still run.
+//! Deletion: owners, finalizers, tasks that still run, and namespaces that hold something.
 
-use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
+use api::batch::Propagation;
+use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, SYSTEM_NAMESPACE};
+use api::object::DEFAULT_NAMESPACE;
 use api::resource_version::ResourceVersion;
+use api::status::Reason;
 use api::task::StopReason;
 use api::task::TaskState;
 use api::task::transition::TaskChange;
@@ -21,18 +24,6 @@ pub(crate) struct DeleteOptions {
     pub(crate) version: Option<ResourceVersion>,
 }
 
-/// What a deletion means for the objects that it owns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Propagation {
-    /// They go after it.
-    #[default]
-    Background,
-    /// They go before it.
-    Foreground,
-    /// They stay.
-    Orphan,
-}
-
 pub(super) fn delete(
     (kind, key): (KindId, &ObjectKey),
     options: &DeleteOptions,
@@ -48,21 +39,23 @@ pub(super) fn delete(
     if options.version.is_some_and(|version| version.revision() != current.modified().0) {
         return Err(Refusal::conflict(kind, &key.name, "it has changed since it was read"));
     }
-    if kind == KindId::Task {
-        return delete_task(key, &current, facts, now);
-    }
-    if kind == KindId::Namespace {
-        namespace_is_empty(key, facts)?;
-    }
     let finalizer = match options.propagation {
         Propagation::Background => None,
         Propagation::Foreground => Some(FINALIZER_FOREGROUND),
         Propagation::Orphan => Some(FINALIZER_ORPHAN),
     };
+    if kind == KindId::Task {
+        return delete_task(key, &current, finalizer, facts, now);
+    }
+    if kind == KindId::Namespace && [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE].contains(&&*key.name) {
+        let message = format!("namespace {:?} cannot be deleted: Heliox needs it", key.name);
+        return Err(Refusal::of(Reason::Forbidden, kind, &key.name, message));
+    }
     Ok(mark((kind, key), &current, finalizer, now))
 }
 
-/// Deletes at once, or marks the object and lets its finalizers do their work.
+/// Deletes at once, or marks the object and lets its finalizers do their work. A namespace is
+/// always marked: from then on nothing is made in it, and its controller empties it.
 fn mark(
     (kind, key): (KindId, &ObjectKey),
     current: &Current,
@@ -79,11 +72,13 @@ fn mark(
         wanted.push(finalizer);
     }
     let mut prepared = Prepared::default();
-    let stays = !wanted.is_empty();
+    let stays = !wanted.is_empty() || kind == KindId::Namespace;
     let marks = stays && !current.is_deleting();
     if marks {
-        let finalizers = json!(wanted);
-        object["metadata"]["finalizers"] = finalizers;
+        if !wanted.is_empty() {
+            let finalizers = json!(wanted);
+            object["metadata"]["finalizers"] = finalizers;
+        }
         set_deleting(&mut object, now);
     }
     let stored = encoding::encode(&object);
@@ -101,31 +96,61 @@ fn set_deleting(object: &mut Value, now: Timestamp) {
     object["metadata"]["deletionTimestamp"] = json!(api::Time(now));
 }
 
-/// A namespace is deleted when nothing is left in it.
-fn namespace_is_empty(key: &ObjectKey, facts: &Facts<'_>) -> Result<(), Refusal> {
-    let holds = KindId::ALL
-        .into_iter()
-        .filter(|kind| kind.is_namespaced() && !kind.info().internal && *kind != KindId::Event)
-        .find(|kind| facts.any_in(*kind, &key.name));
-    match holds {
-        Some(kind) => {
-            let why = format!("it still holds {}; delete those first", kind.info().plural);
-            Err(Refusal::conflict(KindId::Namespace, &key.name, why))
-        }
-        None => Ok(()),
+/// Removes a namespace that is being deleted and holds nothing.
+///
+/// Creates are guarded on their namespace being as it was when they were decided, and none is
+/// decided on a namespace that is being deleted. So whatever is ever made in it was made before it
+/// was marked: a cache that shows the mark shows all of that, and what is empty then stays empty.
+pub(super) fn emptied(
+    key: &ObjectKey,
+    uid: &str,
+    facts: &mut Facts<'_>,
+) -> Result<Prepared, Refusal> {
+    let kind = KindId::Namespace;
+    let Some(current) = facts.object(kind, key).filter(|current| current.uid() == uid) else {
+        // It was asked for before.
+        return Ok(Prepared::default());
+    };
+    let refuse = |why: &str| Err(Refusal::conflict(kind, &key.name, why));
+    if !current.is_deleting() {
+        return refuse("it is not being deleted");
     }
+    if !finalizers(&current.object()).is_empty() {
+        return refuse("its finalizers are still there");
+    }
+    if !facts.shows(current.modified()) {
+        return refuse("its deletion was not seen here yet");
+    }
+    let held = KindId::ALL
+        .into_iter()
+        .filter(|kind| kind.is_namespaced() && !kind.info().internal)
+        .find(|kind| facts.any_in(*kind, &key.name));
+    if let Some(held) = held {
+        return refuse(&format!("it still holds {}", held.info().plural));
+    }
+    let store_key = keys::object(kind, key);
+    let mut prepared = Prepared::default();
+    prepared.writes.push(current.delete(store_key.clone()));
+    let version = current.version;
+    let object = Document::AsItWas(current);
+    prepared.answer = Some(Answer { kind, key: store_key, object, version });
+    Ok(prepared)
 }
 
-/// A task that runs is stopped first, and one of a living job is recorded first: both are marked
-/// here, and removed by the controller that owns them.
+/// A task that runs is stopped first, one of a living job is recorded first, and one that owns
+/// something may wait for that: it is marked here, and removed by its job's controller or, where it
+/// has none, by the garbage collector.
 fn delete_task(
     key: &ObjectKey,
     current: &Current,
+    finalizer: Option<&str>,
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let task = current.task()?;
-    if let Ok(removed) = remove(key, &task, current, facts) {
+    if finalizer.is_none()
+        && let Ok(removed) = remove(key, &task, current, facts)
+    {
         return Ok(removed);
     }
     let mut next = if task.has_ended() {
@@ -136,6 +161,9 @@ fn delete_task(
     };
     if next.metadata.deletion_timestamp.is_none() {
         next.metadata.deletion_timestamp = Some(api::Time(now));
+        let held = next.metadata.finalizers.get_or_insert_default();
+        held.extend(finalizer.filter(|it| !held.iter().any(|held| held == it)).map(str::to_owned));
+        next.metadata.finalizers = next.metadata.finalizers.filter(|held| !held.is_empty());
     }
     Ok(task::put(key, current, &task, &next))
 }
@@ -157,13 +185,18 @@ pub(super) fn remove_task(
     remove(key, &task, &current, facts)
 }
 
-/// The removal of a task that runs nowhere, and is recorded or has no living owner.
+/// The removal of a task that runs nowhere, and is recorded or has no living job: nobody but a job
+/// records how its tasks end.
 fn remove(
     key: &ObjectKey,
     task: &Task,
     current: &Current,
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
+    if task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
+        let why = "its finalizers are still there";
+        return Err(Refusal::conflict(KindId::Task, &key.name, why));
+    }
     let mut prepared = Prepared::default();
     if let Some(node) = runs_on(task) {
         let node_key = ObjectKey::new("", node);
@@ -176,7 +209,8 @@ fn remove(
     if task.spec.recorded != Some(task.spec.run)
         && let Some(owner) = task.controller()
     {
-        let owner_kind = KindId::from_manifest(&owner.api_version, &owner.kind);
+        let owner_kind = KindId::from_manifest(&owner.api_version, &owner.kind)
+            .filter(|kind| *kind == KindId::Job);
         let owner_key = ObjectKey::new(&*key.namespace, &*owner.name);
         if let Some(kind) = owner_kind {
             match facts.object(kind, &owner_key) {

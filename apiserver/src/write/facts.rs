@@ -1,8 +1,10 @@
 //! What a decision looks at: the newest that is known of each key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
+use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, EVENTS_REFUSED_FACTOR};
 use api::resource_version::ResourceVersion;
 use api::status::Reason;
 use api::{CompletionChunk, Kind, KindId, ObjectKey, Task};
@@ -18,7 +20,7 @@ use crate::{encoding, keys};
 
 /// An object as it is now, for all that is known. Most decisions need no more than its metadata:
 /// its document is read when it is asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Current {
     kind: KindId,
     /// Its document as it is stored, or as it is on the wire.
@@ -129,12 +131,35 @@ impl<'a> Facts<'a> {
 
     /// Whether an object of `kind` is in a namespace, as far as the cache knows.
     pub(crate) fn any_in(&self, kind: KindId, namespace: &str) -> bool {
-        !self.cache.cut(&[keys::prefix(kind, namespace)], None).entries.is_empty()
+        self.cache.holds_any(&keys::prefix(kind, namespace))
+    }
+
+    /// Whether there are so many events that new ones have to wait until the oldest were removed.
+    pub(crate) fn has_too_many_events(&self) -> bool {
+        let told = self.cache.told();
+        told.count >= EVENTS_REFUSED_FACTOR * EVENTS_MAX
+            || told.bytes >= EVENTS_REFUSED_FACTOR * EVENTS_BYTES_MAX
+    }
+
+    /// Whether the cache shows `revision`.
+    pub(crate) fn shows(&self, revision: Revision) -> bool {
+        self.cache.revision() >= revision
     }
 
     /// Keys that only the cache was asked for.
     pub(crate) fn into_cached(self) -> BTreeSet<Key> {
         self.cached
+    }
+}
+
+/// Without the document: it may be a Secret.
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current")
+            .field("kind", &self.kind)
+            .field("uid", &self.uid)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,6 +241,11 @@ impl Current {
     /// A guard: it has not changed.
     pub(crate) fn unchanged(&self, key: Key) -> Guard {
         Guard { key, expect: Expectation::Modified(self.modified()) }
+    }
+
+    /// How many bytes it takes, about: the fields that are added on the way out may be counted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.json.len()
     }
 
     /// `metadata.uid`.

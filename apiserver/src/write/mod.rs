@@ -37,12 +37,12 @@ use crate::encoding;
 use facts::Current;
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
-pub(crate) use delete::{DeleteOptions, Propagation};
+pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Facts, text};
 pub(crate) use object::admit;
 
-/// What is wanted of the store.
-#[derive(Debug, Clone)]
+/// What is wanted of the store. Not to be logged: it may hold a Secret.
+#[derive(Clone)]
 pub(crate) enum Intent {
     /// Makes an object, admitted and stamped already.
     Create { kind: KindId, key: ObjectKey, object: Value, repeatable: Repeatable },
@@ -52,6 +52,8 @@ pub(crate) enum Intent {
     Patch { kind: KindId, key: ObjectKey, patch: Patch, part: Part },
     /// Deletes, as far as owners, finalizers and running tasks allow.
     Delete { kind: KindId, key: ObjectKey, options: DeleteOptions },
+    /// Removes a namespace that is being deleted and holds nothing.
+    Emptied { key: ObjectKey, uid: String },
     /// Removes a task's object.
     Remove { key: ObjectKey, uid: String },
     /// Changes one part of a task.
@@ -102,12 +104,22 @@ pub(crate) struct Answer {
 }
 
 /// An object that is answered: most of those who write do not read it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Document {
     /// As it is stored now.
     Stored(Bytes),
     /// As it was.
     AsItWas(Current),
+}
+
+/// Without the object: it may be a Secret.
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Document::Stored(stored) => write!(f, "Stored(<{} bytes>)", stored.len()),
+            Document::AsItWas(current) => f.debug_tuple("AsItWas").field(current).finish(),
+        }
+    }
 }
 
 impl Document {
@@ -167,7 +179,9 @@ impl Refusal {
                 let message = status.message.unwrap_or_default();
                 match status.code {
                     // What cannot be read now may be readable later: that is no reason to give up.
-                    Some(404 | 409 | 500) => GroupResult::Refused { message },
+                    // 403: a namespace that is being deleted takes nothing new, and what wanted it
+                    // to is about to go, too. 429: there are too many events.
+                    Some(403 | 404 | 409 | 429 | 500) => GroupResult::Refused { message },
                     Some(503) => GroupResult::Unknown {},
                     _ => GroupResult::Invalid { message },
                 }
@@ -200,6 +214,7 @@ pub(crate) fn prepare(
             object::patch((*kind, key), patch, *part, facts)
         }
         Intent::Delete { kind, key, options } => delete::delete((*kind, key), options, facts, now),
+        Intent::Emptied { key, uid } => delete::emptied(key, uid, facts),
         Intent::Remove { key, uid } => delete::remove_task(key, uid, facts),
         Intent::Task { key, uid, attempt, change } => {
             task::change(key, uid.as_deref(), *attempt, change, facts, now)

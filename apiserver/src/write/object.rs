@@ -3,8 +3,9 @@
 use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
-use api::status::{Reason, invalid};
+use api::status::{Reason, failure_of, invalid};
 use api::{Kind as _, KindId, ObjectKey, Task, Violation, meaning};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
 use serde_json::Value;
 use store::{Change, Expectation, Write};
@@ -24,6 +25,9 @@ pub(super) fn create(
     repeatable: Repeatable,
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
+    if kind == KindId::Event && facts.has_too_many_events() {
+        return Err(too_many_events(key));
+    }
     let store_key = keys::object(kind, key);
     let mut prepared = Prepared::default();
     if let Some(current) = facts.at(&store_key) {
@@ -41,7 +45,13 @@ pub(super) fn create(
         let Some(current) = facts.object(KindId::Namespace, &namespace) else {
             return Err(Refusal::not_found(KindId::Namespace, &key.namespace));
         };
-        prepared.guards.push(current.alive(keys::object(KindId::Namespace, &namespace)));
+        if current.is_deleting() {
+            return Err(terminating(kind, key));
+        }
+        // Guarded on not having changed at all: so a create that is under way while the namespace
+        // is marked for deletion is refused, and what is empty after the mark stays empty. Many
+        // creates share this guard in a transaction, and a namespace hardly ever changes.
+        prepared.guards.push(current.unchanged(keys::object(KindId::Namespace, &namespace)));
     }
     if kind == KindId::Task {
         guard_task(key, object, facts, &mut prepared)?;
@@ -56,6 +66,31 @@ pub(super) fn create(
         version: ResourceVersion::default(),
     });
     Ok(prepared)
+}
+
+/// So that what is removed keeps up with what is taken.
+fn too_many_events(key: &ObjectKey) -> Refusal {
+    let message = "there are too many events: the oldest are being removed; try again later";
+    Refusal::of(Reason::TooManyRequests, KindId::Event, &key.name, message)
+}
+
+/// Nothing is made in a namespace that is being deleted. As Kubernetes says it.
+fn terminating(kind: KindId, key: &ObjectKey) -> Refusal {
+    let message = format!(
+        "{} {:?} is forbidden: unable to create new content in namespace {} because it is being \
+         terminated",
+        kind.info().plural,
+        key.name,
+        key.namespace
+    );
+    let mut status = failure_of(Reason::Forbidden, kind, &key.name, message);
+    let cause = StatusCause {
+        reason: Some("NamespaceTerminating".to_owned()),
+        message: Some(format!("namespace {} is being terminated", key.namespace)),
+        field: Some("metadata.namespace".to_owned()),
+    };
+    status.details.get_or_insert_default().causes = Some(vec![cause]);
+    Refusal::Status(Box::new(status))
 }
 
 /// A task's create is guarded on its owner, and on its bit of the completion record: a stale
@@ -142,10 +177,16 @@ fn change(
     let next = with_generation(kind, &before, next);
     let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();
-    let gone = current.is_deleting() && finalizers(&next).is_empty() && kind != KindId::Task;
+    // A task goes when it has let go of its node, a namespace when nothing is left in it.
+    let gone = current.is_deleting()
+        && finalizers(&next).is_empty()
+        && !matches!(kind, KindId::Task | KindId::Namespace);
     if gone {
         prepared.writes.push(current.delete(store_key.clone()));
     } else if next != before {
+        if kind == KindId::Event && stored.len() > current.bytes() && facts.has_too_many_events() {
+            return Err(too_many_events(key));
+        }
         prepared.writes.push(current.put(store_key.clone(), stored.clone()));
         guard_leader(kind, key, &next, facts, &mut prepared);
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use api::batch::Op;
+use api::batch::{Op, Propagation};
 use api::patch::PatchForm;
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey};
@@ -154,7 +154,16 @@ async fn ask(world: &World, form: &Form, kind: KindId, lie: (&str, Option<&str>)
             world.ask(Method::PATCH, &place, form.content_type(), body).await
         }
         Form::Batch(word) => {
-            let op = json!({ *word: { "object": lying(&object, lie) } });
+            let op = if *word == "patch" {
+                let body = patch(PatchForm::Merge, &object, lie);
+                let mut key = json!({ "name": name(kind) });
+                if let Some(namespace) = object["metadata"].get("namespace") {
+                    key["namespace"] = namespace.clone();
+                }
+                json!({ "patch": { "kind": kind.info().plural, "key": key, "patch": body } })
+            } else {
+                json!({ *word: { "object": lying(&object, lie) } })
+            };
             let answer =
                 world.post(&format!("{OURS}/batches"), &json!({"groups": [{"ops": [op]}]})).await;
             let code = match answer.json["results"][0]["outcome"].as_str() {
@@ -196,7 +205,7 @@ fn forms(kind: KindId) -> Vec<Form> {
     forms
 }
 
-/// The operations of a batch that send a whole object. A new operation must say here which it is.
+/// The operations of a batch that send a document of an object. A new operation must say here which it is.
 fn documents() -> Vec<&'static str> {
     let (object, key) = (json!({}), ObjectKey::new("default", "a"));
     let uid = String::new;
@@ -204,7 +213,15 @@ fn documents() -> Vec<&'static str> {
         Op::Create { object: object.clone() },
         Op::Replace { object: object.clone() },
         Op::Status { object },
-        Op::Delete { kind: "jobs".to_owned(), key: key.clone(), uid: uid() },
+        Op::Delete {
+            kind: "jobs".to_owned(),
+            key: key.clone(),
+            uid: uid(),
+            propagation: Propagation::Background,
+            version: None,
+        },
+        Op::Patch { kind: "jobs".to_owned(), key: key.clone(), patch: json!({}) },
+        Op::Emptied { key: key.clone(), uid: uid() },
         Op::Remove { key: key.clone(), uid: uid() },
         Op::Task { key: key.clone(), uid: uid(), attempt: 1, change: TaskChange::Record },
         Op::Record { job: key, uid: uid(), run: 1, ends: Vec::new() },
@@ -212,10 +229,15 @@ fn documents() -> Vec<&'static str> {
     let sends = |op: Op| match op {
         Op::Replace { .. } => Some("replace"),
         Op::Status { .. } => Some("status"),
+        Op::Patch { .. } => Some("patch"),
         // What is there already is answered as it is, or refused.
         Op::Create { .. } => None,
         // These name an object, and send nothing of its metadata.
-        Op::Delete { .. } | Op::Remove { .. } | Op::Task { .. } | Op::Record { .. } => None,
+        Op::Delete { .. }
+        | Op::Emptied { .. }
+        | Op::Remove { .. }
+        | Op::Task { .. }
+        | Op::Record { .. } => None,
     };
     all.into_iter().filter_map(sends).collect()
 }
@@ -268,24 +290,25 @@ async fn no_form_of_write_changes_what_never_changes() {
         5: PATCH /status Json
         6: batch replace
         7: batch status
-        400 400 400 400 400 400 400 400 /apiVersion v2
-        200 200 200 200 200 200 400 400 /apiVersion (left out)
-        400 400 400 400 400 400 400 400 /kind Other
-        200 200 200 200 200 200 400 400 /kind (left out)
-        400 400 400 400 400 400 400 400 /metadata (left out)
-        400 400 400 400 400 400 409 409 /metadata/name b
-        400 400 400 400 400 400 400 400 /metadata/name (left out)
-        400 400 400 400 400 400 409 409 /metadata/namespace elsewhere
-        200 200 200 200 200 200 400 400 /metadata/namespace (left out)
-        409 409 409 409 409 409 409 409 /metadata/uid another
-        200 200 200 200 200 200 200 200 /metadata/uid (left out)
-        200 200 200 200 200 200 200 200 /metadata/creationTimestamp 2001-01-01T00:00:00Z
-        200 200 200 200 200 200 200 200 /metadata/creationTimestamp (left out)
-        200 200 200 200 200 200 200 200 /metadata/deletionTimestamp 2001-01-01T00:00:00Z
-        200 200 200 200 200 200 200 200 /metadata/deletionGracePeriodSeconds 7
-        200 200 200 200 200 200 200 200 /metadata/generation 7
-        200 200 200 200 200 200 200 200 /metadata/selfLink /x
-        409 409 409 409 409 409 409 409 /metadata/resourceVersion 1
+        8: batch patch
+        400 400 400 400 400 400 400 400 400 /apiVersion v2
+        200 200 200 200 200 200 400 400 200 /apiVersion (left out)
+        400 400 400 400 400 400 400 400 400 /kind Other
+        200 200 200 200 200 200 400 400 200 /kind (left out)
+        400 400 400 400 400 400 400 400 400 /metadata (left out)
+        400 400 400 400 400 400 409 409 400 /metadata/name b
+        400 400 400 400 400 400 400 400 400 /metadata/name (left out)
+        400 400 400 400 400 400 409 409 400 /metadata/namespace elsewhere
+        200 200 200 200 200 200 400 400 200 /metadata/namespace (left out)
+        409 409 409 409 409 409 409 409 409 /metadata/uid another
+        200 200 200 200 200 200 200 200 200 /metadata/uid (left out)
+        200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp 2001-01-01T00:00:00Z
+        200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp (left out)
+        200 200 200 200 200 200 200 200 200 /metadata/deletionTimestamp 2001-01-01T00:00:00Z
+        200 200 200 200 200 200 200 200 200 /metadata/deletionGracePeriodSeconds 7
+        200 200 200 200 200 200 200 200 200 /metadata/generation 7
+        200 200 200 200 200 200 200 200 200 /metadata/selfLink /x
+        409 409 409 409 409 409 409 409 409 /metadata/resourceVersion 1
     "#]]
     .assert_eq(&table);
 }

@@ -5,116 +5,208 @@ pub mod plan;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
 use api::object::Kind as _;
-use api::{
-    CompletionChunk, Job, KindId, Node, NodeLease, ObjectKey, PartitionSet, Task, TaskTemplate,
-    Workflow, WorkflowRun,
-};
-use base::ErrorChain;
-use client::{Client, Error};
+use api::{CompletionChunk, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
-use tokio::time::Instant;
 
 use crate::tools::Tools;
-use plan::{Dependent, Object, Patch, View, old_events, outdated, plan};
+use plan::{Dependent, Object, View, finish, is_orphan, may_be_outdated, orphaned, outdated, plan};
 
 /// Removes what nobody needs any more.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
-    /// Guards when events were looked at last; held for one look.
-    events_seen: std::sync::Mutex<Option<Instant>>,
 }
-
-/// Events are looked at no more often: each look reads them all.
-const EVENTS_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
-    /// What an owner of this uid owns.
-    Owner(String),
+    /// What an owner owns.
+    Owner(Owner),
+    /// The completion record of the job with this uid.
+    Record(String),
+    /// A task that is being deleted.
+    Task(ObjectKey),
+    /// A template that may have lost its owner, and then its last task.
+    Template(ObjectKey),
     /// What a job that lives needs no longer.
     Job(ObjectKey),
-    /// Old events.
-    Events,
+}
+
+/// An owner as its dependents name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    kind: KindId,
+    key: ObjectKey,
+    uid: String,
+}
+
+impl Owner {
+    /// The owner that an object in `namespace` (empty for a cluster kind) names. Nothing for one
+    /// that cannot be looked for: of a kind of a newer version, or in a namespace while the
+    /// dependent is in none. Such a one counts as there.
+    fn named(reference: &OwnerReference, namespace: &str) -> Option<Self> {
+        let kind = KindId::from_manifest(&reference.api_version, &reference.kind)?;
+        let namespace = if kind.is_namespaced() { namespace } else { "" };
+        if kind.is_namespaced() && namespace.is_empty() {
+            return None;
+        }
+        let key = ObjectKey::new(namespace, &*reference.name);
+        Some(Self { kind, key, uid: reference.uid.clone() })
+    }
+
+    fn find(&self, snapshot: &Snapshot) -> Option<Any> {
+        let found = snapshot.get(self.kind, &self.key)?;
+        (found.meta().uid.as_deref() == Some(&*self.uid)).then_some(found)
+    }
 }
 
 impl Controller {
     pub(crate) fn new(tools: Tools) -> Self {
-        Self { tools, events_seen: std::sync::Mutex::default() }
+        Self { tools }
     }
 
-    async fn look_at_owner(&self, uid: &str) -> Result<Requeue, ReconcileError> {
-        let (owner, dependents) = self.tools.cache.read(|snapshot| {
-            let owner = owner_of(snapshot, uid);
-            let lives =
-                owner.as_ref().is_some_and(|owner| owner.meta().deletion_timestamp.is_none());
-            (owner, if lives { Vec::new() } else { dependents_of(snapshot, uid) })
-        });
-        if owner.is_none() && dependents.is_empty() {
-            return Ok(Requeue::Gone);
-        }
-        let refs: Vec<Dependent<'_>> = dependents
-            .iter()
-            .map(|any| {
-                if let Any::Task(task) = any {
-                    Dependent::Task(task)
-                } else {
-                    Dependent::Other(Object { kind: any.kind(), meta: any.meta() })
-                }
-            })
-            .collect();
-        let owner = owner.as_ref().map(|any| Object { kind: any.kind(), meta: any.meta() });
-        let lives = owner.is_some_and(|owner| owner.meta.deletion_timestamp.is_none());
-        let plan = plan(&View { owner, uid, dependents: &refs });
-        self.tools.write("garbage", plan.groups).await?;
-        for change in &plan.patches {
-            match patch(&self.tools.client, change).await {
-                Ok(()) => (),
-                // It is gone, or has changed: its event brings the key back.
-                Err(Error::Refused(_)) => (),
-                Err(error) => return Err(ReconcileError::Again(ErrorChain(&error).to_string())),
-            }
-        }
-        Ok(if lives { Requeue::Gone } else { Requeue::OnChange })
-    }
-
-    async fn look_at_job(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+    /// The owner's own object is looked for by `find`.
+    async fn look_at_owner(
+        &self,
+        uid: &str,
+        find: impl FnOnce(&Snapshot) -> Option<Any>,
+    ) -> Result<Requeue, ReconcileError> {
         let groups = self.tools.cache.read(|snapshot| {
-            let job = snapshot.jobs.get(key)?;
-            let tasks: Vec<&Task> = snapshot.tasks.of_owner(job.uid()).map(Arc::as_ref).collect();
-            let templates: Vec<&TaskTemplate> =
-                snapshot.task_templates.of_owner(job.uid()).map(Arc::as_ref).collect();
-            let chunks: Vec<&CompletionChunk> =
-                snapshot.completion_chunks.of_owner(job.uid()).map(Arc::as_ref).collect();
-            Some(outdated(job, &tasks, &templates, &chunks))
+            let owner = find(snapshot);
+            if owner.as_ref().is_some_and(|owner| owner.meta().deletion_timestamp.is_none()) {
+                return None;
+            }
+            let found: Vec<Found> =
+                snapshot.dependents(uid).map(|any| Found::of(snapshot, any, uid)).collect();
+            if owner.is_none() && found.is_empty() {
+                return None;
+            }
+            let dependents: Vec<Dependent<'_>> = found.iter().map(Found::as_dependent).collect();
+            let owner = owner.as_ref().map(|any| Object { kind: any.kind(), meta: any.meta() });
+            Some(plan(&View { owner, uid, dependents: &dependents }))
         });
         let Some(groups) = groups else { return Ok(Requeue::Gone) };
         self.tools.write("garbage", groups).await?;
         Ok(Requeue::OnChange)
     }
 
-    async fn look_at_events(&self) -> Result<Requeue, ReconcileError> {
-        let now = Instant::now();
-        {
-            let mut seen =
-                self.events_seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let wait = seen.map(|last| EVENTS_PERIOD.saturating_sub(now.duration_since(last)));
-            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-                return Ok(Requeue::After(wait));
-            }
-            *seen = Some(now);
-        }
-        let groups = self.tools.cache.read(|snapshot| {
-            let events: Vec<&Event> = snapshot.events.iter().map(Arc::as_ref).collect();
-            old_events(&events, self.tools.clock.now()).0
+    /// A job finishes off its own tasks, once their ends are recorded; an owner that is gone or
+    /// going has its own key. All others are finished off here.
+    async fn look_at_task(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let op = self.tools.cache.read(|snapshot| {
+            let task = snapshot.tasks.get(key).filter(|task| task.is_deleting())?;
+            let by_job = task
+                .controller()
+                .and_then(|owner| Owner::named(owner, task.namespace()))
+                .filter(|owner| owner.kind == KindId::Job)
+                .and_then(|owner| owner.find(snapshot))
+                .is_some_and(|job| job.meta().deletion_timestamp.is_none());
+            (!by_job).then(|| finish(task)).flatten()
         });
-        self.tools.write("garbage", groups).await?;
-        Ok(Requeue::OnChange)
+        self.tools.write("garbage", op.into_iter().map(Into::into).collect()).await?;
+        Ok(Requeue::Gone)
     }
+
+    async fn look_at_template(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let groups = self.tools.cache.read(|snapshot| {
+            let template = snapshot.task_templates.get(key)?;
+            Some(orphaned(template, snapshot.template_users(key)))
+        });
+        self.tools.write("garbage", groups.unwrap_or_default()).await?;
+        Ok(Requeue::Gone)
+    }
+
+    async fn look_at_job(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let groups = self.tools.cache.read(|snapshot| {
+            let job = snapshot.jobs.get(key)?;
+            let templates: Vec<&TaskTemplate> =
+                snapshot.task_templates.of_owner(job.uid()).map(Arc::as_ref).collect();
+            let chunks: Vec<&CompletionChunk> =
+                snapshot.completion_chunks.of_owner(job.uid()).map(Arc::as_ref).collect();
+            if !may_be_outdated(job, &templates, &chunks) {
+                return None;
+            }
+            let tasks: Vec<&Task> = snapshot.tasks.of_owner(job.uid()).map(Arc::as_ref).collect();
+            Some(outdated(job, &tasks, &templates, &chunks))
+        });
+        let Some(groups) = groups else { return Ok(Requeue::Gone) };
+        let is_done = groups.is_empty();
+        self.tools.write("garbage", groups).await?;
+        Ok(if is_done { Requeue::OnChange } else { Requeue::After(Duration::ZERO) })
+    }
+}
+
+/// A dependent, shared with the cache, and what of the rest of the cache matters to it.
+struct Found {
+    any: Any,
+    is_kept: bool,
+    owns: bool,
+}
+
+impl Found {
+    fn of(snapshot: &Snapshot, any: Any, uid: &str) -> Self {
+        let namespace = any.key().namespace;
+        let others = any.meta().owner_references.iter().flatten().filter(|owner| owner.uid != uid);
+        let is_kept = others.into_iter().any(|reference| {
+            let Some(owner) = Owner::named(reference, &namespace) else { return true };
+            owner.find(snapshot).is_some_and(|owner| !waits_for_dependents(owner.meta()))
+        });
+        let own_uid = any.meta().uid.as_deref().filter(|uid| !uid.is_empty());
+        let owns = own_uid.is_some_and(|uid| snapshot.dependents(uid).next().is_some());
+        Self { any, is_kept, owns }
+    }
+
+    fn as_dependent(&self) -> Dependent<'_> {
+        Dependent {
+            object: Object { kind: self.any.kind(), meta: self.any.meta() },
+            task: as_task(&self.any),
+            is_kept: self.is_kept,
+            owns: self.owns,
+        }
+    }
+}
+
+fn waits_for_dependents(meta: &ObjectMeta) -> bool {
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    meta.deletion_timestamp.is_some()
+        && finalizers.iter().any(|name| name == api::labels::FINALIZER_FOREGROUND)
+}
+
+/// What a change of a task means beside what a change of any object means.
+fn keys_of_task(before: Option<&Task>, now: Option<&Task>, keys: &mut Vec<Key>) {
+    let Some(task) = now.or(before) else { return };
+    if now.is_some() && task.is_deleting() {
+        keys.push(Key::Task(task.key()));
+    }
+    let template = |task: &Task| ObjectKey::new(task.namespace(), &*task.spec.template);
+    let left = before.filter(|before| {
+        now.is_none_or(|now| {
+            now.spec.template != before.spec.template || now.spec.run != before.spec.run
+        })
+    });
+    // The last one that ran a template, or was of a run, may have left it.
+    if let Some(before) = left {
+        keys.push(Key::Template(template(before)));
+        if let Some(job) = before.controller().filter(|it| it.kind == KindId::Job.info().kind) {
+            keys.push(Key::Job(ObjectKey::new(before.namespace(), &*job.name)));
+        }
+    }
+}
+
+fn as_task(any: &Any) -> Option<&Task> {
+    if let Any::Task(task) = any { Some(task) } else { None }
+}
+
+/// Whether a task has let go of its node: its owner may wait for that.
+fn has_let_go(before: Option<&Any>, now: Option<&Any>) -> bool {
+    let takes = |any: Option<&Any>| {
+        any.and_then(as_task).is_some_and(|task| task.takes_resources_on().is_some())
+    };
+    takes(before) && !takes(now)
 }
 
 impl runtime::Controller for Controller {
@@ -125,35 +217,36 @@ impl runtime::Controller for Controller {
     fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Key> {
         let Some(object) = now.or(before) else { return Vec::new() };
         let mut keys = Vec::new();
-        let (meta, kind) = (object.meta(), object.kind());
+        let (meta, kind, key) = (object.meta(), object.kind(), object.key());
         let is_going = meta.deletion_timestamp.is_some() || now.is_none();
-        if is_going && let Some(uid) = &meta.uid {
-            keys.push(Key::Owner(uid.clone()));
+        if is_going && let Some(uid) = meta.uid.as_ref().filter(|uid| !uid.is_empty()) {
+            keys.push(Key::Owner(Owner { kind, key: key.clone(), uid: uid.clone() }));
         }
-        // New, gone, or on its way: its owner may be gone, or wait for it.
-        if before.is_none() || is_going {
-            let owners = meta.owner_references.iter().flatten();
-            keys.extend(owners.map(|owner| Key::Owner(owner.uid.clone())));
-            if kind == KindId::CompletionChunk {
-                keys.push(Key::Owner(object.key().namespace));
-            }
+        // New, gone, or on its way: its owners may be gone, or wait for it. With other owners than
+        // before: those that it had may wait for just that.
+        let is_disowned = |before: &&Any| before.meta().owner_references != meta.owner_references;
+        let disowned = before.filter(is_disowned);
+        let concerned =
+            before.is_none() || is_going || disowned.is_some() || has_let_go(before, now);
+        let named = concerned.then_some(object).into_iter().chain(disowned);
+        let named = named.flat_map(|object| object.meta().owner_references.iter().flatten());
+        keys.extend(named.filter_map(|it| Owner::named(it, &key.namespace)).map(Key::Owner));
+        if kind == KindId::CompletionChunk && (before.is_none() || is_going) {
+            keys.push(Key::Record(key.namespace.clone()));
         }
-        if let Any::Task(task) = object
-            && task.stop().is_some_and(|stop| stop.reason.is_for_good())
-            && let Some(owner) = task.controller()
+        keys_of_task(before.and_then(as_task), now.and_then(as_task), &mut keys);
+        if let Any::TaskTemplate(template) = object
+            && is_orphan(template)
         {
-            keys.push(Key::Owner(owner.uid.clone()));
+            keys.push(Key::Template(key.clone()));
         }
-        if kind == KindId::Event && before.is_none() {
-            keys.push(Key::Events);
-        }
-        if let Any::Job(job) = object {
-            let was = match before {
-                Some(Any::Job(before)) => Some((before.status.run, before.status.phase)),
-                _ => None,
-            };
+        if let Some(Any::Job(job)) = now {
+            let was = before.and_then(|before| {
+                let Any::Job(before) = before else { return None };
+                Some((before.status.run, before.status.phase))
+            });
             if was != Some((job.status.run, job.status.phase)) {
-                keys.push(Key::Job(object.key()));
+                keys.push(Key::Job(key));
             }
         }
         keys
@@ -161,75 +254,16 @@ impl runtime::Controller for Controller {
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
         match key {
-            Key::Owner(uid) => self.look_at_owner(uid).await,
+            Key::Owner(owner) => {
+                self.look_at_owner(&owner.uid, |snapshot| owner.find(snapshot)).await
+            }
+            Key::Record(uid) => {
+                let find = |snapshot: &Snapshot| snapshot.job_with_uid(uid).cloned().map(Any::Job);
+                self.look_at_owner(uid, find).await
+            }
+            Key::Task(task) => self.look_at_task(task).await,
+            Key::Template(template) => self.look_at_template(template).await,
             Key::Job(job) => self.look_at_job(job).await,
-            Key::Events => self.look_at_events().await,
         }
     }
-}
-
-macro_rules! each_kind {
-    ($($kind:ident: $table:ident),+ $(,)?) => {
-        fn get(snapshot: &Snapshot, kind: KindId, key: &ObjectKey) -> Option<Any> {
-            match kind { $(KindId::$kind => snapshot.$table.get(key).cloned().map(Any::$kind),)+ }
-        }
-
-        fn dependents_of(snapshot: &Snapshot, uid: &str) -> Vec<Any> {
-            let mut all = Vec::new();
-            $(all.extend(snapshot.$table.of_owner(uid).cloned().map(Any::$kind));)+
-            all
-        }
-
-        /// The first thing that an owner owns tells where the owner is.
-        fn first_dependent(snapshot: &Snapshot, uid: &str) -> Option<Any> {
-            None$(.or_else(|| snapshot.$table.of_owner(uid).next().cloned().map(Any::$kind)))+
-        }
-
-        /// An object of any kind with this uid: a look at all objects that may own others.
-        fn with_uid(snapshot: &Snapshot, uid: &str) -> Option<Any> {
-            let has = |object: &Any| object.meta().uid.as_deref() == Some(uid);
-            let workflows = snapshot.workflows.iter().cloned().map(Any::Workflow);
-            let runs = snapshot.workflow_runs.iter().cloned().map(Any::WorkflowRun);
-            let jobs = snapshot.jobs.iter().cloned().map(Any::Job);
-            workflows.chain(runs).chain(jobs).find(has)
-        }
-
-        async fn patch(client: &Client, patch: &Patch) -> Result<(), Error> {
-            let Patch { kind, key, body } = patch;
-            match kind {
-                $(KindId::$kind => {
-                    client.api::<$kind>(&key.namespace).merge_patch(&key.name, body).await.map(drop)
-                })+
-            }
-        }
-    };
-}
-
-each_kind!(
-    WorkflowRun: workflow_runs,
-    Job: jobs,
-    TaskTemplate: task_templates,
-    Task: tasks,
-    Workflow: workflows,
-    CompletionChunk: completion_chunks,
-    PartitionSet: partition_sets,
-    Node: nodes,
-    NodeLease: node_leases,
-    Namespace: namespaces,
-    ConfigMap: config_maps,
-    Secret: secrets,
-    Event: events,
-    Lease: leases,
-);
-
-fn owner_of(snapshot: &Snapshot, uid: &str) -> Option<Any> {
-    let named = first_dependent(snapshot, uid).and_then(|dependent| {
-        let owners = dependent.meta().owner_references.clone().unwrap_or_default();
-        owners.into_iter().find(|owner| owner.uid == uid).map(|owner| (dependent.key(), owner))
-    });
-    let Some((dependent, owner)) = named else { return with_uid(snapshot, uid) };
-    let kind = KindId::from_manifest(&owner.api_version, &owner.kind)?;
-    let namespace = if kind.is_namespaced() { dependent.namespace } else { String::new() };
-    let found = get(snapshot, kind, &ObjectKey::new(namespace, owner.name))?;
-    (found.meta().uid.as_deref() == Some(uid)).then_some(found)
 }

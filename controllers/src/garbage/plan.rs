@@ -1,36 +1,38 @@
 //! Decides what goes because its owner has gone or is going.
 //!
+//! The same rules as Kubernetes' collector, for every kind alike: an object goes when the last of
+//! its owners has gone; an owner that is deleted in the foreground waits for those dependents that
+//! block it; one that is deleted as an orphan-maker waits until no dependent names it any more.
+//!
 //! # Invariants
 //!
 //! * Owners are compared by uid: an owner of the same name made later is another one.
 //! * A task that holds a node is stopped first, and goes when it has let go of it.
-//! * An owner that waits for its dependents goes after them; one that leaves them behind goes after
-//!   they are cut loose.
+//! * A foreground deletion reaches through every generation: a dependent that owns something itself
+//!   is deleted in the foreground, too.
+//! * A completion record belongs to its job for as long as that is there: no cascade counts it, and
+//!   it goes after the job.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
 
 use std::collections::BTreeSet;
 
-use api::batch::{Group, Op};
-use api::core::Event;
+use api::batch::{Group, Op, Propagation};
 use api::object::Kind as _;
 use api::task::StopReason;
 use api::task::transition::TaskChange;
-use api::{
-    CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, Timestamp, labels,
-};
-use jiff::SignedDuration;
+use api::{CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, labels};
 use serde_json::{Value, json};
 
 use crate::job::plan::template_name;
 
-/// An owner, and what it owns.
+/// An owner that is going or has gone, and what it owns.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The owner; nothing once it is gone.
     pub owner: Option<Object<'a>>,
     /// Its uid.
     pub uid: &'a str,
-    /// What names it as its controller.
+    /// What names it among its owners.
     pub dependents: &'a [Dependent<'a>],
 }
 
@@ -45,81 +47,118 @@ pub struct Object<'a> {
 
 /// What an owner owns.
 #[derive(Debug, Clone, Copy)]
-pub enum Dependent<'a> {
-    /// A task: it may have to be stopped first.
-    Task(&'a Task),
-    /// Anything else.
-    Other(Object<'a>),
+pub struct Dependent<'a> {
+    /// It.
+    pub object: Object<'a>,
+    /// It as a task, which may have to be stopped first.
+    pub task: Option<&'a Task>,
+    /// Whether another of its owners is there and is not waiting for it to go.
+    pub is_kept: bool,
+    /// Whether it owns something itself.
+    pub owns: bool,
 }
 
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Plan {
-    /// Writes, each group all or nothing and independent of the others.
-    pub groups: Vec<Group>,
-    /// Changes of metadata, which batches do not make.
-    pub patches: Vec<Patch>,
-}
-
-/// A merge patch of an object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Patch {
-    /// Its kind.
-    pub kind: KindId,
-    /// Where it is.
-    pub key: ObjectKey,
-    /// The patch; it names the uid and resourceVersion that it was decided on.
-    pub body: Value,
-}
-
-/// Operations that a plan asks for at most.
+/// Operations that a plan asks for at most; the next plan asks for the rest.
 const ROUND_OPS_MAX: usize = 1_000;
 
-/// What of an owner's dependents goes.
-pub fn plan(view: &View<'_>) -> Plan {
-    let mut plan = Plan::default();
+/// What becomes of an owner's dependents, and of the owner.
+pub fn plan(view: &View<'_>) -> Vec<Group> {
     let Some(owner) = view.owner else {
-        plan.groups = removals(view.dependents);
-        return plan;
+        return groups(view.dependents.iter().filter_map(|dependent| after(dependent, view.uid)));
     };
     if owner.meta.deletion_timestamp.is_none() {
-        return plan;
+        return Vec::new();
     }
     let finalizers = owner.meta.finalizers.as_deref().unwrap_or_default();
     let has = |finalizer: &str| finalizers.iter().any(|name| name == finalizer);
     if has(labels::FINALIZER_ORPHAN) {
-        plan.patches = view.dependents.iter().map(|dependent| cut(dependent, view.uid)).collect();
-        plan.patches.truncate(ROUND_OPS_MAX);
-        if view.dependents.is_empty() {
-            plan.patches.push(without_finalizer(&owner, labels::FINALIZER_ORPHAN));
+        let named: Vec<&Dependent<'_>> =
+            view.dependents.iter().filter(|dependent| !is_record(dependent)).collect();
+        if named.is_empty() {
+            return groups([without_finalizer(&owner, labels::FINALIZER_ORPHAN)]);
         }
-    } else if has(labels::FINALIZER_FOREGROUND) {
-        plan.groups = removals(view.dependents);
-        if view.dependents.is_empty() {
-            plan.patches.push(without_finalizer(&owner, labels::FINALIZER_FOREGROUND));
-        }
+        return groups(named.into_iter().map(|dependent| cut(dependent, view.uid)));
     }
-    plan
-}
-
-fn removals(dependents: &[Dependent<'_>]) -> Vec<Group> {
-    dependents.iter().filter_map(removal).take(ROUND_OPS_MAX).map(Group::from).collect()
-}
-
-fn removal(dependent: &Dependent<'_>) -> Option<Op> {
-    match dependent {
-        Dependent::Task(task) if task.takes_resources_on().is_none() => Some(Op::remove(task)),
-        Dependent::Task(task) if task.stop().is_none() => {
-            Some(Op::task(task, TaskChange::Evict { reason: StopReason::Delete }))
+    if has(labels::FINALIZER_FOREGROUND) {
+        let blocking: Vec<&Dependent<'_>> =
+            view.dependents.iter().filter(|dependent| blocks(dependent, view.uid)).collect();
+        if blocking.is_empty() {
+            return groups([without_finalizer(&owner, labels::FINALIZER_FOREGROUND)]);
         }
-        // It is being stopped, or its node is lost and may come back.
-        Dependent::Task(_) => None,
-        Dependent::Other(object) if object.meta.deletion_timestamp.is_some() => None,
-        Dependent::Other(object) => Some(Op::Delete {
-            kind: object.kind.info().plural.to_owned(),
-            key: key_of(object.meta),
-            uid: object.meta.uid.clone().unwrap_or_default(),
-        }),
+        return groups(blocking.into_iter().filter_map(|dependent| before(dependent, view.uid)));
+    }
+    Vec::new()
+}
+
+fn groups(ops: impl IntoIterator<Item = Op>) -> Vec<Group> {
+    ops.into_iter().take(ROUND_OPS_MAX).map(Group::from).collect()
+}
+
+/// A completion record has no owner references: there is nothing to cut.
+fn is_record(dependent: &Dependent<'_>) -> bool {
+    dependent.object.kind == KindId::CompletionChunk
+}
+
+/// Whether an owner that is deleted in the foreground waits for it.
+fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
+    let owners = dependent.object.meta.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+}
+
+/// What is done with a dependent whose owner has gone.
+fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
+    if dependent.is_kept {
+        return Some(cut(dependent, uid));
+    }
+    removal(dependent, Propagation::Background)
+}
+
+/// What is done with a dependent whose owner waits for it to go.
+fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
+    if dependent.is_kept {
+        return Some(cut(dependent, uid));
+    }
+    let cascade = if dependent.owns { Propagation::Foreground } else { Propagation::Background };
+    removal(dependent, cascade)
+}
+
+fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Op> {
+    let Dependent { object, task, .. } = dependent;
+    match task {
+        // Its own dependents go first.
+        Some(task) if propagation != Propagation::Background && !task.is_deleting() => {
+            Some(delete(object, propagation))
+        }
+        Some(task) => finish(task),
+        None if object.meta.deletion_timestamp.is_some() => None,
+        None => Some(delete(object, propagation)),
+    }
+}
+
+/// The next step towards the end of a task that is not wanted and that no job takes care of.
+pub fn finish(task: &Task) -> Option<Op> {
+    if task.takes_resources_on().is_some() {
+        // Once asked to stop, it ends by itself, or its node is lost: either is an event.
+        return task
+            .stop()
+            .is_none()
+            .then(|| Op::task(task, TaskChange::Evict { reason: StopReason::Delete }));
+    }
+    // What it owns itself is waited for: its finalizer says so.
+    let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());
+    (!is_held).then(|| Op::remove(task))
+}
+
+fn delete(object: &Object<'_>, propagation: Propagation) -> Op {
+    Op::Delete {
+        kind: object.kind.info().plural.to_owned(),
+        key: key_of(object.meta),
+        uid: object.meta.uid.clone().unwrap_or_default(),
+        propagation,
+        // Somebody may give it another owner meanwhile. A record has none to be given.
+        version: (object.kind != KindId::CompletionChunk)
+            .then(|| object.meta.resource_version.as_ref()?.parse().ok())
+            .flatten(),
     }
 }
 
@@ -130,26 +169,62 @@ fn key_of(meta: &ObjectMeta) -> ObjectKey {
     )
 }
 
-fn patch(kind: KindId, meta: &ObjectMeta, change: (&str, Value)) -> Patch {
+/// A patch of an object's metadata as it was seen.
+fn patch(object: &Object<'_>, change: &[(&str, Value)]) -> Op {
+    let Object { kind, meta } = object;
     let mut metadata = json!({ "uid": meta.uid, "resourceVersion": meta.resource_version });
-    metadata[change.0] = change.1;
-    Patch { kind, key: key_of(meta), body: json!({ "metadata": metadata }) }
+    for (field, value) in change {
+        metadata[*field] = value.clone();
+    }
+    let patch = json!({ "metadata": metadata });
+    Op::Patch { kind: kind.info().plural.to_owned(), key: key_of(meta), patch }
 }
 
-fn cut(dependent: &Dependent<'_>, uid: &str) -> Patch {
-    let (kind, meta) = match dependent {
-        Dependent::Task(task) => (KindId::Task, task.meta()),
-        Dependent::Other(object) => (object.kind, object.meta),
-    };
+/// Takes an owner off a dependent. A template that is left without one is marked: nobody but its
+/// last task will say that it can go.
+fn cut(dependent: &Dependent<'_>, uid: &str) -> Op {
+    let Object { kind, meta } = dependent.object;
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let others: Vec<_> = owners.iter().filter(|owner| owner.uid != uid).collect();
-    patch(kind, meta, ("ownerReferences", json!(others)))
+    let is_orphan = others.is_empty() && kind == KindId::TaskTemplate;
+    let mut change = vec![("ownerReferences", json!(others))];
+    if is_orphan {
+        change.push(("annotations", json!({ labels::ORPHANED: "true" })));
+    }
+    patch(&dependent.object, &change)
 }
 
-fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Patch {
+fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Op {
     let finalizers = owner.meta.finalizers.as_deref().unwrap_or_default();
     let others: Vec<_> = finalizers.iter().filter(|name| *name != finalizer).collect();
-    patch(owner.kind, owner.meta, ("finalizers", json!(others)))
+    patch(owner, &[("finalizers", json!(others))])
+}
+
+/// Whether a template was left behind by its owner, and goes with the last task that runs it.
+pub fn is_orphan(template: &TaskTemplate) -> bool {
+    let meta = template.meta();
+    let marked = meta.annotations.as_ref().is_some_and(|all| all.contains_key(labels::ORPHANED));
+    marked && meta.owner_references.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// Removes a template that was left behind by its owner, once no task runs it.
+pub fn orphaned(template: &TaskTemplate, users: usize) -> Vec<Group> {
+    if users > 0 || template.is_deleting() || !is_orphan(template) {
+        return Vec::new();
+    }
+    let object = Object { kind: KindId::TaskTemplate, meta: template.meta() };
+    groups([delete(&object, Propagation::Background)])
+}
+
+/// Whether a job may have what [`outdated`] removes: a quick look that reads no task.
+pub fn may_be_outdated(
+    job: &Job,
+    templates: &[&TaskTemplate],
+    chunks: &[&CompletionChunk],
+) -> bool {
+    let current = template_name(job);
+    templates.iter().any(|template| template.name() != current)
+        || chunks.iter().any(|chunk| chunk.spec.run < job.status.run)
 }
 
 /// What a job that lives needs no longer: templates that no task runs, and the records of runs that
@@ -174,23 +249,5 @@ pub fn outdated(
         .iter()
         .filter(|chunk| chunk.spec.run < job.status.run && !runs.contains(&chunk.spec.run))
         .map(|chunk| Op::delete(*chunk));
-    templates.chain(chunks).take(ROUND_OPS_MAX).map(Group::from).collect()
-}
-
-/// How long events stay.
-pub const EVENT_TTL: SignedDuration = SignedDuration::from_hours(1);
-
-/// Events that have been there for long enough, and when the next ones have.
-pub fn old_events(events: &[&Event], now: Timestamp) -> (Vec<Group>, Option<Timestamp>) {
-    let until = |event: &Event| {
-        let seen = event.last_timestamp.as_ref().or(event.metadata.creation_timestamp.as_ref());
-        seen.map(|time| time.0).unwrap_or_default().saturating_add(EVENT_TTL).unwrap_or(now)
-    };
-    let (old, young): (Vec<&Event>, Vec<&Event>) =
-        events.iter().copied().partition(|event| until(event) <= now);
-    let groups: Vec<Group> =
-        old.iter().take(ROUND_OPS_MAX).map(|event| Op::delete(*event).into()).collect();
-    let first_of_young = young.iter().map(|event| until(event)).min();
-    let next = if old.len() > groups.len() { Some(now) } else { first_of_young };
-    (groups, next)
+    groups(templates.chain(chunks))
 }

@@ -5,15 +5,15 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
-use api::batch::{Group, Op};
+use api::batch::{Group, Op, Propagation};
+use api::core::ConfigMap;
 use api::job::JobSpec;
 use api::object::Kind as _;
 use api::task::transition::{Step, TaskChange, apply};
 use api::task::{StopReason, TaskSpec};
 use api::{CompletionChunk, Job, KindId, ObjectMeta, Task, TaskTemplate, Time, Timestamp, labels};
-use serde_json::json;
 
-use super::plan::{Dependent, Object, Patch, View, old_events, outdated, plan};
+use super::plan::{Dependent, Object, View, finish, orphaned, outdated, plan};
 use crate::job::plan::template_name;
 
 fn job() -> Job {
@@ -43,7 +43,27 @@ fn bound(name: &str) -> Task {
 fn ops(groups: &[Group]) -> Vec<String> {
     let words = groups.iter().flat_map(|group| &group.ops).map(|op| match op {
         Op::Remove { key, .. } => format!("remove {}", key.name),
-        Op::Delete { kind, key, .. } => format!("delete {kind}/{}", key.name),
+        Op::Delete { kind, key, propagation: Propagation::Background, .. } => {
+            format!("delete {kind}/{}", key.name)
+        }
+        Op::Delete { kind, key, propagation, .. } => {
+            format!("delete {kind}/{} {propagation:?}", key.name)
+        }
+        Op::Patch { kind, key, patch } => {
+            let change = |field: &str| patch["metadata"].get(field).cloned().unwrap_or_default();
+            let (owners, finalizers) = (change("ownerReferences"), change("finalizers"));
+            match (owners.as_array(), finalizers.as_array()) {
+                (Some(owners), None) => {
+                    let left: Vec<&str> =
+                        owners.iter().filter_map(|owner| owner["uid"].as_str()).collect();
+                    let mark = patch["metadata"]["annotations"][labels::ORPHANED].is_string();
+                    let mark = if mark { " as an orphan" } else { "" };
+                    format!("leave {kind}/{} to {left:?}{mark}", key.name)
+                }
+                (None, Some(_)) => format!("leave {kind}/{} the finalizers {finalizers}", key.name),
+                _ => panic!("{patch}"),
+            }
+        }
         Op::Task { key, change: TaskChange::Evict { reason }, .. } => {
             format!("evict {} {reason}", key.name)
         }
@@ -59,6 +79,29 @@ fn deleting(finalizer: &str) -> ObjectMeta {
     meta
 }
 
+fn of_task(task: &Task) -> Dependent<'_> {
+    Dependent { task: Some(task), ..of(task) }
+}
+
+fn of<K: api::Kind>(object: &K) -> Dependent<'_> {
+    let object = Object { kind: K::ID, meta: object.meta() };
+    Dependent { object, task: None, is_kept: false, owns: false }
+}
+
+fn config(name: &str) -> ConfigMap {
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        owner_references: Some(vec![job().as_controller()]),
+        ..ObjectMeta::default()
+    };
+    ConfigMap { metadata, ..ConfigMap::default() }
+}
+
+fn asked(owner: Option<&ObjectMeta>, dependents: &[Dependent<'_>]) -> Vec<String> {
+    let owner = owner.map(|meta| Object { kind: KindId::Job, meta });
+    ops(&plan(&View { owner, uid: "job-uid", dependents }))
+}
+
 #[test]
 fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
     let (waits, runs) = (task("waits"), bound("runs"));
@@ -66,53 +109,109 @@ fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
     let lost = changed(&bound("lost"), &TaskChange::Lose);
     let replaceable =
         changed(&changed(&bound("replaceable"), &TaskChange::Lose), &TaskChange::Replaceable);
-    let chunk = CompletionChunk::empty("job-uid", 1, 0);
+    let (chunk, config) = (CompletionChunk::empty("job-uid", 1, 0), config("c"));
     let tasks = [&waits, &runs, &stops, &lost, &replaceable];
-    let mut dependents: Vec<Dependent<'_>> = tasks.into_iter().map(Dependent::Task).collect();
-    dependents.push(Dependent::Other(Object { kind: KindId::CompletionChunk, meta: chunk.meta() }));
-    let view = View { owner: None, uid: "job-uid", dependents: &dependents };
+    let mut dependents: Vec<Dependent<'_>> = tasks.into_iter().map(of_task).collect();
+    dependents.extend([of(&chunk), of(&config)]);
     assert_eq!(
-        ops(&plan(&view).groups),
+        asked(None, &dependents),
         [
             "remove waits",
             "evict runs Delete",
             "evict lost Delete",
             "remove replaceable",
-            "delete done/1.0"
+            "delete done/1.0",
+            "delete configmaps/c"
         ]
     );
 }
 
 #[test]
 fn dependents_of_a_living_owner_stay() {
-    let (job, task) = (job(), task("t"));
-    let owner = Object { kind: KindId::Job, meta: job.meta() };
-    let view = View { owner: Some(owner), uid: "job-uid", dependents: &[Dependent::Task(&task)] };
-    let plan = plan(&view);
-    assert!(plan.groups.is_empty() && plan.patches.is_empty());
+    let task = task("t");
+    assert!(asked(Some(&job().metadata), &[of_task(&task)]).is_empty());
+}
+
+#[test]
+fn what_another_owner_keeps_is_left_to_that_one() {
+    let mut config = config("c");
+    let mut other = job().as_controller();
+    other.uid = "other".to_owned();
+    config.metadata.owner_references.as_mut().unwrap().push(other);
+    let kept = Dependent { is_kept: true, ..of(&config) };
+    let left = ["leave configmaps/c to [\"other\"]"];
+    assert_eq!(asked(None, &[kept]), left);
+    assert_eq!(asked(Some(&deleting(labels::FINALIZER_FOREGROUND)), &[kept]), left);
 }
 
 #[test]
 fn an_owner_that_waits_for_its_dependents_goes_after_them() {
-    let (meta, task) = (deleting(labels::FINALIZER_FOREGROUND), task("t"));
-    let owner = Some(Object { kind: KindId::Job, meta: &meta });
-    let some = plan(&View { owner, uid: "job-uid", dependents: &[Dependent::Task(&task)] });
-    assert_eq!(ops(&some.groups), ["remove t"]);
-    assert!(some.patches.is_empty());
-    let none = plan(&View { owner, uid: "job-uid", dependents: &[] });
-    assert_eq!(none.patches[0].body["metadata"]["finalizers"], json!(["other"]));
+    let meta = deleting(labels::FINALIZER_FOREGROUND);
+    let (task, config) = (task("t"), config("c"));
+    assert_eq!(
+        asked(Some(&meta), &[of_task(&task), of(&config)]),
+        ["remove t", "delete configmaps/c"]
+    );
+    assert_eq!(asked(Some(&meta), &[]), ["leave jobs/j the finalizers [\"other\"]"]);
+}
+
+fn owning(dependent: Dependent<'_>) -> Dependent<'_> {
+    Dependent { owns: true, ..dependent }
+}
+
+#[test]
+fn a_dependent_with_dependents_of_its_own_waits_for_those() {
+    let meta = deleting(labels::FINALIZER_FOREGROUND);
+    let (task, mut config) = (bound("t"), config("c"));
+    assert_eq!(
+        asked(Some(&meta), &[owning(of_task(&task)), owning(of(&config))]),
+        ["delete tasks/t Foreground", "delete configmaps/c Foreground"]
+    );
+    config.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert!(asked(Some(&meta), &[owning(of(&config))]).is_empty(), "it is on its way");
+}
+
+#[test]
+fn what_does_not_block_its_owner_and_its_record_are_not_waited_for() {
+    let meta = deleting(labels::FINALIZER_FOREGROUND);
+    let (chunk, mut config) = (CompletionChunk::empty("job-uid", 1, 0), config("c"));
+    config.metadata.owner_references.as_mut().unwrap()[0].block_owner_deletion = None;
+    let freed = ["leave jobs/j the finalizers [\"other\"]"];
+    assert_eq!(asked(Some(&meta), &[of(&config), of(&chunk)]), freed);
+    let meta = deleting(labels::FINALIZER_ORPHAN);
+    assert_eq!(asked(Some(&meta), &[of(&chunk)]), freed);
 }
 
 #[test]
 fn an_owner_that_leaves_its_dependents_goes_after_they_are_cut_loose() {
-    let (meta, task) = (deleting(labels::FINALIZER_ORPHAN), task("t"));
-    let owner = Some(Object { kind: KindId::Job, meta: &meta });
-    let some = plan(&View { owner, uid: "job-uid", dependents: &[Dependent::Task(&task)] });
-    let Patch { key, body, .. } = &some.patches[0];
-    assert_eq!((key.name.as_str(), &body["metadata"]["ownerReferences"]), ("t", &json!([])));
-    assert!(some.groups.is_empty() && some.patches.len() == 1);
-    let none = plan(&View { owner, uid: "job-uid", dependents: &[] });
-    assert_eq!(none.patches[0].body["metadata"]["finalizers"], json!(["other"]));
+    let meta = deleting(labels::FINALIZER_ORPHAN);
+    let (task, template) = (task("t"), template("tt"));
+    assert_eq!(
+        asked(Some(&meta), &[of_task(&task), of(&template)]),
+        ["leave tasks/t to []", "leave tasktemplates/tt to [] as an orphan"]
+    );
+}
+
+#[test]
+fn a_template_that_was_left_behind_goes_with_its_last_task() {
+    let mut orphan = template("tt");
+    assert!(orphaned(&orphan, 0).is_empty(), "somebody made it by hand");
+    orphan.metadata.annotations = Some([(labels::ORPHANED.to_owned(), String::new())].into());
+    assert!(orphaned(&orphan, 1).is_empty());
+    assert_eq!(ops(&orphaned(&orphan, 0)), ["delete tasktemplates/tt"]);
+    orphan.metadata.owner_references = Some(vec![job().as_controller()]);
+    assert!(orphaned(&orphan, 0).is_empty(), "it was adopted");
+}
+
+#[test]
+fn a_task_that_is_held_by_a_finalizer_stays() {
+    let mut held = task("t");
+    held.metadata.finalizers = Some(vec![labels::FINALIZER_FOREGROUND.to_owned()]);
+    assert_eq!(finish(&held), None);
+}
+
+fn template(name: &str) -> TaskTemplate {
+    TaskTemplate::new("default", name, Default::default())
 }
 
 #[test]
@@ -122,24 +221,10 @@ fn a_job_keeps_its_current_template_those_in_use_and_records_of_runs_with_tasks(
     let mut user = task("t");
     user.spec.template = "used".to_owned();
     user.spec.run = 2;
-    let template = |name: &str| TaskTemplate::new("default", name, Default::default());
     let (current, used, old) = (template(&template_name(&job)), template("used"), template("old"));
     let chunks: Vec<CompletionChunk> =
         (1..=3).map(|run| CompletionChunk::empty("job-uid", run, 0)).collect();
     let chunks: Vec<&CompletionChunk> = chunks.iter().collect();
     let groups = outdated(&job, &[&user], &[&current, &used, &old], &chunks);
     assert_eq!(ops(&groups), ["delete tasktemplates/old", "delete done/1.0"]);
-}
-
-#[test]
-fn events_go_after_an_hour() {
-    let event = |name: &str, at: i64| api::core::Event {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        last_timestamp: Some(Time(Timestamp::from_second(at).unwrap())),
-        ..api::core::Event::default()
-    };
-    let (old, young) = (event("old", 0), event("young", 10));
-    let (groups, next) = old_events(&[&young, &old], Timestamp::from_second(3600).unwrap());
-    assert_eq!(ops(&groups), ["delete events/old"]);
-    assert_eq!(next, Some(Timestamp::from_second(3610).unwrap()));
 }

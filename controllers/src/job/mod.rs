@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use api::batch::Op;
 use api::object::Kind as _;
-use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate};
+use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate, labels};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
 use crate::throttle::Throttle;
@@ -158,8 +158,15 @@ impl runtime::Controller for Controller {
         if kind == KindId::Task || kind == KindId::TaskTemplate {
             let owners = object.meta().owner_references.iter().flatten();
             let jobs = owners.filter(|owner| owner.kind == KindId::Job.info().kind);
+            let mut jobs: Vec<&str> = jobs.map(|job| job.name.as_str()).collect();
+            // One that an earlier job of this name left behind: the job may wait for its name.
+            if jobs.is_empty() && now.is_none() {
+                let labels = object.meta().labels.as_ref();
+                jobs.extend(labels.and_then(|all| all.get(labels::JOB)).map(String::as_str));
+            }
             let namespace = object.key().namespace;
-            return jobs.map(|job| Key::Job(ObjectKey::new(&*namespace, &*job.name))).collect();
+            let key = |job| Key::Job(ObjectKey::new(&*namespace, job));
+            return jobs.into_iter().map(key).collect();
         }
         // A chunk of the record changes with its tasks, or by a plan that asks for the next look.
         Vec::new()

@@ -160,7 +160,9 @@ impl World {
                 self.tasks.remove(&key.name);
                 Ok(())
             }
-            Op::Replace { .. } | Op::Delete { .. } => Err("not asked for by jobs".to_owned()),
+            Op::Replace { .. } | Op::Delete { .. } | Op::Patch { .. } | Op::Emptied { .. } => {
+                Err("not asked for by jobs".to_owned())
+            }
         }
     }
 
@@ -213,7 +215,11 @@ impl World {
                 json_bytes(object)
             }
             Op::Task { key, .. } => self.tasks.get(&key.name).map_or(0, |task| json_bytes(&**task)),
-            Op::Record { .. } | Op::Remove { .. } | Op::Delete { .. } => 0,
+            Op::Record { .. }
+            | Op::Remove { .. }
+            | Op::Delete { .. }
+            | Op::Patch { .. }
+            | Op::Emptied { .. } => 0,
         }
     }
 

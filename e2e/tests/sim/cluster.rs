@@ -175,6 +175,7 @@ impl Cluster {
             rng: self.rng.fork("controllers"),
             health: Health::default(),
             metrics: controllers::Metrics::new(&Registry::new()).unwrap(),
+            events: controllers::event::plan::Limits::with_ttl(api::core::EVENT_TTL.signed()),
         };
         tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));
         part.tasks = Some(tasks);

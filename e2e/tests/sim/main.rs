@@ -7,6 +7,7 @@
 
 mod agreement;
 mod cluster;
+mod deletion;
 mod full_disk;
 mod history;
 mod images;

@@ -103,6 +103,8 @@ pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
         | Op::Status { .. }
         | Op::Delete { .. }
         | Op::Remove { .. }
+        | Op::Patch { .. }
+        | Op::Emptied { .. }
         | Op::Record { .. } => 0,
     };
     let bytes: usize = group.ops.iter().map(bytes_of).sum();

@@ -32,10 +32,13 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     let members = scene.cast.members.values().map(|member| (member, false));
     let strays = scene.cast.strays.iter().map(|member| (member, is_in_the_way(scene, member)));
     for (member, in_the_way) in members.chain(strays).chain(retired(scene)) {
-        if member.verdict != Verdict::Recorded {
+        let task = member.task;
+        // One that is held by a finalizer stays until that is gone: its removal would be refused,
+        // and with it all those that are in its group.
+        let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());
+        if member.verdict != Verdict::Recorded || is_held {
             continue;
         }
-        let task = member.task;
         let until = finished_at(task).saturating_add(keep).unwrap_or(Timestamp::MAX);
         if in_the_way || task.is_deleting() || until <= now || surplus.contains(task.name()) {
             gone.push(task);

@@ -1,0 +1,76 @@
+//! Events: they stay for a while, and no more of them than people can use.
+
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::KindId;
+use runtime::{Any, ReconcileError, Requeue};
+use tokio::time::Instant;
+
+use crate::tools::Tools;
+use plan::{Limits, plan};
+
+/// Removes old events.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    tools: Tools,
+    limits: Limits,
+    /// Guards when events were looked at last; held for one look.
+    looked: Mutex<Option<Instant>>,
+}
+
+/// Between two looks of which the first left nothing to do passes at least this: each reads all
+/// events.
+const PERIOD: Duration = Duration::from_secs(1);
+
+impl Controller {
+    pub(crate) fn new(tools: Tools, limits: Limits) -> Self {
+        Self { tools, limits, looked: Mutex::default() }
+    }
+
+    /// How long to wait before the next look.
+    fn wait(&self) -> Duration {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.map_or(Duration::ZERO, |at| PERIOD.saturating_sub(at.elapsed()))
+    }
+
+    fn set_looked(&self, at: Option<Instant>) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
+impl runtime::Controller for Controller {
+    /// All events are looked at together: the newest stay.
+    type Key = ();
+
+    const NAME: &'static str = "event";
+
+    fn keys(&self, _: Option<&Any>, now: Option<&Any>) -> Vec<()> {
+        // One that was changed may be larger than before.
+        let is_told = |object: &Any| object.kind() == KindId::Event;
+        if now.is_some_and(is_told) { vec![()] } else { Vec::new() }
+    }
+
+    async fn reconcile(&self, (): &()) -> Result<Requeue, ReconcileError> {
+        let wait = self.wait();
+        if !wait.is_zero() {
+            return Ok(Requeue::After(wait));
+        }
+        let plan = self.tools.cache.read(|snapshot| {
+            let events = snapshot.events.iter().map(Arc::as_ref);
+            plan(events, self.limits, self.tools.clock.now())
+        });
+        if plan.groups.is_empty() {
+            self.set_looked(Some(Instant::now()));
+            return Ok(self.tools.until(plan.wake_at));
+        }
+        // While there are too many, the next look follows at once.
+        self.set_looked(None);
+        self.tools.write(Self::NAME, plan.groups).await?;
+        Ok(Requeue::After(Duration::ZERO))
+    }
+}

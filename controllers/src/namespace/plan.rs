@@ -1,0 +1,73 @@
+//! Decides what a namespace that is being deleted still has to lose.
+//!
+//! # Invariants
+//!
+//! * Nothing is made in a namespace once it is marked for deletion (the apiserver sees to that), so
+//!   what is seen empty after the mark stays empty.
+//! * What has an owner in the namespace goes with that owner: the garbage collector stops tasks
+//!   gracefully and lets foreground deletions reach the last generation.
+//! * Objects that own each other in a circle do not keep a namespace.
+
+use api::batch::{Group, Op, Propagation};
+use api::core::Namespace;
+use api::object::Kind as _;
+use api::{KindId, ObjectKey, ObjectMeta};
+
+/// All that a decision may depend on, as of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The namespace.
+    pub namespace: &'a Namespace,
+    /// What it holds.
+    pub held: &'a [Held<'a>],
+}
+
+/// An object in the namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Held<'a> {
+    /// Its kind.
+    pub kind: KindId,
+    /// Its metadata.
+    pub meta: &'a ObjectMeta,
+}
+
+/// Operations that a plan asks for at most; the next plan asks for the rest.
+const ROUND_OPS_MAX: usize = 1_000;
+
+/// What brings the namespace nearer to its end.
+pub fn plan(view: &View<'_>) -> Vec<Group> {
+    let namespace = view.namespace;
+    if !namespace.is_deleting() {
+        return Vec::new();
+    }
+    if view.held.is_empty() {
+        // A foreground deletion waits for what the namespace owns elsewhere.
+        let is_held = namespace.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty());
+        let emptied = Op::Emptied { key: namespace.key(), uid: namespace.uid().to_owned() };
+        return (!is_held).then(|| emptied.into()).into_iter().collect();
+    }
+    let stays = |held: &&Held<'_>| held.meta.deletion_timestamp.is_none();
+    let roots: Vec<&Held<'_>> =
+        view.held.iter().filter(stays).filter(|held| !has_owner_here(held.meta)).collect();
+    let all_stay = view.held.iter().all(|held| stays(&held));
+    let going = if roots.is_empty() && all_stay { view.held.iter().collect() } else { roots };
+    going.into_iter().take(ROUND_OPS_MAX).map(|held| delete(held).into()).collect()
+}
+
+/// Whether it goes by itself when another object of the namespace has gone.
+fn has_owner_here(meta: &ObjectMeta) -> bool {
+    meta.owner_references.iter().flatten().any(|owner| {
+        KindId::from_manifest(&owner.api_version, &owner.kind).is_some_and(KindId::is_namespaced)
+    })
+}
+
+fn delete(held: &Held<'_>) -> Op {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    Op::Delete {
+        kind: held.kind.info().plural.to_owned(),
+        key: ObjectKey::new(part(&held.meta.namespace), part(&held.meta.name)),
+        uid: part(&held.meta.uid),
+        propagation: Propagation::Background,
+        version: None,
+    }
+}

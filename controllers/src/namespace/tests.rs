@@ -1,0 +1,94 @@
+//! What a namespace's plan does.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test shows or refuses whatever it does not expect"
+)]
+
+use api::batch::Op;
+use api::core::Namespace;
+use api::job::JobSpec;
+use api::task::TaskSpec;
+use api::{Job, Kind as _, KindId, ObjectMeta, Task, Time, Timestamp};
+
+use super::plan::{Held, View, plan};
+
+fn namespace(is_deleting: bool) -> Namespace {
+    let metadata = ObjectMeta {
+        name: Some("n".to_owned()),
+        uid: Some("n-uid".to_owned()),
+        deletion_timestamp: is_deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
+        ..ObjectMeta::default()
+    };
+    Namespace { metadata, ..Namespace::default() }
+}
+
+fn job(name: &str) -> Job {
+    let mut job = Job::new("n", name, JobSpec::default());
+    job.metadata.uid = Some(format!("{name}-uid"));
+    job
+}
+
+fn task(name: &str, owner: &Job) -> Task {
+    Task::new("n", name, TaskSpec::default()).with_controller(owner.as_controller())
+}
+
+fn asked(namespace: &Namespace, held: &[Held<'_>]) -> Vec<String> {
+    let groups = plan(&View { namespace, held });
+    let words = groups.iter().flat_map(|group| &group.ops).map(|op| match op {
+        Op::Delete { kind, key, .. } => format!("delete {kind}/{}", key.name),
+        Op::Emptied { key, uid } => format!("emptied {} {uid}", key.name),
+        other => panic!("{other:?}"),
+    });
+    words.collect()
+}
+
+fn held<K: api::Kind>(object: &K) -> Held<'_> {
+    Held { kind: K::ID, meta: object.meta() }
+}
+
+#[test]
+fn a_namespace_that_lives_keeps_all() {
+    let job = job("a");
+    assert!(asked(&namespace(false), &[held(&job)]).is_empty());
+    assert!(asked(&namespace(false), &[]).is_empty());
+}
+
+#[test]
+fn owners_go_first_and_what_they_own_with_them() {
+    let owner = job("a");
+    let (owned, mut going) = (task("a-0", &owner), job("b"));
+    going.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    let namespace = namespace(true);
+    assert_eq!(asked(&namespace, &[held(&owner), held(&owned), held(&going)]), ["delete jobs/a"]);
+    assert!(asked(&namespace, &[held(&owned), held(&going)]).is_empty(), "it waits for b");
+}
+
+#[test]
+fn what_owns_each_other_goes_too() {
+    let (mut a, mut b) = (job("a"), job("b"));
+    (a, b) = (a.clone().with_controller(b.as_controller()), b.with_controller(a.as_controller()));
+    assert_eq!(asked(&namespace(true), &[held(&a), held(&b)]), ["delete jobs/a", "delete jobs/b"]);
+}
+
+#[test]
+fn an_owner_of_the_cluster_or_of_a_kind_that_is_not_known_keeps_nothing() {
+    let mut node = job("a").as_controller();
+    node.kind = KindId::Node.info().kind.to_owned();
+    let mut unknown = node.clone();
+    unknown.kind = "Unheard".to_owned();
+    let of_node = job("b").with_controller(node);
+    let of_unknown = job("c").with_controller(unknown);
+    assert_eq!(
+        asked(&namespace(true), &[held(&of_node), held(&of_unknown)]),
+        ["delete jobs/b", "delete jobs/c"]
+    );
+}
+
+#[test]
+fn an_empty_one_goes_unless_a_finalizer_holds_it() {
+    let mut namespace = namespace(true);
+    assert_eq!(asked(&namespace, &[]), ["emptied n n-uid"]);
+    namespace.metadata.finalizers = Some(vec![api::labels::FINALIZER_FOREGROUND.to_owned()]);
+    assert!(asked(&namespace, &[]).is_empty());
+}
