@@ -219,6 +219,22 @@ struct Agent {
     began: (Instant, Timestamp),
 }
 
+/// What this agent says of its node before it has seen anything.
+fn presence(config: &Config, boot_id: &str) -> Presence {
+    Presence {
+        name: config.name.clone(),
+        labels: config.labels.clone(),
+        boot_id: boot_id.to_owned(),
+        capacity: config.capacity.clone(),
+        port_range: config.port_range,
+        address: config.address.clone(),
+        info: NodeInfo::default(),
+        images: Vec::new(),
+        leftovers: BTreeMap::new(),
+        problem: None,
+    }
+}
+
 impl Agent {
     fn start(
         config: Config,
@@ -260,18 +276,7 @@ impl Agent {
         let rest = (rng.fork("follow"), outside.health.clone());
         let following = follow::follow(node, rest, sessions, events.clone());
         tasks.spawn_part("assignments", following);
-        let presence = Presence {
-            name: config.name.clone(),
-            labels: config.labels.clone(),
-            boot_id: boot_id.clone(),
-            capacity: config.capacity.clone(),
-            port_range: config.port_range,
-            address: config.address.clone(),
-            info: NodeInfo::default(),
-            images: Vec::new(),
-            leftovers: BTreeMap::new(),
-            problem: None,
-        };
+        let presence = presence(&config, &boot_id);
         let publishing = Publishing::new(presence, outside.rng.fork("presence"), &outside.health);
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
