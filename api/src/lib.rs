@@ -14,6 +14,7 @@ pub mod job;
 pub mod kind;
 pub mod labels;
 pub mod list;
+pub mod log;
 pub mod manifest;
 pub mod meaning;
 pub mod merge;

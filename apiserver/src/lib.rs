@@ -37,8 +37,10 @@ use bytes::Bytes;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
 use store::{ReadError, Store};
+use tokio::sync::Semaphore;
 use tower::Service;
 
+use self::http::LOGS_MAX;
 use cache::Cache;
 use compaction::Holds;
 use connections::Connections;
@@ -63,6 +65,8 @@ pub struct Server {
     spawner: Spawner,
     identity: Identity,
     holds: Holds,
+    /// Places among the logs that are read through this apiserver at the same time.
+    log_places: Arc<Semaphore>,
 }
 
 /// Why an apiserver did not start.
@@ -146,6 +150,7 @@ impl Server {
             spawner,
             identity,
             holds,
+            log_places: Arc::new(Semaphore::new(LOGS_MAX)),
         });
         if let Some(peers) = &server.peers {
             let telling = holding::tell(Arc::clone(&server), peers.url().to_owned());

@@ -201,23 +201,33 @@ pub enum Cascade {
 }
 
 /// Arguments of `logs`.
+///
+/// Exit code 0 means that everything was printed: with `-f` up to the end of the tasks.
 #[derive(Debug, Clone, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
     /// TASK, task/T, job/J or run/R.
     #[arg(value_name = "TASK")]
     pub of: String,
-    /// Goes on until the tasks have ended, new tasks and attempts included.
+    /// Goes on until the tasks have ended, new tasks and attempts included. A broken connection is
+    /// made again, and goes on after the last line.
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last so many lines of each task.
     #[arg(long, value_name = "LINES")]
     pub tail: Option<u64>,
+    /// Only lines that are not older than this, such as 90s, 10m or 1h30m.
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<Duration>,
     /// With the time of each line.
     #[arg(long)]
     pub timestamps: bool,
     /// This attempt; the newest that started by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// The attempt before.
+    #[arg(short, long, conflicts_with = "follow")]
+    pub previous: bool,
     /// Only tasks that failed.
     #[arg(long, conflicts_with = "follow")]
     pub failed: bool,

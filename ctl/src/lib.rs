@@ -14,6 +14,8 @@ pub mod failure;
 pub mod following;
 pub mod goal;
 pub mod live;
+pub mod log;
+pub mod log_printer;
 pub mod output;
 pub mod raw;
 pub mod sources;

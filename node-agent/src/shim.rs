@@ -110,7 +110,9 @@ fn run(dir: &TaskDir) -> io::Result<()> {
             return Ok(());
         }
     };
-    let pumps = pump(&mut child, log, &clock);
+    // Guards the file for one line.
+    let log = Arc::new(Mutex::new(log));
+    let pumps = pump(&mut child, &log, &clock);
     let recorded = RunRecord::of(child.id(), started).and_then(|run| dir.write_run(&run));
     match recorded {
         Ok(()) => answer(&ShimAnswer::Started),
@@ -120,6 +122,8 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let status = wait(&mut child, dir)?;
     let at = clock.now();
     drain(&pumps);
+    // It fails where the disk is still full: then the end of the log is all that is missing.
+    let _ = log.lock().unwrap_or_else(PoisonError::into_inner).end();
     dir::write(&spec.exit, &exit_record(started, at, status))
 }
 
@@ -149,15 +153,13 @@ fn answer(answer: &ShimAnswer) {
 }
 
 /// Copies both outputs into the log. Each sender is dropped when its output has ended.
-fn pump(child: &mut Child, log: LogWriter, clock: &Clock) -> Receiver<()> {
-    // Guards the file for one line.
-    let log = Arc::new(Mutex::new(log));
+fn pump(child: &mut Child, log: &Arc<Mutex<LogWriter>>, clock: &Clock) -> Receiver<()> {
     let (sender, ended) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
-        copy_in_thread(output, Output::Stdout, &log, clock, sender.clone());
+        copy_in_thread(output, Output::Stdout, log, clock, sender.clone());
     }
     if let Some(output) = child.stderr.take() {
-        copy_in_thread(output, Output::Stderr, &log, clock, sender);
+        copy_in_thread(output, Output::Stderr, log, clock, sender);
     }
     ended
 }

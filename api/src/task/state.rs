@@ -134,6 +134,14 @@ impl Task {
         self.binding()?.node.as_deref()
     }
 
+    /// The newest attempt that was bound to a node: the one whose log is meant where none is named.
+    pub fn newest_attempt_with_a_node(&self) -> u32 {
+        if self.node().is_some() {
+            return self.spec.attempt;
+        }
+        self.status.attempts.last().map_or(self.spec.attempt, |past| past.attempt)
+    }
+
     /// What the agent said of the current binding.
     pub fn report(&self) -> Option<ReportState> {
         let binding = self.binding()?;

@@ -1,30 +1,88 @@
 //! The log of a task's attempt, from the agent that runs or ran it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use api::log::Position;
 use api::status::{Reason, failure};
 use api::{Kind as _, Task};
 use axum::body::Body;
+use base::Timestamp;
 use http::Request;
+use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
-use super::query::Query;
+use super::query::{Query, bad};
 use super::{Answer, Place, agents, read};
 use crate::Server;
 
+/// Logs that are read through one apiserver at the same time. Each may hold what is on its way from
+/// the agent to the client.
+pub(crate) const LOGS_MAX: usize = 1_000;
+
 /// The log of a task's attempt.
 pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> Answer {
+    let asked = asked(query, server.clock.now())?;
     let task = task(server, place).await?;
-    let attempt = query.attempt.unwrap_or_else(|| last_started(&task));
+    let attempt = attempt_of(&task, query)?;
     let node = node_of(&task, attempt)?;
-    let tail = query.tail_lines.map(|lines| format!("&tailLines={lines}")).unwrap_or_default();
-    let path = format!(
-        "/logs/{}/{attempt}?follow={}&timestamps={}{tail}",
-        task.uid(),
-        query.follow,
-        query.timestamps,
+    let place = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
+        let message = format!(
+            "{LOGS_MAX} logs are being read through this apiserver; try again later, or ask another"
+        );
+        Box::new(failure(Reason::TooManyRequests, message))
+    })?;
+    let path = format!("/logs/{}/{attempt}?{asked}", task.uid());
+    let answer = agents::ask(server, node, Request::new(Body::empty()), &path).await?;
+    // The place is taken until the body has ended, or nobody reads it any more.
+    let body = |body: Body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &place;
+            frame
+        }))
+    };
+    Ok(answer.map(body))
+}
+
+/// What the agent is asked for. Whatever makes no sense is refused here.
+fn asked(query: &Query, now: Timestamp) -> Result<String, Box<Status>> {
+    let mut asked = format!(
+        "follow={}&timestamps={}&records={}",
+        query.follow, query.timestamps, query.records,
     );
-    agents::ask(server, node, Request::new(Body::empty()), &path).await
+    if let Some(lines) = query.tail_lines {
+        asked.push_str(&format!("&tailLines={lines}"));
+    }
+    if let Some(bytes) = query.limit_bytes {
+        if bytes == 0 {
+            return Err(bad("limitBytes: must be 1 or more"));
+        }
+        asked.push_str(&format!("&limitBytes={bytes}"));
+    }
+    if let Some(since) = since(query, now)? {
+        asked.push_str(&format!("&sinceTime={since}"));
+    }
+    if !query.after.is_empty() {
+        let after: Position =
+            query.after.parse().map_err(|error| bad(format!("after: {error}")))?;
+        asked.push_str(&format!("&after={after}"));
+    }
+    Ok(asked)
+}
+
+fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Box<Status>> {
+    match (query.since_time.as_str(), query.since_seconds) {
+        ("", None) => Ok(None),
+        ("", Some(seconds)) => {
+            let since = now.saturating_sub(Duration::from_secs(seconds));
+            // Before all time is from the beginning.
+            Ok(Some(since.unwrap_or(Timestamp::UNIX_EPOCH)))
+        }
+        (time, None) => time.parse().map(Some).map_err(|_| {
+            bad(format!("sinceTime: {time:?} is no time such as 2026-11-21T10:00:00Z"))
+        }),
+        (_, Some(_)) => Err(bad("sinceTime and sinceSeconds: give one of them")),
+    }
 }
 
 /// The task at a place, as of now.
@@ -34,25 +92,114 @@ pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Box<Sta
         .map_err(|error| Box::new(failure(Reason::InternalError, error.to_string())))
 }
 
-/// The newest attempt that was bound to a node.
-fn last_started(task: &Task) -> u32 {
-    if task.node().is_some() {
-        task.spec.attempt
-    } else {
-        task.status.attempts.last().map_or(task.spec.attempt, |past| past.attempt)
+/// The attempt whose log is meant.
+fn attempt_of(task: &Task, query: &Query) -> Result<u32, Box<Status>> {
+    let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
+    if !query.previous {
+        return Ok(newest);
     }
+    let earlier = task.status.attempts.iter().rev().map(|past| past.attempt);
+    earlier.filter(|attempt| *attempt < newest).max().ok_or_else(|| {
+        let message = format!("task {:?} has no attempt before attempt {newest}", task.name());
+        Box::new(failure(Reason::NotFound, message))
+    })
 }
 
 /// The node on which an attempt runs or ran.
 pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Box<Status>> {
+    let past = || task.status.attempts.iter().find(|past| past.attempt == attempt);
     let node = if attempt == task.spec.attempt {
         task.node()
     } else {
-        let past = task.status.attempts.iter().find(|past| past.attempt == attempt);
-        past.and_then(|past| past.node_name.as_deref())
+        past().and_then(|past| past.node_name.as_deref())
     };
     node.ok_or_else(|| {
-        let message = format!("attempt {attempt} of task {:?} has not started", task.name());
+        let name = task.name();
+        let is_known = attempt == task.spec.attempt || past().is_some();
+        let message = if attempt > task.spec.attempt {
+            format!("task {name:?} has no attempt {attempt}; its newest is {}", task.spec.attempt)
+        } else if !is_known {
+            format!("attempt {attempt} of task {name:?} is not remembered any more")
+        } else if let Some(why) = task.unschedulable().filter(|_| attempt == task.spec.attempt) {
+            format!("attempt {attempt} of task {name:?} has not started: no node takes it: {why}")
+        } else {
+            format!(
+                "attempt {attempt} of task {name:?} has not started; the task is {:?}",
+                task.phase()
+            )
+        };
         Box::new(failure(Reason::NotFound, message))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Result<String, String> {
+        let query = Query::parse(&format!("/log?{query}").parse().unwrap());
+        let now = "2026-11-21T10:00:30Z".parse().unwrap();
+        let asked = query.and_then(|query| asked(&query, now));
+        asked.map_err(|status| status.message.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_is_asked_reaches_the_agent_in_one_form() {
+        let plain = "follow=false&timestamps=false&records=false";
+        assert_eq!(read("").unwrap(), plain);
+        assert_eq!(
+            read("follow=1&timestamps=true&records=true&after=5.6&tailLines=3&limitBytes=9"),
+            Ok("follow=true&timestamps=true&records=true&tailLines=3&limitBytes=9&after=5.6"
+                .to_owned())
+        );
+        let since = format!("{plain}&sinceTime=2026-11-21T10:00:00Z");
+        for same in ["sinceSeconds=30", "sinceTime=2026-11-21T11:00:00%2B01:00"] {
+            assert_eq!(read(same).as_ref(), Ok(&since), "{same}");
+        }
+        assert!(read(&format!("sinceSeconds={}", u64::MAX)).is_ok());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (wrong, why) in [
+            ("after=x", "position"),
+            ("sinceTime=x", "no time"),
+            ("sinceTime=2026-11-21T10:00:00Z&sinceSeconds=1", "one of them"),
+            ("limitBytes=0", "1 or more"),
+            ("tailLines=-1", "not a number"),
+        ] {
+            let told = read(wrong).unwrap_err();
+            assert!(told.contains(why), "{wrong}: {told}");
+        }
+    }
+
+    #[test]
+    fn why_an_attempt_has_no_log_is_said() {
+        let task = |spec: serde_json::Value, attempts: serde_json::Value| -> Task {
+            serde_json::from_value(serde_json::json!({
+                "metadata": { "name": "a-0" }, "spec": spec, "status": { "attempts": attempts },
+            }))
+            .unwrap()
+        };
+        let why = |task: &Task, attempt| {
+            node_of(task, attempt).map(str::to_owned).map_err(|it| it.message.unwrap_or_default())
+        };
+        let spec = serde_json::json!({
+            "template": "a", "attempt": 3,
+            "unschedulable": { "attempt": 3, "message": "0 of 3 nodes: 3 full" },
+        });
+        let past = serde_json::json!([{ "attempt": 2, "nodeName": "n2", "phase": "Failed" }]);
+        let waiting = task(spec, past);
+        assert_eq!(why(&waiting, 2), Ok("n2".to_owned()));
+        for (attempt, text) in [(1, "not remembered"), (3, "0 of 3 nodes"), (4, "newest is 3")] {
+            let told = why(&waiting, attempt).unwrap_err();
+            assert!(told.contains(text), "{told}");
+        }
+        let query = |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap()).unwrap();
+        assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
+        assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
+        assert!(attempt_of(&waiting, &query("previous=true")).is_err());
+        let pending = task(serde_json::json!({ "template": "a" }), serde_json::json!([]));
+        assert!(why(&pending, 1).unwrap_err().contains("Pending"));
+    }
 }

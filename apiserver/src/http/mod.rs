@@ -31,6 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Server, readiness};
+pub(crate) use log::LOGS_MAX;
 use query::Query;
 use route::Route;
 

@@ -35,6 +35,13 @@ pub(crate) struct Query {
     pub(crate) tail_lines: Option<u64>,
     pub(crate) attempt: Option<u32>,
     pub(crate) timestamps: bool,
+    pub(crate) since_time: String,
+    pub(crate) since_seconds: Option<u64>,
+    pub(crate) limit_bytes: Option<u64>,
+    pub(crate) previous: bool,
+    /// A position in a log.
+    pub(crate) after: String,
+    pub(crate) records: bool,
     pub(crate) boot_id: String,
     pub(crate) connection: u64,
 }
@@ -49,7 +56,7 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
 }
 
 /// Parameters that were read, by name.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 25] = [
     "labelSelector",
     "fieldSelector",
     "limit",
@@ -67,6 +74,12 @@ const NAMES: [&str; 19] = [
     "tailLines",
     "attempt",
     "timestamps",
+    "sinceTime",
+    "sinceSeconds",
+    "limitBytes",
+    "previous",
+    "after",
+    "records",
     "bootId",
     "connection",
 ];
@@ -115,6 +128,12 @@ impl Query {
             "tailLines" => self.tail_lines = number(name, &value)?,
             "attempt" => self.attempt = number(name, &value)?,
             "timestamps" => self.timestamps = is_true(&value),
+            "sinceTime" => self.since_time = value,
+            "sinceSeconds" => self.since_seconds = number(name, &value)?,
+            "limitBytes" => self.limit_bytes = number(name, &value)?,
+            "previous" => self.previous = is_true(&value),
+            "after" => self.after = value,
+            "records" => self.records = is_true(&value),
             "bootId" => self.boot_id = value,
             "connection" => self.connection = number(name, &value)?.unwrap_or_default(),
             other => unreachable!("{other} is among the names, and has no place"),

@@ -1,14 +1,12 @@
 //! `hctl logs`: what tasks print.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use api::task::TaskPhase;
 use api::{Kind as _, KindId, Task};
-use bytes::{Bytes, BytesMut};
-use client::Body;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, SelectAll};
-use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::args::Logs;
@@ -16,8 +14,10 @@ use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
 use crate::live::{self, News};
+use crate::log::{AttemptLog, GiveUp, Heard, Question};
+use crate::log_printer::{Of, Printer};
 use crate::target::{self, Target};
-use crate::{output, terminal};
+use crate::terminal;
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
@@ -38,23 +38,30 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     if tasks.is_empty() {
         terminal::note(&format!("No tasks of {target} are there (any more)."));
     }
-    let are_several = tasks.len() > 1;
+    let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
     for task in &tasks {
-        let opened = open(connection, &args, task.name(), args.attempt).await;
-        match opened {
-            Ok(mut log) => {
-                while let Some(line) = log.next().await {
-                    print(task.name(), are_several, &line)?;
-                }
-            }
+        printer.make_room(task.name(), 1);
+    }
+    for task in &tasks {
+        let attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
+        let of = Arc::new(Of { task: task.name().to_owned(), attempt });
+        let mut log = heard(of, open(connection, &args, task.name(), attempt, GiveUp::default()));
+        while let Some((of, heard)) = log.next().await {
+            let Heard::Failed(error) = heard else {
+                printer.heard(&of, heard)?;
+                continue;
+            };
+            let failure = connection.failure(&error);
             // The others' logs are wanted all the same.
-            Err(failure) if are_several => {
-                terminal::note(&format!("{}: {}", task.name(), failure.message));
+            if tasks.len() > 1 {
+                printer.failed(&of, &failure)?;
+            } else {
+                printer.flush()?;
+                return Err(failure);
             }
-            Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    printer.finish()
 }
 
 /// The tasks whose logs are meant.
@@ -82,69 +89,42 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
     Ok(connection.query(KindId::Task, labels, fields))
 }
 
-fn print(task: &str, with_name: bool, line: &[u8]) -> Result<(), Failure> {
-    let mut whole = Vec::with_capacity(task.len() + line.len() + 4);
-    if with_name {
-        whole.extend_from_slice(task.as_bytes());
-        whole.extend_from_slice(b" | ");
-    }
-    whole.extend_from_slice(line);
-    whole.push(b'\n');
-    terminal::print_bytes(&whole)
-}
-
-/// Opens the log of a task.
-async fn open(
+/// The log of an attempt, which is not asked for yet.
+fn open(
     connection: &Connection,
     args: &Logs,
     task: &str,
-    attempt: Option<u32>,
-) -> Result<LogLines, Failure> {
-    let mut query = format!("follow={}&timestamps={}", args.follow, args.timestamps);
+    attempt: u32,
+    give_up: GiveUp,
+) -> AttemptLog {
+    let previous = if args.previous { "previous=true&" } else { "" };
+    let path = connection.log_path(task, &format!("attempt={attempt}&{previous}"));
+    let mut selection = String::new();
     if let Some(tail) = args.tail {
-        query.push_str(&format!("&tailLines={tail}"));
+        selection.push_str(&format!("&tailLines={tail}"));
     }
-    if let Some(attempt) = attempt {
-        query.push_str(&format!("&attempt={attempt}"));
+    if let Some(since) = args.since {
+        selection.push_str(&format!("&sinceSeconds={}", since.get().as_secs()));
     }
-    let response = connection.client().stream(&connection.log_path(task, &query)).await;
-    let response = response.map_err(|error| connection.failure(&error))?;
-    Ok(LogLines { body: response.into_body(), buffer: BytesMut::new(), has_ended: false })
+    let question = Question { path, selection, follow: args.follow };
+    AttemptLog::new(connection.client(), question, give_up)
 }
 
-/// The lines of a log. Unlike a watch's, the last may lack its end.
-struct LogLines {
-    body: Body,
-    buffer: BytesMut,
-    has_ended: bool,
-}
+type Hearing = BoxStream<'static, (Arc<Of>, Heard)>;
 
-impl LogLines {
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end + 1).freeze();
-                return Some(line.slice(..end));
-            }
-            if self.has_ended {
-                let rest = self.buffer.split().freeze();
-                return (!rest.is_empty()).then_some(rest);
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => {
-                    let why = base::ErrorChain(error.as_ref()).to_string();
-                    terminal::note(&format!("the log broke off: {why}"));
-                    self.has_ended = true;
-                }
-                None => self.has_ended = true,
-            }
-        }
-    }
+/// What a log says, with whose it is, up to its end.
+fn heard(of: Arc<Of>, log: AttemptLog) -> Hearing {
+    let heard = stream::unfold(Some(log), |log| async move {
+        let mut log = log?;
+        let heard = log.next().await;
+        let is_last = |heard: &Heard| matches!(heard, Heard::End | Heard::Failed(_));
+        let has_ended = heard.iter().flatten().any(is_last);
+        Some((heard, (!has_ended).then_some(log)))
+    });
+    heard
+        .flat_map(|heard| stream::iter(heard.into_iter().flatten()))
+        .map(move |heard| (Arc::clone(&of), heard))
+        .boxed()
 }
 
 /// Follows the logs of all attempts of all tasks, until what they belong to has ended.
@@ -158,10 +138,11 @@ async fn follow(
     let owner = connection.query(target.kind, String::new(), fields);
     let mut owner = live::news(connection, owner);
     let mut news = live::news(connection, tasks.clone());
+    let mut printer = Printer::new(args.timestamps, target.kind != KindId::Task);
     let mut logs = Logging {
         connection,
         args,
-        with_name: target.kind != KindId::Task,
+        give_up: GiveUp::default(),
         seen: BTreeSet::new(),
         queue: VecDeque::new(),
         open: SelectAll::new(),
@@ -176,9 +157,10 @@ async fn follow(
                     News::There(object) => ends(target.kind, &object),
                 };
                 if has_ended {
+                    logs.give_up.soon();
                     // Of the last tasks, too, whose news may still be on their way.
                     for task in connection.list::<Task>(&tasks).await?.0 {
-                        logs.consider(&task);
+                        logs.consider(&task, &mut printer);
                     }
                 }
             }
@@ -186,14 +168,17 @@ async fn follow(
                 if let News::There(object) = said?
                     && let Ok(task) = serde_json::from_value::<Task>(object)
                 {
-                    logs.consider(&task);
+                    logs.consider(&task, &mut printer);
                 }
             }
-            Some((task, line)) = logs.open.next() => logs.heard(&task, line)?,
+            Some((of, heard)) = logs.open.next() => logs.hear(&of, heard, &mut printer)?,
+            // Nothing else is there right now: what was heard is shown before waiting.
+            () = std::future::ready(()), if printer.holds_any() => printer.flush()?,
+            else => (),
         }
-        logs.open_next().await?;
+        logs.open_next();
     }
-    Ok(())
+    printer.finish()
 }
 
 /// Whether nothing more will be printed.
@@ -207,11 +192,11 @@ fn ends(kind: KindId, object: &Value) -> bool {
 struct Logging<'a> {
     connection: &'a Connection,
     args: &'a Logs,
-    with_name: bool,
+    give_up: GiveUp,
     /// Attempts whose logs are or were open, or wait to be.
     seen: BTreeSet<(String, u32)>,
     queue: VecDeque<(String, u32)>,
-    open: SelectAll<BoxStream<'static, (String, Option<Bytes>)>>,
+    open: SelectAll<Hearing>,
 }
 
 impl Logging<'_> {
@@ -220,7 +205,7 @@ impl Logging<'_> {
     }
 
     /// Takes in what is known of a task: attempts that have started have logs.
-    fn consider(&mut self, task: &Task) {
+    fn consider(&mut self, task: &Task, printer: &mut Printer) {
         let earlier = task.status.attempts.iter().filter(|past| past.started_at.is_some());
         let mut attempts: Vec<u32> = earlier.map(|past| past.attempt).collect();
         if task.report().is_some() && task.status.started_at.is_some() {
@@ -229,38 +214,26 @@ impl Logging<'_> {
         for attempt in attempts {
             let wanted = self.args.attempt.is_none_or(|wanted| wanted == attempt);
             if wanted && self.seen.insert((task.name().to_owned(), attempt)) {
+                printer.make_room(task.name(), attempt);
                 self.queue.push_back((task.name().to_owned(), attempt));
             }
         }
     }
 
-    async fn open_next(&mut self) -> Result<(), Failure> {
+    fn open_next(&mut self) {
         while self.open.len() < LOGS_AT_ONCE_MAX {
-            let Some((task, attempt)) = self.queue.pop_front() else { return Ok(()) };
-            match open(self.connection, self.args, &task, Some(attempt)).await {
-                Ok(log) => self.open.push(lines(task, log)),
-                Err(failure) if failure.code == Code::Forbidden => return Err(failure),
-                Err(failure) => {
-                    terminal::note(&format!("{task} attempt {attempt}: {}", failure.message));
-                }
-            }
+            let Some((task, attempt)) = self.queue.pop_front() else { return };
+            let log = open(self.connection, self.args, &task, attempt, self.give_up.clone());
+            self.open.push(heard(Arc::new(Of { task, attempt }), log));
         }
-        Ok(())
     }
 
-    fn heard(&mut self, task: &str, line: Option<Bytes>) -> Result<(), Failure> {
-        line.map_or(Ok(()), |line| print(&output::printable(task), self.with_name, &line))
-    }
-}
-
-/// A log's lines with the task's name; at the end comes nothing, once, so that the end is seen.
-fn lines(task: String, log: LogLines) -> BoxStream<'static, (String, Option<Bytes>)> {
-    stream::unfold(Some((task, log)), |state| async move {
-        let (task, mut log) = state?;
-        match log.next().await {
-            Some(line) => Some(((task.clone(), Some(line)), Some((task, log)))),
-            None => Some(((task, None), None)),
+    fn hear(&self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
+        let Heard::Failed(error) = heard else { return printer.heard(of, heard) };
+        let failure = self.connection.failure(&error);
+        if failure.code == Code::Forbidden {
+            return Err(failure);
         }
-    })
-    .boxed()
+        printer.failed(of, &failure)
+    }
 }

@@ -7,6 +7,7 @@ mod ends;
 mod figures;
 mod kills;
 mod leaders;
+mod logs;
 mod restores;
 mod streams;
 mod verbs;

@@ -4,6 +4,8 @@
 //! [`conformance_suite!`](crate::conformance_suite) hold for all engines; those of
 //! [`shell_suite!`](crate::shell_suite) need programs that really run.
 
+mod logs;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -16,10 +18,15 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
+pub use self::logs::{
+    a_followed_log_ends_with_its_container, a_log_is_read_on_after_any_line,
+    a_log_that_is_rotated_under_its_follower_is_whole, both_outputs_are_logged,
+    logs_outlive_their_container, odd_output_is_logged_whole, the_tail_counts_lines_of_the_program,
+};
 use super::logs::Output;
 use super::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogLine, LogOptions,
-    PullPolicy, Reason, Resources, Signal, Usage,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogEvent, LogLine,
+    LogOptions, LogStream, PullPolicy, Reason, Resources, Signal, Usage,
 };
 
 /// How long a law waits before it calls a state missing.
@@ -129,9 +136,21 @@ pub async fn all_logs(
     identity: &Identity,
     options: LogOptions,
 ) -> Vec<LogLine> {
-    let lines = engine.logs(identity, options).await.expect("there are logs");
-    let lines = timeout(PATIENCE, lines.collect::<Vec<_>>()).await.expect("the logs end");
-    lines.into_iter().map(|line| line.expect("the line can be read")).collect()
+    let lines = logs::positioned_logs(engine, identity, options).await;
+    lines.into_iter().map(|(line, _)| line).collect()
+}
+
+/// The next line of a log that is followed.
+pub async fn next_line(log: &mut LogStream) -> LogLine {
+    let next = async {
+        loop {
+            match log.next().await.expect("the log goes on").expect("the log can be read") {
+                LogEvent::Line { line, .. } => return line,
+                LogEvent::From(_) | LogEvent::Gap => (),
+            }
+        }
+    };
+    timeout(PATIENCE, next).await.expect("it writes a line")
 }
 
 /// The text of the lines written to `output`.
@@ -208,8 +227,8 @@ pub async fn kill_ends_what_ignores_term(bench: &dyn Bench) {
     start(&*engine, &spec).await;
     let follow = LogOptions { follow: true, ..LogOptions::default() };
     let mut lines = engine.logs(&spec.identity, follow).await.expect("there are logs");
-    let ready = timeout(PATIENCE, lines.next()).await.expect("it gets ready");
-    assert!(ready.is_some(), "it says that it ignores TERM from here on");
+    // It says that it ignores TERM from here on.
+    next_line(&mut lines).await;
     engine.signal(&spec.identity, Signal::TERM).await.expect("it can be signalled");
     let running = state(&*engine, &spec.identity).await;
     assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
@@ -304,58 +323,6 @@ pub async fn containers_outlive_the_engine_value(bench: &dyn Bench) {
     assert_eq!(ended(&*second, &lasting.identity).await, (143, Some(15)));
     remove(&*second, &lasting.identity).await;
     remove(&*second, &ending.identity).await;
-}
-
-/// Both outputs are logged apart, in order, and the tail is the last of them.
-pub async fn both_outputs_are_logged(bench: &dyn Bench) {
-    let engine = bench.engine("a").await;
-    let spec = spec(bench, "says", Program::Says(&["one", "two", "three"], &["alas"]));
-    start(&*engine, &spec).await;
-    ended(&*engine, &spec.identity).await;
-    let lines = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
-    assert_eq!(text(&lines, Output::Stdout), "one\ntwo\nthree\n");
-    assert_eq!(text(&lines, Output::Stderr), "alas\n");
-    let tail = LogOptions { tail: Some(2), ..LogOptions::default() };
-    let last = all_logs(&*engine, &spec.identity, tail).await;
-    assert_eq!(last, lines[2..], "the tail is the last lines, whatever output they are of");
-    let end = lines.last().map(|line| line.time).expect("there are lines");
-    let later = end + jiff::SignedDuration::from_micros(1);
-    let since = LogOptions { since: Some(later), ..LogOptions::default() };
-    assert_eq!(all_logs(&*engine, &spec.identity, since).await, []);
-    let since = LogOptions { since: Some(end), ..LogOptions::default() };
-    assert_eq!(all_logs(&*engine, &spec.identity, since).await.last(), lines.last());
-    remove(&*engine, &spec.identity).await;
-}
-
-/// Who follows a log sees all of it, and its end.
-pub async fn a_followed_log_ends_with_its_container(bench: &dyn Bench) {
-    let engine = bench.engine("a").await;
-    let spec = spec(bench, "followed", Program::SaysAndLingers("hello"));
-    start(&*engine, &spec).await;
-    let follow = LogOptions { follow: true, ..LogOptions::default() };
-    let lines = all_logs(&*engine, &spec.identity, follow).await;
-    assert_eq!(text(&lines, Output::Stdout), "hello\n");
-    assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
-    remove(&*engine, &spec.identity).await;
-}
-
-/// Logs are there after removal, for a later engine value too, until they are pruned.
-pub async fn logs_outlive_their_container(bench: &dyn Bench) {
-    let engine = bench.engine("a").await;
-    let spec = spec(bench, "remembered", Program::Says(&["one", "two"], &["alas"]));
-    start(&*engine, &spec).await;
-    ended(&*engine, &spec.identity).await;
-    let before = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
-    remove(&*engine, &spec.identity).await;
-    drop(engine);
-    let engine = bench.engine("a").await;
-    let follow = LogOptions { follow: true, ..LogOptions::default() };
-    assert_eq!(all_logs(&*engine, &spec.identity, follow).await, before);
-    engine.prune_logs(jiff::Timestamp::UNIX_EPOCH).await.expect("it prunes");
-    assert_eq!(all_logs(&*engine, &spec.identity, LogOptions::default()).await, before);
-    engine.prune_logs(jiff::Timestamp::MAX).await.expect("it prunes");
-    let gone = engine.logs(&spec.identity, LogOptions::default()).await.err();
-    assert_eq!(gone, Some(EngineError::Gone));
 }
 
 /// Whoever listens hears of an end, and then sees it.
@@ -461,26 +428,6 @@ pub async fn children_end_with_their_parent(bench: &dyn Bench) {
     remove(&*engine, &spec.identity).await;
 }
 
-/// A line that is not ended, one that is long, and bytes that are hardly text, are all logged.
-/// (Docker keeps logs as JSON: what is no UTF-8 is lost there.)
-pub async fn odd_output_is_logged_whole(bench: &dyn Bench) {
-    let engine = bench.engine("a").await;
-    let mut spec = spec(bench, "odd", Program::Exit(0));
-    let script = r"printf 'a\000\001b\r\n'; head -c 50000 /dev/zero | tr '\0' x; printf '\nend'";
-    spec.command = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    start(&*engine, &spec).await;
-    ended(&*engine, &spec.identity).await;
-    for _ in 0..2 {
-        let lines = all_logs(&*engine, &spec.identity, LogOptions::default()).await;
-        let bytes: Vec<u8> = lines.iter().flat_map(|line| line.bytes.to_vec()).collect();
-        let long = "x".repeat(50_000);
-        let expected = format!("a\0\x01b\r\n{long}\nend");
-        assert!(bytes == expected.as_bytes(), "{} bytes of {}", bytes.len(), expected.len());
-        // The second time from what was kept.
-        let _ = engine.remove(&spec.identity).await;
-    }
-}
-
 fn request(script: &str) -> ExecRequest {
     let command = ["sh", "-c", script].map(str::to_owned).into();
     ExecRequest { command, stdin: true, tty: false }
@@ -550,6 +497,7 @@ macro_rules! conformance_suite {
             both_outputs_are_logged,
             a_followed_log_ends_with_its_container,
             logs_outlive_their_container,
+            a_log_is_read_on_after_any_line,
             an_exit_is_an_event,
             a_node_has_facts,
             what_runs_is_told_with_what_it_uses,
@@ -573,6 +521,8 @@ macro_rules! shell_suite {
             what_the_spec_says_reaches_the_program,
             children_end_with_their_parent,
             odd_output_is_logged_whole,
+            a_log_that_is_rotated_under_its_follower_is_whole,
+            the_tail_counts_lines_of_the_program,
             a_command_beside_a_task_has_its_streams_and_its_exit_code,
             a_command_that_is_stopped_ends_and_needs_a_task_that_runs,
         );

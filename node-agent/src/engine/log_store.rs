@@ -1,27 +1,28 @@
-//! The folder in which logs outlive their containers, and how they are read.
+//! The folder in which logs outlive their containers, and how logs are read.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base::ErrorChain;
-use futures_util::{StreamExt, stream};
+use futures_util::future::{BoxFuture, Fuse};
+use futures_util::{FutureExt as _, StreamExt, future, stream};
 use jiff::Timestamp;
-use tokio::fs::File;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::logs::{LogLine, LogOptions, LogStream, LogWriter, rotated};
+use super::log_files::{LogFiles, Reader};
+use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity};
 use crate::private;
 
-/// How often a followed file is looked at again.
+/// How often a followed log is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Says whether nothing will be written to a log any more.
-pub(crate) type IsEnded = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Bytes of logs that are kept of containers that were removed. Beyond that the oldest logs go.
+const KEPT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+
+/// Resolves once nothing will be written to a log any more.
+pub(crate) type End = BoxFuture<'static, ()>;
 
 /// Logs by identity.
 #[derive(Debug, Clone)]
@@ -41,83 +42,109 @@ impl LogStore {
         self.dir.join(format!("{}.log", identity.file_stem()))
     }
 
-    /// Reads a container's log. `Gone` where there is none.
+    /// Reads a container's log, which nobody writes to. `Gone` where there is none.
     pub async fn read(
         &self,
         identity: &Identity,
         options: LogOptions,
     ) -> Result<LogStream, EngineError> {
-        self.read_until(identity, LogOptions { follow: false, ..options }, Arc::new(|| true)).await
+        let files = LogFiles { places: vec![self.path(identity)] };
+        read_files(files, options, future::ready(()).boxed()).await
     }
 
-    /// Reads a container's log, while it is written to if that is wanted.
-    pub(crate) async fn read_until(
-        &self,
-        identity: &Identity,
-        options: LogOptions,
-        is_ended: IsEnded,
-    ) -> Result<LogStream, EngineError> {
-        let path = self.path(identity);
-        let mut there = VecDeque::new();
-        if let Some(mut old) = open(&rotated(&path)).await? {
-            read_all(&mut old, options, &mut there).await?;
-        }
-        let Some(mut reader) = open(&path).await? else {
-            return Err(EngineError::Gone);
-        };
-        // Asked before the end is read: what is written in between is then read below.
-        let was_ended = is_ended();
-        read_all(&mut reader, options, &mut there).await?;
-        let present = stream::iter(there).map(Ok);
-        if !options.follow || was_ended {
-            return Ok(present.boxed());
-        }
-        let follower = Follower { path, reader, is_ended, options, ready: VecDeque::new() };
-        Ok(present.chain(stream::unfold(Some(follower), next_line)).boxed())
-    }
-
-    /// Deletes the logs last written before `before`, but those that `is_kept` says are in use.
+    /// Deletes the logs last written before `before`, and the oldest ones where all together are too
+    /// large; but not those that `is_kept` says are in use.
     pub(crate) fn prune(
         &self,
         before: Timestamp,
         is_kept: impl Fn(&str) -> bool,
     ) -> io::Result<()> {
+        self.prune_to(before, KEPT_BYTES_MAX, is_kept)
+    }
+
+    fn prune_to(
+        &self,
+        before: Timestamp,
+        bytes_max: u64,
+        is_kept: impl Fn(&str) -> bool,
+    ) -> io::Result<()> {
+        let mut logs: BTreeMap<String, KeptLog> = BTreeMap::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
-            let written = Timestamp::try_from(entry.metadata()?.modified()?);
-            if written.is_ok_and(|written| written < before) && !is_kept(stem) {
-                std::fs::remove_file(entry.path())?;
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
+            let log = logs.entry(stem.to_owned()).or_default();
+            let written = Timestamp::try_from(metadata.modified()?).ok();
+            log.written = log.written.max(written);
+            log.bytes += metadata.len();
+            log.files.push(entry.path());
+        }
+        logs.retain(|stem, _| !is_kept(stem));
+        let mut bytes: u64 = logs.values().map(|log| log.bytes).sum();
+        let mut oldest_first: Vec<KeptLog> = logs.into_values().collect();
+        oldest_first.sort_by_key(|log| log.written);
+        for log in oldest_first {
+            let is_old = log.written.is_none_or(|written| written < before);
+            if is_old || bytes > bytes_max {
+                bytes -= log.bytes;
+                log.files.iter().try_for_each(|file| remove_if_there(file))?;
             }
         }
         Ok(())
     }
 
-    /// Replaces what is kept of a container by `lines`.
+    /// Keeps the files of a log that is about to be deleted at `from`, to which nobody writes.
+    pub(crate) fn keep_files(&self, identity: &Identity, from: &Path) -> io::Result<()> {
+        let path = self.path(identity);
+        for number in (0..LOG_FILES).rev() {
+            let (from, to) = (rotated(from, number), rotated(&path, number));
+            remove_if_there(&to)?;
+            if !from.exists() {
+                continue;
+            }
+            // The same file under a second name, where both are in one file system.
+            if std::fs::hard_link(&from, &to).is_err() {
+                let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
+                std::fs::copy(&from, &copy)?;
+                std::fs::rename(&copy, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces what is kept of a container by what `events` say.
     pub(crate) async fn keep(
         &self,
         identity: &Identity,
-        mut lines: LogStream,
+        mut events: LogStream,
         bytes_max: u64,
     ) -> Result<(), EngineError> {
         let path = self.path(identity);
-        let copy = self.dir.join(format!("{}.copy.log", identity.file_stem()));
-        // What a copy that was cut off has left.
-        for stale in [copy.clone(), rotated(&copy)] {
-            remove_if_there(&stale).map_err(|error| io_failed(&stale, &error))?;
+        let failed = |error: &io::Error| io_failed(&path, error);
+        // What a copy that was cut off has left, too.
+        for number in 0..LOG_FILES {
+            remove_if_there(&rotated(&path, number)).map_err(|error| failed(&error))?;
         }
-        let mut writer =
-            LogWriter::open(&copy, bytes_max).map_err(|error| io_failed(&copy, &error))?;
-        while let Some(line) = lines.next().await {
-            writer.write(&line?).map_err(|error| io_failed(&copy, &error))?;
+        let mut writer = LogWriter::open(&path, bytes_max).map_err(|error| failed(&error))?;
+        while let Some(event) = events.next().await {
+            if let LogEvent::Line { line, .. } = event? {
+                writer.write(&line).map_err(|error| failed(&error))?;
+            }
         }
-        if rotated(&copy).exists() {
-            std::fs::rename(rotated(&copy), rotated(&path))
-                .map_err(|error| io_failed(&path, &error))?;
-        }
-        std::fs::rename(&copy, &path).map_err(|error| io_failed(&path, &error))
+        Ok(())
     }
+}
+
+/// The files of a log whose container was removed.
+#[derive(Debug, Default)]
+struct KeptLog {
+    written: Option<Timestamp>,
+    bytes: u64,
+    files: Vec<PathBuf>,
 }
 
 /// Deletes a file that may not be there.
@@ -128,97 +155,120 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A log that is being written to.
-struct Follower {
-    path: PathBuf,
-    reader: Reader,
-    is_ended: IsEnded,
+/// Reads the files of a log; if that is wanted, until `end` says that nothing more will be written.
+pub(crate) async fn read_files(
+    files: LogFiles,
     options: LogOptions,
-    ready: VecDeque<LogLine>,
-}
-
-/// An open log file and the line that was not whole yet.
-struct Reader {
-    file: BufReader<File>,
-    inode: u64,
-    partial: Vec<u8>,
-}
-
-async fn next_line(
-    follower: Option<Follower>,
-) -> Option<(Result<LogLine, EngineError>, Option<Follower>)> {
-    let mut follower = follower?;
-    loop {
-        if let Some(line) = follower.ready.pop_front() {
-            return Some((Ok(line), Some(follower)));
-        }
-        match follower.look().await {
-            Ok(true) => (),
-            Ok(false) => return None,
-            Err(error) => return Some((Err(error), None)),
-        }
-    }
-}
-
-impl Follower {
-    /// Reads what there is, after a pause where that is nothing; false where no more will come.
-    async fn look(&mut self) -> Result<bool, EngineError> {
-        let options = LogOptions { tail: None, ..self.options };
-        // Asked first, so that what was written before the end is read.
-        let ended = (self.is_ended)();
-        let replaced = tokio::fs::metadata(&self.path)
-            .await
-            .is_ok_and(|there| there.ino() != self.reader.inode);
-        read_all(&mut self.reader, options, &mut self.ready).await?;
-        if replaced && let Some(reader) = open(&self.path).await? {
-            self.reader = reader;
-            return Ok(true);
-        }
-        if self.ready.is_empty() {
-            if ended {
-                return Ok(false);
-            }
-            tokio::time::sleep(FOLLOW_INTERVAL).await;
-        }
-        Ok(true)
-    }
-}
-
-async fn open(path: &Path) -> Result<Option<Reader>, EngineError> {
-    let file = match File::open(path).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_failed(path, &error)),
+    end: End,
+) -> Result<LogStream, EngineError> {
+    let reader =
+        blocking(
+            move || {
+                if files.exist() { Reader::begin(files, options).map(Some) } else { Ok(None) }
+            },
+        );
+    let reader = reader.await?.ok_or(EngineError::Gone)?;
+    let following = Following {
+        reader: Some(reader),
+        end: end.fuse(),
+        // What is there now is read to its end.
+        has_ended: !options.follow,
     };
-    let inode = file.metadata().await.map_err(|error| io_failed(path, &error))?.ino();
-    Ok(Some(Reader { file: BufReader::new(file), inode, partial: Vec::new() }))
+    let batches = stream::unfold(Some(following), |following| async move {
+        let mut following = following?;
+        match following.next().await {
+            Ok(None) => None,
+            Ok(Some(events)) => Some((Ok(events), Some(following))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let events = batches.flat_map(|batch| match batch {
+        Ok(events) => stream::iter(events.into_iter().map(Ok)).left_stream(),
+        Err(error) => stream::iter([Err(error)]).right_stream(),
+    });
+    Ok(events.boxed())
 }
 
-/// Reads whole lines up to the end of the file, as far as they are wanted.
-async fn read_all(
-    reader: &mut Reader,
-    options: LogOptions,
-    lines: &mut VecDeque<LogLine>,
-) -> Result<(), EngineError> {
-    loop {
-        let read = reader.file.read_until(b'\n', &mut reader.partial).await;
-        let read = read.map_err(|error| EngineError::unavailable(error.to_string()))?;
-        if read == 0 {
-            return Ok(());
+/// A log that is read until its end.
+struct Following {
+    /// Here between two reads.
+    reader: Option<Reader>,
+    end: Fuse<End>,
+    has_ended: bool,
+}
+
+impl Following {
+    /// What comes next; nothing after the end.
+    async fn next(&mut self) -> Result<Option<Vec<LogEvent>>, EngineError> {
+        loop {
+            // Known before the files are read: what was written before the end is then read.
+            let had_ended = self.has_ended;
+            let Some(mut reader) = self.reader.take() else { return Ok(None) };
+            let read = blocking(move || {
+                let events = reader.read()?;
+                Ok((reader, events))
+            });
+            let (reader, events) = read.await?;
+            self.reader = Some(reader);
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+            if had_ended {
+                return Ok(None);
+            }
+            tokio::select! {
+                biased;
+                () = &mut self.end => self.has_ended = true,
+                () = tokio::time::sleep(FOLLOW_INTERVAL) => (),
+            }
         }
-        if !reader.partial.ends_with(b"\n") {
-            continue;
-        }
-        let line = LogLine::parse(&reader.partial);
-        reader.partial.clear();
-        let wanted = line.filter(|line| options.since.is_none_or(|since| line.time >= since));
-        lines.extend(wanted);
-        if options.tail.is_some_and(|tail| lines.len() > tail) {
-            lines.pop_front();
-        }
+    }
+}
+
+/// Runs file operations off the executor: they may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| EngineError::unavailable(ErrorChain(&error).to_string())),
+        Err(error) => Err(EngineError::unavailable(error.to_string())),
     }
 }
 
 fn io_failed(path: &Path, error: &io::Error) -> EngineError {
     EngineError::unavailable(format!("{}: {}", path.display(), ErrorChain(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_logs_go_where_all_are_too_large_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(dir.path()).unwrap();
+        let now = std::time::SystemTime::now();
+        for (name, age) in [("old.log", 30), ("used.log", 40), ("mid.log", 20), ("mid.log.1", 25)] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, [b'x'; 1000]).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        let names = || {
+            let names = std::fs::read_dir(dir.path()).unwrap();
+            let mut names: Vec<String> =
+                names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        store.prune_to(Timestamp::UNIX_EPOCH, 3000, |stem| stem == "used").unwrap();
+        assert_eq!(names(), ["mid.log", "mid.log.1", "old.log", "used.log"]);
+        store.prune_to(Timestamp::UNIX_EPOCH, 2999, |stem| stem == "used").unwrap();
+        assert_eq!(names(), ["mid.log", "mid.log.1", "used.log"], "a log goes with all its files");
+        let since = Timestamp::try_from(now - Duration::from_secs(22)).unwrap();
+        store.prune_to(since, u64::MAX, |stem| stem == "used").unwrap();
+        assert_eq!(names(), ["mid.log", "mid.log.1", "used.log"], "its newest file is not old");
+        store.prune_to(Timestamp::MAX, u64::MAX, |stem| stem == "used").unwrap();
+        assert_eq!(names(), ["used.log"]);
+    }
 }

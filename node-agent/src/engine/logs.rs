@@ -1,22 +1,47 @@
-//! Lines of log, and the files they are kept in.
+//! Logs: their records, their files, and what is promised of them.
 //!
-//! The format is the one that Kubernetes' container runtimes write, readable as it is:
-//! `<time> stdout|stderr F|P <text>`, one line each, where P marks text that no newline ended.
-//! A file is rotated once: what is kept is between half of the limit and all of it.
+//! # Design
+//!
+//! A container's output is kept in files that are rotated: the newest at `<path>`, older ones at
+//! `<path>.1`, `<path>.2` and so on, [`LOG_FILES`] of them with [`LOG_BYTES_MAX`] together. The shim
+//! of the process engine writes them ([`LogWriter`]); for Docker its `json-file` driver does, in
+//! its blocking mode, so that a program that writes faster than the disk waits and loses nothing.
+//! A reader reads the files themselves ([`super::log_files`]) and never Docker's own following,
+//! which loses and repeats lines where files are rotated under it.
+//!
+//! A place in a log is a file, known by the time of its first record wherever it is renamed or
+//! copied to, and an offset in it ([`Position`]). Each record comes with the position after it,
+//! so that a reader goes on exactly there after any of the agent, the apiserver or itself was
+//! restarted. Where a reader's next file is gone, it is told of a gap ([`LogEvent::Gap`]).
+//!
+//! Nothing is held in memory but the record that is being read, and nobody pays for a log that is
+//! not read. The records of the shim have the form that Kubernetes' container runtimes write,
+//! readable as it is: `<time> stdout|stderr F|P <text>`, one line each, where P marks text that no
+//! newline ended; `G` marks that lines were lost there because they could not be written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use api::log::Position;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::EngineError;
 
-/// Longest text of one stored line. A longer one is split, so that no program can make the agent
-/// hold more than this.
+pub use api::log::Output;
+
+/// Longest text of one stored record. A longer line is split into several, so that no program can
+/// make the agent hold more than this.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of log kept for one container, in its stored form, on either side of its end.
+pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Files that they are kept in: when the last is full, the oldest is deleted.
+pub const LOG_FILES: u32 = 8;
 
 /// Which lines are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,18 +52,11 @@ pub struct LogOptions {
     pub tail: Option<usize>,
     /// Only lines from this time on.
     pub since: Option<Timestamp>,
+    /// Only what comes after this position. Then there is no tail.
+    pub after: Option<Position>,
 }
 
-/// Where a line was written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// A line of log.
+/// A line of log, or a piece of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// Where it was written to.
@@ -50,8 +68,95 @@ pub struct LogLine {
     pub bytes: Bytes,
 }
 
-/// Lines as they come. Ends when the container has ended, or with what is there.
-pub type LogStream = BoxStream<'static, Result<LogLine, EngineError>>;
+/// What a log says next, in the order in which it was stored: pieces of a long line may have
+/// lines of the other output between them ([`super::log_lines`] puts them together).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEvent {
+    /// Reading begins here; nothing was told yet.
+    From(Position),
+    /// A line, or a piece of one.
+    Line {
+        /// The line.
+        line: LogLine,
+        /// Where reading goes on after it.
+        next: Position,
+    },
+    /// Lines that were written here are no longer kept, or never were.
+    Gap,
+}
+
+/// What a log says, as it comes. Ends when the container has ended, or with what is there.
+pub type LogStream = BoxStream<'static, Result<LogEvent, EngineError>>;
+
+/// One record of a log's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Line(LogLine),
+    /// From this time on lines could not be written.
+    Lost(Timestamp),
+}
+
+/// A record as Docker's `json-file` driver writes it.
+#[derive(Deserialize)]
+struct DockerRecord {
+    #[serde(default)]
+    log: String,
+    stream: DockerStream,
+    time: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DockerStream {
+    Stdout,
+    Stderr,
+}
+
+impl Stored {
+    /// Reads a record in either form, with or without its newline; nothing where it is damaged.
+    pub(crate) fn parse(stored: &[u8]) -> Option<Self> {
+        if stored.first() == Some(&b'{') {
+            let DockerRecord { log, stream, time } = serde_json::from_slice(stored).ok()?;
+            let output = match stream {
+                DockerStream::Stdout => Output::Stdout,
+                DockerStream::Stderr => Output::Stderr,
+            };
+            return Some(Self::Line(LogLine { output, time, bytes: log.into() }));
+        }
+        let stored = stored.strip_suffix(b"\n").unwrap_or(stored);
+        let mut parts = stored.splitn(4, |byte| *byte == b' ');
+        let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+        let output = match parts.next()? {
+            b"stdout" => Output::Stdout,
+            b"stderr" => Output::Stderr,
+            _ => return None,
+        };
+        let tag = parts.next()?;
+        let mut bytes = parts.next()?.to_vec();
+        match tag {
+            b"F" => bytes.push(b'\n'),
+            b"P" => (),
+            b"G" => return Some(Self::Lost(time)),
+            _ => return None,
+        }
+        Some(Self::Line(LogLine { output, time, bytes: bytes.into() }))
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        match self {
+            Self::Line(line) => line.time,
+            Self::Lost(time) => *time,
+        }
+    }
+
+    /// Whether a line ends with it.
+    pub(crate) fn ends_line(&self) -> bool {
+        match self {
+            Self::Line(line) => line.bytes.ends_with(b"\n"),
+            Self::Lost(_) => false,
+        }
+    }
+}
 
 impl LogLine {
     /// Appends the stored form.
@@ -68,76 +173,114 @@ impl LogLine {
         out.extend_from_slice(text);
         out.push(b'\n');
     }
-
-    /// Reads the stored form, with or without its newline; nothing where it is damaged.
-    pub fn parse(stored: &[u8]) -> Option<Self> {
-        let stored = stored.strip_suffix(b"\n").unwrap_or(stored);
-        let mut parts = stored.splitn(4, |byte| *byte == b' ');
-        let time = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-        let output = match parts.next()? {
-            b"stdout" => Output::Stdout,
-            b"stderr" => Output::Stderr,
-            _ => return None,
-        };
-        let is_whole = match parts.next()? {
-            b"F" => true,
-            b"P" => false,
-            _ => return None,
-        };
-        let mut bytes = parts.next()?.to_vec();
-        if is_whole {
-            bytes.push(b'\n');
-        }
-        Some(Self { output, time, bytes: bytes.into() })
-    }
 }
 
-/// Appends lines to a file of bounded size.
+/// Appends lines to files of bounded size.
+///
+/// Each record is later than the one before, whatever the clock does, so that the time of a
+/// file's first record tells it from all others.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
     file: File,
+    /// Whole records in the file, in bytes.
     bytes: u64,
     bytes_max: u64,
+    latest: Timestamp,
+    /// Whether lines were lost since the last one that was written.
+    has_lost: bool,
 }
 
 impl LogWriter {
-    /// Opens `path` to append to it; with its rotated half it never holds more than `bytes_max`.
+    /// Opens `path` to append to it; with its older files it never holds more than `bytes_max`.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = append_to(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max })
+        let latest = Timestamp::UNIX_EPOCH;
+        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, latest, has_lost: false })
     }
 
-    /// Appends a line.
+    /// Appends a line. After an error the line is lost, and the next one that can be written
+    /// stands behind a mark that says so.
     pub fn write(&mut self, line: &LogLine) -> io::Result<()> {
+        let next = self.latest.saturating_add(std::time::Duration::from_nanos(1));
+        let time = next.map_or(line.time, |next| next.max(line.time));
         let mut stored = Vec::with_capacity(line.bytes.len() + 48);
-        line.write_to(&mut stored);
-        let length = stored.len() as u64;
-        if self.bytes > 0 && self.bytes + length > self.bytes_max / 2 {
-            std::fs::rename(&self.path, rotated(&self.path))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            self.bytes = 0;
+        if self.has_lost {
+            stored.extend_from_slice(format!("{time:.9} stderr G \n").as_bytes());
         }
-        self.file.write_all(&stored)?;
+        LogLine { time, ..line.clone() }.write_to(&mut stored);
+        let written = self.append(&stored);
+        match &written {
+            Ok(()) => (self.latest, self.has_lost) = (time, false),
+            // Of a record that was written in half nothing may stay: the next would be its end.
+            // Where that fails as well, the reader sees a damaged record, which is a gap, too.
+            Err(_) => {
+                self.has_lost = true;
+                let _ = self.file.set_len(self.bytes);
+            }
+        }
+        written
+    }
+
+    /// Marks that the last lines were lost, where they were.
+    pub fn end(&mut self) -> io::Result<()> {
+        if !self.has_lost {
+            return Ok(());
+        }
+        self.append(format!("{:.9} stderr G \n", self.latest).as_bytes())
+    }
+
+    fn append(&mut self, stored: &[u8]) -> io::Result<()> {
+        let length = stored.len() as u64;
+        if self.bytes > 0 && self.bytes + length > self.bytes_max / u64::from(LOG_FILES) {
+            self.rotate()?;
+        }
+        self.file.write_all(stored)?;
         self.bytes += length;
+        Ok(())
+    }
+
+    /// Makes room for a new file. Older files move up, so that a reader that looks at them from the
+    /// newest to the oldest misses none.
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..LOG_FILES).rev() {
+            let (from, to) = (rotated(&self.path, number - 1), rotated(&self.path, number));
+            match std::fs::rename(from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => (),
+            }
+        }
+        self.file = append_to(&self.path)?;
+        self.bytes = 0;
         Ok(())
     }
 }
 
-/// Where the older half of a log is.
-pub(crate) fn rotated(path: &Path) -> PathBuf {
-    path.with_extension("log.1")
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Where an older file of a log is: the older, the larger its number. The newest is number 0.
+pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TIME: &str = "2026-11-21T10:00:00.123456789Z";
+
     fn line(text: &str) -> LogLine {
         LogLine {
             output: Output::Stderr,
-            time: "2026-11-21T10:00:00.123456Z".parse().unwrap(),
+            time: TIME.parse().unwrap(),
             bytes: Bytes::copy_from_slice(text.as_bytes()),
         }
     }
@@ -147,24 +290,58 @@ mod tests {
         for text in ["hello\n", "no newline", "\n", "", "two  spaces \n"] {
             let mut stored = Vec::new();
             line(text).write_to(&mut stored);
-            assert_eq!(LogLine::parse(&stored), Some(line(text)), "{text:?}");
+            assert_eq!(Stored::parse(&stored), Some(Stored::Line(line(text))), "{text:?}");
         }
-        assert_eq!(LogLine::parse(b"2026-11-21T10:00:00Z stdout"), None);
-        assert_eq!(LogLine::parse(b"\n"), None);
+        assert_eq!(Stored::parse(b"2026-11-21T10:00:00Z stdout"), None);
+        assert_eq!(Stored::parse(b"\n"), None);
+    }
+
+    #[test]
+    fn a_record_of_docker_is_read() {
+        let stored = format!(r#"{{"log":"a \u003cb\u003e\n","stream":"stderr","time":"{TIME}"}}"#);
+        assert_eq!(Stored::parse(stored.as_bytes()), Some(Stored::Line(line("a <b>\n"))));
+        assert_eq!(Stored::parse(b"{\"log\":\"cut off by a cra"), None);
     }
 
     #[test]
     fn a_log_keeps_its_newest_lines_within_its_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        let mut writer = LogWriter::open(&path, 2_000).unwrap();
+        let mut writer = LogWriter::open(&path, 4_000).unwrap();
         for n in 0..500 {
             writer.write(&line(&format!("line {n}\n"))).unwrap();
         }
+        let files = std::fs::read_dir(dir.path()).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!((3_000..=4_000).contains(&bytes), "{bytes}");
         let new = std::fs::read(&path).unwrap();
-        let old = std::fs::read(rotated(&path)).unwrap();
-        assert!(new.len() + old.len() <= 2_000);
         let last = new.split_inclusive(|b| *b == b'\n').next_back().unwrap();
-        assert_eq!(LogLine::parse(last), Some(line("line 499\n")));
+        let Some(Stored::Line(last)) = Stored::parse(last) else { panic!("{last:?}") };
+        assert_eq!(last.bytes, "line 499\n");
+        let shift = last.time.duration_since(TIME.parse().unwrap());
+        assert_eq!(shift.as_nanos(), 499, "each is later than the one before");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_leave_a_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let mut writer = LogWriter::open(&path, 4_000_000).unwrap();
+        writer.write(&line("one\n")).unwrap();
+        // A disk that is full: every write to it fails.
+        let disk = std::mem::replace(&mut writer.file, append_to(Path::new("/dev/full")).unwrap());
+        writer.write(&line("two\n")).unwrap_err();
+        writer.file = disk;
+        writer.write(&line("three\n")).unwrap();
+        let text = std::fs::read(&path).unwrap();
+        let records = text.split_inclusive(|byte| *byte == b'\n').map(Stored::parse);
+        let told: Vec<_> = records
+            .map(|record| match record {
+                Some(Stored::Line(line)) => String::from_utf8_lossy(&line.bytes).into_owned(),
+                Some(Stored::Lost(_)) => "lost".to_owned(),
+                None => "damaged".to_owned(),
+            })
+            .collect();
+        assert_eq!(told, ["one\n", "lost", "three\n"]);
     }
 }

@@ -18,7 +18,10 @@ mod container;
 pub mod docker;
 mod error;
 mod exec;
+mod log_files;
+pub(crate) mod log_lines;
 mod log_store;
+mod log_tail;
 pub mod logs;
 pub mod process;
 pub mod sim;
@@ -39,7 +42,7 @@ pub use container::{
 pub use error::{EngineError, Reason};
 pub use exec::{Exec, ExecControl};
 pub use log_store::LogStore;
-pub use logs::{LogLine, LogOptions, LogStream};
+pub use logs::{LOG_BYTES_MAX, LogEvent, LogLine, LogOptions, LogStream};
 pub use spec::{
     ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
 };
@@ -47,9 +50,6 @@ pub use usage::{Usage, Used};
 
 /// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.
 pub const IMAGES_MAX: usize = 1_000;
-
-/// Bytes of log kept for one container, on either side of its end.
-pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// Something in an engine may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,10 +102,12 @@ pub trait Engine: Send + Sync + Debug {
     /// Removes a container, killing it first where it runs. Its logs are kept.
     fn remove<'a>(&'a self, identity: &'a Identity) -> Answer<'a, ()>;
 
-    /// What a container wrote, also after its removal. `Gone` where nothing was kept.
+    /// What a container wrote, also after its removal. `Gone` where nothing was kept. A stream that
+    /// follows ends when the container has ended and all was told.
     fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream>;
 
-    /// Deletes kept logs of removed containers that were last written before `before`.
+    /// Deletes kept logs of removed containers that were last written before `before`, and the oldest
+    /// ones where all of them together are too large.
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()>;
 
     /// What the machine and the running containers of this scope use. A container that ends

@@ -53,6 +53,7 @@ pub(super) struct Served {
     known: Arc<Mutex<Known>>,
     sampler: Arc<Sampler>,
     places: Arc<Semaphore>,
+    log_places: Arc<Semaphore>,
     spawner: Spawner,
 }
 
@@ -75,6 +76,7 @@ impl Served {
             known: Arc::default(),
             sampler: Arc::default(),
             places: Arc::new(Semaphore::new(exec::EXECS_MAX)),
+            log_places: Arc::new(Semaphore::new(logs::LOGS_MAX)),
             spawner,
         }
     }
@@ -87,6 +89,11 @@ impl Served {
     /// A place among the commands that run at the same time.
     pub(super) fn place_for_exec(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// A place among the logs that are read at the same time.
+    pub(super) fn place_for_log(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.log_places).try_acquire_owned().ok()
     }
 
     /// This engine is asked from now on.

@@ -18,6 +18,8 @@ pub(super) const RESYNC: Duration = Duration::from_secs(10);
 const ENGINE_WAIT: Duration = Duration::from_secs(1);
 /// Logs of removed containers are kept so long.
 const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How often those that are too old, or too many, are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Containers that are inspected at the same time.
 const INSPECTS_MAX: usize = 16;
 /// More than these, and more than half of all there are, are looked at by listing all.
@@ -185,7 +187,7 @@ impl Agent {
     async fn prune_logs(&mut self, now: Instant) {
         let due = self.sight.prune_at.is_none_or(|at| at <= now);
         let Some(engine) = self.sight.engine.as_ref().filter(|_| due) else { return };
-        self.sight.prune_at = Some(now + LOGS_KEPT / 24);
+        self.sight.prune_at = Some(now + PRUNE_INTERVAL);
         let before = self.outside.clock.now().saturating_sub(LOGS_KEPT);
         if let Ok(before) = before
             && let Err(error) = engine.prune_logs(before).await

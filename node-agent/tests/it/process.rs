@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::exec::ExecRequest;
 use base::Clock;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, future};
+use futures_util::{FutureExt, future};
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
 use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
@@ -139,7 +139,7 @@ async fn a_task_whose_shim_was_killed_is_seen_to_its_end() {
             .logs(&spec.identity, LogOptions { follow: true, ..LogOptions::default() })
             .await
             .unwrap();
-        let line = lines.next().await.unwrap().unwrap();
+        let line = conformance::next_line(&mut lines).await;
         let shim: i32 = std::str::from_utf8(&line.bytes).unwrap().trim().parse().unwrap();
         kill(Pid::from_raw(shim), NixSignal::SIGKILL).unwrap();
         drop(lines);

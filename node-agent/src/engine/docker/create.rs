@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountTmpfsOptions,
-    MountType, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, Mount as DockerMount, MountTmpfsOptions, MountType,
+    PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use crate::engine::{
-    ContainerSpec, EngineError, LOG_BYTES_MAX, Mount, MountSource, Port, Reason, Scope,
-};
+use super::logs;
+use crate::engine::{ContainerSpec, EngineError, Mount, MountSource, Port, Reason, Scope};
 
 /// Docker's CPU share of one whole processor.
 const SHARES_PER_CPU: u64 = 1024;
@@ -21,9 +20,6 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Linux takes no longer argument or environment variable, its end included
 /// (`MAX_ARG_STRLEN`). The engine would start the container, and that end with exit code 1.
 const WORD_BYTES_MAX: usize = 128 * 1024 - 1;
-
-/// Log files of a container: a full one and the one being written.
-const LOG_FILES: u64 = 2;
 
 /// Refuses what Docker's own syntax cannot say.
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
@@ -107,7 +103,7 @@ fn host_config(spec: &ContainerSpec, default_host_ip: Option<IpAddr>) -> HostCon
         mounts: (!mounts.is_empty()).then(|| mounts.into_iter().map(docker_mount).collect()),
         port_bindings: Some(port_bindings(&spec.ports, default_host_ip)),
         network_mode: spec.network_mode.clone(),
-        log_config: Some(log_config()),
+        log_config: Some(logs::config()),
         // Whether to run again is the agent's to decide.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -170,21 +166,6 @@ fn port_bindings(ports: &[Port], default_host_ip: Option<IpAddr>) -> PortMap {
 
 fn docker_port(port: &Port) -> String {
     format!("{}/{}", port.container_port, port.protocol.as_str())
-}
-
-/// Bounded, and never in the way of the program: where the engine cannot write as fast as the
-/// program does, lines are dropped.
-fn log_config() -> HostConfigLogConfig {
-    let options = [
-        ("max-size", format!("{}", LOG_BYTES_MAX / LOG_FILES)),
-        ("max-file", LOG_FILES.to_string()),
-        ("mode", "non-blocking".to_owned()),
-        ("max-buffer-size", "4m".to_owned()),
-    ];
-    HostConfigLogConfig {
-        typ: Some("json-file".to_owned()),
-        config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-    }
 }
 
 fn signed(number: u64) -> i64 {

@@ -12,6 +12,7 @@ mod create;
 mod events;
 mod exec;
 mod find;
+mod logs;
 mod memory;
 mod observe;
 mod oom;
@@ -26,28 +27,25 @@ use std::time::Duration;
 use api::exec::ExecRequest;
 use base::{Clock, ErrorChain};
 use bollard::Docker;
-use bollard::container::LogOutput;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
-    ListImagesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    ListImagesOptions, RemoveContainerOptionsBuilder,
 };
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
 
 use self::classify::{Stage, classify, is_conflict, is_missing};
 use self::events::Rechecks;
 use self::find::{Found, Ids};
 use self::memory::{Ended, Memory};
 use self::oom::Verdict;
-use super::logs::Output;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LOG_BYTES_MAX, LogLine, LogOptions, LogStore,
-    LogStream, NodeFacts, PullPolicy, Reason, Scope, Signal, Started, Usage,
+    IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LogOptions, LogStore, LogStream, NodeFacts,
+    PullPolicy, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take over one call. Starting a container on a loaded machine takes
@@ -324,11 +322,7 @@ impl DockerEngine {
             Some(ContainerState::Running { .. }) => self.end(identity, &found.id).await?,
             Some(ContainerState::Created | ContainerState::Exited { .. }) | None => (),
         }
-        let kept = self.logs.keep(identity, self.docker_logs(&found.id, all()), LOG_BYTES_MAX);
-        if let Err(error) = kept.await {
-            // A full disk must not keep the container for ever.
-            warn!(%identity, %error, "the logs of a removed container are lost");
-        }
+        self.keep_log(identity, found).await;
         self.delete(&found.id).await
     }
 
@@ -358,39 +352,6 @@ impl DockerEngine {
                 Ok(())
             }
             other => other,
-        }
-    }
-
-    fn docker_logs(&self, id: &str, options: LogOptions) -> LogStream {
-        let since = options.since.map_or(0, |since| since.as_second());
-        let query = LogsOptionsBuilder::new()
-            .stdout(true)
-            .stderr(true)
-            .timestamps(true)
-            .follow(options.follow)
-            .since(i32::try_from(since).unwrap_or(i32::MAX))
-            .tail(&options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()))
-            .build();
-        self.docker
-            .logs(id, Some(query))
-            .map(|read| read.map(log_line).map_err(|error| classify(&error, Stage::Ask)))
-            .try_filter_map(|line| future::ready(Ok(line)))
-            // Docker knows whole seconds only.
-            .try_filter(move |line| {
-                future::ready(options.since.is_none_or(|since| line.time >= since))
-            })
-            .boxed()
-    }
-
-    async fn read_logs(
-        &self,
-        identity: &Identity,
-        options: LogOptions,
-    ) -> Result<LogStream, EngineError> {
-        match self.find(identity).await {
-            Ok(found) => Ok(self.docker_logs(&found.first().ok_or(EngineError::Gone)?.id, options)),
-            Err(EngineError::Gone) => self.logs.read(identity, options).await,
-            Err(error) => Err(error),
         }
     }
 
@@ -466,8 +427,15 @@ impl Engine for DockerEngine {
 
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
         // Nothing here is in use: what is there was copied from a container on its removal.
-        let pruned = self.logs.prune(before, |_| false);
-        future::ready(pruned.map_err(|error| EngineError::unavailable(error.to_string()))).boxed()
+        let logs = self.logs.clone();
+        async move {
+            let pruned = tokio::task::spawn_blocking(move || logs.prune(before, |_| false)).await;
+            pruned
+                .map_err(io::Error::other)
+                .and_then(|pruned| pruned)
+                .map_err(|error| EngineError::unavailable(error.to_string()))
+        }
+        .boxed()
     }
 
     fn usage(&self) -> Answer<'_, Usage> {
@@ -492,20 +460,4 @@ impl Engine for DockerEngine {
 /// What containers of ours are filtered by.
 fn ours(scope: &Scope) -> Vec<String> {
     vec![format!("{LABEL_CLUSTER}={}", scope.cluster()), format!("{LABEL_NODE}={}", scope.node())]
-}
-
-fn all() -> LogOptions {
-    LogOptions::default()
-}
-
-/// Docker puts the time in front of each line.
-fn log_line(read: LogOutput) -> Option<LogLine> {
-    let (output, message) = match read {
-        LogOutput::StdErr { message } => (Output::Stderr, message),
-        LogOutput::StdOut { message } | LogOutput::Console { message } => (Output::Stdout, message),
-        LogOutput::StdIn { .. } => return None,
-    };
-    let space = message.iter().position(|byte| *byte == b' ')?;
-    let time = std::str::from_utf8(&message[..space]).ok()?.parse().ok()?;
-    Some(LogLine { output, time, bytes: message.slice(space + 1..) })
 }

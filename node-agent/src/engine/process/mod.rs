@@ -31,7 +31,8 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
-use super::log_store::remove_if_there;
+use super::log_files::LogFiles;
+use super::log_store::{read_files, remove_if_there};
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
@@ -50,6 +51,9 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a killed task is looked at.
 const REMOVE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often a reader of a log looks whether its shim has gone.
+const SHIM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the engine keeps its files and how it starts shims.
 #[derive(Debug, Clone)]
@@ -229,9 +233,14 @@ impl Engine for ProcessEngine {
 
     fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream> {
         let dir = self.inner.dir(identity);
-        // A shim that cannot be asked for is taken for gone: the reader must end some time.
-        let is_ended = Arc::new(move || !dir.has_shim().unwrap_or(false));
-        self.inner.logs.read_until(identity, options, is_ended).boxed()
+        let end = async move {
+            // A shim that cannot be asked for is taken for gone: the reader must end some time.
+            while dir.has_shim().unwrap_or(false) {
+                sleep(SHIM_INTERVAL).await;
+            }
+        };
+        let files = LogFiles { places: vec![self.inner.logs.path(identity)] };
+        read_files(files, options, end.boxed()).boxed()
     }
 
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {

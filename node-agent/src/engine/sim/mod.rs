@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::exec::ExecRequest;
+use api::log::Position;
 use base::Clock;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use self::history::{Happening, What};
 pub use self::program::Program;
 use self::state::{Key, State};
-use super::logs::LogLine;
+use super::logs::LogEvent;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, Reason, Scope, Signal, Started, Usage,
@@ -178,12 +179,21 @@ impl SimEngine {
         let key = self.key(identity);
         let lines = self.machine.with(|state| state.logs(&key))?;
         let since = options.since;
-        let mut lines: Vec<LogLine> =
-            lines.into_iter().filter(|line| since.is_none_or(|since| line.time >= since)).collect();
-        if let Some(tail) = options.tail {
-            lines.drain(..lines.len().saturating_sub(tail));
+        let after = options.after.map_or(0, |after| after.offset);
+        let mut events: Vec<LogEvent> = (1..)
+            .zip(lines)
+            .filter(|(number, line)| {
+                *number > after && since.is_none_or(|since| line.time >= since)
+            })
+            .map(|(number, line)| LogEvent::Line {
+                line,
+                next: Position { file: 0, offset: number },
+            })
+            .collect();
+        if let Some(tail) = options.tail.filter(|_| options.after.is_none()) {
+            events.drain(..events.len().saturating_sub(tail));
         }
-        let present = stream::iter(lines).map(Ok);
+        let present = stream::iter(events).map(Ok);
         if !options.follow {
             return Ok(present.boxed());
         }

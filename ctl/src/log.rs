@@ -1,0 +1,371 @@
+//! The log of one attempt, read on wherever it broke off.
+//!
+//! The server tells positions (`api::log`). After a break the log is asked for after the last one,
+//! and what was heard beyond it is skipped: the same lines come from the same position.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use api::log::{Position, Record, Records};
+use base::{ErrorChain, Timestamp};
+use client::{Body, Client, Error};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+/// Waits between attempts to connect again: the first, doubled up to the last.
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a log that broke off is asked for again, where nothing else is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A line that is longer is printed in pieces, which other tasks' lines may come between.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Until when logs are asked for again: known once what is followed has ended.
+#[derive(Debug, Clone, Default)]
+pub struct GiveUp(Arc<OnceLock<Instant>>);
+
+impl GiveUp {
+    /// What is followed has ended: what is there now can be had soon, or never.
+    pub fn soon(&self) {
+        let _known = self.0.set(Instant::now() + PATIENCE);
+    }
+
+    fn is_due(&self) -> bool {
+        self.0.get().is_some_and(|at| *at <= Instant::now())
+    }
+}
+
+/// What a log says next.
+#[derive(Debug)]
+pub enum Heard {
+    /// A line.
+    Line(Line),
+    /// Lines are missing: those before the first one, or those since this time.
+    Gap(Option<Timestamp>),
+    /// The connection broke, and it is tried again. Why. Said once for each time.
+    Broken(String),
+    /// It is back.
+    Back,
+    /// Everything was told.
+    End,
+    /// There is no more to be had. Why.
+    Failed(Error),
+}
+
+/// A line, or a piece of a very long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// When it was written.
+    pub time: Timestamp,
+    /// Whether a line begins with it.
+    pub starts: bool,
+    /// The text; it ends with a newline, except where more of the line follows or the program has
+    /// not ended it.
+    pub bytes: Vec<u8>,
+}
+
+/// How a log is asked for.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The path of the log, and what of it does not change: ends with `?` or a pair.
+    pub path: String,
+    /// What selects lines, as long as no position is known: pairs that begin with `&`.
+    pub selection: String,
+    /// Go on until the attempt has ended.
+    pub follow: bool,
+}
+
+/// The log of an attempt.
+#[derive(Debug)]
+pub struct AttemptLog {
+    client: Client,
+    question: Question,
+    give_up: GiveUp,
+    body: Option<(Body, Records)>,
+    /// How long to wait before the next attempt to connect; nothing while all is well.
+    wait: Option<Duration>,
+    told: bool,
+    was_open: bool,
+    place: Place,
+}
+
+/// How far a log was heard. No I/O.
+#[derive(Debug, Default)]
+struct Place {
+    position: Option<Position>,
+    /// Bytes of text that were heard after the position.
+    beyond: u64,
+    /// How many of them are still to come again.
+    skip: u64,
+    latest: Option<Timestamp>,
+    /// The line that is not whole yet.
+    line: Option<Line>,
+}
+
+impl Place {
+    /// The log is asked for again.
+    fn again(&mut self) {
+        self.skip = self.beyond;
+    }
+
+    /// Takes in a record; a line where one is whole by that.
+    fn hear(&mut self, record: Record) -> [Option<Heard>; 2] {
+        match record {
+            Record::Position(position) => {
+                // What is still skipped was heard, and comes after this position.
+                (self.position, self.beyond) = (Some(position), self.skip);
+                [None, None]
+            }
+            Record::Gap => {
+                (self.beyond, self.skip) = (0, 0);
+                [self.rest(), Some(Heard::Gap(self.latest))]
+            }
+            Record::End { .. } => [self.rest(), Some(Heard::End)],
+            Record::Text { nanos, starts, bytes, .. } => {
+                let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                self.skip -= skipped as u64;
+                let bytes = &bytes[skipped..];
+                if bytes.is_empty() {
+                    return [None, None];
+                }
+                self.beyond += bytes.len() as u64;
+                self.text(nanos, starts && skipped == 0, bytes)
+            }
+        }
+    }
+
+    fn text(&mut self, nanos: i64, starts: bool, bytes: &[u8]) -> [Option<Heard>; 2] {
+        let broken = if starts { self.rest() } else { None };
+        let time = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
+        let new = || Line { time, starts, bytes: Vec::new() };
+        let mut line = self.line.take().unwrap_or_else(new);
+        line.bytes.extend_from_slice(bytes);
+        self.latest = Some(line.time);
+        if line.bytes.ends_with(b"\n") || line.bytes.len() >= LINE_BYTES_MAX {
+            return [broken, Some(Heard::Line(line))];
+        }
+        self.line = Some(line);
+        [broken, None]
+    }
+
+    /// What there is of a line that nothing more comes of.
+    fn rest(&mut self) -> Option<Heard> {
+        self.line.take().map(Heard::Line)
+    }
+}
+
+impl AttemptLog {
+    /// A log that is not asked for yet. It is asked for again and again until `give_up` says.
+    pub fn new(client: &Client, question: Question, give_up: GiveUp) -> Self {
+        Self {
+            client: client.clone(),
+            question,
+            give_up,
+            body: None,
+            wait: None,
+            told: false,
+            was_open: false,
+            place: Place::default(),
+        }
+    }
+
+    /// What comes next: one or two things. After an end or a failure nothing is asked any more.
+    pub async fn next(&mut self) -> [Option<Heard>; 2] {
+        loop {
+            let Some((body, records)) = &mut self.body else {
+                if let Some(heard) = self.connect().await {
+                    return [Some(heard), None];
+                }
+                continue;
+            };
+            let why = match records.take() {
+                Ok(Some(record)) => {
+                    let heard = self.place.hear(record);
+                    if heard.iter().all(Option::is_none) {
+                        continue;
+                    }
+                    return heard;
+                }
+                Ok(None) => match body.frame().await {
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            records.add(&data);
+                        }
+                        continue;
+                    }
+                    Some(Err(error)) => Error::Unavailable(error),
+                    None => Error::Unavailable("the log broke off".into()),
+                },
+                Err(malformed) => Error::Malformed(Box::new(malformed)),
+            };
+            self.body = None;
+            if let Some(heard) = self.broken(why) {
+                return [self.place.rest_if_failed(&heard), Some(heard)];
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Option<Heard> {
+        if let Some(wait) = self.wait {
+            tokio::time::sleep(wait).await;
+        }
+        let Question { path, selection, follow } = &self.question;
+        let from = match self.place.position {
+            Some(position) => format!("&after={position}"),
+            // It was empty: everything in it has come since.
+            None if self.was_open && self.place.beyond == 0 => String::new(),
+            None => selection.clone(),
+        };
+        let path = format!("{path}records=true&follow={follow}{from}");
+        match self.client.stream(&path).await {
+            Ok(response) => {
+                self.body = Some((response.into_body(), Records::default()));
+                (self.wait, self.was_open) = (None, true);
+                self.place.again();
+                std::mem::take(&mut self.told).then_some(Heard::Back)
+            }
+            Err(error) => self.broken(error),
+        }
+    }
+
+    /// What an error means: to be tried again, or not. Said once.
+    fn broken(&mut self, error: Error) -> Option<Heard> {
+        if !is_passing(&error) || (!self.question.follow && !self.was_open) {
+            return Some(Heard::Failed(error));
+        }
+        if !self.question.follow {
+            // Nothing else is waited for.
+            self.give_up.soon();
+        }
+        if self.give_up.is_due() {
+            return Some(Heard::Failed(error));
+        }
+        self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
+        let told = std::mem::replace(&mut self.told, true);
+        (!told).then(|| Heard::Broken(why(&error)))
+    }
+}
+
+impl Place {
+    fn rest_if_failed(&mut self, heard: &Heard) -> Option<Heard> {
+        if matches!(heard, Heard::Failed(_)) { self.rest() } else { None }
+    }
+}
+
+/// Whether the same question may be answered later.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Unavailable(_) | Error::Unknown(_) => true,
+        Error::Refused(status) => matches!(status.code, Some(429 | 500 | 503 | 504)),
+        Error::Malformed(_) => false,
+    }
+}
+
+fn why(error: &Error) -> String {
+    match error {
+        Error::Unavailable(source) | Error::Unknown(source) | Error::Malformed(source) => {
+            ErrorChain(source.as_ref()).to_string()
+        }
+        Error::Refused(status) => status.message.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::log::Output;
+
+    use super::*;
+
+    fn text(text: &str, starts: bool) -> Record {
+        Record::Text { output: Output::Stdout, nanos: 1, starts, bytes: text.into() }
+    }
+
+    fn position(offset: u64) -> Record {
+        Record::Position(Position { file: 1, offset })
+    }
+
+    fn heard(place: &mut Place, records: impl IntoIterator<Item = Record>) -> String {
+        let mut told = String::new();
+        for record in records {
+            for heard in place.hear(record).into_iter().flatten() {
+                match heard {
+                    Heard::Line(line) => {
+                        told.push_str(if line.starts { ">" } else { "" });
+                        told.push_str(&String::from_utf8(line.bytes).unwrap().replace('\n', "|"));
+                    }
+                    Heard::Gap(latest) => told.push_str(&format!("GAP {} ", latest.is_some())),
+                    Heard::End => told.push_str("END"),
+                    Heard::Broken(_) | Heard::Back | Heard::Failed(_) => panic!("{heard:?}"),
+                }
+            }
+        }
+        told
+    }
+
+    /// The log `a|`, `bcd|` in three pieces, `e|`, from a position on; positions as one server may
+    /// tell them, which depends on what is there together.
+    fn from(offset: u64, all_positions: bool) -> Vec<Record> {
+        let records = [
+            (1, text("a\n", true)),
+            (2, text("b", true)),
+            (3, text("c", false)),
+            (4, text("d\n", false)),
+            (5, text("e\n", true)),
+        ];
+        let mut told = Vec::new();
+        for (end, record) in records.into_iter().filter(|(end, _)| *end > offset) {
+            told.push(record);
+            let is_safe = !matches!(end, 2 | 3);
+            if is_safe && (all_positions || end == 5) {
+                told.push(position(end));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn wherever_it_breaks_each_line_is_heard_once() {
+        for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
+            let whole = from(0, first);
+            for cut in 0..=whole.len() {
+                let mut place = Place::default();
+                let mut told = heard(&mut place, whole[..cut].iter().cloned());
+                place.again();
+                let offset = place.position.map_or(0, |position| position.offset);
+                // It breaks a second time before anything comes, and once more after one record.
+                let again = from(offset, second);
+                told.push_str(&heard(&mut place, again.iter().take(1).cloned()));
+                place.again();
+                let offset = place.position.map_or(0, |position| position.offset);
+                told.push_str(&heard(&mut place, from(offset, second)));
+                assert_eq!(told, ">a|>bcd|>e|", "cut after {cut} records");
+            }
+        }
+    }
+
+    #[test]
+    fn gaps_and_the_end_show_what_was_there_of_a_line() {
+        let mut place = Place::default();
+        let told = heard(&mut place, [Record::Gap, text("ab", true), Record::Gap]);
+        assert_eq!(told, "GAP false >abGAP true ");
+        let end = Record::End { complete: true };
+        assert_eq!(heard(&mut place, [text("c", true), text("d", true), end]), ">c>dEND");
+    }
+
+    #[test]
+    fn a_line_that_is_very_long_is_heard_in_pieces() {
+        let mut place = Place::default();
+        let piece = "x".repeat(64 * 1024);
+        let mut lines = Vec::new();
+        for number in 0..40 {
+            let record = text(&piece, number == 0);
+            lines.extend(place.hear(record).into_iter().flatten().filter_map(
+                |heard| match heard {
+                    Heard::Line(line) => (line.starts, line.bytes.len()),
+                    _ => None,
+                },
+            ));
+        }
+        assert_eq!(lines, [(true, LINE_BYTES_MAX), (false, LINE_BYTES_MAX)]);
+    }
+}

@@ -1,0 +1,279 @@
+//! Prints lines of several logs, each whole and with whose it is, and says what is missing.
+
+use std::collections::BTreeMap;
+
+use base::Timestamp;
+
+use crate::failure::Failure;
+use crate::log::{Heard, Line};
+use crate::{output, terminal};
+
+/// Bytes that are printed together at most.
+const PRINTED_BYTES: usize = 64 * 1024;
+/// A column of names does not widen for one longer than this.
+const WIDTH_MAX: usize = 40;
+
+/// Whose a log is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Of {
+    /// The task.
+    pub task: String,
+    /// Its attempt.
+    pub attempt: u32,
+}
+
+impl Of {
+    /// As it stands before a line. Attempts after the first are told apart.
+    fn label(&self) -> String {
+        let task = output::printable(&self.task);
+        if self.attempt == 1 { task } else { format!("{task}#{}", self.attempt) }
+    }
+
+    fn words(&self) -> String {
+        format!("{} attempt {}", output::printable(&self.task), self.attempt)
+    }
+}
+
+/// Prints what logs say.
+#[derive(Debug)]
+pub struct Printer {
+    timestamps: bool,
+    with_names: bool,
+    width: usize,
+    /// What was not printed yet.
+    held: Vec<u8>,
+    /// Whose line is at the end of what was printed, and is not whole.
+    open: Option<Of>,
+    /// Whose line was printed last.
+    last: Option<Of>,
+    /// Lines before the next one are missing: since when, if any were there before.
+    gaps: BTreeMap<Of, Option<Timestamp>>,
+    is_incomplete: bool,
+}
+
+impl Printer {
+    /// Nothing is printed yet.
+    pub fn new(timestamps: bool, with_names: bool) -> Self {
+        Self {
+            timestamps,
+            with_names,
+            width: 0,
+            held: Vec::new(),
+            open: None,
+            last: None,
+            gaps: BTreeMap::new(),
+            is_incomplete: false,
+        }
+    }
+
+    /// Makes the column of names wide enough.
+    pub fn make_room(&mut self, task: &str, attempt: u32) {
+        let label = Of { task: task.to_owned(), attempt }.label();
+        self.width = self.width.max(label.chars().count().min(WIDTH_MAX));
+    }
+
+    /// Whether anything waits to be printed.
+    pub fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Prints what waits.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() { Ok(()) } else { terminal::print_bytes(&held) }
+    }
+
+    /// Takes in what a log says.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn heard(&mut self, of: &Of, heard: Heard) -> Result<(), Failure> {
+        match heard {
+            Heard::Line(line) => {
+                self.tell_gap(of, Some(line.time))?;
+                self.tell_attempt(of)?;
+                self.print(of, &line);
+                if self.held.len() < PRINTED_BYTES { Ok(()) } else { self.flush() }
+            }
+            Heard::Gap(since) => {
+                self.gaps.entry(of.clone()).or_insert(since);
+                Ok(())
+            }
+            Heard::End => {
+                self.end_line(of);
+                self.tell_gap(of, None)
+            }
+            Heard::Broken(why) => {
+                self.tell(&format!("lost the log of {}: {why}; trying again", of.words()))
+            }
+            Heard::Back => self.tell(&format!("the log of {} is back", of.words())),
+            Heard::Failed(error) => self.failed(of, &Failure::new(error.to_string())),
+        }
+    }
+
+    /// There is no more of a log to be had.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn failed(&mut self, of: &Of, failure: &Failure) -> Result<(), Failure> {
+        self.end_line(of);
+        self.is_incomplete = true;
+        self.tell(&format!("{}: {}", of.words(), failure.message))
+    }
+
+    /// Nothing more comes.
+    ///
+    /// # Errors
+    /// When stdout cannot be written, or not all could be printed.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        self.flush()?;
+        if self.is_incomplete {
+            let failure = Failure::new("not everything that was written could be printed");
+            return Err(failure.hint("what is missing is said above"));
+        }
+        Ok(())
+    }
+
+    /// Says something that is no line, in its place between the lines.
+    fn tell(&mut self, text: &str) -> Result<(), Failure> {
+        self.flush()?;
+        terminal::note(text);
+        Ok(())
+    }
+
+    fn tell_gap(&mut self, of: &Of, until: Option<Timestamp>) -> Result<(), Failure> {
+        let Some(since) = self.gaps.remove(of) else { return Ok(()) };
+        self.end_line(of);
+        self.is_incomplete |= since.is_some();
+        self.tell(&gap(of, since, until))
+    }
+
+    /// Without names before lines, another attempt is told once.
+    fn tell_attempt(&mut self, of: &Of) -> Result<(), Failure> {
+        let is_other = self.last.as_ref().is_some_and(|last| last != of);
+        if is_other || self.last.is_none() {
+            self.last = Some(of.clone());
+        }
+        if is_other && !self.with_names {
+            return self.tell(&format!("-- {}", of.words()));
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, of: &Of, line: &Line) {
+        let is_open = self.open.as_ref() == Some(of);
+        if line.starts || !is_open {
+            self.break_line();
+            if self.with_names {
+                let (label, width) = (of.label(), self.width);
+                self.held.extend_from_slice(format!("{label:width$} | ").as_bytes());
+            }
+            if self.timestamps {
+                self.held.extend_from_slice(format!("{:.9} ", line.time).as_bytes());
+            }
+        }
+        self.held.extend_from_slice(&line.bytes);
+        self.open = (!line.bytes.ends_with(b"\n")).then(|| of.clone());
+    }
+
+    /// Ends the line of a log that did not.
+    fn end_line(&mut self, of: &Of) {
+        if self.open.as_ref() == Some(of) {
+            self.break_line();
+        }
+    }
+
+    fn break_line(&mut self) {
+        if self.open.take().is_some() {
+            self.held.push(b'\n');
+        }
+    }
+}
+
+fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {
+    let of = of.words();
+    let kept = "a node keeps the newest 64 MiB of a log";
+    match (since, until) {
+        (None, Some(until)) => {
+            format!("{of}: lines before {until:.3} are no longer there ({kept})")
+        }
+        (Some(since), Some(until)) => {
+            format!("{of}: lines between {since:.3} and {until:.3} are missing ({kept})")
+        }
+        (None, None) => format!("{of}: its lines are no longer there ({kept})"),
+        (Some(since), None) => format!("{of}: lines after {since:.3} are missing ({kept})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str, starts: bool) -> Heard {
+        let time = Timestamp::UNIX_EPOCH;
+        Heard::Line(Line { time, starts, bytes: text.as_bytes().to_vec() })
+    }
+
+    fn of(task: &str, attempt: u32) -> Of {
+        Of { task: task.to_owned(), attempt }
+    }
+
+    fn printed(printer: &Printer) -> String {
+        String::from_utf8(printer.held.clone()).unwrap()
+    }
+
+    #[test]
+    fn names_are_padded_and_attempts_told_apart() {
+        let mut printer = Printer::new(false, true);
+        printer.make_room("a-0", 1);
+        printer.make_room("a-10", 2);
+        for (of, text) in [(of("a-0", 1), "one\n"), (of("a-10", 2), "two\n")] {
+            printer.heard(&of, line(text, true)).unwrap();
+        }
+        assert_eq!(printed(&printer), "a-0    | one\na-10#2 | two\n");
+    }
+
+    #[test]
+    fn lines_are_whole_whatever_comes_between() {
+        let mut printer = Printer::new(true, true);
+        let (a, b) = (of("a", 1), of("b", 1));
+        printer.heard(&a, line("long", true)).unwrap();
+        printer.heard(&a, line("er\n", false)).unwrap();
+        printer.heard(&a, line("no end", true)).unwrap();
+        printer.heard(&b, line("b\n", true)).unwrap();
+        printer.heard(&a, line("of it", true)).unwrap();
+        printer.heard(&a, Heard::End).unwrap();
+        let time = "1970-01-01T00:00:00.000000000Z";
+        let expected =
+            format!("a | {time} longer\na | {time} no end\nb | {time} b\na | {time} of it\n");
+        assert_eq!(printed(&printer), expected);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_beginning_is_told_and_in_the_middle_is_a_failure() {
+        let mut printer = Printer::new(false, false);
+        let a = of("a", 1);
+        printer.heard(&a, Heard::Gap(None)).unwrap();
+        printer.heard(&a, line("one\n", true)).unwrap();
+        assert!(!printer.is_incomplete);
+        printer.heard(&a, Heard::Gap(Some(Timestamp::UNIX_EPOCH))).unwrap();
+        printer.heard(&a, Heard::End).unwrap();
+        assert!(printer.finish().is_err());
+        let until = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            gap(&a, until, until),
+            "a attempt 1: lines between 1970-01-01T00:00:00.000Z and 1970-01-01T00:00:00.000Z are \
+             missing (a node keeps the newest 64 MiB of a log)"
+        );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_had_is_a_failure() {
+        let mut printer = Printer::new(false, true);
+        printer.failed(&of("a", 1), &Failure::new("gone")).unwrap();
+        assert!(printer.finish().is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Logs of containers: Docker's `json-file` driver writes them, and we read its files.
+//!
+//! Where the files cannot be read, because the agent may not, or the engine keeps them elsewhere
+//! (Podman, an engine in another file system), the engine is asked for the log instead. It then
+//! follows as that engine does; Docker 20.10 loses and repeats lines when it rotates files under a
+//! reader. Positions are times there.
+
+use std::path::{Path, PathBuf};
+
+use api::log::Position;
+use bollard::container::LogOutput;
+use bollard::models::HostConfigLogConfig;
+use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::stream::StreamExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _, future};
+use jiff::Timestamp;
+use tokio::time::{Duration, sleep};
+use tracing::{debug, warn};
+
+use super::classify::{Stage, classify};
+use super::find::Found;
+use super::{DockerEngine, observe};
+use crate::engine::log_files::LogFiles;
+use crate::engine::log_store::{End, read_files};
+use crate::engine::logs::{LOG_BYTES_MAX, LOG_FILES, LogEvent, LogLine, LogOptions, Output};
+use crate::engine::{ContainerState, EngineError, Identity, LogStream};
+
+/// How long to wait before asking again whether a container has ended, where waiting for that broke.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The file of positions in a log that the engine is asked for.
+const ENGINE_FILE: i64 = 0;
+
+/// Bounded. The driver's mode is the blocking one: a program that writes faster than the disk waits
+/// for it, as it would with a file of its own, and no line is dropped.
+pub(super) fn config() -> HostConfigLogConfig {
+    let options = [
+        ("max-size", (LOG_BYTES_MAX / u64::from(LOG_FILES)).to_string()),
+        ("max-file", LOG_FILES.to_string()),
+    ];
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+    }
+}
+
+impl DockerEngine {
+    pub(super) async fn read_logs(
+        &self,
+        identity: &Identity,
+        options: LogOptions,
+    ) -> Result<LogStream, EngineError> {
+        let found = match self.find(identity).await {
+            Ok(found) => found.into_iter().next(),
+            Err(EngineError::Gone) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(found) = found else { return self.logs.read(identity, options).await };
+        let Some(path) = readable_file(&found) else {
+            return Ok(self.ask_for_logs(&found.id, options));
+        };
+        // The copy is there before the original is deleted.
+        let files = LogFiles { places: vec![path, self.logs.path(identity)] };
+        read_files(files, options, self.clone().end_of(identity.clone(), found.id)).await
+    }
+
+    /// Keeps the log of a container that has ended and is about to be removed.
+    pub(super) async fn keep_log(&self, identity: &Identity, found: &Found) {
+        let kept = match readable_file(found) {
+            Some(path) => {
+                let (logs, identity) = (self.logs.clone(), identity.clone());
+                let keep = move || logs.keep_files(&identity, &path);
+                let kept = tokio::task::spawn_blocking(keep).await;
+                kept.map_err(std::io::Error::other)
+                    .and_then(|kept| kept)
+                    .map_err(|error| EngineError::unavailable(error.to_string()))
+            }
+            None => {
+                let log = self.ask_for_logs(&found.id, LogOptions::default());
+                self.logs.keep(identity, log, LOG_BYTES_MAX).await
+            }
+        };
+        if let Err(error) = kept {
+            // A full disk must not keep the container for ever.
+            warn!(%identity, %error, "the logs of a removed container are lost");
+        }
+    }
+
+    /// Resolves when a container has ended, and so its log is whole.
+    fn end_of(self, identity: Identity, id: String) -> End {
+        async move {
+            loop {
+                let mut ended = self.docker.wait_container(&id, None);
+                // An exit code other than 0 is an error to this stream, and so is an engine that
+                // went away: what is true is asked for.
+                let heard = ended.next().await;
+                let state = self.ask(self.docker.inspect_container(&id, None)).await;
+                match state.map(|inspected| observe::state(&inspected)) {
+                    Ok(Some(ContainerState::Exited { .. }) | None) | Err(EngineError::Gone) => {
+                        return;
+                    }
+                    Ok(Some(ContainerState::Created | ContainerState::Running { .. }))
+                    | Err(
+                        EngineError::Unavailable { .. }
+                        | EngineError::Unknown { .. }
+                        | EngineError::Failed { .. }
+                        | EngineError::Refused { .. },
+                    ) => {
+                        debug!(%identity, ?heard, "still waiting for a container's end");
+                        sleep(ASK_INTERVAL).await;
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn ask_for_logs(&self, id: &str, options: LogOptions) -> LogStream {
+        let after = options.after.filter(|after| after.file == ENGINE_FILE);
+        let after = after.and_then(|after| Timestamp::from_nanosecond(after.offset.into()).ok());
+        let since = after.or(options.since);
+        let tail = options.tail.filter(|_| options.after.is_none());
+        let query = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .follow(options.follow)
+            .since(i32::try_from(since.map_or(0, Timestamp::as_second)).unwrap_or(i32::MAX))
+            .tail(&tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()))
+            .build();
+        self.docker
+            .logs(id, Some(query))
+            .map(|read| read.map(log_line).map_err(|error| classify(&error, Stage::Ask)))
+            .try_filter_map(|line| future::ready(Ok(line)))
+            // Docker knows whole seconds only.
+            .try_filter(move |line| {
+                let is_new = after.is_none_or(|after| line.time > after);
+                future::ready(is_new && since.is_none_or(|since| line.time >= since))
+            })
+            .map_ok(|line| {
+                let offset = u64::try_from(line.time.as_nanosecond()).unwrap_or_default();
+                LogEvent::Line { line, next: Position { file: ENGINE_FILE, offset } }
+            })
+            .boxed()
+    }
+}
+
+/// The newest file of a container's log, if it can be read.
+fn readable_file(found: &Found) -> Option<PathBuf> {
+    let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
+    let path = Path::new(path);
+    // Another engine's format has another name.
+    let is_json = path.file_name()?.to_str()?.ends_with("-json.log");
+    (is_json && std::fs::File::open(path).is_ok()).then(|| path.to_owned())
+}
+
+/// The engine puts the time in front of each line.
+fn log_line(read: LogOutput) -> Option<LogLine> {
+    let (output, message) = match read {
+        LogOutput::StdErr { message } => (Output::Stderr, message),
+        LogOutput::StdOut { message } | LogOutput::Console { message } => (Output::Stdout, message),
+        LogOutput::StdIn { .. } => return None,
+    };
+    let space = message.iter().position(|byte| *byte == b' ')?;
+    let time = std::str::from_utf8(&message[..space]).ok()?.parse().ok()?;
+    Some(LogLine { output, time, bytes: message.slice(space + 1..) })
+}
