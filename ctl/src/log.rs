@@ -359,12 +359,10 @@ mod tests {
         let mut lines = Vec::new();
         for number in 0..40 {
             let record = text(&piece, number == 0);
-            lines.extend(place.hear(record).into_iter().flatten().filter_map(
-                |heard| match heard {
-                    Heard::Line(line) => (line.starts, line.bytes.len()),
-                    _ => None,
-                },
-            ));
+            for heard in place.hear(record).into_iter().flatten() {
+                let Heard::Line(line) = heard else { panic!("{heard:?}") };
+                lines.push((line.starts, line.bytes.len()));
+            }
         }
         assert_eq!(lines, [(true, LINE_BYTES_MAX), (false, LINE_BYTES_MAX)]);
     }

@@ -177,6 +177,19 @@ async fn logs_commands_and_figures_come_through_any_apiserver() {
 }
 
 #[tokio::test]
+async fn a_command_has_ended_although_its_child_holds_its_output() {
+    let pair = Pair::start().await;
+    pair.run("sleep 1000").await;
+    let script = "sleep 1000 & echo $!; exit 4";
+    let said = pair.say(&["exec", "j-0", "--", "sh", "-c", script]).await;
+    let child = said.0.trim();
+    assert!(child.parse::<i32>().is_ok() && said.2 == 4, "{said:?}");
+    // What a command leaves behind is the user's to end.
+    let ended = pair.say(&["exec", "j-0", "--", "sh", "-c", &format!("kill {child}")]).await;
+    assert_eq!(ended.2, 0, "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_command_reads_what_hctl_reads_and_ends_when_that_is_gone() {
     let pair = Pair::start().await;
     pair.run("sleep 1000").await;

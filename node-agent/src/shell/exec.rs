@@ -4,6 +4,8 @@
 //!
 //! * Nothing is read that cannot be passed on: each side that is slow holds the other one back, and
 //!   input never holds back output.
+//! * A command's end is told once it has ended and what it wrote was passed on, also where a process
+//!   that it left behind holds its output open.
 //! * When the one who asked goes away, or the task ends, the command is ended, where the engine can.
 
 use std::io;
@@ -36,6 +38,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MESSAGES_MAX: usize = 4;
 /// How often it is looked whether the task still runs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A command that has ended has written everything; the rest is on its way. What has not come after
+/// so long a silence will not come: something that it left behind holds its output open.
+const DRAIN_SILENCE: Duration = Duration::from_millis(500);
+/// What it wrote is no more than all buffers on the way hold. The rest is written by something that
+/// it left behind.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long ending a command may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -147,12 +155,7 @@ impl Session {
     async fn run(self, exec: Exec, asked: Asked) {
         let Exec { input, output, control } = exec;
         let end = {
-            let exited = async {
-                if !self.pass_on(output).await {
-                    return End::Left;
-                }
-                End::Exited(control.exit_code().await)
-            };
+            let exited = self.pass_on(output, control.as_ref());
             let left = async {
                 obey(asked, input, control.as_ref()).await;
                 End::Left
@@ -182,19 +185,27 @@ impl Session {
         self.tell(&status).await;
     }
 
-    /// Passes on what the command writes, until it has ended; whether there is anybody to read it.
+    /// Passes on what the command writes until it has ended, whoever else holds its output open.
     async fn pass_on(
         &self,
         mut output: stream::BoxStream<'static, Result<(Output, Bytes), EngineError>>,
-    ) -> bool {
+        control: &dyn ExecControl,
+    ) -> End {
+        let (mut exit, mut exited, mut drained) = (control.exit_code(), None, 0);
         loop {
             let read = tokio::select! {
                 biased;
-                () = self.sender.closed() => return false,
+                () = self.sender.closed() => return End::Left,
+                // Before the output: of that there may be no end.
+                code = &mut exit, if exited.is_none() => {
+                    exited = Some(code);
+                    continue;
+                }
                 read = output.next() => read,
+                () = sleep(DRAIN_SILENCE), if exited.is_some() => None,
             };
             // The exit code tells what became of a command whose output broke.
-            let Some(Ok((of, bytes))) = read else { return true };
+            let Some(Ok((of, bytes))) = read else { break };
             let channel = match of {
                 Output::Stdout => Channel::Stdout,
                 Output::Stderr => Channel::Stderr,
@@ -202,9 +213,21 @@ impl Session {
             for piece in bytes.chunks(MESSAGE_BYTES_MAX) {
                 let message = Bytes::from(exec::frame(channel, piece));
                 if self.sender.send(message).await.is_err() {
-                    return false;
+                    return End::Left;
                 }
             }
+            if exited.is_some() {
+                drained += bytes.len();
+                if drained > DRAIN_BYTES_MAX {
+                    break;
+                }
+            }
+        }
+        drop(exit);
+        match exited {
+            Some(code) => End::Exited(code),
+            // Asked anew: an engine that has to be asked for the end asks most often at first.
+            None => End::Exited(control.exit_code().await),
         }
     }
 
@@ -276,5 +299,104 @@ async fn stop(identity: &Identity, control: &dyn ExecControl) {
         Ok(Ok(())) => debug!(%identity, "a command was ended"),
         Ok(Err(error)) => info!(%identity, %error, "a command goes on that nobody waits for"),
         Err(_elapsed) => info!(%identity, "a command goes on that nobody waits for"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Clock;
+    use futures_util::FutureExt as _;
+    use futures_util::future::{pending, ready};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::engine::sim::SimMachine;
+    use crate::engine::{Answer, Scope};
+
+    /// A command that ends with this code, or goes on.
+    struct Ends(Option<i32>);
+
+    impl ExecControl for Ends {
+        fn resize(&self, _: TerminalSize) -> Answer<'_, ()> {
+            ready(Ok(())).boxed()
+        }
+
+        fn exit_code(&self) -> Answer<'_, i32> {
+            self.0.map_or_else(|| pending().boxed(), |code| ready(Ok(code)).boxed())
+        }
+
+        fn stop(&self) -> Answer<'_, ()> {
+            ready(Ok(())).boxed()
+        }
+    }
+
+    fn session() -> (Session, mpsc::Receiver<Bytes>) {
+        let machine = SimMachine::new(Clock::system(), 1, 1 << 30);
+        let engine = Arc::new(machine.engine(Scope::new("c", "n").unwrap()));
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+        let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (Session { engine, identity, sender, _place }, receiver)
+    }
+
+    type Written = Result<(Output, Bytes), EngineError>;
+
+    fn writes(text: &'static [u8]) -> Written {
+        Ok((Output::Stdout, Bytes::from_static(text)))
+    }
+
+    async fn passed_on(output: stream::BoxStream<'static, Written>, control: Ends) -> (End, usize) {
+        let (session, mut receiver) = session();
+        let read = async {
+            let mut bytes = 0;
+            while let Some(frame) = receiver.recv().await {
+                bytes += frame.len() - 5;
+            }
+            bytes
+        };
+        let run = async {
+            let end = session.pass_on(output, &control).await;
+            drop(session);
+            end
+        };
+        tokio::join!(run, read)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_has_ended_although_what_it_left_behind_holds_its_output() {
+        let silent = stream::iter([writes(b"hi\n")]).chain(stream::pending()).boxed();
+        let (end, bytes) = passed_on(silent, Ends(Some(3))).await;
+        assert!(matches!(end, End::Exited(Ok(3))) && bytes == 3);
+        let talking = stream::repeat_with(|| writes(&[b'y'; 1024])).boxed();
+        let (end, bytes) = passed_on(talking, Ends(Some(0))).await;
+        assert!(matches!(end, End::Exited(Ok(0))));
+        assert!((DRAIN_BYTES_MAX..2 * DRAIN_BYTES_MAX).contains(&bytes), "{bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_command_wrote_before_its_end_is_passed_on_however_late_it_comes() {
+        let late = stream::iter(0..40).then(|_| async {
+            sleep(DRAIN_SILENCE - Duration::from_millis(1)).await;
+            writes(b"line\n")
+        });
+        let (end, bytes) = passed_on(late.boxed(), Ends(Some(0))).await;
+        assert!(matches!(end, End::Exited(Ok(0))));
+        assert_eq!(bytes, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_goes_on_is_passed_on() {
+        let output = stream::iter([writes(b"a"), writes(b"b")]).chain(stream::pending()).boxed();
+        let (session, mut receiver) = session();
+        let control = Ends(None);
+        let pass_on = session.pass_on(output, &control);
+        tokio::select! {
+            _ended = pass_on => panic!("it goes on"),
+            () = async {
+                receiver.recv().await;
+                receiver.recv().await;
+                sleep(Duration::from_secs(3600)).await;
+            } => (),
+        }
     }
 }

@@ -8,8 +8,8 @@ use api::exec::ExecRequest;
 use base::{Clock, Rng};
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::RenameContainerOptionsBuilder;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt as _};
 use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
 use node_agent::engine::docker::{self, DockerConfig, DockerEngine, busybox};
 use node_agent::engine::logs::Output;
@@ -18,6 +18,7 @@ use node_agent::engine::{
     MountSource, Port, Protocol, PullPolicy, Reason, Resources, Scope, Signal,
 };
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::process::set_shell_program;
 
@@ -145,6 +146,35 @@ async fn a_host_path_is_mounted_as_it_says() {
             spec.mounts = vec![mount(true, create)];
             assert_eq!(output(&*engine, &spec).await, "kept\nrefused\n");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_at_a_terminal_writes_any_bytes() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = conformance::spec(bench, "tty", Program::Forever);
+        engine.create_and_start(&spec).await.unwrap();
+        let script =
+            r#"printf '\001\000\000\000\000\000\377\377'; read line; printf "\002$line"; exit 5"#;
+        let command = ["sh", "-c", script].map(str::to_owned).into();
+        let request = ExecRequest { command, stdin: true, tty: true };
+        let exec = engine.exec(&spec.identity, &request).await.unwrap();
+        exec.input.unwrap().write_all(b"hi\n").await.unwrap();
+        let written: Vec<_> = exec.output.map(|read| read.unwrap().1.to_vec()).collect().await;
+        let written = written.concat();
+        // The terminal echoes what is typed.
+        let expected: &[u8] = b"\x01\0\0\0\0\0\xff\xffhi\r\n\x02hi";
+        assert_eq!(written, expected, "{}", String::from_utf8_lossy(&written));
+        assert_eq!(exec.control.exit_code().await, Ok(5));
+        let nothing = ExecRequest { command: vec!["/no/such".to_owned()], ..request };
+        let refused = engine.exec(&spec.identity, &nothing).await;
+        let code = match refused {
+            Err(error) => panic!("docker starts what is not there, and tells by its code: {error}"),
+            Ok(exec) => exec.control.exit_code().await,
+        };
+        assert!(matches!(code, Ok(126 | 127)), "{code:?}");
     })
     .await;
 }

@@ -4,6 +4,7 @@
 //! away. But it tells the command's process: where that is one of this machine and we may, it is
 //! signalled. Where not, the command goes on until it ends by itself, or its container does.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use api::exec::{ExecRequest, TerminalSize};
@@ -11,19 +12,28 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ExecInspectResponse;
-use futures_util::stream::StreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use futures_util::{FutureExt as _, future};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWrite;
 use tokio::time::{sleep, timeout};
 
 use super::classify::{Stage, classify, is_conflict};
-use super::{CALL_TIMEOUT, DockerEngine};
+use super::{CALL_TIMEOUT, DockerEngine, terminal};
 use crate::engine::logs::Output;
 use crate::engine::{Answer, EngineError, Exec, ExecControl, Identity, Reason};
 
+/// What a command writes and reads.
+pub(super) type Streams = (
+    stream::BoxStream<'static, Result<(Output, bytes::Bytes), EngineError>>,
+    Pin<Box<dyn AsyncWrite + Send>>,
+);
+
 /// How often a command is looked at whose end is near: no call waits for it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// One that runs for long is looked at less and less often, down to this.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// How long a command may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -50,16 +60,28 @@ impl DockerEngine {
             Ok(Err(error)) => return Err(classify(&error, Stage::Ask)),
             Err(_) => return Err(EngineError::unavailable("the engine did not answer in time")),
         };
-        let start = StartExecOptions { tty: request.tty, ..StartExecOptions::default() };
-        let started = self.act(Stage::Act, self.docker.start_exec(&created.id, Some(start)));
-        let StartExecResults::Attached { output, input } = started.await? else {
-            return Err(EngineError::refused(Reason::Invalid, "the engine gave no streams"));
+        let (output, input) = if request.tty {
+            terminal::start(&self.config.socket, &created.id).await?
+        } else {
+            self.start_exec(&created.id).await?
         };
-        let output = output.filter_map(|read| future::ready(written(read).transpose())).boxed();
         let docker = self.docker.clone();
         let is_tty = request.tty;
         let control = Box::new(Running { docker, id: created.id, container: found.id, is_tty });
         Ok(Exec { input: request.stdin.then_some(input), output, control })
+    }
+}
+
+impl DockerEngine {
+    /// Starts a command whose two outputs are told apart.
+    async fn start_exec(&self, id: &str) -> Result<Streams, EngineError> {
+        let start = StartExecOptions { tty: false, ..StartExecOptions::default() };
+        let started = self.act(Stage::Act, self.docker.start_exec(id, Some(start)));
+        let StartExecResults::Attached { output, input } = started.await? else {
+            return Err(EngineError::refused(Reason::Invalid, "the engine gave no streams"));
+        };
+        let output = output.filter_map(|read| future::ready(written(read).transpose())).boxed();
+        Ok((output, input))
     }
 }
 
@@ -92,13 +114,15 @@ impl Running {
     }
 
     async fn end(&self) -> Result<i32, EngineError> {
+        let mut interval = LOOK_INTERVAL;
         loop {
             let seen = self.look().await?;
             if seen.running != Some(true) {
                 let code = seen.exit_code.and_then(|code| i32::try_from(code).ok());
                 return Ok(code.unwrap_or(255));
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(interval).await;
+            interval = (interval * 2).min(LOOK_INTERVAL_MAX);
         }
     }
 

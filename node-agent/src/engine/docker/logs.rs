@@ -95,21 +95,17 @@ impl DockerEngine {
                 // went away: what is true is asked for.
                 let heard = ended.next().await;
                 let state = self.ask(self.docker.inspect_container(&id, None)).await;
-                match state.map(|inspected| observe::state(&inspected)) {
-                    Ok(Some(ContainerState::Exited { .. }) | None) | Err(EngineError::Gone) => {
-                        return;
-                    }
-                    Ok(Some(ContainerState::Created | ContainerState::Running { .. }))
-                    | Err(
-                        EngineError::Unavailable { .. }
-                        | EngineError::Unknown { .. }
-                        | EngineError::Failed { .. }
-                        | EngineError::Refused { .. },
-                    ) => {
-                        debug!(%identity, ?heard, "still waiting for a container's end");
-                        sleep(ASK_INTERVAL).await;
-                    }
+                let has_ended = match state {
+                    Ok(inspected) => observe::state(&inspected)
+                        .is_none_or(|state| matches!(state, ContainerState::Exited { .. })),
+                    // An engine that does not answer says nothing of the container.
+                    Err(error) => error == EngineError::Gone,
+                };
+                if has_ended {
+                    return;
                 }
+                debug!(%identity, ?heard, "still waiting for a container's end");
+                sleep(ASK_INTERVAL).await;
             }
         }
         .boxed()

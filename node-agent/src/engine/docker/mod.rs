@@ -16,6 +16,7 @@ mod logs;
 mod memory;
 mod observe;
 mod oom;
+mod terminal;
 mod usage;
 
 use std::io;
