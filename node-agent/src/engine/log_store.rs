@@ -247,7 +247,7 @@ mod tests {
     fn the_oldest_logs_go_where_all_are_too_large_together() {
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::open(dir.path()).unwrap();
-        let now = std::time::SystemTime::now();
+        let now = std::time::SystemTime::from(base::Clock::system().now());
         for (name, age) in [("old.log", 30), ("used.log", 40), ("mid.log", 20), ("mid.log.1", 25)] {
             let path = dir.path().join(name);
             std::fs::write(&path, [b'x'; 1000]).unwrap();

@@ -191,11 +191,11 @@ fn only_lines_from_a_time_on_are_read() {
     let mut log = Log::new();
     log.write(100);
     // Each line is a nanosecond later than the one before.
-    for first in [0, 1, 50, 99] {
+    for first in [0_u8, 1, 50, 99] {
         let since = "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap();
-        let since = since + std::time::Duration::from_nanos(first);
+        let since = since + std::time::Duration::from_nanos(first.into());
         let options = LogOptions { since: Some(since), ..LogOptions::default() };
-        assert_eq!(lines(&mut log.reader(options)), numbers(first as usize..100));
+        assert_eq!(lines(&mut log.reader(options)), numbers(usize::from(first)..100));
     }
 }
 
