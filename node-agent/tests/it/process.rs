@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::exec::ExecRequest;
 use base::Clock;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, future};
+use futures_util::{FutureExt, StreamExt, future};
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
 use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, text};
@@ -259,7 +259,7 @@ async fn a_program_inherits_nothing_of_whoever_started_the_agent() {
         let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
         let mut said = Vec::new();
         while !said.ends_with(b"end\n") {
-            said.extend_from_slice(&lines.next().await.unwrap().unwrap().bytes);
+            said.extend_from_slice(&conformance::next_line(&mut lines).await.bytes);
         }
         check_what_it_has(std::str::from_utf8(&said).unwrap(), "the task");
 
@@ -344,7 +344,7 @@ async fn a_task_whose_directory_was_deleted_is_ended() {
         engine.create_and_start(&spec).await.unwrap();
         let follow = LogOptions { follow: true, ..LogOptions::default() };
         let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
-        let line = lines.next().await.unwrap().unwrap();
+        let line = conformance::next_line(&mut lines).await;
         drop(lines);
         std::fs::remove_dir_all(bench.0.path().join("a")).unwrap();
         for pid in std::str::from_utf8(&line.bytes).unwrap().split_whitespace() {
