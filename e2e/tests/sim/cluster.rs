@@ -86,20 +86,24 @@ impl Cluster {
         cluster.start_server().await;
         cluster.start_leaders();
         for number in 1..=3 {
-            let name = format!("node-{number}");
-            let machine = SimMachine::new(cluster.clock.clone(), CPUS, 1 << 30);
-            machine.keep_history();
-            let host = Host {
-                machine,
-                line: network.line(cluster.rng.fork(&name)),
-                journal: Journal::in_memory(),
-                agent: None,
-                name,
-            };
-            cluster.hosts.push(host);
-            cluster.start_agent(number - 1);
+            cluster.add_host(&format!("node-{number}"));
         }
         cluster
+    }
+
+    /// Adds a machine, with an agent on it of this name.
+    pub(crate) fn add_host(&mut self, name: &str) {
+        let machine = SimMachine::new(self.clock.clone(), CPUS, 1 << 30);
+        machine.keep_history();
+        let host = Host {
+            machine,
+            line: self.network.line(self.rng.fork(name)),
+            journal: Journal::in_memory(),
+            agent: None,
+            name: name.to_owned(),
+        };
+        self.hosts.push(host);
+        self.start_agent(self.hosts.len() - 1);
     }
 
     pub(crate) async fn start_server(&mut self) {

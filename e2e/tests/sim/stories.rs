@@ -85,6 +85,42 @@ async fn a_node_whose_agent_is_back_right_after_it_was_lost_is_well_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_whose_name_another_one_has_taken_over_stands_back() {
+    let mut cluster = Cluster::start(8).await;
+    let spec = json!({
+        "placement": { "nodes": ["node-1"] },
+        "template": { "image": "x", "args": ["duration=forever"] },
+    });
+    job(&cluster, "a", spec).await;
+    cluster
+        .wait_for("it runs", Duration::from_secs(20), |seen| {
+            seen.tasks.iter().any(|task| task.phase() == TaskPhase::Running)
+        })
+        .await;
+    let speaker = |seen: &Snapshot| {
+        let node = seen.nodes.iter().find(|node| node.name() == "node-1").unwrap();
+        (node.status.lost.is_none(), node.status.boot_id.clone())
+    };
+    let first = speaker(&cluster.look().await.unwrap()).1;
+    // The agent reaches nobody, and a second one is started under its name.
+    cluster.hosts[0].line.cut(true);
+    cluster.wait_for("it is lost", Duration::from_secs(60), |seen| !speaker(seen).0).await;
+    cluster.add_host("node-1");
+    let taken_over = |seen: &Snapshot| {
+        let (is_well, boot_id) = speaker(seen);
+        is_well && boot_id != first
+    };
+    cluster.wait_for("the name is taken over", Duration::from_secs(60), taken_over).await;
+    cluster.hosts[0].line.cut(false);
+    // For longer than it takes an agent to compare the Node object with what it should be.
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let seen = cluster.look().await.unwrap();
+        assert!(taken_over(&seen), "both speak for the node: {:?}", speaker(&seen));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_given_up_on_a_lost_node_is_stopped_when_it_is_heard_again() {
     let cluster = Cluster::start(6).await;
     let spec = json!({

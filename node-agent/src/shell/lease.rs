@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
 use base::{Backoff, ErrorChain, Health, Retry, Rng};
 use client::{Client, Error};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -23,6 +23,8 @@ pub(super) struct Keeper {
     pub(super) rng: Rng,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
+    /// Until when the lease lives for sure, from when its last acknowledged renewal was sent.
+    pub(super) lives_until: watch::Sender<Option<Instant>>,
 }
 
 impl Keeper {
@@ -32,8 +34,10 @@ impl Keeper {
         let backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
         let mut retry = Retry::new("getting the node lease", backoff, &self.health);
         loop {
+            let sent = Instant::now();
             match self.client.grant(&self.request).await {
                 Ok(granted) => {
+                    self.acknowledged(sent, &granted);
                     info!(node = self.request.node, lease = granted.lease, "node lease granted");
                     retry.worked();
                     if events.send(Event::Granted(granted.clone())).await.is_err() {
@@ -53,6 +57,11 @@ impl Keeper {
         }
     }
 
+    fn acknowledged(&self, sent: Instant, granted: &GrantResponse) {
+        let lives_until = sent + Duration::from_millis(granted.ttl_millis);
+        self.lives_until.send_replace(Some(lives_until));
+    }
+
     /// Renews a lease until it is gone; or until the cluster was confirmed, which a new one tells.
     async fn renew(&self, granted: &GrantResponse) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
@@ -63,10 +72,14 @@ impl Keeper {
         let backoff = Backoff::new(interval, interval, self.rng.clone());
         let mut retry = Retry::new("renewing the node lease", backoff, &self.health);
         loop {
-            let next = Instant::now() + interval;
+            let sent = Instant::now();
+            let next = sent + interval;
             match timeout(interval, client.renew(&request)).await {
                 Ok(Ok(answer)) if granted.unconfirmed && !answer.unconfirmed => return,
-                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => retry.worked(),
+                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => {
+                    self.acknowledged(sent, granted);
+                    retry.worked();
+                }
                 Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
                 Ok(Err(error @ Error::Refused(_))) => {
                     return warn!(error = %ErrorChain(&error), "the node lease cannot be renewed");

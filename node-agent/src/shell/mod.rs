@@ -207,6 +207,8 @@ struct Agent {
     session: watch::Sender<Session>,
     /// Whether the node lease is this agent's, as far as it was heard.
     has_lease: watch::Sender<bool>,
+    /// Until when nobody else can have it.
+    lease_lives_until: watch::Receiver<Option<Instant>>,
     bound: Bound,
     sight: Sight,
     agenda: Agenda,
@@ -252,6 +254,7 @@ impl Agent {
         let boot_id = outside.rng.uuid();
         let (spawner, rng) = (tasks.spawner(), &outside.rng);
         let (session, sessions) = watch::channel(Session::default());
+        let (lives_until, lease_lives_until) = watch::channel(None);
         let keeper = lease::Keeper {
             client: outside.client.clone(),
             request: GrantRequest {
@@ -262,6 +265,7 @@ impl Agent {
             rng: rng.fork("lease"),
             metrics: metrics.clone(),
             health: outside.health.clone(),
+            lives_until,
         };
         tasks.spawn_part("node lease", keeper.run(events.clone()));
         let served = Served::new(spawner.clone());
@@ -305,6 +309,7 @@ impl Agent {
             withheld: Vec::new(),
             session,
             has_lease,
+            lease_lives_until,
         })
     }
 

@@ -159,8 +159,10 @@ impl Publishing {
 impl Agent {
     /// Tells of this node, where that is not known.
     pub(super) fn publish(&mut self) {
-        if !*self.has_lease.borrow() {
-            // The Node object is for the agent that has the node's name to write.
+        // The Node object is for the agent that has the node's name to write; and of one that was out
+        // of reach for too long, another may have it by now.
+        let lives_until = *self.lease_lives_until.borrow();
+        if !*self.has_lease.borrow() || lives_until.is_none_or(|until| until <= Instant::now()) {
             return;
         }
         let has_engine = self.sight.engine.is_some();
