@@ -228,7 +228,8 @@ mod tests {
                 let fresh = Room::beside(anew.taken(), offer);
                 prop_assert_eq!(room.misfit(&all, &http()), fresh.misfit(&all, &http()));
                 prop_assert_eq!(room.misfit(&all, &[]), fresh.misfit(&all, &[]));
-                prop_assert_eq!(room.allot(&http(), 0), fresh.allot(&http(), 0));
+                let none = BTreeSet::new();
+                prop_assert_eq!(room.allot(&http(), 0, &none), fresh.allot(&http(), 0, &none));
                 prop_assert_eq!(ledger.words(), words);
                 for (identity, now) in ledger.take_unwritten() {
                     match now {

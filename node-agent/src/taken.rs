@@ -176,17 +176,22 @@ impl<'a> Room<'a> {
 
     /// Host ports for `ports`: those that were asked for, and others from the range. Of the free ones
     /// so many are passed over first: an attempt that follows another gets other ports than that.
+    /// Those that `others` name, which start at the same time, are left to them where there are more.
     pub(crate) fn allot(
         &self,
         ports: &[Port],
         passed_over: u32,
+        others: &BTreeSet<u16>,
     ) -> Result<BTreeMap<String, u16>, String> {
         let mut given = BTreeMap::new();
         let mut unfit: BTreeSet<u16> = ports.iter().filter_map(|port| port.host_port).collect();
         for port in ports {
             let number = match port.host_port {
                 Some(number) => number,
-                None => self.free(&unfit, passed_over).ok_or_else(|| self.exhausted(1))?,
+                None => self
+                    .free(&(&unfit | others), passed_over)
+                    .or_else(|| self.free(&unfit, passed_over))
+                    .ok_or_else(|| self.exhausted(1))?,
             };
             unfit.insert(number);
             given.insert(port.name.clone(), number);
@@ -359,7 +364,7 @@ mod tests {
         if let Some(misfit) = room.misfit(&NOTHING, &ports) {
             return Err(misfit);
         }
-        Ok(room.allot(&ports, passed_over)?.into_values().collect())
+        Ok(room.allot(&ports, passed_over, &BTreeSet::new())?.into_values().collect())
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -395,6 +400,18 @@ mod tests {
         let of_attempts = (0..5).map(|before| given(&room, &[None], before).unwrap()[0]);
         let expected = [20_000, 20_002, 20_003, 20_000, 20_002];
         assert_eq!(of_attempts.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_port_that_another_task_names_is_left_to_it() {
+        let taken = Taken::default();
+        let room = beside(&taken, (20_000, 20_001));
+        let given = |others: &[u16]| {
+            let others = others.iter().copied().collect();
+            room.allot(&ports(&[None]), 0, &others).unwrap()["p0"]
+        };
+        assert_eq!(given(&[20_000]), 20_001);
+        assert_eq!(given(&[20_000, 20_001]), 20_000, "it may not start after all");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use api::{Task, Timestamp};
 use crate::attempt::{Attempt, Progress, Says, Why};
 use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
 use crate::ledger::Ledger;
-use crate::resolve::Place;
+use crate::resolve::{Place, merged};
 use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
@@ -166,6 +166,13 @@ impl Assignment {
         self.task.binding().map_or(0, |binding| binding.number)
     }
 
+    /// The host ports that it asks for by number, as far as its template is known.
+    fn named_ports(&self) -> BTreeSet<u16> {
+        let Some(Template::Known(template)) = &self.template else { return BTreeSet::new() };
+        let ports = merged(&self.task, template).map(|merged| merged.ports).unwrap_or_default();
+        ports.iter().filter_map(|port| port.host_port).collect()
+    }
+
     fn stop(&self) -> Option<Why> {
         self.task.stop().map(|stop| Why::of(stop.reason))
     }
@@ -181,6 +188,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         view,
         plan: Plan::default(),
         room: Room::beside(view.ledger.taken(), offer),
+        named: BTreeSet::new(),
         words: view.ledger.words(),
     };
     let mut fresh = Vec::new();
@@ -205,6 +213,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     fresh.sort_by_key(|(identity, assignment)| {
         (assignment.task.binding().map(|binding| binding.at), *identity)
     });
+    planner.named = fresh.iter().flat_map(|(_, assignment)| assignment.named_ports()).collect();
     for (identity, assignment) in fresh {
         planner.fresh(identity, assignment);
     }
@@ -227,6 +236,8 @@ struct Planner<'a> {
     view: &'a View<'a>,
     plan: Plan,
     room: Room<'a>,
+    /// Host ports that attempts name which are to be started now.
+    named: BTreeSet<u16>,
     /// The number of the newest word.
     words: u64,
 }

@@ -97,7 +97,8 @@ impl Planner<'_> {
             return Err(Obstacle::Misfit(misfit));
         }
         let passed_over = attempt.identity.attempt().saturating_sub(1);
-        let ports = self.room.allot(&merged.ports, passed_over).map_err(Obstacle::Misfit)?;
+        let ports =
+            self.room.allot(&merged.ports, passed_over, &self.named).map_err(Obstacle::Misfit)?;
         let task = (&*assignment.task, &**template);
         let spec = container_spec(&attempt.identity, task, &merged, &ports, &self.view.node.place)
             .map_err(Obstacle::Wrong)?;

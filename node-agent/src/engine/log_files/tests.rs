@@ -1,3 +1,5 @@
+//! What is kept of logs, and what is read of it.
+
 use std::path::Path;
 
 use bytes::Bytes;
