@@ -81,7 +81,7 @@ impl Etcd {
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
         tasks.spawn_part("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
-        tasks.spawn_part("store room", room::keep(Arc::clone(&remote)));
+        tasks.spawn_part("store room", room::keep(Arc::clone(&remote), tasks.stop_signal()));
         let shift = remote
             .read_shift()
             .await

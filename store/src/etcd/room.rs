@@ -16,6 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Stop;
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
@@ -56,8 +57,17 @@ fn is_worthwhile(sizes: &[Size], since_last: Option<Duration>) -> bool {
     is_due && sizes.iter().any(gives_back)
 }
 
-/// Makes room whenever etcd is full, for ever.
-pub(crate) async fn keep(remote: Arc<Remote>) {
+/// Makes room whenever etcd is full, until it is told to stop: a process that ends does not wait for
+/// a defragmentation.
+pub(crate) async fn keep(remote: Arc<Remote>, stop: Stop) {
+    tokio::select! {
+        biased;
+        () = stop.requested() => (),
+        () = make_room_when_full(remote) => (),
+    }
+}
+
+async fn make_room_when_full(remote: Arc<Remote>) {
     let mut fullness = remote.members.fullness();
     let mut defragmented: Option<Instant> = None;
     // The sender lives in what this holds.
