@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, EventSource, Namespace, NamespaceSpec, ObjectReference, Secret,
+    ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -63,10 +63,6 @@ impl Resource for Namespace {
         vec![self.name().to_owned(), self.phase().to_owned(), age(self.created(), now)]
     }
 }
-
-/// What of a namespace's spec says that its controller empties it first. It is shown and never stored:
-/// every namespace has it until it goes.
-pub const NAMESPACE_FINALIZER: &str = "kubernetes";
 
 /// Whether a namespace takes new objects, in one word.
 pub trait NamespacePhase {

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::core::{
-    ConfigMap, Event, Lease, NAMESPACE_FINALIZER, Namespace, NamespacePhase as _, NamespaceSpec,
-    Secret,
-};
+use api::core::{ConfigMap, Event, Lease, Namespace, NamespacePhase as _, Secret};
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::{
@@ -149,11 +146,9 @@ fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding:
     Ok(wire(&node, json))
 }
 
-/// As Kubernetes shows a namespace: with its phase, and the finalizer that its controller takes off
-/// when nothing is left in it.
+/// A namespace with its phase.
 fn namespace_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
     let mut namespace = read::<Namespace>(json)?;
-    namespace.spec = Some(NamespaceSpec { finalizers: Some(vec![NAMESPACE_FINALIZER.to_owned()]) });
     namespace.status.get_or_insert_default().phase = Some(namespace.phase().to_owned());
     namespace.metadata.resource_version = Some(version.to_string());
     let json = rewritten(&namespace, json.len())?;
