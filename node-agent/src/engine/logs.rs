@@ -243,8 +243,15 @@ impl LogWriter {
 
     /// Makes room for a new file. Older files move up, so that a reader that looks at them from the
     /// newest to the oldest misses none.
+    ///
+    /// None is moved beyond a place that is free. A rotation that failed halfway has left one, and
+    /// each line after it rotates again: it must not push out one old file after the other.
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..LOG_FILES).rev() {
+        let mut free = 0;
+        while free < LOG_FILES - 1 && rotated(&self.path, free).try_exists()? {
+            free += 1;
+        }
+        for number in (1..=free).rev() {
             let (from, to) = (rotated(&self.path, number - 1), rotated(&self.path, number));
             match std::fs::rename(from, to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -320,6 +327,27 @@ mod tests {
         assert_eq!(last.bytes, "line 499\n");
         let shift = last.time.duration_since(TIME.parse().unwrap());
         assert_eq!(shift.as_nanos(), 499, "each is later than the one before");
+    }
+
+    #[test]
+    fn a_rotation_that_fails_again_and_again_destroys_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let mut writer = LogWriter::open(&path, 4_000).unwrap();
+        for n in 0..500 {
+            writer.write(&line(&format!("line {n}\n"))).unwrap();
+        }
+        let read = |number| std::fs::read(rotated(&path, number)).unwrap_or_default();
+        let newest = read(0);
+        writer.rotate().unwrap();
+        let older: Vec<_> = (1..LOG_FILES).map(read).collect();
+        assert_eq!(older[0], newest);
+        for _ in 0..LOG_FILES {
+            // As if the new file could not be made.
+            std::fs::remove_file(&path).unwrap();
+            writer.rotate().unwrap();
+        }
+        assert_eq!((1..LOG_FILES).map(read).collect::<Vec<_>>(), older);
     }
 
     #[test]
