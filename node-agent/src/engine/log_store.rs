@@ -97,9 +97,13 @@ impl LogStore {
         Ok(())
     }
 
-    /// Keeps the files of a log that is about to be deleted at `from`, to which nobody writes.
+    /// Keeps the files of a log that is about to be deleted at `from`, to which nobody writes. Where
+    /// there are none (any more), what an earlier try has kept stays.
     pub(crate) fn keep_files(&self, identity: &Identity, from: &Path) -> io::Result<()> {
         let path = self.path(identity);
+        if !(LogFiles { places: vec![from.to_owned()] }).exist() {
+            return Ok(());
+        }
         for number in (0..LOG_FILES).rev() {
             let (from, to) = (rotated(from, number), rotated(&path, number));
             remove_if_there(&to)?;
@@ -116,7 +120,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Replaces what is kept of a container by what `events` say.
+    /// Replaces what is kept of a container by what `events` say, if they say anything: the engine may
+    /// have deleted the log in an earlier try to remove the container, which has kept it.
     pub(crate) async fn keep(
         &self,
         identity: &Identity,
@@ -125,15 +130,21 @@ impl LogStore {
     ) -> Result<(), EngineError> {
         let path = self.path(identity);
         let failed = |error: &io::Error| io_failed(&path, error);
+        let mut next = events.next().await;
+        let says_something = matches!(next, Some(Ok(_)));
+        if !says_something && (LogFiles { places: vec![path.clone()] }).exist() {
+            return Ok(());
+        }
         // What a copy that was cut off has left, too.
         for number in 0..LOG_FILES {
             remove_if_there(&rotated(&path, number)).map_err(|error| failed(&error))?;
         }
         let mut writer = LogWriter::open(&path, bytes_max).map_err(|error| failed(&error))?;
-        while let Some(event) = events.next().await {
+        while let Some(event) = next {
             if let LogEvent::Line { line, .. } = event? {
                 writer.write(&line).map_err(|error| failed(&error))?;
             }
+            next = events.next().await;
         }
         Ok(())
     }
@@ -242,6 +253,26 @@ fn io_failed(path: &Path, error: &io::Error) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_log_that_was_kept_stays_where_its_source_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(&dir.path().join("logs")).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let source = dir.path().join("source");
+        std::fs::write(&source, "new").unwrap();
+        std::fs::write(rotated(&source, 1), "old").unwrap();
+        store.keep_files(&identity, &source).unwrap();
+        std::fs::remove_file(&source).unwrap();
+        std::fs::remove_file(rotated(&source, 1)).unwrap();
+        store.keep_files(&identity, &source).unwrap();
+        store.keep(&identity, stream::empty().boxed(), 1000).await.unwrap();
+        let gone = stream::iter([Err(EngineError::Gone)]).boxed();
+        store.keep(&identity, gone, 1000).await.unwrap();
+        let kept = store.path(&identity);
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
+        assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+    }
 
     #[test]
     fn the_oldest_logs_go_where_all_are_too_large_together() {
