@@ -40,7 +40,7 @@ const MESSAGES_MAX: usize = 4;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A command that has ended has written everything; the rest is on its way. What has not come after
 /// so long a silence will not come: something that it left behind holds its output open.
-const DRAIN_SILENCE: Duration = Duration::from_millis(500);
+const DRAIN_SILENCE: Duration = Duration::from_secs(3);
 /// What it wrote is no more than all buffers on the way hold. The rest is written by something that
 /// it left behind.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
