@@ -22,7 +22,6 @@ impl Agent {
     /// Decides about what changed and about those whose time has come, and acts.
     /// Whether what was decided is on disk.
     pub(super) async fn decide(&mut self) -> bool {
-        self.do_withheld();
         self.agenda.extend(self.crew.take_rested(Instant::now()));
         self.agenda.extend(self.bound.take_changed());
         let now = self.now();
@@ -39,21 +38,14 @@ impl Agent {
         self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::waits_for_image));
         self.agenda.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
-        self.withheld = plan.steps;
         let is_saved = self.save().await;
-        if is_saved {
-            self.do_withheld();
+        // Steps of a plan that is not on disk are forgotten: once it is, they may be wrong, such as the
+        // start of a task that was cancelled meanwhile. All is decided anew then, and what the ledger
+        // says is begun is taken up as it is after a crash.
+        if is_saved && let Some(engine) = &self.sight.engine {
+            plan.steps.into_iter().for_each(|step| self.crew.act(engine, step));
         }
         is_saved
-    }
-
-    /// Does steps whose plan is on disk.
-    fn do_withheld(&mut self) {
-        if let Some(engine) = &self.sight.engine {
-            for step in std::mem::take(&mut self.withheld) {
-                self.crew.act(engine, step);
-            }
-        }
     }
 
     fn plan(&self, due: &Due, now: Timestamp) -> Plan {

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * While the journal cannot be written nothing is decided, and no step of a plan that is not on
-//!   disk is done: containers run on as they are.
+//!   disk is done, then or later: containers run on as they are.
 //! * After an error nobody knows what the file holds. So it is written anew as a whole, beside the
 //!   old one, and takes its place once it is there.
 

@@ -51,7 +51,7 @@ use crate::engine::{Engine, EngineError, EngineEvent, Scope};
 use crate::journal::{Journal, JournalError, Owner, Record};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::{Step, Template, tell_anew};
+use crate::plan::{Template, tell_anew};
 use agenda::Agenda;
 use allegiance::{Allegiance, Heard, allegiance};
 use bound::Bound;
@@ -202,8 +202,6 @@ struct Agent {
     owner: Owner,
     ledger: Ledger,
     keeping: Keeping,
-    /// Steps that were decided and are not done before their plan is on disk.
-    withheld: Vec<Step>,
     session: watch::Sender<Session>,
     /// Whether the node lease is this agent's, as far as it was heard.
     has_lease: watch::Sender<bool>,
@@ -306,7 +304,6 @@ impl Agent {
             boot_id,
             owner,
             keeping,
-            withheld: Vec::new(),
             session,
             has_lease,
             lease_lives_until,
