@@ -181,6 +181,8 @@ pub async fn run(
             biased;
             () = stop.requested() => return Ok(()),
             failure = &mut failure => return Err(failure.into()),
+            // A renewal is no event, but what was not told for want of a lease can be told now.
+            Ok(()) = agent.lease_lives_until.changed(), if agent.publishing.awaits_lease() => (),
             event = news.recv() => if let Some(event) = event { agent.on_event(event)? },
             () = sleep_until(wake) => (),
         }

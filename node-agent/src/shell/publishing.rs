@@ -31,9 +31,20 @@ pub(super) struct Publishing {
     /// It is not as it was last told.
     is_news: bool,
     is_under_way: bool,
+    lease: Lease,
     try_at: Option<Instant>,
     again_at: Option<Instant>,
     retry: Retry,
+}
+
+/// The node lease, when something was last to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    Lives,
+    /// It may be somebody else's by now: nothing is told before it is renewed.
+    Over,
+    /// It is not renewed; its grant is an event.
+    NotOurs,
 }
 
 impl Publishing {
@@ -46,6 +57,7 @@ impl Publishing {
             was_published: false,
             is_news: true,
             is_under_way: false,
+            lease: Lease::NotOurs,
             try_at: None,
             again_at: None,
             retry: Retry::new("writing the Node object", backoff, health),
@@ -120,6 +132,21 @@ impl Publishing {
         [self.try_at, self.again_at]
     }
 
+    /// Whether the next renewal of the node lease is waited for.
+    pub(super) fn awaits_lease(&self) -> bool {
+        self.lease == Lease::Over
+    }
+
+    /// Whether this node may be told of, by whether it has its lease and until when that lives.
+    fn may_tell(&mut self, has_lease: bool, lives_until: Option<Instant>, now: Instant) -> bool {
+        self.lease = match lives_until {
+            _ if !has_lease => Lease::NotOurs,
+            Some(until) if until > now => Lease::Lives,
+            Some(_) | None => Lease::Over,
+        };
+        self.lease == Lease::Lives
+    }
+
     /// The Node object was written.
     pub(super) fn worked(&mut self, now: Instant) {
         self.is_under_way = false;
@@ -161,8 +188,9 @@ impl Agent {
     pub(super) fn publish(&mut self) {
         // The Node object is for the agent that has the node's name to write; and of one that was out
         // of reach for too long, another may have it by now.
-        let lives_until = *self.lease_lives_until.borrow();
-        if !*self.has_lease.borrow() || lives_until.is_none_or(|until| until <= Instant::now()) {
+        let lives_until = *self.lease_lives_until.borrow_and_update();
+        let has_lease = *self.has_lease.borrow();
+        if !self.publishing.may_tell(has_lease, lives_until, Instant::now()) {
             return;
         }
         let has_engine = self.sight.engine.is_some();
@@ -220,6 +248,23 @@ mod tests {
         publishing.failed(refusal(), Instant::now()).unwrap();
         assert!(health.not_ready().unwrap().contains("writing the Node object"));
         assert!(publishing.wake_at()[0].is_some(), "it is tried again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_is_waited_for_only_where_the_lease_is_ours_and_over() {
+        let mut publishing = publishing(&Health::default());
+        let now = Instant::now();
+        let later = Some(now + Duration::from_secs(1));
+        for (has_lease, until, expected) in [
+            (false, None, (false, false)),
+            (false, Some(now), (false, false)),
+            (true, Some(now), (false, true)),
+            (true, later, (true, false)),
+            (false, later, (false, false)),
+        ] {
+            let may_tell = publishing.may_tell(has_lease, until, now);
+            assert_eq!((may_tell, publishing.awaits_lease()), expected, "{has_lease} {until:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
