@@ -10,6 +10,7 @@ use api::Timestamp;
 use api::batch::{Group, Op};
 use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
 use api::object::Kind as _;
+use api::size::json_bytes;
 use jiff::SignedDuration;
 
 /// How long events stay, and how many.
@@ -81,15 +82,8 @@ fn seen(event: &Event, now: Timestamp) -> Timestamp {
     told.filter(|told| *told <= now).map_or(made, |told| told.max(made))
 }
 
-/// What the fields take that every event has, about.
-const FIXED_BYTES: usize = 640;
-
-/// What an event takes in the store, about.
+/// What an event takes, counted over all its fields as the apiserver does: it refuses new events when
+/// there are too many bytes, so what it counts and this did not would never be removed.
 fn weight(event: &Event) -> usize {
-    let about = &event.involved_object;
-    let texts = [&event.message, &event.reason, &about.name, &about.field_path];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    let maps = [&event.metadata.labels, &event.metadata.annotations];
-    let maps = maps.into_iter().flatten().flatten().map(|(key, value)| key.len() + value.len());
-    FIXED_BYTES + event.name().len() + texts + maps.sum::<usize>()
+    json_bytes(event)
 }

@@ -64,6 +64,11 @@ fn large_ones_count_by_their_bytes() {
     let two = [events.as_slice(), &[event("newest", 3, 3)]].concat();
     let limits = Limits { count: 10, bytes: 1000 * 1000, ..LIMITS };
     assert_eq!(gone(&plan(two.iter(), limits, second(10))), ["old", "large"]);
+    // Whatever field the bytes are in.
+    let mut odd = event("odd", 1, 1);
+    odd.action = Some("x".repeat(1000 * 1000));
+    let events = [event("new", 2, 2), odd];
+    assert_eq!(gone(&plan(events.iter(), limits, second(10))), ["odd"]);
 }
 
 #[test]

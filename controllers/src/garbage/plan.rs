@@ -59,7 +59,7 @@ pub struct Dependent<'a> {
 }
 
 /// Operations that a plan asks for at most; the next plan asks for the rest.
-const ROUND_OPS_MAX: usize = 1_000;
+pub(super) const ROUND_OPS_MAX: usize = 1_000;
 
 /// What becomes of an owner's dependents, and of the owner.
 pub fn plan(view: &View<'_>) -> Vec<Group> {

@@ -160,11 +160,17 @@ async fn a_command_at_a_terminal_writes_any_bytes() {
             r#"printf '\001\000\000\000\000\000\377\377'; read line; printf "\002$line"; exit 5"#;
         let command = ["sh", "-c", script].map(str::to_owned).into();
         let request = ExecRequest { command, stdin: true, tty: true };
-        let exec = engine.exec(&spec.identity, &request).await.unwrap();
+        let mut exec = engine.exec(&spec.identity, &request).await.unwrap();
+        let mut written = Vec::new();
+        // The terminal echoes at once what is typed: only what was written before that comes first.
+        while written.len() < 8 {
+            let read = exec.output.next().await.expect("it has more to say");
+            written.extend_from_slice(&read.unwrap().1);
+        }
         exec.input.unwrap().write_all(b"hi\n").await.unwrap();
-        let written: Vec<_> = exec.output.map(|read| read.unwrap().1.to_vec()).collect().await;
-        let written = written.concat();
-        // The terminal echoes what is typed.
+        while let Some(read) = exec.output.next().await {
+            written.extend_from_slice(&read.unwrap().1);
+        }
         let expected: &[u8] = b"\x01\0\0\0\0\0\xff\xffhi\r\n\x02hi";
         assert_eq!(written, expected, "{}", String::from_utf8_lossy(&written));
         assert_eq!(exec.control.exit_code().await, Ok(5));
