@@ -193,6 +193,7 @@ pub fn template(document: &mut Document, under: &Document) {
         ("imagePullPolicy", json!("IfNotPresent")),
         ("terminationGracePeriodSeconds", json!(GRACE_SECONDS)),
         ("stopSignal", json!("SIGTERM")),
+        ("networkMode", json!("bridge")),
         ("command", json!([])),
         ("args", json!([])),
         ("env", json!([])),
@@ -334,7 +335,7 @@ mod tests {
         let other = job(json!({
             "ports": [{ "protocol": "TCP", "name": "http" }],
             "resources": { "requests": { "memory": "1024Mi", "cpu": "1000m" } },
-            "imagePullPolicy": "IfNotPresent",
+            "imagePullPolicy": "IfNotPresent", "networkMode": "bridge",
             "terminationGracePeriodSeconds": 30,
             "image": "x",
         }));

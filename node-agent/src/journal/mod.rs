@@ -44,9 +44,20 @@ pub struct Record {
 pub struct Owner {
     /// Which installation of an agent this is; empty before its first start.
     pub agent: String,
+    /// The node whose attempts it keeps; empty where an older version wrote it.
+    #[serde(default)]
+    pub node: String,
     /// The cluster that it works for; nothing before the first contact.
     #[serde(default)]
     pub cluster: Option<Cluster>,
+}
+
+impl Owner {
+    /// Whether another node's attempts would be forgotten, were this record used for `node`: their
+    /// containers carry that node's name, so nobody would stop them any more.
+    pub fn is_of_another(&self, node: &str) -> bool {
+        !self.node.is_empty() && self.node != node
+    }
 }
 
 /// Where an agent keeps its record.

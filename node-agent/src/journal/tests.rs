@@ -27,6 +27,7 @@ fn record(attempts: impl IntoIterator<Item = u32>) -> Record {
     Record {
         owner: Owner {
             agent: "a".to_owned(),
+            node: "n1".to_owned(),
             cluster: Some(Cluster { id: "c1".to_owned(), epoch: 3, restore: "r1".to_owned() }),
         },
         attempts: attempts.map(|attempt| (attempt.identity.clone(), attempt)).collect(),
@@ -225,4 +226,12 @@ async fn damage_in_the_middle_is_told_with_its_place_and_a_torn_end_is_dropped()
     }
     fs::write(path(&journal), &whole[..whole.len() - 3]).unwrap();
     assert_eq!(journal.load().unwrap(), record(0..1));
+}
+
+#[test]
+fn a_record_is_of_one_node() {
+    let Record { owner, .. } = record([]);
+    assert!(owner.is_of_another("n2"));
+    assert!(!owner.is_of_another("n1"));
+    assert!(!Owner::default().is_of_another("n2"), "nobody used it, or an older version did");
 }

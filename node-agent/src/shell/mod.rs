@@ -129,6 +129,17 @@ pub enum AgentError {
     /// What it promised before cannot be read: it must not go on.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its record is of another node, whose attempts nobody would look after.
+    #[error(
+        "the state directory is node {node}'s, which has {attempts} attempts in it: start the agent \
+         with that name, or with another --state-dir; to rename the node, drain it first"
+    )]
+    OtherNode {
+        /// The node.
+        node: String,
+        /// How many attempts it has.
+        attempts: usize,
+    },
     /// Its counters cannot be registered: another agent uses the same registry.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -246,6 +257,10 @@ impl Agent {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, AgentError> {
         let Record { mut owner, attempts } = config.journal.load()?;
+        if owner.is_of_another(&config.name) && !attempts.is_empty() {
+            return Err(AgentError::OtherNode { node: owner.node, attempts: attempts.len() });
+        }
+        owner.node.clone_from(&config.name);
         if owner.agent.is_empty() {
             owner.agent = outside.rng.uuid();
         }
