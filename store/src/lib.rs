@@ -220,7 +220,8 @@ pub struct Event {
     pub key: Key,
     /// What it holds now; nothing if it was deleted.
     pub now: Option<Record>,
-    /// What it held before.
+    /// What it held before. A store may not know any more where history was compacted since: that
+    /// there is nothing here does not mean that there was nothing.
     pub before: Option<Record>,
 }
 

@@ -185,16 +185,18 @@ fn apply(cache: &Cache, events: &[store::Event]) -> Revision {
 }
 
 fn change(event: &store::Event) -> Option<Event> {
+    keys::kind_of(&event.key)?;
     let version = ResourceVersion::of_event(event.revision.0, event.position);
     let now = match &event.now {
         Some(record) => Some(Arc::new(entry(record, Some(version))?)),
         None => None,
     };
+    // A delete counts even where the store cannot tell any more what was there: the cache knows.
     let last = match (&now, &event.before) {
-        (None, Some(before)) => Some(entry(before, Some(version))?.wire),
+        (None, Some(before)) => entry(before, Some(version)).map(|last| last.wire),
         _ => None,
     };
-    (now.is_some() || last.is_some()).then_some(Event { version, before: None, now, last })
+    Some(Event { version, before: None, now, last })
 }
 
 /// A record as an entry, if it is an object. An object that cannot be read is left out, loudly: one
@@ -288,5 +290,33 @@ mod tests {
         let want = [("again", 9), ("changed", 5), ("gone", 8), ("same", 2)];
         assert_eq!(names, want.map(|(name, at)| (name.to_owned(), at)));
         assert_eq!(filling.reached, Revision(8));
+    }
+
+    /// etcd looks up what was before when it sends an event: where history was compacted meanwhile,
+    /// a delete comes without.
+    #[test]
+    fn a_delete_without_what_was_before_deletes_and_is_told_under_its_own_version() {
+        let cache = Cache::default();
+        apply(&cache, &[event("a", 3, true), event("b", 3, true)]);
+        let there = record("a", 3);
+        assert!(cache.get(&there.key).is_some());
+        apply(&cache, &[event("a", 5, false)]);
+        assert!(cache.get(&there.key).is_none());
+        let (events, _) = cache.events_after(ResourceVersion::after(4), 10).unwrap();
+        let [deleted] = &*events else { panic!("{events:?}") };
+        assert!(deleted.now.is_none());
+        assert_eq!(deleted.before.as_ref().unwrap().key.name, "a");
+        let last: serde_json::Value =
+            serde_json::from_slice(deleted.last.as_ref().unwrap()).unwrap();
+        let version = ResourceVersion::of_event(5, 0).to_string();
+        assert_eq!(last["metadata"]["resourceVersion"], version);
+        assert_eq!(last["data"]["at"], "3");
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_change() {
+        let mut lock = event("a", 5, false);
+        lock.key = keys::leader("scheduler");
+        assert!(change(&lock).is_none());
     }
 }

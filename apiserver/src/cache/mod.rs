@@ -80,6 +80,14 @@ pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     }
 }
 
+/// An object's JSON under another version.
+fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
+    let mut object: Value = serde_json::from_slice(wire).ok()?;
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    metadata.insert("resourceVersion".to_owned(), version.to_string().into());
+    serde_json::to_vec(&object).ok().map(Bytes::from)
+}
+
 /// A change of one object.
 pub(crate) struct Event {
     pub(crate) version: ResourceVersion,
@@ -281,6 +289,10 @@ impl Cache {
                 Some(now) => state.objects.insert(key, Arc::clone(now)),
                 None => state.objects.remove(&key),
             };
+            if event.now.is_none() && event.last.is_none() {
+                let before = event.before.as_ref();
+                event.last = before.and_then(|before| under(&before.wire, event.version));
+            }
             event.now.iter().for_each(|entry| state.told.add(entry));
             event.before.iter().for_each(|entry| state.told.take(entry));
             state.event_bytes += event.bytes();
