@@ -10,10 +10,8 @@
 //! * Nothing is done to an etcd that takes puts.
 //! * A member is defragmented, which stalls it, only where that gives back a worthwhile part of its
 //!   database, one member after the other, and not again at once.
-//! * A member that is away does not keep the others from it.
-//! * The alarm is disarmed after every member that answers was defragmented; and now and then
-//!   where there is nothing to defragment, since whoever did it may not have come that far. If
-//!   there is no room even so, the next put raises it again.
+//! * The alarm is disarmed after every member was defragmented. If there is no room even so, the
+//!   next put raises it again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +29,8 @@ use crate::etcd::members::Trouble;
 const LOOK: Duration = Duration::from_secs(2);
 /// Added to that, up to: so that not all apiservers do the same at once.
 const JITTER_MS: u64 = 2_000;
-/// Between two defragmentations of one process passes at least this, as between two tries to disarm
-/// the alarm without any.
-const PERIOD: Duration = Duration::from_secs(30);
+/// Between two defragmentations of one process passes at least this.
+const DEFRAGMENT_PERIOD: Duration = Duration::from_secs(30);
 /// How long one member may take: about as long as writing its database anew.
 const DEFRAGMENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// What a member must have free at least to be worth it, of a hundred parts of its database ...
@@ -50,32 +47,14 @@ struct Size {
     in_use: i64,
 }
 
-/// What this process tried, and when.
-#[derive(Debug)]
-struct Tries {
-    defragmented: Option<Instant>,
-    /// Or when it began to look.
-    disarmed: Instant,
-}
-
 /// Whether defragmenting gives enough back: pure.
-fn is_worthwhile(size: Size) -> bool {
-    let free = size.bytes.saturating_sub(size.in_use);
-    free >= WORTHWHILE_BYTES && free.saturating_mul(100) >= size.bytes * WORTHWHILE_PERCENT
-}
-
-/// Whether what was last tried so long ago may be tried again: pure.
-fn is_due(since_last: Option<Duration>) -> bool {
-    since_last.is_none_or(|since| since >= PERIOD)
-}
-
-/// A member's answer; nothing where the member is away, which others need not wait for: pure.
-fn unless_away<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(trouble) if trouble.may_pass() => Ok(None),
-        Err(trouble) => Err(trouble),
-    }
+fn is_worthwhile(sizes: &[Size], since_last: Option<Duration>) -> bool {
+    let is_due = since_last.is_none_or(|since| since >= DEFRAGMENT_PERIOD);
+    let gives_back = |size: &Size| {
+        let free = size.bytes.saturating_sub(size.in_use);
+        free >= WORTHWHILE_BYTES && free.saturating_mul(100) >= size.bytes * WORTHWHILE_PERCENT
+    };
+    is_due && sizes.iter().any(gives_back)
 }
 
 /// Makes room whenever etcd is full, until it is told to stop: a process that ends does not wait for
@@ -90,16 +69,16 @@ pub(crate) async fn keep(remote: Arc<Remote>, stop: Stop) {
 
 async fn make_room_when_full(remote: Arc<Remote>) {
     let mut fullness = remote.members.fullness();
-    let mut tries = Tries { defragmented: None, disarmed: Instant::now() };
+    let mut defragmented: Option<Instant> = None;
     // The sender lives in what this holds.
     while fullness.wait_for(|is_full| *is_full).await.is_ok() {
         let jitter = Duration::from_millis(remote.members.rng().below(JITTER_MS));
         tokio::time::sleep(LOOK + jitter).await;
-        match remote.make_room(&mut tries).await {
+        match remote.make_room(&mut defragmented).await {
             Ok(()) => (),
             Err(Trouble::Forbidden(why)) => {
                 warn!(why, "this user may not make room in etcd: see docs/operations.md");
-                tokio::time::sleep(PERIOD).await;
+                tokio::time::sleep(DEFRAGMENT_PERIOD).await;
             }
             Err(trouble) => debug!(error = %trouble, "cannot make room in etcd"),
         }
@@ -108,42 +87,25 @@ async fn make_room_when_full(remote: Arc<Remote>) {
 
 impl Remote {
     /// One look at a full etcd.
-    async fn make_room(&self, tries: &mut Tries) -> Result<(), Trouble> {
+    async fn make_room(&self, defragmented: &mut Option<Instant>) -> Result<(), Trouble> {
         if self.takes_puts().await? {
             return Ok(());
         }
         self.forget_history().await?;
-        let is_due_again = is_due(tries.defragmented.map(|at| at.elapsed()));
-        let gave_back = is_due_again && self.defragment_members(tries).await?;
-        if !gave_back && !is_due(Some(tries.disarmed.elapsed())) {
+        let mut sizes = Vec::new();
+        for member in 0..self.members.count() {
+            sizes.push(self.size(member).await?);
+        }
+        if !is_worthwhile(&sizes, defragmented.map(|at| at.elapsed())) {
             return Ok(());
         }
-        tries.disarmed = Instant::now();
+        info!(?sizes, "etcd is full, and has room to give back: defragmenting its members");
+        *defragmented = Some(Instant::now());
+        for member in 0..self.members.count() {
+            self.defragment(member).await?;
+        }
         self.disarm().await?;
         self.takes_puts().await.map(drop)
-    }
-
-    /// Defragments where it is worthwhile; whether it was anywhere.
-    async fn defragment_members(&self, tries: &mut Tries) -> Result<bool, Trouble> {
-        let (mut gave_back, mut away) = (false, 0);
-        for member in 0..self.members.count() {
-            // Asked only now: another process may have defragmented it meanwhile.
-            let Some(size) = unless_away(self.size(member).await)? else {
-                away += 1;
-                continue;
-            };
-            if !is_worthwhile(size) {
-                continue;
-            }
-            info!(member, ?size, "etcd is full, and has room to give back: defragmenting a member");
-            tries.defragmented = Some(Instant::now());
-            self.defragment(member).await?;
-            gave_back = true;
-        }
-        if gave_back && away > 0 {
-            warn!(away, "etcd members that do not answer were not defragmented");
-        }
-        Ok(gave_back)
     }
 
     /// Whether etcd takes a put; tells everybody.
@@ -183,12 +145,7 @@ impl Remote {
 
     async fn size(&self, member: usize) -> Result<Size, Trouble> {
         let mut client = self.members.own_client(member).await?;
-        // A member that is being defragmented may answer only then, and is not away. One that is
-        // away loses its connection long before.
-        let status = match timeout(DEFRAGMENT_TIMEOUT, client.status()).await {
-            Ok(status) => status.map_err(|error| Trouble::of(&error))?,
-            Err(_) => return Err(Trouble::Lost("a member does not tell its size".to_owned())),
-        };
+        let status = client.status().await.map_err(|error| Trouble::of(&error))?;
         Ok(Size { bytes: status.db_size(), in_use: status.raft_used_db_size() })
     }
 
@@ -222,21 +179,12 @@ mod tests {
     #[test]
     fn members_are_defragmented_where_it_gives_something_back_and_not_again_at_once() {
         const MIB: i64 = 1024 * 1024;
-        let size = |bytes, in_use| Size { bytes, in_use };
-        assert!(is_worthwhile(size(10 * MIB, 9 * MIB)));
-        assert!(!is_worthwhile(size(10 * MIB, 10 * MIB - 100)), "nothing to speak of");
-        assert!(!is_worthwhile(size(1000 * MIB, 999 * MIB)), "not for a thousandth");
-        assert!(!is_worthwhile(size(MIB, MIB)), "another process did it");
-        assert!(is_due(None));
-        assert!(!is_due(Some(Duration::from_secs(1))));
-        assert!(is_due(Some(PERIOD)));
-    }
-
-    #[test]
-    fn a_member_that_is_away_is_left_out_and_a_refusal_is_not() {
-        assert_eq!(unless_away(Ok(1)), Ok(Some(1)));
-        assert_eq!(unless_away::<()>(Err(Trouble::Lost("dead".to_owned()))), Ok(None));
-        let refused = Trouble::Forbidden("no".to_owned());
-        assert_eq!(unless_away::<()>(Err(refused.clone())), Err(refused));
+        let sizes = |bytes, in_use| [Size { bytes: MIB, in_use: MIB }, Size { bytes, in_use }];
+        assert!(is_worthwhile(&sizes(10 * MIB, 9 * MIB), None));
+        assert!(!is_worthwhile(&sizes(10 * MIB, 10 * MIB - 100), None), "nothing to speak of");
+        assert!(!is_worthwhile(&sizes(1000 * MIB, 999 * MIB), None), "not for a thousandth");
+        let (early, late) = (Duration::from_secs(1), DEFRAGMENT_PERIOD);
+        assert!(!is_worthwhile(&sizes(10 * MIB, MIB), Some(early)));
+        assert!(is_worthwhile(&sizes(10 * MIB, MIB), Some(late)));
     }
 }
