@@ -26,6 +26,7 @@ use api::node::Leftover;
 use api::task::transition::Report;
 use api::task::{ReportState, TaskState, reason};
 use api::task_template::TaskTemplateSpec;
+use api::template::Port;
 use api::{Task, Timestamp};
 
 use crate::attempt::{Attempt, Progress, Says, Why};
@@ -169,8 +170,12 @@ impl Assignment {
     /// The host ports that it asks for by number, as far as its template is known.
     fn named_ports(&self) -> BTreeSet<u16> {
         let Some(Template::Known(template)) = &self.template else { return BTreeSet::new() };
-        let ports = merged(&self.task, template).map(|merged| merged.ports).unwrap_or_default();
-        ports.iter().filter_map(|port| port.host_port).collect()
+        let named = |ports: &[Port]| ports.iter().filter_map(|port| port.host_port).collect();
+        // Most tasks have nothing of their own: their template is not copied for this.
+        if self.task.spec.overrides.template.is_none() {
+            return named(&template.template.ports);
+        }
+        merged(&self.task, template).map(|merged| named(&merged.ports)).unwrap_or_default()
     }
 
     fn stop(&self) -> Option<Why> {
