@@ -20,7 +20,6 @@ use crate::placement::Placement;
 use crate::template::Template;
 
 pub use revision::{is_revision, revision};
-pub use validate::RETRY_REASONS;
 pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
 
 /// A set of tasks that complete.
@@ -243,8 +242,9 @@ pub struct RetryRule {
     /// Exit codes that match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_codes: Vec<i32>,
-    /// Reasons that match: OOMKilled, Timeout, ImagePull, StartFailed, Unhealthy, NodeLost,
-    /// Preempted, Signal.
+    /// Reasons that match: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken,
+    /// NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained,
+    /// Signal, ContainerGone, Restored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// What is done.

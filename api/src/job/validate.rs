@@ -18,18 +18,6 @@ use crate::{merge, metadata, names, placement, size, substitute, template};
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
-/// Reasons that a retry rule may name.
-pub const RETRY_REASONS: [&str; 8] = [
-    reason::OOM_KILLED,
-    reason::TIMEOUT,
-    reason::IMAGE_PULL,
-    reason::START_FAILED,
-    "Unhealthy",
-    reason::NODE_LOST,
-    reason::PREEMPTED,
-    reason::SIGNAL,
-];
-
 /// What is wrong with a job.
 pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
@@ -328,15 +316,37 @@ fn retry_rule(rule: &RetryRule, at: &str, found: &mut Vec<Violation>) {
         };
         found.push(Violation::new(format!("{at}.exitCodes[{index}]"), why));
     }
-    for (index, reason) in rule.reasons.iter().enumerate() {
-        if RETRY_REASONS.contains(&reason.as_str()) {
+    for (index, named) in rule.reasons.iter().enumerate() {
+        if reason::ALL.contains(&named.as_str()) {
             continue;
         }
-        let why = format!("{reason:?} is no reason that an attempt fails for");
-        let hint = match nearest(reason, RETRY_REASONS) {
+        let why = format!("{named:?} is no reason that an attempt fails for");
+        let hint = match nearest(named, reason::ALL.iter().copied()) {
             Some(meant) => format!("did you mean {meant}?"),
-            None => format!("write one of {}", RETRY_REASONS.join(", ")),
+            None => format!("write one of {}", reason::ALL.join(", ")),
         };
         found.push(Violation::new(format!("{at}.reasons[{index}]"), why).hint(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::RetryAction;
+
+    #[test]
+    fn every_reason_that_an_attempt_ends_with_may_be_named_and_is_documented() {
+        let schema = serde_json::to_string(&schemars::schema_for!(RetryRule)).unwrap();
+        for reason in reason::ALL {
+            let rule = RetryRule {
+                exit_codes: Vec::new(),
+                reasons: vec![(*reason).to_owned()],
+                action: RetryAction::Retry,
+            };
+            let mut found = Vec::new();
+            retry_rule(&rule, "rules[0]", &mut found);
+            assert_eq!(found, [], "{reason}");
+            assert!(schema.contains(reason), "{reason} is missing in the doc of `reasons`");
+        }
     }
 }

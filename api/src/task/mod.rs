@@ -280,28 +280,55 @@ pub const ATTEMPTS_KEPT: usize = 5;
 /// Nodes that a task avoids at most.
 pub const AVOIDED_NODES_MAX: usize = 5;
 
-/// Words for why an attempt ended.
+/// Words for why an attempt ended. [`reason::ALL`] has every one of them, by construction: what an
+/// attempt can end with is what the rules of a retry may name.
 pub mod reason {
-    /// The kernel killed it for its memory.
-    pub const OOM_KILLED: &str = "OOMKilled";
-    /// Its time was up.
-    pub const TIMEOUT: &str = "Timeout";
-    /// Its image is not there.
-    pub const IMAGE_PULL: &str = "ImagePull";
-    /// The runtime refused what was asked: a mount, a command, a network.
-    pub const REFUSED: &str = "Refused";
-    /// The runtime failed to start it, time and again.
-    pub const START_FAILED: &str = "StartFailed";
-    /// A signal ended it that nobody here sent.
-    pub const SIGNAL: &str = "Signal";
-    /// Its node was lost.
-    pub const NODE_LOST: &str = "NodeLost";
-    /// A task of higher priority took its place.
-    pub const PREEMPTED: &str = "Preempted";
-    /// Its container is gone, and nothing tells how it ended.
-    pub const CONTAINER_GONE: &str = "ContainerGone";
-    /// It ended after the backup that the cluster was restored from, which does not tell how.
-    pub const RESTORED: &str = "Restored";
+    /// Makes the constants and the list of all of them.
+    macro_rules! reasons {
+        ($($(#[$doc:meta])+ $name:ident = $word:literal;)+) => {
+            $($(#[$doc])+ pub const $name: &str = $word;)+
+
+            /// Every reason that an attempt can end with.
+            pub const ALL: &[&str] = &[$($name),+];
+        };
+    }
+
+    reasons! {
+        /// The kernel killed it for its memory.
+        OOM_KILLED = "OOMKilled";
+        /// Its time was up.
+        TIMEOUT = "Timeout";
+        /// Its image is not there.
+        IMAGE_PULL = "ImagePull";
+        /// Its command cannot be executed.
+        CANNOT_RUN = "CannotRun";
+        /// One of its mounts cannot be made.
+        MOUNT_FAILED = "MountFailed";
+        /// Something that is no task has one of its host ports.
+        PORT_TAKEN = "PortTaken";
+        /// A container that is not ours has its name.
+        NAME_TAKEN = "NameTaken";
+        /// The runtime rejects something else that was asked of it.
+        INVALID_CONTAINER = "InvalidContainer";
+        /// The agent refused it: what its template asks for cannot be, or does not fit the node.
+        REFUSED = "Refused";
+        /// The runtime failed to start it, time and again.
+        START_FAILED = "StartFailed";
+        /// Its health check failed.
+        UNHEALTHY = "Unhealthy";
+        /// Its node was lost.
+        NODE_LOST = "NodeLost";
+        /// A task of higher priority took its place.
+        PREEMPTED = "Preempted";
+        /// Its node was drained.
+        DRAINED = "Drained";
+        /// A signal ended it that nobody here sent.
+        SIGNAL = "Signal";
+        /// Its container is gone, and nothing tells how it ended.
+        CONTAINER_GONE = "ContainerGone";
+        /// It ended after the backup that the cluster was restored from, which does not tell how.
+        RESTORED = "Restored";
+    }
 }
 
 /// What the agent saw of an attempt.

@@ -395,11 +395,11 @@ fn jobs_are_checked() {
             a.yaml:18:20: spec.retry.rules[1].exitCodes[0]: 0 is success, which nothing has to be done about
             a.yaml:18:23: spec.retry.rules[1].exitCodes[1]: 300 is no exit code: they go from 1 to 255
             a.yaml:18:39: spec.retry.rules[1].reasons[0]: "OOM" is no reason that an attempt fails for
-              hint: write one of OOMKilled, Timeout, ImagePull, StartFailed, Unhealthy, NodeLost, Preempted, Signal
+              hint: write one of OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained, Signal, ContainerGone, Restored
             a.yaml:19:18: spec.retry.rules[2].reasons[0]: "OOMkilled" is no reason that an attempt fails for
               hint: did you mean OOMKilled?
             a.yaml:19:29: spec.retry.rules[2].reasons[1]: "sunspots" is no reason that an attempt fails for
-              hint: write one of OOMKilled, Timeout, ImagePull, StartFailed, Unhealthy, NodeLost, Preempted, Signal
+              hint: write one of OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained, Signal, ContainerGone, Restored
         "#]],
     );
     check(

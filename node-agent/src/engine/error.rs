@@ -1,5 +1,6 @@
 //! Why an engine did not do what it was asked: one variant for each thing the caller does next.
 
+use api::task::reason;
 use thiserror::Error;
 
 /// What an operation failed with.
@@ -61,12 +62,12 @@ impl Reason {
     /// As it is written in a task's status.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::ImagePull => "ImagePull",
-            Self::CannotRun => "CannotRun",
-            Self::Mount => "MountFailed",
-            Self::PortTaken => "PortTaken",
-            Self::NameTaken => "NameTaken",
-            Self::Invalid => "InvalidContainer",
+            Self::ImagePull => reason::IMAGE_PULL,
+            Self::CannotRun => reason::CANNOT_RUN,
+            Self::Mount => reason::MOUNT_FAILED,
+            Self::PortTaken => reason::PORT_TAKEN,
+            Self::NameTaken => reason::NAME_TAKEN,
+            Self::Invalid => reason::INVALID_CONTAINER,
         }
     }
 }
@@ -90,5 +91,25 @@ impl EngineError {
     /// Perhaps.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::Unknown { message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_that_an_engine_gives_may_be_named_in_a_retry() {
+        let all = [
+            Reason::ImagePull,
+            Reason::CannotRun,
+            Reason::Mount,
+            Reason::PortTaken,
+            Reason::NameTaken,
+            Reason::Invalid,
+        ];
+        for reason in all {
+            assert!(reason::ALL.contains(&reason.as_str()), "{reason:?}");
+        }
     }
 }

@@ -37,6 +37,8 @@ impl Why {
 impl Ending {
     /// A failure that no exit code tells of.
     pub(crate) fn failed(reason: &str, message: impl Into<String>, finished: Timestamp) -> Self {
+        // Otherwise no rule of a retry could name it.
+        debug_assert!(reason::ALL.contains(&reason), "{reason} is not in api's list of reasons");
         Self {
             state: ReportState::Failed,
             exit_code: None,

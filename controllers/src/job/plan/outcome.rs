@@ -90,7 +90,7 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
             StopReason::Cancel | StopReason::Delete => return cancelled(task),
             StopReason::Timeout => failure(None, Some(reason::TIMEOUT)),
             StopReason::Preemption => disruption(reason::PREEMPTED),
-            StopReason::Drain => disruption("Drained"),
+            StopReason::Drain => disruption(reason::DRAINED),
             // Somebody's wish, which costs the task nothing.
             StopReason::Suspend | StopReason::Revision | StopReason::Gang | StopReason::Evict => {
                 return if task.is_deleting() {
