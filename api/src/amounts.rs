@@ -8,10 +8,56 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::violation::nearest;
+
 /// The resource that is counted in thousandths.
 pub const CPU: &str = "cpu";
 /// The resource that is counted in bytes.
 pub const MEMORY: &str = "memory";
+
+/// Most cpu, in thousandths: 100,000 cores.
+const CPU_MILLI_MAX: u64 = 100_000_000;
+/// Most memory, in bytes: 1 PiB.
+const MEMORY_BYTES_MAX: u64 = 1 << 50;
+/// Most of any other resource.
+const AMOUNT_MAX: u64 = 1_000_000_000_000;
+
+/// The resource that `name` was probably meant to be, where it names none that Heliox knows. Others
+/// may have any name, so only what is very near to a known one is taken for a slip: `gpu` is not.
+pub fn meant(name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    if name == CPU || name == MEMORY {
+        return None;
+    }
+    match lower.as_str() {
+        "cpu" | "cpus" | "cup" | "pcu" | "cpuu" | "ccpu" | "cppu" | "core" | "cores" => Some(CPU),
+        "mem" | "ram" => Some(MEMORY),
+        // `gpu-memory` may well be meant.
+        other if other.starts_with(['m', 'e']) && other.len().abs_diff(MEMORY.len()) <= 2 => {
+            nearest(other, [MEMORY])
+        }
+        _ => None,
+    }
+}
+
+/// Why `quantity` of `resource` is no amount that a node can have, and what may have been meant.
+pub fn problem(resource: &str, quantity: &Quantity) -> Option<(String, Option<String>)> {
+    let milli = quantity.milli();
+    if resource != CPU && !milli.is_multiple_of(1000) {
+        let text = quantity.to_string();
+        let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
+        let memory = resource == MEMORY;
+        let of = if memory { " of bytes" } else { "" };
+        let why = format!("{quantity} is not a whole number{of}");
+        return Some((why, hint.filter(|_| memory)));
+    }
+    let (amount, max) = match resource {
+        CPU => (milli, CPU_MILLI_MAX),
+        MEMORY => (quantity.whole(), MEMORY_BYTES_MAX),
+        _ => (quantity.whole(), AMOUNT_MAX),
+    };
+    (amount > max).then(|| (format!("{quantity} is more than any node can have"), None))
+}
 
 /// How much of each resource: cpu in thousandths of a core, all else in whole units.
 pub type Amounts = BTreeMap<String, u64>;
@@ -262,5 +308,40 @@ mod tests {
         }
         assert_eq!(amount(CPU, &"500m".parse().unwrap()), 500);
         assert_eq!(amount(MEMORY, &"1Ki".parse().unwrap()), 1024);
+    }
+
+    #[test]
+    fn what_is_nearly_a_known_resource_is_taken_for_a_slip() {
+        for (name, expected) in [
+            ("memroy", MEMORY),
+            ("Memory", MEMORY),
+            ("memmory", MEMORY),
+            ("emmory", MEMORY),
+            ("mem", MEMORY),
+            ("ram", MEMORY),
+            ("CPU", CPU),
+            ("cpus", CPU),
+            ("cup", CPU),
+        ] {
+            assert_eq!(meant(name), Some(expected), "{name}");
+        }
+        for own in [
+            CPU,
+            MEMORY,
+            "gpu",
+            "npu",
+            "tpu",
+            "vcpu",
+            "pids",
+            "memory-swap",
+            "gpu-memory",
+            "example.com/fpga",
+            "example.com/memory",
+            "disk",
+            "licences",
+            "hugepages-2Mi",
+        ] {
+            assert_eq!(meant(own), None, "{own}");
+        }
     }
 }

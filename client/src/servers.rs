@@ -80,7 +80,16 @@ fn parse_one(url: &str) -> Result<Authority, InvalidServer> {
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(invalid("nothing may follow the host and port"));
     }
-    uri.authority().cloned().ok_or_else(|| invalid("it names no host"))
+    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
+    let authority = authority.ok_or_else(|| invalid("it names no host"))?;
+    let (host, port) = (authority.host(), authority.port_u16());
+    // A port that is none is no error to the parser, but part of the text.
+    match port {
+        Some(0) => Err(invalid("nothing listens on port 0")),
+        Some(port) if authority.as_str() == format!("{host}:{port}") => Ok(authority.clone()),
+        None if authority.as_str() == host => Ok(authority.clone()),
+        Some(_) | None => Err(invalid("only HOST or HOST:PORT with a port up to 65535 may follow")),
+    }
 }
 
 #[cfg(test)]
@@ -91,8 +100,23 @@ mod tests {
     fn only_plain_http_urls_are_servers() {
         let one = Servers::parse("http://127.0.0.1:7070", 0).unwrap();
         assert_eq!(one.choose().authority.as_str(), "127.0.0.1:7070");
-        let bad = ["127.0.0.1:7070", "https://a", "http://a/b", "http://a?x=1", "", "http://"];
-        for bad in bad.into_iter().chain(["http://a,", "http://a,b"]) {
+        let bad = [
+            "127.0.0.1:7070",
+            "https://a",
+            "http://a/b",
+            "http://a?x=1",
+            "",
+            "http://",
+            "http://:1",
+        ];
+        for bad in bad.into_iter().chain([
+            "http://a,",
+            "http://a,b",
+            "http://a:0",
+            "http://a:70000",
+            "http://a:",
+            "http://u@a",
+        ]) {
             assert!(Servers::parse(bad, 0).is_err(), "{bad:?}");
         }
     }

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use api::Node;
-use api::amounts::{Amounts, CPU, MEMORY, Quantity, amount};
+use api::amounts::{self, Amounts, CPU, MEMORY, Quantity, amount};
+use api::metadata::label_key_problem;
 use api::node::NodeSpec;
 use api::resource::Resource as _;
 
@@ -90,17 +91,32 @@ fn capacity(texts: &[String], problems: &mut Vec<String>) -> Amounts {
     for (resource, text) in pairs("--capacity", texts, "--capacity cpu=4,memory=8Gi", problems) {
         match text.parse::<Quantity>() {
             Ok(quantity) => {
-                let amount = amount(&resource, &quantity);
-                if amount == 0 && (resource == CPU || resource == MEMORY) {
-                    let why = "no task could run here; leave it out for all that the host has";
-                    problems.push(format!("--capacity \"{resource}={text}\": {why}"));
+                if let Some(problem) = capacity_problem(&resource, &quantity) {
+                    problems.push(format!("--capacity \"{resource}={text}\": {problem}"));
                 }
-                amounts.insert(resource, amount);
+                amounts.insert(resource.clone(), amount(&resource, &quantity));
             }
             Err(error) => problems.push(format!("--capacity {resource}: {error}")),
         }
     }
     amounts
+}
+
+fn capacity_problem(resource: &str, quantity: &Quantity) -> Option<String> {
+    if let Some(problem) = label_key_problem(resource) {
+        return Some(problem);
+    }
+    if let Some(meant) = amounts::meant(resource) {
+        return Some(format!(
+            "{resource:?} is no resource that Heliox knows; did you mean {meant}?"
+        ));
+    }
+    if let Some((why, hint)) = amounts::problem(resource, quantity) {
+        return Some(hint.map_or(why.clone(), |hint| format!("{why}; {hint}")));
+    }
+    let is_needed = resource == CPU || resource == MEMORY;
+    (is_needed && quantity.milli() == 0)
+        .then(|| "no task could run here; leave it out for all that the host has".to_owned())
 }
 
 fn address_problem(address: IpAddr) -> Option<&'static str> {
@@ -136,27 +152,49 @@ mod tests {
             "--label=x",
             "--label=y=1",
             "--label=y=2",
-            "--capacity=cpu=many,memory=0",
+            "--capacity=cpu=many,memory=0,memroy=8Gi,cpus=2,a b=1,gpu=1.5,disk=1e30",
             "--address=0.0.0.0",
         ];
         let said = check(&line).unwrap_err().to_string();
         expect_test::expect![[r#"
-            8 flags are wrong:
+            13 flags are wrong:
               --name "A_b": 'A' is not allowed; use a-z, 0-9, '-' and '.'; choose a name with --name
               --server "https://a" is not a server's URL: https is not spoken yet; write for example http://127.0.0.1:7070
               --label "x" is not KEY=VALUE; write for example --label zone=a
               --label names "y" twice, as "1" and as "2"; name it once
               --label "Zone=A b": ' ' is not allowed; use letters, digits, '-', '_' and '.'
+              --capacity "a b=1": the key is not allowed: ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity cpu: "many" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
+              --capacity "cpus=2": "cpus" is no resource that Heliox knows; did you mean cpu?
+              --capacity disk: "1e30" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
+              --capacity "gpu=1.5": 1.5 is not a whole number
               --capacity "memory=0": no task could run here; leave it out for all that the host has
+              --capacity "memroy=8Gi": "memroy" is no resource that Heliox knows; did you mean memory?
               --address 0.0.0.0: nobody reaches a task there; name the address that others reach this host at
         "#]]
         .assert_eq(&(said + "\n"));
     }
 
     #[test]
+    fn a_server_with_port_0_is_nowhere() {
+        for (server, part) in [
+            ("http://a:0", "port 0"),
+            ("https://a", "https is not spoken yet"),
+            ("ftp://a", "does not begin with http://"),
+            ("a:7070", "does not begin with http://"),
+            ("http://a:99999", "a port up to 65535"),
+            ("", "is no URL"),
+        ] {
+            let said = check(&["--server", server]).unwrap_err().to_string();
+            assert!(said.contains(part), "{server}: {said}");
+            assert!(said.contains("write for example http://127.0.0.1:7070"), "{said}");
+        }
+    }
+
+    #[test]
     fn what_is_right_is_taken() {
-        let line = ["--server=http://a:1", "--label=zone=a", "--capacity=cpu=2,gpu=1"];
+        let line =
+            ["--server=http://a:1", "--label=zone=a", "--capacity=cpu=2,gpu=1,example.com/fpga=2"];
         let flags = check(&line).unwrap();
         assert_eq!(flags.name, "host");
         assert_eq!(flags.labels["zone"], "a");

@@ -32,7 +32,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     for file in &args.apply {
         std::fs::File::open(file).with_context(|| format!("--apply {}", file.display()))?;
     }
-    let listener = listen::listen(args.listen, args.insecure).await?;
+    let listener = listen::listen(listen::Served::Api, args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
     let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
     let storage = Tasks::new("store");

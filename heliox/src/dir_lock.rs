@@ -35,7 +35,12 @@ impl DirLock {
         let path = dir.join(FILE);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
+        let mut file = options.open(&path).with_context(|| {
+            format!(
+                "open {}: {what} must be one that this process may write to (see {flag})",
+                path.display()
+            )
+        })?;
         match file.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => {

@@ -7,21 +7,51 @@ use apiserver::Peers;
 use tokio::net::TcpListener;
 use tracing::warn;
 
+/// What is served to whoever reaches an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The API: whoever reaches it can have anything run.
+    Api,
+    /// Health and metrics.
+    Status,
+}
+
+impl Served {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Api => "--listen",
+            Self::Status => "--status-listen",
+        }
+    }
+
+    /// What every host that reaches the address could do.
+    fn risk(self) -> &'static str {
+        match self {
+            Self::Api => "run anything here",
+            Self::Status => "read this process's health and metrics",
+        }
+    }
+}
+
 /// Opens a listener. An address that other hosts can reach is refused unless `insecure` says so:
 /// nobody is asked who they are yet.
-pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener> {
+pub async fn listen(served: Served, address: SocketAddr, insecure: bool) -> Result<TcpListener> {
+    let (flag, risk) = (served.flag(), served.risk());
     if !address.ip().is_loopback() {
         if !insecure {
             bail!(
-                "refusing to listen on {address}: every host that reaches it could run anything \
-                 here, since there is no authentication yet; listen on 127.0.0.1, or add \
+                "refusing to listen on {address} ({flag}): every host that reaches it could \
+                 {risk}, since there is no authentication yet; listen on 127.0.0.1, or add \
                  --insecure if that is what you want"
             );
         }
-        warn!(%address, "listening without authentication: every host that reaches this may run anything");
+        warn!(%address, "listening without authentication: every host that reaches this can {risk}");
     }
     TcpListener::bind(address).await.with_context(|| {
-        format!("listen on {address} (is another process there? choose another with --listen)")
+        format!(
+            "listen on {address} (is the address this host's, and no other process there? choose \
+             another one with {flag})"
+        )
     })
 }
 
@@ -29,10 +59,21 @@ pub async fn listen(address: SocketAddr, insecure: bool) -> Result<TcpListener> 
 pub fn server_url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     match client::Servers::parse(text, 0) {
-        Ok(_) if !text.contains(',') => Ok(text.to_owned()),
-        Ok(_) => Err("name one URL".to_owned()),
+        Ok(_) if text.contains(',') => Err("name one URL".to_owned()),
+        // Others would be told to ask themselves.
+        Ok(_) if is_anywhere(text) => {
+            Err(format!("{text} is no address that others can reach; name one of this host's"))
+        }
+        Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether a URL's host stands for all addresses of whoever uses it.
+fn is_anywhere(url: &str) -> bool {
+    ["http://0.0.0.0", "http://[::]"].iter().any(|any| {
+        url.strip_prefix(any).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
 }
 
 /// How an apiserver that listens on `address` is one of several. Over the embedded store it is the
@@ -61,10 +102,19 @@ mod tests {
 
     #[tokio::test]
     async fn only_loopback_is_served_unless_told() {
-        let refused = listen("0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
-        assert!(refused.to_string().contains("--insecure"), "{refused}");
-        listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
-        listen("0.0.0.0:0".parse().unwrap(), true).await.unwrap();
+        for (served, parts) in [
+            (Served::Api, ["(--listen)", "run anything"]),
+            (Served::Status, ["(--status-listen)", "read this process's health and metrics"]),
+        ] {
+            let refused = listen(served, "0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
+            for part in parts.into_iter().chain(["--insecure"]) {
+                assert!(refused.to_string().contains(part), "{refused}");
+            }
+            let open = listen(served, "127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+            listen(served, "0.0.0.0:0".parse().unwrap(), true).await.unwrap();
+            let taken = listen(served, open.local_addr().unwrap(), false).await.unwrap_err();
+            assert!(taken.to_string().contains(served.flag()), "{taken}");
+        }
     }
 
     #[test]
@@ -83,7 +133,9 @@ mod tests {
     #[test]
     fn only_one_plain_url_is_advertised() {
         assert_eq!(server_url("http://a:1/"), Ok("http://a:1".to_owned()));
-        for bad in ["a:1", "https://a", "http://a,http://b", "http://a/b", ""] {
+        let bad = ["a:1", "https://a", "http://a,http://b", "http://a/b", "", "http://a:0"];
+        for bad in bad.into_iter().chain(["http://0.0.0.0:7070", "http://0.0.0.0", "http://[::]:1"])
+        {
             assert!(server_url(bad).is_err(), "{bad:?}");
         }
     }

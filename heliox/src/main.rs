@@ -92,7 +92,7 @@ async fn server(
     common: Common,
     start: impl AsyncFn((Arc<dyn Store>, Option<Peers>), &Common, &Tasks) -> Result<ControlPlane>,
 ) -> Result<()> {
-    let listener = listen::listen(args.listen, args.insecure).await?;
+    let listener = listen::listen(listen::Served::Api, args.listen, args.insecure).await?;
     let address = listener.local_addr().context("read the address")?;
     let shares_store = !args.etcd.etcd.is_empty();
     let peers = listen::peers(args.advertise.as_deref(), address, shares_store)?;
@@ -129,7 +129,7 @@ async fn serve_status(
     common: &Common,
     tasks: &Tasks,
 ) -> Result<()> {
-    let status = listen::listen(listen, insecure).await?;
+    let status = listen::listen(listen::Served::Status, listen, insecure).await?;
     info!(address = %status.local_addr()?, "health and metrics are served");
     let shown = (common.registry.clone(), common.health.clone());
     tasks.spawn_part("status", serve::status(status, shown, tasks.spawner()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{EnvVar, Mount, Port, Resources, Template};
-use crate::amounts::{CPU, MEMORY, Quantity};
+use crate::amounts::{self, Quantity};
 use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{metadata, names, substitute};
@@ -13,12 +13,6 @@ use crate::{metadata, names, substitute};
 const ENTRIES_MAX: usize = 1_000;
 /// Longest grace period: a day.
 const GRACE_SECONDS_MAX: u32 = 24 * 3600;
-/// Most cpu, in thousandths: 100,000 cores.
-const CPU_MILLI_MAX: u64 = 100_000_000;
-/// Most memory, in bytes: 1 PiB.
-const MEMORY_BYTES_MAX: u64 = 1 << 50;
-/// Most of any other resource.
-const AMOUNT_MAX: u64 = 1_000_000_000_000;
 /// Environment variables that Heliox sets.
 const OUR_ENV: &str = "HELIOX_";
 /// Labels that Heliox sets.
@@ -133,6 +127,11 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
             let at = format!("{path}.resources.{list}.{name}");
             if let Some(problem) = metadata::label_key_problem(name) {
                 found.push(Violation::new(at.clone(), problem));
+            } else if let Some(meant) = amounts::meant(name) {
+                // It would wait for ever: no node offers it.
+                let why = format!("{name:?} is no resource that Heliox knows");
+                let hint = format!("did you mean {meant}?");
+                found.push(Violation::new(at.clone(), why).hint(hint));
             }
             if let Some((why, hint)) = amount_problem(name, quantity, list == "limits") {
                 let violation = Violation::new(at, why);
@@ -161,20 +160,7 @@ fn amount_problem(
             Some("leave it out for no limit".to_owned()),
         ));
     }
-    if name != CPU && !milli.is_multiple_of(1000) {
-        let text = quantity.to_string();
-        let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
-        let memory = name == MEMORY;
-        let of = if memory { " of bytes" } else { "" };
-        let why = format!("{quantity} is not a whole number{of}");
-        return Some((why, hint.filter(|_| memory)));
-    }
-    let (amount, max) = match name {
-        CPU => (milli, CPU_MILLI_MAX),
-        MEMORY => (quantity.whole(), MEMORY_BYTES_MAX),
-        _ => (quantity.whole(), AMOUNT_MAX),
-    };
-    (amount > max).then(|| (format!("{quantity} is more than any node can have"), None))
+    amounts::problem(name, quantity)
 }
 
 fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
