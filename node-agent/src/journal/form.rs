@@ -95,10 +95,11 @@ fn write(what: &impl Serialize, bytes: &mut Vec<u8>, sum: &mut u64) {
 /// Reads a file, but for what was torn.
 pub(super) fn parse(bytes: &[u8]) -> Result<Record, Damage> {
     let mut lines = Lines { rest: bytes, read: 0, begins: 0, next: 0, sum: SUM_OF_NOTHING };
-    let head: Head<Owner> = lines.read()?.ok_or_else(|| lines.damage("there is none"))?;
+    let head: Head<Owner> = lines.read()?.ok_or_else(|| lines.ended("what it is"))?;
     let mut attempts = BTreeMap::new();
-    for _ in 0..head.attempts {
-        let attempt: Attempt = lines.read()?.ok_or_else(|| lines.damage("attempts are missing"))?;
+    for number in 1..=head.attempts {
+        let what = || format!("attempt {number} of {}", head.attempts);
+        let attempt: Attempt = lines.read()?.ok_or_else(|| lines.ended(&what()))?;
         attempts.insert(attempt.identity.clone(), attempt);
     }
     while let Some(changes) = lines.read::<Vec<Change<Box<Attempt>, Identity>>>()? {
@@ -161,6 +162,13 @@ impl<'a> Lines<'a> {
         Err(self.damage(&what))
     }
 
+    /// The file ends where a line should be: in the line after the last one that was read.
+    fn ended(&self, missing: &str) -> Damage {
+        let what = format!("the file ends here, before the end of its line for {missing}");
+        Damage { line: self.read + 1, byte: self.next, what }
+    }
+
+    /// The line that was read last is wrong.
     fn damage(&self, what: &str) -> Damage {
         Damage { line: self.read, byte: self.begins, what: what.to_owned() }
     }

@@ -252,7 +252,13 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     match fs::metadata(path) {
         Ok(facts) if facts.len() > BYTES_MAX => {
-            Err(io(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large")))
+            let message = format!(
+                "the file has {} bytes, and no journal has more than {BYTES_MAX}: it is none. Put \
+                 back a copy of it; or stop this node's containers and remove the file. Then start \
+                 the agent again",
+                facts.len()
+            );
+            Err(io(io::Error::new(io::ErrorKind::FileTooLarge, message)))
         }
         Ok(_) => fs::read(path).map(Some).map_err(io),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -228,6 +228,30 @@ async fn damage_in_the_middle_is_told_with_its_place_and_a_torn_end_is_dropped()
     assert_eq!(journal.load().unwrap(), record(0..1));
 }
 
+#[tokio::test]
+async fn where_a_file_ends_too_early_is_told_with_the_line_that_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::in_dir(dir.path()).unwrap();
+    begun(&journal, &record(0..2)).await;
+    let whole = fs::read(path(&journal)).unwrap();
+    let ends: Vec<usize> =
+        (0..whole.len()).filter(|at| whole[*at] == b'\n').map(|at| at + 1).collect();
+    for (length, expected) in [
+        (0, "line 1, which begins at byte 0: the file ends here".to_owned()),
+        (5, "line 1, which begins at byte 0: the file ends here".to_owned()),
+        (ends[0], format!("line 2, which begins at byte {}: the file ends here", ends[0])),
+        (ends[1] + 3, format!("line 3, which begins at byte {}: the file ends here", ends[1])),
+    ] {
+        fs::write(path(&journal), &whole[..length]).unwrap();
+        let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
+        assert!(said.contains(&expected) && said.contains("Put back a copy"), "{length}: {said}");
+    }
+    // What is no journal at all.
+    fs::write(path(&journal), "x\n").unwrap();
+    let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
+    assert!(said.contains("line 1, which begins at byte 0: its checksum is wrong"), "{said}");
+}
+
 #[test]
 fn a_record_is_of_one_node() {
     let Record { owner, .. } = record([]);
