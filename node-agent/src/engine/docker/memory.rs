@@ -10,27 +10,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::Tasks;
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
+use super::group_watch::{GroupWatch, GroupWatches};
 use super::oom::{Case, Cgroup, Membership, Verdict, judge, membership};
 
 /// How often a control group is looked for while its container is being started. A start takes
 /// tens of milliseconds between making the group and running the program.
 const APPEAR_INTERVAL: Duration = Duration::from_millis(2);
-
-/// Bytes for inotify's events, which are not looked at: that there is one is enough.
-const EVENTS_BYTES: usize = 4 * 1024;
 
 /// Who watches, and what was decided.
 #[derive(Debug, Clone)]
@@ -42,8 +38,10 @@ pub(super) struct Memory {
 struct Shared {
     /// Where control groups are mounted.
     root: PathBuf,
-    /// Runs the watches of version 2, and ends with this.
-    tasks: Tasks,
+    /// The watches of version 2.
+    groups: GroupWatches,
+    /// The last group that was found could not be watched.
+    is_blind: AtomicBool,
     /// Guards what is known of each container, by Docker's id.
     known: Mutex<BTreeMap<String, Known>>,
 }
@@ -61,23 +59,19 @@ struct Known {
 
 #[derive(Debug)]
 enum Watch {
-    Version1 {
-        group: PathBuf,
-        signals: EventFd,
-        count: u64,
-    },
-    Version2 {
-        group: PathBuf,
-        /// What was last read. Guards one value.
-        seen: Arc<Mutex<Cgroup>>,
-    },
+    Version1 { group: PathBuf, signals: EventFd, count: u64 },
+    Version2(GroupWatch),
 }
 
 impl Memory {
     /// Watches groups below `root`, which is `/sys/fs/cgroup`.
     pub(super) fn new(root: &Path) -> Self {
-        let tasks = Tasks::new("memory watches");
-        let shared = Shared { root: root.to_owned(), tasks, known: Mutex::default() };
+        let shared = Shared {
+            root: root.to_owned(),
+            groups: GroupWatches::new(),
+            is_blind: AtomicBool::new(false),
+            known: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -117,7 +111,8 @@ impl Memory {
         }
     }
 
-    /// Whether the group was there, and can be watched.
+    /// Watches a group; false where it is not there (yet). One that cannot be watched is left to the
+    /// other witnesses.
     fn watch(&self, id: &str, group: Membership) -> bool {
         let root = &self.shared.root;
         let (watch, path) = match &group {
@@ -127,32 +122,36 @@ impl Memory {
             }
             Membership::Version2(path) => {
                 let group = root.join(path.trim_start_matches('/'));
-                (self.watch_version_2(&group), group)
+                (self.shared.groups.add(&group).map(Watch::Version2), group)
             }
         };
         match watch {
             Ok(watch) => {
+                if self.shared.is_blind.swap(false, Ordering::Relaxed) {
+                    info!("the memory of containers is watched again");
+                }
                 self.known().entry(id.to_owned()).or_default().watch = Some(watch);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => {
-                debug!(id, group = %path.display(), %error, "memory is not watched");
-                false
+                self.cannot_watch(id, &path, &error);
+                true
             }
         }
     }
 
-    fn watch_version_2(&self, group: &Path) -> io::Result<Watch> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        for file in ["memory.events", "cgroup.events"] {
-            inotify.add_watch(&group.join(file), AddWatchFlags::IN_MODIFY)?;
+    /// Says so once, until a group can be watched again.
+    fn cannot_watch(&self, id: &str, group: &Path, error: &io::Error) {
+        debug!(id, group = %group.display(), %error, "memory is not watched");
+        if !self.shared.is_blind.swap(true, Ordering::Relaxed) {
+            let hint = remedy(error);
+            warn!(
+                group = %group.display(), %error, hint,
+                "the memory of containers cannot be watched: where the Docker Engine misses an \
+                 out-of-memory kill, the task's end is told as a plain KILL"
+            );
         }
-        let events = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))?;
-        let seen = Arc::new(Mutex::new(read_version_2(group)));
-        let follow = follow_version_2(group.to_owned(), events, Arc::clone(&seen));
-        self.shared.tasks.spawn("memory watch", follow);
-        Ok(Watch::Version2 { group: group.to_owned(), seen })
     }
 
     /// That this agent kills a container.
@@ -223,12 +222,15 @@ impl Watch {
                 let is_gone = !group.exists();
                 Cgroup::of_version_1(*count, is_gone)
             }
-            Self::Version2 { seen, .. } => *seen.lock().unwrap_or_else(PoisonError::into_inner),
+            Self::Version2(watch) => watch.seen(),
         }
     }
 
     fn is_gone(&self) -> bool {
-        let (Self::Version1 { group, .. } | Self::Version2 { group, .. }) = self;
+        let group = match self {
+            Self::Version1 { group, .. } => group,
+            Self::Version2(watch) => watch.path(),
+        };
         !group.exists()
     }
 }
@@ -244,23 +246,18 @@ fn watch_version_1(group: &Path) -> io::Result<Watch> {
     Ok(Watch::Version1 { group: group.to_owned(), signals, count: 0 })
 }
 
-fn read_version_2(group: &Path) -> Cgroup {
-    // Read in this order: what is killed before the group is empty is counted by then.
-    let group_events = std::fs::read_to_string(group.join("cgroup.events")).ok();
-    let memory_events = std::fs::read_to_string(group.join("memory.events")).ok();
-    Cgroup::of_version_2(memory_events.as_deref(), group_events.as_deref())
-}
-
-/// Reads the group's files each time the kernel says that they changed, until that settles it.
-async fn follow_version_2(group: PathBuf, mut events: pipe::Receiver, seen: Arc<Mutex<Cgroup>>) {
-    let mut buffer = vec![0; EVENTS_BYTES];
-    loop {
-        let now = read_version_2(&group);
-        *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        // Unwatched: the group went before its last state could be read.
-        if now != Cgroup::Open || events.read(&mut buffer).await.is_err() {
-            return;
+/// What a person can do about a group that cannot be watched.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC) => "raise the sysctl fs.inotify.max_user_watches",
+        Some(Errno::EMFILE) => {
+            "raise the sysctl fs.inotify.max_user_instances, or the agent's limit of open files"
         }
+        Some(Errno::ENFILE) => "raise the sysctl fs.file-max",
+        Some(Errno::EACCES | Errno::EPERM) => {
+            "let the agent read the control groups: run it as root"
+        }
+        _ => "see the error",
     }
 }
 
@@ -305,7 +302,7 @@ mod tests {
             write(&group, kills, 0);
             let settled = async {
                 while memory.known()[id].watch.as_ref().is_some_and(|watch| match watch {
-                    Watch::Version2 { seen, .. } => *seen.lock().unwrap() == Cgroup::Open,
+                    Watch::Version2(watch) => watch.seen() == Cgroup::Open,
                     Watch::Version1 { .. } => false,
                 }) {
                     sleep(Duration::from_millis(1)).await;
@@ -336,5 +333,63 @@ mod tests {
         }
         memory.keep(&BTreeSet::from(["0b".to_owned()]));
         assert_eq!(memory.known().keys().collect::<Vec<_>>(), ["0b", "0c"]);
+    }
+    /// How many descriptors of inotify this process has: an instance has one and a copy.
+    fn descriptors() -> usize {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        let targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains("inotify")).count()
+    }
+
+    #[tokio::test]
+    async fn many_groups_take_one_instance_and_each_is_told_of() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::new(root.path());
+        let ids: Vec<String> = (0..300).map(|number| format!("{number:03x}")).collect();
+        for id in &ids {
+            group(root.path(), id);
+            memory.watch_start(id).await;
+        }
+        assert_eq!(descriptors(), 2);
+        for (number, id) in ids.iter().enumerate() {
+            write(&root.path().join("docker").join(id), u32::from(number % 3 == 0), 0);
+        }
+        for (number, id) in ids.iter().enumerate() {
+            let expected = if number % 3 == 0 { Verdict::OomKilled } else { Verdict::Other };
+            assert_eq!(verdict(&memory, id).await, expected, "{id}");
+        }
+        assert_eq!(memory.shared.groups.watches(), 0, "what is decided is not watched any more");
+    }
+
+    #[tokio::test]
+    async fn where_no_watch_can_be_had_the_engines_word_counts_and_later_ones_are_watched() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::new(root.path());
+        group(root.path(), "0a");
+        let second = group(root.path(), "0b");
+        // As if the kernel gave no instance more: this process may open nothing.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+        memory.watch_start("0a").await;
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(memory.shared.is_blind.load(Ordering::Relaxed), "it was said");
+        let now = Instant::now();
+        assert_eq!(memory.judge("0a", ENDED, now), Verdict::Wait, "the engine may say so yet");
+        let said = Ended { engine_says_so: true, ..ENDED };
+        assert_eq!(memory.judge("0a", said, now), Verdict::OomKilled);
+        memory.watch_start("0b").await;
+        assert!(!memory.shared.is_blind.load(Ordering::Relaxed));
+        write(&second, 1, 0);
+        assert_eq!(verdict(&memory, "0b").await, Verdict::OomKilled);
+    }
+
+    #[test]
+    fn what_runs_out_is_named() {
+        let remedy = |errno: Errno| remedy(&io::Error::from(errno));
+        assert!(remedy(Errno::ENOSPC).contains("max_user_watches"));
+        assert!(remedy(Errno::EMFILE).contains("max_user_instances"));
+        assert!(remedy(Errno::EACCES).contains("root"));
     }
 }

@@ -12,6 +12,7 @@ mod create;
 mod events;
 mod exec;
 mod find;
+mod group_watch;
 mod logs;
 mod memory;
 mod observe;
