@@ -35,6 +35,21 @@ pub(crate) fn file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
 }
 
+/// Opens a file to add to it.
+pub(crate) fn appended(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
+}
+
+/// Opens a file to write over what is in it.
+pub(crate) fn overwritten(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
+}
+
+/// Makes a file private that somebody else made.
+pub(crate) fn take_over(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,7 +65,13 @@ mod tests {
         folder(&deep).unwrap();
         assert_eq!((mode(&root.path().join("a")), mode(&deep)), (0o700, 0o700));
         drop(file(&deep.join("file")).unwrap());
-        assert_eq!(mode(&deep.join("file")), 0o600);
+        drop(appended(&deep.join("log")).unwrap());
+        drop(overwritten(&deep.join("record")).unwrap());
+        fs::write(deep.join("theirs"), "").unwrap();
+        take_over(&deep.join("theirs")).unwrap();
+        for name in ["file", "log", "record", "theirs"] {
+            assert_eq!(mode(&deep.join(name)), 0o600, "{name}");
+        }
         fs::create_dir(&old).unwrap();
         fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
         state_folder(&old).unwrap();

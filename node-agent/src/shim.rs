@@ -29,7 +29,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, setsid};
 
 use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
-use crate::engine::process::dir::{self, ExitRecord, RunRecord, ShimAnswer, TaskDir, TaskSpec};
+use crate::engine::process::dir::{ExitRecord, Reserved, RunRecord, ShimAnswer, TaskDir, TaskSpec};
 use crate::inherited;
 
 /// How long a program that left the task's process group may hold back its exit by keeping its
@@ -38,6 +38,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// How often the task's directory is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is tried to write down a task's end, where that fails.
+const EXIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Exit code of a shell for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
@@ -54,7 +57,7 @@ pub fn main(dir: &Path) -> ExitCode {
     match run(&dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            answer(&ShimAnswer::Refused(error.to_string()));
+            answer(&ShimAnswer::Failed(error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -91,21 +94,27 @@ fn become_command(spec: &TaskSpec, command: &[OsString]) -> String {
 fn run(dir: &TaskDir) -> io::Result<()> {
     let clock = Clock::system();
     let spec = dir.spec()?.ok_or_else(|| io::Error::other("there is no task in this directory"))?;
-    let log = LogWriter::open(&spec.log, spec.log_bytes_max)?;
+    let log = LogWriter::open(&spec.log, spec.log_bytes_max).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", spec.log.display()))
+    })?;
+    // What is to be written of a process is sure of its room before there is one.
+    let (run, exit) = (dir.reserve_run()?, Reserved::at(&spec.exit)?);
+    let folder = File::open(&dir.0)?;
     let started = clock.now();
     let mut child = match start(&spec) {
         Ok(child) => child,
         Err(message) => {
             // For a later agent, where the one that asked is not there any more. Written first:
             // who hears the answer removes everything.
-            let exit = ExitRecord {
+            let record = ExitRecord {
                 started: None,
                 at: clock.now(),
                 code: CANNOT_RUN,
                 signal: None,
                 message: Some(message.clone()),
             };
-            dir::write(&spec.exit, &exit)?;
+            // A later agent that finds nothing tries it again, and is told the same.
+            let _untold = exit.write(&record);
             answer(&ShimAnswer::Refused(message));
             return Ok(());
         }
@@ -113,18 +122,34 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     // Guards the file for one line.
     let log = Arc::new(Mutex::new(log));
     let pumps = pump(&mut child, &log, &clock);
-    let recorded = RunRecord::of(child.id(), started).and_then(|run| dir.write_run(&run));
-    match recorded {
+    let recorded = RunRecord::of(child.id(), started).and_then(|record| run.write(&record));
+    match &recorded {
         Ok(()) => answer(&ShimAnswer::Started),
         // A task that no later agent could find must not run.
         Err(_) => child.kill()?,
     }
-    let status = wait(&mut child, dir)?;
+    let status = wait(&mut child, &folder)?;
+    recorded?;
     let at = clock.now();
     drain(&pumps);
     // It fails where the disk is still full: then the end of the log is all that is missing.
-    let _ = log.lock().unwrap_or_else(PoisonError::into_inner).end();
-    dir::write(&spec.exit, &exit_record(started, at, status))
+    let _no_room = log.lock().unwrap_or_else(PoisonError::into_inner).end();
+    write_exit(&exit, &exit_record(started, at, status), &folder);
+    Ok(())
+}
+
+/// Writes down how a task ended. Nobody else knows, so it is tried as long as that takes, or until
+/// the task's folder is deleted. Meanwhile the task is taken to be running.
+fn write_exit(exit: &Reserved, record: &ExitRecord, folder: &File) {
+    while exit.write(record).is_err() && !is_deleted(folder) {
+        // Nobody wakes this thread earlier, and no harm would be done.
+        std::thread::park_timeout(EXIT_INTERVAL);
+    }
+}
+
+/// A directory that was deleted has no name any more; one that was moved has.
+fn is_deleted(folder: &File) -> bool {
+    folder.metadata().is_ok_and(|there| there.nlink() == 0)
 }
 
 fn start(spec: &TaskSpec) -> Result<Child, String> {
@@ -192,9 +217,9 @@ fn copy_in_thread(
 }
 
 /// Waits for the main process, then ends the rest of its group, then lets its number go.
-fn wait(child: &mut Child, dir: &TaskDir) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, folder: &File) -> io::Result<ExitStatus> {
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-    let has_ended = end_without(dir, pid)?;
+    let has_ended = end_without(folder.try_clone()?, pid);
     while let Err(nix::errno::Errno::EINTR) =
         waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
     {}
@@ -207,8 +232,7 @@ fn wait(child: &mut Child, dir: &TaskDir) -> io::Result<ExitStatus> {
 
 /// Ends the task, from a thread of its own, when its directory is deleted. What is returned guards
 /// the process's number: it is set before that is let go.
-fn end_without(dir: &TaskDir, pid: Pid) -> io::Result<Arc<Mutex<bool>>> {
-    let open = File::open(&dir.0)?;
+fn end_without(folder: File, pid: Pid) -> Arc<Mutex<bool>> {
     let has_ended = Arc::new(Mutex::new(false));
     let seen = Arc::clone(&has_ended);
     std::thread::spawn(move || {
@@ -219,13 +243,12 @@ fn end_without(dir: &TaskDir, pid: Pid) -> io::Result<Arc<Mutex<bool>>> {
             if *has_ended {
                 return;
             }
-            // A directory that was deleted has no name any more; one that was moved has.
-            if open.metadata().is_ok_and(|there| there.nlink() == 0) {
+            if is_deleted(&folder) {
                 let _ = killpg(pid, Signal::SIGKILL);
             }
         }
     });
-    Ok(has_ended)
+    has_ended
 }
 
 /// Waits until both outputs have ended, or have been held open for long enough.

@@ -1,121 +1,26 @@
 //! Reading the files of a log, while they are written, rotated, copied and deleted.
 //!
 //! All of it is plain blocking I/O in small pieces ([`BATCH_BYTES`]); [`super::log_store`] runs it
-//! off the executor.
+//! off the executor. Which files there are and in what order is [`super::log_segments`]' part.
 //!
 //! # Invariants
 //!
-//! * A file is known by the time of its first record. Names change as files are rotated; which
-//!   file was opened is looked at after it was opened.
 //! * A file is left for the next one only after it was read to its end once the next one was there.
 //! * What was read once is not read again, and what is skipped is told as a gap.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
 use api::log::Position;
 use jiff::Timestamp;
 
+use super::log_segments::{LogFiles, Names, OnDisk, RECORD_BYTES_MAX, Segment, nanos};
 use super::log_tail;
-use super::logs::{LOG_FILES, LogEvent, LogOptions, Stored, rotated};
+use super::logs::{LogEvent, LogOptions, Stored};
 
 /// Bytes of records that are read together.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
-pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;
-
-/// Where the files of a log are: where they are written, and where they are copied to before those
-/// are deleted.
-#[derive(Debug, Clone)]
-pub(crate) struct LogFiles {
-    pub(crate) places: Vec<PathBuf>,
-}
-
-/// A file of a log, as it was just now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// Its first record's time, in nanoseconds.
-    pub(super) id: i64,
-    pub(super) path: PathBuf,
-    /// How many files there are that are newer, and in the same place.
-    number: u32,
-    bytes: u64,
-}
-
-impl LogFiles {
-    /// The files that hold a record at least, the oldest first, each once.
-    pub(super) fn segments(&self) -> io::Result<Vec<Segment>> {
-        let mut found: Vec<Segment> = Vec::new();
-        // What was copied is there before the original is deleted: looked for last, it is found.
-        for place in &self.places {
-            let mut here: Vec<Segment> = Vec::new();
-            // From the newest on: a file that is renamed meanwhile is met later, and never missed.
-            for number in 0..LOG_FILES {
-                let path = rotated(place, number);
-                let Some(mut file) = open(&path)? else { continue };
-                let Some(id) = first_time(&mut file)? else { continue };
-                let is_new = |segment: &Segment| segment.id != id;
-                if found.iter().all(is_new) && here.iter().all(is_new) {
-                    let bytes = file.metadata()?.len();
-                    here.push(Segment { id, path, number, bytes });
-                }
-            }
-            here.reverse();
-            let are_apart = !found.is_empty() && !here.is_empty();
-            found.append(&mut here);
-            if are_apart {
-                // Of one place their order is known, whatever a clock has done.
-                found.sort_by_key(|segment| segment.id);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether there is any file, even an empty one.
-    pub(super) fn exist(&self) -> bool {
-        self.places.iter().any(|place| place.exists() || rotated(place, 1).exists())
-    }
-
-    /// The file that is written to now, by its number in the file system.
-    fn newest_inode(&self) -> Option<u64> {
-        let there = self.places.iter().find_map(|place| std::fs::metadata(place).ok());
-        there.map(|there| there.ino())
-    }
-}
-
-pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(named(path, &error)),
-    }
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// By what a file is known; nothing until its first record is whole. The file is read from its
-/// beginning, and left anywhere.
-fn first_time(file: &mut File) -> io::Result<Option<i64>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut record = Vec::new();
-    let limit = RECORD_BYTES_MAX as u64;
-    BufReader::new(&mut *file).take(limit).read_until(b'\n', &mut record)?;
-    if !record.ends_with(b"\n") && record.len() < RECORD_BYTES_MAX {
-        return Ok(None);
-    }
-    let time = Stored::parse(&record).map(|stored| nanos(stored.time()));
-    // A damaged one is known by its number in the file system, which is no time.
-    let inode = i64::try_from(file.metadata()?.ino()).unwrap_or(i64::MAX);
-    Ok(Some(time.unwrap_or(-inode)))
-}
-
-fn nanos(time: Timestamp) -> i64 {
-    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
-}
 
 /// An open file and how far it was read.
 #[derive(Debug)]
@@ -133,11 +38,12 @@ struct Open {
 
 impl Open {
     /// Opens a file of a log at an offset; nothing where it is not there any more.
-    fn at(segment: &Segment, offset: u64) -> io::Result<Option<Self>> {
-        let Some(mut file) = open(&segment.path)? else { return Ok(None) };
-        if first_time(&mut file)? != Some(segment.id) {
-            return Ok(None);
-        }
+    fn at(
+        files: &LogFiles<impl Names>,
+        segment: &Segment,
+        offset: u64,
+    ) -> io::Result<Option<Self>> {
+        let Some(mut file) = files.open(segment)? else { return Ok(None) };
         let there = file.metadata()?;
         if there.len() < offset {
             return Ok(None);
@@ -177,8 +83,8 @@ impl Open {
 
 /// Reads a log from a position on.
 #[derive(Debug)]
-pub(super) struct Reader {
-    files: LogFiles,
+pub(super) struct Reader<N = OnDisk> {
+    files: LogFiles<N>,
     since: Option<Timestamp>,
     /// Nothing as long as the log has no record.
     open: Option<Open>,
@@ -197,9 +103,9 @@ struct Next {
     has_gap: bool,
 }
 
-impl Reader {
+impl<N: Names> Reader<N> {
     /// Begins where `options` say.
-    pub(super) fn begin(files: LogFiles, options: LogOptions) -> io::Result<Self> {
+    pub(super) fn begin(files: LogFiles<N>, options: LogOptions) -> io::Result<Self> {
         let mut reader = Self {
             files,
             since: options.since,
@@ -226,16 +132,17 @@ impl Reader {
             self.has_gap = found.is_none();
             found.map_or((oldest, 0), |segment| (segment, after.offset))
         } else if let Some(tail) = options.tail {
-            let Some(found) = log_tail::start(&segments, tail)? else { return Ok(false) };
+            let Some(found) = log_tail::start(&self.files, &segments, tail)? else {
+                return Ok(false);
+            };
             found
         } else {
             let since = options.since.map(nanos);
             let before = segments.iter().rev().find(|it| since.is_some_and(|since| it.id < since));
-            // Where all files are in use, there were older ones.
-            self.has_gap = since.is_none() && oldest.number + 1 == LOG_FILES;
+            self.has_gap = since.is_none() && oldest.is_last_place();
             (before.unwrap_or(oldest), 0)
         };
-        self.open = Open::at(segment, offset)?;
+        self.open = Open::at(&self.files, segment, offset)?;
         self.begin = Some(Position { file: segment.id, offset });
         Ok(self.open.is_some())
     }
@@ -276,18 +183,20 @@ impl Reader {
     /// At the end of a file: whether there is more to read, in this one or the next.
     fn go_on(&mut self) -> io::Result<bool> {
         let Some(open) = &self.open else {
-            let first = self.files.segments()?.into_iter().next();
-            self.open = first.map_or(Ok(None), |first| Open::at(&first, 0))?;
-            return Ok(self.open.is_some());
+            let Some(first) = self.files.segments()?.into_iter().next() else { return Ok(false) };
+            self.open = Open::at(&self.files, &first, 0)?;
+            // So much may have been written since the last look that its beginning is gone.
+            self.has_gap = self.open.is_some() && first.is_last_place();
+            return Ok(true);
         };
         if let Some(Next { segment, has_gap }) = self.next.take()
-            && let Some(next) = Open::at(&segment, 0)?
+            && let Some(next) = Open::at(&self.files, &segment, 0)?
         {
             self.open = Some(next);
             self.has_gap = has_gap;
             return Ok(true);
         }
-        if self.files.newest_inode() == Some(open.inode) {
+        if self.files.newest_inode()? == Some(open.inode) {
             return Ok(false);
         }
         let segments = self.files.segments()?;
@@ -300,5 +209,7 @@ impl Reader {
     }
 }
 
+#[cfg(test)]
+mod rotations;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The folder in which logs outlive their containers, and how logs are read.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use futures_util::future::{BoxFuture, Fuse};
 use futures_util::{FutureExt as _, StreamExt, future, stream};
 use jiff::Timestamp;
 
-use super::log_files::{LogFiles, Reader};
-use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
+use super::log_files::Reader;
+use super::log_segments::LogFiles;
+use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, gap_mark, rotated};
 use super::{EngineError, Identity};
 use crate::private;
 
@@ -48,7 +49,7 @@ impl LogStore {
         identity: &Identity,
         options: LogOptions,
     ) -> Result<LogStream, EngineError> {
-        let files = LogFiles { places: vec![self.path(identity)] };
+        let files = LogFiles::at(vec![self.path(identity)]);
         read_files(files, options, future::ready(()).boxed()).await
     }
 
@@ -101,23 +102,39 @@ impl LogStore {
     /// there are none (any more), what an earlier try has kept stays.
     pub(crate) fn keep_files(&self, identity: &Identity, from: &Path) -> io::Result<()> {
         let path = self.path(identity);
-        if !(LogFiles { places: vec![from.to_owned()] }).exist() {
+        if !LogFiles::at(vec![from.to_owned()]).exist() {
             return Ok(());
         }
-        for number in (0..LOG_FILES).rev() {
+        // The newest first: where the disk has no room for all, the oldest lines are missed least.
+        for number in 0..LOG_FILES {
             let (from, to) = (rotated(from, number), rotated(&path, number));
             remove_if_there(&to)?;
             if !from.exists() {
                 continue;
             }
-            // The same file under a second name, where both are in one file system.
-            if std::fs::hard_link(&from, &to).is_err() {
-                let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
-                std::fs::copy(&from, &copy)?;
-                std::fs::rename(&copy, &to)?;
+            if let Err(error) = self.keep_file(identity, &from, &to) {
+                // That something is missing takes some bytes only, which a disk that has no room for a
+                // file may have.
+                let mark = gap_mark(Timestamp::UNIX_EPOCH);
+                let _no_room = private::file(&to).and_then(|mut it| it.write_all(mark.as_bytes()));
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn keep_file(&self, identity: &Identity, from: &Path, to: &Path) -> io::Result<()> {
+        // The same file under a second name, where both are in one file system.
+        if std::fs::hard_link(from, to).is_err() {
+            let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
+            if let Err(error) = std::fs::copy(from, &copy) {
+                // Half of a file is no use, and takes what room there is.
+                remove_if_there(&copy)?;
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", copy.display())));
+            }
+            std::fs::rename(&copy, to)?;
+        }
+        private::take_over(to)
     }
 
     /// Replaces what is kept of a container by what `events` say, if they say anything: the engine may
@@ -132,7 +149,7 @@ impl LogStore {
         let failed = |error: &io::Error| io_failed(&path, error);
         let mut next = events.next().await;
         let says_something = matches!(next, Some(Ok(_)));
-        if !says_something && (LogFiles { places: vec![path.clone()] }).exist() {
+        if !says_something && LogFiles::at(vec![path.clone()]).exist() {
             return Ok(());
         }
         // What a copy that was cut off has left, too.
@@ -141,12 +158,24 @@ impl LogStore {
         }
         let mut writer = LogWriter::open(&path, bytes_max).map_err(|error| failed(&error))?;
         while let Some(event) = next {
-            if let LogEvent::Line { line, .. } = event? {
-                writer.write(&line).map_err(|error| failed(&error))?;
+            let kept = match event {
+                Ok(LogEvent::Line { line, .. }) => writer.write(&line).map_err(|it| failed(&it)),
+                Ok(LogEvent::Gap) => {
+                    writer.lost();
+                    Ok(())
+                }
+                Ok(LogEvent::From(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = kept {
+                // The rest is missing, which the log says where there is room for that.
+                writer.lost();
+                let _no_room = writer.end();
+                return Err(error);
             }
             next = events.next().await;
         }
-        Ok(())
+        writer.end().map_err(|error| failed(&error))
     }
 }
 

@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
-use super::log_files::{RECORD_BYTES_MAX, Segment, open};
+use super::log_segments::{LogFiles, Names, RECORD_BYTES_MAX, Segment};
 use super::logs::Stored;
 
 const BLOCK_BYTES: u64 = 64 * 1024;
 
 /// Where the last `lines` lines begin: a file and an offset in it; nothing where a file is not there
 /// any more. A long line counts once, however many records it is stored in.
-pub(super) fn start(segments: &[Segment], lines: usize) -> io::Result<Option<(&Segment, u64)>> {
+pub(super) fn start<'a>(
+    files: &LogFiles<impl Names>,
+    segments: &'a [Segment],
+    lines: usize,
+) -> io::Result<Option<(&'a Segment, u64)>> {
     let mut seen = 0;
     // The last record of all ends a line even if the program has not ended it.
     let mut is_last = true;
     for segment in segments.iter().rev() {
-        let Some(file) = open(&segment.path)? else { return Ok(None) };
+        let Some(file) = files.open(segment)? else { return Ok(None) };
         let mut records = Backwards::of(file)?;
         while let Some((end, record)) = records.next()? {
             // What is damaged is shown as a gap, and no line.

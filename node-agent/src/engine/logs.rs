@@ -19,7 +19,7 @@
 //! readable as it is: `<time> stdout|stderr F|P <text>`, one line each, where P marks text that no
 //! newline ended; `G` marks that lines were lost there because they could not be written.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::EngineError;
+use crate::private;
 
 pub use api::log::Output;
 
@@ -194,7 +195,7 @@ pub struct LogWriter {
 impl LogWriter {
     /// Opens `path` to append to it; with its older files it never holds more than `bytes_max`.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = append_to(path)?;
+        let file = private::appended(path)?;
         let bytes = file.metadata()?.len();
         let latest = Timestamp::UNIX_EPOCH;
         Ok(Self { path: path.to_owned(), file, bytes, bytes_max, latest, has_lost: false })
@@ -207,7 +208,7 @@ impl LogWriter {
         let time = next.map_or(line.time, |next| next.max(line.time));
         let mut stored = Vec::with_capacity(line.bytes.len() + 48);
         if self.has_lost {
-            stored.extend_from_slice(format!("{time:.9} stderr G \n").as_bytes());
+            stored.extend_from_slice(gap_mark(time).as_bytes());
         }
         LogLine { time, ..line.clone() }.write_to(&mut stored);
         let written = self.append(&stored);
@@ -223,12 +224,17 @@ impl LogWriter {
         written
     }
 
+    /// Lines that come here were lost before they came to this: that is marked with the next one.
+    pub fn lost(&mut self) {
+        self.has_lost = true;
+    }
+
     /// Marks that the last lines were lost, where they were.
     pub fn end(&mut self) -> io::Result<()> {
         if !self.has_lost {
             return Ok(());
         }
-        self.append(format!("{:.9} stderr G \n", self.latest).as_bytes())
+        self.append(gap_mark(self.latest).as_bytes())
     }
 
     fn append(&mut self, stored: &[u8]) -> io::Result<()> {
@@ -258,14 +264,15 @@ impl LogWriter {
                 Ok(()) | Err(_) => (),
             }
         }
-        self.file = append_to(&self.path)?;
+        self.file = private::appended(&self.path)?;
         self.bytes = 0;
         Ok(())
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+/// Marks that lines were lost at `time`.
+pub(super) fn gap_mark(time: Timestamp) -> String {
+    format!("{time:.9} stderr G \n")
 }
 
 /// Where an older file of a log is: the older, the larger its number. The newest is number 0.
@@ -357,7 +364,8 @@ mod tests {
         let mut writer = LogWriter::open(&path, 4_000_000).unwrap();
         writer.write(&line("one\n")).unwrap();
         // A disk that is full: every write to it fails.
-        let disk = std::mem::replace(&mut writer.file, append_to(Path::new("/dev/full")).unwrap());
+        let disk =
+            std::mem::replace(&mut writer.file, private::appended(Path::new("/dev/full")).unwrap());
         writer.write(&line("two\n")).unwrap_err();
         writer.file = disk;
         writer.write(&line("three\n")).unwrap();

@@ -20,6 +20,7 @@ mod error;
 mod exec;
 mod log_files;
 pub(crate) mod log_lines;
+mod log_segments;
 mod log_store;
 mod log_tail;
 pub mod logs;

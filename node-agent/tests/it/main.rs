@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod docker;
+mod full_disk;
 mod memory;
 mod process;

@@ -64,6 +64,10 @@ pub(super) fn message(error: &Error) -> String {
 /// What the caller is to do about `error`.
 pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
     let text = message(error);
+    if is_about_room(&text) {
+        // A full disk is no fault of the task: it is tried again as long as it takes.
+        return EngineError::unavailable(text);
+    }
     if let Error::DockerResponseServerError { status_code, .. } = error {
         return answered(*status_code, text, stage);
     }
@@ -78,6 +82,11 @@ pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
         Stage::Create | Stage::Start | Stage::Act if was_not_sent => EngineError::unavailable(text),
         Stage::Create | Stage::Start | Stage::Act => EngineError::unknown(text),
     }
+}
+
+/// Whether the engine's disk is full, in whatever it was doing.
+fn is_about_room(text: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|part| text.contains(part))
 }
 
 fn answered(status: u16, text: String, stage: Stage) -> EngineError {
@@ -164,6 +173,21 @@ mod tests {
                 (other, _) => panic!("{message}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        let message = "error mounting: write /var/lib/docker/x: no space left on device".to_owned();
+        for stage in [Stage::Ask, Stage::Create, Stage::Start, Stage::Act] {
+            let message = message.clone();
+            let error = Error::DockerResponseServerError { status_code: 500, message };
+            assert!(
+                matches!(classify(&error, stage), EngineError::Unavailable { .. }),
+                "{stage:?}"
+            );
+        }
+        let error = Error::DockerStreamError { error: message };
+        assert!(matches!(classify(&error, Stage::Ask), EngineError::Unavailable { .. }));
     }
 
     #[test]

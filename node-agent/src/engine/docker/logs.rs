@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::classify::{Stage, classify};
 use super::find::Found;
 use super::{DockerEngine, observe};
-use crate::engine::log_files::LogFiles;
+use crate::engine::log_segments::LogFiles;
 use crate::engine::log_store::{End, read_files};
 use crate::engine::logs::{LOG_BYTES_MAX, LOG_FILES, LogEvent, LogLine, LogOptions, Output};
 use crate::engine::{ContainerState, EngineError, Identity, LogStream};
@@ -60,7 +60,7 @@ impl DockerEngine {
             return Ok(self.ask_for_logs(&found.id, options));
         };
         // The copy is there before the original is deleted.
-        let files = LogFiles { places: vec![path, self.logs.path(identity)] };
+        let files = LogFiles::at(vec![path, self.logs.path(identity)]);
         read_files(files, options, self.clone().end_of(identity.clone(), found.id)).await
     }
 

@@ -1,11 +1,11 @@
 //! What is kept of logs, and what is read of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::logs::{LogLine, LogWriter, Output};
+use crate::engine::logs::{LOG_FILES, LogLine, LogWriter, Output, rotated};
 
 /// Bytes of all files of a log in these tests: eight files of some fifteen lines each.
 const BYTES_MAX: u64 = 8 * 1000;
@@ -38,7 +38,7 @@ impl Log {
     }
 
     fn files(&self) -> LogFiles {
-        LogFiles { places: vec![self.path.clone()] }
+        LogFiles::at(vec![self.path.clone()])
     }
 
     fn reader(&self, options: LogOptions) -> Reader {
@@ -47,7 +47,7 @@ impl Log {
 }
 
 /// Everything up to the present end: numbers of lines, a gap as nothing, and the last position.
-fn rest(reader: &mut Reader) -> (Vec<Option<usize>>, Option<Position>) {
+pub(super) fn rest<N: Names>(reader: &mut Reader<N>) -> (Vec<Option<usize>>, Option<Position>) {
     let (mut lines, mut last) = (Vec::new(), None);
     loop {
         let events = reader.read().unwrap();
@@ -206,7 +206,7 @@ fn a_log_that_is_copied_and_deleted_is_read_on() {
     let mut log = Log::new();
     log.write(70);
     let kept = log.path.with_file_name("kept.log");
-    let files = LogFiles { places: vec![log.path.clone(), kept.clone()] };
+    let files = LogFiles::at(vec![log.path.clone(), kept.clone()]);
     let mut reader = Reader::begin(files.clone(), LogOptions::default()).unwrap();
     let LogEvent::Line { next, .. } = reader.read().unwrap().pop().unwrap() else {
         panic!("a gap")

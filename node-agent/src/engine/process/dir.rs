@@ -15,9 +15,8 @@
 //!   starts and is handed over to it: a free lock means that no shim runs or ever will.
 //! * An exit is written before the lock is released, atomically, and never changed.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -26,6 +25,7 @@ use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::engine::{ContainerState, Identity, Signal};
 use crate::private;
@@ -73,7 +73,10 @@ pub(crate) struct ExitRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ShimAnswer {
     Started,
+    /// It will not run, however often it is tried.
     Refused(String),
+    /// The task's own files cannot be used, such as on a full disk: it may run another time.
+    Failed(String),
 }
 
 /// A task's directory.
@@ -104,14 +107,14 @@ impl TaskDir {
         read(&self.0.join("run.json"))
     }
 
-    pub(crate) fn write_run(&self, run: &RunRecord) -> io::Result<()> {
-        write(&self.0.join("run.json"), run)
+    /// Room for the record of the main process.
+    pub(crate) fn reserve_run(&self) -> io::Result<Reserved> {
+        Reserved::at(&self.0.join("run.json"))
     }
 
     /// Takes the lock for as long as the file, or a copy of its descriptor, is open.
     pub(crate) fn lock(&self) -> io::Result<File> {
-        let file =
-            OpenOptions::new().create(true).append(true).mode(0o600).open(self.0.join("lock"))?;
+        let file = private::appended(&self.0.join("lock"))?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }
@@ -148,7 +151,10 @@ impl TaskDir {
                     signal: None,
                     message: Some("the process is gone and nobody saw how it ended".to_owned()),
                 };
-                write(exit_path, &exit)?;
+                // It has ended, whether that can be written down or not. The next look tries again.
+                if let Err(error) = write(exit_path, &exit) {
+                    warn!(%error, "the end of a task that nobody saw is not written down");
+                }
                 Seen::Ended(exit)
             }
             (None, false) => Seen::Abandoned,
@@ -235,22 +241,88 @@ fn parse_stat(line: &str) -> Option<Stat> {
 /// Reads a record; nothing where it is missing.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, &error))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(named(path, &error)),
     }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Records are never there in part: somebody else wrote to this one, or the disk has changed it.
+fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
+    let is_exit = path.extension().is_none();
+    let what = if is_exit { path } else { path.parent().unwrap_or(path) };
+    let message = format!(
+        "{} is damaged: {error}. Nothing is started or stopped on this node before that is mended: \
+         put back a copy of it; or end the task's processes by hand, if any run, and remove {}",
+        path.display(),
+        what.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 /// Writes a record so that it is there whole or not at all, whatever is killed.
 pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = private::file(&new)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
+    let new = beside(path);
+    let written = put(path, private::file(&new), record);
+    written.map_err(|error| {
+        // Half of a record is no use, and takes what room there is.
+        let _stays = std::fs::remove_file(&new);
+        named(path, &error)
+    })
+}
+
+/// Where a record is written before it takes its place.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Writes a record to the file beside its place, and moves it there.
+fn put<T: Serialize>(path: &Path, new: io::Result<File>, record: &T) -> io::Result<()> {
+    let (mut file, bytes) = (new?, serde_json::to_vec(record)?);
+    file.write_all(&bytes)?;
+    // What was reserved was longer.
+    file.set_len(bytes.len() as u64)?;
     file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    std::fs::rename(beside(path), path)?;
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+/// Bytes that are kept free for a record: a block of most file systems, and more than any takes.
+const RESERVED_BYTES: usize = 4096;
+
+/// Room for a record that is to be written later, when the disk may be full. Without it what is known
+/// of a running process, or how it ended, could be lost.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    path: PathBuf,
+}
+
+impl Reserved {
+    /// Keeps room for the record that is to be at `path`.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let new = beside(path);
+        // Spaces, which the disk must keep, unlike zeros. They need not outlive the machine.
+        let kept = private::file(&new).and_then(|mut file| file.write_all(&[b' '; RESERVED_BYTES]));
+        kept.map_err(|error| {
+            let _stays = std::fs::remove_file(&new);
+            named(path, &error)
+        })?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Writes the record over what was kept. May be tried again after an error.
+    pub(crate) fn write<T: Serialize>(&self, record: &T) -> io::Result<()> {
+        let new = private::overwritten(&beside(&self.path));
+        put(&self.path, new, record).map_err(|error| named(&self.path, &error))
     }
 }
 
@@ -263,6 +335,31 @@ mod tests {
         let stat = "7 (a ) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4711 10 11";
         assert_eq!(parse_stat(stat), Some(Stat { is_zombie: false, start_ticks: 4711 }));
         assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_with_what_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("0af3-1");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("spec.json"), "{}").unwrap();
+        let said = TaskDir(folder.clone()).spec().unwrap_err().to_string();
+        let file = folder.join("spec.json");
+        assert!(said.starts_with(&format!("{} is damaged: ", file.display())), "{said}");
+        assert!(said.ends_with(&format!("and remove {}", folder.display())), "{said}");
+    }
+
+    #[test]
+    fn a_record_is_written_over_its_room_and_nothing_else_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("0af3-1");
+        let reserved = Reserved::at(&path).unwrap();
+        assert_eq!(read::<String>(&path).unwrap(), None, "room is no record");
+        reserved.write(&"what is known").unwrap();
+        assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("what is known"));
+        assert!(!beside(&path).exists());
+        reserved.write(&"x".repeat(2 * RESERVED_BYTES)).unwrap();
+        assert_eq!(read::<String>(&path).unwrap().map(|it| it.len()), Some(2 * RESERVED_BYTES));
     }
 
     #[test]

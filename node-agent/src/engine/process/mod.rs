@@ -28,10 +28,9 @@ use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
-use tracing::warn;
 
 use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
-use super::log_files::LogFiles;
+use super::log_segments::LogFiles;
 use super::log_store::{read_files, remove_if_there};
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
@@ -123,6 +122,7 @@ impl ProcessEngine {
         let refusal = match self.run_shim(&dir, lock).await {
             Ok(ShimAnswer::Started) => return Ok(Started { adopted: false }),
             Ok(ShimAnswer::Refused(message)) => EngineError::refused(Reason::CannotRun, message),
+            Ok(ShimAnswer::Failed(message)) => EngineError::unavailable(message),
             Err(error) => error,
         };
         // After `Unknown` the shim may be at work.
@@ -239,7 +239,7 @@ impl Engine for ProcessEngine {
                 sleep(SHIM_INTERVAL).await;
             }
         };
-        let files = LogFiles { places: vec![self.inner.logs.path(identity)] };
+        let files = LogFiles::at(vec![self.inner.logs.path(identity)]);
         read_files(files, options, end.boxed()).boxed()
     }
 
@@ -305,10 +305,8 @@ impl Inner {
             let spec = match dir.spec() {
                 Ok(Some(spec)) if self.is_ours(&spec) => spec,
                 Ok(_) => continue,
-                Err(error) => {
-                    warn!(dir = %dir.0.display(), error = %ErrorChain(&error), "unreadable task");
-                    continue;
-                }
+                // It may run: were it left out, it would be taken for gone and started twice.
+                Err(error) => return Err(failed(&error)),
             };
             match self.look(&spec.identity) {
                 Ok(seen) => {
@@ -333,7 +331,11 @@ impl Inner {
         check(spec)?;
         let dir = self.dir(&spec.identity);
         let new = TaskDir(self.tasks.join(format!(".new-{}", spec.identity.file_stem())));
-        let made = self.fill(&new, &dir, spec).map_err(|error| failed(&error))?;
+        let made = self.fill(&new, &dir, spec).map_err(|error| {
+            // What there is of it takes the room that others need. If it stays, the next try removes it.
+            let _stays = remove_all_if_there(&new.0);
+            failed(&io::Error::new(error.kind(), format!("make {}: {error}", dir.0.display())))
+        })?;
         Ok(Prepared::New { dir, lock: made })
     }
 
@@ -377,6 +379,7 @@ impl Inner {
             remove_all_if_there(&gone)?;
             std::fs::rename(&self.dir(identity).0, &gone)?;
             remove_if_there(&self.exit(identity))?;
+            remove_if_there(&dir::beside(&self.exit(identity)))?;
             remove_all_if_there(&gone)
         };
         delete().map_err(|error| failed(&error))
@@ -391,8 +394,11 @@ impl Inner {
         }
         for entry in std::fs::read_dir(&self.exits)? {
             let entry = entry?;
-            if !self.tasks.join(entry.file_name()).exists() {
-                remove_if_there(&entry.path())?;
+            let path = entry.path();
+            // A task's room for its exit has the same stem: its shim may be writing it now.
+            let is_kept = path.file_stem().is_some_and(|stem| self.tasks.join(stem).exists());
+            if !is_kept {
+                remove_if_there(&path)?;
             }
         }
         Ok(())

@@ -1,0 +1,143 @@
+//! A reader beside a writer that does any number of its steps between any two looks of the reader.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::tests::rest;
+use super::*;
+use crate::engine::logs::{LOG_FILES, rotated};
+
+/// Lines after which a file is full.
+const LINES_PER_FILE: usize = 2;
+
+/// A writer that is stopped within a rotation, as any reader may find it: each line, each rename
+/// and the making of the new file is a step.
+#[derive(Debug)]
+struct Steps {
+    path: PathBuf,
+    written: usize,
+    lines: usize,
+    /// The number that is free, or is about to be, in a rotation.
+    rotates: Option<u32>,
+    /// Files that were deleted.
+    gone: usize,
+    /// How many steps are done before each look.
+    schedule: VecDeque<usize>,
+}
+
+impl Steps {
+    fn new(path: PathBuf, first: usize, schedule: Vec<usize>) -> Self {
+        let schedule = schedule.into();
+        let mut steps = Self { path, written: 0, lines: 0, rotates: None, gone: 0, schedule };
+        (0..first).for_each(|_| steps.step());
+        steps
+    }
+
+    fn step(&mut self) {
+        match self.rotates {
+            None if self.lines < LINES_PER_FILE => self.write(),
+            None => self.rotates = Some(LOG_FILES - 1),
+            Some(0) => {
+                File::create(&self.path).unwrap();
+                (self.lines, self.rotates) = (0, None);
+            }
+            Some(number) => {
+                let (from, to) = (rotated(&self.path, number - 1), rotated(&self.path, number));
+                self.gone += usize::from(to.exists());
+                if from.exists() {
+                    fs::rename(from, to).unwrap();
+                }
+                self.rotates = Some(number - 1);
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path).unwrap();
+        let (number, nanos) = (self.written, self.written + 1);
+        let line = format!("1970-01-01T00:00:00.{nanos:09}Z stdout F line number {number}\n");
+        file.write_all(line.as_bytes()).unwrap();
+        self.written += 1;
+        self.lines += 1;
+    }
+
+    /// What the writer does before a look.
+    fn before_look(&mut self) {
+        let steps = self.schedule.pop_front().unwrap_or(0);
+        (0..steps).for_each(|_| self.step());
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Rotating(Rc<RefCell<Steps>>);
+
+impl Names for Rotating {
+    fn open(&self, path: &Path) -> io::Result<Option<File>> {
+        self.0.borrow_mut().before_look();
+        OnDisk.open(path)
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.0.borrow_mut().before_look();
+        OnDisk.inode(path)
+    }
+}
+
+/// How many steps come before each look: mostly none or a few, and sometimes several rotations.
+fn schedule() -> impl Strategy<Value = Vec<usize>> {
+    let steps =
+        prop_oneof![6 => Just(0_usize), 3 => 1_usize..4, 2 => 8_usize..12, 1 => 12_usize..60];
+    prop::collection::vec(steps, 0..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rotations_between_any_two_looks_repeat_lose_and_reorder_nothing(
+        first in 0_usize..140,
+        schedule in schedule(),
+        tail in prop_oneof![Just(None), (0_usize..20).prop_map(Some)],
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let steps = Rc::new(RefCell::new(Steps::new(path.clone(), first, schedule)));
+        let files = LogFiles { places: vec![path], names: Rotating(Rc::clone(&steps)) };
+        let mut reader = Reader::begin(files, LogOptions { tail, ..LogOptions::default() }).unwrap();
+        let mut seen = Vec::new();
+        loop {
+            let (lines, _) = rest(&mut reader);
+            let has_ended = steps.borrow().schedule.is_empty();
+            if lines.is_empty() && has_ended {
+                break;
+            }
+            seen.extend(lines);
+        }
+        let steps = steps.borrow();
+        let mut next = if tail.is_some() { None } else { Some(0) };
+        for line in &seen {
+            match line {
+                None => {
+                    prop_assert!(steps.gone > 0, "a gap, and nothing is gone: {seen:?}");
+                    next = None;
+                }
+                Some(number) => {
+                    prop_assert!(next.is_none_or(|next| next == *number), "{next:?}: {seen:?}");
+                    next = Some(number + 1);
+                }
+            }
+        }
+        let numbers: Vec<usize> = seen.iter().flatten().copied().collect();
+        prop_assert!(numbers.is_sorted(), "{seen:?}");
+        if tail != Some(0) && steps.written > 0 {
+            let is_whole = numbers.last() == Some(&(steps.written - 1));
+            prop_assert!(is_whole, "{} lines were written: {seen:?}", steps.written);
+        }
+    }
+}
