@@ -206,6 +206,8 @@ async fn a_half_made_task_is_made_again() {
         // As an agent leaves it that dies before its shim runs.
         let tasks = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
         let exits = bench.0.path().join("a/exits").join(spec.identity.file_stem());
+        // The shim has written the exit, and may not have ended yet.
+        std::fs::File::open(tasks.join("lock")).unwrap().lock_shared().unwrap();
         std::fs::remove_file(tasks.join("run.json")).unwrap();
         std::fs::remove_file(exits).unwrap();
         assert_eq!(state(&*engine, &spec.identity).await, Some(ContainerState::Created));
