@@ -13,7 +13,7 @@ use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::schema;
 use crate::template::Template;
-use crate::violation::Violation;
+use crate::violation::{Violation, duplicates};
 use crate::workflow::{JobDefaults, WorkflowJob};
 
 /// Where a mount's content comes from: it has exactly one.
@@ -83,6 +83,19 @@ fn without_old_source(under: &Value, over: &Value) -> Value {
     }
 }
 
+/// Entries of a partial template's lists that have the same key: laid over another list they would
+/// silently become one.
+pub(crate) fn repeated(part: &Partial, path: &str, found: &mut Vec<Violation>) {
+    for (list, entries) in part {
+        let (Some(key), Some(entries)) = (key_of(list), entries.as_array()) else { continue };
+        let names: Vec<String> = entries
+            .iter()
+            .map(|entry| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned())
+            .collect();
+        duplicates(&names, &format!("{path}.{list}"), key, found);
+    }
+}
+
 /// Where a value of a merged document was written: in `over`, or (true) in `under`.
 pub(crate) fn origin(
     steps: &[Step],
@@ -102,9 +115,20 @@ pub(crate) fn origin(
                 let key = key_of(list);
                 let wanted = at.and_then(|at| at.get(index)).zip(key);
                 let wanted = wanted.and_then(|(entry, key)| Some((key, entry.get(key)?)));
+                // Of several with one key, the same one: the second is what is wrong then.
+                let before = |key: &str, wanted: &Value| {
+                    let entries = at.and_then(Value::as_array).into_iter().flatten().take(*index);
+                    entries.filter(|it| it.get(key) == Some(wanted)).count()
+                };
                 let place = |list: Option<&Value>| {
                     let (key, wanted) = wanted?;
-                    list?.as_array()?.iter().position(|it| it.get(key) == Some(wanted))
+                    let entries = list?.as_array()?.iter().enumerate();
+                    let mut same = entries.filter(|(_, it)| it.get(key) == Some(wanted));
+                    let first = same.next()?.0;
+                    let nth = before(key, wanted)
+                        .checked_sub(1)
+                        .map_or(Some(first), |skip| same.nth(skip).map(|(place, _)| place));
+                    Some(nth.unwrap_or(first))
                 };
                 let same = |list| Step::Index(place(list).unwrap_or(*index));
                 (same(below), same(above))

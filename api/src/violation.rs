@@ -94,7 +94,9 @@ pub(crate) fn duplicates<'a>(
         }
         if let Some(before) = first.get(value.as_str()) {
             let dot = if field.is_empty() { "" } else { "." };
-            let why = format!("{value:?} is there already: {path}[{before}]");
+            // The list alone: the document that is looked at may be part of another one.
+            let list = path.rsplit('.').next().unwrap_or(path);
+            let why = format!("{value:?} is there already: {list}[{before}]");
             found.push(Violation::new(format!("{path}[{index}]{dot}{field}"), why));
         } else {
             first.insert(value, index);

@@ -185,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_is_said_and_others_files_of_a_folder_are_left() {
+        let folder =
+            folder(&[("a.yaml", JOB), ("README.md", "# no manifest"), ("b.yaml.bak", "{")]);
+        assert_eq!(read(&[folder.path().to_owned()], "default").unwrap().len(), 1);
+        let image = folder.path().join("image.yaml");
+        fs::write(&image, [0x7f, b'E', b'L', b'F', 0xff, 0xfe]).unwrap();
+        let failure = read(&[image], "default").unwrap_err();
+        let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].ends_with("image.yaml: no UTF-8 text: byte 4 does not belong in it"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
     fn missing_files_and_empty_folders_are_errors() {
         let folder = folder(&[]);
         assert!(read(&[folder.path().to_owned()], "default").is_err());

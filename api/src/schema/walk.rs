@@ -13,6 +13,12 @@ use crate::kind::KindId;
 use crate::path;
 use crate::violation::{Violation, nearest};
 
+/// A longer hint would say what is written once more.
+const HINT_BYTES_MAX: usize = 60;
+
+/// What is said of a field that is missing.
+const IS_REQUIRED: &str = "is required";
+
 /// Where the walk is.
 struct Walk<'a> {
     kind: KindId,
@@ -151,10 +157,8 @@ impl<'a> Walk<'a> {
             Value::Number(number) if text && number.is_f64() => Some("quote it".to_owned()),
             Value::Number(number) if text => Some(format!("quote it: \"{number}\"")),
             Value::Bool(word) if text => Some(format!("quote it: \"{word}\"")),
-            Value::String(text) if looks_like(&expected, text) => {
-                Some("remove the quotes".to_owned())
-            }
-            Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Object(_) => None,
+            Value::String(text) => instead(&expected, text),
+            Value::Number(_) | Value::Bool(_) | Value::Object(_) => None,
             Value::Array(_) => None,
         };
         self.add(match hint {
@@ -194,7 +198,7 @@ impl<'a> Walk<'a> {
         for field in required.into_iter().flatten().filter_map(Value::as_str) {
             if !map.contains_key(field) {
                 self.steps.push(Step::Field(field));
-                self.say("is required");
+                self.say(IS_REQUIRED);
                 self.steps.pop();
             }
         }
@@ -309,6 +313,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether a violation that this walk found is of a field that is to hold a text, as far as it tells.
+pub(super) fn wants_text(violation: &Violation) -> bool {
+    violation.message.starts_with("expected text") || violation.message == IS_REQUIRED
+}
+
 /// The schemas of a choice.
 fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
     let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
@@ -373,10 +382,35 @@ fn found_name(value: &Value) -> &'static str {
     }
 }
 
-/// Whether text is what was expected, but for its quotes.
-fn looks_like(expected: &[&str], text: &str) -> bool {
-    let number = expected.contains(&"integer") && text.parse::<i64>().is_ok();
-    number || (expected.contains(&"boolean") && matches!(text, "true" | "false"))
+/// What to do about text that says what was expected in other words. `01` and `1_000` are texts
+/// without quotes, too: what they mean as numbers differs from one reader of YAML to the next.
+fn instead(expected: &[&str], text: &str) -> Option<String> {
+    if expected.contains(&"integer") {
+        let digits = text.replace('_', "");
+        let number = digits.parse::<i64>().ok()?;
+        let is_plain = number.to_string() == text;
+        return Some(if is_plain {
+            "remove the quotes".to_owned()
+        } else {
+            format!("write {number}")
+        });
+    }
+    if expected.contains(&"boolean") {
+        return match text.to_ascii_lowercase().as_str() {
+            "true" | "false" if matches!(text, "true" | "false") => {
+                Some("remove the quotes".to_owned())
+            }
+            "true" | "yes" | "on" | "y" => Some("write true".to_owned()),
+            "false" | "no" | "off" | "n" => Some("write false".to_owned()),
+            _ => None,
+        };
+    }
+    match (expected.contains(&"array"), expected.contains(&"object")) {
+        (true, _) => Some(format!("write it as a list: [{text}]"))
+            .filter(|hint| hint.len() <= HINT_BYTES_MAX),
+        (false, true) if text.is_empty() => Some("leave the field out".to_owned()),
+        (false, _) => None,
+    }
 }
 
 /// What a person who wrote `word` most likely meant, whatever its case and its dashes.

@@ -150,6 +150,17 @@ fn merged_job(
             found.push(violation);
         }
     }
+    let mut twice = Vec::new();
+    let own = over.get("template").and_then(Value::as_object);
+    for (at, part) in [
+        ("spec.defaults".to_owned(), spec.defaults.as_ref().and_then(|it| it.template.as_ref())),
+        (format!("spec.jobs[{index}]"), own),
+    ] {
+        part.into_iter()
+            .for_each(|part| merge::repeated(part, &format!("{at}.template"), &mut twice));
+    }
+    twice.retain(|violation| !found.contains(violation));
+    found.append(&mut twice);
 }
 
 /// A value that a parameter may have, if the workflow tells one.

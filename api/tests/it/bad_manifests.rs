@@ -271,7 +271,7 @@ fn templates_are_checked() {
               hint: did you mean SIGTERM?
             a.yaml:11:12: spec.template.env[0].name: it must start with a letter or '_'
             a.yaml:11:34: spec.template.env[1].name: "HELIOX_RUN": variables that start with HELIOX_ are set by Heliox
-            a.yaml:11:65: spec.template.env[3].name: "A" is there already: spec.template.env[2]
+            a.yaml:11:65: spec.template.env[3].name: "A" is there already: env[2]
             a.yaml:13:18: spec.template.resources.requests.cpu: 2 is more than the limit 1
             a.yaml:13:26: spec.template.resources.requests.memory: 100m is more than the limit 0
             a.yaml:13:26: spec.template.resources.requests.memory: 100m is not a whole number of bytes
@@ -290,7 +290,7 @@ fn templates_are_checked() {
             a.yaml:18:28: spec.template.mounts[1].tmpfs.size: a size of 0 holds nothing
             a.yaml:18:38: spec.template.mounts[1].create: only a hostPath can be created
             a.yaml:19:7: spec.template.mounts[2]: one of hostPath and tmpfs is required
-            a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is there already: spec.template.mounts[1]
+            a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is there already: mounts[1]
             a.yaml:20:7: spec.template.mounts[3]: only one of hostPath and tmpfs is allowed
             a.yaml:20:8: spec.template.mounts[3].path: the root cannot be mounted over
             a.yaml:21:14: spec.template.labels["heliox.dev/job"]: labels of heliox.dev are set by Heliox
@@ -316,7 +316,7 @@ fn placements_are_checked() {
     onNodeLoss: {action: Replace, after: 5s}
 "#),
         expect![[r#"
-            a.yaml:8:17: spec.placement.nodes[1]: "n1" is there already: spec.placement.nodes[0]
+            a.yaml:8:17: spec.placement.nodes[1]: "n1" is there already: nodes[0]
             a.yaml:8:21: spec.placement.nodes[2]: 'N' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:9:19: spec.placement.constraints[0]: "zone in a" is not a constraint
               hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
@@ -375,7 +375,7 @@ fn jobs_are_checked() {
             a.yaml:8:14: spec.items[1]: an item is text, a number, or a map of such
             a.yaml:8:19: spec.items[2]: an item is text, a number, or a map of such
             a.yaml:9:12: spec.target.partitionSet: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:9:45: spec.target.partitions[1]: "p" is there already: spec.target.partitions[0]
+            a.yaml:9:45: spec.target.partitions[1]: "p" is there already: partitions[0]
             a.yaml:9:58: spec.target.states[0]: "LEEDER" is no state of any model
               hint: did you mean LEADER?
             a.yaml:10:3: spec.maxPerNode: 0 lets nothing run
@@ -407,7 +407,7 @@ fn jobs_are_checked() {
             "  tasks:\n  - {name: a}\n  - {name: a, template: {image: '', pots: []}}\n  - {name: B, template: {args: [1]}, placement: {onNodeLoss: {after: 1s}}}\n",
         ),
         expect![[r#"
-            a.yaml:9:6: spec.tasks[1].name: "a" is there already: spec.tasks[0]
+            a.yaml:9:6: spec.tasks[1].name: "a" is there already: tasks[0]
             a.yaml:9:26: spec.tasks[1].template.image: an image is required
             a.yaml:9:37: spec.tasks[1].template.pots: unknown field
               hint: did you mean ports?
@@ -500,6 +500,7 @@ fn wrong_types_and_words_are_named() {
         ),
         expect![[r#"
             a.yaml:7:5: spec.template.args: expected a list, found text
+              hint: write it as a list: [-c]
             a.yaml:8:5: spec.template.env: expected a list, found a map
             a.yaml:9:14: spec.template.labels.v: expected text, found a number
               hint: quote it
@@ -509,6 +510,7 @@ fn wrong_types_and_words_are_named() {
               hint: did you mean Always?
             a.yaml:11:3: spec.count: expected a whole number, found text
             a.yaml:12:3: spec.suspend: expected true or false, found text
+              hint: write true
             a.yaml:14:3: spec.timeout: "5 parsecs" is not a duration
               hint: write for example 30s, 10m or 1h30m
             a.yaml:15:3: spec.keepTasks: expected text, found a number

@@ -23,7 +23,7 @@ fn workflows_are_checked() {
         expect![[r#"
             a.yaml:5:25: spec.params[0].default: "xl" is not one of s, l
               hint: did you mean l?
-            a.yaml:5:54: spec.params[1].name: "size" is there already: spec.params[0]
+            a.yaml:5:54: spec.params[1].name: "size" is there already: params[0]
             a.yaml:5:68: spec.params[2].name: it must start with a letter or '_'
             a.yaml:6:3: spec.timeout: 0s lets nothing run
               hint: leave it out for no limit
@@ -32,12 +32,12 @@ fn workflows_are_checked() {
             a.yaml:7:82: spec.defaults.template.env[0].value: $(params.dat) is not known: there is no parameter "dat"
               hint: there is 1x, size
             a.yaml:9:21: spec.jobs[0].dependsOn: these jobs wait for each other: extract -> load -> transform -> extract
-            a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is there already: spec.jobs[1].dependsOn[0]
+            a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is there already: dependsOn[0]
             a.yaml:11:56: spec.jobs[2].dependsOn[0].phases[0]: Running is not how a job ends
               hint: write Succeeded, Skipped, Failed, TimedOut or Cancelled
             a.yaml:11:68: spec.jobs[2].dependsOn[1].job: "trnsform" is not a job of this workflow
               hint: did you mean transform?
-            a.yaml:12:6: spec.jobs[3].name: "load" is there already: spec.jobs[2]
+            a.yaml:12:6: spec.jobs[3].name: "load" is there already: jobs[2]
             a.yaml:12:31: spec.jobs[3].dependsOn[0].job: "nothing-like-it" is not a job of this workflow
               hint: the jobs are extract, transform, self.ish, parts
             a.yaml:13:6: spec.jobs[4].name: '.' is not allowed; use a-z, 0-9 and '-'
@@ -126,7 +126,7 @@ fn partition_sets_are_checked() {
               hint: did you mean LeaderStandby?
             a.yaml:6:3: spec.replicas: 0 is no replica at all
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: spec.partitionNames[1]
+            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
             a.yaml:9:3: spec.rebalance: not supported yet
         "#]],
     );
@@ -142,7 +142,7 @@ fn partition_sets_are_checked() {
               hint: did you mean LeaderStandby?
             a.yaml:6:3: spec.replicas: 0 is no replica at all
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: spec.partitionNames[1]
+            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
         "#]],
     );
     check(

@@ -7,5 +7,6 @@ mod bad_workflows;
 mod bounds;
 mod docs;
 mod hostile;
+mod newcomers;
 mod task_life;
 mod wire;
