@@ -16,6 +16,12 @@ pub trait Resource: Kind {
         Vec::new()
     }
 
+    /// Takes out of the spec what was said of something that this change puts an end to; whether
+    /// there was anything. Asked once nothing is wrong with the change.
+    fn let_go(&mut self, _old: &Self) -> bool {
+        false
+    }
+
     /// How many bytes Heliox may add to the object later, at most: an object that leaves no room for
     /// them is refused, since its status could never be written.
     fn added_bytes(&self) -> usize {

@@ -25,8 +25,9 @@ pub(crate) struct Strategy {
     pub(crate) admit: fn(Value) -> Result<Value, Vec<Violation>>,
     /// The normal form of a document whose rules are not asked.
     pub(crate) normal: fn(Value) -> Result<Value, Vec<Violation>>,
-    /// Checks a changed document (in normal form) against what it was.
-    pub(crate) admit_update: fn(&Value, &Value) -> Result<(), Vec<Violation>>,
+    /// Checks a changed document (in normal form) against what it was. What it is then, where the
+    /// change takes something of it back.
+    pub(crate) admit_update: fn(&Value, &Value) -> Result<Option<Value>, Vec<Violation>>,
     /// The stored JSON as clients see it, and the fields that selectors may name.
     pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
     /// The table's columns.
@@ -109,10 +110,13 @@ fn normal<K: Resource>(document: Value) -> Result<Value, Vec<Violation>> {
     Ok(to_value(&object))
 }
 
-fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<(), Vec<Violation>> {
-    let (new, old): (K, K) = (typed(new)?, typed(old)?);
+fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<Option<Value>, Vec<Violation>> {
+    let (mut new, old): (K, K) = (typed(new)?, typed(old)?);
     let violations = new.validate_update(&old);
-    if violations.is_empty() { Ok(()) } else { Err(violations) }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    Ok(new.let_go(&old).then(|| to_value(&new)))
 }
 
 fn typed<K: Resource>(document: &Value) -> Result<K, Vec<Violation>> {

@@ -1,5 +1,6 @@
 //! Job: a set of tasks that complete.
 
+mod cancel;
 pub mod indexes;
 mod revision;
 mod row;
@@ -19,6 +20,7 @@ use crate::object::{Definition, Object, is_default};
 use crate::placement::Placement;
 use crate::template::Template;
 
+pub use cancel::is_of_earlier_run;
 pub use revision::{is_revision, revision};
 pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
 
@@ -104,7 +106,8 @@ with_job_fields! {
     pub struct JobSpec {
         template: Template,
         placement: Placement,
-        /// Ends the job: running tasks stop, nothing starts. Final for the run.
+        /// Ends the job's run: running tasks stop, nothing starts. Final for the run; a change that
+        /// opens another run takes it back, so leave it out of manifests and use `hctl cancel`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub cancel: bool,
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Job, JobPhase, validate};
+use super::{Job, JobPhase, is_of_earlier_run, validate};
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
 use crate::size;
@@ -16,6 +16,14 @@ impl Resource for Job {
 
     fn validate_update(&self, old: &Self) -> Vec<Violation> {
         validate::validate_update(self, old)
+    }
+
+    fn let_go(&mut self, old: &Self) -> bool {
+        let is_stale = is_of_earlier_run(self, old);
+        if is_stale {
+            self.spec.cancel = false;
+        }
+        is_stale
     }
 
     fn added_bytes(&self) -> usize {

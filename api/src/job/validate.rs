@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Job, JobSpec, LISTED_TASKS_MAX, ListedTask, OnChange, Retry, RetryRule, TASKS_MAX, Target,
-    indexes, revision,
+    cancel, indexes, revision,
 };
 use crate::duration::Duration;
 use crate::kind::KindId;
@@ -14,7 +14,7 @@ use crate::schema::VIOLATIONS_MAX;
 use crate::size::EXPANDED_BYTES_MAX;
 use crate::task::reason;
 use crate::violation::{Violation, duplicates, nearest};
-use crate::{merge, metadata, names, placement, size, substitute, template};
+use crate::{merge, metadata, names, path, placement, size, substitute, template};
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
@@ -32,6 +32,7 @@ pub(super) fn validate(job: &Job) -> Vec<Violation> {
 pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     let mut found = Vec::new();
     found.extend(no_index_left(new, old));
+    found.extend(cancel::too_late(new, old));
     if old.spec.on_change() != OnChange::Reject {
         return found;
     }
@@ -207,17 +208,27 @@ fn own_parts(
     found: &mut Vec<Violation>,
 ) {
     let mut parts = Vec::new();
-    if task.template.is_some() {
-        let path = format!("{at}.template");
-        match merge::template(&spec.template, task.template.as_ref()) {
+    if let Some(part) = &task.template {
+        let at = format!("{at}.template");
+        match merge::template(&spec.template, Some(part)) {
             Ok(merged) => {
                 template::validate(&merged, "", &mut parts);
                 parts.retain(|violation| !before.contains(violation));
+                let (merged, under) = (merge::to_map(&merged), merge::to_map(&spec.template));
+                let (merged, under) = (Value::Object(merged), Value::Object(under));
+                let over = Value::Object(part.clone());
                 for violation in &mut parts {
-                    violation.path.insert_str(0, &path);
+                    // Laid over the job's list, an entry may have another place than its own.
+                    let way = path::steps(violation.path.trim_start_matches('.'));
+                    let (_, way) = merge::origin(&way, &merged, (&under, &over));
+                    violation.path = format!("{at}.{}", path::text(&way));
                 }
+                let mut twice = Vec::new();
+                merge::repeated(part, &at, &mut twice);
+                twice.retain(|violation| !parts.contains(violation));
+                parts.append(&mut twice);
             }
-            Err(problems) => parts.extend(problems.into_iter().map(|it| it.under(&path))),
+            Err(problems) => parts.extend(problems.into_iter().map(|it| it.under(&at))),
         }
     }
     if task.placement.is_some() {

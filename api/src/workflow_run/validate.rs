@@ -40,6 +40,19 @@ pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Viola
     if new.spec.params != old.spec.params {
         fixed("params");
     }
+    let mut too_late = |field: &str, verb: &str| {
+        let why = format!("the run has ended ({}): nothing to {verb}", old.status.phase);
+        found.push(Violation::new(format!("spec.{field}"), why).hint("make another run"));
+    };
+    // A run that has ended never goes on: what is asked of it now would never happen.
+    if old.status.phase.is_final() {
+        if new.spec.cancel && !old.spec.cancel {
+            too_late("cancel", "cancel");
+        }
+        if new.spec.suspend && !old.spec.suspend {
+            too_late("suspend", "suspend");
+        }
+    }
     if old.spec.cancel && !new.spec.cancel {
         let why = "a cancelled run cannot go on";
         found.push(Violation::new("spec.cancel", why).hint("make another run"));

@@ -260,8 +260,8 @@ fn admit_change(
         Ok(next) => next,
         Err(found) => tolerate(kind, old, next, found).map_err(refuse)?,
     };
-    (strategy.admit_update)(&next, old).map_err(refuse)?;
-    Ok(next)
+    let settled = (strategy.admit_update)(&next, old).map_err(refuse)?;
+    Ok(settled.unwrap_or(next))
 }
 
 /// A document in which nothing is wrong that was not wrong with the old one already. An object that

@@ -98,3 +98,33 @@ async fn other_words_for_the_same_are_no_new_generation() {
     let answer = world.merge(&path, &json!({ "spec": { "template": template } })).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
 }
+
+/// What a person asked of one run is not held against the next, whichever client sends the change;
+/// and what can never happen is refused.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_is_of_one_run_and_of_none_that_has_ended() {
+    let world = World::new().await;
+    world.job("a").await;
+    let path = format!("{JOBS}/a");
+    let cancel = json!({ "spec": { "cancel": true } });
+    assert_eq!(world.merge(&path, &cancel).await.json["spec"]["cancel"], true);
+    let more = world.merge(&path, &json!({ "spec": { "count": 5 } })).await.json;
+    assert_eq!(more["spec"]["cancel"], true, "the run is the same");
+    let template = json!({ "spec": { "template": { "image": "two" } } });
+    let changed = world.merge(&path, &template).await.json;
+    assert_eq!(changed["spec"].get("cancel"), None);
+    assert_eq!(changed["metadata"]["generation"], 4);
+    // Another client sends the whole object back.
+    let mut whole = world.merge(&path, &cancel).await.json;
+    whole["spec"]["template"]["image"] = "three".into();
+    let replaced = world.put(&path, &whole).await.json;
+    assert_eq!(replaced["spec"].get("cancel"), None, "{replaced}");
+    let status = json!({ "status": { "phase": "Succeeded", "run": 3, "observedGeneration": 6 } });
+    assert_eq!(world.merge(&format!("{path}/status"), &status).await.code, StatusCode::OK);
+    let late = world.merge(&path, &cancel).await;
+    assert_eq!(late.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", late.json);
+    let cause = &late.json["details"]["causes"][0];
+    assert_eq!(cause["field"], "spec.cancel");
+    let why = "the job has ended (Succeeded): nothing to cancel";
+    assert!(cause["message"].as_str().unwrap().contains(why), "{cause}");
+}

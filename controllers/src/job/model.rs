@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::batch::{Group, Op};
 use api::completion::{End, chunk_name, place_of};
 use api::object::Kind as _;
+use api::resource::Resource as _;
 use api::size::json_bytes;
 use api::task::transition::{Step, TaskChange, apply};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
@@ -67,6 +68,10 @@ impl World {
     pub(super) fn edit_job(&mut self, edit: impl FnOnce(&mut Job)) {
         let before = self.job.spec.clone();
         edit(&mut self.job);
+        // As the apiserver does with any change.
+        let mut old = self.job.clone();
+        old.spec = before.clone();
+        self.job.let_go(&old);
         if self.job.spec != before {
             self.job.metadata.generation = Some(self.job.generation() + 1);
         }

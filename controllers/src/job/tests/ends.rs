@@ -384,6 +384,55 @@ fn cancel_is_final_for_the_run() {
 }
 
 #[test]
+fn a_new_run_does_not_inherit_the_cancel_of_the_one_before() {
+    check(
+        "
+        spec cancel=true
+        settle
+        status
+        spec image=two
+        plan
+        bind 0
+        end 0 ok
+        settle
+        status
+        spec cancel=true
+        settle
+        status
+        ",
+        expect![[r#"
+            Cancelled ending Cancelled run=1 p0 a0 s0 f0 c1 of 1 (cancelled on request)
+            plan
+              Pending run=2 p1 a0 s0 f0 c0 of 1 + create template + create j-0 #0 run=2
+            Succeeded run=2 p0 a0 s1 f0 c0 of 1
+            Succeeded run=2 p0 a0 s1 f0 c0 of 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_cancel_that_was_not_seen_yet_is_not_of_the_run_that_comes_with_a_change() {
+    check(
+        "
+        settle
+        bind 0
+        run 0
+        spec cancel=true
+        spec image=two
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=2 p1 a0 s0 f0 c0 of 1
+            plan
+              j-0/1 evict Revision
+              waits: 1 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
 fn an_ended_task_whose_job_ends_is_recorded_although_it_was_lost_while_being_drained() {
     check(
         r#"

@@ -1,0 +1,101 @@
+//! Which run `spec.cancel` speaks of: the one that is there when it is set.
+//!
+//! # Invariants
+//!
+//! * A run that a change opens is not cancelled by what was said of the run before it.
+//! * A cancel that could never do anything is refused.
+
+use super::{Job, OnChange, is_revision, revision};
+use crate::object::Kind as _;
+use crate::violation::Violation;
+
+/// Whether `new` still says `cancel` of a run that it replaces: both versions say it, and the change
+/// from `old` opens another run. Without this a job that was cancelled once could never run again,
+/// since people leave `cancel` out of their manifests and nobody else takes it away.
+pub fn is_of_earlier_run(new: &Job, old: &Job) -> bool {
+    new.spec.cancel && old.spec.cancel && opens_run(new, old)
+}
+
+/// Whether the change from `old` to `new` opens another run.
+fn opens_run(new: &Job, old: &Job) -> bool {
+    if new.spec.on_change() != OnChange::Rerun {
+        return false;
+    }
+    // With onChange: Ignore the template may have changed before; that opens a run only now.
+    let was_held_back = old.spec.on_change() != OnChange::Rerun
+        && old.status.run > 0
+        && !is_revision(&new.spec, &old.status.revision);
+    was_held_back || revision(&new.spec) != revision(&old.spec)
+}
+
+/// That the job's run has ended, so that there is nothing to cancel any more.
+pub(super) fn too_late(new: &Job, old: &Job) -> Option<Violation> {
+    let mut otherwise = new.spec.clone();
+    otherwise.cancel = old.spec.cancel;
+    let is_asked_now = new.spec.cancel && !old.spec.cancel && otherwise == old.spec;
+    let is_observed = old.status.observed_generation >= old.generation();
+    (is_asked_now && is_observed && old.status.phase.is_final()).then(|| {
+        let why = format!("the job has ended ({}): nothing to cancel", old.status.phase);
+        Violation::new("spec.cancel", why).hint("leave it out")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::job::JobPhase;
+
+    fn job(spec: Value) -> Job {
+        let mut fields = json!({ "template": { "image": "one" } });
+        fields.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let mut job = Job::new("default", "j", serde_json::from_value(fields).unwrap());
+        job.metadata.generation = Some(2);
+        job.status.run = 1;
+        job.status.observed_generation = 2;
+        job.status.revision = revision(&job.spec);
+        job
+    }
+
+    #[test]
+    fn a_cancel_is_of_the_run_that_was_there() {
+        let cancelled = job(json!({ "cancel": true }));
+        let inherits = |spec: Value| is_of_earlier_run(&job(spec), &cancelled);
+        assert!(!inherits(json!({ "cancel": true })));
+        assert!(!inherits(json!({ "cancel": true, "count": 3 })), "the same run goes on");
+        let two = json!({ "image": "two" });
+        assert!(inherits(json!({ "cancel": true, "template": two })));
+        assert!(!inherits(json!({ "template": two })), "nothing to take back");
+        let ignore = json!({ "cancel": true, "template": two, "onChange": "Ignore" });
+        assert!(!inherits(ignore), "no other run");
+        assert!(!is_of_earlier_run(
+            &job(json!({ "cancel": true, "template": two })),
+            &job(json!({}))
+        ));
+    }
+
+    #[test]
+    fn a_change_that_was_ignored_opens_its_run_later() {
+        let two = json!({ "image": "two" });
+        let mut old = job(json!({ "cancel": true, "template": two, "onChange": "Ignore" }));
+        old.status.revision = revision(&job(json!({})).spec);
+        assert!(is_of_earlier_run(&job(json!({ "cancel": true, "template": two })), &old));
+        old.status.revision = revision(&old.spec);
+        assert!(!is_of_earlier_run(&job(json!({ "cancel": true, "template": two })), &old));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_cancelled() {
+        let cancel = |old: &Job, spec: Value| too_late(&job(spec), old).map(|it| it.message);
+        let mut old = job(json!({}));
+        assert_eq!(cancel(&old, json!({ "cancel": true })), None, "it has not ended");
+        old.status.phase = JobPhase::Succeeded;
+        let why = "the job has ended (Succeeded): nothing to cancel".to_owned();
+        assert_eq!(cancel(&old, json!({ "cancel": true })), Some(why));
+        assert_eq!(cancel(&old, json!({ "cancel": true, "count": 3 })), None, "it goes on");
+        assert_eq!(cancel(&old, json!({ "suspend": true })), None);
+        old.metadata.generation = Some(3);
+        assert_eq!(cancel(&old, json!({ "cancel": true })), None, "its newest change is to come");
+    }
+}
