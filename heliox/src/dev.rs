@@ -16,64 +16,125 @@ use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use store::{Embedded, Store};
+use tokio::net::TcpListener;
 
 use crate::args::{DevArgs, Runtime};
 use crate::control_plane::{self, Common};
 use crate::node::{self, Engines, NodeConfig};
+use crate::process::EndSignals;
 use crate::{in_process, listen, process, serve};
 
 /// Host ports that the nodes share out among themselves.
 const PORTS: (u16, u16) = (20_000, 32_767);
 
-/// Runs until asked to end.
+/// Runs until asked to end. However it ends, it leaves nothing behind of what was to pass with it.
 pub async fn run(args: DevArgs) -> Result<()> {
+    // First of all: from here on Ctrl-C, too, tidies up.
+    let mut signals = EndSignals::listen()?;
     let started = tokio::time::Instant::now();
-    // Before anything is started: what cannot be applied is most likely a wrong name.
+    // Before anything is started: what cannot be applied is most likely a wrong name or a slip.
     for file in &args.apply {
-        std::fs::File::open(file).with_context(|| format!("--apply {}", file.display()))?;
+        readable(file)?;
     }
     let listener = listen::listen(listen::Served::Api, args.listen, args.insecure).await?;
+    node::require(args.runtime).await?;
+    let place = Place::of(&args)?;
+    let parts = Parts::default();
+    let begun = tokio::select! {
+        biased;
+        () = signals.received() => Err(anyhow::anyhow!("it was asked to end before all was ready")),
+        begun = begin(&args, listener, &place, &parts, started) => begun,
+    };
+    let ended = match begun {
+        Ok(()) => process::asked_by(&mut signals, &parts.groups()).await,
+        Err(error) => Err(error),
+    };
+    // What went wrong first is what people want to know.
+    let tidied = parts.end(&place).await;
+    ended.and(tidied)
+}
+
+/// What runs in this process.
+#[derive(Debug)]
+struct Parts {
+    storage: Tasks,
+    servers: Tasks,
+    agents: Tasks,
+    engines: Engines,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            storage: Tasks::new("store"),
+            servers: Tasks::new("servers"),
+            agents: Tasks::new("agents"),
+            engines: Engines::default(),
+        }
+    }
+}
+
+impl Parts {
+    fn groups(&self) -> [&Tasks; 3] {
+        [&self.storage, &self.servers, &self.agents]
+    }
+
+    /// Ends all of it, in the order in which one needs the other, and removes what is to pass.
+    async fn end(self, place: &Place) -> Result<()> {
+        self.agents.stop_within(process::GRACE).await;
+        let mut removed = Ok(());
+        if let Place::Passing(dir) = place {
+            self.engines.empty().await;
+            removed = std::fs::remove_dir_all(dir);
+            removed = removed.or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            });
+        }
+        self.servers.stop_within(process::GRACE).await;
+        self.storage.stop_within(process::STORE_GRACE).await;
+        removed.with_context(|| format!("remove {}", place.dir().display()))
+    }
+}
+
+/// Starts everything, and applies what is to be applied.
+async fn begin(
+    args: &DevArgs,
+    listener: TcpListener,
+    place: &Place,
+    parts: &Parts,
+    started: tokio::time::Instant,
+) -> Result<()> {
+    let Parts { storage, servers, agents, engines } = parts;
     let address = listener.local_addr().context("read the address")?;
     let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
-    let storage = Tasks::new("store");
-    let place = Place::of(&args)?;
-    let store: Arc<dyn Store> = match &place {
+    let store: Arc<dyn Store> = match place {
         Place::Passing(_) if args.etcd.etcd.is_empty() => {
             Arc::new(Embedded::in_memory(&storage.spawner()).context("open the store")?)
         }
         Place::Passing(dir) | Place::Kept(dir) => {
-            args.etcd.open_or(Some(dir), &common.rng, &storage).await?
+            args.etcd.open_or(Some(dir), &common.rng, storage).await?
         }
     };
     let shares_store = !args.etcd.etcd.is_empty() && !address.ip().is_unspecified();
     let peers = listen::peers(None, address, shares_store)?;
-    let servers = Tasks::new("servers");
-    let plane = control_plane::start((store, peers), &common, &servers).await?;
+    let plane = control_plane::start((store, peers), &common, servers).await?;
     servers.spawn_part("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
-    let (agents, engines) = (Tasks::new("agents"), Engines::default());
     let runtime = node::chosen(args.runtime).await;
     let mut metrics = NodesMetrics::default();
     for number in 1..=args.nodes {
         let dial = in_process::dial(plane.router.clone(), agents.spawner());
-        let config = node_config(&place, (number, args.nodes), runtime);
+        let config = node_config(place, (number, args.nodes), runtime);
         let outside = (plane.client.clone(), Some(dial));
         let registry = metrics.of_node(&config.name)?;
-        node::start(config, outside, (&common, registry), &engines, &agents)?;
+        node::start(config, outside, (&common, registry), engines, agents)?;
     }
     common.registry.register(Box::new(metrics)).context("register the nodes' metrics")?;
-    welcome(&args, address, runtime, started.elapsed());
+    welcome(args, address, runtime, started.elapsed());
     for file in &args.apply {
         apply(address, file).await?;
     }
-    let ended = process::asked_to_end(&[&storage, &servers, &agents]).await;
-    agents.stop_within(process::GRACE).await;
-    if let Place::Passing(dir) = &place {
-        engines.empty().await;
-        std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
-    }
-    servers.stop_within(process::GRACE).await;
-    storage.stop_within(process::STORE_GRACE).await;
-    ended
+    Ok(())
 }
 
 /// The metrics of every node's agent, labelled with the node, as one collector: the apiserver's
@@ -200,8 +261,28 @@ async fn apply(address: SocketAddr, file: &Path) -> Result<()> {
         file.as_os_str(),
     ];
     let args = ctl::args::Args::try_parse_from(words).context("apply a manifest")?;
-    let applied = ctl::cmd::run(args).await;
-    applied.map_err(|failure| anyhow::anyhow!("apply {}: {failure}", file.display()))
+    ctl::cmd::run(args).await.map_err(|failure| not_applied(file, failure))
+}
+
+/// Whether a manifest can be read, and nothing is wrong with it that can be seen without a server.
+fn readable(file: &Path) -> Result<()> {
+    if file == Path::new("-") {
+        anyhow::bail!("--apply -: name a file or a folder; stdin is not read");
+    }
+    let read = ctl::sources::read(&[file.to_owned()], api::object::DEFAULT_NAMESPACE);
+    read.map(drop).map_err(|failure| not_applied(file, failure))
+}
+
+/// All that is wrong with a manifest, as `hctl apply` says it.
+fn not_applied(file: &Path, failure: ctl::failure::Failure) -> anyhow::Error {
+    let mut text = format!("--apply {}: {failure}", file.display());
+    for problem in &failure.problems {
+        text.push_str(&format!("\n{problem}"));
+    }
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    anyhow::Error::msg(text)
 }
 
 #[cfg(test)]

@@ -90,6 +90,22 @@ pub async fn chosen(runtime: Runtime) -> Runtime {
     }
 }
 
+/// Whether what was asked for by name is there. Tried out on a laptop, an engine that is missing is a
+/// mistake to be told at once; an agent waits for its engine instead.
+pub async fn require(runtime: Runtime) -> Result<()> {
+    if runtime == Runtime::Docker { docker_answers(DOCKER_SOCKET).await } else { Ok(()) }
+}
+
+async fn docker_answers(socket: &str) -> Result<()> {
+    let connected = node_agent::engine::docker::connect(socket).await;
+    connected.map(drop).with_context(|| {
+        format!(
+            "--runtime docker: no Docker Engine answers at {socket} (start it, or run processes of \
+             this host with --runtime process)"
+        )
+    })
+}
+
 async fn open(
     runtime: Runtime,
     scope: Scope,
@@ -169,4 +185,18 @@ pub fn start(
         ended.with_context(|| format!("work as node {name}"))
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_is_missing_is_said() {
+        let refused = docker_answers("/nowhere/docker.sock").await.unwrap_err().to_string();
+        for part in ["/nowhere/docker.sock", "--runtime process"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        require(Runtime::Process).await.unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Error, Result};
 use base::Tasks;
 use futures_util::future::select_all;
 use nix::sys::stat::{Mode, umask};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// How long parts that end by themselves (a leader resigns, a writer finishes) are waited for.
@@ -33,17 +33,63 @@ pub fn log(default: &str) {
         .init();
 }
 
-/// Waits until the process is asked to end (by TERM, or by INT from a terminal), or until a part of
-/// one of `groups` has failed: then its work cannot go on, and the process ends with an error rather
-/// than live on without that part.
+/// The signals that ask a process to end: TERM, INT from a terminal, and HUP where the terminal goes
+/// and nobody (such as `nohup`) said that it may.
+#[derive(Debug)]
+pub struct EndSignals {
+    term: Signal,
+    int: Signal,
+    hup: Option<Signal>,
+}
+
+impl EndSignals {
+    /// From here on these signals end the process only once [`EndSignals::received`] was heard.
+    pub fn listen() -> Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hup = (!ignores_hup(&status)).then(|| signal(SignalKind::hangup())).transpose();
+        Ok(Self {
+            term: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            hup: hup.context("listen for SIGHUP")?,
+        })
+    }
+
+    /// Waits for one of them. Cancel-safe.
+    pub async fn received(&mut self) {
+        let hangup = async {
+            match &mut self.hup {
+                Some(hup) => hup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => (),
+            _ = self.int.recv() => (),
+            _ = hangup => (),
+        }
+    }
+}
+
+/// Whether a process whose status in `/proc` this is was told to ignore SIGHUP.
+fn ignores_hup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Waits until the process is asked to end, or until a part of one of `groups` has failed: then its
+/// work cannot go on, and the process ends with an error rather than live on without that part.
 pub async fn asked_to_end(groups: &[&Tasks]) -> Result<()> {
-    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    asked_by(&mut EndSignals::listen()?, groups).await
+}
+
+/// The same, of signals that are listened for already.
+pub async fn asked_by(signals: &mut EndSignals, groups: &[&Tasks]) -> Result<()> {
     let failures = groups.iter().map(|tasks| Box::pin(tasks.failure()));
     tokio::select! {
         biased;
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
+        () = signals.received() => Ok(()),
         (failure, ..) = select_all(failures) => {
             Err(Error::new(failure).context("this process cannot do its work any more and ends"))
         }
@@ -64,5 +110,17 @@ pub fn default_state_dir(node: &str) -> PathBuf {
     match home {
         Some(home) if home != *"/root" => home.join(".local/state/heliox/agent").join(node),
         _ => PathBuf::from("/var/lib/heliox/agent").join(node),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_outlive_its_terminal_is_not_ended_by_it() {
+        assert!(ignores_hup("Name:\theliox\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignores_hup("SigIgn:\t0000000000001006\n"));
+        assert!(!ignores_hup(""));
     }
 }

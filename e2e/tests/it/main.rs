@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bundle;
+mod dev_ends;
 mod ends;
 mod figures;
 mod kills;

@@ -146,7 +146,12 @@ impl Store for Embedded {
                     .map_err(Failure::Database)
                     .and_then(|snapshot| snapshot.list(&list))
             });
-            let read = read.await.expect("a database read does not panic");
+            let read = match read.await {
+                Ok(read) => read,
+                // The runtime is going down, and this task with it: nobody is left to be answered.
+                Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            };
             let page = read.map_err(|failure| self.read_failed(failure))?;
             self.published(page.revision).await?;
             Ok(page)

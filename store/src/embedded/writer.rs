@@ -141,7 +141,14 @@ async fn write(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: S
         // there is one at a time, and virtual time stands still meanwhile.
         let applied =
             tokio::task::spawn_blocking(move || apply(&writer.database, revision, work)).await;
-        match applied.expect("a database transaction does not panic") {
+        let applied = match applied {
+            Ok(applied) => applied,
+            // The runtime is going down, and took the thread away before it began: the waiting are
+            // dropped, which they read as Unknown.
+            Err(stopped) if stopped.is_cancelled() => return,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        match applied {
             Ok(applied) => revision = publish(shared, applied, waiting, revision),
             // The waiting are dropped, which they read as Unknown.
             Err(cause) => drop(shared.fail(&cause)),
