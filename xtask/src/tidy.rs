@@ -115,3 +115,23 @@ fn files_are_short_and_say_what_they_are() {
         assert!(!text.contains(concat!("#[", "ignore")), "{file}: a test that is not run");
     }
 }
+
+/// Documents are for people who do not read the code: nothing in them is a link of rustdoc's, or a
+/// path into a crate.
+#[test]
+fn documents_name_nothing_of_the_code() {
+    let crates = MAY_DEPEND_ON.iter().map(|(name, _)| name.replace('-', "_"));
+    let paths: Vec<String> =
+        crates.chain(["crate".to_owned(), "Self".to_owned()]).map(|it| format!("{it}::")).collect();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let file = format!("docs/{}", entry.unwrap().file_name().to_string_lossy());
+        if !file.ends_with(".md") {
+            continue;
+        }
+        for (number, line) in read(&file).lines().enumerate() {
+            let is_of_code = line.contains("[`") && !line.contains("`](")
+                || paths.iter().any(|path| line.contains(path));
+            assert!(!is_of_code, "{file}:{}: say it in the user's words: {line}", number + 1);
+        }
+    }
+}

@@ -44,7 +44,7 @@ pub struct NodeSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeStatus {
-    /// One word. Never stored: see [`Node::phase`].
+    /// One word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<NodePhase>,
     /// Which start of which agent speaks: changes when the agent restarts.

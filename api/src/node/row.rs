@@ -109,7 +109,8 @@ impl Node {
     }
 
     /// Why it is in its phase, in a line.
-    fn why(&self, now: Timestamp) -> String {
+    /// Why it is in its phase, as a sentence; nothing where there is nothing to say.
+    pub fn why(&self, now: Timestamp) -> String {
         let status = &self.status;
         match self.phase() {
             NodePhase::Lost => {

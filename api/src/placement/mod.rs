@@ -24,7 +24,8 @@ pub struct Placement {
     /// Labels that the node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// What must hold of the node's labels: see [`Constraint`].
+    /// What must hold of the node's labels: `zone in (a, b)`, `zone notin (a)`, `disk = ssd`,
+    /// `disk != ssd`, `gen >= 3`, `gpu` (it is there), `!spot` (it is not).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<String>,
     /// What should hold.

@@ -45,9 +45,28 @@ const PARTIAL: &str = "x-heliox-partial";
 
 /// The JSON Schema of a kind: `apiVersion`, `kind`, `metadata`, and what the kind has.
 pub fn of(kind: KindId) -> &'static Value {
-    static SCHEMAS: LazyLock<BTreeMap<KindId, Value>> =
-        LazyLock::new(|| KindId::ALL.into_iter().map(|kind| (kind, generate(kind))).collect());
+    static SCHEMAS: LazyLock<BTreeMap<KindId, Value>> = LazyLock::new(|| {
+        KindId::ALL.into_iter().map(|kind| (kind, described(generate(kind)))).collect()
+    });
     &SCHEMAS[&kind]
+}
+
+/// The schema with descriptions for people who do not read the code: what rustdoc makes a link of is
+/// plain text for them.
+fn described(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = text.replace("[`", "`").replace("`]", "`");
+            }
+            let inner =
+                fields.iter_mut().filter(|(_, value)| value.is_object() || value.is_array());
+            inner.for_each(|(_, value)| *value = described(value.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = described(item.take())),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
+    }
+    schema
 }
 
 fn generate(kind: KindId) -> Value {
@@ -192,24 +211,39 @@ fn too_large<K: Resource>(object: &K) -> Option<Violation> {
 
 /// What the rules say of a document without the fields whose shape is wrong, if there is an object
 /// left: so that a mistyped field does not hide a cycle of jobs.
-fn rules_of_the_rest<K: Resource>(mut document: Value, shape: &[Violation]) -> Vec<Violation> {
+fn rules_of_the_rest<K: Resource>(document: Value, shape: &[Violation]) -> Vec<Violation> {
     let ways: Vec<Vec<Step>> = shape.iter().map(|it| path::steps(&it.path)).collect();
-    for way in &ways {
-        // The entries of a list keep their places.
-        let fields = way.iter().rposition(|step| matches!(step, Step::Field(_)));
-        let Some((Step::Field(field), above)) = fields.and_then(|at| way[..=at].split_last())
-        else {
-            return Vec::new();
-        };
-        let map = path::find_mut(&mut document, above).and_then(Value::as_object_mut);
-        map.map(|map| map.shift_remove(field));
-    }
-    let Ok(object) = serde_json::from_value::<K>(document) else { return Vec::new() };
+    // Most fields that an object cannot do without are texts: with one in their place there is an
+    // object to be asked. What the rules say of that text is not told.
+    let texts: Vec<bool> = shape.iter().map(walk::wants_text).collect();
+    let typed =
+        |texts: &[bool]| serde_json::from_value::<K>(without(document.clone(), &ways, texts)?).ok();
+    let object = typed(&texts).or_else(|| typed(&vec![false; ways.len()]));
+    let Some(object) = object else { return Vec::new() };
     let said_before = |rule: &Violation| {
         let rule = path::steps(&rule.path);
         ways.iter().any(|way| way.starts_with(&rule) || rule.starts_with(way))
     };
     object.validate().into_iter().filter(|rule| !said_before(rule)).collect()
+}
+
+/// The document without the fields that `ways` lead to, or with a text in the place of those of which
+/// `texts` says so. Nothing where the document as a whole is wrong.
+fn without(mut document: Value, ways: &[Vec<Step>], texts: &[bool]) -> Option<Value> {
+    for (way, wants_text) in ways.iter().zip(texts) {
+        // The entries of a list keep their places.
+        let at = way.iter().rposition(|step| matches!(step, Step::Field(_)))?;
+        let (Step::Field(field), above) = way[..=at].split_last()? else { return None };
+        let map = path::find_mut(&mut document, above).and_then(Value::as_object_mut);
+        let Some(map) = map else { continue };
+        // Of a list that holds something wrong nothing can be told.
+        if *wants_text && at + 1 == way.len() {
+            map.insert(field.clone(), "x".into());
+        } else {
+            map.shift_remove(field);
+        }
+    }
+    Some(document)
 }
 
 /// Everything that is wrong with a user's document of this kind: [`parse_object`] for a kind that

@@ -98,7 +98,7 @@ pub struct TaskSpec {
     /// Nodes whose agents gave an attempt back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
-    /// The node of this attempt. Never stored: see [`Task::to_wire`].
+    /// The node of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
 }
@@ -225,7 +225,7 @@ pub struct Unschedulable {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskStatus {
-    /// One word. Never stored: see [`Task::to_wire`].
+    /// One word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<TaskPhase>,
     /// The attempt that the report speaks of; 0 before the first.
@@ -252,7 +252,8 @@ pub struct TaskStatus {
     /// How the process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Why it ended, in one word: see [`reason`].
+    /// Why it ended, in one word: OOMKilled, Timeout, ImagePull, Refused, StartFailed, Signal,
+    /// NodeLost, Preempted, ContainerGone, Restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why it ended, or what is in the way of its start or its stop, as a sentence.
@@ -270,7 +271,7 @@ pub struct TaskStatus {
     /// That its node is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// Earlier attempts, the last [`ATTEMPTS_KEPT`].
+    /// Earlier attempts: the last 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
 }
