@@ -8,7 +8,7 @@ pub const RUN: &str = "heliox.dev/run";
 pub const JOB: &str = "heliox.dev/job";
 /// The revision of what made it.
 pub const REVISION: &str = "heliox.dev/revision";
-/// What `hctl apply` applied last, as JSON.
+/// Which fields `hctl apply` applied last, as JSON. (Versions before noted what was in them, too.)
 pub const LAST_APPLIED: &str = "heliox.dev/last-applied-configuration";
 /// Deletion waits for dependents.
 pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kind::KindId;
-use crate::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN};
+use crate::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, LAST_APPLIED};
 use crate::names;
 use crate::violation::Violation;
 
@@ -49,7 +49,9 @@ pub(crate) fn validate(kind: KindId, meta: &ObjectMeta) -> Vec<Violation> {
                 found.push(Violation::new(at("metadata.annotations", key), problem));
             }
         }
-        bounded(annotations, "metadata.annotations", &mut found);
+        // What hctl notes there is counted with the object: nobody wrote it, or could shorten it.
+        let written = annotations.iter().filter(|(key, _)| *key != LAST_APPLIED);
+        bounded(written, "metadata.annotations", &mut found);
     }
     for (index, finalizer) in meta.finalizers.iter().flatten().enumerate() {
         if finalizer != FINALIZER_FOREGROUND && finalizer != FINALIZER_ORPHAN {
@@ -73,8 +75,12 @@ pub(crate) fn labels_of(labels: &BTreeMap<String, String>, path: &str, found: &m
     bounded(labels, path, found);
 }
 
-fn bounded(map: &BTreeMap<String, String>, path: &str, found: &mut Vec<Violation>) {
-    let bytes: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+fn bounded<'a>(
+    map: impl IntoIterator<Item = (&'a String, &'a String)>,
+    path: &str,
+    found: &mut Vec<Violation>,
+) {
+    let bytes: usize = map.into_iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > ANNOTATIONS_BYTES_MAX {
         let why = format!("{bytes} bytes; at most {ANNOTATIONS_BYTES_MAX} are allowed");
         found.push(Violation::new(path, why));
@@ -164,5 +170,17 @@ mod tests {
         for bad in ["a b", "-a", "a/b", "é", "$(x)", &"a".repeat(64)] {
             assert!(label_value_problem(bad).is_some(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_what_people_wrote_counts_as_their_annotations() {
+        let told = |key: &str, bytes: usize| {
+            let mut meta = ObjectMeta { name: Some("a".to_owned()), ..ObjectMeta::default() };
+            let annotation = (key.to_owned(), "x".repeat(bytes));
+            meta.annotations = Some(std::iter::once(annotation).collect());
+            validate(KindId::Job, &meta)
+        };
+        assert_eq!(told(LAST_APPLIED, ANNOTATIONS_BYTES_MAX + 1), []);
+        assert_eq!(told("mine", ANNOTATIONS_BYTES_MAX + 1).len(), 1);
     }
 }

@@ -18,6 +18,9 @@ use crate::encoding;
 /// Bytes that the fields take that are added on the way out, about.
 const ADDED_BYTES: usize = 128;
 
+/// What was admitted, or everything that is wrong with it.
+type Admitted<T> = Result<T, Vec<Violation>>;
+
 /// What the apiserver does with documents of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Strategy {
@@ -27,7 +30,7 @@ pub(crate) struct Strategy {
     pub(crate) normal: fn(Value) -> Result<Value, Vec<Violation>>,
     /// Checks a changed document (in normal form) against what it was. What it is then, where the
     /// change takes something of it back.
-    pub(crate) admit_update: fn(&Value, &Value) -> Result<Option<Value>, Vec<Violation>>,
+    pub(crate) admit_update: fn(&Value, &Value) -> Admitted<Option<Value>>,
     /// The stored JSON as clients see it, and the fields that selectors may name.
     pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
     /// The table's columns.
@@ -110,7 +113,7 @@ fn normal<K: Resource>(document: Value) -> Result<Value, Vec<Violation>> {
     Ok(to_value(&object))
 }
 
-fn admit_update<K: Resource>(new: &Value, old: &Value) -> Result<Option<Value>, Vec<Violation>> {
+fn admit_update<K: Resource>(new: &Value, old: &Value) -> Admitted<Option<Value>> {
     let (mut new, old): (K, K) = (typed(new)?, typed(old)?);
     let violations = new.validate_update(&old);
     if !violations.is_empty() {

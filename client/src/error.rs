@@ -39,7 +39,7 @@ impl Error {
     }
 
     /// An answer that is no success.
-    pub(crate) fn from_answer(code: StatusCode, body: &[u8]) -> Self {
+    pub fn of_answer(code: StatusCode, body: &[u8]) -> Self {
         let status = serde_json::from_slice(body).unwrap_or_else(|_| Status {
             code: Some(i32::from(code.as_u16())),
             message: Some(format!("the server answered {code}")),
@@ -48,7 +48,7 @@ impl Error {
         let message = || status.message.clone().unwrap_or_else(|| code.to_string());
         match code.as_u16() {
             503 if is_store_full(&status) => Error::Unavailable(Box::new(StoreFull(message()))),
-            429 | 503 => Error::Unavailable(message().into()),
+            429 | 503 => Error::Unavailable(Box::new(NotNow(message()))),
             502 | 504 => Error::Unknown(message().into()),
             _ => Error::Refused(Box::new(status)),
         }
@@ -83,6 +83,15 @@ impl Error {
         }
     }
 
+    /// What the server itself answered, where it was reached and cannot do this now: that it is
+    /// too busy, or that a node does not answer it.
+    pub fn not_now(&self) -> Option<&str> {
+        match self {
+            Error::Unavailable(source) => source.downcast_ref::<NotNow>().map(|it| it.0.as_str()),
+            Error::Refused(_) | Error::Unknown(_) | Error::Malformed(_) => None,
+        }
+    }
+
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
         self.is(Reason::NotFound)
@@ -98,6 +107,11 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct StoreFull(String);
+
+/// The server was reached, and cannot do this now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotNow(String);
 
 /// Whether an error of the transport came before anything was sent.
 fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {

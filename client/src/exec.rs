@@ -43,7 +43,7 @@ pub async fn open_exec(dial: &Dial, path: &str) -> Result<(ExecSender, ExecRecei
         }
         Err(WsError::Http(answer)) => {
             let body = answer.body().as_deref().unwrap_or_default();
-            Err(Error::from_answer(answer.status(), body))
+            Err(Error::of_answer(answer.status(), body))
         }
         Err(error) => Err(Error::Unavailable(error.into())),
     }

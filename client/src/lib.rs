@@ -135,7 +135,7 @@ impl Client {
             if parts.status.is_success() {
                 Ok(bytes)
             } else {
-                Err(Error::from_answer(parts.status, &bytes))
+                Err(Error::of_answer(parts.status, &bytes))
             }
         };
         match tokio::time::timeout(REQUEST_TIMEOUT, whole).await {
@@ -159,7 +159,7 @@ impl Client {
             .await
             .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))?
             .map_err(|error| Error::broken(false, error))?;
-        Err(Error::from_answer(parts.status, &bytes))
+        Err(Error::of_answer(parts.status, &bytes))
     }
 
     async fn send(

@@ -70,7 +70,7 @@ pub async fn open_tunnel(dial: &Dial, path: &str, spawner: &Spawner) -> Result<T
         .map_err(Error::malformed)?;
     let response = sender.send_request(request).await.map_err(broken)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Error::from_answer(response.status(), b""));
+        return Err(Error::of_answer(response.status(), b""));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
     Ok(upgraded)

@@ -18,7 +18,7 @@ const WAIT_CODES: &str = "Exit codes: 0 all are as they should be; 3 one can no 
                           there; 2 the time is up, and no node takes the tasks of one; 4 the time is up. Of \
                           several objects, the first of these that holds of one";
 
-/// Applies manifests to Heliox, shows what is there, and follows what happens.
+/// Control Heliox: apply manifests, look at objects, follow what happens.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
@@ -55,62 +55,63 @@ pub enum Format {
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Makes or changes objects, so that they are as the manifests say.
+    /// Create or update objects from manifests.
     Apply(Apply),
-    /// Shows objects.
+    /// List objects, or show some by name.
     Get(Get),
-    /// Tells all about an object: its parts, why it is as it is, its events.
+    /// Show an object's details, reasons and events.
     Describe(Targets),
-    /// Deletes objects. With -f, what is not there (any more) is told and is no error.
+    /// Delete objects. With -f, an object that is not there is no error.
     Delete(Delete),
-    /// Shows what tasks print.
+    /// Print the logs of tasks.
     Logs(Logs),
-    /// Runs a command beside a task, in its container. Ends with the command's exit code.
+    /// Run a command in a task's container. Ends with the command's exit code.
     Exec(Exec),
-    /// Shows what nodes and tasks use, beside what they asked for.
+    /// Show the CPU and memory that nodes and tasks use.
     #[command(subcommand)]
     Top(Top),
-    /// Shows what happened.
+    /// List events.
     Events(Events),
-    /// Waits until objects are as they should be; each is told as soon as its answer is certain.
+    /// Wait for objects to reach a state.
     ///
     /// Ends when all answers are certain: when an object is as it should be, or can no longer be. A
     /// failed object never succeeds, a deleted one never returns.
     #[command(after_help = WAIT_CODES)]
     Wait(Wait),
-    /// Runs a workflow.
+    /// Start a run of a workflow.
     Run(Run),
-    /// Ends runs and jobs: what runs is stopped, nothing more starts.
+    /// Cancel jobs and runs: running tasks are stopped, nothing more starts.
     Cancel(Targets),
-    /// Holds jobs, runs and workflows: what runs is stopped, progress stays.
+    /// Suspend jobs, runs and workflows: running tasks are stopped, progress is kept.
     Suspend(Targets),
-    /// Lets jobs, runs and workflows go on.
+    /// Resume suspended jobs, runs and workflows.
     Resume(Targets),
-    /// Stops a task's attempt, so that it starts anew elsewhere.
+    /// Stop a task's attempt, so that it starts anew elsewhere.
     Evict {
-        /// The task.
-        task: String,
+        /// TASK..., task/T... or task T...
+        #[arg(required = true, value_name = "TASK")]
+        tasks: Vec<String>,
     },
-    /// Lets nothing new onto a node.
+    /// Mark nodes unschedulable.
     Cordon {
-        /// The nodes.
-        #[arg(required = true)]
+        /// NODE..., node/N... or node N...
+        #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// Lets tasks onto a node again.
+    /// Mark nodes schedulable again.
     Uncordon {
-        /// The nodes.
-        #[arg(required = true)]
+        /// NODE..., node/N... or node N...
+        #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// Shows the cluster; confirms one that was restored from a backup.
+    /// Show the cluster, or confirm one that was restored from a backup.
     Cluster(Cluster),
-    /// Gathers what a report of a bug needs.
+    /// Gather what a bug report needs.
     #[command(subcommand)]
     Debug(DebugCommand),
-    /// Tells the versions of hctl and of the server.
+    /// Show the versions of hctl and of the server.
     Version,
-    /// Prints a script that completes hctl's command line.
+    /// Print a shell completion script.
     Completion {
         /// For which shell.
         shell: clap_complete::Shell,
@@ -206,9 +207,9 @@ pub enum Cascade {
 #[derive(Debug, Clone, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
-    /// TASK, task/T, job/J or run/R.
-    #[arg(value_name = "TASK")]
-    pub of: String,
+    /// TASK, task/T, job/J or run/R; or KIND NAME.
+    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    pub of: Vec<String>,
     /// Goes on until the tasks have ended, new tasks and attempts included. A broken connection is
     /// made again, and goes on after the last line.
     #[arg(short, long)]
@@ -236,9 +237,9 @@ pub struct Logs {
 /// Arguments of `exec`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Exec {
-    /// TASK or task/T.
-    #[arg(value_name = "TASK")]
-    pub task: String,
+    /// TASK, task/T or task T.
+    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    pub task: Vec<String>,
     /// Gives it what this command reads.
     #[arg(short = 'i', long)]
     pub stdin: bool,
@@ -294,7 +295,10 @@ pub enum TopOrder {
 /// Arguments of `events`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Events {
-    /// Only of this object.
+    /// Only of this object: KIND/NAME or KIND NAME.
+    #[arg(value_name = "KIND/NAME", num_args = 0..=2, conflicts_with = "about")]
+    pub of: Vec<String>,
+    /// The same, as kubectl writes it.
     #[arg(long = "for", value_name = "KIND/NAME")]
     pub about: Option<String>,
     /// In every namespace.
@@ -322,8 +326,9 @@ pub struct Wait {
 /// Arguments of `run`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Run {
-    /// workflow/NAME, or NAME.
-    pub workflow: String,
+    /// WORKFLOW, workflow/W or workflow W.
+    #[arg(required = true, value_name = "WORKFLOW", num_args = 1..)]
+    pub workflow: Vec<String>,
     /// The value of a parameter.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
     pub params: Vec<(String, String)>,
@@ -403,6 +408,12 @@ mod tests {
             "hctl top nodes --sort memory",
             "hctl top tasks -A --sort cpu -l app=web",
             "hctl events --for job/load --watch",
+            "hctl events job/load -A",
+            "hctl events job load",
+            "hctl logs job load -f",
+            "hctl exec task load-0 -- ls",
+            "hctl run workflow w -p a=b",
+            "hctl evict task/a task/b",
             "hctl wait workflow/data-load --for=succeeded --timeout 1m30s",
             "hctl wait job a b --for deleted",
             "hctl run workflow/data-load -p date=2026-01-02 -p q=a=b --name x --wait",
@@ -425,6 +436,8 @@ mod tests {
     fn wrong_lines_are_usage_errors() {
         for line in [
             "hctl frobnicate",
+            "hctl events job/a --for job/b",
+            "hctl logs",
             "hctl apply",
             "hctl get",
             "hctl get jobs -o toml",

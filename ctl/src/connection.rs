@@ -1,5 +1,8 @@
 //! The calls that commands make, of any kind, with failures that say the next step.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use api::KindId;
 use api::duration::Duration;
 use base::Clock;
@@ -38,6 +41,28 @@ pub struct Connection {
     pub format: Format,
     /// Tells ages.
     pub clock: Clock,
+    outage: Outage,
+}
+
+/// How many watches of one command wait for the server to come back. One command may hold several,
+/// which all break when the server goes: people want to hear of that once.
+#[derive(Debug, Clone, Default)]
+struct Outage(Arc<AtomicUsize>);
+
+impl Outage {
+    /// One more watch broke; whether it is the first.
+    fn begins(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// One watch is back; whether it was the last that was missing.
+    fn ends(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// What is asked of a kind.
@@ -92,6 +117,7 @@ impl Connection {
             namespace: namespace.to_owned(),
             format,
             clock: Clock::system(),
+            outage: Outage::default(),
         })
     }
 
@@ -111,14 +137,23 @@ impl Connection {
         &self.tables
     }
 
-    /// Tells that the connection broke.
+    /// Tells that the connection broke; once, however many watches that ends.
     pub fn tell_broken(&self, why: &str) {
-        terminal::note(&format!("lost {}: {why}; trying again", self.server));
+        if self.outage.begins() {
+            terminal::note(&format!("lost {}: {why}; trying again", self.server));
+        }
     }
 
-    /// Tells that it is back.
+    /// Tells that it is back, once all watches are.
     pub fn tell_back(&self) {
-        terminal::note(&format!("{} is back", self.server));
+        if self.outage.ends() {
+            terminal::note(&format!("{} is back", self.server));
+        }
+    }
+
+    /// Whether it was told that the connection broke, and not yet that it is back.
+    pub fn is_lost(&self) -> bool {
+        self.outage.is_on()
     }
 
     /// What a call's error means for the command.
@@ -323,3 +358,16 @@ pub fn deadline(timeout: Option<Duration>) -> Option<tokio::time::Instant> {
 
 /// The path of the server's version.
 pub const VERSION_PATH: &str = "/version";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_once_whatever_breaks_by_it() {
+        let outage = Outage::default();
+        assert_eq!([outage.begins(), outage.begins(), outage.is_on()], [true, false, true]);
+        assert_eq!([outage.ends(), outage.ends(), outage.is_on()], [false, true, false]);
+        assert!(outage.begins(), "another one");
+    }
+}

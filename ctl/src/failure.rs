@@ -109,10 +109,15 @@ impl Failure {
 
     /// What the call to the server at `server` came to.
     pub fn of_call(error: &Error, server: &str) -> Self {
-        Self { is_last: error.status().is_none(), ..Self::of_error(error, server) }
+        let was_reached = error.status().is_some() || error.not_now().is_some();
+        Self { is_last: !was_reached, ..Self::of_error(error, server) }
     }
 
     fn of_error(error: &Error, server: &str) -> Self {
+        if let Some(why) = error.not_now() {
+            // The apiserver is there, and says of what it is not.
+            return Self::new(why).hint("try again in a moment");
+        }
         match error {
             Error::Unavailable(source) => unavailable(source.as_ref(), server),
             Error::Unknown(source) => {
@@ -239,6 +244,12 @@ mod tests {
         assert!(failure.hint.unwrap().contains("heliox dev"));
         let busy = Failure::of_call(&Error::Unavailable("too much at once".into()), "http://h:1");
         assert!(busy.message.ends_with("does not answer now: too much at once"));
+        let lost = api::status::failure(Reason::ServiceUnavailable, "node \"b\" is lost");
+        let body = serde_json::to_vec(&lost).unwrap();
+        let lost = Error::of_answer(http::StatusCode::SERVICE_UNAVAILABLE, &body);
+        let lost = Failure::of_call(&lost, "http://h:1");
+        assert_eq!(lost.message, "node \"b\" is lost", "the apiserver is not to blame");
+        assert!(!lost.is_last, "others may answer");
         let gone = failure_of(Reason::NotFound, KindId::Job, "a", "jobs \"a\" not found");
         let json = Failure::of_status(&gone).to_json().to_string();
         let hint = "see what is there with hctl get jobs (-A: everywhere)";

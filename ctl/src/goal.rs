@@ -135,6 +135,14 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     }
 }
 
+/// Whether an object has ended, and nothing that its controller has not seen yet lets it go on.
+pub fn has_ended(kind: KindId, object: &Value) -> bool {
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+    let observed = object["status"]["observedGeneration"].as_i64().unwrap_or_default();
+    let (is_good, is_bad) = ends(object["status"]["phase"].as_str().unwrap_or_default());
+    (is_good || is_bad) && (!is_controlled(kind) || observed >= generation)
+}
+
 /// Whether a phase is that of a good end, and whether it is that of a bad one.
 fn ends(phase: &str) -> (bool, bool) {
     match phase {

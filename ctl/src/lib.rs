@@ -1,6 +1,6 @@
 //! `hctl`: applies manifests, shows objects and follows what happens to them.
 //!
-//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`goal`]); the
+//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`goal`], [`verb`]); the
 //! commands in [`cmd`] fetch, print and wait. Data goes to stdout, all else to stderr.
 
 pub mod args;
@@ -24,4 +24,5 @@ pub mod target;
 pub mod terminal;
 pub mod three_way;
 pub mod top;
+pub mod verb;
 pub mod waiting;

@@ -92,6 +92,19 @@ pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
     }
 }
 
+/// Exactly one object: `KIND/NAME`, `KIND NAME`, or `NAME` of the kind `usual`.
+///
+/// # Errors
+/// As [`one`], or several are named.
+pub fn only_one(words: &[String], usual: Option<KindId>) -> Result<Target, Failure> {
+    let mut targets = several_of(words, usual)?;
+    match (targets.pop(), targets.is_empty()) {
+        (Some(only), true) => Ok(only),
+        _ => Err(Failure::usage(format!("{} are several objects", words.join(" ")))
+            .hint("name one: KIND/NAME or KIND NAME")),
+    }
+}
+
 /// A target whose name can be one: no other is asked for.
 fn legal(kind: KindId, name: &str) -> Result<Target, Failure> {
     match name_problem(kind, name) {
@@ -105,14 +118,24 @@ fn legal(kind: KindId, name: &str) -> Result<Target, Failure> {
     }
 }
 
-/// `KIND NAME...`, `KIND/NAME...`, or both mixed: a bare word after a bare kind is a name.
+/// `KIND NAME...` or `KIND/NAME...`.
 ///
 /// # Errors
 /// As [`one`].
 pub fn several(words: &[String]) -> Result<Vec<Target>, Failure> {
+    several_of(words, None)
+}
+
+/// The same; of verbs that are for the kind `usual` alone, or usually, names will do, too.
+///
+/// # Errors
+/// As [`one`].
+pub fn several_of(words: &[String], usual: Option<KindId>) -> Result<Vec<Target>, Failure> {
     let first = words.first().map(String::as_str).unwrap_or_default();
-    if first.contains('/') {
-        return words.iter().map(|text| one(text, None)).collect();
+    // One word alone is a name: a task may be called `job`.
+    let is_kind = words.len() > 1 && KindId::from_word(first).is_some();
+    if first.contains('/') || (usual.is_some() && !is_kind) {
+        return words.iter().map(|text| one(text, usual)).collect();
     }
     let kind = kind(first)?;
     if words.len() < 2 {

@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue};
 
-use crate::args::Format;
+use crate::args::{Args, Format};
 use crate::failure::{Code, Failure};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -49,7 +51,43 @@ pub fn note(text: &str) {
 pub fn usage(error: &clap::Error) -> ExitCode {
     // Nobody listens where this cannot be printed.
     let _unread = error.print();
+    if let Some(meant) = meant(error) {
+        note(&format!("{HINT}hint:{HINT:#} did you mean hctl {meant}?"));
+    }
     if error.use_stderr() { ExitCode::from(Code::Error.number()) } else { ExitCode::SUCCESS }
+}
+
+/// Verbs of other tools, and ours for the same.
+const OTHER_WORDS: [(&str, &str); 12] = [
+    ("create", "apply -f FILE"),
+    ("drain", "cordon"),
+    ("inspect", "describe"),
+    ("kill", "cancel"),
+    ("list", "get"),
+    ("ls", "get"),
+    ("ps", "get tasks"),
+    ("rm", "delete"),
+    ("show", "describe"),
+    ("start", "run"),
+    ("status", "describe"),
+    ("stop", "cancel"),
+];
+
+/// What a person meant who wrote a verb that there is none of.
+fn meant(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    // clap has found one itself, and said so.
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return None;
+    }
+    if let Some((_, ours)) = OTHER_WORDS.iter().find(|(other, _)| *other == word.as_str()) {
+        return Some((*ours).to_owned());
+    }
+    let command = Args::command();
+    let verbs = command.get_subcommands().map(clap::Command::get_name);
+    api::violation::nearest(word, verbs).map(str::to_owned)
 }
 
 /// Tells what went wrong, and what to do about it.
@@ -74,4 +112,35 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
         note(&format!("{HINT}hint:{HINT:#} {hint}"));
     }
     ExitCode::from(failure.code.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_verb_of_another_tool_or_with_a_slip_is_understood_as_a_hint() {
+        let meant = |verb: &str| {
+            let error = Args::try_parse_from(["hctl", verb, "jobs"]).unwrap_err();
+            let shown = error.to_string();
+            meant(&error)
+                .or_else(|| shown.contains("similar subcommand").then(|| "clap".to_owned()))
+        };
+        assert_eq!(meant("gt").as_deref(), Some("get"));
+        assert_eq!(meant("aply").as_deref(), Some("clap"));
+        assert_eq!(meant("rm").as_deref(), Some("delete"));
+        assert_eq!(meant("frobnicate"), None);
+    }
+
+    #[test]
+    fn what_other_words_stand_for_is_there() {
+        let command = Args::command();
+        for (other, ours) in OTHER_WORDS {
+            assert!(command.find_subcommand(other).is_none(), "{other} is ours");
+            let verb = ours.split(' ').next().unwrap();
+            assert!(command.find_subcommand(verb).is_some(), "{ours}");
+        }
+    }
 }

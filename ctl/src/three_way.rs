@@ -7,8 +7,8 @@
 //! * Every other field is as it was: others may own it.
 //! * Lists are values: they are replaced as a whole.
 
-use api::KindId;
 use api::labels::LAST_APPLIED;
+use api::{KindId, meaning};
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
 
@@ -58,10 +58,11 @@ fn without_string_data(manifest: &mut Value) {
     }
 }
 
-/// The wish with a note of itself, by which the next `apply` knows what it may take away.
+/// The wish with a note of its fields, by which the next `apply` knows what it may take away. What is
+/// in the fields is not needed for that: an object is not stored twice, and no note shows a Secret.
 pub fn with_note(wish: &Value) -> Value {
     let mut noted = wish.clone();
-    let note = sorted(wish).to_string();
+    let note = fields_of(wish).to_string();
     if let Some(fields) = noted.as_object_mut() {
         let metadata = map_at(fields, "metadata");
         map_at(metadata, "annotations").insert(LAST_APPLIED.to_owned(), note.into());
@@ -77,14 +78,20 @@ pub fn last_applied(live: &Value) -> Option<Value> {
     Some(last)
 }
 
-/// Whether a patch changes nothing but the note of what was applied.
-pub fn is_note_alone(patch: &Value) -> bool {
-    let only = |value: &Value, key: &str| {
-        value.as_object().is_some_and(|fields| fields.len() == 1 && fields.contains_key(key))
+/// Whether nothing of an object was changed but words: what it wishes, its labels and all else of it
+/// mean after a change what they meant before.
+pub fn means_the_same(kind: KindId, before: &Value, after: &Value) -> bool {
+    let meaning = |object: &Value| {
+        let mut wish = wish(object.clone());
+        if let Some(metadata) = wish.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|_, value| !is_empty_map(value));
+        }
+        if let Some(spec) = wish.get_mut("spec") {
+            *spec = meaning::spec(kind, spec);
+        }
+        wish
     };
-    only(patch, "metadata")
-        && only(&patch["metadata"], "annotations")
-        && only(&patch["metadata"]["annotations"], LAST_APPLIED)
+    meaning(before) == meaning(after)
 }
 
 /// The JSON merge patch that makes `live` as `wanted`; nothing where it is so already.
@@ -168,16 +175,19 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-/// With keys in order, so that a manifest whose lines moved is the same.
-fn sorted(value: &Value) -> Value {
+/// The fields of a document with nothing in them, in order, so that a manifest whose lines moved is
+/// the same. Lists are values: what is in them was never merged.
+fn fields_of(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut keys: Vec<&String> = fields.keys().collect();
             keys.sort_unstable();
-            Value::Object(keys.into_iter().map(|key| (key.clone(), sorted(&fields[key]))).collect())
+            let inner = |key: &String| (key.clone(), fields_of(&fields[key]));
+            Value::Object(keys.into_iter().map(inner).collect())
         }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Value::Null
+        }
     }
 }
 

@@ -143,7 +143,12 @@ fn a_wish_is_noted_without_what_is_the_servers() {
         json!({"kind": "Job", "metadata": {"name": "a", "annotations": {}}, "spec": {"b": 1, "a": 2}})
     );
     let noted = with_note(&wish);
-    assert_eq!(last_applied(&noted), Some(wish.clone()));
+    assert_eq!(
+        last_applied(&noted),
+        Some(
+            json!({"kind": null, "metadata": {"name": null, "annotations": {}}, "spec": {"a": null, "b": null}})
+        )
+    );
     let moved = json!({"spec": {"a": 2, "b": 1}, "metadata": {"annotations": {}, "name": "a"}, "kind": "Job"});
     assert_eq!(with_note(&moved)["metadata"], noted["metadata"], "the order of lines says nothing");
 }
@@ -185,7 +190,11 @@ proptest! {
         last in prop::option::of(document()), wanted in document(), live in kept(),
     ) {
         let mut after = live.clone();
-        if let Some(patch) = patch(last.as_ref(), &wanted, &live) {
+        let change = patch(last.as_ref(), &wanted, &live);
+        // A note of the fields says all that a note of the whole would.
+        let noted = last.as_ref().map(fields_of);
+        prop_assert_eq!(&patch(noted.as_ref(), &wanted, &live), &change);
+        if let Some(patch) = change {
             json_patch::merge(&mut after, &patch);
         }
         let mut wishes = Vec::new();
@@ -245,17 +254,34 @@ fn the_text_of_a_secret_is_wished_as_it_is_kept() {
 }
 
 #[test]
-fn a_note_alone_changes_nothing_of_the_object() {
-    let wanted = json!({"kind": "Job", "metadata": {"name": "a"}, "spec": {"count": 1}});
-    let noted = with_note(&wish(wanted.clone()));
-    let first = patch(None, &noted, &wanted).unwrap();
-    assert!(is_note_alone(&first), "{first}");
-    let mut other = wanted;
-    other["spec"]["count"] = 2.into();
-    assert!(!is_note_alone(&patch(None, &noted, &other).unwrap()));
-    other["spec"]["count"] = 1.into();
-    other["metadata"]["annotations"] = json!({"mine": "1"});
-    let mut with_mine = noted;
-    with_mine["metadata"]["annotations"]["mine"] = "2".into();
-    assert!(!is_note_alone(&patch(None, &with_mine, &other).unwrap()));
+fn other_words_and_notes_change_nothing_of_the_object() {
+    let job = |spec: Value| json!({"kind": "Job", "metadata": {"name": "a"}, "spec": spec});
+    let same = |before: &Value, after: &Value| means_the_same(KindId::Job, before, after);
+    let template = |cpu: &str| json!({"image": "x", "resources": {"requests": {"cpu": cpu}}});
+    let before = job(json!({"template": template("500m")}));
+    let noted = with_note(&wish(before.clone()));
+    assert!(same(&before, &noted), "a note is for the next time");
+    let reworded = job(json!({"template": template("0.5"), "priority": 0, "timeout": null}));
+    assert!(same(&before, &without_nulls(&reworded)));
+    assert!(!same(&before, &job(json!({"template": template("600m")}))));
+    assert!(!same(&before, &job(json!({"template": template("500m"), "cancel": true}))));
+    let mut labelled = noted.clone();
+    labelled["metadata"]["labels"] = json!({});
+    assert!(same(&before, &labelled));
+    labelled["metadata"]["labels"]["app"] = "web".into();
+    assert!(!same(&before, &labelled), "a label means something to somebody");
+    let mut annotated = noted;
+    annotated["metadata"]["annotations"]["mine"] = "2".into();
+    assert!(!same(&before, &annotated));
+    let config = |value: &str| json!({"kind": "ConfigMap", "metadata": {}, "data": {"a": value}});
+    assert!(!means_the_same(KindId::ConfigMap, &config("x"), &config("y")));
+}
+
+#[test]
+fn the_note_of_a_large_object_is_small_and_shows_nothing_of_it() {
+    let text = "correct-horse".repeat(50_000);
+    let config = json!({"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": text}});
+    let noted = with_note(&wish(config));
+    let note = noted["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap();
+    assert_eq!(note, r#"{"data":{"a":null},"kind":null,"metadata":{"name":null}}"#);
 }

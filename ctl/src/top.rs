@@ -1,9 +1,13 @@
 //! What nodes and tasks use, as tables. Pure.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use api::amounts::{Amounts, CPU, MEMORY, percent};
+use api::node::NodePhase;
+use api::node::stats::NodeStats;
 use api::table::NOTHING;
+use api::{Kind as _, Node, Timestamp};
 
 use crate::args::TopOrder;
 use crate::table::natural;
@@ -36,6 +40,25 @@ impl Use {
         let figures = figures.into_iter().map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned()));
         self.names.iter().cloned().chain(figures).collect()
     }
+}
+
+/// What a node uses; nothing is known of one that did not answer.
+pub fn of_node(node: &Node, stats: Option<&NodeStats>) -> Use {
+    Use {
+        names: vec![node.name().to_owned(), node.phase().to_string()],
+        cpu_millis: stats.and_then(|stats| stats.cpu_millis),
+        memory_bytes: stats.map(|stats| stats.memory_bytes),
+        of: node.allocatable(),
+    }
+}
+
+/// The names of the nodes that can be asked, and what is told of the others: nobody hears a lost one,
+/// and to ask it would end in a complaint about whoever was asked to pass the question on.
+pub fn heard_and_lost(nodes: &[Node], now: Timestamp) -> (BTreeSet<String>, Vec<String>) {
+    let (lost, heard): (Vec<&Node>, Vec<&Node>) =
+        nodes.iter().partition(|node| node.phase() == NodePhase::Lost);
+    let told = |node: &&Node| format!("node {} is Lost: {}", node.name(), node.why(now));
+    (heard.iter().map(|node| node.name().to_owned()).collect(), lost.iter().map(told).collect())
 }
 
 fn millis(amount: u64) -> String {
@@ -108,6 +131,26 @@ mod tests {
             web-10  n1    120m   500m     24%   12Mi    256Mi    4%
         "]]
         .assert_eq(&shown(None));
+    }
+
+    #[test]
+    fn a_lost_node_is_shown_as_what_it_is_and_is_not_asked() {
+        let node = |name: &str, status: serde_json::Value| -> Node {
+            let node = serde_json::json!({
+                "metadata": { "name": name }, "spec": {}, "status": status,
+            });
+            serde_json::from_value(node).unwrap()
+        };
+        let nodes = [
+            node("a", serde_json::json!({ "readySince": "1970-01-01T00:00:00Z" })),
+            node("b", serde_json::json!({ "lost": "1970-01-01T00:00:00Z" })),
+        ];
+        let (heard, lost) = heard_and_lost(&nodes, Timestamp::from_second(39).unwrap());
+        assert_eq!(heard, BTreeSet::from(["a".to_owned()]));
+        assert_eq!(lost, ["node b is Lost: not heard for 39s"]);
+        let uses = nodes.iter().map(|node| of_node(node, None)).collect();
+        let shown = output::indented("", &rows(&["NAME", "STATUS"], "OF", uses, None));
+        assert!(shown.contains("b     Lost    -"), "{shown}");
     }
 
     #[test]

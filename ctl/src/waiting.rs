@@ -5,7 +5,7 @@
 //! * An object is known by its uid: one of the same name that is made later is another one.
 //! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
@@ -113,9 +113,21 @@ impl Waited {
         Failure::new(format!("{target} is not there")).code(Code::NotFound).hint(hint)
     }
 
-    /// That it is as it should be.
-    pub fn is_met(&self) -> String {
-        format!("{} {}", self.target, self.goal.word())
+    /// What is waited for.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// What is known of an object that is gone: which one it was.
+    pub fn identity(&self) -> Value {
+        let mut metadata = json!({ "name": self.target.name });
+        if !self.namespace().is_empty() {
+            metadata["namespace"] = self.namespace().into();
+        }
+        if let Some(uid) = &self.uid {
+            metadata["uid"] = uid.as_str().into();
+        }
+        json!({ "metadata": metadata })
     }
 
     /// The time is up, and nothing is certain.

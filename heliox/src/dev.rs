@@ -86,10 +86,9 @@ impl Parts {
         if let Place::Passing(dir) = place {
             self.engines.empty().await;
             removed = std::fs::remove_dir_all(dir);
-            removed = removed.or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            });
+            if removed.as_ref().is_err_and(|it| it.kind() == std::io::ErrorKind::NotFound) {
+                removed = Ok(());
+            }
         }
         self.servers.stop_within(process::GRACE).await;
         self.storage.stop_within(process::STORE_GRACE).await;
@@ -261,7 +260,7 @@ async fn apply(address: SocketAddr, file: &Path) -> Result<()> {
         file.as_os_str(),
     ];
     let args = ctl::args::Args::try_parse_from(words).context("apply a manifest")?;
-    ctl::cmd::run(args).await.map_err(|failure| not_applied(file, failure))
+    ctl::cmd::run(args).await.map_err(|failure| not_applied(file, &failure))
 }
 
 /// Whether a manifest can be read, and nothing is wrong with it that can be seen without a server.
@@ -270,11 +269,11 @@ fn readable(file: &Path) -> Result<()> {
         anyhow::bail!("--apply -: name a file or a folder; stdin is not read");
     }
     let read = ctl::sources::read(&[file.to_owned()], api::object::DEFAULT_NAMESPACE);
-    read.map(drop).map_err(|failure| not_applied(file, failure))
+    read.map(drop).map_err(|failure| not_applied(file, &failure))
 }
 
 /// All that is wrong with a manifest, as `hctl apply` says it.
-fn not_applied(file: &Path, failure: ctl::failure::Failure) -> anyhow::Error {
+fn not_applied(file: &Path, failure: &ctl::failure::Failure) -> anyhow::Error {
     let mut text = format!("--apply {}: {failure}", file.display());
     for problem in &failure.problems {
         text.push_str(&format!("\n{problem}"));

@@ -12,7 +12,7 @@ use serde_saphyr::{Error, Location, Spanned};
 
 use crate::kind::KindId;
 use crate::schema;
-use crate::violation::Violation;
+use crate::violation::{Violation, nearest};
 
 use positions::{Place, Positions};
 
@@ -155,7 +155,22 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
     let message = first.split(" at line ").next().unwrap_or(first);
     let message = message.split(", set ").next().unwrap_or(message).trim_end_matches([':', ' ']);
     let violation = Violation::new("", message);
+    let violation = match syntax_hint(message) {
+        Some(hint) => violation.hint(hint),
+        None => violation,
+    };
     Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
+}
+
+/// What to do about the slips that are made most.
+fn syntax_hint(message: &str) -> Option<&'static str> {
+    if message.contains("tab") {
+        Some("indent with spaces")
+    } else if message == "duplicate mapping key: apiVersion" {
+        Some("write a line of --- between two documents")
+    } else {
+        None
+    }
 }
 
 /// A document whose kind is known.
@@ -171,9 +186,17 @@ fn document(source: &str, value: Value, positions: Positions) -> Result<Document
         ));
     };
     let word = |field: &str| {
-        let violation = |why: &str| problem(Violation::new(field, why));
-        let value = map.get(field).ok_or_else(|| violation("is required"))?;
-        value.as_str().ok_or_else(|| violation("expected text"))
+        let violation = |why: &str| Violation::new(field, why);
+        let Some(value) = map.get(field) else {
+            let other = nearest(field, map.keys().map(String::as_str));
+            let hint = match (other, field) {
+                (Some(other), _) => format!("write {field} for {other}"),
+                (None, "kind") => "write for example kind: Job".to_owned(),
+                (None, _) => format!("write for example {field}: {}", KindId::Job.api_version()),
+            };
+            return Err(problem(violation("is required").hint(hint)));
+        };
+        value.as_str().ok_or_else(|| problem(violation("expected text")))
     };
     let (kind, api_version) = (word("kind")?, word("apiVersion")?);
     let id = KindId::from_manifest(api_version, kind).filter(|id| !id.info().internal);

@@ -189,7 +189,7 @@ pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation
     }
     let mut found = check(K::ID, &document);
     if !found.is_empty() {
-        let rules = rules_of_the_rest::<K>(document, &found);
+        let rules = rules_of_the_rest::<K>(&document, &found);
         found.extend(rules);
         found.truncate(VIOLATIONS_MAX);
         return Err(found);
@@ -211,7 +211,7 @@ fn too_large<K: Resource>(object: &K) -> Option<Violation> {
 
 /// What the rules say of a document without the fields whose shape is wrong, if there is an object
 /// left: so that a mistyped field does not hide a cycle of jobs.
-fn rules_of_the_rest<K: Resource>(document: Value, shape: &[Violation]) -> Vec<Violation> {
+fn rules_of_the_rest<K: Resource>(document: &Value, shape: &[Violation]) -> Vec<Violation> {
     let ways: Vec<Vec<Step>> = shape.iter().map(|it| path::steps(&it.path)).collect();
     // Most fields that an object cannot do without are texts: with one in their place there is an
     // object to be asked. What the rules say of that text is not told.

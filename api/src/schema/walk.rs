@@ -157,7 +157,10 @@ impl<'a> Walk<'a> {
             Value::Number(number) if text && number.is_f64() => Some("quote it".to_owned()),
             Value::Number(number) if text => Some(format!("quote it: \"{number}\"")),
             Value::Bool(word) if text => Some(format!("quote it: \"{word}\"")),
-            Value::String(text) => instead(&expected, text),
+            Value::String(text) => one_entry(schema, text).or_else(|| instead(&expected, text)),
+            Value::Object(_) if expected.contains(&"array") => {
+                Some("write it as a list: each entry begins with -".to_owned())
+            }
             Value::Number(_) | Value::Bool(_) | Value::Object(_) => None,
             Value::Array(_) => None,
         };
@@ -380,6 +383,19 @@ fn found_name(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
     }
+}
+
+/// What to write where text stands for a map of which one field alone is required, or for a list of
+/// such maps: `a` for `{job: a}`.
+fn one_entry(schema: &Value, text: &str) -> Option<String> {
+    let is_list = types(schema).contains(&"array");
+    let map = if is_list { schema.get("items")? } else { schema };
+    let [field] = map.get("required")?.as_array()?.as_slice() else { return None };
+    // What is more than a name was meant otherwise.
+    let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let entry = format!("{{{}: {text}}}", field.as_str()?);
+    let hint = if is_list { format!("write [{entry}]") } else { format!("write {entry}") };
+    (is_name && hint.len() <= HINT_BYTES_MAX).then_some(hint)
 }
 
 /// What to do about text that says what was expected in other words. `01` and `1_000` are texts

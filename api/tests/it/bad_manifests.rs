@@ -122,8 +122,9 @@ fn text_that_is_no_yaml() {
     check(
         "\tb: c\n",
         expect![[r#"
-        a.yaml:1:2: kind: is required
-    "#]],
+            a.yaml:1:2: kind: is required
+              hint: write for example kind: Job
+        "#]],
     );
     check(
         "just text\n",
@@ -187,8 +188,9 @@ fn kinds_that_are_not_served() {
         (
             "kind: Job\n",
             expect![[r#"
-            a.yaml:1:1: apiVersion: is required
-        "#]],
+                a.yaml:1:1: apiVersion: is required
+                  hint: write for example apiVersion: heliox.dev/v1
+            "#]],
         ),
         (
             "apiVersion: 1\nkind: Job\n",
@@ -502,6 +504,7 @@ fn wrong_types_and_words_are_named() {
             a.yaml:7:5: spec.template.args: expected a list, found text
               hint: write it as a list: [-c]
             a.yaml:8:5: spec.template.env: expected a list, found a map
+              hint: write it as a list: each entry begins with -
             a.yaml:9:14: spec.template.labels.v: expected text, found a number
               hint: quote it
             a.yaml:9:23: spec.template.labels.w: expected text, found true

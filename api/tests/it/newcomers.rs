@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use api::manifest;
-use expect_test::expect;
+use expect_test::expect_file;
 
 use crate::bad_manifests::{job, workflow};
 
@@ -20,6 +20,7 @@ fn flow(template: &str) -> String {
     workflow(&format!("  jobs:\n  - name: a\n    template:\n{template}"))
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn mistakes() -> Vec<(&'static str, String)> {
     let good = job("  count: 3\n");
     vec![
@@ -137,5 +138,5 @@ fn every_first_mistake_says_where_it_is_and_what_to_do() {
             }
         }
     }
-    expect![[r#""#]].assert_eq(&shown);
+    expect_file!["newcomers.txt"].assert_eq(&shown);
 }

@@ -118,13 +118,10 @@ async fn change(
     let Some(mut patch) = three_way::patch(last.as_ref(), noted, &live) else {
         return Ok(("unchanged", live));
     };
-    let is_note_alone = three_way::is_note_alone(&patch);
-    patch["metadata"]["resourceVersion"] = version.clone();
+    patch["metadata"]["resourceVersion"] = version;
     let object = connection.patch(place, &patch, query).await?;
-    // The server writes nothing where the patch says the same in other words; a note of what was
-    // applied is for the next time, and changes nothing of the object.
-    let is_same = object["metadata"]["resourceVersion"] == version || is_note_alone;
-    let is_same = is_same && (query.is_empty() || is_note_alone);
+    // Other words for the same run nothing anew, and neither does a note of what was applied.
+    let is_same = three_way::means_the_same(place.0.kind, &live, &object);
     Ok((if is_same { "unchanged" } else { "configured" }, object))
 }
 

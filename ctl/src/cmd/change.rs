@@ -8,77 +8,53 @@ use super::show;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::target::{self, Target};
+use crate::verb::{self, Step, Verb};
 
-pub(super) async fn cancel(connection: &Connection, words: &[String]) -> Result<(), Failure> {
-    let targets = target::several(words)?;
-    only(&targets, &[KindId::Job, KindId::WorkflowRun], "cancelled")?;
-    each(connection, &targets, &json!({ "spec": { "cancel": true } }), "is being cancelled").await
-}
+/// How often an object that changes under our hands is looked at again.
+const TRIES_MAX: usize = 5;
 
-pub(super) async fn suspend(
+/// Does `verb` to each object that `words` name.
+pub(super) async fn change(
     connection: &Connection,
+    verb: Verb,
     words: &[String],
-    is_held: bool,
 ) -> Result<(), Failure> {
-    let targets = target::several(words)?;
-    let what = if is_held { "suspended" } else { "resumed" };
-    only(&targets, &[KindId::Job, KindId::WorkflowRun, KindId::Workflow], what)?;
-    each(connection, &targets, &json!({ "spec": { "suspend": is_held } }), what).await
-}
-
-pub(super) async fn evict(connection: &Connection, task: &str) -> Result<(), Failure> {
-    let target = target::one(task, Some(KindId::Task))?;
-    only(std::slice::from_ref(&target), &[KindId::Task], "evicted")?;
-    let object = connection.post_to(&target, "evict", &json!({ "reason": "Evict" })).await?;
-    show::done(connection.format, &target, "is being evicted", object)
-}
-
-pub(super) async fn cordon(
-    connection: &Connection,
-    nodes: &[String],
-    is_closed: bool,
-) -> Result<(), Failure> {
-    let what = if is_closed { "cordoned" } else { "uncordoned" };
-    let targets: Vec<Target> = nodes
-        .iter()
-        .map(|node| target::one(node, Some(KindId::Node)))
-        .collect::<Result<_, Failure>>()?;
-    only(&targets, &[KindId::Node], what)?;
-    each(connection, &targets, &json!({ "spec": { "unschedulable": is_closed } }), what).await
-}
-
-/// Makes the same change to each object.
-async fn each(
-    connection: &Connection,
-    targets: &[Target],
-    change: &Value,
-    what: &str,
-) -> Result<(), Failure> {
+    // A bare word names what only these verbs are for.
+    let usual = match verb {
+        Verb::Evict => Some(KindId::Task),
+        Verb::Cordon | Verb::Uncordon => Some(KindId::Node),
+        Verb::Cancel | Verb::Suspend | Verb::Resume => None,
+    };
+    let targets = target::several_of(words, usual)?;
+    verb::only(verb, &targets)?;
     let mut failures = Failures::default();
-    for target in targets {
-        failures.add(patch(connection, target, change, what).await)?;
+    for target in &targets {
+        failures.add(change_one(connection, verb, target).await)?;
     }
     failures.end()
 }
 
-async fn patch(
-    connection: &Connection,
-    target: &Target,
-    patch: &Value,
-    what: &str,
-) -> Result<(), Failure> {
-    let place = (target, connection.namespace.as_str());
-    let object = connection.patch(place, patch, "").await;
-    let object = object.map_err(|error| connection.failure(&error))?;
-    show::done(connection.format, target, what, object)
-}
-
-/// Refuses, before anything is sent, what this cannot be done to.
-fn only(targets: &[Target], kinds: &[KindId], what: &str) -> Result<(), Failure> {
-    let Some(other) = targets.iter().find(|target| !kinds.contains(&target.kind)) else {
-        return Ok(());
-    };
-    let words: Vec<&str> = kinds.iter().map(|kind| kind.info().plural).collect();
-    let message = format!("{other} cannot be {what}");
-    Err(Failure::usage(message).hint(format!("this can be done to {}", words.join(", "))))
+/// What a verb comes to depends on how the object stands, so the change names the version that was
+/// looked at: a job that ends in between is not said to be cancelled.
+async fn change_one(connection: &Connection, verb: Verb, target: &Target) -> Result<(), Failure> {
+    for try_number in 1..=TRIES_MAX {
+        let object: Value = connection.get(target).await?;
+        let what = match verb::step(verb, target, &object) {
+            Step::Act(what) => what,
+            Step::Already(what) => return show::done(connection.format, target, what, object),
+            Step::Never(failure) => return Err(failure),
+        };
+        let Some(mut patch) = verb.patch() else {
+            let object = connection.post_to(target, "evict", &json!({ "reason": "Evict" })).await?;
+            return show::done(connection.format, target, what, object);
+        };
+        patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+        let place = (target, connection.namespace.as_str());
+        match connection.patch(place, &patch, "").await {
+            Ok(object) => return show::done(connection.format, target, what, object),
+            Err(error) if error.is_conflict() && try_number < TRIES_MAX => (),
+            Err(error) => return Err(connection.failure(&error)),
+        }
+    }
+    Err(Failure::new(format!("{target} keeps changing")).hint("try again"))
 }

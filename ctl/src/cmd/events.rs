@@ -16,9 +16,10 @@ use crate::target::{self, Target};
 use crate::terminal;
 
 pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), Failure> {
-    let mut query = match &args.about {
-        Some(text) => of(connection, &target::one(text, None)?),
-        None => connection.query(KindId::Event, String::new(), String::new()),
+    let words: Vec<String> = args.of.into_iter().chain(args.about).collect();
+    let mut query = match words.is_empty() {
+        false => of(connection, &target::only_one(&words, None)?),
+        true => connection.query(KindId::Event, String::new(), String::new()),
     };
     if args.all_namespaces {
         query.namespace.clear();

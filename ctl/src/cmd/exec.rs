@@ -20,7 +20,7 @@ use crate::{target, terminal};
 const INPUT_BYTES: usize = 16 * 1024;
 
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
-    let task = target::one(&args.task, Some(KindId::Task))?;
+    let task = target::only_one(&args.task, Some(KindId::Task))?;
     if task.kind != KindId::Task {
         let failure = Failure::usage(format!("{task} runs no command itself"));
         return Err(failure.hint("name one of its tasks: hctl get tasks"));
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn words_of_a_command_survive_their_url() {
         let args = Exec {
-            task: "t".to_owned(),
+            task: vec!["t".to_owned()],
             stdin: true,
             tty: false,
             attempt: Some(2),

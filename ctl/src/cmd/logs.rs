@@ -23,7 +23,7 @@ use crate::terminal;
 const LOGS_AT_ONCE_MAX: usize = 64;
 
 pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
-    let target = target::one(&args.of, Some(KindId::Task))?;
+    let target = target::only_one(&args.of, Some(KindId::Task))?;
     let query = tasks_of(connection, &target)?;
     // Not there, or just without tasks?
     connection.get::<Value>(&target).await?;
@@ -146,6 +146,7 @@ async fn follow(
         seen: BTreeSet::new(),
         queue: VecDeque::new(),
         open: SelectAll::new(),
+        broken: BTreeSet::new(),
     };
     let mut has_ended = false;
     while !has_ended || !logs.are_done() {
@@ -197,6 +198,8 @@ struct Logging<'a> {
     seen: BTreeSet<(String, u32)>,
     queue: VecDeque<(String, u32)>,
     open: SelectAll<Hearing>,
+    /// Logs of which it was told that they broke, and not yet that they are back.
+    broken: BTreeSet<Of>,
 }
 
 impl Logging<'_> {
@@ -228,7 +231,16 @@ impl Logging<'_> {
         }
     }
 
-    fn hear(&self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
+    fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
+        // Where the whole server is away, that is told by the watches, and not of each log again.
+        let is_news = match &heard {
+            Heard::Broken(_) => !self.connection.is_lost() && self.broken.insert(of.clone()),
+            Heard::Back => self.broken.remove(of),
+            Heard::Line(_) | Heard::Gap(_) | Heard::End | Heard::Failed(_) => true,
+        };
+        if !is_news {
+            return Ok(());
+        }
         let Heard::Failed(error) = heard else { return printer.heard(of, heard) };
         let failure = self.connection.failure(&error);
         if failure.code == Code::Forbidden {

@@ -23,6 +23,8 @@ use crate::args::{Args, Command, DebugCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::terminal;
+use crate::verb::Verb;
+use change::change;
 
 /// Does what the command line says.
 ///
@@ -46,12 +48,12 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Events(args) => events::events(&connection, args).await,
         Command::Wait(args) => wait::wait(&connection, args).await,
         Command::Run(args) => run::run(&connection, args).await,
-        Command::Cancel(args) => change::cancel(&connection, &args.targets).await,
-        Command::Suspend(args) => change::suspend(&connection, &args.targets, true).await,
-        Command::Resume(args) => change::suspend(&connection, &args.targets, false).await,
-        Command::Evict { task } => change::evict(&connection, &task).await,
-        Command::Cordon { nodes } => change::cordon(&connection, &nodes, true).await,
-        Command::Uncordon { nodes } => change::cordon(&connection, &nodes, false).await,
+        Command::Cancel(args) => change(&connection, Verb::Cancel, &args.targets).await,
+        Command::Suspend(args) => change(&connection, Verb::Suspend, &args.targets).await,
+        Command::Resume(args) => change(&connection, Verb::Resume, &args.targets).await,
+        Command::Evict { tasks } => change(&connection, Verb::Evict, &tasks).await,
+        Command::Cordon { nodes } => change(&connection, Verb::Cordon, &nodes).await,
+        Command::Uncordon { nodes } => change(&connection, Verb::Uncordon, &nodes).await,
         Command::Cluster(args) => cluster::cluster(&connection, args).await,
         Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(&connection, file).await,
         Command::Version => version::version(&connection).await,

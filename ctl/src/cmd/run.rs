@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use api::workflow::check_params;
-use api::{KindId, Violation, Workflow};
+use api::{Kind as _, KindId, Violation, Workflow};
 use serde_json::json;
 
 use super::show;
 use super::wait::wait_for;
 use crate::args::Run;
 use crate::connection::{Connection, deadline};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 
 pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failure> {
-    let workflow = target::one(&args.workflow, Some(KindId::Workflow))?;
+    let workflow = target::only_one(&args.workflow, Some(KindId::Workflow))?;
     if workflow.kind != KindId::Workflow {
         let message = format!("{workflow} is no workflow");
         return Err(Failure::usage(message).hint("hctl run workflow/NAME"));
@@ -39,7 +39,14 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
     });
     // A run of a workflow that is not there would wait for it, and one that gives it other
     // parameters than it has would fail.
-    parameters_fit(&connection.get::<Workflow>(&workflow).await?, &params)?;
+    let found: Workflow = connection.get(&workflow).await?;
+    if found.is_deleting() {
+        let message = format!("{workflow} is being deleted: it starts no run any more");
+        return Err(Failure::new(message)
+            .code(Code::Conflict)
+            .hint("apply it again once it is gone"));
+    }
+    parameters_fit(&found, &params)?;
     let place = (KindId::WorkflowRun, connection.namespace.as_str());
     let created = connection.create(place, &object, "").await;
     let created = created.map_err(|error| connection.failure(&error))?;

@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::args::{Format, Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
-use crate::top::{Use, rows};
-use crate::{document, output, terminal};
+use crate::top::{self, Use, rows};
+use crate::{document, output, target, terminal};
 
 /// Nodes that are asked at once.
 const NODES_AT_ONCE_MAX: usize = 64;
@@ -37,21 +37,15 @@ async fn top_nodes(
 ) -> Result<(), Failure> {
     let query = connection.query(KindId::Node, String::new(), String::new());
     let (mut nodes, _) = connection.list::<Node>(&query).await?;
-    only(KindId::Node, names, &mut nodes)?;
-    let stats = ask(connection, nodes.iter().map(|node| node.name().to_owned()).collect()).await;
+    only(KindId::Node, &named(KindId::Node, names)?, &mut nodes)?;
+    let (heard, lost) = top::heard_and_lost(&nodes, connection.clock.now());
+    lost.iter().for_each(|told| terminal::note(told));
+    let stats = ask(connection, heard).await;
     if documents(connection, &stats)? {
         return Ok(());
     }
-    let uses = nodes.iter().map(|node| {
-        let stats = stats.get(node.name());
-        Use {
-            names: vec![node.name().to_owned()],
-            cpu_millis: stats.and_then(|stats| stats.cpu_millis),
-            memory_bytes: stats.map(|stats| stats.memory_bytes),
-            of: node.allocatable(),
-        }
-    });
-    print(&["NAME"], "OF", uses.collect(), order, "No nodes found.")
+    let uses = nodes.iter().map(|node| top::of_node(node, stats.get(node.name())));
+    print(&["NAME", "STATUS"], "OF", uses.collect(), order, "No nodes found.")
 }
 
 async fn top_tasks(
@@ -62,7 +56,8 @@ async fn top_tasks(
 ) -> Result<(), Failure> {
     let query = connection.query(KindId::Task, selector, String::new());
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
-    only(KindId::Task, names, &mut tasks)?;
+    only(KindId::Task, &named(KindId::Task, names)?, &mut tasks)?;
+    // What a lost node runs is Lost, too: nobody can be asked about it.
     tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
     let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
     let answers = ask(connection, nodes).await;
@@ -101,6 +96,19 @@ async fn top_tasks(
         false => format!("No tasks run in namespace {}.", connection.namespace),
     };
     print(headings, "REQUEST", uses.collect(), order, &nothing)
+}
+
+/// The names of those that are named, with or without their kind.
+fn named(kind: KindId, words: &[String]) -> Result<Vec<String>, Failure> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let targets = target::several_of(words, Some(kind))?;
+    if let Some(other) = targets.iter().find(|target| target.kind != kind) {
+        let message = format!("{other} is no {}", kind.info().singular);
+        return Err(Failure::usage(message).hint("hctl top nodes NODE..., hctl top tasks TASK..."));
+    }
+    Ok(targets.into_iter().map(|target| target.name).collect())
 }
 
 /// Keeps those that are named, which must all be there.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use api::KindId;
 use api::watch::WatchEventType;
 use futures_util::future::try_join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::show;
 use crate::args::Wait;
 use crate::connection::{Connection, Query, deadline};
 use crate::failure::Failure;
@@ -150,12 +151,29 @@ impl Group {
         };
         let Some(waited) = self.open.remove(name) else { return Ok(()) };
         match failure {
-            None => terminal::print_line(&waited.is_met()),
+            None => {
+                let object = match object {
+                    Some(object) => self.document(object.clone()),
+                    None => self.document(waited.identity()),
+                };
+                let (target, word) = (waited.target(), waited.goal().word());
+                show::done(self.connection.format, target, word, object)
+            }
             Some(failure) => {
                 self.fails(failure);
                 Ok(())
             }
         }
+    }
+
+    /// An object as a document of its own: within a list it does not say what it is.
+    fn document(&self, object: Value) -> Value {
+        let (version, kind) = (self.kind.api_version(), self.kind.info().kind);
+        let mut document = json!({ "apiVersion": version, "kind": kind });
+        if let (Some(fields), Value::Object(object)) = (document.as_object_mut(), object) {
+            fields.extend(object);
+        }
+        document
     }
 
     async fn has_run(&self, workflow: &str) -> Result<bool, Failure> {

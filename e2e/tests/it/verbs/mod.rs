@@ -133,7 +133,11 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
                 .chain(fields.iter().map(by))
                 .collect()
         }
-        "events" => vec![format!("events --for {singular}/{name} -o name")],
+        "events" => vec![
+            format!("events --for {singular}/{name} -o name"),
+            format!("events {singular}/{name} -o name"),
+            format!("events {singular} {name} -o name"),
+        ],
         "wait" => ["succeeded", "failed", "done", "ready", "deleted"]
             .map(|goal| format!("wait {singular}/{name} --for {goal} --timeout 0s"))
             .into(),
@@ -142,6 +146,11 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
             format!("delete {singular}/{name} --wait --timeout 60s"),
         ],
         "exec" => vec![format!("exec {singular}/{name} -- true")],
+        "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
+            if matches!(kind, KindId::Job | KindId::Task | KindId::Node) =>
+        {
+            vec![format!("{verb} {singular}/{name}"), format!("{verb} {singular} {name}")]
+        }
         "describe" | "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
         | "run" => vec![format!("{verb} {singular}/{name}")],
         "apply" | "top nodes" | "top tasks" | "cluster" | "cluster confirm" | "debug bundle"
@@ -167,24 +176,44 @@ fn more_lines(verb: &str) -> &'static [&'static str] {
             &["logs job/bad --failed", "logs run/flow-1", "logs good-0 --tail 1", "logs no-such"]
         }
         "exec" => &["exec long-0 -- sh -c 'exit 7'", "exec no-such -- true"],
-        "top nodes" => &["top nodes", "top nodes -o name", "top nodes no-such"],
+        "top nodes" => {
+            &["top nodes", "top nodes node/node-1", "top nodes -o name", "top nodes no-such"]
+        }
         "top tasks" => &["top tasks -o name", "top tasks no-such"],
         "wait" => &[
             "wait job/bad --timeout 5s",
             "wait job/good job/bad job/no-such workflow/flow --timeout 5s",
             "wait job/long --timeout 0s",
+            "wait job good -o json",
+            "wait job good -o name",
         ],
         "run" => &[
+            "run workflow flow -p no-such=x",
             "run flow --name second -p word=again --wait --timeout 60s",
             "run flow --name second",
             "run flow -p no-such=x",
         ],
+        "suspend" => &["suspend workflow/flow", "suspend job/flow-1-a"],
         "evict" => &["evict long-0", "wait task/long-0 --for ready --timeout 60s"],
-        "cancel" => &["cancel job/no-such job/long", "wait job/long --for failed --timeout 60s"],
+        "cancel" => &[
+            "cancel job/no-such job/long",
+            "wait job/long --for failed --timeout 60s",
+            "cancel job/long",
+            // Another run of it is not cancelled by that.
+            "apply -f changed.yaml",
+            "wait job/long --timeout 60s",
+        ],
         "delete" => &["delete -f manifest.yaml --wait --timeout 60s", "delete job/bad"],
-        "apply" => {
-            &["apply -f manifest.yaml", "apply -f manifest.yaml --dry-run", "apply -f no-such.yaml"]
-        }
+        "apply" => &[
+            "apply -f manifest.yaml",
+            "apply -f manifest.yaml --dry-run",
+            "apply -f no-such.yaml",
+            "apply -f reworded.yaml",
+            "apply -f labelled.yaml --dry-run",
+            "apply -f labelled.yaml",
+            "apply -f large.yaml",
+            "apply -f large.yaml",
+        ],
         "cluster" => &["cluster"],
         "cluster confirm" => &["cluster confirm --yes"],
         "debug bundle" => &["debug bundle -f bundle.tar.gz", "debug bundle -f bundle.tar.gz"],
@@ -299,11 +328,36 @@ async fn has_settled(dev: &Dev) {
     }
 }
 
+/// Manifests that change something, or nothing, of what was applied.
+fn write_manifests(dev: &Dev) {
+    let job = |name: &str, metadata: &str, spec: &str| {
+        format!(
+            "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {{name: {name}{metadata}}}\nspec: {spec}\n"
+        )
+    };
+    let good = r#"template: {image: busybox, command: [sh, -c, "echo out; echo more"]}"#;
+    let reworded = format!("{{count: 1, priority: 0, keepTasks: 1440m, {good}}}");
+    let large = "x".repeat(400_000);
+    let large = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: large}}\ndata: {{a: {large}, b: {large}}}\n"
+    );
+    let changed = "{template: {image: busybox, command: [echo, again]}}";
+    for (file, text) in [
+        ("reworded.yaml", job("good", "", &reworded)),
+        ("labelled.yaml", job("good", ", labels: {app: web}", &format!("{{{good}}}"))),
+        ("changed.yaml", job("long", "", changed)),
+        ("large.yaml", large),
+    ] {
+        std::fs::write(dev.dir().join(file), text).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn every_verb_does_with_every_kind_what_was_read_and_found_good() {
     let dev = Dev::start().await;
     dev.apply(MANIFEST).await;
     has_settled(&dev).await;
+    write_manifests(&dev);
     let mut examples = Vec::new();
     for kind in KindId::ALL.into_iter().filter(|kind| !kind.info().internal) {
         let (name, namespace) = example(&dev, kind).await.expect("the API serves it");

@@ -1,0 +1,323 @@
+//! What a verb such as `cancel` comes to, as a function of the object as it is. Pure.
+//!
+//! # Invariants
+//!
+//! * Nothing is said to be done that will not happen: what has ended is not stopped any more.
+//! * What is so already is no error: the same command twice does no harm.
+
+use api::{KindId, Task};
+use serde_json::{Value, json};
+
+use crate::failure::{Code, Failure};
+use crate::goal;
+use crate::target::Target;
+
+/// A verb that changes one thing of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Ends it for good.
+    Cancel,
+    /// Holds it.
+    Suspend,
+    /// Lets it go on.
+    Resume,
+    /// Stops a task's attempt.
+    Evict,
+    /// Closes a node to what is new.
+    Cordon,
+    /// Opens it again.
+    Uncordon,
+}
+
+/// What a verb comes to.
+#[derive(Debug)]
+pub enum Step {
+    /// It is done now; this is what is said then.
+    Act(&'static str),
+    /// It is so already, which is said as this.
+    Already(&'static str),
+    /// It cannot be done. Why.
+    Never(Failure),
+}
+
+impl Verb {
+    /// As the command line says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verb::Cancel => "cancel",
+            Verb::Suspend => "suspend",
+            Verb::Resume => "resume",
+            Verb::Evict => "evict",
+            Verb::Cordon => "cordon",
+            Verb::Uncordon => "uncordon",
+        }
+    }
+
+    /// Kinds that it is for.
+    pub fn kinds(self) -> &'static [KindId] {
+        match self {
+            Verb::Cancel => &[KindId::Job, KindId::WorkflowRun],
+            Verb::Suspend | Verb::Resume => &[KindId::Job, KindId::WorkflowRun, KindId::Workflow],
+            Verb::Evict => &[KindId::Task],
+            Verb::Cordon | Verb::Uncordon => &[KindId::Node],
+        }
+    }
+
+    /// The change of the object that does it; nothing where it is asked for in another way.
+    pub fn patch(self) -> Option<Value> {
+        match self {
+            Verb::Cancel => Some(json!({ "spec": { "cancel": true } })),
+            Verb::Suspend => Some(json!({ "spec": { "suspend": true } })),
+            Verb::Resume => Some(json!({ "spec": { "suspend": false } })),
+            Verb::Cordon => Some(json!({ "spec": { "unschedulable": true } })),
+            Verb::Uncordon => Some(json!({ "spec": { "unschedulable": false } })),
+            Verb::Evict => None,
+        }
+    }
+}
+
+/// Refuses, before anything is sent, what a verb is not for.
+///
+/// # Errors
+/// One of the targets is of another kind.
+pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
+    let Some(other) = targets.iter().find(|target| !verb.kinds().contains(&target.kind)) else {
+        return Ok(());
+    };
+    let word = verb.word();
+    let failure = Failure::usage(format!("hctl {word} is not for {other}"));
+    let elsewhere = match (verb, other.kind) {
+        (Verb::Cancel, KindId::Task) => "a single attempt is stopped by hctl evict",
+        (Verb::Cancel, KindId::Workflow) => {
+            "a workflow is cancelled run by run: see hctl get runs; hctl suspend keeps it from \
+             starting more"
+        }
+        (Verb::Suspend, KindId::Node) => "a node is closed by hctl cordon",
+        (Verb::Resume, KindId::Node) => "a node is opened by hctl uncordon",
+        _ => {
+            let plurals: Vec<&str> = verb.kinds().iter().map(|kind| kind.info().plural).collect();
+            return Err(failure.hint(format!("it is for {}", plurals.join(", "))));
+        }
+    };
+    Err(failure.hint(elsewhere))
+}
+
+/// What doing `verb` to the object comes to.
+pub fn step(verb: Verb, target: &Target, object: &Value) -> Step {
+    let spec = &object["spec"];
+    let is = |field: &str| spec[field] == Value::Bool(true);
+    match verb {
+        Verb::Cordon if is("unschedulable") => Step::Already("is cordoned already"),
+        Verb::Cordon => Step::Act("cordoned"),
+        Verb::Uncordon if !is("unschedulable") => Step::Already("is not cordoned"),
+        Verb::Uncordon => Step::Act("uncordoned"),
+        Verb::Cancel | Verb::Suspend | Verb::Resume | Verb::Evict => {
+            let held_back = over(verb, target, object).or_else(|| owned(verb, target, object));
+            held_back.unwrap_or_else(|| match verb {
+                Verb::Cancel if is("cancel") => Step::Already("is being cancelled already"),
+                Verb::Cancel => Step::Act("is being cancelled"),
+                Verb::Suspend if is("suspend") => Step::Already("is suspended already"),
+                Verb::Suspend => Step::Act("suspended"),
+                Verb::Resume if !is("suspend") => Step::Already("is not suspended"),
+                Verb::Resume => Step::Act("resumed"),
+                Verb::Evict | Verb::Cordon | Verb::Uncordon => evict(target, object),
+            })
+        }
+    }
+}
+
+/// That the object has ended, or is about to go: nothing is left that could be stopped or held.
+fn over(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
+    let word = verb.word();
+    let refuse = |why: String| {
+        let failure =
+            Failure::new(format!("{target} {why}: nothing to {word}")).code(Code::Conflict);
+        Some(Step::Never(failure.hint(format!("see how it stands with hctl describe {target}"))))
+    };
+    if object["metadata"]["deletionTimestamp"].is_string() {
+        return refuse("is being deleted".to_owned());
+    }
+    // A workflow goes on for ever: its next revision has another run.
+    if target.kind == KindId::Workflow || !goal::has_ended(target.kind, object) {
+        return None;
+    }
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    match verb {
+        Verb::Cancel if phase == "Cancelled" => Some(Step::Already("is cancelled already")),
+        // What was suspended when it ended would be so in its next run, too.
+        Verb::Resume if object["spec"]["suspend"] == Value::Bool(true) => None,
+        Verb::Cancel
+        | Verb::Suspend
+        | Verb::Resume
+        | Verb::Evict
+        | Verb::Cordon
+        | Verb::Uncordon => refuse(format!("has ended ({phase})")),
+    }
+}
+
+/// That the run which a job belongs to decides: it would take the change back at once.
+fn owned(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
+    if target.kind != KindId::Job || !matches!(verb, Verb::Suspend | Verb::Resume) {
+        return None;
+    }
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let is_run = |owner: &&Value| {
+        owner["controller"] == Value::Bool(true) && owner["kind"] == KindId::WorkflowRun.info().kind
+    };
+    let name = owners.iter().find(is_run)?["name"].as_str()?;
+    let run = Target::new(KindId::WorkflowRun, name);
+    let why = format!("{target} belongs to {run}, which suspends and resumes all its jobs");
+    let failure = Failure::new(why).code(Code::Conflict);
+    Some(Step::Never(failure.hint(format!("hctl {} {run}", verb.word()))))
+}
+
+fn evict(target: &Target, object: &Value) -> Step {
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    let task: Option<Task> = serde_json::from_value(object.clone()).ok();
+    if phase == "Pending" && task.is_some_and(|task| task.binding().is_none()) {
+        let failure = Failure::new(format!("{target} waits for a node: nothing to evict"));
+        let hint = format!("see why with hctl describe {target}");
+        return Step::Never(failure.code(Code::Conflict).hint(hint));
+    }
+    if phase == "Stopping" {
+        return Step::Already("is being stopped already");
+    }
+    Step::Act("is being evicted")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    const VERBS: [Verb; 4] = [Verb::Cancel, Verb::Suspend, Verb::Resume, Verb::Evict];
+
+    fn said(verb: Verb, target: &Target, object: &Value) -> String {
+        match step(verb, target, object) {
+            Step::Act(what) => format!("0, done: {target} {what}"),
+            Step::Already(what) => format!("0: {target} {what}"),
+            Step::Never(failure) => format!("{}: {}", failure.code.number(), failure.message),
+        }
+    }
+
+    fn object(phase: &str, spec: Value) -> Value {
+        json!({
+            "metadata": { "generation": 2 },
+            "spec": spec,
+            "status": { "phase": phase, "observedGeneration": 2 },
+        })
+    }
+
+    #[test]
+    fn every_verb_says_what_is_so() {
+        let states = [
+            ("runs", object("Running", json!({}))),
+            ("runs, being cancelled", object("Running", json!({ "cancel": true }))),
+            ("suspended", object("Suspended", json!({ "suspend": true }))),
+            ("succeeded", object("Succeeded", json!({}))),
+            ("failed", object("Failed", json!({}))),
+            ("timed out, suspended", object("TimedOut", json!({ "suspend": true }))),
+            ("cancelled", object("Cancelled", json!({ "cancel": true }))),
+        ];
+        let mut shown = String::new();
+        for (kind, name) in
+            [(KindId::Job, "j"), (KindId::WorkflowRun, "r"), (KindId::Workflow, "w")]
+        {
+            for (state, object) in &states {
+                write!(shown, "{} {state}", kind.info().singular).unwrap();
+                for verb in VERBS.iter().filter(|verb| verb.kinds().contains(&kind)) {
+                    let target = Target::new(kind, name);
+                    let said = said(*verb, &target, object).replace(&target.to_string(), "it");
+                    write!(shown, " | {} {said}", verb.word()).unwrap();
+                }
+                shown.push('\n');
+            }
+        }
+        expect![[r#"
+            job runs | cancel 0, done: it is being cancelled | suspend 0, done: it suspended | resume 0: it is not suspended
+            job runs, being cancelled | cancel 0: it is being cancelled already | suspend 0, done: it suspended | resume 0: it is not suspended
+            job suspended | cancel 0, done: it is being cancelled | suspend 0: it is suspended already | resume 0, done: it resumed
+            job succeeded | cancel 5: it has ended (Succeeded): nothing to cancel | suspend 5: it has ended (Succeeded): nothing to suspend | resume 5: it has ended (Succeeded): nothing to resume
+            job failed | cancel 5: it has ended (Failed): nothing to cancel | suspend 5: it has ended (Failed): nothing to suspend | resume 5: it has ended (Failed): nothing to resume
+            job timed out, suspended | cancel 5: it has ended (TimedOut): nothing to cancel | suspend 5: it has ended (TimedOut): nothing to suspend | resume 0, done: it resumed
+            job cancelled | cancel 0: it is cancelled already | suspend 5: it has ended (Cancelled): nothing to suspend | resume 5: it has ended (Cancelled): nothing to resume
+            workflowrun runs | cancel 0, done: it is being cancelled | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflowrun runs, being cancelled | cancel 0: it is being cancelled already | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflowrun suspended | cancel 0, done: it is being cancelled | suspend 0: it is suspended already | resume 0, done: it resumed
+            workflowrun succeeded | cancel 5: it has ended (Succeeded): nothing to cancel | suspend 5: it has ended (Succeeded): nothing to suspend | resume 5: it has ended (Succeeded): nothing to resume
+            workflowrun failed | cancel 5: it has ended (Failed): nothing to cancel | suspend 5: it has ended (Failed): nothing to suspend | resume 5: it has ended (Failed): nothing to resume
+            workflowrun timed out, suspended | cancel 5: it has ended (TimedOut): nothing to cancel | suspend 5: it has ended (TimedOut): nothing to suspend | resume 0, done: it resumed
+            workflowrun cancelled | cancel 0: it is cancelled already | suspend 5: it has ended (Cancelled): nothing to suspend | resume 5: it has ended (Cancelled): nothing to resume
+            workflow runs | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflow runs, being cancelled | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflow suspended | suspend 0: it is suspended already | resume 0, done: it resumed
+            workflow succeeded | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflow failed | suspend 0, done: it suspended | resume 0: it is not suspended
+            workflow timed out, suspended | suspend 0: it is suspended already | resume 0, done: it resumed
+            workflow cancelled | suspend 0, done: it suspended | resume 0: it is not suspended
+        "#]].assert_eq(&shown);
+    }
+
+    #[test]
+    fn a_job_whose_newest_change_was_not_seen_has_not_ended() {
+        let mut job = object("Succeeded", json!({}));
+        job["metadata"]["generation"] = 3.into();
+        let target = Target::new(KindId::Job, "j");
+        assert_eq!(said(Verb::Cancel, &target, &job), "0, done: job/j is being cancelled");
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_left_alone() {
+        let mut job = object("Running", json!({}));
+        job["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into();
+        let told = said(Verb::Suspend, &Target::new(KindId::Job, "j"), &job);
+        assert_eq!(told, "5: job/j is being deleted: nothing to suspend");
+    }
+
+    #[test]
+    fn a_job_of_a_run_is_suspended_with_its_run() {
+        let mut job = object("Running", json!({}));
+        job["metadata"]["ownerReferences"] =
+            json!([{ "kind": "WorkflowRun", "name": "w-1", "controller": true }]);
+        let target = Target::new(KindId::Job, "w-1-a");
+        let why = "5: job/w-1-a belongs to run/w-1, which suspends and resumes all its jobs";
+        assert_eq!(said(Verb::Suspend, &target, &job), why);
+        assert_eq!(said(Verb::Resume, &target, &job), why);
+        assert_eq!(said(Verb::Cancel, &target, &job), "0, done: job/w-1-a is being cancelled");
+    }
+
+    #[test]
+    fn a_task_is_evicted_from_a_node_that_it_has() {
+        let target = Target::new(KindId::Task, "t");
+        let task = |phase: &str| {
+            let spec = json!({ "template": "a", "index": 0, "count": 1, "attempt": 1 });
+            said(
+                Verb::Evict,
+                &target,
+                &json!({
+                    "metadata": { "name": "t" }, "spec": spec, "status": { "phase": phase },
+                }),
+            )
+        };
+        assert_eq!(task("Pending"), "5: task/t waits for a node: nothing to evict");
+        assert_eq!(task("Running"), "0, done: task/t is being evicted");
+        assert_eq!(task("Stopping"), "0: task/t is being stopped already");
+        assert_eq!(task("Failed"), "5: task/t has ended (Failed): nothing to evict");
+    }
+
+    #[test]
+    fn nodes_are_closed_once() {
+        let node = |spec: Value| {
+            let (object, target) = (json!({ "spec": spec }), Target::new(KindId::Node, "n"));
+            [Verb::Cordon, Verb::Uncordon].map(|verb| said(verb, &target, &object))
+        };
+        assert_eq!(node(json!({})), ["0, done: node/n cordoned", "0: node/n is not cordoned"]);
+        assert_eq!(
+            node(json!({ "unschedulable": true })),
+            ["0: node/n is cordoned already", "0, done: node/n uncordoned"]
+        );
+    }
+}
