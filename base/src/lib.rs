@@ -18,4 +18,6 @@ pub use health::{Health, Problem, Tally};
 pub use jiff::Timestamp;
 pub use retry::Retry;
 pub use rng::Rng;
-pub use tasks::{BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, panics, without_panic};
+pub use tasks::{
+    BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, blocking, panics, without_panic,
+};

@@ -168,4 +168,14 @@ mod tests {
         drop(retry);
         assert_eq!(health.problems(), [], "who gave up does not fail any more");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_aside_shows_that_it_fails_and_the_process_is_ready() {
+        let health = Health::default();
+        let wait = Duration::from_secs(1);
+        let mut retry = Retry::aside("images", Backoff::new(wait, wait, Rng::seeded(1)), &health);
+        retry.failed_because("no registry");
+        assert_eq!(health.problems(), []);
+        assert!(health.tallies()[0].is_failing);
+    }
 }

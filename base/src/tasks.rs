@@ -299,12 +299,31 @@ pub async fn without_panic<T>(
     task: impl Future<Output = T>,
 ) -> Result<T, String> {
     let caught = AssertUnwindSafe(task).catch_unwind().await;
-    caught.map_err(|panic| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        let message = panic_message(&*panic);
-        error!(task = name, message, "a task panicked, which is a bug");
-        message
-    })
+    caught.map_err(|panic| counted(name, &*panic))
+}
+
+/// Runs work that may wait for the disk where that holds nobody up. Where it panics, that is logged
+/// and counted, and its message returned. Work that has begun ends, although nobody waits for it.
+///
+/// # Errors
+/// What the panic said, or that the process ends.
+pub async fn blocking<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let work = move || std::panic::catch_unwind(AssertUnwindSafe(work));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(caught) => caught.map_err(|panic| counted(name, &*panic)),
+        Err(stopped) => Err(stopped.to_string()),
+    }
+}
+
+/// Logs and counts a panic. What it says.
+fn counted(name: &'static str, panic: &(dyn Any + Send)) -> String {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    let message = panic_message(panic);
+    error!(task = name, message, "a task panicked, which is a bug");
+    message
 }
 
 /// What a panic says.
@@ -397,6 +416,15 @@ mod tests {
         seen.await.unwrap();
         assert!(!tasks.stop_signal().is_requested());
         assert!(panics() > before);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_beside_the_executor_is_counted_and_says_why() {
+        let before = panics();
+        let broken = blocking("breaks", move || assert!(before == u64::MAX, "on purpose")).await;
+        assert_eq!(broken, Err("on purpose".to_owned()));
+        assert!(panics() > before);
+        assert_eq!(blocking("works", || 7).await, Ok(7));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use apiserver::Router;
 use axum::body::Body;
-use base::{ErrorChain, Health, Spawner};
+use base::{ErrorChain, Health, Spawner, without_panic};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -120,6 +121,19 @@ pub async fn connection(
     .await;
 }
 
+/// Runs the streams of HTTP/2 connections. A body that panics while it is sent ends its stream alone,
+/// and is logged and counted like any other panic.
+#[derive(Debug, Clone, Copy)]
+struct Streams;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        TokioExecutor::new().execute(async move {
+            let _logged = without_panic("http stream", stream).await;
+        });
+    }
+}
+
 /// Answers requests on one connection until it ends. One on which no request comes is closed, however
 /// little of one it has sent: which protocol is spoken is found out without a time-out of its own.
 async fn serve_http<A>(
@@ -134,7 +148,7 @@ async fn serve_http<A>(
         seen.store(true, Ordering::Relaxed);
         answer(request)
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
@@ -205,6 +219,7 @@ fn status_answer(path: &str, registry: &Registry, health: &Health) -> Response<B
 mod tests {
     use std::future::{Ready, ready};
 
+    use axum::body::to_bytes;
     use hyper::client::conn::{http1, http2};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::{Instant, timeout};
@@ -316,6 +331,60 @@ mod tests {
         // Either is closed once its time has passed, and the other one is accepted then.
         assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
         assert_eq!(next.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_panics_is_counted_and_hurts_its_stream_alone() {
+        let (near, far) = duplex(PIPE_BYTES);
+        let answer = |request: Request<Incoming>| {
+            let breaks = request.uri().path() == "/breaks";
+            let body = futures_util::stream::once(async move {
+                assert!(!breaks, "on purpose");
+                Ok::<_, Infallible>("here")
+            });
+            ready(Ok(Response::new(Body::from_stream(body))))
+        };
+        let before = base::panics();
+        let client = async {
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+            let asking = async {
+                let ask = |path: &str| Request::get(format!("http://a{path}")).body(Body::empty());
+                let broken = sender.send_request(ask("/breaks").unwrap()).await.unwrap();
+                let broken = to_bytes(Body::new(broken.into_body()), PIPE_BYTES).await;
+                assert!(broken.is_err(), "it looks whole");
+                let whole = sender.send_request(ask("/").unwrap()).await.unwrap();
+                let whole = to_bytes(Body::new(whole.into_body()), PIPE_BYTES).await;
+                assert_eq!(whole.unwrap(), "here");
+                drop(sender);
+            };
+            let (ended, ()) = tokio::join!(connection, asking);
+            ended.unwrap();
+        };
+        tokio::join!(serve_http(far, answer), client);
+        assert!(base::panics() > before);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_cannot_do_its_work_is_alive_and_not_ready() {
+        let (registry, health) = (Registry::new(), Health::default());
+        let ask = async |path: &str| {
+            let answer = status_answer(path, &registry, &health);
+            let code = answer.status().as_u16();
+            let bytes = to_bytes(answer.into_body(), PIPE_BYTES).await.unwrap();
+            (code, String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        assert_eq!(ask("/readyz").await, (200, "ok\n".to_owned()));
+        health.failed("the journal", "no room");
+        let (code, why) = ask("/readyz").await;
+        assert_eq!(code, 503);
+        assert!(why.contains("the journal: no room"), "{why}");
+        for path in ["/healthz", "/livez"] {
+            assert_eq!(ask(path).await.0, 200, "{path}: a restart would not help");
+        }
+        health.works("the journal");
+        assert_eq!(ask("/readyz").await.0, 200);
+        assert_eq!(ask("/else").await.0, 404);
     }
 
     #[test]

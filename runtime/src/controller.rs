@@ -2,16 +2,15 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
 use api::resource_version::ResourceVersion;
 use api::size::{BATCH_BYTES_MAX, json_bytes};
-use base::{Backoff, ErrorChain, Rng, Spawner};
+use base::{Backoff, ErrorChain, Rng, Spawner, without_panic};
 use client::{Client, Error};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tracing::{debug, error, warn};
 
 use crate::any::Any;
@@ -148,7 +147,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
     loop {
         let key = queue.next().await;
         // A bug in the look at one key must not stop the looks at all others.
-        let looked = AssertUnwindSafe(controller.reconcile(&key)).catch_unwind().await;
+        let looked = without_panic(C::NAME, controller.reconcile(&key)).await;
         queue.done(&key);
         match looked {
             Ok(Ok(requeue)) => {
@@ -171,7 +170,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
                 queue.add_after(key, wait_after(failures, &rng));
             }
             Ok(Err(ReconcileError::Deposed)) => crew.deposed.tell(),
-            Err(_panic) => {
+            Err(_logged) => {
                 let failures = queue.failed(&key);
                 error!(controller = C::NAME, ?key, failures, "the look at a key panicked");
                 queue.add_after(key, wait_after(failures, &rng));
@@ -263,10 +262,54 @@ fn batches(groups: Vec<Group>) -> Vec<Batch> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use api::ObjectKey;
     use api::batch::Op;
+    use base::{Tasks, panics};
+    use tokio::sync::mpsc;
 
     use super::*;
+
+    /// Tells of its looks; the first one at key 1 panics.
+    struct Fragile {
+        looks: mpsc::UnboundedSender<u32>,
+        has_panicked: AtomicBool,
+    }
+
+    impl Controller for Fragile {
+        type Key = u32;
+
+        const NAME: &'static str = "fragile";
+
+        fn keys(&self, _: Option<&Any>, _: Option<&Any>) -> Vec<u32> {
+            Vec::new()
+        }
+
+        async fn reconcile(&self, key: &u32) -> Result<Requeue, ReconcileError> {
+            self.looks.send(*key).unwrap();
+            assert!(*key != 1 || self.has_panicked.swap(true, Ordering::Relaxed), "on purpose");
+            Ok(Requeue::Gone)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_panics_is_counted_and_made_again_and_holds_up_no_other() {
+        let (tasks, before) = (Tasks::new("test"), panics());
+        let (looks, mut looked) = mpsc::unbounded_channel();
+        let crew =
+            Crew { spawner: tasks.spawner(), rng: Rng::seeded(1), deposed: Deposed::default() };
+        let queue = Queue::default();
+        queue.add(1);
+        queue.add(2);
+        let controller = Fragile { looks, has_panicked: AtomicBool::new(false) };
+        tasks.spawn_part("worker", work(Arc::new(controller), queue, crew));
+        for expected in [1, 2, 1] {
+            assert_eq!(looked.recv().await, Some(expected));
+        }
+        assert!(panics() > before);
+        assert!(!tasks.stop_signal().is_requested(), "the worker goes on");
+    }
 
     fn group(bytes: usize) -> Group {
         Op::Remove { key: ObjectKey::new("default", "a"), uid: "x".repeat(bytes) }.into()

@@ -269,9 +269,9 @@ impl Following {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(work).await {
+    match base::blocking("logs", work).await {
         Ok(done) => done.map_err(|error| EngineError::unavailable(ErrorChain(&error).to_string())),
-        Err(error) => Err(EngineError::unavailable(error.to_string())),
+        Err(panic) => Err(EngineError::unavailable(panic)),
     }
 }
 

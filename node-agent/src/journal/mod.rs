@@ -242,9 +242,9 @@ async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, JournalError> {
-    tokio::task::spawn_blocking(work)
+    base::blocking("journal", work)
         .await
-        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
         .map_err(|source| JournalError::Io { path: path.to_owned(), source })
 }
 

@@ -1,12 +1,10 @@
 //! Does steps: several at once, but never two about one container.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Spawner;
-use futures_util::FutureExt as _;
+use base::{Spawner, without_panic};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::{debug, error, info};
@@ -108,8 +106,8 @@ impl Crew {
             let _permit = permits.acquire().await;
             // A panic is a bug in what is done to this container. It hurts that one alone, and it is
             // answered, since otherwise the agent would wait for the step for ever.
-            let outcome = AssertUnwindSafe(carry_out(engine.as_ref(), &step)).catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|_printed| {
+            let outcome = without_panic("container", carry_out(engine.as_ref(), &step)).await;
+            let outcome = outcome.unwrap_or_else(|_logged| {
                 error!(%identity, step = name(&step), "a step panicked, which is a bug");
                 Err(EngineError::unknown("the step panicked, which is a bug; see the agent's log"))
             });
@@ -170,5 +168,30 @@ async fn carry_out(engine: &dyn Engine, step: &Step) -> Result<Option<Started>, 
         Step::Signal(identity, signal) => engine.signal(identity, *signal).await.map(|()| None),
         Step::Kill(identity) => engine.kill(identity).await.map(|()| None),
         Step::Remove(identity) => engine.remove(identity).await.map(|()| None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{Tasks, panics};
+
+    use super::super::broken::Broken;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_panics_is_counted_answered_and_tried_again_later() {
+        let (tasks, before) = (Tasks::new("test"), panics());
+        let (events, mut news) = mpsc::channel(1);
+        let mut crew = Crew::new(tasks.spawner(), events);
+        let engine: Arc<dyn Engine> = Arc::new(Broken);
+        let identity = Identity::new("default", "t-0", "0af3", 1).unwrap();
+        crew.act(&engine, Step::Remove(identity.clone()));
+        let Some(Event::Acted(acted)) = news.recv().await else { panic!("it is not answered") };
+        assert!(matches!(acted.outcome, Err(EngineError::Unknown { .. })), "{acted:?}");
+        assert!(panics() > before);
+        let now = Instant::now();
+        crew.done(&acted, now);
+        assert!(!crew.is_acting(&identity) && crew.busy().contains(&identity), "it rests");
+        assert_eq!(crew.take_rested(now + REST_MIN), [identity]);
     }
 }

@@ -14,6 +14,8 @@
 mod agenda;
 mod allegiance;
 mod bound;
+#[cfg(test)]
+mod broken;
 mod crew;
 mod deciding;
 mod exec;

@@ -8,11 +8,9 @@
 //! * A fetch that nobody waits for any more is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use base::Spawner;
-use futures_util::FutureExt as _;
+use base::{Spawner, without_panic};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{debug, error, info};
 
@@ -70,18 +68,18 @@ impl Pulls {
         let (slots, engine) = (Arc::clone(&self.slots), Arc::clone(engine));
         let events = self.events.clone();
         self.spawner.spawn("image", async move {
-            let fetch = AssertUnwindSafe(async {
+            let fetch = async {
                 let _slot = slots.acquire().await;
                 engine.pull(&image).await
-            });
+            };
             let outcome = tokio::select! {
                 biased;
                 // Nothing is ever sent: this ends as its other side is dropped.
                 _ = given_up => return debug!(image, "given up: nobody waits for it any more"),
-                outcome = fetch.catch_unwind() => outcome,
+                outcome = without_panic("image", fetch) => outcome,
             };
             // A panic is a bug in what is done for this image, and hurts those who wait for it alone.
-            let outcome = outcome.unwrap_or_else(|_printed| {
+            let outcome = outcome.unwrap_or_else(|_logged| {
                 error!(image, "fetching an image panicked, which is a bug");
                 Err(EngineError::unknown("fetching the image panicked, which is a bug"))
             });
@@ -107,5 +105,29 @@ impl Pulls {
             pull.waiting.retain(&waits);
             !pull.waiting.is_empty()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{Tasks, panics};
+
+    use super::super::broken::Broken;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_counted_and_answered_to_all_who_wait() {
+        let (tasks, before) = (Tasks::new("test"), panics());
+        let (events, mut news) = mpsc::channel(1);
+        let mut pulls = Pulls::new(tasks.spawner(), events);
+        let engine: Arc<dyn Engine> = Arc::new(Broken);
+        let identity = |task| Identity::new("default", task, "0af3", 1).unwrap();
+        for task in ["t-0", "t-1"] {
+            pulls.ask(&engine, "x".to_owned(), identity(task));
+        }
+        let Some(Event::Pulled(pulled)) = news.recv().await else { panic!("it is not answered") };
+        assert!(matches!(pulled.outcome, Err(EngineError::Unknown { .. })), "{pulled:?}");
+        assert!(panics() > before);
+        assert_eq!(pulls.done(&pulled), BTreeSet::from(["t-0", "t-1"].map(identity)));
     }
 }

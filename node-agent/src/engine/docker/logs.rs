@@ -70,7 +70,7 @@ impl DockerEngine {
             Some(path) => {
                 let (logs, identity) = (self.logs.clone(), identity.clone());
                 let keep = move || logs.keep_files(&identity, &path);
-                let kept = tokio::task::spawn_blocking(keep).await;
+                let kept = base::blocking("logs", keep).await;
                 kept.map_err(std::io::Error::other)
                     .and_then(|kept| kept)
                     .map_err(|error| EngineError::unavailable(error.to_string()))

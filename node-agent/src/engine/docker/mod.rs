@@ -431,7 +431,7 @@ impl Engine for DockerEngine {
         // Nothing here is in use: what is there was copied from a container on its removal.
         let logs = self.logs.clone();
         async move {
-            let pruned = tokio::task::spawn_blocking(move || logs.prune(before, |_| false)).await;
+            let pruned = base::blocking("logs", move || logs.prune(before, |_| false)).await;
             pruned
                 .map_err(io::Error::other)
                 .and_then(|pruned| pruned)

@@ -108,9 +108,9 @@ impl ProcessEngine {
         work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&inner))
+        base::blocking("process engine", move || work(&inner))
             .await
-            .map_err(|error| EngineError::unknown(error.to_string()))?
+            .map_err(EngineError::unknown)?
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Started, EngineError> {
