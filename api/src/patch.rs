@@ -392,6 +392,16 @@ mod tests {
     }
 
     #[test]
+    fn a_large_merge_is_refused() {
+        let text = |mebibytes: usize| "x".repeat(mebibytes * 1024 * 1024);
+        let merge = |mebibytes| {
+            applied(PatchForm::Merge, json!({ "a": text(2) }), &json!({ "b": text(mebibytes) }))
+        };
+        assert!(too_large(merge(2)).contains("at most 4 MiB"));
+        assert!(merge(1).is_ok());
+    }
+
+    #[test]
     fn many_operations_and_much_work_are_refused() {
         let step = json!({"op": "test", "path": "/a", "value": 1});
         let many: Vec<&Value> = std::iter::repeat_n(&step, OPERATIONS_MAX + 1).collect();
@@ -405,6 +415,12 @@ mod tests {
         let insert = json!({"op": "add", "path": "/a/0", "value": 0});
         let many: Vec<&Value> = std::iter::repeat_n(&insert, OPERATIONS_MAX).collect();
         let long = json!({"a": vec![0; 100_000]});
+        assert!(
+            too_large(json_patch(long.clone(), &json!(many))).contains("move more than 64 MiB")
+        );
+        // Each takes the first of a hundred thousand numbers away.
+        let take = json!({"op": "move", "from": "/a/0", "path": "/b"});
+        let many: Vec<&Value> = std::iter::repeat_n(&take, OPERATIONS_MAX).collect();
         assert!(too_large(json_patch(long, &json!(many))).contains("move more than 64 MiB"));
     }
 

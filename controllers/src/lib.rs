@@ -9,6 +9,8 @@ pub mod job;
 pub mod metrics;
 pub mod namespace;
 pub mod node;
+#[cfg(test)]
+mod obedient;
 mod packing;
 mod run;
 mod throttle;

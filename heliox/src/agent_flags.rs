@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_at_which_nobody_reaches_a_task_is_refused() {
+        for (address, why) in [
+            ("0.0.0.0", "nobody reaches a task there"),
+            ("::", "nobody reaches a task there"),
+            ("224.0.0.1", "the address of a group"),
+            ("ff02::1", "the address of a group"),
+        ] {
+            let refused = check(&["--server=http://a:1", "--address", address]).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        for address in ["127.0.0.1", "10.0.0.7", "::1"] {
+            check(&["--server=http://a:1", "--address", address]).unwrap();
+        }
+    }
+
+    #[test]
     fn the_hosts_own_name_may_be_wrong_too() {
         let Command::Agent(args) =
             Cli::try_parse_from(["heliox", "agent", "--server=http://a"]).unwrap().command

@@ -287,6 +287,7 @@ fn not_applied(file: &Path, failure: &ctl::failure::Failure) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{Cli, Command};
 
     #[test]
     fn a_passing_folder_is_new_and_private() {
@@ -315,6 +316,11 @@ mod tests {
         for dir in [theirs, link] {
             let error = refuse_others(&dir).unwrap_err().to_string();
             assert!(error.contains("belongs to another user (uid 4711)"), "{error}");
+            let line = ["heliox", "dev", "--data-dir", dir.to_str().unwrap()];
+            let Command::Dev(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("it is dev")
+            };
+            assert!(Place::of(&args).is_err(), "nothing is kept there");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The life of a task: every row of its table, and what holds over all lives.
 
+use api::task::report::{MESSAGE_CHARS_MAX, REASON_CHARS_MAX};
 use api::task::transition::{Amend, Report, Rerun, Retry, Step, TaskChange, apply};
 use api::task::{Overrides, ReportState, StopReason, TaskPhase, TaskSpec};
 use api::{Task, Timestamp};
@@ -167,6 +168,26 @@ fn a_task_is_bound_runs_ends_and_is_recorded() {
             bind n2: Bound attempt 2 takes n2
         "#]],
     );
+}
+
+/// An agent of an older version must get rid of its reports, too: a refused end would leave its task
+/// waiting for ever.
+#[test]
+fn a_report_beyond_its_bounds_is_cut_and_counts() {
+    let mut task = new_task();
+    for line in ["bind n1", "Failed"] {
+        let mut change = change(&task, line);
+        if let TaskChange::Report(report) = &mut change {
+            report.message = Some("x".repeat(100_000));
+            report.reason = Some("Y".repeat(1_000));
+        }
+        let Ok(Step::Changed(next)) = apply(&task, 1, &change, now()) else { panic!("{line}") };
+        task = *next;
+    }
+    assert_eq!(task.phase(), TaskPhase::Failed);
+    let chars = |text: &Option<String>| text.as_ref().unwrap().chars().count();
+    assert!(chars(&task.status.message) <= MESSAGE_CHARS_MAX);
+    assert!(chars(&task.status.reason) <= REASON_CHARS_MAX);
 }
 
 #[test]

@@ -314,6 +314,33 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_can_be_logged_shows_what_an_object_holds() {
+        const SECRET: &str = "aHVudGVyMi0y";
+        let mut event = event("a", 3, true);
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "a", "namespace": "n", "labels": { "l": SECRET } },
+            "data": { "password": SECRET },
+        });
+        let key = keys::object(KindId::Secret, &ObjectKey::new("n", "a"));
+        let there = Record { key: key.clone(), value: encode(&object), ..record("a", 3) };
+        (event.key, event.now) = (key.clone(), Some(there));
+        let cache = Cache::default();
+        apply(&cache, &[event.clone()]);
+        (event.revision, event.before) = (Revision(4), event.now.take());
+        apply(&cache, &[event.clone()]);
+        (event.revision, event.now) = (Revision(5), event.before.take());
+        apply(&cache, &[event]);
+        let events = cache.events_after(ResourceVersion::default(), 10).unwrap();
+        // Bytes are shown as text, or as a list of numbers.
+        let numbers = format!("{:?}", SECRET.as_bytes());
+        for shown in [format!("{cache:?} {events:?}"), format!("{cache:#?} {events:#?}")] {
+            assert!(!shown.contains(SECRET) && !shown.contains(&numbers), "{shown}");
+            assert!(shown.contains("/n/a"), "what it is about is shown: {shown}");
+        }
+    }
+
+    #[test]
     fn what_is_no_object_is_no_change() {
         let mut lock = event("a", 5, false);
         lock.key = keys::leader("scheduler");

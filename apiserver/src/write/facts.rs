@@ -15,7 +15,7 @@ use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
 use super::{Prepared, Refusal};
-use crate::cache::{Cache, strip_wire};
+use crate::cache::{Cache, Tally, strip_wire};
 use crate::{encoding, keys};
 
 /// An object as it is now, for all that is known. Most decisions need no more than its metadata:
@@ -136,9 +136,7 @@ impl<'a> Facts<'a> {
 
     /// Whether there are so many events that new ones have to wait until the oldest were removed.
     pub(crate) fn has_too_many_events(&self) -> bool {
-        let told = self.cache.told();
-        told.count >= EVENTS_REFUSED_FACTOR * EVENTS_MAX
-            || told.bytes >= EVENTS_REFUSED_FACTOR * EVENTS_BYTES_MAX
+        are_too_many(self.cache.told())
     }
 
     /// Whether the cache shows `revision`.
@@ -150,6 +148,12 @@ impl<'a> Facts<'a> {
     pub(crate) fn into_cached(self) -> BTreeSet<Key> {
         self.cached
     }
+}
+
+/// More events than these wait for the collection of the oldest.
+fn are_too_many(told: Tally) -> bool {
+    told.count >= EVENTS_REFUSED_FACTOR * EVENTS_MAX
+        || told.bytes >= EVENTS_REFUSED_FACTOR * EVENTS_BYTES_MAX
 }
 
 /// Without the document: it may be a Secret.
@@ -273,4 +277,51 @@ pub(crate) fn make(key: Key, value: Bytes) -> Write {
 /// A guard: nothing is there.
 pub(crate) fn absent(key: Key) -> Guard {
     Guard { key, expect: Expectation::Absent }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Document;
+    use super::*;
+
+    #[test]
+    fn events_are_bounded_by_their_number_and_by_their_bytes() {
+        let are = |count, bytes| are_too_many(Tally { count, bytes });
+        let (count, bytes) =
+            (EVENTS_REFUSED_FACTOR * EVENTS_MAX, EVENTS_REFUSED_FACTOR * EVENTS_BYTES_MAX);
+        assert!(!are(count - 1, bytes - 1));
+        assert!(are(count, 0) && are(0, bytes));
+    }
+
+    #[test]
+    fn nothing_that_can_be_logged_shows_what_an_object_holds() {
+        const SECRET: &str = "hunter2";
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "a", "namespace": "n", "uid": "0af3" },
+            "data": { "password": SECRET },
+        });
+        let record = Record {
+            key: keys::object(KindId::Secret, &ObjectKey::new("n", "a")),
+            value: encoding::encode(&object),
+            created: Revision(3),
+            modified: Revision(3),
+            position: 0,
+        };
+        let current = Current::of_record(&record).unwrap();
+        let was = Document::AsItWas(current.clone());
+        let stored = Document::Stored(record.value.clone());
+        let write = current.put(Arc::clone(&record.key), record.value.clone());
+        // Bytes are shown as text, or as a list of numbers.
+        let numbers = format!("{:?}", SECRET.as_bytes());
+        for shown in [
+            format!("{current:?} {was:?} {stored:?} {write:?}"),
+            format!("{current:#?} {was:#?} {stored:#?} {write:#?}"),
+        ] {
+            assert!(!shown.contains(SECRET) && !shown.contains(&numbers[1..10]), "{shown}");
+            assert!(shown.contains("0af3"), "which object it is is shown: {shown}");
+        }
+    }
 }

@@ -49,6 +49,12 @@ async fn a_create_is_asked_twice_without_harm() {
         assert_eq!(world.batch(&[create(task_of(&job, 0))]).await[0]["outcome"], "Done");
     }
     assert_eq!(world.get(TASKS).await.json["items"].as_array().unwrap().len(), 1);
+    // What has no controller may be anybody's.
+    let mut nobodys = task_of(&job, 1);
+    nobodys["metadata"]["ownerReferences"] = json!([]);
+    for outcome in ["Done", "Refused"] {
+        assert_eq!(world.batch(&[create(nobodys.clone())]).await[0]["outcome"], outcome);
+    }
 }
 
 /// A controller waits until its cache has come to what its batch answers. The end of a revision is
@@ -112,6 +118,22 @@ async fn a_task_of_a_job_that_was_made_anew_is_refused() {
     world.job("a").await;
     let results = world.batch(&[create(task_of(&old, 0))]).await;
     assert_eq!(results[0]["outcome"], "Refused", "{results:?}");
+}
+
+/// The new job of that name records nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_task_of_a_job_that_was_made_anew_can_be_removed() {
+    let world = World::new().await;
+    let old = world.job("a").await;
+    world.batch(&[create(task_of(&old, 0))]).await;
+    let task = world.get(&format!("{TASKS}/a-0")).await.json;
+    let key = json!({ "namespace": "default", "name": "a-0" });
+    let remove = json!({ "remove": { "key": key, "uid": task["metadata"]["uid"] } });
+    assert_eq!(world.batch(std::slice::from_ref(&remove)).await[0]["outcome"], "Refused");
+    world.delete(&format!("{JOBS}/a")).await;
+    world.job("a").await;
+    assert_eq!(world.batch(&[remove]).await[0]["outcome"], "Done");
+    assert_eq!(world.get(&format!("{TASKS}/a-0")).await.code, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,12 @@
 //! What one request may ask for: every bound is checked before the work that it bounds.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::harness::{JOBS, OURS, World};
@@ -162,15 +165,23 @@ async fn long_lists_and_watches_come_whole_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_stops_coming_is_given_up() {
+async fn a_body_that_stops_coming_or_comes_too_slowly_is_given_up() {
     let world = World::new().await;
-    let beginning = bytes::Bytes::from_static(b"{\"apiVersion\":");
-    let body = stream::iter([Ok::<_, std::convert::Infallible>(beginning)]);
-    let body = Body::from_stream(body.chain(stream::pending()));
-    let request = Request::post(JOBS).header("content-type", "application/json").body(body);
-    let mut router = world.router();
-    let response = Service::<Request<Body>>::call(&mut router, request.unwrap()).await.unwrap();
-    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let piece = || Ok::<_, std::convert::Infallible>(bytes::Bytes::from_static(b" "));
+    let stops = stream::iter([piece()]).chain(stream::pending()).boxed();
+    let trickles = stream::repeat(()).then(move |()| async move {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        piece()
+    });
+    for (body, seconds) in [(stops, 30), (trickles.boxed(), 300)] {
+        let began = Instant::now();
+        let body = Body::from_stream(body);
+        let request = Request::post(JOBS).header("content-type", "application/json").body(body);
+        let mut router = world.router();
+        let response = Service::<Request<Body>>::call(&mut router, request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
 }
 
 #[tokio::test(start_paused = true)]

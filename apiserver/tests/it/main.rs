@@ -10,6 +10,7 @@ mod namespaces;
 mod objects;
 mod odd_store;
 mod peers;
+mod readiness;
 mod restores;
 mod rules;
 mod stale_caches;

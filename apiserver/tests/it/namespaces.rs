@@ -30,9 +30,10 @@ async fn a_namespace_that_is_deleted_takes_nothing_new_and_goes_when_it_is_empty
     let world = World::of_one().await;
     let made = make(&world).await;
     assert_eq!(made["status"]["phase"], "Active");
-    world.post(&jobs(), &job("a")).await;
+    // A read waits until the cache shows what is there.
     world.get(&jobs()).await;
     assert_eq!(world.batch(&[emptied(&made)]).await[0]["outcome"], "Refused", "it lives");
+    world.post(&jobs(), &job("a")).await;
     let marked = world.delete(NAMESPACE).await;
     assert_eq!(marked.code, StatusCode::OK, "{}", marked.json);
     assert_eq!(marked.json["status"]["phase"], "Terminating");
@@ -48,6 +49,7 @@ async fn a_namespace_that_is_deleted_takes_nothing_new_and_goes_when_it_is_empty
     let changed = world.merge(&format!("{}/a", jobs()), &json!({ "spec": { "count": 3 } })).await;
     assert_eq!(changed.code, StatusCode::OK, "{}", changed.json);
 
+    world.get(&jobs()).await;
     assert_eq!(world.batch(&[emptied(&made)]).await[0]["outcome"], "Refused", "it holds a job");
     assert_eq!(world.delete(NAMESPACE).await.code, StatusCode::OK, "again changes nothing");
     let freed = json!({ "metadata": { "finalizers": null }, "spec": { "finalizers": [] } });
@@ -60,6 +62,20 @@ async fn a_namespace_that_is_deleted_takes_nothing_new_and_goes_when_it_is_empty
     make(&world).await;
     assert_eq!(world.batch(&[emptied(&made)]).await[0]["outcome"], "Done", "that one is gone");
     assert_eq!(world.get(NAMESPACE).await.code, StatusCode::OK, "the new one is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_namespace_stays_as_long_as_a_finalizer_holds_it() {
+    let world = World::of_one().await;
+    let made = make(&world).await;
+    let path = format!("{NAMESPACE}?propagationPolicy=Foreground");
+    assert_eq!(world.delete(&path).await.json["status"]["phase"], "Terminating");
+    world.get(&jobs()).await;
+    assert_eq!(world.batch(&[emptied(&made)]).await[0]["outcome"], "Refused");
+    world.merge(NAMESPACE, &json!({ "metadata": { "finalizers": null } })).await;
+    world.get(&jobs()).await;
+    assert_eq!(world.batch(&[emptied(&made)]).await[0]["outcome"], "Done");
+    assert_eq!(world.get(NAMESPACE).await.code, StatusCode::NOT_FOUND);
 }
 
 /// The create was decided before the deletion, and reaches the store after it.

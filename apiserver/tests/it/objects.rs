@@ -314,3 +314,24 @@ async fn the_text_of_a_secret_is_kept_beside_its_data() {
     let other = patch("y").await;
     assert_eq!(other.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.json);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_of_the_object_that_was_meant() {
+    let world = World::new().await;
+    let made = world.job("a").await;
+    let path = format!("{JOBS}/a");
+    let delete = async |field: &str, value: &Value| {
+        let options = json!({ "preconditions": { field: value } });
+        world.json(Method::DELETE, &path, &options).await.code
+    };
+    assert_eq!(delete("uid", &json!("another")).await, StatusCode::CONFLICT);
+    assert_eq!(delete("resourceVersion", &json!("1")).await, StatusCode::CONFLICT);
+    let changed = world.merge(&path, &json!({ "spec": { "count": 3 } })).await.json;
+    let old = &made["metadata"]["resourceVersion"];
+    assert_eq!(delete("resourceVersion", old).await, StatusCode::CONFLICT, "it has changed");
+    let new = &changed["metadata"]["resourceVersion"];
+    assert_eq!(delete("resourceVersion", new).await, StatusCode::OK);
+    let again = world.job("a").await;
+    assert_eq!(delete("uid", &made["metadata"]["uid"]).await, StatusCode::CONFLICT);
+    assert_eq!(delete("uid", &again["metadata"]["uid"]).await, StatusCode::OK);
+}

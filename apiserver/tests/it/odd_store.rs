@@ -1,8 +1,8 @@
-//! A store with two faults that no real one has: its watch can be held back for one apiserver, whose
-//! cache then shows the past, and a read can panic, as a bug would.
+//! A store with faults that no real one has on demand: its watch can be held back for one apiserver,
+//! whose cache then shows the past, and the question for its revision can fail, or never be answered,
+//! or panic, as a bug would.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -13,17 +13,27 @@ use store::{
 };
 use tokio::sync::watch;
 
+/// What becomes of the question for the revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Work,
+    Fail,
+    Hang,
+    Panic,
+}
+
 /// One apiserver's view of a store that others use, too.
 #[derive(Debug, Clone)]
 pub(crate) struct OddStore {
     inner: Simulated,
     held: Arc<watch::Sender<bool>>,
-    panics: Arc<AtomicBool>,
+    reads: Arc<watch::Sender<Reads>>,
 }
 
 impl OddStore {
     pub(crate) fn over(inner: Simulated) -> Self {
-        Self { inner, held: Arc::new(watch::Sender::new(false)), panics: Arc::default() }
+        let reads = Arc::new(watch::Sender::new(Reads::Work));
+        Self { inner, held: Arc::new(watch::Sender::new(false)), reads }
     }
 
     /// From now on, watches bring nothing: whoever follows them stays where they are.
@@ -31,9 +41,9 @@ impl OddStore {
         self.held.send_replace(true);
     }
 
-    /// Whether asking for the revision panics.
-    pub(crate) fn panic_on_reads(&self, panics: bool) {
-        self.panics.store(panics, Ordering::Relaxed);
+    /// From now on, this becomes of the question for the revision.
+    pub(crate) fn set_reads(&self, reads: Reads) {
+        self.reads.send_replace(reads);
     }
 }
 
@@ -47,8 +57,13 @@ impl Store for OddStore {
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
-        assert!(!self.panics.load(Ordering::Relaxed), "on purpose");
-        self.inner.revision()
+        let reads = *self.reads.borrow();
+        assert!(reads != Reads::Panic, "on purpose");
+        match reads {
+            Reads::Work | Reads::Panic => self.inner.revision(),
+            Reads::Fail => async { Err(ReadError::Unavailable("on purpose".to_owned())) }.boxed(),
+            Reads::Hang => std::future::pending().boxed(),
+        }
     }
 
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {

@@ -351,3 +351,25 @@ async fn a_page_in_a_browser_runs_no_command() {
     assert_eq!(asked(Some("http://127.0.0.1:7070")).await, StatusCode::FORBIDDEN);
     assert_eq!(asked(None).await, StatusCode::SERVICE_UNAVAILABLE, "only the agent is missing");
 }
+
+#[tokio::test]
+async fn no_more_logs_are_read_at_once_than_there_are_places() {
+    const PLACES: usize = 1_000;
+    let two = Two::new().await;
+    grant(&two.a, "b1").await;
+    let _agent = Agent::connect(&two.a, "b1", 1).await;
+    told(&two.store, "http://a", 1).await;
+    let mut reading = Vec::new();
+    for _ in 0..PLACES {
+        let request = Request::get(format!("{TASKS}/j-0/log")).body(Bytes::new()).unwrap();
+        let response = two.a.send(request).await;
+        assert_eq!(response.status(), StatusCode::OK, "log {}", reading.len());
+        reading.push(response);
+    }
+    let (code, why) = log(&two.a, "").await.unwrap_err();
+    assert_eq!(code, StatusCode::TOO_MANY_REQUESTS, "{why}");
+    assert!(why.contains("try again later"), "{why}");
+    // Whoever has stopped reading has given its place back.
+    reading.pop();
+    log(&two.a, "").await.unwrap();
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use store::Simulated;
 
 use crate::harness::{Answer, JOBS, OURS, TASKS, World, job, task_of};
-use crate::odd_store::OddStore;
+use crate::odd_store::{OddStore, Reads};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -151,6 +151,42 @@ async fn what_the_cache_does_not_show_yet_is_not_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namespace_is_not_empty_because_a_cache_does_not_show_what_is_in_it() {
+    let two = Two::new().await;
+    let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
+    let made = two.a.post("/api/v1/namespaces", &body).await.json;
+    two.hold().await;
+    let jobs = format!("{OURS}/namespaces/n/jobs");
+    assert_eq!(two.a.post(&jobs, &job("a")).await.code, StatusCode::CREATED);
+    two.a.delete("/api/v1/namespaces/n").await;
+    let emptied = json!({ "emptied": { "key": { "name": "n" }, "uid": made["metadata"]["uid"] } });
+    assert_eq!(two.b.batch(&[emptied]).await[0]["outcome"], "Refused");
+    assert_eq!(two.a.get("/api/v1/namespaces/n").await.code, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_on_a_node_that_is_there_again_is_not_removed() {
+    let two = Two::new().await;
+    let owner = two.a.job("x").await;
+    two.a.batch(&[json!({ "create": { "object": task_of(&owner, 0) } })]).await;
+    let node = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    });
+    two.a.post(&format!("{OURS}/nodes"), &node).await;
+    let bound = two.a.post(&format!("{TASKS}/x-0/binding"), &json!({ "node": "n1" })).await;
+    assert_eq!(bound.json["status"]["phase"], "Bound", "{}", bound.json);
+    // Nobody records how it ends, and for B its node is gone.
+    two.a.delete(&format!("{JOBS}/x")).await;
+    two.a.delete(&format!("{OURS}/nodes/n1")).await;
+    two.hold().await;
+    two.a.post(&format!("{OURS}/nodes"), &node).await;
+    let key = json!({ "namespace": "default", "name": "x-0" });
+    let remove = json!({ "remove": { "key": key, "uid": bound.json["metadata"]["uid"] } });
+    assert_eq!(two.b.batch(&[remove]).await[0]["outcome"], "Refused", "it may run there");
+    assert_eq!(two.a.get(&format!("{TASKS}/x-0")).await.code, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_does_not_wait_for_ever_for_a_cache_that_stands_still() {
     let two = Two::new().await;
     let path = two.job_that_moved_on().await;
@@ -163,11 +199,11 @@ async fn a_read_does_not_wait_for_ever_for_a_cache_that_stands_still() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_answered_and_hurts_that_request_alone() {
     let two = Two::new().await;
-    two.odd.panic_on_reads(true);
+    two.odd.set_reads(Reads::Panic);
     let answer = two.b.get(JOBS).await;
     assert_eq!(answer.code, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(answer.json["reason"], "InternalError", "{}", answer.json);
-    two.odd.panic_on_reads(false);
+    two.odd.set_reads(Reads::Work);
     assert_eq!(two.b.get(JOBS).await.code, StatusCode::OK);
     let metrics = two.b.text("/metrics").await;
     let counted = r#"heliox_apiserver_requests_total{code="500",kind="jobs",verb="get"} 1"#;

@@ -5,12 +5,18 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use api::batch::Op;
 use api::core::Event;
 use api::{ObjectMeta, Time, Timestamp};
 use jiff::SignedDuration;
+use runtime::{Any, Controller as _, Requeue};
 
-use super::plan::{Limits, Plan, plan};
+use super::Controller;
+use super::plan::{Limits, Plan, ROUND_OPS_MAX, plan};
+use crate::obedient;
 
 const LIMITS: Limits = Limits { ttl: SignedDuration::from_hours(24), count: 3, bytes: 1024 * 1024 };
 
@@ -80,4 +86,29 @@ fn one_that_claims_to_be_of_the_future_outlives_nobody() {
     assert_eq!(gone(&few), ["liar"]);
     let many = plan(events.iter(), Limits { count: 10, ..LIMITS }, second(8));
     assert_eq!((gone(&many), many.wake_at), (vec![], Some(second(day))));
+}
+
+/// Collection keeps up with what comes: a full round is followed by the next one, and only a look that
+/// found nothing to do is followed by a rest.
+#[tokio::test(start_paused = true)]
+async fn a_round_that_was_cut_is_followed_by_the_next_one_at_once() {
+    let events = |count: usize| {
+        let events = (0..count).map(|at| Any::Event(Arc::new(event(&format!("e{at}"), 0, 0))));
+        events.collect::<Vec<_>>()
+    };
+    let (tools, asked) = obedient::tools(events(ROUND_OPS_MAX + 10), second(10));
+    let controller = Controller::new(tools, LIMITS);
+    for round in 1..=2 {
+        let next = controller.reconcile(&()).await.unwrap();
+        assert_eq!(next, Requeue::After(Duration::ZERO), "round {round}");
+        assert_eq!(asked.groups(), round * ROUND_OPS_MAX);
+    }
+    let (tools, asked) = obedient::tools(events(2), second(10));
+    let controller = Controller::new(tools, LIMITS);
+    let day = Duration::from_secs(24 * 3600);
+    let Requeue::After(wait) = controller.reconcile(&()).await.unwrap() else { panic!("it waits") };
+    assert!(wait < day && wait > day - Duration::from_secs(20), "until the first is old: {wait:?}");
+    let Requeue::After(wait) = controller.reconcile(&()).await.unwrap() else { panic!("it waits") };
+    assert!(!wait.is_zero() && wait <= Duration::from_secs(1), "each look reads all: {wait:?}");
+    assert_eq!(asked.groups(), 0);
 }

@@ -5,16 +5,26 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use api::batch::{Group, Op, Propagation};
 use api::core::ConfigMap;
 use api::job::JobSpec;
 use api::object::Kind as _;
 use api::task::transition::{Step, TaskChange, apply};
 use api::task::{StopReason, TaskSpec};
-use api::{CompletionChunk, Job, KindId, ObjectMeta, Task, TaskTemplate, Time, Timestamp, labels};
+use api::{
+    CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, Time, Timestamp,
+    labels,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use runtime::{Any, Controller as _, Requeue, Snapshot};
 
-use super::plan::{Dependent, Object, View, finish, orphaned, outdated, plan};
+use super::plan::{Dependent, Object, ROUND_OPS_MAX, View, finish, orphaned, outdated, plan};
+use super::{Controller, Found, Key, Owner};
 use crate::job::plan::template_name;
+use crate::obedient;
 
 fn job() -> Job {
     let mut job = Job::new("default", "j", JobSpec::default());
@@ -227,4 +237,66 @@ fn a_job_keeps_its_current_template_those_in_use_and_records_of_runs_with_tasks(
     let chunks: Vec<&CompletionChunk> = chunks.iter().collect();
     let groups = outdated(&job, &[&user], &[&current, &used, &old], &chunks);
     assert_eq!(ops(&groups), ["delete tasktemplates/old", "delete done/1.0"]);
+}
+
+/// What was asked of the first ones need not change the owner's key again, such as tasks that take
+/// long to stop.
+#[tokio::test(start_paused = true)]
+async fn a_round_that_was_cut_is_followed_by_the_next_one_at_once() {
+    let owned = |count: usize| {
+        let configs = (0..count).map(|at| Any::ConfigMap(Arc::new(config(&format!("c{at}")))));
+        configs.collect::<Vec<_>>()
+    };
+    let key = ObjectKey::new("default", "j");
+    let owner = || Owner { kind: KindId::Job, key: key.clone(), uid: "job-uid".to_owned() };
+    for (count, next) in [
+        (ROUND_OPS_MAX + 1, Requeue::After(Duration::ZERO)),
+        (ROUND_OPS_MAX - 1, Requeue::OnChange),
+        (0, Requeue::Gone),
+    ] {
+        let (tools, asked) = obedient::tools(owned(count), Timestamp::UNIX_EPOCH);
+        let controller = Controller::new(tools);
+        assert_eq!(controller.reconcile(&Key::Owner(owner())).await.unwrap(), next, "{count}");
+        assert_eq!(asked.groups(), count.min(ROUND_OPS_MAX));
+    }
+}
+
+#[test]
+fn what_is_made_after_its_owner_has_gone_is_looked_at() {
+    let mut late = config("c");
+    late.metadata.namespace = Some("default".to_owned());
+    let (tools, _) = obedient::tools(Vec::new(), Timestamp::UNIX_EPOCH);
+    let keys = Controller::new(tools).keys(None, Some(&Any::ConfigMap(Arc::new(late))));
+    let key = ObjectKey::new("default", "j");
+    assert_eq!(keys, [Key::Owner(Owner { kind: KindId::Job, key, uid: "job-uid".to_owned() })]);
+}
+
+#[test]
+fn an_owner_keeps_what_it_owns_unless_it_has_gone_or_waits_for_it_to_go() {
+    let other = |uid: &str, finalizer: Option<&str>| {
+        let mut other = Job::new("default", "other", JobSpec::default());
+        other.metadata = ObjectMeta {
+            deletion_timestamp: finalizer.map(|_| Time(Timestamp::UNIX_EPOCH)),
+            finalizers: finalizer.map(|finalizer| vec![finalizer.to_owned()]),
+            uid: Some(uid.to_owned()),
+            ..other.metadata
+        };
+        other
+    };
+    let named = other("other-uid", None).as_controller();
+    let is_kept = |there: Option<Job>, named: &OwnerReference| {
+        let mut snapshot = Snapshot::default();
+        there.map(|job| snapshot.insert(Any::Job(Arc::new(job))));
+        let mut config = config("c");
+        config.metadata.namespace = Some("default".to_owned());
+        config.metadata.owner_references.as_mut().unwrap().push(named.clone());
+        Found::of(&snapshot, Any::ConfigMap(Arc::new(config)), "job-uid").is_kept
+    };
+    assert!(is_kept(Some(other("other-uid", None)), &named));
+    assert!(is_kept(Some(other("other-uid", Some(labels::FINALIZER_ORPHAN))), &named));
+    assert!(!is_kept(Some(other("other-uid", Some(labels::FINALIZER_FOREGROUND))), &named));
+    assert!(!is_kept(Some(other("made-anew", None)), &named));
+    assert!(!is_kept(None, &named));
+    let unknown = OwnerReference { kind: "OfANewerVersion".to_owned(), ..named };
+    assert!(is_kept(None, &unknown), "nobody can tell whether it is there");
 }

@@ -5,14 +5,18 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use client::{Client, Servers, http_transport};
 use e2e::fleet::program;
+use http::Method;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 /// Far more than any of these takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// Nobody listens there.
 const NOBODY: &str = "http://127.0.0.1:1";
 
@@ -62,6 +66,69 @@ async fn an_agent_whose_journal_is_damaged_ends_and_says_what_to_do() {
     for part in ["error: ", "journal.log is damaged", "Its containers run on", "byte 0"] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+/// Makes ConfigMaps until one is not taken; how many were.
+async fn fill(client: &Client) -> usize {
+    let mut taken = 0;
+    loop {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("c{taken}") },
+            "data": { "x": "y".repeat(900_000) },
+        });
+        let body = Some(("application/json", object.to_string().into_bytes()));
+        if client.json::<Value>(Method::POST, CONFIG_MAPS, body).await.is_err() {
+            return taken;
+        }
+        taken += 1;
+    }
+}
+
+/// A client of the server that says where it serves, and the rest of what it says.
+async fn serving(server: &mut Child) -> (Client, Lines<BufReader<ChildStderr>>) {
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let told = timeout(PATIENCE, async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("it serves");
+            if let Some((_, address)) = line.split_once("serving address=") {
+                return address.split_whitespace().next().unwrap().to_owned();
+            }
+        }
+    });
+    let url = format!("http://{}", told.await.expect("it says where it serves"));
+    (Client::new(http_transport(&Servers::parse(&url, 0).unwrap())), lines)
+}
+
+#[tokio::test]
+async fn a_server_whose_disk_is_full_ends_and_says_what_to_do_and_keeps_what_it_answered() {
+    let data = TempDir::new().unwrap();
+    let arguments = ["server", "--listen=127.0.0.1:0", "--data-dir", data.path().to_str().unwrap()];
+    // No file of this process may grow beyond some MiB: that is its full disk.
+    let mut small = Command::new("sh");
+    small.args(["-c", "trap '' XFSZ; ulimit -f 32768; exec \"$0\" \"$@\""]);
+    small.arg(program("heliox")).args(arguments).env("HELIOX_LOG", "info");
+    let piped = small.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut server = piped.kill_on_drop(true).spawn().unwrap();
+    let (client, mut lines) = serving(&mut server).await;
+    let taken = timeout(PATIENCE, fill(&client)).await.expect("its disk is full some time");
+    let ended = timeout(PATIENCE, async {
+        let mut said = String::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            said = format!("{said}{line}\n");
+        }
+        (server.wait().await.unwrap().code(), said)
+    });
+    let (code, said) = ended.await.expect("it ends by itself");
+    assert_eq!(code, Some(1), "{said}");
+    for part in
+        ["error: this process cannot do its work any more", "If its disk is full, make room"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    let mut server = heliox(&arguments).spawn().unwrap();
+    let (client, _lines) = serving(&mut server).await;
+    let list = client.json::<Value>(Method::GET, CONFIG_MAPS, None).await.unwrap();
+    assert!(taken > 0 && list["items"].as_array().unwrap().len() >= taken, "{taken} were answered");
 }
 
 #[tokio::test]

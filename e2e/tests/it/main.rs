@@ -9,6 +9,7 @@ mod figures;
 mod kills;
 mod leaders;
 mod logs;
+mod private;
 mod restores;
 mod streams;
 mod verbs;

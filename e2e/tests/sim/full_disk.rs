@@ -32,8 +32,9 @@ async fn a_full_disk_is_told_and_its_containers_run_on_until_there_is_room() {
     job(&cluster, "long", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
     cluster.wait_for("all run", WAIT, |seen| running(seen) == 3).await;
     cluster.fill_disk(0, true);
+    let running_there = cluster.hosts[0].machine.running();
     // Something must be written for the disk to be missed.
-    let template = json!({ "image": "x", "args": ["duration=1s"] });
+    let template = json!({ "image": "x", "args": ["duration=100s"] });
     job(&cluster, "short", json!({ "count": 6, "template": template })).await;
     let seen = cluster
         .wait_for("the node says why it takes nothing new", WAIT, |seen| {
@@ -50,9 +51,11 @@ async fn a_full_disk_is_told_and_its_containers_run_on_until_there_is_room() {
         seen.tasks.iter().filter(long).all(|task| task.phase() == TaskPhase::Running),
         "its containers run on, and the node is not taken for lost"
     );
+    let now_there = cluster.hosts[0].machine.running();
+    assert_eq!(now_there, running_there, "what is not on disk is not done");
     cluster.fill_disk(0, false);
     cluster
-        .wait_for("the node works again, and all that was bound there has run", WAIT, |seen| {
+        .wait_for("the node works again, and all that was bound there has run", 4 * WAIT, |seen| {
             let short = seen.jobs.iter().find(|job| job.name() == "short");
             problem_of(seen, "node-1").is_none()
                 && short.is_some_and(|job| job.status.phase == JobPhase::Succeeded)

@@ -234,6 +234,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn no_more_logs_are_read_at_once_than_there_are_places() {
+        let tasks = base::Tasks::new("test");
+        let served = Served::new(tasks.spawner());
+        let ask = async || answer(&served, "/logs/0af3-77/1", "").await.status();
+        // A place is free: what is missing is the engine.
+        assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
+        let places: Vec<_> =
+            std::iter::from_fn(|| served.place_for_log()).take(LOGS_MAX + 1).collect();
+        assert_eq!(places.len(), LOGS_MAX);
+        assert_eq!(ask().await, StatusCode::TOO_MANY_REQUESTS);
+        drop(places);
+        assert_eq!(
+            ask().await,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "what was read gave its place back"
+        );
+    }
+
     /// Everything that is shown of two pieces of a long line, a line of the other output between
     /// them, and a gap.
     async fn shown(query: &str) -> Vec<u8> {

@@ -170,6 +170,27 @@ mod tests {
         attempt
     }
 
+    /// What an engine says can be of any length.
+    #[test]
+    fn what_is_sent_is_within_its_bounds() {
+        let mut attempt = ended();
+        let Some(Word { says: Says::Report(report), .. }) = &attempt.unsent else {
+            panic!("it is a report")
+        };
+        let message = Some("x".repeat(10 * MESSAGE_CHARS_MAX));
+        let long = Report { message, ..Report::clone(report) };
+        for says in [Says::Report(Box::new(long)), Says::Refuse("x".repeat(10 * MESSAGE_CHARS_MAX))]
+        {
+            attempt.say(7, says);
+            let Op::Task { change, .. } = op(&attempt, attempt.unsent.as_ref().unwrap()) else {
+                panic!("it is about a task")
+            };
+            let sent = serde_json::to_string(&change).unwrap();
+            assert!(sent.len() < 2 * MESSAGE_CHARS_MAX, "{} bytes", sent.len());
+            assert!(sent.contains("more characters)"), "that it was cut is said");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_end_that_is_rejected_is_said_in_fewer_words_and_then_not_again() {
         let tasks = Tasks::new("test");

@@ -230,4 +230,14 @@ mod tests {
         assert_eq!(served.find("..", 1), None);
         assert!(served.find("0af3", 1).is_some());
     }
+
+    #[test]
+    fn no_more_commands_run_at_once_than_there_are_places() {
+        let served = Served::new(Tasks::new("test").spawner());
+        let places: Vec<_> =
+            std::iter::from_fn(|| served.place_for_exec()).take(exec::EXECS_MAX + 1).collect();
+        assert_eq!(places.len(), exec::EXECS_MAX);
+        drop(places);
+        assert!(served.place_for_exec().is_some());
+    }
 }

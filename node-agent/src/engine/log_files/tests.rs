@@ -149,6 +149,11 @@ fn a_position_that_was_rotated_away_is_a_gap() {
     // A position of another log is one that this one does not have.
     let other = Position { file: 7, offset: 0 };
     assert_eq!(lines(&mut log.reader(after(other)))[0], None);
+    // So is one behind the end of its file, such as after a crash of the machine.
+    let (_, last) = rest(&mut log.reader(LogOptions::default()));
+    let last = last.unwrap();
+    let beyond = Position { offset: last.offset + 1, ..last };
+    assert_eq!(lines(&mut log.reader(after(beyond)))[0], None);
 }
 
 #[test]

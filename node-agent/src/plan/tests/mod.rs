@@ -555,6 +555,25 @@ fn a_port_that_something_else_holds_is_given_back_for_another() {
     "#]]);
 }
 
+/// The port of the attempt before may have been what it failed by.
+#[test]
+fn a_next_attempt_gets_another_port() {
+    let mut world = world();
+    let spec = TaskSpec { template: "j-x".to_owned(), attempt: 3, run: 1, ..TaskSpec::default() };
+    let mut task = Task::new("default", "t-0", spec);
+    task.metadata.uid = Some("0".to_owned());
+    let bind = TaskChange::Bind { node: "n1".to_owned() };
+    let Ok(transition::Step::Changed(task)) = transition::apply(&task, 3, &bind, at(0)) else {
+        panic!("it is bound")
+    };
+    world.tasks.insert(Identity::new("default", "t-0", "0", 3).unwrap(), *task);
+    world.check(expect![[r#"
+        t-0: starting [20002]
+        start t-0
+        wake at 1000
+    "#]]);
+}
+
 #[test]
 fn a_slow_start_is_said_once() {
     let mut world = world();

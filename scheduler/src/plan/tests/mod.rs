@@ -188,6 +188,8 @@ fn a_wish_is_a_head_start_of_some_tasks() {
     assert_eq!(spread(nodes, "prefer=100:gen_>=_4", 10), "a=10");
     assert_eq!(spread(nodes, "prefer=100:gen_>=_4", 50), "a=20 b=10 c=10 d=10");
     assert_eq!(spread(nodes, "prefer=1:gen_>=_4", 41), "a=11 b=10 c=10 d=10");
+    let wishes = "prefer=100:gen_>=_4 prefer=100:gen_>=_3 prefer=100:gen_>=_2";
+    assert_eq!(spread(nodes, wishes, 60), "a=30 b=10 c=10 d=10", "twenty tasks at most");
     let near = format!("set data p=a:ONLINE\n{nodes}");
     assert_eq!(spread(&near, "near=data:ONLINE", 3), "a=3", "what is required wins always");
     assert_eq!(spread(&near, "nearby=data", 50), "a=20 b=10 c=10 d=10");
