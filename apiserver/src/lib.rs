@@ -41,6 +41,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::http::LOGS_MAX;
+pub use self::http::is_of_component;
 use cache::Cache;
 use compaction::Holds;
 use connections::Connections;

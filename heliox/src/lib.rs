@@ -10,6 +10,7 @@ pub mod in_process;
 pub mod listen;
 pub mod metrics;
 pub mod node;
+mod places;
 pub mod process;
 pub mod restore;
 pub mod serve;

@@ -6,28 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use api::status::{Reason, failure};
 use apiserver::Router;
 use axum::body::Body;
 use base::{ErrorChain, Health, Spawner, without_panic};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
-/// Connections that are open at once: enough for 5,000 agents with a tunnel and two requests each.
-const CONNECTIONS_MAX: usize = 20_000;
+use crate::places::{self, Asker, CONNECTIONS_MAX, Placed, Places};
+
 /// Connections for health and metrics that are open at once: a few that scrape, and a few that check.
 const STATUS_CONNECTIONS_MAX: usize = 100;
-/// File descriptors that are kept for all else: the store, the log, connections to etcd or Docker.
-const OTHER_FILES: usize = 256;
 /// Bytes of one request's body that are on their way over HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all bodies that are on their way over one connection.
@@ -46,53 +45,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API on a listener for ever.
 pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
-    let files = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let places = places(&files);
-    if places < CONNECTIONS_MAX {
+    // Where the limits cannot be read, they are taken for high enough.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let count = places::count(&limits);
+    if count < CONNECTIONS_MAX {
         info!(
-            places,
+            places = count,
             "so many connections may be open at once; a higher limit of open files allows more"
         );
     }
-    accept(listener, places, |stream| {
-        let router = router.clone();
-        let serving = stream.served(|stream| connection(stream, router));
-        spawner.spawn("http connection", serving);
+    accept(listener, Places::with_components(count), |stream| {
+        spawner.spawn("http connection", placed_connection(stream, router.clone()));
     })
     .await;
 }
 
-/// How many connections may be open at once, given the process's limits as `/proc` shows them.
-fn places(limits: &str) -> usize {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    let files = soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
-    // However low the limit is, half of it serves.
-    files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS_MAX)
-}
-
-/// A connection, and its place among those that may be open.
-struct Placed {
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
-}
-
-impl Placed {
-    /// Serves it, and gives its place to another one.
-    async fn served<F: Future<Output = ()>>(self, serve: impl FnOnce(TcpStream) -> F) {
-        serve(self.stream).await;
-        drop(self.place);
-    }
-}
-
-/// Hands connections to `serve` for ever, at most `places` of them at once.
-async fn accept(listener: TcpListener, places: usize, serve: impl Fn(Placed)) {
-    let free = Arc::new(Semaphore::new(places));
+/// Hands connections to `serve` for ever, as many of them at once as there are places.
+async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<TcpStream>)) {
     loop {
-        if free.available_permits() == 0 {
-            warn!(places, "as many connections are open as may be: the next one waits");
+        if places.free() == 0 {
+            warn!("as many connections are open as may be: the next one waits");
         }
-        let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
+        let Some(place) = places.take().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -105,8 +79,44 @@ async fn accept(listener: TcpListener, places: usize, serve: impl Fn(Placed)) {
             debug!(error = %ErrorChain(&error), "the connection was gone at once");
             continue;
         }
-        serve(Placed { stream, place });
+        serve(Placed::new(stream, place));
     }
+}
+
+/// Serves the API on one connection until it ends, as far as its place goes.
+async fn placed_connection(
+    stream: Placed<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+    router: Router,
+) {
+    let place = stream.place().clone();
+    serve_http(stream, move |request: Request<Incoming>| {
+        let is_component = apiserver::is_of_component(&request);
+        let asker = if is_component { Asker::Component } else { Asker::Client };
+        let is_admitted = place.admits(asker);
+        let mut router = router.clone();
+        async move {
+            if !is_admitted {
+                return Ok(no_place());
+            }
+            router.call(request.map(Body::new)).await
+        }
+    })
+    .await;
+}
+
+/// The answer to a client whose connection has only a place that is kept for agents.
+fn no_place() -> Response<Body> {
+    let message = "as many connections of clients are open here as may be (the rest is for agents): \
+                   end watches, logs or commands that nobody needs, or try again later";
+    warn!("as many connections of clients are open as may be: a request was refused");
+    let status = failure(Reason::ServiceUnavailable, message);
+    let mut response = Response::new(Body::from(json!(status).to_string()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Serves the API on one connection until it ends.
@@ -181,13 +191,13 @@ pub async fn status(
     (registry, health): (Registry, Health),
     spawner: Spawner,
 ) {
-    accept(listener, STATUS_CONNECTIONS_MAX, |stream| {
+    accept(listener, Places::for_anybody(STATUS_CONNECTIONS_MAX), |stream| {
         let (registry, health) = (registry.clone(), health.clone());
         let answer = move |request: Request<Incoming>| {
             let answer = status_answer(request.uri().path(), &registry, &health);
             std::future::ready(Ok(answer))
         };
-        spawner.spawn("status connection", stream.served(|stream| serve_http(stream, answer)));
+        spawner.spawn("status connection", serve_http(stream, answer));
     })
     .await;
 }
@@ -321,8 +331,8 @@ mod tests {
         let tasks = base::Tasks::new("test");
         let spawner = tasks.spawner();
         tasks.spawn("accepts", async move {
-            accept(listener, 1, |stream| {
-                spawner.spawn("connection", stream.served(|stream| serve_http(stream, here)));
+            accept(listener, Places::for_anybody(1), |stream| {
+                spawner.spawn("connection", serve_http(stream, here));
             })
             .await;
         });
@@ -387,13 +397,58 @@ mod tests {
         assert_eq!(ask("/else").await.0, 404);
     }
 
-    #[test]
-    fn connections_leave_files_for_all_else() {
-        let limits = |soft: &str| format!("Limit  Soft\nMax open files  {soft}  524288  files\n");
-        assert_eq!(places(&limits("1048576")), CONNECTIONS_MAX);
-        assert_eq!(places(&limits("unlimited")), CONNECTIONS_MAX);
-        assert_eq!(places(&limits("1024")), 768);
-        assert_eq!(places(&limits("300")), 150);
-        assert_eq!(places(""), CONNECTIONS_MAX);
+    /// Asks for an upgrade over a new connection; what is left of it, and the head of the answer.
+    async fn upgraded(address: std::net::SocketAddr) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let ask = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 1024];
+        let bytes = stream.read(&mut answer).await.unwrap();
+        (stream, String::from_utf8_lossy(&answer[..bytes]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_connection_keeps_its_place_until_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = base::Tasks::new("test");
+        let spawner = tasks.spawner();
+        let places = Places::for_anybody(2);
+        let watched = places.clone();
+        let (hold, mut holds) = tokio::sync::mpsc::unbounded_channel();
+        tasks.spawn("accepts", async move {
+            accept(listener, places, |stream| {
+                let hold = hold.clone();
+                let upgrade = move |mut request: Request<Incoming>| {
+                    let upgrade = hyper::upgrade::on(&mut request);
+                    hold.send(upgrade).unwrap();
+                    let mut response = Response::new(Body::empty());
+                    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                    response.headers_mut().insert("upgrade", HeaderValue::from_static("x"));
+                    response
+                        .headers_mut()
+                        .insert("connection", HeaderValue::from_static("upgrade"));
+                    ready(Ok(response))
+                };
+                spawner.spawn("connection", serve_http(stream, upgrade));
+            })
+            .await;
+        });
+        let (_client, answer) = upgraded(address).await;
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        let tunnel = holds.recv().await.unwrap().await.unwrap();
+        let (_client, answer) = upgraded(address).await;
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        let other = holds.recv().await.unwrap().await.unwrap();
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        for _ in 0..100 {
+            // Whatever is to happen after an upgrade has happened by then.
+            tokio::task::yield_now().await;
+            assert_eq!(watched.free(), 0, "both are open");
+        }
+        drop(tunnel);
+        assert!(third.read(&mut [0; 16]).await.unwrap() > 0, "its place is free");
+        drop(other);
     }
 }

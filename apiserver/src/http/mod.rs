@@ -20,7 +20,8 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::node::CLUSTER_HEADER;
+use api::batch::LEADER_HEADER;
+use api::node::{CLUSTER_HEADER, PEER_HEADER};
 use api::status::{Reason, failure};
 use axum::body::Body;
 use base::without_panic;
@@ -74,6 +75,42 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     let response = response.unwrap_or_else(|refused| answer::status(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+/// Whether a request is of those that agents, schedulers, controllers and other apiservers send, and
+/// people's clients do not; or asks whether this process is well. There are connections that are kept
+/// for these. (It is a matter of sharing out, not of trust: nobody is asked who they are yet.)
+pub fn is_of_component<B>(request: &Request<B>) -> bool {
+    let headers = [CLUSTER_HEADER, LEADER_HEADER, PEER_HEADER];
+    if headers.into_iter().any(|name| request.headers().contains_key(name)) {
+        return true;
+    }
+    match Route::parse(request.uri().path()) {
+        Some(
+            Route::Healthz
+            | Route::Readyz
+            | Route::Metrics
+            | Route::Batches
+            | Route::WatchMany
+            | Route::Cluster
+            | Route::NodeLeases
+            | Route::RenewNodeLeases
+            | Route::Connect { .. }
+            | Route::Agent { .. },
+        ) => true,
+        // Leaders are elected over objects of this kind.
+        Some(Route::Objects { kind, .. }) => kind == api::KindId::Lease,
+        Some(
+            Route::Version
+            | Route::CoreVersions
+            | Route::Groups
+            | Route::Group(_)
+            | Route::Resources { .. }
+            | Route::ConfirmCluster
+            | Route::Backup,
+        )
+        | None => false,
+    }
 }
 
 fn panicked() -> Box<Status> {
@@ -247,4 +284,36 @@ async fn json_body<T: serde::de::DeserializeOwned>(
     let bytes = body(request, bytes_max).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| query::bad(format!("the body is not understood: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_components_are_told_from_those_of_clients() {
+        let of = |path: &str, header: Option<&str>| {
+            let request = Request::get(path);
+            let request = match header {
+                Some(name) => request.header(name, "x"),
+                None => request,
+            };
+            is_of_component(&request.body(()).unwrap())
+        };
+        for path in [
+            "/apis/heliox.dev/v1/nodes/n/connect?bootId=b",
+            "/apis/heliox.dev/v1/nodeleases/renew",
+            "/apis/heliox.dev/v1/watch?kinds=tasks",
+            "/apis/heliox.dev/v1/batches",
+            "/apis/coordination.k8s.io/v1/namespaces/heliox-system/leases/scheduler",
+            "/readyz",
+        ] {
+            assert!(of(path, None), "{path}");
+        }
+        let job = "/apis/heliox.dev/v1/namespaces/a/jobs/b";
+        assert!(!of(job, None));
+        assert!(!of("/apis/heliox.dev/v1/jobs?watch=true", None));
+        assert!(!of("/nowhere", None));
+        assert!(of(job, Some(CLUSTER_HEADER)), "an agent names its cluster");
+    }
 }
