@@ -1,5 +1,6 @@
 //! Garbage: what goes because its owner has gone or is going.
 
+pub mod circle;
 pub mod plan;
 #[cfg(test)]
 mod tests;
@@ -8,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Kind as _;
-use api::{CompletionChunk, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate};
+use api::{CompletionChunk, KindId, ObjectKey, Task, TaskTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::tools::Tools;
+use circle::{Link, waits_for_dependents};
 use plan::{
     Dependent, Object, ROUND_OPS_MAX, View, finish, is_orphan, may_be_outdated, orphaned, outdated,
     plan,
@@ -89,8 +91,12 @@ impl Controller {
                 return None;
             }
             let dependents: Vec<Dependent<'_>> = found.iter().map(Found::as_dependent).collect();
-            let owner = owner.as_ref().map(|any| Object { kind: any.kind(), meta: any.meta() });
-            Some(plan(&View { owner, uid, dependents: &dependents }))
+            let circle = owner.as_ref().and_then(|owner| circle::cut(owner, find_owner(snapshot)));
+            let circle = circle
+                .as_ref()
+                .map(|link| Link { dependent: object(&link.dependent), owner: link.owner.clone() });
+            let owner = owner.as_ref().map(object);
+            Some(plan(&View { owner, uid, dependents: &dependents, circle: circle.as_ref() }))
         });
         let Some(groups) = groups else { return Ok(Requeue::Gone) };
         let is_cut = groups.len() >= ROUND_OPS_MAX;
@@ -155,19 +161,21 @@ struct Found {
 impl Found {
     fn of(snapshot: &Snapshot, any: Any, uid: &str) -> Self {
         let namespace = any.key().namespace;
-        let others = any.meta().owner_references.iter().flatten().filter(|owner| owner.uid != uid);
+        // Nothing keeps itself.
+        let own_uid = any.meta().uid.as_deref().filter(|uid| !uid.is_empty());
+        let others = any.meta().owner_references.iter().flatten();
+        let others = others.filter(|owner| owner.uid != uid && own_uid != Some(&*owner.uid));
         let is_kept = others.into_iter().any(|reference| {
             let Some(owner) = Owner::named(reference, &namespace) else { return true };
             owner.find(snapshot).is_some_and(|owner| !waits_for_dependents(owner.meta()))
         });
-        let own_uid = any.meta().uid.as_deref().filter(|uid| !uid.is_empty());
         let owns = own_uid.is_some_and(|uid| snapshot.dependents(uid).next().is_some());
         Self { any, is_kept, owns }
     }
 
     fn as_dependent(&self) -> Dependent<'_> {
         Dependent {
-            object: Object { kind: self.any.kind(), meta: self.any.meta() },
+            object: object(&self.any),
             task: as_task(&self.any),
             is_kept: self.is_kept,
             owns: self.owns,
@@ -175,10 +183,12 @@ impl Found {
     }
 }
 
-fn waits_for_dependents(meta: &ObjectMeta) -> bool {
-    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
-    meta.deletion_timestamp.is_some()
-        && finalizers.iter().any(|name| name == api::labels::FINALIZER_FOREGROUND)
+fn object(any: &Any) -> Object<'_> {
+    Object { kind: any.kind(), meta: any.meta() }
+}
+
+fn find_owner(snapshot: &Snapshot) -> impl Fn(&Any, &OwnerReference) -> Option<Any> {
+    |any, reference| Owner::named(reference, &any.key().namespace)?.find(snapshot)
 }
 
 /// What a change of a task means beside what a change of any object means.

@@ -10,6 +10,7 @@
 //! * A task that holds a node is stopped first, and goes when it has let go of it.
 //! * A foreground deletion reaches through every generation: a dependent that owns something itself
 //!   is deleted in the foreground, too.
+//! * Owners that wait for each other in a circle go all the same ([`circle`](super::circle)).
 //! * A completion record belongs to its job for as long as that is there: no cascade counts it, and
 //!   it goes after the job.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
@@ -23,6 +24,7 @@ use api::task::transition::TaskChange;
 use api::{CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, labels};
 use serde_json::{Value, json};
 
+use super::circle::Link;
 use crate::job::plan::template_name;
 
 /// An owner that is going or has gone, and what it owns.
@@ -34,10 +36,12 @@ pub struct View<'a> {
     pub uid: &'a str,
     /// What names it among its owners.
     pub dependents: &'a [Dependent<'a>],
+    /// Where the circle is cut in which the owner waits for itself, if it does.
+    pub circle: Option<&'a Link<Object<'a>>>,
 }
 
 /// An object of any kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Object<'a> {
     /// Its kind.
     pub kind: KindId,
@@ -85,7 +89,9 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
         if blocking.is_empty() {
             return groups([without_finalizer(&owner, labels::FINALIZER_FOREGROUND)]);
         }
-        return groups(blocking.into_iter().filter_map(|dependent| before(dependent, view.uid)));
+        let cut = view.circle.map(unblock);
+        let before = blocking.into_iter().filter_map(|dependent| before(dependent, view.uid));
+        return groups(cut.into_iter().chain(before));
     }
     Vec::new()
 }
@@ -192,6 +198,20 @@ fn cut(dependent: &Dependent<'_>, uid: &str) -> Op {
         change.push(("annotations", json!({ labels::ORPHANED: "true" })));
     }
     patch(&dependent.object, &change)
+}
+
+/// Has an owner no longer wait for a dependent.
+fn unblock(link: &Link<Object<'_>>) -> Op {
+    let owners = link.dependent.meta.owner_references.iter().flatten().cloned();
+    let owners: Vec<_> = owners
+        .map(|mut owner| {
+            if owner.uid == link.owner {
+                owner.block_owner_deletion = Some(false);
+            }
+            owner
+        })
+        .collect();
+    patch(&link.dependent, &[("ownerReferences", json!(owners))])
 }
 
 fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Op {

@@ -21,6 +21,7 @@ use api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, Controller as _, Requeue, Snapshot};
 
+use super::circle::Link;
 use super::plan::{Dependent, Object, ROUND_OPS_MAX, View, finish, orphaned, outdated, plan};
 use super::{Controller, Found, Key, Owner};
 use crate::job::plan::template_name;
@@ -109,7 +110,7 @@ fn config(name: &str) -> ConfigMap {
 
 fn asked(owner: Option<&ObjectMeta>, dependents: &[Dependent<'_>]) -> Vec<String> {
     let owner = owner.map(|meta| Object { kind: KindId::Job, meta });
-    ops(&plan(&View { owner, uid: "job-uid", dependents }))
+    ops(&plan(&View { owner, uid: "job-uid", dependents, circle: None }))
 }
 
 #[test]
@@ -163,6 +164,23 @@ fn an_owner_that_waits_for_its_dependents_goes_after_them() {
         ["remove t", "delete configmaps/c"]
     );
     assert_eq!(asked(Some(&meta), &[]), ["leave jobs/j the finalizers [\"other\"]"]);
+}
+
+#[test]
+fn an_owner_in_a_circle_has_one_of_it_no_longer_waited_for() {
+    let meta = deleting(labels::FINALIZER_FOREGROUND);
+    let owner = Object { kind: KindId::Job, meta: &meta };
+    let config = config("c");
+    let link = Link { dependent: of(&config).object, owner: "job-uid".to_owned() };
+    let dependents = [of(&config)];
+    let view =
+        View { owner: Some(owner), uid: "job-uid", dependents: &dependents, circle: Some(&link) };
+    let groups = plan(&view);
+    let Op::Patch { patch, .. } = &groups[0].ops[0] else { panic!("{groups:?}") };
+    let owners = &patch["metadata"]["ownerReferences"];
+    assert_eq!(owners[0]["uid"], "job-uid");
+    assert_eq!(owners[0]["blockOwnerDeletion"], false);
+    assert_eq!(ops(&groups[1..]), ["delete configmaps/c"], "all else goes its way");
 }
 
 fn owning(dependent: Dependent<'_>) -> Dependent<'_> {

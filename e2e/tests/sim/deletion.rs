@@ -352,3 +352,82 @@ async fn what_is_deleted_goes_while_the_store_is_full() {
         })
         .await;
 }
+
+/// Gives a ConfigMap an owner, which waits for it.
+async fn give_owner(cluster: &Cluster, namespace: &str, name: &str, owner: &ConfigMap) {
+    let owners = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name,
+        "uid": owner.metadata.uid, "blockOwnerDeletion": true,
+    }]);
+    let change = json!({ "metadata": { "ownerReferences": owners } });
+    cluster.god.api::<ConfigMap>(namespace).merge_patch(name, &change).await.unwrap();
+}
+
+async fn config(cluster: &Cluster, namespace: &str, name: &str) -> ConfigMap {
+    let mut config = ConfigMap::default();
+    config.metadata.name = Some(name.to_owned());
+    config.metadata.namespace = Some(namespace.to_owned());
+    cluster.god.api::<ConfigMap>(namespace).create(&config).await.unwrap()
+}
+
+/// ConfigMaps of which each is owned by the one before it, and the first by the last.
+async fn circle(cluster: &Cluster, namespace: &str, names: &[&str]) -> Vec<ConfigMap> {
+    let mut made = Vec::new();
+    for name in names {
+        made.push(config(cluster, namespace, name).await);
+    }
+    for (place, name) in names.iter().enumerate() {
+        let owner = &made[(place + names.len() - 1) % names.len()];
+        give_owner(cluster, namespace, name, owner).await;
+    }
+    made
+}
+
+/// Owners that wait for each other in a circle all go, and whoever sees the one gone that was deleted
+/// sees the others gone.
+#[tokio::test(start_paused = true)]
+async fn a_foreground_deletion_in_a_circle_of_owners_ends() {
+    let cluster = Cluster::start(47).await;
+    let objects = Objects(&cluster);
+    forever(&cluster).await;
+    for names in [&["self"][..], &["a", "b"], &["c", "d", "e"]] {
+        let made = circle(&cluster, "default", names).await;
+        let last = serde_json::to_value(made.last().unwrap()).unwrap();
+        let task = objects.run(&last).await;
+        objects.delete(KindId::ConfigMap, names[0], DeletePropagation::Foreground).await;
+        objects.wait_until_gone(KindId::ConfigMap, names[0], "a circle").await;
+        for name in names {
+            assert_eq!(objects.find(KindId::ConfigMap, name).await, None, "{names:?}");
+        }
+        assert_eq!(objects.find(KindId::Task, &task).await, None, "{names:?}");
+    }
+    assert!(cluster.hosts.iter().all(|host| host.machine.running().is_empty()));
+}
+
+/// Neither does such a circle keep its namespace, nor does an object keep itself.
+#[tokio::test(start_paused = true)]
+async fn a_circle_that_is_deleted_in_the_foreground_does_not_keep_its_namespace() {
+    let cluster = Cluster::start(48).await;
+    let objects = Objects(&cluster);
+    make_namespace(&cluster, "n").await;
+    circle(&cluster, "n", &["a", "b"]).await;
+    circle(&cluster, "n", &["self"]).await;
+    let configs = cluster.god.api::<ConfigMap>("n");
+    configs.delete("a", DeletePropagation::Foreground).await.unwrap();
+    let namespaces = cluster.god.api::<Namespace>("");
+    namespaces.delete("n", DeletePropagation::Background).await.unwrap();
+    objects.wait_until_gone(KindId::Namespace, "n", "a namespace around a circle").await;
+    // Owned by another one and by itself: what goes with the other one goes.
+    let owner = config(&cluster, "default", "owner").await;
+    let own = config(&cluster, "default", "own").await;
+    let reference = |owner: &ConfigMap| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name,
+            "uid": owner.metadata.uid,
+        })
+    };
+    let owners = json!({ "metadata": { "ownerReferences": [reference(&owner), reference(&own)] } });
+    cluster.god.api::<ConfigMap>("default").merge_patch("own", &owners).await.unwrap();
+    objects.delete(KindId::ConfigMap, "owner", DeletePropagation::Background).await;
+    objects.wait_until_gone(KindId::ConfigMap, "own", "it does not keep itself").await;
+}
