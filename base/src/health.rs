@@ -1,6 +1,7 @@
 //! What keeps a process from doing its work at this moment: for `/readyz` and for metrics.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,13 +14,26 @@ pub struct Health {
     scope: Option<Arc<str>>,
     /// Guards the activities; held for one look or change.
     activities: Arc<Mutex<BTreeMap<String, Activity>>>,
+    /// Counts those who asked to be told apart.
+    actors: Arc<AtomicU64>,
+}
+
+/// Who does an activity, where several do activities of one name: that one of them works says nothing
+/// about the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Actor(u64);
+
+impl Actor {
+    /// Whoever tells of an activity by its name alone.
+    const ANY: Self = Self(0);
 }
 
 /// How one activity fares, such as renewing the node lease.
 #[derive(Debug, Clone, Default)]
 struct Activity {
     failures: u64,
-    failing: Option<Failing>,
+    /// Those for whom it fails now.
+    failing: BTreeMap<Actor, Failing>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +69,7 @@ pub struct Tally {
 impl Health {
     /// The same, with names that begin with `scope`.
     pub fn scoped(&self, scope: &str) -> Self {
-        Self { scope: Some(scope.into()), activities: Arc::clone(&self.activities) }
+        Self { scope: Some(scope.into()), ..self.clone() }
     }
 
     fn name(&self, what: &str) -> String {
@@ -69,33 +83,41 @@ impl Health {
         self.activities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Somebody new who does activities, and is told apart from all others.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor(self.actors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// An activity failed. Without it the process cannot do its work.
     pub fn failed(&self, what: &str, why: &str) {
-        self.fail(what, why, true);
-    }
-
-    /// An activity failed. The process works on without it.
-    pub fn failed_aside(&self, what: &str, why: &str) {
-        self.fail(what, why, false);
-    }
-
-    fn fail(&self, what: &str, why: &str, is_needed: bool) {
-        let mut activities = self.activities();
-        let activity = activities.entry(self.name(what)).or_default();
-        activity.failures += 1;
-        let since = activity.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
-        activity.failing = Some(Failing { since, why: why.to_owned(), is_needed });
+        self.fail((Actor::ANY, what), why, true);
     }
 
     /// An activity works.
     pub fn works(&self, what: &str) {
-        self.activities().entry(self.name(what)).or_default().failing = None;
+        self.succeed((Actor::ANY, what));
+    }
+
+    /// An activity of somebody's failed. `is_needed`: without it the process cannot do its work.
+    pub(crate) fn fail(&self, (actor, what): (Actor, &str), why: &str, is_needed: bool) {
+        let mut activities = self.activities();
+        let activity = activities.entry(self.name(what)).or_default();
+        activity.failures += 1;
+        let since = activity.failing.get(&actor).map_or_else(Instant::now, |failing| failing.since);
+        activity.failing.insert(actor, Failing { since, why: why.to_owned(), is_needed });
+    }
+
+    /// An activity of somebody's works, or is given up.
+    pub(crate) fn succeed(&self, (actor, what): (Actor, &str)) {
+        self.activities().entry(self.name(what)).or_default().failing.remove(&actor);
     }
 
     /// What keeps the process from doing its work now.
     pub fn problems(&self) -> Vec<Problem> {
         let problem = |(what, activity): (&String, &Activity)| {
-            let failing = activity.failing.as_ref().filter(|failing| failing.is_needed)?;
+            let needed = activity.failing.values().filter(|failing| failing.is_needed);
+            // Of several for whom it fails, one stands for all.
+            let failing = needed.min_by_key(|failing| failing.since)?;
             let (why, lasts) = (failing.why.clone(), failing.since.elapsed());
             Some(Problem { what: what.clone(), why, lasts })
         };
@@ -117,7 +139,7 @@ impl Health {
         let tally = |(what, activity): (&String, &Activity)| Tally {
             what: what.clone(),
             failures: activity.failures,
-            is_failing: activity.failing.is_some(),
+            is_failing: !activity.failing.is_empty(),
         };
         self.activities().iter().map(tally).collect()
     }
@@ -134,7 +156,7 @@ mod tests {
         node.failed("journal", "no space");
         tokio::time::advance(Duration::from_secs(3)).await;
         node.failed("journal", "still no space");
-        node.failed_aside("images", "no engine");
+        node.fail((node.actor(), "images"), "no engine", false);
         let problem = |lasts| Problem {
             what: "n1: journal".to_owned(),
             why: "still no space".to_owned(),

@@ -4,7 +4,7 @@
 //!
 //! * Nothing fails in silence: the first failure is logged as a warning, and while it goes on
 //!   failing another one follows at growing intervals, at least once a minute.
-//! * While it fails, [`Health`] shows it.
+//! * While it fails, [`Health`] shows it, whatever others of the same name do.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::health::Actor;
 use crate::{Backoff, ErrorChain, Health};
 
 /// The second warning follows so long after the first; each further one after twice as long.
@@ -26,6 +27,8 @@ pub struct Retry {
     what: &'static str,
     backoff: Backoff,
     health: Health,
+    /// Tells this one from others of the same name.
+    actor: Actor,
     is_needed: bool,
     failing: Option<Failing>,
 }
@@ -50,7 +53,8 @@ impl Retry {
     }
 
     fn of(what: &'static str, backoff: Backoff, (health, is_needed): (&Health, bool)) -> Self {
-        Self { what, backoff, health: health.clone(), is_needed, failing: None }
+        let (health, actor) = (health.clone(), health.actor());
+        Self { what, backoff, health, actor, is_needed, failing: None }
     }
 
     /// It failed. Says so where it is time to, and returns how long to wait before the next try.
@@ -60,11 +64,7 @@ impl Retry {
 
     /// The same, where the reason is no error but a sentence.
     pub fn failed_because(&mut self, why: &str) -> Duration {
-        if self.is_needed {
-            self.health.failed(self.what, why);
-        } else {
-            self.health.failed_aside(self.what, why);
-        }
+        self.health.fail((self.actor, self.what), why, self.is_needed);
         let now = Instant::now();
         let failing = self.failing.get_or_insert(Failing {
             since: now,
@@ -86,7 +86,7 @@ impl Retry {
     pub fn worked(&mut self) {
         self.backoff.reset();
         if let Some(failing) = self.failing.take() {
-            self.health.works(self.what);
+            self.health.succeed((self.actor, self.what));
             let (failures, lasted) = (failing.failures, failing.since.elapsed());
             info!(what = self.what, failures, ?lasted, "works again");
         }
@@ -102,7 +102,7 @@ impl Retry {
 impl Drop for Retry {
     fn drop(&mut self) {
         if self.failing.is_some() {
-            self.health.works(self.what);
+            self.health.succeed((self.actor, self.what));
         }
     }
 }
@@ -177,5 +177,26 @@ mod tests {
         retry.failed_because("no registry");
         assert_eq!(health.problems(), []);
         assert!(health.tallies()[0].is_failing);
+    }
+
+    #[test]
+    fn two_of_one_name_do_not_speak_for_each_other() {
+        let health = Health::default();
+        let wait = Duration::from_secs(1);
+        let retry = || Retry::new("watching", Backoff::new(wait, wait, Rng::seeded(1)), &health);
+        let (mut first, mut second) = (retry(), retry());
+        first.failed_because("refused");
+        second.failed_because("too late");
+        second.worked();
+        let why = |health: &Health| health.problems().into_iter().map(|it| it.why).collect();
+        let seen: Vec<String> = why(&health);
+        assert_eq!(seen, ["refused"], "the first one fails as before");
+        second.failed_because("too late");
+        drop(second);
+        let seen: Vec<String> = why(&health);
+        assert_eq!(seen, ["refused"]);
+        first.worked();
+        let seen: Vec<String> = why(&health);
+        assert_eq!(seen, [""; 0]);
     }
 }
