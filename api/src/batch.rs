@@ -63,13 +63,13 @@ pub enum Op {
         /// The object, with apiVersion and kind.
         object: Value,
     },
-    /// Replaces spec and labels; the resourceVersion in it must be the current one.
+    /// Replaces spec and labels. The uid and resourceVersion in it must be there, and be the current
+    /// ones.
     Replace {
         /// The object.
         object: Value,
     },
-    /// Replaces the status. The uid in it must be the current one, and the resourceVersion, too,
-    /// if one is there.
+    /// Replaces the status. The uid and resourceVersion in it must be there, and be the current ones.
     Status {
         /// The object.
         object: Value,
@@ -90,7 +90,7 @@ pub enum Op {
         version: Option<ResourceVersion>,
     },
     /// Applies a merge patch to an object's metadata and spec. The uid and resourceVersion in the
-    /// patch, where they are there, must be the current ones.
+    /// patch must be there, and be the current ones.
     Patch {
         /// Its kind.
         kind: String,

@@ -73,6 +73,7 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         }
         Op::Replace { object } => {
             let (kind, key) = identify(&object)?;
+            is_as_read(&object)?;
             Ok(Intent::Replace { kind, key, object, part: Part::Spec })
         }
         Op::Status { object } => {
@@ -80,6 +81,7 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
             if kind == KindId::Task {
                 return Err("a task's status is reported by its node's agent".to_owned());
             }
+            is_as_read(&object)?;
             Ok(Intent::Replace { kind, key, object, part: Part::Status })
         }
         Op::Delete { kind, key, uid, propagation, version } => {
@@ -91,6 +93,7 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
             let kind = kind_of(&kind)
                 .filter(|kind| !kind.info().internal)
                 .ok_or_else(|| format!("{kind:?} is no kind"))?;
+            is_as_read(&patch)?;
             Ok(Intent::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
         }
         Op::Emptied { key, uid } => Ok(Intent::Emptied { key, uid }),
@@ -100,6 +103,20 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         }
         Op::Record { job, uid, run, ends } => Ok(Intent::Record { job, uid, run, ends }),
     }
+}
+
+/// Whether a document names the object that it takes the place of, and its state. Our components
+/// decide on what they have read, so that one that does not say what that was would write blindly: a
+/// bug of its own, or a person's request that has its own form (PUT, PATCH).
+fn is_as_read(document: &Value) -> Result<(), String> {
+    for field in ["uid", "resourceVersion"] {
+        if document["metadata"][field].as_str().is_none_or(str::is_empty) {
+            return Err(format!(
+                "metadata.{field} is missing: a batch changes an object only as it was read"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The kind and place that an object says it has.

@@ -130,7 +130,42 @@ pub(super) fn replace(
     let Some(current) = facts.object(kind, key) else {
         return Err(Refusal::not_found(kind, &key.name));
     };
+    if !may_be_replaced_blindly(kind) && names_no_version(&object) {
+        let violation =
+            Violation::new("metadata.resourceVersion", "must be specified for an update")
+                .hint("read the object, and send back what was read with your change");
+        return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
+    }
     change((kind, key), &current, object, part, facts)
+}
+
+/// Whether an object may be replaced whatever it has become since it was read. As in Kubernetes that
+/// is the writer's choice, but for a Lease, over which several contend: who takes one blindly has it
+/// beside the one who holds it.
+fn may_be_replaced_blindly(kind: KindId) -> bool {
+    match kind {
+        KindId::Lease => false,
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::Workflow
+        | KindId::WorkflowRun
+        | KindId::Job
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => true,
+    }
+}
+
+fn names_no_version(object: &Value) -> bool {
+    match object["metadata"].get("resourceVersion") {
+        None | Some(Value::Null) => true,
+        Some(named) => named.as_str() == Some(""),
+    }
 }
 
 pub(super) fn patch(
@@ -201,11 +236,10 @@ fn check_version(
     current: &Current,
     object: &Value,
 ) -> Result<(), Refusal> {
-    let named = match object["metadata"].get("resourceVersion") {
-        None | Some(Value::Null) => return Ok(()),
-        Some(Value::String(text)) if text.is_empty() => return Ok(()),
-        Some(named) => named,
-    };
+    if names_no_version(object) {
+        return Ok(());
+    }
+    let named = &object["metadata"]["resourceVersion"];
     let version = named.as_str().and_then(|text| text.parse::<ResourceVersion>().ok());
     let Some(version) = version else {
         let named: String = named.to_string().chars().take(100).collect();

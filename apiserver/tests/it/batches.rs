@@ -163,10 +163,15 @@ async fn a_deposed_leader_writes_nothing() {
         answer["results"][0]["outcome"].as_str().unwrap().to_owned()
     };
     assert_eq!(as_leader("scheduler/one/1", 0).await, "Done");
-    assert_eq!(
-        world.put(&format!("{leases}/scheduler"), &lease("two", 2)).await.code,
-        StatusCode::OK
-    );
+    let path = format!("{leases}/scheduler");
+    // Whoever takes a Lease without saying which state of it was read may have it beside another.
+    let mut taken = lease("two", 2);
+    let blind = world.put(&path, &taken).await;
+    assert_eq!(blind.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", blind.json);
+    assert_eq!(blind.json["details"]["causes"][0]["field"], "metadata.resourceVersion");
+    taken["metadata"]["resourceVersion"] =
+        world.get(&path).await.json["metadata"]["resourceVersion"].clone();
+    assert_eq!(world.put(&path, &taken).await.code, StatusCode::OK);
     assert_eq!(as_leader("scheduler/one/1", 1).await, "Deposed");
     assert_eq!(world.get(&format!("{TASKS}/a-1")).await.code, StatusCode::NOT_FOUND);
     assert_eq!(as_leader("scheduler/two/2", 1).await, "Done");

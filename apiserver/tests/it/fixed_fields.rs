@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use api::batch::{Op, Propagation};
-use api::patch::PatchForm;
+use api::patch::{Patch, PatchForm};
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey};
 use expect_test::expect;
@@ -75,7 +75,7 @@ fn name(kind: KindId) -> &'static str {
 }
 
 /// What is said of an object that is not so, as a pointer and a value; nothing leaves it out.
-const LIES: [(&str, Option<&str>); 18] = [
+const LIES: [(&str, Option<&str>); 19] = [
     ("/apiVersion", Some("v2")),
     ("/apiVersion", None),
     ("/kind", Some("Other")),
@@ -94,6 +94,7 @@ const LIES: [(&str, Option<&str>); 18] = [
     ("/metadata/generation", Some("7")),
     ("/metadata/selfLink", Some("/x")),
     ("/metadata/resourceVersion", Some("1")),
+    ("/metadata/resourceVersion", None),
 ];
 
 /// A lie's value as JSON: numbers are numbers.
@@ -155,7 +156,11 @@ async fn ask(world: &World, form: &Form, kind: KindId, lie: (&str, Option<&str>)
         }
         Form::Batch(word) => {
             let op = if *word == "patch" {
-                let body = patch(PatchForm::Merge, &object, lie);
+                // It says what was read, and then lies.
+                let read = ["uid", "resourceVersion"];
+                let read = read.map(|field| (field.to_owned(), object["metadata"][field].clone()));
+                let mut body = json!({ "metadata": serde_json::Map::from_iter(read) });
+                Patch::Merge(patch(PatchForm::Merge, &object, lie)).apply(&mut body).unwrap();
                 let mut key = json!({ "name": name(kind) });
                 if let Some(namespace) = object["metadata"].get("namespace") {
                     key["namespace"] = namespace.clone();
@@ -301,7 +306,7 @@ async fn no_form_of_write_changes_what_never_changes() {
         400 400 400 400 400 400 409 409 400 /metadata/namespace elsewhere
         200 200 200 200 200 200 400 400 200 /metadata/namespace (left out)
         409 409 409 409 409 409 409 409 409 /metadata/uid another
-        200 200 200 200 200 200 200 200 200 /metadata/uid (left out)
+        200 200 200 200 200 200 400 400 400 /metadata/uid (left out)
         200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp 2001-01-01T00:00:00Z
         200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp (left out)
         200 200 200 200 200 200 200 200 200 /metadata/deletionTimestamp 2001-01-01T00:00:00Z
@@ -309,6 +314,7 @@ async fn no_form_of_write_changes_what_never_changes() {
         200 200 200 200 200 200 200 200 200 /metadata/generation 7
         200 200 200 200 200 200 200 200 200 /metadata/selfLink /x
         409 409 409 409 409 409 409 409 409 /metadata/resourceVersion 1
+        200 200 200 200 200 200 400 400 400 /metadata/resourceVersion (left out)
     "#]]
     .assert_eq(&table);
 }
