@@ -76,8 +76,9 @@ impl CompletionChunk {
 
     /// The indexes of this chunk that have ended.
     pub fn ends(&self) -> impl Iterator<Item = (u32, End)> {
-        let base = self.spec.chunk * CHUNK_INDEXES;
-        self.spec.bits.iter().map(move |(place, end)| (base + place, end))
+        // Of chunks that hold anything, the last index is the last number there is.
+        let base = self.spec.chunk.saturating_mul(CHUNK_INDEXES);
+        self.spec.bits.iter().map(move |(place, end)| (base.saturating_add(place), end))
     }
 
     /// The uid of the job that it belongs to.

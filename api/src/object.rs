@@ -11,10 +11,23 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::kind::KindId;
+use crate::violation::Violation;
 
 /// For fields that are left out while they say nothing.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The largest number of a run or an attempt that anybody may write: those that Heliox counts on
+/// from there never come to the last number there is, after which nothing could follow.
+pub const NUMBER_MAX: u32 = u32::MAX - 1_000_000;
+
+/// What is wrong with a number at `path` that is to be counted on.
+pub(crate) fn number_problem(path: &str, number: u32) -> Option<Violation> {
+    (number > NUMBER_MAX).then(|| {
+        let why = format!("{number} leaves no numbers to go on with; at most {NUMBER_MAX}");
+        Violation::new(path, why)
+    })
 }
 
 /// The namespace of an object whose manifest names none.

@@ -149,7 +149,8 @@ impl Election {
         if !free && !self.has_run_out(&spec) {
             return Ok(None);
         }
-        let term = spec.lease_transitions.unwrap_or_default() + 1;
+        // Identities are unique, so that even a term of the same number is another one.
+        let term = spec.lease_transitions.unwrap_or_default().saturating_add(1);
         let next = self.lease(Some(&lease), term);
         self.taken(self.leases.replace(&next).await, asked)
     }

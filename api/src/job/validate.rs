@@ -10,6 +10,7 @@ use super::{
 };
 use crate::duration::Duration;
 use crate::kind::KindId;
+use crate::object::number_problem;
 use crate::schema::VIOLATIONS_MAX;
 use crate::size::EXPANDED_BYTES_MAX;
 use crate::task::reason;
@@ -33,6 +34,9 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     let mut found = Vec::new();
     found.extend(no_index_left(new, old));
     found.extend(cancel::too_late(new, old));
+    if new.status.run != old.status.run {
+        found.extend(number_problem("status.run", new.status.run));
+    }
     if old.spec.on_change() != OnChange::Reject {
         return found;
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{PastAttempt, Task, TaskState};
 use crate::kind::KindId;
-use crate::object::Kind as _;
+use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{NOTHING, age, or_dash, span, took};
 use crate::violation::Violation;
@@ -21,6 +21,15 @@ impl Resource for Task {
                 found.push(Violation::new(format!("spec.{field}"), "counts from 1"));
             }
         }
+        let counted = [
+            ("attempt", self.spec.attempt),
+            ("nextAttempt", self.spec.next_attempt.unwrap_or_default()),
+            ("run", self.spec.run),
+            ("failures", self.spec.failures),
+        ];
+        let problem =
+            |(field, number): (&str, u32)| number_problem(&format!("spec.{field}"), number);
+        found.extend(counted.into_iter().filter_map(problem));
         found
     }
 

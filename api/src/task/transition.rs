@@ -288,7 +288,10 @@ fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), 
     if task.spec.recorded == Some(task.spec.run) {
         return refuse("its end is recorded");
     }
-    let number = task.spec.binding.as_ref().map_or(0, |binding| binding.number) + 1;
+    let before = task.spec.binding.as_ref().map_or(0, |binding| binding.number);
+    let Some(number) = before.checked_add(1) else {
+        return refuse("its binding has the last number there is");
+    };
     let attempt = task.spec.attempt;
     next.spec.binding = Some(Binding { node: Some(node.to_owned()), attempt, number, at: now });
     next.spec.unschedulable = None;
@@ -384,7 +387,7 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
         | TaskState::Succeeded => false,
     };
     require(may, task, "cannot be tried again")?;
-    next.spec.failures += u32::from(retry.counts);
+    next.spec.failures = task.spec.failures.saturating_add(retry.counts.into());
     next.spec.not_before = retry.not_before;
     if let Some(node) = &retry.avoid {
         // The last one last: where all that would do are avoided, that one is the worst of them.
@@ -393,8 +396,7 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
         let surplus = next.spec.avoid.len().saturating_sub(AVOIDED_NODES_MAX);
         next.spec.avoid.drain(..surplus);
     }
-    open_attempt(task, next);
-    Ok(())
+    open_attempt(task, next)
 }
 
 fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
@@ -413,12 +415,14 @@ fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     next.spec.not_before = None;
     next.spec.avoid.clear();
     next.spec.recorded = None;
-    open_attempt(task, next);
-    Ok(())
+    open_attempt(task, next)
 }
 
 /// Opens the next attempt and remembers how the last one ended.
-fn open_attempt(task: &Task, next: &mut Task) {
+fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
+    let Some(following) = task.spec.attempt.checked_add(1) else {
+        return refuse("its attempt has the last number there is");
+    };
     let past = PastAttempt {
         attempt: task.spec.attempt,
         phase: task.phase(),
@@ -433,5 +437,6 @@ fn open_attempt(task: &Task, next: &mut Task) {
     next.status.attempts.drain(..surplus);
     next.spec.refusals = None;
     let least = next.spec.next_attempt.take().unwrap_or_default();
-    next.spec.attempt = least.max(task.spec.attempt + 1);
+    next.spec.attempt = least.max(following);
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Workflow, validate};
-use crate::object::Kind as _;
+use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{age, or_dash};
 use crate::violation::Violation;
@@ -11,6 +11,14 @@ use crate::violation::Violation;
 impl Resource for Workflow {
     fn validate(&self) -> Vec<Violation> {
         validate::validate(self)
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        let number = self.status.last_run_number;
+        if number == old.status.last_run_number {
+            return Vec::new();
+        }
+        number_problem("status.lastRunNumber", number).into_iter().collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -471,6 +471,41 @@ fn holds(before: &Task, change: &TaskChange, after: &Task) {
     the_phase_follows_from_the_parts(after);
 }
 
+/// Numbers at the end of their range end in a refusal that says why, never in a panic or in a number
+/// that was used before.
+#[test]
+fn no_number_follows_the_last_one() {
+    let apply = |task: &Task, change: &TaskChange| apply(task, task.spec.attempt, change, now());
+    let mut task = new_task();
+    task.spec.attempt = u32::MAX;
+    let Ok(Step::Changed(bound)) = apply(&task, &TaskChange::Bind { node: "n1".to_owned() }) else {
+        panic!("its attempt can be bound")
+    };
+    let Ok(Step::Changed(failed)) = apply(&bound, &report(&bound, ReportState::Failed)) else {
+        panic!("it can end")
+    };
+    let refused = apply(&failed, &retry(true)).unwrap_err().to_string();
+    assert!(refused.contains("the last number there is"), "{refused}");
+    let refused = apply(&failed, &rerun(&failed, 2)).unwrap_err().to_string();
+    assert!(refused.contains("the last number there is"), "{refused}");
+    let mut task = bound;
+    task.spec.binding.as_mut().unwrap().number = u32::MAX;
+    let Ok(Step::Changed(given_back)) =
+        apply(&task, &TaskChange::Refuse { binding: u32::MAX, message: String::new() })
+    else {
+        panic!("it can be given back")
+    };
+    let refused = apply(&given_back, &TaskChange::Bind { node: "n1".to_owned() }).unwrap_err();
+    assert!(refused.to_string().contains("the last number there is"), "{refused}");
+    // Failures are only compared with a limit.
+    let mut task = *failed;
+    (task.spec.attempt, task.spec.failures) = (1, u32::MAX);
+    task.spec.binding.as_mut().unwrap().attempt = 1;
+    task.status.attempt = 1;
+    let Ok(Step::Changed(next)) = apply(&task, &retry(true)) else { panic!("it is tried again") };
+    assert_eq!((next.spec.attempt, next.spec.failures), (2, u32::MAX));
+}
+
 fn recorded_is_final(before: &Task, change: &TaskChange, after: &Task) {
     let (was, is) = (&before.spec, &after.spec);
     if was.recorded == Some(was.run) && is.run == was.run {

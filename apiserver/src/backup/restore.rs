@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use api::cluster::Cluster;
+use api::resource_version::ResourceVersion;
 use api::task::restore::restored;
 use api::{KindId, Task, Timestamp};
 use base::Rng;
@@ -95,6 +96,25 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
     Ok(encoding::encode(&task.expect("a task has text keys and finite numbers")))
 }
 
+/// The epoch of the life that begins after the backup.
+fn next_epoch(summary: &Summary) -> Result<u64, RestoreError> {
+    summary.header.epoch.checked_add(1).ok_or_else(|| RestoreError::Record {
+        key: "of its header".to_owned(),
+        why: "its epoch is the last number there is, so that no life of the store can follow"
+            .to_owned(),
+    })
+}
+
+/// That the restored store can count on from the backup's revision for as long as anybody lives.
+fn check_revision(summary: &Summary) -> Result<(), RestoreError> {
+    let revision = summary.header.revision;
+    if revision < ResourceVersion::REVISION_MAX / 2 {
+        return Ok(());
+    }
+    let why = format!("its revision {revision} leaves no numbers to go on with");
+    Err(RestoreError::Record { key: "of its header".to_owned(), why })
+}
+
 /// Checks that a record of a backup can be restored.
 ///
 /// # Errors
@@ -113,6 +133,8 @@ impl<'a> Restore<'a> {
         summary: &'a Summary,
         (now, rng): (Timestamp, &Rng),
     ) -> Result<Self, RestoreError> {
+        next_epoch(summary)?;
+        check_revision(summary)?;
         if let Some((mark, at)) = find_mark(store).await? {
             return Self::go_on(store, summary, mark, at);
         }
@@ -202,7 +224,7 @@ impl<'a> Restore<'a> {
     /// As those of [`Restore::put`].
     pub async fn finish(mut self) -> Result<Cluster, RestoreError> {
         self.flush().await?;
-        let epoch = self.summary.header.epoch + 1;
+        let epoch = next_epoch(self.summary)?;
         let restored = serde_json::to_vec(&self.restored).expect("it has text keys only");
         let (id, restore) = (self.summary.header.cluster.clone(), self.restored.restore.clone());
         let group = Group::default()

@@ -337,7 +337,7 @@ fn with_generation(kind: KindId, old: &Value, mut next: Value) -> Value {
         (next, old) => next != old,
     };
     if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("generation".to_owned(), (before + i64::from(changed)).into());
+        metadata.insert("generation".to_owned(), before.saturating_add(changed.into()).into());
     }
     next
 }

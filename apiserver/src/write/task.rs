@@ -92,7 +92,7 @@ pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) 
     let store_key = keys::object(KindId::Task, key);
     let mut next = next.clone().to_stored();
     if next.spec != task.spec {
-        next.metadata.generation = Some(task.generation() + 1);
+        next.metadata.generation = Some(task.generation().saturating_add(1));
     }
     // Nothing is written where it is like that already.
     let is_changed = next != *task;

@@ -307,3 +307,21 @@ async fn an_apiserver_forgets_no_history_that_a_backup_of_its_own_still_reads() 
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(world.store.oldest().await.unwrap() > oldest, "it goes on afterwards");
 }
+
+/// A header whose numbers leave none to count on with is refused before anything is written.
+#[tokio::test(start_paused = true)]
+async fn a_backup_with_the_last_numbers_there_are_is_refused() {
+    let world = lived_in().await;
+    let (_, whole) = summary(&backup(&world).await).unwrap();
+    let mut late = whole.clone();
+    late.header.epoch = u64::MAX;
+    let mut large = whole;
+    large.header.revision = u64::MAX;
+    for forged in [late, large] {
+        let store = Simulated::new();
+        let outside = (NOW.parse::<Timestamp>().unwrap(), &Rng::from_machine());
+        let begun = Restore::begin(&store, &forged, outside).await.map(drop);
+        assert!(matches!(begun, Err(RestoreError::Record { .. })), "{begun:?}");
+        assert_eq!(store.revision().await.unwrap(), Simulated::new().revision().await.unwrap());
+    }
+}

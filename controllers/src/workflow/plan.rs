@@ -113,7 +113,8 @@ pub fn plan(view: &View<'_>) -> Plan {
 fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> WorkflowRun {
     let workflow = view.workflow;
     let name = loop {
-        status.last_run_number += 1;
+        // After the last number there is the first one that is free follows.
+        status.last_run_number = status.last_run_number.checked_add(1).unwrap_or(1);
         let number = status.last_run_number.to_string();
         let name = names::job_in_run(workflow.name(), &number);
         if !view.taken.contains(&name) {

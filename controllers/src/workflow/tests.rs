@@ -180,3 +180,11 @@ fn a_usual_revision_is_what_it_was() {
     let before = api::names::hash(&serde_json::to_vec(&written).unwrap());
     assert_eq!(before, revision(spec));
 }
+
+/// After the last number there is, names that are free are found from the first one on.
+#[test]
+fn a_run_is_made_whatever_the_last_number_was() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.status.last_run_number = u32::MAX;
+    assert_eq!(settle(&mut workflow, &mut runs, &["w-1"]), ["create w-2"]);
+}

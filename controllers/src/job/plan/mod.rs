@@ -206,7 +206,9 @@ struct Run {
 impl Run {
     fn of(job: &Job) -> Self {
         let status = &job.status;
-        let opened = || Self { number: status.run + 1, revision: revision(&job.spec), opens: true };
+        // The apiserver keeps stored numbers far from the last one (`api::object::NUMBER_MAX`).
+        let number = status.run.saturating_add(1);
+        let opened = || Self { number, revision: revision(&job.spec), opens: true };
         let same = |revision| Self { number: status.run, revision, opens: false };
         if status.run == 0 {
             return opened();

@@ -66,6 +66,17 @@ pub(super) fn why(task: &Task) -> String {
 
 /// What is to be done with a task's current attempt.
 pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
+    let verdict = wanted(task, policy, now);
+    if matches!(verdict, Verdict::Again(_)) && task.spec.attempt == u32::MAX {
+        // No attempt can follow: without this it would be asked for, and refused, for ever.
+        let why = "no number is left for another attempt".to_owned();
+        return Verdict::Done { end: End::Failed, why };
+    }
+    verdict
+}
+
+/// What is to be done with it as far as there are numbers for attempts.
+fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
     if task.spec.recorded == Some(task.spec.run) {
         return Verdict::Recorded;
     }
@@ -138,7 +149,7 @@ fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Ver
         RetryAction::Ignore => false,
         RetryAction::Retry => !cause.disruption || policy.count_disruptions.unwrap_or(false),
     };
-    let failures = task.spec.failures + u32::from(counts);
+    let failures = task.spec.failures.saturating_add(counts.into());
     if counts && failures >= policy.max_attempts() {
         return Verdict::Done { end: End::Failed, why: why(task) };
     }

@@ -128,7 +128,8 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
 
 /// Takes over what removed tasks can no longer tell: retries and reasons only grow in a run.
 fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
-    let retries = scene.cast.members.values().map(|member| member.task.spec.failures).sum();
+    let failures = scene.cast.members.values().map(|member| member.task.spec.failures);
+    let retries = failures.fold(0, u32::saturating_add);
     status.retries = status.retries.max(retries);
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for (index, member) in &scene.cast.members {
@@ -172,7 +173,7 @@ fn hold(scene: &Scene<'_>, status: &mut JobStatus, is_over: bool) {
         (true, None) => status.suspended_at = Some(now),
         (false, Some(since)) => {
             let seconds = u64::try_from(now.duration_since(since).as_secs()).unwrap_or_default();
-            status.suspended_seconds += seconds;
+            status.suspended_seconds = status.suspended_seconds.saturating_add(seconds);
             status.suspended_at = None;
         }
         (true, Some(_)) | (false, None) => (),

@@ -1,14 +1,16 @@
 //! Which tasks there are, and what a change of the job means for them.
 
+use std::sync::Arc;
+
 use api::Job;
-use api::job::{JobSpec, ListedTask};
+use api::job::{JobPhase, JobSpec, ListedTask};
 use api::object::Kind as _;
 use api::task::ReportState;
 use api::task::transition::TaskChange;
 use expect_test::expect;
 use serde_json::json;
 
-use super::{check, report, template};
+use super::{check, report, step, template};
 use crate::job::model::World;
 
 #[test]
@@ -411,4 +413,29 @@ fn a_new_run_that_waits_for_its_set_comes_when_the_set_does() {
     world.partition_set = Some(set);
     world.settle();
     assert_eq!(world.job.status.run, 2);
+}
+
+/// What somebody wrote by hand, or an old store holds, kills no controller.
+#[test]
+fn numbers_at_the_end_of_their_range_kill_no_plan() {
+    let job = || {
+        let spec = JobSpec { template: template("one"), ..JobSpec::default() };
+        World::new(Job::new("default", "j", spec))
+    };
+    let mut world = job();
+    world.edit_job(|job| job.status.run = u32::MAX);
+    world.plan();
+    // A failure that would be tried again, were there a number for the next attempt.
+    for (attempt, failures) in [(u32::MAX, 0), (1, u32::MAX)] {
+        let mut world = job();
+        world.settle();
+        let task = Arc::make_mut(world.tasks.get_mut("j-0").unwrap());
+        (task.spec.attempt, task.spec.failures) = (attempt, failures);
+        for line in ["bind 0", "run 0", "end 0 3", "settle"] {
+            let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let rest: Vec<&str> = rest.split_whitespace().collect();
+            step(&mut world, verb, &rest, &mut String::new());
+        }
+        assert_eq!(world.job.status.phase, JobPhase::Failed, "attempt {attempt}");
+    }
 }

@@ -404,8 +404,9 @@ fn count_suspension(view: &View<'_>, status: &mut WorkflowRunStatus) {
     match (view.run.spec.suspend, status.suspended_at) {
         (true, None) => status.suspended_at = Some(view.now),
         (false, Some(since)) => {
-            let seconds = view.now.duration_since(since).as_secs();
-            status.suspended_seconds += u64::try_from(seconds).unwrap_or_default();
+            let seconds = u64::try_from(view.now.duration_since(since).as_secs());
+            let seconds = seconds.unwrap_or_default();
+            status.suspended_seconds = status.suspended_seconds.saturating_add(seconds);
             status.suspended_at = None;
         }
         (true, Some(_)) | (false, None) => (),
