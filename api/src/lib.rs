@@ -11,6 +11,7 @@ pub mod core;
 pub mod duration;
 pub mod exec;
 pub mod job;
+pub mod key_order;
 pub mod kind;
 pub mod labels;
 pub mod list;

@@ -4,7 +4,7 @@ use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure_of, invalid};
-use api::{Kind as _, KindId, ObjectKey, Task, Violation, meaning};
+use api::{Kind as _, KindId, ObjectKey, Task, Violation, key_order, meaning};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -208,7 +208,10 @@ fn change(
         Part::Status => with_status(&before, object),
         Part::Spec => with_spec(kind, &before, object),
     };
-    let next = admit_change((kind, key), &before, next)?;
+    let mut next = admit_change((kind, key), &before, next)?;
+    if let (Some(old), Some(new)) = (before.get("spec"), next.get_mut("spec")) {
+        key_order::keep(old, new);
+    }
     let next = with_generation(kind, &before, next);
     let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();

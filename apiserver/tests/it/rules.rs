@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{JOBS, World, job};
+use crate::harness::{JOBS, OURS, TASKS, World, job, task_of};
 
 /// What older rules let in is reported on, stopped and mended all the same: an upgrade must not turn
 /// running work into work that nobody can write about.
@@ -127,4 +127,57 @@ async fn a_cancel_is_of_one_run_and_of_none_that_has_ended() {
     assert_eq!(cause["field"], "spec.cancel");
     let why = "the job has ended (Succeeded): nothing to cancel";
     assert!(cause["message"].as_str().unwrap().contains(why), "{cause}");
+}
+
+/// Numbers that are counted on leave numbers to go on with, whoever writes them.
+#[tokio::test(start_paused = true)]
+async fn no_number_is_taken_that_none_could_follow() {
+    let world = World::new().await;
+    let made = world.job("a").await;
+    for field in ["attempt", "nextAttempt", "run", "failures"] {
+        let mut task = task_of(&made, 0);
+        task["spec"][field] = json!(u32::MAX);
+        let answer = world.post(TASKS, &task).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
+        let path = format!("spec.{field}");
+        assert_eq!(answer.json["details"]["causes"][0]["field"], path.as_str(), "{}", answer.json);
+    }
+    let workflow = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow", "metadata": { "name": "w" },
+        "spec": { "jobs": [{ "name": "a", "template": { "image": "x" } }] },
+    });
+    let workflows = format!("{OURS}/namespaces/default/workflows");
+    assert_eq!(world.post(&workflows, &workflow).await.code, StatusCode::CREATED);
+    for (path, field) in [(format!("{JOBS}/a"), "run"), (format!("{workflows}/w"), "lastRunNumber")]
+    {
+        let status = json!({ "status": { field: u32::MAX } });
+        let answer = world.merge(&format!("{path}/status"), &status).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
+        let status = json!({ "status": { field: 7 } });
+        let answer = world.merge(&format!("{path}/status"), &status).await;
+        assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
+    }
+}
+
+/// An item is known by its text within a run: where a change says the same of it in another order, it
+/// stays the item that it was, and its task is not run again.
+#[tokio::test(start_paused = true)]
+async fn an_item_keeps_its_words_while_it_means_the_same() {
+    let world = World::new().await;
+    let mut wanted = job("a");
+    wanted["spec"] = json!({
+        "items": [{ "shard": 1, "of": 4 }, { "shard": 2 }],
+        "template": { "image": "busybox" },
+    });
+    let made = world.post(JOBS, &wanted).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.json);
+    let before = made.json["spec"]["items"][0].to_string();
+    wanted["spec"]["items"] = json!([{ "shard": 2 }, { "of": 4, "shard": 1 }, { "shard": 3 }]);
+    let changed = world.put(&format!("{JOBS}/a"), &wanted).await;
+    assert_eq!(changed.code, StatusCode::OK, "{}", changed.json);
+    assert_eq!(changed.json["metadata"]["generation"], 2, "an item is new");
+    assert_eq!(changed.json["spec"]["items"][1].to_string(), before);
+    let spec = |object: &Value| serde_json::from_value(object["spec"].clone()).unwrap();
+    let keys = |object: &Value| api::job::indexes::keys(&spec(object)).unwrap();
+    assert!(keys(&changed.json).contains(&keys(&made.json)[0]), "it has the key that it had");
 }
