@@ -119,6 +119,9 @@ mod tests {
         ]) {
             assert!(Servers::parse(bad, 0).is_err(), "{bad:?}");
         }
+        for good in ["http://a", "http://a:1/", "http://[::1]:7070", "http://[::1]"] {
+            assert!(Servers::parse(good, 0).is_ok(), "{good:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::batch::{BATCH_OPS_MAX, Batch, Group, Op};
 use api::{Kind, Timestamp};
-use base::Clock;
+use base::{Clock, ErrorChain};
 use client::Client;
 use runtime::{Cache, ReconcileError, Recorder, Requeue, Severity};
 use tracing::{debug, warn};
@@ -68,7 +68,16 @@ impl Tools {
         };
         let groups: Vec<Group> = news.into_iter().take(BATCH_OPS_MAX).map(event).collect();
         if !groups.is_empty() {
-            let _best_effort = self.client.batch(&Batch { groups }).await;
+            // Nothing follows from an event, so that the work goes on without it.
+            match self.client.batch(&Batch { groups }).await {
+                Ok(answer) => {
+                    let lost = answer.results.iter().filter(|result| !result.is_done()).count();
+                    if lost > 0 {
+                        debug!(lost, "events were not written");
+                    }
+                }
+                Err(error) => debug!(error = %ErrorChain(&error), "events were not written"),
+            }
         }
     }
 

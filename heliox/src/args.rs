@@ -65,7 +65,7 @@ pub enum Runtime {
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// Where the API is served.
-    #[arg(long, default_value = "127.0.0.1:7070")]
+    #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
     /// Keeps everything here, over restarts.
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
@@ -128,7 +128,7 @@ pub struct ControllersArgs {
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// Where the API is served.
-    #[arg(long, default_value = "127.0.0.1:7070")]
+    #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
     /// Keeps everything here, in the embedded store: for one apiserver on one machine.
     #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
@@ -152,7 +152,7 @@ pub struct ComponentArgs {
     #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
     pub server: String,
     /// Where health and metrics are served; port 0 lets the system choose.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = crate::listen::address)]
     pub status_listen: SocketAddr,
     /// Serves health and metrics on an address that others can reach.
     #[arg(long)]
@@ -192,7 +192,7 @@ pub struct AgentArgs {
     #[arg(long)]
     pub accept_cluster: bool,
     /// Where health and metrics are served; port 0 lets the system choose.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = crate::listen::address)]
     pub status_listen: SocketAddr,
     /// Serves health and metrics on an address that others can reach.
     #[arg(long)]

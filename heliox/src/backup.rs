@@ -106,12 +106,20 @@ struct Partial {
 
 impl Partial {
     fn create(out: &Path) -> Result<Self> {
-        let name = out.file_name().with_context(|| format!("{} is no file", out.display()))?;
+        // Found now, not when all has been received.
+        if out.is_dir() {
+            bail!("--out {} is a directory; name a file in it", out.display());
+        }
+        let name = out.file_name().with_context(|| {
+            format!("--out {} names no file; write for example --out backup.jsonl", out.display())
+        })?;
         let process = std::process::id();
         let path = out.with_file_name(format!(".{}.{process}.partial", name.to_string_lossy()));
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("make {}", path.display()))?;
+        let file = file.with_context(|| {
+            format!("make {} (--out names a file in a directory that is there)", path.display())
+        })?;
         Ok(Self { out: out.to_owned(), path, file })
     }
 
@@ -171,5 +179,15 @@ mod tests {
         assert!(error.contains("cut off after line 0"), "{error}");
         assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_place_where_no_backup_can_be_is_told_before_one_is_received() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |out: &Path| format!("{:#}", Partial::create(out).map(drop).unwrap_err());
+        assert!(refused(dir.path()).contains("is a directory"));
+        assert!(refused(Path::new("..")).contains("is a directory"));
+        assert!(refused(&dir.path().join("nowhere/backup")).contains("No such file"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
     }
 }

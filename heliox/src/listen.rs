@@ -33,6 +33,12 @@ impl Served {
     }
 }
 
+/// Reads an address of this host to serve on.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = "write an IP address of this host and a port, such as 127.0.0.1:7070";
+    text.parse().map_err(|_| wrong.to_owned())
+}
+
 /// Opens a listener. An address that other hosts can reach is refused unless `insecure` says so:
 /// nobody is asked who they are yet.
 pub async fn listen(served: Served, address: SocketAddr, insecure: bool) -> Result<TcpListener> {
@@ -115,6 +121,14 @@ mod tests {
             let taken = listen(served, open.local_addr().unwrap(), false).await.unwrap_err();
             assert!(taken.to_string().contains(served.flag()), "{taken}");
         }
+    }
+
+    #[test]
+    fn an_address_is_an_ip_address_and_a_port() {
+        for bad in ["", "localhost:7070", "127.0.0.1", ":7070", "7070", "127.0.0.1:99999", "a:b"] {
+            assert!(address(bad).unwrap_err().contains("such as 127.0.0.1:7070"), "{bad:?}");
+        }
+        assert!(address("[::1]:7070").is_ok());
     }
 
     #[test]

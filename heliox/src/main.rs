@@ -45,11 +45,11 @@ fn report(error: &anyhow::Error) {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Dev(args) => {
-            process::log("warn");
+            process::log("warn")?;
             dev::run(args).await
         }
         Command::Server(args) => {
-            process::log("info");
+            process::log("info")?;
             server(
                 args.server,
                 Common::of_machine()?.keeping_events(args.events.event_ttl),
@@ -58,28 +58,28 @@ async fn run(command: Command) -> Result<()> {
             .await
         }
         Command::Apiserver(args) => {
-            process::log("info");
+            process::log("info")?;
             server(args, Common::of_machine()?, control_plane::start_apiserver).await
         }
         Command::Scheduler(args) => {
-            process::log("info");
+            process::log("info")?;
             component(args, Common::of_machine()?, "scheduler", control_plane::scheduler).await
         }
         Command::Controllers(args) => {
-            process::log("info");
+            process::log("info")?;
             let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
             component(args.component, common, "controllers", control_plane::controllers).await
         }
         Command::Agent(args) => {
-            process::log("info");
+            process::log("info")?;
             agent(args).await
         }
         Command::Backup(args) => {
-            process::log("warn");
+            process::log("warn")?;
             backup::run(args, &Common::of_machine()?).await
         }
         Command::Restore(args) => {
-            process::log("warn");
+            process::log("warn")?;
             restore::run(args, &Common::of_machine()?).await
         }
         Command::Shim { .. } => Ok(()),

@@ -66,7 +66,13 @@ impl Engines {
     pub async fn empty(&self) {
         let engines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for engine in engines {
-            let found = engine.list().await.unwrap_or_default();
+            let found = match engine.list().await {
+                Ok(found) => found,
+                Err(error) => {
+                    error!(error = %ErrorChain(&error), "containers may be left behind");
+                    continue;
+                }
+            };
             for container in found {
                 if let Err(error) = engine.remove(&container.identity).await {
                     error!(error = %ErrorChain(&error), "a container is left behind");

@@ -22,15 +22,29 @@ pub fn make_private() {
 }
 
 /// Logs to stderr: `HELIOX_LOG` or `RUST_LOG` say how much, `default` where neither does.
-pub fn log(default: &str) {
-    let filter = EnvFilter::try_from_env("HELIOX_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new(default));
+///
+/// # Errors
+/// One of them is no filter: without this it would be passed over, and a log that somebody asked for
+/// be missing.
+pub fn log(default: &str) -> Result<()> {
+    let named = ["HELIOX_LOG", "RUST_LOG"].map(|name| (name, std::env::var(name).ok()));
+    let filter = filter(named, default)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    Ok(())
+}
+
+/// The filter that the first of these variables names that says anything.
+fn filter(variables: [(&'static str, Option<String>); 2], default: &str) -> Result<EnvFilter> {
+    let said = |(name, text): (&'static str, Option<String>)| text.map(|text| (name, text));
+    let mut said = variables.into_iter().filter_map(said).filter(|(_, text)| !text.is_empty());
+    let Some((name, text)) = said.next() else { return Ok(EnvFilter::new(default)) };
+    EnvFilter::builder().parse(&text).with_context(|| {
+        format!("{name}={text:?} does not say what to log; write for example info,store=debug")
+    })
 }
 
 /// The signals that ask a process to end: TERM, INT from a terminal, and HUP where the terminal goes
@@ -122,5 +136,19 @@ mod tests {
         assert!(ignores_hup("Name:\theliox\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
         assert!(!ignores_hup("SigIgn:\t0000000000001006\n"));
         assert!(!ignores_hup(""));
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_not_passed_over() {
+        let filter = |ours: Option<&str>, other: Option<&str>| {
+            let named = [("HELIOX_LOG", ours), ("RUST_LOG", other)];
+            let named = named.map(|(name, text)| (name, text.map(str::to_owned)));
+            filter(named, "info").map(|filter| filter.to_string())
+        };
+        assert_eq!(filter(None, Some("")).unwrap(), "info");
+        assert_eq!(filter(None, Some("warn")).unwrap(), "warn");
+        assert_eq!(filter(Some("debug"), Some("warn")).unwrap(), "debug");
+        let refused = filter(Some("store=loud"), None).unwrap_err().to_string();
+        assert!(refused.contains("HELIOX_LOG=\"store=loud\""), "{refused}");
     }
 }

@@ -2,8 +2,9 @@
 
 use api::core::{Event, EventSource, ObjectReference};
 use api::{Kind, ObjectMeta, Time, names};
-use base::{Clock, Rng};
+use base::{Clock, ErrorChain, Rng};
 use client::Client;
+use tracing::debug;
 
 /// Longest message of an event.
 const MESSAGE_CHARS_MAX: usize = 1024;
@@ -82,6 +83,9 @@ impl Recorder {
         message: &str,
     ) {
         let event = self.event(object, severity, reason, message);
-        let _best_effort = self.client.api::<Event>("").create(&event).await;
+        // Nothing follows from an event, so that the work goes on without it.
+        if let Err(error) = self.client.api::<Event>("").create(&event).await {
+            debug!(reason, error = %ErrorChain(&error), "an event was not written");
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::core::{Lease, LeaseSpec};
 use api::labels::SYSTEM_NAMESPACE;
 use api::{Kind as _, ObjectMeta};
-use base::{Backoff, Clock, Health, PartFailure, Retry, Rng, Stop, Tasks};
+use base::{Backoff, Clock, ErrorChain, Health, PartFailure, Retry, Rng, Stop, Tasks};
 use client::{Api, Client, Error};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
@@ -251,7 +251,9 @@ impl Election {
         if let Some(spec) = lease.spec.as_mut() {
             spec.holder_identity = Some(String::new());
         }
-        // If it is not heard, the others wait until the lease has run out.
-        let _best_effort = self.leases.replace(&lease).await;
+        if let Err(error) = self.leases.replace(&lease).await {
+            let (component, error) = (self.component, ErrorChain(&error));
+            info!(component, %error, "not resigned: the next leader waits until the lease runs out");
+        }
     }
 }

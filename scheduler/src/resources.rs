@@ -47,32 +47,40 @@ impl Resources {
 }
 
 /// Amounts of all resources, by number; what is not there is 0.
+///
+/// A sum of amounts may be larger than the largest amount: a sum that stopped there would be too small
+/// once one of them is taken off it again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Row(Vec<u64>);
+pub(crate) struct Row(Vec<u128>);
 
 impl Row {
     pub(crate) fn get(&self, id: ResourceId) -> u64 {
-        self.0.get(id.0).copied().unwrap_or(0)
+        self.0.get(id.0).copied().map_or(0, shown)
     }
 
     pub(crate) fn add(&mut self, id: ResourceId, amount: u64) {
         if self.0.len() <= id.0 {
             self.0.resize(id.0 + 1, 0);
         }
-        self.0[id.0] = self.0[id.0].saturating_add(amount);
+        self.0[id.0] = self.0[id.0].saturating_add(amount.into());
     }
 
     pub(crate) fn subtract(&mut self, id: ResourceId, amount: u64) {
         if let Some(old) = self.0.get_mut(id.0) {
-            debug_assert!(*old >= amount, "more is freed than was taken");
-            *old = old.saturating_sub(amount);
+            debug_assert!(*old >= amount.into(), "more is freed than was taken");
+            *old = old.saturating_sub(amount.into());
         }
     }
 
     /// Amounts in the order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ResourceId, u64)> {
-        self.0.iter().enumerate().map(|(id, amount)| (ResourceId(id), *amount))
+        self.0.iter().enumerate().map(|(id, amount)| (ResourceId(id), shown(*amount)))
     }
+}
+
+/// A sum as far as it is told apart from others: no node has more than the largest amount.
+fn shown(sum: u128) -> u64 {
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 /// An amount as people write it: `500m`, `64Mi`, `3`.
@@ -91,5 +99,24 @@ pub(crate) fn quantity(resource: &str, amount: u64) -> String {
             format!("{}{unit}", amount >> bits)
         }
         _ => amount.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_off_a_sum_leaves_the_rest_however_large_that_is() {
+        let (mut row, id) = (Row::default(), ResourceId(0));
+        for _ in 0..3 {
+            row.add(id, u64::MAX);
+        }
+        row.subtract(id, u64::MAX);
+        assert_eq!(row.get(id), u64::MAX);
+        row.subtract(id, u64::MAX);
+        assert_eq!(row.get(id), u64::MAX, "one is left");
+        row.subtract(id, u64::MAX);
+        assert_eq!(row.get(id), 0);
     }
 }

@@ -17,7 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::query::{Query, bad};
 use super::{Answer, leases};
@@ -163,5 +163,12 @@ fn not_connected(server: &Server, node: &str) -> Box<Status> {
 /// The lease of a node, as the cache has it.
 fn lease_of(server: &Server, node: &str) -> Option<NodeLease> {
     let key = keys::object(KindId::NodeLease, &ObjectKey::new("", node));
-    serde_json::from_slice(&server.cache.get(&key)?.wire).ok()
+    match serde_json::from_slice(&server.cache.get(&key)?.wire) {
+        Ok(lease) => Some(lease),
+        Err(error) => {
+            // Its node is taken for one that was never heard of.
+            warn!(node, %error, "a node lease cannot be read");
+            None
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+use tonic::transport::Uri;
 
 use crate::etcd::members::{CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 
@@ -91,13 +92,14 @@ impl EtcdConfig {
             return fault("no endpoint is named".to_owned());
         }
         for endpoint in &self.endpoints {
-            let https = endpoint.starts_with("https://");
-            if !https && !endpoint.starts_with("http://") {
-                return fault(format!("{endpoint:?} is not an http or https URL"));
-            }
             if endpoint.contains('@') {
                 return fault("a URL holds a user; name it apart".to_owned());
             }
+            if let Some(why) = url_problem(endpoint) {
+                let such = "write for example http://10.0.0.1:2379";
+                return fault(format!("{endpoint:?} is no URL of an etcd member: {why}; {such}"));
+            }
+            let https = endpoint.starts_with("https://");
             if https != self.tls.is_some() {
                 return fault(format!("{endpoint:?} and TLS settings do not go together"));
             }
@@ -105,6 +107,7 @@ impl EtcdConfig {
         Ok(())
     }
 
+    /// For what [`check`](Self::check) was content with.
     pub(crate) fn options(&self) -> ConnectOptions {
         let mut options = ConnectOptions::new()
             .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
@@ -123,5 +126,55 @@ impl EtcdConfig {
             options = options.with_user(name, password);
         }
         options
+    }
+}
+
+/// What is wrong with a member's URL. (An URL is taken as it is by etcd's client, and one that is wrong
+/// fails there like a member that does not answer.)
+fn url_problem(text: &str) -> Option<&'static str> {
+    let Ok(url) = text.parse::<Uri>() else { return Some("it is no URL") };
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        return Some("it does not begin with http:// or https://");
+    }
+    let Some(host) = url.host().filter(|host| !host.is_empty()) else {
+        return Some("it names no host");
+    };
+    let port = url.authority().and_then(|authority| authority.as_str().strip_prefix(host));
+    if port.is_some_and(|port| !port.is_empty()) && url.port_u16().is_none_or(|port| port == 0) {
+        return Some("its port is no number from 1 to 65535");
+    }
+    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
+    (!is_bare).then_some("nothing may follow the host and port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_that_can_be_dialled_are_members() {
+        let check = |url: &str| EtcdConfig::plain(vec![url.to_owned()]).check();
+        for good in ["http://a", "http://a:2379/", "http://10.0.0.1:2379", "http://[::1]:2379"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "a:2379",
+            "a",
+            "ftp://a",
+            "http://",
+            "http://:2379",
+            "http://a:",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:-1",
+            "http://a/b",
+            "http://a?b",
+            "http://u@a",
+            "http://a b",
+            "https://a",
+        ] {
+            assert!(matches!(check(bad), Err(ConnectError::Config(_))), "{bad:?}");
+        }
     }
 }
