@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 
 use api::batch::{Op, Propagation};
-use api::patch::{Patch, PatchForm};
+use api::patch::PatchForm;
 use api::task::transition::TaskChange;
-use api::{KindId, ObjectKey};
+use api::{KindId, ObjectKey, merge};
 use expect_test::expect;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -159,8 +159,8 @@ async fn ask(world: &World, form: &Form, kind: KindId, lie: (&str, Option<&str>)
                 // It says what was read, and then lies.
                 let read = ["uid", "resourceVersion"];
                 let read = read.map(|field| (field.to_owned(), object["metadata"][field].clone()));
-                let mut body = json!({ "metadata": serde_json::Map::from_iter(read) });
-                Patch::Merge(patch(PatchForm::Merge, &object, lie)).apply(&mut body).unwrap();
+                let body = json!({ "metadata": serde_json::Map::from_iter(read) });
+                let body = merge::merge(&body, &patch(PatchForm::Merge, &object, lie));
                 let mut key = json!({ "name": name(kind) });
                 if let Some(namespace) = object["metadata"].get("namespace") {
                     key["namespace"] = namespace.clone();

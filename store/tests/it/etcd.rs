@@ -253,7 +253,8 @@ async fn what_a_configuration_lacks_is_said() {
     let scheme = EtcdConfig::plain(vec!["localhost:2379".to_owned()]);
     assert_eq!(
         refusal(scheme).await,
-        "the configuration of etcd: \"localhost:2379\" is not an http or https URL"
+        "the configuration of etcd: \"localhost:2379\" is no URL of an etcd member: it does not begin \
+         with http:// or https://; write for example http://10.0.0.1:2379"
     );
     let tls = EtcdConfig::plain(vec!["https://localhost:2379".to_owned()]);
     assert_eq!(
