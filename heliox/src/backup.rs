@@ -11,6 +11,7 @@ use apiserver::backup::{self, Reader, Summary};
 use base::Tasks;
 use bytes::Bytes;
 use client::Client;
+use store::Embedded;
 use tokio::time::timeout;
 
 use crate::args::BackupArgs;
@@ -80,7 +81,7 @@ async fn from_server(client: &Client, partial: &mut Partial) -> Result<()> {
 }
 
 async fn from_store(args: &BackupArgs, common: &Common, partial: &mut Partial) -> Result<()> {
-    if let Some(dir) = args.data_dir.as_deref().filter(|dir| !dir.is_dir()) {
+    if let Some(dir) = args.data_dir.as_deref().filter(|dir| !Embedded::is_in(dir)) {
         bail!("there is no store in {}", dir.display());
     }
     let storage = Tasks::new("store");

@@ -48,6 +48,11 @@ pub struct Embedded {
 }
 
 impl Embedded {
+    /// Whether there is a store in a directory: [`open`](Self::open) makes one where there is none.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(open::FILE).is_file()
+    }
+
     /// Opens the store in a directory, which is made if it is not there. Nothing but this process
     /// may use it. Reads the disk before it returns, longer after a crash; needs a runtime.
     pub fn open(dir: &Path, tasks: &Spawner) -> Result<Self, OpenError> {

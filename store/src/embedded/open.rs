@@ -14,7 +14,7 @@ use crate::embedded::format::{
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// The same where the pages are in memory anyway. 4 MiB.
 const CACHE_BYTES_IN_MEMORY: usize = 4 * 1024 * 1024;
-const FILE: &str = "store.redb";
+pub(crate) const FILE: &str = "store.redb";
 
 /// Why a store did not open.
 #[derive(Debug, thiserror::Error)]
