@@ -35,13 +35,13 @@ pub(crate) struct News {
 
 impl Tools {
     /// Writes a plan's groups, and returns when the cache has seen them: no plan is made on less.
-    /// What comes back are the groups that can never be written, by their places, and why: the
-    /// controller has to say so where people look, since asking again changes nothing.
+    /// What comes back are the groups that can never be written, and why: the controller has to say
+    /// so where people look, since asking again changes nothing.
     pub(crate) async fn write(
         &self,
         controller: &'static str,
         groups: Vec<Group>,
-    ) -> Result<Vec<(usize, String)>, ReconcileError> {
+    ) -> Result<Vec<(Group, String)>, ReconcileError> {
         self.metrics.planned(controller, groups.len());
         if groups.is_empty() {
             return Ok(Vec::new());
@@ -53,7 +53,7 @@ impl Tools {
         }
         let mut never = outcome?;
         for (group, why) in &mut never {
-            warn!(controller, group, why, "a group can never be written");
+            warn!(controller, ops = group.ops.len(), why, "a group can never be written");
             // It goes into a status, which has to be written.
             *why = why.chars().take(WHY_CHARS_MAX).collect();
         }

@@ -193,27 +193,30 @@ const FRAME_BYTES: usize = 64;
 
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
-/// A group that is `Invalid` is answered to the caller, by its place in `groups`; anything else that
-/// did not happen ends in [`ReconcileError::Again`] after all groups were tried.
+/// A group that is `Invalid` is given back to the caller with why; anything else that did not happen
+/// ends in [`ReconcileError::Again`] after all groups were tried.
 pub async fn write(
     client: &Client,
     cache: &Cache,
     groups: Vec<Group>,
-) -> Result<Vec<(usize, String)>, ReconcileError> {
-    let (mut invalid, mut again, mut first) = (Vec::new(), None, 0);
+) -> Result<Vec<(Group, String)>, ReconcileError> {
+    let (mut invalid, mut again) = (Vec::new(), None);
     let mut seen = ResourceVersion::default();
-    let send = |batch: Batch| async move { (batch.groups.len(), client.batch(&batch).await) };
+    let send = |batch: Batch| async move {
+        let answer = client.batch(&batch).await;
+        (batch.groups, answer)
+    };
     let mut answers = stream::iter(batches(groups)).map(send).buffered(BATCHES_AT_ONCE);
-    while let Some((count, answer)) = answers.next().await {
+    while let Some((groups, answer)) = answers.next().await {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
             }
             // One group alone is too much for any batch: it can never be written.
-            Err(error) if count == 1 && error.code() == Some(413) => {
-                invalid.push((first, ErrorChain(&error).to_string()));
-                first += count;
+            Err(error) if groups.len() == 1 && error.code() == Some(413) => {
+                let why = ErrorChain(&error).to_string();
+                invalid.extend(groups.into_iter().map(|group| (group, why.clone())));
                 continue;
             }
             Err(error) => {
@@ -221,17 +224,16 @@ pub async fn write(
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
             }
         };
-        for (index, result) in answer.results.into_iter().enumerate() {
+        for (group, result) in groups.into_iter().zip(answer.results) {
             match result {
                 GroupResult::Done {} => (),
                 GroupResult::Refused { message } => again = Some(message),
                 GroupResult::Unknown {} => again = Some("an answer was not heard".to_owned()),
-                GroupResult::Invalid { message } => invalid.push((first + index, message)),
+                GroupResult::Invalid { message } => invalid.push((group, message)),
                 GroupResult::Deposed {} => return Err(ReconcileError::Deposed),
             }
         }
         seen = seen.max(answer.resource_version);
-        first += count;
     }
     cache.reached(seen).await;
     match again {

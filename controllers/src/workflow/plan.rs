@@ -77,8 +77,12 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut status = workflow.status.clone();
     let mut made = None;
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
-    let same = is_revision(&workflow.spec, &known.revision);
-    if !same && known.observed_generation >= workflow.generation() {
+    // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and the
+    // generation stands still, the revision can only be said in other words: that can wait.
+    let moved = known.observed_generation < workflow.generation();
+    let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
+    let same = (!moved && goes_on) || is_revision(&workflow.spec, &known.revision);
+    if !same && !moved {
         // The generation counts changes of what is meant, so other words for the same came; unless
         // a new revision was held back when it did.
         if !held {

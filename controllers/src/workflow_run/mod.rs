@@ -93,10 +93,7 @@ impl Controller {
     async fn write(&self, groups: Vec<Group>) -> Result<Vec<(Group, String)>, ReconcileError> {
         let mut tried = groups;
         loop {
-            let never = self.tools.write("workflow run", tried.clone()).await?;
-            let never =
-                never.into_iter().filter_map(|(at, why)| Some((tried.get(at)?.clone(), why)));
-            let never: Vec<(Group, String)> = never.collect();
+            let never = self.tools.write("workflow run", tried).await?;
             if never.iter().all(|(group, _)| group.ops.len() <= 1) {
                 return Ok(never);
             }

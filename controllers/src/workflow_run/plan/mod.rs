@@ -81,7 +81,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     {
         return stuck.plan(view, next);
     }
-    let Some(workflow) = next.status.workflow.clone() else {
+    // Taken out while it is read beside changes of the status, and put back: a copy is dear.
+    let Some(workflow) = next.status.workflow.take() else {
         return Plan::default();
     };
     next.status.observed_generation = run.generation();
@@ -102,6 +103,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     let end = ending.or_else(|| self_end(&workflow, &standings));
     let hitch = steps.stalled.map(Hitch::NameTaken).or_else(|| unschedulable(&standings));
     conclude(view, &mut next.status, end, hitch.as_ref());
+    drop(standings);
+    next.status.workflow = Some(workflow);
     assemble(view, next, steps.ops)
 }
 
