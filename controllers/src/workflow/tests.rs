@@ -167,6 +167,9 @@ fn an_upgrade_runs_nothing() {
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
     workflow.spec.jobs[0].template = with_cpu("1");
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    // Which is learnt when no run goes on.
+    runs[0].status.phase = RunPhase::Succeeded;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
     assert_eq!(workflow.status.revision, revision(&workflow.spec), "it is known by what is meant");
 }
 
