@@ -11,6 +11,8 @@ use crate::etcd_server::{Options, Servers, connect};
 
 /// So small that a few dozen values fill it.
 const QUOTA_BYTES: u64 = 4 * 1024 * 1024;
+/// As large as a person may try it with.
+const LARGER_QUOTA_BYTES: u64 = 16 * 1024 * 1024;
 /// Of one value.
 const VALUE_BYTES: usize = 100 * 1024;
 /// Values of one call: some are on their way while another fills it.
@@ -37,14 +39,96 @@ async fn fill(store: &Etcd, who: &str) -> BTreeMap<String, Outcome> {
     panic!("{CALLS} calls do not fill it");
 }
 
+fn options(quota_bytes: u64) -> Options {
+    Options { no_fsync: true, quota_bytes: Some(quota_bytes), ..Options::default() }
+}
+
 /// Whoever deletes enough finds an etcd that takes writes again, whatever it is asked for meanwhile:
 /// history is forgotten, the members are defragmented and the alarm is disarmed by itself.
 #[tokio::test]
 async fn a_full_etcd_takes_writes_again_once_enough_was_deleted() {
-    let options = Options { no_fsync: true, quota_bytes: Some(QUOTA_BYTES), ..Options::default() };
-    let servers = Servers::start(3, &options).await;
-    let (store, _tasks) = connect(&servers, "").await;
+    let servers = Servers::start(3, &options(QUOTA_BYTES)).await;
+    takes_writes_again(&servers, &[]).await;
+}
+
+#[tokio::test]
+async fn a_full_etcd_of_one_member_takes_writes_again_once_enough_was_deleted() {
+    let servers = Servers::start(1, &options(LARGER_QUOTA_BYTES)).await;
+    takes_writes_again(&servers, &[]).await;
+}
+
+/// Even so where one of three members is dead: the other two do for writes.
+#[tokio::test]
+async fn a_full_etcd_with_a_dead_member_takes_writes_again_once_enough_was_deleted() {
+    let mut servers = Servers::start(3, &options(LARGER_QUOTA_BYTES)).await;
+    // An election is not what this is about.
+    let dead = if servers.leader().await == 1 { 2 } else { 1 };
+    servers.kill(dead);
+    takes_writes_again(&servers, &[]).await;
+}
+
+/// Somebody has made room, and died or gone home before the alarm was disarmed.
+#[tokio::test]
+async fn an_alarm_that_was_left_is_disarmed() {
+    let servers = Servers::start(1, &options(QUOTA_BYTES)).await;
+    let (store, tasks) = connect(&servers, "").await;
     let ends = fill(&store, "a").await;
+    let newest = store.revision().await.unwrap();
+    drop(store);
+    tasks.stop().await;
+    let mut client = servers.client(0).await;
+    let everything = etcd_client::DeleteOptions::new().with_prefix();
+    client.delete("/a", Some(everything)).await.unwrap();
+    let newest = i64::try_from(newest.0).unwrap() + 1;
+    let physical = Some(CompactionOptions::new().with_physical());
+    client.compact(newest, physical).await.unwrap();
+    client.defragment().await.unwrap();
+    let (store, _tasks) = connect(&servers, "").await;
+    let outcome = put_in_the_end(&store, "/after").await;
+    assert!(outcome.is_done(), "{outcome:?}");
+    let key = ends.keys().next().unwrap();
+    assert!(store.get(key).await.unwrap().is_none());
+}
+
+/// Several processes make room for one etcd, each member of which is defragmented once.
+#[tokio::test]
+async fn processes_that_make_room_do_not_stall_a_member_twice() {
+    let servers = Servers::start(3, &options(LARGER_QUOTA_BYTES)).await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        others.push(connect(&servers, "").await);
+    }
+    let others: Vec<&Etcd> = others.iter().map(|(store, _)| store).collect();
+    takes_writes_again(&servers, &others).await;
+    for other in others {
+        assert!(put_in_the_end(other, "/other").await.is_done());
+    }
+    for member in 0..3 {
+        let done = servers.metric(member, "etcd_disk_backend_defrag_duration_seconds_count").await;
+        assert_eq!(done, 1, "member {member}");
+    }
+}
+
+/// Writes until it is no longer refused for want of room; what became of it.
+async fn put_in_the_end(store: &Etcd, key: &str) -> Outcome {
+    let put = || Group::default().put(key, Expectation::Any, vec![b'x'; VALUE_BYTES]);
+    loop {
+        let outcome = store.commit(vec![put()]).await.remove(0);
+        if !matches!(outcome, Outcome::Full(_)) {
+            return outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Fills an etcd and deletes half of it. `others` come to know that it is full, too.
+async fn takes_writes_again(servers: &Servers, others: &[&Etcd]) {
+    let (store, _tasks) = connect(servers, "").await;
+    let ends = fill(&store, "a").await;
+    for other in others {
+        let outcome = other.commit(vec![put("/other")]).await.remove(0);
+        assert!(matches!(outcome, Outcome::Full(_)), "{outcome:?}");
+    }
     let done: Vec<&String> =
         ends.iter().filter(|(_, outcome)| outcome.is_done()).map(|(key, _)| key).collect();
     let (gone, kept) = done.split_at(done.len() / 2);
@@ -57,13 +141,7 @@ async fn a_full_etcd_takes_writes_again_once_enough_was_deleted() {
         deleted += 1;
     }
     assert_eq!(deleted, gone.len());
-    let outcome = loop {
-        let outcome = store.commit(vec![put("/after")]).await.remove(0);
-        if !matches!(outcome, Outcome::Full(_)) {
-            break outcome;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let outcome = put_in_the_end(&store, "/after").await;
     assert!(outcome.is_done(), "{outcome:?}");
     for key in kept {
         assert!(store.get(key).await.unwrap().is_some(), "{key} is not lost");
@@ -75,8 +153,7 @@ async fn a_full_etcd_takes_writes_again_once_enough_was_deleted() {
 /// on; and writes, too, once there is room.
 #[tokio::test]
 async fn a_full_etcd_is_told_apart_from_a_doubt_and_takes_writes_when_room_was_made() {
-    let options = Options { no_fsync: true, quota_bytes: Some(QUOTA_BYTES), ..Options::default() };
-    let servers = Servers::start(1, &options).await;
+    let servers = Servers::start(1, &options(QUOTA_BYTES)).await;
     let (store, _tasks) = connect(&servers, "").await;
     let (other, _others) = connect(&servers, "").await;
     let (mut ends, more) = join(fill(&store, "a"), fill(&other, "b")).await;

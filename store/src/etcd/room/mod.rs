@@ -3,58 +3,68 @@
 //! etcd then refuses every put until somebody compacts it, defragments every member and disarms the
 //! alarm; deletes it takes all the same. So whoever deletes enough is to find a cluster that works
 //! again, without having to know any of that: every process that writes to etcd looks now and then
-//! whether it would get something, and does it.
+//! whether it would get something ([`plan`]), and does it.
 //!
 //! # Invariants
 //!
 //! * Nothing is done to an etcd that takes puts.
-//! * A member is defragmented, which stalls it, only where that gives back a worthwhile part of its
-//!   database, one member after the other, and not again at once.
-//! * The alarm is disarmed after every member was defragmented. If there is no room even so, the
-//!   next put raises it again.
+//! * What is to be done follows from what the members show now, never from what this process did: a
+//!   process may have died in the middle of it, and a person may have been quicker.
+//! * Every call has its own time-out: a member that is dead or hangs costs seconds.
+//! * History of the last look's time is kept, which is a second at least: watches that follow closely
+//!   miss nothing. Those further behind begin anew, which is the price of room: what was deleted is
+//!   only free once its history is forgotten.
 
+mod plan;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Stop;
-use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions};
+use etcd_client::{
+    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, Error, GetOptions,
+};
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+use self::plan::{Disarmed, Member, PERIOD, STALL_MAX, Size, Step, largest, next};
+use crate::Revision;
 use crate::etcd::Remote;
 use crate::etcd::format::signed;
-use crate::etcd::members::Trouble;
+use crate::etcd::members::{CALL_TIMEOUT, Trouble};
 
 /// How often a full etcd is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 /// Added to that, up to: so that not all apiservers do the same at once.
-const JITTER_MS: u64 = 2_000;
-/// Between two defragmentations of one process passes at least this.
-const DEFRAGMENT_PERIOD: Duration = Duration::from_secs(30);
-/// How long one member may take: about as long as writing its database anew.
-const DEFRAGMENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// What a member must have free at least to be worth it, of a hundred parts of its database ...
-const WORTHWHILE_PERCENT: i64 = 2;
-/// ... and at least so many bytes. 128 KiB.
-const WORTHWHILE_BYTES: i64 = 128 * 1024;
+const JITTER_MS: u64 = 1_000;
+/// How long compaction may take; where it takes longer it goes on, and is seen done at a later look.
+const COMPACT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How large a member's database is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Size {
-    /// Its file, which the quota counts.
-    bytes: i64,
-    /// What of it is in use.
-    in_use: i64,
+/// What this process tried while etcd is full.
+#[derive(Debug, Default)]
+struct Tries {
+    /// The newest revision at the last look: history up to there can be forgotten.
+    newest: Revision,
+    /// Up to where it was forgotten.
+    forgotten: Revision,
+    /// When each member was defragmented last.
+    defragmented: BTreeMap<usize, Instant>,
+    /// Since when each member stalls that does.
+    stalled: BTreeMap<usize, Instant>,
+    /// When the alarm was disarmed last, and how large the largest database was then.
+    disarmed: Option<(Instant, i64)>,
+    /// The last trouble that was told, so that each is told once.
+    told: Option<String>,
 }
 
-/// Whether defragmenting gives enough back: pure.
-fn is_worthwhile(sizes: &[Size], since_last: Option<Duration>) -> bool {
-    let is_due = since_last.is_none_or(|since| since >= DEFRAGMENT_PERIOD);
-    let gives_back = |size: &Size| {
-        let free = size.bytes.saturating_sub(size.in_use);
-        free >= WORTHWHILE_BYTES && free.saturating_mul(100) >= size.bytes * WORTHWHILE_PERCENT
-    };
-    is_due && sizes.iter().any(gives_back)
+/// What a member that answers shows.
+#[derive(Debug)]
+enum Look {
+    Size(Size),
+    /// Reads of it wait.
+    Stalls,
 }
 
 /// Makes room whenever etcd is full, until it is told to stop: a process that ends does not wait for
@@ -69,43 +79,75 @@ pub(crate) async fn keep(remote: Arc<Remote>, stop: Stop) {
 
 async fn make_room_when_full(remote: Arc<Remote>) {
     let mut fullness = remote.members.fullness();
-    let mut defragmented: Option<Instant> = None;
-    // The sender lives in what this holds.
-    while fullness.wait_for(|is_full| *is_full).await.is_ok() {
-        let jitter = Duration::from_millis(remote.members.rng().below(JITTER_MS));
-        tokio::time::sleep(LOOK + jitter).await;
-        match remote.make_room(&mut defragmented).await {
-            Ok(()) => (),
-            Err(Trouble::Forbidden(why)) => {
-                warn!(why, "this user may not make room in etcd: see docs/operations.md");
-                tokio::time::sleep(DEFRAGMENT_PERIOD).await;
+    loop {
+        // The sender lives in what this holds.
+        if fullness.wait_for(|is_full| *is_full).await.is_err() {
+            return;
+        }
+        let mut tries = Tries { newest: remote.members.seen(), ..Tries::default() };
+        while remote.members.is_full() {
+            let jitter = Duration::from_millis(remote.members.rng().below(JITTER_MS));
+            tokio::time::sleep(LOOK + jitter).await;
+            match remote.make_room(&mut tries).await {
+                Ok(()) => (),
+                Err(Trouble::Forbidden(why)) => {
+                    warn!(why, "this user may not make room in etcd: see docs/operations.md");
+                    tokio::time::sleep(PERIOD).await;
+                }
+                Err(trouble) => tries.tell("cannot make room in etcd, and try again", &trouble),
             }
-            Err(trouble) => debug!(error = %trouble, "cannot make room in etcd"),
+        }
+    }
+}
+
+impl Tries {
+    /// Tells of a trouble that lasts once.
+    fn tell(&mut self, what: &str, trouble: &Trouble) {
+        let text = format!("{what}: {trouble}");
+        if self.told.as_ref() == Some(&text) {
+            debug!("{text}");
+        } else {
+            warn!("{text}");
+            self.told = Some(text);
         }
     }
 }
 
 impl Remote {
-    /// One look at a full etcd.
-    async fn make_room(&self, defragmented: &mut Option<Instant>) -> Result<(), Trouble> {
+    /// One look at a full etcd, and what follows from it.
+    async fn make_room(&self, tries: &mut Tries) -> Result<(), Trouble> {
         if self.takes_puts().await? {
             return Ok(());
         }
-        self.forget_history().await?;
-        let mut sizes = Vec::new();
-        for member in 0..self.members.count() {
-            sizes.push(self.size(member).await?);
+        self.forget_history(tries).await?;
+        loop {
+            let members = self.look(tries).await?;
+            tries.newest = self.members.seen();
+            let disarmed =
+                tries.disarmed.map(|(at, bytes)| Disarmed { since: at.elapsed(), bytes });
+            match next(&members, disarmed) {
+                Step::Wait(why) => {
+                    debug!(?why, ?members, "no room can be made in etcd now");
+                    return Ok(());
+                }
+                Step::Defragment(member) => {
+                    info!(member, ?members, "etcd is full: defragmenting a member");
+                    let done = self.defragment(member).await;
+                    // Not again at once, whatever came of it.
+                    tries.defragmented.insert(member, Instant::now());
+                    match done {
+                        Ok(()) => (),
+                        Err(trouble @ Trouble::Forbidden(_)) => return Err(trouble),
+                        Err(trouble) => tries.tell("cannot defragment an etcd member", &trouble),
+                    }
+                }
+                Step::Disarm => {
+                    self.disarm().await?;
+                    tries.disarmed = Some((Instant::now(), largest(&members).unwrap_or_default()));
+                    return self.takes_puts().await.map(drop);
+                }
+            }
         }
-        if !is_worthwhile(&sizes, defragmented.map(|at| at.elapsed())) {
-            return Ok(());
-        }
-        info!(?sizes, "etcd is full, and has room to give back: defragmenting its members");
-        *defragmented = Some(Instant::now());
-        for member in 0..self.members.count() {
-            self.defragment(member).await?;
-        }
-        self.disarm().await?;
-        self.takes_puts().await.map(drop)
     }
 
     /// Whether etcd takes a put; tells everybody.
@@ -126,65 +168,94 @@ impl Remote {
         }
     }
 
-    /// Forgets all history: what was deleted is free only then. Watches that are behind begin anew.
-    async fn forget_history(&self) -> Result<(), Trouble> {
-        let Some(newest) = signed(self.members.seen().0).filter(|newest| *newest > 1) else {
+    /// Forgets history up to the last look: what was deleted is free only then.
+    async fn forget_history(&self, tries: &mut Tries) -> Result<(), Trouble> {
+        let upto = tries.newest;
+        let Some(revision) = signed(upto.0).filter(|_| upto > tries.forgotten && upto.0 > 1) else {
             return Ok(());
         };
+        let mut client = self.members.own_client(self.members.turn().await).await?;
         // Without "physical" it is answered before anything is free.
-        let options = Some(CompactionOptions::new().with_physical());
-        let forget = |mut client: Client| {
-            let options = options.clone();
-            async move { client.compact(newest, options).await }
-        };
-        match self.members.call_patiently(forget).await {
-            Ok(_) | Err(Trouble::Compacted | Trouble::Future) => Ok(()),
+        let physical = Some(CompactionOptions::new().with_physical());
+        match within(COMPACT_TIMEOUT, client.compact(revision, physical)).await {
+            Ok(_) | Err(Trouble::Compacted | Trouble::Future) => {
+                tries.forgotten = upto;
+                Ok(())
+            }
             Err(trouble) => Err(trouble),
         }
     }
 
-    async fn size(&self, member: usize) -> Result<Size, Trouble> {
+    /// What the members show.
+    async fn look(&self, tries: &mut Tries) -> Result<Vec<Member>, Trouble> {
+        let looks = (0..self.members.count()).map(|member| self.look_at(member));
+        let mut members = Vec::new();
+        for (member, look) in join_all(looks).await.into_iter().enumerate() {
+            let defragmented = tries.defragmented.get(&member).map(Instant::elapsed);
+            let shown = match look {
+                Ok(Look::Size(size)) => Member::Well { size, defragmented },
+                Ok(Look::Stalls) => {
+                    let since = tries.stalled.entry(member).or_insert_with(Instant::now);
+                    Member::Stalled(since.elapsed())
+                }
+                Err(refused @ Trouble::Forbidden(_)) => return Err(refused),
+                Err(trouble) => {
+                    tries.tell("an etcd member is left out while room is made", &trouble);
+                    Member::Away
+                }
+            };
+            if !matches!(shown, Member::Stalled(_)) {
+                tries.stalled.remove(&member);
+            }
+            members.push(shown);
+        }
+        Ok(members)
+    }
+
+    /// Asks a member for its size, and whether it can be read. One that tells its size but cannot be
+    /// read stalls, as all do that are being defragmented, whoever asked for that.
+    async fn look_at(&self, member: usize) -> Result<Look, Trouble> {
         let mut client = self.members.own_client(member).await?;
-        let status = client.status().await.map_err(|error| Trouble::of(&error))?;
-        Ok(Size { bytes: status.db_size(), in_use: status.raft_used_db_size() })
+        let status = within(CALL_TIMEOUT, client.status()).await?;
+        // Of this member itself, not by way of the leader.
+        let alone = Some(GetOptions::new().with_count_only().with_serializable());
+        match timeout(CALL_TIMEOUT, client.get(self.keys.barrier(), alone)).await {
+            Ok(Ok(answer)) => {
+                self.members.learn(answer.header())?;
+                let size = Size { bytes: status.db_size(), in_use: status.raft_used_db_size() };
+                Ok(Look::Size(size))
+            }
+            Ok(Err(error)) => Err(Trouble::of(&error)),
+            Err(_elapsed) => Ok(Look::Stalls),
+        }
     }
 
     async fn defragment(&self, member: usize) -> Result<(), Trouble> {
         let mut client = self.members.own_client(member).await?;
-        match timeout(DEFRAGMENT_TIMEOUT, client.defragment()).await {
-            Ok(done) => done.map(drop).map_err(|error| Trouble::of(&error)),
-            Err(_) => Err(Trouble::Lost("a member is being defragmented for too long".to_owned())),
-        }
+        within(STALL_MAX, client.defragment()).await.map(drop)
     }
 
     async fn disarm(&self) -> Result<(), Trouble> {
         let mut client = self.members.own_client(self.members.turn().await).await?;
-        let get = client.alarm(AlarmAction::Get, AlarmType::Nospace, None).await;
-        let alarms = get.map_err(|error| Trouble::of(&error))?;
+        let get = client.alarm(AlarmAction::Get, AlarmType::Nospace, None);
+        let alarms = within(CALL_TIMEOUT, get).await?;
         for alarm in alarms.alarms().iter().filter(|alarm| alarm.alarm() == AlarmType::Nospace) {
             let mut of_member = AlarmOptions::new();
             of_member.with_member(alarm.member_id());
-            let disarm = (AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member));
-            let disarmed = client.alarm(disarm.0, disarm.1, disarm.2).await;
-            disarmed.map_err(|error| Trouble::of(&error))?;
+            let disarm = client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member));
+            within(CALL_TIMEOUT, disarm).await?;
         }
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_are_defragmented_where_it_gives_something_back_and_not_again_at_once() {
-        const MIB: i64 = 1024 * 1024;
-        let sizes = |bytes, in_use| [Size { bytes: MIB, in_use: MIB }, Size { bytes, in_use }];
-        assert!(is_worthwhile(&sizes(10 * MIB, 9 * MIB), None));
-        assert!(!is_worthwhile(&sizes(10 * MIB, 10 * MIB - 100), None), "nothing to speak of");
-        assert!(!is_worthwhile(&sizes(1000 * MIB, 999 * MIB), None), "not for a thousandth");
-        let (early, late) = (Duration::from_secs(1), DEFRAGMENT_PERIOD);
-        assert!(!is_worthwhile(&sizes(10 * MIB, MIB), Some(early)));
-        assert!(is_worthwhile(&sizes(10 * MIB, MIB), Some(late)));
+/// An answer within its time.
+async fn within<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Trouble> {
+    match timeout(time, answer).await {
+        Ok(answer) => answer.map_err(|error| Trouble::of(&error)),
+        Err(_) => Err(Trouble::Lost(format!("no answer within {} s", time.as_secs()))),
     }
 }

@@ -1,0 +1,179 @@
+//! Decides what to do next about an etcd that takes no puts, from what its members show now.
+//!
+//! # Invariants
+//!
+//! * One member is defragmented at a time, whoever has it done: nothing is begun while another member
+//!   stalls, unless it stalls for longer than that can take.
+//! * A member is defragmented, which stalls it, only where that gives back a worthwhile part of its
+//!   database; again within [`PERIOD`] only for a large part: whoever deletes a lot just after it was
+//!   done need not wait.
+//! * A member that is away holds nobody up.
+//! * The alarm is disarmed once no member has anything to give back, whoever saw to that. Where that
+//!   was no use, it is tried again when a database has become smaller, and now and then.
+
+use std::time::Duration;
+
+/// What a member must have free at least to be worth it, of a hundred parts of its database,
+const WORTHWHILE_PERCENT: i64 = 2;
+/// or where it was defragmented just before,
+const WORTHWHILE_AGAIN_PERCENT: i64 = 20;
+/// and at least so many bytes. 128 KiB.
+const WORTHWHILE_BYTES: i64 = 128 * 1024;
+/// A defragmentation is just before for so long, and after a vain try to disarm the alarm the next
+/// one follows no sooner, unless there is more room.
+pub(super) const PERIOD: Duration = Duration::from_secs(30);
+
+/// How long one member may take to be defragmented: about as long as writing its database anew. One
+/// that stalls for longer is as good as away.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How large a member's database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Its file, which the quota counts.
+    pub(super) bytes: i64,
+    /// What of it is in use.
+    pub(super) in_use: i64,
+}
+
+/// What a member shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Member {
+    /// It does not answer.
+    Away,
+    /// It lives, but reads of it have waited for so long: another process has it defragmented, or its
+    /// disk is slow.
+    Stalled(Duration),
+    /// It is well.
+    Well {
+        size: Size,
+        /// How long ago this process had it defragmented last.
+        defragmented: Option<Duration>,
+    },
+}
+
+/// The last time that the alarm was disarmed, which was no use: etcd is still full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disarmed {
+    /// How long ago.
+    pub(super) since: Duration,
+    /// How large the largest database was then.
+    pub(super) bytes: i64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing, until the next look.
+    Wait(Waiting),
+    /// Have a member write its database anew.
+    Defragment(usize),
+    /// Have etcd take puts again, and see whether it does.
+    Disarm,
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// No member answers.
+    AllAway,
+    /// This member stalls.
+    Stalled(usize),
+    /// No member has anything to give back: more must be deleted, or the quota raised.
+    NothingToGiveBack,
+}
+
+/// What to do next about an etcd that takes no puts.
+pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
+    let stalls = |member: &Member| matches!(member, Member::Stalled(since) if *since < STALL_MAX);
+    if let Some(stalled) = members.iter().position(stalls) {
+        return Step::Wait(Waiting::Stalled(stalled));
+    }
+    let Some(largest) = largest(members) else { return Step::Wait(Waiting::AllAway) };
+    if let Some(member) = members.iter().position(gives_back) {
+        return Step::Defragment(member);
+    }
+    let is_worth_a_try = disarmed.is_none_or(|last| largest < last.bytes || last.since >= PERIOD);
+    if is_worth_a_try { Step::Disarm } else { Step::Wait(Waiting::NothingToGiveBack) }
+}
+
+/// The size of the largest database; nothing where no member is well.
+pub(super) fn largest(members: &[Member]) -> Option<i64> {
+    let bytes = |member: &Member| match member {
+        Member::Well { size, .. } => Some(size.bytes),
+        Member::Away | Member::Stalled(_) => None,
+    };
+    members.iter().filter_map(bytes).max()
+}
+
+fn gives_back(member: &Member) -> bool {
+    let Member::Well { size, defragmented } = member else { return false };
+    let free = size.bytes.saturating_sub(size.in_use);
+    let is_long_ago = defragmented.is_none_or(|since| since >= PERIOD);
+    let percent = if is_long_ago { WORTHWHILE_PERCENT } else { WORTHWHILE_AGAIN_PERCENT };
+    free >= WORTHWHILE_BYTES && free.saturating_mul(100) >= size.bytes.saturating_mul(percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: i64 = 1024 * 1024;
+
+    fn of(bytes: i64, in_use: i64) -> Member {
+        Member::Well { size: Size { bytes, in_use }, defragmented: None }
+    }
+
+    fn defragmented(secs: u64, bytes: i64, in_use: i64) -> Member {
+        let since = Duration::from_secs(secs);
+        Member::Well { size: Size { bytes, in_use }, defragmented: Some(since) }
+    }
+
+    const FULL: Member =
+        Member::Well { size: Size { bytes: 10 * MIB, in_use: 10 * MIB }, defragmented: None };
+
+    #[test]
+    fn a_member_is_defragmented_where_it_gives_something_back_and_not_again_at_once() {
+        assert_eq!(next(&[FULL, of(10 * MIB, 9 * MIB)], None), Step::Defragment(1));
+        assert_eq!(
+            next(&[of(10 * MIB, 10 * MIB - 100)], None),
+            Step::Disarm,
+            "nothing to speak of"
+        );
+        assert_eq!(next(&[of(1000 * MIB, 999 * MIB)], None), Step::Disarm, "not for a thousandth");
+        assert_eq!(next(&[defragmented(1, 10 * MIB, 9 * MIB)], None), Step::Disarm);
+        assert_eq!(next(&[defragmented(30, 10 * MIB, 9 * MIB)], None), Step::Defragment(0));
+        // Half of it was deleted since.
+        assert_eq!(next(&[defragmented(1, 10 * MIB, 5 * MIB)], None), Step::Defragment(0));
+    }
+
+    #[test]
+    fn members_are_defragmented_one_after_the_other_whoever_does_it() {
+        let ripe = of(10 * MIB, MIB);
+        assert_eq!(next(&[ripe, ripe, ripe], None), Step::Defragment(0));
+        assert_eq!(next(&[defragmented(1, MIB, MIB), ripe, ripe], None), Step::Defragment(1));
+        let stalled = |since| [ripe, ripe, Member::Stalled(since)];
+        let waits = Step::Wait(Waiting::Stalled(2));
+        assert_eq!(next(&stalled(Duration::ZERO), None), waits, "another process does it");
+        assert_eq!(next(&stalled(STALL_MAX), None), Step::Defragment(0), "nobody does it");
+    }
+
+    #[test]
+    fn a_member_that_is_away_holds_nobody_up() {
+        let ripe = of(10 * MIB, MIB);
+        assert_eq!(next(&[Member::Away, ripe, FULL], None), Step::Defragment(1));
+        assert_eq!(next(&[Member::Away, of(MIB, MIB), of(MIB, MIB)], None), Step::Disarm);
+        assert_eq!(next(&[Member::Away; 3], None), Step::Wait(Waiting::AllAway));
+    }
+
+    #[test]
+    fn an_alarm_that_was_left_is_disarmed_and_a_vain_try_is_not_repeated_at_once() {
+        // Somebody else defragmented it, and came no further.
+        assert_eq!(next(&[of(MIB, MIB)], None), Step::Disarm);
+        let last = |secs, bytes| Some(Disarmed { since: Duration::from_secs(secs), bytes });
+        let waits = Step::Wait(Waiting::NothingToGiveBack);
+        assert_eq!(next(&[FULL], last(5, 10 * MIB)), waits, "it is as full as it was");
+        assert_eq!(next(&[FULL], last(30, 10 * MIB)), Step::Disarm);
+        assert_eq!(next(&[of(9 * MIB, 9 * MIB)], last(5, 10 * MIB)), Step::Disarm, "there is room");
+    }
+}
