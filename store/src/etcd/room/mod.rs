@@ -53,8 +53,9 @@ struct Tries {
     defragmented: BTreeMap<usize, Instant>,
     /// Since when each member stalls that does.
     stalled: BTreeMap<usize, Instant>,
-    /// When the alarm was disarmed last, and how large the largest database was then.
-    disarmed: Option<(Instant, i64)>,
+    /// When the alarm was disarmed last, how large the largest database was then, and up to where
+    /// history was forgotten.
+    disarmed: Option<(Instant, i64, Revision)>,
     /// The last trouble that was told, so that each is told once.
     told: Option<String>,
 }
@@ -123,8 +124,11 @@ impl Remote {
         loop {
             let members = self.look(tries).await?;
             tries.newest = self.members.seen();
-            let disarmed =
-                tries.disarmed.map(|(at, bytes)| Disarmed { since: at.elapsed(), bytes });
+            let disarmed = tries.disarmed.map(|(at, bytes, forgotten)| Disarmed {
+                since: at.elapsed(),
+                bytes,
+                forgot_since: forgotten < tries.forgotten,
+            });
             match next(&members, disarmed) {
                 Step::Wait(why) => {
                     debug!(?why, ?members, "no room can be made in etcd now");
@@ -143,7 +147,8 @@ impl Remote {
                 }
                 Step::Disarm => {
                     self.disarm().await?;
-                    tries.disarmed = Some((Instant::now(), largest(&members).unwrap_or_default()));
+                    let bytes = largest(&members).unwrap_or_default();
+                    tries.disarmed = Some((Instant::now(), bytes, tries.forgotten));
                     return self.takes_puts().await.map(drop);
                 }
             }

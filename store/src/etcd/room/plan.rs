@@ -9,7 +9,8 @@
 //!   done need not wait.
 //! * A member that is away holds nobody up.
 //! * The alarm is disarmed once no member has anything to give back, whoever saw to that. Where that
-//!   was no use, it is tried again when a database has become smaller, and now and then.
+//!   was no use, it is tried again when a database has become smaller, when history was forgotten
+//!   since, and now and then.
 
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(super) struct Disarmed {
     pub(super) since: Duration,
     /// How large the largest database was then.
     pub(super) bytes: i64,
+    /// Whether history was forgotten since. etcd only sees what that freed once it has written again,
+    /// and nothing but deletes is written while it is full; to disarm the alarm is a write, too.
+    pub(super) forgot_since: bool,
 }
 
 /// What to do next.
@@ -93,7 +97,8 @@ pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
     if let Some(member) = members.iter().position(gives_back) {
         return Step::Defragment(member);
     }
-    let is_worth_a_try = disarmed.is_none_or(|last| largest < last.bytes || last.since >= PERIOD);
+    let is_worth_a_try = disarmed
+        .is_none_or(|last| largest < last.bytes || last.forgot_since || last.since >= PERIOD);
     if is_worth_a_try { Step::Disarm } else { Step::Wait(Waiting::NothingToGiveBack) }
 }
 
@@ -170,10 +175,14 @@ mod tests {
     fn an_alarm_that_was_left_is_disarmed_and_a_vain_try_is_not_repeated_at_once() {
         // Somebody else defragmented it, and came no further.
         assert_eq!(next(&[of(MIB, MIB)], None), Step::Disarm);
-        let last = |secs, bytes| Some(Disarmed { since: Duration::from_secs(secs), bytes });
+        let disarmed = |secs, bytes, forgot_since| {
+            Some(Disarmed { since: Duration::from_secs(secs), bytes, forgot_since })
+        };
+        let last = |secs, bytes| disarmed(secs, bytes, false);
         let waits = Step::Wait(Waiting::NothingToGiveBack);
         assert_eq!(next(&[FULL], last(5, 10 * MIB)), waits, "it is as full as it was");
         assert_eq!(next(&[FULL], last(30, 10 * MIB)), Step::Disarm);
+        assert_eq!(next(&[FULL], disarmed(5, 10 * MIB, true)), Step::Disarm, "it may have room");
         assert_eq!(next(&[of(9 * MIB, 9 * MIB)], last(5, 10 * MIB)), Step::Disarm, "there is room");
     }
 }
