@@ -8,7 +8,6 @@ use std::time::Duration;
 use base::{Rng, Tasks};
 use store::{Etcd, EtcdConfig};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How the members are set up.
 #[derive(Debug, Clone, Default)]
@@ -133,17 +132,6 @@ impl Servers {
     pub(crate) async fn client(&self, member: usize) -> etcd_client::Client {
         let url = &self.members[member].client_url;
         etcd_client::Client::connect([url], None).await.unwrap()
-    }
-
-    /// A number among a member's metrics.
-    pub(crate) async fn metric(&self, member: usize, name: &str) -> u64 {
-        let (_, address) = self.members[member].client_url.split_once("//").unwrap();
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        let of = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
-        text.lines().find_map(of).unwrap_or_else(|| panic!("{name} is not among {text}"))
     }
 
     /// Which member leads.

@@ -39,6 +39,8 @@ use crate::etcd::members::{CALL_TIMEOUT, Trouble};
 const LOOK: Duration = Duration::from_secs(1);
 /// Added to that, up to: so that not all apiservers do the same at once.
 const JITTER_MS: u64 = 1_000;
+/// What was forgotten is seen to be free within this: a few looks, with a write of etcd's in each.
+const SETTLE: Duration = Duration::from_secs(15);
 /// How long compaction may take; where it takes longer it goes on, and is seen done at a later look.
 const COMPACT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -53,9 +55,10 @@ struct Tries {
     defragmented: BTreeMap<usize, Instant>,
     /// Since when each member stalls that does.
     stalled: BTreeMap<usize, Instant>,
-    /// When the alarm was disarmed last, how large the largest database was then, and up to where
-    /// history was forgotten.
-    disarmed: Option<(Instant, i64, Revision)>,
+    /// When that was.
+    forgotten_at: Option<Instant>,
+    /// When the alarm was disarmed last, and how large the largest database was then.
+    disarmed: Option<(Instant, i64)>,
     /// The last trouble that was told, so that each is told once.
     told: Option<String>,
 }
@@ -124,10 +127,12 @@ impl Remote {
         loop {
             let members = self.look(tries).await?;
             tries.newest = self.members.seen();
-            let disarmed = tries.disarmed.map(|(at, bytes, forgotten)| Disarmed {
+            let is_lately = |at: Instant| at.elapsed() < SETTLE;
+            let forgot_lately = tries.forgotten_at.is_some_and(is_lately);
+            let disarmed = tries.disarmed.map(|(at, bytes)| Disarmed {
                 since: at.elapsed(),
                 bytes,
-                forgot_since: forgotten < tries.forgotten,
+                forgot_lately,
             });
             match next(&members, disarmed) {
                 Step::Wait(why) => {
@@ -148,7 +153,7 @@ impl Remote {
                 Step::Disarm => {
                     self.disarm().await?;
                     let bytes = largest(&members).unwrap_or_default();
-                    tries.disarmed = Some((Instant::now(), bytes, tries.forgotten));
+                    tries.disarmed = Some((Instant::now(), bytes));
                     return self.takes_puts().await.map(drop);
                 }
             }
@@ -185,6 +190,7 @@ impl Remote {
         match within(COMPACT_TIMEOUT, client.compact(revision, physical)).await {
             Ok(_) | Err(Trouble::Compacted | Trouble::Future) => {
                 tries.forgotten = upto;
+                tries.forgotten_at = Some(Instant::now());
                 Ok(())
             }
             Err(trouble) => Err(trouble),

@@ -10,7 +10,7 @@
 //! * A member that is away holds nobody up.
 //! * The alarm is disarmed once no member has anything to give back, whoever saw to that. Where that
 //!   was no use, it is tried again when a database has become smaller, when history was forgotten
-//!   since, and now and then.
+//!   lately, and now and then.
 
 use std::time::Duration;
 
@@ -60,9 +60,9 @@ pub(super) struct Disarmed {
     pub(super) since: Duration,
     /// How large the largest database was then.
     pub(super) bytes: i64,
-    /// Whether history was forgotten since. etcd only sees what that freed once it has written again,
-    /// and nothing but deletes is written while it is full; to disarm the alarm is a write, too.
-    pub(super) forgot_since: bool,
+    /// Whether history was forgotten lately. What that freed is only seen after a few more writes of
+    /// etcd, and there are none while it is full and nobody deletes: to disarm the alarm is one.
+    pub(super) forgot_lately: bool,
 }
 
 /// What to do next.
@@ -98,7 +98,7 @@ pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
         return Step::Defragment(member);
     }
     let is_worth_a_try = disarmed
-        .is_none_or(|last| largest < last.bytes || last.forgot_since || last.since >= PERIOD);
+        .is_none_or(|last| largest < last.bytes || last.forgot_lately || last.since >= PERIOD);
     if is_worth_a_try { Step::Disarm } else { Step::Wait(Waiting::NothingToGiveBack) }
 }
 
@@ -175,8 +175,8 @@ mod tests {
     fn an_alarm_that_was_left_is_disarmed_and_a_vain_try_is_not_repeated_at_once() {
         // Somebody else defragmented it, and came no further.
         assert_eq!(next(&[of(MIB, MIB)], None), Step::Disarm);
-        let disarmed = |secs, bytes, forgot_since| {
-            Some(Disarmed { since: Duration::from_secs(secs), bytes, forgot_since })
+        let disarmed = |secs, bytes, forgot_lately| {
+            Some(Disarmed { since: Duration::from_secs(secs), bytes, forgot_lately })
         };
         let last = |secs, bytes| disarmed(secs, bytes, false);
         let waits = Step::Wait(Waiting::NothingToGiveBack);
