@@ -5,6 +5,10 @@
 //! out-of-memory kills. A task gets none of that but the fixed values here. (Environment, signal
 //! mask and SIGPIPE are `std::process::Command`'s part.)
 //!
+//! Two signals stay ignored, 32 and 33: glibc's posix_spawn, which starts every child here, leaves
+//! them so, and no function of the C library changes them. Nobody notices: they are the library's own,
+//! and a program's library takes them up itself when it needs them.
+//!
 //! What the administrator gave the agent as a bound stays one: hard limits, control groups,
 //! processor affinity.
 

@@ -281,7 +281,12 @@ fn io_failed(path: &Path, error: &io::Error) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use api::log::Position;
+
     use super::*;
+    use crate::engine::logs::{LogLine, Output};
 
     #[tokio::test]
     async fn a_log_that_was_kept_stays_where_its_source_is_gone() {
@@ -301,6 +306,67 @@ mod tests {
         let kept = store.path(&identity);
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_can_only_be_kept_in_part_keeps_its_newest_lines_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(&dir.path().join("logs")).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let source = dir.path().join("source");
+        let line = |text: &str| format!("2026-11-21T10:00:0{text}Z stdout F line {text}\n");
+        std::fs::write(&source, line("3")).unwrap();
+        std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::write(rotated(&source, 1), line("2")).unwrap();
+        // A folder is neither linked nor copied: it stands for any fault, such as a full disk.
+        std::fs::create_dir(rotated(&source, 2)).unwrap();
+        std::fs::write(rotated(&source, 3), line("0")).unwrap();
+        store.keep_files(&identity, &source).unwrap_err();
+        let log = store.read(&identity, LogOptions::default()).await.unwrap();
+        let told: Vec<String> = log
+            .filter_map(|event| async {
+                match event.unwrap() {
+                    LogEvent::From(_) => None,
+                    LogEvent::Gap => Some("gap".to_owned()),
+                    LogEvent::Line { line, .. } => {
+                        Some(String::from_utf8_lossy(&line.bytes).trim().to_owned())
+                    }
+                }
+            })
+            .collect()
+            .await;
+        assert_eq!(told, ["gap", "line 2", "line 3"]);
+        for number in 0..3 {
+            let kept = rotated(&store.path(&identity), number);
+            let mode = std::fs::metadata(kept).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{number}");
+        }
+        let copies = std::fs::read_dir(dir.path().join("logs")).unwrap();
+        let copies = copies.filter(|it| it.as_ref().unwrap().path().ends_with("copy"));
+        assert_eq!(copies.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_engine_did_not_tell_is_a_gap_in_what_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(dir.path()).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let line = |text: &'static str| LogEvent::Line {
+            line: LogLine {
+                output: Output::Stdout,
+                time: "2026-11-21T10:00:00Z".parse().unwrap(),
+                bytes: text.into(),
+            },
+            next: Position { file: 0, offset: 0 },
+        };
+        let lost = EngineError::unavailable("the connection broke");
+        let events = [Ok(line("a\n")), Ok(LogEvent::Gap), Ok(line("b\n")), Err(lost)];
+        store.keep(&identity, stream::iter(events).boxed(), 1_000_000).await.unwrap_err();
+        let log = store.read(&identity, LogOptions::default()).await.unwrap();
+        let told: Vec<LogEvent> = log.map(Result::unwrap).collect().await;
+        let gaps = told.iter().map(|event| matches!(event, LogEvent::Gap));
+        // Where reading begins is told first.
+        assert_eq!(gaps.collect::<Vec<_>>(), [false, false, true, false, true]);
     }
 
     #[test]

@@ -110,10 +110,53 @@ impl Pulls {
 
 #[cfg(test)]
 mod tests {
-    use base::{Tasks, panics};
+    use std::time::Duration;
+
+    use base::{Clock, Tasks, Timestamp, panics};
+    use tokio::time::{Instant, sleep};
 
     use super::super::broken::Broken;
     use super::*;
+    use crate::engine::Scope;
+    use crate::engine::sim::SimMachine;
+
+    const FETCH: Duration = Duration::from_secs(10);
+
+    struct World {
+        _tasks: Tasks,
+        engine: Arc<dyn Engine>,
+        pulls: Pulls,
+        news: mpsc::Receiver<Event>,
+    }
+
+    impl World {
+        /// A machine without images: each takes [`FETCH`], or longer where it is called slow.
+        fn new(images: &[&str]) -> Self {
+            let machine = SimMachine::new(Clock::simulated(Timestamp::UNIX_EPOCH), 1, 1);
+            for image in images {
+                machine.make_slow(image, if image.contains("slow") { 360 * FETCH } else { FETCH });
+            }
+            let engine = Arc::new(machine.engine(Scope::new("c", "n").unwrap()));
+            let (tasks, (events, news)) = (Tasks::new("test"), mpsc::channel(100));
+            let pulls = Pulls::new(tasks.spawner(), events);
+            Self { _tasks: tasks, engine, pulls, news }
+        }
+
+        fn ask(&mut self, image: &str, task: &str) {
+            self.pulls.ask(&self.engine, image.to_owned(), identity(task));
+        }
+
+        async fn next(&mut self) -> Pulled {
+            match self.news.recv().await {
+                Some(Event::Pulled(pulled)) => pulled,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn identity(task: &str) -> Identity {
+        Identity::new("default", task, "0a", 1).unwrap()
+    }
 
     #[tokio::test]
     async fn a_fetch_that_panics_is_counted_and_answered_to_all_who_wait() {
@@ -121,7 +164,6 @@ mod tests {
         let (events, mut news) = mpsc::channel(1);
         let mut pulls = Pulls::new(tasks.spawner(), events);
         let engine: Arc<dyn Engine> = Arc::new(Broken);
-        let identity = |task| Identity::new("default", task, "0af3", 1).unwrap();
         for task in ["t-0", "t-1"] {
             pulls.ask(&engine, "x".to_owned(), identity(task));
         }
@@ -129,5 +171,59 @@ mod tests {
         assert!(matches!(pulled.outcome, Err(EngineError::Unknown { .. })), "{pulled:?}");
         assert!(panics() > before);
         assert_eq!(pulls.done(&pulled), BTreeSet::from(["t-0", "t-1"].map(identity)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_are_fetched_at_the_same_time_and_the_others_wait_in_line() {
+        let images = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let mut world = World::new(&images);
+        images.iter().for_each(|image| world.ask(image, image));
+        let (began, mut seconds) = (Instant::now(), Vec::new());
+        for _ in images {
+            assert_eq!(world.next().await.outcome, Ok(()));
+            seconds.push(began.elapsed().as_secs());
+        }
+        assert_eq!(seconds, [10, 10, 10, 10, 20, 20, 20, 20, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_is_fetched_once_for_all_that_wait_for_it() {
+        let mut world = World::new(&["a"]);
+        world.ask("a", "first");
+        sleep(FETCH / 2).await;
+        world.ask("a", "second");
+        let pulled = world.next().await;
+        let waited = world.pulls.done(&pulled);
+        assert_eq!(waited, BTreeSet::from([identity("first"), identity("second")]));
+        sleep(10 * FETCH).await;
+        assert!(world.news.try_recv().is_err(), "there was one fetch");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_given_up_and_leaves_its_place() {
+        let slow = ["slow-1", "slow-2", "slow-3", "slow-4"];
+        let mut world = World::new(&[&slow[..], &["quick"]].concat());
+        slow.iter().for_each(|image| world.ask(image, image));
+        world.ask("quick", "quick");
+        sleep(FETCH).await;
+        assert!(world.news.try_recv().is_err(), "all places are taken");
+        let began = Instant::now();
+        world.pulls.keep(|it| it.task() == "quick" || it.task() == "slow-1");
+        assert_eq!(world.next().await.image, "quick");
+        assert_eq!(began.elapsed(), FETCH);
+        assert_eq!(world.next().await.image, "slow-1", "the others were given up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_of_a_fetch_that_was_given_up_is_not_the_next_ones() {
+        let mut world = World::new(&["a"]);
+        world.ask("a", "first");
+        // It is on its way when the fetch is given up.
+        let late = world.next().await;
+        world.pulls.keep(|_| false);
+        world.ask("a", "second");
+        assert_eq!(world.pulls.done(&late), BTreeSet::new());
+        let pulled = world.next().await;
+        assert_eq!(world.pulls.done(&pulled), BTreeSet::from([identity("second")]));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Backoff, Health, Retry, Rng};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{Agent, Event};
 use crate::engine::{ContainerState, Engine, EngineError, Identity, Scope};
@@ -192,7 +192,8 @@ impl Agent {
         if let Ok(before) = before
             && let Err(error) = engine.prune_logs(before).await
         {
-            debug!(%error, "old logs were not deleted");
+            // The disk fills, which stops everything in the end.
+            warn!(%error, "logs of removed containers that are too old or too many were not deleted");
         }
     }
 

@@ -175,6 +175,10 @@ async fn lines_that_a_full_disk_has_cost_are_a_gap_and_the_task_runs_on() {
         );
         let spec = waits(disk, &script);
         engine.create_and_start(&spec).await.unwrap();
+        let log = disk.disk.join(format!("a/logs/{}.log", spec.identity.file_stem()));
+        while fs::metadata(&log).unwrap().len() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         disk.fill();
         fs::write(&sign, "").unwrap();
         // A pipe holds a third of this: by then the shim has read, and lost, the rest.

@@ -6,6 +6,7 @@
 //! reader. Positions are times there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use api::log::Position;
 use bollard::container::LogOutput;
@@ -56,7 +57,7 @@ impl DockerEngine {
             Err(error) => return Err(error),
         };
         let Some(found) = found else { return self.logs.read(identity, options).await };
-        let Some(path) = readable_file(&found) else {
+        let Some(path) = self.readable_file(&found) else {
             return Ok(self.ask_for_logs(&found.id, options));
         };
         // The copy is there before the original is deleted.
@@ -66,7 +67,7 @@ impl DockerEngine {
 
     /// Keeps the log of a container that has ended and is about to be removed.
     pub(super) async fn keep_log(&self, identity: &Identity, found: &Found) {
-        let kept = match readable_file(found) {
+        let kept = match self.readable_file(found) {
             Some(path) => {
                 let (logs, identity) = (self.logs.clone(), identity.clone());
                 let keep = move || logs.keep_files(&identity, &path);
@@ -111,6 +112,30 @@ impl DockerEngine {
         .boxed()
     }
 
+    /// The newest file of a container's log, if it can be read.
+    fn readable_file(&self, found: &Found) -> Option<PathBuf> {
+        let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
+        let path = Path::new(path);
+        // Another engine's format has another name.
+        if !path.file_name()?.to_str()?.ends_with("-json.log") {
+            return None;
+        }
+        match std::fs::File::open(path) {
+            Ok(_) => Some(path.to_owned()),
+            Err(error) => {
+                if !self.has_told_of_logs.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        path = %path.display(), %error,
+                        "the engine's log files cannot be read, so it is asked for logs instead, \
+                         which may lose lines or repeat them; let the agent read them: run it as \
+                         root on the engine's machine"
+                    );
+                }
+                None
+            }
+        }
+    }
+
     fn ask_for_logs(&self, id: &str, options: LogOptions) -> LogStream {
         let after = options.after.filter(|after| after.file == ENGINE_FILE);
         let after = after.and_then(|after| Timestamp::from_nanosecond(after.offset.into()).ok());
@@ -139,15 +164,6 @@ impl DockerEngine {
             })
             .boxed()
     }
-}
-
-/// The newest file of a container's log, if it can be read.
-fn readable_file(found: &Found) -> Option<PathBuf> {
-    let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
-    let path = Path::new(path);
-    // Another engine's format has another name.
-    let is_json = path.file_name()?.to_str()?.ends_with("-json.log");
-    (is_json && std::fs::File::open(path).is_ok()).then(|| path.to_owned())
 }
 
 /// The engine puts the time in front of each line.

@@ -24,6 +24,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use api::exec::ExecRequest;
@@ -90,6 +92,8 @@ pub struct DockerEngine {
     ids: Ids,
     memory: Memory,
     rechecks: Rechecks,
+    /// That logs cannot be read as files was said.
+    has_told_of_logs: Arc<AtomicBool>,
 }
 
 /// Dials a Docker Engine and agrees on the API version. Its message says what to do where no
@@ -119,7 +123,8 @@ impl DockerEngine {
             .map_err(|error: io::Error| EngineError::unavailable(error.to_string()))?;
         let memory = Memory::new(Path::new(CGROUPS));
         let (ids, rechecks) = (Ids::default(), Rechecks::default());
-        Ok(Self { docker, config, logs, ids, memory, rechecks })
+        let has_told_of_logs = Arc::default();
+        Ok(Self { docker, config, logs, ids, memory, rechecks, has_told_of_logs })
     }
 
     /// One call, which must not change anything: its failure is no news.
