@@ -137,8 +137,13 @@ pub struct ServerArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
     /// Where the other apiservers reach this one, for logs, exec and stats of nodes that are
-    /// connected to it. Default: the address of --listen.
-    #[arg(long, value_name = "URL", value_parser = crate::listen::server_url)]
+    /// connected to it. Default: the address of --listen. Only with --etcd.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = crate::listen::server_url,
+        conflicts_with = "data_dir"
+    )]
     pub advertise: Option<String>,
     /// Serves on an address that others can reach, although nobody is asked who they are.
     #[arg(long)]
@@ -265,6 +270,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Over the embedded store there is no other apiserver to tell.
+    #[test]
+    fn only_one_of_several_apiservers_says_where_it_is_reached() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).map(drop);
+        parse("heliox server --etcd http://a:1 --advertise http://b:2").unwrap();
+        let refused = parse("heliox server --data-dir d --advertise http://b:2").unwrap_err();
+        assert!(
+            refused.to_string().contains("cannot be used with '--advertise <URL>'"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -5,15 +5,18 @@
 //! * A connection has its place for as long as its socket is open, also after it was upgraded: an
 //!   agent's tunnel and a command's WebSocket count until they end.
 //! * Clients in whatever number do not take the places of agents and of other parts of Heliox: those
-//!   have places of their own. A client for whom no other place is left is told so (503).
+//!   have places of their own. A client for whom no other place is left is told so (503), and its
+//!   connection is closed.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Connections that are open at once.
 pub(crate) const CONNECTIONS_MAX: usize = 20_000;
@@ -43,11 +46,16 @@ pub(crate) enum Asker {
     Client,
 }
 
+/// That there are no places left is told so often at most: strangers choose how often it is so.
+const TELL_PERIOD: Duration = Duration::from_secs(10);
+
 /// The places of one listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     anybody: Arc<Semaphore>,
     components: Arc<Semaphore>,
+    /// Guards when it was last told that none is left; held to look and to set it.
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Which places a connection's place is one of.
@@ -75,14 +83,28 @@ struct Held {
 impl Places {
     /// As many for anybody.
     pub(crate) fn for_anybody(count: usize) -> Self {
-        Self { anybody: Semaphore::new(count).into(), components: Semaphore::new(0).into() }
+        Self::new(count, 0)
     }
 
     /// As many in all, most of which are only for components.
     pub(crate) fn with_components(count: usize) -> Self {
         let components = count / PARTS * COMPONENT_PARTS;
-        let anybody = Semaphore::new(count - components).into();
-        Self { anybody, components: Semaphore::new(components).into() }
+        Self::new(count - components, components)
+    }
+
+    fn new(anybody: usize, components: usize) -> Self {
+        let [anybody, components] = [anybody, components].map(|count| Semaphore::new(count).into());
+        Self { anybody, components, told: Arc::default() }
+    }
+
+    /// Whether it is time to tell again that none is left.
+    pub(crate) fn may_tell(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|at| at.elapsed() >= TELL_PERIOD);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due
     }
 
     /// How many are free.
@@ -104,6 +126,11 @@ impl Places {
 }
 
 impl Place {
+    /// The places that it is one of.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Has the connection sit where who asks belongs. Whether it may be answered: a client sits on no
     /// place of a component, while a component sits wherever there is room.
     pub(crate) fn admits(&self, asker: Asker) -> bool {

@@ -1,6 +1,7 @@
 //! Brings requests from sockets to the apiserver.
 
 use std::convert::Infallible;
+use std::future::{pending, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,8 @@ use api::status::{Reason, failure};
 use apiserver::Router;
 use axum::body::Body;
 use base::{ErrorChain, Health, Spawner, without_panic};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -20,6 +23,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
@@ -40,6 +44,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// again. (Of HTTP/1, an idle connection is closed after [`HEADER_TIMEOUT`], and what a watch or a log
 /// writes to a host that is gone fails by itself.)
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A client for whom there was no place has read so within this.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A wait after an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
         );
     }
     accept(listener, Places::with_components(count), |stream| {
-        spawner.spawn("http connection", placed_connection(stream, router.clone()));
+        spawner.spawn("http connection", serve_placed(stream, answers(router.clone())));
     })
     .await;
 }
@@ -63,7 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
 /// Hands connections to `serve` for ever, as many of them at once as there are places.
 async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<TcpStream>)) {
     loop {
-        if places.free() == 0 {
+        if places.free() == 0 && places.may_tell() {
             warn!("as many connections are open as may be: the next one waits");
         }
         let Some(place) = places.take().await else { return };
@@ -83,32 +89,39 @@ async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<Tcp
     }
 }
 
-/// Serves the API on one connection until it ends, as far as its place goes.
-async fn placed_connection(
+/// Answers requests on one connection until it ends, as far as its place goes.
+async fn serve_placed<A>(
     stream: Placed<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
-    router: Router,
-) {
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+) where
+    A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
     let place = stream.place().clone();
-    serve_http(stream, move |request: Request<Incoming>| {
+    let turned_away = Arc::new(Notify::new());
+    let (refused, has_admitted) = (Arc::clone(&turned_away), Arc::new(AtomicBool::new(false)));
+    let answer = move |request: Request<Incoming>| {
         let is_component = apiserver::is_of_component(&request);
         let asker = if is_component { Asker::Component } else { Asker::Client };
-        let is_admitted = place.admits(asker);
-        let mut router = router.clone();
-        async move {
-            if !is_admitted {
-                return Ok(no_place());
-            }
-            router.call(request.map(Body::new)).await
+        if place.admits(asker) {
+            has_admitted.store(true, Ordering::Relaxed);
+            return Either::Left(answer(request));
         }
-    })
-    .await;
+        if place.places().may_tell() {
+            warn!("as many connections of clients are open as may be: requests are refused");
+        }
+        if !has_admitted.load(Ordering::Relaxed) {
+            // It keeps an agent from its place: HTTP/2 has no header that ends a connection.
+            refused.notify_one();
+        }
+        Either::Right(ready(Ok(no_place())))
+    };
+    serve_http(stream, answer, turned_away.notified()).await;
 }
 
 /// The answer to a client whose connection has only a place that is kept for agents.
 fn no_place() -> Response<Body> {
     let message = "as many connections of clients are open here as may be (the rest is for agents): \
                    end watches, logs or commands that nobody needs, or try again later";
-    warn!("as many connections of clients are open as may be: a request was refused");
     let status = failure(Reason::ServiceUnavailable, message);
     let mut response = Response::new(Body::from(json!(status).to_string()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -124,11 +137,17 @@ pub async fn connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
 ) {
-    serve_http(stream, move |request: Request<Incoming>| {
+    serve_http(stream, answers(router), pending()).await;
+}
+
+/// What the API answers.
+fn answers(
+    router: Router,
+) -> impl Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Clone {
+    move |request: Request<Incoming>| {
         let mut router = router.clone();
-        async move { router.call(request.map(Body::new)).await }
-    })
-    .await;
+        async move { router.call(request.map(Body::new)).await }.boxed()
+    }
 }
 
 /// Runs the streams of HTTP/2 connections. A body that panics while it is sent ends its stream alone,
@@ -146,9 +165,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 
 /// Answers requests on one connection until it ends. One on which no request comes is closed, however
 /// little of one it has sent: which protocol is spoken is found out without a time-out of its own.
+/// Once `turned_away` is there, what was answered is sent, and the connection is closed.
 async fn serve_http<A>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    turned_away: impl Future<Output = ()>,
 ) where
     A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
@@ -171,18 +192,22 @@ async fn serve_http<A>(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut serving = pin!(serving);
+    let (mut serving, mut turned_away) = (pin!(serving), pin!(turned_away));
+    let silence = async {
+        tokio::time::sleep(HEADER_TIMEOUT).await;
+        if asked.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
     // How a connection ends is the client's business.
     tokio::select! {
         biased;
         _ended = &mut serving => return,
-        () = tokio::time::sleep(HEADER_TIMEOUT) => (),
+        () = silence => return debug!("a connection on which no request came is closed"),
+        () = &mut turned_away => (),
     }
-    if asked.load(Ordering::Relaxed) {
-        let _ended = serving.await;
-    } else {
-        debug!("a connection on which no request came is closed");
-    }
+    serving.as_mut().graceful_shutdown();
+    let _ended_or_not = tokio::time::timeout(CLOSE_TIMEOUT, serving).await;
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` of a process that serves nothing else.
@@ -195,9 +220,9 @@ pub async fn status(
         let (registry, health) = (registry.clone(), health.clone());
         let answer = move |request: Request<Incoming>| {
             let answer = status_answer(request.uri().path(), &registry, &health);
-            std::future::ready(Ok(answer))
+            ready(Ok(answer))
         };
-        spawner.spawn("status connection", serve_http(stream, answer));
+        spawner.spawn("status connection", serve_http(stream, answer, pending()));
     })
     .await;
 }
@@ -227,7 +252,7 @@ fn status_answer(path: &str, registry: &Registry, health: &Health) -> Response<B
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Ready, ready};
+    use std::future::Ready;
 
     use axum::body::to_bytes;
     use hyper::client::conn::{http1, http2};
@@ -252,7 +277,7 @@ mod tests {
         for sent in ["", "G", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HT", preface] {
             let (mut near, far) = duplex(PIPE_BYTES);
             near.write_all(sent.as_bytes()).await.unwrap();
-            let closed = timeout(HEADER_TIMEOUT * 2, serve_http(far, here)).await;
+            let closed = timeout(HEADER_TIMEOUT * 2, serve_http(far, here, pending())).await;
             assert!(closed.is_ok(), "{sent:?} holds its connection");
         }
     }
@@ -268,7 +293,7 @@ mod tests {
                 assert!(answer[..bytes].starts_with(b"HTTP/1.1 200 OK"));
             }
         };
-        let both = async { tokio::join!(serve_http(far, here), client) };
+        let both = async { tokio::join!(serve_http(far, here, pending()), client) };
         assert!(timeout(HEADER_TIMEOUT * 2, both).await.is_ok(), "it is held for ever");
     }
 
@@ -287,7 +312,7 @@ mod tests {
             let closed = timeout(KEEP_ALIVE * 10, &mut connection).await;
             assert!(closed.is_err(), "it was closed while it was well");
         };
-        tokio::join!(serve_http(far, here), client);
+        tokio::join!(serve_http(far, here, pending()), client);
     }
 
     #[tokio::test(start_paused = true)]
@@ -300,7 +325,7 @@ mod tests {
         let headers = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
         near.write_all(&headers).await.unwrap();
         let began = Instant::now();
-        let closed = timeout(KEEP_ALIVE * 3, serve_http(far, here)).await;
+        let closed = timeout(KEEP_ALIVE * 3, serve_http(far, here, pending())).await;
         assert!(closed.is_ok(), "it is held for ever");
         assert!(began.elapsed() >= KEEP_ALIVE, "a request had come, and a ping was due");
     }
@@ -321,7 +346,7 @@ mod tests {
             let (ended, ()) = tokio::join!(connection, asking);
             ended.unwrap();
         };
-        tokio::join!(serve_http(far, slow), client);
+        tokio::join!(serve_http(far, slow, pending()), client);
     }
 
     #[tokio::test(start_paused = true)]
@@ -332,7 +357,7 @@ mod tests {
         let spawner = tasks.spawner();
         tasks.spawn("accepts", async move {
             accept(listener, Places::for_anybody(1), |stream| {
-                spawner.spawn("connection", serve_http(stream, here));
+                spawner.spawn("connection", serve_http(stream, here, pending()));
             })
             .await;
         });
@@ -341,6 +366,27 @@ mod tests {
         // Either is closed once its time has passed, and the other one is accepted then.
         assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
         assert_eq!(next.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    /// Over HTTP/2 no header ends a connection, and a client that answers pings could keep it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_was_turned_away_does_not_keep_its_place() {
+        let places = Places::with_components(4);
+        let watches = places.take().await.unwrap();
+        assert!(watches.admits(Asker::Client), "it has the only place for clients");
+        let (near, far) = duplex(PIPE_BYTES);
+        let served = Placed::new(far, places.take().await.unwrap());
+        let client = async {
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+            let asking = async { sender.send_request(get()).await.unwrap().status() };
+            let (_ended, status) = tokio::join!(connection, asking);
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            drop(sender);
+        };
+        let both = async { tokio::join!(serve_placed(served, here), client) };
+        assert!(timeout(KEEP_ALIVE, both).await.is_ok(), "it keeps its place");
+        assert_eq!(places.free(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -371,7 +417,7 @@ mod tests {
             let (ended, ()) = tokio::join!(connection, asking);
             ended.unwrap();
         };
-        tokio::join!(serve_http(far, answer), client);
+        tokio::join!(serve_http(far, answer, pending()), client);
         assert!(base::panics() > before);
     }
 
@@ -430,7 +476,7 @@ mod tests {
                         .insert("connection", HeaderValue::from_static("upgrade"));
                     ready(Ok(response))
                 };
-                spawner.spawn("connection", serve_http(stream, upgrade));
+                spawner.spawn("connection", serve_http(stream, upgrade, pending()));
             })
             .await;
         });
