@@ -1,4 +1,5 @@
-//! An apiserver that does whatever it is asked to and changes nothing, to test shells with.
+//! Apiservers that change nothing, to test shells with: one does whatever it is asked to, another
+//! answers as a test says.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,13 +41,21 @@ impl Asked {
 pub(crate) fn tools(objects: Vec<Any>, now: Timestamp) -> (Tools, Asked) {
     let asked = Asked::default();
     let server = asked.clone();
+    (tools_at(objects, now, move |request| server.answer(request)), asked)
+}
+
+/// The same, of an apiserver that answers with `answer`.
+pub(crate) fn tools_at<A>(objects: Vec<Any>, now: Timestamp, answer: A) -> Tools
+where
+    A: Fn(&Request<Bytes>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+{
     let transport = client::transport(tower::service_fn(move |request: Request<Bytes>| {
-        std::future::ready(Ok::<_, Infallible>(server.answer(&request)))
+        std::future::ready(Ok::<_, Infallible>(answer(&request)))
     }));
     let (client, clock) = (Client::new(transport), Clock::simulated(now));
     let cache = Cache::default();
     cache.apply(Update::Reset { objects, version: ResourceVersion::after(1) }, |_, _| ());
     let recorder = Recorder::new(client.clone(), "test", clock.clone(), Rng::seeded(1));
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    (Tools { client, cache, clock, recorder, metrics }, asked)
+    Tools { client, cache, clock, recorder, metrics }
 }

@@ -89,3 +89,73 @@ impl Tools {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use api::ObjectKey;
+    use api::batch::{BatchResponse, GroupResult};
+    use api::resource_version::ResourceVersion;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::obedient::tools_at;
+
+    fn group(name: &str) -> Group {
+        Op::Remove { key: ObjectKey::new("default", name), uid: "u".to_owned() }.into()
+    }
+
+    /// What comes of groups `a`, `b`, ... where the apiserver answers with a code and a document.
+    async fn written(
+        names: &[&str],
+        (code, answer): (u16, Value),
+    ) -> Result<Vec<(Group, String)>, ReconcileError> {
+        let answer = move |_: &Request<Bytes>| {
+            let body = Full::new(Bytes::from(answer.to_string()));
+            Response::builder().status(code).body(body).unwrap()
+        };
+        let tools = tools_at(Vec::new(), Timestamp::UNIX_EPOCH, answer);
+        tools.write("test", names.iter().map(|name| group(name)).collect()).await
+    }
+
+    fn results(results: Vec<GroupResult>) -> (u16, Value) {
+        let answer = BatchResponse { resource_version: ResourceVersion::default(), results };
+        (200, serde_json::to_value(&answer).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_written_comes_back_with_why() {
+        let invalid = |why: &str| GroupResult::Invalid { message: why.to_owned() };
+        let answer = vec![GroupResult::Done {}, invalid("too large"), GroupResult::Done {}];
+        let never = written(&["a", "b", "c"], results(answer)).await.unwrap();
+        assert_eq!(never, [(group("b"), "too large".to_owned())]);
+        let long = written(&["a"], results(vec![invalid(&"x".repeat(5000))])).await.unwrap();
+        assert_eq!(long[0].1.len(), WHY_CHARS_MAX, "it goes into a status");
+    }
+
+    /// A group alone in its batch that is too large for any.
+    #[tokio::test]
+    async fn a_group_that_no_batch_takes_comes_back_alone() {
+        let refused = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 413,
+            "message": "the batch is too large",
+        });
+        let never = written(&["a"], (413, refused.clone())).await.unwrap();
+        assert_eq!(never, [(group("a"), "the batch is too large".to_owned())]);
+        let both = written(&["a", "b"], (413, refused)).await;
+        assert!(matches!(both, Err(ReconcileError::Again(_))), "one of two is too large: {both:?}");
+    }
+
+    #[tokio::test]
+    async fn what_did_not_happen_is_tried_again_unless_another_leads() {
+        let refused = GroupResult::Refused { message: "it has changed".to_owned() };
+        let again = written(&["a", "b"], results(vec![refused, GroupResult::Done {}])).await;
+        assert!(matches!(&again, Err(ReconcileError::Again(why)) if why == "it has changed"));
+        let unknown = written(&["a"], results(vec![GroupResult::Unknown {}])).await;
+        assert!(matches!(unknown, Err(ReconcileError::Again(_))), "{unknown:?}");
+        let deposed = written(&["a"], results(vec![GroupResult::Deposed {}])).await;
+        assert!(matches!(deposed, Err(ReconcileError::Deposed)), "{deposed:?}");
+    }
+}

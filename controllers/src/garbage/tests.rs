@@ -137,6 +137,26 @@ fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
     );
 }
 
+/// Somebody may give it another owner meanwhile; a record has none to be given.
+#[test]
+fn what_goes_is_what_was_looked_at() {
+    let mut config = config("c");
+    config.metadata.resource_version = Some("5".to_owned());
+    let mut chunk = CompletionChunk::empty("job-uid", 1, 0);
+    chunk.metadata.resource_version = Some("6".to_owned());
+    let dependents = [of(&config), of(&chunk)];
+    let groups = plan(&View { owner: None, uid: "job-uid", dependents: &dependents, circle: None });
+    let versions: Vec<Option<String>> = groups
+        .iter()
+        .flat_map(|group| &group.ops)
+        .map(|op| match op {
+            Op::Delete { version, .. } => version.map(|version| version.to_string()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(versions, [Some("5".to_owned()), None]);
+}
+
 #[test]
 fn dependents_of_a_living_owner_stay() {
     let task = task("t");

@@ -13,8 +13,8 @@ use api::batch::Op;
 use api::node::NodeSpec;
 use api::object::Kind as _;
 use api::placement::{LossAction, OnNodeLoss};
-use api::task::TaskSpec;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Report, Step, TaskChange, apply};
+use api::task::{ReportState, TaskSpec};
 use api::{Node, Task, Timestamp};
 use expect_test::{Expect, expect};
 use jiff::SignedDuration;
@@ -35,7 +35,7 @@ struct World {
 }
 
 /// Runs a script and compares what its `plan` lines show. `nodes a b` are there with leases;
-/// `task T NODE [wait]` runs; `gone|back|delete NODE`, `canary on|off`, `wait SECONDS`.
+/// `task T NODE [wait]` runs, `end T` has ended; `gone|back|delete NODE`, `canary on|off`, `wait SECONDS`.
 fn check(script: &str, expected: Expect) {
     let mut world = World::default();
     world.step("canary", &["on"]);
@@ -77,6 +77,27 @@ impl World {
                 let action = if wait { LossAction::Wait } else { LossAction::Replace };
                 let on_loss = OnNodeLoss { action, after: None };
                 self.tasks.insert(rest[0].to_owned(), (*task, on_loss));
+            }
+            "end" => {
+                let (task, _) = self.tasks.get_mut(rest[0]).unwrap();
+                let report = Report {
+                    binding: task.binding().unwrap().number,
+                    boot_id: "boot".to_owned(),
+                    state: ReportState::Succeeded,
+                    ready: false,
+                    restarts: 0,
+                    exit_code: Some(0),
+                    reason: None,
+                    message: None,
+                    started_at: None,
+                    finished_at: Some(self.now),
+                    ports: BTreeMap::new(),
+                };
+                let end = TaskChange::Report(Box::new(report));
+                let Step::Changed(next) = apply(task, 1, &end, self.now).unwrap() else {
+                    panic!("it had ended")
+                };
+                *task = *next;
             }
             "gone" => self.leased.retain(|node| !rest.contains(&node.as_str())),
             "back" => self.leased.extend(rest.iter().map(|node| (*node).to_owned())),
@@ -177,6 +198,27 @@ fn a_node_whose_lease_is_gone_is_lost_and_its_tasks_are_replaced_in_time() {
             plan
               t Replaceable
             plan
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_that_has_ended_is_not_lost_with_its_node() {
+    check(
+        "
+        nodes a b
+        task ended a
+        task runs a
+        end ended
+        plan
+        gone a
+        plan
+        ",
+        expect![[r#"
+            plan
+            plan
+              a is Lost
+              runs Lose
         "#]],
     );
 }
