@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -17,14 +17,21 @@ use anyhow::{Context as _, Result, bail};
 const LOOKS_MAX: u32 = 100;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs a command; what it leaves running is an error.
+/// Runs a command; what it leaves running is an error. What is temporary to it has a folder of its
+/// own, so that tasks of tests are told from those of a Heliox that somebody uses meanwhile.
 pub(crate) fn run(command: &[String]) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("heliox-tests-").tempdir();
+    run_in(folder.context("make a folder for what is temporary")?.path(), command)
+}
+
+fn run_in(folder: &Path, command: &[String]) -> Result<()> {
     let (program, args) = command.split_first().context("say what to run")?;
-    let before = ours()?;
-    let status = Command::new(program).args(args).status().context("run the tests")?;
+    let before = ours(folder)?;
+    let mut command = Command::new(program);
+    let status = command.args(args).env("TMPDIR", folder).status().context("run the tests")?;
     let mut left = BTreeMap::new();
     for _ in 0..LOOKS_MAX {
-        left = ours()?;
+        left = ours(folder)?;
         left.retain(|pid, _| !before.contains_key(pid));
         if left.is_empty() {
             break;
@@ -47,7 +54,7 @@ pub(crate) fn run(command: &[String]) -> Result<()> {
 }
 
 /// Processes of ours that run, and what they run.
-fn ours() -> Result<BTreeMap<u32, String>> {
+fn ours(folder: &Path) -> Result<BTreeMap<u32, String>> {
     let target = std::env::current_exe()?;
     // target/debug/xtask
     let target = target.parent().and_then(Path::parent).context("find the target folder")?;
@@ -58,7 +65,7 @@ fn ours() -> Result<BTreeMap<u32, String>> {
         let Some(pid) = name.and_then(|name| name.parse::<u32>().ok()) else { continue };
         // What ends meanwhile is no leftover, and what is somebody else's cannot be read.
         let link = |name: &str| fs::read_link(path.join(name)).unwrap_or_default();
-        if pid != std::process::id() && is_ours(&link("exe"), &link("cwd"), target) {
+        if pid != std::process::id() && is_ours((&link("exe"), &link("cwd")), (target, folder)) {
             let words = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
             found.insert(pid, words.replace('\0', " "));
         }
@@ -66,18 +73,10 @@ fn ours() -> Result<BTreeMap<u32, String>> {
     Ok(found)
 }
 
-/// Whether a process runs a program that was built here, or in the folder of a task of the process
-/// engine.
-fn is_ours(exe: &Path, cwd: &Path, target: &Path) -> bool {
-    let cwd: Vec<PathBuf> = cwd.components().map(|part| PathBuf::from(part.as_os_str())).collect();
-    let is_task = match cwd.as_slice() {
-        [.., tasks, _, work] => {
-            // The kernel adds to the name of a folder that was deleted.
-            *tasks == *"tasks" && work.to_string_lossy().split(' ').next() == Some("work")
-        }
-        _ => false,
-    };
-    is_task || exe.starts_with(target)
+/// Whether a process runs a program that was built here, or in the tests' folder for what is
+/// temporary, as tasks of the process engine do.
+fn is_ours((exe, cwd): (&Path, &Path), (target, folder): (&Path, &Path)) -> bool {
+    exe.starts_with(target) || cwd.starts_with(folder)
 }
 
 #[cfg(test)]
@@ -86,12 +85,13 @@ mod tests {
 
     #[test]
     fn shims_and_tasks_are_ours_and_nothing_else() {
-        let target = Path::new("/src/target");
-        let is = |exe: &str, cwd: &str| is_ours(Path::new(exe), Path::new(cwd), target);
+        let places = (Path::new("/src/target"), Path::new("/tmp/heliox-tests-7"));
+        let is = |exe: &str, cwd: &str| is_ours((Path::new(exe), Path::new(cwd)), places);
         assert!(is("/src/target/debug/heliox-shim", "/"));
         assert!(is("/src/target/debug/heliox (deleted)", "/"));
-        assert!(is("/bin/dash", "/tmp/.tmpX/a/tasks/0af3-1/work"));
-        assert!(is("/bin/dash", "/tmp/.tmpX/a/tasks/0af3-1/work (deleted)"));
+        assert!(is("/bin/dash", "/tmp/heliox-tests-7/.tmpX/a/tasks/0af3-1/work"));
+        assert!(is("/bin/dash", "/tmp/heliox-tests-7/.tmpX/a/tasks/0af3-1/work (deleted)"));
+        assert!(!is("/bin/dash", "/tmp/heliox-dev-1/a/tasks/0af3-1/work"), "somebody else's");
         assert!(!is("/bin/dash", "/src"));
         assert!(!is("/usr/bin/dockerd", "/"));
         assert!(!is("", ""));
