@@ -124,7 +124,7 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     let (is_good, is_bad) = ends(phase);
     let retried = kind == KindId::Task && is_bad && may_be_tried_again(object);
     match goal {
-        Goal::Done if is_good || is_bad => Verdict::Met,
+        Goal::Done if is_good || is_bad && !retried => Verdict::Met,
         Goal::Succeeded if is_good => Verdict::Met,
         Goal::Succeeded if is_bad && !retried => Verdict::Never(seen),
         Goal::Failed if is_bad => Verdict::Met,
@@ -295,6 +295,7 @@ mod tests {
         assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "never");
         task["metadata"]["ownerReferences"] = json!([{"kind": "Job"}]);
         assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "not yet");
+        assert_eq!(word(KindId::Task, Goal::Done, &task), "not yet");
         assert_eq!(word(KindId::Task, Goal::Failed, &task), "met");
         task["spec"] = json!({"run": 2, "recorded": 1});
         assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "not yet", "of an earlier run");
@@ -302,6 +303,7 @@ mod tests {
         task["spec"]["recorded"] = 2.into();
         assert_eq!(word(KindId::Task, Goal::Succeeded, &task), "never");
         assert_eq!(word(KindId::Task, Goal::Ready, &task), "never");
+        assert_eq!(word(KindId::Task, Goal::Done, &task), "met");
         task["status"]["phase"] = "Succeeded".into();
         assert_eq!(word(KindId::Task, Goal::Ready, &task), "never");
     }

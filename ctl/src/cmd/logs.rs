@@ -182,11 +182,9 @@ async fn follow(
     printer.finish()
 }
 
-/// Whether nothing more will be printed.
+/// Whether nothing more will be printed: a task that may be tried again has not ended.
 fn ends(kind: KindId, object: &Value) -> bool {
     matches!(goal::verdict(kind, Goal::Done, object), Verdict::Met)
-        // A task that is tried again has another attempt, which is followed with its job.
-        && (kind != KindId::Task || object["status"]["finishedAt"].is_string())
 }
 
 /// Logs that are being followed.

@@ -105,6 +105,20 @@ async fn a_followed_container_is_heard_to_its_end_through_kills() {
     follow_through_kills("docker").await;
 }
 
+/// A task that will be tried again has not ended: whoever follows it hears its attempts to the last.
+#[tokio::test]
+async fn a_followed_task_is_heard_through_its_attempts() {
+    let fleet = Fleet::start(Shape::small("process", 1)).await;
+    let mut job = job("echo try $HELIOX_ATTEMPT; exit 5");
+    let retry = json!({ "maxAttempts": 3, "backoff": { "initial": "1s" } });
+    job.spec.retry = Some(serde_json::from_value(retry).unwrap());
+    fleet.create(&job).await;
+    fleet.wait_for("it is there", |tasks| !tasks.is_empty()).await;
+    let mut follower = Follower::start(&fleet, &["talk-0"]);
+    assert_eq!(follower.ends().await, 0, "{}", follower.err());
+    assert_eq!(follower.out(), "try 1\ntry 2\ntry 3\n", "{}", follower.err());
+}
+
 /// 20 MB as fast as they can be written: the follower of the job prints all of it, and a line that
 /// is longer than the engine stores in one piece is one line.
 async fn follow_at_full_speed(runtime: &'static str) {
