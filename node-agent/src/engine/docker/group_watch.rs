@@ -7,8 +7,12 @@
 //!
 //! * A group's files are read after its watches were set, and after each change: nothing is missed.
 //! * What settles a case ([`Cgroup::OutOfMemory`] and others) is never overwritten.
+//! * The kernel knows a file by one descriptor, however often it is watched: a group that is watched
+//!   twice is told of to both, and the descriptor is given back with the last of them.
+//! * A group is entered only where somebody still reads the instance.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +35,8 @@ const FILES: [&str; 2] = ["memory.events", "cgroup.events"];
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Before each name, of which there are none here: watch, mask, cookie and the name's length.
 const HEADER_BYTES: usize = 16;
+/// A second instance is tried where the first breaks at that moment.
+const INSTANCES_TRIED: usize = 2;
 /// The kernel has dropped events: any group may have changed.
 const OVERFLOW: i32 = -1;
 
@@ -55,8 +61,8 @@ pub(super) struct GroupWatch {
 struct Instance {
     inotify: Inotify,
     /// Groups by watch. Locked while watches are set, so that no event comes of one that is not here.
-    groups: Mutex<BTreeMap<i32, Arc<Group>>>,
-    /// Nobody reads it any more.
+    groups: Mutex<BTreeMap<i32, Vec<Arc<Group>>>>,
+    /// Nobody reads it any more. Set under the lock of `groups`: whoever is entered is told of it.
     has_broken: AtomicBool,
 }
 
@@ -75,32 +81,13 @@ impl GroupWatches {
 
     /// Watches the group at `path`.
     pub(super) fn add(&self, path: &Path) -> io::Result<GroupWatch> {
-        let instance = self.instance()?;
-        let group = Arc::new(Group { path: path.to_owned(), seen: Mutex::new(Cgroup::Open) });
-        // From here on dropped with its watches.
-        let mut watch = GroupWatch {
-            group: Arc::clone(&group),
-            watches: Vec::new(),
-            instance: instance.clone(),
-        };
-        {
-            let mut groups = instance.groups();
-            for file in FILES {
-                let added = instance.add(&path.join(file));
-                match added {
-                    Ok(added) => {
-                        watch.watches.push(added);
-                        groups.insert(added.as_raw(), Arc::clone(&group));
-                    }
-                    Err(errno) => {
-                        drop(groups);
-                        return Err(errno.into());
-                    }
-                }
+        for _ in 0..INSTANCES_TRIED {
+            if let Some(watch) = self.instance()?.watch(path)? {
+                watch.group.look();
+                return Ok(watch);
             }
         }
-        group.look();
-        Ok(watch)
+        Err(io::Error::other("inotify cannot be read"))
     }
 
     /// How many watches there are.
@@ -108,6 +95,12 @@ impl GroupWatches {
     pub(super) fn watches(&self) -> usize {
         let there = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
         there.as_ref().map_or(0, |instance| instance.groups().len())
+    }
+
+    /// As if the one instance could not be read any more.
+    #[cfg(test)]
+    pub(super) fn break_off(&self) {
+        self.instance().unwrap().breaks();
     }
 
     /// The one instance, which is made where there is none.
@@ -149,7 +142,13 @@ impl Drop for GroupWatch {
     fn drop(&mut self) {
         let mut groups = self.instance.groups();
         for watch in self.watches.drain(..) {
-            groups.remove(&watch.as_raw());
+            if let Entry::Occupied(mut entered) = groups.entry(watch.as_raw()) {
+                entered.get_mut().retain(|group| !Arc::ptr_eq(group, &self.group));
+                if !entered.get().is_empty() {
+                    continue;
+                }
+                entered.remove();
+            }
             // The kernel has removed it already where the group is gone.
             let _gone = self.instance.inotify.rm_watch(watch);
         }
@@ -157,7 +156,7 @@ impl Drop for GroupWatch {
 }
 
 impl Instance {
-    fn groups(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Group>>> {
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<i32, Vec<Arc<Group>>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,10 +164,30 @@ impl Instance {
         self.inotify.add_watch(file, AddWatchFlags::IN_MODIFY)
     }
 
+    /// Enters the group at `path`; nothing where nobody would tell of it, since this broke.
+    fn watch(self: Arc<Self>, path: &Path) -> io::Result<Option<GroupWatch>> {
+        let group = Arc::new(Group { path: path.to_owned(), seen: Mutex::new(Cgroup::Open) });
+        // From here on dropped with its watches, and after the lock, which that takes: it is made first.
+        let mut watch =
+            GroupWatch { group: Arc::clone(&group), watches: Vec::new(), instance: self.clone() };
+        let mut groups = self.groups();
+        if self.has_broken.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        for file in FILES {
+            let added = self.add(&path.join(file))?;
+            watch.watches.push(added);
+            groups.entry(added.as_raw()).or_default().push(Arc::clone(&group));
+        }
+        drop(groups);
+        Ok(Some(watch))
+    }
+
     /// Nothing more will be heard: what is not settled is as if nobody watched it.
     fn breaks(&self) {
+        let groups = self.groups();
         self.has_broken.store(true, Ordering::Release);
-        for group in self.groups().values() {
+        for group in groups.values().flatten() {
             let mut seen = group.seen();
             if *seen == Cgroup::Open {
                 *seen = Cgroup::Unwatched;
@@ -183,10 +202,10 @@ impl Instance {
         while let Some((watch, rest)) = next_event(events) {
             events = rest;
             if watch == OVERFLOW {
-                changed = groups.values().cloned().collect();
+                changed = groups.values().flatten().cloned().collect();
                 break;
             }
-            changed.extend(groups.get(&watch).cloned());
+            changed.extend(groups.get(&watch).into_iter().flatten().cloned());
         }
         drop(groups);
         changed.iter().for_each(|group| group.look());
@@ -254,5 +273,48 @@ mod tests {
         }
         assert_eq!(watches, [7, 9, OVERFLOW]);
         assert_eq!(next_event(&bytes[..15]), None);
+    }
+
+    /// A group made of plain files, in which nothing was killed yet.
+    fn group() -> tempfile::TempDir {
+        let group = tempfile::tempdir().unwrap();
+        std::fs::write(group.path().join("memory.events"), "oom_kill 0\n").unwrap();
+        std::fs::write(group.path().join("cgroup.events"), "populated 1\n").unwrap();
+        group
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_watched_twice_is_told_of_after_either_watch_ends() {
+        let watches = GroupWatches::new();
+        for ends_first in [0, 1] {
+            let group = group();
+            let mut both =
+                vec![watches.add(group.path()).unwrap(), watches.add(group.path()).unwrap()];
+            drop(both.remove(ends_first));
+            assert_eq!(watches.watches(), FILES.len());
+            std::fs::write(group.path().join("memory.events"), "oom_kill 1\n").unwrap();
+            let told = async {
+                while both[0].seen() == Cgroup::Open {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(30), told).await.unwrap();
+            assert_eq!(both[0].seen(), Cgroup::OutOfMemory);
+            drop(both);
+            assert_eq!(watches.watches(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_an_instance_that_broke_will_not_tell() {
+        let (watches, group) = (GroupWatches::new(), group());
+        let before = watches.add(group.path()).unwrap();
+        // Whoever adds a group may hold the instance when it breaks.
+        let instance = watches.instance().unwrap();
+        instance.breaks();
+        assert_eq!(before.seen(), Cgroup::Unwatched);
+        assert!(instance.watch(group.path()).unwrap().is_none());
+        let anew = watches.add(group.path()).unwrap();
+        assert_eq!(anew.seen(), Cgroup::Open);
     }
 }

@@ -57,6 +57,15 @@ struct Known {
     verdict: Option<Verdict>,
 }
 
+impl Known {
+    /// Whether another watch would tell nothing more: there is one that tells, or it is decided. One
+    /// that broke tells nothing any more.
+    fn needs_no_watch(&mut self) -> bool {
+        let tells = |watch: &mut Watch| watch.look() != Cgroup::Unwatched;
+        self.verdict.is_some() || self.watch.as_mut().is_some_and(tells)
+    }
+}
+
 #[derive(Debug)]
 enum Watch {
     Version1 { group: PathBuf, signals: EventFd, count: u64 },
@@ -98,8 +107,7 @@ impl Memory {
 
     /// Watches a container that runs, unless it is watched already.
     pub(super) fn watch_running(&self, id: &str, pid: i64) {
-        let is_watched = self.known().get(id).is_some_and(|known| known.watch.is_some());
-        if is_watched {
+        if self.known().get_mut(id).is_some_and(Known::needs_no_watch) {
             return;
         }
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -111,9 +119,15 @@ impl Memory {
         }
     }
 
-    /// Watches a group; false where it is not there (yet). One that cannot be watched is left to the
-    /// other witnesses.
+    /// Watches a group, unless it is watched already; false where it is not there (yet). One that
+    /// cannot be watched is left to the other witnesses.
     fn watch(&self, id: &str, group: Membership) -> bool {
+        // Held from this look until the watch is entered: a container may be seen to run while it is
+        // still being started, and whoever comes second is to find the first one's watch.
+        let mut all = self.known();
+        if all.get_mut(id).is_some_and(Known::needs_no_watch) {
+            return true;
+        }
         let root = &self.shared.root;
         let (watch, path) = match &group {
             Membership::Version1(path) => {
@@ -130,7 +144,7 @@ impl Memory {
                 if self.shared.is_blind.swap(false, Ordering::Relaxed) {
                     info!("the memory of containers is watched again");
                 }
-                self.known().entry(id.to_owned()).or_default().watch = Some(watch);
+                all.entry(id.to_owned()).or_default().watch = Some(watch);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -334,6 +348,36 @@ mod tests {
         memory.keep(&BTreeSet::from(["0b".to_owned()]));
         assert_eq!(memory.known().keys().collect::<Vec<_>>(), ["0b", "0c"]);
     }
+
+    #[tokio::test]
+    async fn a_start_and_a_look_at_one_container_watch_it_once_and_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::new(root.path());
+        let group = group(root.path(), "0a");
+        memory.watch_start("0a").await;
+        memory.watch_start("0a").await;
+        assert_eq!(memory.shared.groups.watches(), 2, "one for each file");
+        write(&group, 1, 0);
+        assert_eq!(verdict(&memory, "0a").await, Verdict::OomKilled);
+        // A look that comes late leaves nothing behind.
+        memory.watch_start("0a").await;
+        assert_eq!(memory.shared.groups.watches(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_container_whose_watch_broke_is_watched_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::new(root.path());
+        let group = group(root.path(), "0a");
+        memory.watch_start("0a").await;
+        memory.shared.groups.break_off();
+        assert!(!memory.is_watched("0a"));
+        memory.watch_start("0a").await;
+        assert!(memory.is_watched("0a"));
+        write(&group, 1, 0);
+        assert_eq!(verdict(&memory, "0a").await, Verdict::OomKilled);
+    }
+
     /// How many descriptors of inotify this process has: an instance has one and a copy.
     fn descriptors() -> usize {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
