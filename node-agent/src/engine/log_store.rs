@@ -108,15 +108,13 @@ impl LogStore {
         // The newest first: where the disk has no room for all, the oldest lines are missed least.
         for number in 0..LOG_FILES {
             let (from, to) = (rotated(from, number), rotated(&path, number));
-            remove_if_there(&to)?;
-            if !from.exists() {
+            // What an earlier try has kept of a file that the engine has deleted since stays.
+            if !from.try_exists()? {
                 continue;
             }
+            remove_if_there(&to)?;
             if let Err(error) = self.keep_file(identity, &from, &to) {
-                // That something is missing takes some bytes only, which a disk that has no room for a
-                // file may have.
-                let mark = gap_mark(Timestamp::UNIX_EPOCH);
-                let _no_room = private::file(&to).and_then(|mut it| it.write_all(mark.as_bytes()));
+                let _no_room = mark_gap(&to);
                 return Err(error);
             }
         }
@@ -124,17 +122,21 @@ impl LogStore {
     }
 
     fn keep_file(&self, identity: &Identity, from: &Path, to: &Path) -> io::Result<()> {
-        // The same file under a second name, where both are in one file system.
-        if std::fs::hard_link(from, to).is_err() {
-            let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
-            if let Err(error) = std::fs::copy(from, &copy) {
-                // Half of a file is no use, and takes what room there is.
-                remove_if_there(&copy)?;
-                return Err(io::Error::new(error.kind(), format!("{}: {error}", copy.display())));
-            }
-            std::fs::rename(&copy, to)?;
+        // The same file under a second name, where both are in one file system. It becomes private
+        // under the engine's name, too, which the engine is about to delete; until then it reads it
+        // as the file's owner or as root.
+        if std::fs::hard_link(from, to).and_then(|()| private::take_over(to)).is_ok() {
+            return Ok(());
         }
-        private::take_over(to)
+        // A link to a file of somebody else, which cannot be made private.
+        remove_if_there(to)?;
+        let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
+        if let Err(error) = std::fs::copy(from, &copy).and_then(|_| private::take_over(&copy)) {
+            // Half of a file is no use, and takes what room there is.
+            remove_if_there(&copy)?;
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", copy.display())));
+        }
+        std::fs::rename(&copy, to)
     }
 
     /// Replaces what is kept of a container by what `events` say, if they say anything: the engine may
@@ -185,6 +187,14 @@ struct KeptLog {
     written: Option<Timestamp>,
     bytes: u64,
     files: Vec<PathBuf>,
+}
+
+/// Says in a kept file that lines are missing. That takes some bytes only, which a disk that has no
+/// room for a file may have.
+fn mark_gap(to: &Path) -> io::Result<()> {
+    // What is there may be the engine's own file under a second name: that is not written over.
+    remove_if_there(to)?;
+    private::file(to)?.write_all(gap_mark(Timestamp::UNIX_EPOCH).as_bytes())
 }
 
 /// Deletes a file that may not be there.
@@ -306,6 +316,34 @@ mod tests {
         let kept = store.path(&identity);
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+    }
+
+    #[test]
+    fn what_was_kept_of_a_log_stays_where_the_engine_has_deleted_a_part_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(&dir.path().join("logs")).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let source = dir.path().join("source");
+        std::fs::write(&source, "new").unwrap();
+        std::fs::write(rotated(&source, 1), "old").unwrap();
+        store.keep_files(&identity, &source).unwrap();
+        // The engine dies while it deletes the container, whose removal is tried again.
+        std::fs::remove_file(rotated(&source, 1)).unwrap();
+        store.keep_files(&identity, &source).unwrap();
+        let kept = store.path(&identity);
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
+        assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_gap_is_never_marked_in_the_engines_own_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, kept) = (dir.path().join("source"), dir.path().join("kept"));
+        std::fs::write(&source, "lines").unwrap();
+        std::fs::hard_link(&source, &kept).unwrap();
+        mark_gap(&kept).unwrap();
+        assert_eq!(std::fs::read_to_string(&source).unwrap(), "lines");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), gap_mark(Timestamp::UNIX_EPOCH));
     }
 
     #[tokio::test]
