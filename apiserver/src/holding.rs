@@ -70,15 +70,16 @@ pub(crate) async fn tell(server: Arc<Server>, url: String) {
         let known = server.connections.ids();
         let concerned = known.into_iter().filter(|(node, _)| news.concerns(node));
         let written = write(&server, concerned.collect(), &url).await;
-        if news.more {
-            continue;
-        }
+        // Before all else: `seen` is past the news that this write came of, which nobody tells again.
         if let Err(why) = written {
             tokio::time::sleep(retry.failed_because(&why)).await;
             seen = ResourceVersion::default();
             continue;
         }
         retry.worked();
+        if news.more {
+            continue;
+        }
         tokio::select! {
             biased;
             _ = came.changed() => seen = ResourceVersion::default(),

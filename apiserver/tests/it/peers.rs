@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
-use store::{Revision, Simulated, Store as _};
+use store::{Expectation, Fault, Group, LeaseId, Outcome, Revision, Simulated, Store as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::Service;
@@ -372,4 +372,33 @@ async fn no_more_logs_are_read_at_once_than_there_are_places() {
     // Whoever has stopped reading has given its place back.
     reading.pop();
     log(&two.a, "").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_told_is_told_later_however_much_happens_meanwhile() {
+    // As many events as are looked through at a time.
+    const EVENTS: usize = 1_000;
+    let two = Two::new().await;
+    grant(&two.a, "b1").await;
+    let _agent = Agent::connect(&two.a, "b1", 1).await;
+    told(&two.store, "http://a", 1).await;
+    let lease = two.store.get(LEASE).await.unwrap().unwrap();
+    let text = String::from_utf8(lease.value.to_vec()).unwrap();
+    let untold = text.replace("http://a", "").replace("\"connection\":1", "\"connection\":0");
+    assert_ne!(text, untold);
+    let object: Value = serde_json::from_str(&text[text.find('{').unwrap()..]).unwrap();
+    let lease = LeaseId(object["spec"]["lease"].as_u64().unwrap());
+    let mut groups = vec![Group::default().put_under(lease, LEASE, Expectation::Any, untold)];
+    groups.extend((1..EVENTS).map(|number| {
+        let key = format!("/heliox/v1/configmaps/default/c-{number}");
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": format!("c-{number}"), "namespace": "default" },
+        });
+        Group::default().put(key, Expectation::Absent, format!("\u{1}{object}"))
+    }));
+    let outcomes = two.store.commit(groups).await;
+    assert!(outcomes.iter().all(Outcome::is_done), "{outcomes:?}");
+    two.store.faults().next_groups(1, Fault::RequestLost);
+    told(&two.store, "http://a", 1).await;
 }
