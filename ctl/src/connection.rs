@@ -1,8 +1,5 @@
 //! The calls that commands make, of any kind, with failures that say the next step.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use api::KindId;
 use api::duration::Duration;
 use base::Clock;
@@ -13,6 +10,8 @@ use http::{HeaderValue, Method, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::args::Format;
@@ -44,24 +43,93 @@ pub struct Connection {
     outage: Outage,
 }
 
-/// How many watches of one command wait for the server to come back. One command may hold several,
+/// Which watches of one command wait for the server to come back. One command may hold several,
 /// which all break when the server goes: people want to hear of that once.
 #[derive(Debug, Clone, Default)]
-struct Outage(Arc<AtomicUsize>);
+struct Outage(watch::Sender<Missing>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Missing {
+    /// How many watches are broken.
+    watches: usize,
+    /// Since when none of them is any more; nothing where none was yet.
+    back: Option<Instant>,
+}
 
 impl Outage {
     /// One more watch broke; whether it is the first.
     fn begins(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) == 0
+        self.0.send_modify(|missing| missing.watches += 1);
+        self.0.borrow().watches == 1
     }
 
-    /// One watch is back; whether it was the last that was missing.
+    /// One watch is back, or nobody follows it any more; whether it was the last that was missing.
     fn ends(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::Relaxed) == 1
+        self.0.send_modify(|missing| {
+            missing.watches = missing.watches.saturating_sub(1);
+            if missing.watches == 0 {
+                missing.back = Some(Instant::now());
+            }
+        });
+        !self.is_on()
     }
 
     fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.0.borrow().watches > 0
+    }
+
+    /// Resolves once no watch has been missing for so long.
+    async fn is_over_for(&self, lasting: std::time::Duration) {
+        let mut news = self.0.subscribe();
+        loop {
+            let Missing { watches, back } = *news.borrow_and_update();
+            let over = async {
+                match back.filter(|_| watches == 0) {
+                    Some(back) => tokio::time::sleep_until(back + lasting).await,
+                    None if watches == 0 => (),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = news.changed() => (),
+                () = over => return,
+            }
+        }
+    }
+}
+
+/// A watch's part in an outage: says that the server is lost and that it is back, once for all
+/// watches of the command. It is not missed any more when nobody follows it any more.
+#[derive(Debug)]
+pub struct Link {
+    outage: Outage,
+    server: String,
+    is_broken: bool,
+}
+
+impl Link {
+    /// The watch broke.
+    pub fn broken(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.is_broken, true) && self.outage.begins() {
+            terminal::note(&format!("lost {}: {why}; trying again", self.server));
+        }
+    }
+
+    /// The server has answered it.
+    pub fn back(&mut self) {
+        if std::mem::take(&mut self.is_broken) && self.outage.ends() {
+            terminal::note(&format!("{} is back", self.server));
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.is_broken {
+            // Whether the server is back is for those to tell who still ask it.
+            let _is_last = self.outage.ends();
+        }
     }
 }
 
@@ -137,23 +205,19 @@ impl Connection {
         &self.tables
     }
 
-    /// Tells that the connection broke; once, however many watches that ends.
-    pub fn tell_broken(&self, why: &str) {
-        if self.outage.begins() {
-            terminal::note(&format!("lost {}: {why}; trying again", self.server));
-        }
-    }
-
-    /// Tells that it is back, once all watches are.
-    pub fn tell_back(&self) {
-        if self.outage.ends() {
-            terminal::note(&format!("{} is back", self.server));
-        }
+    /// What a watch tells of the connection by.
+    pub fn link(&self) -> Link {
+        Link { outage: self.outage.clone(), server: self.server.clone(), is_broken: false }
     }
 
     /// Whether it was told that the connection broke, and not yet that it is back.
     pub fn is_lost(&self) -> bool {
         self.outage.is_on()
+    }
+
+    /// Resolves once the server has not been lost for so long.
+    pub async fn has_been_back_for(&self, lasting: std::time::Duration) {
+        self.outage.is_over_for(lasting).await;
     }
 
     /// What a call's error means for the command.
@@ -352,8 +416,8 @@ impl Connection {
 }
 
 /// When to stop waiting; never where no limit is given.
-pub fn deadline(timeout: Option<Duration>) -> Option<tokio::time::Instant> {
-    timeout.map(|timeout| tokio::time::Instant::now() + timeout.get())
+pub fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.map(|timeout| Instant::now() + timeout.get())
 }
 
 /// The path of the server's version.
@@ -369,5 +433,45 @@ mod tests {
         assert_eq!([outage.begins(), outage.begins(), outage.is_on()], [true, false, true]);
         assert_eq!([outage.ends(), outage.ends(), outage.is_on()], [false, true, false]);
         assert!(outage.begins(), "another one");
+    }
+
+    #[test]
+    fn a_watch_that_nobody_follows_any_more_is_not_waited_for() {
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut one, mut other) = (connection.link(), connection.link());
+        for link in [&mut one, &mut other] {
+            link.broken("refused");
+            link.broken("refused");
+        }
+        drop(one);
+        assert!(connection.is_lost(), "the other one is broken");
+        other.back();
+        other.back();
+        assert!(!connection.is_lost());
+        other.broken("refused");
+        assert!(connection.is_lost(), "another one");
+        drop(other);
+        assert!(!connection.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_over_when_the_server_has_been_back_for_a_while() {
+        let second = std::time::Duration::from_secs(1);
+        let outage = Outage::default();
+        outage.is_over_for(second).await;
+        outage.begins();
+        let began = Instant::now();
+        let events = async {
+            for is_back in [true, false, true] {
+                tokio::time::sleep(second / 2).await;
+                if is_back {
+                    outage.ends()
+                } else {
+                    outage.begins()
+                };
+            }
+        };
+        tokio::join!(events, outage.is_over_for(second));
+        assert_eq!(began.elapsed(), second / 2 * 5);
     }
 }

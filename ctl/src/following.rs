@@ -38,8 +38,8 @@ pub enum Seen {
     Broken(String),
     /// It is back.
     Back,
-    /// What happened meanwhile is no longer kept: list again, and go on from there
-    /// ([`Following::resume`]).
+    /// The server is there, and what happened meanwhile is no longer kept: list again, and go on from
+    /// there ([`Following::resume`]).
     Missed,
 }
 
@@ -124,7 +124,10 @@ impl Following {
                 self.told = true;
                 Ok(Seen::Broken(base::ErrorChain(source.as_ref()).to_string()))
             }
-            Error::Refused(status) if status.code == Some(i32::from(GONE)) => Ok(Seen::Missed),
+            Error::Refused(status) if status.code == Some(i32::from(GONE)) => {
+                self.told = false;
+                Ok(Seen::Missed)
+            }
             Error::Refused(_) | Error::Malformed(_) => Err(error),
         }
     }
@@ -223,6 +226,23 @@ mod tests {
         assert_eq!(seen(&mut following).await, "Added \"z\"", "an end is no break");
         let versions = ["5", "9", "9", "9", "12"].map(|it| format!("resourceVersion={it}"));
         assert_eq!(*asked.lock().unwrap(), versions);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_lost_again_after_it_had_asked_for_a_new_list_is_told_of_again() {
+        let gone = r#"{"kind":"Status","code":410,"reason":"Expired"}"#;
+        let cut = "{\"type";
+        let (client, _) = server(&[(200, cut), (410, gone), (200, cut), (200, "")]);
+        let mut following = follow(&client);
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let seen = seen(&mut following).await;
+            if seen == "Missed" {
+                following.resume("20");
+            }
+            told.push(seen.split('(').next().unwrap().to_owned());
+        }
+        assert_eq!(told, ["Broken", "Missed", "Broken", "Back"]);
     }
 
     #[tokio::test(start_paused = true)]

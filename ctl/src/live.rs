@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 
-use crate::connection::{Connection, Query};
+use crate::connection::{Connection, Link, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
 
@@ -24,6 +24,7 @@ pub enum News {
 pub fn news(connection: &Connection, query: Query) -> BoxStream<'static, Result<News, Failure>> {
     let listening = Listening {
         connection: connection.clone(),
+        link: connection.link(),
         query,
         following: None,
         ready: VecDeque::new(),
@@ -42,6 +43,7 @@ pub fn news(connection: &Connection, query: Query) -> BoxStream<'static, Result<
 
 struct Listening {
     connection: Connection,
+    link: Link,
     query: Query,
     following: Option<Following>,
     ready: VecDeque<Value>,
@@ -61,9 +63,12 @@ impl Listening {
             match following.next().await.map_err(|error| self.connection.failure(&error))? {
                 Seen::Change(WatchEventType::Deleted, object) => return Ok(News::Gone(object)),
                 Seen::Change(_, object) => return Ok(News::There(object)),
-                Seen::Broken(why) => self.connection.tell_broken(&why),
-                Seen::Back => self.connection.tell_back(),
-                Seen::Missed => self.following = None,
+                Seen::Broken(why) => self.link.broken(&why),
+                Seen::Back => self.link.back(),
+                Seen::Missed => {
+                    self.link.back();
+                    self.following = None;
+                }
             }
         }
     }

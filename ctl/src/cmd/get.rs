@@ -255,6 +255,7 @@ pub(super) async fn watch(connection: &Connection, query: Query) -> Result<(), F
     let is_table = printer.is_table(connection);
     let client = if is_table { connection.tables() } else { connection.client() };
     let mut following = Following::new(client, query.clone(), &version);
+    let mut link = connection.link();
     loop {
         match following.next().await.map_err(|error| connection.failure(&error))? {
             Seen::Change(kind, object) if is_table => {
@@ -262,9 +263,12 @@ pub(super) async fn watch(connection: &Connection, query: Query) -> Result<(), F
                 printer.changed(connection, &query, kind, &table)?;
             }
             Seen::Change(_, object) => document_changed(connection.format, &query, object)?,
-            Seen::Broken(why) => connection.tell_broken(&why),
-            Seen::Back => connection.tell_back(),
-            Seen::Missed => following.resume(&printer.all(connection, &query).await?),
+            Seen::Broken(why) => link.broken(&why),
+            Seen::Back => link.back(),
+            Seen::Missed => {
+                link.back();
+                following.resume(&printer.all(connection, &query).await?);
+            }
         }
     }
 }

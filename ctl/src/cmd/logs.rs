@@ -1,7 +1,8 @@
 //! `hctl logs`: what tasks print.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::task::TaskPhase;
 use api::{Kind as _, KindId, Task};
@@ -21,6 +22,9 @@ use crate::terminal;
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
+/// How long after the server is back its agents may take to be there again, before their logs are
+/// said to be lost.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
     let target = target::only_one(&args.of, Some(KindId::Task))?;
@@ -139,15 +143,7 @@ async fn follow(
     let mut owner = live::news(connection, owner);
     let mut news = live::news(connection, tasks.clone());
     let mut printer = Printer::new(args.timestamps, target.kind != KindId::Task);
-    let mut logs = Logging {
-        connection,
-        args,
-        give_up: GiveUp::default(),
-        seen: BTreeSet::new(),
-        queue: VecDeque::new(),
-        open: SelectAll::new(),
-        broken: BTreeSet::new(),
-    };
+    let mut logs = Logging::new(connection, args);
     let mut has_ended = false;
     while !has_ended || !logs.are_done() {
         tokio::select! {
@@ -163,6 +159,8 @@ async fn follow(
                     for task in connection.list::<Task>(&tasks).await?.0 {
                         logs.consider(&task, &mut printer);
                     }
+                    // Nobody listens any more: that one of them is broken is not to hide what logs say.
+                    (owner, news) = (stream::empty().boxed(), stream::empty().boxed());
                 }
             }
             Some(said) = news.next(), if !has_ended => {
@@ -171,6 +169,9 @@ async fn follow(
                 {
                     logs.consider(&task, &mut printer);
                 }
+            }
+            () = connection.has_been_back_for(PATIENCE), if !logs.untold.is_empty() => {
+                logs.tell_untold(&mut printer)?;
             }
             Some((of, heard)) = logs.open.next() => logs.hear(&of, heard, &mut printer)?,
             // Nothing else is there right now: what was heard is shown before waiting.
@@ -198,9 +199,24 @@ struct Logging<'a> {
     open: SelectAll<Hearing>,
     /// Logs of which it was told that they broke, and not yet that they are back.
     broken: BTreeSet<Of>,
+    /// Logs that broke while the server was away, which was not told, and why.
+    untold: BTreeMap<Of, String>,
 }
 
-impl Logging<'_> {
+impl<'a> Logging<'a> {
+    fn new(connection: &'a Connection, args: &'a Logs) -> Self {
+        Self {
+            connection,
+            args,
+            give_up: GiveUp::default(),
+            seen: BTreeSet::new(),
+            queue: VecDeque::new(),
+            open: SelectAll::new(),
+            broken: BTreeSet::new(),
+            untold: BTreeMap::new(),
+        }
+    }
+
     fn are_done(&self) -> bool {
         self.open.is_empty() && self.queue.is_empty()
     }
@@ -230,11 +246,23 @@ impl Logging<'_> {
     }
 
     fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
-        // Where the whole server is away, that is told by the watches, and not of each log again.
         let is_news = match &heard {
-            Heard::Broken(_) => !self.connection.is_lost() && self.broken.insert(of.clone()),
-            Heard::Back => self.broken.remove(of),
-            Heard::Line(_) | Heard::Gap(_) | Heard::End | Heard::Failed(_) => true,
+            // Where the whole server is away, that is told by the watches. Of each log it is told
+            // where it is still broken after that.
+            Heard::Broken(why) if self.connection.is_lost() => {
+                self.untold.insert(of.clone(), why.clone());
+                false
+            }
+            Heard::Broken(_) => self.broken.insert(of.clone()),
+            Heard::Back => {
+                self.untold.remove(of);
+                self.broken.remove(of)
+            }
+            Heard::End | Heard::Failed(_) => {
+                self.untold.remove(of);
+                true
+            }
+            Heard::Line(_) | Heard::Gap(_) => true,
         };
         if !is_news {
             return Ok(());
@@ -245,5 +273,51 @@ impl Logging<'_> {
             return Err(failure);
         }
         printer.failed(of, &failure)
+    }
+
+    /// The server is back, and these logs are not.
+    fn tell_untold(&mut self, printer: &mut Printer) -> Result<(), Failure> {
+        for (of, why) in std::mem::take(&mut self.untold) {
+            self.hear(&of, Heard::Broken(why), printer)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command, Format};
+
+    fn followed() -> Logs {
+        let args = Args::try_parse_from(["hctl", "logs", "-f", "job/j"]).unwrap();
+        let Command::Logs(logs) = args.command else { panic!("{:?}", args.command) };
+        logs
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_broke_while_the_server_was_away_is_told_of_where_it_stays_broken() {
+        let args = followed();
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
+        let of = |task: &str| Of { task: task.to_owned(), attempt: 1 };
+        let broken = || Heard::Broken("refused".to_owned());
+        let mut link = connection.link();
+        link.broken("refused");
+        for task in ["back", "ended", "broken"] {
+            logs.hear(&of(task), broken(), &mut printer).unwrap();
+        }
+        assert!(logs.broken.is_empty(), "the server is told of");
+        logs.hear(&of("back"), Heard::Back, &mut printer).unwrap();
+        logs.hear(&of("ended"), Heard::End, &mut printer).unwrap();
+        link.back();
+        connection.has_been_back_for(PATIENCE).await;
+        logs.tell_untold(&mut printer).unwrap();
+        assert_eq!(logs.broken.iter().collect::<Vec<_>>(), [&of("broken")]);
+        assert!(logs.untold.is_empty());
+        logs.hear(&of("broken"), Heard::Back, &mut printer).unwrap();
+        assert!(logs.broken.is_empty(), "that it is back is told, too");
     }
 }

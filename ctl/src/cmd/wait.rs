@@ -121,15 +121,17 @@ impl Group {
             return Ok(());
         }
         let mut following = Following::new(self.connection.client(), self.query(), &self.version);
+        let mut link = self.connection.link();
         while !self.open.is_empty() {
             match following.next().await.map_err(|error| self.connection.failure(&error))? {
                 Seen::Change(WatchEventType::Deleted, object) => {
                     self.see(name_of(&object), None).await?;
                 }
                 Seen::Change(_, object) => self.see(name_of(&object), Some(&object)).await?,
-                Seen::Broken(why) => self.connection.tell_broken(&why),
-                Seen::Back => self.connection.tell_back(),
+                Seen::Broken(why) => link.broken(&why),
+                Seen::Back => link.back(),
                 Seen::Missed => {
+                    link.back();
                     self.look().await?;
                     following.resume(&self.version);
                 }
