@@ -1,12 +1,12 @@
 //! Forgets old history every 30 s: all but the last five minutes, or but what the watch cache still
 //! holds, whichever is less. Nobody can resume a watch further back than that cache.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, Health, Retry, Rng};
-use store::{Revision, Store};
+use store::{Holds, Revision, Store};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -16,52 +16,6 @@ use crate::cache::Cache;
 const PERIOD: Duration = Duration::from_secs(30);
 /// How much of it is kept, in time.
 const KEPT: Duration = Duration::from_secs(5 * 60);
-
-/// Revisions that somebody reads at, and how many do: history is not cut past them here. Another
-/// apiserver may still cut it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Holds(
-    /// Guards the counts; held for one look or change.
-    Arc<Mutex<BTreeMap<Revision, usize>>>,
-);
-
-/// Holds a revision until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    holds: Holds,
-    revision: Revision,
-}
-
-impl Hold {
-    /// Holds `revision`.
-    pub(crate) fn of(holds: &Holds, revision: Revision) -> Self {
-        *holds.lock().entry(revision).or_default() += 1;
-        Self { holds: holds.clone(), revision }
-    }
-}
-
-impl Holds {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Revision, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The oldest revision that is held.
-    fn oldest(&self) -> Option<Revision> {
-        self.lock().keys().next().copied()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut held = self.holds.lock();
-        if let Some(count) = held.get_mut(&self.revision) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.revision);
-            }
-        }
-    }
-}
 
 /// Cuts history for ever.
 pub(crate) async fn compact(

@@ -36,14 +36,13 @@ use base::{Clock, Health, Rng, Spawner};
 use bytes::Bytes;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
-use store::{ReadError, Store};
+use store::{Holds, ReadError, Store};
 use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::http::LOGS_MAX;
 pub use self::http::is_of_component;
 use cache::Cache;
-use compaction::Holds;
 use connections::Connections;
 use identity::Identity;
 use metrics::Metrics;
@@ -129,7 +128,7 @@ impl Server {
             (rng.fork("cache"), health.clone()),
         );
         spawner.spawn_part("watch cache", follow);
-        let holds = Holds::default();
+        let holds = store.holds();
         let outside = (rng.fork("compaction"), health.clone());
         let compact =
             compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone(), outside);

@@ -21,6 +21,7 @@ mod etcd;
 mod gathering;
 mod group;
 mod hidden;
+mod holds;
 mod simulated;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use futures_util::future::BoxFuture;
 pub use embedded::{Embedded, OpenError};
 #[cfg(feature = "etcd")]
 pub use etcd::{ConnectError, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser};
+pub use holds::{Hold, Holds};
 pub use simulated::{Fault, Faults, Simulated};
 
 /// What counts the store's transactions. 0 is before the first.
@@ -312,6 +314,13 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// counts as the current one. When to call it is the caller's policy: no store does it by itself,
     /// but one that has no room left.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
+
+    /// Where to hold revisions that are read at for a while: a store that forgets history by itself,
+    /// since it has no room left, keeps those for some minutes. Callers of [`Store::compact`] heed
+    /// them by themselves. A store that forgets nothing by itself gives empty ones at each call.
+    fn holds(&self) -> Holds {
+        Holds::default()
+    }
 
     /// Gives whatever happens from now on greater revisions than `revision`, and forgets what was
     /// before; watches that are open end with [`ReadError::Compacted`]. For a store that takes over

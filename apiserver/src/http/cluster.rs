@@ -13,7 +13,6 @@ use store::Outcome;
 use tracing::warn;
 
 use super::{Answer, BODY_BYTES_MAX, answer, json_body, read};
-use crate::compaction::Hold;
 use crate::write::unavailable;
 use crate::{Server, backup, keys};
 
@@ -87,7 +86,7 @@ pub(super) async fn backup(server: &Arc<Server>) -> Answer {
         let message = base::ErrorChain(&error).to_string();
         Box::new(failure(Reason::ServiceUnavailable, message))
     })?;
-    let hold = Hold::of(&server.holds, lines.revision());
+    let hold = server.holds.hold(lines.revision());
     let frames = stream::unfold((lines, hold), |(mut lines, hold)| async move {
         let frame = lines.next_or_why_not().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), (lines, hold)))

@@ -37,7 +37,8 @@ use self::shift::{Shift, ShiftedWatch};
 use self::watch::EtcdWatch;
 use self::writer::{QUEUE_CALLS_MAX, Request};
 use crate::{
-    BeginError, Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store, Watch,
+    BeginError, Group, Holds, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store,
+    Watch,
 };
 
 /// The store on etcd. Its writer ends with the tasks given to [`Etcd::connect`], or when this is
@@ -47,6 +48,22 @@ pub struct Etcd {
     direct: Direct,
     /// Guards the shift; held to copy or replace it.
     shift: Arc<RwLock<Shift>>,
+    holds: Holds,
+}
+
+/// What is read at by users of this store, as etcd counts.
+#[derive(Debug)]
+struct Held {
+    holds: Holds,
+    shift: Arc<RwLock<Shift>>,
+}
+
+impl Held {
+    /// The oldest revision that is held, of those that have been for less than `age`.
+    fn oldest_within(&self, age: Duration) -> Option<Revision> {
+        let shift = *self.shift.read().unwrap_or_else(PoisonError::into_inner);
+        self.holds.oldest_within(age).and_then(|shown| shift.own(shown))
+    }
 }
 
 /// The store as etcd counts.
@@ -81,12 +98,14 @@ impl Etcd {
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
         tasks.spawn_part("store writer", writer::run(Arc::clone(&remote), writer, requests, stop));
-        tasks.spawn_part("store room", room::keep(Arc::clone(&remote), tasks.stop_signal()));
         let shift = remote
             .read_shift()
             .await
             .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-        Ok(Self { direct: Direct { remote, queue }, shift: Arc::new(RwLock::new(shift)) })
+        let (shift, holds) = (Arc::new(RwLock::new(shift)), Holds::default());
+        let held = Held { holds: holds.clone(), shift: Arc::clone(&shift) };
+        tasks.spawn_part("store room", room::keep(Arc::clone(&remote), held, tasks.stop_signal()));
+        Ok(Self { direct: Direct { remote, queue }, shift, holds })
     }
 
     fn shift(&self) -> Shift {
@@ -229,6 +248,10 @@ impl Store for Etcd {
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
         let keep_from = self.shift().own(keep_from).unwrap_or_default();
         self.direct.remote.forget(keep_from).boxed()
+    }
+
+    fn holds(&self) -> Holds {
+        self.holds.clone()
     }
 
     fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>> {

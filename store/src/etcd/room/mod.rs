@@ -13,11 +13,13 @@
 //! * Every call has its own time-out: a member that is dead or hangs costs seconds.
 //! * History of the last look's time is kept, which is a second at least: watches that follow closely
 //!   miss nothing. Those further behind begin anew, which is the price of room: what was deleted is
-//!   only free once its history is forgotten.
+//!   only free once its history is forgotten. Where somebody in this process reads at a revision
+//!   ([`Holds`](crate::Holds)), what came since is kept, too, but not for long: a client that stops
+//!   reading must not keep etcd full.
 
 mod plan;
+mod tries;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,42 +28,23 @@ use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, Error, GetOptions,
 };
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::timeout;
+use tracing::{debug, info};
 
-use self::plan::{Disarmed, Member, PERIOD, STALL_MAX, Size, Step, largest, next};
-use crate::Revision;
-use crate::etcd::Remote;
+use self::plan::{Member, PERIOD, STALL_MAX, Size, Step, largest, next};
+use self::tries::{Tries, What};
 use crate::etcd::format::signed;
 use crate::etcd::members::{CALL_TIMEOUT, Trouble};
+use crate::etcd::{Held, Remote};
 
 /// How often a full etcd is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Added to that, up to: so that not all apiservers do the same at once.
 const JITTER_MS: u64 = 1_000;
-/// What was forgotten is seen to be free within this: a few looks, with a write of etcd's in each.
-const SETTLE: Duration = Duration::from_secs(15);
+/// How long history is kept for somebody who reads at an old revision: as long as it is otherwise.
+const HELD_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long compaction may take; where it takes longer it goes on, and is seen done at a later look.
 const COMPACT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What this process tried while etcd is full.
-#[derive(Debug, Default)]
-struct Tries {
-    /// The newest revision at the last look: history up to there can be forgotten.
-    newest: Revision,
-    /// Up to where it was forgotten.
-    forgotten: Revision,
-    /// When each member was defragmented last.
-    defragmented: BTreeMap<usize, Instant>,
-    /// Since when each member stalls that does.
-    stalled: BTreeMap<usize, Instant>,
-    /// When that was.
-    forgotten_at: Option<Instant>,
-    /// When the alarm was disarmed last, and how large the largest database was then.
-    disarmed: Option<(Instant, i64)>,
-    /// The last trouble that was told, so that each is told once.
-    told: Option<String>,
-}
 
 /// What a member that answers shows.
 #[derive(Debug)]
@@ -73,68 +56,54 @@ enum Look {
 
 /// Makes room whenever etcd is full, until it is told to stop: a process that ends does not wait for
 /// a defragmentation.
-pub(crate) async fn keep(remote: Arc<Remote>, stop: Stop) {
+pub(crate) async fn keep(remote: Arc<Remote>, held: Held, stop: Stop) {
     tokio::select! {
         biased;
         () = stop.requested() => (),
-        () = make_room_when_full(remote) => (),
+        () = make_room_when_full(remote, held) => (),
     }
 }
 
-async fn make_room_when_full(remote: Arc<Remote>) {
+async fn make_room_when_full(remote: Arc<Remote>, held: Held) {
     let mut fullness = remote.members.fullness();
+    let mut tries = Tries::default();
     loop {
         // The sender lives in what this holds.
         if fullness.wait_for(|is_full| *is_full).await.is_err() {
             return;
         }
-        let mut tries = Tries { newest: remote.members.seen(), ..Tries::default() };
+        tries.begin(remote.members.seen());
         while remote.members.is_full() {
             let jitter = Duration::from_millis(remote.members.rng().below(JITTER_MS));
             tokio::time::sleep(LOOK + jitter).await;
-            match remote.make_room(&mut tries).await {
-                Ok(()) => (),
-                Err(Trouble::Forbidden(why)) => {
-                    warn!(why, "this user may not make room in etcd: see docs/operations.md");
+            match remote.make_room(&mut tries, &held).await {
+                Ok(()) => {
+                    tries.tell_or_pass(What::Look, Ok(()));
+                    tries.tell_or_pass(What::Permission, Ok(()));
+                }
+                Err(trouble @ Trouble::Forbidden(_)) => {
+                    tries.tell_or_pass(What::Permission, Err(&trouble));
                     tokio::time::sleep(PERIOD).await;
                 }
-                Err(trouble) => tries.tell("cannot make room in etcd, and try again", &trouble),
+                Err(trouble) => tries.tell_or_pass(What::Look, Err(&trouble)),
             }
-        }
-    }
-}
-
-impl Tries {
-    /// Tells of a trouble that lasts once.
-    fn tell(&mut self, what: &str, trouble: &Trouble) {
-        let text = format!("{what}: {trouble}");
-        if self.told.as_ref() == Some(&text) {
-            debug!("{text}");
-        } else {
-            warn!("{text}");
-            self.told = Some(text);
         }
     }
 }
 
 impl Remote {
     /// One look at a full etcd, and what follows from it.
-    async fn make_room(&self, tries: &mut Tries) -> Result<(), Trouble> {
+    async fn make_room(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
         if self.takes_puts().await? {
             return Ok(());
         }
-        self.forget_history(tries).await?;
-        loop {
+        self.forget_history(tries, held).await?;
+        tries.look();
+        // Each member once at most, and the alarm: the plan sees to it.
+        for _ in 0..=self.members.count() {
             let members = self.look(tries).await?;
-            tries.newest = self.members.seen();
-            let is_lately = |at: Instant| at.elapsed() < SETTLE;
-            let forgot_lately = tries.forgotten_at.is_some_and(is_lately);
-            let disarmed = tries.disarmed.map(|(at, bytes)| Disarmed {
-                since: at.elapsed(),
-                bytes,
-                forgot_lately,
-            });
-            match next(&members, disarmed) {
+            tries.seen(self.members.seen());
+            match next(&members, tries.last_disarmed()) {
                 Step::Wait(why) => {
                     debug!(?why, ?members, "no room can be made in etcd now");
                     return Ok(());
@@ -142,22 +111,19 @@ impl Remote {
                 Step::Defragment(member) => {
                     info!(member, ?members, "etcd is full: defragmenting a member");
                     let done = self.defragment(member).await;
-                    // Not again at once, whatever came of it.
-                    tries.defragmented.insert(member, Instant::now());
-                    match done {
-                        Ok(()) => (),
-                        Err(trouble @ Trouble::Forbidden(_)) => return Err(trouble),
-                        Err(trouble) => tries.tell("cannot defragment an etcd member", &trouble),
+                    if let Err(trouble @ Trouble::Forbidden(_)) = done {
+                        return Err(trouble);
                     }
+                    tries.defragmented(member, done.as_ref().copied());
                 }
                 Step::Disarm => {
                     self.disarm().await?;
-                    let bytes = largest(&members).unwrap_or_default();
-                    tries.disarmed = Some((Instant::now(), bytes));
+                    tries.disarmed(largest(&members).unwrap_or_default());
                     return self.takes_puts().await.map(drop);
                 }
             }
         }
+        Ok(())
     }
 
     /// Whether etcd takes a put; tells everybody.
@@ -179,18 +145,15 @@ impl Remote {
     }
 
     /// Forgets history up to the last look: what was deleted is free only then.
-    async fn forget_history(&self, tries: &mut Tries) -> Result<(), Trouble> {
-        let upto = tries.newest;
-        let Some(revision) = signed(upto.0).filter(|_| upto > tries.forgotten && upto.0 > 1) else {
-            return Ok(());
-        };
+    async fn forget_history(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
+        let Some(upto) = tries.to_forget(held.oldest_within(HELD_MAX)) else { return Ok(()) };
+        let Some(revision) = signed(upto.0) else { return Ok(()) };
         let mut client = self.members.own_client(self.members.turn().await).await?;
         // Without "physical" it is answered before anything is free.
         let physical = Some(CompactionOptions::new().with_physical());
         match within(COMPACT_TIMEOUT, client.compact(revision, physical)).await {
             Ok(_) | Err(Trouble::Compacted | Trouble::Future) => {
-                tries.forgotten = upto;
-                tries.forgotten_at = Some(Instant::now());
+                tries.forgot(upto);
                 Ok(())
             }
             Err(trouble) => Err(trouble),
@@ -202,23 +165,12 @@ impl Remote {
         let looks = (0..self.members.count()).map(|member| self.look_at(member));
         let mut members = Vec::new();
         for (member, look) in join_all(looks).await.into_iter().enumerate() {
-            let defragmented = tries.defragmented.get(&member).map(Instant::elapsed);
-            let shown = match look {
-                Ok(Look::Size(size)) => Member::Well { size, defragmented },
-                Ok(Look::Stalls) => {
-                    let since = tries.stalled.entry(member).or_insert_with(Instant::now);
-                    Member::Stalled(since.elapsed())
-                }
+            members.push(match look {
+                Ok(Look::Size(size)) => tries.well(member, size),
+                Ok(Look::Stalls) => tries.stalls(member),
                 Err(refused @ Trouble::Forbidden(_)) => return Err(refused),
-                Err(trouble) => {
-                    tries.tell("an etcd member is left out while room is made", &trouble);
-                    Member::Away
-                }
-            };
-            if !matches!(shown, Member::Stalled(_)) {
-                tries.stalled.remove(&member);
-            }
-            members.push(shown);
+                Err(trouble) => tries.away(member, &trouble),
+            });
         }
         Ok(members)
     }

@@ -6,7 +6,10 @@
 //!   stalls, unless it stalls for longer than that can take.
 //! * A member is defragmented, which stalls it, only where that gives back a worthwhile part of its
 //!   database; again within [`PERIOD`] only for a large part: whoever deletes a lot just after it was
-//!   done need not wait.
+//!   done need not wait. Where that has failed, not within [`PERIOD`] whatever it has: its disk may
+//!   have no room for the copy, and every try costs an etcd that is ill already.
+//! * In one look each member is defragmented once at most, so a look ends, and every other member and
+//!   the alarm have their turn.
 //! * A member that is away holds nobody up.
 //! * The alarm is disarmed once no member has anything to give back, whoever saw to that. Where that
 //!   was no use, it is tried again when a database has become smaller, when history was forgotten
@@ -48,9 +51,22 @@ pub(super) enum Member {
     /// It is well.
     Well {
         size: Size,
-        /// How long ago this process had it defragmented last.
-        defragmented: Option<Duration>,
+        /// When this process tried to have it defragmented last.
+        last: Last,
     },
+}
+
+/// The last try of this process to have a member defragmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// There was none.
+    Never,
+    /// In this very look, whatever came of it.
+    InThisLook,
+    /// It was done so long ago.
+    Done(Duration),
+    /// It failed so long ago.
+    Failed(Duration),
 }
 
 /// The last time that the alarm was disarmed, which was no use: etcd is still full.
@@ -112,10 +128,14 @@ pub(super) fn largest(members: &[Member]) -> Option<i64> {
 }
 
 fn gives_back(member: &Member) -> bool {
-    let Member::Well { size, defragmented } = member else { return false };
+    let Member::Well { size, last } = member else { return false };
+    let percent = match last {
+        Last::InThisLook => return false,
+        Last::Failed(since) if *since < PERIOD => return false,
+        Last::Done(since) if *since < PERIOD => WORTHWHILE_AGAIN_PERCENT,
+        Last::Never | Last::Failed(_) | Last::Done(_) => WORTHWHILE_PERCENT,
+    };
     let free = size.bytes.saturating_sub(size.in_use);
-    let is_long_ago = defragmented.is_none_or(|since| since >= PERIOD);
-    let percent = if is_long_ago { WORTHWHILE_PERCENT } else { WORTHWHILE_AGAIN_PERCENT };
     free >= WORTHWHILE_BYTES && free.saturating_mul(100) >= size.bytes.saturating_mul(percent)
 }
 
@@ -126,16 +146,19 @@ mod tests {
     const MIB: i64 = 1024 * 1024;
 
     fn of(bytes: i64, in_use: i64) -> Member {
-        Member::Well { size: Size { bytes, in_use }, defragmented: None }
+        with(Last::Never, bytes, in_use)
+    }
+
+    fn with(last: Last, bytes: i64, in_use: i64) -> Member {
+        Member::Well { size: Size { bytes, in_use }, last }
     }
 
     fn defragmented(secs: u64, bytes: i64, in_use: i64) -> Member {
-        let since = Duration::from_secs(secs);
-        Member::Well { size: Size { bytes, in_use }, defragmented: Some(since) }
+        with(Last::Done(Duration::from_secs(secs)), bytes, in_use)
     }
 
     const FULL: Member =
-        Member::Well { size: Size { bytes: 10 * MIB, in_use: 10 * MIB }, defragmented: None };
+        Member::Well { size: Size { bytes: 10 * MIB, in_use: 10 * MIB }, last: Last::Never };
 
     #[test]
     fn a_member_is_defragmented_where_it_gives_something_back_and_not_again_at_once() {
@@ -150,6 +173,17 @@ mod tests {
         assert_eq!(next(&[defragmented(30, 10 * MIB, 9 * MIB)], None), Step::Defragment(0));
         // Half of it was deleted since.
         assert_eq!(next(&[defragmented(1, 10 * MIB, 5 * MIB)], None), Step::Defragment(0));
+    }
+
+    #[test]
+    fn where_that_failed_it_is_not_repeated_at_once_and_others_have_their_turn() {
+        let failed = |secs| with(Last::Failed(Duration::from_secs(secs)), 10 * MIB, MIB);
+        assert_eq!(next(&[failed(0), of(10 * MIB, MIB)], None), Step::Defragment(1));
+        assert_eq!(next(&[failed(29), FULL], None), Step::Disarm, "somebody else may have done it");
+        assert_eq!(next(&[failed(30), FULL], None), Step::Defragment(0));
+        let in_this_look = with(Last::InThisLook, 10 * MIB, MIB);
+        assert_eq!(next(&[in_this_look, of(10 * MIB, MIB)], None), Step::Defragment(1));
+        assert_eq!(next(&[in_this_look], None), Step::Disarm);
     }
 
     #[test]

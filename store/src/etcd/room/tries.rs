@@ -1,0 +1,286 @@
+//! What this process tried while etcd was full.
+//!
+//! # Invariants
+//!
+//! * What was tried is remembered from one time that etcd is full to the next: an etcd that is full
+//!   again after a few puts is not defragmented more often than one that stays full.
+//! * Each trouble is told once while it lasts, whatever its words are at each try.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::plan::{Disarmed, Last, Member, Size};
+use crate::Revision;
+use crate::etcd::members::Trouble;
+
+/// What was forgotten is seen to be free within this: a few looks, with a write of etcd's in each.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// What this process tried.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// The newest revision at the last look: history up to there can be forgotten.
+    newest: Revision,
+    /// Up to where it was forgotten, and when.
+    forgotten: Option<(Revision, Instant)>,
+    /// The last try to have each member defragmented.
+    defragmented: BTreeMap<usize, Defragmented>,
+    /// The members that were tried in this look.
+    in_this_look: BTreeSet<usize>,
+    /// Since when each member stalls that does.
+    stalled: BTreeMap<usize, Instant>,
+    /// When the alarm was disarmed last, and how large the largest database was then.
+    disarmed: Option<(Instant, i64)>,
+    /// The troubles that last, and were told.
+    told: BTreeSet<What>,
+}
+
+/// A try to have a member defragmented.
+#[derive(Debug, Clone, Copy)]
+struct Defragmented {
+    at: Instant,
+    has_failed: bool,
+}
+
+/// What there is trouble with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// A look as a whole.
+    Look,
+    /// This user may not do it.
+    Permission,
+    /// A member shows nothing.
+    Away(usize),
+    /// A member cannot be defragmented.
+    Defragment(usize),
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Look => f.write_str("cannot make room in etcd, and try again"),
+            Self::Permission => {
+                f.write_str("this user may not make room in etcd: see docs/operations.md")
+            }
+            Self::Away(member) => {
+                write!(f, "etcd member {member} is left out while room is made")
+            }
+            Self::Defragment(member) => {
+                write!(
+                    f,
+                    "cannot defragment etcd member {member}, and try again later: its disk needs \
+                     room for a second copy of what is in use"
+                )
+            }
+        }
+    }
+}
+
+impl Tries {
+    /// etcd is full (again), and has come to `newest`.
+    pub(super) fn begin(&mut self, newest: Revision) {
+        self.newest = newest;
+        // It was not looked at meanwhile.
+        self.stalled.clear();
+    }
+
+    /// A look begins.
+    pub(super) fn look(&mut self) {
+        self.in_this_look.clear();
+    }
+
+    /// etcd has come to `newest`.
+    pub(super) fn seen(&mut self, newest: Revision) {
+        self.newest = newest;
+    }
+
+    /// Up to where history is to be forgotten now, if it is. `held` is the oldest revision that
+    /// somebody reads at.
+    pub(super) fn to_forget(&self, held: Option<Revision>) -> Option<Revision> {
+        // To read at a revision takes the one before.
+        let before_held = held.map(|held| Revision(held.0.saturating_sub(1)));
+        let upto = before_held.map_or(self.newest, |held| held.min(self.newest));
+        let forgotten = self.forgotten.map(|(upto, _)| upto).unwrap_or_default();
+        (upto > forgotten && upto.0 > 1).then_some(upto)
+    }
+
+    /// History up to `upto` was forgotten.
+    pub(super) fn forgot(&mut self, upto: Revision) {
+        self.forgotten = Some((upto, Instant::now()));
+    }
+
+    /// It was tried to have a member defragmented.
+    pub(super) fn defragmented(&mut self, member: usize, outcome: Result<(), &Trouble>) {
+        let has_failed = outcome.is_err();
+        self.defragmented.insert(member, Defragmented { at: Instant::now(), has_failed });
+        self.in_this_look.insert(member);
+        self.tell_or_pass(What::Defragment(member), outcome);
+    }
+
+    /// The alarm was disarmed, while the largest database had so many bytes.
+    pub(super) fn disarmed(&mut self, bytes: i64) {
+        self.disarmed = Some((Instant::now(), bytes));
+    }
+
+    /// The last time that the alarm was disarmed.
+    pub(super) fn last_disarmed(&self) -> Option<Disarmed> {
+        let is_lately = |(_, at): (Revision, Instant)| at.elapsed() < SETTLE;
+        let forgot_lately = self.forgotten.is_some_and(is_lately);
+        self.disarmed.map(|(at, bytes)| Disarmed { since: at.elapsed(), bytes, forgot_lately })
+    }
+
+    /// A member that shows its size, with what was tried.
+    pub(super) fn well(&mut self, member: usize, size: Size) -> Member {
+        self.stalled.remove(&member);
+        self.told.remove(&What::Away(member));
+        let last = match self.defragmented.get(&member) {
+            None => Last::Never,
+            Some(_) if self.in_this_look.contains(&member) => Last::InThisLook,
+            Some(Defragmented { at, has_failed: true }) => Last::Failed(at.elapsed()),
+            Some(Defragmented { at, has_failed: false }) => Last::Done(at.elapsed()),
+        };
+        Member::Well { size, last }
+    }
+
+    /// A member that stalls.
+    pub(super) fn stalls(&mut self, member: usize) -> Member {
+        self.told.remove(&What::Away(member));
+        Member::Stalled(self.stalled.entry(member).or_insert_with(Instant::now).elapsed())
+    }
+
+    /// A member that is away.
+    pub(super) fn away(&mut self, member: usize, trouble: &Trouble) -> Member {
+        self.stalled.remove(&member);
+        self.tell_or_pass(What::Away(member), Err(trouble));
+        Member::Away
+    }
+
+    /// Tells of a trouble once, until it has passed.
+    pub(super) fn tell_or_pass(&mut self, what: What, outcome: Result<(), &Trouble>) {
+        match outcome {
+            Ok(()) => drop(self.told.remove(&what)),
+            Err(trouble) if self.told.insert(what) => warn!(error = %trouble, "{what}"),
+            Err(trouble) => debug!(error = %trouble, "{what}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{PERIOD, Step, largest, next};
+    use super::*;
+
+    const MIB: i64 = 1024 * 1024;
+
+    /// What is done in one look at members of these sizes, whose defragmentations give `given`.
+    fn look(tries: &mut Tries, sizes: &mut [Size], given: impl Fn(&mut Size) -> bool) -> Vec<Step> {
+        tries.look();
+        let mut steps = Vec::new();
+        loop {
+            let shown: Vec<Member> =
+                sizes.iter().enumerate().map(|(member, size)| tries.well(member, *size)).collect();
+            let step = next(&shown, tries.last_disarmed());
+            steps.push(step);
+            assert!(steps.len() <= sizes.len() + 1, "it ends: {steps:?}");
+            match step {
+                Step::Wait(_) => return steps,
+                Step::Disarm => {
+                    tries.disarmed(largest(&shown).unwrap());
+                    return steps;
+                }
+                Step::Defragment(member) => {
+                    let is_done = given(&mut sizes[member]);
+                    let failed = Trouble::Lost("no space left on device".to_owned());
+                    tries.defragmented(member, if is_done { Ok(()) } else { Err(&failed) });
+                }
+            }
+        }
+    }
+
+    fn count(steps: &[Step]) -> usize {
+        steps.iter().filter(|step| matches!(step, Step::Defragment(_))).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_whose_disk_has_no_room_is_tried_once_in_a_while_and_holds_nobody_up() {
+        let mut tries = Tries::default();
+        let mut sizes = [Size { bytes: 10 * MIB, in_use: 2 * MIB }; 2];
+        let fails = |_: &mut Size| false;
+        let all = vec![Step::Defragment(0), Step::Defragment(1), Step::Disarm];
+        assert_eq!(look(&mut tries, &mut sizes, fails), all);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(count(&look(&mut tries, &mut sizes, fails)), 0, "not so soon");
+        tokio::time::advance(PERIOD).await;
+        assert_eq!(look(&mut tries, &mut sizes, fails), all, "its disk may have room by now");
+    }
+
+    /// etcd may answer that it is done, and show as much as before.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_gives_nothing_back_holds_nobody_up() {
+        let mut sizes = [Size { bytes: 10 * MIB, in_use: 2 * MIB }; 2];
+        let steps = look(&mut Tries::default(), &mut sizes, |_| true);
+        assert_eq!(steps, [Step::Defragment(0), Step::Defragment(1), Step::Disarm]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_etcd_that_is_full_again_soon_is_not_defragmented_for_a_little_again() {
+        let mut tries = Tries::default();
+        let mut done = 0;
+        // For a minute, each second, it has a twentieth to give back.
+        for revision in 0..60 {
+            tries.begin(Revision(revision));
+            let mut sizes = [Size { bytes: 100 * MIB, in_use: 95 * MIB }];
+            done += count(&look(&mut tries, &mut sizes, |size| {
+                size.bytes = size.in_use;
+                true
+            }));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(done, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_stalls_anew_is_not_taken_for_one_that_stalls_for_long() {
+        let mut tries = Tries::default();
+        tries.begin(Revision(1));
+        assert_eq!(tries.stalls(0), Member::Stalled(Duration::ZERO));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(tries.stalls(0), Member::Stalled(Duration::from_secs(60)));
+        tries.begin(Revision(2));
+        assert_eq!(tries.stalls(0), Member::Stalled(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_reads_at_is_not_forgotten() {
+        let mut tries = Tries::default();
+        tries.begin(Revision(10));
+        assert_eq!(tries.to_forget(None), Some(Revision(10)));
+        assert_eq!(
+            tries.to_forget(Some(Revision(7))),
+            Some(Revision(6)),
+            "it takes the one before"
+        );
+        assert_eq!(tries.to_forget(Some(Revision(20))), Some(Revision(10)));
+        tries.forgot(Revision(6));
+        assert_eq!(tries.to_forget(Some(Revision(7))), None, "nothing more");
+        assert_eq!(tries.to_forget(None), Some(Revision(10)));
+        tries.seen(Revision(6));
+        assert_eq!(tries.to_forget(None), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trouble_is_told_once_until_it_has_passed() {
+        let mut tries = Tries::default();
+        let trouble = |n: u32| Trouble::Lost(format!("open db.tmp.{n}: no space left on device"));
+        for n in 0..3 {
+            tries.defragmented(0, Err(&trouble(n)));
+        }
+        tries.defragmented(1, Err(&trouble(3)));
+        assert_eq!(tries.told, BTreeSet::from([What::Defragment(0), What::Defragment(1)]));
+        tries.defragmented(0, Ok(()));
+        assert_eq!(tries.told, BTreeSet::from([What::Defragment(1)]));
+    }
+}
