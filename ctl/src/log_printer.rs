@@ -147,7 +147,8 @@ impl Printer {
     fn tell_gap(&mut self, of: &Of, until: Option<Timestamp>) -> Result<(), Failure> {
         let Some(since) = self.gaps.remove(of) else { return Ok(()) };
         self.end_line(of);
-        self.is_incomplete |= since.is_some();
+        // A log may begin later than its task; one that has nothing else tells nothing.
+        self.is_incomplete |= since.is_some() || until.is_none();
         self.tell(&gap(of, since, until))
     }
 
@@ -195,7 +196,7 @@ impl Printer {
 
 fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {
     let of = of.words();
-    let kept = "a node keeps the newest 64 MiB of a log";
+    let kept = "a node keeps the newest 64 MiB of a log, and nothing while its disk is full";
     match (since, until) {
         (None, Some(until)) => {
             format!("{of}: lines before {until:.3} are no longer there ({kept})")
@@ -266,8 +267,17 @@ mod tests {
         assert_eq!(
             gap(&a, until, until),
             "a attempt 1: lines between 1970-01-01T00:00:00.000Z and 1970-01-01T00:00:00.000Z are \
-             missing (a node keeps the newest 64 MiB of a log)"
+             missing (a node keeps the newest 64 MiB of a log, and nothing while its disk is full)"
         );
+    }
+
+    #[test]
+    fn a_log_of_which_nothing_is_there_is_a_failure() {
+        let mut printer = Printer::new(false, false);
+        let a = of("a", 1);
+        printer.heard(&a, Heard::Gap(None)).unwrap();
+        printer.heard(&a, Heard::End).unwrap();
+        assert!(printer.finish().is_err());
     }
 
     #[test]

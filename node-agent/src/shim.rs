@@ -94,10 +94,11 @@ fn become_command(spec: &TaskSpec, command: &[OsString]) -> String {
 fn run(dir: &TaskDir) -> io::Result<()> {
     let clock = Clock::system();
     let spec = dir.spec()?.ok_or_else(|| io::Error::other("there is no task in this directory"))?;
-    let log = LogWriter::open(&spec.log, spec.log_bytes_max).map_err(|error| {
+    let mut log = LogWriter::open(&spec.log, spec.log_bytes_max).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", spec.log.display()))
     })?;
     // What is to be written of a process is sure of its room before there is one.
+    log.reserve_mark()?;
     let (run, exit) = (dir.reserve_run()?, Reserved::at(&spec.exit)?);
     let folder = File::open(&dir.0)?;
     let started = clock.now();
@@ -115,6 +116,8 @@ fn run(dir: &TaskDir) -> io::Result<()> {
             };
             // A later agent that finds nothing tries it again, and is told the same.
             let _untold = exit.write(&record);
+            // Nothing was written, so this only gives back room. If that fails, it goes with the log.
+            let _stays = log.end();
             answer(&ShimAnswer::Refused(message));
             return Ok(());
         }
@@ -132,8 +135,9 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     recorded?;
     let at = clock.now();
     drain(&pumps);
-    // It fails where the disk is still full: then the end of the log is all that is missing.
-    let _no_room = log.lock().unwrap_or_else(PoisonError::into_inner).end();
+    // There is room for the mark that this may write: nothing but a broken disk makes it fail, and
+    // that must not cost the task's end as well.
+    let _broken = log.lock().unwrap_or_else(PoisonError::into_inner).end();
     write_exit(&exit, &exit_record(started, at, status), &folder);
     Ok(())
 }

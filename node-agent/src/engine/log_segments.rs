@@ -19,6 +19,9 @@ use super::logs::{LOG_FILES, Stored, rotated};
 /// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
 pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;
 
+/// By what a file is known that holds the end of another: the mark before it is of the time 0.
+const PART_ID: i64 = 0;
+
 /// How often a list is begun anew. A scan takes well under a millisecond, and a file takes 8 MiB of
 /// output until it is rotated: nobody writes so fast that the next scan or the one after fails.
 const SCANS_MAX: usize = 1_000;
@@ -88,8 +91,13 @@ impl<N: Names> LogFiles<N> {
                 }
                 continue;
             }
-            let new: Vec<Segment> =
-                here.into_iter().filter(|it| found.iter().all(|known| known.id != it.id)).collect();
+            // What was kept of a file in part, behind a mark, is in the file itself as long as that
+            // is there.
+            let is_new = |it: &Segment| {
+                let is_part = it.id == PART_ID && !found.is_empty();
+                !is_part && found.iter().all(|known| known.id != it.id)
+            };
+            let new: Vec<Segment> = here.into_iter().filter(is_new).collect();
             if !new.is_empty() {
                 found.extend(new);
                 found.sort_by_key(|segment| segment.id);

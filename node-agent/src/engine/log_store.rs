@@ -1,7 +1,7 @@
 //! The folder in which logs outlive their containers, and how logs are read.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::log_files::Reader;
 use super::log_segments::LogFiles;
-use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, gap_mark, rotated};
-use super::{EngineError, Identity};
+use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
+use super::{EngineError, Identity, log_copy};
 use crate::private;
 
 /// How often a followed log is looked at again.
@@ -114,7 +114,12 @@ impl LogStore {
             }
             remove_if_there(&to)?;
             if let Err(error) = self.keep_file(identity, &from, &to) {
-                let _no_room = mark_gap(&to);
+                // Of this file its end is kept, behind a mark that says so: a new file, since the one
+                // that is there may be a link to the engine's own. Without room even for a mark, that
+                // is told otherwise.
+                if !to.exists() {
+                    tell_by_name(&path, number)?;
+                }
                 return Err(error);
             }
         }
@@ -131,12 +136,12 @@ impl LogStore {
         // A link to a file of somebody else, which cannot be made private.
         remove_if_there(to)?;
         let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
-        if let Err(error) = std::fs::copy(from, &copy).and_then(|_| private::take_over(&copy)) {
-            // Half of a file is no use, and takes what room there is.
-            remove_if_there(&copy)?;
-            return Err(io::Error::new(error.kind(), format!("{}: {error}", copy.display())));
+        let copied = log_copy::copy(from, &copy);
+        if copied.is_ok() || copy.exists() {
+            private::take_over(&copy)?;
+            std::fs::rename(&copy, to)?;
         }
-        std::fs::rename(&copy, to)
+        copied
     }
 
     /// Replaces what is kept of a container by what `events` say, if they say anything: the engine may
@@ -158,7 +163,15 @@ impl LogStore {
         for number in 0..LOG_FILES {
             remove_if_there(&rotated(&path, number)).map_err(|error| failed(&error))?;
         }
-        let mut writer = LogWriter::open(&path, bytes_max).map_err(|error| failed(&error))?;
+        let opened = LogWriter::open(&path, bytes_max).and_then(|mut writer| {
+            writer.reserve_mark()?;
+            Ok(writer)
+        });
+        let mut writer = opened.map_err(|error| {
+            // An empty log would say that the container wrote nothing.
+            let _stays = remove_if_there(&path);
+            failed(&error)
+        })?;
         while let Some(event) = next {
             let kept = match event {
                 Ok(LogEvent::Line { line, .. }) => writer.write(&line).map_err(|it| failed(&it)),
@@ -170,9 +183,9 @@ impl LogStore {
                 Err(error) => Err(error),
             };
             if let Err(error) = kept {
-                // The rest is missing, which the log says where there is room for that.
+                // The rest is missing, which the log says: there is room for that.
                 writer.lost();
-                let _no_room = writer.end();
+                let _broken = writer.end();
                 return Err(error);
             }
             next = events.next().await;
@@ -189,12 +202,16 @@ struct KeptLog {
     files: Vec<PathBuf>,
 }
 
-/// Says in a kept file that lines are missing. That takes some bytes only, which a disk that has no
-/// room for a file may have.
-fn mark_gap(to: &Path) -> io::Result<()> {
-    // What is there may be the engine's own file under a second name: that is not written over.
-    remove_if_there(to)?;
-    private::file(to)?.write_all(gap_mark(Timestamp::UNIX_EPOCH).as_bytes())
+/// Says that there was more of a log than is kept, where the file of this number and older ones are
+/// not: without a byte. The oldest file that is kept goes to the last place, by which readers know
+/// that others were deleted. Where nothing is kept, they are told that there is no log.
+fn tell_by_name(path: &Path, number: u32) -> io::Result<()> {
+    // What an earlier try has kept of older files would be taken for newer than that.
+    for older in number..LOG_FILES {
+        remove_if_there(&rotated(path, older))?;
+    }
+    let newer = (0..number).rev().map(|newer| rotated(path, newer)).find(|newer| newer.exists());
+    newer.map_or(Ok(()), |newer| std::fs::rename(newer, rotated(path, LOG_FILES - 1)))
 }
 
 /// Deletes a file that may not be there.
@@ -296,7 +313,7 @@ mod tests {
     use api::log::Position;
 
     use super::*;
-    use crate::engine::logs::{LogLine, Output};
+    use crate::engine::logs::{LogLine, Output, gap_mark};
 
     #[tokio::test]
     async fn a_log_that_was_kept_stays_where_its_source_is_gone() {
@@ -341,7 +358,8 @@ mod tests {
         let (source, kept) = (dir.path().join("source"), dir.path().join("kept"));
         std::fs::write(&source, "lines").unwrap();
         std::fs::hard_link(&source, &kept).unwrap();
-        mark_gap(&kept).unwrap();
+        // A folder cannot be copied: it stands for any fault.
+        log_copy::copy(dir.path(), &kept).unwrap_err();
         assert_eq!(std::fs::read_to_string(&source).unwrap(), "lines");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), gap_mark(Timestamp::UNIX_EPOCH));
     }
@@ -382,6 +400,114 @@ mod tests {
         let copies = std::fs::read_dir(dir.path().join("logs")).unwrap();
         let copies = copies.filter(|it| it.as_ref().unwrap().path().ends_with("copy"));
         assert_eq!(copies.count(), 0);
+    }
+
+    /// A disk of its own, which needs root; the folder beside it has room.
+    struct SmallDisk(tempfile::TempDir);
+
+    impl SmallDisk {
+        fn new() -> Self {
+            let disk = Self(tempfile::tempdir().unwrap());
+            std::fs::create_dir(disk.0.path().join("disk")).unwrap();
+            disk.run(&["mount", "-t", "tmpfs", "-o", "size=256k", "small"]);
+            disk
+        }
+
+        fn run(&self, command: &[&str]) {
+            let mut run = std::process::Command::new(command[0]);
+            let status = run.args(&command[1..]).arg(self.0.path().join("disk")).status().unwrap();
+            assert!(status.success(), "{command:?} needs root");
+        }
+
+        /// Takes what is left but so many blocks.
+        fn fill_but(&self, blocks: u64) {
+            let path = self.0.path().join("disk/filler");
+            let mut file = private::file(&path).unwrap();
+            while io::Write::write_all(&mut file, &[b'x'; 4096]).is_ok() {}
+            file.set_len((file.metadata().unwrap().len() / 4096 - blocks) * 4096).unwrap();
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            self.run(&["umount", "--lazy"]);
+        }
+    }
+
+    /// A record of 100 bytes.
+    fn record(number: usize) -> String {
+        format!("2026-11-21T10:00:00.{number:09}Z stdout F {}{number:05}\n", "x".repeat(54))
+    }
+
+    /// Keeps a log of two files of 1,000 records each on a disk with so many free blocks; what the
+    /// log then says: the number of each line, and nothing for a gap.
+    async fn kept_with(blocks: u64) -> Option<Vec<Option<usize>>> {
+        let disk = SmallDisk::new();
+        let store = LogStore::open(&disk.0.path().join("disk/logs")).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        let source = disk.0.path().join("source");
+        std::fs::write(rotated(&source, 1), (0..1000).map(record).collect::<String>()).unwrap();
+        std::fs::write(&source, (1000..2000).map(record).collect::<String>()).unwrap();
+        disk.fill_but(blocks);
+        store.keep_files(&identity, &source).unwrap_err();
+        let log = match store.read(&identity, LogOptions::default()).await {
+            Err(EngineError::Gone) => return None,
+            log => log.unwrap(),
+        };
+        let told = log.filter_map(|event| async {
+            match event.unwrap() {
+                LogEvent::From(_) => None,
+                LogEvent::Gap => Some(None),
+                LogEvent::Line { line, .. } => {
+                    let text = String::from_utf8_lossy(&line.bytes).trim().to_owned();
+                    Some(Some(text.trim_start_matches('x').parse().unwrap()))
+                }
+            }
+        });
+        Some(told.collect().await)
+    }
+
+    #[tokio::test]
+    async fn of_a_log_the_newest_lines_are_kept_as_far_as_there_is_room_behind_a_gap() {
+        for (blocks, expected) in
+            [(1, 1960), (10, 1591), (24, 1018), (25, 1000), (26, 960), (40, 387)]
+        {
+            let told = kept_with(blocks).await.unwrap();
+            assert_eq!(told[0], None, "with {blocks} blocks");
+            let lines: Vec<_> = told[1..].iter().map(|line| line.unwrap()).collect();
+            assert_eq!(lines, (expected..2000).collect::<Vec<_>>(), "with {blocks} blocks");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_log_for_which_there_is_no_room_at_all_nothing_is_kept_and_that_is_said() {
+        assert_eq!(kept_with(0).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_an_engine_tells_is_not_kept_as_an_empty_log_on_a_full_disk() {
+        let disk = SmallDisk::new();
+        let store = LogStore::open(&disk.0.path().join("disk/logs")).unwrap();
+        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+        disk.fill_but(0);
+        let event = |number: usize| {
+            let line = LogLine {
+                output: Output::Stdout,
+                time: "2026-11-21T10:00:00Z".parse().unwrap(),
+                bytes: record(number).into(),
+            };
+            Ok(LogEvent::Line { line, next: Position { file: 0, offset: 0 } })
+        };
+        let events = || stream::iter((0..1000).map(event)).boxed();
+        store.keep(&identity, events(), 1_000_000).await.unwrap_err();
+        let read = store.read(&identity, LogOptions::default()).await;
+        assert!(matches!(read, Err(EngineError::Gone)), "it wrote something");
+        disk.fill_but(2);
+        store.keep(&identity, events(), 1_000_000).await.unwrap_err();
+        let log = store.read(&identity, LogOptions::default()).await.unwrap();
+        let told: Vec<LogEvent> = log.map(Result::unwrap).collect().await;
+        assert!(matches!(told.last(), Some(LogEvent::Gap)), "{}", told.len());
+        assert!(told.len() > 2, "what there was room for");
     }
 
     #[tokio::test]

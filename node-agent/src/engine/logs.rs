@@ -190,7 +190,12 @@ pub struct LogWriter {
     latest: Timestamp,
     /// Whether lines were lost since the last one that was written.
     has_lost: bool,
+    /// Room on the disk for a mark that the last lines were lost.
+    room: Option<PathBuf>,
 }
+
+/// Bytes that are kept free for a last mark: a block of most file systems.
+const ROOM_BYTES: usize = 4096;
 
 impl LogWriter {
     /// Opens `path` to append to it; with its older files it never holds more than `bytes_max`.
@@ -198,7 +203,28 @@ impl LogWriter {
         let file = private::appended(path)?;
         let bytes = file.metadata()?.len();
         let latest = Timestamp::UNIX_EPOCH;
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, latest, has_lost: false })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+            bytes_max,
+            latest,
+            has_lost: false,
+            room: None,
+        })
+    }
+
+    /// Sets room aside for a mark, so that a log whose last lines are lost on a full disk says so.
+    pub fn reserve_mark(&mut self) -> io::Result<()> {
+        let room = room_of(&self.path);
+        // Spaces, which the disk must keep, unlike zeros.
+        let kept = private::file(&room).and_then(|mut file| file.write_all(&[b' '; ROOM_BYTES]));
+        kept.map_err(|error| {
+            let _stays = std::fs::remove_file(&room);
+            io::Error::new(error.kind(), format!("{}: {error}", room.display()))
+        })?;
+        self.room = Some(room);
+        Ok(())
     }
 
     /// Appends a line. After an error the line is lost, and the next one that can be written
@@ -229,12 +255,37 @@ impl LogWriter {
         self.has_lost = true;
     }
 
-    /// Marks that the last lines were lost, where they were.
+    /// Marks that the last lines were lost, where they were, and gives back the room that was set
+    /// aside for that.
     pub fn end(&mut self) -> io::Result<()> {
-        if !self.has_lost {
-            return Ok(());
+        let room = self.room.take();
+        if self.has_lost {
+            let time = self.latest.saturating_add(std::time::Duration::from_nanos(1));
+            let time = time.unwrap_or(Timestamp::MAX);
+            let mark = gap_mark(time);
+            if let Err(error) = self.append(mark.as_bytes()) {
+                // Of a mark that was written in half nothing may stay, either.
+                let _ = self.file.set_len(self.bytes);
+                return self.put_mark(&mark, room.ok_or(error)?);
+            }
+            (self.latest, self.has_lost) = (time, false);
         }
-        self.append(gap_mark(self.latest).as_bytes())
+        room.map_or(Ok(()), std::fs::remove_file)
+    }
+
+    /// The disk is full: the mark is written over what was set aside, and that becomes the log's
+    /// newest file. Names take no room.
+    fn put_mark(&mut self, mark: &str, room: PathBuf) -> io::Result<()> {
+        let mut file = private::overwritten(&room)?;
+        file.write_all(mark.as_bytes())?;
+        file.set_len(mark.len() as u64)?;
+        if self.bytes > 0 {
+            self.move_up()?;
+        }
+        std::fs::rename(&room, &self.path)?;
+        self.file = private::appended(&self.path)?;
+        (self.bytes, self.has_lost) = (mark.len() as u64, false);
+        Ok(())
     }
 
     fn append(&mut self, stored: &[u8]) -> io::Result<()> {
@@ -247,12 +298,20 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Begins a new file.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.move_up()?;
+        self.file = private::appended(&self.path)?;
+        self.bytes = 0;
+        Ok(())
+    }
+
     /// Makes room for a new file. Older files move up, so that a reader that looks at them from the
     /// newest to the oldest misses none.
     ///
     /// None is moved beyond a place that is free. A rotation that failed halfway has left one, and
     /// each line after it rotates again: it must not push out one old file after the other.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn move_up(&self) -> io::Result<()> {
         let mut free = 0;
         while free < LOG_FILES - 1 && rotated(&self.path, free).try_exists()? {
             free += 1;
@@ -264,10 +323,13 @@ impl LogWriter {
                 Ok(()) | Err(_) => (),
             }
         }
-        self.file = private::appended(&self.path)?;
-        self.bytes = 0;
         Ok(())
     }
+}
+
+/// Where room is set aside for a mark in the log at `path`: it goes with the log's other files.
+pub(crate) fn room_of(path: &Path) -> PathBuf {
+    path.with_extension("room")
 }
 
 /// Marks that lines were lost at `time`.

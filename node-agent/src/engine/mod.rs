@@ -18,6 +18,7 @@ mod container;
 pub mod docker;
 mod error;
 mod exec;
+mod log_copy;
 mod log_files;
 pub(crate) mod log_lines;
 mod log_segments;

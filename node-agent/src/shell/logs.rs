@@ -24,7 +24,7 @@ pub(super) const LOGS_MAX: usize = 256;
 /// Records that are shown together at most, if they are there.
 const BATCH_EVENTS: usize = 512;
 /// What text says where lines are missing.
-const GAP_TEXT: &[u8] = b"[heliox: lines that were written here are no longer kept]\n";
+const GAP_TEXT: &[u8] = b"[heliox: lines that were written here are missing]\n";
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future};
 use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state};
 use node_agent::engine::process::{ProcessConfig, ProcessEngine};
 use node_agent::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, LogEvent, LogOptions, Scope,
+    ContainerSpec, ContainerState, Engine, EngineError, LogEvent, LogOptions, LogStream, Scope,
 };
 use tempfile::TempDir;
 
@@ -199,6 +199,87 @@ async fn lines_that_a_full_disk_has_cost_are_a_gap_and_the_task_runs_on() {
         assert!(text.starts_with("before\n") && text.ends_with("after\n"), "{text}");
         assert!(text.matches("lost").count() < 20_000, "the disk was full");
         assert_eq!(gaps, 1, "what is missing is told, once");
+    })
+    .await;
+}
+
+/// Runs a program that loses the end of what it writes, and ends, while the disk is full; what is then
+/// said of its log, by a reader that follows it, one that comes later, and one after there is room.
+async fn end_of_log(disk: &SmallDisk, begin: &str) -> Vec<Vec<String>> {
+    let engine = disk.engine("a").await;
+    let lines = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo lost $i; done; echo END";
+    let spec = waits(disk, &format!("{begin} WAIT; {lines}"));
+    engine.create_and_start(&spec).await.unwrap();
+    let log = disk.disk.join(format!("a/logs/{}.log", spec.identity.file_stem()));
+    while !begin.is_empty() && fs::metadata(&log).unwrap().len() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let following = engine.logs(&spec.identity, follow).await.unwrap();
+    disk.fill();
+    fs::write(disk.sign(), "").unwrap();
+    let mut told = vec![told(following).await];
+    assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
+    for is_full in [true, false] {
+        if !is_full {
+            disk.make_room();
+        }
+        told.push(
+            self::told(engine.logs(&spec.identity, LogOptions::default()).await.unwrap()).await,
+        );
+    }
+    let room = log.with_extension("room");
+    assert!(!room.exists(), "what was set aside is used or given back");
+    told
+}
+
+/// The lines of a log, and where some are missing.
+async fn told(log: LogStream) -> Vec<String> {
+    let told = log.filter_map(|event| {
+        future::ready(match event.unwrap() {
+            LogEvent::From(_) => None,
+            LogEvent::Gap => Some("GAP".to_owned()),
+            LogEvent::Line { line, .. } => {
+                Some(String::from_utf8_lossy(&line.bytes).trim().to_owned())
+            }
+        })
+    });
+    told.collect().await
+}
+
+#[tokio::test]
+async fn a_log_whose_end_a_full_disk_has_cost_says_so_to_every_reader() {
+    hold(SmallDisk::new(), async |disk| {
+        for told in end_of_log(disk, "echo before;").await {
+            assert_eq!(told.first().map(String::as_str), Some("before"));
+            assert_eq!(told.last().map(String::as_str), Some("GAP"), "{}", told.len());
+            let gaps = told.iter().filter(|it| *it == "GAP").count();
+            assert!(gaps < told.len() && !told.iter().any(|it| it == "END"), "{told:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_of_which_nothing_could_be_written_says_so() {
+    hold(SmallDisk::new(), async |disk| {
+        for told in end_of_log(disk, "").await {
+            assert_eq!(told, ["GAP"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_that_loses_nothing_leaves_its_log_alone() {
+    hold(SmallDisk::new(), async |disk| {
+        let engine = disk.engine("a").await;
+        let spec = waits(disk, "echo all");
+        engine.create_and_start(&spec).await.unwrap();
+        assert_eq!(ended(&*engine, &spec.identity).await, (0, None));
+        let names = fs::read_dir(disk.disk.join("a/logs")).unwrap();
+        let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(names, [format!("{}.log", spec.identity.file_stem()).as_str()]);
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::logs::{LOG_FILES, LogLine, LogWriter, Output, rotated};
+use crate::engine::logs::{LOG_FILES, LogLine, LogWriter, Output, gap_mark, rotated};
 
 /// Bytes of all files of a log in these tests: eight files of some fifteen lines each.
 const BYTES_MAX: u64 = 8 * 1000;
@@ -226,6 +226,21 @@ fn a_log_that_is_copied_and_deleted_is_read_on() {
     let on = lines(&mut reader);
     assert!(!on.is_empty() && on == lines(&mut Reader::begin(files, after(next)).unwrap()));
     assert_eq!(on, numbers(on[0].unwrap()..70));
+}
+
+#[test]
+fn what_was_kept_of_a_file_in_part_is_not_told_beside_the_file() {
+    let mut log = Log::new();
+    log.write(10);
+    let kept = log.path.with_file_name("kept.log");
+    let text = std::fs::read_to_string(&log.path).unwrap();
+    let end = text.split_inclusive('\n').skip(7).collect::<String>();
+    std::fs::write(&kept, format!("{}{end}", gap_mark(Timestamp::UNIX_EPOCH))).unwrap();
+    let files = || LogFiles::at(vec![log.path.clone(), kept.clone()]);
+    let all = || lines(&mut Reader::begin(files(), LogOptions::default()).unwrap());
+    assert_eq!(all(), numbers(0..10));
+    std::fs::remove_file(&log.path).unwrap();
+    assert_eq!(all(), [None, Some(7), Some(8), Some(9)]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
 use super::log_segments::LogFiles;
 use super::log_store::{read_files, remove_if_there};
+use super::logs::room_of;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
@@ -380,6 +381,8 @@ impl Inner {
             std::fs::rename(&self.dir(identity).0, &gone)?;
             remove_if_there(&self.exit(identity))?;
             remove_if_there(&dir::beside(&self.exit(identity)))?;
+            // Left by a shim that was killed.
+            remove_if_there(&room_of(&self.logs.path(identity)))?;
             remove_all_if_there(&gone)
         };
         delete().map_err(|error| failed(&error))
