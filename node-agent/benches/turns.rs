@@ -71,6 +71,7 @@ impl World {
                 boot_id: "boot",
                 capacity: &Amounts::new(),
                 port_range: (20_000, 29_999),
+                shortage: None,
             },
             now: Timestamp::UNIX_EPOCH,
             wall: Timestamp::UNIX_EPOCH,

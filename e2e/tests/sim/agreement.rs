@@ -182,6 +182,7 @@ impl World {
                 boot_id: "boot",
                 capacity: &capacity,
                 port_range: RANGE,
+                shortage: None,
             },
             now: Timestamp::UNIX_EPOCH,
             wall: Timestamp::UNIX_EPOCH,

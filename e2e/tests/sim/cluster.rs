@@ -225,6 +225,11 @@ impl Cluster {
         self.hosts[index].journal.fill(is_full);
     }
 
+    /// The disk of an agent's journal is nearly full from now on, or has room again.
+    pub(crate) fn run_short_of_disk(&self, index: usize, is_short: bool) {
+        self.hosts[index].journal.run_short(is_short);
+    }
+
     pub(crate) fn crash_agent(&mut self, index: usize) {
         self.hosts[index].agent = None;
     }

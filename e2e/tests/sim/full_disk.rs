@@ -38,11 +38,10 @@ async fn a_full_disk_is_told_and_its_containers_run_on_until_there_is_room() {
     job(&cluster, "short", json!({ "count": 6, "template": template })).await;
     let seen = cluster
         .wait_for("the node says why it takes nothing new", WAIT, |seen| {
-            problem_of(seen, "node-1").is_some()
+            problem_of(seen, "node-1").is_some_and(|it| it.contains("starts and stops nothing"))
         })
         .await;
     let problem = problem_of(&seen, "node-1").unwrap();
-    assert!(problem.contains("starts and stops nothing"), "{problem}");
     assert!(problem.contains("no storage space"), "{problem}");
     tokio::time::sleep(WAIT).await;
     let seen = cluster.look().await.unwrap();
@@ -71,4 +70,47 @@ async fn a_full_disk_is_told_and_its_containers_run_on_until_there_is_room() {
                 && seen.tasks.iter().all(|task| task.spec.attempt == 1)
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_node_whose_disk_is_full_says_so_until_there_is_room() {
+    let cluster = Cluster::start(7).await;
+    let is_ready = |seen: &Snapshot| {
+        let node = seen.nodes.iter().find(|node| node.name() == "node-1");
+        node.is_some_and(|node| node.phase() == NodePhase::Ready)
+    };
+    cluster.wait_for("it is ready", WAIT, is_ready).await;
+    cluster.fill_disk(0, true);
+    let says_so = |seen: &Snapshot| {
+        problem_of(seen, "node-1").is_some_and(|it| it.contains("starts nothing new"))
+    };
+    cluster.wait_for("the idle node says so", WAIT, says_so).await;
+    cluster.fill_disk(0, false);
+    cluster.wait_for("it is ready again", WAIT, is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_without_room_was_given_and_never_started_runs_elsewhere() {
+    let cluster = Cluster::start(7).await;
+    let template = json!({ "image": "x", "args": ["duration=300s"] });
+    job(&cluster, "long", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    cluster.wait_for("all run", WAIT, |seen| running(seen) == 3).await;
+    cluster.run_short_of_disk(0, true);
+    // It comes before the node has looked at its disk, and is given back.
+    let template = json!({ "image": "x", "args": ["duration=10s"] });
+    job(&cluster, "short", json!({ "count": 6, "template": template })).await;
+    let seen = cluster
+        .wait_for("all of it has run, and the node is still short", 2 * WAIT, |seen| {
+            let short = seen.jobs.iter().find(|job| job.name() == "short");
+            problem_of(seen, "node-1").is_some()
+                && short.is_some_and(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let short = seen.tasks.iter().filter(|task| task.name().starts_with("short"));
+    let nodes: Vec<_> = short.map(|task| (task.node(), task.spec.attempt)).collect();
+    assert!(
+        nodes.iter().all(|(node, attempt)| *node != Some("node-1") && *attempt == 1),
+        "{nodes:?}"
+    );
+    assert_eq!(running(&seen), 3, "what ran there runs on");
 }

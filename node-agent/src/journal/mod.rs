@@ -8,6 +8,7 @@
 //!   it promised would start things twice.
 
 mod form;
+mod room;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,6 +24,7 @@ use crate::attempt::Attempt;
 use crate::engine::Identity;
 use crate::private;
 pub use form::Damage;
+pub(crate) use room::{ENOUGH_BYTES, Free, LOW_BYTES};
 
 /// Largest file that is read: some hundred thousand attempts.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -78,6 +80,8 @@ pub struct Held {
     bytes: Vec<u8>,
     /// Nothing more is written: a disk without room.
     is_full: bool,
+    /// There is little room.
+    is_short: bool,
 }
 
 impl Held {
@@ -146,6 +150,13 @@ impl Journal {
     pub fn fill(&self, is_full: bool) {
         if let Self::Memory(held) = self {
             held.lock().unwrap_or_else(PoisonError::into_inner).is_full = is_full;
+        }
+    }
+
+    /// The disk of a journal in memory is nearly full from now on, or has room again.
+    pub fn run_short(&self, is_short: bool) {
+        if let Self::Memory(held) = self {
+            held.lock().unwrap_or_else(PoisonError::into_inner).is_short = is_short;
         }
     }
 
@@ -270,7 +281,14 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let beside = beside(path);
     let mut file = private::file(&beside)?;
-    if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+    let mut written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        && room::give_back(path)
+    {
+        file = private::file(&beside)?;
+        written = file.write_all(bytes).and_then(|()| file.sync_all());
+    }
+    if let Err(error) = written {
         // Half of a file is no use, and takes what room there is. If it stays, the next try
         // overwrites it.
         let _stays = fs::remove_file(&beside);

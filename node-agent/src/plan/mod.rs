@@ -86,6 +86,8 @@ pub struct Node<'a> {
     pub capacity: &'a Amounts,
     /// Ports for tasks that name none: first and last.
     pub port_range: (u16, u16),
+    /// Why nothing new is started, such as on a disk that is nearly full. What runs is not concerned.
+    pub shortage: Option<&'a str>,
 }
 
 /// A task that is bound to this node.

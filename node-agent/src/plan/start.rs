@@ -93,6 +93,9 @@ impl Planner<'_> {
         attempt.requests = merged.requests();
         attempt.name_fixed_ports(&merged.ports);
         attempt.manner = manner(&merged, template);
+        if let Some(shortage) = self.view.node.shortage {
+            return Err(Obstacle::Misfit(shortage.to_owned()));
+        }
         if let Some(misfit) = self.room.misfit(&attempt.requests, &merged.ports) {
             return Err(Obstacle::Misfit(misfit));
         }

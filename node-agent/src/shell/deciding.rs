@@ -26,6 +26,7 @@ impl Agent {
         self.agenda.extend(self.bound.take_changed());
         let now = self.now();
         let Some(due) = self.agenda.take_due(now) else { return true };
+        self.look_at_disk().await;
         let plan = self.plan(&due, now);
         for (identity, change) in plan.changes {
             self.served.remember(&identity);
@@ -64,6 +65,7 @@ impl Agent {
                 boot_id: &self.boot_id,
                 capacity: self.publishing.capacity(),
                 port_range: self.config.port_range,
+                shortage: self.disk.shortage(),
             },
             now,
             wall: self.outside.clock.now(),

@@ -13,7 +13,7 @@ use base::{Backoff, ErrorChain, Health, Retry, Rng};
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::journal::{Journal, JournalError, Log, Owner};
+use crate::journal::{Free, Journal, JournalError, Log, Owner};
 use crate::ledger::Ledger;
 
 /// Keeps the journal.
@@ -42,6 +42,11 @@ impl Keeping {
     /// When to try again.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.try_at
+    }
+
+    /// What the disk has left.
+    pub(super) async fn free(&self) -> Result<Free, JournalError> {
+        self.journal.free().await
     }
 
     /// Writes down what changed.

@@ -18,6 +18,7 @@ mod bound;
 mod broken;
 mod crew;
 mod deciding;
+mod disk;
 mod exec;
 mod follow;
 mod keeping;
@@ -58,6 +59,7 @@ use agenda::Agenda;
 use allegiance::{Allegiance, Heard, allegiance};
 use bound::Bound;
 use crew::{Acted, Crew};
+use disk::Disk;
 use follow::Session;
 use keeping::Keeping;
 use presence::Presence;
@@ -217,6 +219,7 @@ struct Agent {
     owner: Owner,
     ledger: Ledger,
     keeping: Keeping,
+    disk: Disk,
     session: watch::Sender<Session>,
     /// Whether the node lease is this agent's, as far as it was heard.
     has_lease: watch::Sender<bool>,
@@ -323,6 +326,7 @@ impl Agent {
             boot_id,
             owner,
             keeping,
+            disk: Disk::default(),
             session,
             has_lease,
             lease_lives_until,
@@ -429,6 +433,7 @@ impl Agent {
     /// Looks, plans, writes down and acts. Says when to do it again although nothing happens.
     async fn turn(&mut self) -> Instant {
         let began = Instant::now();
+        self.look_at_disk_in_time().await;
         let client = self.session.borrow().client.clone();
         if let Some(client) = client {
             self.look().await;
@@ -457,7 +462,8 @@ impl Agent {
     fn wake_at(&self, now: Instant) -> Instant {
         let engine = [self.sight.ask_at, self.sight.resync_at];
         let plan = self.agenda.next().map(|at| self.instant_of(at));
-        let rest = [plan, self.crew.wake_at(), self.desk.wake_at(), self.keeping.wake_at()];
+        let own = [self.keeping.wake_at(), self.disk.wake_at()];
+        let rest = [plan, self.crew.wake_at(), self.desk.wake_at()].into_iter().chain(own);
         let all = engine.into_iter().chain(self.publishing.wake_at()).chain(rest).flatten();
         all.filter(|at| *at > now).min().unwrap_or(now + RESYNC)
     }

@@ -22,10 +22,12 @@ const PROBLEM_CHARS_MAX: usize = 1_024;
 /// What is to be told of this node, and how far that has come.
 pub(super) struct Publishing {
     presence: Presence,
-    /// What keeps the node from working, but for the journal.
+    /// What keeps the node from working, but for its disk.
     problem: Option<String>,
     /// What keeps the journal from being written.
     journal_problem: Option<String>,
+    /// What keeps anything from being started on its disk.
+    disk_problem: Option<String>,
     /// The apiserver has taken this node as it describes itself.
     was_published: bool,
     /// It is not as it was last told.
@@ -54,6 +56,7 @@ impl Publishing {
             presence,
             problem: None,
             journal_problem: None,
+            disk_problem: None,
             was_published: false,
             is_news: true,
             is_under_way: false,
@@ -94,8 +97,15 @@ impl Publishing {
         self.tell_problem();
     }
 
+    /// What keeps anything from being started on its disk, from now on.
+    pub(super) fn set_disk_problem(&mut self, problem: Option<String>) {
+        self.disk_problem = problem;
+        self.tell_problem();
+    }
+
     fn tell_problem(&mut self) {
-        let problem = self.journal_problem.clone().or_else(|| self.problem.clone());
+        let problems = [&self.journal_problem, &self.disk_problem, &self.problem];
+        let problem = problems.into_iter().flatten().next().cloned();
         let problem = problem.map(|problem| shortened(&problem, PROBLEM_CHARS_MAX));
         if self.presence.problem != problem {
             self.presence.problem = problem;
@@ -268,13 +278,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_journals_problem_is_told_until_it_is_over_and_then_the_other_one() {
+    async fn the_journals_problem_is_told_until_it_is_over_and_then_the_other_ones() {
         let mut publishing = publishing(&Health::default());
         publishing.set_problem(Some("no engine".to_owned()));
         publishing.set_journal_problem(Some("no room".to_owned()));
         publishing.set_problem(Some("no engine".to_owned()));
         assert_eq!(publishing.presence.problem.as_deref(), Some("no room"));
+        publishing.set_disk_problem(Some("little room".to_owned()));
+        assert_eq!(publishing.presence.problem.as_deref(), Some("no room"));
         publishing.set_journal_problem(None);
+        assert_eq!(publishing.presence.problem.as_deref(), Some("little room"));
+        publishing.set_disk_problem(None);
         assert_eq!(publishing.presence.problem.as_deref(), Some("no engine"));
         publishing.set_problem(Some("x".repeat(100_000)));
         assert!(publishing.presence.problem.as_ref().unwrap().len() <= PROBLEM_CHARS_MAX);

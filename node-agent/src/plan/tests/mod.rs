@@ -26,6 +26,7 @@ struct World {
     ledger: Ledger,
     busy: BTreeSet<Identity>,
     capacity: Amounts,
+    shortage: Option<&'static str>,
     listed: bool,
     is_engine_away: bool,
     now: i64,
@@ -49,6 +50,7 @@ fn world() -> World {
         ledger: Ledger::default(),
         busy: BTreeSet::new(),
         capacity: Amounts::from([("cpu".to_owned(), 1_000)]),
+        shortage: None,
         listed: true,
         is_engine_away: false,
         now: 0,
@@ -130,6 +132,7 @@ impl World {
                 boot_id: "boot",
                 capacity: &self.capacity,
                 port_range: (20_000, 20_009),
+                shortage: self.shortage,
             },
             now: at(self.now),
             wall: at(self.now),
@@ -425,6 +428,20 @@ fn what_does_not_fit_is_given_back() {
     world.busy = BTreeSet::from([id(0), id(1)]);
     world.check(expect![[r#"
         t-2: forget
+        wake at 1000
+    "#]]);
+}
+
+#[test]
+fn on_a_short_disk_what_never_started_is_given_back_and_what_was_begun_goes_on() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    world.shortage = Some("no room");
+    world.bind(1);
+    world.check(expect![[r#"
+        t-1: refused [], refuses: no room
+        start t-0
         wake at 1000
     "#]]);
 }

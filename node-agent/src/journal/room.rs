@@ -1,0 +1,143 @@
+//! How much room the journal has, and room that is set aside for it.
+//!
+//! What is set aside is given back when the journal cannot be written for want of room. So an agent
+//! on a full disk can still write down, and say, what it does not start.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::Uid;
+
+use super::{Journal, JournalError, blocking};
+use crate::private;
+
+/// A disk with less room than this is nearly full: a task takes a handful of blocks.
+pub(crate) const LOW_BYTES: u64 = 64 * 1024;
+/// One that was nearly full has room again from here on.
+pub(crate) const ENOUGH_BYTES: u64 = 4 * LOW_BYTES;
+/// Bytes that are set aside for the journal.
+const RESERVED_BYTES: usize = 64 * 1024;
+
+/// What a disk has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Free {
+    pub(crate) bytes: u64,
+    /// Files that can still be made.
+    pub(crate) files: u64,
+}
+
+impl Free {
+    const ALL: Self = Self { bytes: u64::MAX, files: u64::MAX };
+}
+
+impl Journal {
+    /// What the disk has left that the journal is on. Where it has enough, room is set aside.
+    pub(crate) async fn free(&self) -> Result<Free, JournalError> {
+        match self {
+            Self::Memory(held) => {
+                let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_low = held.is_full || held.is_short;
+                Ok(if is_low { Free { bytes: 0, ..Free::ALL } } else { Free::ALL })
+            }
+            Self::File(path) => {
+                let journal = path.clone();
+                blocking(path, move || {
+                    let free = free_beside(&journal)?;
+                    if free.bytes >= ENOUGH_BYTES {
+                        // Without it the journal is written all the same, as long as there is room.
+                        let _later = set_aside(&journal);
+                    }
+                    Ok(free)
+                })
+                .await
+            }
+        }
+    }
+}
+
+fn free_beside(journal: &Path) -> io::Result<Free> {
+    let disk = statvfs(journal.parent().unwrap_or(journal))?;
+    // The last blocks of many file systems are root's.
+    let (blocks, files) = if Uid::effective().is_root() {
+        (disk.blocks_free(), disk.files_free())
+    } else {
+        (disk.blocks_available(), disk.files_available())
+    };
+    // Some file systems do not count files.
+    let files = if disk.files() == 0 { u64::MAX } else { files };
+    Ok(Free { bytes: blocks.saturating_mul(disk.fragment_size()), files })
+}
+
+fn reserved(journal: &Path) -> PathBuf {
+    journal.with_extension("room")
+}
+
+/// Sets room aside, where that was not done.
+fn set_aside(journal: &Path) -> io::Result<()> {
+    let room = reserved(journal);
+    if room.exists() {
+        return Ok(());
+    }
+    // Spaces, which the disk must keep, unlike zeros.
+    let kept = private::file(&room).and_then(|mut file| file.write_all(&[b' '; RESERVED_BYTES]));
+    if kept.is_err() {
+        let _stays = fs::remove_file(&room);
+    }
+    kept
+}
+
+/// Gives back what was set aside. Whether there was anything.
+pub(super) fn give_back(journal: &Path) -> bool {
+    fs::remove_file(reserved(journal)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::process::Command;
+
+    use super::*;
+    use crate::engine::Identity;
+    use crate::journal::Owner;
+
+    /// Needs root.
+    fn run(command: &[&str], path: &Path) {
+        let status = Command::new(command[0]).args(&command[1..]).arg(path).status().unwrap();
+        assert!(status.success(), "{command:?} needs root");
+    }
+
+    /// Fills a disk until an append fails; then what the disk has left.
+    async fn fill(journal: &Journal, disk: &Path) -> Free {
+        let mut log = journal.begin(&Owner::default(), &BTreeMap::new()).await.unwrap();
+        journal.free().await.unwrap();
+        let mut filler = private::file(&disk.join("filler")).unwrap();
+        while filler.write_all(&[b'x'; 4096]).is_ok() {}
+        let change = (Identity::new("default", "t", "0af3", 1).unwrap(), None);
+        let changes = vec![change; 1000];
+        assert!(log.append(&changes).await.is_err(), "the disk is full");
+        journal.free().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_journal_on_a_full_disk_is_written_in_the_room_that_was_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        run(&["mount", "-t", "tmpfs", "-o", "size=1m", "small"], dir.path());
+        let journal = Journal::in_dir(dir.path()).unwrap();
+        let free = fill(&journal, dir.path()).await;
+        let begun = journal.begin(&Owner::default(), &BTreeMap::new()).await;
+        let given_back = journal.free().await.unwrap();
+        let (before, room) = (reserved(&dir.path().join("journal.log")), RESERVED_BYTES as u64);
+        let is_there = before.exists();
+        fs::remove_file(dir.path().join("filler")).unwrap();
+        journal.free().await.unwrap();
+        let is_there_again = before.exists();
+        run(&["umount", "--lazy"], dir.path());
+        assert!(free.bytes < LOW_BYTES, "{free:?}");
+        begun.unwrap();
+        assert!(given_back.bytes > 0 && given_back.bytes <= room, "{given_back:?}");
+        assert_eq!((is_there, is_there_again), (false, true));
+    }
+}

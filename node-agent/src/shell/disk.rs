@@ -1,0 +1,103 @@
+//! Watches the disk on which the agent writes down what it does, before that fails.
+//!
+//! A node whose disk is nearly full says so and starts nothing: what never started is refused, so
+//! that it goes to another node.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Agent;
+use crate::journal::{ENOUGH_BYTES, Free, LOW_BYTES};
+
+/// The disk is looked at so often, and before anything is decided.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// As many files as a few tasks take.
+const FILES_MIN: u64 = 64;
+/// What fails, in words, while there is no room.
+const HAVING_ROOM: &str = "having room on the disk";
+
+/// The disk, as it was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    looked_at: Option<Instant>,
+    /// Why nothing is started.
+    shortage: Option<String>,
+}
+
+impl Disk {
+    /// Why nothing is to be started, if so.
+    pub(super) fn shortage(&self) -> Option<&str> {
+        self.shortage.as_deref()
+    }
+
+    /// When to look again.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.looked_at.map(|at| at + LOOK_INTERVAL)
+    }
+}
+
+/// Whether a disk is nearly full. One that was is so until it has clearly more room: otherwise each
+/// file that comes and goes would change what the node says.
+fn is_short(was_short: bool, free: Free) -> bool {
+    let (bytes, files) =
+        if was_short { (ENOUGH_BYTES, 2 * FILES_MIN) } else { (LOW_BYTES, FILES_MIN) };
+    free.bytes < bytes || free.files < files
+}
+
+impl Agent {
+    /// Looks at the disk when it is time, though nothing is to be decided.
+    pub(super) async fn look_at_disk_in_time(&mut self) {
+        if self.disk.wake_at().is_none_or(|at| at <= Instant::now()) {
+            self.look_at_disk().await;
+        }
+    }
+
+    /// Looks how much room the disk has.
+    pub(super) async fn look_at_disk(&mut self) {
+        self.disk.looked_at = Some(Instant::now());
+        let free = match self.keeping.free().await {
+            Ok(free) => free,
+            // Where it matters, the journal cannot be written either, which is said.
+            Err(error) => return warn!(%error, "how much room the disk has cannot be asked for"),
+        };
+        if is_short(self.disk.shortage.is_some(), free) {
+            let shortage = format!(
+                "the disk that the agent keeps its state on is nearly full, so it starts nothing \
+                 new: make room, {} KiB and {} files at least",
+                ENOUGH_BYTES / 1024,
+                2 * FILES_MIN
+            );
+            self.outside.health.failed(HAVING_ROOM, &shortage);
+            self.disk.shortage = Some(shortage);
+        } else {
+            if self.disk.shortage.take().is_some() {
+                self.agenda.add_all();
+            }
+            self.outside.health.works(HAVING_ROOM);
+        }
+        self.publishing.set_disk_problem(self.disk.shortage.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_short_of_bytes_or_files_until_it_has_clearly_more() {
+        let enough = Free { bytes: ENOUGH_BYTES, files: 2 * FILES_MIN };
+        let between = Free { bytes: LOW_BYTES, files: FILES_MIN };
+        for (free, from_room, from_shortage) in [
+            (enough, false, false),
+            (between, false, true),
+            (Free { bytes: LOW_BYTES, ..enough }, false, true),
+            (Free { files: FILES_MIN, ..enough }, false, true),
+            (Free { bytes: LOW_BYTES - 1, ..enough }, true, true),
+            (Free { files: FILES_MIN - 1, ..enough }, true, true),
+        ] {
+            assert_eq!((is_short(false, free), is_short(true, free)), (from_room, from_shortage));
+        }
+    }
+}
