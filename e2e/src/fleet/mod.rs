@@ -4,6 +4,7 @@ mod plan;
 mod process;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Fleet {
     async fn listens(&mut self, name: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.process_mut(name).listens() {
-            assert!(Instant::now() < until, "{name} does not listen\n{}", self.logs());
+            assert!(Instant::now() < until, "{name} does not listen");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -96,7 +97,7 @@ impl Fleet {
                 return;
             }
             let late = Instant::now() >= until;
-            assert!(!late, "not all nodes are ready: {nodes:#?}\n{}", self.logs());
+            assert!(!late, "not all nodes are ready: {nodes:#?}");
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -135,7 +136,7 @@ impl Fleet {
             if let Some((term, name)) = terms.max().filter(|(term, _)| *term > after) {
                 return (name, term);
             }
-            assert!(Instant::now() < until, "no {part} leads\n{}", self.logs());
+            assert!(Instant::now() < until, "no {part} leads");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -203,7 +204,7 @@ impl Fleet {
             command.args(["--server", &self.urls.join(",")]).args(args).output().await.unwrap();
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "hctl {args:?}: {out}{err}\n{}", self.logs());
+        assert!(output.status.success(), "hctl {args:?}: {out}{err}");
         out.into_owned()
     }
 
@@ -224,7 +225,7 @@ impl Fleet {
                 return tasks.items.clone();
             }
             let late = Instant::now() >= until;
-            assert!(!late, "still not: {what}; {tasks:#?}\n{}", self.logs());
+            assert!(!late, "still not: {what}; {tasks:#?}");
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -307,6 +308,10 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Whatever a test waited for in vain: what the processes said may tell why.
+            let _best_effort = writeln!(std::io::stderr(), "{}", self.logs());
+        }
         self.processes.values_mut().for_each(Process::kill);
         if self.shape.runtime == "docker" {
             self.remove_containers();
