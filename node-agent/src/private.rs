@@ -4,7 +4,7 @@
 //! which others can open it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -48,6 +48,21 @@ pub(crate) fn overwritten(path: &Path) -> io::Result<File> {
 /// Makes a file private that somebody else made.
 pub(crate) fn take_over(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+}
+
+/// Sets room aside on the disk, in a file that is written over or removed when the room is needed.
+/// Where there is not enough, nothing stays.
+pub(crate) fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
+    // Spaces, which the disk must keep, unlike zeros. They need not outlive the machine.
+    let kept = file(path).and_then(|mut room| room.write_all(&vec![b' '; bytes]));
+    kept.inspect_err(|_| {
+        let _stays = fs::remove_file(path);
+    })
+}
+
+/// An error with the name of the file that it is about, which the system leaves out.
+pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use nix::unistd::{Pid, setsid};
 use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
 use crate::engine::process::dir::{ExitRecord, Reserved, RunRecord, ShimAnswer, TaskDir, TaskSpec};
 use crate::inherited;
+use crate::private::named;
 
 /// How long a program that left the task's process group may hold back its exit by keeping its
 /// output open.
@@ -94,9 +95,8 @@ fn become_command(spec: &TaskSpec, command: &[OsString]) -> String {
 fn run(dir: &TaskDir) -> io::Result<()> {
     let clock = Clock::system();
     let spec = dir.spec()?.ok_or_else(|| io::Error::other("there is no task in this directory"))?;
-    let mut log = LogWriter::open(&spec.log, spec.log_bytes_max).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", spec.log.display()))
-    })?;
+    let log = LogWriter::open(&spec.log, spec.log_bytes_max);
+    let mut log = log.map_err(|error| named(&spec.log, &error))?;
     // What is to be written of a process is sure of its room before there is one.
     log.reserve_mark()?;
     let (run, exit) = (dir.reserve_run()?, Reserved::at(&spec.exit)?);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::log_store::remove_if_there;
 use super::logs::gap_mark;
-use crate::private;
+use crate::private::{self, named};
 
 /// Less room than this is worth no records.
 const END_BYTES_MIN: u64 = 512;
@@ -33,7 +33,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if !is_kept {
         remove_if_there(to)?;
     }
-    Err(io::Error::new(error.kind(), format!("{}: {error}", to.display())))
+    Err(named(to, &error))
 }
 
 /// Copies the whole records at the end of a file that take, with the mark before them, no more than

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::logs::{LOG_FILES, Stored, rotated};
+use crate::private::named;
 
 /// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
 pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -187,10 +188,6 @@ fn if_there<T>(path: &Path, done: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named(path, &error)),
     }
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// By what a file is known; nothing until its first record is whole. The file is read from its

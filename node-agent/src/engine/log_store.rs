@@ -315,41 +315,48 @@ mod tests {
     use super::*;
     use crate::engine::logs::{LogLine, Output, gap_mark};
 
+    /// A store, an attempt, and where its engine has the log.
+    fn store_in(dir: &Path) -> (LogStore, Identity, PathBuf) {
+        let store = LogStore::open(&dir.join("logs")).unwrap();
+        (store, Identity::new("default", "t", "0af3", 1).unwrap(), dir.join("source"))
+    }
+
+    /// The engine has two files of the log, which are kept.
+    fn keep_new_and_old(store: &LogStore, identity: &Identity, source: &Path) {
+        std::fs::write(source, "new").unwrap();
+        std::fs::write(rotated(source, 1), "old").unwrap();
+        store.keep_files(identity, source).unwrap();
+    }
+
+    fn assert_new_and_old_are_kept(store: &LogStore, identity: &Identity) {
+        let kept = store.path(identity);
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
+        assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+    }
+
     #[tokio::test]
     async fn a_log_that_was_kept_stays_where_its_source_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(&dir.path().join("logs")).unwrap();
-        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
-        let source = dir.path().join("source");
-        std::fs::write(&source, "new").unwrap();
-        std::fs::write(rotated(&source, 1), "old").unwrap();
-        store.keep_files(&identity, &source).unwrap();
+        let (store, identity, source) = store_in(dir.path());
+        keep_new_and_old(&store, &identity, &source);
         std::fs::remove_file(&source).unwrap();
         std::fs::remove_file(rotated(&source, 1)).unwrap();
         store.keep_files(&identity, &source).unwrap();
         store.keep(&identity, stream::empty().boxed(), 1000).await.unwrap();
         let gone = stream::iter([Err(EngineError::Gone)]).boxed();
         store.keep(&identity, gone, 1000).await.unwrap();
-        let kept = store.path(&identity);
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
-        assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+        assert_new_and_old_are_kept(&store, &identity);
     }
 
     #[test]
     fn what_was_kept_of_a_log_stays_where_the_engine_has_deleted_a_part_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(&dir.path().join("logs")).unwrap();
-        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
-        let source = dir.path().join("source");
-        std::fs::write(&source, "new").unwrap();
-        std::fs::write(rotated(&source, 1), "old").unwrap();
-        store.keep_files(&identity, &source).unwrap();
+        let (store, identity, source) = store_in(dir.path());
+        keep_new_and_old(&store, &identity, &source);
         // The engine dies while it deletes the container, whose removal is tried again.
         std::fs::remove_file(rotated(&source, 1)).unwrap();
         store.keep_files(&identity, &source).unwrap();
-        let kept = store.path(&identity);
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "new");
-        assert_eq!(std::fs::read_to_string(rotated(&kept, 1)).unwrap(), "old");
+        assert_new_and_old_are_kept(&store, &identity);
     }
 
     #[test]
@@ -367,9 +374,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_can_only_be_kept_in_part_keeps_its_newest_lines_and_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(&dir.path().join("logs")).unwrap();
-        let identity = Identity::new("default", "t", "0af3", 1).unwrap();
-        let source = dir.path().join("source");
+        let (store, identity, source) = store_in(dir.path());
         let line = |text: &str| format!("2026-11-21T10:00:0{text}Z stdout F line {text}\n");
         std::fs::write(&source, line("3")).unwrap();
         std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::EngineError;
-use crate::private;
+use crate::private::{self, named};
 
 pub use api::log::Output;
 
@@ -217,12 +217,7 @@ impl LogWriter {
     /// Sets room aside for a mark, so that a log whose last lines are lost on a full disk says so.
     pub fn reserve_mark(&mut self) -> io::Result<()> {
         let room = room_of(&self.path);
-        // Spaces, which the disk must keep, unlike zeros.
-        let kept = private::file(&room).and_then(|mut file| file.write_all(&[b' '; ROOM_BYTES]));
-        kept.map_err(|error| {
-            let _stays = std::fs::remove_file(&room);
-            io::Error::new(error.kind(), format!("{}: {error}", room.display()))
-        })?;
+        private::reserve(&room, ROOM_BYTES).map_err(|error| named(&room, &error))?;
         self.room = Some(room);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! on a full disk can still write down, and say, what it does not start.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -81,12 +81,7 @@ fn set_aside(journal: &Path) -> io::Result<()> {
     if room.exists() {
         return Ok(());
     }
-    // Spaces, which the disk must keep, unlike zeros.
-    let kept = private::file(&room).and_then(|mut file| file.write_all(&[b' '; RESERVED_BYTES]));
-    if kept.is_err() {
-        let _stays = fs::remove_file(&room);
-    }
-    kept
+    private::reserve(&room, RESERVED_BYTES)
 }
 
 /// Gives back what was set aside. Whether there was anything.
@@ -97,6 +92,7 @@ pub(super) fn give_back(journal: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::Write as _;
     use std::process::Command;
 
     use super::*;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::engine::{ContainerState, Identity, Signal};
-use crate::private;
+use crate::private::{self, named};
 
 /// The exit code of a process that nobody saw end.
 const CODE_UNKNOWN: i32 = 255;
@@ -249,10 +249,6 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 /// Records are never there in part: somebody else wrote to this one, or the disk has changed it.
 fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
     let is_exit = path.extension().is_none();
@@ -309,13 +305,8 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// Keeps room for the record that is to be at `path`.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        let new = beside(path);
-        // Spaces, which the disk must keep, unlike zeros. They need not outlive the machine.
-        let kept = private::file(&new).and_then(|mut file| file.write_all(&[b' '; RESERVED_BYTES]));
-        kept.map_err(|error| {
-            let _stays = std::fs::remove_file(&new);
-            named(path, &error)
-        })?;
+        let room = private::reserve(&beside(path), RESERVED_BYTES);
+        room.map_err(|error| named(path, &error))?;
         Ok(Self { path: path.to_owned() })
     }
 
