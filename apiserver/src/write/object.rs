@@ -209,7 +209,9 @@ fn change(
         Part::Spec => with_spec(kind, &before, object),
     };
     let mut next = admit_change((kind, key), &before, next)?;
-    if let (Some(old), Some(new)) = (before.get("spec"), next.get_mut("spec")) {
+    if part == Part::Spec
+        && let (Some(old), Some(new)) = (before.get("spec"), next.get_mut("spec"))
+    {
         key_order::keep(old, new);
     }
     let next = with_generation(kind, &before, next);
