@@ -43,6 +43,11 @@ impl LogStore {
         self.dir.join(format!("{}.log", identity.file_stem()))
     }
 
+    /// Whether anything of a container's log was kept.
+    pub(crate) fn has(&self, identity: &Identity) -> bool {
+        LogFiles::at(vec![self.path(identity)]).exist()
+    }
+
     /// Reads a container's log, which nobody writes to. `Gone` where there is none.
     pub async fn read(
         &self,
@@ -156,7 +161,7 @@ impl LogStore {
         let failed = |error: &io::Error| io_failed(&path, error);
         let mut next = events.next().await;
         let says_something = matches!(next, Some(Ok(_)));
-        if !says_something && LogFiles::at(vec![path.clone()]).exist() {
+        if !says_something && self.has(identity) {
             return Ok(());
         }
         // What a copy that was cut off has left, too.

@@ -122,6 +122,24 @@ async fn an_image_that_is_not_there_is_refused_by_name() {
     .await;
 }
 
+/// While the engine removes a container it knows it still, and its log is gone. The agent has kept it.
+#[tokio::test]
+async fn a_log_that_the_engine_has_deleted_is_read_from_what_was_kept() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "echo one; echo two; echo three");
+        assert_eq!(output(&*engine, &spec).await, "one\ntwo\nthree\n");
+        let log = inspect(bench, "a", &spec).await.log_path.unwrap();
+        let name = format!("{}.log", spec.identity.file_stem());
+        std::fs::copy(&log, bench.state.path().join("a/logs").join(name)).unwrap();
+        std::fs::remove_file(&log).unwrap();
+        let last = LogOptions { tail: Some(1), ..LogOptions::default() };
+        let lines = conformance::all_logs(&*engine, &spec.identity, last).await;
+        assert_eq!(text(&lines, Output::Stdout), "three\n");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_host_path_is_mounted_as_it_says() {
     hold(bench().await, async |bench| {

@@ -45,6 +45,12 @@ pub(super) fn config() -> HostConfigLogConfig {
     }
 }
 
+/// Whether a container's log has gone, and not just cannot be seen from here: the folder of all
+/// containers can. While the engine removes a container it knows it still, without its log.
+fn is_deleted(log: &Path) -> bool {
+    !log.exists() && log.ancestors().nth(2).is_some_and(Path::exists)
+}
+
 impl DockerEngine {
     pub(super) async fn read_logs(
         &self,
@@ -57,7 +63,7 @@ impl DockerEngine {
             Err(error) => return Err(error),
         };
         let Some(found) = found else { return self.logs.read(identity, options).await };
-        let Some(path) = self.readable_file(&found) else {
+        let Some(path) = self.readable_file(&found, identity) else {
             return Ok(self.ask_for_logs(&found.id, options));
         };
         // The copy is there before the original is deleted.
@@ -67,7 +73,7 @@ impl DockerEngine {
 
     /// Keeps the log of a container that has ended and is about to be removed.
     pub(super) async fn keep_log(&self, identity: &Identity, found: &Found) {
-        let kept = match self.readable_file(found) {
+        let kept = match self.readable_file(found, identity) {
             Some(path) => {
                 let (logs, identity) = (self.logs.clone(), identity.clone());
                 let keep = move || logs.keep_files(&identity, &path);
@@ -112,8 +118,8 @@ impl DockerEngine {
         .boxed()
     }
 
-    /// The newest file of a container's log, if it can be read.
-    fn readable_file(&self, found: &Found) -> Option<PathBuf> {
+    /// The newest file of a container's log, if it can be read, or could be until the engine deleted it.
+    fn readable_file(&self, found: &Found, identity: &Identity) -> Option<PathBuf> {
         let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
         let path = Path::new(path);
         // Another engine's format has another name.
@@ -122,6 +128,7 @@ impl DockerEngine {
         }
         match std::fs::File::open(path) {
             Ok(_) => Some(path.to_owned()),
+            Err(_) if is_deleted(path) && self.logs.has(identity) => Some(path.to_owned()),
             Err(error) => {
                 if !self.has_told_of_logs.swap(true, Ordering::Relaxed) {
                     warn!(
