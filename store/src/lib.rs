@@ -235,7 +235,7 @@ pub enum ReadError {
     Compacted {
         /// What was asked for.
         asked: Revision,
-        /// The oldest revision that can be read or watched from.
+        /// The oldest revision that can be read at, and after which can be watched.
         oldest: Revision,
     },
     /// The revision asked for is not there yet.
@@ -281,7 +281,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The current revision, as linearizable as [`Store::get`].
     fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
-    /// The oldest revision that can be read at and watched from.
+    /// The oldest revision that can be read at: never beyond the current one. What came after it can
+    /// be watched; what happened at it a store may not tell any more.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
     /// Follows keys that start with `prefix`, from `from` (included) on. `from` may be the revision
@@ -309,8 +310,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Ends a node lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>>;
 
-    /// Forgets history before `keep_from`: it becomes the oldest revision that can be read at or
-    /// watched from. Current values stay, whatever their age. Never goes back; a future revision
+    /// Forgets history before `keep_from`, which becomes the [`Store::oldest`] revision. Current values stay, whatever their age. Never goes back; a future revision
     /// counts as the current one. When to call it is the caller's policy: no store does it by itself,
     /// but one that has no room left.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;

@@ -48,7 +48,14 @@ pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, healt
                     Next::FillFromOldest | Next::FillFromNow => Next::FillFromNow,
                 };
             }
-            Err(error) => tokio::time::sleep(retry.failed(&error)).await,
+            Err(error @ ReadError::Future { .. }) => {
+                // There is less history than was said or seen before. What there is now is there.
+                next = Next::FillFromNow;
+                tokio::time::sleep(retry.failed(&error)).await;
+            }
+            Err(error @ ReadError::Unavailable(_)) => {
+                tokio::time::sleep(retry.failed(&error)).await;
+            }
         }
     }
 }
@@ -88,6 +95,13 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
 /// history: others may compact as they like. Who resumes a watch from before has to begin anew.
 async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
     let from = store.revision().await?;
+    let shown = cache.revision();
+    if from < shown {
+        // Another store, or one that lost what it had promised to keep, which a person has to see to.
+        // Nobody is shown an older revision than before: whoever watches would miss what comes again
+        // under the numbers that he has seen.
+        return Err(ReadError::Future { asked: shown, current: from });
+    }
     let mut watch = store.watch(keys::PREFIX, Revision(from.0 + 1)).await?;
     let mut filling = Filling { reached: from, ..Filling::default() };
     let (mut after, mut wanted) = (None, from);
@@ -338,6 +352,22 @@ mod tests {
             assert!(!shown.contains(SECRET) && !shown.contains(&numbers), "{shown}");
             assert!(shown.contains("/n/a"), "what it is about is shown: {shown}");
         }
+    }
+
+    /// A watch would take what comes again under numbers that it has seen for what it knows.
+    #[tokio::test]
+    async fn the_cache_does_not_go_back_where_the_store_did() {
+        let (cache, store) = (Cache::default(), store::Simulated::new());
+        let (shown, now) = (Revision(2), Revision(1));
+        cache.publish(shown);
+        let put = store::Group::default().put("/a", store::Expectation::Any, "x");
+        store.commit(vec![put.clone()]).await;
+        let filled = fill_from_now(&cache, &store).await;
+        assert_eq!(filled, Err(ReadError::Future { asked: shown, current: now }));
+        assert_eq!(cache.revision(), shown);
+        store.commit(vec![put.clone(), put]).await;
+        assert_eq!(fill_from_now(&cache, &store).await, Ok(()));
+        assert!(cache.revision() > shown, "once the store has come further it is filled anew");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! An apiserver that starts while others are at work.
+//! An apiserver that starts while others are at work, or were.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,33 @@ use tower::Service;
 
 use crate::harness::{JOBS, World, job};
 
-/// A busy store: while a page of a list is read, others write and forget all history before that.
+/// Something happens to a store while it is read for the first time.
 #[derive(Debug)]
-struct Busy(Simulated);
+enum Odd {
+    /// While a page of a list is read, others write and forget all history before that.
+    Busy,
+    /// The oldest revision is said to be the one after the current one.
+    Ahead,
+}
 
-impl Store for Busy {
+/// A store, and what is odd about it.
+#[derive(Debug)]
+struct OddHistory(Simulated, Odd);
+
+impl Store for OddHistory {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
         self.0.get(key)
     }
 
     fn list(&self, list: List) -> BoxFuture<'_, Result<Page, ReadError>> {
         async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let write = Group::default().put("/heliox/v1/meta/busy", Expectation::Any, "x");
-            self.0.commit(vec![write]).await;
-            let now = self.0.revision().await?;
-            self.0.compact(now).await?;
+            if matches!(self.1, Odd::Busy) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let write = Group::default().put("/heliox/v1/meta/busy", Expectation::Any, "x");
+                self.0.commit(vec![write]).await;
+                let now = self.0.revision().await?;
+                self.0.compact(now).await?;
+            }
             self.0.list(list).await
         }
         .boxed()
@@ -43,7 +54,10 @@ impl Store for Busy {
     }
 
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
-        self.0.oldest()
+        match self.1 {
+            Odd::Busy => self.0.oldest(),
+            Odd::Ahead => async { Ok(Revision(self.0.revision().await?.0 + 1)) }.boxed(),
+        }
     }
 
     fn watch<'a>(
@@ -81,13 +95,23 @@ impl Store for Busy {
 
 #[tokio::test(start_paused = true)]
 async fn an_apiserver_becomes_ready_although_others_compact_faster_than_it_reads() {
+    becomes_ready(Odd::Busy).await;
+}
+
+/// Nobody may write for hours, so it does not wait for that.
+#[tokio::test(start_paused = true)]
+async fn an_apiserver_becomes_ready_although_no_history_is_left() {
+    becomes_ready(Odd::Ahead).await;
+}
+
+async fn becomes_ready(odd: Odd) {
     let world = World::of_one().await;
     world.job("a").await;
     world.job("gone").await;
     world.delete(&format!("{JOBS}/gone")).await;
     let tasks = Tasks::new("late apiserver");
     let parts = Parts {
-        store: Arc::new(Busy(world.store.clone())),
+        store: Arc::new(OddHistory(world.store.clone(), odd)),
         clock: Clock::simulated(Timestamp::UNIX_EPOCH),
         rng: Rng::from_machine(),
         spawner: tasks.spawner(),

@@ -53,7 +53,7 @@ pub async fn what_follows_after_a_beginning_is_after_it(store: &dyn Store) {
     let (begun, _) = begin(store).await;
     let oldest = store.oldest().await.expect("the store works");
     assert!(begun <= oldest && oldest <= revision(store).await);
-    let mut watch = watch(store, "/law/", oldest).await;
+    let mut watch = watch(store, "/law/", after(oldest)).await;
     let first = put(store, "/law/a", "one").await;
     assert!(first > begun);
     let events = next(&mut watch).await;

@@ -83,6 +83,7 @@ macro_rules! conformance_suite {
             a_slow_watcher_gets_everything_once_and_in_order,
             compaction_forgets_history_and_keeps_current_values,
             compaction_never_goes_back_nor_past_the_current_revision,
+            the_oldest_is_never_beyond_the_current_revision,
             a_node_lease_that_is_renewed_lives_and_one_that_is_not_goes,
             a_revoked_node_lease_takes_its_keys_along,
             a_put_without_a_node_lease_takes_the_key_off_it,

@@ -186,6 +186,34 @@ async fn assert_compacted(store: &dyn Store, asked: Revision, oldest: Revision) 
     assert_eq!(store.watch("/law/", asked).await.err(), Some(compacted));
 }
 
+/// The oldest revision is one that there is: it can be read at, and what came after it is seen.
+pub async fn the_oldest_can_be_read_at_and_followed_from(store: &dyn Store) {
+    let (oldest, current) = (store.oldest().await.expect("it works"), revision(store).await);
+    assert!(oldest <= current, "the oldest is {oldest}, the current one {current}");
+    listed(store, "/law/", Some(oldest)).await;
+    let now = listed(store, "/law/", None).await;
+    assert_eq!(listed(store, "/law/", Some(current)).await, now);
+    let end = put(store, "/law/next", &current.to_string()).await;
+    let events = events_until(store, "/law/", after(oldest), end).await;
+    assert_eq!(events.last().map(|event| event.revision), Some(end));
+    let last = events_until(store, "/law/", after(current), end).await;
+    assert_eq!(last.len(), 1, "only what came");
+    assert_eq!(listed(store, "/law/", Some(current)).await, now, "it is kept");
+}
+
+/// Wherever history was cut.
+pub async fn the_oldest_is_never_beyond_the_current_revision(store: &dyn Store) {
+    make_history(store).await;
+    the_oldest_can_be_read_at_and_followed_from(store).await;
+    for behind in [2, 1, 0] {
+        let current = revision(store).await;
+        store.compact(Revision(current.0 - behind)).await.expect("the store works");
+        the_oldest_can_be_read_at_and_followed_from(store).await;
+    }
+    store.compact(Revision(revision(store).await.0 + 1000)).await.expect("the store works");
+    the_oldest_can_be_read_at_and_followed_from(store).await;
+}
+
 /// What is kept can be read and watched as before.
 pub async fn compaction_forgets_history_and_keeps_current_values(store: &dyn Store) {
     put(store, "/law/old", "still").await;
@@ -193,7 +221,7 @@ pub async fn compaction_forgets_history_and_keeps_current_values(store: &dyn Sto
     let keep_from = revision(store).await;
     let then = listed(store, "/law/", None).await;
     let end = put(store, "/law/new", "x").await;
-    let tail = events_until(store, "/law/", keep_from, end).await;
+    let tail = events_until(store, "/law/", after(keep_from), end).await;
     let now = listed(store, "/law/", None).await;
 
     store.compact(keep_from).await.expect("the store works");
@@ -201,7 +229,7 @@ pub async fn compaction_forgets_history_and_keeps_current_values(store: &dyn Sto
     assert_compacted(store, Revision(keep_from.0 - 1), keep_from).await;
     assert_eq!(listed(store, "/law/", Some(keep_from)).await, then);
     assert_eq!(listed(store, "/law/", None).await, now);
-    assert_eq!(events_until(store, "/law/", keep_from, end).await, tail);
+    assert_eq!(events_until(store, "/law/", after(keep_from), end).await, tail);
 }
 
 /// And revisions go on after it.

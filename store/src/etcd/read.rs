@@ -2,14 +2,13 @@
 //!
 //! # Invariants
 //!
-//! * Whoever forgets history before revision r has etcd compact at r - 1: etcd may lose a delete
-//!   at the very revision it compacts at. So a revision is kept if etcd still has the one before.
+//! * The oldest revision is the one that etcd compacted at, whoever had it do so: it can still be read
+//!   at, and is the current one at most. A delete at that very revision etcd may lose for those who
+//!   watch, so only what came after it can be watched.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use etcd_client::{
-    Client, Error, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse, WatchOptions,
-};
+use etcd_client::{Client, Error, GetOptions, GetResponse, WatchOptions};
 
 use crate::etcd::Remote;
 use crate::etcd::format::{Keyspace, revision, signed};
@@ -94,7 +93,7 @@ impl Remote {
         }
         let compacted =
             self.members.call_patiently(|client| compacted_at(client, barrier.clone())).await?;
-        Ok(Revision(revision(compacted).0 + 1))
+        Ok(revision(compacted))
     }
 
     /// Checks that `from` can be watched from.
@@ -218,30 +217,21 @@ impl Remote {
         let number = |at: Revision| signed(at.0).ok_or(Trouble::Future);
         let limit = i64::try_from(limit).expect("a page's bound fits");
         let mut options = GetOptions::new().with_range(end).with_limit(limit);
-        let mut kept = GetOptions::new().with_count_only();
-        if let Some(at) = at {
-            options = options.with_revision(number(at)?);
-            // Revision 0 would be the current one: of the first nothing is ever forgotten.
-            kept = kept.with_revision(number(Revision(at.0.saturating_sub(1)))?);
+        match at {
+            // etcd would take it for the current one.
+            Some(Revision(0)) => return Err(Trouble::Compacted),
+            Some(at) => options = options.with_revision(number(at)?),
+            None => (),
         }
-        let (barrier, oldest) = (self.keys.barrier(), at == Some(Revision(0)));
-        if oldest {
-            return Err(Trouble::Compacted);
-        }
-        // Both at once, so that nothing is compacted in between.
-        let reads = [TxnOp::get(barrier, Some(kept)), TxnOp::get(start, Some(options))];
-        let answer = self
+        let range = self
             .members
             .call_patiently(|client| {
                 let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
-                let reads = Txn::new().and_then(reads.clone());
-                async move { kv.txn(reads).await }
+                let (start, options) = (start.clone(), options.clone());
+                async move { kv.get(start, Some(options)).await }
             })
             .await?;
-        let now = self.members.learn(answer.header())?;
-        let Some(TxnOpResponse::Get(range)) = answer.op_responses().pop() else {
-            return Err(Trouble::Lost("an answer that does not fit the request".to_owned()));
-        };
+        let now = self.members.learn(range.header())?;
         let more = range.more();
         let mut records = Vec::with_capacity(range.kvs().len());
         for pair in range.0.kvs {
@@ -254,11 +244,10 @@ impl Remote {
     /// Has etcd forget what was before `keep_from`.
     pub(crate) async fn forget(&self, keep_from: Revision) -> Result<(), ReadError> {
         let current = self.read_revision().await?;
-        let Some(last) = signed(keep_from.min(current).0.saturating_sub(1)).filter(|it| *it > 1)
-        else {
+        let Some(oldest) = signed(keep_from.min(current).0).filter(|it| *it > 1) else {
             return Ok(());
         };
-        let ask = |mut client: Client| async move { client.compact(last, None).await };
+        let ask = |mut client: Client| async move { client.compact(oldest, None).await };
         match self.members.call_patiently(ask).await {
             Ok(_) | Err(Trouble::Compacted) => Ok(()),
             Err(trouble) => Err(trouble.into()),

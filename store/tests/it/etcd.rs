@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use base::{Rng, Tasks};
 use bytes::Bytes;
-use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use etcd_client::{Client, CompactionOptions, ConnectOptions, Permission, PermissionType};
 use futures_util::future::join_all;
+use store::conformance::the_oldest_can_be_read_at_and_followed_from;
 use store::{
     ConnectError, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser, Expectation, Group, LeaseId,
     List, Outcome, Revision, Store,
@@ -367,4 +368,23 @@ async fn a_store_that_began_after_a_revision_counts_on_for_whoever_connects() {
     assert!(outcome.done() > Some(Revision(1 << 40)));
     let (neighbour, _tasks) = connect(&servers, "/b").await;
     assert!(neighbour.revision().await.unwrap() < Revision(1000), "namespaces are apart");
+}
+
+/// A person does, as docs/operations.md says, and so does etcd itself with `--auto-compaction-*`.
+#[tokio::test]
+async fn what_there_is_can_be_read_after_somebody_compacted_at_the_current_revision() {
+    let servers = one_member().await;
+    let (store, _tasks) = connect(&servers, "").await;
+    let mut client = servers.client(0).await;
+    for n in 0..3 {
+        assert!(store.commit(vec![put("/law/a", &n.to_string())]).await[0].is_done());
+        if n == 2 {
+            // What etcd may lose is a delete at the very revision that it compacts at.
+            let delete = Group::default().delete("/law/a", Expectation::Any);
+            assert!(store.commit(vec![delete]).await[0].is_done());
+        }
+        let current = i64::try_from(store.revision().await.unwrap().0).unwrap();
+        client.compact(current, Some(CompactionOptions::new().with_physical())).await.unwrap();
+        the_oldest_can_be_read_at_and_followed_from(&store).await;
+    }
 }

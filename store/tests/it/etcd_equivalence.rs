@@ -141,8 +141,9 @@ impl Pair {
                     _ => assert_eq!(said, expected),
                 }
             }
-            let expected = history(&self.simulated, prefix, first, end.0).await;
-            let said = history(&self.etcd, prefix, self.on_etcd(first), end.1).await;
+            let next = Revision(first.0 + 1);
+            let expected = history(&self.simulated, prefix, next, end.0).await;
+            let said = history(&self.etcd, prefix, self.on_etcd(next), end.1).await;
             let said: Vec<Event> = said
                 .into_iter()
                 .map(|event| Event {

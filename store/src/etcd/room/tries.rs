@@ -100,9 +100,8 @@ impl Tries {
     /// Up to where history is to be forgotten now, if it is. `held` is the oldest revision that
     /// somebody reads at.
     pub(super) fn to_forget(&self, held: Option<Revision>) -> Option<Revision> {
-        // To read at a revision takes the one before.
-        let before_held = held.map(|held| Revision(held.0.saturating_sub(1)));
-        let upto = before_held.map_or(self.newest, |held| held.min(self.newest));
+        // What history is forgotten up to can still be read at.
+        let upto = held.map_or(self.newest, |held| held.min(self.newest));
         let forgotten = self.forgotten.map(|(upto, _)| upto).unwrap_or_default();
         (upto > forgotten && upto.0 > 1).then_some(upto)
     }
@@ -258,16 +257,12 @@ mod tests {
         let mut tries = Tries::default();
         tries.begin(Revision(10));
         assert_eq!(tries.to_forget(None), Some(Revision(10)));
-        assert_eq!(
-            tries.to_forget(Some(Revision(7))),
-            Some(Revision(6)),
-            "it takes the one before"
-        );
+        assert_eq!(tries.to_forget(Some(Revision(7))), Some(Revision(7)), "it can be read at");
         assert_eq!(tries.to_forget(Some(Revision(20))), Some(Revision(10)));
-        tries.forgot(Revision(6));
+        tries.forgot(Revision(7));
         assert_eq!(tries.to_forget(Some(Revision(7))), None, "nothing more");
         assert_eq!(tries.to_forget(None), Some(Revision(10)));
-        tries.seen(Revision(6));
+        tries.seen(Revision(7));
         assert_eq!(tries.to_forget(None), None);
     }
 
