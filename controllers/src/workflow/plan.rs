@@ -59,8 +59,12 @@ pub fn revision(spec: &WorkflowSpec) -> String {
 /// Whether `revision` is that of this spec, hashed by this version or by one before, which hashed
 /// what was written.
 pub(crate) fn is_revision(spec: &WorkflowSpec, revision: &str) -> bool {
-    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
-    hash(&written) == revision || self::revision(spec) == revision
+    written_revision(spec) == revision || self::revision(spec) == revision
+}
+
+/// The revision that versions before made of this spec: of what is written.
+fn written_revision(spec: &WorkflowSpec) -> String {
+    hash(&(&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout))
 }
 
 fn hash(value: &impl Serialize) -> String {
@@ -81,21 +85,24 @@ pub fn plan(view: &View<'_>) -> Plan {
     // generation stands still, the revision can only be said in other words: that can wait.
     let moved = known.observed_generation < workflow.generation();
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
-    let same = (!moved && goes_on) || is_revision(&workflow.spec, &known.revision);
-    if !same && !moved {
-        // The generation counts changes of what is meant, so other words for the same came; unless
-        // a new revision was held back when it did.
-        if !held {
-            status.revision = revision(&workflow.spec);
-        }
-    } else if !same {
-        let revision = revision(&workflow.spec);
-        if !workflow.spec.run_on_apply.unwrap_or(true) {
-            status.revision = revision;
+    if moved || !goes_on {
+        let now = revision(&workflow.spec);
+        let same = is_same(view, &now);
+        if same {
+            // From now on it is known by what it means, whichever words come.
+            status.revision = now;
+        } else if !moved {
+            // The generation counts changes of what is meant, so other words for the same came;
+            // unless a new revision was held back when it did.
+            if !held {
+                status.revision = now;
+            }
+        } else if !workflow.spec.run_on_apply.unwrap_or(true) {
+            status.revision = now;
             status.last_run = None;
         } else if !held {
-            let run = next_run(view, &mut status, &revision);
-            status.revision = revision;
+            let run = next_run(view, &mut status, &now);
+            status.revision = now;
             status.last_run = Some(run.name().to_owned());
             made = Some(run);
         }
@@ -111,6 +118,16 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     groups.extend(past(view, &status).into_iter().map(|run| Op::delete(run).into()));
     Plan { groups }
+}
+
+/// Whether what the workflow means `now` is the revision that it had at the last look. That may be a
+/// hash of words that are gone, by a version before: a run that is of it has them still.
+fn is_same(view: &View<'_>, now: &str) -> bool {
+    let (spec, known) = (&view.workflow.spec, view.workflow.status.revision.as_str());
+    let mut copies = view.runs.iter().filter_map(|run| run.status.workflow.as_deref());
+    known == now
+        || written_revision(spec) == known
+        || copies.any(|copy| written_revision(copy) == known && revision(copy) == now)
 }
 
 /// The run of the newest revision, named with the next number that is free.

@@ -134,6 +134,12 @@ fn with_cpu(cpu: &str) -> WorkflowTemplate {
     serde_json::from_value(template).unwrap()
 }
 
+/// The revision that a version before made of what was written.
+fn written(spec: &WorkflowSpec) -> String {
+    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
+    api::names::hash(&serde_json::to_vec(&written).unwrap())
+}
+
 /// The apiserver does not count other words for the same, and a revision is of what is meant.
 #[test]
 fn other_words_for_the_same_run_nothing() {
@@ -156,9 +162,7 @@ fn an_upgrade_runs_nothing() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
     workflow.spec.jobs[0].template = with_cpu("1000m");
     settle(&mut workflow, &mut runs, &[]);
-    let spec = &workflow.spec;
-    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
-    let before = api::names::hash(&serde_json::to_vec(&written).unwrap());
+    let before = written(&workflow.spec);
     assert_ne!(before, revision(&workflow.spec));
     workflow.status.revision.clone_from(&before);
     runs[0].status.revision = before;
@@ -173,15 +177,54 @@ fn an_upgrade_runs_nothing() {
     assert_eq!(workflow.status.revision, revision(&workflow.spec), "it is known by what is meant");
 }
 
+/// A workflow that a version before has run, whose run goes on and has begun if `begun`.
+fn upgraded(begun: bool) -> (Workflow, Vec<WorkflowRun>) {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.jobs[0].template = with_cpu("1000m");
+    settle(&mut workflow, &mut runs, &[]);
+    workflow.status.revision = written(&workflow.spec);
+    assert_ne!(workflow.status.revision, revision(&workflow.spec));
+    if begun {
+        runs[0].status.revision.clone_from(&workflow.status.revision);
+        runs[0].status.workflow = Some(Box::new(workflow.spec.clone()));
+        runs[0].status.phase = RunPhase::Running;
+    }
+    (workflow, runs)
+}
+
+/// The stored hash is of words that are gone, but the run has them still.
+#[test]
+fn other_words_that_come_with_a_counted_change_run_nothing_after_an_upgrade() {
+    let (mut workflow, mut runs) = upgraded(true);
+    edit(&mut workflow, |spec| {
+        spec.jobs[0].template = with_cpu("1");
+        spec.history = Some(History::default());
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.revision, revision(&workflow.spec), "it is known by what is meant");
+    edit(&mut workflow, |spec| spec.jobs[0].template = with_cpu("2"));
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-2"], "another meaning");
+}
+
+/// What the stored hash is of is there at the first look after the upgrade.
+#[test]
+fn a_revision_of_words_is_known_by_what_it_means_from_the_first_look_on() {
+    let (mut workflow, mut runs) = upgraded(false);
+    runs[0].status.phase = RunPhase::Cancelled;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    edit(&mut workflow, |spec| {
+        spec.jobs[0].template = with_cpu("1");
+        spec.history = Some(History::default());
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+}
+
 /// What is written in the usual form has the hash that it had before this version.
 #[test]
 fn a_usual_revision_is_what_it_was() {
     let mut workflow = workflow();
     workflow.spec.jobs[0].template = with_cpu("2");
-    let spec = &workflow.spec;
-    let written = (&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout);
-    let before = api::names::hash(&serde_json::to_vec(&written).unwrap());
-    assert_eq!(before, revision(spec));
+    assert_eq!(written(&workflow.spec), revision(&workflow.spec));
 }
 
 /// After the last number there is, names that are free are found from the first one on.

@@ -213,12 +213,16 @@ impl Run {
         if status.run == 0 {
             return opened();
         }
-        let changed = !is_revision(&job.spec, &status.revision);
+        let now = revision(&job.spec);
+        if now == status.revision || is_revision(&job.spec, &status.revision) {
+            // It may be of words, by a version before. From now on it is of what they mean.
+            return same(now);
+        }
         match job.spec.on_change() {
-            OnChange::Rerun if changed && job.generation() > status.observed_generation => opened(),
+            OnChange::Rerun if job.generation() > status.observed_generation => opened(),
             // The generation counts changes of what is meant: other words for the same came.
-            OnChange::Rerun if changed => same(revision(&job.spec)),
-            OnChange::Rerun | OnChange::Ignore | OnChange::Reject => same(status.revision.clone()),
+            OnChange::Rerun => same(now),
+            OnChange::Ignore | OnChange::Reject => same(status.revision.clone()),
         }
     }
 }

@@ -394,6 +394,33 @@ fn other_words_for_the_same_template_run_nothing() {
     assert_eq!(world.job.status.run, 2);
 }
 
+/// A version before hashed what was written. From the first look on, the run is known by what that
+/// means, so other words may come with any change, also with one that is counted.
+#[test]
+fn a_revision_of_words_is_known_by_what_it_means_from_the_first_look_on() {
+    let spec = |cpu: &str, more: serde_json::Value| {
+        let limits = json!({ "limits": { "cpu": cpu } });
+        let mut spec = json!({ "template": { "image": "one", "resources": limits } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<JobSpec>(spec).unwrap()
+    };
+    for on_change in ["Rerun", "Ignore"] {
+        let mode = json!({ "onChange": on_change });
+        let mut world = World::new(Job::new("default", "j", spec("1000m", mode.clone())));
+        world.settle();
+        let written = (&world.job.spec.template, &world.job.spec.target, "count");
+        world.job.status.revision = api::names::hash(&serde_json::to_vec(&written).unwrap());
+        world.settle();
+        assert_eq!(world.job.status.revision, api::job::revision(&world.job.spec), "{on_change}");
+        world.edit_job(|job| job.spec = spec("1", json!({ "priority": 3 })));
+        world.settle();
+        assert_eq!(world.job.status.run, 1, "{on_change}");
+        world.edit_job(|job| job.spec = spec("2", json!({})));
+        world.settle();
+        assert_eq!(world.job.status.run, 2, "{on_change}");
+    }
+}
+
 /// A run that cannot begin yet is not forgotten: the generation that asks for it is not observed.
 #[test]
 fn a_new_run_that_waits_for_its_set_comes_when_the_set_does() {
@@ -425,6 +452,22 @@ fn numbers_at_the_end_of_their_range_kill_no_plan() {
     let mut world = job();
     world.edit_job(|job| job.status.run = u32::MAX);
     world.plan();
+    // It was suspended for ever before, and is resumed: it has all the time there is.
+    for suspended in [u64::MAX, i64::MAX.cast_unsigned()] {
+        let mut world = job();
+        world.edit_job(|job| {
+            job.spec.timeout = Some("60s".parse().unwrap());
+            job.status.suspended_seconds = suspended;
+            job.status.suspended_at = Some(api::Timestamp::UNIX_EPOCH);
+            (job.status.run, job.status.started_at) = (1, Some(api::Timestamp::UNIX_EPOCH));
+            job.status.revision = api::job::revision(&job.spec);
+        });
+        step(&mut world, "wait", &["1000"], &mut String::new());
+        world.settle();
+        assert!(world.job.status.suspended_seconds >= suspended);
+        assert_eq!(world.job.status.suspended_at, None);
+        assert_eq!(world.job.status.ending, None);
+    }
     // A failure that would be tried again, were there a number for the next attempt.
     for (attempt, failures) in [(u32::MAX, 0), (1, u32::MAX)] {
         let mut world = job();
