@@ -273,6 +273,19 @@ mod tests {
         assert_eq!(bits.iter().collect::<Vec<_>>(), [(5, End::Failed), (8191, End::Succeeded)]);
     }
 
+    /// A chunk far beyond all that there are is in an old store, or was written by hand.
+    #[test]
+    fn no_index_follows_the_last_number() {
+        let mut chunk = CompletionChunk::empty("uid", 1, u32::MAX);
+        chunk.spec.bits.set(0, End::Succeeded);
+        chunk.spec.bits.set(8191, End::Failed);
+        let ends: Vec<_> = chunk.ends().collect();
+        assert_eq!(ends, [(u32::MAX, End::Succeeded), (u32::MAX, End::Failed)]);
+        let mut last = CompletionChunk::empty("uid", 1, u32::MAX / CHUNK_INDEXES);
+        last.spec.bits.set(8191, End::Failed);
+        assert_eq!(last.ends().collect::<Vec<_>>(), [(u32::MAX, End::Failed)]);
+    }
+
     #[test]
     fn ends_are_counted_up_to_a_limit() {
         let mut bits = Bits::default();

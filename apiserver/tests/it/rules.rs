@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use store::{Expectation, Group, Store as _};
 
 use crate::harness::{JOBS, OURS, TASKS, World, job, task_of};
 
@@ -15,11 +16,7 @@ async fn only_what_a_change_brings_is_held_against_it() {
         json!({ "name": "old", "namespace": "default", "uid": "u-1", "generation": 1 });
     old["spec"]["template"]["args"] = json!(["x".repeat(200_000)]);
     let stored = [vec![1], old.to_string().into_bytes()].concat();
-    let group = store::Group::default().put(
-        "/heliox/v1/jobs/default/old",
-        store::Expectation::Absent,
-        stored,
-    );
+    let group = Group::default().put("/heliox/v1/jobs/default/old", Expectation::Absent, stored);
     assert!(store::Store::commit(&world.store, vec![group]).await[0].is_done());
     let path = format!("{JOBS}/old");
     let status = json!({ "status": { "phase": "Running" } });
@@ -157,6 +154,41 @@ async fn no_number_is_taken_that_none_could_follow() {
         let answer = world.merge(&format!("{path}/status"), &status).await;
         assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
     }
+}
+
+/// A store holds an object that has come to the last generation there is: it can be changed all the
+/// same, and so can a task.
+#[tokio::test(start_paused = true)]
+async fn what_has_the_last_generation_there_is_can_be_changed() {
+    let world = World::new().await;
+    let made = world.job("a").await;
+    assert_eq!(world.post(TASKS, &task_of(&made, 0)).await.code, StatusCode::CREATED);
+    for key in ["/heliox/v1/jobs/default/a", "/heliox/v1/tasks/default/a-0"] {
+        let record = world.store.get(key).await.unwrap().unwrap();
+        let mut stored: Value = serde_json::from_slice(&record.value[1..]).unwrap();
+        stored["metadata"]["generation"] = i64::MAX.into();
+        let mut value = vec![record.value[0]];
+        serde_json::to_writer(&mut value, &stored).unwrap();
+        let put = Group::default().put(key, Expectation::Any, value);
+        assert!(world.store.commit(vec![put]).await[0].is_done());
+    }
+    let changed = world.merge(&format!("{JOBS}/a"), &json!({ "spec": { "count": 5 } })).await;
+    assert_eq!(changed.code, StatusCode::OK, "{}", changed.json);
+    assert_eq!(changed.json["metadata"]["generation"], i64::MAX);
+    let task = world.get(&format!("{TASKS}/a-0")).await.json;
+    let node = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    });
+    let registered = world.post(&format!("{OURS}/nodes"), &node).await;
+    assert_eq!(registered.code, StatusCode::CREATED, "{}", registered.json);
+    let bind = json!({ "task": {
+        "key": { "namespace": "default", "name": "a-0" }, "uid": task["metadata"]["uid"],
+        "attempt": 1, "change": { "bind": { "node": "n1" } },
+    }});
+    let results = world.batch(&[bind]).await;
+    assert_eq!(results[0]["outcome"], "Done", "{results:?}");
+    let bound = world.get(&format!("{TASKS}/a-0")).await.json;
+    assert_eq!(bound["metadata"]["generation"], i64::MAX, "{bound}");
 }
 
 /// An item is known by its text within a run: where a change says the same of it in another order, it

@@ -253,6 +253,26 @@ async fn take_over(cluster: &Cluster, component: &str) {
     leases.replace(&lease).await.unwrap();
 }
 
+/// Somebody wrote the last number there is into the object that elects a leader: others are elected
+/// all the same.
+#[tokio::test(start_paused = true)]
+async fn leaders_follow_the_last_term_there_is() {
+    let cluster = Cluster::start(12).await;
+    let limit = Duration::from_secs(60);
+    job(&cluster, "first", json!({ "count": 1, "template": { "image": "x" } })).await;
+    cluster.wait_for("leaders lead", limit, |seen| has_succeeded(seen, "first")).await;
+    for component in ["controllers", "scheduler"] {
+        let leases = cluster.god.api::<Lease>(SYSTEM_NAMESPACE);
+        let mut lease = leases.get(component).await.unwrap();
+        let spec = lease.spec.as_mut().unwrap();
+        spec.holder_identity = Some("another".to_owned());
+        spec.lease_transitions = Some(i32::MAX);
+        leases.replace(&lease).await.unwrap();
+    }
+    job(&cluster, "late", json!({ "count": 3, "template": { "image": "x" } })).await;
+    cluster.wait_for("the next lead", limit, |seen| has_succeeded(seen, "late")).await;
+}
+
 /// What leaders have sent arrives when they lead no more: nothing comes of it.
 #[tokio::test(start_paused = true)]
 async fn what_a_deposed_leader_has_sent_changes_nothing() {

@@ -389,7 +389,8 @@ fn start(
 
 fn summarize(status: &mut WorkflowRunStatus, standings: &[Standing<'_>]) {
     status.jobs = standings.iter().map(|standing| standing.report.clone()).collect();
-    let sum = |count: fn(&RunJob) -> u32| status.jobs.iter().map(count).sum::<u32>();
+    let sum =
+        |count: fn(&RunJob) -> u32| status.jobs.iter().map(count).fold(0, u32::saturating_add);
     let total = sum(|job| job.total);
     let counts = [
         sum(|job| job.pending),

@@ -351,6 +351,36 @@ fn suspending_a_run_holds_its_jobs_and_its_clock() {
     );
 }
 
+/// What somebody wrote by hand, or an old store holds, kills no controller.
+#[test]
+fn numbers_at_the_end_of_their_range_kill_no_plan() {
+    let mut world = World::new();
+    world.workflow = Some(workflow(&[r#"timeout="60s""#, "a", "b"]));
+    let plan = world.plan();
+    world.act(&plan);
+    for job in world.jobs.values_mut() {
+        let status = &mut job.status;
+        let counts = [
+            &mut status.total,
+            &mut status.pending,
+            &mut status.active,
+            &mut status.succeeded,
+            &mut status.failed,
+            &mut status.cancelled,
+        ];
+        counts.into_iter().for_each(|count| *count = u32::MAX);
+    }
+    world.run.status.suspended_seconds = u64::MAX;
+    world.run.status.suspended_at = Some(world.now);
+    world.now = world.now.saturating_add(SignedDuration::from_secs(10)).unwrap();
+    let plan = world.plan();
+    world.act(&plan);
+    let status = &world.run.status;
+    assert_eq!((status.total, status.active, status.cancelled), (u32::MAX, u32::MAX, u32::MAX));
+    assert_eq!((status.suspended_seconds, status.suspended_at), (u64::MAX, None));
+    assert!(!status.phase.is_final(), "it has all the time there is");
+}
+
 #[test]
 fn a_cancelled_run_makes_nothing_more() {
     check(
