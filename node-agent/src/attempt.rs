@@ -147,6 +147,8 @@ pub struct Session {
     pub wanted_image: Option<String>,
     /// Its image was fetched.
     pub is_fetched: bool,
+    /// Whether its start may have begun.
+    pub begun: Begun,
     /// Why it is not started yet.
     pub trouble: Option<String>,
     /// That it is being started was said.
@@ -159,6 +161,16 @@ pub struct Session {
     pub port_tries: u32,
     /// It was killed, and is not killed again before.
     pub kill_again_at: Option<Timestamp>,
+}
+
+/// Whether the start of an attempt may have begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Begun {
+    /// The engine was not asked, or its answer is not known.
+    #[default]
+    Perhaps,
+    /// The engine answered last that nothing was done.
+    No,
 }
 
 /// Sessions say nothing of what an attempt is.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::report::{MESSAGE_CHARS_MAX, shortened};
 use super::{
     ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, Refusals, ReportState,
-    Stop, StopReason, Task, TaskState, Unschedulable,
+    Stop, StopReason, Task, TaskState, TaskStatus, Unschedulable,
 };
 
 /// A change of one of a task's parts.
@@ -33,7 +33,8 @@ pub enum TaskChange {
         /// Why: `0 of 3 nodes: ...`.
         message: String,
     },
-    /// The agent: this binding does not fit here after all.
+    /// The agent: this binding does not fit here after all, or cannot be started here any more, and
+    /// nothing of it ever ran.
     Refuse {
         /// The binding's number.
         binding: u32,
@@ -305,8 +306,11 @@ fn refuse_binding(
     now: Timestamp,
 ) -> Result<(), Refusal> {
     is_bound_as(task, number)?;
-    if task.report().is_some() {
-        return refuse("it was started");
+    match task.report() {
+        None => (),
+        // What was being started may turn out to have no place: only what ran has begun.
+        Some(ReportState::Starting) if task.status.restarts == 0 => forget_report(next),
+        Some(_) => return refuse("it was started"),
     }
     require(!task.has_ended(), task, "has ended")?;
     if task.spec.recorded == Some(task.spec.run) {
@@ -347,6 +351,12 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
     }
     set_report(next, report);
     Ok(())
+}
+
+/// Nothing is said of the attempt any more. What is said of earlier ones stays.
+fn forget_report(task: &mut Task) {
+    let status = std::mem::take(&mut task.status);
+    task.status = TaskStatus { attempts: status.attempts, ..TaskStatus::default() };
 }
 
 fn set_report(task: &mut Task, report: &Report) {

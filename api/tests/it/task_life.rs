@@ -217,6 +217,32 @@ fn a_refused_binding_burns_no_attempt() {
 }
 
 #[test]
+fn what_was_being_started_may_be_given_back_until_it_runs() {
+    check(
+        "
+        bind n1
+        Starting
+        refuse
+        refuse
+        Starting
+        bind n2
+        Running
+        refuse
+        ",
+        expect![[r#"
+            bind n1: Bound attempt 1 takes n1
+            Starting: Starting attempt 1 takes n1
+            refuse: Pending attempt 1
+            refuse: already
+            Starting: refused: binding 1 is not the current one
+            bind n2: Bound attempt 1 takes n2
+            Running: Running attempt 1 takes n2
+            refuse: refused: it was started
+        "#]],
+    );
+}
+
+#[test]
 fn a_stop_is_set_once_and_holds_for_its_attempt() {
     check(
         "

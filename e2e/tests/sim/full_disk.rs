@@ -114,3 +114,35 @@ async fn what_a_node_without_room_was_given_and_never_started_runs_elsewhere() {
     );
     assert_eq!(running(&seen), 3, "what ran there runs on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_image_when_the_disk_fills_runs_elsewhere() {
+    let cluster = Cluster::start(7).await;
+    for host in &cluster.hosts {
+        host.machine.make_slow("slow", if host.name == "node-1" { 60 * WAIT } else { WAIT });
+    }
+    let template = json!({ "image": "slow", "args": ["duration=10s"] });
+    job(&cluster, "waits", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    let starting_on_first = |seen: &Snapshot| {
+        let waits = |task: &std::sync::Arc<api::Task>| {
+            task.node() == Some("node-1") && task.phase() == TaskPhase::Starting
+        };
+        seen.tasks.iter().any(waits)
+    };
+    cluster.wait_for("one is being started there", WAIT, starting_on_first).await;
+    cluster.run_short_of_disk(0, true);
+    let seen = cluster
+        .wait_for("all have run, and the node is still short", 4 * WAIT, |seen| {
+            problem_of(seen, "node-1").is_some()
+                && seen.jobs.iter().all(|job| job.status.phase == JobPhase::Succeeded)
+        })
+        .await;
+    let places: Vec<_> = seen.tasks.iter().map(|task| (task.node(), task.spec.attempt)).collect();
+    assert!(
+        places.iter().all(|(node, attempt)| *node != Some("node-1") && *attempt == 1),
+        "{places:?}"
+    );
+    let mut refusals = seen.tasks.iter().filter_map(|task| task.spec.refusals.as_ref());
+    let is_said = refusals.any(|them| them.by[0].message.contains("nearly full"));
+    assert!(is_said, "why it was given back");
+}

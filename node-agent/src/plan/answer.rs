@@ -12,7 +12,7 @@ use api::task::reason;
 
 use super::Step;
 use super::ending::Ending;
-use crate::attempt::{Attempt, Progress};
+use crate::attempt::{Attempt, Begun, Progress};
 use crate::engine::EngineError;
 
 /// A start that the engine itself fails so often is given up: the attempt has failed, and its job
@@ -106,6 +106,15 @@ fn after_start(
     }
     let mut next = attempt.clone();
     let session = &mut next.session;
+    session.begun = match outcome {
+        Ok(()) | Err(EngineError::Unknown { .. } | EngineError::Gone) => Begun::Perhaps,
+        Err(
+            EngineError::NeedsImage
+            | EngineError::Failed { .. }
+            | EngineError::Unavailable { .. }
+            | EngineError::Refused { .. },
+        ) => Begun::No,
+    };
     match outcome {
         Ok(()) => session.trouble = None,
         Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,

@@ -4,7 +4,7 @@ use api::task::{ReportState, reason};
 
 use super::ending::Ending;
 use super::{Assignment, Node, Planner, SLOW_START, Step, Template, later, report};
-use crate::attempt::{Attempt, Manner, Progress, Says, millis};
+use crate::attempt::{Attempt, Begun, Manner, Progress, Says, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
 use crate::resolve::{container_spec, merged, stop_signal};
 
@@ -43,13 +43,7 @@ impl Planner<'_> {
                 self.plan.steps.push(Step::Start(Box::new(spec)));
                 self.keep(attempt);
             }
-            Err(Obstacle::Misfit(message)) => {
-                attempt.progress = Progress::Refused;
-                attempt.ports.clear();
-                attempt.fixed_ports.clear();
-                self.say(&mut attempt, Says::Refuse(message));
-                self.keep(attempt);
-            }
+            Err(Obstacle::Misfit(message)) => self.give_back(attempt, message),
             Err(Obstacle::Wrong(message)) => {
                 self.end(&attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
@@ -128,8 +122,26 @@ impl Planner<'_> {
                 self.running(assignment, &next);
             }
             Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
-            None | Some(ContainerState::Created) => self.start_again(assignment, attempt),
+            None => match self.view.node.shortage {
+                // It was not begun, and will not be here: another node may have room for it.
+                Some(shortage)
+                    if attempt.session.begun == Begun::No && assignment.stop().is_none() =>
+                {
+                    self.give_back(attempt.clone(), shortage.to_owned());
+                }
+                Some(_) | None => self.start_again(assignment, attempt),
+            },
+            Some(ContainerState::Created) => self.start_again(assignment, attempt),
         }
+    }
+
+    /// It does not run here, and may run elsewhere.
+    fn give_back(&mut self, mut attempt: Attempt, why: String) {
+        attempt.progress = Progress::Refused;
+        attempt.ports.clear();
+        attempt.fixed_ports.clear();
+        self.say(&mut attempt, Says::Refuse(why));
+        self.keep(attempt);
     }
 
     /// The engine did not take it, or the agent crashed meanwhile.

@@ -1,7 +1,8 @@
 //! Watches the disk on which the agent writes down what it does, before that fails.
 //!
-//! A node whose disk is nearly full says so and starts nothing: what never started is refused, so
-//! that it goes to another node.
+//! A node whose disk is nearly full says so and starts nothing: what was not begun is given back, so
+//! that it goes to another node, also where its start was decided before, such as of a task whose
+//! image is being fetched.
 
 use std::time::Duration;
 

@@ -96,6 +96,60 @@ fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
 }
 
 #[test]
+fn what_was_not_begun_when_the_disk_filled_is_given_back() {
+    let not_begun = [
+        EngineError::NeedsImage,
+        EngineError::failed("no space left on device"),
+        EngineError::unavailable("no space left on device"),
+    ];
+    for error in not_begun {
+        let mut world = world();
+        world.bind(0);
+        world.write_down();
+        world.now = 2_000;
+        world.answer(0, &start(), Err(&error));
+        // That it is being started was heard.
+        world.write_down();
+        world.hear();
+        assert_eq!(world.tasks[&id(0)].phase(), api::task::TaskPhase::Starting);
+        world.shortage = Some("no room");
+        world.check(expect![[r#"
+            t-0: refused [], refuses: no room
+        "#]]);
+        world.hear();
+        let task = &world.tasks[&id(0)];
+        assert_eq!((task.phase(), task.spec.attempt), (api::task::TaskPhase::Pending, 1));
+        assert!(task.why(at(0)).contains("no room"), "{}", task.why(at(0)));
+    }
+}
+
+#[test]
+fn what_may_have_begun_when_the_disk_filled_is_not_given_back() {
+    let mut world = world();
+    world.bind(0);
+    world.write_down();
+    world.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
+    world.answer(0, &start(), Err(&EngineError::unknown("the answer was lost")));
+    world.shortage = Some("no room");
+    world.check(expect![[r#"
+        start t-0
+        wake at 1000
+    "#]]);
+    let mut stopped = world.clone();
+    stopped.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
+    stopped.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    stopped.check(expect![[r#"
+        t-0: ended [20000], reports Cancelled
+    "#]]);
+    world.containers.insert(id(0), ContainerState::Created);
+    world.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
+    world.check(expect![[r#"
+        start t-0
+        wake at 1000
+    "#]]);
+}
+
+#[test]
 fn a_task_that_waits_for_its_image_ends_when_it_is_asked_to() {
     let mut world = world();
     world.bind(0);
