@@ -99,6 +99,7 @@ impl World {
                 code: 0,
                 signal: None,
                 oom_killed: false,
+                is_unseen: false,
                 message: None,
             };
             let these = BTreeSet::from([identity.clone()]);

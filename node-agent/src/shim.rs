@@ -2,12 +2,15 @@
 //!
 //! It starts the command in a process group of its own, copies its output into the log with the
 //! time of each line, waits, ends what the command has left behind, and writes down how it ended.
+//! Where it is killed itself, the agent ends the rest ([`crate::engine::process`]).
 //! It has no runtime and forwards nothing; the agent may be killed and another one take over. What
 //! the agent inherited of whoever started it ends here ([`crate::inherited`]).
 //!
 //! # Invariants
 //!
-//! * The exit is written once everything the command's group wrote is in the log.
+//! * The exit is written once everything the command's processes wrote is in the log.
+//! * With the main process ends all that it has begun, however far that went: into another group or
+//!   session (this is a subreaper: what loses its parent becomes its child).
 //! * The main process stays unreaped, and so its number unused, until its group was signalled.
 //! * A task whose directory was deleted is ended: no agent will ever find it again.
 
@@ -24,18 +27,25 @@ use std::time::Duration;
 
 use base::Clock;
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, setsid};
+use nix::errno::Errno;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getpid, setsid};
 
 use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
 use crate::engine::process::dir::{ExitRecord, Reserved, RunRecord, ShimAnswer, TaskDir, TaskSpec};
+use crate::engine::process::table::children;
 use crate::inherited;
 use crate::private::named;
 
 /// How long a program that left the task's process group may hold back its exit by keeping its
 /// output open.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// How often, and with which rest, what a task has left behind is killed until it is gone.
+const END_ROUNDS: u32 = 1000;
+const END_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How often the task's directory is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -54,6 +64,9 @@ pub fn main(dir: &Path) -> ExitCode {
     inherited::reset();
     // Fails only where this is a session's leader already, which serves as well.
     let _ = setsid();
+    // What the task's processes leave behind becomes this one's children, however far it went: into
+    // another group or session. Known since Linux 3.4.
+    let _ = set_child_subreaper(true);
     let dir = TaskDir(dir.to_owned());
     match run(&dir) {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,6 +125,7 @@ fn run(dir: &TaskDir) -> io::Result<()> {
                 at: clock.now(),
                 code: CANNOT_RUN,
                 signal: None,
+                is_unseen: false,
                 message: Some(message.clone()),
             };
             // A later agent that finds nothing tries it again, and is told the same.
@@ -220,18 +234,57 @@ fn copy_in_thread(
     });
 }
 
-/// Waits for the main process, then ends the rest of its group, then lets its number go.
+/// Waits for the main process, then ends all that it has left behind.
 fn wait(child: &mut Child, folder: &File) -> io::Result<ExitStatus> {
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     let has_ended = end_without(folder.try_clone()?, pid);
-    while let Err(nix::errno::Errno::EINTR) =
-        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
-    {}
+    loop {
+        let ended = ended_child()?;
+        if ended == pid {
+            break;
+        }
+        // It became this one's when its parent ended: nobody else waits for it.
+        let _ = waitpid(ended, None);
+    }
     // From here on the number may become another process's: the thread beside must not use it.
     *has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
     // There may be nobody left.
     let _ = killpg(pid, Signal::SIGKILL);
-    child.wait()
+    let status = child.wait()?;
+    end_children();
+    Ok(status)
+}
+
+/// Waits until a child has ended; its remains stay.
+fn ended_child() -> io::Result<Pid> {
+    loop {
+        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+            Err(Errno::EINTR) => (),
+            Err(errno) => return Err(errno.into()),
+            Ok(status) => return status.pid().ok_or_else(|| io::Error::other("nobody ended")),
+        }
+    }
+}
+
+/// Ends the processes that the task has left behind. They are this one's children by now, and what
+/// they leave behind in turn becomes so. One that does not die, since it waits for a broken disk,
+/// holds back the task's end for a while only.
+fn end_children() {
+    for _ in 0..END_ROUNDS {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                // None is left.
+                Err(Errno::ECHILD) => return,
+                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(_) => (),
+            }
+        }
+        // Nobody else waits for these, so their numbers are theirs.
+        for child in children(getpid().as_raw()).unwrap_or_default() {
+            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+        }
+        std::thread::park_timeout(END_INTERVAL);
+    }
 }
 
 /// Ends the task, from a thread of its own, when its directory is deleted. What is returned guards
@@ -264,5 +317,5 @@ fn drain(pumps: &Receiver<()>) {
 fn exit_record(started: Timestamp, at: Timestamp, status: ExitStatus) -> ExitRecord {
     let signal = status.signal();
     let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(255);
-    ExitRecord { started: Some(started), at, code, signal, message: None }
+    ExitRecord { started: Some(started), at, code, signal, is_unseen: false, message: None }
 }

@@ -258,6 +258,7 @@ impl World {
                     code: 0,
                     signal: None,
                     oom_killed: false,
+                    is_unseen: false,
                     message: None,
                 };
                 self.agents[agent].containers.insert(identity, exited);

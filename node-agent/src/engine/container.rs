@@ -88,13 +88,15 @@ pub enum ContainerState {
         started: Option<Timestamp>,
         /// When it ended.
         at: Timestamp,
-        /// Its exit code: 128 + n where signal n ended it.
+        /// Its exit code: 128 + n where signal n ended it. Without meaning where nobody saw it end.
         code: i32,
         /// The signal that ended it. Docker tells it by the code alone, so a program that exits
         /// with 128 + n by itself looks the same there.
         signal: Option<i32>,
         /// Whether the kernel ended it for want of memory.
         oom_killed: bool,
+        /// Whether nobody saw how it ended.
+        is_unseen: bool,
         /// What else is known, where the code does not tell the story.
         message: Option<String>,
     },

@@ -214,6 +214,14 @@ impl LogWriter {
         })
     }
 
+    /// Opens a log whose writer was killed, to end it `now`.
+    pub(crate) fn resume(path: &Path, bytes_max: u64, now: Timestamp) -> io::Result<Self> {
+        let mut log = Self::open(path, bytes_max)?;
+        log.latest = now;
+        log.room = Some(room_of(path)).filter(|room| room.exists());
+        Ok(log)
+    }
+
     /// Sets room aside for a mark, so that a log whose last lines are lost on a full disk says so.
     pub fn reserve_mark(&mut self) -> io::Result<()> {
         let room = room_of(&self.path);

@@ -69,16 +69,21 @@ impl Ending {
     /// What an ended container tells, which was asked to end at `asked`; nothing of one that has
     /// not ended.
     pub(crate) fn seen(state: &ContainerState, asked: Option<(Why, Timestamp)>) -> Option<Self> {
-        let ContainerState::Exited { started, at, code, signal, oom_killed, message } = state
+        let ContainerState::Exited { started, at, code, signal, oom_killed, is_unseen, message } =
+            state
         else {
             return None;
         };
         // What ended before it was asked to has an end of its own.
         let mut ending = match asked.filter(|(_, since)| *at >= *since) {
             Some((why, _)) => Self::stopped(why, *at),
+            None if *is_unseen => {
+                let message = "it has ended, and nobody saw how";
+                Self::failed(reason::CONTAINER_GONE, message, *at)
+            }
             None => Self::of_its_own(*code, *signal, *oom_killed, *at),
         };
-        ending.exit_code = Some(*code);
+        ending.exit_code = Some(*code).filter(|_| !*is_unseen);
         ending.started = *started;
         if let Some(message) = message {
             ending.message = Some(message.clone());

@@ -14,8 +14,8 @@ use node_agent::engine::conformance::{self, Bench, Program, ended, hold, state, 
 use node_agent::engine::logs::Output;
 use node_agent::engine::process::{ProcessConfig, ProcessEngine};
 use node_agent::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, LogOptions, Mount, MountSource, Reason,
-    Scope, Signal,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, LogEvent, LogOptions,
+    LogStream, Mount, MountSource, Reason, Scope, Signal,
 };
 use tempfile::TempDir;
 
@@ -129,27 +129,142 @@ async fn a_mount_must_be_where_it_is() {
     .await;
 }
 
+/// Starts a program that says the number of its shim first; that number, and the log that follows.
+async fn start_and_find_shim(engine: &dyn Engine, spec: &ContainerSpec) -> (Pid, LogStream) {
+    engine.create_and_start(spec).await.unwrap();
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
+    let line = conformance::next_line(&mut lines).await;
+    let shim = std::str::from_utf8(&line.bytes).unwrap().trim().parse().unwrap();
+    (Pid::from_raw(shim), lines)
+}
+
 #[tokio::test]
-async fn a_task_whose_shim_was_killed_is_seen_to_its_end() {
+async fn a_task_whose_shim_was_killed_is_ended_and_told_at_once() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;
-        let spec = says(bench, "echo $PPID; exec sleep 1000");
-        engine.create_and_start(&spec).await.unwrap();
-        let mut lines = engine
-            .logs(&spec.identity, LogOptions { follow: true, ..LogOptions::default() })
-            .await
-            .unwrap();
-        let line = conformance::next_line(&mut lines).await;
-        let shim: i32 = std::str::from_utf8(&line.bytes).unwrap().trim().parse().unwrap();
-        kill(Pid::from_raw(shim), NixSignal::SIGKILL).unwrap();
-        drop(lines);
-        let running = state(&*engine, &spec.identity).await;
-        assert!(matches!(running, Some(ContainerState::Running { .. })), "{running:?}");
-        engine.kill(&spec.identity).await.unwrap();
-        assert_eq!(ended(&*engine, &spec.identity).await, (255, None));
-        let first = state(&*engine, &spec.identity).await;
-        assert_eq!(state(&*engine, &spec.identity).await, first, "its end does not change");
+        let mut events = engine.events();
+        // It has left a child in its group, one in a session of its own, and one that nobody is the
+        // parent of any more.
+        let spec = says(
+            bench,
+            "echo $PPID; sleep 1000 & echo $!; (sleep 1000 & echo $!); \
+             setsid sh -c 'echo $$; sleep 1000' & echo $$; wait",
+        );
+        let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
+        let mut pids = Vec::new();
+        for _ in 0..4 {
+            let line = conformance::next_line(&mut lines).await;
+            pids.push(std::str::from_utf8(&line.bytes).unwrap().trim().to_owned());
+        }
+        kill(shim, NixSignal::SIGKILL).unwrap();
+        let event = events.next().await;
+        assert_eq!(event, Some(EngineEvent::Changed(spec.identity.clone())));
+        let state = state(&*engine, &spec.identity).await;
+        let Some(ContainerState::Exited { is_unseen: true, message: Some(message), .. }) = &state
+        else {
+            panic!("{state:?}")
+        };
+        assert!(message.contains("was killed, so it was ended"), "{message}");
+        for pid in pids {
+            is_gone(&pid).await;
+        }
+        let rest: Vec<_> = lines.map(Result::unwrap).collect().await;
+        assert!(matches!(rest[..], [LogEvent::Gap]), "the log says that it was cut: {rest:?}");
+        assert_eq!(self::state(&*engine, &spec.identity).await, state, "its end does not change");
         engine.remove(&spec.identity).await.unwrap();
+        let log = engine.logs(&spec.identity, LogOptions::default()).await.unwrap();
+        let last = log.map(Result::unwrap).collect::<Vec<_>>().await.pop();
+        assert!(matches!(last, Some(LogEvent::Gap)), "also to those who read it later: {last:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shim_that_was_killed_while_no_agent_was_there_is_told_to_the_next() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "echo $PPID; echo $$; exec sleep 1000");
+        let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
+        let line = conformance::next_line(&mut lines).await;
+        drop((lines, engine));
+        kill(shim, NixSignal::SIGKILL).unwrap();
+        let engine = bench.engine("a").await;
+        let event = engine.events().next().await;
+        assert_eq!(event, Some(EngineEvent::Changed(spec.identity.clone())));
+        let state = state(&*engine, &spec.identity).await;
+        assert!(matches!(state, Some(ContainerState::Exited { is_unseen: true, .. })), "{state:?}");
+        is_gone(std::str::from_utf8(&line.bytes).unwrap().trim()).await;
+    })
+    .await;
+}
+
+/// Waits until a process is no more than remains that wait for whoever inherited it.
+async fn is_gone(pid: &str) {
+    let stat = format!("/proc/{pid}/stat");
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether a process is there, and more than its remains.
+fn is_there(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Leaves a process in a session of its own, and one whose parent has ended as well; says their
+/// numbers.
+const LEAVES_SESSIONS: &str = "setsid sh -c 'echo $$; touch a; exec sleep 1000' & \
+    (setsid sh -c 'echo $$; touch b; exec sleep 1000' &); \
+    until [ -e a ] && [ -e b ]; do sleep 0.05; done";
+
+#[tokio::test]
+async fn what_a_program_leaves_in_other_sessions_is_ended_with_it() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let said = output(&*engine, &says(bench, &format!("{LEAVES_SESSIONS}; exit 0"))).await;
+        let left: Vec<&str> = said.lines().collect();
+        assert_eq!(left.len(), 2, "{said}");
+        let there: Vec<_> = left.into_iter().filter(|pid| is_there(pid)).collect();
+        assert!(there.is_empty(), "{there:?} are left of a task that has ended");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_killed_program_leaves_in_other_sessions_is_ended_with_it() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, &format!("{LEAVES_SESSIONS}; exec sleep 1000"));
+        engine.create_and_start(&spec).await.unwrap();
+        let follow = LogOptions { follow: true, ..LogOptions::default() };
+        let mut lines = engine.logs(&spec.identity, follow).await.unwrap();
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            let line = conformance::next_line(&mut lines).await;
+            left.push(std::str::from_utf8(&line.bytes).unwrap().trim().to_owned());
+        }
+        engine.kill(&spec.identity).await.unwrap();
+        assert_eq!(ended(&*engine, &spec.identity).await, (137, Some(9)));
+        left.retain(|pid| is_there(pid));
+        assert!(left.is_empty(), "{left:?} are left of a task that was killed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_loses_its_parent_while_the_task_runs_leaves_no_remains() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let script = "echo $PPID; (true & echo $!); echo end; exec sleep 1000";
+        let spec = says(bench, script);
+        let (_, mut lines) = start_and_find_shim(&*engine, &spec).await;
+        let line = conformance::next_line(&mut lines).await;
+        let stat = format!("/proc/{}/stat", std::str::from_utf8(&line.bytes).unwrap().trim());
+        // Its shim is its parent now, and nobody else could wait for it.
+        while std::fs::exists(&stat).unwrap() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     })
     .await;
 }

@@ -33,6 +33,7 @@ pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerSta
             code,
             signal: (1..=SIGNALS_MAX).contains(&signal).then_some(signal),
             oom_killed: state.oom_killed.unwrap_or(false),
+            is_unseen: state.exit_code.is_none(),
             message: state.error.clone().filter(|message| !message.is_empty()),
         }
     };
@@ -131,6 +132,7 @@ mod tests {
                 code: 143,
                 signal: Some(15),
                 oom_killed: false,
+                is_unseen: false,
                 message: None,
             })
         );

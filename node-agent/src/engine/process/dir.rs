@@ -18,6 +18,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -27,8 +28,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::table::{self, end_family, stat};
+use crate::engine::logs::LogWriter;
 use crate::engine::{ContainerState, Identity, Signal};
 use crate::private::{self, named};
+
+/// How often, and with which rest, a killed process is looked at until it is gone.
+const DEATH_LOOKS: u32 = 200;
+const DEATH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The exit code of a process that nobody saw end.
 const CODE_UNKNOWN: i32 = 255;
@@ -55,6 +62,9 @@ pub(crate) struct RunRecord {
     pub(crate) pid: i32,
     /// Its start in clock ticks since boot.
     pub(crate) start_ticks: u64,
+    /// Its session, which its shim leads; 0 in a record of an older version.
+    #[serde(default)]
+    pub(crate) session: i32,
     pub(crate) boot_id: String,
     pub(crate) started: Timestamp,
 }
@@ -66,6 +76,9 @@ pub(crate) struct ExitRecord {
     pub(crate) at: Timestamp,
     pub(crate) code: i32,
     pub(crate) signal: Option<i32>,
+    /// Nobody saw how it ended.
+    #[serde(default)]
+    pub(crate) is_unseen: bool,
     pub(crate) message: Option<String>,
 }
 
@@ -92,6 +105,14 @@ pub(crate) enum Seen {
     Starting,
     Running(RunRecord),
     Ended(ExitRecord),
+}
+
+/// What a look at the files of a task comes to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Said(Seen),
+    /// It ran, and its shim is gone: see [`end_orphaned`].
+    Orphaned(RunRecord),
 }
 
 impl TaskDir {
@@ -131,35 +152,63 @@ impl TaskDir {
         }
     }
 
-    /// What the files say. Where the task ran and nobody saw how it ended, because the machine or
-    /// the shim was killed, that is written down as its end.
-    pub(crate) fn look(&self, exit_path: &Path, now: Timestamp) -> io::Result<Seen> {
+    /// What the files say.
+    pub(crate) fn look(&self, exit: &Path) -> io::Result<Found> {
         let has_shim = self.has_shim()?;
         // Read after the lock: a shim that has just released it has written its exit before.
-        if let Some(exit) = read(exit_path)? {
-            return Ok(Seen::Ended(exit));
+        if let Some(exit) = read(exit)? {
+            return Ok(Found::Said(Seen::Ended(exit)));
         }
         Ok(match (self.run()?, has_shim) {
-            (Some(run), true) => Seen::Running(run),
-            (None, true) => Seen::Starting,
-            (Some(run), false) if run.is_alive() => Seen::Running(run),
-            (Some(run), false) => {
-                let exit = ExitRecord {
-                    started: Some(run.started),
-                    at: now,
-                    code: CODE_UNKNOWN,
-                    signal: None,
-                    message: Some("the process is gone and nobody saw how it ended".to_owned()),
-                };
-                // It has ended, whether that can be written down or not. The next look tries again.
-                if let Err(error) = write(exit_path, &exit) {
-                    warn!(%error, "the end of a task that nobody saw is not written down");
-                }
-                Seen::Ended(exit)
-            }
-            (None, false) => Seen::Abandoned,
+            (Some(run), true) => Found::Said(Seen::Running(run)),
+            (None, true) => Found::Said(Seen::Starting),
+            (Some(run), false) => Found::Orphaned(run),
+            (None, false) => Found::Said(Seen::Abandoned),
         })
     }
+}
+
+/// Ends what is left of a task whose shim is gone, because it or the machine was killed: what it
+/// writes goes nowhere, and nobody will see how it ends. That is written down as its end. To be called
+/// by one at a time.
+pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> io::Result<Seen> {
+    let message = if run.is_of_this_boot() {
+        run.end_family()?;
+        if !run.dies() {
+            // The next look tries again.
+            return Ok(Seen::Running(run));
+        }
+        "the process that watches over it (its shim) was killed, so it was ended: nobody knows how \
+         far it had come, and the last lines of its log may be missing"
+    } else {
+        "the node was restarted while it ran: nobody knows how far it had come, and the last lines \
+         of its log may be missing"
+    };
+    // Before the end, so that who hears of that finds it. A second mark, after a crash between the two,
+    // says nothing wrong.
+    if let Err(error) = mark_cut(spec, now) {
+        warn!(%error, "a log does not say that its last lines may be missing");
+    }
+    let exit = ExitRecord {
+        started: Some(run.started),
+        at: now,
+        code: CODE_UNKNOWN,
+        signal: None,
+        is_unseen: true,
+        message: Some(message.to_owned()),
+    };
+    // It has ended, whether that can be written down or not. The next look tries again.
+    if let Err(error) = Reserved::kept(&spec.exit).write(&exit) {
+        warn!(%error, "the end of a task that nobody saw is not written down");
+    }
+    Ok(Seen::Ended(exit))
+}
+
+/// Marks that the last lines of a log may be missing, in the room that its shim has set aside.
+fn mark_cut(spec: &TaskSpec, now: Timestamp) -> io::Result<()> {
+    let mut log = LogWriter::resume(&spec.log, spec.log_bytes_max, now)?;
+    log.lost();
+    log.end()
 }
 
 impl Seen {
@@ -174,6 +223,7 @@ impl Seen {
                 code: exit.code,
                 signal: exit.signal,
                 oom_killed: false,
+                is_unseen: exit.is_unseen,
                 message: exit.message,
             },
         }
@@ -186,15 +236,37 @@ impl RunRecord {
         let number = i32::try_from(pid).map_err(io::Error::other)?;
         let stat = stat(number)?
             .ok_or_else(|| io::Error::other(format!("process {pid} has no readable start time")))?;
-        Ok(Self { pid: number, start_ticks: stat.start_ticks, boot_id: boot_id()?, started })
+        let table::Stat { start_ticks, session, .. } = stat;
+        Ok(Self { pid: number, start_ticks, session, boot_id: boot_id()?, started })
+    }
+
+    /// Whether the machine was not started anew since.
+    fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
     }
 
     /// Whether that very process is still there.
     pub(crate) fn is_alive(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot_id)
+        self.is_of_this_boot()
             && stat(self.pid).is_ok_and(|stat| {
                 stat.is_some_and(|stat| !stat.is_zombie && stat.start_ticks == self.start_ticks)
             })
+    }
+
+    /// Kills all that belongs to a task whose shim is gone.
+    fn end_family(&self) -> io::Result<()> {
+        end_family(self.pid, self.start_ticks, self.session)
+    }
+
+    /// Whether the process, which was killed, is gone soon. Nobody tells of it: its parent is gone.
+    fn dies(&self) -> bool {
+        for _ in 0..DEATH_LOOKS {
+            if !self.is_alive() {
+                return true;
+            }
+            std::thread::park_timeout(DEATH_INTERVAL);
+        }
+        !self.is_alive()
     }
 
     /// Signals the process's group, unless the process is not there any more.
@@ -211,31 +283,6 @@ impl RunRecord {
 
 fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-/// Of `/proc/<pid>/stat`, what tells a process from others and from its remains.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    is_zombie: bool,
-    start_ticks: u64,
-}
-
-/// Nothing where there is no such process.
-fn stat(pid: i32) -> io::Result<Option<Stat>> {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(line) => Ok(parse_stat(&line)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn parse_stat(line: &str) -> Option<Stat> {
-    // The command's name is in parentheses and may hold anything, spaces and parentheses too.
-    let (_, fields) = line.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    let is_zombie = fields.next()? == "Z";
-    let start_ticks = fields.nth(18)?.parse().ok()?;
-    Some(Stat { is_zombie, start_ticks })
 }
 
 /// Reads a record; nothing where it is missing.
@@ -310,6 +357,11 @@ impl Reserved {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// What a shim that is gone has kept, if anything.
+    fn kept(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Writes the record over what was kept. May be tried again after an error.
     pub(crate) fn write<T: Serialize>(&self, record: &T) -> io::Result<()> {
         let new = private::overwritten(&beside(&self.path));
@@ -320,13 +372,6 @@ impl Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_any_name() {
-        let stat = "7 (a ) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4711 10 11";
-        assert_eq!(parse_stat(stat), Some(Stat { is_zombie: false, start_ticks: 4711 }));
-        assert_eq!(parse_stat("nonsense"), None);
-    }
 
     #[test]
     fn a_damaged_record_is_named_with_what_to_do() {

@@ -1,7 +1,8 @@
 //! Tasks as plain processes of the node, for development and for hosts without Docker.
 //!
 //! Each task has a shim ([`crate::shim`]) that outlives the agent; the agent knows of tasks by
-//! their files alone ([`dir`]). What it does not do: images are ignored, resource limits and
+//! their files alone ([`dir`]). With its main process a task ends, and all that this has begun. Where
+//! a shim is killed, the agent ends its task ([`dir::end_orphaned`]). What it does not do: images are ignored, resource limits and
 //! `readOnly` are not enforced, ports are not mapped (the process listens where it is told to).
 //! A mount that would need a mount is refused.
 
@@ -9,6 +10,7 @@ pub(crate) mod dir;
 mod events;
 mod exec;
 mod ports;
+pub(crate) mod table;
 mod usage;
 
 use std::ffi::OsString;
@@ -17,7 +19,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::exec::ExecRequest;
@@ -29,7 +31,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use self::dir::{Seen, ShimAnswer, TaskDir, TaskSpec};
+use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned};
 use super::log_segments::LogFiles;
 use super::log_store::{read_files, remove_if_there};
 use super::logs::room_of;
@@ -80,6 +82,8 @@ struct Inner {
     tasks: PathBuf,
     exits: PathBuf,
     logs: LogStore,
+    /// Guards the ending of tasks whose shims are gone.
+    ending: Mutex<()>,
 }
 
 /// What creating found.
@@ -98,7 +102,7 @@ impl ProcessEngine {
         private::folder(&tasks)?;
         private::folder(&exits)?;
         let logs = LogStore::open(&config.state_dir.join("logs"))?;
-        let inner = Inner { config, tasks, exits, logs };
+        let inner = Inner { config, tasks, exits, logs, ending: Mutex::default() };
         inner.clear_leftovers()?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -234,11 +238,14 @@ impl Engine for ProcessEngine {
 
     fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream> {
         let dir = self.inner.dir(identity);
+        let (engine, of) = (self.clone(), identity.clone());
         let end = async move {
             // A shim that cannot be asked for is taken for gone: the reader must end some time.
             while dir.has_shim().unwrap_or(false) {
                 sleep(SHIM_INTERVAL).await;
             }
+            // Where the shim was killed, this marks the end of the log.
+            let _told = engine.blocking(move |inner| inner.look(&of)).await;
         };
         let files = LogFiles::at(vec![self.inner.logs.path(identity)]);
         read_files(files, options, end.boxed()).boxed()
@@ -262,7 +269,7 @@ impl Engine for ProcessEngine {
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {
         let inner = Arc::clone(&self.inner);
-        events::watch(&self.inner.exits, move |stem| {
+        events::watch(&self.inner.exits, &self.inner.tasks, move |stem| {
             TaskDir(inner.tasks.join(stem)).spec().ok().flatten().map(|spec| spec.identity)
         })
     }
@@ -285,10 +292,22 @@ impl Inner {
     fn look(&self, identity: &Identity) -> Result<Seen, EngineError> {
         let dir = self.dir(identity);
         match dir.spec().map_err(|error| failed(&error))? {
-            Some(spec) if self.is_ours(&spec) && spec.identity == *identity => dir
-                .look(&self.exit(identity), self.config.clock.now())
-                .map_err(|error| failed(&error)),
+            Some(spec) if self.is_ours(&spec) && spec.identity == *identity => {
+                self.look_in(&dir, &spec).map_err(|error| failed(&error))
+            }
             Some(_) | None => Err(EngineError::Gone),
+        }
+    }
+
+    fn look_in(&self, dir: &TaskDir, spec: &TaskSpec) -> io::Result<Seen> {
+        if let Found::Said(seen) = dir.look(&spec.exit)? {
+            return Ok(seen);
+        }
+        let _one = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have seen to it meanwhile.
+        match dir.look(&spec.exit)? {
+            Found::Said(seen) => Ok(seen),
+            Found::Orphaned(run) => end_orphaned(spec, run, self.config.clock.now()),
         }
     }
 

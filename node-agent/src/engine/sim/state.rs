@@ -312,6 +312,7 @@ impl Life {
                 code: end.code,
                 signal: end.signal,
                 oom_killed: false,
+                is_unseen: false,
                 message: None,
             },
         }

@@ -66,6 +66,7 @@ async fn a_container_runs_exactly_as_long_as_it_says() {
             code: 3,
             signal: None,
             oom_killed: false,
+            is_unseen: false,
             message: None,
         })
     );

@@ -107,6 +107,7 @@ impl World {
             code,
             signal,
             oom_killed: false,
+            is_unseen: false,
             message: None,
         };
         self.containers.insert(id(index), exited);
@@ -322,6 +323,27 @@ fn a_task_is_started_then_runs_then_ends_then_is_tidied_away() {
         t-0: forget
         remove t-0
     "#]]);
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_a_failure_that_says_so() {
+    let unseen = ContainerState::Exited {
+        started: Some(at(0)),
+        at: at(0),
+        code: 255,
+        signal: None,
+        oom_killed: false,
+        is_unseen: true,
+        message: Some("its shim was killed".to_owned()),
+    };
+    let mut world = world();
+    world.has_running(0);
+    world.containers.insert(id(0), unseen);
+    world.check(expect![[r#"
+        t-0: ended [20000], reports Failed ContainerGone
+    "#]]);
+    world.hear();
+    assert_eq!(world.tasks[&id(0)].why(at(0)), "ContainerGone: its shim was killed");
 }
 
 #[test]

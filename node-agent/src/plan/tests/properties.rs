@@ -116,6 +116,7 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
                 code: 137,
                 signal: Some(9),
                 oom_killed: false,
+                is_unseen: false,
                 message: None,
             };
             world.containers.insert(identity, exited);

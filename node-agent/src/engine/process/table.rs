@@ -1,0 +1,187 @@
+//! The processes of this machine, as `/proc` tells of them: who is whose child, and what belongs to a
+//! task whose shim cannot say so any more.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Rounds in which processes that begin meanwhile are found. What is found is stopped first, so that
+/// only a program that begins others faster than `/proc` is read needs more than two or three.
+const ROUNDS_MAX: u32 = 100;
+
+/// Of `/proc/<pid>/stat`, whose a process is, and what tells it from others and from its remains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) is_zombie: bool,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    pub(crate) start_ticks: u64,
+}
+
+/// Nothing where there is no such process.
+pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(line) => Ok(parse_stat(&line)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A process that ends while it is read is gone, too.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+fn parse_stat(line: &str) -> Option<Stat> {
+    // The command's name is in parentheses and may hold anything, spaces and parentheses too.
+    let (_, fields) = line.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let is_zombie = fields.next()? == "Z";
+    let mut number = || fields.next()?.parse().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    let start_ticks = fields.nth(15)?.parse().ok()?;
+    Some(Stat { is_zombie, parent, group, session, start_ticks })
+}
+
+/// All processes, by their numbers.
+fn all() -> io::Result<BTreeMap<i32, Stat>> {
+    let mut table = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        table.extend(stat(pid)?.map(|stat| (pid, stat)));
+    }
+    Ok(table)
+}
+
+/// The children of a process that it has not waited for.
+pub(crate) fn children(parent: i32) -> io::Result<Vec<i32>> {
+    let is_child = |(pid, stat): (i32, Stat)| (stat.parent == parent).then_some(pid);
+    Ok(all()?.into_iter().filter_map(is_child).collect())
+}
+
+/// Ends the main process of a task whose shim is gone, and all that belongs to it: its group, its
+/// session, and their descendants. A process that made a session of its own, and whose parent has
+/// ended, is not found.
+pub(crate) fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<()> {
+    let mut family = BTreeMap::new();
+    for _ in 0..ROUNDS_MAX {
+        let found = find_family(&all()?, main, start_ticks, session);
+        let known = family.len();
+        for (pid, start_ticks) in found {
+            if family.insert(pid, start_ticks).is_none() {
+                send(pid, start_ticks, Signal::SIGSTOP)?;
+            }
+        }
+        if family.len() == known {
+            break;
+        }
+    }
+    family.into_iter().try_for_each(|(pid, ticks)| send(pid, ticks, Signal::SIGKILL))
+}
+
+/// The living processes of a family, with their starts.
+fn find_family(
+    table: &BTreeMap<i32, Stat>,
+    main: i32,
+    start_ticks: u64,
+    session: i32,
+) -> BTreeMap<i32, u64> {
+    // The numbers of a group and a session are used again once nobody is in them any more, and then
+    // by a process that leads them.
+    let is_group_ours = table.get(&main).is_none_or(|stat| stat.start_ticks == start_ticks);
+    let is_session_ours = session > 0 && !table.contains_key(&session);
+    let belongs = |stat: &Stat| {
+        stat.start_ticks >= start_ticks
+            && ((is_group_ours && stat.group == main)
+                || (is_session_ours && stat.session == session))
+    };
+    let mut family: BTreeMap<i32, u64> = table
+        .iter()
+        .filter(|(_, stat)| belongs(stat))
+        .map(|(pid, stat)| (*pid, stat.start_ticks))
+        .collect();
+    loop {
+        let is_new = |(pid, stat): &(&i32, &Stat)| {
+            family.contains_key(&stat.parent) && !family.contains_key(*pid)
+        };
+        let new: Vec<_> = table.iter().filter(is_new).collect();
+        if new.is_empty() {
+            break;
+        }
+        family.extend(new.into_iter().map(|(pid, stat)| (*pid, stat.start_ticks)));
+    }
+    family.retain(|pid, _| table.get(pid).is_some_and(|stat| !stat.is_zombie));
+    family
+}
+
+/// Signals a process, unless it is not there any more.
+fn send(pid: i32, start_ticks: u64, signal: Signal) -> io::Result<()> {
+    if stat(pid)?.is_none_or(|stat| stat.start_ticks != start_ticks) {
+        return Ok(());
+    }
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_is_found_behind_any_name() {
+        let stat = "7 (a ) b (c) S 1 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4711 10 11";
+        let wanted = Stat { is_zombie: false, parent: 1, group: 8, session: 9, start_ticks: 4711 };
+        assert_eq!(parse_stat(stat), Some(wanted));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    fn process(parent: i32, group: i32, session: i32, start_ticks: u64) -> Stat {
+        Stat { is_zombie: false, parent, group, session, start_ticks }
+    }
+
+    /// The main process 10, started at 100, in the session of the shim 9, which is gone.
+    fn family_in(others: &[(i32, Stat)]) -> Vec<i32> {
+        let table: BTreeMap<i32, Stat> = others.iter().cloned().collect();
+        find_family(&table, 10, 100, 9).into_keys().collect()
+    }
+
+    #[test]
+    fn a_family_is_its_group_its_session_and_their_descendants() {
+        let all = [
+            (1, process(0, 1, 1, 1)),
+            (10, process(1, 10, 9, 100)),
+            (11, process(10, 10, 9, 101)),
+            // It left the group; its parent is gone.
+            (12, process(1, 12, 9, 102)),
+            // It left the session; its parent is there. And what that began.
+            (13, process(11, 13, 13, 103)),
+            (14, process(13, 14, 14, 104)),
+            (20, process(1, 20, 20, 105)),
+        ];
+        assert_eq!(family_in(&all), [10, 11, 12, 13, 14]);
+        assert_eq!(family_in(&all[2..]), [11, 12, 13, 14], "without its main process");
+    }
+
+    #[test]
+    fn others_that_have_the_numbers_now_are_left_alone() {
+        let later = [
+            // Others lead a group and a session of these numbers.
+            (10, process(1, 10, 10, 900)),
+            (11, process(10, 10, 10, 901)),
+            (9, process(1, 9, 9, 800)),
+            (12, process(9, 12, 9, 801)),
+        ];
+        assert_eq!(family_in(&later), [0; 0]);
+        // It was there before the task.
+        assert_eq!(family_in(&[(12, process(1, 12, 9, 99))]), [0; 0]);
+        let ended = Stat { is_zombie: true, ..process(1, 10, 9, 100) };
+        assert_eq!(family_in(&[(10, ended)]), [0; 0]);
+    }
+}
