@@ -408,6 +408,32 @@ async fn a_command_beside_a_task_that_cannot_run_says_so() {
 }
 
 #[tokio::test]
+async fn the_output_of_a_command_beside_a_task_ends_with_the_command() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "sleep 1000");
+        engine.create_and_start(&spec).await.unwrap();
+        // What it leaves behind holds its outputs, and writes to one of them without end.
+        let script = "sleep 1000 & echo $!; yes left >&2 & echo $!; seq 1 9000; exit 3";
+        let command = ["sh", "-c", script].map(str::to_owned).into();
+        let request = ExecRequest { command, stdin: false, tty: false };
+        let exec = engine.exec(&spec.identity, &request).await.unwrap();
+        let said: Vec<_> = exec.output.map(Result::unwrap).collect().await;
+        assert_eq!(exec.control.exit_code().await, Ok(3));
+        let stdout = said.iter().filter(|(of, _)| *of == Output::Stdout);
+        let stdout = stdout.flat_map(|(_, bytes)| bytes.to_vec()).collect();
+        let stdout = String::from_utf8(stdout).unwrap();
+        let (left, rest): (Vec<&str>, Vec<&str>) =
+            (stdout.lines().take(2).collect(), stdout.lines().skip(2).collect());
+        for pid in left {
+            kill(Pid::from_raw(pid.parse().unwrap()), NixSignal::SIGKILL).unwrap();
+        }
+        assert_eq!((rest.len(), rest.last()), (9000, Some(&"9000")), "all that it wrote");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nobody_else_can_read_what_the_engine_keeps() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;
