@@ -54,12 +54,24 @@ pub fn free_port() -> u16 {
 impl Fleet {
     /// Starts everything and waits until all nodes are ready.
     pub async fn start(shape: Shape) -> Self {
+        let mut fleet = Self::prepare(shape);
+        fleet.run_all().await;
+        fleet
+    }
+
+    /// A fleet of which nothing runs yet. What is called `node-1` in its directory is the first
+    /// agent's.
+    pub fn prepare(shape: Shape) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plan::Plan { processes, urls, etcd } = plan::plan(&shape, dir.path());
-        let mut fleet = Self { processes, dir, shape, urls, etcd };
+        Self { processes, dir, shape, urls, etcd }
+    }
+
+    /// Starts everything and waits until all nodes are ready.
+    pub async fn run_all(&mut self) {
         // Those that listen on ports chosen before come first: others could be given these ports.
         let mut stages: [Vec<String>; 3] = Default::default();
-        for name in fleet.processes.keys() {
+        for name in self.processes.keys() {
             let stage = match name.as_str() {
                 name if name.starts_with("etcd") => 0,
                 name if name.contains("server") => 1,
@@ -68,13 +80,12 @@ impl Fleet {
             stages[stage].push(name.clone());
         }
         for names in stages {
-            names.iter().for_each(|name| fleet.process_mut(name).run());
+            names.iter().for_each(|name| self.process_mut(name).run());
             for name in names {
-                fleet.listens(&name).await;
+                self.listens(&name).await;
             }
         }
-        fleet.all_nodes_are_ready().await;
-        fleet
+        self.all_nodes_are_ready().await;
     }
 
     /// Waits until a process listens where it was told to.

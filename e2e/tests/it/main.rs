@@ -6,6 +6,7 @@ mod bundle;
 mod dev_ends;
 mod ends;
 mod figures;
+mod full_disk;
 mod kills;
 mod leaders;
 mod logs;
