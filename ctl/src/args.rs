@@ -465,6 +465,13 @@ mod tests {
             "hctl wait job/a --timeout 5",
             "hctl delete job/a --wait --timeout never",
             "hctl apply -f a --timeout 5m",
+            "hctl run w --timeout 5m",
+            "hctl delete job/a --timeout 5m",
+            "hctl logs a --since -1s",
+            "hctl logs -f a --previous",
+            "hctl logs -f a --failed",
+            "hctl top nodes --sort disk",
+            "hctl delete job/a --cascade never",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::storage::EtcdArgs;
+use crate::storage::{ETCD_FLAGS, EtcdArgs};
 
 /// One control plane for everything a team runs on plain Docker hosts.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub data_dir: Option<PathBuf>,
     /// Keeps everything in memory: the default.
-    #[arg(long, conflicts_with = "etcd")]
+    #[arg(long, conflicts_with_all = ETCD_FLAGS)]
     pub in_memory: bool,
     /// Where else.
     #[command(flatten)]
@@ -213,10 +213,10 @@ pub struct BackupArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "check")]
     pub out: Option<PathBuf>,
     /// Checks that this backup is whole, and says what it is of.
-    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    #[arg(long, value_name = "FILE", conflicts_with = "out", conflicts_with_all = ETCD_FLAGS)]
     pub check: Option<PathBuf>,
     /// A running apiserver: its cluster is backed up.
-    #[arg(long, value_name = "URL[,URL...]")]
+    #[arg(long, value_name = "URL[,URL...]", conflicts_with_all = ETCD_FLAGS)]
     pub server: Option<String>,
     /// The embedded store of a server that does not run.
     #[arg(long, value_name = "DIR")]
@@ -307,6 +307,56 @@ mod tests {
             "heliox restore f --data-dir d --etcd http://a:1",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    /// Each with what it says, so that it is this that is wrong with it.
+    #[test]
+    fn flags_out_of_bounds_or_at_odds_are_refused() {
+        const SERVER: &str = "--server http://a:1";
+        let lines = [
+            ("dev --nodes 0", "0 is not in 1..=100"),
+            ("dev --nodes 101", "101 is not in 1..=100"),
+            ("dev --in-memory --data-dir d", "cannot be used with"),
+            ("dev --in-memory --etcd http://a:1", "cannot be used with"),
+            ("dev --data-dir d --etcd http://a:1", "cannot be used with"),
+            ("dev --listen localhost:1", "such as 127.0.0.1:7070"),
+            ("dev --runtime podman", "possible values"),
+            ("dev --event-ttl 59s", "1m at least"),
+            ("server", "--data-dir"),
+            ("apiserver", "--data-dir"),
+            ("server --data-dir d --etcd http://a:1", "cannot be used with"),
+            ("server --data-dir d --event-ttl 59s", "1m at least"),
+            ("server --data-dir d --listen 7070", "such as 127.0.0.1:7070"),
+            ("server --etcd http://a:1 --advertise https://b", "https is not spoken yet"),
+            ("server --data-dir d --etcd-ca f", "cannot be used with"),
+            ("server --data-dir d --etcd-ca f --etcd-cert f --etcd-key f", "cannot be used with"),
+            ("server --data-dir d --etcd-user u --etcd-password-file f", "cannot be used with"),
+            ("dev --in-memory --etcd-ca f", "cannot be used with"),
+            ("dev --etcd-ca f", "--etcd"),
+            ("backup --server http://a:1 --out f --etcd-ca f", "cannot be used with"),
+            ("backup --check f --etcd-user u --etcd-password-file f", "cannot be used with"),
+            ("backup --data-dir d --out f --etcd-ca f", "cannot be used with"),
+            ("restore f --data-dir d --etcd-ca f", "cannot be used with"),
+            ("server --etcd https://a:1 --etcd-ca f --etcd-cert f", "--etcd-key"),
+            ("server --etcd https://a:1 --etcd-ca f --etcd-key f", "--etcd-cert"),
+            ("server --etcd https://a:1 --etcd-cert f --etcd-key f", "--etcd-ca"),
+            ("server --etcd http://a:1 --etcd-user u", "--etcd-password-file"),
+            ("server --etcd http://a:1 --etcd-password-file f", "--etcd-user"),
+            ("controllers SERVER --event-ttl 59s", "1m at least"),
+            ("controllers SERVER --status-listen x", "such as 127.0.0.1:7070"),
+            ("scheduler SERVER --status-listen x", "such as 127.0.0.1:7070"),
+            ("scheduler SERVER --event-ttl 1h", "unexpected argument"),
+            ("agent SERVER --status-listen x", "such as 127.0.0.1:7070"),
+            ("agent SERVER --port-range 5-1", "FIRST <= LAST"),
+            ("agent SERVER --address host", "invalid IP address"),
+            ("agent SERVER --runtime podman", "possible values"),
+        ];
+        for (line, part) in lines {
+            let words = format!("heliox {}", line.replace("SERVER", SERVER));
+            let refused = Cli::try_parse_from(words.split_whitespace()).map(drop);
+            let said = refused.expect_err(line).to_string();
+            assert!(said.contains(part), "{line}: {said}");
         }
     }
 

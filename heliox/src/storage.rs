@@ -13,7 +13,12 @@ use crate::dir_lock::DirLock;
 /// Largest certificate, key or password file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// etcd, where it is used.
+/// The flags of [`EtcdArgs`], for those that name another place. What a flag requires is not required
+/// beside a flag that rules it out: without these conflicts, a certificate would be taken and never used.
+pub const ETCD_FLAGS: [&str; 6] =
+    ["etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file"];
+
+/// etcd, where it is used. Each flag rules out the embedded store: see [`ETCD_FLAGS`].
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "etcd")]
 pub struct EtcdArgs {
@@ -21,19 +26,19 @@ pub struct EtcdArgs {
     #[arg(long, value_name = "URL[,URL...]", value_delimiter = ',', conflicts_with = "data_dir")]
     pub etcd: Vec<String>,
     /// Certificates of the authority that signed the members', as PEM; for https URLs.
-    #[arg(long, value_name = "FILE", requires = "etcd")]
+    #[arg(long, value_name = "FILE", requires = "etcd", conflicts_with = "data_dir")]
     pub etcd_ca: Option<PathBuf>,
     /// This client's certificate, as PEM.
-    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"], conflicts_with = "data_dir")]
     pub etcd_cert: Option<PathBuf>,
     /// Its private key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    #[arg(long, value_name = "FILE", requires = "etcd_cert", conflicts_with = "data_dir")]
     pub etcd_key: Option<PathBuf>,
     /// The user to log in as.
-    #[arg(long, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"])]
+    #[arg(long, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"], conflicts_with = "data_dir")]
     pub etcd_user: Option<String>,
     /// Holds the user's password, in its first line.
-    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    #[arg(long, value_name = "FILE", requires = "etcd_user", conflicts_with = "data_dir")]
     pub etcd_password_file: Option<PathBuf>,
 }
 

@@ -66,3 +66,77 @@ fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
     clap_complete::generate(shell, &mut Args::command(), "hctl", &mut script);
     terminal::print_bytes(&script)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::failure::Code;
+
+    /// Nobody answers at this server: what is refused before anything is sent says why, and what is not
+    /// says that nobody answers.
+    #[tokio::test]
+    async fn what_makes_no_sense_is_refused_before_anything_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let nothing = file("nothing.yaml", "# nothing\n");
+        let generated = file(
+            "generated.yaml",
+            "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: { generateName: j- }\n\
+             spec: { template: { image: x } }\n",
+        );
+        let lines = [
+            ("get frobs", "there is no kind \"frobs\""),
+            ("get jobs,tasks --watch", "is watched at a time"),
+            ("get job/a job/b --watch", "is watched at a time"),
+            ("get job/a -l x=y", "is not selected by anything else"),
+            ("get job/a -A", "is not selected by anything else"),
+            ("get job/a --phase Failed", "is not selected by anything else"),
+            ("get job/a --field-selector metadata.name=a", "is not selected by anything else"),
+            ("get task/a --job j", "is not selected by anything else"),
+            ("get jobs --job j", "--job selects tasks, not jobs"),
+            ("get jobs --phase Faild", "jobs have no phase \"Faild\""),
+            ("get jobs --field-selector status.frob=1", "status.frob"),
+            ("describe a", "there is no kind \"a\""),
+            ("describe job/a b", "names no object"),
+            ("describe job", "which job?"),
+            ("describe job/A_b", "no job can be called \"A_b\""),
+            ("logs job/a job/b", "are several objects"),
+            ("logs node/a", "has no log"),
+            ("exec job/a -- ls", "runs no command itself"),
+            ("events job/A_b", "no job can be called \"A_b\""),
+            ("top nodes job/a", "job/a is no node"),
+            ("top tasks node/a", "node/a is no task"),
+            ("run job/a", "job/a"),
+            ("run w -p a=1 -p a=2", "--param a is given twice"),
+            ("wait node/a --for succeeded", "node"),
+            ("cancel node/a", "hctl cancel is not for node/a"),
+            ("suspend task/a", "hctl suspend is not for task/a"),
+            ("resume node/a", "hctl resume is not for node/a"),
+            ("evict job/a", "hctl evict is not for job/a"),
+            ("cordon job/a", "hctl cordon is not for job/a"),
+            ("uncordon job/a", "hctl uncordon is not for job/a"),
+            (&format!("apply -f {nothing}"), "there is no manifest in what -f names"),
+            (&format!("apply -f {nothing}.not"), "nothing.yaml.not"),
+            (&format!("delete -f {generated}"), "a Job without a name"),
+        ];
+        for (line, part) in lines {
+            let words = ["hctl", "--server", "http://127.0.0.1:1"];
+            let args = Args::try_parse_from(words.into_iter().chain(line.split(' '))).unwrap();
+            let failure = run(args).await.expect_err(line);
+            assert!(failure.message.contains(part), "{line}: {}", failure.message);
+            assert!(!failure.is_last, "something was asked by {line}");
+        }
+        for server in ["https://a", "a:7070", "http://a:0"] {
+            let args = Args::try_parse_from(["hctl", "--server", server, "version"]).unwrap();
+            let failure = run(args).await.expect_err(server);
+            assert_eq!(failure.code, Code::Error);
+            assert!(failure.message.starts_with("--server: "), "{}", failure.message);
+        }
+    }
+}

@@ -35,9 +35,10 @@ async fn top_nodes(
     names: &[String],
     order: Option<TopOrder>,
 ) -> Result<(), Failure> {
+    let names = named(KindId::Node, names)?;
     let query = connection.query(KindId::Node, String::new(), String::new());
     let (mut nodes, _) = connection.list::<Node>(&query).await?;
-    only(KindId::Node, &named(KindId::Node, names)?, &mut nodes)?;
+    only(KindId::Node, &names, &mut nodes)?;
     let (heard, lost) = top::heard_and_lost(&nodes, connection.clock.now());
     lost.iter().for_each(|told| terminal::note(told));
     let stats = ask(connection, heard).await;
@@ -54,9 +55,10 @@ async fn top_tasks(
     selector: String,
     order: Option<TopOrder>,
 ) -> Result<(), Failure> {
+    let names = named(KindId::Task, names)?;
     let query = connection.query(KindId::Task, selector, String::new());
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
-    only(KindId::Task, &named(KindId::Task, names)?, &mut tasks)?;
+    only(KindId::Task, &names, &mut tasks)?;
     // What a lost node runs is Lost, too: nobody can be asked about it.
     tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
     let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
