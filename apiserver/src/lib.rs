@@ -47,7 +47,7 @@ use connections::Connections;
 use identity::Identity;
 use metrics::Metrics;
 pub use peers::{BoxError, PeerTransport, Peers};
-use write::Writer;
+use write::{Turns, Writer};
 
 /// One apiserver.
 #[derive(Debug)]
@@ -133,8 +133,12 @@ impl Server {
         let compact =
             compaction::compact(Arc::clone(&store), Arc::clone(&cache), holds.clone(), outside);
         spawner.spawn_part("compaction", compact);
-        let writer =
-            Writer { store: Arc::clone(&store), cache: Arc::clone(&cache), clock: clock.clone() };
+        let writer = Writer {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            clock: clock.clone(),
+            turns: Turns::default(),
+        };
         let connections = Connections::new(spawner.clone());
         let server = Arc::new(Self {
             store,

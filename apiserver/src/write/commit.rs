@@ -11,6 +11,7 @@ use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
 use tracing::error;
 
 use super::facts::{Chunks, Current, Facts, Known};
+use super::turns::Turns;
 use super::{Answer, Intent, Prepared, Refusal, prepare, unavailable};
 use crate::cache::Cache;
 use crate::{encoding, keys, kinds};
@@ -24,6 +25,7 @@ pub(crate) struct Writer {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) clock: Clock,
+    pub(crate) turns: Turns,
 }
 
 /// Who leads a component, and in which term: the guard of a leader's writes.
@@ -69,13 +71,14 @@ struct Learned {
 }
 
 impl Writer {
-    /// Carries out one intent.
+    /// Carries out one intent, when it is its turn.
     pub(crate) async fn one(
         &self,
         intent: Intent,
         leader: Option<&Leader>,
         run: Run,
     ) -> Result<Committed, Refusal> {
+        let _turn = self.turns.take(intent.key()).await;
         let groups = [vec![intent]];
         let mut results = self.groups(&groups, leader, run).await;
         results.pop().unwrap_or(Err(Refusal::Unknown))

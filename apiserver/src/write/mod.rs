@@ -19,6 +19,7 @@ mod fixed;
 mod object;
 mod record;
 mod task;
+mod turns;
 
 use api::batch::GroupResult;
 use api::completion::End;
@@ -33,13 +34,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
 use store::{Guard, Key, Write};
 
-use crate::encoding;
+use crate::{encoding, keys};
 use facts::Current;
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Facts, text};
 pub(crate) use object::admit;
+pub(crate) use turns::Turns;
 
 /// What is wanted of the store. Not to be logged: it may hold a Secret.
 #[derive(Clone)]
@@ -60,6 +62,23 @@ pub(crate) enum Intent {
     Task { key: ObjectKey, uid: Option<String>, attempt: Option<u32>, change: TaskChange },
     /// Records ends of a job's tasks.
     Record { job: ObjectKey, uid: String, run: u32, ends: Vec<(u32, End)> },
+}
+
+impl Intent {
+    /// The key of the object that it is about.
+    fn key(&self) -> Key {
+        match self {
+            Intent::Create { kind, key, .. }
+            | Intent::Replace { kind, key, .. }
+            | Intent::Patch { kind, key, .. }
+            | Intent::Delete { kind, key, .. } => keys::object(*kind, key),
+            Intent::Emptied { key, .. } => keys::object(KindId::Namespace, key),
+            Intent::Remove { key, .. } | Intent::Task { key, .. } => {
+                keys::object(KindId::Task, key)
+            }
+            Intent::Record { job, .. } => keys::object(KindId::Job, job),
+        }
+    }
 }
 
 /// Whether making what is there already is "done" for the same controller.

@@ -15,4 +15,5 @@ mod restores;
 mod rules;
 mod stale_caches;
 mod startups;
+mod turns;
 mod watches;
