@@ -9,6 +9,7 @@ mod error_chain;
 mod health;
 mod retry;
 mod rng;
+mod server_url;
 mod tasks;
 
 pub use backoff::Backoff;
@@ -18,6 +19,7 @@ pub use health::{Health, Problem, Tally};
 pub use jiff::Timestamp;
 pub use retry::Retry;
 pub use rng::Rng;
+pub use server_url::server_url;
 pub use tasks::{
     BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, blocking, panics, without_panic,
 };

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Uri;
 use http::uri::{Authority, Scheme};
 use tracing::info;
 
@@ -69,27 +68,11 @@ impl Servers {
 
 fn parse_one(url: &str) -> Result<Authority, InvalidServer> {
     let invalid = |why| InvalidServer { server: url.to_owned(), why };
-    let uri: Uri = url.trim().parse().map_err(|_| invalid("it is no URL"))?;
-    match uri.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTP => (),
-        Some(scheme) if *scheme == Scheme::HTTPS => {
-            return Err(invalid("https is not spoken yet"));
-        }
-        Some(_) | None => return Err(invalid("it does not begin with http://")),
+    let uri = base::server_url(url.trim()).map_err(invalid)?;
+    if uri.scheme() != Some(&Scheme::HTTP) {
+        return Err(invalid("https is not spoken yet"));
     }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(invalid("nothing may follow the host and port"));
-    }
-    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or_else(|| invalid("it names no host"))?;
-    let (host, port) = (authority.host(), authority.port_u16());
-    // A port that is none is no error to the parser, but part of the text.
-    match port {
-        Some(0) => Err(invalid("nothing listens on port 0")),
-        Some(port) if authority.as_str() == format!("{host}:{port}") => Ok(authority.clone()),
-        None if authority.as_str() == host => Ok(authority.clone()),
-        Some(_) | None => Err(invalid("only HOST or HOST:PORT with a port up to 65535 may follow")),
-    }
+    uri.into_parts().authority.ok_or_else(|| invalid("it names no host"))
 }
 
 #[cfg(test)]

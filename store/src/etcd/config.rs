@@ -3,7 +3,6 @@
 use std::fmt;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
-use tonic::transport::Uri;
 
 use crate::etcd::members::{CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 
@@ -95,7 +94,7 @@ impl EtcdConfig {
             if endpoint.contains('@') {
                 return fault("a URL holds a user; name it apart".to_owned());
             }
-            if let Some(why) = url_problem(endpoint) {
+            if let Err(why) = base::server_url(endpoint) {
                 let such = "write for example http://10.0.0.1:2379";
                 return fault(format!("{endpoint:?} is no URL of an etcd member: {why}; {such}"));
             }
@@ -127,24 +126,6 @@ impl EtcdConfig {
         }
         options
     }
-}
-
-/// What is wrong with a member's URL. (An URL is taken as it is by etcd's client, and one that is wrong
-/// fails there like a member that does not answer.)
-fn url_problem(text: &str) -> Option<&'static str> {
-    let Ok(url) = text.parse::<Uri>() else { return Some("it is no URL") };
-    if !matches!(url.scheme_str(), Some("http" | "https")) {
-        return Some("it does not begin with http:// or https://");
-    }
-    let Some(host) = url.host().filter(|host| !host.is_empty()) else {
-        return Some("it names no host");
-    };
-    let port = url.authority().and_then(|authority| authority.as_str().strip_prefix(host));
-    if port.is_some_and(|port| !port.is_empty()) && url.port_u16().is_none_or(|port| port == 0) {
-        return Some("its port is no number from 1 to 65535");
-    }
-    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
-    (!is_bare).then_some("nothing may follow the host and port")
 }
 
 #[cfg(test)]

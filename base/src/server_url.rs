@@ -1,0 +1,62 @@
+//! URLs of servers, as people write them into flags.
+
+use http::Uri;
+use http::uri::Scheme;
+
+/// Reads the URL of a server: `http://HOST:PORT` or `https://HOST`, with nothing behind it. Whoever
+/// dials it takes it as it is, and one that is wrong fails there like a server that does not answer.
+///
+/// # Errors
+/// What is wrong with it, as a sentence about it.
+pub fn server_url(text: &str) -> Result<Uri, &'static str> {
+    let url: Uri = text.parse().map_err(|_| "it is no URL")?;
+    if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&url.scheme()) {
+        return Err("it does not begin with http:// or https://");
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        return Err("nothing may follow the host and port");
+    }
+    let authority = url.authority().filter(|authority| !authority.host().is_empty());
+    let authority = authority.ok_or("it names no host")?;
+    let (host, port) = (authority.host(), authority.port_u16());
+    // A port that is none is no error to the parser, but part of the text.
+    match port {
+        Some(0) => Err("nothing listens on port 0"),
+        Some(port) if authority.as_str() == format!("{host}:{port}") => Ok(url),
+        None if authority.as_str() == host => Ok(url),
+        Some(_) | None => Err("only HOST or HOST:PORT with a port up to 65535 may follow"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_dialled_is_a_servers_url() {
+        for good in
+            ["http://a", "https://a", "http://a:2379/", "http://10.0.0.1:2379", "http://[::1]:1"]
+        {
+            assert!(server_url(good).is_ok(), "{good:?}");
+        }
+        let bad = [
+            ("", "it is no URL"),
+            ("http://a b", "it is no URL"),
+            ("http://", "it is no URL"),
+            ("a", "it does not begin with http:// or https://"),
+            ("a:2379", "it does not begin with http:// or https://"),
+            ("ftp://a", "it does not begin with http:// or https://"),
+            ("http://:2379", "it names no host"),
+            ("http://a:0", "nothing listens on port 0"),
+            ("http://a:", "only HOST or HOST:PORT with a port up to 65535 may follow"),
+            ("http://a:99999", "only HOST or HOST:PORT with a port up to 65535 may follow"),
+            ("http://a:-1", "only HOST or HOST:PORT with a port up to 65535 may follow"),
+            ("http://u@a", "only HOST or HOST:PORT with a port up to 65535 may follow"),
+            ("http://a/b", "nothing may follow the host and port"),
+            ("http://a?b", "nothing may follow the host and port"),
+        ];
+        for (bad, why) in bad {
+            assert_eq!(server_url(bad), Err(why), "{bad:?}");
+        }
+    }
+}
