@@ -22,7 +22,7 @@ use crate::args::{DevArgs, Runtime};
 use crate::control_plane::{self, Common};
 use crate::node::{self, Engines, NodeConfig};
 use crate::process::EndSignals;
-use crate::{in_process, listen, process, serve};
+use crate::{dev_ready, in_process, listen, process, serve};
 
 /// Host ports that the nodes share out among themselves.
 const PORTS: (u16, u16) = (20_000, 32_767);
@@ -40,9 +40,14 @@ pub async fn run(args: DevArgs) -> Result<()> {
     node::require(args.runtime).await?;
     let place = Place::of(&args)?;
     let parts = Parts::default();
+    let groups = parts.groups();
     let begun = tokio::select! {
         biased;
-        () = signals.received() => Err(anyhow::anyhow!("it was asked to end before all was ready")),
+        // Nor does it wait for what has failed.
+        early = process::asked_by(&mut signals, &groups) => Err(match early {
+            Ok(()) => anyhow::anyhow!("it was asked to end before all was ready"),
+            Err(failure) => failure,
+        }),
         begun = begin(&args, listener, &place, &parts, started) => begun,
     };
     let ended = match begun {
@@ -120,15 +125,17 @@ async fn begin(
     let plane = control_plane::start((store, peers), &common, servers).await?;
     servers.spawn_part("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
     let runtime = node::chosen(args.runtime).await;
-    let mut metrics = NodesMetrics::default();
+    let (mut metrics, mut names) = (NodesMetrics::default(), Vec::new());
     for number in 1..=args.nodes {
         let dial = in_process::dial(plane.router.clone(), agents.spawner());
         let config = node_config(place, (number, args.nodes), runtime);
         let outside = (plane.client.clone(), Some(dial));
         let registry = metrics.of_node(&config.name)?;
+        names.push(config.name.clone());
         node::start(config, outside, (&common, registry), engines, agents)?;
     }
     common.registry.register(Box::new(metrics)).context("register the nodes' metrics")?;
+    dev_ready::nodes_are_ready(&plane.client, &names, |why| still_waits(address, why)).await;
     welcome(args, address, runtime, started.elapsed());
     for file in &args.apply {
         apply(address, file).await?;
@@ -231,6 +238,11 @@ fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> 
         address: IpAddr::from([127, 0, 0, 1]),
         accept_cluster: false,
     }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever waits wants to know what for")]
+fn still_waits(address: SocketAddr, why: &str) {
+    eprintln!("heliox dev: http://{address} answers, but not all nodes are ready yet: {why}");
 }
 
 #[expect(clippy::print_stderr, reason = "what a person who tries it out wants to know first")]

@@ -5,6 +5,7 @@ pub mod args;
 pub mod backup;
 pub mod control_plane;
 pub mod dev;
+mod dev_ready;
 pub mod dir_lock;
 pub mod in_process;
 pub mod listen;

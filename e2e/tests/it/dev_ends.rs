@@ -6,8 +6,12 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use api::Node;
+use api::node::NodePhase;
+use client::{Client, ListOptions, Servers, http_transport};
 use e2e::fleet::{program, until_async};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -149,4 +153,23 @@ async fn it_ends_with_its_terminal_and_its_tasks_with_it() {
     let said = place.is_left_clean(&ended);
     assert_eq!(ended.status.code(), Some(0), "{said}");
     assert!(!runs(&task), "its task was left");
+}
+
+/// What it says that one can type now works now: all nodes are there, and take tasks.
+#[tokio::test]
+async fn once_it_says_that_it_is_ready_all_nodes_are() {
+    const NODES: usize = 30;
+    let place = Place::new();
+    let mut child = place.dev(&[&format!("--nodes={NODES}")]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = timeout(PATIENCE, said.next_line()).await.expect("it is ready some time");
+    let line = line.unwrap().unwrap();
+    let address = line.strip_prefix("heliox dev: ").and_then(|rest| rest.split(',').next());
+    let servers = Servers::parse(address.unwrap(), 0).unwrap();
+    let client = Client::new(http_transport(&servers));
+    let nodes = client.api::<Node>("").list(&ListOptions::default()).await.unwrap().items;
+    let ready = nodes.iter().filter(|node| node.phase() == NodePhase::Ready).count();
+    assert_eq!(ready, NODES, "{line}");
+    let ended = signalled(child, "-INT").await;
+    assert_eq!(ended.status.code(), Some(0), "{said:?}");
 }

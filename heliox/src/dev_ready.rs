@@ -1,0 +1,84 @@
+//! When `heliox dev` says that it is ready: once what a person types next works, which takes nodes.
+
+use std::time::Duration;
+
+use api::Node;
+use api::node::NodePhase;
+use api::object::Kind as _;
+use client::{Client, ListOptions};
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(20);
+/// A person who has waited for so long is told what for.
+const SAY_AFTER: Duration = Duration::from_secs(5);
+
+/// Waits until all nodes of these names are there and can be given work. `say` is told once, what is
+/// still missing, where that takes long: an engine may hang, or a restored cluster be unconfirmed.
+pub(crate) async fn nodes_are_ready(client: &Client, names: &[String], say: impl FnOnce(&str)) {
+    let late = Instant::now() + SAY_AFTER;
+    let mut say = Some(say);
+    loop {
+        let why = match client.api::<Node>("").list(&ListOptions::default()).await {
+            Ok(nodes) => match missing(names, &nodes.items) {
+                None => return,
+                Some(why) => why,
+            },
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= late
+            && let Some(say) = say.take()
+        {
+            say(&why);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Which of the nodes cannot be given work yet, and why; nothing where all can. One that a person
+/// has cordoned is as that person wants it.
+fn missing(names: &[String], nodes: &[Node]) -> Option<String> {
+    let state = |name: &String| match nodes.iter().find(|node| node.name() == name) {
+        None => Some(format!("{name} is not there")),
+        Some(node) => match (node.phase(), &node.status.problem) {
+            (NodePhase::Ready | NodePhase::Cordoned, _) => None,
+            (phase, Some(problem)) => Some(format!("{name} is {phase} ({problem})")),
+            (phase, None) => Some(format!("{name} is {phase}")),
+        },
+    };
+    let missing: Vec<String> = names.iter().filter_map(state).collect();
+    match missing.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        [first, more @ ..] => Some(format!("{first}, and {} more", more.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::Timestamp;
+    use api::node::NodeSpec;
+
+    use super::*;
+
+    #[test]
+    fn each_node_is_to_take_work_unless_a_person_said_otherwise() {
+        let names: Vec<String> = (1..=3).map(|number| format!("node-{number}")).collect();
+        let mut nodes: Vec<Node> =
+            names.iter().map(|name| Node::new("", name, NodeSpec::default())).collect();
+        let is_said = |nodes: &[Node], why: Option<&str>| {
+            assert_eq!(missing(&names, nodes).as_deref(), why);
+        };
+        is_said(&[], Some("node-1 is not there, and 2 more"));
+        is_said(&nodes, Some("node-1 is NotReady, and 2 more"));
+        for node in &mut nodes {
+            node.status.ready_since = Some(Timestamp::UNIX_EPOCH);
+        }
+        is_said(&nodes, None);
+        nodes[0].spec.unschedulable = true;
+        is_said(&nodes, None);
+        nodes[1].status.problem = Some("its disk is full".to_owned());
+        is_said(&nodes, Some("node-2 is NotReady (its disk is full)"));
+        is_said(&nodes[..1], Some("node-2 is not there, and 1 more"));
+    }
+}
