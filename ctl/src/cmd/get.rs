@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::job::JobStatus;
 use api::selector::FieldSelector;
 use api::watch::WatchEventType;
 use api::{Job, KindId};
@@ -235,8 +236,7 @@ async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> R
         return Ok(());
     };
     let status = &found.status;
-    let finished = status.succeeded + status.failed + status.cancelled;
-    if usize::try_from(status.total).unwrap_or(usize::MAX) > shown && finished > 0 {
+    if hides_finished(status, shown) {
         terminal::note(&format!(
             "{}/{job}: {} of {} tasks succeeded, {} failed; not all are objects (any more)",
             connection.namespace,
@@ -246,6 +246,12 @@ async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> R
         ));
     }
     Ok(())
+}
+
+/// Whether tasks of the job have ended that are not among the `shown` ones.
+fn hides_finished(status: &JobStatus, shown: usize) -> bool {
+    let finished = [status.succeeded, status.failed, status.cancelled];
+    usize::try_from(status.total).unwrap_or(usize::MAX) > shown && finished != [0; 3]
 }
 
 /// Prints what is there, and then what changes, until the end of time.
@@ -379,5 +385,25 @@ impl Printer {
         }
         self.shown = Some(shown.clone());
         terminal::print(&self.columns.lines(cells.iter().map(Vec::as_slice)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_is_told_where_tasks_have_ended_whatever_the_counts() {
+        let status = |total, succeeded, failed| JobStatus {
+            total,
+            succeeded,
+            failed,
+            ..JobStatus::default()
+        };
+        assert!(hides_finished(&status(10, 1, 0), 9));
+        assert!(hides_finished(&status(10, 0, 1), 9));
+        assert!(!hides_finished(&status(10, 1, 0), 10), "all are shown");
+        assert!(!hides_finished(&status(10, 0, 0), 9), "they are not made yet");
+        assert!(hides_finished(&status(u32::MAX, u32::MAX, u32::MAX), 9));
     }
 }
