@@ -196,7 +196,8 @@ impl Printer {
 
 fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {
     let of = of.words();
-    let kept = "a node keeps the newest 64 MiB of a log, and nothing while its disk is full";
+    let kept = "a node keeps the newest 64 MiB of a log, and nothing while its disk is full or after \
+                what writes the log was killed";
     match (since, until) {
         (None, Some(until)) => {
             format!("{of}: lines before {until:.3} are no longer there ({kept})")
@@ -267,8 +268,17 @@ mod tests {
         assert_eq!(
             gap(&a, until, until),
             "a attempt 1: lines between 1970-01-01T00:00:00.000Z and 1970-01-01T00:00:00.000Z are \
-             missing (a node keeps the newest 64 MiB of a log, and nothing while its disk is full)"
+             missing (a node keeps the newest 64 MiB of a log, and nothing while its disk is full \
+             or after what writes the log was killed)"
         );
+        for (since, until, part) in [
+            (None, until, "a attempt 1: lines before 1970-01-01T00:00:00.000Z are no longer there"),
+            (None, None, "a attempt 1: its lines are no longer there"),
+            (until, None, "a attempt 1: lines after 1970-01-01T00:00:00.000Z are missing"),
+        ] {
+            let words = gap(&a, since, until);
+            assert!(words.starts_with(part) && words.contains("newest 64 MiB"), "{words}");
+        }
     }
 
     #[test]

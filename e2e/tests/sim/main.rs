@@ -12,6 +12,7 @@ mod full_disk;
 mod history;
 mod images;
 mod network;
+mod ports;
 mod promises;
 mod restored;
 mod seeds;

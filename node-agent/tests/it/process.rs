@@ -408,6 +408,25 @@ async fn a_command_beside_a_task_that_cannot_run_says_so() {
 }
 
 #[tokio::test]
+async fn a_working_dir_that_is_none_is_refused_by_name() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        for dir in ["/bin/sh", "/no/such/folder"] {
+            let mut spec = says(bench, "true");
+            spec.working_dir = Some(dir.to_owned());
+            match engine.create_and_start(&spec).await {
+                Err(EngineError::Refused { reason: Reason::CannotRun, message }) => {
+                    assert_eq!(message, format!("workingDir {dir}: no such folder on this node"));
+                }
+                other => panic!("{dir}: {other:?}"),
+            }
+            assert_eq!(state(&*engine, &spec.identity).await, None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_output_of_a_command_beside_a_task_ends_with_the_command() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;

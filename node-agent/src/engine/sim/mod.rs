@@ -44,6 +44,8 @@ pub enum Fault {
     UnknownNotDone,
     /// It is not done, and the engine says so.
     Unavailable,
+    /// It is refused: a stranger holds one of the host ports.
+    PortTaken,
 }
 
 /// A machine on which simulated containers run. Clones are the same machine.
@@ -156,6 +158,9 @@ impl SimEngine {
                 }
                 Some(Fault::UnknownNotDone) => Err(EngineError::unknown("the answer was lost")),
                 Some(Fault::Unavailable) => Err(EngineError::unavailable("the engine is down")),
+                Some(Fault::PortTaken) => {
+                    Err(EngineError::refused(Reason::PortTaken, "port is already allocated"))
+                }
             }
         });
         self.machine.changed.notify_waiters();
