@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod engine;
+mod free;
 mod inherited;
 pub mod journal;
 pub mod ledger;

@@ -139,7 +139,8 @@ impl<N: Names> Reader<N> {
         } else {
             let since = options.since.map(nanos);
             let before = segments.iter().rev().find(|it| since.is_some_and(|since| it.id < since));
-            self.has_gap = since.is_none() && oldest.is_last_place();
+            // Where no file begins before that, those that did may have been deleted.
+            self.has_gap = before.is_none() && oldest.is_last_place();
             (before.unwrap_or(oldest), 0)
         };
         self.open = Open::at(&self.files, segment, offset)?;

@@ -14,6 +14,7 @@ use super::log_files::Reader;
 use super::log_segments::LogFiles;
 use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity, log_copy};
+use crate::free::Free;
 use crate::private;
 
 /// How often a followed log is looked at again.
@@ -21,6 +22,10 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Bytes of logs that are kept of containers that were removed. Beyond that the oldest logs go.
 const KEPT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+
+/// What a log takes beside its lines, or less: the ends of the last blocks of its files, and the room
+/// for a mark.
+const MARGIN_BYTES: u64 = 4096 * (LOG_FILES as u64 + 2);
 
 /// Resolves once nothing will be written to a log any more.
 pub(crate) type End = BoxFuture<'static, ()>;
@@ -159,6 +164,10 @@ impl LogStore {
     ) -> Result<(), EngineError> {
         let path = self.path(identity);
         let failed = |error: &io::Error| io_failed(&path, error);
+        // An engine tells the oldest lines first. As a log with less room keeps its newest lines, so
+        // does the copy where the disk has less.
+        let room = Free::on(&self.dir).map_err(|error| failed(&error))?.bytes;
+        let bytes_max = bytes_max.min(room.saturating_sub(MARGIN_BYTES).max(MARGIN_BYTES));
         let mut next = events.next().await;
         let says_something = matches!(next, Some(Ok(_)));
         if !says_something && self.has(identity) {
@@ -318,7 +327,7 @@ mod tests {
     use api::log::Position;
 
     use super::*;
-    use crate::engine::logs::{LogLine, Output, gap_mark};
+    use crate::engine::logs::{LogLine, Output, Stored, gap_mark};
 
     /// A store, an attempt, and where its engine has the log.
     fn store_in(dir: &Path) -> (LogStore, Identity, PathBuf) {
@@ -518,6 +527,47 @@ mod tests {
         let told: Vec<LogEvent> = log.map(Result::unwrap).collect().await;
         assert!(matches!(told.last(), Some(LogEvent::Gap)), "{}", told.len());
         assert!(told.len() > 2, "what there was room for");
+    }
+
+    #[tokio::test]
+    async fn of_what_an_engine_tells_the_newest_lines_are_kept_where_there_is_little_room() {
+        for blocks in [20, 30, 50] {
+            let disk = SmallDisk::new();
+            let store = LogStore::open(&disk.0.path().join("disk/logs")).unwrap();
+            let identity = Identity::new("default", "t", "0af3", 1).unwrap();
+            disk.fill_but(blocks);
+            let event = |number: usize| {
+                let Some(Stored::Line(line)) = Stored::parse(record(number).as_bytes()) else {
+                    panic!("it is a line")
+                };
+                Ok(LogEvent::Line { line, next: Position { file: 0, offset: 0 } })
+            };
+            let events = stream::iter((0..5000).map(event)).boxed();
+            store.keep(&identity, events, 1_000_000).await.unwrap();
+            let numbers = async |since: Option<Timestamp>| {
+                let options = LogOptions { since, ..LogOptions::default() };
+                let log = store.read(&identity, options).await.unwrap();
+                let told = log.filter_map(|event| async {
+                    match event.unwrap() {
+                        LogEvent::From(_) => None,
+                        LogEvent::Gap => Some(None),
+                        LogEvent::Line { line, .. } => {
+                            let text = String::from_utf8_lossy(&line.bytes).trim().to_owned();
+                            Some(Some(text.trim_start_matches('x').parse::<usize>().unwrap()))
+                        }
+                    }
+                });
+                told.collect::<Vec<_>>().await
+            };
+            let all = numbers(None).await;
+            let first = all[1].unwrap();
+            assert!(all[0].is_none() && first < 4900, "with {blocks} blocks: {first}");
+            assert_eq!(all[1..], (first..5000).map(Some).collect::<Vec<_>>());
+            // Who heard up to some line goes on behind it; where others were lost meanwhile, that is told.
+            let time = |number| Stored::parse(record(number).as_bytes()).map(|it| it.time());
+            assert_eq!(numbers(time(4990)).await, (4990..5000).map(Some).collect::<Vec<_>>());
+            assert_eq!(numbers(time(100)).await, all);
+        }
     }
 
     #[tokio::test]

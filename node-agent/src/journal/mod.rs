@@ -24,7 +24,7 @@ use crate::attempt::Attempt;
 use crate::engine::Identity;
 use crate::private;
 pub use form::Damage;
-pub(crate) use room::{ENOUGH_BYTES, Free, LOW_BYTES};
+pub(crate) use room::{ENOUGH_BYTES, LOW_BYTES};
 
 /// Largest file that is read: some hundred thousand attempts.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -8,10 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use nix::sys::statvfs::statvfs;
-use nix::unistd::Uid;
-
 use super::{Journal, JournalError, blocking};
+use crate::free::Free;
 use crate::private;
 
 /// A disk with less room than this is nearly full: a task takes a handful of blocks.
@@ -20,18 +18,6 @@ pub(crate) const LOW_BYTES: u64 = 64 * 1024;
 pub(crate) const ENOUGH_BYTES: u64 = 4 * LOW_BYTES;
 /// Bytes that are set aside for the journal.
 const RESERVED_BYTES: usize = 64 * 1024;
-
-/// What a disk has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Free {
-    pub(crate) bytes: u64,
-    /// Files that can still be made.
-    pub(crate) files: u64,
-}
-
-impl Free {
-    const ALL: Self = Self { bytes: u64::MAX, files: u64::MAX };
-}
 
 impl Journal {
     /// What the disk has left that the journal is on. Where it has enough, room is set aside.
@@ -45,7 +31,7 @@ impl Journal {
             Self::File(path) => {
                 let journal = path.clone();
                 blocking(path, move || {
-                    let free = free_beside(&journal)?;
+                    let free = Free::on(journal.parent().unwrap_or(&journal))?;
                     if free.bytes >= ENOUGH_BYTES {
                         // Without it the journal is written all the same, as long as there is room.
                         let _later = set_aside(&journal);
@@ -56,19 +42,6 @@ impl Journal {
             }
         }
     }
-}
-
-fn free_beside(journal: &Path) -> io::Result<Free> {
-    let disk = statvfs(journal.parent().unwrap_or(journal))?;
-    // The last blocks of many file systems are root's.
-    let (blocks, files) = if Uid::effective().is_root() {
-        (disk.blocks_free(), disk.files_free())
-    } else {
-        (disk.blocks_available(), disk.files_available())
-    };
-    // Some file systems do not count files.
-    let files = if disk.files() == 0 { u64::MAX } else { files };
-    Ok(Free { bytes: blocks.saturating_mul(disk.fragment_size()), files })
 }
 
 fn reserved(journal: &Path) -> PathBuf {

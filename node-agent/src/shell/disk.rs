@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Agent;
-use crate::journal::{ENOUGH_BYTES, Free, LOW_BYTES};
+use crate::free::Free;
+use crate::journal::{ENOUGH_BYTES, LOW_BYTES};
 
 /// The disk is looked at so often, and before anything is decided.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);

@@ -13,7 +13,8 @@ use base::{Backoff, ErrorChain, Health, Retry, Rng};
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::journal::{Free, Journal, JournalError, Log, Owner};
+use crate::free::Free;
+use crate::journal::{Journal, JournalError, Log, Owner};
 use crate::ledger::Ledger;
 
 /// Keeps the journal.
@@ -93,5 +94,50 @@ impl Agent {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::{Attempt, Progress};
+    use crate::engine::Identity;
+
+    fn attempt(number: u32) -> Attempt {
+        let identity = Identity::new("default", "t", "0a", number).unwrap();
+        Attempt::found(identity, Progress::Starting { since: base::Timestamp::UNIX_EPOCH })
+    }
+
+    fn keeping(journal: &Journal) -> Keeping {
+        Keeping::new(journal.clone(), Rng::seeded(1), &Health::default())
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_down_is_written_with_the_next_that_can() {
+        let (journal, owner, mut ledger) =
+            (Journal::in_memory(), Owner::default(), Ledger::default());
+        let mut keeping = keeping(&journal);
+        keeping.save(&owner, &mut ledger).await.unwrap();
+        ledger.put(attempt(1));
+        journal.fill(true);
+        keeping.save(&owner, &mut ledger).await.unwrap_err();
+        journal.fill(false);
+        ledger.put(attempt(2));
+        keeping.save(&owner, &mut ledger).await.unwrap();
+        let kept: Vec<u32> =
+            journal.load().unwrap().attempts.keys().map(Identity::attempt).collect();
+        assert_eq!(kept, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn for_whom_the_agent_works_is_written_down_when_it_changes() {
+        let (journal, mut owner, mut ledger) =
+            (Journal::in_memory(), Owner::default(), Ledger::default());
+        let mut keeping = keeping(&journal);
+        keeping.save(&owner, &mut ledger).await.unwrap();
+        owner.agent = "another".to_owned();
+        keeping.begin_anew();
+        keeping.save(&owner, &mut ledger).await.unwrap();
+        assert_eq!(journal.load().unwrap().owner.agent, "another");
     }
 }

@@ -97,3 +97,110 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use api::status::{Reason, failure};
+    use base::Tasks;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use prometheus::Registry;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(6);
+
+    /// A keeper, what it tells, and until when its lease lives.
+    struct World {
+        _tasks: Tasks,
+        began: Instant,
+        news: mpsc::Receiver<Event>,
+        lives_until: watch::Receiver<Option<Instant>>,
+    }
+
+    /// A keeper whose requests are answered so, one after the other, and then not any more.
+    fn answered(answers: impl IntoIterator<Item = (u16, Value)>) -> World {
+        let answers: VecDeque<(u16, Value)> = answers.into_iter().collect();
+        let answers = Arc::new(Mutex::new(answers));
+        let transport = client::transport(tower::service_fn(move |_: Request<Bytes>| {
+            let next = answers.lock().unwrap().pop_front();
+            let (code, body) = next.unwrap_or_else(|| (503, status(Reason::ServiceUnavailable)));
+            let body = Full::new(Bytes::from(body.to_string()));
+            let answer = Response::builder().status(code).body(body).unwrap();
+            std::future::ready(Ok::<_, Infallible>(answer))
+        }));
+        let (sender, lives_until) = watch::channel(None);
+        let request = json!({ "node": "n1", "agent": "a", "bootId": "b" });
+        let keeper = Keeper {
+            client: Client::new(transport),
+            request: serde_json::from_value(request).unwrap(),
+            rng: Rng::seeded(1),
+            metrics: Metrics::new(&Registry::new()).unwrap(),
+            health: Health::default(),
+            lives_until: sender,
+        };
+        let (tasks, (events, news)) = (Tasks::new("test"), mpsc::channel(8));
+        tasks.spawn_part("node lease", keeper.run(events));
+        World { _tasks: tasks, began: Instant::now(), news, lives_until }
+    }
+
+    fn status(reason: Reason) -> Value {
+        serde_json::to_value(failure(reason, "on purpose")).unwrap()
+    }
+
+    fn granted(lease: u64) -> Value {
+        json!({ "lease": lease, "ttlMillis": TTL.as_millis(), "cluster": "c", "epoch": 1 })
+    }
+
+    /// The next lease that is told of.
+    async fn next_lease(world: &mut World) -> u64 {
+        match world.news.recv().await {
+            Some(Event::Granted(granted)) => granted.lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_another_agent_has_the_lease_is_told() {
+        let mut world = answered([(409, status(Reason::Conflict)), (200, granted(7))]);
+        let first = world.news.recv().await;
+        assert!(matches!(&first, Some(Event::Displaced(why)) if why.contains("on purpose")));
+        assert_eq!(next_lease(&mut world).await, 7, "it is asked for again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_lives_from_when_its_last_acknowledged_renewal_was_sent() {
+        let alive = || (200, json!({ "alive": [true] }));
+        let mut world = answered([(200, granted(7)), alive(), alive()]);
+        assert_eq!(next_lease(&mut world).await, 7);
+        sleep(TTL).await;
+        // Those after the second were not acknowledged.
+        let lives_until = world.lives_until.borrow().unwrap();
+        assert_eq!(lives_until - world.began, TTL + TTL / RENEWALS_PER_TTL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_gone_is_asked_for_anew() {
+        let gone = (200, json!({ "alive": [false] }));
+        let mut world = answered([(200, granted(7)), gone, (200, granted(8))]);
+        assert_eq!(next_lease(&mut world).await, 7);
+        assert_eq!(next_lease(&mut world).await, 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_restored_cluster_was_confirmed_is_told_by_a_new_lease() {
+        let mut unconfirmed = granted(7);
+        unconfirmed["unconfirmed"] = true.into();
+        let still = (200, json!({ "alive": [true], "unconfirmed": true }));
+        let confirmed = (200, json!({ "alive": [true] }));
+        let mut world = answered([(200, unconfirmed), still, confirmed, (200, granted(8))]);
+        assert_eq!(next_lease(&mut world).await, 7);
+        assert_eq!(next_lease(&mut world).await, 8);
+    }
+}

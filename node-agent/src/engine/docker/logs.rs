@@ -3,7 +3,7 @@
 //! Where the files cannot be read, because the agent may not, or the engine keeps them elsewhere
 //! (Podman, an engine in another file system), the engine is asked for the log instead. It then
 //! follows as that engine does; Docker 20.10 loses and repeats lines when it rotates files under a
-//! reader. Positions are times there.
+//! reader. Positions are times there, also in the copy that is kept of such a log.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -29,8 +29,8 @@ use crate::engine::{ContainerState, EngineError, Identity, LogStream};
 /// How long to wait before asking again whether a container has ended, where waiting for that broke.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The file of positions in a log that the engine is asked for.
-const ENGINE_FILE: i64 = 0;
+/// The file of positions in a log that the engine is asked for: no time of a first record is that.
+const ENGINE_FILE: i64 = -1;
 
 /// Bounded. The driver's mode is the blocking one: a program that writes faster than the disk waits
 /// for it, as it would with a file of its own, and no line is dropped.
@@ -62,7 +62,9 @@ impl DockerEngine {
             Err(EngineError::Gone) => None,
             Err(error) => return Err(error),
         };
-        let Some(found) = found else { return self.logs.read(identity, options).await };
+        let Some(found) = found else {
+            return self.logs.read(identity, in_the_copy(options)).await;
+        };
         let Some(path) = self.readable_file(&found, identity) else {
             return Ok(self.ask_for_logs(&found.id, options));
         };
@@ -144,8 +146,7 @@ impl DockerEngine {
     }
 
     fn ask_for_logs(&self, id: &str, options: LogOptions) -> LogStream {
-        let after = options.after.filter(|after| after.file == ENGINE_FILE);
-        let after = after.and_then(|after| Timestamp::from_nanosecond(after.offset.into()).ok());
+        let after = engine_time(options);
         let since = after.or(options.since);
         let tail = options.tail.filter(|_| options.after.is_none());
         let query = LogsOptionsBuilder::new()
@@ -173,6 +174,20 @@ impl DockerEngine {
     }
 }
 
+/// Up to when a log was read that the engine was asked for.
+fn engine_time(options: LogOptions) -> Option<Timestamp> {
+    let after = options.after.filter(|after| after.file == ENGINE_FILE)?;
+    Timestamp::from_nanosecond(after.offset.into()).ok()
+}
+
+/// What was asked for of the engine, of the copy that was kept of its log: there places are in files.
+/// Whoever followed the one goes on in the other, and hears nothing twice.
+fn in_the_copy(options: LogOptions) -> LogOptions {
+    let Some(after) = engine_time(options) else { return options };
+    let next = after.saturating_add(Duration::from_nanos(1)).unwrap_or(Timestamp::MAX);
+    LogOptions { after: None, tail: None, since: options.since.max(Some(next)), ..options }
+}
+
 /// The engine puts the time in front of each line.
 fn log_line(read: LogOutput) -> Option<LogLine> {
     let (output, message) = match read {
@@ -183,4 +198,27 @@ fn log_line(read: LogOutput) -> Option<LogLine> {
     let space = message.iter().position(|byte| *byte == b' ')?;
     let time = std::str::from_utf8(&message[..space]).ok()?.parse().ok()?;
     Some(LogLine { output, time, bytes: message.slice(space + 1..) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanosecond(nanos.into()).unwrap()
+    }
+
+    #[test]
+    fn who_followed_the_engine_goes_on_in_the_copy_behind_what_was_heard() {
+        let heard = Position { file: ENGINE_FILE, offset: 500 };
+        let followed =
+            LogOptions { after: Some(heard), tail: Some(7), follow: true, ..LogOptions::default() };
+        let goes_on = in_the_copy(followed);
+        let expected = LogOptions { since: Some(at(501)), follow: true, ..LogOptions::default() };
+        assert_eq!(format!("{goes_on:?}"), format!("{expected:?}"));
+        let later = LogOptions { since: Some(at(900)), ..followed };
+        assert_eq!(in_the_copy(later).since, Some(at(900)));
+        let in_a_file = LogOptions { after: Some(Position { file: 0, offset: 500 }), ..followed };
+        assert_eq!(format!("{:?}", in_the_copy(in_a_file)), format!("{in_a_file:?}"));
+    }
 }
