@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use jiff::Timestamp;
+use api::log::Position;
 
+use super::log_segments::first_time;
 use super::log_store::remove_if_there;
-use super::logs::gap_mark;
+use super::logs::part_mark;
 use crate::private::{self, named};
+
+/// In no file.
+const NOWHERE: Position = Position { file: i64::MIN, offset: 0 };
 
 /// Less room than this is worth no records.
 const END_BYTES_MIN: u64 = 512;
@@ -37,27 +41,38 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Copies the whole records at the end of a file that take, with the mark before them, no more than
-/// so many bytes.
+/// so many bytes. The mark says where in the file they are, for readers who come from there.
 fn copy_end(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
-    let mark = gap_mark(Timestamp::UNIX_EPOCH);
-    let mut kept = private::file(to)?;
-    kept.write_all(mark.as_bytes())?;
-    let wanted = bytes.saturating_sub(mark.len() as u64);
+    let wanted = bytes.saturating_sub(part_mark(NOWHERE).len() as u64);
     if wanted == 0 {
-        return Ok(());
+        // Also of a file that cannot be read any more.
+        let end = open(from).map_or(NOWHERE, |(_, end)| end);
+        return private::file(to)?.write_all(part_mark(end).as_bytes());
     }
-    let mut source = File::open(from)?;
+    let (mut source, end) = open(from)?;
     // One byte more, so that a record that begins just there is seen to.
-    let begin = source.metadata()?.len().saturating_sub(wanted + 1);
+    let begin = end.offset.saturating_sub(wanted + 1);
     source.seek(SeekFrom::Start(begin))?;
     let mut source = BufReader::new(source);
-    source.skip_until(b'\n')?;
+    let offset = begin + source.skip_until(b'\n')? as u64;
+    let mut kept = private::file(to)?;
+    kept.write_all(part_mark(Position { offset, ..end }).as_bytes())?;
     io::copy(&mut source, &mut kept)?;
     Ok(())
 }
 
+/// A file, and where it ends.
+fn open(path: &Path) -> io::Result<(File, Position)> {
+    let mut file = File::open(path)?;
+    let id = first_time(&mut file)?.unwrap_or(NOWHERE.file);
+    let offset = file.metadata()?.len();
+    Ok((file, Position { file: id, offset }))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -65,11 +80,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         std::fs::write(&from, "one\ntwo\nthree\n").unwrap();
-        let mark = gap_mark(Timestamp::UNIX_EPOCH);
-        for (bytes, end) in [(0, ""), (5, ""), (6, "three\n"), (9, "three\n"), (10, "two\nthree\n")]
-        {
-            copy_end(&from, &to, mark.len() as u64 + bytes).unwrap();
-            assert_eq!(std::fs::read_to_string(&to).unwrap(), format!("{mark}{end}"), "{bytes}");
+        // Damaged, a file is known by its number in the file system.
+        let file = -i64::try_from(std::fs::metadata(&from).unwrap().ino()).unwrap();
+        let mark = |offset| part_mark(Position { file, offset });
+        for (bytes, offset, end) in [
+            (0, 14, ""),
+            (5, 14, ""),
+            (6, 8, "three\n"),
+            (9, 8, "three\n"),
+            (10, 4, "two\nthree\n"),
+        ] {
+            copy_end(&from, &to, mark(0).len() as u64 + bytes).unwrap();
+            let expected = format!("{}{end}", mark(offset));
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), expected, "{bytes}");
+            let (begin, _) = expected.split_at(mark(0).len());
+            let said = super::super::logs::parse_part_mark(begin.as_bytes());
+            assert_eq!(said, Some(Position { file, offset }));
         }
     }
 }

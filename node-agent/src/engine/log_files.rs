@@ -99,6 +99,8 @@ pub(super) struct Reader<N = OnDisk> {
 #[derive(Debug)]
 struct Next {
     segment: Segment,
+    /// Where to begin in it.
+    offset: u64,
     /// Whether files in between may be gone.
     has_gap: bool,
 }
@@ -129,8 +131,12 @@ impl<N: Names> Reader<N> {
         let (segment, offset) = if let Some(after) = options.after {
             let found = segments.iter().find(|segment| segment.id == after.file);
             let found = found.filter(|segment| segment.bytes >= after.offset);
+            let found = match found {
+                Some(segment) => Some((segment, after.offset)),
+                None => self.files.in_part(&segments, after)?,
+            };
             self.has_gap = found.is_none();
-            found.map_or((oldest, 0), |segment| (segment, after.offset))
+            found.unwrap_or((oldest, 0))
         } else if let Some(tail) = options.tail {
             let Some(found) = log_tail::start(&self.files, &segments, tail)? else {
                 return Ok(false);
@@ -190,8 +196,8 @@ impl<N: Names> Reader<N> {
             self.has_gap = self.open.is_some() && first.is_last_place();
             return Ok(true);
         };
-        if let Some(Next { segment, has_gap }) = self.next.take()
-            && let Some(next) = Open::at(&self.files, &segment, 0)?
+        if let Some(Next { segment, offset, has_gap }) = self.next.take()
+            && let Some(next) = Open::at(&self.files, &segment, offset)?
         {
             self.open = Some(next);
             self.has_gap = has_gap;
@@ -202,10 +208,18 @@ impl<N: Names> Reader<N> {
         }
         let segments = self.files.segments()?;
         let here = segments.iter().position(|segment| segment.id == open.id);
+        let place = Position { file: open.id, offset: open.offset };
+        if here.is_none()
+            && let Some((part, offset)) = self.files.in_part(&segments, place)?
+        {
+            // This file was deleted, and its end was kept.
+            self.next = Some(Next { segment: part.clone(), offset, has_gap: false });
+            return Ok(true);
+        }
         // Where this file was deleted and others are there, its successor may have been as well.
         let next = here.map_or(0, |here| here + 1);
         let next = segments.into_iter().nth(next);
-        self.next = next.map(|segment| Next { segment, has_gap: here.is_none() });
+        self.next = next.map(|segment| Next { segment, offset: 0, has_gap: here.is_none() });
         Ok(self.next.is_some())
     }
 }

@@ -12,9 +12,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use api::log::Position;
 use jiff::Timestamp;
 
-use super::logs::{LOG_FILES, Stored, rotated};
+use super::logs::{LOG_FILES, Stored, parse_part_mark, rotated};
 use crate::private::named;
 
 /// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
@@ -156,6 +157,23 @@ impl<N: Names> LogFiles<N> {
         Ok(is_it.then_some(file))
     }
 
+    /// Where a place in a file is in what was kept of that file; nothing where it is not.
+    pub(super) fn in_part<'a>(
+        &self,
+        segments: &'a [Segment],
+        place: Position,
+    ) -> io::Result<Option<(&'a Segment, u64)>> {
+        let Some(part) = segments.iter().find(|segment| segment.id == PART_ID) else {
+            return Ok(None);
+        };
+        let Some(mut file) = self.open(part)? else { return Ok(None) };
+        let mark = first_record(&mut file)?;
+        let begin = parse_part_mark(&mark).filter(|begin| begin.file == place.file);
+        let behind = begin.and_then(|begin| place.offset.checked_sub(begin.offset));
+        let offset = behind.map(|behind| mark.len() as u64 + behind);
+        Ok(offset.filter(|offset| *offset <= part.bytes).map(|offset| (part, offset)))
+    }
+
     /// The file that is written to now, by its number in the file system.
     pub(super) fn newest_inode(&self) -> io::Result<Option<u64>> {
         for place in &self.places {
@@ -192,11 +210,8 @@ fn if_there<T>(path: &Path, done: io::Result<T>) -> io::Result<Option<T>> {
 
 /// By what a file is known; nothing until its first record is whole. The file is read from its
 /// beginning, and left anywhere.
-fn first_time(file: &mut File) -> io::Result<Option<i64>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut record = Vec::new();
-    let limit = RECORD_BYTES_MAX as u64;
-    BufReader::new(&mut *file).take(limit).read_until(b'\n', &mut record)?;
+pub(super) fn first_time(file: &mut File) -> io::Result<Option<i64>> {
+    let record = first_record(file)?;
     if !record.ends_with(b"\n") && record.len() < RECORD_BYTES_MAX {
         return Ok(None);
     }
@@ -204,6 +219,15 @@ fn first_time(file: &mut File) -> io::Result<Option<i64>> {
     // A damaged one is known by its number in the file system, which is no time.
     let inode = i64::try_from(file.metadata()?.ino()).unwrap_or(i64::MAX);
     Ok(Some(time.unwrap_or(-inode)))
+}
+
+/// The first record, or as much of it as there is.
+fn first_record(file: &mut File) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut record = Vec::new();
+    let limit = RECORD_BYTES_MAX as u64;
+    BufReader::new(file).take(limit).read_until(b'\n', &mut record)?;
+    Ok(record)
 }
 
 pub(super) fn nanos(time: Timestamp) -> i64 {

@@ -340,6 +340,19 @@ pub(super) fn gap_mark(time: Timestamp) -> String {
     format!("{time:.9} stderr G \n")
 }
 
+/// Marks, at the beginning of a file that holds the end of another, what it is the end of: which file,
+/// and from which byte on. Each such mark is as long.
+pub(super) fn part_mark(of: Position) -> String {
+    format!("{:.9} stderr G {:020} {:020}\n", Timestamp::UNIX_EPOCH, of.file, of.offset)
+}
+
+/// Reads such a mark, with its newline; nothing where it is none.
+pub(super) fn parse_part_mark(stored: &[u8]) -> Option<Position> {
+    let words = std::str::from_utf8(stored).ok()?.trim_end().split(' ').skip(3);
+    let [file, offset] = words.collect::<Vec<_>>().try_into().ok()?;
+    Some(Position { file: file.parse().ok()?, offset: offset.parse().ok()? })
+}
+
 /// Where an older file of a log is: the older, the larger its number. The newest is number 0.
 pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
