@@ -137,6 +137,27 @@ async fn a_revision_that_is_held_can_be_read_at_while_room_is_made() {
     }
 }
 
+/// While it is full nobody may write for long. A backup reads at the current revision, and an apiserver
+/// that starts at the oldest one: room is not made of those.
+#[tokio::test]
+async fn the_oldest_revision_is_one_that_there_is_while_room_is_made() {
+    let servers = Servers::start(1, &options(QUOTA_BYTES)).await;
+    let (store, _tasks) = connect(&servers, "").await;
+    let list_at = |at| store.list(List { prefix: "/".into(), at: Some(at), after: None, limit: 1 });
+    let mut round = 0;
+    // Nothing is deleted, so that it stays full in the end, and all history there is is forgotten.
+    let current = loop {
+        let oldest = fill_again(&store, &mut round).await;
+        let current = store.revision().await.unwrap();
+        assert!(oldest <= current, "the oldest is {oldest}, the current one {current}");
+        if list_at(Revision(current.0 - 1)).await.is_err() {
+            break current;
+        }
+    };
+    assert_eq!(list_at(current).await.unwrap().records.len(), 1);
+    store.watch("/", Revision(current.0 + 1)).await.map(drop).unwrap();
+}
+
 /// Writes until it is full, whether it was or there is room again; what is the oldest revision then.
 async fn fill_again(store: &Etcd, round: &mut usize) -> Revision {
     *round += 1;
