@@ -124,6 +124,14 @@ impl Printer {
         self.tell(&format!("{}: {}", of.words(), failure.message))
     }
 
+    /// An attempt has no log, since its program never ran.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn did_not_start(&mut self, of: &Of, why: &str) -> Result<(), Failure> {
+        self.tell(&format!("{} did not start {}", of.words(), output::printable(why)))
+    }
+
     /// Nothing more comes.
     ///
     /// # Errors

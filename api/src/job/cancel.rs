@@ -5,9 +5,12 @@
 //! * A run that a change opens is not cancelled by what was said of the run before it.
 //! * A cancel that could never do anything is refused.
 
-use super::{Job, OnChange, is_revision, revision};
+use super::{Job, JobSpec, OnChange, is_revision, revision};
 use crate::object::Kind as _;
 use crate::violation::Violation;
+
+/// Characters of `spec.cancelReason` at most.
+pub const REASON_CHARS_MAX: usize = 256;
 
 /// Whether `new` still says `cancel` of a run that it replaces: both versions say it, and the change
 /// from `old` opens another run. Without this a job that was cancelled once could never run again,
@@ -28,10 +31,22 @@ fn opens_run(new: &Job, old: &Job) -> bool {
     was_held_back || revision(&new.spec) != revision(&old.spec)
 }
 
+/// What is wrong with the reason for a cancel.
+pub(super) fn reason(spec: &JobSpec) -> Option<Violation> {
+    let chars = spec.cancel_reason.as_ref()?.chars().count();
+    let wrong = |why: String| Violation::new("spec.cancelReason", why);
+    if !spec.cancel {
+        return Some(wrong("there is no cancel: true".to_owned()).hint("leave it out"));
+    }
+    let is_long = chars > REASON_CHARS_MAX;
+    is_long.then(|| wrong(format!("{chars} characters; at most {REASON_CHARS_MAX} are allowed")))
+}
+
 /// That the job's run has ended, so that there is nothing to cancel any more.
 pub(super) fn too_late(new: &Job, old: &Job) -> Option<Violation> {
     let mut otherwise = new.spec.clone();
     otherwise.cancel = old.spec.cancel;
+    otherwise.cancel_reason.clone_from(&old.spec.cancel_reason);
     let is_asked_now = new.spec.cancel && !old.spec.cancel && otherwise == old.spec;
     let is_observed = old.status.observed_generation >= old.generation();
     (is_asked_now && is_observed && old.status.phase.is_final()).then(|| {
@@ -56,6 +71,17 @@ mod tests {
         job.status.observed_generation = 2;
         job.status.revision = revision(&job.spec);
         job
+    }
+
+    #[test]
+    fn a_reason_goes_with_a_cancel_and_is_short() {
+        let said = |spec| reason(&job(spec).spec).map(|found| found.to_string());
+        assert_eq!(said(json!({ "cancel": true, "cancelReason": "w".repeat(256) })), None);
+        assert_eq!(said(json!({ "cancel": true })), None);
+        let long = said(json!({ "cancel": true, "cancelReason": "w".repeat(257) })).unwrap();
+        assert!(long.contains("257 characters; at most 256 are allowed"), "{long}");
+        let alone = said(json!({ "cancelReason": "why not" })).unwrap();
+        assert!(alone.contains("there is no cancel: true"), "{alone}");
     }
 
     #[test]

@@ -20,8 +20,9 @@ use crate::object::{Definition, Object, is_default};
 use crate::placement::Placement;
 use crate::template::Template;
 
-pub use cancel::is_of_earlier_run;
+pub use cancel::{REASON_CHARS_MAX, is_of_earlier_run};
 pub use revision::{is_revision, revision};
+pub use row::failures;
 pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
 
 /// A set of tasks that complete.
@@ -110,6 +111,9 @@ with_job_fields! {
         /// opens another run takes it back, so leave it out of manifests and use `hctl cancel`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub cancel: bool,
+        /// Why `cancel` is set, for people: shown where the job's end is. At most 256 characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cancel_reason: Option<String>,
     }
 }
 
@@ -437,6 +441,9 @@ pub struct FailureCount {
     pub reason: String,
     /// How many.
     pub count: u32,
+    /// What the first of them said, where it said anything; at most 256 characters of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A job's phase.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Job, JobPhase, is_of_earlier_run, validate};
+use super::{FailureCount, Job, JobPhase, JobStatus, is_of_earlier_run, validate};
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
 use crate::size;
@@ -22,6 +22,7 @@ impl Resource for Job {
         let is_stale = is_of_earlier_run(self, old);
         if is_stale {
             self.spec.cancel = false;
+            self.spec.cancel_reason = None;
         }
         is_stale
     }
@@ -77,6 +78,24 @@ impl Resource for Job {
     }
 }
 
+impl JobStatus {
+    /// What its controller said, or how the tasks that were given up ended; nothing where all is
+    /// well.
+    pub fn why(&self) -> Option<String> {
+        let failures = (!self.failures.is_empty()).then(|| failures(&self.failures));
+        self.message.clone().or(failures)
+    }
+}
+
+/// How often tasks were given up for which reason: `exit 3 x2, CannotRun x1: sh: not found`.
+pub fn failures(counts: &[FailureCount]) -> String {
+    let said = |it: &FailureCount| {
+        let message = it.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{} x{}{message}", it.reason, it.count)
+    };
+    counts.iter().map(said).collect::<Vec<_>>().join(", ")
+}
+
 impl Job {
     /// Why it is in its phase, in a line.
     fn why(&self) -> String {
@@ -84,13 +103,8 @@ impl Job {
         if self.is_deleting() {
             return "being deleted".to_owned();
         }
-        if let Some(message) = &status.message {
-            return message.clone();
-        }
-        let failures: Vec<String> =
-            status.failures.iter().map(|it| format!("{} x{}", it.reason, it.count)).collect();
-        if !failures.is_empty() {
-            return failures.join(", ");
+        if let Some(why) = status.why() {
+            return why;
         }
         match status.phase {
             JobPhase::Pending if status.observed_generation == 0 => "not looked at yet".to_owned(),

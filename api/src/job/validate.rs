@@ -23,6 +23,7 @@ const RULES_MAX: usize = 100;
 pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
     spec(&job.spec, "spec", &mut found);
+    found.extend(cancel::reason(&job.spec));
     found.extend(too_late_to_retry(job.spec.timeout, job.spec.retry.as_ref(), "spec"));
     let document = Value::Object(merge::to_map(&job.spec));
     substitute::check_job(&document, substitute::Scope::Job, "spec", &mut found);

@@ -278,6 +278,8 @@ pub struct TaskStatus {
 
 /// Earlier attempts that a task remembers.
 pub const ATTEMPTS_KEPT: usize = 5;
+/// Characters of a past attempt's message that a task remembers.
+pub const PAST_MESSAGE_CHARS_MAX: usize = 256;
 /// Nodes that a task avoids at most.
 pub const AVOIDED_NODES_MAX: usize = 5;
 
@@ -394,6 +396,9 @@ pub struct PastAttempt {
     /// Why it ended, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why it ended, as a sentence; at most 256 characters of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{PastAttempt, Task, TaskState};
+use super::{PastAttempt, Task, TaskPhase, TaskState};
 use crate::kind::KindId;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
@@ -119,7 +119,7 @@ impl Task {
             TaskState::Failed { exit_code, reason } => {
                 with_message(&end(exit_code, reason), self.status.message.as_deref())
             }
-            TaskState::TimedOut => with_message("its time was up", self.status.message.as_deref()),
+            TaskState::TimedOut => with_message("timed out", self.status.message.as_deref()),
             TaskState::Cancelled { reason } => reason.to_string(),
             TaskState::Lost { since, replaceable, stop, .. } => {
                 let silent = format!("node silent for {}", span(since, now));
@@ -146,8 +146,9 @@ impl Task {
         }
     }
 
-    /// How the attempt before this one of the same run ended.
-    fn last_attempt(&self) -> Option<String> {
+    /// How the attempt before this one of the same run ended, and where:
+    /// `attempt 1 on node-1: CannotRun: sh: not found`.
+    pub fn last_attempt(&self) -> Option<String> {
         let last: &PastAttempt = self.status.attempts.last().filter(|_| self.spec.failures > 0)?;
         let how = if last.exit_code.is_none() && last.reason.is_none() {
             last.phase.to_string()
@@ -155,7 +156,28 @@ impl Task {
             end(last.exit_code, last.reason.as_deref())
         };
         let node = last.node_name.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
-        Some(format!("attempt {}: {how}{node}", last.attempt))
+        let how = with_message(&how, last.message.as_deref());
+        Some(format!("attempt {}{node}: {how}", last.attempt))
+    }
+}
+
+impl Task {
+    /// Why an attempt could not be started, and where: `on node-1: CannotRun: sh: not found`. Nothing
+    /// of an attempt whose program ran, or that is not known any more. Such an attempt has no log.
+    pub fn failed_start(&self, attempt: u32) -> Option<String> {
+        let (node, code, reason, message) = if attempt == self.spec.attempt {
+            let TaskState::Failed { exit_code, reason } = self.state() else { return None };
+            let status = &self.status;
+            status.started_at.is_none().then_some(())?;
+            (self.node(), exit_code, reason, status.message.as_deref())
+        } else {
+            let past = self.status.attempts.iter().find(|past| past.attempt == attempt)?;
+            (past.phase == TaskPhase::Failed && past.started_at.is_none()).then_some(())?;
+            let (node, reason) = (past.node_name.as_deref(), past.reason.as_deref());
+            (node, past.exit_code, reason, past.message.as_deref())
+        };
+        let node = node.map(|node| format!("on {node}: ")).unwrap_or_default();
+        Some(format!("{node}{}", with_message(&end(code, reason), message)))
     }
 }
 

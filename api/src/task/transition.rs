@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{MESSAGE_CHARS_MAX, shortened};
 use super::{
-    ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PastAttempt, Refusals, ReportState,
-    Stop, StopReason, Task, TaskState, TaskStatus, Unschedulable,
+    ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PAST_MESSAGE_CHARS_MAX,
+    PastAttempt, Refusals, ReportState, Stop, StopReason, Task, TaskState, TaskStatus,
+    Unschedulable,
 };
 
 /// A change of one of a task's parts.
@@ -433,14 +434,19 @@ fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     let Some(following) = task.spec.attempt.checked_add(1) else {
         return refuse("its attempt has the last number there is");
     };
+    // A report of an earlier attempt says nothing of this one.
+    let unreported = TaskStatus::default();
+    let status = if task.report().is_some() { &task.status } else { &unreported };
+    let message = status.message.as_deref();
     let past = PastAttempt {
         attempt: task.spec.attempt,
         phase: task.phase(),
         node_name: task.node().map(str::to_owned),
-        exit_code: task.status.exit_code.filter(|_| task.report().is_some()),
-        reason: task.status.reason.clone().filter(|_| task.report().is_some()),
-        started_at: task.status.started_at.filter(|_| task.report().is_some()),
-        finished_at: task.status.finished_at.filter(|_| task.report().is_some()),
+        exit_code: status.exit_code,
+        reason: status.reason.clone(),
+        message: message.map(|message| shortened(message, PAST_MESSAGE_CHARS_MAX)),
+        started_at: status.started_at,
+        finished_at: status.finished_at,
     };
     next.status.attempts.push(past);
     let surplus = next.status.attempts.len().saturating_sub(ATTEMPTS_KEPT);

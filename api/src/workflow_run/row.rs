@@ -52,11 +52,11 @@ impl Resource for WorkflowRun {
         let status = &self.status;
         let begun = !status.jobs.is_empty();
         let of = |part: String| if begun { part } else { NOTHING.to_owned() };
-        let ended = status.jobs.iter().filter(|job| job.phase.is_final()).count();
+        let succeeded = status.jobs.iter().filter(|job| job.phase == JobPhase::Succeeded).count();
         vec![
             self.name().to_owned(),
             status.phase.to_string(),
-            of(format!("{ended}/{}", status.jobs.len())),
+            of(format!("{succeeded}/{}", status.jobs.len())),
             of(format!("{}/{}", status.succeeded, status.total)),
             of(status.failed.to_string()),
             of(status.active.to_string()),

@@ -49,6 +49,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     for task in &tasks {
         let attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
         let of = Arc::new(Of { task: task.name().to_owned(), attempt });
+        if let Some(why) = task.failed_start(attempt) {
+            printer.did_not_start(&of, &why)?;
+            continue;
+        }
         let mut log = heard(of, open(connection, &args, task.name(), attempt, GiveUp::default()));
         while let Some((of, heard)) = log.next().await {
             let Heard::Failed(error) = heard else {
@@ -157,7 +161,7 @@ async fn follow(
                     logs.give_up.soon();
                     // Of the last tasks, too, whose news may still be on their way.
                     for task in connection.list::<Task>(&tasks).await?.0 {
-                        logs.consider(&task, &mut printer);
+                        logs.consider(&task, &mut printer)?;
                     }
                     // Nobody listens any more: that one of them is broken is not to hide what logs say.
                     (owner, news) = (stream::empty().boxed(), stream::empty().boxed());
@@ -167,7 +171,7 @@ async fn follow(
                 if let News::There(object) = said?
                     && let Ok(task) = serde_json::from_value::<Task>(object)
                 {
-                    logs.consider(&task, &mut printer);
+                    logs.consider(&task, &mut printer)?;
                 }
             }
             () = connection.has_been_back_for(PATIENCE), if !logs.untold.is_empty() => {
@@ -221,20 +225,30 @@ impl<'a> Logging<'a> {
         self.open.is_empty() && self.queue.is_empty()
     }
 
-    /// Takes in what is known of a task: attempts that have started have logs.
-    fn consider(&mut self, task: &Task, printer: &mut Printer) {
-        let earlier = task.status.attempts.iter().filter(|past| past.started_at.is_some());
-        let mut attempts: Vec<u32> = earlier.map(|past| past.attempt).collect();
-        if task.report().is_some() && task.status.started_at.is_some() {
-            attempts.push(task.spec.attempt);
+    /// Takes in what is known of a task: attempts that have started have logs, and why one could not
+    /// start is told instead of its log.
+    fn consider(&mut self, task: &Task, printer: &mut Printer) -> Result<(), Failure> {
+        let earlier = task.status.attempts.iter();
+        let mut attempts: Vec<(u32, bool)> =
+            earlier.map(|past| (past.attempt, past.started_at.is_some())).collect();
+        if task.report().is_some() {
+            attempts.push((task.spec.attempt, task.status.started_at.is_some()));
         }
-        for attempt in attempts {
+        for (attempt, has_started) in attempts {
+            let why = task.failed_start(attempt);
             let wanted = self.args.attempt.is_none_or(|wanted| wanted == attempt);
-            if wanted && self.seen.insert((task.name().to_owned(), attempt)) {
+            let is_news = wanted && (has_started || why.is_some());
+            if !is_news || !self.seen.insert((task.name().to_owned(), attempt)) {
+                continue;
+            }
+            if let Some(why) = why {
+                printer.did_not_start(&Of { task: task.name().to_owned(), attempt }, &why)?;
+            } else {
                 printer.make_room(task.name(), attempt);
                 self.queue.push_back((task.name().to_owned(), attempt));
             }
         }
+        Ok(())
     }
 
     fn open_next(&mut self) {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::workflow::check_params;
-use api::{Kind as _, KindId, Violation, Workflow};
-use serde_json::json;
+use api::workflow_run::WorkflowRunSpec;
+use api::{Kind as _, KindId, Violation, Workflow, WorkflowRun, labels, names};
+use serde_json::Value;
 
 use super::show;
 use super::wait::wait_for;
@@ -15,28 +16,21 @@ use crate::goal::Goal;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 
+/// Numbers that are tried for a run's name, each taken by somebody else meanwhile.
+const NUMBERS_TRIED: u32 = 32;
+
 pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failure> {
     let workflow = target::only_one(&args.workflow, Some(KindId::Workflow))?;
     if workflow.kind != KindId::Workflow {
         let message = format!("{workflow} is no workflow");
         return Err(Failure::usage(message).hint("hctl run workflow/NAME"));
     }
-    let metadata = match &args.name {
-        Some(name) => json!({ "name": name }),
-        None => json!({ "generateName": format!("{}-", workflow.name) }),
-    };
     let mut params: BTreeMap<String, String> = BTreeMap::new();
     for (key, value) in args.params {
         if params.insert(key.clone(), value).is_some() {
             return Err(Failure::usage(format!("--param {key} is given twice")));
         }
     }
-    let object = json!({
-        "apiVersion": KindId::WorkflowRun.api_version(),
-        "kind": KindId::WorkflowRun.info().kind,
-        "metadata": metadata,
-        "spec": { "workflow": workflow.name, "params": params },
-    });
     // A run of a workflow that is not there would wait for it, and one that gives it other
     // parameters than it has would fail.
     let found: Workflow = connection.get(&workflow).await?;
@@ -47,9 +41,7 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
             .hint("apply it again once it is gone"));
     }
     parameters_fit(&found, &params)?;
-    let place = (KindId::WorkflowRun, connection.namespace.as_str());
-    let created = connection.create(place, &object, "").await;
-    let created = created.map_err(|error| connection.failure(&error))?;
+    let created = create(connection, &found, args.name.as_deref(), params).await?;
     let name = created["metadata"]["name"].as_str().unwrap_or_default();
     let target = Target::new(KindId::WorkflowRun, name);
     let goal = Goal::Succeeded;
@@ -59,6 +51,56 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
         wait_for(connection, vec![waited], goal, deadline(args.timeout)).await?;
     }
     Ok(())
+}
+
+/// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One
+/// without a name of its own has the next number that is free: `load-7` after `load-6`.
+async fn create(
+    connection: &Connection,
+    workflow: &Workflow,
+    name: Option<&str>,
+    params: BTreeMap<String, String>,
+) -> Result<Value, Failure> {
+    let spec =
+        WorkflowRunSpec { workflow: workflow.name().to_owned(), params, ..Default::default() };
+    let mut number = workflow.status.last_run_number;
+    if name.is_none() {
+        let runs = connection.query(KindId::WorkflowRun, String::new(), String::new());
+        let (runs, _) = connection.list::<WorkflowRun>(&runs).await?;
+        number = last_number(workflow, runs.iter().map(|run| run.name())).max(number);
+    }
+    for _ in 0..NUMBERS_TRIED {
+        number = number.saturating_add(1);
+        let numbered = || names::job_in_run(workflow.name(), &number.to_string());
+        let named = name.map_or_else(numbered, str::to_owned);
+        let run = WorkflowRun::new(&connection.namespace, &named, spec.clone())
+            .with_labels([(labels::WORKFLOW, workflow.name())])
+            .with_controller(workflow.as_controller());
+        let object = serde_json::to_value(&run).map_err(|error| Failure::new(error.to_string()))?;
+        let place = (KindId::WorkflowRun, connection.namespace.as_str());
+        match connection.create(place, &object, "").await {
+            Ok(created) => return Ok(created),
+            // Somebody else was faster, or the name is too long for the numbers to be seen in it.
+            Err(error) if name.is_none() && is_taken(&error) => (),
+            Err(error) => return Err(connection.failure(&error)),
+        }
+    }
+    let message =
+        format!("{NUMBERS_TRIED} names of runs in a row were taken, the last is {number}");
+    Err(Failure::new(message).code(Code::Conflict).hint("name the run with --name"))
+}
+
+fn is_taken(error: &client::Error) -> bool {
+    matches!(error, client::Error::Refused(status)
+        if status.reason.as_deref() == Some("AlreadyExists"))
+}
+
+/// The greatest number that a run of the workflow has in its name; 0 where none has one.
+fn last_number<'a>(workflow: &Workflow, runs: impl Iterator<Item = &'a str>) -> u32 {
+    let number = |name: &str| -> Option<u32> {
+        name.strip_prefix(workflow.name())?.strip_prefix('-')?.parse().ok()
+    };
+    runs.filter_map(number).max().unwrap_or_default()
 }
 
 /// Whether a workflow takes these parameters.
@@ -71,7 +113,20 @@ fn parameters_fit(workflow: &Workflow, given: &BTreeMap<String, String>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_run_has_the_number_after_the_last() {
+        let workflow: Workflow =
+            serde_json::from_value(json!({"metadata": {"name": "w"}, "spec": {"jobs": []}}))
+                .unwrap();
+        let last = |runs: &[&str]| last_number(&workflow, runs.iter().copied());
+        assert_eq!(last(&[]), 0);
+        assert_eq!(last(&["w-2", "w-10", "w-9"]), 10, "as numbers, not as words");
+        assert_eq!(last(&["w-x-11", "wide-12", "w13", "w-", "w-99999999999"]), 0, "not its own");
+    }
 
     #[test]
     fn a_run_gives_the_parameters_that_the_workflow_takes() {

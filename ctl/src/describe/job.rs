@@ -74,10 +74,8 @@ fn fails(job: &Job) -> String {
         return String::new();
     }
     let allowed = job.spec.max_failed_tasks.map_or(0, |it| it.of(status.total));
-    let reasons: Vec<String> =
-        status.failures.iter().map(|it| format!("{} x{}", it.reason, it.count)).collect();
-    let reasons =
-        if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+    let reasons = api::job::failures(&status.failures);
+    let reasons = if reasons.is_empty() { reasons } else { format!(": {reasons}") };
     let logs = format!("hctl logs job/{} --failed", job.name());
     format!("{} of at most {allowed}{reasons}        {logs}", status.failed)
 }

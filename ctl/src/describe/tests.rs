@@ -85,7 +85,7 @@ fn a_job_tells_its_counts_failures_and_what_its_tasks_wait_for() {
             Ready=False (TasksRunning)
             Now:
               TASK           STATUS   ATTEMPT  SINCE  WHY
-              media/thumb-1  Running  2        9m     attempt 1: exit 3 on n2
+              media/thumb-1  Running  2        9m     attempt 1 on n2: exit 3
         "#]],
     );
 }
@@ -190,7 +190,7 @@ fn a_node_tells_what_is_taken_and_by_whom() {
               memory    1Gi        8Gi          12%
             Tasks:
               TASK           STATUS   ATTEMPT  SINCE  WHY
-              media/thumb-1  Running  2        9m     attempt 1: exit 3 on n2
+              media/thumb-1  Running  2        9m     attempt 1 on n2: exit 3
         "#]],
     );
 }

@@ -347,7 +347,10 @@ pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &st
     let mut report = report(attempt, boot_id, ending.state);
     report.exit_code = ending.exit_code;
     report.reason = ending.reason;
-    report.message = ending.message;
+    let timed_out = ending.state == ReportState::TimedOut;
+    let limit = attempt.manner.timeout().filter(|_| timed_out).map(api::duration::Duration::from);
+    let limit = limit.map(|limit| format!("longer than attemptTimeout ({limit})"));
+    report.message = ending.message.or(limit);
     report.started_at = ending.started.or(report.started_at);
     report.finished_at = Some(ending.finished);
     attempt.progress = Progress::Ended;

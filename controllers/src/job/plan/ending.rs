@@ -18,7 +18,7 @@ use super::{Run, View};
 pub(super) struct Ending {
     /// The phase that it will have.
     pub(super) phase: JobPhase,
-    /// Why, as a sentence.
+    /// Why, as a sentence; nothing where the status's failures say it.
     pub(super) message: Option<String>,
 }
 
@@ -41,7 +41,9 @@ pub(super) fn ending(
         return None;
     }
     if spec.cancel {
-        return end(JobPhase::Cancelled, "cancelled on request".to_owned());
+        let why = spec.cancel_reason.as_ref().map(|why| format!("cancelled: {why}"));
+        let why = why.unwrap_or_else(|| "cancelled on request".to_owned());
+        return end(JobPhase::Cancelled, why);
     }
     if run.opens {
         return None;
@@ -60,12 +62,12 @@ pub(super) fn ending(
         ends_of(roster, record).failed + u32::try_from(gave_up.count()).unwrap_or(u32::MAX);
     let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
     if failed > allowed {
-        let tasks = if failed == 1 { "task was" } else { "tasks were" };
-        return end(JobPhase::Failed, format!("{failed} {tasks} given up; {allowed} are allowed"));
+        // The status counts how they ended, which says more.
+        return Some(Ending { phase: JobPhase::Failed, message: None });
     }
     if deadline(view.job, view.now).is_some_and(|at| at <= view.now) {
         let limit = spec.timeout.map(|limit| limit.to_string()).unwrap_or_default();
-        return end(JobPhase::TimedOut, format!("not done within {limit}"));
+        return end(JobPhase::TimedOut, format!("longer than timeout ({limit})"));
     }
     None
 }

@@ -6,6 +6,8 @@ use api::completion::{End, EndCounts};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::job::{FailureCount, JobPhase, JobStatus};
 use api::object::Kind as _;
+use api::task::PAST_MESSAGE_CHARS_MAX;
+use api::task::report::shortened;
 use api::{Job, Timestamp};
 
 use super::cast::Member;
@@ -55,7 +57,10 @@ pub(super) fn next(
         None if status.phase == JobPhase::Cancelled => {
             Some(format!("{} of {} tasks were cancelled", status.cancelled, status.total))
         }
-        None => stalled.map(ToString::to_string).or_else(|| unschedulable.map(str::to_owned)),
+        None => stalled
+            .map(ToString::to_string)
+            .or_else(|| unschedulable.map(str::to_owned))
+            .or_else(|| retrying(scene, &status).filter(|_| !is_over)),
     };
     let standing = match status.phase {
         JobPhase::Succeeded | JobPhase::Skipped => Standing::Ready,
@@ -70,7 +75,11 @@ pub(super) fn next(
         (None, Some(_)) => UNSCHEDULABLE.to_owned(),
         (None, None) => status.phase.to_string(),
     };
-    let message = status.message.clone().unwrap_or_default();
+    let why = match standing {
+        Standing::Stalled => status.why(),
+        Standing::Ready | Standing::Reconciling => status.message.clone(),
+    };
+    let message = why.unwrap_or_default();
     let at = (job.generation(), scene.view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
     status
@@ -83,6 +92,20 @@ fn unschedulable<'a>(scene: &Scene<'a>, status: &JobStatus) -> Option<&'a str> {
     }
     let pending = scene.cast.members.values().find(|member| member.is_pending())?;
     pending.task.unschedulable()
+}
+
+/// What is tried again after a while, where nothing of the job runs meanwhile: its first such task.
+/// Without this a job whose every attempt fails at once looks as if nothing happened.
+fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
+    if scene.course != Course::Usual || status.active > 0 {
+        return None;
+    }
+    let waits = |member: &&Member<'_>| {
+        member.is_pending() && member.task.spec.not_before.is_some_and(|at| at > scene.view.now)
+    };
+    let first = scene.cast.members.values().find(waits)?;
+    let last = first.task.last_attempt()?;
+    Some(format!("task {} is tried again: {last}", first.task.name()))
 }
 
 fn base(scene: &Scene<'_>) -> JobStatus {
@@ -131,7 +154,7 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
     let failures = scene.cast.members.values().map(|member| member.task.spec.failures);
     let retries = failures.fold(0, u32::saturating_add);
     status.retries = status.retries.max(retries);
-    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    let mut seen: BTreeMap<String, (u32, Option<String>)> = BTreeMap::new();
     for (index, member) in &scene.cast.members {
         let why = match &member.verdict {
             Verdict::Done { end: End::Failed, why } | Verdict::FailsJob { why } => why.clone(),
@@ -142,14 +165,20 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
                 continue;
             }
         };
-        *seen.entry(why).or_default() += 1;
+        let (count, message) = seen.entry(why).or_default();
+        *count += 1;
+        if message.is_none() {
+            let said = member.task.status.message.as_deref();
+            *message = said.map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
+        }
     }
     for known in &status.failures {
-        let count = seen.entry(known.reason.clone()).or_default();
+        let (count, message) = seen.entry(known.reason.clone()).or_default();
         *count = known.count.max(*count);
+        *message = known.message.clone().or_else(|| message.take());
     }
-    let mut failures: Vec<FailureCount> =
-        seen.into_iter().map(|(reason, count)| FailureCount { reason, count }).collect();
+    let counted = |(reason, (count, message))| FailureCount { reason, count, message };
+    let mut failures: Vec<FailureCount> = seen.into_iter().map(counted).collect();
     failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
     failures.truncate(FAILURES_NAMED);
     status.failures = failures;
@@ -223,7 +252,8 @@ pub(super) fn notices(job: &Job, next: &JobStatus) -> Option<Notice> {
         }
     };
     let counts = format!("{} of {} tasks succeeded", next.succeeded, next.total);
-    let message = next.message.as_ref().map_or(counts.clone(), |why| format!("{why}; {counts}"));
+    let why = next.why().filter(|_| next.phase != JobPhase::Succeeded);
+    let message = why.map_or(counts.clone(), |why| format!("{why}; {counts}"));
     is_news.then_some(Notice { warning: next.phase != JobPhase::Succeeded, reason, message })
 }
 

@@ -106,8 +106,8 @@ fn a_failure_is_tried_again_after_a_wait_and_given_up_in_the_end() {
               j-0/1 retry counted from 10s avoiding n1
               tells: TaskRetried: tried again: j-0 (exit 3)
             plan
-              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1 (1 task was given up; 0 are allowed)
-              tells: JobFailed: 1 task was given up; 0 are allowed; 0 of 1 tasks succeeded
+              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
+              tells: JobFailed: Timeout x1; 0 of 1 tasks succeeded
             plan
               wakes at 86400s
         "#]],
@@ -209,8 +209,8 @@ fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
             plan
               j-0/1 retry free
             plan
-              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1 (1 task was given up; 0 are allowed)
-              tells: JobFailed: 1 task was given up; 0 are allowed; 0 of 1 tasks succeeded
+              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
+              tells: JobFailed: NodeLost x1; 0 of 1 tasks succeeded
             plan
               wakes at 86400s
         "#]],
@@ -246,7 +246,7 @@ fn too_many_given_up_tasks_end_the_job_and_stop_the_rest() {
               waits: parallelism is 3
               wakes at 86400s
             plan
-              Running ending Failed run=1 p1 a1 s0 f2 c1 of 5 (2 tasks were given up; 1 are allowed)
+              Running ending Failed run=1 p1 a1 s0 f2 c1 of 5
               waits: 2 tasks have not ended
               wakes at 86400s
             plan
@@ -256,9 +256,9 @@ fn too_many_given_up_tasks_end_the_job_and_stop_the_rest() {
               waits: 2 tasks have not ended
               wakes at 86400s
             plan
-              record run=1 2=Cancelled 3=Cancelled + j-2/1 recorded + j-3/1 recorded + Failed ending Failed run=1 p0 a0 s0 f2 c3 of 5 (2 tasks were given up; 1 are allowed)
+              record run=1 2=Cancelled 3=Cancelled + j-2/1 recorded + j-3/1 recorded + Failed ending Failed run=1 p0 a0 s0 f2 c3 of 5
               wakes at 86400s
-              tells: JobFailed: 2 tasks were given up; 1 are allowed; 0 of 5 tasks succeeded
+              tells: JobFailed: exit 1 x2; 0 of 5 tasks succeeded
             plan
               wakes at 86400s
         "#]],
@@ -305,7 +305,7 @@ fn a_timeout_does_not_count_suspended_time() {
               waits: 1 tasks have not ended
               wakes at 160s
             plan
-              Running ending TimedOut run=1 p0 a1 s0 f0 c0 of 1 (not done within 1m)
+              Running ending TimedOut run=1 p0 a1 s0 f0 c0 of 1 (longer than timeout (1m))
               waits: 1 tasks have not ended
             plan
               j-0/2 evict Cancel
@@ -528,7 +528,7 @@ fn another_attempt_takes_the_place_of_the_one_that_ended() {
               j-0/1 retry counted from 10s avoiding n1
               tells: TaskRetried: tried again: j-0 (exit 1)
             plan
-              later: Running run=1 p3 a0 s0 f0 c0 of 3
+              Running run=1 p3 a0 s0 f0 c0 of 3 (task j-0 is tried again: attempt 1 on n1: exit 1)
               waits: parallelism is 1
         "#]],
     );

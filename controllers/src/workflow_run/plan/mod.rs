@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::batch::{Group, Op};
 use api::conditions::{Standing as Condition, UNSCHEDULABLE, conditions, is_unschedulable};
-use api::job::JobPhase;
+use api::job::{JobPhase, REASON_CHARS_MAX};
 use api::object::Kind as _;
 use api::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
+use api::task::report::shortened;
 use api::workflow::WorkflowSpec;
 use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus};
 use api::{Job, Timestamp, Workflow, WorkflowRun};
@@ -275,7 +276,7 @@ fn end(
         return end(RunPhase::Failed, named.join("; "), timed_out);
     }
     let limit = workflow.timeout.filter(|_| timed_out)?;
-    end(RunPhase::TimedOut, format!("not done within {limit}"), true)
+    end(RunPhase::TimedOut, format!("longer than timeout ({limit})"), true)
 }
 
 /// A job that this run itself stopped, or never made since it ended, has not failed.
@@ -312,15 +313,29 @@ fn deadline(status: &WorkflowRunStatus, workflow: &WorkflowSpec) -> Option<Times
     start.saturating_add(workflow.timeout?.signed()).ok()
 }
 
+/// Why a job of a run that ends is stopped.
+fn why_stopped(end: &End) -> String {
+    let said = end.message.as_deref().unwrap_or_default();
+    if end.phase == RunPhase::Cancelled {
+        "the run was cancelled".to_owned()
+    } else if end.phase == RunPhase::TimedOut {
+        format!("the run took {said}")
+    } else {
+        said.to_owned()
+    }
+}
+
 /// Stops what runs; what was not made will not be. Where the run ends by a failure, not the jobs
 /// that are meant for it.
 fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Op> {
     let mut ops = Vec::new();
+    let why = shortened(&why_stopped(end), REASON_CHARS_MAX);
     for standing in standings.iter_mut().filter(|job| end.at_once || !job.after_failure) {
         match standing.object {
             Some(object) if !object.status.phase.is_final() && !object.spec.cancel => {
                 let mut stopped = object.clone();
                 stopped.spec.cancel = true;
+                stopped.spec.cancel_reason = Some(why.clone());
                 ops.push(Op::replace(&stopped));
             }
             Some(_) => (),

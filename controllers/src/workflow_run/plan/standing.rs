@@ -117,10 +117,7 @@ fn of_object(wanted: &WorkflowJob, object: &Job) -> RunJob {
         cancelled: status.cancelled,
         started_at: status.started_at,
         finished_at: status.finished_at,
-        message: status
-            .message
-            .as_deref()
-            .map(|it| super::bounded(it, super::JOB_MESSAGE_CHARS_MAX)),
+        message: status.why().map(|it| super::bounded(&it, super::JOB_MESSAGE_CHARS_MAX)),
     }
 }
 

@@ -343,10 +343,10 @@ fn suspending_a_run_holds_its_jobs_and_its_clock() {
               wakes at 260s
             plan
               change w-1-b suspend=false cancel=true
-              Running (not done within 1m) 1/1: a Succeeded, b Pending
+              Running (longer than timeout (1m)) 1/1: a Succeeded, b Pending
             plan
-              TimedOut (not done within 1m) 1/2: a Succeeded, b Cancelled
-              tells: TimedOut: not done within 1m
+              TimedOut (longer than timeout (1m)) 1/2: a Succeeded, b Cancelled
+              tells: TimedOut: longer than timeout (1m)
         "#]],
     );
 }
@@ -505,10 +505,10 @@ fn a_job_that_was_never_made_is_no_failure_of_a_run_whose_time_was_up() {
               wakes at 60s
             plan
               change w-1-a suspend=false cancel=true
-              Running (not done within 1m) 0/0: a Pending, b Cancelled (the run ended before)
+              Running (longer than timeout (1m)) 0/0: a Pending, b Cancelled (the run ended before)
             plan
-              TimedOut (not done within 1m) 0/1: a Cancelled, b Cancelled (the run ended before)
-              tells: TimedOut: not done within 1m
+              TimedOut (longer than timeout (1m)) 0/1: a Cancelled, b Cancelled (the run ended before)
+              tells: TimedOut: longer than timeout (1m)
         "#]],
     );
 }
