@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::door;
 use crate::goal::Goal;
+use crate::table::Order;
 
 /// Exit codes, as `hctl --help` tells them.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node takes it, 3 what was \
@@ -145,8 +146,10 @@ pub struct Apply {
 
 /// Arguments of `get`.
 #[derive(Debug, Clone, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Get {
-    /// KIND, KIND,KIND, KIND/NAME..., or KIND NAME...
+    /// KIND, KIND,KIND, KIND/NAME..., KIND NAME..., or all: workflows, runs, jobs, partition sets
+    /// and tasks.
     #[arg(required = true, value_name = "KIND")]
     pub what: Vec<String>,
     /// Goes on with what changes.
@@ -168,6 +171,15 @@ pub struct Get {
     /// Only objects in this phase.
     #[arg(long)]
     pub phase: Option<String>,
+    /// Sort by a column, such as age (the newest last), status or took.
+    #[arg(long, value_name = "COLUMN", conflicts_with = "watch")]
+    pub sort_by: Option<Order>,
+    /// Print rows alone, for scripts.
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Add a column with the labels.
+    #[arg(long)]
+    pub show_labels: bool,
 }
 
 /// Arguments of `delete`.
@@ -179,6 +191,12 @@ pub struct Delete {
     /// What these manifests describe.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
+    /// All objects of the kind that have these labels: app=web,tier in (a, b),!spot.
+    #[arg(short = 'l', long, value_parser = door::labels, conflicts_with = "files")]
+    pub selector: Option<String>,
+    /// All objects of the kind in the namespace.
+    #[arg(long, conflicts_with_all = ["files", "selector"])]
+    pub all: bool,
     /// What becomes of objects that it owns.
     #[arg(long, value_enum, default_value_t = Cascade::Background)]
     pub cascade: Cascade,

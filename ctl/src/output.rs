@@ -1,20 +1,49 @@
 //! Columns: rows of cells as aligned text. Pure.
 
+use anstyle::{AnsiColor, Style};
+
 /// Between two columns.
 const GAP: &str = "  ";
 /// A column does not widen for a cell longer than the longest name: the row is out of line instead.
 const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 
+/// What stands for the end of a line that was cut.
+const CUT: &str = "...";
+const GOOD: Style = AnsiColor::Green.on_default();
+const UNSURE: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// What a table is printed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Paper {
+    /// Characters of a line; what is longer is cut, so that a terminal does not wrap it. A pipe or a
+    /// file has no such limit.
+    pub width: Option<usize>,
+    /// Whether phases are coloured.
+    pub colours: bool,
+}
+
 /// Prints rows below each other as they come: widths only grow.
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
     widths: Vec<usize>,
+    paper: Paper,
 }
 
 impl Columns {
+    /// Columns on this paper.
+    pub fn on(paper: Paper) -> Self {
+        Self { widths: Vec::new(), paper }
+    }
+
+    /// What they are printed on.
+    pub fn paper(&self) -> Paper {
+        self.paper
+    }
+
     /// Columns for rows of which most are still to come: with room for what they usually say, so
     /// that they seldom widen.
-    pub fn with_room(headings: &[String]) -> Self {
+    pub fn with_room(headings: &[String], paper: Paper) -> Self {
         let room = |heading: &String| match heading.as_str() {
             "NAME" => 16,
             "STATUS" => "Terminating".len(),
@@ -23,7 +52,7 @@ impl Columns {
             "AGE" | "TOOK" => "59m".len() + 1,
             _ => heading.chars().count(),
         };
-        Self { widths: headings.iter().map(room).collect() }
+        Self { widths: headings.iter().map(room).collect(), paper }
     }
 
     /// Whether a row does not fit in: columns widen for it.
@@ -50,17 +79,43 @@ impl Columns {
 
     fn line(&self, row: &[String]) -> String {
         let mut line = String::new();
-        for (index, cell) in row.iter().enumerate() {
-            if index > 0 {
-                line.push_str(GAP);
+        let mut room = self.paper.width.unwrap_or(usize::MAX);
+        let texts: Vec<String> = row.iter().map(|cell| printable(cell)).collect();
+        let filled = texts.iter().rposition(|text| !text.is_empty()).map_or(0, |last| last + 1);
+        for (index, text) in texts[..filled].iter().enumerate() {
+            let is_last = index + 1 == filled;
+            let width = if is_last { 0 } else { self.widths.get(index).copied().unwrap_or(0) };
+            let gap = if index == 0 { "" } else { GAP };
+            let cell = format!("{gap}{text:width$}");
+            let chars = cell.chars().count();
+            if chars > room {
+                let kept = room.saturating_sub(CUT.len());
+                line.extend(cell.chars().take(kept).chain(CUT.chars().take(room)));
+                break;
             }
-            let width = self.widths.get(index).copied().unwrap_or_default();
-            let cell = printable(cell);
-            line.push_str(&format!("{cell:width$}"));
+            room -= chars;
+            match paint(text).filter(|_| self.paper.colours) {
+                Some(style) => {
+                    let padding = " ".repeat(width.saturating_sub(text.chars().count()));
+                    line.push_str(&format!("{gap}{style}{text}{style:#}{padding}"));
+                }
+                None => line.push_str(&cell),
+            }
         }
         line.truncate(line.trim_end().len());
         line.push('\n');
         line
+    }
+}
+
+/// How a cell is coloured that is a word for how something stands.
+fn paint(cell: &str) -> Option<Style> {
+    match cell {
+        "Succeeded" | "Ready" | "Active" | "Running" => Some(GOOD),
+        "Pending" | "Bound" | "Starting" | "Stopping" | "Suspended" | "Cordoned" | "Skipped"
+        | "Cancelled" | "Terminating" | "Deleted" => Some(UNSURE),
+        "Failed" | "TimedOut" | "Lost" | "NotReady" | "Warning" => Some(BAD),
+        _ => None,
     }
 }
 
@@ -140,7 +195,7 @@ mod tests {
     fn rows_to_come_have_room_and_a_row_that_does_not_fit_is_known_before() {
         let row = |text: &str| rows(text).remove(0);
         let headings = row("NAME|STATUS|AGE|WHY");
-        let mut columns = Columns::with_room(&headings);
+        let mut columns = Columns::with_room(&headings, Paper::default());
         for (text, widens) in [
             ("load-0|Bound|0s|", false),
             ("load-0|Terminating|59m|", false),
@@ -165,6 +220,32 @@ mod tests {
     #[test]
     fn what_others_wrote_does_not_command_the_terminal() {
         assert_eq!(lines(&mut Columns::default(), "a\u{1b}[2Jb\tc"), "a [2Jb c\n");
+    }
+
+    #[test]
+    fn a_line_fits_the_terminal_and_shows_where_it_was_cut() {
+        let paper = Paper { width: Some(24), colours: false };
+        let text = "NAME|STATUS|WHY\nweb|Running|exit 3 on node-1\nweb|Running|exit 3 now";
+        expect![[r"
+            NAME  STATUS   WHY
+            web   Running  exit 3...
+            web   Running  exit 3 now
+        "]]
+        .assert_eq(&lines(&mut Columns::on(Paper { width: Some(25), ..paper }), text));
+        let narrow = lines(&mut Columns::on(Paper { width: Some(2), ..paper }), "NAME|AGE");
+        assert_eq!(narrow, "..\n");
+    }
+
+    #[test]
+    fn phases_are_coloured_and_stay_in_their_columns() {
+        let paper = Paper { width: None, colours: true };
+        let text = lines(&mut Columns::on(paper), "NAME|STATUS|AGE\na|Failed|1s\nb|Lost|2s");
+        let lines = [
+            "NAME  STATUS  AGE",
+            "a     \x1b[31mFailed\x1b[0m  1s",
+            "b     \x1b[31mLost\x1b[0m    2s",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Tables as the server sends them: cells, and the metadata of the objects they are of.
 
-use api::ObjectMeta;
+use api::duration::Duration;
+use api::table::NOTHING;
+use api::{KindId, ObjectMeta};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -64,27 +66,56 @@ impl Row {
     }
 }
 
+/// How tables are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
+pub struct Look {
+    /// With the columns that are shown on request only.
+    pub is_wide: bool,
+    /// With the namespace of each row.
+    pub with_namespace: bool,
+    /// With the labels of each row.
+    pub with_labels: bool,
+    /// Rows alone.
+    pub without_headings: bool,
+    /// The word for the kind, before each name: where rows of several kinds are shown.
+    pub kind: Option<&'static str>,
+}
+
+/// What a column shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Namespace,
+    Labels,
+    /// The cell with this index.
+    Cell(usize),
+}
+
 /// Which columns of a table are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    with_namespace: bool,
-    columns: Vec<usize>,
+    kind: Option<&'static str>,
+    columns: Vec<(String, Part)>,
     headings: Vec<String>,
 }
 
 impl Shown {
     /// Chooses from a table's columns.
-    pub fn of(definitions: &[ColumnDefinition], is_wide: bool, with_namespace: bool) -> Self {
+    pub fn of(definitions: &[ColumnDefinition], look: &Look) -> Self {
         let chosen = definitions.iter().enumerate();
-        let chosen: Vec<(usize, &ColumnDefinition)> =
-            chosen.filter(|(_, column)| is_wide || column.priority == 0).collect();
-        let names = chosen.iter().map(|(_, column)| column.name.clone());
-        let namespace = with_namespace.then(|| "NAMESPACE".to_owned());
-        Self {
-            with_namespace,
-            headings: namespace.into_iter().chain(names).collect(),
-            columns: chosen.into_iter().map(|(index, _)| index).collect(),
+        let chosen = chosen.filter(|(_, column)| look.is_wide || column.priority == 0);
+        let mut columns: Vec<(String, Part)> =
+            chosen.map(|(index, column)| (column.name.clone(), Part::Cell(index))).collect();
+        if look.with_labels {
+            // The last column is a sentence.
+            let end = columns.len() - usize::from(columns.last().is_some_and(|it| it.0 == "WHY"));
+            columns.insert(end, ("LABELS".to_owned(), Part::Labels));
         }
+        if look.with_namespace {
+            columns.insert(0, ("NAMESPACE".to_owned(), Part::Namespace));
+        }
+        let headings = columns.iter().map(|(heading, _)| heading.clone()).collect();
+        Self { kind: look.kind, columns, headings }
     }
 
     /// The headings.
@@ -94,9 +125,18 @@ impl Shown {
 
     /// The cells of a row that are shown.
     pub fn cells(&self, row: &Row) -> Vec<String> {
-        let namespace = self.with_namespace.then(|| row.key().0);
-        let cell = |index: &usize| row.cells.get(*index).map(text).unwrap_or_default();
-        namespace.into_iter().chain(self.columns.iter().map(cell)).collect()
+        let cell = |(heading, part): &(String, Part)| match part {
+            Part::Namespace => row.key().0,
+            Part::Labels => labels(&row.object.metadata),
+            Part::Cell(index) => {
+                let cell = row.cells.get(*index).map(text).unwrap_or_default();
+                match self.kind.filter(|_| heading == "NAME") {
+                    Some(kind) => format!("{kind}/{cell}"),
+                    None => cell,
+                }
+            }
+        };
+        self.columns.iter().map(cell).collect()
     }
 
     /// What of a row makes it worth printing again: all but what grows by itself.
@@ -117,12 +157,72 @@ impl Shown {
     }
 }
 
-/// Rows in the order that people expect: web-2 before web-10.
-pub fn sort(rows: &mut [Row]) {
+/// Rows in the order that people expect: web-2 before web-10, and of runs the newest last.
+pub fn sort(kind: KindId, rows: &mut [Row]) {
     rows.sort_by_cached_key(|row| {
         let (namespace, name) = row.key();
-        (namespace, natural(&name))
+        let created =
+            row.object.metadata.creation_timestamp.clone().filter(|_| kind == KindId::WorkflowRun);
+        (namespace, created, natural(&name))
     });
+}
+
+/// What rows are sorted by: `--sort-by`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// When the object was made, the newest last.
+    Created,
+    /// The column with this heading: by number or length of time where it has those.
+    Column(String),
+}
+
+impl std::str::FromStr for Order {
+    type Err = std::convert::Infallible;
+
+    /// A heading, or a path as kubectl writes it, of which the last word is the heading.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = text.trim_matches(['{', '}']);
+        let word = path.rsplit('.').next().unwrap_or_default().to_ascii_uppercase();
+        Ok(match word.as_str() {
+            "AGE" | "CREATIONTIMESTAMP" | "CREATED" => Order::Created,
+            "PHASE" => Order::Column("STATUS".to_owned()),
+            _ => Order::Column(word),
+        })
+    }
+}
+
+impl Order {
+    /// Sorts the rows of a table.
+    ///
+    /// # Errors
+    /// The headings that there are, where it has no such column.
+    pub fn sort(&self, table: &mut Table) -> Result<(), String> {
+        let definitions = &table.column_definitions;
+        match self {
+            Order::Created => table.rows.sort_by_cached_key(|row| {
+                (row.object.metadata.creation_timestamp.clone(), natural(&row.key().1))
+            }),
+            Order::Column(heading) => {
+                let index = definitions.iter().position(|column| column.name == *heading);
+                let Some(index) = index else {
+                    let names = definitions.iter().map(|column| column.name.to_ascii_lowercase());
+                    return Err(names.collect::<Vec<_>>().join(", "));
+                };
+                table.rows.sort_by_cached_key(|row| {
+                    let cell = row.cells.get(index).map(text).unwrap_or_default();
+                    (cell.parse::<Duration>().ok(), natural(&cell), natural(&row.key().1))
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `app=web,tier=front`, or a dash.
+fn labels(metadata: &ObjectMeta) -> String {
+    let pairs: Vec<String> =
+        metadata.labels.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { NOTHING.to_owned() } else { pairs.join(",") }
 }
 
 /// A name as runs of text and numbers.
@@ -173,7 +273,8 @@ mod tests {
     fn wide_columns_and_namespaces_are_shown_when_asked_for() {
         let table = table();
         let cells = |is_wide, with_namespace| {
-            Shown::of(&table.column_definitions, is_wide, with_namespace).cells(&table.rows[0])
+            let look = Look { is_wide, with_namespace, ..Look::default() };
+            Shown::of(&table.column_definitions, &look).cells(&table.rows[0])
         };
         assert_eq!(cells(false, false), ["web-10", "Running", "2s"]);
         assert_eq!(cells(true, true), ["ns", "web-10", "Running", "3", "2s"]);
@@ -182,7 +283,7 @@ mod tests {
     #[test]
     fn growing_older_is_no_news() {
         let table = table();
-        let shown = Shown::of(&table.column_definitions, false, false);
+        let shown = Shown::of(&table.column_definitions, &Look::default());
         let mut older = table.rows[0].clone();
         older.cells[3] = "9s".into();
         assert_eq!(shown.substance(&older), shown.substance(&table.rows[0]));
@@ -192,9 +293,53 @@ mod tests {
     }
 
     #[test]
+    fn labels_stand_before_the_reason_and_kinds_before_names() {
+        let definition = |name: &str| ColumnDefinition { name: name.to_owned(), priority: 0 };
+        let look = Look { with_labels: true, kind: Some("job"), ..Look::default() };
+        let shown = Shown::of(&[definition("NAME"), definition("WHY")], &look);
+        assert_eq!(shown.headings(), ["NAME", "LABELS", "WHY"]);
+        let mut row = Row { cells: vec!["a".into(), "why".into()], ..Row::default() };
+        assert_eq!(shown.cells(&row), ["job/a", "-", "why"]);
+        let labels = [("app", "web"), ("tier", "front")];
+        let labels = labels.map(|(a, b)| (a.to_owned(), b.to_owned()));
+        row.object.metadata.labels = Some(labels.into());
+        assert_eq!(shown.cells(&row), ["job/a", "app=web,tier=front", "why"]);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_what_a_column_means() {
+        let definitions = json!([{"name": "NAME"}, {"name": "TOOK"}, {"name": "TASKS"}]);
+        let row = |name: &str, took: &str, tasks: &str, created: &str| {
+            json!({"cells": [name, took, tasks],
+                   "object": {"metadata": {"name": name, "creationTimestamp": created}}})
+        };
+        let rows = json!([
+            row("a", "2m", "10/20", "2026-01-03T00:00:00Z"),
+            row("b", "1h02m", "9/20", "2026-01-01T00:00:00Z"),
+            row("c", "59s", "1/20", "2026-01-02T00:00:00Z"),
+        ]);
+        let table: Table =
+            serde_json::from_value(json!({"columnDefinitions": definitions, "rows": rows}))
+                .unwrap();
+        let by = |order: &str| {
+            let mut table = table.clone();
+            let order: Order = order.parse().unwrap();
+            order
+                .sort(&mut table)
+                .map(|()| table.rows.iter().map(|row| row.key().1).collect::<Vec<_>>().join(""))
+        };
+        assert_eq!(by("took").unwrap(), "cab");
+        assert_eq!(by("TASKS").unwrap(), "cba");
+        assert_eq!(by("age").unwrap(), "bca");
+        assert_eq!(by("{.metadata.creationTimestamp}").unwrap(), "bca");
+        assert_eq!(by(".metadata.name").unwrap(), "abc");
+        assert_eq!(by("size").unwrap_err(), "name, took, tasks");
+    }
+
+    #[test]
     fn numbers_in_names_count() {
         let mut table = table();
-        sort(&mut table.rows);
+        sort(KindId::Job, &mut table.rows);
         let names: Vec<String> = table.rows.iter().map(|row| row.key().1).collect();
         assert_eq!(names, ["web", "web-2", "web-10"]);
     }

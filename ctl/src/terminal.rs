@@ -1,14 +1,16 @@
 //! Printing: data to stdout, all else to stderr. Colours only where they are wanted.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue};
+use rustix::termios::tcgetwinsize;
 
 use crate::args::{Args, Format};
 use crate::failure::{Code, Failure};
+use crate::output::Paper;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
@@ -39,6 +41,15 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(())
+}
+
+/// What tables are printed on.
+pub fn paper() -> Paper {
+    let stdout = std::io::stdout();
+    let size = tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
+    let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+    Paper { width, colours }
 }
 
 /// Tells the person at the terminal something that is no data.

@@ -27,7 +27,7 @@ impl Cascade {
 
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
     let (mut failures, mut leaving) = (Failures::default(), Vec::new());
-    for (target, namespace) in places(connection, &args)? {
+    for (target, namespace) in places(connection, &args).await? {
         match delete_one(connection, &args, (&target, &namespace)).await {
             Ok(object) => {
                 let waited = Waited::new(target.clone(), namespace, Goal::Deleted).of(&object);
@@ -63,7 +63,10 @@ async fn delete_one(
 }
 
 /// What is to go, and where it is. What needed others goes before them.
-fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, String)>, Failure> {
+async fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, String)>, Failure> {
+    if args.all || args.selector.is_some() {
+        return selected(connection, args).await;
+    }
     if args.files.is_empty() {
         let targets = target::several(&args.targets)?.into_iter();
         return Ok(targets.map(|target| (target, connection.namespace.clone())).collect());
@@ -82,4 +85,26 @@ fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, String)
         Ok((Target::new(document.kind, name), part("namespace")))
     };
     documents.iter().rev().map(place).collect()
+}
+
+/// All objects of one kind, or those with the labels that are asked for.
+async fn selected(
+    connection: &Connection,
+    args: &Delete,
+) -> Result<Vec<(Target, String)>, Failure> {
+    let [word] = args.targets.as_slice() else {
+        let flag = if args.all { "--all" } else { "--selector" };
+        return Err(Failure::usage(format!("{flag} selects among the objects of one kind"))
+            .hint(format!("hctl delete KIND {flag}, without a name")));
+    };
+    let kind = target::kind(word)?;
+    let labels = args.selector.clone().unwrap_or_default();
+    let query = connection.query(kind, labels, String::new());
+    let (found, _) = connection.list::<Value>(&query).await?;
+    if found.is_empty() {
+        terminal::note(&super::get::nothing(&query));
+    }
+    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let place = |object: &Value| (Target::new(kind, name(object)), query.namespace.clone());
+    Ok(found.iter().map(place).collect())
 }

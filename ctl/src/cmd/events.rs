@@ -5,13 +5,13 @@ use api::core::Event;
 use api::resource::Resource as _;
 use serde_json::Value;
 
-use super::{get, show};
+use super::{show, watch};
 use crate::args::{Events, Format};
 use crate::connection::{Connection, Query};
 use crate::describe::events::{about, last_seen};
 use crate::failure::Failure;
 use crate::output::Columns;
-use crate::table::{ColumnDefinition, Row, Shown};
+use crate::table::{ColumnDefinition, Look, Row, Shown};
 use crate::target::{self, Target};
 use crate::terminal;
 
@@ -25,7 +25,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
         query.namespace.clear();
     }
     if args.watch {
-        return get::watch(connection, query).await;
+        return watch::watch(connection, query, Look::default()).await;
     }
     if !matches!(connection.format, Format::Table | Format::Wide) {
         let (found, _) = connection.list::<Value>(&query).await?;
@@ -58,7 +58,8 @@ fn table(connection: &Connection, query: &Query, events: &[Event]) -> Result<(),
         .map(|it| ColumnDefinition { name: it.name.to_owned(), priority: i32::from(it.wide) })
         .collect();
     let is_wide = connection.format == Format::Wide;
-    let shown = Shown::of(&columns, is_wide, query.namespace.is_empty());
+    let look = Look { is_wide, with_namespace: query.namespace.is_empty(), ..Look::default() };
+    let shown = Shown::of(&columns, &look);
     let now = connection.clock.now();
     let row = |event: &Event| {
         let mut row = Row::default();
@@ -68,5 +69,5 @@ fn table(connection: &Connection, query: &Query, events: &[Event]) -> Result<(),
     };
     let rows: Vec<Vec<String>> =
         std::iter::once(shown.headings().to_vec()).chain(events.iter().map(row)).collect();
-    terminal::print(&Columns::default().lines(rows.iter().map(Vec::as_slice)))
+    terminal::print(&Columns::on(terminal::paper()).lines(rows.iter().map(Vec::as_slice)))
 }

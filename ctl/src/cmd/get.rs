@@ -1,26 +1,27 @@
 //! `hctl get`: objects as tables or documents, once or as they change.
 
-use std::collections::BTreeMap;
-
 use api::job::JobStatus;
 use api::selector::FieldSelector;
-use api::watch::WatchEventType;
 use api::{Job, KindId};
 use serde_json::Value;
 
 use super::each::Failures;
-use super::show;
+use super::{show, watch};
 use crate::args::{Format, Get};
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
-use crate::following::{Following, Seen};
 use crate::output::{Columns, grouped};
-use crate::table::{self, Row, Shown, Table};
+use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};
-use crate::{document, door, terminal};
+use crate::{door, terminal};
+
+/// What `get all` shows: what people run. Not what they keep, such as secrets.
+const ALL: [KindId; 5] =
+    [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::PartitionSet, KindId::Task];
 
 pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failure> {
     let what = wanted(&args.what)?;
+    is_for_tables(connection.format, &args)?;
     let shown = match &what {
         What::Kinds(kinds) => {
             let queries: Result<Vec<Query>, Failure> =
@@ -34,7 +35,7 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
                 return Err(Failure::usage(message));
             }
             if !args.watch {
-                return objects(connection, targets).await;
+                return objects(connection, targets, &args).await;
             }
             let named = |target: &Target| {
                 let fields = format!("metadata.name={}", target.name);
@@ -47,11 +48,36 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         let [query] = shown.as_slice() else {
             return Err(Failure::usage("one kind, or one object, is watched at a time"));
         };
-        return watch(connection, query.clone()).await;
+        return watch::watch(connection, query.clone(), look(connection, &args)).await;
     }
     match connection.format {
-        Format::Table | Format::Wide => tables(connection, shown, args.job.as_deref()).await,
+        Format::Table | Format::Wide => tables(connection, shown, &args).await,
         Format::Yaml | Format::Json | Format::Name => documents(connection, &shown).await,
+    }
+}
+
+/// Refuses flags of tables where something else is printed.
+fn is_for_tables(format: Format, args: &Get) -> Result<(), Failure> {
+    let flags = [
+        ("--sort-by", args.sort_by.is_some()),
+        ("--no-headers", args.no_headers),
+        ("--show-labels", args.show_labels),
+    ];
+    let is_table = matches!(format, Format::Table | Format::Wide);
+    match flags.iter().find(|(_, given)| *given && !is_table) {
+        Some((flag, _)) => Err(Failure::usage(format!("{flag} is for tables"))
+            .hint("leave it out, or print -o table or -o wide")),
+        None => Ok(()),
+    }
+}
+
+/// How the arguments want tables of one kind.
+fn look(connection: &Connection, args: &Get) -> Look {
+    Look {
+        is_wide: connection.format == Format::Wide,
+        with_labels: args.show_labels,
+        without_headings: args.no_headers,
+        ..Look::default()
     }
 }
 
@@ -63,12 +89,17 @@ enum What {
 
 fn wanted(words: &[String]) -> Result<What, Failure> {
     match words {
+        [all] if is_all(all) => Ok(What::Kinds(ALL.to_vec())),
         [kinds] if !kinds.contains('/') => {
             let kinds: Result<Vec<KindId>, Failure> = kinds.split(',').map(target::kind).collect();
             kinds.map(What::Kinds)
         }
         words => target::several(words).map(What::Objects),
     }
+}
+
+fn is_all(word: &str) -> bool {
+    word.eq_ignore_ascii_case("all")
 }
 
 /// What the arguments select of a kind.
@@ -99,9 +130,9 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
 }
 
 /// Prints objects that are named.
-async fn objects(connection: &Connection, targets: &[Target]) -> Result<(), Failure> {
+async fn objects(connection: &Connection, targets: &[Target], args: &Get) -> Result<(), Failure> {
     if matches!(connection.format, Format::Table | Format::Wide) {
-        return named_rows(connection, targets).await;
+        return named_rows(connection, targets, args).await;
     }
     let (mut found, mut failures) = (Vec::new(), Failures::default());
     for target in targets {
@@ -117,7 +148,11 @@ async fn objects(connection: &Connection, targets: &[Target]) -> Result<(), Fail
 }
 
 /// Prints a row for each object that is named: a table for each run of the same kind.
-async fn named_rows(connection: &Connection, targets: &[Target]) -> Result<(), Failure> {
+async fn named_rows(
+    connection: &Connection,
+    targets: &[Target],
+    args: &Get,
+) -> Result<(), Failure> {
     let mut failures = Failures::default();
     for (index, same) in targets.chunk_by(|a, b| a.kind == b.kind).enumerate() {
         let mut all = Table::default();
@@ -134,12 +169,22 @@ async fn named_rows(connection: &Connection, targets: &[Target]) -> Result<(), F
             if index > 0 {
                 terminal::print("\n")?;
             }
-            let is_wide = connection.format == Format::Wide;
-            let shown = Shown::of(&all.column_definitions, is_wide, false);
-            print_rows(&mut Columns::default(), &shown, &all.rows, true)?;
+            sort_by(args, &mut all)?;
+            let look = look(connection, args);
+            let shown = Shown::of(&all.column_definitions, &look);
+            let mut columns = Columns::on(terminal::paper());
+            print_rows(&mut columns, &shown, &all.rows, (&look, true))?;
         }
     }
     failures.end()
+}
+
+/// Sorts as the arguments say, where they do.
+fn sort_by(args: &Get, table: &mut Table) -> Result<(), Failure> {
+    let Some(order) = &args.sort_by else { return Ok(()) };
+    order.sort(table).map_err(|headings| {
+        Failure::usage("--sort-by: there is no such column").hint(format!("there are {headings}"))
+    })
 }
 
 /// Prints all that is selected as documents.
@@ -160,67 +205,87 @@ async fn documents(connection: &Connection, queries: &[Query]) -> Result<(), Fai
 }
 
 /// Prints all that is selected as tables.
-async fn tables(
-    connection: &Connection,
-    queries: Vec<Query>,
-    job: Option<&str>,
-) -> Result<(), Failure> {
-    let mut is_first = true;
+async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Result<(), Failure> {
+    let (are_many, is_all) = (queries.len() > 1, args.what.iter().all(|word| is_all(word)));
+    let (mut is_first, mut empty) = (true, Vec::new());
     for mut query in queries {
-        let mut columns = Columns::default();
-        let mut rows = 0_usize;
-        loop {
-            let is_page_one = query.options.next.is_none();
-            let mut table = connection.table_page(&mut query).await?;
-            let is_last = query.options.next.is_none();
-            if is_page_one && is_last {
-                table::sort(&mut table.rows);
-            }
-            rows += table.rows.len();
-            if !table.rows.is_empty() {
-                if is_page_one && !is_first {
-                    terminal::print("\n")?;
-                }
-                let shown = shown(connection, &query, &table);
-                print_rows(&mut columns, &shown, &table.rows, is_page_one)?;
-                is_first = false;
-            }
-            if is_last {
-                break;
-            }
-        }
+        let mut look = look(connection, args);
+        look.kind = are_many.then(|| target::word(query.kind));
+        let rows = one_table(connection, &mut query, (args, &look), is_first).await?;
+        is_first &= rows == 0;
         if rows == 0 {
-            terminal::note(&nothing(&query));
+            empty.push(nothing(&query));
         }
-        if let Some(job) = job.filter(|_| query.kind == KindId::Task) {
+        if let Some(job) = args.job.as_deref().filter(|_| query.kind == KindId::Task) {
+            empty.drain(..).for_each(|note| terminal::note(&note));
             tell_of_finished(connection, job, rows).await?;
         }
     }
+    // Of all kinds most are empty, as a rule.
+    if is_all && !is_first {
+        return Ok(());
+    }
+    empty.iter().for_each(|note| terminal::note(note));
     Ok(())
 }
 
-fn shown(connection: &Connection, query: &Query, table: &Table) -> Shown {
-    let everywhere = query.kind.is_namespaced() && query.namespace.is_empty();
-    let is_wide = connection.format == Format::Wide;
-    Shown::of(&table.column_definitions, is_wide, everywhere)
+/// Prints the table of a kind, page by page, and tells how many rows there were.
+async fn one_table(
+    connection: &Connection,
+    query: &mut Query,
+    (args, look): (&Get, &Look),
+    is_first: bool,
+) -> Result<usize, Failure> {
+    let mut columns = Columns::on(terminal::paper());
+    let mut rows = 0_usize;
+    loop {
+        let is_page_one = query.options.next.is_none();
+        let mut table = connection.table_page(query).await?;
+        // What is sorted is there as a whole.
+        while args.sort_by.is_some() && query.options.next.is_some() {
+            table.rows.extend(connection.table_page(query).await?.rows);
+        }
+        let is_last = query.options.next.is_none();
+        if is_page_one && is_last {
+            table::sort(query.kind, &mut table.rows);
+        }
+        sort_by(args, &mut table)?;
+        rows += table.rows.len();
+        if !table.rows.is_empty() {
+            if is_page_one && !is_first {
+                terminal::print("\n")?;
+            }
+            let shown = shown(query, &table, look);
+            print_rows(&mut columns, &shown, &table.rows, (look, is_page_one))?;
+        }
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
+
+pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
+    let with_namespace = query.kind.is_namespaced() && query.namespace.is_empty();
+    Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
 }
 
 fn print_rows(
     columns: &mut Columns,
     shown: &Shown,
     rows: &[Row],
-    with_headings: bool,
+    (look, are_first): (&Look, bool),
 ) -> Result<(), Failure> {
     let mut cells: Vec<Vec<String>> = rows.iter().map(|row| shown.cells(row)).collect();
     // Headings stand above what they are of: where columns move, they are said again.
-    if with_headings || cells.iter().any(|row| columns.widen_for(row)) {
+    let are_due = are_first || cells.iter().any(|row| columns.widen_for(row));
+    if are_due && !look.without_headings {
         cells.insert(0, shown.headings().to_vec());
     }
     terminal::print(&columns.lines(cells.iter().map(Vec::as_slice)))
 }
 
 /// `No tasks found in namespace default.`
-fn nothing(query: &Query) -> String {
+pub(super) fn nothing(query: &Query) -> String {
     let plural = query.kind.info().plural;
     if query.namespace.is_empty() {
         format!("No {plural} found.")
@@ -252,140 +317,6 @@ async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> R
 fn hides_finished(status: &JobStatus, shown: usize) -> bool {
     let finished = [status.succeeded, status.failed, status.cancelled];
     usize::try_from(status.total).unwrap_or(usize::MAX) > shown && finished != [0; 3]
-}
-
-/// Prints what is there, and then what changes, until the end of time.
-pub(super) async fn watch(connection: &Connection, query: Query) -> Result<(), Failure> {
-    let mut printer = Printer { columns: Columns::default(), known: BTreeMap::new(), shown: None };
-    let version = printer.all(connection, &query).await?;
-    let is_table = printer.is_table(connection);
-    let client = if is_table { connection.tables() } else { connection.client() };
-    let mut following = Following::new(client, query.clone(), &version);
-    let mut link = connection.link();
-    loop {
-        match following.next().await.map_err(|error| connection.failure(&error))? {
-            Seen::Change(kind, object) if is_table => {
-                let table: Table = serde_json::from_value(object).unwrap_or_default();
-                printer.changed(connection, &query, kind, &table)?;
-            }
-            Seen::Change(_, object) => document_changed(connection.format, &query, object)?,
-            Seen::Broken(why) => link.broken(&why),
-            Seen::Back => link.back(),
-            Seen::Missed => {
-                link.back();
-                following.resume(&printer.all(connection, &query).await?);
-            }
-        }
-    }
-}
-
-fn document_changed(format: Format, query: &Query, object: Value) -> Result<(), Failure> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    match format {
-        Format::Json => terminal::print_line(&document::without_noise(object).to_string()),
-        Format::Yaml => {
-            let text = document::yaml(&document::without_noise(object))?;
-            terminal::print(&format!("---\n{text}"))
-        }
-        Format::Name | Format::Table | Format::Wide => {
-            terminal::print_line(&Target::new(query.kind, name).to_string())
-        }
-    }
-}
-
-/// Prints rows that changed, and remembers what it printed.
-struct Printer {
-    columns: Columns,
-    known: BTreeMap<(String, String), Row>,
-    /// Nothing before the headings are printed.
-    shown: Option<Shown>,
-}
-
-impl Printer {
-    fn is_table(&self, connection: &Connection) -> bool {
-        matches!(connection.format, Format::Table | Format::Wide)
-    }
-
-    /// Prints what differs from what is known, and tells the point that it stands for.
-    async fn all(&mut self, connection: &Connection, query: &Query) -> Result<String, Failure> {
-        if !self.is_table(connection) {
-            let (items, version) = connection.list::<Value>(query).await?;
-            for object in items {
-                document_changed(connection.format, query, object)?;
-            }
-            return Ok(version);
-        }
-        let (mut query, mut version) = (query.clone(), String::new());
-        let mut all = Table::default();
-        loop {
-            let page = connection.table_page(&mut query).await?;
-            if version.is_empty() {
-                version = page.metadata.resource_version;
-            }
-            all.column_definitions = page.column_definitions;
-            all.rows.extend(page.rows);
-            if query.options.next.is_none() {
-                break;
-            }
-        }
-        table::sort(&mut all.rows);
-        let mut gone = std::mem::take(&mut self.known);
-        for row in &all.rows {
-            if let Some(before) = gone.remove(&row.key()) {
-                self.known.insert(row.key(), before);
-            }
-        }
-        let shown = shown(connection, &query, &all);
-        let gone: Vec<Row> = gone.into_values().collect();
-        self.print(&shown, &gone, true)?;
-        if all.rows.is_empty() && self.shown.is_none() {
-            terminal::note(&nothing(&query));
-        }
-        self.print(&shown, &all.rows, false)?;
-        Ok(version)
-    }
-
-    fn changed(
-        &mut self,
-        connection: &Connection,
-        query: &Query,
-        kind: WatchEventType,
-        table: &Table,
-    ) -> Result<(), Failure> {
-        let shown = shown(connection, query, table);
-        self.print(&shown, &table.rows, kind == WatchEventType::Deleted)
-    }
-
-    /// Prints those of `rows` that say something new.
-    fn print(&mut self, shown: &Shown, rows: &[Row], are_gone: bool) -> Result<(), Failure> {
-        let mut cells = Vec::new();
-        for row in rows {
-            let before = if are_gone {
-                self.known.remove(&row.key());
-                None
-            } else {
-                self.known.insert(row.key(), row.clone())
-            };
-            let same = before.is_some_and(|it| shown.substance(&it) == shown.substance(row));
-            if are_gone {
-                cells.push(shown.cells_of_deleted(row));
-            } else if !same {
-                cells.push(shown.cells(row));
-            }
-        }
-        if cells.is_empty() {
-            return Ok(());
-        }
-        if self.shown.is_none() {
-            self.columns = Columns::with_room(shown.headings());
-        }
-        // Headings stand above what they are of: where columns move, they are said again.
-        if self.shown.is_none() || cells.iter().any(|row| self.columns.widen_for(row)) {
-            cells.insert(0, shown.headings().to_vec());
-        }
-        self.shown = Some(shown.clone());
-        terminal::print(&self.columns.lines(cells.iter().map(Vec::as_slice)))
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod show;
 mod top;
 mod version;
 mod wait;
+mod watch;
 
 use clap::CommandFactory as _;
 
