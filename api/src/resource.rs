@@ -16,8 +16,8 @@ pub trait Resource: Kind {
         Vec::new()
     }
 
-    /// Takes out of the spec what was said of something that this change puts an end to; whether
-    /// there was anything. Asked once nothing is wrong with the change.
+    /// Takes out of the spec what was said of something that this change puts an end to, and puts back
+    /// what only grows; whether there was anything. Asked once nothing is wrong with the change.
     fn let_go(&mut self, _old: &Self) -> bool {
         false
     }

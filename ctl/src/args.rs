@@ -81,6 +81,8 @@ pub enum Command {
     Wait(Wait),
     /// Start a run of a workflow.
     Run(Run),
+    /// Run a job that has ended once more, or start a run again with the same parameters.
+    Rerun(Rerun),
     /// Cancel jobs and runs: running tasks are stopped, nothing more starts.
     Cancel(Targets),
     /// Suspend jobs, runs and workflows: running tasks are stopped, progress is kept.
@@ -353,6 +355,23 @@ pub struct Run {
     /// The run's name: a second run of this name is refused.
     #[arg(long, value_parser = door::name)]
     pub name: Option<String>,
+    /// Waits until it has ended; fails if it fails.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait. No limit by default.
+    #[arg(long, requires = "wait")]
+    pub timeout: Option<Duration>,
+}
+
+/// Arguments of `rerun`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Rerun {
+    /// job/J, run/R; or KIND NAME.
+    #[arg(required = true, value_name = "KIND/NAME", num_args = 1..)]
+    pub of: Vec<String>,
+    /// Another value of a run's parameter.
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
+    pub params: Vec<(String, String)>,
     /// Waits until it has ended; fails if it fails.
     #[arg(long)]
     pub wait: bool,

@@ -226,11 +226,11 @@ mod tests {
     fn a_line_fits_the_terminal_and_shows_where_it_was_cut() {
         let paper = Paper { width: Some(24), colours: false };
         let text = "NAME|STATUS|WHY\nweb|Running|exit 3 on node-1\nweb|Running|exit 3 now";
-        expect![[r"
+        expect![[r#"
             NAME  STATUS   WHY
-            web   Running  exit 3...
+            web   Running  exit 3 ...
             web   Running  exit 3 now
-        "]]
+        "#]]
         .assert_eq(&lines(&mut Columns::on(Paper { width: Some(25), ..paper }), text));
         let narrow = lines(&mut Columns::on(Paper { width: Some(2), ..paper }), "NAME|AGE");
         assert_eq!(narrow, "..\n");

@@ -114,6 +114,10 @@ with_job_fields! {
         /// Why `cancel` is set, for people: shown where the job's end is. At most 256 characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cancel_reason: Option<String>,
+        /// How often it was asked to run once more as it is. `hctl rerun` raises it; it only grows, so
+        /// leave it out of manifests.
+        #[serde(default, skip_serializing_if = "crate::object::is_default")]
+        pub reruns: u32,
     }
 }
 

@@ -29,14 +29,17 @@ pub(crate) fn meaning_of(template: &Template) -> Map<String, serde_json::Value> 
     document
 }
 
-fn shape(spec: &JobSpec) -> &'static str {
-    if spec.items.is_some() {
+/// How tasks are counted, and how often the same was asked for again: never asked is as it always
+/// was.
+fn shape(spec: &JobSpec) -> String {
+    let shape = if spec.items.is_some() {
         "items"
     } else if spec.tasks.is_empty() {
         "count"
     } else {
         "tasks"
-    }
+    };
+    if spec.reruns == 0 { shape.to_owned() } else { format!("{shape} {}", spec.reruns) }
 }
 
 fn hash(value: &impl Serialize) -> String {
@@ -64,6 +67,15 @@ mod tests {
         assert_eq!(revision(&one), revision(&other));
         let more = spec(json!({ "image": "x", "resources": { "limits": { "cpu": "2" } } }));
         assert_ne!(revision(&one), revision(&more));
+    }
+
+    #[test]
+    fn the_same_once_more_is_another_revision() {
+        let once = spec(json!({ "image": "x" }));
+        let again = JobSpec { reruns: 1, ..once.clone() };
+        assert_ne!(revision(&again), revision(&once));
+        assert!(!is_revision(&again, &revision(&once)));
+        assert_ne!(revision(&JobSpec { reruns: 2, ..once.clone() }), revision(&again));
     }
 
     /// What stores hold: were one of these another, each job like it would run again after an upgrade.

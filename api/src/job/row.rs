@@ -19,12 +19,15 @@ impl Resource for Job {
     }
 
     fn let_go(&mut self, old: &Self) -> bool {
+        // A manifest that was written before somebody asked for another run does not take it back.
+        let is_older = self.spec.reruns < old.spec.reruns;
+        self.spec.reruns = self.spec.reruns.max(old.spec.reruns);
         let is_stale = is_of_earlier_run(self, old);
         if is_stale {
             self.spec.cancel = false;
             self.spec.cancel_reason = None;
         }
-        is_stale
+        is_stale || is_older
     }
 
     fn added_bytes(&self) -> usize {

@@ -35,6 +35,9 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     let mut found = Vec::new();
     found.extend(no_index_left(new, old));
     found.extend(cancel::too_late(new, old));
+    if new.spec.reruns != old.spec.reruns {
+        found.extend(number_problem("spec.reruns", new.spec.reruns));
+    }
     if new.status.run != old.status.run {
         found.extend(number_problem("status.run", new.status.run));
     }

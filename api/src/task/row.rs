@@ -197,3 +197,55 @@ fn with_message(what: &str, message: Option<&str>) -> String {
         None => what.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn task(status: &Value) -> Task {
+        serde_json::from_value(json!({
+            "metadata": { "name": "a-0" },
+            "spec": {
+                "template": "a", "attempt": 2, "failures": 1, "nodeName": "n2",
+                "binding": { "node": "n2", "attempt": 2, "number": 2, "at": "2026-01-01T00:00:00Z" },
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn past(started: Option<&str>) -> Value {
+        json!({ "attempt": 1, "phase": "Failed", "nodeName": "n1", "reason": "CannotRun",
+                "message": "sh: not found", "startedAt": started })
+    }
+
+    #[test]
+    fn an_attempt_that_could_not_start_says_why() {
+        let failed = json!({
+            "attempt": 2, "binding": 2, "state": "Failed", "reason": "ImagePull",
+            "message": "no such image", "attempts": [past(None)],
+        });
+        let task = task(&failed);
+        assert_eq!(task.failed_start(1).unwrap(), "on n1: CannotRun: sh: not found");
+        assert_eq!(task.failed_start(2).unwrap(), "on n2: ImagePull: no such image");
+        assert_eq!(task.failed_start(3), None);
+        assert_eq!(task.last_attempt().unwrap(), "attempt 1 on n1: CannotRun: sh: not found");
+    }
+
+    #[test]
+    fn an_attempt_that_ran_or_runs_has_a_log() {
+        let at = "2026-01-01T00:00:00Z";
+        let status = |state: &str| {
+            json!({ "attempt": 2, "binding": 2, "state": state, "startedAt": at, "exitCode": 3,
+                    "attempts": [past(Some(at))] })
+        };
+        for state in ["Running", "Failed"] {
+            let task = task(&status(state));
+            assert_eq!((task.failed_start(1), task.failed_start(2)), (None, None), "{state}");
+        }
+        let starting = json!({ "attempt": 2, "binding": 2, "state": "Starting" });
+        assert_eq!(task(&starting).failed_start(2), None);
+    }
+}

@@ -41,7 +41,8 @@ pub struct WorkflowSpec {
     pub defaults: Option<JobDefaults>,
     /// The jobs; at least one.
     pub jobs: Vec<WorkflowJob>,
-    /// Whether a new revision is run once, at once. Default true.
+    /// Whether a new revision is run once, at once. Default true; a workflow with a parameter that
+    /// has no default must set it to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_on_apply: Option<bool>,
     /// Failed jobs that a run survives. Default 0.

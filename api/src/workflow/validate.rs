@@ -33,6 +33,7 @@ pub(super) fn validate(workflow: &Workflow) -> Vec<Violation> {
 
 fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     params(&spec.params, found);
+    found.extend(cannot_run_by_itself(spec));
     job::timeout(spec.timeout, "spec.timeout", found);
     if let Some(retry) = spec.defaults.as_ref().and_then(|defaults| defaults.retry.as_ref()) {
         job::retry(retry, "spec.defaults.retry", found);
@@ -73,6 +74,25 @@ fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     }
     cycles(spec, found);
     reach::check(spec, found);
+}
+
+/// That a new revision is to be run at once, and nobody says what the run's parameters are: each such
+/// run would fail.
+fn cannot_run_by_itself(spec: &WorkflowSpec) -> Option<Violation> {
+    if spec.run_on_apply == Some(false) {
+        return None;
+    }
+    let open = spec.params.iter().filter(|param| param.default.is_none());
+    let names: Vec<&str> = open.map(|param| param.name.as_str()).collect();
+    let first = names.first()?;
+    let more =
+        if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+    let why = format!(
+        "a new revision is run at once, and parameter {first}{more} has no default: the run would fail"
+    );
+    let hint =
+        "set runOnApply: false and start runs with hctl run, or give the parameter a default";
+    Some(Violation::new("spec.runOnApply", why).hint(hint))
 }
 
 /// How many bytes all jobs may have together once defaults and parameters are in them. Nothing, and

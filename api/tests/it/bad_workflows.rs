@@ -21,6 +21,8 @@ fn workflows_are_checked() {
 "#,
         ),
         expect![[r#"
+            a.yaml:4:1: spec.runOnApply: a new revision is run at once, and parameter size and 1 more has no default: the run would fail
+              hint: set runOnApply: false and start runs with hctl run, or give the parameter a default
             a.yaml:5:25: spec.params[0].default: "xl" is not one of s, l
               hint: did you mean l?
             a.yaml:5:54: spec.params[1].name: "size" is there already: params[0]
@@ -77,6 +79,8 @@ fn names_to_substitute_are_checked() {
 "#,
         ),
         expect![[r#"
+            a.yaml:4:1: spec.runOnApply: a new revision is run at once, and parameter cpu has no default: the run would fail
+              hint: set runOnApply: false and start runs with hctl run, or give the parameter a default
             a.yaml:9:25: spec.jobs[0].placement.nodes[0]: $(node.name) cannot be used in a placement
               hint: a node is chosen before
             a.yaml:9:56: spec.jobs[0].placement.constraints[0]: $(params.zone) is not known: there is no parameter "zone"

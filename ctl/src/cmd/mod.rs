@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod get;
 mod logs;
+mod rerun;
 mod run;
 mod show;
 mod top;
@@ -49,6 +50,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Events(args) => events::events(&connection, args).await,
         Command::Wait(args) => wait::wait(&connection, args).await,
         Command::Run(args) => run::run(&connection, args).await,
+        Command::Rerun(args) => rerun::rerun(&connection, args).await,
         Command::Cancel(args) => change(&connection, Verb::Cancel, &args.targets).await,
         Command::Suspend(args) => change(&connection, Verb::Suspend, &args.targets).await,
         Command::Resume(args) => change(&connection, Verb::Resume, &args.targets).await,

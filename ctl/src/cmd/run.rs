@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::duration::Duration;
 use api::workflow::check_params;
 use api::workflow_run::WorkflowRunSpec;
 use api::{Kind as _, KindId, Violation, Workflow, WorkflowRun, labels, names};
@@ -25,30 +26,66 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
         let message = format!("{workflow} is no workflow");
         return Err(Failure::usage(message).hint("hctl run workflow/NAME"));
     }
+    let params = named_once(args.params)?;
+    // A run of a workflow that is not there would wait for it.
+    let found: Workflow = connection.get(&workflow).await?;
+    start(
+        connection,
+        &found,
+        params,
+        Start { name: args.name, wait: args.wait, timeout: args.timeout },
+    )
+    .await
+}
+
+/// Parameters by name.
+pub(super) fn named_once(
+    given: Vec<(String, String)>,
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut params: BTreeMap<String, String> = BTreeMap::new();
-    for (key, value) in args.params {
+    for (key, value) in given {
         if params.insert(key.clone(), value).is_some() {
             return Err(Failure::usage(format!("--param {key} is given twice")));
         }
     }
-    // A run of a workflow that is not there would wait for it, and one that gives it other
-    // parameters than it has would fail.
-    let found: Workflow = connection.get(&workflow).await?;
-    if found.is_deleting() {
-        let message = format!("{workflow} is being deleted: it starts no run any more");
+    Ok(params)
+}
+
+/// How a run is started.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    /// Its name; numbered by default.
+    pub(super) name: Option<String>,
+    /// Whether to wait for its end.
+    pub(super) wait: bool,
+    /// How long.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Starts a run of a workflow.
+pub(super) async fn start(
+    connection: &Connection,
+    workflow: &Workflow,
+    params: BTreeMap<String, String>,
+    start: Start,
+) -> Result<(), Failure> {
+    if workflow.is_deleting() {
+        let message =
+            format!("workflow/{} is being deleted: it starts no run any more", workflow.name());
         return Err(Failure::new(message)
             .code(Code::Conflict)
             .hint("apply it again once it is gone"));
     }
-    parameters_fit(&found, &params)?;
-    let created = create(connection, &found, args.name.as_deref(), params).await?;
+    // One that is given other parameters than its workflow has would fail.
+    parameters_fit(workflow, &params)?;
+    let created = create(connection, workflow, start.name.as_deref(), params).await?;
     let name = created["metadata"]["name"].as_str().unwrap_or_default();
     let target = Target::new(KindId::WorkflowRun, name);
     let goal = Goal::Succeeded;
     let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&created);
     show::done(connection.format, &target, "created", created)?;
-    if args.wait {
-        wait_for(connection, vec![waited], goal, deadline(args.timeout)).await?;
+    if start.wait {
+        wait_for(connection, vec![waited], goal, deadline(start.timeout)).await?;
     }
     Ok(())
 }

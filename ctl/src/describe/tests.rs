@@ -133,7 +133,7 @@ fn a_task_tells_its_parts_and_attempts() {
         &task::text(&running(), now()),
         &expect![[r#"
             Task media/thumb-1: Running on n1 for 9m, attempt 2
-            Why:      attempt 1: exit 3 on n2
+            Why:      attempt 1 on n2: exit 3
             Index:    1 of 3, run 1, partition mydb-0
             Bound:    10m ago
             Ports:    http=31120

@@ -57,6 +57,11 @@ spec: {retry: {maxAttempts: 1}, template: {image: busybox, command: [sh, -c, "ec
 ---
 apiVersion: heliox.dev/v1
 kind: Job
+metadata: {name: cannot}
+spec: {retry: {maxAttempts: 1}, template: {image: busybox, command: [no-such-program]}}
+---
+apiVersion: heliox.dev/v1
+kind: Job
 metadata: {name: long}
 spec: {template: {image: busybox, command: [sleep, "600"], terminationGracePeriodSeconds: 1}}
 ---
@@ -152,7 +157,7 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
             vec![format!("{verb} {singular}/{name}"), format!("{verb} {singular} {name}")]
         }
         "describe" | "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
-        | "run" => vec![format!("{verb} {singular}/{name}")],
+        | "run" | "rerun" => vec![format!("{verb} {singular}/{name}")],
         "apply" | "top nodes" | "top tasks" | "cluster" | "cluster confirm" | "debug bundle"
         | "version" | "completion" => Vec::new(),
         other => panic!("{other} has no row: say what is tried of it with an object"),
@@ -162,40 +167,79 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
 }
 
 /// What is tried of a verb beside what is tried with an object of each kind.
-fn more_lines(verb: &str) -> &'static [&'static str] {
-    match verb {
-        "get" => &[
+const MORE_LINES: &[(&str, &[&str])] = &[
+    (
+        "get",
+        &[
             "get jobs,runs -A",
             "get tasks --job good",
             "get tasks --phase failed",
             "get jobs,nodes --phase Bound",
             "get job/no-such",
+            "get all",
+            "get runs --sort-by .metadata.creationTimestamp --no-headers",
+            "get tasks --sort-by size",
+            "get job/bad job/good --sort-by status --show-labels",
+            "get jobs --show-labels -o name",
         ],
-        "describe" => &["describe job bad", "describe job/good job/no-such job/long"],
-        "logs" => {
-            &["logs job/bad --failed", "logs run/flow-1", "logs good-0 --tail 1", "logs no-such"]
-        }
-        "exec" => &["exec long-0 -- sh -c 'exit 7'", "exec no-such -- true"],
-        "top nodes" => {
-            &["top nodes", "top nodes node/node-1", "top nodes -o name", "top nodes no-such"]
-        }
-        "top tasks" => &["top tasks -o name", "top tasks no-such"],
-        "wait" => &[
+    ),
+    ("describe", &["describe job bad", "describe job/good job/no-such job/long"]),
+    (
+        "logs",
+        &[
+            "logs job/bad --failed",
+            "logs run/flow-1",
+            "logs good-0 --tail 1",
+            "logs no-such",
+            "logs job/cannot",
+            "logs -f job/cannot",
+            "get job/cannot",
+        ],
+    ),
+    ("exec", &["exec long-0 -- sh -c 'exit 7'", "exec no-such -- true"]),
+    (
+        "top nodes",
+        &["top nodes", "top nodes node/node-1", "top nodes -o name", "top nodes no-such"],
+    ),
+    ("top tasks", &["top tasks -o name", "top tasks no-such"]),
+    (
+        "wait",
+        &[
             "wait job/bad --timeout 5s",
             "wait job/good job/bad job/no-such workflow/flow --timeout 5s",
             "wait job/long --timeout 0s",
             "wait job good -o json",
             "wait job good -o name",
         ],
-        "run" => &[
+    ),
+    (
+        "rerun",
+        &[
+            "wait job/good --timeout 60s",
+            "rerun job/bad",
+            "wait job/bad --for failed --timeout 60s",
+            "rerun job/long",
+            "rerun job/flow-1-a",
+            "rerun job/bad -p word=x",
+            "rerun run/flow-1 -p word=other --wait --timeout 60s",
+            "rerun run/flow-1 -p no-such=x",
+            "get run/flow-2",
+        ],
+    ),
+    (
+        "run",
+        &[
             "run workflow flow -p no-such=x",
             "run flow --name second -p word=again --wait --timeout 60s",
             "run flow --name second",
             "run flow -p no-such=x",
         ],
-        "suspend" => &["suspend workflow/flow", "suspend job/flow-1-a"],
-        "evict" => &["evict long-0", "wait task/long-0 --for ready --timeout 60s"],
-        "cancel" => &[
+    ),
+    ("suspend", &["suspend workflow/flow", "suspend job/flow-1-a"]),
+    ("evict", &["evict long-0", "wait task/long-0 --for ready --timeout 60s"]),
+    (
+        "cancel",
+        &[
             "cancel job/no-such job/long",
             "wait job/long --for failed --timeout 60s",
             "cancel job/long",
@@ -203,8 +247,21 @@ fn more_lines(verb: &str) -> &'static [&'static str] {
             "apply -f changed.yaml",
             "wait job/long --timeout 60s",
         ],
-        "delete" => &["delete -f manifest.yaml --wait --timeout 60s", "delete job/bad"],
-        "apply" => &[
+    ),
+    (
+        "delete",
+        &[
+            "delete jobs",
+            "delete jobs good --all",
+            "delete configmaps -l app=no-such",
+            "delete -f manifest.yaml --wait --timeout 60s",
+            "delete job/bad",
+            "delete secrets --all",
+        ],
+    ),
+    (
+        "apply",
+        &[
             "apply -f manifest.yaml",
             "apply -f manifest.yaml --dry-run",
             "apply -f no-such.yaml",
@@ -214,14 +271,13 @@ fn more_lines(verb: &str) -> &'static [&'static str] {
             "apply -f large.yaml",
             "apply -f large.yaml",
         ],
-        "cluster" => &["cluster"],
-        "cluster confirm" => &["cluster confirm --yes"],
-        "debug bundle" => &["debug bundle -f bundle.tar.gz", "debug bundle -f bundle.tar.gz"],
-        "version" => &["version"],
-        "completion" => &["completion bash"],
-        _ => &[],
-    }
-}
+    ),
+    ("cluster", &["cluster"]),
+    ("cluster confirm", &["cluster confirm --yes"]),
+    ("debug bundle", &["debug bundle -f bundle.tar.gz", "debug bundle -f bundle.tar.gz"]),
+    ("version", &["version"]),
+    ("completion", &["completion bash"]),
+];
 
 /// The words of a line, of which some are in quotes.
 fn words(line: &str) -> Vec<String> {
@@ -320,7 +376,7 @@ async fn is_applied_again(dev: &Dev, Example { kind, name, namespace }: &Example
 async fn has_settled(dev: &Dev) {
     for line in [
         "wait job/good workflow/flow --timeout 60s",
-        "wait job/bad --for failed --timeout 60s",
+        "wait job/bad job/cannot --for failed --timeout 60s",
         "wait task/long-0 --for ready --timeout 60s",
     ] {
         // The tasks of a job are not there at once.
@@ -373,6 +429,8 @@ async fn every_verb_does_with_every_kind_what_was_read_and_found_good() {
     let last = ["evict", "cancel", "delete"];
     let mut verbs = verbs();
     verbs.sort_by_key(|verb| last.iter().position(|it| it == verb));
+    let unknown = MORE_LINES.iter().find(|(of, _)| !verbs.iter().any(|verb| verb == of));
+    assert_eq!(unknown, None, "no such verb");
     let mut session = String::new();
     for verb in &verbs {
         let _infallible = write!(session, "\n## {verb}\n");
@@ -382,8 +440,10 @@ async fn every_verb_does_with_every_kind_what_was_read_and_found_good() {
                 walk(&dev, &line, &mut session).await;
             }
         }
-        for line in more_lines(verb) {
-            walk(&dev, line, &mut session).await;
+        for (_, lines) in MORE_LINES.iter().filter(|(of, _)| of == verb) {
+            for line in *lines {
+                walk(&dev, line, &mut session).await;
+            }
         }
     }
     expect_file![SESSION].assert_eq(&session);

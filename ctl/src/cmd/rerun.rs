@@ -1,0 +1,129 @@
+//! `hctl rerun`: a job once more, or another run with the parameters of an earlier one.
+
+use api::job::OnChange;
+use api::{Job, Kind as _, KindId, Workflow, WorkflowRun};
+use serde_json::{Value, json};
+
+use super::run::{self, Start};
+use super::show;
+use super::wait::wait_for;
+use crate::args::Rerun;
+use crate::connection::{Connection, deadline};
+use crate::failure::{Code, Failure};
+use crate::goal::Goal;
+use crate::target::{self, Target};
+use crate::waiting::Waited;
+
+pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Failure> {
+    let target = target::only_one(&args.of, None)?;
+    match target.kind {
+        KindId::Job if !args.params.is_empty() => Err(Failure::usage("a job has no parameters")
+            .hint("leave --param out, or change the job and apply it")),
+        KindId::Job => job(connection, &target, &args).await,
+        KindId::WorkflowRun => of_run(connection, &target, args).await,
+        KindId::Workflow => Err(Failure::usage(format!("{target} is no run"))
+            .hint(format!("start a run with hctl run {}", target.name))),
+        KindId::Task => Err(Failure::usage(format!("{target} runs again with its job"))
+            .hint("hctl rerun job/JOB, or hctl evict TASK for one that runs")),
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => {
+            let plural = target.kind.info().plural;
+            Err(Failure::usage(format!("{plural} do not run")).hint("hctl rerun job/J or run/R"))
+        }
+    }
+}
+
+async fn job(connection: &Connection, target: &Target, args: &Rerun) -> Result<(), Failure> {
+    let found: Job = connection.get(target).await?;
+    may_run_again(target, &found)?;
+    let run = found.status.run.saturating_add(1);
+    // Of this very version: two who ask at the same time ask for one run.
+    let patch = json!({
+        "metadata": { "resourceVersion": found.metadata.resource_version },
+        "spec": { "reruns": found.spec.reruns.saturating_add(1) },
+    });
+    let place = (target, connection.namespace.as_str());
+    let changed: Value =
+        connection.patch(place, &patch, "").await.map_err(|error| connection.failure(&error))?;
+    let goal = Goal::Succeeded;
+    let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&changed);
+    show::done(connection.format, target, &format!("runs again (run {run})"), changed)?;
+    if args.wait {
+        wait_for(connection, vec![waited], goal, deadline(args.timeout)).await?;
+    }
+    Ok(())
+}
+
+/// Whether a job can run once more.
+fn may_run_again(target: &Target, job: &Job) -> Result<(), Failure> {
+    let refuse = |why: &str| Failure::new(format!("{target} {why}")).code(Code::Conflict);
+    if job.is_deleting() {
+        return Err(refuse("is being deleted").hint("apply it again once it is gone"));
+    }
+    if let Some(run) = job.controller() {
+        let hint = format!("hctl rerun run/{}", run.name);
+        return Err(refuse(&format!("belongs to run/{}", run.name)).hint(hint));
+    }
+    let is_seen = job.status.observed_generation >= job.generation();
+    if !is_seen || !job.status.phase.is_final() {
+        let hint =
+            format!("wait for it with hctl wait {target}, or stop it with hctl cancel {target}");
+        return Err(refuse("has not ended").hint(hint));
+    }
+    if job.spec.on_change() != OnChange::Rerun {
+        let why = format!("does not run again: its onChange is {:?}", job.spec.on_change());
+        return Err(refuse(&why).hint("set onChange: Rerun first"));
+    }
+    Ok(())
+}
+
+async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result<(), Failure> {
+    let before: WorkflowRun = connection.get(target).await?;
+    let workflow = Target::new(KindId::Workflow, before.spec.workflow.as_str());
+    let workflow: Workflow = connection.get(&workflow).await?;
+    let mut params = before.spec.params;
+    params.extend(run::named_once(args.params)?);
+    let start = Start { name: None, wait: args.wait, timeout: args.timeout };
+    run::start(connection, &workflow, params, start).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: Value) -> Option<(u8, String)> {
+        let mut job = json!({
+            "metadata": { "name": "j", "generation": 1 },
+            "spec": { "template": { "image": "x" } },
+            "status": { "phase": "Failed", "observedGeneration": 1, "run": 1 },
+        });
+        json_patch::merge(&mut job, &change);
+        let job: Job = serde_json::from_value(job).unwrap();
+        let refused = may_run_again(&Target::new(KindId::Job, "j"), &job).err()?;
+        Some((refused.code.number(), refused.message))
+    }
+
+    #[test]
+    fn a_job_runs_again_once_it_has_ended() {
+        assert_eq!(refusal(json!({})), None);
+        let said = |why: &str| Some((Code::Conflict.number(), format!("job/j {why}")));
+        assert_eq!(refusal(json!({ "status": { "phase": "Running" } })), said("has not ended"));
+        assert_eq!(refusal(json!({ "metadata": { "generation": 2 } })), said("has not ended"));
+        let held = refusal(json!({ "spec": { "onChange": "Ignore" } }));
+        assert_eq!(held, said("does not run again: its onChange is Ignore"));
+        let owner = json!({
+            "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun", "name": "w-1", "uid": "u",
+            "controller": true,
+        });
+        let owned = refusal(json!({ "metadata": { "ownerReferences": [owner] } }));
+        assert_eq!(owned, said("belongs to run/w-1"));
+    }
+}
