@@ -190,7 +190,7 @@ pub struct WorkflowStatus {
     /// The number of the last run that Heliox named.
     #[serde(default)]
     pub last_run_number: u32,
-    /// The run of the newest revision.
+    /// The newest run of the newest revision, whoever started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<String>,
     /// Runs that have not ended.

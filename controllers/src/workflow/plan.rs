@@ -7,6 +7,7 @@
 //! * Only runs that Heliox made are removed, never the one that the workflow's phase is of.
 //! * On the state that its own actions lead to, `plan` returns nothing.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
@@ -149,19 +150,24 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
         .with_controller(workflow.as_controller())
 }
 
-/// What the workflow has come to: what the run of its newest revision has.
-fn summarize(view: &View<'_>, made: Option<&WorkflowRun>, status: &mut WorkflowStatus) {
+/// The newest run of the newest revision, whoever started it. One that has not taken over the workflow
+/// yet takes it as it is now.
+fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRun> {
+    let of_now = |run: &&WorkflowRun| {
+        let of = &run.status.revision;
+        of.is_empty() || *of == status.revision || is_revision(&view.workflow.spec, of)
+    };
+    let mut runs = view.runs.to_vec();
+    // Of those made at the same time the one with the longer name has the greater number.
+    runs.sort_by_key(|run| Reverse((run.created(), run.name().len(), run.name())));
+    runs.into_iter().find(of_now)
+}
+
+/// What the workflow has come to: what the newest run of its newest revision has.
+fn summarize<'a>(view: &View<'a>, made: Option<&'a WorkflowRun>, status: &mut WorkflowStatus) {
     let workflow = view.workflow;
-    let runs = || view.runs.iter().copied();
-    let last = runs().find(|run| status.last_run.as_deref() == Some(run.name()));
-    let latest = last.or(made).or_else(|| {
-        let of_now = |run: &&WorkflowRun| {
-            run.status.revision == status.revision
-                || is_revision(&workflow.spec, &run.status.revision)
-        };
-        let same = runs().filter(of_now);
-        same.max_by_key(|run| (run.created(), run.name()))
-    });
+    let latest = made.or_else(|| newest(view, status));
+    status.last_run = latest.map(|run| run.name().to_owned());
     status.phase = latest.map(|run| run.status.phase);
     let active = view.runs.iter().filter(|run| !run.status.phase.is_final()).count();
     status.active = u32::try_from(active + usize::from(made.is_some())).unwrap_or(u32::MAX);

@@ -11,7 +11,7 @@ use api::batch::Op;
 use api::object::Kind as _;
 use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
-use api::{Timestamp, Workflow, WorkflowRun};
+use api::{Time, Timestamp, Workflow, WorkflowRun};
 use serde_json::json;
 
 use super::plan::{View, plan, revision};
@@ -51,7 +51,8 @@ fn settle(workflow: &mut Workflow, runs: &mut Vec<WorkflowRun>, taken: &[&str]) 
                     workflow.status = next.status;
                 }
                 Op::Create { object } => {
-                    let run: WorkflowRun = serde_json::from_value(object).unwrap();
+                    let mut run: WorkflowRun = serde_json::from_value(object).unwrap();
+                    run.metadata.creation_timestamp = Some(Time(second(1000)));
                     done.push(format!("create {}", run.name()));
                     runs.push(run);
                 }
@@ -127,6 +128,38 @@ fn history_takes_the_oldest_runs_that_heliox_made() {
     // The run that the workflow's phase is of stays, although no failed one is kept.
     runs.last_mut().unwrap().status.phase = RunPhase::Failed;
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+}
+
+#[test]
+fn a_workflow_stands_as_its_newest_run_whoever_started_it() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    settle(&mut workflow, &mut runs, &[]);
+    runs[0].status.phase = RunPhase::Succeeded;
+    let by_hand = |name: &str, made: i64, phase| {
+        let mut run = runs[0].clone();
+        run.metadata.name = Some(name.to_owned());
+        run.metadata.creation_timestamp = Some(Time(second(made)));
+        run.status.phase = phase;
+        run
+    };
+    let earlier = by_hand("w-0", 900, RunPhase::Running);
+    let (ninth, tenth) =
+        (by_hand("w-9", 1001, RunPhase::Succeeded), by_hand("w-10", 1001, RunPhase::Failed));
+    runs.push(earlier);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(workflow.status.last_run.as_deref(), Some("w-1"));
+    runs.extend([tenth, ninth]);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(workflow.status.last_run.as_deref(), Some("w-10"));
+    assert_eq!(workflow.status.phase, Some(RunPhase::Failed));
+    // Of another revision, although it is newer.
+    let mut other = runs[0].clone();
+    other.metadata.name = Some("w-11".to_owned());
+    other.metadata.creation_timestamp = Some(Time(second(1002)));
+    other.status.revision = "another".to_owned();
+    runs.push(other);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(workflow.status.last_run.as_deref(), Some("w-10"));
 }
 
 fn with_cpu(cpu: &str) -> WorkflowTemplate {
