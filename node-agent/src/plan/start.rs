@@ -204,12 +204,17 @@ impl Planner<'_> {
         session.told_starting = true;
         session.told_trouble.clone_from(&session.trouble);
         let mut starting = report(&next, self.view.node.boot_id, ReportState::Starting);
-        starting.message.clone_from(&next.session.trouble);
+        let is_asked = self.view.busy.contains(&attempt.identity);
+        let silence = is_asked.then(|| UNANSWERED.to_owned());
+        starting.message = next.session.trouble.clone().or(silence);
         self.say(&mut next, Says::Report(Box::new(starting)));
         self.keep(next.clone());
         next
     }
 }
+
+/// What is in the way of a start of which the engine has said nothing yet.
+const UNANSWERED: &str = "the container engine has not answered yet";
 
 /// Why an attempt is not started.
 enum Obstacle {

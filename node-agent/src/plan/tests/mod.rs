@@ -570,7 +570,7 @@ fn a_slow_start_is_said_once() {
     world.busy.insert(id(0));
     world.now = 1_000;
     world.check(expect![[r#"
-        t-0: starting [20000], reports Starting
+        t-0: starting [20000], reports Starting: the container engine has not answered yet
     "#]]);
     world.check(expect![""]);
 }
