@@ -170,7 +170,7 @@ impl Tasks {
     }
 
     /// Spawns a part: see [`Spawner::spawn_part`].
-    pub fn spawn_part<E: PartEnd>(
+    pub fn spawn_part<E: PartEnd + 'static>(
         &self,
         name: &'static str,
         part: impl Future<Output = E> + Send + 'static,
@@ -227,6 +227,7 @@ impl Spawner {
     /// Spawns a task that is about one thing, or drops it when the owner is gone or stopping. Its
     /// panic hurts nothing else.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let task = task.boxed();
         self.insert(name, async move {
             let _reported = without_panic(name, task).await;
         });
@@ -234,12 +235,12 @@ impl Spawner {
 
     /// Spawns a part, which is to run until it is asked to stop. When it ends before, in whatever
     /// way, the group has failed. Dropped when the owner is gone or stopping.
-    pub fn spawn_part<E: PartEnd>(
+    pub fn spawn_part<E: PartEnd + 'static>(
         &self,
         name: &'static str,
         part: impl Future<Output = E> + Send + 'static,
     ) {
-        let group = self.group.clone();
+        let (group, part) = (self.group.clone(), part.boxed());
         self.insert(name, async move {
             let how = match without_panic(name, part).await {
                 Ok(ended) => ended.error().map_or(How::Returned, |error| How::Failed(error.into())),
@@ -256,7 +257,7 @@ impl Spawner {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let group = self.group.clone();
+        let (group, task) = (self.group.clone(), task.boxed());
         self.insert(name, async move {
             if let Err(message) = without_panic(name, task).await {
                 group.part_ended(name, How::Panicked(message));
@@ -264,6 +265,8 @@ impl Spawner {
         });
     }
 
+    /// Takes a task in. It is boxed by now: each layer around a future holds it twice, as what it was
+    /// given and as what it waits for, and a part is some kilobytes large.
     fn insert(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let Some(set) = self.set.upgrade() else {
             return;
