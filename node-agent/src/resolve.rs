@@ -201,3 +201,27 @@ fn mount(mount: &api::template::Mount) -> Result<Mount, String> {
     };
     Ok(Mount { path: PathBuf::from(&mount.path), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use api::substitute::names::ENVIRONMENT;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_program_finds_the_variables_that_are_documented() {
+        let task: Task = serde_json::from_value(
+            json!({ "metadata": { "name": "a-0" }, "spec": { "template": "a" } }),
+        )
+        .unwrap();
+        let template: TaskTemplateSpec =
+            serde_json::from_value(json!({ "job": "a", "template": { "image": "x" } })).unwrap();
+        let ports = BTreeMap::from([("name".to_owned(), 31_000)]);
+        let place = Place { node: "n1", address: "127.0.0.1", own_network: false };
+        let env = environment(&task, &template, &ports, &ports, &place);
+        let mut documented: Vec<&str> = ENVIRONMENT.iter().map(|it| it.name).collect();
+        documented.sort_unstable();
+        assert_eq!(env.keys().map(String::as_str).collect::<Vec<_>>(), documented);
+    }
+}

@@ -10,11 +10,14 @@
 //! * A name that does not exist under our roots is an error when the manifest is applied.
 
 mod check;
+pub mod names;
+mod near;
 mod node;
 mod reference;
 mod run;
 
 pub(crate) use check::{Scope, check_job};
+pub use near::near_misses;
 pub(crate) use node::too_long;
 pub use node::{NodeNames, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, for_node};
 pub use run::{RunNames, job_in_run, params_of_run};

@@ -1,7 +1,8 @@
 //! `$(...)` in a text: finding it, and what it names.
 
 /// The roots that are ours. Anything else in `$(...)` is a variable or not for us.
-const ROOTS: [&str; 7] = ["params", "run", "task", "node", "ports", "jobs", "transition"];
+pub(super) const ROOTS: [&str; 7] =
+    ["params", "run", "task", "node", "ports", "jobs", "transition"];
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

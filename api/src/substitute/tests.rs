@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::names::{Name, OF_RUN, OF_TASK};
 use super::{NodeNames, RunNames, for_node, job_in_run, params_of_run};
 use crate::template::Template;
 use crate::workflow::{WorkflowJob, WorkflowSpec};
@@ -64,6 +65,20 @@ fn each_stage_substitutes_its_names_and_leaves_the_rest() {
     let second = on_node(&first, &[]);
     assert_eq!(second[0], "1.10 data-7 2026-01-02 3 $(params.version)");
     assert_eq!(second[1], expected[1]);
+}
+
+#[test]
+fn every_name_that_is_documented_has_a_value() {
+    let written = |it: &Name| {
+        let name = it.name.replace("item.FIELD", "item.path").replace("ports.NAME", "ports.http");
+        format!("$({})", name.replace("params.NAME", "params.version"))
+    };
+    let texts: Vec<String> = OF_RUN.iter().chain(&OF_TASK).map(written).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let values = on_node(&in_run(&texts, &[("version", "1.10")]), &[]);
+    for (text, value) in texts.iter().zip(&values) {
+        assert!(!value.contains("$("), "{text}: {value}");
+    }
 }
 
 #[test]

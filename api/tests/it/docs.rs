@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use api::substitute::names::{self, Name};
 use api::{KindId, schema};
 use expect_test::expect_file;
 use serde_json::Value;
@@ -118,10 +119,54 @@ fn docs_have_a_page_for_each_kind_that_says_what_the_types_say() {
         expect_file![path].assert_eq(&page(kind));
     }
     index.push_str(
-        "\nNamespace, ConfigMap, Secret, Event and Lease are Kubernetes' own, in Kubernetes' own \
+        "\nWhat `$(...)` may name, and what a program finds in its environment: \
+         [Substitution](substitution.md).\n\nNamespace, ConfigMap, Secret, Event and Lease are Kubernetes' own, in Kubernetes' own \
          shapes.\n",
     );
     expect_file![concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/README.md")].assert_eq(&index);
+}
+
+/// A table of names and what they mean.
+fn names_table(names: &[Name], written: impl Fn(&str) -> String) -> String {
+    let row = |it: &Name| format!("| `{}` | {} |\n", written(it.name), it.meaning);
+    format!("| | |\n|---|---|\n{}", names.iter().map(row).collect::<String>())
+}
+
+#[test]
+fn docs_tell_every_name_that_is_substituted_and_every_variable() {
+    let reference = |name: &str| format!("$({name})");
+    let page = format!(
+        "# Substitution and environment\n\n\
+         Text in a job's `template` and `placement` may name values. Everything in `command`, `args`, \
+         `env`, `mounts`, `labels` and the other fields of a template is searched.\n\n\
+         ```yaml\n\
+         template:\n  image: busybox\n  \
+         command: [load, --day, $(params.day), --part, $(task.index)/$(task.count)]\n\
+         ```\n\n\
+         ## When a run makes its jobs\n\n\
+         Only in jobs of a Workflow, in every field that is text, `image` and `placement` too. A \
+         parameter's `default` may name the run.\n\n{}\n\
+         ## When an attempt starts on its node\n\n\
+         In any job; not in `image` and `placement`, which decide on the node, and only names under \
+         `task` in `labels`.\n\n{}\n\
+         `$(NAME)` is the value of a variable that `env` declares before, or of one of those below.\n\n\
+         ## Rules\n\n\
+         - `$$(` is a literal `$(`.\n\
+         - A name under `params`, `run`, `task`, `node` or `ports` that does not exist is refused when \
+         the manifest is applied.\n\
+         - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns of what \
+         looks like a slip: `$(item)`, `$(task_name)`, `${{params.x}}`.\n\
+         - A value is not searched again: a parameter cannot name a task.\n\
+         - A value is put into the text as it is. In a shell script it could end a quoted string and \
+         run as code: hand over what others choose in `env` or as an argument.\n\n\
+         ## Environment\n\n\
+         Every program finds these variables. A template cannot declare names that begin with \
+         `HELIOX_`.\n\n{}",
+        names_table(&names::OF_RUN, reference),
+        names_table(&names::OF_TASK, reference),
+        names_table(&names::ENVIRONMENT, str::to_owned),
+    );
+    expect_file![concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/substitution.md")].assert_eq(&page);
 }
 
 #[test]

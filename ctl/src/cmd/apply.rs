@@ -1,7 +1,7 @@
 //! `hctl apply`: makes objects as their manifests say.
 
-use api::Violation;
 use api::manifest::{Document, Problem};
+use api::{KindId, Violation};
 use client::Error;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::goal::Goal;
 use crate::target::Target;
 use crate::waiting::Waited;
-use crate::{sources, three_way};
+use crate::{sources, terminal, three_way};
 
 /// How often an object that changes under our hands is read again.
 const TRIES_MAX: usize = 5;
@@ -22,6 +22,7 @@ const TRIES_MAX: usize = 5;
 pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Failure> {
     let documents = sources::read(&args.files, &connection.namespace)?;
     let query = if args.dry_run { "?dryRun=All" } else { "" };
+    documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());
     let mut ending = Vec::new();
     for document in documents {
@@ -53,6 +54,16 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
         return Ok(());
     }
     wait_for(connection, ending, Goal::Succeeded, deadline(args.timeout)).await
+}
+
+/// Points out what is allowed and probably not meant.
+fn warn(document: &Document) {
+    if !matches!(document.kind, KindId::Job | KindId::Workflow) {
+        return;
+    }
+    for found in api::substitute::near_misses(&document.value["spec"]) {
+        terminal::note(&format!("warning: {}", document.problem(found)));
+    }
 }
 
 /// Why one document was not applied.
