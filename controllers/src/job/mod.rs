@@ -8,7 +8,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::batch::Op;
@@ -19,7 +19,7 @@ use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
-use plan::{Plan, View, plan, template_name, unwritable};
+use plan::{Holder, Plan, View, plan, template_name, unwritable};
 
 /// Brings jobs' tasks to their ends.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl Controller {
     fn plan(&self, shared: &Shared) -> Plan {
         let chunks: Vec<&CompletionChunk> = shared.chunks.iter().map(Arc::as_ref).collect();
         let tasks: Vec<&Task> = shared.tasks.iter().map(Arc::as_ref).collect();
-        let mut taken = BTreeSet::new();
+        let mut taken = BTreeMap::new();
         loop {
             let plan = plan(&View {
                 job: &shared.job,
@@ -128,15 +128,23 @@ impl Controller {
         }
     }
 
-    fn taken_by_others(&self, plan: &Plan, job: &Job) -> Vec<String> {
+    fn taken_by_others(&self, plan: &Plan, job: &Job) -> Vec<(String, Holder)> {
         let names = created(&plan.groups, KindId::Task);
         self.tools.cache.read(|snapshot| {
-            let is_anothers = |name: &&str| {
-                let there = snapshot.tasks.get(&ObjectKey::new(job.namespace(), *name));
-                let owner = there.map(|task| task.controller().map(|owner| owner.uid.as_str()));
-                owner.is_some_and(|owner| owner != Some(job.uid()))
+            let holder = |name: &str| {
+                let there = snapshot.tasks.get(&ObjectKey::new(job.namespace(), name))?;
+                let owner = there.controller();
+                if owner.is_some_and(|owner| owner.uid == job.uid()) {
+                    return None;
+                }
+                // There is one job of a name, so the one that owns it is gone.
+                let is_predecessors = owner.is_some_and(|owner| {
+                    owner.kind == KindId::Job.info().kind && owner.name == job.name()
+                });
+                let leaves = is_predecessors || there.is_deleting();
+                Some(if leaves { Holder::Predecessor } else { Holder::Another })
             };
-            names.filter(is_anothers).map(str::to_owned).collect()
+            names.filter_map(|name| Some((name.to_owned(), holder(name)?))).collect()
         })
     }
 }

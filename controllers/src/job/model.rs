@@ -1,6 +1,6 @@
 //! A store in a few lines, for tests: what the apiserver and its guards do to one job's objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::batch::{Group, Op};
@@ -12,7 +12,7 @@ use api::task::transition::{Step, TaskChange, apply};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
 
-use super::plan::{Plan, View, plan, template_name};
+use super::plan::{Holder, Plan, View, plan, template_name};
 
 /// One job, its objects, and the time.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub(super) struct World {
     pub(super) tasks: BTreeMap<String, Arc<Task>>,
     pub(super) templates: BTreeMap<String, TaskTemplate>,
     pub(super) partition_set: Option<PartitionSet>,
-    pub(super) taken: BTreeSet<String>,
+    pub(super) taken: BTreeMap<String, Holder>,
     pub(super) now: Timestamp,
     /// Writes so far: the job's resourceVersion, and uids.
     writes: u64,
@@ -39,7 +39,7 @@ impl World {
             tasks: BTreeMap::new(),
             templates: BTreeMap::new(),
             partition_set: None,
-            taken: BTreeSet::new(),
+            taken: BTreeMap::new(),
             now: Timestamp::UNIX_EPOCH,
             writes: 0,
         }
@@ -181,7 +181,7 @@ impl World {
         if self.tasks.contains_key(task.name()) {
             return Ok(());
         }
-        if self.taken.contains(task.name()) {
+        if self.taken.contains_key(task.name()) {
             return Err("it exists and belongs to another owner".to_owned());
         }
         if !self.templates.contains_key(&task.spec.template) {

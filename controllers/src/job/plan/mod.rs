@@ -21,7 +21,7 @@ mod roster;
 mod status;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use api::batch::{Group, Op};
@@ -49,11 +49,20 @@ pub struct View<'a> {
     /// The object that has the name of the job's TaskTemplate: see [`template_name`].
     pub template: Option<&'a TaskTemplate>,
     /// Of the names that the job's tasks may have, those that tasks of other owners have.
-    pub taken: &'a BTreeSet<String>,
+    pub taken: &'a BTreeMap<String, Holder>,
     /// The set that it targets.
     pub partition_set: Option<&'a PartitionSet>,
     /// The time.
     pub now: Timestamp,
+}
+
+/// Whose a task is that has a name which the job would use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Somebody else's, for as long as they like.
+    Another,
+    /// A job's of the same name that was deleted: the name is free once the task has stopped.
+    Predecessor,
 }
 
 /// What a job needs next.
@@ -106,6 +115,12 @@ pub enum Waiting {
         /// The name.
         name: String,
     },
+    /// A task of a deleted job of the same name has the name of one of its tasks, until it has
+    /// stopped.
+    Predecessor {
+        /// The task.
+        name: String,
+    },
     /// Two of its tasks would have one name.
     SameName {
         /// The name.
@@ -145,6 +160,7 @@ impl Waiting {
             | Waiting::SameName { .. }
             | Waiting::Unwritable { .. } => true,
             Waiting::Deletion
+            | Waiting::Predecessor { .. }
             | Waiting::Suspended
             | Waiting::Parallelism { .. }
             | Waiting::Window { .. }
@@ -156,6 +172,7 @@ impl Waiting {
     pub fn reason(&self) -> &'static str {
         match self {
             Waiting::Deletion => "Deletion",
+            Waiting::Predecessor { .. } => "PredecessorStopping",
             Waiting::NoPartitionSet { .. } | Waiting::NoPartition { .. } => "TargetMissing",
             Waiting::NameTaken { .. } | Waiting::SameName { .. } => "NameTaken",
             Waiting::Unwritable { .. } => "NotWritable",
@@ -177,6 +194,9 @@ impl fmt::Display for Waiting {
             }
             Waiting::NameTaken { kind, name } => {
                 write!(f, "{kind} {name} exists and belongs to another owner")
+            }
+            Waiting::Predecessor { name } => {
+                write!(f, "waits for task {name} of the deleted job of this name to stop")
             }
             Waiting::SameName { name } => write!(f, "two tasks would be named {name}"),
             Waiting::Unwritable { why } => write!(f, "it can never be written: {why}"),

@@ -60,6 +60,7 @@ pub(super) fn next(
         None => stalled
             .map(ToString::to_string)
             .or_else(|| unschedulable.map(str::to_owned))
+            .or_else(|| predecessor(waiting).filter(|_| !is_over))
             .or_else(|| retrying(scene, &status).filter(|_| !is_over)),
     };
     let standing = match status.phase {
@@ -92,6 +93,12 @@ fn unschedulable<'a>(scene: &Scene<'a>, status: &JobStatus) -> Option<&'a str> {
     }
     let pending = scene.cast.members.values().find(|member| member.is_pending())?;
     pending.task.unschedulable()
+}
+
+/// That a name is free in a while, where that holds something up.
+fn predecessor(waiting: &[Waiting]) -> Option<String> {
+    let is = |it: &&Waiting| matches!(it, Waiting::Predecessor { .. });
+    waiting.iter().find(is).map(ToString::to_string)
 }
 
 /// What is tried again after a while, where nothing of the job runs meanwhile: its first such task.
@@ -168,7 +175,9 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
         let (count, message) = seen.entry(why).or_default();
         *count += 1;
         if message.is_none() {
+            // What is there of an earlier attempt says nothing of this one.
             let said = member.task.status.message.as_deref();
+            let said = said.filter(|_| member.task.report().is_some());
             *message = said.map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
         }
     }

@@ -13,7 +13,7 @@ use super::cast::Member;
 use super::outcome::Verdict;
 use crate::packing::{self, Parcel};
 
-use super::{Course, GROUP_OPS, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, objects};
+use super::{Course, GROUP_OPS, Holder, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, objects};
 
 /// Open task objects that a large job may always have.
 const OPEN_MIN: u32 = 1_000;
@@ -203,9 +203,10 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
             continue;
         }
         let task = objects::task(view.job, run, roster, index, template.name());
-        if view.taken.contains(task.name()) {
-            let waiting = Waiting::NameTaken { kind: "Task", name: task.name().to_owned() };
-            if !plan.waiting.iter().any(Waiting::is_stalled) {
+        if let Some(holder) = view.taken.get(task.name()) {
+            // The first of each kind is enough, and of many names all are often taken.
+            let waiting = name_taken(*holder, task.name());
+            if !plan.waiting.iter().any(|other| other.reason() == waiting.reason()) {
                 plan.waiting.push(waiting);
             }
         } else if !in_the_way.contains(task.name()) {
@@ -213,6 +214,14 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
         }
     }
     ops
+}
+
+fn name_taken(holder: Holder, name: &str) -> Waiting {
+    let name = name.to_owned();
+    match holder {
+        Holder::Another => Waiting::NameTaken { kind: "Task", name },
+        Holder::Predecessor => Waiting::Predecessor { name },
+    }
 }
 
 /// What is wanted of pending tasks, changed in place. Not where the template itself changed and the

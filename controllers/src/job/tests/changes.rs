@@ -305,6 +305,26 @@ fn a_name_that_another_owner_has_is_reported_and_left_alone() {
 }
 
 #[test]
+fn a_name_that_a_deleted_job_of_the_same_name_still_has_is_waited_for() {
+    check(
+        "
+        spec count=2
+        leaving 0
+        plan
+        plan
+        ",
+        expect![[r#"
+            plan
+              Pending run=1 p2 a0 s0 f0 c0 of 2 (waits for task j-0 of the deleted job of this name to stop) + create template + create j-1 #1 run=1
+              waits: waits for task j-0 of the deleted job of this name to stop
+            plan
+              waits: waits for task j-0 of the deleted job of this name to stop
+              waits: 1 tasks have not ended
+        "#]],
+    );
+}
+
+#[test]
 fn a_job_of_no_tasks_has_succeeded() {
     check(
         "spec items=[]\nplan\nplan",

@@ -22,7 +22,7 @@ use expect_test::Expect;
 use serde_json::json;
 
 use super::model::World;
-use super::plan::Plan;
+use super::plan::{Holder, Plan};
 
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
@@ -58,7 +58,8 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             world.partition_set = Some(api::PartitionSet::new("default", "mydb", spec));
             true
         }
-        "taken" => world.taken.insert(task()),
+        "taken" => world.taken.insert(task(), Holder::Another).is_none(),
+        "leaving" => world.taken.insert(task(), Holder::Predecessor).is_none(),
         "done" => {
             let end = serde_json::from_value(json!(rest[1])).unwrap();
             world.record(rest[0].parse().unwrap(), end)
