@@ -199,10 +199,10 @@ pub struct Delete {
     /// All objects of the kind in the namespace.
     #[arg(long, conflicts_with_all = ["files", "selector"])]
     pub all: bool,
-    /// What becomes of objects that it owns.
-    #[arg(long, value_enum, default_value_t = Cascade::Background)]
-    pub cascade: Cascade,
-    /// Waits until they are gone: these very objects, and with --cascade foreground what they own.
+    /// What to do with the objects that they own. Default: foreground with --wait, else background.
+    #[arg(long, value_enum)]
+    pub cascade: Option<Cascade>,
+    /// Wait until they are gone, and what they own: the tasks of a job have stopped then.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait.
@@ -213,11 +213,11 @@ pub struct Delete {
 /// What becomes of objects that a deleted one owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Cascade {
-    /// They go after it.
+    /// Delete them afterwards.
     Background,
-    /// They go before it.
+    /// Delete them first.
     Foreground,
-    /// They stay.
+    /// Keep them.
     Orphan,
 }
 

@@ -9,7 +9,7 @@ use client::{
 use http::{HeaderValue, Method, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -317,13 +317,24 @@ impl Connection {
         self.client.json(Method::PATCH, &path, Some(("application/merge-patch+json", body))).await
     }
 
-    /// Asks for an object's deletion. What it was last, or is until it is gone.
+    /// Asks for an object's deletion; with a uid of this very object, not of a later one of its name.
+    /// What it was last, or is until it is gone.
     ///
     /// # Errors
     /// Not found, or no answer.
-    pub async fn delete(&self, path: &str, propagation: &str) -> Result<Value, Failure> {
-        let path = format!("{path}?propagationPolicy={propagation}");
-        self.call(Method::DELETE, &path, None).await
+    pub async fn delete(
+        &self,
+        path: &str,
+        propagation: &str,
+        uid: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let mut options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation,
+        });
+        if let Some(uid) = uid {
+            options["preconditions"] = json!({ "uid": uid });
+        }
+        self.call(Method::DELETE, path, Some(("application/json", &options))).await
     }
 
     /// Sends something to a part of an object.

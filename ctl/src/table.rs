@@ -202,6 +202,9 @@ impl Order {
             Order::Created => table.rows.sort_by_cached_key(|row| {
                 (row.object.metadata.creation_timestamp.clone(), natural(&row.key().1))
             }),
+            Order::Column(heading) if heading == "NAMESPACE" => {
+                table.rows.sort_by_cached_key(|row| (row.key().0, natural(&row.key().1)));
+            }
             Order::Column(heading) => {
                 let index = definitions.iter().position(|column| column.name == *heading);
                 let Some(index) = index else {

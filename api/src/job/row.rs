@@ -27,7 +27,8 @@ impl Resource for Job {
             self.spec.cancel = false;
             self.spec.cancel_reason = None;
         }
-        is_stale || is_older
+        let is_idle = !self.spec.cancel && self.spec.cancel_reason.take().is_some();
+        is_stale || is_older || is_idle
     }
 
     fn added_bytes(&self) -> usize {

@@ -24,6 +24,7 @@ pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
     spec(&job.spec, "spec", &mut found);
     found.extend(cancel::reason(&job.spec));
+    found.extend(number_problem("spec.reruns", job.spec.reruns));
     found.extend(too_late_to_retry(job.spec.timeout, job.spec.retry.as_ref(), "spec"));
     let document = Value::Object(merge::to_map(&job.spec));
     substitute::check_job(&document, substitute::Scope::Job, "spec", &mut found);
@@ -35,9 +36,6 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     let mut found = Vec::new();
     found.extend(no_index_left(new, old));
     found.extend(cancel::too_late(new, old));
-    if new.spec.reruns != old.spec.reruns {
-        found.extend(number_problem("spec.reruns", new.spec.reruns));
-    }
     if new.status.run != old.status.run {
         found.extend(number_problem("status.run", new.status.run));
     }

@@ -57,6 +57,18 @@ async fn a_create_is_asked_twice_without_harm() {
     }
 }
 
+/// A person's run of a workflow has the name that the workflow's own next run would have, and its owner.
+#[tokio::test(start_paused = true)]
+async fn what_the_same_owner_has_for_another_reason_is_not_taken_for_what_is_made() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let mut task = task_of(&job, 0);
+    assert_eq!(world.batch(&[create(task.clone())]).await[0]["outcome"], "Done");
+    task["metadata"]["labels"]["heliox.dev/revision"] = "another".into();
+    let answer = world.batch(&[create(task)]).await;
+    assert_eq!(answer[0]["outcome"], "Refused", "{answer:?}");
+}
+
 /// A controller waits until its cache has come to what its batch answers. The end of a revision is
 /// told by the next bookmark alone, so a batch that answered with that held every look for seconds.
 #[tokio::test(start_paused = true)]

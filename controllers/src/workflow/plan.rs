@@ -7,6 +7,7 @@
 //! * Only runs that Heliox made are removed, never the one that the workflow's phase is of.
 //! * On the state that its own actions lead to, `plan` returns nothing.
 
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -55,12 +56,6 @@ pub fn revision(spec: &WorkflowSpec) -> String {
         part("maxFailedJobs", Value::Null),
         part("timeout", Value::Null),
     ])
-}
-
-/// Whether `revision` is that of this spec, hashed by this version or by one before, which hashed
-/// what was written.
-pub(crate) fn is_revision(spec: &WorkflowSpec, revision: &str) -> bool {
-    written_revision(spec) == revision || self::revision(spec) == revision
 }
 
 /// The revision that versions before made of this spec: of what is written.
@@ -153,9 +148,13 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
 /// The newest run of the newest revision, whoever started it. One that has not taken over the workflow
 /// yet takes it as it is now.
 fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRun> {
+    let spec = &view.workflow.spec;
+    let hashes = LazyCell::new(|| [revision(spec), written_revision(spec)]);
     let of_now = |run: &&WorkflowRun| {
         let of = &run.status.revision;
-        of.is_empty() || *of == status.revision || is_revision(&view.workflow.spec, of)
+        let has_not_begun = of.is_empty() && !run.status.phase.is_final();
+        let is_made_for = run.label(labels::REVISION) == Some(status.revision.as_str());
+        has_not_begun || is_made_for || *of == status.revision || hashes.contains(of)
     };
     let mut runs = view.runs.to_vec();
     // Of those made at the same time the one with the longer name has the greater number.

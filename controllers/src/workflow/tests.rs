@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use api::batch::Op;
 use api::object::Kind as _;
 use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate};
-use api::workflow_run::{RunPhase, WorkflowRunSpec};
+use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
 use api::{Time, Timestamp, Workflow, WorkflowRun};
 use serde_json::json;
 
@@ -152,9 +152,17 @@ fn a_workflow_stands_as_its_newest_run_whoever_started_it() {
     settle(&mut workflow, &mut runs, &[]);
     assert_eq!(workflow.status.last_run.as_deref(), Some("w-10"));
     assert_eq!(workflow.status.phase, Some(RunPhase::Failed));
+    // One that ended before it began tells nothing of the revision.
+    let mut never = runs[0].clone();
+    never.metadata.name = Some("w-12".to_owned());
+    never.metadata.labels = None;
+    never.metadata.creation_timestamp = Some(Time(second(1003)));
+    never.status = WorkflowRunStatus { phase: RunPhase::Failed, ..WorkflowRunStatus::default() };
+    runs.push(never);
     // Of another revision, although it is newer.
     let mut other = runs[0].clone();
     other.metadata.name = Some("w-11".to_owned());
+    other.metadata.labels = None;
     other.metadata.creation_timestamp = Some(Time(second(1002)));
     other.status.revision = "another".to_owned();
     runs.push(other);

@@ -27,22 +27,28 @@ impl Cascade {
 
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
     let (mut failures, mut leaving) = (Failures::default(), Vec::new());
-    for (target, namespace) in places(connection, &args).await? {
-        match delete_one(connection, &args, (&target, &namespace)).await {
+    let is_selected = args.all || args.selector.is_some();
+    for place in places(connection, &args).await? {
+        let target = &place.target;
+        match delete_one(connection, &args, &place).await {
             Ok(object) => {
+                let namespace = place.namespace.as_str();
                 let waited = Waited::new(target.clone(), namespace, Goal::Deleted).of(&object);
                 leaving.push(waited);
                 let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
                 let what = if is_leaving { "is being deleted" } else { "deleted" };
                 // Who waits is told when it is gone.
                 if !args.wait {
-                    show::done(connection.format, &target, what, object)?;
+                    show::done(connection.format, target, what, object)?;
                 }
             }
             // What is gone already is as deleting the manifests is to leave it.
             Err(failure) if failure.code == Code::NotFound && !args.files.is_empty() => {
                 terminal::note(&failure.message);
             }
+            // It went meanwhile, with its owner maybe, and another may have its name by now.
+            Err(failure)
+                if is_selected && matches!(failure.code, Code::NotFound | Code::Conflict) => {}
             Err(failure) => failures.add(Err(failure))?,
         }
     }
@@ -53,23 +59,37 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
     failures.end()
 }
 
+/// An object that is to go.
+struct Place {
+    target: Target,
+    namespace: String,
+    /// This very object, where it is known.
+    uid: Option<String>,
+}
+
 async fn delete_one(
     connection: &Connection,
     args: &Delete,
-    (target, namespace): (&Target, &str),
+    place: &Place,
 ) -> Result<Value, Failure> {
-    let path = object_path(target.kind, namespace, &target.name);
-    connection.delete(&path, args.cascade.propagation()).await
+    let path = object_path(place.target.kind, &place.namespace, &place.target.name);
+    // Who waits wants to know when nothing of it runs any more, and an object that is deleted in the
+    // foreground goes after what it owns.
+    let usual = if args.wait { Cascade::Foreground } else { Cascade::Background };
+    let propagation = args.cascade.unwrap_or(usual).propagation();
+    connection.delete(&path, propagation, place.uid.as_deref()).await
 }
 
 /// What is to go, and where it is. What needed others goes before them.
-async fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, String)>, Failure> {
+async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Failure> {
     if args.all || args.selector.is_some() {
         return selected(connection, args).await;
     }
     if args.files.is_empty() {
         let targets = target::several(&args.targets)?.into_iter();
-        return Ok(targets.map(|target| (target, connection.namespace.clone())).collect());
+        let namespace = &connection.namespace;
+        let place = |target| Place { target, namespace: namespace.clone(), uid: None };
+        return Ok(targets.map(place).collect());
     }
     let documents = sources::read(&args.files, &connection.namespace)?;
     let place = |document: &api::manifest::Document| {
@@ -82,16 +102,14 @@ async fn places(connection: &Connection, args: &Delete) -> Result<Vec<(Target, S
             return Err(Failure::usage(message)
                 .hint("it has a generateName: delete what was made of it by its name"));
         }
-        Ok((Target::new(document.kind, name), part("namespace")))
+        let target = Target::new(document.kind, name);
+        Ok(Place { target, namespace: part("namespace"), uid: None })
     };
     documents.iter().rev().map(place).collect()
 }
 
 /// All objects of one kind, or those with the labels that are asked for.
-async fn selected(
-    connection: &Connection,
-    args: &Delete,
-) -> Result<Vec<(Target, String)>, Failure> {
+async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Failure> {
     let [word] = args.targets.as_slice() else {
         let flag = if args.all { "--all" } else { "--selector" };
         return Err(Failure::usage(format!("{flag} selects among the objects of one kind"))
@@ -104,7 +122,10 @@ async fn selected(
     if found.is_empty() {
         terminal::note(&super::get::nothing(&query));
     }
-    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let place = |object: &Value| (Target::new(kind, name(object)), query.namespace.clone());
+    let place = |object: &Value| {
+        let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let target = Target::new(kind, part("name"));
+        Place { target, namespace: query.namespace.clone(), uid: Some(part("uid")) }
+    };
     Ok(found.iter().map(place).collect())
 }

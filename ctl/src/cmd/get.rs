@@ -249,7 +249,12 @@ async fn one_table(
         if is_page_one && is_last {
             table::sort(query.kind, &mut table.rows);
         }
-        sort_by(args, &mut table)?;
+        // Of several kinds some have no such column.
+        if let Err(failure) = sort_by(args, &mut table)
+            && look.kind.is_none()
+        {
+            return Err(failure);
+        }
         rows += table.rows.len();
         if !table.rows.is_empty() {
             if is_page_one && !is_first {

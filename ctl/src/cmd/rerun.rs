@@ -12,6 +12,7 @@ use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::{self, Target};
+use crate::terminal;
 use crate::waiting::Waited;
 
 pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Failure> {
@@ -78,6 +79,10 @@ fn may_run_again(target: &Target, job: &Job) -> Result<(), Failure> {
             format!("wait for it with hctl wait {target}, or stop it with hctl cancel {target}");
         return Err(refuse("has not ended").hint(hint));
     }
+    if job.spec.is_suspended() {
+        let hint = format!("let it go on first: hctl resume {target}");
+        return Err(refuse("is suspended: another run would wait").hint(hint));
+    }
     if job.spec.on_change() != OnChange::Rerun {
         let why = format!("does not run again: its onChange is {:?}", job.spec.on_change());
         return Err(refuse(&why).hint("set onChange: Rerun first"));
@@ -90,6 +95,17 @@ async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result
     let workflow = Target::new(KindId::Workflow, before.spec.workflow.as_str());
     let workflow: Workflow = connection.get(&workflow).await?;
     let mut params = before.spec.params;
+    let is_known = |name: &str| workflow.spec.params.iter().any(|param| param.name == name);
+    params.retain(|name, _| {
+        let keep = is_known(name);
+        if !keep {
+            terminal::note(&format!(
+                "workflow/{} has no parameter {name} any more",
+                workflow.name()
+            ));
+        }
+        keep
+    });
     params.extend(run::named_once(args.params)?);
     let start = Start { name: None, wait: args.wait, timeout: args.timeout };
     run::start(connection, &workflow, params, start).await
@@ -117,6 +133,8 @@ mod tests {
         let said = |why: &str| Some((Code::Conflict.number(), format!("job/j {why}")));
         assert_eq!(refusal(json!({ "status": { "phase": "Running" } })), said("has not ended"));
         assert_eq!(refusal(json!({ "metadata": { "generation": 2 } })), said("has not ended"));
+        let held = refusal(json!({ "spec": { "suspend": true } }));
+        assert_eq!(held, said("is suspended: another run would wait"));
         let held = refusal(json!({ "spec": { "onChange": "Ignore" } }));
         assert_eq!(held, said("does not run again: its onChange is Ignore"));
         let owner = json!({

@@ -102,12 +102,21 @@ async fn create(
         WorkflowRunSpec { workflow: workflow.name().to_owned(), params, ..Default::default() };
     let mut number = workflow.status.last_run_number;
     if name.is_none() {
-        let runs = connection.query(KindId::WorkflowRun, String::new(), String::new());
-        let (runs, _) = connection.list::<WorkflowRun>(&runs).await?;
-        number = last_number(workflow, runs.iter().map(|run| run.name())).max(number);
+        let of = format!("{}={}", labels::WORKFLOW, workflow.name());
+        let mut runs = connection.query(KindId::WorkflowRun, of, String::new());
+        loop {
+            // Rows alone: each run holds a copy of its workflow.
+            let page = connection.table_page(&mut runs).await?;
+            let names: Vec<String> = page.rows.iter().map(|row| row.key().1).collect();
+            number = last_number(workflow, names.iter().map(String::as_str)).max(number);
+            if runs.options.next.is_none() {
+                break;
+            }
+        }
     }
     for _ in 0..NUMBERS_TRIED {
-        number = number.saturating_add(1);
+        // After the last number there is the first one that is free follows.
+        number = number.checked_add(1).unwrap_or(1);
         let numbered = || names::job_in_run(workflow.name(), &number.to_string());
         let named = name.map_or_else(numbered, str::to_owned);
         let run = WorkflowRun::new(&connection.namespace, &named, spec.clone())
