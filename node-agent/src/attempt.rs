@@ -166,10 +166,11 @@ pub struct Session {
 /// Whether the start of an attempt may have begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Begun {
-    /// The engine was not asked, or its answer is not known.
+    /// The engine's answer to a start is not known, such as to one of an agent before this one.
     #[default]
     Perhaps,
-    /// The engine answered last that nothing was done.
+    /// This agent decided the first start, and to each that it asked for the engine has answered that
+    /// nothing was done.
     No,
 }
 

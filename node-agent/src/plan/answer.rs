@@ -106,15 +106,18 @@ fn after_start(
     }
     let mut next = attempt.clone();
     let session = &mut next.session;
-    session.begun = match outcome {
-        Ok(()) | Err(EngineError::Unknown { .. } | EngineError::Gone) => Begun::Perhaps,
+    match outcome {
+        Ok(()) | Err(EngineError::Unknown { .. } | EngineError::Gone) => {
+            session.begun = Begun::Perhaps;
+        }
+        // Nothing was done this time, which says nothing of an earlier start.
         Err(
             EngineError::NeedsImage
             | EngineError::Failed { .. }
             | EngineError::Unavailable { .. }
             | EngineError::Refused { .. },
-        ) => Begun::No,
-    };
+        ) => (),
+    }
     match outcome {
         Ok(()) => session.trouble = None,
         Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,

@@ -39,6 +39,7 @@ impl Planner<'_> {
         };
         match self.prepare(assignment, template, &mut attempt) {
             Ok(spec) => {
+                attempt.session.begun = Begun::No;
                 self.wake_at(identity, Some(later(self.view.now, SLOW_START)));
                 self.plan.steps.push(Step::Start(Box::new(spec)));
                 self.keep(attempt);

@@ -199,6 +199,32 @@ async fn a_shim_that_was_killed_while_no_agent_was_there_is_told_to_the_next() {
     .await;
 }
 
+#[tokio::test]
+async fn what_a_shim_has_started_that_ends_without_an_answer_is_ended() {
+    hold(bench().await, async |bench| {
+        let (running, state_dir) = (bench.0.path().join("running"), bench.0.path().join("a"));
+        // Killed after the start of the program, which is in a group of its own.
+        let script = format!(
+            "set -m; sleep 1000 < /dev/null > /dev/null 2>&1 & echo $! > {}; kill -KILL $$",
+            running.display()
+        );
+        let config = ProcessConfig {
+            scope: Scope::new("test", "a").unwrap(),
+            state_dir,
+            shim: ["setsid", "sh", "-c", &script].map(Into::into).into(),
+            clock: Clock::system(),
+        };
+        let engine = ProcessEngine::open(config).unwrap();
+        let spec = says(bench, "true");
+        let outcome = engine.create_and_start(&spec).await;
+        let Err(EngineError::Failed { message }) = &outcome else { panic!("{outcome:?}") };
+        assert!(message.contains("without an answer"), "{message}");
+        assert_eq!(state(&engine, &spec.identity).await, None);
+        is_gone(std::fs::read_to_string(running).unwrap().trim()).await;
+    })
+    .await;
+}
+
 /// Waits until a process is no more than remains that wait for whoever inherited it.
 async fn is_gone(pid: &str) {
     let stat = format!("/proc/{pid}/stat");

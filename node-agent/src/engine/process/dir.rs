@@ -37,6 +37,9 @@ use crate::private::{self, named};
 const DEATH_LOOKS: u32 = 200;
 const DEATH_INTERVAL: Duration = Duration::from_millis(5);
 
+/// So many processes that are left of a task are named.
+const LEFT_SHOWN_MAX: usize = 10;
+
 /// The exit code of a process that nobody saw end.
 const CODE_UNKNOWN: i32 = 255;
 
@@ -170,19 +173,29 @@ impl TaskDir {
 
 /// Ends what is left of a task whose shim is gone, because it or the machine was killed: what it
 /// writes goes nowhere, and nobody will see how it ends. That is written down as its end. To be called
-/// by one at a time.
-pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> io::Result<Seen> {
+/// by one at a time. What cannot be ended runs on, and is tried again by the next look: it keeps
+/// nothing else of the node waiting.
+pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> Seen {
     let message = if run.is_of_this_boot() {
-        run.end_family()?;
-        if !run.dies() {
-            // The next look tries again.
-            return Ok(Seen::Running(run));
+        let left = match end_family(run.pid, run.start_ticks, run.session) {
+            Ok(left) => left,
+            Err(error) => {
+                warn!(%error, identity = %spec.identity, "a task whose shim is gone is not ended");
+                return Seen::Running(run);
+            }
+        };
+        if left.contains(&run.pid) {
+            warn!(identity = %spec.identity, pid = run.pid, "a task whose shim is gone may not be ended");
+            return Seen::Running(run);
         }
-        "the process that watches over it (its shim) was killed, so it was ended: nobody knows how \
-         far it had come, and the last lines of its log may be missing"
+        if !run.dies() {
+            return Seen::Running(run);
+        }
+        ended_message(&left)
     } else {
         "the node was restarted while it ran: nobody knows how far it had come, and the last lines \
          of its log may be missing"
+            .to_owned()
     };
     // Before the end, so that who hears of that finds it. A second mark, after a crash between the two,
     // says nothing wrong.
@@ -195,13 +208,37 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> i
         code: CODE_UNKNOWN,
         signal: None,
         is_unseen: true,
-        message: Some(message.to_owned()),
+        message: Some(message),
     };
     // It has ended, whether that can be written down or not. The next look tries again.
     if let Err(error) = Reserved::kept(&spec.exit).write(&exit) {
         warn!(%error, "the end of a task that nobody saw is not written down");
     }
-    Ok(Seen::Ended(exit))
+    Seen::Ended(exit)
+}
+
+/// How a task ended that was ended without its shim, except for those that are left.
+fn ended_message(left: &[i32]) -> String {
+    let mut message =
+        "the process that watches over it (its shim) was killed, so it was ended: nobody \
+                       knows how far it had come, and the last lines of its log may be missing"
+            .to_owned();
+    if !left.is_empty() {
+        message.push_str("; ");
+        message.push_str(&not_permitted(left));
+    }
+    message
+}
+
+/// Says which processes are left of a task, with what to do.
+pub(crate) fn not_permitted(left: &[i32]) -> String {
+    let shown: Vec<String> = left.iter().take(LEFT_SHOWN_MAX).map(ToString::to_string).collect();
+    let more = left.len().saturating_sub(LEFT_SHOWN_MAX);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!(
+        "the agent's user may not end the processes {}{more} that it has left: end them by hand",
+        shown.join(", ")
+    )
 }
 
 /// Marks that the last lines of a log may be missing, in the room that its shim has set aside.
@@ -251,11 +288,6 @@ impl RunRecord {
             && stat(self.pid).is_ok_and(|stat| {
                 stat.is_some_and(|stat| !stat.is_zombie && stat.start_ticks == self.start_ticks)
             })
-    }
-
-    /// Kills all that belongs to a task whose shim is gone.
-    fn end_family(&self) -> io::Result<()> {
-        end_family(self.pid, self.start_ticks, self.session)
     }
 
     /// Whether the process, which was killed, is gone soon. Nobody tells of it: its parent is gone.
@@ -383,6 +415,15 @@ mod tests {
         let file = folder.join("spec.json");
         assert!(said.starts_with(&format!("{} is damaged: ", file.display())), "{said}");
         assert!(said.ends_with(&format!("and remove {}", folder.display())), "{said}");
+    }
+
+    #[test]
+    fn what_could_not_be_ended_is_named_in_the_end() {
+        assert!(ended_message(&[]).ends_with("may be missing"));
+        let said = ended_message(&[7, 8]);
+        assert!(said.ends_with("the processes 7, 8 that it has left: end them by hand"), "{said}");
+        let said = ended_message(&(1..=12).collect::<Vec<_>>());
+        assert!(said.contains("9, 10 and 2 more that"), "{said}");
     }
 
     #[test]

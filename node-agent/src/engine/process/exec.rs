@@ -99,7 +99,8 @@ impl Ended {
             let number = child.id().and_then(|pid| i32::try_from(pid).ok());
             let pid = number.and_then(rustix::process::Pid::from_raw);
             let pid = pid.ok_or_else(|| io::Error::other("it has no number any more"))?;
-            pipe::Receiver::from_owned_fd_unchecked(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+            // Nothing is read from it, so that it need not be non-blocking: before Linux 5.10 it cannot be.
+            pipe::Receiver::from_owned_fd_unchecked(pidfd_open(pid, PidfdFlags::empty())?)
         };
         Self(open().inspect_err(|error| debug!(%error, "a process's end cannot be seen")).ok())
     }

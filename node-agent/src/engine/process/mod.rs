@@ -147,9 +147,14 @@ impl ProcessEngine {
         match timeout(START_TIMEOUT, BufReader::new(answer).read_line(&mut line)).await {
             Err(_) => Err(EngineError::unknown("the shim did not answer in time")),
             Ok(Err(error)) => Err(EngineError::unknown(error.to_string())),
-            Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| {
-                EngineError::failed(format!("the shim ended without an answer ({line:?})"))
-            }),
+            Ok(Ok(_)) => match serde_json::from_str(&line) {
+                Ok(answer) => Ok(answer),
+                Err(_) => {
+                    end_started(&shim).await?;
+                    let message = format!("the shim ended without an answer ({line:?})");
+                    Err(EngineError::failed(message))
+                }
+            },
         }
     }
 
@@ -175,14 +180,10 @@ impl ProcessEngine {
     }
 
     async fn remove_task(&self, identity: &Identity) -> Result<(), EngineError> {
-        let dir = self.inner.dir(identity);
         let killed = async {
             loop {
                 let asked = identity.clone();
-                self.blocking(move |inner| inner.signal(&asked, Signal::KILL)).await?;
-                if !dir.has_shim().map_err(|error| failed(&error))?
-                    && matches!(self.inner.look(identity)?, Seen::Ended(_) | Seen::Abandoned)
-                {
+                if self.blocking(move |inner| inner.kill(&asked)).await? {
                     return Ok(());
                 }
                 sleep(REMOVE_INTERVAL).await;
@@ -307,7 +308,7 @@ impl Inner {
         // Another one may have seen to it meanwhile.
         match dir.look(&spec.exit)? {
             Found::Said(seen) => Ok(seen),
-            Found::Orphaned(run) => end_orphaned(spec, run, self.config.clock.now()),
+            Found::Orphaned(run) => Ok(end_orphaned(spec, run, self.config.clock.now())),
         }
     }
 
@@ -392,6 +393,13 @@ impl Inner {
         }
     }
 
+    /// Kills a task. Whether nothing of it is there any more, its shim included.
+    fn kill(&self, identity: &Identity) -> Result<bool, EngineError> {
+        self.signal(identity, Signal::KILL)?;
+        Ok(!self.dir(identity).has_shim().map_err(|error| failed(&error))?
+            && matches!(self.look(identity)?, Seen::Ended(_) | Seen::Abandoned))
+    }
+
     /// Deletes a task's files but its log. From the rename on it is not listed any more.
     fn delete(&self, identity: &Identity) -> Result<(), EngineError> {
         let gone = self.tasks.join(format!(".gone-{}", identity.file_stem()));
@@ -424,6 +432,18 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends what a shim has started that was killed before it answered: its files say nothing of that. The
+/// shim was not waited for, so its number is still its own.
+async fn end_started(shim: &Child) -> Result<(), EngineError> {
+    let Some(pid) = shim.id().and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
+    let ended = base::blocking("process engine", move || table::end_session(pid));
+    match ended.await.map_err(EngineError::unknown)? {
+        Ok(left) if left.is_empty() => Ok(()),
+        Ok(left) => Err(EngineError::unknown(dir::not_permitted(&left))),
+        Err(error) => Err(EngineError::unknown(ErrorChain(&error).to_string())),
     }
 }
 

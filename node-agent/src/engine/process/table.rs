@@ -21,18 +21,20 @@ pub(crate) struct Stat {
     pub(crate) start_ticks: u64,
 }
 
-/// Nothing where there is no such process.
+/// Nothing where there is no such process, or none that this user may see: such a one is none of ours.
 pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(line) => Ok(parse_stat(&line)),
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if is_none_of_ours(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A process that ends while it is read is gone, too.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+/// A process that ends while it is read is gone, too. Where `/proc` hides the processes of other users
+/// (`hidepid`), reading them is not permitted.
+fn is_none_of_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+        || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn parse_stat(line: &str) -> Option<Stat> {
@@ -66,22 +68,38 @@ pub(crate) fn children(parent: i32) -> io::Result<Vec<i32>> {
 
 /// Ends the main process of a task whose shim is gone, and all that belongs to it: its group, its
 /// session, and their descendants. A process that made a session of its own, and whose parent has
-/// ended, is not found.
-pub(crate) fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<()> {
+/// ended, is not found. Returned are the processes that this user may not end.
+pub(crate) fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<Vec<i32>> {
+    end_found(|| Ok(find_family(&all()?, main, start_ticks, session)), send)
+}
+
+/// Ends a shim, which nobody has waited for, and all that it has started, as [`end_family`] does.
+pub(crate) fn end_session(shim: i32) -> io::Result<Vec<i32>> {
+    // Its number is not used again as long as anybody is in its session.
+    let start_ticks = stat(shim)?.map_or(0, |stat| stat.start_ticks);
+    end_family(shim, start_ticks, shim)
+}
+
+/// Ends all that is found until nothing new is. One that cannot be ended keeps no other alive.
+fn end_found(
+    mut find: impl FnMut() -> io::Result<BTreeMap<i32, u64>>,
+    mut send: impl FnMut(i32, u64, Signal) -> io::Result<()>,
+) -> io::Result<Vec<i32>> {
     let mut family = BTreeMap::new();
     for _ in 0..ROUNDS_MAX {
-        let found = find_family(&all()?, main, start_ticks, session);
         let known = family.len();
-        for (pid, start_ticks) in found {
+        for (pid, start_ticks) in find()? {
             if family.insert(pid, start_ticks).is_none() {
-                send(pid, start_ticks, Signal::SIGSTOP)?;
+                // Whether it may be signalled is seen when it is killed.
+                let _not_permitted = send(pid, start_ticks, Signal::SIGSTOP);
             }
         }
         if family.len() == known {
             break;
         }
     }
-    family.into_iter().try_for_each(|(pid, ticks)| send(pid, ticks, Signal::SIGKILL))
+    let mut is_left = |pid: i32, start_ticks: u64| send(pid, start_ticks, Signal::SIGKILL).is_err();
+    Ok(family.into_iter().filter(|(pid, ticks)| is_left(*pid, *ticks)).map(|it| it.0).collect())
 }
 
 /// The living processes of a family, with their starts.
@@ -94,7 +112,9 @@ fn find_family(
     // The numbers of a group and a session are used again once nobody is in them any more, and then
     // by a process that leads them.
     let is_group_ours = table.get(&main).is_none_or(|stat| stat.start_ticks == start_ticks);
-    let is_session_ours = session > 0 && !table.contains_key(&session);
+    // Of the shim, which is older than what it started, there may be remains.
+    let is_session_ours =
+        session > 0 && table.get(&session).is_none_or(|stat| stat.start_ticks <= start_ticks);
     let belongs = |stat: &Stat| {
         stat.start_ticks >= start_ticks
             && ((is_group_ours && stat.group == main)
@@ -167,6 +187,41 @@ mod tests {
         ];
         assert_eq!(family_in(&all), [10, 11, 12, 13, 14]);
         assert_eq!(family_in(&all[2..]), [11, 12, 13, 14], "without its main process");
+    }
+
+    #[test]
+    fn a_shim_that_nobody_has_waited_for_hides_nobody() {
+        let shim = Stat { is_zombie: true, ..process(1, 9, 9, 100) };
+        let all = [(9, shim), (10, process(1, 10, 9, 100)), (12, process(1, 12, 9, 102))];
+        assert_eq!(family_in(&all), [10, 12]);
+        assert_eq!(family_in(&[all[0].clone(), all[2].clone()]), [12]);
+    }
+
+    #[test]
+    fn a_process_that_may_not_be_ended_keeps_no_other_alive() {
+        let mut sent = Vec::new();
+        let left = end_found(
+            || Ok(BTreeMap::from([(10, 100), (11, 101), (12, 102)])),
+            |pid, _, signal| {
+                if pid == 11 {
+                    return Err(nix::errno::Errno::EPERM.into());
+                }
+                sent.push((pid, signal));
+                Ok(())
+            },
+        );
+        assert_eq!(left.unwrap(), [11]);
+        let (stop, kill) = (Signal::SIGSTOP, Signal::SIGKILL);
+        assert_eq!(sent, [(10, stop), (12, stop), (10, kill), (12, kill)]);
+    }
+
+    #[test]
+    fn a_process_that_may_not_be_seen_is_none_of_ours() {
+        use nix::errno::Errno;
+        for errno in [Errno::ENOENT, Errno::ESRCH, Errno::EPERM, Errno::EACCES] {
+            assert!(is_none_of_ours(&errno.into()), "{errno}");
+        }
+        assert!(!is_none_of_ours(&Errno::EIO.into()));
     }
 
     #[test]

@@ -135,6 +135,25 @@ fn what_may_have_begun_when_the_disk_filled_is_not_given_back() {
         start t-0
         wake at 1000
     "#]]);
+    // That nothing was done this time says nothing of the start whose answer was lost, nor of one that
+    // an agent before this one asked for.
+    let nothing_done = [
+        EngineError::NeedsImage,
+        EngineError::failed("no space left on device"),
+        EngineError::unavailable("connection refused"),
+    ];
+    for error in nothing_done {
+        for is_restarted in [false, true] {
+            let mut world = world.clone();
+            if is_restarted {
+                world.restart();
+            }
+            world.answer(0, &start(), Err(&error));
+            world.write_down();
+            let attempt = world.ledger.get(&id(0)).unwrap();
+            assert!(matches!(attempt.progress, Progress::Starting { .. }), "{error}: {attempt:?}");
+        }
+    }
     let mut stopped = world.clone();
     stopped.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
     stopped.change(0, &TaskChange::Evict { reason: StopReason::Cancel });

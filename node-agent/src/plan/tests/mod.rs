@@ -462,6 +462,14 @@ fn on_a_short_disk_what_never_started_is_given_back_and_what_was_begun_goes_on()
     world.write_down();
     world.shortage = Some("no room");
     world.bind(1);
+    let mut asked = world.clone();
+    asked.busy.insert(id(0));
+    asked.check(expect![[r#"
+        t-1: refused [], refuses: no room
+        wake at 1000
+    "#]]);
+    // What an agent before this one asked for, nobody knows.
+    world.restart();
     world.check(expect![[r#"
         t-1: refused [], refuses: no room
         start t-0
