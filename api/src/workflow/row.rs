@@ -49,7 +49,7 @@ impl Resource for Workflow {
         let why = if self.is_deleting() {
             "being deleted".to_owned()
         } else if self.spec.suspend == Some(true) {
-            "suspended: no new runs".to_owned()
+            "suspended: starts no run by itself".to_owned()
         } else {
             let stalled =
                 |it: &&crate::conditions::Condition| it.kind == "Stalled" && it.status == "True";

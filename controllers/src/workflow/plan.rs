@@ -75,7 +75,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         return Plan::default();
     }
     let mut status = workflow.status.clone();
-    let mut made = None;
+    let (mut made, mut is_held_back) = (None, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
     // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and the
     // generation stands still, the revision can only be said in other words: that can wait.
@@ -90,20 +90,25 @@ pub fn plan(view: &View<'_>) -> Plan {
         } else if !moved {
             // The generation counts changes of what is meant, so other words for the same came;
             // unless a new revision was held back when it did.
+            is_held_back = held;
             if !held {
                 status.revision = now;
             }
         } else if !workflow.spec.run_on_apply.unwrap_or(true) {
             status.revision = now;
             status.last_run = None;
-        } else if !held {
+        } else if held {
+            is_held_back = true;
+        } else {
             let run = next_run(view, &mut status, &now);
             status.revision = now;
             status.last_run = Some(run.name().to_owned());
             made = Some(run);
         }
     }
-    summarize(view, made.as_ref(), &mut status);
+    // What was held back has no run yet, and stands as no earlier one does.
+    let latest = made.as_ref().or_else(|| newest(view, &status).filter(|_| !is_held_back));
+    summarize(view, latest, made.is_some(), &mut status);
     let mut groups = Vec::new();
     if status != workflow.status {
         let mut next = workflow.clone();
@@ -163,13 +168,17 @@ fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRu
 }
 
 /// What the workflow has come to: what the newest run of its newest revision has.
-fn summarize<'a>(view: &View<'a>, made: Option<&'a WorkflowRun>, status: &mut WorkflowStatus) {
+fn summarize(
+    view: &View<'_>,
+    latest: Option<&WorkflowRun>,
+    is_made: bool,
+    status: &mut WorkflowStatus,
+) {
     let workflow = view.workflow;
-    let latest = made.or_else(|| newest(view, status));
     status.last_run = latest.map(|run| run.name().to_owned());
     status.phase = latest.map(|run| run.status.phase);
     let active = view.runs.iter().filter(|run| !run.status.phase.is_final()).count();
-    status.active = u32::try_from(active + usize::from(made.is_some())).unwrap_or(u32::MAX);
+    status.active = u32::try_from(active + usize::from(is_made)).unwrap_or(u32::MAX);
     status.observed_generation = workflow.generation();
     let standing = match status.phase {
         None | Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,

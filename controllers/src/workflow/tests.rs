@@ -105,6 +105,23 @@ fn a_revision_that_came_while_suspended_is_run_on_resume() {
 }
 
 #[test]
+fn a_revision_that_is_held_back_does_not_stand_as_the_one_before() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    settle(&mut workflow, &mut runs, &[]);
+    runs[0].status.phase = RunPhase::Succeeded;
+    settle(&mut workflow, &mut runs, &[]);
+    edit(&mut workflow, |spec| {
+        spec.suspend = Some(true);
+        spec.jobs[0].count = Some(2);
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!((workflow.status.phase, workflow.status.last_run.as_deref()), (None, None));
+    edit(&mut workflow, |spec| spec.suspend = None);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-2"]);
+    assert_eq!(workflow.status.last_run.as_deref(), Some("w-2"));
+}
+
+#[test]
 fn history_takes_the_oldest_runs_that_heliox_made() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
     let history = History { succeeded: Some(1), failed: Some(0) };

@@ -19,7 +19,11 @@ pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> String
         Some(run) => format!(" (run/{run})"),
         None => String::new(),
     };
-    let held = if workflow.spec.suspend == Some(true) { ", suspended: no new runs" } else { "" };
+    let held = if workflow.spec.suspend == Some(true) {
+        ", suspended: starts no run by itself"
+    } else {
+        ""
+    };
     let deleting = if workflow.is_deleting() { ", being deleted" } else { "" };
     sheet.line(&format!("Workflow {}: {phase}{last}{held}{deleting}", place(workflow)));
     sheet.field("Revision", &status.revision);

@@ -272,36 +272,59 @@ fn end(
     let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| is_failure(job)).collect();
     let allowed = workflow.max_failed_jobs.unwrap_or(0);
     if u32::try_from(failed.len()).unwrap_or(u32::MAX) > allowed {
-        let named: Vec<String> = failed.iter().take(3).map(|job| describe(job)).collect();
-        return end(RunPhase::Failed, named.join("; "), timed_out);
+        return end(RunPhase::Failed, named(&failed), timed_out);
     }
     let limit = workflow.timeout.filter(|_| timed_out)?;
     end(RunPhase::TimedOut, format!("longer than timeout ({limit})"), true)
 }
 
-/// A job that this run itself stopped, or never made since it ended, has not failed.
+/// A job that this run itself stopped, which gives a reason, or never made since it ended, has not
+/// failed. One that a person cancelled has: what depends on it will not run.
 fn is_failure(job: &Standing<'_>) -> bool {
-    let stopped = job.object.is_some_and(|object| object.spec.cancel);
+    let stopped = |job: &Job| job.spec.cancel && job.spec.cancel_reason.is_some();
+    counts_as_failed(job) && !job.object.is_some_and(stopped)
+}
+
+/// A job that was never made has not failed by itself.
+fn counts_as_failed(job: &Standing<'_>) -> bool {
     let never_made = job.report.job.is_none() && job.report.phase == JobPhase::Cancelled;
-    job.has_failed() && !stopped && !never_made
+    job.has_failed() && !never_made
+}
+
+/// The first of these jobs, each with why it is as it is.
+fn named(jobs: &[&Standing<'_>]) -> String {
+    jobs.iter().take(3).map(|job| describe(job)).collect::<Vec<_>>().join("; ")
 }
 
 fn describe(job: &Standing<'_>) -> String {
     let RunJob { name, phase, message, .. } = &job.report;
-    match message {
-        Some(why) => format!("job {name} is {phase}: {why}"),
-        None => format!("job {name} is {phase}"),
-    }
+    let ended = match phase {
+        JobPhase::Failed => "failed".to_owned(),
+        JobPhase::TimedOut => "timed out".to_owned(),
+        JobPhase::Cancelled => "was cancelled".to_owned(),
+        JobPhase::Pending
+        | JobPhase::Running
+        | JobPhase::Suspended
+        | JobPhase::Succeeded
+        | JobPhase::Skipped => format!("is {phase}"),
+    };
+    let why = message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("job {name} {ended}{why}")
 }
 
 fn self_end(
     workflow: &WorkflowSpec,
     standings: &[Standing<'_>],
 ) -> Option<(RunPhase, Option<String>)> {
-    let failed = standings.iter().filter(|job| is_failure(job)).count();
-    let within = u32::try_from(failed).is_ok_and(|n| n <= workflow.max_failed_jobs.unwrap_or(0));
-    let ended = standings.iter().all(|job| job.report.phase.is_final());
-    (ended && within).then_some((RunPhase::Succeeded, None))
+    if !standings.iter().all(|job| job.report.phase.is_final()) {
+        return None;
+    }
+    // The run has stopped nothing, so whatever was cancelled was so by somebody else.
+    let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| counts_as_failed(job)).collect();
+    if u32::try_from(failed.len()).is_ok_and(|n| n <= workflow.max_failed_jobs.unwrap_or(0)) {
+        return Some((RunPhase::Succeeded, None));
+    }
+    Some((RunPhase::Failed, Some(named(&failed))))
 }
 
 fn deadline(status: &WorkflowRunStatus, workflow: &WorkflowSpec) -> Option<Timestamp> {

@@ -27,15 +27,15 @@ fn a_job_that_waits_for_a_failure_runs_although_the_run_fails() {
             plan
               change w-1-x suspend=false cancel=true
               create w-1-clean
-              Running (job d is Failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+              Running (job d failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
             plan
-              Running (job d is Failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+              Running (job d failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
             plan
               create w-1-notify
-              Running (job d is Failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+              Running (job d failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
             plan
-              Failed (job d is Failed: exit 3) 2/4: d Failed (exit 3), x Cancelled, clean Succeeded, notify Succeeded, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
-              tells: Failed: job d is Failed: exit 3
+              Failed (job d failed: exit 3) 2/4: d Failed (exit 3), x Cancelled, clean Succeeded, notify Succeeded, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+              tells: Failed: job d failed: exit 3
         "#]],
     );
 }
@@ -59,13 +59,13 @@ fn a_clean_up_waits_for_what_is_being_stopped() {
               Running 0/0: a Pending, b Pending, clean Pending (waits for job b) + create w-1-a + create w-1-b
             plan
               change w-1-b suspend=false cancel=true
-              Running (job a is Failed) 0/2: a Failed, b Running, clean Pending (waits for job b)
+              Running (job a failed) 0/2: a Failed, b Running, clean Pending (waits for job b)
             plan
               create w-1-clean
-              Running (job a is Failed) 0/2: a Failed, b Cancelled, clean Pending
+              Running (job a failed) 0/2: a Failed, b Cancelled, clean Pending
             plan
-              Failed (job a is Failed; job clean is Failed) 0/3: a Failed, b Cancelled, clean Failed
-              tells: Failed: job a is Failed; job clean is Failed
+              Failed (job a failed; job clean failed) 0/3: a Failed, b Cancelled, clean Failed
+              tells: Failed: job a failed; job clean failed
         "#]],
     );
 }
@@ -90,14 +90,14 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
               wakes at 10s
             plan
               create w-1-clean
-              Running (job d is Failed) 0/1: d Failed, clean Pending
+              Running (job d failed) 0/1: d Failed, clean Pending
               wakes at 10s
             plan
               change w-1-clean suspend=false cancel=true
-              Running (job d is Failed) 0/2: d Failed, clean Running
+              Running (job d failed) 0/2: d Failed, clean Running
             plan
-              Failed (job d is Failed) 0/2: d Failed, clean Cancelled
-              tells: Failed: job d is Failed
+              Failed (job d failed) 0/2: d Failed, clean Cancelled
+              tells: Failed: job d failed
         "#]],
     );
     check(
@@ -117,7 +117,7 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
               Running 0/0: d Pending, clean Pending (waits for job d) + create w-1-d
             plan
               create w-1-clean
-              Running (job d is Failed) 0/1: d Failed, clean Pending
+              Running (job d failed) 0/1: d Failed, clean Pending
             plan
               change w-1-clean suspend=false cancel=true
               Running (cancelled on request) 0/2: d Failed, clean Running

@@ -64,6 +64,13 @@ fn check(script: &str, expected: Expect) {
                 let at = (1, Timestamp::UNIX_EPOCH);
                 job.status.conditions = conditions(&[], Standing::Reconciling, reason, "", at);
             }
+            // As a person does it.
+            "cancelled" => {
+                let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
+                job.spec.cancel = true;
+                job.status.phase = JobPhase::Cancelled;
+                job.status.message = Some("cancelled on request".to_owned());
+            }
             "remove" => drop(world.jobs.remove(&format!("w-1-{}", rest[0])).unwrap()),
             "wait" => {
                 let seconds = SignedDuration::from_secs(rest[0].parse().unwrap());
@@ -203,6 +210,31 @@ fn show_status(status: &WorkflowRunStatus) -> String {
 }
 
 #[test]
+fn a_run_whose_job_a_person_cancelled_has_not_succeeded() {
+    check(
+        "
+        workflow a b<a c
+        plan
+        job c Running
+        cancelled a
+        plan
+        job c Cancelled
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, b Pending (waits for job a), c Pending + create w-1-a + create w-1-c
+            plan
+              change w-1-c suspend=false cancel=true
+              Running (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Cancelled (the run ended before), c Running
+            plan
+              Failed (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Cancelled (the run ended before), c Cancelled
+              tells: Failed: job a was cancelled: cancelled on request
+        "#]],
+    );
+}
+
+#[test]
 fn jobs_are_made_as_their_dependencies_end() {
     check(
         "
@@ -271,10 +303,10 @@ fn a_failed_job_ends_the_run_once_the_others_have_stopped() {
               Running 0/0: a Pending, b Pending, c Pending (waits for job a) + create w-1-a + create w-1-b
             plan
               change w-1-b suspend=false cancel=true
-              Running (job a is Failed) 0/2: a Failed, b Running, c Cancelled (the run ended before)
+              Running (job a failed) 0/2: a Failed, b Running, c Cancelled (the run ended before)
             plan
-              Failed (job a is Failed) 0/2: a Failed, b Cancelled, c Cancelled (the run ended before)
-              tells: Failed: job a is Failed
+              Failed (job a failed) 0/2: a Failed, b Cancelled, c Cancelled (the run ended before)
+              tells: Failed: job a failed
         "#]],
     );
 }

@@ -56,8 +56,8 @@ fn a_job_that_can_never_be_written_fails_and_says_why() {
         ",
         expect![[r#"
             plan
-              Failed (job a is Failed: it is too large) 0/0: a Failed (it is too large), b Cancelled (the run ended before), c Cancelled (the run ended before)
-              tells: Failed: job a is Failed: it is too large
+              Failed (job a failed: it is too large) 0/0: a Failed (it is too large), b Cancelled (the run ended before), c Cancelled (the run ended before)
+              tells: Failed: job a failed: it is too large
         "#]],
     );
 }
