@@ -10,27 +10,27 @@ use crate::goal::Goal;
 use crate::table::Order;
 
 /// Exit codes, as `hctl --help` tells them.
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 accepted, but no node takes it, 3 what was \
-                          waited for failed, 4 timeout, 5 conflict, 6 not found, 7 forbidden; of exec, \
-                          the command's";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
+                          object waited for failed, 4 timed out, 5 conflict, 6 not found, 7 forbidden. exec \
+                          exits with the command's own code";
 
 /// Exit codes, as `hctl wait --help` tells them.
-const WAIT_CODES: &str = "Exit codes: 0 all are as they should be; 3 one can no longer be; 6 one is not \
-                          there; 2 the time is up, and no node takes the tasks of one; 4 the time is up. Of \
-                          several objects, the first of these that holds of one";
+const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one never will; 6 one was not \
+                          found; 2 timed out, and no node can run the tasks of one; 4 timed out. With \
+                          several objects, the first of these that applies to any of them";
 
-/// Control Heliox: apply manifests, look at objects, follow what happens.
+/// Control a Heliox cluster: apply manifests, inspect objects, follow progress.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
-    /// Where the apiserver is.
+    /// Address of the apiserver; several, separated by commas, are tried in turn.
     #[arg(long, global = true, env = "HELIOX_SERVER", default_value = "http://127.0.0.1:7070")]
     pub server: String,
-    /// The namespace of objects that name none.
+    /// Namespace to use.
     #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
     #[arg(value_parser = door::namespace)]
     pub namespace: String,
-    /// How objects are shown; errors are JSON, too, with `json`.
+    /// Output format. With json, errors are JSON too.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
     /// What to do.
@@ -41,15 +41,15 @@ pub struct Args {
 /// How objects are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns.
+    /// A table.
     Table,
-    /// More columns.
+    /// A table with more columns.
     Wide,
-    /// YAML, to be applied again.
+    /// YAML, ready to apply again.
     Yaml,
     /// JSON.
     Json,
-    /// `kind/name` alone.
+    /// Only KIND/NAME.
     Name,
 }
 
@@ -62,34 +62,34 @@ pub enum Command {
     Get(Get),
     /// Show an object's details, reasons and events.
     Describe(Targets),
-    /// Delete objects. With -f, an object that is not there is no error.
+    /// Delete objects. With -f, objects that do not exist are ignored.
     Delete(Delete),
     /// Print the logs of tasks.
     Logs(Logs),
-    /// Run a command in a task's container. Ends with the command's exit code.
+    /// Run a command in a task's container, and exit with its exit code.
     Exec(Exec),
-    /// Show the CPU and memory that nodes and tasks use.
+    /// Show the CPU and memory usage of nodes and tasks.
     #[command(subcommand)]
     Top(Top),
     /// List events.
     Events(Events),
     /// Wait for objects to reach a state.
     ///
-    /// Ends when all answers are certain: when an object is as it should be, or can no longer be. A
-    /// failed object never succeeds, a deleted one never returns.
+    /// Ends as soon as the outcome is certain: when each object has reached the state or can no longer
+    /// reach it. A failed object never succeeds, a deleted one never returns.
     #[command(after_help = WAIT_CODES)]
     Wait(Wait),
     /// Start a run of a workflow.
     Run(Run),
-    /// Run a job that has ended once more, or start a run again with the same parameters.
+    /// Run a finished job again, or start a new run with the parameters of an earlier one.
     Rerun(Rerun),
-    /// Cancel jobs and runs: running tasks are stopped, nothing more starts.
+    /// Cancel jobs and runs: stop running tasks and start nothing more.
     Cancel(Targets),
-    /// Suspend jobs, runs and workflows: running tasks are stopped, progress is kept.
+    /// Suspend jobs, runs and workflows: stop running tasks, keep progress.
     Suspend(Targets),
     /// Resume suspended jobs, runs and workflows.
     Resume(Targets),
-    /// Stop a task's attempt, so that it starts anew elsewhere.
+    /// Stop a task's current attempt and start it again on another node.
     Evict {
         /// TASK..., task/T... or task T...
         #[arg(required = true, value_name = "TASK")]
@@ -109,14 +109,14 @@ pub enum Command {
     },
     /// Show the cluster, or confirm one that was restored from a backup.
     Cluster(Cluster),
-    /// Gather what a bug report needs.
+    /// Collect information for a bug report.
     #[command(subcommand)]
     Debug(DebugCommand),
     /// Show the versions of hctl and of the server.
     Version,
     /// Print a shell completion script.
     Completion {
-        /// For which shell.
+        /// Shell to print it for.
         shell: clap_complete::Shell,
     },
 }
@@ -132,16 +132,16 @@ pub struct Targets {
 /// Arguments of `apply`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Apply {
-    /// A file, a folder (its *.yaml, *.yml and *.json), or - for stdin.
+    /// File, directory (its *.yaml, *.yml and *.json), or - for stdin.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// Waits until the jobs, workflows and runs have ended, all at once; fails if one fails.
+    /// Wait until all jobs, workflows and runs have finished; fail if one fails.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait. No limit by default.
+    /// How long to wait [default: no limit].
     #[arg(long, requires = "wait")]
     pub timeout: Option<Duration>,
-    /// Has the server check everything and changes nothing.
+    /// Let the server validate everything without changing anything.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -154,17 +154,16 @@ pub struct Get {
     /// and tasks.
     #[arg(required = true, value_name = "KIND")]
     pub what: Vec<String>,
-    /// Goes on with what changes.
+    /// Keep printing changes.
     #[arg(short, long)]
     pub watch: bool,
-    /// Only objects with these labels: app=web,tier in (a, b),!spot.
+    /// Only objects whose labels match: app=web,tier in (a, b),!spot.
     #[arg(short = 'l', long, value_parser = door::labels)]
     pub selector: Option<String>,
-    /// Only objects with these fields: status.phase=Running. Which there are is said where one is
-    /// not known.
+    /// Only objects whose fields match: status.phase=Running. An unknown field lists the valid ones.
     #[arg(long, value_parser = door::fields)]
     pub field_selector: Option<String>,
-    /// In every namespace.
+    /// In all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only tasks of this job.
@@ -173,10 +172,10 @@ pub struct Get {
     /// Only objects in this phase.
     #[arg(long)]
     pub phase: Option<String>,
-    /// Sort by a column, such as age (the newest last), status or took.
+    /// Sort by a column, such as age (newest last), status or took.
     #[arg(long, value_name = "COLUMN", conflicts_with = "watch")]
     pub sort_by: Option<Order>,
-    /// Print rows alone, for scripts.
+    /// Leave out the header line.
     #[arg(long)]
     pub no_headers: bool,
     /// Add a column with the labels.
@@ -190,19 +189,19 @@ pub struct Delete {
     /// KIND NAME... or KIND/NAME...
     #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
     pub targets: Vec<String>,
-    /// What these manifests describe.
+    /// Delete the objects described by these manifests.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// All objects of the kind that have these labels: app=web,tier in (a, b),!spot.
+    /// Delete all objects of the kind whose labels match: app=web,tier in (a, b),!spot.
     #[arg(short = 'l', long, value_parser = door::labels, conflicts_with = "files")]
     pub selector: Option<String>,
-    /// All objects of the kind in the namespace.
+    /// Delete all objects of the kind in the namespace.
     #[arg(long, conflicts_with_all = ["files", "selector"])]
     pub all: bool,
-    /// What to do with the objects that they own. Default: foreground with --wait, else background.
+    /// What to do with owned objects [default: foreground with --wait, otherwise background].
     #[arg(long, value_enum)]
     pub cascade: Option<Cascade>,
-    /// Wait until they are gone, and what they own: the tasks of a job have stopped then.
+    /// Wait until the objects and everything they own are gone: all tasks have stopped by then.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait.
@@ -223,30 +222,30 @@ pub enum Cascade {
 
 /// Arguments of `logs`.
 ///
-/// Exit code 0 means that everything was printed: with `-f` up to the end of the tasks.
+/// Exit code 0 means that everything was printed; with `-f`, up to the end of the tasks.
 #[derive(Debug, Clone, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
     /// TASK, task/T, job/J or run/R; or KIND NAME.
     #[arg(required = true, value_name = "TASK", num_args = 1..)]
     pub of: Vec<String>,
-    /// Goes on until the tasks have ended, new tasks and attempts included. A broken connection is
-    /// made again, and goes on after the last line.
+    /// Follow until the tasks have finished, including new tasks and attempts. After a lost connection,
+    /// continue behind the last line printed.
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last so many lines of each task.
+    /// Only the last LINES lines of each task.
     #[arg(long, value_name = "LINES")]
     pub tail: Option<u64>,
-    /// Only lines that are not older than this, such as 90s, 10m or 1h30m.
+    /// Only lines newer than this, such as 90s, 10m or 1h30m.
     #[arg(long, value_name = "DURATION")]
     pub since: Option<Duration>,
-    /// With the time of each line.
+    /// Print the time of each line.
     #[arg(long)]
     pub timestamps: bool,
-    /// This attempt; the newest that started by default.
+    /// Attempt to print [default: the newest].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
-    /// The attempt before.
+    /// Print the previous attempt.
     #[arg(short, long, conflicts_with = "follow")]
     pub previous: bool,
     /// Only tasks that failed.
@@ -260,16 +259,16 @@ pub struct Exec {
     /// TASK, task/T or task T.
     #[arg(required = true, value_name = "TASK", num_args = 1..)]
     pub task: Vec<String>,
-    /// Gives it what this command reads.
+    /// Pass stdin to the command.
     #[arg(short = 'i', long)]
     pub stdin: bool,
-    /// Gives it a terminal: this one.
+    /// Allocate a terminal for the command.
     #[arg(short = 't', long)]
     pub tty: bool,
-    /// This attempt, which must run; the newest by default.
+    /// Attempt to run it in [default: the newest].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
-    /// The command, after `--`. No shell sees it: for one, run `sh -c '...'`.
+    /// Command to run, after `--`. It is not run in a shell; for one, use `sh -c '...'`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -277,27 +276,27 @@ pub struct Exec {
 /// What `top` shows.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Top {
-    /// What nodes use of what tasks may use there; all that runs on them counts.
+    /// Show what each node uses of what tasks may use there, everything on the host included.
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only these nodes.
         nodes: Vec<String>,
-        /// The greatest users first.
+        /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
         sort: Option<TopOrder>,
     },
-    /// What running tasks use of what they asked for.
+    /// Show what running tasks use of what they requested.
     #[command(visible_aliases = ["task", "tk"])]
     Tasks {
         /// Only these tasks.
         tasks: Vec<String>,
-        /// The greatest users first.
+        /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
         sort: Option<TopOrder>,
         /// Only tasks with these labels: app=web,tier in (a, b),!spot.
         #[arg(short = 'l', long, value_parser = door::labels)]
         selector: Option<String>,
-        /// In every namespace.
+        /// In all namespaces.
         #[arg(short = 'A', long)]
         all_namespaces: bool,
     },
@@ -315,16 +314,16 @@ pub enum TopOrder {
 /// Arguments of `events`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Events {
-    /// Only of this object: KIND/NAME or KIND NAME.
+    /// Only events about this object: KIND/NAME or KIND NAME.
     #[arg(value_name = "KIND/NAME", num_args = 0..=2, conflicts_with = "about")]
     pub of: Vec<String>,
-    /// The same, as kubectl writes it.
+    /// The same, in kubectl's form.
     #[arg(long = "for", value_name = "KIND/NAME")]
     pub about: Option<String>,
-    /// In every namespace.
+    /// In all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// Goes on with what happens.
+    /// Keep printing new events.
     #[arg(short, long)]
     pub watch: bool,
 }
@@ -335,10 +334,10 @@ pub struct Wait {
     /// KIND NAME... or KIND/NAME...
     #[arg(required = true, value_name = "KIND/NAME")]
     pub targets: Vec<String>,
-    /// What to wait for.
+    /// State to wait for.
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
     pub goal: Goal,
-    /// How long to wait; 0s looks once.
+    /// How long to wait; 0s checks once.
     #[arg(long, default_value = "5m")]
     pub timeout: Duration,
 }
@@ -349,16 +348,16 @@ pub struct Run {
     /// WORKFLOW, workflow/W or workflow W.
     #[arg(required = true, value_name = "WORKFLOW", num_args = 1..)]
     pub workflow: Vec<String>,
-    /// The value of a parameter.
+    /// Value of a parameter.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
     pub params: Vec<(String, String)>,
-    /// The run's name: a second run of this name is refused.
+    /// Name of the run; a second run with this name is refused [default: the next number].
     #[arg(long, value_parser = door::name)]
     pub name: Option<String>,
-    /// Waits until it has ended; fails if it fails.
+    /// Wait until it has finished; fail if it fails.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait. No limit by default.
+    /// How long to wait [default: no limit].
     #[arg(long, requires = "wait")]
     pub timeout: Option<Duration>,
 }
@@ -369,13 +368,13 @@ pub struct Rerun {
     /// job/J, run/R; or KIND NAME.
     #[arg(required = true, value_name = "KIND/NAME", num_args = 1..)]
     pub of: Vec<String>,
-    /// Another value of a run's parameter.
+    /// Different value of a parameter of the run.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
     pub params: Vec<(String, String)>,
-    /// Waits until it has ended; fails if it fails.
+    /// Wait until it has finished; fail if it fails.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait. No limit by default.
+    /// How long to wait [default: no limit].
     #[arg(long, requires = "wait")]
     pub timeout: Option<Duration>,
 }
@@ -383,7 +382,7 @@ pub struct Rerun {
 /// Arguments of `cluster`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Cluster {
-    /// What to do; shows it where nothing is said.
+    /// What to do [default: show the cluster].
     #[command(subcommand)]
     pub what: Option<ClusterCommand>,
 }
@@ -391,9 +390,9 @@ pub struct Cluster {
 /// What to do with the cluster.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ClusterCommand {
-    /// Lets the agents work for a restored cluster: they stop what it does not know.
+    /// Let agents work for a restored cluster: they stop everything that it does not know.
     Confirm {
-        /// Asks nothing.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
@@ -402,10 +401,10 @@ pub enum ClusterCommand {
 /// What to gather for a report of a bug.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DebugCommand {
-    /// Writes versions, health, metrics and objects to an archive, without Secrets, ConfigMaps,
-    /// values of the environment, commands and arguments. Look at it before you send it.
+    /// Write versions, health, metrics and objects to an archive, without Secrets, ConfigMaps,
+    /// environment values, commands and arguments. Review it before you send it.
     Bundle {
-        /// The archive, which must not be there yet. Default: heliox-debug-TIME.tar.gz
+        /// Archive to write; must not exist yet [default: heliox-debug-TIME.tar.gz]
         #[arg(short, long, value_name = "FILE.tar.gz")]
         file: Option<PathBuf>,
     },

@@ -8,13 +8,13 @@ use serde_json::Value;
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Goal {
-    /// It ended well.
+    /// It succeeded.
     Succeeded,
-    /// It ended otherwise.
+    /// It failed, timed out or was cancelled.
     Failed,
-    /// It ended.
+    /// It has finished, whichever way.
     Done,
-    /// It serves: a node takes tasks, a task is ready, any other object is as wanted.
+    /// It is ready: a node accepts tasks, a task serves, any other object is as specified.
     Ready,
     /// It is gone.
     Deleted,
@@ -29,6 +29,31 @@ impl Goal {
             Goal::Done => "done",
             Goal::Ready => "ready",
             Goal::Deleted => "deleted",
+        }
+    }
+}
+
+impl Goal {
+    /// That one object, or several, did not get there: `did not succeed`.
+    pub fn missed(self, are_many: bool) -> &'static str {
+        match self {
+            Goal::Succeeded => "did not succeed",
+            Goal::Failed => "did not fail",
+            Goal::Done => "did not finish",
+            Goal::Ready => "did not become ready",
+            Goal::Deleted if are_many => "were not deleted",
+            Goal::Deleted => "was not deleted",
+        }
+    }
+
+    /// What is waited for an object to do: `to succeed`.
+    pub fn infinitive(self) -> &'static str {
+        match self {
+            Goal::Succeeded => "to succeed",
+            Goal::Failed => "to fail",
+            Goal::Done => "to finish",
+            Goal::Ready => "to become ready",
+            Goal::Deleted => "to be deleted",
         }
     }
 }

@@ -75,7 +75,7 @@ impl Waited {
         self.uid = uid(object);
         let target = &self.target;
         let never = |why: &str| {
-            let message = format!("{target} is not {} and will not be: {why}", self.goal.word());
+            let message = format!("{target} {}: {why}", self.goal.missed(false));
             let failure = Failure::new(message).code(Code::Failed);
             failure.hint(format!("see why with hctl describe {target}"))
         };
@@ -101,16 +101,15 @@ impl Waited {
     fn gone(&self) -> Failure {
         let Self { target, last, .. } = self;
         if self.uid.is_some() {
-            let word = self.goal.word();
-            let message =
-                format!("{target} is not {word} and will not be: it was deleted; before: {last}");
+            let missed = self.goal.missed(false);
+            let message = format!("{target} {missed}: it was deleted; before: {last}");
             return Failure::new(message).code(Code::Failed);
         }
         let hint = format!(
             "see what is there with hctl get {} (-A: everywhere)",
             target.kind.info().plural
         );
-        Failure::new(format!("{target} is not there")).code(Code::NotFound).hint(hint)
+        Failure::new(format!("{target} not found")).code(Code::NotFound).hint(hint)
     }
 
     /// What is waited for.
@@ -134,7 +133,7 @@ impl Waited {
     pub fn late(&self) -> Failure {
         let Self { target, goal, last, .. } = self;
         let code = if self.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
-        Failure::new(format!("{target} is not {} in time: {last}", goal.word()))
+        Failure::new(format!("timed out waiting for {target} {}: {last}", goal.infinitive()))
             .code(code)
             .hint(format!("see why with hctl describe {target}, or give it a longer --timeout"))
     }
@@ -157,7 +156,7 @@ pub fn outcome(all: usize, goal: Goal, mut failures: Vec<Failure>) -> Result<(),
         (None, 0) => Ok(()),
         (_, 1) if all == 1 => Err(failures.remove(0)),
         (worst, count) => {
-            let message = format!("{count} of {all} objects are not {}", goal.word());
+            let message = format!("{count} of {all} objects {}", goal.missed(true));
             Err(Failure::new(message).code(worst.unwrap_or(Code::Error)))
         }
     }
@@ -225,10 +224,10 @@ mod tests {
             ",
             &expect![[r#"
                 1 Running -> not yet
-                1 Running deleting -> 3: job/a is not succeeded and will not be: Running, and it is being deleted
-                - -> 3: job/a is not succeeded and will not be: it was deleted; before: Running
-                2 Succeeded -> 3: job/a is not succeeded and will not be: it was deleted; before: Running
-                late -> 4: job/a is not succeeded in time: Running
+                1 Running deleting -> 3: job/a did not succeed: Running, and it is being deleted
+                - -> 3: job/a did not succeed: it was deleted; before: Running
+                2 Succeeded -> 3: job/a did not succeed: it was deleted; before: Running
+                late -> 4: timed out waiting for job/a to succeed: Running
             "#]],
         );
     }
@@ -239,9 +238,9 @@ mod tests {
             (KindId::Job, Goal::Done),
             "-",
             &expect![[r#"
-            - -> 6: job/a is not there
-            late -> 4: job/a is not done in time: it was not seen yet
-        "#]],
+                - -> 6: job/a not found
+                late -> 4: timed out waiting for job/a to finish: it was not seen yet
+            "#]],
         );
     }
 
@@ -258,7 +257,7 @@ mod tests {
                 1 Running -> not yet
                 1 Succeeded deleting -> not yet
                 2 Running -> met
-                late -> 4: job/a is not deleted in time: Succeeded
+                late -> 4: timed out waiting for job/a to be deleted: Succeeded
             "#]],
         );
     }
@@ -269,9 +268,9 @@ mod tests {
             (KindId::Job, Goal::Done),
             "1 Pending unfit",
             &expect![[r#"
-            1 Pending unfit -> not yet
-            late -> 2: job/a is not done in time: Pending
-        "#]],
+                1 Pending unfit -> not yet
+                late -> 2: timed out waiting for job/a to finish: Pending
+            "#]],
         );
     }
 
@@ -286,7 +285,7 @@ mod tests {
         assert_eq!(told(2, &[]), Ok(()));
         assert_eq!(told(1, &[Code::Timeout]), Err("4: x".to_owned()));
         let of_three = |codes: &[Code], number: u8| {
-            let message = format!("{number}: {} of 3 objects are not done", codes.len());
+            let message = format!("{number}: {} of 3 objects did not finish", codes.len());
             assert_eq!(told(3, codes), Err(message));
         };
         of_three(&[Code::Timeout, Code::Failed, Code::NotFound], 3);

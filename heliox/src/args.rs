@@ -12,7 +12,7 @@ use crate::storage::{ETCD_FLAGS, EtcdArgs};
 #[derive(Debug, Parser)]
 #[command(name = "heliox", version, about, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to be.
+    /// Component to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -20,28 +20,28 @@ pub struct Cli {
 /// What a process is to be.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Everything in one process, with nodes: for trying things out. Not for production.
+    /// Run everything in one process, nodes included. For trying things out, not for production.
     Dev(DevArgs),
-    /// apiserver, scheduler and controllers in one process.
+    /// Run apiserver, scheduler and controllers in one process.
     Server(WholeServerArgs),
-    /// An apiserver alone.
+    /// Run an apiserver.
     Apiserver(ServerArgs),
-    /// A scheduler alone: it stands for election, and decides while it leads.
+    /// Run a scheduler. Of several, the elected leader works.
     Scheduler(ComponentArgs),
-    /// The controllers alone: they stand for election, and work while they lead.
+    /// Run the controllers. Of several, the elected leader works.
     Controllers(ControllersArgs),
-    /// The agent of this host.
+    /// Run the agent of this host.
     Agent(AgentArgs),
-    /// Writes everything that a cluster keeps to a file, or checks such a file.
+    /// Back up everything that a cluster stores to a file, or check such a file.
     Backup(BackupArgs),
-    /// Makes an empty store the one that a backup shows.
+    /// Restore a backup into an empty store.
     Restore(RestoreArgs),
-    /// Watches over one task of the process runtime. Started by the agent.
+    /// Supervise one task of the process runtime. Started by the agent.
     #[command(hide = true)]
     Shim {
         /// The task's directory.
         dir: PathBuf,
-        /// Not the task, but this command beside it.
+        /// Run this command beside the task instead.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -50,45 +50,45 @@ pub enum Command {
 /// What runs tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Runtime {
-    /// Docker where an engine answers, else processes.
+    /// Docker if an engine answers, otherwise processes.
     #[default]
     Auto,
     /// Containers of a Docker Engine.
     Docker,
-    /// Processes of this host. Nothing is isolated: for development.
+    /// Plain processes without isolation, for development.
     Process,
-    /// Nothing is run: tasks end after `duration=` with `exit=` of their arguments.
+    /// Simulated: nothing is run. Tasks end after duration=TIME with exit=CODE of their arguments.
     Sim,
 }
 
 /// Arguments of `heliox dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// Where the API is served.
+    /// Address to serve the API on.
     #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
-    /// Keeps everything here, over restarts.
+    /// Directory to keep the state in over restarts.
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub data_dir: Option<PathBuf>,
-    /// Keeps everything in memory: the default.
+    /// Keep the state in memory (the default).
     #[arg(long, conflicts_with_all = ETCD_FLAGS)]
     pub in_memory: bool,
     /// Where else.
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// How many nodes.
+    /// Number of nodes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub nodes: u16,
-    /// What runs tasks.
+    /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
     pub runtime: Runtime,
     /// How long events stay.
     #[command(flatten)]
     pub events: EventArgs,
-    /// Applies a manifest when ready. May be given several times.
+    /// Manifest to apply once ready. May be repeated.
     #[arg(long, value_name = "FILE")]
     pub apply: Vec<PathBuf>,
-    /// Serves on an address that others can reach, although nobody is asked who they are.
+    /// Allow an address that other hosts can reach, although there is no authentication.
     #[arg(long)]
     pub insecure: bool,
 }
@@ -96,8 +96,7 @@ pub struct DevArgs {
 /// What becomes of events, for whoever runs the controllers.
 #[derive(Debug, Clone, Args)]
 pub struct EventArgs {
-    /// How long events stay after they were seen last. At most 10,000 of them (16 MiB) stay, the
-    /// newest.
+    /// How long to keep events after they were last seen. The newest 10,000 (16 MiB) at most are kept.
     #[arg(long, value_name = "DURATION", default_value_t = api::core::EVENT_TTL, value_parser = event_ttl)]
     pub event_ttl: api::duration::Duration,
 }
@@ -127,17 +126,17 @@ pub struct ControllersArgs {
 /// Arguments of `heliox server` and `heliox apiserver`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Where the API is served.
+    /// Address to serve the API on.
     #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
-    /// Keeps everything here, in the embedded store: for one apiserver on one machine.
+    /// Directory of the embedded store: for a single apiserver.
     #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
     pub data_dir: Option<PathBuf>,
     /// Where else.
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// Where the other apiservers reach this one, for logs, exec and stats of nodes that are
-    /// connected to it. Default: the address of --listen. Only with --etcd.
+    /// URL at which other apiservers reach this one, for logs, exec and stats of the nodes connected to
+    /// it. Only with --etcd [default: the address of --listen].
     #[arg(
         long,
         value_name = "URL",
@@ -145,7 +144,7 @@ pub struct ServerArgs {
         conflicts_with = "data_dir"
     )]
     pub advertise: Option<String>,
-    /// Serves on an address that others can reach, although nobody is asked who they are.
+    /// Allow an address that other hosts can reach, although there is no authentication.
     #[arg(long)]
     pub insecure: bool,
 }
@@ -153,13 +152,13 @@ pub struct ServerArgs {
 /// Arguments of `heliox scheduler` and `heliox controllers`.
 #[derive(Debug, Args)]
 pub struct ComponentArgs {
-    /// The apiserver's URL. With several, the next one is asked when one does not answer.
+    /// URL of the apiserver; several, separated by commas, are tried in turn.
     #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
     pub server: String,
-    /// Where health and metrics are served; port 0 lets the system choose.
+    /// Address to serve health and metrics on; port 0 picks a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = crate::listen::address)]
     pub status_listen: SocketAddr,
-    /// Serves health and metrics on an address that others can reach.
+    /// Allow an address for health and metrics that other hosts can reach.
     #[arg(long)]
     pub insecure: bool,
 }
@@ -167,39 +166,39 @@ pub struct ComponentArgs {
 /// Arguments of `heliox agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// The apiserver's URL. With several, the next one is asked when one does not answer.
+    /// URL of the apiserver; several, separated by commas, are tried in turn.
     #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
     pub server: String,
-    /// The node's name: the host's name where none is given.
+    /// Name of the node [default: the host name].
     #[arg(long)]
     pub name: Option<String>,
-    /// A label of the node. May be given several times.
+    /// Label of the node. May be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// What tasks may use: the host's where nothing is said.
+    /// Resources that tasks may use [default: those of the host].
     #[arg(long, value_name = "cpu=4,memory=8Gi", value_delimiter = ',')]
     pub capacity: Vec<String>,
-    /// What runs tasks.
+    /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
     pub runtime: Runtime,
-    /// Where the agent remembers what it promised. Default: /var/lib/heliox/agent/NAME as root,
-    /// else ~/.local/state/heliox/agent/NAME.
+    /// Directory for the agent's state [default: /var/lib/heliox/agent/NAME as root, otherwise
+    /// ~/.local/state/heliox/agent/NAME].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Host ports for tasks that name none: first and last.
+    /// Range of host ports for tasks that name none: FIRST-LAST.
     #[arg(long, default_value = "20000-32768", value_parser = port_range)]
     pub port_range: (u16, u16),
-    /// The address at which this host's tasks are reached.
+    /// Address at which this host's tasks can be reached.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub address: std::net::IpAddr,
-    /// Works for the cluster that answers, although it is another than before, or was restored:
-    /// what still runs of the old one is stopped.
+    /// Join the cluster that answers even if it is a different or a restored one: stop whatever still
+    /// runs for the old one.
     #[arg(long)]
     pub accept_cluster: bool,
-    /// Where health and metrics are served; port 0 lets the system choose.
+    /// Address to serve health and metrics on; port 0 picks a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = crate::listen::address)]
     pub status_listen: SocketAddr,
-    /// Serves health and metrics on an address that others can reach.
+    /// Allow an address for health and metrics that other hosts can reach.
     #[arg(long)]
     pub insecure: bool,
 }
@@ -208,17 +207,17 @@ pub struct AgentArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").args(["server", "data_dir", "etcd", "check"]).required(true))]
 pub struct BackupArgs {
-    /// Where the backup goes. It holds everything, Secrets too. A file of that name is replaced
-    /// when the new one is whole.
+    /// File to write. It contains everything, Secrets included. An existing file is replaced once the new
+    /// one is complete.
     #[arg(long, value_name = "FILE", required_unless_present = "check")]
     pub out: Option<PathBuf>,
-    /// Checks that this backup is whole, and says what it is of.
+    /// Check that this backup is complete, and show what it contains.
     #[arg(long, value_name = "FILE", conflicts_with = "out", conflicts_with_all = ETCD_FLAGS)]
     pub check: Option<PathBuf>,
-    /// A running apiserver: its cluster is backed up.
+    /// URL of a running apiserver whose cluster to back up.
     #[arg(long, value_name = "URL[,URL...]", conflicts_with_all = ETCD_FLAGS)]
     pub server: Option<String>,
-    /// The embedded store of a server that does not run.
+    /// Directory of the embedded store of a stopped server.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where else.
@@ -229,9 +228,9 @@ pub struct BackupArgs {
 /// Arguments of `heliox restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The backup.
+    /// Backup to restore.
     pub file: PathBuf,
-    /// The embedded store that is made of it: a directory that is not there yet.
+    /// Directory to create the embedded store in; must not exist yet.
     #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
     pub data_dir: Option<PathBuf>,
     /// Where else.

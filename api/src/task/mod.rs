@@ -190,6 +190,23 @@ impl StopReason {
     }
 }
 
+impl StopReason {
+    /// Why, for people: `stopped: its job is suspended`.
+    pub fn words(self) -> &'static str {
+        match self {
+            StopReason::Cancel => "cancelled",
+            StopReason::Delete => "deleted",
+            StopReason::Timeout => "timed out",
+            StopReason::Drain => "stopped: its node is being drained",
+            StopReason::Preemption => "stopped: a task of higher priority needs its place",
+            StopReason::Suspend => "stopped: its job is suspended",
+            StopReason::Revision => "stopped: a newer revision replaces it",
+            StopReason::Gang => "stopped: another task of its gang failed",
+            StopReason::Evict => "evicted",
+        }
+    }
+}
+
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

@@ -110,7 +110,7 @@ impl Task {
             }
             TaskState::Stopping { reason, .. } => {
                 let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
-                let asked = format!("{reason} asked for {since} ago");
+                let asked = format!("stopping for {since}: {}", reason.words());
                 // What is in the way, in the agent's words.
                 let said = self.status.message.as_deref().filter(|_| self.report().is_some());
                 with_message(&asked, said)
@@ -120,11 +120,11 @@ impl Task {
                 with_message(&end(exit_code, reason), self.status.message.as_deref())
             }
             TaskState::TimedOut => with_message("timed out", self.status.message.as_deref()),
-            TaskState::Cancelled { reason } => reason.to_string(),
+            TaskState::Cancelled { reason } => reason.words().to_owned(),
             TaskState::Lost { since, replaceable, stop, .. } => {
                 let silent = format!("node silent for {}", span(since, now));
                 match (stop, replaceable) {
-                    (Some(reason), _) => format!("{silent}; {reason} asked for"),
+                    (Some(reason), _) => format!("{silent}; to be {}", reason.words()),
                     (None, true) => format!("{silent}; to be replaced"),
                     (None, false) => silent,
                 }
@@ -139,8 +139,8 @@ impl Task {
         let wait = self.spec.not_before.filter(|time| *time > now);
         let last = self.last_attempt();
         match (wait, last) {
-            (Some(time), Some(last)) => format!("waits {}: {last}", span(now, time)),
-            (Some(time), None) => format!("waits {}", span(now, time)),
+            (Some(time), Some(last)) => format!("retries in {}: {last}", span(now, time)),
+            (Some(time), None) => format!("retries in {}", span(now, time)),
             (None, Some(last)) => last,
             (None, None) => String::new(),
         }

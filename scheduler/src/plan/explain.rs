@@ -69,6 +69,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Explanation::Blocked(blocked) => blocked.fmt(f),
+            Explanation::Nodes { nodes: 0, .. } => {
+                f.write_str("no node has joined: start one with heliox agent --server URL")
+            }
             Explanation::Nodes { nodes, fit, rejected } => {
                 let noun = if *nodes == 1 { "node" } else { "nodes" };
                 write!(f, "{fit} of {nodes} {noun}")?;

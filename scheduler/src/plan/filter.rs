@@ -103,7 +103,7 @@ impl Rejection<'_> {
             Rejection::NotReady => "not ready".to_owned(),
             Rejection::Cordoned => "cordoned".to_owned(),
             Rejection::Deleting => "being deleted".to_owned(),
-            Rejection::NotInNodes => "not in nodes".to_owned(),
+            Rejection::NotInNodes => "not listed in placement.nodes".to_owned(),
             Rejection::Selector { label, value } => format!("not {label} = {value}"),
             Rejection::Constraint(Constraint { label, test: Test::Absent }) => label.clone(),
             Rejection::Constraint(Constraint { label, test: Test::Exists }) => {
@@ -125,7 +125,7 @@ impl Rejection<'_> {
             Rejection::Insufficient { resource, wanted } => {
                 format!("{have} {resource} < {}", quantity(resource, *wanted))
             }
-            Rejection::PortTaken(port) => format!("port {port} taken"),
+            Rejection::PortTaken(port) => format!("{have} port {port} taken"),
             Rejection::RangeExhausted { wanted } => {
                 format!("{have} host ports in range < {wanted}")
             }

@@ -41,7 +41,7 @@ async fn meanwhile(dev: &Dev, jobs: &str, meanwhile: &str) -> (i32, String) {
     let mut waiting = dev.command(&words(&wait)).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
     let mut told = String::new();
-    while !told.contains("job/no-such is not there") {
+    while !told.contains("job/no-such not found") {
         told.push_str(&lines.next_line().await.unwrap().expect("it says so"));
     }
     dev.done(&words(meanwhile)).await;
@@ -63,14 +63,14 @@ async fn a_wait_ends_when_what_it_waits_for_can_no_longer_happen() {
     // It is deleted, and another of its name would be another one.
     let (code, told) = meanwhile(&dev, "job/a", "delete job/a --wait").await;
     assert_eq!(code, 3, "{told}");
-    assert!(told.contains("job/a is not succeeded and will not be: "), "{told}");
+    assert!(told.contains("job/a did not succeed: "), "{told}");
     // Of several, each is told, and the end comes when all are certain.
     let (code, told) = meanwhile(&dev, "job/b job/c", "cancel job/b job/c").await;
     assert_eq!(code, 3, "{told}");
     for said in [
-        "job/b is not succeeded and will not be: Cancelled",
-        "job/c is not succeeded and will not be: Cancelled",
-        "3 of 3 objects are not succeeded",
+        "job/b did not succeed: Cancelled",
+        "job/c did not succeed: Cancelled",
+        "3 of 3 objects did not succeed",
     ] {
         assert!(told.contains(said), "{told}");
     }

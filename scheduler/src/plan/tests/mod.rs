@@ -11,6 +11,16 @@ fn check(world: &str, expect: Expect) {
 }
 
 #[test]
+fn without_nodes_it_is_said_how_to_get_one() {
+    check(
+        "template t cpu=500m\ntask web-0\nplace",
+        expect![[r#"
+        web-0: no node has joined: start one with heliox agent --server URL
+    "#]],
+    );
+}
+
+#[test]
 fn tasks_of_a_job_are_spread_evenly_and_then_by_room() {
     check(
         "
@@ -73,7 +83,7 @@ fn every_constraint_says_its_part() {
         place
         ",
         expect![[r#"
-            web-0: 0 of 9 nodes: 2 not ready, 1 lost, 1 not in nodes, 1 not disk = ssd, 1 not gen >= 3, 1 spot, 1 not zone in (a, c), 1 does not serve data
+            web-0: 0 of 9 nodes: 2 not ready, 1 lost, 1 not listed in placement.nodes, 1 not disk = ssd, 1 not gen >= 3, 1 spot, 1 not zone in (a, c), 1 does not serve data
             --
             web-1: 0 of 9 nodes: 6 without gpu, 2 not ready, 1 lost
         "#]],

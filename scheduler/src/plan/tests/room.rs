@@ -28,11 +28,11 @@ fn host_ports_are_given_away_once() {
             t-1 -> b
             u-0 -> a
             v-0 -> b
-            t-2: 0 of 2 nodes: 2 port 80 taken
+            t-2: 0 of 2 nodes: 2 have port 80 taken
             u-1: 0 of 2 nodes: 2 have host ports in range < 2
             --
             u-1 -> a
-            t-2: 0 of 2 nodes: 2 port 80 taken
+            t-2: 0 of 2 nodes: 2 have port 80 taken
         "#]],
     );
 }
@@ -61,8 +61,8 @@ fn host_ports_conflict_only_where_protocol_and_address_overlap() {
             u-0 -> a
             w-0 -> a
             x-0 -> a
-            v-0: 0 of 1 node: 1 port 127.0.0.1:53/UDP taken
-            y-0: 0 of 1 node: 1 port 80 taken
+            v-0: 0 of 1 node: 1 has port 127.0.0.1:53/UDP taken
+            y-0: 0 of 1 node: 1 has port 80 taken
         "#]],
     );
 }
@@ -81,7 +81,7 @@ fn ports_of_what_a_returning_agent_has_to_stop_are_taken() {
         place
         ",
         expect![[r#"
-            t-0: 0 of 1 node: 1 port 80 taken
+            t-0: 0 of 1 node: 1 has port 80 taken
             u-0: 0 of 1 node: 1 has host ports in range < 2
             --
             t-0 -> a
@@ -149,7 +149,7 @@ fn a_port_that_the_agent_gave_is_taken() {
         place
         ",
         expect![[r#"
-            v-0: 0 of 1 node: 1 port 20001 taken
+            v-0: 0 of 1 node: 1 has port 20001 taken
             --
             v-0 -> a
         "#]],
