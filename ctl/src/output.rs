@@ -78,31 +78,32 @@ impl Columns {
     }
 
     fn line(&self, row: &[String]) -> String {
-        let mut line = String::new();
-        let mut room = self.paper.width.unwrap_or(usize::MAX);
         let texts: Vec<String> = row.iter().map(|cell| printable(cell)).collect();
         let filled = texts.iter().rposition(|text| !text.is_empty()).map_or(0, |last| last + 1);
+        let mut parts: Vec<(String, Option<Style>)> = Vec::new();
         for (index, text) in texts[..filled].iter().enumerate() {
-            let is_last = index + 1 == filled;
-            let width = if is_last { 0 } else { self.widths.get(index).copied().unwrap_or(0) };
-            let gap = if index == 0 { "" } else { GAP };
-            let cell = format!("{gap}{text:width$}");
-            let chars = cell.chars().count();
-            if chars > room {
-                let kept = room.saturating_sub(CUT.len());
-                line.extend(cell.chars().take(kept).chain(CUT.chars().take(room)));
-                break;
-            }
-            room -= chars;
-            match paint(text).filter(|_| self.paper.colours) {
-                Some(style) => {
-                    let padding = " ".repeat(width.saturating_sub(text.chars().count()));
-                    line.push_str(&format!("{gap}{style}{text}{style:#}{padding}"));
-                }
-                None => line.push_str(&cell),
+            let width = self.widths.get(index).copied().unwrap_or_default();
+            let padding = if index + 1 == filled { 0 } else { width + GAP.len() };
+            let padding = padding.saturating_sub(text.chars().count());
+            parts.push((text.clone(), paint(text).filter(|_| self.paper.colours)));
+            // One that is wider than its column is apart from the next all the same.
+            let gap = if index + 1 == filled { 0 } else { padding.max(GAP.len()) };
+            parts.push((" ".repeat(gap), None));
+        }
+        let chars: usize = parts.iter().map(|(text, _)| text.chars().count()).sum();
+        let width = self.paper.width.unwrap_or(usize::MAX);
+        let (mut room, cut) =
+            if chars > width { (width.saturating_sub(CUT.len()), CUT) } else { (chars, "") };
+        let mut line = String::new();
+        for (text, style) in &parts {
+            let shown: String = text.chars().take(room).collect();
+            room -= shown.chars().count();
+            match style {
+                Some(style) => line.push_str(&format!("{style}{shown}{style:#}")),
+                None => line.push_str(&shown),
             }
         }
-        line.truncate(line.trim_end().len());
+        line.extend(cut.chars().take(width));
         line.push('\n');
         line
     }
@@ -232,8 +233,11 @@ mod tests {
             web   Running  exit 3 now
         "#]]
         .assert_eq(&lines(&mut Columns::on(Paper { width: Some(25), ..paper }), text));
-        let narrow = lines(&mut Columns::on(Paper { width: Some(2), ..paper }), "NAME|AGE");
-        assert_eq!(narrow, "..\n");
+        let narrow =
+            |width| lines(&mut Columns::on(Paper { width: Some(width), ..paper }), "NAME|AGE");
+        assert_eq!(narrow(2), "..\n");
+        assert_eq!(narrow(6), "NAM...\n", "what does not fit at all is marked, too");
+        assert_eq!(narrow(9), "NAME  AGE\n");
     }
 
     #[test]

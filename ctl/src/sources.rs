@@ -138,6 +138,8 @@ fn rank(kind: KindId) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const JOB: &str = "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {name: a}\n\
@@ -174,6 +176,31 @@ mod tests {
         assert_eq!(files, [true, true, false]);
         assert!(failure.problems.iter().all(|it| it.line > 0), "{:?}", failure.problems);
         assert!(failure.message.ends_with("nothing was sent"));
+    }
+
+    #[test]
+    fn a_list_stands_for_what_is_in_it() {
+        let item = |name: &str, image: &str| {
+            format!(
+                "- apiVersion: heliox.dev/v1\n  kind: Job\n  metadata: {{name: {name}}}\n  \
+                 spec: {{template: {{{image}: busybox}}}}\n"
+            )
+        };
+        let list = |second: &str| {
+            let items = item("a", "image") + &item("b", second);
+            let text = format!("apiVersion: v1\nkind: List\nitems:\n{items}");
+            let folder = folder(&[("a.yaml", &text)]);
+            read(&[folder.path().join("a.yaml")], "default")
+        };
+        let documents = list("image").unwrap();
+        let names: Vec<&Value> = documents.iter().map(|it| &it.value["metadata"]["name"]).collect();
+        assert_eq!(names, ["a", "b"]);
+        let failure = list("imagee").unwrap_err();
+        let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
+        assert!(
+            told[1].contains("a.yaml:11:21: items[1].spec.template.imagee: unknown field"),
+            "{told:?}"
+        );
     }
 
     #[test]

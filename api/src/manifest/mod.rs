@@ -6,6 +6,7 @@
 mod positions;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 use serde_saphyr::{Error, Location, Spanned};
@@ -34,7 +35,9 @@ pub struct Document {
     pub kind: KindId,
     /// The file, or what else people know it by.
     pub source: String,
-    positions: Positions,
+    /// Where it stands within what was written: `items[3]` in a list, else nothing.
+    within: String,
+    positions: Arc<Positions>,
 }
 
 /// One thing that is wrong in a manifest.
@@ -107,15 +110,29 @@ fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, V
     let values: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options())
         .map_err(|error| vec![syntax_problem(source, &error)])?;
     let positions = positions::of(text);
-    Ok(values
-        .into_iter()
-        .map(|value| {
-            let start = place_of(&value.defined);
-            let positions =
-                positions.get(&start).cloned().unwrap_or_else(|| Positions::only(start));
-            document(source, value.value, positions)
-        })
-        .collect())
+    let read = |value: Spanned<Value>| {
+        let start = place_of(&value.defined);
+        let positions = positions.get(&start).cloned().unwrap_or_else(|| Positions::only(start));
+        documents(source, value.value, Arc::new(positions))
+    };
+    Ok(values.into_iter().flat_map(read).collect())
+}
+
+/// The document, or those of a list: what `hctl get -o yaml` prints of several objects.
+fn documents(
+    source: &str,
+    mut value: Value,
+    positions: Arc<Positions>,
+) -> Vec<Result<Document, Problem>> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    let items = value.get_mut("items").filter(|_| is_list).and_then(Value::as_array_mut);
+    let Some(items) = items.map(std::mem::take) else {
+        return vec![document(source, value, (String::new(), positions))];
+    };
+    let item = |(index, item): (usize, Value)| {
+        document(source, item, (format!("items[{index}]"), Arc::clone(&positions)))
+    };
+    items.into_iter().enumerate().map(item).collect()
 }
 
 fn options() -> serde_saphyr::Options {
@@ -173,9 +190,19 @@ fn syntax_hint(message: &str) -> Option<&'static str> {
     }
 }
 
+/// The violation as it stands in what was written.
+fn within_list(violation: Violation, within: &str) -> Violation {
+    if within.is_empty() { violation } else { violation.under(within) }
+}
+
 /// A document whose kind is known.
-fn document(source: &str, value: Value, positions: Positions) -> Result<Document, Problem> {
+fn document(
+    source: &str,
+    value: Value,
+    (within, positions): (String, Arc<Positions>),
+) -> Result<Document, Problem> {
     let problem = |violation: Violation| {
+        let violation = within_list(violation, &within);
         let place = positions.place(&violation.path);
         Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
     };
@@ -201,7 +228,7 @@ fn document(source: &str, value: Value, positions: Positions) -> Result<Document
     let (kind, api_version) = (word("kind")?, word("apiVersion")?);
     let id = KindId::from_manifest(api_version, kind).filter(|id| !id.info().internal);
     match id {
-        Some(kind) => Ok(Document { value, kind, source: source.to_owned(), positions }),
+        Some(kind) => Ok(Document { value, kind, source: source.to_owned(), within, positions }),
         None => Err(problem(schema::unknown_kind(api_version, kind))),
     }
 }
@@ -218,6 +245,7 @@ impl Document {
 
     /// Where a violation of this document is in its file. For what the server says of it, too.
     pub fn problem(&self, violation: Violation) -> Problem {
+        let violation = within_list(violation, &self.within);
         let place = self.positions.place(&violation.path);
         let source = self.source.clone();
         Problem { source, line: place.line, column: place.column, violation }

@@ -10,7 +10,7 @@ use super::show;
 use super::wait::{ends, wait_for};
 use crate::args::Apply;
 use crate::connection::{Connection, deadline};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::Target;
 use crate::waiting::Waited;
@@ -106,6 +106,10 @@ async fn apply_one(
                 Err(error) => return Err(refused(connection, document, &error)),
             }
         };
+        if live["metadata"]["deletionTimestamp"].is_string() {
+            let failure = Failure::new(format!("{target} is being deleted")).code(Code::Conflict);
+            return Err(Refused::Other(failure.hint("apply it again once it is gone")));
+        }
         match change(connection, (&target, &namespace), (&noted, live), query).await {
             Ok((what, object)) => return Ok((target, what, object)),
             Err(error) if error.is_conflict() && !last => (),

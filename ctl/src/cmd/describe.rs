@@ -30,7 +30,11 @@ pub(super) async fn describe(connection: &Connection, words: &[String]) -> Resul
 async fn whole(connection: &Connection, target: &Target) -> Result<String, Failure> {
     let now = connection.clock.now();
     let text = text(connection, target, now).await?;
-    let (happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
+    let (mut happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
+    // Not those of an earlier object of this name.
+    let object: Value = connection.get(target).await?;
+    let uid = object["metadata"]["uid"].as_str();
+    happened.retain(|event| event.involved_object.uid.as_deref().is_none_or(|of| Some(of) == uid));
     Ok(format!("{text}{}", describe::events::section(happened, now)))
 }
 

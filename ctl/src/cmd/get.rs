@@ -48,6 +48,12 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         let [query] = shown.as_slice() else {
             return Err(Failure::usage("one kind, or one object, is watched at a time"));
         };
+        // What is not there is no news, and might never be.
+        if let What::Objects(targets) = &what {
+            for target in targets {
+                connection.get::<Value>(target).await?;
+            }
+        }
         return watch::watch(connection, query.clone(), look(connection, &args)).await;
     }
     match connection.format {
@@ -292,6 +298,10 @@ fn print_rows(
 /// `No tasks found in namespace default.`
 pub(super) fn nothing(query: &Query) -> String {
     let plural = query.kind.info().plural;
+    let selects = !query.options.labels.is_empty() || !query.options.fields.is_empty();
+    if query.kind == KindId::Node && !selects {
+        return "No node has joined. Start one with heliox agent --server URL".to_owned();
+    }
     if query.namespace.is_empty() {
         format!("No {plural} found.")
     } else {
@@ -308,7 +318,7 @@ async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> R
     let status = &found.status;
     if hides_finished(status, shown) {
         terminal::note(&format!(
-            "{}/{job}: {} of {} tasks succeeded, {} failed; not all are objects (any more)",
+            "{}/{job}: {} of {} tasks succeeded, {} failed; finished tasks are removed after a while (keepTasks)",
             connection.namespace,
             grouped(status.succeeded),
             grouped(status.total),

@@ -40,14 +40,23 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     }
     tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
     if tasks.is_empty() {
-        terminal::note(&format!("No tasks of {target} are there (any more)."));
+        terminal::note(&format!(
+            "{target} has no tasks now; finished ones are removed after a while (keepTasks)."
+        ));
     }
     let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
     for task in &tasks {
         printer.make_room(task.name(), 1);
     }
     for task in &tasks {
-        let attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
+        let mut attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
+        if args.previous {
+            let Some(before) = attempt_before(task, attempt) else {
+                terminal::note(&format!("{} has no attempt before attempt {attempt}", task.name()));
+                continue;
+            };
+            attempt = before;
+        }
         let of = Arc::new(Of { task: task.name().to_owned(), attempt });
         if let Some(why) = task.failed_start(attempt) {
             printer.did_not_start(&of, &why)?;
@@ -70,6 +79,12 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         }
     }
     printer.finish()
+}
+
+/// The attempt before this one, of those that are remembered.
+fn attempt_before(task: &Task, attempt: u32) -> Option<u32> {
+    let numbers = task.status.attempts.iter().map(|past| past.attempt);
+    numbers.filter(|number| *number < attempt).max()
 }
 
 /// The tasks whose logs are meant.
@@ -105,8 +120,7 @@ fn open(
     attempt: u32,
     give_up: GiveUp,
 ) -> AttemptLog {
-    let previous = if args.previous { "previous=true&" } else { "" };
-    let path = connection.log_path(task, &format!("attempt={attempt}&{previous}"));
+    let path = connection.log_path(task, &format!("attempt={attempt}&"));
     let mut selection = String::new();
     if let Some(tail) = args.tail {
         selection.push_str(&format!("&tailLines={tail}"));

@@ -94,7 +94,9 @@ async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result
     let before: WorkflowRun = connection.get(target).await?;
     let workflow = Target::new(KindId::Workflow, before.spec.workflow.as_str());
     let workflow: Workflow = connection.get(&workflow).await?;
-    let mut params = before.spec.params;
+    // Those that it ran with, defaults included, whatever the defaults are by now.
+    let ran_with = before.status.params;
+    let mut params = if ran_with.is_empty() { before.spec.params } else { ran_with };
     let is_known = |name: &str| workflow.spec.params.iter().any(|param| param.name == name);
     params.retain(|name, _| {
         let keep = is_known(name);

@@ -90,7 +90,14 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
         (None, Some(code)) => format!("exit {code}"),
         (None, None) => past.phase.to_string(),
     };
-    let reasons = counted(tasks.iter().flat_map(|task| &task.status.attempts).map(how));
+    // Of earlier runs, or evicted, are those that are not among the newest failures of a task.
+    let failed = |task: &Task| -> Vec<String> {
+        let ended = task.status.attempts.iter().rev();
+        let failed = ended.filter(|it| matches!(it.phase, TaskPhase::Failed | TaskPhase::TimedOut));
+        let count = usize::try_from(task.spec.failures).unwrap_or(usize::MAX);
+        failed.take(count).map(how).collect()
+    };
+    let reasons = counted(tasks.iter().flat_map(failed));
     let reasons: Vec<String> = reasons
         .into_iter()
         .take(REASONS_MAX)

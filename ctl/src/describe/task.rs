@@ -27,7 +27,7 @@ pub fn text(task: &Task, now: Timestamp) -> String {
     sheet
         .field("Bound", &binding.map(|it| format!("{} ago", span(it.at, now))).unwrap_or_default());
     if let Some(stop) = task.stop() {
-        sheet.field("Stop", &format!("{} asked for {} ago", stop.reason, span(stop.at, now)));
+        sheet.field("Stop", &format!("{}, {} ago", stop.reason.words(), span(stop.at, now)));
     }
     if let Some(loss) = task.loss() {
         let next = if loss.replaceable { "may be replaced" } else { "its place is still taken" };
@@ -82,7 +82,9 @@ fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
         or_dash(past.node_name.as_ref()),
         or_dash(past.exit_code),
         or_dash(past.reason.as_ref()),
-        took(past.started_at, past.finished_at, now),
+        // Nobody heard how long one of a lost node went on.
+        past.finished_at
+            .map_or_else(|| NOTHING.to_owned(), |_| took(past.started_at, past.finished_at, now)),
         past.finished_at
             .map_or_else(|| NOTHING.to_owned(), |end| format!("{} ago", span(end, now))),
     ]

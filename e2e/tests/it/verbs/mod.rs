@@ -176,6 +176,7 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "get tasks --phase failed",
             "get jobs,nodes --phase Bound",
             "get job/no-such",
+            "get job/no-such --watch",
             "get all",
             "get runs --sort-by .metadata.creationTimestamp --no-headers",
             "get tasks --sort-by size",
@@ -191,6 +192,7 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "logs run/flow-1",
             "logs good-0 --tail 1",
             "logs no-such",
+            "logs job/bad --previous",
             "logs job/cannot",
             "logs -f job/cannot",
             "get job/cannot",
@@ -303,7 +305,12 @@ async fn walk(dev: &Dev, line: &str, session: &mut String) {
         assert!(is_asked_for || !out.contains(secret), "hctl {line} shows a secret: {out}");
     }
     assert_eq!(aligned(&out), None, "hctl {line}: a cell is not below its heading:\n{out}");
-    let out = if line.starts_with("completion") {
+    let out = if line.starts_with("delete -f") {
+        // Which of several is gone first is not said.
+        let mut lines: Vec<&str> = out.lines().collect();
+        lines.sort_unstable();
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    } else if line.starts_with("completion") {
         format!("{}...\n", out.chars().take_while(|c| *c != '(').collect::<String>())
     } else if line.contains("-o json") || line.contains("-o yaml") {
         shape(&out)
@@ -372,6 +379,15 @@ async fn is_applied_again(dev: &Dev, Example { kind, name, namespace }: &Example
     assert!(again.out.ends_with(" unchanged\n"), "{kind}: {again:?}\n{text}");
 }
 
+/// The same of many objects, which are shown as a list.
+async fn are_applied_again(dev: &Dev) {
+    let text = said(dev, "get workflows,jobs,configmaps,secrets -o yaml").await.out;
+    std::fs::write(dev.dir().join("list.yaml"), &text).unwrap();
+    let again = said(dev, "apply -f list.yaml").await;
+    assert!(again.out.lines().count() > 5, "{again:?}");
+    assert!(again.out.lines().all(|line| line.ends_with(" unchanged")), "{again:?}");
+}
+
 /// What was applied has ended, or runs.
 async fn has_settled(dev: &Dev) {
     for line in [
@@ -425,6 +441,7 @@ async fn every_verb_does_with_every_kind_what_was_read_and_found_good() {
             is_applied_again(&dev, example).await;
         }
     }
+    are_applied_again(&dev).await;
     // Those that take something away come last.
     let last = ["evict", "cancel", "delete"];
     let mut verbs = verbs();
