@@ -35,6 +35,12 @@ pub(super) fn version() -> Response<Body> {
         "major": major,
         "minor": minor,
         "gitVersion": format!("v{version}"),
+        // Clients of Kubernetes parse these, and fail where one is missing.
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         "product": "heliox",
     });

@@ -211,7 +211,9 @@ async fn objects(
         }
         (None, None, "POST") => change::create(server, &place, request).await,
         (Some(_), None | Some("status"), "GET") => {
-            read::get(server, &place, wants_table(&request)).await
+            let query = Query::parse(request.uri())?;
+            let table = wants_table(&request).then_some(query.include_object);
+            read::get(server, &place, table).await
         }
         (Some(_), None | Some("status"), "PUT") => {
             change::replace(server, &place, subresource, request).await

@@ -44,6 +44,19 @@ pub(crate) struct Query {
     pub(crate) records: bool,
     pub(crate) boot_id: String,
     pub(crate) connection: u64,
+    pub(crate) include_object: IncludeObject,
+}
+
+/// How much of its object a row of a table bears: `includeObject`, as in Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum IncludeObject {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    #[default]
+    Metadata,
+    /// All of it: what clients sort by.
+    Object,
 }
 
 fn is_true(text: &str) -> bool {
@@ -56,7 +69,7 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
 }
 
 /// Parameters that were read, by name.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "labelSelector",
     "fieldSelector",
     "limit",
@@ -82,6 +95,7 @@ const NAMES: [&str; 25] = [
     "records",
     "bootId",
     "connection",
+    "includeObject",
 ];
 
 impl Query {
@@ -136,6 +150,18 @@ impl Query {
             "records" => self.records = is_true(&value),
             "bootId" => self.boot_id = value,
             "connection" => self.connection = number(name, &value)?.unwrap_or_default(),
+            "includeObject" => {
+                self.include_object = match value.as_str() {
+                    "None" => IncludeObject::None,
+                    "" | "Metadata" => IncludeObject::Metadata,
+                    "Object" => IncludeObject::Object,
+                    other => {
+                        let why =
+                            format!("includeObject: {other:?} is not None, Metadata or Object");
+                        return Err(bad(why));
+                    }
+                }
+            }
             other => unreachable!("{other} is among the names, and has no place"),
         }
         Ok(())

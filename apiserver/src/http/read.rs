@@ -17,7 +17,7 @@ use serde::Serialize;
 use store::{Key, Revision};
 use tokio::time::timeout;
 
-use super::query::{Query, bad};
+use super::query::{IncludeObject, Query, bad};
 use super::{Answer, Place, answer, table};
 use crate::cache::{Cut, Entry};
 use crate::write::unavailable;
@@ -76,10 +76,15 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Box<Status> {
     Box::new(status)
 }
 
-pub(super) async fn get(server: &Arc<Server>, place: &Place, as_table: bool) -> Answer {
+/// An object; as a table whose row bears so much of it.
+pub(super) async fn get(
+    server: &Arc<Server>,
+    place: &Place,
+    table: Option<IncludeObject>,
+) -> Answer {
     let entry = one(server, place).await?;
-    if as_table {
-        let table = table::table(server, place.kind, &[entry], None);
+    if let Some(include) = table {
+        let table = table::table(server, place.kind, &[entry], (None, include));
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, entry.wire.clone()))
@@ -169,7 +174,7 @@ pub(super) async fn list(
     });
     let page = Page { revision, more, remaining };
     if as_table {
-        let table = table::table(server, place.kind, &entries, Some(&page));
+        let table = table::table(server, place.kind, &entries, (Some(&page), query.include_object));
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, list_body(place.kind, entries, &page)))

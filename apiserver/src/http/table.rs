@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::KindId;
 use serde_json::{Value, json};
 
+use super::query::IncludeObject;
 use super::read::Page;
 use super::usage;
 use crate::cache::Entry;
@@ -15,7 +16,7 @@ pub(super) fn table(
     server: &Server,
     kind: KindId,
     entries: &[Arc<Entry>],
-    page: Option<&Page>,
+    (page, include): (Option<&Page>, IncludeObject),
 ) -> Value {
     let strategy = kinds::strategy(kind);
     let columns: Vec<Value> = (strategy.columns)()
@@ -41,14 +42,18 @@ pub(super) fn table(
         .iter()
         .map(|entry| {
             let object: Value = serde_json::from_slice(&entry.wire).unwrap_or_default();
-            json!({
-                "cells": cells(entry),
-                "object": {
+            let metadata = || {
+                json!({
                     "kind": "PartialObjectMetadata",
                     "apiVersion": "meta.k8s.io/v1",
                     "metadata": object["metadata"],
-                },
-            })
+                })
+            };
+            match include {
+                IncludeObject::None => json!({ "cells": cells(entry) }),
+                IncludeObject::Metadata => json!({ "cells": cells(entry), "object": metadata() }),
+                IncludeObject::Object => json!({ "cells": cells(entry), "object": object }),
+            }
         })
         .collect();
     json!({

@@ -18,7 +18,7 @@ use store::{Key, Revision};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::query::{Query, bad};
+use super::query::{IncludeObject, Query, bad};
 use super::read::Selection;
 use super::{Answer, Place, answer, read, table};
 use crate::cache::{Entry, Event, TooOld};
@@ -118,6 +118,7 @@ struct Session {
     /// Whether a mark is to follow the lines: that was all there is.
     marks_end: bool,
     bookmarks: bool,
+    include: IncludeObject,
     /// When the client was told anything last.
     said_at: Instant,
     ends_at: Instant,
@@ -145,6 +146,7 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         lines: VecDeque::new(),
         marks_end: false,
         bookmarks: query.allow_watch_bookmarks,
+        include: query.include_object,
         said_at: Instant::now(),
         ends_at: Instant::now() + wanted.min(DURATION_MAX),
         ended: false,
@@ -203,7 +205,7 @@ impl Session {
             self.line(&mut frame, &line);
         }
         if self.lines.is_empty() && std::mem::take(&mut self.marks_end) {
-            bookmark(&mut frame, self.sent, true);
+            self.bookmark(&mut frame, true);
         }
         (!frame.is_empty()).then(|| frame.into())
     }
@@ -213,7 +215,12 @@ impl Session {
         frame.extend_from_slice(what.as_bytes());
         frame.extend_from_slice(br#"","object":"#);
         if self.scope.as_table {
-            let table = table::table(&self.server, entry.kind, std::slice::from_ref(entry), None);
+            let table = table::table(
+                &self.server,
+                entry.kind,
+                std::slice::from_ref(entry),
+                (None, self.include),
+            );
             frame.extend_from_slice(table.to_string().as_bytes());
         } else {
             frame.extend_from_slice(wire);
@@ -284,17 +291,28 @@ impl Session {
         self.said_at = Instant::now();
         self.bookmarks.then(|| {
             let mut frame = Vec::new();
-            bookmark(&mut frame, self.sent, false);
+            self.bookmark(&mut frame, false);
             frame.into()
         })
     }
-}
 
-fn bookmark(frame: &mut Vec<u8>, version: ResourceVersion, ends_initial: bool) {
-    let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
-    let line = json!({
-        "type": "BOOKMARK",
-        "object": { "metadata": { "resourceVersion": version, "annotations": notes } },
-    });
-    frame.extend_from_slice(format!("{line}\n").as_bytes());
+    /// Says up to where all was sent. Clients of others decode the object as they decode any other, so
+    /// it says of which kind the watch is. A watch of several kinds is of our own components alone.
+    fn bookmark(&self, frame: &mut Vec<u8>, ends_initial: bool) {
+        let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
+        let metadata = json!({ "resourceVersion": self.sent, "annotations": notes });
+        let mut object = json!({ "metadata": metadata });
+        let kinds: Vec<KindId> = self.scope.selections.iter().map(|(kind, _)| *kind).collect();
+        if self.scope.as_table {
+            object["apiVersion"] = "meta.k8s.io/v1".into();
+            object["kind"] = "Table".into();
+            object["columnDefinitions"] = json!([]);
+            object["rows"] = json!([]);
+        } else if let [kind] = kinds.as_slice() {
+            object["apiVersion"] = kind.api_version().into();
+            object["kind"] = kind.info().kind.into();
+        }
+        let line = json!({ "type": "BOOKMARK", "object": object });
+        frame.extend_from_slice(format!("{line}\n").as_bytes());
+    }
 }

@@ -335,3 +335,22 @@ async fn a_deletion_is_of_the_object_that_was_meant() {
     assert_eq!(delete("uid", &made["metadata"]["uid"]).await, StatusCode::CONFLICT);
     assert_eq!(delete("uid", &again["metadata"]["uid"]).await, StatusCode::OK);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_version_has_all_that_clients_of_kubernetes_parse() {
+    let world = World::new().await;
+    let version = world.get("/version").await.json;
+    for field in [
+        "major",
+        "minor",
+        "gitVersion",
+        "gitCommit",
+        "gitTreeState",
+        "buildDate",
+        "goVersion",
+        "compiler",
+        "platform",
+    ] {
+        assert!(version[field].is_string(), "{field}: {version}");
+    }
+}

@@ -112,6 +112,9 @@ async fn an_idle_watch_says_up_to_where_all_was_sent() {
     let mut watch = Lines::open(&world, &path).await;
     let bookmark = watch.next().await;
     assert_eq!(bookmark["type"], "BOOKMARK");
+    // Clients decode it as they do any object of the kind.
+    let (kind, version_of) = (&bookmark["object"]["kind"], &bookmark["object"]["apiVersion"]);
+    assert_eq!((kind, version_of), (&json!("Job"), &json!("heliox.dev/v1")));
     let from = version(&bookmark).to_owned();
     world.job("a").await;
     let mut resumed = Lines::open(&world, &format!("{JOBS}?watch=1&resourceVersion={from}")).await;
@@ -160,4 +163,25 @@ async fn too_old_a_point_is_gone() {
     world.job("a").await;
     let answer = world.get(&format!("{JOBS}?watch=1&resourceVersion=1")).await;
     assert_eq!((answer.code.as_u16(), answer.json["reason"].as_str()), (410, Some("Expired")));
+}
+
+/// What kubectl's `--sort-by` asks for: it sorts by the objects, not by the cells.
+#[tokio::test(start_paused = true)]
+async fn rows_bear_as_much_of_their_objects_as_is_asked_for() {
+    let world = World::new().await;
+    world.job("a").await;
+    for (include, kind, has_spec) in [
+        ("", json!("PartialObjectMetadata"), false),
+        ("?includeObject=Metadata", json!("PartialObjectMetadata"), false),
+        ("?includeObject=Object", json!("Job"), true),
+        ("?includeObject=None", Value::Null, false),
+    ] {
+        for path in [format!("{JOBS}{include}"), format!("{JOBS}/a{include}")] {
+            let row = world.get_table(&path).await["rows"][0].clone();
+            assert_eq!(row["object"]["kind"], kind, "{path}");
+            assert_eq!(row["object"]["spec"].is_object(), has_spec, "{path}");
+        }
+    }
+    let refused = world.get(&format!("{JOBS}?includeObject=All")).await;
+    assert_eq!(refused.code, StatusCode::BAD_REQUEST);
 }
