@@ -157,12 +157,12 @@ impl Shown {
     }
 }
 
-/// Rows in the order that people expect: web-2 before web-10, and of runs the newest last.
+/// Rows in the order that people expect: web-2 before web-10, and of runs and events the newest last.
 pub fn sort(kind: KindId, rows: &mut [Row]) {
+    let by_age = matches!(kind, KindId::WorkflowRun | KindId::Event);
     rows.sort_by_cached_key(|row| {
         let (namespace, name) = row.key();
-        let created =
-            row.object.metadata.creation_timestamp.clone().filter(|_| kind == KindId::WorkflowRun);
+        let created = row.object.metadata.creation_timestamp.clone().filter(|_| by_age);
         (namespace, created, natural(&name))
     });
 }
