@@ -52,8 +52,13 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         let mut attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
         if args.previous {
             let Some(before) = attempt_before(task, attempt) else {
-                terminal::note(&format!("{} has no attempt before attempt {attempt}", task.name()));
-                continue;
+                let why = format!("{} has no attempt before attempt {attempt}", task.name());
+                // Of many tasks only some were tried more than once.
+                if tasks.len() > 1 {
+                    terminal::note(&why);
+                    continue;
+                }
+                return Err(Failure::new(why).code(Code::NotFound));
             };
             attempt = before;
         }

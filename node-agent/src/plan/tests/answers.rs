@@ -232,7 +232,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     world.hear();
     assert_eq!(
         world.tasks[&id(0)].why(at(0)),
-        "Cancel asked for 0s ago: engine unavailable: connection refused"
+        "stopping for 0s: cancelled: engine unavailable: connection refused"
     );
     world.is_engine_away = false;
     world.answer(0, &Asked::Signal, Ok(()));
