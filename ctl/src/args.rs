@@ -354,6 +354,14 @@ pub struct Run {
     /// Name of the run; a second run with this name is refused [default: the next number].
     #[arg(long, value_parser = door::name)]
     pub name: Option<String>,
+    /// Whether to wait for its end.
+    #[command(flatten)]
+    pub until_end: UntilEnd,
+}
+
+/// Whether to wait for the end of what is started.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct UntilEnd {
     /// Wait until it has finished; fail if it fails.
     #[arg(long)]
     pub wait: bool,
@@ -371,12 +379,9 @@ pub struct Rerun {
     /// Different value of a parameter of the run.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
     pub params: Vec<(String, String)>,
-    /// Wait until it has finished; fail if it fails.
-    #[arg(long)]
-    pub wait: bool,
-    /// How long to wait [default: no limit].
-    #[arg(long, requires = "wait")]
-    pub timeout: Option<Duration>,
+    /// Whether to wait for its end.
+    #[command(flatten)]
+    pub until_end: UntilEnd,
 }
 
 /// Arguments of `cluster`.

@@ -376,7 +376,11 @@ impl Connection {
         }
     }
 
-    fn typed<A: DeserializeOwned>(&self, item: Value) -> Result<A, Failure> {
+    /// An object that the server has answered, as its kind.
+    ///
+    /// # Errors
+    /// It is not one as this version knows them.
+    pub fn typed<A: DeserializeOwned>(&self, item: Value) -> Result<A, Failure> {
         serde_json::from_value(item).map_err(|error| {
             Failure::new(format!("the answer of {} is not understood: {error}", self.server))
                 .hint("is it of this version? hctl version tells")

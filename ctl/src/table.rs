@@ -76,7 +76,7 @@ pub struct Look {
     pub with_namespace: bool,
     /// With the labels of each row.
     pub with_labels: bool,
-    /// Rows alone.
+    /// Without the line of headings.
     pub without_headings: bool,
     /// The word for the kind, before each name: where rows of several kinds are shown.
     pub kind: Option<&'static str>,

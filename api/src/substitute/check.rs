@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::names as known;
 use super::reference::{Piece, Reference, pieces};
 use crate::schema::VIOLATIONS_MAX;
 use crate::violation::{Violation, nearest};
@@ -145,7 +146,7 @@ impl Check<'_> {
                     plain("is not supported yet")
                 }
                 ("name" | "date", Scope::Job) => no_run("the job is in no run"),
-                (name, _) => unknown("name under run", name, &["name", "date"]),
+                (name, _) => unknown("name under run", name, &known::under("run")),
             },
             ("task" | "node" | "ports", _) if matches!(zone, Zone::Image | Zone::Placement) => {
                 let (thing, hint) = match zone {
@@ -160,14 +161,13 @@ impl Check<'_> {
                 plain("cannot be used in a label, which the task has before its node")
             }
             ("task", names) => self.task_problem(names),
-            ("node", [name]) => unknown("name under node", name, &["name"]),
+            ("node", [name]) => unknown("name under node", name, &known::under("node")),
             ("ports", [name]) => unknown("port", name, &self.ports),
             _ => plain("names nothing"),
         }
     }
 
     fn task_problem(&mut self, names: &[&str]) -> Option<(String, Option<String>)> {
-        const NAMES: [&str; 6] = ["name", "index", "count", "attempt", "partition", "item"];
         match names {
             ["name" | "index" | "count" | "attempt"] => None,
             ["partition"] => (!self.job.contains_key("target"))
@@ -185,7 +185,7 @@ impl Check<'_> {
                 let lacking = (*lacking)?;
                 Some((format!("is not known: items[{lacking}] has no {field}"), None))
             }
-            [name, ..] => unknown("name under task", name, &NAMES)
+            [name, ..] => unknown("name under task", name, &known::under("task"))
                 .or_else(|| Some(("names nothing".to_owned(), None))),
             [] => Some(("names nothing".to_owned(), None)),
         }

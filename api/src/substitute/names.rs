@@ -56,3 +56,10 @@ pub const ENVIRONMENT: [Name; 11] = [
 pub(super) fn is_known(name: &str) -> bool {
     OF_RUN.iter().chain(&OF_TASK).any(|known| known.name == name)
 }
+
+/// The names that stand under a root: `name` and `date` under `run`.
+pub(super) fn under(root: &str) -> Vec<&'static str> {
+    let under = |known: &Name| known.name.strip_prefix(root)?.strip_prefix('.');
+    let names = OF_RUN.iter().chain(&OF_TASK).filter_map(under);
+    names.filter(|name| !name.contains('.')).collect()
+}

@@ -137,14 +137,14 @@ fn root_of(word: &str) -> Option<&'static str> {
 /// `task_name`, `taskName` and `task-name` as `task.name`, where that is a name.
 fn joined(word: &str) -> Option<String> {
     let lower = word.to_ascii_lowercase();
-    let split = |root: &&&str| {
-        let rest = lower.strip_prefix(**root)?;
+    let split = |root: &&str| {
+        let rest = lower.strip_prefix(*root)?;
         let bare = rest.trim_start_matches(['_', '-']);
         let is_joined = bare.len() < rest.len() || word.chars().any(char::is_uppercase);
         let name = format!("{root}.{bare}");
         (is_joined && names::is_known(&name)).then_some(name)
     };
-    ROOTS.iter().collect::<Vec<_>>().iter().find_map(split)
+    ROOTS.iter().find_map(split)
 }
 
 #[cfg(test)]

@@ -178,7 +178,8 @@ pub const HISTORY: u32 = 10;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkflowStatus {
-    /// The phase of the run of the newest revision; Ready where that has no run.
+    /// The phase of the newest run of the newest revision; nothing where that has no run, and the
+    /// workflow is Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<RunPhase>,
     /// The generation that the rest speaks of.

@@ -302,13 +302,12 @@ impl Session {
         let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
         let metadata = json!({ "resourceVersion": self.sent, "annotations": notes });
         let mut object = json!({ "metadata": metadata });
-        let kinds: Vec<KindId> = self.scope.selections.iter().map(|(kind, _)| *kind).collect();
         if self.scope.as_table {
             object["apiVersion"] = "meta.k8s.io/v1".into();
             object["kind"] = "Table".into();
             object["columnDefinitions"] = json!([]);
             object["rows"] = json!([]);
-        } else if let [kind] = kinds.as_slice() {
+        } else if let [(kind, _)] = self.scope.selections.as_slice() {
             object["apiVersion"] = kind.api_version().into();
             object["kind"] = kind.info().kind.into();
         }

@@ -135,7 +135,7 @@ fn is_same(view: &View<'_>, now: &str) -> bool {
 fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> WorkflowRun {
     let workflow = view.workflow;
     let name = loop {
-        // After the last number there is the first one that is free follows.
+        // After the last number that there is, the first free one follows.
         status.last_run_number = status.last_run_number.checked_add(1).unwrap_or(1);
         let number = status.last_run_number.to_string();
         let name = names::job_in_run(workflow.name(), &number);

@@ -27,7 +27,6 @@ impl Cascade {
 
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
     let (mut failures, mut leaving) = (Failures::default(), Vec::new());
-    let is_selected = args.all || args.selector.is_some();
     for place in places(connection, &args).await? {
         let target = &place.target;
         match delete_one(connection, &args, &place).await {
@@ -48,7 +47,8 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
             }
             // It went meanwhile, with its owner maybe, and another may have its name by now.
             Err(failure)
-                if is_selected && matches!(failure.code, Code::NotFound | Code::Conflict) => {}
+                if place.uid.is_some()
+                    && matches!(failure.code, Code::NotFound | Code::Conflict) => {}
             Err(failure) => failures.add(Err(failure))?,
         }
     }
@@ -63,7 +63,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
 struct Place {
     target: Target,
     namespace: String,
-    /// This very object, where it is known.
+    /// This very object: known where it was selected.
     uid: Option<String>,
 }
 

@@ -29,35 +29,39 @@ pub(super) async fn describe(connection: &Connection, words: &[String]) -> Resul
 /// All about an object, its events last.
 async fn whole(connection: &Connection, target: &Target) -> Result<String, Failure> {
     let now = connection.clock.now();
-    let text = text(connection, target, now).await?;
+    let object: Value = connection.get(target).await?;
+    let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+    let text = text(connection, target, object, now).await?;
     let (mut happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
     // Not those of an earlier object of this name.
-    let object: Value = connection.get(target).await?;
-    let uid = object["metadata"]["uid"].as_str();
-    happened.retain(|event| event.involved_object.uid.as_deref().is_none_or(|of| Some(of) == uid));
+    happened
+        .retain(|event| event.involved_object.uid.is_none() || event.involved_object.uid == uid);
     Ok(format!("{text}{}", describe::events::section(happened, now)))
 }
 
-async fn text(connection: &Connection, target: &Target, now: Timestamp) -> Result<String, Failure> {
+async fn text(
+    connection: &Connection,
+    target: &Target,
+    object: Value,
+    now: Timestamp,
+) -> Result<String, Failure> {
     Ok(match target.kind {
         KindId::Job => {
-            let job: Job = connection.get(target).await?;
+            let job: Job = connection.typed(object)?;
             let tasks = tasks(connection, &format!("{}={}", labels::JOB, target.name), "").await?;
             describe::job::text(&job, &tasks, now)
         }
-        KindId::WorkflowRun => {
-            describe::run::text(&connection.get::<WorkflowRun>(target).await?, now)
-        }
+        KindId::WorkflowRun => describe::run::text(&connection.typed::<WorkflowRun>(object)?, now),
         KindId::Workflow => {
-            let workflow: Workflow = connection.get(target).await?;
+            let workflow: Workflow = connection.typed(object)?;
             let fields = format!("spec.workflow={}", target.name);
             let query = connection.query(KindId::WorkflowRun, String::new(), fields);
             let (runs, _) = connection.list::<WorkflowRun>(&query).await?;
             describe::workflow::text(&workflow, &runs, now)
         }
-        KindId::Task => describe::task::text(&connection.get::<Task>(target).await?, now),
+        KindId::Task => describe::task::text(&connection.typed::<Task>(object)?, now),
         KindId::Node => {
-            let node: Node = connection.get(target).await?;
+            let node: Node = connection.typed(object)?;
             let everywhere = connection.within("");
             let fields = format!("spec.nodeName={}", target.name);
             let tasks = tasks(&everywhere, "", &fields).await?;
@@ -67,21 +71,18 @@ async fn text(connection: &Connection, target: &Target, now: Timestamp) -> Resul
             describe::node::text(&node, &tasks, &templates, now)
         }
         KindId::PartitionSet => {
-            let set: PartitionSet = connection.get(target).await?;
+            let set: PartitionSet = connection.typed(object)?;
             let tasks = tasks(&connection.within(""), "", "").await?;
             describe::partition_set::text(&set, &tasks, now)
         }
-        KindId::Secret => describe::secret::text(&connection.get::<Secret>(target).await?, now),
+        KindId::Secret => describe::secret::text(&connection.typed::<Secret>(object)?, now),
         KindId::Namespace
         | KindId::ConfigMap
         | KindId::Event
         | KindId::Lease
         | KindId::NodeLease
         | KindId::CompletionChunk
-        | KindId::TaskTemplate => {
-            let object: Value = connection.get(target).await?;
-            document::yaml(&document::without_noise(object))?
-        }
+        | KindId::TaskTemplate => document::yaml(&document::without_noise(object))?,
     })
 }
 

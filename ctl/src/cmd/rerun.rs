@@ -4,16 +4,12 @@ use api::job::OnChange;
 use api::{Job, Kind as _, KindId, Workflow, WorkflowRun};
 use serde_json::{Value, json};
 
-use super::run::{self, Start};
-use super::show;
-use super::wait::wait_for;
+use super::run;
 use crate::args::Rerun;
-use crate::connection::{Connection, deadline};
+use crate::connection::Connection;
 use crate::failure::{Code, Failure};
-use crate::goal::Goal;
 use crate::target::{self, Target};
 use crate::terminal;
-use crate::waiting::Waited;
 
 pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Failure> {
     let target = target::only_one(&args.of, None)?;
@@ -45,7 +41,7 @@ pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Fa
 async fn job(connection: &Connection, target: &Target, args: &Rerun) -> Result<(), Failure> {
     let found: Job = connection.get(target).await?;
     may_run_again(target, &found)?;
-    let run = found.status.run.saturating_add(1);
+    let number = found.status.run.saturating_add(1);
     // Of this very version: two who ask at the same time ask for one run.
     let patch = json!({
         "metadata": { "resourceVersion": found.metadata.resource_version },
@@ -54,13 +50,8 @@ async fn job(connection: &Connection, target: &Target, args: &Rerun) -> Result<(
     let place = (target, connection.namespace.as_str());
     let changed: Value =
         connection.patch(place, &patch, "").await.map_err(|error| connection.failure(&error))?;
-    let goal = Goal::Succeeded;
-    let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&changed);
-    show::done(connection.format, target, &format!("runs again (run {run})"), changed)?;
-    if args.wait {
-        wait_for(connection, vec![waited], goal, deadline(args.timeout)).await?;
-    }
-    Ok(())
+    let what = format!("runs again (run {number})");
+    run::started(connection, target, (&what, changed), &args.until_end).await
 }
 
 /// Whether a job can run once more.
@@ -109,8 +100,7 @@ async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result
         keep
     });
     params.extend(run::named_once(args.params)?);
-    let start = Start { name: None, wait: args.wait, timeout: args.timeout };
-    run::start(connection, &workflow, params, start).await
+    run::start(connection, &workflow, (None, params), &args.until_end).await
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use api::duration::Duration;
 use api::workflow::check_params;
 use api::workflow_run::WorkflowRunSpec;
 use api::{Kind as _, KindId, Violation, Workflow, WorkflowRun, labels, names};
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use super::show;
 use super::wait::wait_for;
-use crate::args::Run;
+use crate::args::{Run, UntilEnd};
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
@@ -29,13 +28,7 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
     let params = named_once(args.params)?;
     // A run of a workflow that is not there would wait for it.
     let found: Workflow = connection.get(&workflow).await?;
-    start(
-        connection,
-        &found,
-        params,
-        Start { name: args.name, wait: args.wait, timeout: args.timeout },
-    )
-    .await
+    start(connection, &found, (args.name.as_deref(), params), &args.until_end).await
 }
 
 /// Parameters by name.
@@ -51,23 +44,12 @@ pub(super) fn named_once(
     Ok(params)
 }
 
-/// How a run is started.
-#[derive(Debug, Default)]
-pub(super) struct Start {
-    /// Its name; numbered by default.
-    pub(super) name: Option<String>,
-    /// Whether to wait for its end.
-    pub(super) wait: bool,
-    /// How long.
-    pub(super) timeout: Option<Duration>,
-}
-
-/// Starts a run of a workflow.
+/// Starts a run of a workflow, with a name of its own or the next number.
 pub(super) async fn start(
     connection: &Connection,
     workflow: &Workflow,
-    params: BTreeMap<String, String>,
-    start: Start,
+    (name, params): (Option<&str>, BTreeMap<String, String>),
+    until_end: &UntilEnd,
 ) -> Result<(), Failure> {
     if workflow.is_deleting() {
         let message =
@@ -78,16 +60,26 @@ pub(super) async fn start(
     }
     // One that is given other parameters than its workflow has would fail.
     parameters_fit(workflow, &params)?;
-    let created = create(connection, workflow, start.name.as_deref(), params).await?;
+    let created = create(connection, workflow, name, params).await?;
     let name = created["metadata"]["name"].as_str().unwrap_or_default();
     let target = Target::new(KindId::WorkflowRun, name);
+    started(connection, &target, ("created", created), until_end).await
+}
+
+/// Says that something runs now, and waits for its end where that is asked for.
+pub(super) async fn started(
+    connection: &Connection,
+    target: &Target,
+    (what, object): (&str, Value),
+    until_end: &UntilEnd,
+) -> Result<(), Failure> {
     let goal = Goal::Succeeded;
-    let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&created);
-    show::done(connection.format, &target, "created", created)?;
-    if start.wait {
-        wait_for(connection, vec![waited], goal, deadline(start.timeout)).await?;
+    let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&object);
+    show::done(connection.format, target, what, object)?;
+    if !until_end.wait {
+        return Ok(());
     }
-    Ok(())
+    wait_for(connection, vec![waited], goal, deadline(until_end.timeout)).await
 }
 
 /// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One
@@ -115,7 +107,7 @@ async fn create(
         }
     }
     for _ in 0..NUMBERS_TRIED {
-        // After the last number there is the first one that is free follows.
+        // After the last number that there is, the first free one follows.
         number = number.checked_add(1).unwrap_or(1);
         let numbered = || names::job_in_run(workflow.name(), &number.to_string());
         let named = name.map_or_else(numbered, str::to_owned);
@@ -127,18 +119,13 @@ async fn create(
         match connection.create(place, &object, "").await {
             Ok(created) => return Ok(created),
             // Somebody else was faster, or the name is too long for the numbers to be seen in it.
-            Err(error) if name.is_none() && is_taken(&error) => (),
+            Err(error) if name.is_none() && error.code() == Some(409) => (),
             Err(error) => return Err(connection.failure(&error)),
         }
     }
     let message =
         format!("{NUMBERS_TRIED} names of runs in a row were taken, the last is {number}");
     Err(Failure::new(message).code(Code::Conflict).hint("name the run with --name"))
-}
-
-fn is_taken(error: &client::Error) -> bool {
-    matches!(error, client::Error::Refused(status)
-        if status.reason.as_deref() == Some("AlreadyExists"))
 }
 
 /// The greatest number that a run of the workflow has in its name; 0 where none has one.
