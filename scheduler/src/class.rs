@@ -15,7 +15,7 @@ use api::task_template::TaskTemplateSpec;
 use api::template::Template;
 use api::{Kind as _, Task, Violation, labels, merge, names};
 
-use crate::plan::{Blocked, Index, Parked};
+use crate::plan::{Blocked, Parked};
 use crate::resources::{Requests, Resources};
 use crate::snapshot::Queued;
 
@@ -183,8 +183,6 @@ pub(crate) struct Class {
     pub(crate) tasks: u32,
     /// Those that wait for a node, in the order in which they get one.
     pub(crate) queue: BTreeSet<Queued>,
-    /// The nodes that are right for it, best first; nothing until it is asked for.
-    pub(crate) index: Option<Index>,
     /// Set while no node is right for it.
     pub(crate) parked: Option<Parked>,
 }

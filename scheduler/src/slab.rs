@@ -30,11 +30,6 @@ impl<T> Slab<T> {
         self.slots.get(id as usize)?.as_ref()
     }
 
-    /// The value of a number, if there is one, to change.
-    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.slots.get_mut(id as usize)?.as_mut()
-    }
-
     /// The value of a number in use.
     pub(crate) fn at(&self, id: u32) -> &T {
         self.slots[id as usize].as_ref().expect("a number in use has its value")

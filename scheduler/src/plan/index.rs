@@ -84,17 +84,16 @@ impl Index {
         }
     }
 
-    /// Whether it has no entries.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.heaps.values().all(BinaryHeap::is_empty)
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.heaps.values().map(BinaryHeap::len).sum()
     }
 
     /// Takes in what became better since the index was used last.
     fn refresh(&mut self, wanted: &Wanted<'_>, nodes: &Nodes) {
         let log = nodes.log();
         // Entries of nodes that were looked at again stay until they come first.
-        let entries: usize = self.heaps.values().map(BinaryHeap::len).sum();
-        let is_bloated = entries > nodes.len() * 2 + 64;
+        let is_bloated = self.len() > nodes.len() * 2 + 64;
         match log.since(self.seen) {
             Some(news) if self.epoch == nodes.epoch() && !is_bloated => {
                 for (id, _) in news {

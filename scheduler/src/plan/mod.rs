@@ -13,6 +13,7 @@ mod against;
 mod explain;
 mod filter;
 mod index;
+mod indexes;
 #[cfg(test)]
 mod properties;
 mod score;
@@ -33,6 +34,7 @@ pub use filter::Rejection;
 use against::Against;
 use index::Choice;
 pub(crate) use index::Index;
+pub(crate) use indexes::Indexes;
 use wanted::Wanted;
 
 /// What bounds one call.
@@ -77,10 +79,6 @@ pub(crate) enum Parked {
     /// The same, or the end of a task.
     UntilRoom,
 }
-
-/// Classes whose index is kept at most. An index has an entry for each node, so all classes' would
-/// be too much memory; one that is needed again is made again.
-const INDEXES_MAX: usize = 64;
 
 /// Decides for the tasks of `snapshot` that wait, in order: higher priority, then older.
 pub fn place(snapshot: &mut Snapshot, limits: &Limits) -> Plan {
@@ -134,34 +132,18 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
 }
 
 fn is_helped(snapshot: &mut Snapshot, id: ClassId) -> bool {
-    let class = snapshot.classes.at_mut(id.0);
-    let (facts, index) = (Arc::clone(&class.facts), class.index.take());
+    let facts = Arc::clone(&snapshot.classes.at(id.0).facts);
     let Ok(wanted) = Wanted::new(&facts, &snapshot.sets, &snapshot.jobs) else { return true };
-    let mut index = Index::ready(index, &wanted, &snapshot.nodes);
+    let mut index = Index::ready(snapshot.indexes.take(id), &wanted, &snapshot.nodes);
     let best = index.best(&wanted, &snapshot.nodes, &Against::default());
     let is_helped = matches!(best, Choice::Node(_));
-    keep(snapshot, id, index);
+    snapshot.indexes.keep(id, index);
     is_helped
-}
-
-/// Keeps a class's index, and no more than so many in all.
-fn keep(snapshot: &mut Snapshot, id: ClassId, index: Index) {
-    let indexed = &mut snapshot.waiting.indexed;
-    if !index.is_empty() && !indexed.contains(&id) {
-        indexed.push_back(id);
-    }
-    snapshot.classes.at_mut(id.0).index = Some(index);
-    if indexed.len() > INDEXES_MAX
-        && let Some(oldest) = indexed.pop_front()
-        && let Some(class) = snapshot.classes.get_mut(oldest.0)
-    {
-        class.index = None;
-    }
 }
 
 /// Finds nodes for a class, task by task, as long as it is the class's turn.
 fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan) {
-    let Snapshot { nodes, tasks, sets, jobs, classes, waiting, .. } = snapshot;
+    let Snapshot { nodes, tasks, sets, jobs, classes, indexes, waiting, .. } = snapshot;
     let class = classes.at_mut(id.0);
     let facts = Arc::clone(&class.facts);
     waiting.unlist(id, class);
@@ -170,7 +152,7 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         plan.waiting.push(id);
         return;
     };
-    let mut index = Index::ready(class.index.take(), &wanted, nodes);
+    let mut index = Index::ready(indexes.take(id), &wanted, nodes);
     while let Some(task) = class.queue.first().map(|first| first.task) {
         let entry = tasks.at_mut(task.0);
         let against = Against::of(entry, nodes, limits.now);
@@ -202,5 +184,5 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         }
     }
     waiting.relist(id, class);
-    keep(snapshot, id, index);
+    indexes.keep(id, index);
 }

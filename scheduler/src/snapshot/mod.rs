@@ -24,7 +24,7 @@ use api::partition_set::PartitionSet;
 use api::{Kind as _, KindId, Node, Task, TaskTemplate, Timestamp};
 
 use crate::class::{Class, ClassId, ClassKey, Facts, JobKey, Shape};
-use crate::plan::Blocked;
+use crate::plan::{Blocked, Indexes};
 use crate::resources::Resources;
 use crate::slab::Slab;
 
@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub(crate) jobs: Jobs,
     pub(crate) classes: Slab<Class>,
     class_ids: BTreeMap<ClassKey, ClassId>,
+    /// What was found out about nodes for classes.
+    pub(crate) indexes: Indexes,
     pub(crate) waiting: Waiting,
     resources: Resources,
 }
@@ -279,13 +281,8 @@ impl Snapshot {
         let job = acquire(&key.job);
         let near_jobs = near.iter().map(|jobs| jobs.iter().map(&mut acquire).collect()).collect();
         let facts = Facts { key: key.clone(), job, near_jobs, shape, blocked };
-        let class = Class {
-            facts: Arc::new(facts),
-            tasks: 1,
-            queue: BTreeSet::new(),
-            index: None,
-            parked: None,
-        };
+        let class =
+            Class { facts: Arc::new(facts), tasks: 1, queue: BTreeSet::new(), parked: None };
         let id = ClassId(self.classes.insert(class));
         self.class_ids.insert(key, id);
         self.link(id);
@@ -320,6 +317,7 @@ impl Snapshot {
         let facts = Arc::clone(&self.classes.at(id.0).facts);
         self.class_ids.remove(&facts.key);
         self.classes.remove(id.0);
+        self.indexes.take(id);
         for job in facts.near_jobs.iter().flatten() {
             self.jobs.release(*job);
         }
@@ -384,7 +382,7 @@ impl Snapshot {
     fn look_again(&mut self, classes: &BTreeSet<ClassId>) {
         for id in classes {
             let class = self.classes.at_mut(id.0);
-            class.index = None;
+            self.indexes.take(*id);
             self.waiting.unpark(*id, class);
         }
     }

@@ -1,7 +1,7 @@
 //! Tasks that wait: whose turn it is, who waits for a time, which classes no node is right for.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::Timestamp;
@@ -64,8 +64,6 @@ pub(crate) struct Waiting {
     pub(crate) pending: usize,
     /// Parked classes that have a new task.
     pub(crate) joined: BTreeSet<ClassId>,
-    /// Classes with an index that has entries, the oldest first.
-    pub(crate) indexed: VecDeque<ClassId>,
     /// How far the log of nodes was read to wake parked classes.
     pub(crate) woken_at: u64,
 }

@@ -43,6 +43,30 @@ fn tasks_of_a_job_are_spread_evenly_and_then_by_room() {
     );
 }
 
+/// The numbers of classes are given again.
+#[test]
+fn what_was_found_out_for_tasks_that_are_gone_serves_no_others() {
+    check(
+        "
+        node a zone=a
+        node b zone=b
+        template t constraint=zone_in_(a)
+        task web-0
+        place
+        gone task web-0
+        gone template t
+        template u constraint=zone_in_(b)
+        task api-0 of=u
+        place
+        ",
+        expect![[r#"
+            web-0 -> a
+            --
+            api-0 -> b
+        "#]],
+    );
+}
+
 #[test]
 fn a_task_without_room_says_what_is_short() {
     check(
