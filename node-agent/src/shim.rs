@@ -115,6 +115,7 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let (run, exit) = (dir.reserve_run()?, Reserved::at(&spec.exit)?);
     let folder = File::open(&dir.0)?;
     let started = clock.now();
+    dir.write_shim(&RunRecord::of(std::process::id(), started)?)?;
     let mut child = match start(&spec) {
         Ok(child) => child,
         Err(message) => {

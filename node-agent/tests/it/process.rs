@@ -199,6 +199,29 @@ async fn a_shim_that_was_killed_while_no_agent_was_there_is_told_to_the_next() {
     .await;
 }
 
+/// As a shim leaves it that is killed, together with its agent, after it has started the program and
+/// before it has recorded that.
+#[tokio::test]
+async fn a_program_that_a_killed_shim_has_not_recorded_is_ended_and_not_started_twice() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "echo $PPID; echo $$; exec sleep 1000");
+        let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
+        let line = conformance::next_line(&mut lines).await;
+        drop((lines, engine));
+        let task = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
+        std::fs::remove_file(task.join("run.json")).unwrap();
+        kill(shim, NixSignal::SIGKILL).unwrap();
+        std::fs::File::open(task.join("lock")).unwrap().lock_shared().unwrap();
+        let engine = bench.engine("a").await;
+        assert!(engine.create_and_start(&spec).await.unwrap().adopted);
+        is_gone(std::str::from_utf8(&line.bytes).unwrap().trim()).await;
+        let state = state(&*engine, &spec.identity).await;
+        assert!(matches!(state, Some(ContainerState::Exited { is_unseen: true, .. })), "{state:?}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_a_shim_has_started_that_ends_without_an_answer_is_ended() {
     hold(bench().await, async |bench| {
@@ -349,8 +372,9 @@ async fn a_half_made_task_is_made_again() {
         let exits = bench.0.path().join("a/exits").join(spec.identity.file_stem());
         // The shim has written the exit, and may not have ended yet.
         std::fs::File::open(tasks.join("lock")).unwrap().lock_shared().unwrap();
-        std::fs::remove_file(tasks.join("run.json")).unwrap();
-        std::fs::remove_file(exits).unwrap();
+        for file in [tasks.join("shim.json"), tasks.join("run.json"), exits] {
+            std::fs::remove_file(file).unwrap();
+        }
         assert_eq!(state(&*engine, &spec.identity).await, Some(ContainerState::Created));
         assert!(!engine.create_and_start(&spec).await.unwrap().adopted);
         assert_eq!(ended(&*engine, &spec.identity).await, (0, None));

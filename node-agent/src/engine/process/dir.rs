@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <state>/tasks/<uid>-<attempt>/spec.json   what is to run; written before the shim starts
+//!                               shim.json   the shim; written by it before it starts the program
 //!                               run.json    the main process; written by the shim
 //!                               lock        locked as long as the shim lives
 //!                               work/       where the task starts, by default
@@ -58,14 +59,15 @@ pub(crate) struct TaskSpec {
     pub(crate) exit: PathBuf,
 }
 
-/// A process, told apart from any later one with the same number.
+/// A task's main process, or its shim as long as there is none, told apart from any later process with
+/// the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRecord {
-    /// The main process, which leads its group.
+    /// The process. A main process leads its group, and a shim its session.
     pub(crate) pid: i32,
     /// Its start in clock ticks since boot.
     pub(crate) start_ticks: u64,
-    /// Its session, which its shim leads; 0 in a record of an older version.
+    /// The session, which the shim leads; 0 in a record of an older version.
     #[serde(default)]
     pub(crate) session: i32,
     pub(crate) boot_id: String,
@@ -102,7 +104,8 @@ pub(crate) struct TaskDir(pub(crate) PathBuf);
 /// What the files of a task say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Nothing runs and nothing ever ran: whoever made the directory died before its shim ran.
+    /// Nothing runs and nothing ever ran: whoever made the directory died before its shim came to
+    /// start the program.
     Abandoned,
     /// The shim has not started the command yet.
     Starting,
@@ -129,6 +132,17 @@ impl TaskDir {
 
     pub(crate) fn run(&self) -> io::Result<Option<RunRecord>> {
         read(&self.0.join("run.json"))
+    }
+
+    /// The shim that was about to start the program, if one came so far.
+    pub(crate) fn shim(&self) -> io::Result<Option<RunRecord>> {
+        read(&self.0.join("shim.json"))
+    }
+
+    /// Says which process the shim is, before the program starts. Where the shim is killed before it
+    /// has recorded the main process, the program is found by the shim's session.
+    pub(crate) fn write_shim(&self, shim: &RunRecord) -> io::Result<()> {
+        write(&self.0.join("shim.json"), shim)
     }
 
     /// Room for the record of the main process.
@@ -166,7 +180,11 @@ impl TaskDir {
             (Some(run), true) => Found::Said(Seen::Running(run)),
             (None, true) => Found::Said(Seen::Starting),
             (Some(run), false) => Found::Orphaned(run),
-            (None, false) => Found::Said(Seen::Abandoned),
+            // Whether the program was started, nobody knows: it must not be started twice.
+            (None, false) => match self.shim()? {
+                Some(shim) => Found::Orphaned(shim),
+                None => Found::Said(Seen::Abandoned),
+            },
         })
     }
 }
