@@ -4,23 +4,23 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One condition. As Kubernetes': `status` is `True`, `False` or `Unknown`.
+/// A condition, as in Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
-    /// Which one.
+    /// Type of the condition, for example Ready.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in one CamelCase word.
+    /// Reason for the status, one CamelCase word.
     pub reason: String,
-    /// Why, as a sentence.
+    /// Details for people.
     #[serde(default)]
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Timestamp,
-    /// The generation that it speaks of.
+    /// The `metadata.generation` that the condition describes.
     #[serde(default)]
     pub observed_generation: i64,
 }

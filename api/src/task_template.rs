@@ -31,27 +31,28 @@ impl Definition for TaskTemplateDefinition {
     type Status = TaskTemplateStatus;
 }
 
-/// What tasks run. `$(task...)`, `$(node...)` and `$(ports...)` are still in it.
+/// What the tasks of a job run. Written by Heliox, not by users. `$(task...)`, `$(node...)` and
+/// `$(ports...)` are replaced when an attempt starts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskTemplateSpec {
-    /// The container.
+    /// The container that tasks run.
     pub template: Template,
-    /// Where tasks may run.
+    /// Which nodes tasks may run on, and which they prefer.
     #[serde(default)]
     pub placement: Placement,
-    /// The set beside whose replicas tasks run; each task names its partition.
+    /// Partition set beside whose replicas the tasks run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// The job, for `maxPerNode` and the environment.
+    /// Name of the job.
     pub job: String,
-    /// The run that it was made for, for the environment; empty outside a run.
+    /// Name of the workflow run; empty if the job does not belong to one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub run: String,
-    /// Most tasks of the job at once on one node.
+    /// Maximum number of tasks of the job on one node at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_node: Option<u32>,
-    /// Of one attempt, from its start.
+    /// Time limit for each attempt, counted from its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Duration>,
 }

@@ -45,54 +45,69 @@ macro_rules! with_job_fields {
         $(#[$attributes])*
         $vis struct $name {
             $($(#[$field_attributes])* $field_vis $field: $type,)*
-            /// So many tasks, alike.
+            /// Number of identical tasks, from 0 to 10,000,000. Each task knows its index as
+            /// `$(task.index)`.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub count: Option<u32>,
-            /// Listed tasks, each of which lays its part over the template.
+            /// Named tasks, each with its own changes to the template and placement. At most
+            /// 10,000.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(length(min = 1))]
             pub tasks: Vec<$crate::job::ListedTask>,
-            /// One task for each item: text, or an object of texts.
+            /// One task for each item. An item is a text, a number, a boolean, or a map of these;
+            /// tasks refer to it as `$(task.item)` or `$(task.item.FIELD)`. At most 10,000.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub items: Option<Vec<serde_json::Value>>,
-            /// One task for each partition (or replica) of a set, beside it.
+            /// One task for each partition of a partition set, on a node that holds a replica of
+            /// it.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub target: Option<$crate::job::Target>,
-            /// What each task runs.
+            /// The container that each task runs.
             $(#[$template_attributes])*
             pub template: $template,
-            /// Where tasks may run.
+            /// Which nodes tasks may run on, and which they prefer.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             $(#[$placement_attributes])*
             pub placement: Option<$placement>,
-            /// Most tasks at once; 0 pauses. No limit by default.
+            /// Maximum number of tasks that run at the same time. Default: no limit. With 0 no new
+            /// task starts.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub parallelism: Option<u32>,
-            /// Most tasks of this job at once on one node. No limit by default.
+            /// Maximum number of tasks of this job that run on one node at the same time. Default:
+            /// no limit.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub max_per_node: Option<u32>,
-            /// What happens when an attempt fails.
+            /// How often and when a failed attempt is retried. Default: 3 attempts, 10s before the
+            /// second.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub retry: Option<$crate::job::Retry>,
-            /// Given-up tasks that the job survives: a number or a share. Default 0.
+            /// Number of failed tasks that the job tolerates, or their share, such as `10%`. The
+            /// job fails when more tasks have failed. Default 0.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub max_failed_tasks: Option<$crate::job::NumberOrPercent>,
-            /// Of the job, from its first task's start; time suspended does not count.
+            /// Time limit for the whole job, counted from when its first task gets a node. Time
+            /// spent suspended does not count. Default: no limit.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub timeout: Option<$crate::duration::Duration>,
-            /// Of one attempt, from its start.
+            /// Time limit for each attempt of a task, counted from its start. An attempt that
+            /// exceeds it is stopped and fails with Timeout. Default: no limit.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub attempt_timeout: Option<$crate::duration::Duration>,
-            /// Higher goes first. Default 0.
+            /// Priority of the job's tasks: tasks with a higher number are scheduled first. Default
+            /// 0.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub priority: Option<i32>,
-            /// Stops what runs and keeps the progress.
+            /// Stop all running tasks and start no new ones, keeping the progress made. Set it back
+            /// to false to resume. Default false.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub suspend: Option<bool>,
-            /// What a changed template or target means. Default Rerun.
+            /// What happens to the tasks of an existing job when `template` or `target` changes.
+            /// Default Rerun.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub on_change: Option<$crate::job::OnChange>,
-            /// How long objects and logs of finished tasks stay. Default 24h.
+            /// How long Task objects are kept after their tasks have ended. Default 24h. Of a job
+            /// with more than 10,000 tasks only the last 1,000 succeeded and the last 1,000 failed
+            /// ones are kept.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub keep_tasks: Option<$crate::duration::Duration>,
         }
@@ -101,21 +116,23 @@ macro_rules! with_job_fields {
 pub(crate) use with_job_fields;
 
 with_job_fields! {
-    /// What a job is to do. At most one of `count`, `tasks`, `items` and `target`; none is one task.
+    /// The tasks of a job and how they run. At most one of `count`, `tasks`, `items` and `target`
+    /// may be set; with none of them the job has one task.
     #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     pub struct JobSpec {
         template: Template,
         placement: Placement,
-        /// Ends the job's run: running tasks stop, nothing starts. Final for the run; a change that
-        /// opens another run takes it back, so leave it out of manifests and use `hctl cancel`.
+        /// Cancel the current run: running tasks are stopped and no new ones start. This is final
+        /// for the run, and is reset by a change that begins a new run. Use `hctl cancel`; leave it
+        /// out of manifests.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub cancel: bool,
-        /// Why `cancel` is set, for people: shown where the job's end is. At most 256 characters.
+        /// Why the job was cancelled, shown where its end is shown. At most 256 characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cancel_reason: Option<String>,
-        /// How often it was asked to run once more as it is. `hctl rerun` raises it; it only grows, so
-        /// leave it out of manifests.
+        /// How many times the job was asked to run again unchanged. Set by `hctl rerun`; leave it
+        /// out of manifests.
         #[serde(default, skip_serializing_if = "crate::object::is_default")]
         pub reruns: u32,
     }
@@ -157,17 +174,17 @@ impl JobSpec {
     }
 }
 
-/// A task that a job lists by name.
+/// A named task of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListedTask {
-    /// Its name within the job.
+    /// Name of the task, unique in the job.
     pub name: String,
-    /// A partial template, laid over the job's.
+    /// Changes to the template for this task: only the fields that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
-    /// A partial placement, laid over the job's.
+    /// Changes to the placement for this task: only the fields that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
@@ -176,37 +193,43 @@ pub struct ListedTask {
 /// Part of a template or placement: merged as a document before it is typed.
 pub type Partial = serde_json::Map<String, serde_json::Value>;
 
-/// One task for each partition or replica of a set, on a node that holds it.
+/// A partition set to run beside: one task for each of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
-    /// The set.
+    /// Name of the partition set, in the same namespace. The job waits while it does not exist.
     pub partition_set: String,
-    /// Only these partitions; all where empty.
+    /// Names of the only partitions to run for. Default: all partitions of the set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<String>,
-    /// Only beside replicas in these states; any where empty.
+    /// Run only beside replicas in these states, for example `LEADER`. Default: every state but
+    /// OFFLINE and DROPPED.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<String>,
 }
 
-/// What happens when an attempt fails: there is no restart in place, each start is an attempt.
+/// How failed attempts of a task are retried. Containers are not restarted in place: each start is
+/// a new attempt.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
-    /// Attempts of one task in one run that may fail before it is given up. Default 3.
+    /// Number of attempts of a task that may fail before the task has failed, the first one
+    /// included. Default 3. Attempts that were interrupted by a lost or drained node do not count,
+    /// unless `countDisruptions` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// How long to wait before the next.
+    /// Delay before the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<RetryBackoff>,
-    /// The first that matches decides; none means Retry.
+    /// What to do after a failure, by exit code or reason. The first rule that matches applies; if
+    /// none does, the attempt is retried. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RetryRule>,
-    /// Whether the scheduler would rather not use nodes where an attempt failed. Default true.
+    /// Prefer nodes on which no attempt of the task has failed. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avoid_failed_nodes: Option<bool>,
-    /// Whether lost, drained and preempted attempts count. Default false.
+    /// Whether attempts that ended because their node was lost or drained, or because they were
+    /// preempted, count towards `maxAttempts`. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count_disruptions: Option<bool>,
 }
@@ -231,26 +254,27 @@ impl Retry {
     }
 }
 
-/// Waits between attempts: `initial`, then `factor` times as long each time, up to `max`.
+/// Delay between attempts. It starts at `initial` and is multiplied by `factor` after each failure,
+/// up to `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryBackoff {
-    /// Before the second attempt. Default 10s.
+    /// Delay before the second attempt. Default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<Duration>,
-    /// Default 2.
+    /// Multiplier of the delay after each failure, a whole number of at least 1. Default 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<u32>,
-    /// Default 5m.
+    /// Longest delay between two attempts. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Duration>,
 }
 
-/// What to do with a failure that matches: exactly one of `exitCodes` and `reasons`.
+/// What to do after a failure that matches. Exactly one of `exitCodes` and `reasons` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryRule {
-    /// Exit codes that match.
+    /// Exit codes that match, from 1 to 255.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_codes: Vec<i32>,
     /// Reasons that match: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken,
@@ -258,32 +282,32 @@ pub struct RetryRule {
     /// Signal, ContainerGone, Restored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
-    /// What is done.
+    /// What to do.
     pub action: RetryAction,
 }
 
 /// What a retry rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RetryAction {
-    /// Try again, within `maxAttempts`.
+    /// Retry, up to `maxAttempts`.
     Retry,
-    /// Give the task up.
+    /// Fail the task without another attempt.
     FailTask,
-    /// Fail the whole job.
+    /// Fail the whole job and stop its other tasks.
     FailJob,
-    /// Try again; this failure does not count.
+    /// Retry without counting this failure.
     Ignore,
 }
 
-/// What a changed template or target means for a job that exists.
+/// What happens to an existing job when its template or target changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum OnChange {
-    /// A new run of every task.
+    /// Stop the current run and run all tasks again.
     #[default]
     Rerun,
-    /// Nothing for tasks that exist.
+    /// Leave tasks that exist as they are; only tasks created later use the change.
     Ignore,
-    /// The change is refused.
+    /// Reject the change.
     Reject,
 }
 
@@ -368,109 +392,112 @@ impl JsonSchema for NumberOrPercent {
     }
 }
 
-/// What a job has come to.
+/// The observed state of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobStatus {
-    /// One word.
+    /// Current phase of the job.
     #[serde(default)]
     pub phase: JobPhase,
-    /// The phase that it will have once its tasks have stopped: it was decided that the run ends
-    /// other than by itself, which is final for the run.
+    /// The final phase that the run will have once its remaining tasks have stopped. Set when a run
+    /// fails, times out or is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<JobPhase>,
-    /// The generation that the rest speaks of.
+    /// The `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The run, from 1.
+    /// Number of the current run, from 1.
     #[serde(default)]
     pub run: u32,
-    /// The hash of template and target that the run is of.
+    /// Hash of what a run depends on: the template, the target and the kind of task list. A changed
+    /// revision begins a new run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// Tasks of the run: `succeeded + failed + cancelled + active + pending`.
+    /// Number of tasks in the run: the sum of `pending`, `active`, `succeeded`, `failed` and
+    /// `cancelled`.
     #[serde(default)]
     pub total: u32,
-    /// Not bound to a node yet, or not made yet.
+    /// Tasks that have no node yet, including those that are not created yet.
     #[serde(default)]
     pub pending: u32,
-    /// Bound to a node and not ended.
+    /// Tasks that have a node and have not ended.
     #[serde(default)]
     pub active: u32,
-    /// Ended well.
+    /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Given up.
+    /// Tasks that failed and are not retried.
     #[serde(default)]
     pub failed: u32,
-    /// Stopped on purpose.
+    /// Tasks that were stopped because they are no longer wanted.
     #[serde(default)]
     pub cancelled: u32,
-    /// Attempts after the first.
+    /// Number of attempts beyond the first of each task.
     #[serde(default)]
     pub retries: u32,
-    /// Why tasks were given up: a reason such as `exit 3`, and how often; the most frequent.
+    /// Most frequent reasons why tasks failed, with their counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureCount>,
-    /// What each index is of, where it is not just a number: a listed task's name, a partition's
-    /// name, an item's hash; nothing where that was removed. An index is never used twice in a run.
-    /// Empty for `count`.
+    /// What each task index stands for: the name of a listed task, the name of a partition, or the
+    /// hash of an item; empty text where the task was removed. An index is not reused within a run.
+    /// Empty for a job with `count`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<String>,
-    /// When its first task was bound.
+    /// When the first task of the run got a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When its last task had ended.
+    /// When the last task of the run had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Since when it is suspended.
+    /// When the job was suspended; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_at: Option<Timestamp>,
-    /// Seconds that it was suspended before, not counted by `timeout`.
+    /// Seconds the run spent suspended before the current suspension. `timeout` does not count
+    /// them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspended_seconds: u64,
-    /// Why it is in its phase, as a sentence.
+    /// Why the job is in its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Ready, Reconciling, Stalled.
+    /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 
-/// A reason, and how many tasks were given up for it.
+/// A reason for failure and how many tasks failed for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailureCount {
-    /// `exit 3`, `Timeout`, `OOMKilled`, ...
+    /// Reason for the failure, such as `exit 3`, `Timeout` or `OOMKilled`.
     pub reason: String,
-    /// How many.
+    /// Number of tasks that failed for this reason.
     pub count: u32,
-    /// What the first of them said, where it said anything; at most 256 characters of it.
+    /// Message of the first of these failures, if it had one. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// A job's phase.
+/// Phase of a job.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 pub enum JobPhase {
-    /// Nothing runs yet.
+    /// No task has a node yet.
     #[default]
     Pending,
-    /// Tasks run, or ran and more will.
+    /// Tasks are running, or more will.
     Running,
-    /// Stopped on purpose; to be resumed.
+    /// Stopped by `suspend`; can be resumed.
     Suspended,
-    /// Done.
+    /// All tasks have ended, and no more of them failed than `maxFailedTasks`.
     Succeeded,
-    /// Too many tasks were given up.
+    /// More tasks failed than `maxFailedTasks`.
     Failed,
-    /// Its time was up.
+    /// `timeout` was exceeded.
     TimedOut,
-    /// Stopped for good.
+    /// Cancelled by a user or by its workflow run.
     Cancelled,
-    /// In a run: not to be run at all.
+    /// In a workflow run: not run, because of how a job it depends on ended.
     Skipped,
 }
 

@@ -31,106 +31,108 @@ impl Definition for NodeDefinition {
     type Status = NodeStatus;
 }
 
-/// What people want of a node.
+/// Settings of a node that users change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeSpec {
-    /// Nothing new is bound to it.
+    /// Do not place new tasks on the node; tasks that run there continue. Set by `hctl cordon`.
+    /// Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unschedulable: bool,
 }
 
-/// What a node is. `lost` is the node controller's; all else is the agent's.
+/// The observed state of a node.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeStatus {
-    /// One word.
+    /// Current phase of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<NodePhase>,
-    /// Which start of which agent speaks: changes when the agent restarts.
+    /// Identifier of the current start of the agent. It changes when the agent restarts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
-    /// What it has.
+    /// Resources of the node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<String, Quantity>,
-    /// What tasks may use of it.
+    /// Resources that tasks may use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allocatable: BTreeMap<String, Quantity>,
-    /// The host ports that it gives to tasks which name none: first and last.
+    /// First and last port of the range from which tasks get node ports that they do not specify.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_range: Option<(u16, u16)>,
-    /// The address at which its tasks' ports are reached.
+    /// Address at which the ports of the node's tasks are reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What it runs on.
+    /// Versions and platform of the node.
     #[serde(default)]
     pub info: NodeInfo,
-    /// Images that it has; the first hundred by name.
+    /// Images on the node, by name; at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// What it still has to stop although no task of it is wanted here any more; counted as taken.
+    /// Attempts that the agent still has to stop although they no longer belong on the node. Their
+    /// resources stay reserved until they have stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
-    /// Why its agent cannot run tasks now, although it lives.
+    /// Why the agent cannot run tasks at present; absent if it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Since when the node is lost.
+    /// When the node was lost; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Timestamp>,
-    /// Whether the agent was ever heard.
+    /// When the agent first reported; absent if it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
 }
 
-/// What a node runs on.
+/// Versions and platform of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeInfo {
-    /// Operating system: `linux`.
+    /// Operating system, for example `linux`.
     #[serde(default)]
     pub os: String,
-    /// Processor architecture: `amd64`, `arm64`.
+    /// Processor architecture: `amd64` or `arm64`.
     #[serde(default)]
     pub arch: String,
-    /// Kernel release.
+    /// Version of the kernel.
     #[serde(default)]
     pub kernel: String,
-    /// The runtime and its version: `docker 27.3.1`, `process`, `sim`.
+    /// Container runtime with its version: `docker 27.3.1`, `process` or `sim`.
     #[serde(default)]
     pub runtime: String,
-    /// The agent's version.
+    /// Version of the agent.
     #[serde(default)]
     pub agent_version: String,
 }
 
-/// Something that runs on a node and is no longer wanted there.
+/// An attempt that still runs on a node and no longer belongs there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Leftover {
-    /// The task's uid.
+    /// UID of the task.
     pub uid: String,
-    /// Its attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// What it takes.
+    /// Resources that it holds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: Amounts,
-    /// The host ports that it has.
+    /// Node ports that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<HostPort>,
 }
 
-/// A node's phase.
+/// Phase of a node.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum NodePhase {
-    /// Runs tasks.
+    /// Accepts and runs tasks.
     Ready,
-    /// Its agent lives but cannot run tasks, or was never heard.
+    /// The agent has a problem that keeps it from running tasks, or has never reported.
     NotReady,
-    /// Its agent is not heard.
+    /// The agent has not been heard for 6 seconds.
     Lost,
-    /// Runs what it has and takes nothing new.
+    /// Runs its tasks and accepts no new ones.
     Cordoned,
 }
 

@@ -27,25 +27,29 @@ impl Definition for PartitionSetDefinition {
     type Status = PartitionSetStatus;
 }
 
-/// How a thing is cut, and where its replicas are.
+/// The partitions of a set and where their replicas are. Exactly one of `partitions` and
+/// `partitionNames` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PartitionSetSpec {
-    /// So many: `NAME-0`, `NAME-1`, ... Exactly one of this and `partitionNames`.
+    /// Number of partitions, from 1 to 10,000. They are named `NAME-0`, `NAME-1` and so on, after
+    /// the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<u32>,
-    /// These.
+    /// Names of the partitions. At most 10,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_names: Vec<String>,
-    /// Replicas of each partition. Default 1.
+    /// Maximum number of replicas of each partition, from 1 to 1,000. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
-    /// The states that replicas may be in: a built-in model's name.
+    /// Model of the states that a replica can be in: LeaderStandby, MasterSlave, OnlineOffline or
+    /// OnlineOfflineWithBootstrap.
     pub state_model: String,
-    /// Who decides where replicas are. Only Manual is supported yet.
+    /// Who decides where replicas are. Only Manual is supported at present, and it must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// For Manual: partition, node, state. Taken as given.
+    /// Where replicas are, in mode Manual: for each partition, the state of its replica on each
+    /// node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub assignment: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -53,17 +57,17 @@ pub struct PartitionSetSpec {
 /// Most partitions of a set.
 pub const PARTITIONS_MAX: u32 = 10_000;
 
-/// Who decides where replicas are.
+/// Who decides where the replicas of a set are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// Heliox.
+    /// Heliox. Not supported at present.
     #[default]
     Auto,
-    /// Heliox, by the preference lists.
+    /// Heliox, following preference lists. Not supported at present.
     SemiAuto,
-    /// The assignment.
+    /// The user, in `assignment`.
     Manual,
-    /// Its owner reports where they are.
+    /// An external system, which reports where replicas are. Not supported at present.
     External,
 }
 
@@ -141,17 +145,17 @@ pub fn matches(wanted: &[String], state: &str) -> bool {
     }
 }
 
-/// What a set has come to.
+/// The observed state of a partition set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PartitionSetStatus {
-    /// One word.
+    /// Current phase of the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The generation that the rest speaks of.
+    /// The `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled.
+    /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -14,55 +14,64 @@ use crate::duration::Duration;
 
 pub(crate) use validate::{states, validate};
 
-/// Where tasks may run.
+/// Which nodes a task may run on, and which of them it prefers. A node must satisfy all of `nodes`,
+/// `nodeSelector`, `constraints` and every required entry of `near`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Placement {
-    /// Only these nodes; any where empty.
+    /// Names of the only nodes that the task may run on. Default: any node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
-    /// Labels that the node must have.
+    /// Labels that a node must have, with these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// What must hold of the node's labels: `zone in (a, b)`, `zone notin (a)`, `disk = ssd`,
-    /// `disk != ssd`, `gen >= 3`, `gpu` (it is there), `!spot` (it is not).
+    /// Conditions on the labels of a node, all of which must hold: `zone in (a, b)`, `zone notin
+    /// (a)`, `disk = ssd`, `disk != ssd`, `gen >= 3`, `gpu` (the label exists), `!spot` (it does
+    /// not). A label that is missing satisfies only `!NAME`. Every node has `name`, `arch` and
+    /// `os`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<String>,
-    /// What should hold.
+    /// Conditions that are preferred, not required. Nodes that satisfy more weight are chosen
+    /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferences: Vec<Preference>,
-    /// Beside data: nodes that serve a partition set, or ran a job's tasks.
+    /// Run close to data: on nodes that hold replicas of a partition set, or where tasks of another
+    /// job succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<Near>,
-    /// What happens to a task whose node is lost.
+    /// What happens to a task whose node is lost. Default: it is replaced 10 seconds after the node
+    /// was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_node_loss: Option<OnNodeLoss>,
 }
 
-/// A constraint that counts for `weight` where it holds.
+/// A preferred condition on the labels of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Preference {
-    /// 1 to 100.
+    /// Importance of the preference, from 1 to 100. A node that satisfies it may hold one more task
+    /// of the job for every 10 of weight before another node is chosen.
     pub weight: u8,
-    /// What should hold of the node's labels.
+    /// Condition on the labels of the node, written as in `constraints`.
     pub constraint: String,
 }
 
-/// Data that a task wants to be beside: exactly one of `partitionSet` and `job`.
+/// Data to run close to. Exactly one of `partitionSet` and `job` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Near {
-    /// Nodes that hold a replica of this set.
+    /// Name of a partition set: nodes that hold one of its replicas match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_set: Option<String>,
-    /// Only replicas in these states; any where empty.
+    /// Only replicas in these states count, for example `LEADER`. Default: every state but OFFLINE
+    /// and DROPPED.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<String>,
-    /// Nodes where tasks of this job (of the same run) succeeded.
+    /// Name of a job, or of another job of the same workflow: nodes where its tasks succeeded
+    /// match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Whether other nodes are out of the question.
+    /// Whether the task may run only on nodes that match. Default false: they are preferred.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
 }
@@ -71,22 +80,23 @@ pub struct Near {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OnNodeLoss {
-    /// Replace, or wait.
+    /// Whether the task is started on another node. Default Replace.
     #[serde(default)]
     pub action: LossAction,
-    /// How long after the node was last heard. Default 10s for Replace.
+    /// Time between the last sign of life of the node and the replacement. Only with Replace;
+    /// default 10s, at least 8s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
 }
 
-/// Whether a lost task is started elsewhere.
+/// Whether the task of a lost node is started elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum LossAction {
-    /// Elsewhere, `after` the node was last heard. The old attempt may live on for a while, and
-    /// changes nothing any more.
+    /// Start the next attempt on another node once `after` has passed. The old attempt may still
+    /// run for a while; its results no longer count.
     #[default]
     Replace,
-    /// Not before the node is back.
+    /// Wait until the node is back or deleted.
     Wait,
 }
 

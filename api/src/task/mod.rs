@@ -42,63 +42,63 @@ impl Definition for TaskDefinition {
     type Status = TaskStatus;
 }
 
-/// What a task is to do, and where that was decided.
+/// What a task runs and where. Written by Heliox, not by users.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskSpec {
-    /// The TaskTemplate that it runs, in the same namespace.
+    /// Name of the TaskTemplate that the task runs, in the same namespace.
     pub template: String,
-    /// What of it is this task's own.
+    /// What differs from the template for this task.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,
-    /// Its index among its owner's tasks.
+    /// Index of the task in its job, from 0.
     #[serde(default)]
     pub index: u32,
-    /// How many tasks its owner has.
+    /// Number of tasks in the job.
     #[serde(default)]
     pub count: u32,
-    /// The owner's run that it belongs to, from 1.
+    /// Number of the job's run that the task belongs to, from 1.
     #[serde(default = "one")]
     pub run: u32,
-    /// The attempt, from 1; only grows, over runs too.
+    /// Number of the current attempt, from 1. It only grows, also across runs of the job.
     #[serde(default = "one")]
     pub attempt: u32,
-    /// The least number of the next attempt: set where the task came out of a backup, since later
-    /// attempts of it may have been made that the backup does not know.
+    /// Lowest number of the next attempt. Set after a restore from a backup, which may not know the
+    /// latest attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<u32>,
-    /// Attempts of this run that failed and count.
+    /// Number of failed attempts in this run that count towards `maxAttempts`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
-    /// This attempt is not bound before: the back-off of a retry.
+    /// Earliest time at which this attempt gets a node: the end of the retry delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// Nodes where an attempt of this run failed or was evicted, the last one last. The
-    /// scheduler uses one only where no other would do, and of those rather the first.
+    /// Nodes where an attempt of this run failed or was evicted, the latest last; at most 5. The
+    /// scheduler uses one of them only if no other node fits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<String>,
-    /// Higher goes first.
+    /// Priority: tasks with a higher number are scheduled first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
-    /// The queue that it was admitted by.
+    /// Queue that admitted the task. Not used at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
-    /// The run whose completion record has its end.
+    /// Number of the run in whose completion record the end of this task is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<u32>,
-    /// Why an attempt is to end before it ends by itself.
+    /// Request to stop the attempt before it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// Where an attempt runs.
+    /// Node that the scheduler chose for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
-    /// Why the scheduler has no node for this attempt.
+    /// Why no node is found for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<Unschedulable>,
-    /// Nodes whose agents gave an attempt back.
+    /// Nodes whose agents returned the attempt without starting it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusals: Option<Refusals>,
-    /// The node of this attempt.
+    /// Name of the node of the current attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
 }
@@ -107,24 +107,24 @@ fn one() -> u32 {
     1
 }
 
-/// What of a template is a task's own.
+/// What differs from the template for one task.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overrides {
-    /// Its name in its job's list.
+    /// Name of the task in the job's list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its item.
+    /// Item of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<serde_json::Value>,
-    /// The partition that it targets.
+    /// Partition of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
-    /// A partial template, laid over the template's.
+    /// Changes to the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
-    /// A partial placement, laid over the template's.
+    /// Changes to the placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
@@ -137,40 +137,41 @@ impl Overrides {
     }
 }
 
-/// Why an attempt is to end before it ends by itself. Set once per attempt and never changed.
+/// A request to stop an attempt. It is made once for an attempt and does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stop {
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// Why.
+    /// Why the attempt is to stop.
     pub reason: StopReason,
-    /// When it was asked for.
+    /// When the request was made.
     pub at: Timestamp,
 }
 
-/// Why an attempt is to end.
+/// Why an attempt is to stop.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum StopReason {
-    /// It is not wanted any more: its job ended or a person said so. For good.
+    /// The task is no longer wanted: it was cancelled, or its job has ended. It does not run again
+    /// in this run.
     Cancel,
-    /// Its object is being deleted. For good.
+    /// The task is being deleted.
     Delete,
-    /// Its time was up.
+    /// The time limit was exceeded.
     Timeout,
-    /// Its node is being emptied.
+    /// The node is being drained.
     Drain,
-    /// A task of higher priority needs its place.
+    /// A task with a higher priority needs the resources.
     Preemption,
-    /// Its job is suspended.
+    /// The job is suspended.
     Suspend,
-    /// Its template was replaced by a newer one.
+    /// A newer revision replaces the template.
     Revision,
-    /// Another task of its gang failed.
+    /// Another task of the gang failed.
     Gang,
-    /// A person wants it to start anew elsewhere.
+    /// Evicted by a user, to start again on another node.
     Evict,
 }
 
@@ -217,78 +218,80 @@ impl fmt::Display for StopReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Binding {
-    /// The node; nothing after the agent refused, when only the number is kept.
+    /// Name of the node; absent after the agent returned the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// Counts the bindings of this task; only grows.
+    /// Number of the binding, counted over the life of the task.
     pub number: u32,
-    /// When it was decided.
+    /// When the decision was made.
     pub at: Timestamp,
 }
 
-/// Why the scheduler has no node for an attempt.
+/// Why no node is found for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Unschedulable {
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
+    /// What is wrong with each node, for example `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
     pub message: String,
 }
 
-/// The agent's report and the node controller's verdict; flat on the wire.
+/// The observed state of a task, as reported by the agent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskStatus {
-    /// One word.
+    /// Current phase of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<TaskPhase>,
-    /// The attempt that the report speaks of; 0 before the first.
+    /// Number of the attempt that the report is about; 0 before the first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,
-    /// The number of the binding that it speaks of.
+    /// Number of the binding that the report is about.
     #[serde(default, skip_serializing_if = "is_default")]
     pub binding: u32,
-    /// The start of the agent that speaks.
+    /// Identifier of the agent's start that reported.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
-    /// What the agent saw.
+    /// State of the container as the agent sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ReportState>,
-    /// The node that it ran on.
+    /// Name of the node that the attempt ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// Whether it is ready to serve.
+    /// Whether the task is ready to serve: true while its container runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
-    /// Restarts in place of this attempt.
+    /// Number of restarts in place within this attempt.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: u32,
-    /// How the process ended.
+    /// Exit code of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Why it ended, in one word: OOMKilled, Timeout, ImagePull, Refused, StartFailed, Signal,
-    /// NodeLost, Preempted, ContainerGone, Restored.
+    /// Why the attempt ended, one word: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed,
+    /// PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost,
+    /// Preempted, Drained, Signal, ContainerGone or Restored. Absent if the process exited by
+    /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it ended, or what is in the way of its start or its stop, as a sentence.
+    /// Details of why the attempt ended, or of what delays its start or its stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the container started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Host ports by name.
+    /// Node ports by port name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, u16>,
-    /// That its node is lost.
+    /// Set while the node of the attempt is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// Earlier attempts: the last 5.
+    /// Earlier attempts; the last 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
 }
@@ -351,22 +354,22 @@ pub mod reason {
     }
 }
 
-/// What the agent saw of an attempt.
+/// State of an attempt as the agent sees it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ReportState {
-    /// Its container is being made.
+    /// The container is being created.
     Starting,
-    /// It runs.
+    /// The container runs.
     Running,
-    /// It ended by itself, with exit code 0.
+    /// The process exited with 0.
     Succeeded,
-    /// It ended by itself otherwise, or could not be started.
+    /// The process exited with another code, or could not be started.
     Failed,
-    /// It was stopped, since its time was up.
+    /// Stopped because a time limit was exceeded.
     TimedOut,
-    /// It was stopped for another reason.
+    /// Stopped for another reason.
     Cancelled,
 }
 
@@ -383,15 +386,15 @@ impl ReportState {
     }
 }
 
-/// That an attempt's node is lost.
+/// The node of an attempt is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Loss {
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// When the node controller saw it.
+    /// When the loss was noticed.
     pub since: Timestamp,
-    /// Whether the attempt may be replaced: its resources are free.
+    /// Whether the attempt may be replaced. Its resources are then free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replaceable: bool,
 }
@@ -400,54 +403,54 @@ pub struct Loss {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PastAttempt {
-    /// Its number.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// How it ended.
+    /// Phase in which it ended.
     pub phase: TaskPhase,
-    /// Where it ran.
+    /// Name of the node that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// How its process ended.
+    /// Exit code of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Why it ended, in one word.
+    /// Why it ended, one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it ended, as a sentence; at most 256 characters of it.
+    /// Why it ended. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When it started.
+    /// When the container started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
 }
 
-/// A task's phase: its state in one word.
+/// Phase of a task.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum TaskPhase {
     /// Waits for a node.
     Pending,
-    /// Has a node, whose resources it takes.
+    /// Has a node; its resources are reserved there.
     Bound,
-    /// Its container is being made.
+    /// The container is being created.
     Starting,
-    /// It runs.
+    /// The container runs.
     Running,
-    /// It is being stopped.
+    /// The container is being stopped.
     Stopping,
-    /// Ended well.
+    /// The process exited with 0.
     Succeeded,
-    /// Ended otherwise.
+    /// The process exited with another code, or could not be started.
     Failed,
-    /// Was stopped, since its time was up.
+    /// Stopped because a time limit was exceeded.
     TimedOut,
-    /// Was stopped for another reason.
+    /// Stopped for another reason.
     Cancelled,
-    /// Its node is lost.
+    /// The node is lost.
     Lost,
 }
 

@@ -23,29 +23,29 @@ const WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// The longest such wait.
 const WAIT_MAX: SignedDuration = SignedDuration::from_secs(60);
 
-/// Who gave an attempt back.
+/// Nodes that returned an attempt without starting it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Refusals {
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// How often it was given back, by any node.
+    /// How many times the attempt was returned, by all nodes.
     pub count: u32,
-    /// By which nodes, the last one last.
+    /// The nodes, the latest last; at most 8.
     pub by: Vec<Refusal>,
 }
 
-/// A node that gave an attempt back.
+/// A node that returned an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Refusal {
-    /// The node.
+    /// Name of the node.
     pub node: String,
-    /// How often it did.
+    /// How many times it returned the attempt.
     pub count: u32,
-    /// When it did last.
+    /// When it last did.
     pub at: Timestamp,
-    /// Why it did last.
+    /// Why it last did.
     pub message: String,
 }
 

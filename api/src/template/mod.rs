@@ -11,46 +11,52 @@ use crate::amounts::{Amounts, Quantity, amounts};
 
 pub(crate) use validate::validate;
 
-/// One container. Names and meanings are Kubernetes' where it has one for the same thing.
+/// The container that a task runs. Fields that Kubernetes also has keep its names and meanings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Template {
-    /// The image; the process runtime ignores it.
+    /// Image to run, for example `registry:5000/team/app:1.4`. Required; the process runtime
+    /// ignores it.
     pub image: String,
-    /// Whether the image is pulled.
+    /// When the node pulls the image. Default IfNotPresent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// The entrypoint; the image's own where none is given.
+    /// Entrypoint of the container, executed without a shell. Default: the entrypoint of the image.
+    /// The process runtime has no image and needs `command` or `args`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Arguments of the entrypoint.
+    /// Arguments of the entrypoint. Default: the image's own, unless `command` is set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Where it starts.
+    /// Working directory of the process, an absolute path. Default: that of the image; with the
+    /// process runtime, a new empty directory for each attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// Environment variables, in order; a later one may use an earlier one as `$(NAME)`.
+    /// Environment variables, in order. A value may refer to a variable declared before it as
+    /// `$(NAME)`. Names that begin with `HELIOX_` are reserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<EnvVar>,
-    /// What it needs and may use.
+    /// CPU, memory and other resources that the container requests and is limited to.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
-    /// Ports that it listens on.
+    /// Ports that the container listens on. Each gets a port of the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
-    /// Paths in the container that come from outside it.
+    /// Files, directories and memory file systems that are mounted into the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    /// Seconds between the stop signal and KILL. Default 30.
+    /// Seconds between the stop signal and KILL. Default 30, at most 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u32>,
-    /// The signal that asks it to stop. Default SIGTERM.
+    /// Signal that asks the process to stop, for example SIGINT. Default SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
-    /// `bridge`, `host`, `none`, `container:NAME` or a network's name. Default bridge.
+    /// Docker network of the container: `bridge`, `host`, `none`, `container:NAME` or the name of a
+    /// network. Default bridge. The process runtime ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
-    /// Labels of the Task and of the container.
+    /// Labels that are set on the Task object and on the container. Keys under `heliox.dev/` are
+    /// reserved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
@@ -72,37 +78,41 @@ impl Template {
     }
 }
 
-/// When an image is pulled.
+/// When a node pulls an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
-    /// Only if the node does not have it.
+    /// Pull the image if the node does not have it.
     #[default]
     IfNotPresent,
-    /// Before each start.
+    /// Pull the image before each attempt.
     Always,
-    /// The node must have it.
+    /// Do not pull; the attempt fails if the node does not have the image.
     Never,
 }
 
-/// One environment variable.
+/// An environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnvVar {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// Its value; `$(NAME)` of a variable declared before is expanded.
+    /// Value of the variable. `$(NAME)` is replaced with the value of a variable declared before
+    /// it.
     #[serde(default)]
     pub value: String,
 }
 
-/// What a container needs and may use, by resource name: `cpu`, `memory`, or any that a node offers.
+/// Resources of a container by name: `cpu`, `memory`, or any other that a node offers. The process
+/// runtime enforces no limits.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
-    /// What a node must have free.
+    /// Amounts that a node must have free to run the task, and that are reserved while it runs.
+    /// Default: the limit of the same resource, if there is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What it may use at most.
+    /// Amounts that the container may use at most. A container that exceeds its memory limit is
+    /// killed (OOMKilled).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
 }
@@ -114,22 +124,24 @@ impl Resources {
     }
 }
 
-/// A port.
+/// A port that the container listens on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
-    /// Its name: `$(ports.NAME)`, `HELIOX_PORT_NAME`.
+    /// Name of the port. It gives `$(ports.NAME)`, `HELIOX_PORT_NAME` and `HELIOX_ADDR_NAME` their
+    /// names.
     pub name: String,
-    /// The port inside the container; the host's port where none is given.
+    /// Port that the program listens on inside the container. Default: the same number as the port
+    /// of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_port: Option<u16>,
-    /// The port on the host; one from the node's range where none is given.
+    /// Port of the node. Default: a free one from the range that the node's agent was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
-    /// The host's address it is bound to.
+    /// IP address of the node to bind the port to. Default: 127.0.0.1 with the Docker runtime.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "hostIP")]
     pub host_ip: Option<String>,
-    /// TCP or UDP.
+    /// Transport protocol. Default TCP.
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
 }
@@ -156,22 +168,25 @@ impl Protocol {
     }
 }
 
-/// A path in the container that comes from outside it: exactly one of `hostPath` and `tmpfs`.
+/// A path in the container that comes from outside it. Exactly one of `hostPath` and `tmpfs` is
+/// required.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mount {
-    /// Where in the container.
+    /// Absolute path in the container.
     pub path: String,
-    /// A directory or file of the node.
+    /// Absolute path of a file or directory of the node. With the process runtime it must be the
+    /// same as `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<String>,
-    /// Memory.
+    /// Mount an empty file system in memory. Not available with the process runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<Tmpfs>,
-    /// Whether the container may not write.
+    /// Mount the path read-only. Default false. The process runtime does not enforce it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
-    /// Whether a missing `hostPath` is made as a directory; otherwise it is an error.
+    /// Create `hostPath` as a directory if it does not exist. Default false: an attempt whose
+    /// `hostPath` is missing fails with MountFailed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create: bool,
 }
@@ -180,7 +195,7 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tmpfs {
-    /// Its largest size.
+    /// Maximum size, for example `16Mi`. Default: the engine's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
 }

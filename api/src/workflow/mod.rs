@@ -29,29 +29,32 @@ impl Definition for WorkflowDefinition {
     type Status = WorkflowStatus;
 }
 
-/// What a workflow is to do.
+/// The jobs of a workflow and how runs of it behave.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkflowSpec {
-    /// What each run is given.
+    /// Parameters of the workflow. Each run has its own values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<Param>,
-    /// Laid under every job.
+    /// Template, retry and placement that all jobs share. What a job sets itself takes precedence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<JobDefaults>,
-    /// The jobs; at least one.
+    /// The jobs, from 1 to 1,000.
     pub jobs: Vec<WorkflowJob>,
-    /// Whether a new revision is run once, at once. Default true; a workflow with a parameter that
-    /// has no default must set it to false.
+    /// Start a run whenever a new revision of the workflow is applied. Default true; must be false
+    /// if a parameter has no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_on_apply: Option<bool>,
-    /// Failed jobs that a run survives. Default 0.
+    /// Number of failed jobs that a run tolerates. The run fails when more jobs have failed.
+    /// Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_jobs: Option<u32>,
-    /// Of a run, from its start; time suspended does not count.
+    /// Time limit for a run, counted from its start. Time spent suspended does not count. Default:
+    /// no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// No new runs; a run is held by its own `suspend`.
+    /// Start no run when the workflow changes. Runs that exist continue; each has its own
+    /// `suspend`. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// How many finished runs are kept.
@@ -62,43 +65,44 @@ pub struct WorkflowSpec {
 /// Most jobs of a workflow.
 pub const JOBS_MAX: usize = 1_000;
 
-/// A parameter. Its values are text.
+/// A parameter of a workflow. Its value is always text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Param {
-    /// Its name: `$(params.NAME)`.
+    /// Name of the parameter; jobs refer to its value as `$(params.NAME)`.
     pub name: String,
-    /// The value where a run gives none; a parameter without one is required.
+    /// Value for runs that give none. It may contain `$(run.name)` and `$(run.date)`. A parameter
+    /// without a default is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// The values allowed; any where empty.
+    /// The only values that are allowed. Default: any text of at most 64 KiB.
     #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
-    /// What it means, for people.
+    /// What the parameter is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
-/// What is laid under every job.
+/// Settings that all jobs of a workflow share.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobDefaults {
-    /// A partial template.
+    /// Default container settings. A job's own template is merged over them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_template")]
     pub template: Option<Partial>,
-    /// For jobs that say nothing.
+    /// Retry policy of jobs that have no `retry` of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// A partial placement.
+    /// Default placement. A job's own placement is merged over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::partial_placement")]
     pub placement: Option<Partial>,
 }
 
 with_job_fields! {
-    /// A job of a workflow: a Job's spec with a name and what it waits for. Its template and
-    /// placement are parts, completed by the workflow's defaults.
+    /// A job of a workflow: the fields of a Job's spec, a name and dependencies. Template and
+    /// placement may be incomplete; `defaults` supplies the rest.
     #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     pub struct WorkflowJob {
@@ -107,9 +111,10 @@ with_job_fields! {
         template: WorkflowTemplate,
         #[schemars(schema_with = "crate::schema::partial_placement")]
         placement: Partial,
-        /// Its name within the workflow.
+        /// Name of the job, unique in the workflow.
         pub name: String,
-        /// What must have ended before.
+        /// Jobs of this workflow that must have ended before this one starts. Default: none, and
+        /// the job starts with the run.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub depends_on: Vec<Dependency>,
     }
@@ -127,15 +132,17 @@ impl WorkflowTemplate {
     }
 }
 
-/// A job that must have ended before.
+/// A job that must have ended first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dependency {
-    /// Its name.
+    /// Name of the job to wait for.
     pub job: String,
-    /// How it may have ended: of Succeeded, Skipped, Failed, TimedOut, Cancelled. Default Succeeded
-    /// and Skipped. `Failed` takes in TimedOut. A job that names Failed, TimedOut or Cancelled, and
-    /// what follows it, still runs when the run is about to fail; the failure counts all the same.
+    /// Phases of that job that allow this one to start: any of Succeeded, Skipped, Failed, TimedOut
+    /// and Cancelled. Default Succeeded and Skipped. Failed includes TimedOut. A job that accepts
+    /// Failed, TimedOut or Cancelled runs even when the workflow run is failing, as does what
+    /// depends on it; the failure still counts. If the other job ends in another phase, this one is
+    /// Skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<JobPhase>,
 }
@@ -159,14 +166,14 @@ impl Dependency {
     }
 }
 
-/// How many finished runs are kept.
+/// How many finished runs of a workflow are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct History {
-    /// Default 10.
+    /// Number of succeeded runs to keep. Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<u32>,
-    /// All that ended otherwise. Default 10.
+    /// Number of runs to keep that ended in any other way. Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u32>,
 }
@@ -174,30 +181,30 @@ pub struct History {
 /// Finished runs kept where the workflow says nothing.
 pub const HISTORY: u32 = 10;
 
-/// What a workflow has come to.
+/// The observed state of a workflow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkflowStatus {
-    /// The phase of the newest run of the newest revision; nothing where that has no run, and the
-    /// workflow is Ready.
+    /// Phase of `lastRun`. Absent if the current revision has not been run; the workflow is then
+    /// Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<RunPhase>,
-    /// The generation that the rest speaks of.
+    /// The `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The hash of the spec's part that runs execute.
+    /// Hash of the part of the spec that runs execute.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// The number of the last run that Heliox named.
+    /// Number of the last run that was given a numbered name.
     #[serde(default)]
     pub last_run_number: u32,
-    /// The newest run of the newest revision, whoever started it.
+    /// Name of the newest run of the current revision, whoever started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<String>,
-    /// Runs that have not ended.
+    /// Number of runs that have not ended.
     #[serde(default)]
     pub active: u32,
-    /// Ready, Reconciling, Stalled.
+    /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

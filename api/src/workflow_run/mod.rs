@@ -30,145 +30,150 @@ impl Definition for WorkflowRunDefinition {
     type Status = WorkflowRunStatus;
 }
 
-/// What is to be run.
+/// The workflow to run and the values of its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkflowRunSpec {
-    /// The workflow, in the same namespace.
+    /// Name of the workflow, in the same namespace. Cannot be changed.
     pub workflow: String,
-    /// Values of its parameters.
+    /// Values of the workflow's parameters, always text. Parameters left out have their default.
+    /// Cannot be changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
-    /// Holds the run: running tasks stop, nothing starts, progress stays.
+    /// Stop the tasks of the run and start no new ones, keeping the progress made. Set it back to
+    /// false to resume. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-    /// Ends the run: running tasks stop, nothing starts.
+    /// Cancel the run: running tasks are stopped and no new ones start. This is final. Default
+    /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
 }
 
-/// What a run has come to.
+/// The observed state of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkflowRunStatus {
-    /// One word.
+    /// Current phase of the run.
     #[serde(default)]
     pub phase: RunPhase,
-    /// The generation that the rest speaks of.
+    /// The `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The workflow as it was when the run began: later changes of it do not touch this run.
+    /// Copy of the workflow's spec, taken when the run started. Later changes to the workflow do
+    /// not affect the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Box<WorkflowSpec>>,
-    /// The revision of that.
+    /// Revision of that copy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// Every parameter's value, defaults included.
+    /// Values of all parameters, including defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
-    /// How each job stands, in the workflow's order.
+    /// State of each job, in the order of the workflow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<RunJob>,
-    /// Tasks of all jobs made so far.
+    /// Number of tasks of all jobs created so far.
     #[serde(default)]
     pub total: u32,
-    /// Of those, not bound to a node yet.
+    /// Tasks that have no node yet.
     #[serde(default)]
     pub pending: u32,
-    /// Of those, bound and not ended.
+    /// Tasks that have a node and have not ended.
     #[serde(default)]
     pub active: u32,
-    /// Of those, ended well.
+    /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Of those, given up.
+    /// Tasks that failed and are not retried.
     #[serde(default)]
     pub failed: u32,
-    /// Of those, stopped on purpose.
+    /// Tasks that were stopped because they are no longer wanted.
     #[serde(default)]
     pub cancelled: u32,
-    /// When it began.
+    /// When the run started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Since when it is suspended.
+    /// When the run was suspended; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_at: Option<Timestamp>,
-    /// Seconds that it was suspended before, not counted by `timeout`.
+    /// Seconds the run spent suspended before the current suspension. `timeout` does not count
+    /// them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspended_seconds: u64,
-    /// Why it is in its phase, as a sentence.
+    /// Why the run is in its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Ready, Reconciling, Stalled.
+    /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 
-/// How a job of a run stands.
+/// State of a job in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunJob {
-    /// Its name in the workflow.
+    /// Name of the job in the workflow.
     pub name: String,
-    /// The Job object's name.
+    /// Name of the Job object; absent if it has not been created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// One word.
+    /// Current phase of the job.
     #[serde(default)]
     pub phase: JobPhase,
-    /// Its tasks.
+    /// Number of tasks of the job.
     #[serde(default)]
     pub total: u32,
-    /// Of those, not bound to a node yet.
+    /// Tasks that have no node yet.
     #[serde(default)]
     pub pending: u32,
-    /// Of those, bound and not ended.
+    /// Tasks that have a node and have not ended.
     #[serde(default)]
     pub active: u32,
-    /// Of those, ended well.
+    /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Of those, given up.
+    /// Tasks that failed and are not retried.
     #[serde(default)]
     pub failed: u32,
-    /// Of those, stopped on purpose.
+    /// Tasks that were stopped because they are no longer wanted.
     #[serde(default)]
     pub cancelled: u32,
-    /// When its first task was made.
+    /// When the first task of the job got a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Why it waits or how it ended, as a sentence.
+    /// What the job waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// A run's phase.
+/// Phase of a workflow run.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 pub enum RunPhase {
-    /// Nothing runs yet.
+    /// No job has started.
     #[default]
     Pending,
-    /// Jobs run, or ran and more will.
+    /// Jobs are running, or more will.
     Running,
-    /// Stopped on purpose; to be resumed.
+    /// Stopped by `suspend`; can be resumed.
     Suspended,
-    /// Done.
+    /// All jobs have ended, and no more of them failed than `maxFailedJobs`.
     Succeeded,
-    /// Too many jobs failed.
+    /// More jobs failed than `maxFailedJobs`.
     Failed,
-    /// Its time was up.
+    /// The workflow's `timeout` was exceeded.
     TimedOut,
-    /// Stopped for good.
+    /// Cancelled by a user.
     Cancelled,
-    /// Never run.
+    /// Not run.
     Skipped,
 }
 

@@ -1,0 +1,137 @@
+//! The pages in `docs/`: a page for each kind, made from the types and their docs.
+//!
+//! `UPDATE_EXPECT=1 cargo nextest run --workspace -E 'test(docs_)'` writes them anew.
+
+mod pages;
+mod render;
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use api::substitute::names::{self, Name};
+use api::{manifest, schema};
+use expect_test::expect_file;
+
+use pages::PAGES;
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+
+/// The text of a file in `docs/examples`.
+fn example(name: &str) -> String {
+    let path = format!("{DOCS}/examples/{name}.yaml");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn docs_say_what_the_types_say() {
+    for page in &PAGES {
+        let path = format!("{DOCS}/{}", page.file);
+        expect_file![path].assert_eq(&render::page(page));
+    }
+}
+
+#[test]
+fn docs_have_every_field_once() {
+    let mut shown: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for page in &PAGES {
+        for section in page.sections {
+            shown.entry((page.file, section.part)).or_default().extend(section.fields);
+        }
+    }
+    for ((file, part), mut fields) in shown {
+        let page = PAGES.iter().find(|page| page.file == file).unwrap();
+        let schema = render::part(schema::of(page.kind), part);
+        let mut expected: Vec<&str> =
+            render::properties(schema).unwrap().keys().map(String::as_str).collect();
+        expected.sort_unstable();
+        fields.sort_unstable();
+        assert_eq!(fields, expected, "{part} in {file}");
+    }
+}
+
+#[test]
+fn docs_describe_every_field_of_theirs() {
+    for page in &PAGES {
+        let text = render::page(page);
+        let bare: Vec<&str> = text.lines().filter(|line| line.ends_with("|  |")).collect();
+        assert!(bare.is_empty(), "{} says nothing of {bare:#?}", page.file);
+    }
+}
+
+/// The files in a folder.
+fn files_in(dir: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    // What the folders hold is for others than the API.
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+#[test]
+fn docs_show_examples_that_are_right() {
+    let used: BTreeSet<String> = PAGES
+        .iter()
+        .flat_map(|page| page.sections)
+        .filter_map(|section| section.example)
+        .map(|name| format!("{name}.yaml"))
+        .collect();
+    let there: BTreeSet<String> = files_in(&format!("{DOCS}/examples"))
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(used, there, "every example is on a page");
+}
+
+#[test]
+fn every_manifest_of_ours_is_read() {
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests").to_owned();
+    for path in [manifests, format!("{DOCS}/examples")].iter().flat_map(|dir| files_in(dir)) {
+        let bytes = std::fs::read(&path).unwrap();
+        let documents = manifest::read(&path.display().to_string(), &bytes).unwrap();
+        for document in documents {
+            assert_eq!(document.check(), [], "{}", path.display());
+        }
+    }
+}
+
+/// A table of names and what they mean.
+fn names_table(names: &[Name], written: impl Fn(&str) -> String) -> String {
+    let row = |it: &Name| format!("| `{}` | {} |\n", written(it.name), it.meaning);
+    format!("| | |\n|---|---|\n{}", names.iter().map(row).collect::<String>())
+}
+
+#[test]
+fn docs_tell_every_name_that_is_substituted_and_every_variable() {
+    let reference = |name: &str| format!("$({name})");
+    let page = format!(
+        "# Substitution and environment\n\n\
+         Text in a job's `template` and `placement` may name values. Everything in `command`, `args`, \
+         `env`, `mounts`, `labels` and the other fields of a template is searched.\n\n\
+         ```yaml\n\
+         template:\n  image: busybox\n  \
+         command: [load, --day, $(params.day), --part, $(task.index)/$(task.count)]\n\
+         ```\n\n\
+         ## When a run makes its jobs\n\n\
+         Only in jobs of a Workflow, in every field that is text, `image` and `placement` too. A \
+         parameter's `default` may name the run.\n\n{}\n\
+         ## When an attempt starts on its node\n\n\
+         In any job; not in `image` and `placement`, which decide on the node, and only names under \
+         `task` in `labels`.\n\n{}\n\
+         `$(NAME)` is the value of a variable that `env` declares before, or of one of those below.\n\n\
+         ## Rules\n\n\
+         - `$$(` is a literal `$(`.\n\
+         - A name under `params`, `run`, `task`, `node` or `ports` that does not exist is refused when \
+         the manifest is applied.\n\
+         - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns of what \
+         looks like a slip: `$(item)`, `$(task_name)`, `${{params.x}}`.\n\
+         - A value is not searched again: a parameter cannot name a task.\n\
+         - A value is put into the text as it is. In a shell script it could end a quoted string and \
+         run as code: hand over what others choose in `env` or as an argument.\n\n\
+         ## Environment\n\n\
+         Every program finds these variables. A template cannot declare names that begin with \
+         `HELIOX_`.\n\n{}",
+        names_table(&names::OF_RUN, reference),
+        names_table(&names::OF_TASK, reference),
+        names_table(&names::ENVIRONMENT, str::to_owned),
+    );
+    expect_file![format!("{DOCS}/substitution.md")].assert_eq(&page);
+}

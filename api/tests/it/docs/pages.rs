@@ -1,0 +1,558 @@
+//! Which pages there are, in which sections, and the words around their tables.
+
+use api::KindId;
+
+/// A page that is made from the types.
+pub(super) struct Page {
+    /// Its file in `docs/`.
+    pub(super) file: &'static str,
+    pub(super) title: &'static str,
+    /// What it is about, in one paragraph.
+    pub(super) intro: &'static str,
+    /// The kind whose schema has its fields.
+    pub(super) kind: KindId,
+    pub(super) sections: &'static [Section],
+}
+
+impl Page {
+    /// The kind that the page is of; nothing where it is of a part that several kinds share.
+    pub(super) fn kind_of_page(&self) -> Option<KindId> {
+        let is_of_kind = self.sections.iter().any(|it| matches!(it.part, "spec" | "status"));
+        is_of_kind.then_some(self.kind)
+    }
+}
+
+/// Fields that belong together.
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    /// What they are for.
+    pub(super) about: &'static str,
+    /// The file in `docs/examples` that shows them, without its ending.
+    pub(super) example: Option<&'static str>,
+    /// Where the fields are: `spec`, `status`, `spec.template`.
+    pub(super) part: &'static str,
+    pub(super) fields: &'static [&'static str],
+    /// Of these, the ones whose words are explained below the table.
+    pub(super) values: &'static [&'static str],
+}
+
+const EMPTY: Section =
+    Section { title: "", about: "", example: None, part: "spec", fields: &[], values: &[] };
+
+/// Fields of parts that users write are shown on one page alone, which others link to.
+pub(super) const PAGES: [Page; 11] = [
+    JOB,
+    WORKFLOW,
+    RUN,
+    PARTITION_SET,
+    TASK,
+    TASK_TEMPLATE,
+    NODE,
+    TEMPLATE,
+    PLACEMENT,
+    RETRY,
+    CONDITIONS,
+];
+
+const JOB: Page = Page {
+    file: "job.md",
+    title: "Job",
+    intro: "A job is a set of tasks that run to completion. A task is one container on one node; if an \
+            attempt of it fails, Heliox retries it. A change of the template runs the job again: its \
+            next *run*. `hctl rerun job/NAME` does so without a change.",
+    kind: KindId::Job,
+    sections: &[
+        Section {
+            title: "Identical tasks",
+            about: "Without `count`, `tasks`, `items` or `target` a job has one task.",
+            example: Some("job-count"),
+            fields: &["count", "parallelism", "maxPerNode"],
+            ..EMPTY
+        },
+        Section {
+            title: "Named tasks",
+            about: "The part that a task gives is merged over the job's template or placement: maps \
+                    are merged; `env` and `ports` are merged by name, `mounts` by path; any other \
+                    value replaces the job's.",
+            example: Some("job-tasks"),
+            fields: &["tasks"],
+            ..EMPTY
+        },
+        Section {
+            title: "A task for each item",
+            example: Some("job-items"),
+            fields: &["items"],
+            ..EMPTY
+        },
+        Section {
+            title: "A task for each partition",
+            about: "Brings the work to the data: each task runs on a node that holds a replica of its \
+                    partition, and finds the partition's name in `$(task.partition)`.",
+            example: Some("job-target"),
+            fields: &["target"],
+            ..EMPTY
+        },
+        Section {
+            title: "What runs where",
+            about: "These parts have pages of their own: [Template](template.md) is the container, \
+                    [Placement](placement.md) says which nodes it may run on, [Retry](retry.md) what \
+                    happens after a failure. [Substitution](substitution.md) lists the names, such as \
+                    `$(task.index)`, that texts in them may contain.",
+            fields: &["template", "placement", "retry"],
+            ..EMPTY
+        },
+        Section {
+            title: "Limits and priority",
+            example: Some("job-limits"),
+            fields: &["timeout", "attemptTimeout", "maxFailedTasks", "priority"],
+            ..EMPTY
+        },
+        Section {
+            title: "Suspending, changing, cleaning up",
+            example: Some("job-lifecycle"),
+            fields: &["suspend", "onChange", "keepTasks", "cancel", "cancelReason", "reruns"],
+            values: &["onChange"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status",
+            about: "Written by Heliox. `hctl describe job NAME` shows it together with the job's tasks \
+                    and events.",
+            part: "status",
+            fields: &[
+                "phase",
+                "ending",
+                "observedGeneration",
+                "run",
+                "revision",
+                "total",
+                "pending",
+                "active",
+                "succeeded",
+                "failed",
+                "cancelled",
+                "retries",
+                "failures",
+                "indexes",
+                "startedAt",
+                "finishedAt",
+                "suspendedAt",
+                "suspendedSeconds",
+                "message",
+                "conditions",
+            ],
+            values: &["phase"],
+            ..EMPTY
+        },
+    ],
+};
+
+const WORKFLOW: Page = Page {
+    file: "workflow.md",
+    title: "Workflow",
+    intro: "A workflow is a DAG of jobs. It is executed by [runs](workflowrun.md): one for each applied \
+            revision (unless `runOnApply` is false), and one whenever `hctl run NAME` asks for it. A \
+            run keeps its copy of the workflow, so that later changes affect later runs only.",
+    kind: KindId::Workflow,
+    sections: &[
+        Section {
+            title: "Jobs and dependencies",
+            about: "A job starts as soon as all jobs it depends on have ended in one of the accepted \
+                    phases.",
+            example: Some("workflow-jobs"),
+            fields: &["jobs"],
+            ..EMPTY
+        },
+        Section {
+            title: "Parameters",
+            about: "A run gets its values from `hctl run NAME -p KEY=VALUE`. Values are text: quote what \
+                    YAML would read as a number or a boolean.",
+            example: Some("workflow-params"),
+            fields: &["params"],
+            ..EMPTY
+        },
+        Section {
+            title: "Defaults",
+            about: "The defaults lie under every job: maps are merged; `env` and `ports` are merged by \
+                    name, `mounts` by path; any other value of the job replaces the default.",
+            example: Some("workflow-defaults"),
+            fields: &["defaults"],
+            ..EMPTY
+        },
+        Section {
+            title: "Runs",
+            example: Some("workflow-runs"),
+            fields: &["runOnApply", "timeout", "maxFailedJobs", "suspend", "history"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status",
+            about: "Written by Heliox. `hctl get runs` lists the runs.",
+            part: "status",
+            fields: &[
+                "phase",
+                "observedGeneration",
+                "revision",
+                "lastRunNumber",
+                "lastRun",
+                "active",
+                "conditions",
+            ],
+            ..EMPTY
+        },
+    ],
+};
+
+const RUN: Page = Page {
+    file: "workflowrun.md",
+    title: "WorkflowRun",
+    intro: "A run is one execution of a [workflow](workflow.md). Heliox creates one for a new revision of \
+            the workflow, `hctl run` and `hctl rerun` create others. A run belongs to its workflow: it \
+            is deleted with it, and counts in its `history`.",
+    kind: KindId::WorkflowRun,
+    sections: &[
+        Section {
+            title: "Spec",
+            example: Some("workflowrun"),
+            fields: &["workflow", "params", "suspend", "cancel"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status",
+            about: "Written by Heliox. `hctl describe run NAME` shows it as a table of jobs.",
+            part: "status",
+            fields: &[
+                "phase",
+                "observedGeneration",
+                "workflow",
+                "revision",
+                "params",
+                "total",
+                "pending",
+                "active",
+                "succeeded",
+                "failed",
+                "cancelled",
+                "startedAt",
+                "finishedAt",
+                "suspendedAt",
+                "suspendedSeconds",
+                "message",
+                "conditions",
+            ],
+            values: &["phase"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status of each job",
+            about: "The phases of a job are explained with the [Job](job.md#status).",
+            part: "status",
+            fields: &["jobs"],
+            ..EMPTY
+        },
+    ],
+};
+
+const PARTITION_SET: Page = Page {
+    file: "partitionset.md",
+    title: "PartitionSet",
+    intro: "A partition set tells Heliox where the partitions of a system, for example the shards of a \
+            database, have their replicas, and in which states. Tasks use it to run beside the data: as \
+            the [target](job.md#a-task-for-each-partition) of a job, or in \
+            [`placement.near`](placement.md#close-to-data).",
+    kind: KindId::PartitionSet,
+    sections: &[
+        Section {
+            title: "Spec",
+            example: Some("partitionset"),
+            fields: &[
+                "partitions",
+                "partitionNames",
+                "replicas",
+                "stateModel",
+                "mode",
+                "assignment",
+            ],
+            values: &["mode"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status",
+            about: "Written by Heliox.",
+            part: "status",
+            fields: &["phase", "observedGeneration", "conditions"],
+            ..EMPTY
+        },
+    ],
+};
+
+const TASK: Page = Page {
+    file: "task.md",
+    title: "Task",
+    intro: "A task is one container on one node at a time. Its name is stable; each execution of it is an \
+            *attempt*, counted from 1. Jobs create tasks, so there is nothing here to write by hand: look \
+            at them with `hctl get tasks`, `hctl describe task NAME` and `hctl logs NAME`.",
+    kind: KindId::Task,
+    sections: &[
+        Section {
+            title: "Status",
+            about: "Written by the node's agent. [Troubleshooting](troubleshooting.md) explains each \
+                    reason.",
+            part: "status",
+            fields: &[
+                "phase",
+                "attempt",
+                "nodeName",
+                "ready",
+                "exitCode",
+                "reason",
+                "message",
+                "startedAt",
+                "finishedAt",
+                "ports",
+                "restarts",
+                "state",
+                "binding",
+                "bootId",
+                "loss",
+            ],
+            values: &["phase"],
+            ..EMPTY
+        },
+        Section { title: "Earlier attempts", part: "status", fields: &["attempts"], ..EMPTY },
+        Section {
+            title: "Spec",
+            about: "Written by the job's controller.",
+            fields: &[
+                "template",
+                "overrides",
+                "index",
+                "count",
+                "run",
+                "attempt",
+                "nextAttempt",
+                "failures",
+                "notBefore",
+                "avoid",
+                "priority",
+                "queue",
+                "recorded",
+            ],
+            ..EMPTY
+        },
+        Section {
+            title: "Scheduling and stopping",
+            about: "Written by the scheduler, or by whoever asks the task to stop.",
+            fields: &["nodeName", "binding", "unschedulable", "refusals", "stop"],
+            values: &["stop.reason"],
+            ..EMPTY
+        },
+    ],
+};
+
+const TASK_TEMPLATE: Page = Page {
+    file: "tasktemplate.md",
+    title: "TaskTemplate",
+    intro: "A task template is an immutable revision of what the tasks of a job run. The job's controller \
+            creates one for each run; it is kept so that tasks and their logs can be explained later.",
+    kind: KindId::TaskTemplate,
+    sections: &[Section {
+        title: "Spec",
+        about: "Written by the job's controller.",
+        fields: &["template", "placement", "target", "job", "run", "maxPerNode", "attemptTimeout"],
+        ..EMPTY
+    }],
+};
+
+const NODE: Page = Page {
+    file: "node.md",
+    title: "Node",
+    intro: "A node is a host that runs tasks. The agent on the host registers it and reports its state; \
+            labels come from the agent's `--label` flags. Before maintenance, `hctl cordon NAME` keeps new \
+            tasks away, and `hctl uncordon NAME` takes the node back into use.",
+    kind: KindId::Node,
+    sections: &[
+        Section { title: "Spec", fields: &["unschedulable"], ..EMPTY },
+        Section {
+            title: "Status",
+            about: "Written by the agent, except `phase` and `lost`.",
+            part: "status",
+            fields: &[
+                "phase",
+                "problem",
+                "lost",
+                "readySince",
+                "address",
+                "capacity",
+                "allocatable",
+                "portRange",
+                "info",
+                "images",
+                "leftovers",
+                "bootId",
+            ],
+            values: &["phase"],
+            ..EMPTY
+        },
+    ],
+};
+
+const TEMPLATE: Page = Page {
+    file: "template.md",
+    title: "Template: the container",
+    intro: "The template says what a task runs. It is `spec.template` of a [Job](job.md), and in part that \
+            of a job's named tasks, of a workflow's jobs and of a workflow's `defaults`.",
+    kind: KindId::Job,
+    sections: &[
+        Section {
+            title: "Image and command",
+            about: "A command is executed without a shell. For pipes and variables write \
+                    `command: [sh, -c, \"...\"]`.",
+            example: Some("template-image"),
+            part: "spec.template",
+            fields: &["image", "imagePullPolicy", "command", "args", "workingDir"],
+            values: &["imagePullPolicy"],
+        },
+        Section {
+            title: "Environment",
+            about: "Heliox adds the variables listed under [Environment](substitution.md#environment).",
+            example: Some("template-env"),
+            part: "spec.template",
+            fields: &["env"],
+            ..EMPTY
+        },
+        Section {
+            title: "Resources",
+            about: "Quantities are written as in Kubernetes: `500m` is half a processor, `64Mi` is 64 \
+                    mebibytes. A container may use no swap beyond its memory limit.",
+            example: Some("template-resources"),
+            part: "spec.template",
+            fields: &["resources"],
+            ..EMPTY
+        },
+        Section {
+            title: "Ports",
+            about: "A program that listens on `$(ports.NAME)` works with every `networkMode` and with the \
+                    process runtime: this is the number to listen on, wherever the container is.",
+            example: Some("template-ports"),
+            part: "spec.template",
+            fields: &["ports"],
+            ..EMPTY
+        },
+        Section {
+            title: "Mounts",
+            example: Some("template-mounts"),
+            part: "spec.template",
+            fields: &["mounts"],
+            ..EMPTY
+        },
+        Section {
+            title: "Stopping",
+            about: "A task that is cancelled, timed out, evicted or deleted gets the stop signal, and is \
+                    killed when the grace period is over.",
+            example: Some("template-stop"),
+            part: "spec.template",
+            fields: &["stopSignal", "terminationGracePeriodSeconds"],
+            ..EMPTY
+        },
+        Section {
+            title: "Network and labels",
+            example: Some("template-network"),
+            part: "spec.template",
+            fields: &["networkMode", "labels"],
+            ..EMPTY
+        },
+    ],
+};
+
+const PLACEMENT: Page = Page {
+    file: "placement.md",
+    title: "Placement",
+    intro: "The placement says which nodes a task may run on, and which of them it prefers. It is \
+            `spec.placement` of a [Job](job.md), and in part that of a job's named tasks, of a workflow's \
+            jobs and of a workflow's `defaults`. Where no node fits, `hctl describe job NAME` says why.",
+    kind: KindId::Job,
+    sections: &[
+        Section {
+            title: "By name",
+            example: Some("placement-nodes"),
+            part: "spec.placement",
+            fields: &["nodes"],
+            ..EMPTY
+        },
+        Section {
+            title: "By label",
+            about: "`hctl get nodes --show-labels` lists the labels of the nodes. Numbers and dotted \
+                    versions are compared part by part: `kernel >= 5.10` holds for 5.15.",
+            example: Some("placement-labels"),
+            part: "spec.placement",
+            fields: &["nodeSelector", "constraints", "preferences"],
+            ..EMPTY
+        },
+        Section {
+            title: "Close to data",
+            example: Some("placement-near"),
+            part: "spec.placement",
+            fields: &["near"],
+            ..EMPTY
+        },
+        Section {
+            title: "If the node is lost",
+            about: "A node is lost when its agent has not been heard for 6 seconds.",
+            example: Some("placement-loss"),
+            part: "spec.placement",
+            fields: &["onNodeLoss"],
+            values: &["onNodeLoss.action"],
+        },
+    ],
+};
+
+const RETRY: Page = Page {
+    file: "retry.md",
+    title: "Retry",
+    intro: "The retry policy says what happens after an attempt of a task has failed. It is `spec.retry` of \
+            a [Job](job.md) and of a workflow's jobs; a workflow's `defaults.retry` is for jobs that have \
+            none. An attempt that was interrupted, because its node was lost or drained, is repeated at no \
+            cost.",
+    kind: KindId::Job,
+    sections: &[
+        Section {
+            title: "Attempts and delays",
+            example: Some("retry"),
+            part: "spec.retry",
+            fields: &["maxAttempts", "backoff", "avoidFailedNodes", "countDisruptions"],
+            ..EMPTY
+        },
+        Section {
+            title: "Rules",
+            about: "The reasons are explained in [Troubleshooting](troubleshooting.md#reasons).",
+            example: Some("retry-rules"),
+            part: "spec.retry",
+            fields: &["rules"],
+            values: &["rules[].action"],
+        },
+    ],
+};
+
+const CONDITIONS: Page = Page {
+    file: "conditions.md",
+    title: "Conditions",
+    intro: "Jobs, workflows, runs and partition sets have the conditions that Flux and `kubectl wait` \
+            understand; exactly one of them is `True`. `Ready`: the object is as its spec asks, a job or run \
+            has succeeded. `Reconciling`: Heliox is working on it. `Stalled`: it will not get there \
+            without a change, for example because the job failed. `hctl wait` looks at them, too.",
+    kind: KindId::Job,
+    sections: &[Section {
+        title: "Fields",
+        part: "status.conditions[]",
+        fields: &[
+            "type",
+            "status",
+            "reason",
+            "message",
+            "lastTransitionTime",
+            "observedGeneration",
+        ],
+        ..EMPTY
+    }],
+};
