@@ -258,3 +258,46 @@ fn is_below_max_per_node<'a>(
         Some(_) | None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An example of the rejection after this one, so that a new one is not forgotten here.
+    fn after<'a>(rejection: &Rejection<'_>, constraint: &'a Constraint) -> Option<Rejection<'a>> {
+        Some(match rejection {
+            Rejection::Lost => Rejection::NotReady,
+            Rejection::NotReady => Rejection::Cordoned,
+            Rejection::Cordoned => Rejection::Deleting,
+            Rejection::Deleting => Rejection::NotInNodes,
+            Rejection::NotInNodes => Rejection::Selector { label: "role", value: "batch" },
+            Rejection::Selector { .. } => Rejection::Constraint(constraint),
+            Rejection::Constraint(_) => Rejection::NotNearSet { set: "mydb", states: &[] },
+            Rejection::NotNearSet { .. } => Rejection::NotNearJob { job: "extract" },
+            Rejection::NotNearJob { .. } => {
+                Rejection::NotAtTarget { set: "mydb", partition: "mydb-0", states: &[] }
+            }
+            Rejection::NotAtTarget { .. } => {
+                Rejection::Insufficient { resource: "cpu", wanted: 500 }
+            }
+            Rejection::Insufficient { .. } => Rejection::PortTaken(HostPort::whole(9000)),
+            Rejection::PortTaken(_) => Rejection::RangeExhausted { wanted: 2 },
+            Rejection::RangeExhausted { .. } => Rejection::AtMaxPerNode(2),
+            Rejection::AtMaxPerNode(_) => return None,
+        })
+    }
+
+    #[test]
+    fn docs_explain_every_part_of_why_no_node_fits() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        for constraint in ["role = batch", "gpu", "!spot"] {
+            let constraint: Constraint = constraint.parse().unwrap();
+            let all = std::iter::successors(Some(Rejection::Lost), |it| after(it, &constraint));
+            for rejection in all {
+                let words = rejection.of(2);
+                let words = words.strip_prefix("2 ").unwrap();
+                assert!(page.contains(&format!("`{words}`")), "{words} is not explained");
+            }
+        }
+    }
+}
