@@ -1,7 +1,10 @@
 //! Kubernetes' own kinds that Heliox serves, in Kubernetes' own shapes.
 
+mod secret;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
     ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
@@ -15,6 +18,8 @@ use crate::object::Kind;
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{age, or_dash};
 use crate::violation::Violation;
+
+pub use secret::KindOfData;
 
 /// Most bytes of a ConfigMap or Secret: what Kubernetes allows.
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
@@ -107,6 +112,14 @@ fn validate_data<'a>(
     found
 }
 
+/// Whether two maps differ. One without entries is the same as none: clients send either.
+fn has_other_data<T: PartialEq>(
+    is: Option<&BTreeMap<String, T>>,
+    was: Option<&BTreeMap<String, T>>,
+) -> bool {
+    !is.into_iter().flatten().eq(was.into_iter().flatten())
+}
+
 /// What is wrong with changing what `immutable` says may not change.
 fn immutable(was: Option<bool>, is: Option<bool>, changed: bool) -> Vec<Violation> {
     if was != Some(true) {
@@ -114,10 +127,12 @@ fn immutable(was: Option<bool>, is: Option<bool>, changed: bool) -> Vec<Violatio
     }
     let mut found = Vec::new();
     if changed {
-        found.push(Violation::new("data", "may not change, as immutable is true"));
+        let why = "cannot be changed: the object is immutable";
+        found.push(Violation::new("data", why).hint("delete the object and create it anew"));
     }
     if is != Some(true) {
-        found.push(Violation::new("immutable", "may not be taken back"));
+        let why = "cannot be unset once it is true";
+        found.push(Violation::new("immutable", why).hint("delete the object and create it anew"));
     }
     found
 }
@@ -133,7 +148,8 @@ impl Resource for ConfigMap {
     }
 
     fn validate_update(&self, old: &Self) -> Vec<Violation> {
-        let changed = self.data != old.data || self.binary_data != old.binary_data;
+        let changed = has_other_data(self.data.as_ref(), old.data.as_ref())
+            || has_other_data(self.binary_data.as_ref(), old.binary_data.as_ref());
         immutable(old.immutable, self.immutable, changed)
     }
 
@@ -144,59 +160,6 @@ impl Resource for ConfigMap {
     fn row(&self, now: Timestamp) -> Vec<String> {
         let keys = self.data.iter().flatten().count() + self.binary_data.iter().flatten().count();
         vec![self.name().to_owned(), keys.to_string(), age(self.created(), now)]
-    }
-}
-
-impl Resource for Secret {
-    fn validate(&self) -> Vec<Violation> {
-        let mut found = metadata::validate(KindId::Secret, &self.metadata);
-        let data = self.data.iter().flatten().map(|(key, it)| ("data", key.as_str(), it.0.len()));
-        let text = self.string_data.iter().flatten();
-        let text = text.map(|(key, it)| ("stringData", key.as_str(), it.len()));
-        found.extend(validate_data(data.chain(text)));
-        found
-    }
-
-    fn validate_update(&self, old: &Self) -> Vec<Violation> {
-        let mut found = immutable(old.immutable, self.immutable, self.data != old.data);
-        if self.type_ != old.type_ {
-            found.push(Violation::new("type", "may not change"));
-        }
-        found
-    }
-
-    /// Texts become data, as in Kubernetes: what is read back shows no text in clear.
-    fn normalize(&mut self) {
-        let texts = self.string_data.take().unwrap_or_default();
-        if !texts.is_empty() {
-            let data = texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
-            self.data.get_or_insert_default().extend(data);
-        }
-    }
-
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![("type", self.kind_of_data().to_owned())]
-    }
-
-    fn columns() -> &'static [Column] {
-        const { &[column("NAME"), column("TYPE"), column("DATA"), column("AGE")] }
-    }
-
-    fn row(&self, now: Timestamp) -> Vec<String> {
-        let keys = self.data.iter().flatten().count();
-        let kind = self.kind_of_data().to_owned();
-        vec![self.name().to_owned(), kind, keys.to_string(), age(self.created(), now)]
-    }
-}
-
-/// What kind of data a Secret says that it holds.
-trait KindOfData {
-    fn kind_of_data(&self) -> &str;
-}
-
-impl KindOfData for Secret {
-    fn kind_of_data(&self) -> &str {
-        self.type_.as_deref().unwrap_or("Opaque")
     }
 }
 

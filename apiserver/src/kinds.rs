@@ -58,7 +58,7 @@ pub(crate) fn strategy(kind: KindId) -> Strategy {
     match kind {
         KindId::Namespace => Strategy { to_wire: namespace_to_wire, ..of::<Namespace>() },
         KindId::ConfigMap => of::<ConfigMap>(),
-        KindId::Secret => of::<Secret>(),
+        KindId::Secret => Strategy { to_wire: secret_to_wire, ..of::<Secret>() },
         KindId::Event => of::<Event>(),
         KindId::Lease => of::<Lease>(),
         KindId::Node => Strategy { to_wire: node_to_wire, ..of::<Node>() },
@@ -160,6 +160,18 @@ fn namespace_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, enco
     namespace.metadata.resource_version = Some(version.to_string());
     let json = rewritten(&namespace, json.len())?;
     Ok(wire(&namespace, json))
+}
+
+/// A secret in its normal form: one that an earlier version stored may lack its type.
+fn secret_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
+    let mut secret = read::<Secret>(json)?;
+    if secret.type_.is_some() && secret.string_data.is_none() {
+        return Ok(wire(&secret, encoding::with_version(json, version)));
+    }
+    secret.normalize();
+    secret.metadata.resource_version = Some(version.to_string());
+    let json = rewritten(&secret, json.len())?;
+    Ok(wire(&secret, json))
 }
 
 /// The JSON of an object that took `before` bytes, with a few fields more.

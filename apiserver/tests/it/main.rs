@@ -13,6 +13,7 @@ mod peers;
 mod readiness;
 mod restores;
 mod rules;
+mod secrets;
 mod stale_caches;
 mod startups;
 mod turns;

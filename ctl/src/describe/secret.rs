@@ -1,6 +1,6 @@
 //! All about a secret but the secret itself: what people show each other on their screens.
 
-use api::core::Secret;
+use api::core::{KindOfData as _, Secret};
 use api::table::age;
 use api::{Kind as _, Timestamp};
 
@@ -9,7 +9,7 @@ use super::{Sheet, labels, place};
 /// All about a secret: which keys it has, and how much is in each.
 pub fn text(secret: &Secret, now: Timestamp) -> String {
     let mut sheet = Sheet::default();
-    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    let kind = secret.kind_of_data();
     let fixed = if secret.immutable == Some(true) { ", immutable" } else { "" };
     let deleting = if secret.is_deleting() { ", being deleted" } else { "" };
     let age = age(secret.created(), now);
