@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, Quantity, amounts};
 
+pub use validate::GRACE_SECONDS_MAX;
 pub(crate) use validate::validate;
 
 /// The container that a task runs. Fields that Kubernetes also has keep its names and meanings.

@@ -12,7 +12,7 @@ use crate::{metadata, names, substitute};
 /// Longest command line, environment and the like: entries of one list.
 const ENTRIES_MAX: usize = 1_000;
 /// Longest grace period: a day.
-const GRACE_SECONDS_MAX: u32 = 24 * 3600;
+pub const GRACE_SECONDS_MAX: u32 = 24 * 3600;
 /// Environment variables that Heliox sets.
 const OUR_ENV: &str = "HELIOX_";
 /// Labels that Heliox sets.

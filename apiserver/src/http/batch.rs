@@ -86,7 +86,8 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         }
         Op::Delete { kind, key, uid, propagation, version } => {
             let kind = kind_of(&kind).ok_or_else(|| format!("{kind:?} is no kind"))?;
-            let options = DeleteOptions { propagation, uid: Some(uid), version };
+            let options =
+                DeleteOptions { propagation, uid: Some(uid), version, grace_seconds: None };
             Ok(Intent::Delete { kind, key, options })
         }
         Op::Patch { kind, key, patch } => {

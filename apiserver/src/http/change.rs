@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use api::patch::{Patch, PatchError, PatchForm};
-use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure, invalid};
 use api::task::StopReason;
 use api::task::transition::TaskChange;
@@ -14,12 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::query::{Query, bad, propagation};
+use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body};
 use crate::Server;
-use crate::write::{
-    Committed, DeleteOptions, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text,
-};
+use crate::write::{Committed, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text};
 
 /// The guard that a leader's request carries.
 pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
@@ -110,7 +107,7 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
 }
 
 /// The object of a single request on the wire.
-fn answered(code: StatusCode, committed: Committed) -> Answer {
+pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
     match committed.answers.into_iter().next().flatten() {
         Some(answer) => {
             let json = answer.wire().map_err(|refusal| Box::new(refusal.into_status()))?;
@@ -124,7 +121,7 @@ fn success() -> Status {
     Status { status: Some("Success".to_owned()), ..Status::default() }
 }
 
-async fn carry_out(
+pub(super) async fn carry_out(
     server: &Server,
     intent: Intent,
     headers: &HeaderMap,
@@ -159,7 +156,7 @@ pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request
     answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
 }
 
-fn named(place: &Place) -> ObjectKey {
+pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
@@ -218,45 +215,6 @@ pub(super) async fn patch(
     })?;
     let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
     answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
-}
-
-/// Kubernetes' DeleteOptions, as far as they are understood.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WireDeleteOptions {
-    propagation_policy: Option<String>,
-    preconditions: Option<Preconditions>,
-    dry_run: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Preconditions {
-    uid: Option<String>,
-    resource_version: Option<ResourceVersion>,
-}
-
-pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
-    let bytes = body(request, BODY_BYTES_MAX).await?;
-    let wire: WireDeleteOptions = if bytes.is_empty() {
-        WireDeleteOptions::default()
-    } else {
-        serde_json::from_slice(&bytes)
-            .map_err(|error| bad(format!("the body is not understood: {error}")))?
-    };
-    let run = if wire.dry_run.is_empty() { query.run()? } else { Run::Dry };
-    let preconditions = wire.preconditions.unwrap_or_default();
-    let options = DeleteOptions {
-        propagation: match &wire.propagation_policy {
-            Some(word) => propagation(word)?,
-            None => query.propagation()?,
-        },
-        uid: preconditions.uid,
-        version: preconditions.resource_version,
-    };
-    let intent = Intent::Delete { kind: place.kind, key: named(place), options };
-    answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)
 }
 
 /// What `evict` is asked with.

@@ -5,6 +5,7 @@ mod answer;
 mod batch;
 mod change;
 mod cluster;
+mod delete;
 mod discovery;
 mod exec;
 mod leases;
@@ -221,7 +222,7 @@ async fn objects(
         (Some(_), None | Some("status"), "PATCH") => {
             change::patch(server, &place, subresource, request).await
         }
-        (Some(_), None, "DELETE") => change::delete(server, &place, request).await,
+        (Some(_), None, "DELETE") => delete::delete(server, &place, request).await,
         (Some(_), Some("evict"), "POST") => change::evict(server, &place, request).await,
         (Some(_), Some("binding"), "POST") => change::bind(server, &place, request).await,
         (Some(_), Some("log"), "GET") => {

@@ -30,6 +30,8 @@ pub(crate) struct Query {
     pub(crate) timeout_seconds: Option<u64>,
     dry_run: String,
     propagation_policy: String,
+    pub(crate) orphan_dependents: Option<bool>,
+    pub(crate) grace_period_seconds: Option<i64>,
     pub(crate) kinds: String,
     pub(crate) follow: bool,
     pub(crate) tail_lines: Option<u64>,
@@ -69,7 +71,7 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
 }
 
 /// Parameters that were read, by name.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 28] = [
     "labelSelector",
     "fieldSelector",
     "limit",
@@ -82,6 +84,8 @@ const NAMES: [&str; 26] = [
     "timeoutSeconds",
     "dryRun",
     "propagationPolicy",
+    "orphanDependents",
+    "gracePeriodSeconds",
     "kinds",
     "follow",
     "tailLines",
@@ -137,6 +141,8 @@ impl Query {
             "timeoutSeconds" => self.timeout_seconds = number(name, &value)?,
             "dryRun" => self.dry_run = value,
             "propagationPolicy" => self.propagation_policy = value,
+            "orphanDependents" => self.orphan_dependents = Some(is_true(&value)),
+            "gracePeriodSeconds" => self.grace_period_seconds = number(name, &value)?,
             "kinds" => self.kinds = value,
             "follow" => self.follow = is_true(&value),
             "tailLines" => self.tail_lines = number(name, &value)?,
@@ -189,15 +195,21 @@ impl Query {
     }
 
     pub(crate) fn run(&self) -> Result<Run, Box<Status>> {
-        match self.dry_run.as_str() {
-            "" => Ok(Run::Real),
-            "All" => Ok(Run::Dry),
-            other => Err(bad(format!("dryRun: {other:?} is not All"))),
-        }
+        dry_run(&self.dry_run)
     }
 
-    pub(crate) fn propagation(&self) -> Result<Propagation, Box<Status>> {
-        propagation(&self.propagation_policy)
+    /// What a deletion means for the objects that it owns; empty where nothing is said.
+    pub(crate) fn propagation_word(&self) -> &str {
+        &self.propagation_policy
+    }
+}
+
+/// Whether a write is only tried.
+pub(crate) fn dry_run(word: &str) -> Result<Run, Box<Status>> {
+    match word {
+        "" => Ok(Run::Real),
+        "All" => Ok(Run::Dry),
+        other => Err(bad(format!("dryRun: {other:?} is not All"))),
     }
 }
 

@@ -22,6 +22,18 @@ pub(crate) struct DeleteOptions {
     pub(crate) propagation: Propagation,
     pub(crate) uid: Option<String>,
     pub(crate) version: Option<ResourceVersion>,
+    /// How long the container of a task may take to end, in seconds; what its template says where
+    /// nothing is named.
+    pub(crate) grace_seconds: Option<u32>,
+}
+
+/// Who wants a task's object to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// A person: what a task came to is recorded first.
+    Person,
+    /// The controller that owns it: it knows what the task came to.
+    Controller,
 }
 
 pub(super) fn delete(
@@ -45,7 +57,7 @@ pub(super) fn delete(
         Propagation::Orphan => Some(FINALIZER_ORPHAN),
     };
     if kind == KindId::Task {
-        return delete_task(key, &current, finalizer, facts, now);
+        return delete_task(key, &current, (finalizer, options.grace_seconds), facts, now);
     }
     if kind == KindId::Namespace && [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE].contains(&&*key.name) {
         let message = format!("namespace {:?} cannot be deleted: Heliox needs it", key.name);
@@ -137,19 +149,19 @@ pub(super) fn emptied(
     Ok(prepared)
 }
 
-/// A task that runs is stopped first, one of a living job is recorded first, and one that owns
-/// something may wait for that: it is marked here, and removed by its job's controller or, where it
-/// has none, by the garbage collector.
+/// A task that runs is stopped first, what it came to is recorded first by a living job, and one that
+/// owns something may wait for that: it is marked here, and removed by its job's controller or, where
+/// it has none, by the garbage collector.
 fn delete_task(
     key: &ObjectKey,
     current: &Current,
-    finalizer: Option<&str>,
+    (finalizer, grace_seconds): (Option<&str>, Option<u32>),
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let task = current.task()?;
     if finalizer.is_none()
-        && let Ok(removed) = remove(key, &task, current, facts)
+        && let Ok(removed) = remove((key, By::Person), &task, current, facts)
     {
         return Ok(removed);
     }
@@ -165,6 +177,10 @@ fn delete_task(
         held.extend(finalizer.filter(|it| !held.iter().any(|held| held == it)).map(str::to_owned));
         next.metadata.finalizers = next.metadata.finalizers.filter(|held| !held.is_empty());
     }
+    // As in Kubernetes, who cannot wait any longer deletes again: a grace period only gets shorter.
+    let asked = grace_seconds.map(i64::from);
+    let before = next.metadata.deletion_grace_period_seconds;
+    next.metadata.deletion_grace_period_seconds = before.into_iter().chain(asked).min();
     Ok(task::put(key, current, &task, &next))
 }
 
@@ -182,13 +198,13 @@ pub(super) fn remove_task(
         return Ok(Prepared::default());
     }
     let task = current.task()?;
-    remove(key, &task, &current, facts)
+    remove((key, By::Controller), &task, &current, facts)
 }
 
-/// The removal of a task that runs nowhere, and is recorded or has no living job: nobody but a job
-/// records how its tasks end.
+/// The removal of a task that runs nowhere, and is recorded, has come to nothing or has no living
+/// job: nobody but a job records how its tasks end.
 fn remove(
-    key: &ObjectKey,
+    (key, by): (&ObjectKey, By),
     task: &Task,
     current: &Current,
     facts: &mut Facts<'_>,
@@ -215,8 +231,10 @@ fn remove(
         if let Some(kind) = owner_kind {
             match facts.object(kind, &owner_key) {
                 Some(living) if living.uid() == owner.uid && !living.is_deleting() => {
-                    let why = format!("its end is not recorded in {kind} {:?} yet", owner.name);
-                    return Err(Refusal::conflict(KindId::Task, &key.name, why));
+                    if !may_go_unrecorded(task, by, &living) {
+                        let why = format!("its end is not recorded in {kind} {:?} yet", owner.name);
+                        return Err(Refusal::conflict(KindId::Task, &key.name, why));
+                    }
                 }
                 Some(other) => {
                     prepared.guards.push(other.unchanged(keys::object(kind, &owner_key)));
@@ -231,6 +249,25 @@ fn remove(
     prepared.answer =
         Some(Answer { kind: KindId::Task, key: store_key, object, version: current.version });
     Ok(prepared)
+}
+
+/// Whether a task of a living job may go although the job has not recorded its end: its index is then
+/// run by a new task.
+fn may_go_unrecorded(task: &Task, by: By, job: &Current) -> bool {
+    // What a task of an earlier run came to is nothing to the job any more.
+    let is_past = || {
+        let run = job.object()["status"]["run"].as_u64().unwrap_or_default();
+        u64::from(task.spec.run) < run
+    };
+    match (task.state(), by) {
+        (TaskState::Pending | TaskState::Cancelled { reason: StopReason::Delete }, By::Person) => {
+            true
+        }
+        (_, By::Person) => false,
+        // Success is recorded: what has succeeded never runs again in its run.
+        (TaskState::Succeeded, By::Controller) => task.is_deleting() && is_past(),
+        (_, By::Controller) => task.is_deleting(),
+    }
 }
 
 /// The node on which the attempt may still run.

@@ -4,6 +4,7 @@
 
 mod batches;
 mod bounds;
+mod deletions;
 mod fixed_fields;
 mod harness;
 mod namespaces;

@@ -118,7 +118,8 @@ async fn a_type_of_kubernetes_has_the_keys_that_it_promises() {
     };
     let tls = json!({ "type": "kubernetes.io/tls", "data": { "tls.crt": "eA==" } });
     assert_eq!(missing(&tls).await, ["data[\"tls.key\"]"]);
-    let text = json!({ "type": "kubernetes.io/tls", "stringData": { "tls.crt": "", "tls.key": "" } });
+    let text =
+        json!({ "type": "kubernetes.io/tls", "stringData": { "tls.crt": "", "tls.key": "" } });
     assert_eq!(missing(&text).await, [""; 0]);
     let login = json!({ "type": "kubernetes.io/basic-auth", "stringData": { "password": "x" } });
     assert_eq!(missing(&login).await, [""; 0], "either key is enough");

@@ -17,6 +17,7 @@ mod ending;
 mod start;
 mod stop;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,6 +184,18 @@ impl Assignment {
     fn stop(&self) -> Option<Why> {
         self.task.stop().map(|stop| Why::of(stop.reason))
     }
+
+    /// An attempt with the grace that somebody asked for who deletes the task, in the place of its
+    /// template's. It may come, or get shorter, while the attempt is being stopped already.
+    fn with_asked_grace<'a>(&self, attempt: &'a Attempt) -> Cow<'a, Attempt> {
+        let asked = self.task.metadata.deletion_grace_period_seconds;
+        let Some(seconds) = asked.and_then(|seconds| u64::try_from(seconds).ok()) else {
+            return Cow::Borrowed(attempt);
+        };
+        let mut attempt = attempt.clone();
+        attempt.manner.grace_millis = seconds.saturating_mul(1_000);
+        Cow::Owned(attempt)
+    }
 }
 
 /// Decides.
@@ -252,6 +265,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// An attempt that is wanted and known.
     fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
+        let attempt = &*assignment.with_asked_grace(attempt);
         let identity = &attempt.identity;
         if self.view.busy.contains(identity) {
             self.tell_slow_start(attempt);

@@ -87,6 +87,13 @@ impl World {
         }
     }
 
+    /// Deletes a task with a grace period, as the apiserver does.
+    fn delete(&mut self, index: u32, grace_seconds: Option<i64>) {
+        self.change(index, &TaskChange::Evict { reason: StopReason::Delete });
+        let task = self.tasks.get_mut(&id(index)).unwrap();
+        task.metadata.deletion_grace_period_seconds = grace_seconds;
+    }
+
     /// Binds a task, and has its container run.
     fn has_running(&mut self, index: u32) {
         self.bind(index);
@@ -387,6 +394,52 @@ fn a_stop_is_asked_for_then_enforced() {
     world.exits(0, 137, Some(9));
     world.check(expect![[r#"
         t-0: ended [20000], reports Cancelled 137
+    "#]]);
+}
+
+/// Who deletes a task and names a grace period waits no longer than that, also where the stop is
+/// under way already with more.
+#[test]
+fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
+    let mut world = world();
+    world.has_running(0);
+    world.hear();
+    world.delete(0, Some(2));
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 2000
+    "#]]);
+    world.now = 1_000;
+    world.delete(0, Some(1));
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 6000
+    "#]]);
+    let mut forced = self::world();
+    forced.has_running(0);
+    forced.hear();
+    forced.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    forced.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
+    "#]]);
+    forced.delete(0, Some(0));
+    forced.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 5000
+    "#]]);
+    let mut unhurried = self::world();
+    unhurried.has_running(0);
+    unhurried.hear();
+    unhurried.delete(0, None);
+    unhurried.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
     "#]]);
 }
 

@@ -1,0 +1,180 @@
+//! The conditions of a task: a function of its parts, like its phase, and never stored. A hundred
+//! thousand tasks are kept in memory, and each is written several times.
+
+use jiff::Timestamp;
+
+use super::{ReportState, Task, TaskState};
+use crate::conditions::{Condition, Standing, UNSCHEDULABLE};
+use crate::object::Kind as _;
+
+impl Task {
+    /// Ready, Reconciling and Stalled, as Flux and `kubectl wait` understand them. The same parts
+    /// give the same conditions, whoever reads them and when.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let stages = self.stages();
+        let waits = self.unschedulable().filter(|_| matches!(self.state(), TaskState::Pending));
+        let reason = waits.map_or_else(|| self.phase().to_string(), |_| UNSCHEDULABLE.to_owned());
+        let said = self.status.message.as_deref().filter(|_| self.report().is_some());
+        let message = waits.or(said).unwrap_or_default();
+        let condition = |(kind, wanted): (&str, Standing)| {
+            let (holds, since) = last_change(&stages, wanted);
+            Condition {
+                kind: kind.to_owned(),
+                status: if holds { "True" } else { "False" }.to_owned(),
+                reason: reason.clone(),
+                message: message.to_owned(),
+                last_transition_time: since,
+                observed_generation: self.generation(),
+            }
+        };
+        [
+            ("Ready", Standing::Ready),
+            ("Reconciling", Standing::Reconciling),
+            ("Stalled", Standing::Stalled),
+        ]
+        .map(condition)
+        .into()
+    }
+
+    /// Where the current attempt stood, and since when, as its parts tell; never empty.
+    fn stages(&self) -> Vec<(Standing, Timestamp)> {
+        let last_end = self.status.attempts.last().and_then(|past| past.finished_at);
+        let opened = last_end.or(self.created()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut stages = vec![(Standing::Reconciling, opened)];
+        // Clocks of several machines tell these times: none is before the one that it follows.
+        let mut and_then = |standing, at: Option<Timestamp>| {
+            let before = stages.last().map_or(opened, |(_, at)| *at);
+            stages.push((standing, at.unwrap_or(before).max(before)));
+        };
+        let report = self.report();
+        let ran = report.is_some_and(|state| state != ReportState::Starting);
+        if ran && self.status.started_at.is_some() {
+            and_then(Standing::Ready, self.status.started_at);
+        }
+        let stopped = self.stop().map(|stop| stop.at);
+        let finished = self.status.finished_at.filter(|_| report.is_some());
+        match self.state() {
+            TaskState::Pending | TaskState::Bound { .. } | TaskState::Starting { .. } => (),
+            TaskState::Running { .. } => and_then(Standing::Ready, None),
+            TaskState::Stopping { .. } => and_then(Standing::Reconciling, stopped),
+            TaskState::Lost { since, .. } => and_then(Standing::Reconciling, Some(since)),
+            TaskState::Succeeded => and_then(Standing::Ready, finished),
+            TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Cancelled { .. } => {
+                if stopped.is_some() {
+                    and_then(Standing::Reconciling, stopped);
+                }
+                and_then(Standing::Stalled, finished.or(stopped));
+            }
+        }
+        stages
+    }
+}
+
+/// Whether the last stage is `wanted`, and since when that is so or not so.
+fn last_change(stages: &[(Standing, Timestamp)], wanted: Standing) -> (bool, Timestamp) {
+    let mut holds = false;
+    let mut since = stages.first().map_or(Timestamp::UNIX_EPOCH, |(_, at)| *at);
+    for (standing, at) in stages {
+        if (*standing == wanted) != holds {
+            (holds, since) = (*standing == wanted, *at);
+        }
+    }
+    (holds, since)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::task::transition::{Report, Step, TaskChange, apply};
+    use crate::task::{StopReason, TaskSpec};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn report(state: ReportState, (started, finished): (Option<i64>, Option<i64>)) -> TaskChange {
+        TaskChange::Report(Box::new(Report {
+            binding: 1,
+            boot_id: "b".to_owned(),
+            state,
+            ready: false,
+            restarts: 0,
+            exit_code: None,
+            reason: None,
+            message: None,
+            started_at: started.map(at),
+            finished_at: finished.map(at),
+            ports: [].into(),
+        }))
+    }
+
+    /// Changes and when each is made; the conditions after each.
+    fn check(life: Vec<(i64, TaskChange)>, expected: Expect) {
+        let spec = TaskSpec { template: "t".to_owned(), attempt: 1, run: 1, ..TaskSpec::default() };
+        let mut task = Task::new("default", "t-0", spec);
+        task.metadata.creation_timestamp = Some(crate::Time(at(0)));
+        let mut told = String::new();
+        let mut tell = |task: &Task| {
+            let conditions = task.conditions();
+            let shown = conditions.iter().map(|it| {
+                format!("{} {} {}s", it.kind, it.status, it.last_transition_time.as_second())
+            });
+            let line = shown.collect::<Vec<_>>().join(", ");
+            told.push_str(&format!("{}: {line}\n", conditions[0].reason));
+        };
+        tell(&task);
+        for (second, change) in life {
+            let attempt = task.spec.attempt;
+            if let Step::Changed(next) = apply(&task, attempt, &change, at(second)).unwrap() {
+                task = *next;
+            }
+            tell(&task);
+        }
+        expected.assert_eq(&told);
+    }
+
+    fn bind() -> TaskChange {
+        TaskChange::Bind { node: "n1".to_owned() }
+    }
+
+    #[test]
+    fn a_condition_tells_since_when_it_is_so() {
+        check(
+            vec![
+                (1, TaskChange::Unschedulable { message: "0 of 1 nodes".to_owned() }),
+                (2, bind()),
+                (3, report(ReportState::Starting, (None, None))),
+                (5, report(ReportState::Running, (Some(4), None))),
+                (9, report(ReportState::Succeeded, (Some(4), Some(8)))),
+            ],
+            expect![[r#""#]],
+        );
+        check(
+            vec![
+                (2, bind()),
+                (5, report(ReportState::Running, (Some(4), None))),
+                (6, TaskChange::Evict { reason: StopReason::Delete }),
+                (9, report(ReportState::Cancelled, (Some(4), Some(8)))),
+            ],
+            expect![[r#""#]],
+        );
+        check(
+            vec![
+                (2, bind()),
+                (5, report(ReportState::Failed, (None, Some(4)))),
+            ],
+            expect![[r#""#]],
+        );
+        check(
+            vec![
+                (2, bind()),
+                (5, report(ReportState::Running, (Some(4), None))),
+                (7, TaskChange::Lose),
+                (8, TaskChange::Recover),
+            ],
+            expect![[r#""#]],
+        );
+    }
+}

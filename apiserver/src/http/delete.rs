@@ -1,0 +1,139 @@
+//! Deletions: the options of Kubernetes, each of which does what it says or is refused.
+
+use std::sync::Arc;
+
+use api::KindId;
+use api::batch::Propagation;
+use api::resource_version::ResourceVersion;
+use api::template::GRACE_SECONDS_MAX;
+use axum::body::Body;
+use http::{HeaderValue, Request, StatusCode, header};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::Deserialize;
+
+use super::change::{answered, carry_out, named};
+use super::query::{Query, bad, dry_run, propagation};
+use super::{Answer, BODY_BYTES_MAX, Place, body};
+use crate::Server;
+use crate::write::{DeleteOptions, Intent, Run};
+
+/// Kubernetes' DeleteOptions. A field that is not here is refused: what deletes more, or sooner, than
+/// was meant cannot be taken back.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WireDeleteOptions {
+    #[serde(rename = "apiVersion")]
+    _api_version: Option<String>,
+    kind: Option<String>,
+    dry_run: Option<Vec<String>>,
+    grace_period_seconds: Option<i64>,
+    ignore_store_read_error_with_cluster_breaking_potential: Option<bool>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<Preconditions>,
+    propagation_policy: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<ResourceVersion>,
+}
+
+pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let bytes = body(request, BODY_BYTES_MAX).await?;
+    let wire: WireDeleteOptions = if bytes.is_empty() {
+        WireDeleteOptions::default()
+    } else {
+        serde_json::from_slice(&bytes)
+            .map_err(|error| bad(format!("the DeleteOptions are not understood: {error}")))?
+    };
+    let (options, run) = read(wire, &query)?;
+    let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
+    let intent = Intent::Delete { kind: place.kind, key: named(place), options };
+    let mut answer = answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)?;
+    if let Some(warning) = warning {
+        answer.headers_mut().insert(header::WARNING, warning);
+    }
+    Ok(answer)
+}
+
+/// What is wanted, of a body and a query. As in Kubernetes the body, where it says something, is what
+/// counts.
+fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Box<Status>> {
+    if let Some(kind) = wire.kind.as_deref().filter(|kind| *kind != "DeleteOptions") {
+        let shown: String = kind.chars().take(100).collect();
+        return Err(bad(format!("the body is a {shown:?}; a deletion takes DeleteOptions")));
+    }
+    if wire.ignore_store_read_error_with_cluster_breaking_potential == Some(true) {
+        return Err(bad(
+            "ignoreStoreReadErrorWithClusterBreakingPotential is not supported: an object that \
+             cannot be read is not deleted",
+        ));
+    }
+    let run = match wire.dry_run.as_deref() {
+        None | Some([]) => query.run()?,
+        Some([word]) => dry_run(word)?,
+        Some(_) => return Err(bad("dryRun: name All once, or nothing")),
+    };
+    let preconditions = wire.preconditions.unwrap_or_default();
+    let orphans = wire.orphan_dependents.or(query.orphan_dependents);
+    let policy = wire.propagation_policy.as_deref().unwrap_or(query.propagation_word());
+    let options = DeleteOptions {
+        propagation: cascade(policy, orphans)?,
+        uid: preconditions.uid,
+        version: preconditions.resource_version,
+        grace_seconds: grace(wire.grace_period_seconds.or(query.grace_period_seconds))?,
+    };
+    Ok((options, run))
+}
+
+/// `orphanDependents` is the older word for `propagationPolicy`.
+fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Box<Status>> {
+    match orphans {
+        None => propagation(policy),
+        Some(_) if !policy.is_empty() => {
+            Err(bad("orphanDependents and propagationPolicy cannot both be given; leave one out"))
+        }
+        Some(true) => Ok(Propagation::Orphan),
+        Some(false) => Ok(Propagation::Background),
+    }
+}
+
+/// A grace period within its bounds.
+fn grace(seconds: Option<i64>) -> Result<Option<u32>, Box<Status>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    match u32::try_from(seconds) {
+        Ok(bounded) if bounded <= GRACE_SECONDS_MAX => Ok(Some(bounded)),
+        _ => Err(bad(format!(
+            "gracePeriodSeconds: {seconds} is not between 0 and {GRACE_SECONDS_MAX} (a day)"
+        ))),
+    }
+}
+
+/// What a person is told who names a grace period for something that has none itself, while what it
+/// owns does. (Of all other kinds nothing is stopped: they go at once, as is asked.)
+fn no_grace(kind: KindId) -> Option<HeaderValue> {
+    match kind {
+        KindId::Namespace | KindId::Job | KindId::Workflow | KindId::WorkflowRun => {
+            let plural = kind.info().plural;
+            let text = format!(
+                "299 - \"gracePeriodSeconds has no effect on {plural}: their tasks stop within the \
+                 terminationGracePeriodSeconds of their template; to stop a task sooner, delete the \
+                 task with a shorter one\""
+            );
+            HeaderValue::from_str(&text).ok()
+        }
+        KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate
+        | KindId::Task => None,
+    }
+}
