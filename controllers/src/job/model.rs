@@ -9,6 +9,7 @@ use api::object::Kind as _;
 use api::resource::Resource as _;
 use api::size::json_bytes;
 use api::task::transition::{Step, TaskChange, apply};
+use api::task::{StopReason, TaskState};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
 
@@ -108,6 +109,15 @@ impl World {
         }
     }
 
+    /// A person's deletion of a task, as the apiserver marks it.
+    pub(super) fn delete(&mut self, name: &str) {
+        let at = api::Time(self.now);
+        let Some(task) = self.tasks.get_mut(name) else { return };
+        Arc::make_mut(task).metadata.deletion_timestamp.get_or_insert(at);
+        // One that has ended is not stopped.
+        self.change(name, &TaskChange::Evict { reason: StopReason::Delete });
+    }
+
     /// A group: all or nothing.
     pub(super) fn commit(&mut self, group: &Group) -> Result<(), String> {
         let mut next = self.clone();
@@ -158,8 +168,12 @@ impl World {
             Op::Remove { key, uid } => {
                 let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
                 let task = task.ok_or("no such task")?;
-                if task.spec.recorded != Some(task.spec.run) || task.takes_resources_on().is_some()
-                {
+                if task.takes_resources_on().is_some() {
+                    return Err("it holds a node".to_owned());
+                }
+                let is_done = task.spec.run == self.job.status.run
+                    && matches!(task.state(), TaskState::Succeeded);
+                if task.spec.recorded != Some(task.spec.run) && (is_done || !task.is_deleting()) {
                     return Err("it is not recorded".to_owned());
                 }
                 self.tasks.remove(&key.name);

@@ -150,7 +150,7 @@ impl Simulation {
     fn disturb(&mut self) {
         let mut next = self.present().clone();
         let number = u32::try_from(self.rng.below(5)).unwrap();
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0 => next.edit_job(|job| job.spec.count = Some(number)),
             1 => next.edit_job(|job| job.spec.parallelism = Some(number)),
             2 => next.edit_job(|job| job.spec.suspend = Some(number % 2 == 0)),
@@ -167,6 +167,11 @@ impl Simulation {
                 }
             }
             5 => next.edit_job(|job| job.spec.priority = Some(i32::try_from(number).unwrap())),
+            6 => {
+                if let Some(name) = self.pick_task() {
+                    next.delete(&name);
+                }
+            }
             _ => next.advance(i64::from(number) * 7),
         }
         self.push(next);

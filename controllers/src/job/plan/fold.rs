@@ -116,10 +116,13 @@ fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     match (&member.verdict, scene.course) {
         (Verdict::Done { end, .. }, _) => Some(*end),
         // It would be tried again, but for the job's end.
-        (Verdict::Again(_), Course::Ending) => Some(End::Cancelled),
+        (Verdict::Again(_) | Verdict::Anew, Course::Ending) => Some(End::Cancelled),
         (Verdict::FailsJob { .. }, Course::Ending) => Some(End::Failed),
         // The job's end is remembered first.
-        (Verdict::FailsJob { .. } | Verdict::Again(_), Course::Usual | Course::Suspended)
+        (
+            Verdict::FailsJob { .. } | Verdict::Again(_) | Verdict::Anew,
+            Course::Usual | Course::Suspended,
+        )
         | (Verdict::Recorded | Verdict::Open, _) => None,
     }
 }
@@ -130,7 +133,7 @@ fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
     let end = match &member.verdict {
         Verdict::Done { end, .. } => *end,
-        Verdict::Again(_) => End::Cancelled,
+        Verdict::Again(_) | Verdict::Anew => End::Cancelled,
         Verdict::FailsJob { .. } => End::Failed,
         Verdict::Recorded | Verdict::Open => return None,
     };

@@ -388,6 +388,7 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
     let busy = scene.run.opens || next.ending != before.ending;
     if !busy {
         plan.groups.extend(removals.groups);
+        plan.notices.extend(removals.notice);
     }
     let deadline = ending::deadline(scene.view.job, scene.view.now);
     let deadline = deadline.filter(|at| *at > scene.view.now);

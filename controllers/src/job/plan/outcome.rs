@@ -16,6 +16,9 @@ pub(super) enum Verdict {
     Open,
     /// Another attempt.
     Again(Again),
+    /// Somebody deletes the task's object before the task has done its work: the object goes, and
+    /// the index is run by a new one.
+    Anew,
     /// It has ended for good.
     Done {
         /// How.
@@ -98,6 +101,9 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
         TaskState::TimedOut => failure(None, Some(reason::TIMEOUT)),
         TaskState::Lost { replaceable: true, .. } => disruption(reason::NODE_LOST),
         TaskState::Cancelled { reason } => match reason {
+            // As in Kubernetes, deleting a task does not take its work out of the job. To stop that
+            // for good, one cancels the job or takes the index out of it.
+            StopReason::Delete if task.is_deleting() => return Verdict::Anew,
             StopReason::Cancel | StopReason::Delete => return cancelled(task),
             StopReason::Timeout => failure(None, Some(reason::TIMEOUT)),
             StopReason::Preemption => disruption(reason::PREEMPTED),
@@ -105,22 +111,17 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
             // Somebody's wish, which costs the task nothing.
             StopReason::Suspend | StopReason::Revision | StopReason::Gang | StopReason::Evict => {
                 return if task.is_deleting() {
-                    cancelled(task)
+                    Verdict::Anew
                 } else {
                     Verdict::Again(Again { retry: at_once(task, reason), why: why(task) })
                 };
             }
         },
     };
-    // A task that is being deleted is not tried again: its object is on its way out.
-    if task.is_deleting() {
-        return if cause.disruption {
-            cancelled(task)
-        } else {
-            Verdict::Done { end: End::Failed, why: why(task) }
-        };
-    }
-    after(task, policy, &cause, now)
+    let verdict = after(task, policy, &cause, now);
+    // The object is on its way out: another one makes the next attempt.
+    let is_anew = task.is_deleting() && matches!(verdict, Verdict::Again(_));
+    if is_anew { Verdict::Anew } else { verdict }
 }
 
 fn cancelled(task: &Task) -> Verdict {

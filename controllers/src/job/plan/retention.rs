@@ -1,4 +1,5 @@
-//! Which recorded tasks' objects go.
+//! Which tasks' objects go: recorded ones that are not kept any longer, and those that were deleted
+//! before they had done their work.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use api::task::{Task, TaskState};
 
 use super::cast::Member;
 use super::outcome::Verdict;
-use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
+use super::{Course, GROUP_OPS, Notice, ROUND_OPS_MAX, Scene, steps};
 
 /// Objects of succeeded tasks, and as many of others, that a large job keeps.
 const FINISHED_KEPT: usize = 1_000;
@@ -20,6 +21,8 @@ const FINISHED_KEPT: usize = 1_000;
 pub(super) struct Removals {
     pub(super) groups: Vec<Group>,
     pub(super) wake_at: Option<Timestamp>,
+    /// That tasks were deleted before they had done their work.
+    pub(super) notice: Option<Notice>,
 }
 
 /// The objects that are not kept any longer.
@@ -27,16 +30,14 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     let now = scene.view.now;
     let keep = scene.view.job.spec.keep_tasks().signed();
     let surplus = surplus(scene);
-    let mut gone: Vec<&Task> = Vec::new();
+    let mut gone = deleted(scene);
+    let notice = (!gone.is_empty()).then(|| notice(&gone));
     let mut wake_at: Option<Timestamp> = None;
     let members = scene.cast.members.values().map(|member| (member, false));
     let strays = scene.cast.strays.iter().map(|member| (member, is_in_the_way(scene, member)));
     for (member, in_the_way) in members.chain(strays).chain(retired(scene)) {
         let task = member.task;
-        // One that is held by a finalizer stays until that is gone: its removal would be refused,
-        // and with it all those that are in its group.
-        let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());
-        if member.verdict != Verdict::Recorded || is_held {
+        if member.verdict != Verdict::Recorded || is_held(task) {
             continue;
         }
         let until = finished_at(task).saturating_add(keep).unwrap_or(Timestamp::MAX);
@@ -48,7 +49,34 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     }
     gone.truncate(ROUND_OPS_MAX);
     let group = |tasks: &[&Task]| Group { ops: tasks.iter().copied().map(Op::remove).collect() };
-    Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at }
+    Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at, notice }
+}
+
+/// One that is held by a finalizer stays until that is gone: its removal would be refused, and with
+/// it all those that are in its group.
+fn is_held(task: &Task) -> bool {
+    task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+/// Tasks that were deleted before they had done their work and that run nowhere any more. Their
+/// names are free then, and the next look makes new ones for their indexes.
+fn deleted<'a>(scene: &Scene<'a>) -> Vec<&'a Task> {
+    if scene.course == Course::Ending {
+        // Nothing is made any more: what they came to is recorded first, as of all others.
+        return Vec::new();
+    }
+    let members = scene.cast.members.values().filter(|member| member.verdict == Verdict::Anew);
+    // What a task of an earlier run came to is nothing to this run, which has work for its index.
+    let predecessors = scene.cast.predecessors.values();
+    let predecessors = predecessors.filter(|it| it.task.is_deleting() && !it.is_open());
+    let tasks = members.chain(predecessors).map(|member| member.task);
+    tasks.filter(|task| !is_held(task)).collect()
+}
+
+fn notice(deleted: &[&Task]) -> Notice {
+    let named = steps::some_of(deleted.iter().map(|task| task.name().to_owned()));
+    let message = format!("deleted by a user, run again: {named}");
+    Notice { warning: false, reason: "TaskDeleted", message }
 }
 
 /// Predecessors that will not be taken into the run, since nothing starts in it any more.

@@ -137,8 +137,8 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
         match &member.verdict {
             Verdict::Recorded => continue,
             Verdict::Open => active += u32::from(member.is_active()),
-            Verdict::Again(_) if is_ending => ends.add(End::Cancelled),
-            Verdict::Again(_) => (),
+            Verdict::Again(_) | Verdict::Anew if is_ending => ends.add(End::Cancelled),
+            Verdict::Again(_) | Verdict::Anew => (),
             Verdict::Done { end, .. } => ends.add(*end),
             Verdict::FailsJob { .. } => ends.add(End::Failed),
         }
@@ -168,9 +168,11 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
             Verdict::Recorded if scene.record.get(*index) == Some(End::Failed) => {
                 outcome::why(member.task)
             }
-            Verdict::Recorded | Verdict::Open | Verdict::Again(_) | Verdict::Done { .. } => {
-                continue;
-            }
+            Verdict::Recorded
+            | Verdict::Open
+            | Verdict::Again(_)
+            | Verdict::Anew
+            | Verdict::Done { .. } => continue,
         };
         let (count, message) = seen.entry(why).or_default();
         *count += 1;

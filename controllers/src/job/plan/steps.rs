@@ -122,7 +122,11 @@ fn surplus<'a>(scene: &'a Scene<'a>, open: u32) -> Vec<&'a Member<'a>> {
 fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
     let again = scene.cast.members.values().filter_map(|member| match &member.verdict {
         Verdict::Again(again) => Some((member.task, again)),
-        Verdict::Recorded | Verdict::Open | Verdict::Done { .. } | Verdict::FailsJob { .. } => None,
+        Verdict::Recorded
+        | Verdict::Open
+        | Verdict::Anew
+        | Verdict::Done { .. }
+        | Verdict::FailsJob { .. } => None,
     });
     let count = usize::try_from(*slots).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
     let again: Vec<_> = again.take(count).collect();
@@ -133,20 +137,22 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
         .filter(|(_, again)| again.retry.counts || again.retry.not_before.is_some())
         .collect();
     if !told.is_empty() {
-        let named: Vec<String> = told
-            .iter()
-            .take(NAMED_MAX)
-            .map(|(task, again)| format!("{} ({})", task.name(), again.why))
-            .collect();
-        let more = told.len().saturating_sub(NAMED_MAX);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let message = format!("tried again: {}{more}", named.join(", "));
+        let named = told.iter().map(|(task, again)| format!("{} ({})", task.name(), again.why));
+        let message = format!("tried again: {}", some_of(named));
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
     let retry = |(task, again): (&Task, &super::outcome::Again)| {
         Op::task(task, TaskChange::Retry(again.retry.clone())).into()
     };
     again.into_iter().map(retry).collect()
+}
+
+/// The first few of several, and how many more there are: `a, b, c and 7 more`.
+pub(super) fn some_of(named: impl ExactSizeIterator<Item = String>) -> String {
+    let more = named.len().saturating_sub(NAMED_MAX);
+    let named: Vec<String> = named.take(NAMED_MAX).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", named.join(", "))
 }
 
 /// Tasks of an earlier run that have ended are taken into this one.

@@ -315,38 +315,6 @@ fn a_timeout_does_not_count_suspended_time() {
 }
 
 #[test]
-fn a_deleted_task_is_recorded_before_it_goes() {
-    check(
-        "
-        spec count=2
-        settle
-        bind 0
-        delete 0
-        delete 1
-        plan
-        plan
-        end 0 cancelled
-        plan
-        plan
-        ",
-        expect![[r#"
-            plan
-              Running run=1 p0 a1 s0 f0 c1 of 2
-              record run=1 1=Cancelled + j-1/1 recorded
-              waits: 1 tasks have not ended
-            plan
-              remove j-1
-              waits: 1 tasks have not ended
-            plan
-              record run=1 0=Cancelled + j-0/1 recorded + Cancelled run=1 p0 a0 s0 f0 c2 of 2 (2 of 2 tasks were cancelled)
-              tells: JobCancelled: 2 of 2 tasks were cancelled; 0 of 2 tasks succeeded
-            plan
-              remove j-0
-        "#]],
-    );
-}
-
-#[test]
 fn cancel_is_final_for_the_run() {
     check(
         "

@@ -6,17 +6,17 @@
 )]
 
 mod changes;
+mod deleted;
 mod ends;
 mod sizes;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use api::Job;
 use api::batch::{Group, Op};
 use api::job::{JobSpec, JobStatus};
+use api::task::ReportState;
 use api::task::transition::{Report, TaskChange};
-use api::task::{ReportState, StopReason};
 use api::template::Template;
 use expect_test::Expect;
 use serde_json::json;
@@ -102,10 +102,7 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             world.change(&task(), &TaskChange::Evict { reason })
         }
         "delete" => {
-            let at = api::Time(world.now);
-            let found = world.tasks.get_mut(&task()).unwrap();
-            Arc::make_mut(found).metadata.deletion_timestamp = Some(at);
-            world.change(&task(), &TaskChange::Evict { reason: StopReason::Delete });
+            world.delete(&task());
             true
         }
         other => panic!("no such verb: {other}"),
