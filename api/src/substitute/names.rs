@@ -16,40 +16,46 @@ const fn name(name: &'static str, meaning: &'static str) -> Name {
 
 /// Names that get their values when a run makes its jobs: in jobs of a workflow alone.
 pub const OF_RUN: [Name; 3] = [
-    name("params.NAME", "The value of the run's parameter `NAME`."),
-    name("run.name", "The name of the run."),
-    name("run.date", "The date when the run began, in UTC: `2026-01-02`."),
+    name("params.NAME", "Value of the run's parameter `NAME`."),
+    name("run.name", "Name of the run."),
+    name("run.date", "Date on which the run started, in UTC: `2026-01-02`."),
 ];
 
 /// Names that get their values on the node, when an attempt starts.
 pub const OF_TASK: [Name; 9] = [
-    name("task.name", "The name of the task."),
-    name("task.index", "The task's index in its job, from 0."),
-    name("task.count", "How many tasks the job has."),
-    name("task.attempt", "The number of the attempt, from 1. It goes on over runs of the job."),
-    name("task.partition", "The partition that the task targets; only in a job with a `target`."),
+    name("task.name", "Name of the task."),
+    name("task.index", "Index of the task in its job, from 0."),
+    name("task.count", "Number of tasks in the job."),
+    name(
+        "task.attempt",
+        "Number of the attempt, from 1. It continues to grow across runs of the job.",
+    ),
+    name("task.partition", "Partition of the task. Only in a job with a `target`."),
     name(
         "task.item",
-        "The task's item as text, or as JSON where it is no text; only in a job with `items`.",
+        "Item of the task: text as it is, anything else as JSON. Only in a job with `items`.",
     ),
-    name("task.item.FIELD", "The field `FIELD` of the task's item."),
-    name("node.name", "The name of the node that the attempt runs on."),
-    name("ports.NAME", "The number that the program is to listen on for the port `NAME`."),
+    name("task.item.FIELD", "Field `FIELD` of the task's item, if items are maps."),
+    name("node.name", "Name of the node that the attempt runs on."),
+    name("ports.NAME", "Port number to listen on for the port `NAME`."),
 ];
 
 /// Variables in the environment of every program.
 pub const ENVIRONMENT: [Name; 11] = [
-    name("HELIOX_NAMESPACE", "The task's namespace."),
-    name("HELIOX_JOB", "The name of its job."),
-    name("HELIOX_RUN", "The name of the workflow run that made the job; empty for any other job."),
-    name("HELIOX_TASK", "As `$(task.name)`."),
-    name("HELIOX_INDEX", "As `$(task.index)`."),
-    name("HELIOX_COUNT", "As `$(task.count)`."),
-    name("HELIOX_ATTEMPT", "As `$(task.attempt)`."),
-    name("HELIOX_PARTITION", "As `$(task.partition)`; empty for a job without a `target`."),
-    name("HELIOX_NODE", "As `$(node.name)`."),
-    name("HELIOX_PORT_NAME", "As `$(ports.name)`: the port's name in capitals, `-` as `_`."),
-    name("HELIOX_ADDR_NAME", "Where others reach that port: `ADDRESS:PORT` of the node."),
+    name("HELIOX_NAMESPACE", "Namespace of the task."),
+    name("HELIOX_JOB", "Name of the job."),
+    name("HELIOX_RUN", "Name of the workflow run; empty if the job does not belong to one."),
+    name("HELIOX_TASK", "Same as `$(task.name)`."),
+    name("HELIOX_INDEX", "Same as `$(task.index)`."),
+    name("HELIOX_COUNT", "Same as `$(task.count)`."),
+    name("HELIOX_ATTEMPT", "Same as `$(task.attempt)`."),
+    name("HELIOX_PARTITION", "Same as `$(task.partition)`; empty in a job without a `target`."),
+    name("HELIOX_NODE", "Same as `$(node.name)`."),
+    name(
+        "HELIOX_PORT_NAME",
+        "Same as `$(ports.name)`. The name of the port is in capitals, with `_` for `-`.",
+    ),
+    name("HELIOX_ADDR_NAME", "Address at which others reach the port: `ADDRESS:PORT` of the node."),
 ];
 
 /// Whether a name of two words is one.

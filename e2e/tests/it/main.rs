@@ -4,6 +4,7 @@
 
 mod bundle;
 mod dev_ends;
+mod documents;
 mod ends;
 mod figures;
 mod full_disk;

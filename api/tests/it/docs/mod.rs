@@ -104,30 +104,32 @@ fn docs_tell_every_name_that_is_substituted_and_every_variable() {
     let reference = |name: &str| format!("$({name})");
     let page = format!(
         "# Substitution and environment\n\n\
-         Text in a job's `template` and `placement` may name values. Everything in `command`, `args`, \
-         `env`, `mounts`, `labels` and the other fields of a template is searched.\n\n\
+         Texts in the `template` and `placement` of a job can contain names in `$(...)`, which Heliox \
+         replaces with values. This works in `command`, `args`, `env`, `mounts`, `labels` and all other \
+         texts of a template.\n\n\
          ```yaml\n\
          template:\n  image: busybox\n  \
          command: [load, --day, $(params.day), --part, $(task.index)/$(task.count)]\n\
          ```\n\n\
-         ## When a run makes its jobs\n\n\
-         Only in jobs of a Workflow, in every field that is text, `image` and `placement` too. A \
-         parameter's `default` may name the run.\n\n{}\n\
-         ## When an attempt starts on its node\n\n\
-         In any job; not in `image` and `placement`, which decide on the node, and only names under \
-         `task` in `labels`.\n\n{}\n\
-         `$(NAME)` is the value of a variable that `env` declares before, or of one of those below.\n\n\
+         ## Names of a run\n\n\
+         Only in the jobs of a workflow, and replaced when a run creates its jobs. They work in every text, \
+         `image` and `placement` included. The `default` of a parameter can contain `$(run...)`.\n\n{}\n\
+         ## Names of a task\n\n\
+         In any job, and replaced when an attempt starts on its node. They do not work in `image` and \
+         `placement`, which are needed to choose the node; in `labels` only names under `task` work.\n\n{}\n\
+         `$(NAME)` is replaced with the value of a variable that `env` declares earlier, or of one that \
+         Heliox sets ([Environment](#environment)).\n\n\
          ## Rules\n\n\
          - `$$(` is a literal `$(`.\n\
-         - A name under `params`, `run`, `task`, `node` or `ports` that does not exist is refused when \
-         the manifest is applied.\n\
+         - An unknown name under `params`, `run`, `task`, `node` or `ports` is an error when the manifest is \
+         applied.\n\
          - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns of what \
-         looks like a slip: `$(item)`, `$(task_name)`, `${{params.x}}`.\n\
-         - A value is not searched again: a parameter cannot name a task.\n\
-         - A value is put into the text as it is. In a shell script it could end a quoted string and \
-         run as code: hand over what others choose in `env` or as an argument.\n\n\
+         looks like a mistake: `$(item)`, `$(task_name)`, `${{params.x}}`.\n\
+         - Values are not searched again: the value of a parameter cannot refer to a task.\n\
+         - Values are inserted as they are. In a shell script, a value could end a quoted string and run as \
+         code: pass what other people choose in `env` or as an argument instead.\n\n\
          ## Environment\n\n\
-         Every program finds these variables. A template cannot declare names that begin with \
+         Heliox sets these variables for every task. A template cannot declare names that begin with \
          `HELIOX_`.\n\n{}",
         names_table(&names::OF_RUN, reference),
         names_table(&names::OF_TASK, reference),
