@@ -89,6 +89,17 @@ impl JobStatus {
         let failures = (!self.failures.is_empty()).then(|| failures(&self.failures));
         self.message.clone().or(failures)
     }
+
+    /// What it does that a new run takes the place of this one, which has not ended:
+    /// `run 4 replaces run 3; 2 running tasks are stopped`.
+    pub fn replaced_by(&self, run: u32) -> String {
+        let stopped = match self.active {
+            0 => String::new(),
+            1 => "; 1 running task is stopped".to_owned(),
+            active => format!("; {active} running tasks are stopped"),
+        };
+        format!("run {run} replaces run {}{stopped}", self.run)
+    }
 }
 
 /// How often tasks were given up for which reason: `exit 3 x2, CannotRun x1: sh: not found`.

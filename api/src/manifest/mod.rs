@@ -212,6 +212,11 @@ fn document(
                 .hint("documents are separated by lines of ---"),
         ));
     };
+    if !map.contains_key("kind")
+        && let Some(violation) = schema::another_tools_file(map.keys().map(String::as_str))
+    {
+        return Err(problem(violation));
+    }
     let word = |field: &str| {
         let violation = |why: &str| Violation::new(field, why);
         let Some(value) = map.get(field) else {

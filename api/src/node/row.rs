@@ -88,14 +88,14 @@ impl Node {
             text_or_dash([info.os.as_str(), &info.arch].join("/").trim_matches('/')),
             text_or_dash(&info.kernel),
             status.images.len().to_string(),
-            text_or_dash(&info.runtime),
+            text_or_dash(&info.runtime.replace(' ', "/")),
             text_or_dash(&info.agent_version),
             age(self.created(), now),
             self.why(now),
         ]
     }
 
-    /// `2/8 25%`: requested, allocatable, and the share; what is allocatable alone otherwise.
+    /// `2/8(25%)`: requested, allocatable, and the share; what is allocatable alone otherwise.
     fn resource_cell(&self, resource: &str, usage: Option<&Usage>) -> String {
         let Some(quantity) = self.status.allocatable.get(resource) else {
             return NOTHING.to_owned();
@@ -105,7 +105,7 @@ impl Node {
         let taken = usage.requested.get(resource).copied().unwrap_or_default();
         let percent = amounts::percent(taken, all).unwrap_or_default();
         let unit = Unit::of(resource, all);
-        format!("{}/{}{} {percent}%", unit.number(taken), unit.number(all), unit.sign())
+        format!("{}/{}{}({percent}%)", unit.number(taken), unit.number(all), unit.sign())
     }
 
     /// Why it is in its phase, in a line.

@@ -33,7 +33,7 @@ use crate::violation::Violation;
 use crate::workflow::{Workflow, WorkflowDefinition};
 use crate::workflow_run::{WorkflowRun, WorkflowRunDefinition};
 
-pub use words::unknown_kind;
+pub use words::{another_tools_file, neighbours_word, unknown_kind};
 
 /// Deepest nesting of a document.
 pub const DEPTH_MAX: usize = 64;

@@ -393,10 +393,61 @@ const NEIGHBOUR_KINDS: [(&str, &str); 6] = [
     ("DaemonSet", "a Service with perNode, which is not supported yet"),
 ];
 
+/// Kinds of other systems that have a name of ours, and what has to be changed beside `apiVersion`.
+const NAMESAKES: [(&str, &str, &str); 3] = [
+    (
+        "batch/v1",
+        "Job",
+        "this is a Kubernetes Job: write apiVersion: heliox.dev/v1, move image, command, args and env \
+         of its container to spec.template, and write count for completions",
+    ),
+    (
+        "argoproj.io/v1alpha1",
+        "Workflow",
+        "this is an Argo Workflow: write apiVersion: heliox.dev/v1 and spec.jobs, with a job for each \
+         template and dependsOn between them",
+    ),
+    (
+        "v1",
+        "Service",
+        "this is a Kubernetes Service, which has no counterpart: tasks are reached at their nodes' ports",
+    ),
+];
+
+/// What is wrong with a document that has no kind, where another tool's file is known by its fields.
+pub fn another_tools_file<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Violation> {
+    let is_compose = fields.any(|field| field == "services");
+    is_compose.then(|| {
+        let hint = "write a Job for each service: its image, command and environment go to \
+                    spec.template, and ports to spec.template.ports";
+        Violation::new("", "this is a Compose file").hint(hint)
+    })
+}
+
+/// What is ours for a word of another tool that names a kind: `pods` are tasks.
+pub fn neighbours_word(word: &str) -> Option<KindId> {
+    let lower = word.to_ascii_lowercase();
+    Some(match lower.as_str() {
+        "po" | "pod" | "pods" | "container" | "containers" | "alloc" | "allocs" | "allocation"
+        | "allocations" => KindId::Task,
+        "cj" | "cronjob" | "cronjobs" | "dag" | "dags" | "cwf" | "cronworkflow"
+        | "cronworkflows" => KindId::Workflow,
+        "host" | "hosts" | "machine" | "machines" | "client" | "clients" | "agent" | "agents" => {
+            KindId::Node
+        }
+        _ => return None,
+    })
+}
+
 /// What is wrong with a document's `apiVersion` and `kind`, which mean no kind that is served.
 pub fn unknown_kind(api_version: &str, kind: &str) -> Violation {
     let short: String = kind.chars().take(100).collect();
     let written = || KindId::ALL.into_iter().filter(|id| !id.info().internal);
+    let same = |(version, word, _): &&(&str, &str, &str)| *version == api_version && *word == kind;
+    if let Some((_, _, hint)) = NAMESAKES.iter().find(same) {
+        return Violation::new("apiVersion", format!("{api_version:?} has no kind {short}"))
+            .hint(*hint);
+    }
     if let Some(id) = written().find(|id| id.info().kind == kind) {
         let version: String = api_version.chars().take(100).collect();
         return Violation::new("apiVersion", format!("{version:?} has no kind {short}"))

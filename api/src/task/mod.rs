@@ -405,6 +405,9 @@ pub struct Loss {
 pub struct PastAttempt {
     /// Number of the attempt.
     pub attempt: u32,
+    /// Number of the job's run that the attempt was of. 0 if an older version of Heliox recorded it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run: u32,
     /// Phase in which it ended.
     pub phase: TaskPhase,
     /// Name of the node that it ran on.
@@ -425,6 +428,10 @@ pub struct PastAttempt {
     /// When the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Phase of a task.

@@ -80,10 +80,13 @@ impl Resource for Task {
         let ports: Vec<String> =
             status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
         let said = |cell: String| if reported { cell } else { NOTHING.to_owned() };
+        // What the agent of a lost node said last, or of a task that is being stopped, is no promise.
+        let is_ready =
+            status.ready && matches!(self.phase(), TaskPhase::Starting | TaskPhase::Running);
         vec![
             self.name().to_owned(),
             self.phase().to_string(),
-            said(if status.ready { "yes" } else { "no" }.to_owned()),
+            said(if is_ready { "yes" } else { "no" }.to_owned()),
             self.spec.attempt.to_string(),
             said(status.restarts.to_string()),
             or_dash(self.label(labels::REVISION)),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Binding, Loss, ReportState, Stop, StopReason, Task, TaskPhase};
+use super::{Binding, Loss, PastAttempt, ReportState, Stop, StopReason, Task, TaskPhase};
 
 /// Where the current attempt stands. Plans match on this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,22 @@ impl Task {
             return self.spec.attempt;
         }
         self.status.attempts.last().map_or(self.spec.attempt, |past| past.attempt)
+    }
+
+    /// The newest attempt of a run that was bound to a node, if one was.
+    pub fn newest_attempt_of_run(&self, run: u32) -> Option<u32> {
+        if self.node().is_some() && self.spec.run == run {
+            return Some(self.spec.attempt);
+        }
+        self.attempts_of_run(run).map(|past| past.attempt).last()
+    }
+
+    /// The attempts of a run that came before the current one, the oldest first. Those of which the run
+    /// is not known are taken for the current run's.
+    pub fn attempts_of_run(&self, run: u32) -> impl Iterator<Item = &PastAttempt> {
+        let is_of =
+            move |past: &&PastAttempt| past.run == run || past.run == 0 && run == self.spec.run;
+        self.status.attempts.iter().filter(is_of)
     }
 
     /// What the agent said of the current binding.

@@ -440,6 +440,7 @@ fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     let message = status.message.as_deref();
     let past = PastAttempt {
         attempt: task.spec.attempt,
+        run: task.spec.run,
         phase: task.phase(),
         node_name: task.node().map(str::to_owned),
         exit_code: status.exit_code,

@@ -172,13 +172,6 @@ fn kinds_that_are_not_served() {
         "#]],
         ),
         (
-            "apiVersion: batch/v1\nkind: Job\n",
-            expect![[r#"
-            a.yaml:1:1: apiVersion: "batch/v1" has no kind Job
-              hint: write apiVersion: heliox.dev/v1
-        "#]],
-        ),
-        (
             "apiVersion: heliox.dev/v1\nkind: NodeLease\n",
             expect![[r#"
             a.yaml:2:1: kind: unknown kind "NodeLease"
@@ -207,6 +200,35 @@ fn kinds_that_are_not_served() {
         ),
     ] {
         check(kind, expected);
+    }
+}
+
+#[test]
+fn manifests_of_other_tools_are_known() {
+    for (manifest, expected) in [
+        (
+            "apiVersion: batch/v1\nkind: Job\n",
+            expect![[r#"
+                a.yaml:1:1: apiVersion: "batch/v1" has no kind Job
+                  hint: this is a Kubernetes Job: write apiVersion: heliox.dev/v1, move image, command, args and env of its container to spec.template, and write count for completions
+            "#]],
+        ),
+        (
+            "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\n",
+            expect![[r#"
+            a.yaml:1:1: apiVersion: "argoproj.io/v1alpha1" has no kind Workflow
+              hint: this is an Argo Workflow: write apiVersion: heliox.dev/v1 and spec.jobs, with a job for each template and dependsOn between them
+        "#]],
+        ),
+        (
+            "services: {web: {image: nginx}}\n",
+            expect![[r#"
+            a.yaml:1:1: this is a Compose file
+              hint: write a Job for each service: its image, command and environment go to spec.template, and ports to spec.template.ports
+        "#]],
+        ),
+    ] {
+        check(manifest, expected);
     }
 }
 

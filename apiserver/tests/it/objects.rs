@@ -256,7 +256,7 @@ async fn a_table_of_nodes_shows_what_tasks_take() {
         .map(|(heading, cell)| (heading["name"].as_str().unwrap(), cell.as_str().unwrap()))
         .filter(|(heading, _)| ["CPU", "MEMORY", "GPU", "TASKS"].contains(heading))
         .collect();
-    let wanted = [("CPU", "1/4 25%"), ("MEMORY", "2/8Gi 25%"), ("GPU", "-"), ("TASKS", "2")];
+    let wanted = [("CPU", "1/4(25%)"), ("MEMORY", "2/8Gi(25%)"), ("GPU", "-"), ("TASKS", "2")];
     assert_eq!(shown, wanted);
 }
 

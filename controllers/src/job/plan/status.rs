@@ -250,8 +250,22 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
     !same
 }
 
+/// What people are told of the step to `next`.
+pub(super) fn notices(job: &Job, next: &JobStatus) -> impl Iterator<Item = Notice> {
+    replaced(&job.status, next).into_iter().chain(ended(job, next))
+}
+
+/// That a run takes the place of one that has not ended.
+fn replaced(before: &JobStatus, next: &JobStatus) -> Option<Notice> {
+    let is_replaced = before.run > 0 && next.run != before.run && !before.phase.is_final();
+    is_replaced.then(|| {
+        let message = before.replaced_by(next.run);
+        Notice { warning: false, reason: "RunReplaced", message }
+    })
+}
+
 /// That the run has ended.
-pub(super) fn notices(job: &Job, next: &JobStatus) -> Option<Notice> {
+fn ended(job: &Job, next: &JobStatus) -> Option<Notice> {
     let is_news = !job.status.phase.is_final() || job.status.run != next.run;
     let reason = match next.phase {
         JobPhase::Succeeded => "JobSucceeded",

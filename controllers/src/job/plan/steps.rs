@@ -7,7 +7,7 @@ use api::job::{SMALL_JOB_TASKS_MAX, is_revision};
 use api::object::Kind as _;
 use api::size::json_bytes;
 use api::task::transition::{Amend, Rerun, TaskChange};
-use api::task::{Overrides, StopReason, Task};
+use api::task::{Overrides, StopReason, Task, TaskState};
 
 use super::cast::Member;
 use super::outcome::Verdict;
@@ -131,13 +131,12 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
     let count = usize::try_from(*slots).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
     let again: Vec<_> = again.take(count).collect();
     *slots -= u32::try_from(again.len()).unwrap_or(*slots);
-    // Being taken up after a suspension is nothing to tell.
-    let told: Vec<_> = again
-        .iter()
-        .filter(|(_, again)| again.retry.counts || again.retry.not_before.is_some())
-        .collect();
+    let told: Vec<_> = again.iter().filter(|(task, _)| is_told(task)).collect();
     if !told.is_empty() {
-        let named = told.iter().map(|(task, again)| format!("{} ({})", task.name(), again.why));
+        let named = told.iter().map(|(task, again)| {
+            let node = task.node().map(|node| format!(" on {node}")).unwrap_or_default();
+            format!("{} ({}{node})", task.name(), again.why)
+        });
         let message = format!("tried again: {}", some_of(named));
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
@@ -153,6 +152,17 @@ pub(super) fn some_of(named: impl ExactSizeIterator<Item = String>) -> String {
     let named: Vec<String> = named.take(NAMED_MAX).collect();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("{}{more}", named.join(", "))
+}
+
+/// Whether people are told that a task is tried again: not where it is taken up after a suspension, or
+/// runs for a new revision.
+fn is_told(task: &Task) -> bool {
+    !matches!(
+        task.state(),
+        TaskState::Cancelled {
+            reason: StopReason::Suspend | StopReason::Revision | StopReason::Gang
+        }
+    )
 }
 
 /// Tasks of an earlier run that have ended are taken into this one.

@@ -76,6 +76,7 @@ fn a_changed_template_opens_a_new_run() {
         expect![[r#"
             plan
               Pending run=2 p3 a0 s0 f0 c0 of 3
+              tells: RunReplaced: run 2 replaces run 1; 1 running task is stopped
             plan
               j-1/1 evict Revision
               j-2/1 evict Revision
