@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use api::KindId;
 use api::duration::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::completion::{fields, kinds_or_objects, names, objects, phases};
 use crate::door;
 use crate::goal::Goal;
 use crate::table::Order;
@@ -28,7 +30,7 @@ pub struct Args {
     pub server: String,
     /// Namespace to use.
     #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
-    #[arg(value_parser = door::namespace)]
+    #[arg(value_parser = door::namespace, add = names(KindId::Namespace))]
     pub namespace: String,
     /// Output format. With json, errors are JSON too.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -92,19 +94,19 @@ pub enum Command {
     /// Stop a task's current attempt and start it again on another node.
     Evict {
         /// TASK..., task/T... or task T...
-        #[arg(required = true, value_name = "TASK")]
+        #[arg(required = true, value_name = "TASK", add = objects(Some(KindId::Task)))]
         tasks: Vec<String>,
     },
     /// Mark nodes unschedulable.
     Cordon {
         /// NODE..., node/N... or node N...
-        #[arg(required = true, value_name = "NODE")]
+        #[arg(required = true, value_name = "NODE", add = objects(Some(KindId::Node)))]
         nodes: Vec<String>,
     },
     /// Mark nodes schedulable again.
     Uncordon {
         /// NODE..., node/N... or node N...
-        #[arg(required = true, value_name = "NODE")]
+        #[arg(required = true, value_name = "NODE", add = objects(Some(KindId::Node)))]
         nodes: Vec<String>,
     },
     /// Show the cluster, or confirm one that was restored from a backup.
@@ -125,7 +127,7 @@ pub enum Command {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Targets {
     /// KIND NAME... or KIND/NAME...
-    #[arg(required = true, value_name = "KIND/NAME")]
+    #[arg(required = true, value_name = "KIND/NAME", add = objects(None))]
     pub targets: Vec<String>,
 }
 
@@ -152,7 +154,7 @@ pub struct Apply {
 pub struct Get {
     /// KIND, KIND,KIND, KIND/NAME..., KIND NAME..., or all: workflows, runs, jobs, partition sets
     /// and tasks.
-    #[arg(required = true, value_name = "KIND")]
+    #[arg(required = true, value_name = "KIND", add = kinds_or_objects())]
     pub what: Vec<String>,
     /// Keep printing changes.
     #[arg(short, long)]
@@ -161,16 +163,16 @@ pub struct Get {
     #[arg(short = 'l', long, value_parser = door::labels)]
     pub selector: Option<String>,
     /// Only objects whose fields match: status.phase=Running. An unknown field lists the valid ones.
-    #[arg(long, value_parser = door::fields)]
+    #[arg(long, value_parser = door::fields, add = fields())]
     pub field_selector: Option<String>,
     /// In all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only tasks of this job.
-    #[arg(long, value_parser = door::name)]
+    #[arg(long, value_parser = door::name, add = names(KindId::Job))]
     pub job: Option<String>,
     /// Only objects in this phase.
-    #[arg(long)]
+    #[arg(long, add = phases())]
     pub phase: Option<String>,
     /// Sort by a column, such as age (newest last), status or took.
     #[arg(long, value_name = "COLUMN", conflicts_with = "watch")]
@@ -188,6 +190,7 @@ pub struct Get {
 pub struct Delete {
     /// KIND NAME... or KIND/NAME...
     #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(add = objects(None))]
     pub targets: Vec<String>,
     /// Delete the objects described by these manifests.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
@@ -227,7 +230,7 @@ pub enum Cascade {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
     /// TASK, task/T, job/J or run/R; or KIND NAME.
-    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    #[arg(required = true, value_name = "TASK", num_args = 1.., add = objects(Some(KindId::Task)))]
     pub of: Vec<String>,
     /// Follow until the tasks have finished, including new tasks and attempts. After a lost connection,
     /// continue behind the last line printed.
@@ -245,6 +248,9 @@ pub struct Logs {
     /// Attempt to print [default: the newest].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// Run of the job to print [default: the current one].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "attempt")]
+    pub run: Option<u32>,
     /// Print the previous attempt.
     #[arg(short, long, conflicts_with = "follow")]
     pub previous: bool,
@@ -257,7 +263,7 @@ pub struct Logs {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Exec {
     /// TASK, task/T or task T.
-    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    #[arg(required = true, value_name = "TASK", num_args = 1.., add = objects(Some(KindId::Task)))]
     pub task: Vec<String>,
     /// Pass stdin to the command.
     #[arg(short = 'i', long)]
@@ -280,6 +286,7 @@ pub enum Top {
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only these nodes.
+        #[arg(add = objects(Some(KindId::Node)))]
         nodes: Vec<String>,
         /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
@@ -289,6 +296,7 @@ pub enum Top {
     #[command(visible_aliases = ["task", "tk"])]
     Tasks {
         /// Only these tasks.
+        #[arg(add = objects(Some(KindId::Task)))]
         tasks: Vec<String>,
         /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
@@ -316,9 +324,10 @@ pub enum TopOrder {
 pub struct Events {
     /// Only events about this object: KIND/NAME or KIND NAME.
     #[arg(value_name = "KIND/NAME", num_args = 0..=2, conflicts_with = "about")]
+    #[arg(add = objects(None))]
     pub of: Vec<String>,
     /// The same, in kubectl's form.
-    #[arg(long = "for", value_name = "KIND/NAME")]
+    #[arg(long = "for", value_name = "KIND/NAME", add = objects(None))]
     pub about: Option<String>,
     /// In all namespaces.
     #[arg(short = 'A', long)]
@@ -332,7 +341,7 @@ pub struct Events {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Wait {
     /// KIND NAME... or KIND/NAME...
-    #[arg(required = true, value_name = "KIND/NAME")]
+    #[arg(required = true, value_name = "KIND/NAME", add = objects(None))]
     pub targets: Vec<String>,
     /// State to wait for.
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
@@ -347,6 +356,7 @@ pub struct Wait {
 pub struct Run {
     /// WORKFLOW, workflow/W or workflow W.
     #[arg(required = true, value_name = "WORKFLOW", num_args = 1..)]
+    #[arg(add = objects(Some(KindId::Workflow)))]
     pub workflow: Vec<String>,
     /// Value of a parameter.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
@@ -374,7 +384,7 @@ pub struct UntilEnd {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Rerun {
     /// job/J, run/R; or KIND NAME.
-    #[arg(required = true, value_name = "KIND/NAME", num_args = 1..)]
+    #[arg(required = true, value_name = "KIND/NAME", num_args = 1.., add = objects(None))]
     pub of: Vec<String>,
     /// Different value of a parameter of the run.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]

@@ -73,7 +73,7 @@ pub fn phase(kind: KindId, text: &str) -> Result<&'static str, Failure> {
 }
 
 /// Every phase that objects of a kind can be in.
-fn phases(kind: KindId) -> &'static [&'static str] {
+pub fn phases(kind: KindId) -> &'static [&'static str] {
     match kind {
         KindId::Task => &[
             "Pending",

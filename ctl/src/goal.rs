@@ -233,6 +233,9 @@ pub fn standing(object: &Value) -> String {
     if let (Some(total), Some(succeeded)) = (status["total"].as_u64(), status["succeeded"].as_u64())
     {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
+        if let Some(failed) = status["failed"].as_u64().filter(|failed| *failed > 0) {
+            text.push_str(&format!(", {failed} failed"));
+        }
     }
     let refused = object["spec"]["unschedulable"]["message"].as_str();
     // A workflow says it of its run, in its conditions alone.
@@ -375,6 +378,8 @@ mod tests {
         job["status"]["succeeded"] = 3.into();
         job["status"]["message"] = "waits".into();
         assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded: waits");
+        job["status"]["failed"] = 2.into();
+        assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded, 2 failed: waits");
         let mut workflow = object("Failed", 2);
         workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
         assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");

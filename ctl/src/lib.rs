@@ -6,6 +6,7 @@
 pub mod args;
 pub mod bundle;
 pub mod cmd;
+pub mod completion;
 pub mod connection;
 pub mod describe;
 pub mod document;

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use ctl::args::Args;
 
 fn main() -> ExitCode {
+    ctl::completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return ctl::terminal::usage(&error),

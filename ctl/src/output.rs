@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 
 /// Between two columns.
-const GAP: &str = "  ";
+pub const GAP: &str = "  ";
 /// A column does not widen for a cell longer than the longest name: the row is out of line instead.
 const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 

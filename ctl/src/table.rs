@@ -6,6 +6,8 @@ use api::{KindId, ObjectMeta};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::output::GAP;
+
 /// What is there of a kind, for people.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -87,6 +89,8 @@ pub struct Look {
 enum Part {
     Namespace,
     Labels,
+    /// Its kind has no such column.
+    Nothing,
     /// The cell with this index.
     Cell(usize),
 }
@@ -118,6 +122,45 @@ impl Shown {
         Self { kind: look.kind, columns, headings }
     }
 
+    /// Chooses the columns that kinds have in common: where rows of several kinds follow one another.
+    pub fn in_common(definitions: &[ColumnDefinition], look: &Look) -> Self {
+        let mut columns: Vec<(String, Part)> = Vec::new();
+        if look.with_namespace {
+            columns.push(("NAMESPACE".to_owned(), Part::Namespace));
+        }
+        for heading in ["NAME", "STATUS", "AGE", "WHY"] {
+            let index = definitions.iter().position(|column| column.name == heading);
+            columns.push((heading.to_owned(), index.map_or(Part::Nothing, Part::Cell)));
+        }
+        if look.with_labels {
+            columns.insert(columns.len() - 1, ("LABELS".to_owned(), Part::Labels));
+        }
+        let headings = columns.iter().map(|(heading, _)| heading.clone()).collect();
+        Self { kind: look.kind, columns, headings }
+    }
+
+    /// Leaves out columns in which these rows have nothing but dashes and zeros, from the right, until
+    /// the lines fit into `width` characters. What a row says last, why it is as it is, would be cut
+    /// off otherwise.
+    pub fn fit(&mut self, rows: &[Row], width: usize) {
+        let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
+        cells.insert(0, self.headings.clone());
+        let mut index = self.columns.len();
+        while longest_line(&cells) > width && index > 0 {
+            index -= 1;
+            let stays = matches!(self.headings[index].as_str(), "NAME" | "STATUS" | "WHY");
+            let tells = |row: &Vec<String>| !matches!(row[index].as_str(), "" | NOTHING | "0");
+            if stays || cells.iter().skip(1).any(tells) {
+                continue;
+            }
+            self.columns.remove(index);
+            self.headings.remove(index);
+            for row in &mut cells {
+                row.remove(index);
+            }
+        }
+    }
+
     /// The headings.
     pub fn headings(&self) -> &[String] {
         &self.headings
@@ -128,6 +171,9 @@ impl Shown {
         let cell = |(heading, part): &(String, Part)| match part {
             Part::Namespace => row.key().0,
             Part::Labels => labels(&row.object.metadata),
+            // A reason that is not given is left out elsewhere, too.
+            Part::Nothing if heading == "WHY" => String::new(),
+            Part::Nothing => NOTHING.to_owned(),
             Part::Cell(index) => {
                 let cell = row.cells.get(*index).map(text).unwrap_or_default();
                 match self.kind.filter(|_| heading == "NAME") {
@@ -155,6 +201,13 @@ impl Shown {
         }
         cells
     }
+}
+
+/// How long the longest line of a table is.
+fn longest_line(rows: &[Vec<String>]) -> usize {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |index: usize| rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
+    (0..columns).map(|index| width(index) + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
 }
 
 /// Rows in the order that people expect: web-2 before web-10, and of runs and events the newest last.
@@ -337,6 +390,42 @@ mod tests {
         assert_eq!(by("{.metadata.creationTimestamp}").unwrap(), "bca");
         assert_eq!(by(".metadata.name").unwrap(), "abc");
         assert_eq!(by("size").unwrap_err(), "name, took, tasks");
+    }
+
+    #[test]
+    fn where_lines_are_too_long_columns_that_tell_nothing_give_way() {
+        let names = ["NAME", "STATUS", "RESTARTS", "REV", "NODE", "AGE", "WHY"];
+        let column = |name: &&str| ColumnDefinition { name: (*name).to_owned(), priority: 0 };
+        let definitions: Vec<ColumnDefinition> = names.iter().map(column).collect();
+        let row = |restarts: u32, why: &str| -> Row {
+            let cells = json!(["a-0", "Failed", restarts, "-", "n1", "3s", why]);
+            serde_json::from_value(json!({"cells": cells})).unwrap()
+        };
+        let headings = |rows: &[Row], width: usize| {
+            let mut shown = Shown::of(&definitions, &Look::default());
+            shown.fit(rows, width);
+            assert_eq!(shown.cells(&rows[0]).len(), shown.headings().len());
+            shown.headings().join(" ")
+        };
+        let all = "NAME STATUS RESTARTS REV NODE AGE WHY";
+        let rows = [row(0, "exit 3"), row(0, "exit 4")];
+        assert_eq!(headings(&rows, 46), all, "the longest line has 46 characters");
+        assert_eq!(headings(&rows, 45), "NAME STATUS RESTARTS NODE AGE WHY");
+        assert_eq!(headings(&rows, 10), "NAME STATUS NODE AGE WHY", "the rest is cut");
+        assert_eq!(headings(&[row(0, ""), row(2, "")], 10), "NAME STATUS RESTARTS NODE AGE WHY");
+    }
+
+    #[test]
+    fn kinds_have_some_columns_in_common() {
+        let definitions = [ColumnDefinition { name: "NAME".to_owned(), priority: 0 }];
+        let look = Look { with_namespace: true, kind: Some("secret"), ..Look::default() };
+        let shown = Shown::in_common(&definitions, &look);
+        let row: Row = serde_json::from_value(json!({
+            "cells": ["s"], "object": {"metadata": {"namespace": "ns"}},
+        }))
+        .unwrap();
+        assert_eq!(shown.headings(), ["NAMESPACE", "NAME", "STATUS", "AGE", "WHY"]);
+        assert_eq!(shown.cells(&row), ["ns", "secret/s", "-", "-", ""]);
     }
 
     #[test]

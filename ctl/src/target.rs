@@ -66,6 +66,9 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     let lower = text.to_ascii_lowercase();
     let names = served.iter().flat_map(|info| [info.plural, info.singular]);
     let failure = Failure::usage(format!("there is no kind {text:?}"));
+    if let Some(ours) = api::schema::neighbours_word(text) {
+        return Err(failure.hint(format!("what comes closest is {}", ours.info().plural)));
+    }
     Err(match nearest(&lower, names) {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),
         None => {
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!(names("WorkflowRun x"), "run/x");
         assert_eq!(names("jobs"), "1: which job?; write job/NAME, or job NAME");
         assert_eq!(names("jobz a"), "1: there is no kind \"jobz\"; did you mean job?");
+        assert_eq!(names("pod a"), "1: there is no kind \"pod\"; what comes closest is tasks");
         assert!(names("flurb a").contains("the kinds are namespaces, "));
         assert_eq!(names("job/a b"), "1: \"b\" names no object; write KIND/NAME");
         let cannot_be =

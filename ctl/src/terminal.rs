@@ -1,7 +1,8 @@
 //! Printing: data to stdout, all else to stderr. Colours only where they are wanted.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use clap::CommandFactory as _;
@@ -10,10 +11,42 @@ use rustix::termios::tcgetwinsize;
 
 use crate::args::{Args, Format};
 use crate::failure::{Code, Failure};
-use crate::output::Paper;
+use crate::output::{Paper, printable};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
+
+/// Takes the cursor to the start of its line and clears that.
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// Whether the terminal's last line shows how far something has come. It belongs to the process, as the
+/// terminal does: whatever is printed next takes its place.
+static SHOWS_PROGRESS: AtomicBool = AtomicBool::new(false);
+
+/// Shows how far something has come, at a terminal, in place of what was shown before.
+pub fn progress(text: &str) {
+    let stderr = std::io::stderr();
+    if std::env::var_os("TERM").is_some_and(|kind| kind == "dumb") {
+        return;
+    }
+    let Some(width) = width(&stderr) else { return };
+    let line: String = printable(text).chars().take(width.saturating_sub(1)).collect();
+    SHOWS_PROGRESS.store(true, Ordering::Relaxed);
+    // Nobody can be told that stderr is closed.
+    let _nobody_looks_on = write!(stderr.lock(), "{CLEAR_LINE}{line}");
+}
+
+fn clear_progress() {
+    if SHOWS_PROGRESS.swap(false, Ordering::Relaxed) {
+        let _nobody_looks_on = write!(std::io::stderr().lock(), "{CLEAR_LINE}");
+    }
+}
+
+/// The characters of a line; nothing where it is no terminal.
+fn width(output: &(impl std::os::fd::AsFd + std::io::IsTerminal)) -> Option<usize> {
+    let size = tcgetwinsize(output).ok().filter(|_| output.is_terminal());
+    size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+}
 
 /// Prints data, as it is.
 ///
@@ -36,6 +69,7 @@ pub fn print_line(line: &str) -> Result<(), Failure> {
 /// # Errors
 /// As [`print`].
 pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    clear_progress();
     // The plain stdout: what tasks print is passed on with its colours.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -46,14 +80,14 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// What tables are printed on.
 pub fn paper() -> Paper {
     let stdout = std::io::stdout();
-    let size = tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
-    let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    let width = width(&stdout);
     let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     Paper { width, colours }
 }
 
 /// Tells the person at the terminal something that is no data.
 pub fn note(text: &str) {
+    clear_progress();
     // Nobody can be told that stderr is closed.
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
 }

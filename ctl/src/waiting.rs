@@ -5,6 +5,8 @@
 //! * An object is known by its uid: one of the same name that is made later is another one.
 //! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure};
@@ -112,6 +114,11 @@ impl Waited {
         Failure::new(format!("{target} not found")).code(Code::NotFound).hint(hint)
     }
 
+    /// How it stood when it was last seen: `Running, 3 of 8 tasks succeeded`.
+    pub fn standing(&self) -> &str {
+        &self.last
+    }
+
     /// What is waited for.
     pub fn goal(&self) -> Goal {
         self.goal
@@ -141,6 +148,14 @@ impl Waited {
 
 fn uid(object: &Value) -> Option<String> {
     object["metadata"]["uid"].as_str().map(str::to_owned)
+}
+
+/// How far a wait for `all` objects has come, on a line: how those stand of which nothing is certain.
+pub fn progress(all: usize, open: &BTreeMap<Target, String>) -> String {
+    let each = open.iter().map(|(target, standing)| format!("{target}: {standing}"));
+    let standings = each.collect::<Vec<_>>().join("; ");
+    let certain = all.saturating_sub(open.len());
+    if all == 1 { standings } else { format!("{certain} of {all} done; {standings}") }
 }
 
 /// What waiting came to, out of what went wrong with some of `all` objects: their codes, and the
@@ -272,6 +287,16 @@ mod tests {
                 late -> 2: timed out waiting for job/a to finish: Pending
             "#]],
         );
+    }
+
+    #[test]
+    fn how_far_it_has_come_is_a_line() {
+        let mut waited = Waited::new(Target::new(KindId::Job, "a"), "default", Goal::Succeeded);
+        let _not_yet = waited.see(object("1 Running").as_ref());
+        let mut open = BTreeMap::from([(waited.target().clone(), waited.standing().to_owned())]);
+        assert_eq!(progress(1, &open), "job/a: Running");
+        open.insert(Target::new(KindId::WorkflowRun, "b"), "Pending".to_owned());
+        assert_eq!(progress(3, &open), "1 of 3 done; run/b: Pending; job/a: Running");
     }
 
     #[test]

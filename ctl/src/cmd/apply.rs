@@ -1,14 +1,15 @@
 //! `hctl apply`: makes objects as their manifests say.
 
+use api::job::{OnChange, revision};
 use api::manifest::{Document, Problem};
-use api::{KindId, Violation};
+use api::{Job, KindId, Violation};
 use client::Error;
 use serde_json::Value;
 
 use super::each::Failures;
 use super::show;
 use super::wait::{ends, wait_for};
-use crate::args::Apply;
+use crate::args::{Apply, Format};
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
@@ -27,13 +28,17 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     let mut ending = Vec::new();
     for document in documents {
         match apply_one(connection, &document, query).await {
-            Ok((target, what, object)) => {
+            Ok(Applied { target, what, consequence, object }) => {
                 if ends(target.kind) {
                     let namespace = namespace_of(&object);
                     let waited = Waited::new(target.clone(), namespace, Goal::Succeeded);
                     ending.push(waited.of(&object));
                 }
-                let what = if args.dry_run { format!("{what} (dry run)") } else { what.to_owned() };
+                let what = match connection.format {
+                    Format::Table | Format::Wide => format!("{what}{consequence}"),
+                    Format::Yaml | Format::Json | Format::Name => what.to_owned(),
+                };
+                let what = if args.dry_run { format!("{what} (dry run)") } else { what };
                 show::done(connection.format, &target, &what, object)?;
             }
             Err(Refused::Invalid(found)) => problems.extend(found),
@@ -66,6 +71,21 @@ fn warn(document: &Document) {
     }
 }
 
+/// An object that is as its manifest says now.
+struct Applied {
+    target: Target,
+    what: &'static str,
+    /// What the change does to a run that has not ended; empty where nothing.
+    consequence: String,
+    object: Value,
+}
+
+impl Applied {
+    fn new(target: Target, what: &'static str, object: Value) -> Self {
+        Self { target, what, consequence: String::new(), object }
+    }
+}
+
 /// Why one document was not applied.
 enum Refused {
     /// The server found what is wrong in it.
@@ -81,7 +101,7 @@ async fn apply_one(
     connection: &Connection,
     document: &Document,
     query: &str,
-) -> Result<(Target, &'static str, Value), Refused> {
+) -> Result<Applied, Refused> {
     let wish = three_way::wish(document.value.clone());
     let namespace = namespace_of(&wish);
     let name = wish["metadata"]["name"].as_str().unwrap_or_default();
@@ -89,7 +109,7 @@ async fn apply_one(
     let noted = three_way::with_note(&wish);
     let made = |object: Value| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        (Target::new(document.kind, name), "created", object)
+        Applied::new(Target::new(document.kind, name), "created", object)
     };
     if name.is_empty() {
         // It has a generateName: each time another object.
@@ -110,13 +130,40 @@ async fn apply_one(
             let failure = Failure::new(format!("{target} is being deleted")).code(Code::Conflict);
             return Err(Refused::Other(failure.hint("apply it again once it is gone")));
         }
+        let before = (target.kind == KindId::Job).then(|| live.clone());
         match change(connection, (&target, &namespace), (&noted, live), query).await {
-            Ok((what, object)) => return Ok((target, what, object)),
+            Ok((what, object)) => {
+                let consequence = before.and_then(|before| consequence(&before, &object));
+                let applied = Applied::new(target, what, object);
+                return Ok(Applied { consequence: consequence.unwrap_or_default(), ..applied });
+            }
             Err(error) if error.is_conflict() && !last => (),
             Err(error) => return Err(refused(connection, document, &error)),
         }
     }
     Err(Refused::Other(Failure::new(format!("{target} keeps changing")).hint("try again")))
+}
+
+/// What a change of a job does to its run: `: run 4 replaces run 3; 2 running tasks are stopped`.
+fn consequence(before: &Value, after: &Value) -> Option<String> {
+    let read = |job: &Value| serde_json::from_value::<Job>(job.clone()).ok();
+    let (before, after) = (read(before)?, read(after)?);
+    let status = &before.status;
+    let is_same = revision(&before.spec) == revision(&after.spec);
+    if is_same || status.run == 0 {
+        return None;
+    }
+    let (next, is_over) = (status.run.saturating_add(1), status.phase.is_final());
+    Some(match after.spec.on_change() {
+        OnChange::Ignore => {
+            format!(
+                ": run {} stays as it is; only tasks that are added use the change (onChange: Ignore)",
+                status.run
+            )
+        }
+        OnChange::Rerun | OnChange::Reject if is_over => format!(": run {next} starts"),
+        OnChange::Rerun | OnChange::Reject => format!(": {}", status.replaced_by(next)),
+    })
 }
 
 /// Makes a live object as wished.
@@ -151,4 +198,40 @@ fn refused(connection: &Connection, document: &Document, error: &Error) -> Refus
         document.problem(Violation::new(part(&cause.field), part(&cause.message)))
     };
     Refused::Invalid(causes.iter().map(problem).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(image: &str, on_change: &str, phase: &str) -> Value {
+        json!({
+            "metadata": { "name": "a", "generation": 1 },
+            "spec": { "count": 3, "onChange": on_change, "template": { "image": image } },
+            "status": { "run": 3, "phase": phase, "active": 2 },
+        })
+    }
+
+    #[test]
+    fn what_a_change_does_to_a_run_is_told() {
+        let told = |image, on_change, phase| {
+            let before = job("one", on_change, phase);
+            consequence(&before, &job(image, on_change, phase)).unwrap_or_default()
+        };
+        assert_eq!(told("one", "Rerun", "Running"), "", "nothing has changed that runs");
+        assert_eq!(
+            told("two", "Rerun", "Running"),
+            ": run 4 replaces run 3; 2 running tasks are stopped"
+        );
+        assert_eq!(told("two", "Rerun", "Succeeded"), ": run 4 starts");
+        assert_eq!(
+            told("two", "Ignore", "Running"),
+            ": run 3 stays as it is; only tasks that are added use the change (onChange: Ignore)"
+        );
+        let mut new = job("one", "Rerun", "Pending");
+        new["status"] = json!({});
+        assert_eq!(consequence(&new, &job("two", "Rerun", "Pending")), None, "no run yet");
+    }
 }

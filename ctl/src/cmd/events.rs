@@ -25,7 +25,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
         query.namespace.clear();
     }
     if args.watch {
-        return watch::watch(connection, query, Look::default()).await;
+        return watch::watch(connection, vec![(query, Look::default())]).await;
     }
     if !matches!(connection.format, Format::Table | Format::Wide) {
         let (found, _) = connection.list::<Value>(&query).await?;

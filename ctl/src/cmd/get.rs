@@ -20,7 +20,16 @@ const ALL: [KindId; 5] =
     [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::PartitionSet, KindId::Task];
 
 pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failure> {
-    let what = wanted(&args.what)?;
+    let mut what = wanted(&args.what)?;
+    // Of all kinds some have no such phase.
+    if let (What::Kinds(kinds), Some(phase), [all]) = (&mut what, &args.phase, args.what.as_slice())
+        && is_all(all)
+    {
+        let any = kinds.iter().find_map(|kind| door::phase(*kind, phase).ok());
+        if any.is_some() {
+            kinds.retain(|kind| door::phase(*kind, phase).is_ok());
+        }
+    }
     is_for_tables(connection.format, &args)?;
     let shown = match &what {
         What::Kinds(kinds) => {
@@ -45,16 +54,15 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         }
     };
     if args.watch {
-        let [query] = shown.as_slice() else {
-            return Err(Failure::usage("one kind, or one object, is watched at a time"));
-        };
         // What is not there is no news, and might never be.
         if let What::Objects(targets) = &what {
             for target in targets {
                 connection.get::<Value>(target).await?;
             }
         }
-        return watch::watch(connection, query.clone(), look(connection, &args)).await;
+        let look = look(connection, &args);
+        let watched = shown.into_iter().map(|query| (query, look));
+        return watch::watch(connection, watched.collect()).await;
     }
     match connection.format {
         Format::Table | Format::Wide => tables(connection, shown, &args).await,
@@ -99,6 +107,18 @@ fn wanted(words: &[String]) -> Result<What, Failure> {
         [kinds] if !kinds.contains('/') => {
             let kinds: Result<Vec<KindId>, Failure> = kinds.split(',').map(target::kind).collect();
             kinds.map(What::Kinds)
+        }
+        // `job,task NAME`: one of each kind.
+        [kinds, names @ ..] if kinds.contains(',') && !kinds.contains('/') => {
+            let kinds: Vec<KindId> =
+                kinds.split(',').map(target::kind).collect::<Result<_, Failure>>()?;
+            let mut targets = Vec::new();
+            for kind in kinds {
+                for name in names {
+                    targets.push(target::one(name, Some(kind))?);
+                }
+            }
+            Ok(What::Objects(targets))
         }
         words => target::several(words).map(What::Objects),
     }
@@ -177,8 +197,9 @@ async fn named_rows(
             }
             sort_by(args, &mut all)?;
             let look = look(connection, args);
-            let shown = Shown::of(&all.column_definitions, &look);
             let mut columns = Columns::on(terminal::paper());
+            let mut shown = Shown::of(&all.column_definitions, &look);
+            fit(&mut shown, &look, &columns, &all.rows);
             print_rows(&mut columns, &shown, &all.rows, (&look, true))?;
         }
     }
@@ -266,7 +287,11 @@ async fn one_table(
             if is_page_one && !is_first {
                 terminal::print("\n")?;
             }
-            let shown = shown(query, &table, look);
+            let mut shown = shown(query, &table, look);
+            // The columns of a table of many pages are the same on each.
+            if is_page_one && is_last {
+                fit(&mut shown, look, &columns, &table.rows);
+            }
             print_rows(&mut columns, &shown, &table.rows, (look, is_page_one))?;
         }
         if is_last {
@@ -278,6 +303,13 @@ async fn one_table(
 pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
     let with_namespace = query.kind.is_namespaced() && query.namespace.is_empty();
     Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
+}
+
+/// Makes the columns fit the terminal, unless all are asked for.
+fn fit(shown: &mut Shown, look: &Look, columns: &Columns, rows: &[Row]) {
+    if let Some(width) = columns.paper().width.filter(|_| !look.is_wide) {
+        shown.fit(rows, width);
+    }
 }
 
 fn print_rows(

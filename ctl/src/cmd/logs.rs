@@ -49,19 +49,15 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         printer.make_room(task.name(), 1);
     }
     for task in &tasks {
-        let mut attempt = args.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
-        if args.previous {
-            let Some(before) = attempt_before(task, attempt) else {
-                let why = format!("{} has no attempt before attempt {attempt}", task.name());
-                // Of many tasks only some were tried more than once.
-                if tasks.len() > 1 {
-                    terminal::note(&why);
-                    continue;
-                }
-                return Err(Failure::new(why).code(Code::NotFound));
-            };
-            attempt = before;
-        }
+        let attempt = match chosen(task, &args) {
+            Ok(attempt) => attempt,
+            // Of many tasks only some were tried more than once, or have started.
+            Err(why) if tasks.len() > 1 => {
+                terminal::note(&why.message);
+                continue;
+            }
+            Err(why) => return Err(why),
+        };
         let of = Arc::new(Of { task: task.name().to_owned(), attempt });
         if let Some(why) = task.failed_start(attempt) {
             printer.did_not_start(&of, &why)?;
@@ -84,6 +80,34 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         }
     }
     printer.finish()
+}
+
+/// The attempt of a task whose log is meant.
+fn chosen(task: &Task, args: &Logs) -> Result<u32, Failure> {
+    let run = args.run.unwrap_or(task.spec.run);
+    let missing = |why: String| Failure::new(why).code(Code::NotFound);
+    let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
+    let Some(attempt) = newest else {
+        let name = task.name();
+        // What an earlier run printed would be taken for what this one did.
+        let before =
+            task.status.attempts.last().map(|past| past.run).filter(|before| *before < run);
+        return Err(match before {
+            Some(before) if run == task.spec.run => {
+                missing(format!("{name} has not started in run {run} yet"))
+                    .hint(format!("see the run before with --run {before}"))
+            }
+            _ if run == task.spec.run => missing(format!("{name} has not started yet"))
+                .hint(format!("see why with hctl describe task/{name}")),
+            _ => missing(format!("{name} has no attempt of run {run}"))
+                .hint(format!("see its attempts with hctl describe task/{name}")),
+        });
+    };
+    if !args.previous {
+        return Ok(attempt);
+    }
+    attempt_before(task, attempt)
+        .ok_or_else(|| missing(format!("{} has no attempt before attempt {attempt}", task.name())))
 }
 
 /// The attempt before this one, of those that are remembered.
@@ -219,6 +243,9 @@ struct Logging<'a> {
     /// Attempts whose logs are or were open, or wait to be.
     seen: BTreeSet<(String, u32)>,
     queue: VecDeque<(String, u32)>,
+    /// The attempt of each task whose log comes before those of later attempts: the newest that is open
+    /// and not broken.
+    current: BTreeMap<String, u32>,
     open: SelectAll<Hearing>,
     /// Logs of which it was told that they broke, and not yet that they are back.
     broken: BTreeSet<Of>,
@@ -234,6 +261,7 @@ impl<'a> Logging<'a> {
             give_up: GiveUp::default(),
             seen: BTreeSet::new(),
             queue: VecDeque::new(),
+            current: BTreeMap::new(),
             open: SelectAll::new(),
             broken: BTreeSet::new(),
             untold: BTreeMap::new(),
@@ -247,10 +275,18 @@ impl<'a> Logging<'a> {
     /// Takes in what is known of a task: attempts that have started have logs, and why one could not
     /// start is told instead of its log.
     fn consider(&mut self, task: &Task, printer: &mut Printer) -> Result<(), Failure> {
-        let earlier = task.status.attempts.iter();
+        // Nobody hears how the log of a lost attempt ends: the next one's is not to wait for that.
+        let lost = task.status.attempts.iter().filter(|past| past.phase == TaskPhase::Lost);
+        for past in lost {
+            if self.current.get(task.name()) == Some(&past.attempt) {
+                self.current.remove(task.name());
+            }
+        }
+        let run = self.args.run.unwrap_or(task.spec.run);
+        let earlier = task.attempts_of_run(run);
         let mut attempts: Vec<(u32, bool)> =
             earlier.map(|past| (past.attempt, past.started_at.is_some())).collect();
-        if task.report().is_some() {
+        if task.report().is_some() && task.spec.run == run {
             attempts.push((task.spec.attempt, task.status.started_at.is_some()));
         }
         for (attempt, has_started) in attempts {
@@ -270,15 +306,23 @@ impl<'a> Logging<'a> {
         Ok(())
     }
 
+    /// Opens the logs that wait, as many as may be open at once.
     fn open_next(&mut self) {
         while self.open.len() < LOGS_AT_ONCE_MAX {
-            let Some((task, attempt)) = self.queue.pop_front() else { return };
+            let is_due = |(task, _): &(String, u32)| !self.current.contains_key(task);
+            let Some(next) = self.queue.iter().position(is_due) else { return };
+            let Some((task, attempt)) = self.queue.remove(next) else { return };
+            self.current.insert(task.clone(), attempt);
             let log = open(self.connection, self.args, &task, attempt, self.give_up.clone());
             self.open.push(heard(Arc::new(Of { task, attempt }), log));
         }
     }
 
     fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
+        let holds_others_up = matches!(&heard, Heard::Line(_) | Heard::Gap(_) | Heard::Back);
+        if !holds_others_up && self.current.get(&of.task) == Some(&of.attempt) {
+            self.current.remove(&of.task);
+        }
         let is_news = match &heard {
             // Where the whole server is away, that is told by the watches. Of each log it is told
             // where it is still broken after that.
@@ -328,6 +372,77 @@ mod tests {
         let args = Args::try_parse_from(["hctl", "logs", "-f", "job/j"]).unwrap();
         let Command::Logs(logs) = args.command else { panic!("{:?}", args.command) };
         logs
+    }
+
+    fn task(status: &Value) -> Task {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "a-0" },
+            "spec": { "template": "a", "run": 2, "attempt": 3, "index": 0, "count": 1 },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_log_of_a_task_is_that_of_its_run() {
+        let past = |attempt: u32, run: u32| {
+            serde_json::json!({ "attempt": attempt, "run": run, "phase": "Failed", "nodeName": "n",
+                                "startedAt": "2026-01-01T00:00:00Z" })
+        };
+        let chosen = |attempts: Value, line: &str| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Command::Logs(logs) = args.command else { panic!("{line}") };
+            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs)
+                .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
+        };
+        let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
+        assert_eq!(chosen(two_runs(), "hctl logs job/a"), Ok(2));
+        assert_eq!(chosen(two_runs(), "hctl logs job/a --run 1"), Ok(1));
+        assert_eq!(chosen(two_runs(), "hctl logs job/a --previous"), Ok(1));
+        let before = serde_json::json!([past(1, 1)]);
+        assert_eq!(
+            chosen(before, "hctl logs job/a"),
+            Err("a-0 has not started in run 2 yet; see the run before with --run 1".to_owned())
+        );
+        assert_eq!(
+            chosen(two_runs(), "hctl logs job/a --run 7"),
+            Err("a-0 has no attempt of run 7; see its attempts with hctl describe task/a-0"
+                .to_owned())
+        );
+        assert_eq!(
+            chosen(serde_json::json!([]), "hctl logs a-0"),
+            Err("a-0 has not started yet; see why with hctl describe task/a-0".to_owned())
+        );
+        let older = serde_json::json!([past(1, 0)]);
+        assert_eq!(chosen(older, "hctl logs a-0"), Ok(1), "an older version did not say the run");
+    }
+
+    /// Each attempt's log ends before the next one's begins, unless nobody hears how it ends.
+    #[tokio::test]
+    async fn attempts_follow_one_another() {
+        let args = followed();
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
+        let past = |attempt: u32, phase: &str| {
+            serde_json::json!({ "attempt": attempt, "run": 2, "phase": phase, "nodeName": "n",
+                                "startedAt": "2026-01-01T00:00:00Z" })
+        };
+        let attempts = serde_json::json!({ "attempts": [past(1, "Failed"), past(2, "Failed")] });
+        logs.consider(&task(&attempts), &mut printer).unwrap();
+        logs.open_next();
+        assert_eq!((logs.open.len(), logs.queue.len()), (1, 1));
+        let of = |attempt| Of { task: "a-0".to_owned(), attempt };
+        logs.hear(&of(1), Heard::End, &mut printer).unwrap();
+        logs.open_next();
+        assert_eq!(logs.queue.len(), 0, "the second is open");
+        let more = [past(1, "Failed"), past(2, "Failed"), past(3, "Failed")];
+        logs.consider(&task(&serde_json::json!({ "attempts": more })), &mut printer).unwrap();
+        logs.open_next();
+        assert_eq!(logs.queue.len(), 1);
+        let more = [past(1, "Failed"), past(2, "Lost"), past(3, "Failed")];
+        logs.consider(&task(&serde_json::json!({ "attempts": more })), &mut printer).unwrap();
+        logs.open_next();
+        assert_eq!(logs.queue.len(), 0, "nobody hears how a lost one ends");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,13 +19,11 @@ mod version;
 mod wait;
 mod watch;
 
-use clap::CommandFactory as _;
-
 use crate::args::{Args, Command, DebugCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::terminal;
 use crate::verb::Verb;
+use crate::{completion, terminal};
 use change::change;
 
 /// Does what the command line says.
@@ -36,7 +34,7 @@ use change::change;
 pub async fn run(args: Args) -> Result<(), Failure> {
     let Args { server, namespace, output, command } = args;
     if let Command::Completion { shell } = command {
-        return completion(shell);
+        return terminal::print_bytes(&completion::script(shell)?);
     }
     let connection = Connection::new(&server, &namespace, output)?;
     match command {
@@ -60,14 +58,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Cluster(args) => cluster::cluster(&connection, args).await,
         Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(&connection, file).await,
         Command::Version => version::version(&connection).await,
-        Command::Completion { shell } => completion(shell),
+        Command::Completion { shell } => terminal::print_bytes(&completion::script(shell)?),
     }
-}
-
-fn completion(shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "hctl", &mut script);
-    terminal::print_bytes(&script)
 }
 
 #[cfg(test)]
@@ -95,8 +87,6 @@ mod tests {
         );
         let lines = [
             ("get frobs", "there is no kind \"frobs\""),
-            ("get jobs,tasks --watch", "is watched at a time"),
-            ("get job/a job/b --watch", "is watched at a time"),
             ("get job/a -l x=y", "is not selected by anything else"),
             ("get job/a -A", "is not selected by anything else"),
             ("get job/a --phase Failed", "is not selected by anything else"),

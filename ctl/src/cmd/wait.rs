@@ -1,6 +1,8 @@
 //! `hctl wait`, and what `--wait` of others does: by watch, until every answer is certain.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use api::KindId;
 use api::watch::WatchEventType;
@@ -14,9 +16,9 @@ use crate::connection::{Connection, Query, deadline};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::goal::{self, Goal};
-use crate::target;
+use crate::target::{self, Target};
 use crate::terminal;
-use crate::waiting::{Answer, Waited, outcome};
+use crate::waiting::{Answer, Waited, outcome, progress};
 
 pub(super) async fn wait(connection: &Connection, args: Wait) -> Result<(), Failure> {
     let targets = target::several(&args.targets)?;
@@ -52,8 +54,10 @@ pub(super) async fn wait_for(
     }
     let count: usize = groups.values().map(|group| group.open.len()).sum();
     let mut groups: Vec<Group> = groups.into_values().collect();
+    let standings = Rc::new(Standings { all: count, open: RefCell::default() });
     for group in &mut groups {
         group.is_one_of_several = count > 1;
+        group.standings = Some(Rc::clone(&standings));
         // Whatever the time that is given: what is certain now needs no waiting.
         group.look().await?;
     }
@@ -68,6 +72,25 @@ pub(super) async fn wait_for(
     outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect())
 }
 
+/// How all objects stand of which nothing is certain yet, for the person who looks on.
+#[derive(Debug)]
+struct Standings {
+    all: usize,
+    open: RefCell<BTreeMap<Target, String>>,
+}
+
+impl Standings {
+    fn show(&self, waited: &Waited) {
+        let mut open = self.open.borrow_mut();
+        open.insert(waited.target().clone(), waited.standing().to_owned());
+        terminal::progress(&progress(self.all, &open));
+    }
+
+    fn forget(&self, waited: &Waited) {
+        self.open.borrow_mut().remove(waited.target());
+    }
+}
+
 /// Objects of one kind and namespace that are waited for: one watch is enough for all of them.
 struct Group {
     connection: Connection,
@@ -79,6 +102,7 @@ struct Group {
     /// The point up to which it has looked.
     version: String,
     is_one_of_several: bool,
+    standings: Option<Rc<Standings>>,
 }
 
 impl Group {
@@ -90,6 +114,7 @@ impl Group {
             failures: Vec::new(),
             version: String::new(),
             is_one_of_several: false,
+            standings: None,
         }
     }
 
@@ -144,7 +169,10 @@ impl Group {
     async fn see(&mut self, name: &str, object: Option<&Value>) -> Result<(), Failure> {
         let Some(waited) = self.open.get_mut(name) else { return Ok(()) };
         let failure = match waited.see(object) {
-            None => return Ok(()),
+            None => {
+                self.standings.iter().for_each(|standings| standings.show(waited));
+                return Ok(());
+            }
             Some(Answer::Met) => None,
             Some(Answer::Never(failure)) => Some(failure),
             // The workflow will say what becomes of a run that it has not seen yet.
@@ -152,6 +180,7 @@ impl Group {
             Some(Answer::NoRun(failure)) => Some(failure),
         };
         let Some(waited) = self.open.remove(name) else { return Ok(()) };
+        self.standings.iter().for_each(|standings| standings.forget(&waited));
         match failure {
             None => {
                 let object = match object {

@@ -1,8 +1,10 @@
 //! What `--watch` prints: rows and documents as they change.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::watch::WatchEventType;
+use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use super::get::{nothing, shown};
@@ -12,36 +14,86 @@ use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::output::Columns;
 use crate::table::{self, Look, Row, Shown, Table};
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::{document, terminal};
 
-/// Prints what is there, and then what changes, until the end of time.
+/// Prints what is there of each query, and then what changes, until the end of time. Objects of several
+/// kinds are rows of one table, which has the columns that all kinds have.
 pub(super) async fn watch(
     connection: &Connection,
+    queries: Vec<(Query, Look)>,
+) -> Result<(), Failure> {
+    let are_mixed = queries.windows(2).any(|two| two[0].0.kind != two[1].0.kind);
+    let printer = Printer { are_mixed, ..Printer::default() };
+    // One row is printed at a time: nobody holds it while waiting.
+    let printer = RefCell::new(printer);
+    let watches = queries.into_iter().enumerate().map(|(number, (query, mut look))| {
+        look.kind = are_mixed.then(|| target::word(query.kind));
+        Watch { number, query, look, printer: &printer }
+    });
+    try_join_all(watches.map(|watch| watch.follow(connection))).await.map(drop)
+}
+
+/// What one query selects, which is watched.
+struct Watch<'a> {
+    /// Tells it from the others.
+    number: usize,
     query: Query,
     look: Look,
-) -> Result<(), Failure> {
-    let (columns, known) = (Columns::default(), BTreeMap::new());
-    let mut printer = Printer { look, columns, known, shown: None };
-    let version = printer.all(connection, &query).await?;
-    let is_table = printer.is_table(connection);
-    let client = if is_table { connection.tables() } else { connection.client() };
-    let mut following = Following::new(client, query.clone(), &version);
-    let mut link = connection.link();
-    loop {
-        match following.next().await.map_err(|error| connection.failure(&error))? {
-            Seen::Change(kind, object) if is_table => {
-                let table: Table = serde_json::from_value(object).unwrap_or_default();
-                printer.changed(&query, kind, &table)?;
-            }
-            Seen::Change(_, object) => document_changed(connection.format, &query, object)?,
-            Seen::Broken(why) => link.broken(&why),
-            Seen::Back => link.back(),
-            Seen::Missed => {
-                link.back();
-                following.resume(&printer.all(connection, &query).await?);
+    printer: &'a RefCell<Printer>,
+}
+
+impl Watch<'_> {
+    async fn follow(self, connection: &Connection) -> Result<(), Failure> {
+        let version = self.all(connection).await?;
+        let is_table = matches!(connection.format, Format::Table | Format::Wide);
+        let client = if is_table { connection.tables() } else { connection.client() };
+        let mut following = Following::new(client, self.query.clone(), &version);
+        let mut link = connection.link();
+        loop {
+            match following.next().await.map_err(|error| connection.failure(&error))? {
+                Seen::Change(kind, object) if is_table => {
+                    let table: Table = serde_json::from_value(object).unwrap_or_default();
+                    let is_gone = kind == WatchEventType::Deleted;
+                    self.printer.borrow_mut().changed(&self, &table, is_gone)?;
+                }
+                Seen::Change(_, object) => {
+                    document_changed(connection.format, &self.query, object)?;
+                }
+                Seen::Broken(why) => link.broken(&why),
+                Seen::Back => link.back(),
+                Seen::Missed => {
+                    link.back();
+                    following.resume(&self.all(connection).await?);
+                }
             }
         }
+    }
+
+    /// Prints what differs from what is known, and tells the point that it stands for.
+    async fn all(&self, connection: &Connection) -> Result<String, Failure> {
+        if !matches!(connection.format, Format::Table | Format::Wide) {
+            let (items, version) = connection.list::<Value>(&self.query).await?;
+            for object in items {
+                document_changed(connection.format, &self.query, object)?;
+            }
+            return Ok(version);
+        }
+        let (mut query, mut version) = (self.query.clone(), String::new());
+        let mut all = Table::default();
+        loop {
+            let page = connection.table_page(&mut query).await?;
+            if version.is_empty() {
+                version = page.metadata.resource_version;
+            }
+            all.column_definitions = page.column_definitions;
+            all.rows.extend(page.rows);
+            if query.options.next.is_none() {
+                break;
+            }
+        }
+        self.printer.borrow_mut().all(self, all)?;
+        Ok(version)
     }
 }
 
@@ -60,77 +112,62 @@ fn document_changed(format: Format, query: &Query, object: Value) -> Result<(), 
 }
 
 /// Prints rows that changed, and remembers what it printed.
+#[derive(Default)]
 struct Printer {
-    look: Look,
+    /// Whether there are several kinds.
+    are_mixed: bool,
     columns: Columns,
-    known: BTreeMap<(String, String), Row>,
-    /// Nothing before the headings are printed.
-    shown: Option<Shown>,
+    /// The rows as they were printed, by the watch that they are of, and by namespace and name.
+    known: BTreeMap<(usize, (String, String)), Row>,
+    have_headings: bool,
 }
 
 impl Printer {
-    fn is_table(&self, connection: &Connection) -> bool {
-        matches!(connection.format, Format::Table | Format::Wide)
+    fn shown(&self, watch: &Watch<'_>, table: &Table) -> Shown {
+        if self.are_mixed {
+            let with_namespace = watch.query.namespace.is_empty();
+            let look = Look { with_namespace, ..watch.look };
+            return Shown::in_common(&table.column_definitions, &look);
+        }
+        shown(&watch.query, table, &watch.look)
     }
 
-    /// Prints what differs from what is known, and tells the point that it stands for.
-    async fn all(&mut self, connection: &Connection, query: &Query) -> Result<String, Failure> {
-        if !self.is_table(connection) {
-            let (items, version) = connection.list::<Value>(query).await?;
-            for object in items {
-                document_changed(connection.format, query, object)?;
-            }
-            return Ok(version);
+    /// Takes in all there is.
+    fn all(&mut self, watch: &Watch<'_>, mut all: Table) -> Result<(), Failure> {
+        let there: BTreeSet<(String, String)> = all.rows.iter().map(Row::key).collect();
+        let known = self.known.iter();
+        let gone = known.filter(|((of, key), _)| *of == watch.number && !there.contains(key));
+        let gone: Vec<Row> = gone.map(|(_, row)| row.clone()).collect();
+        table::sort(watch.query.kind, &mut all.rows);
+        let shown = self.shown(watch, &all);
+        self.print((watch, &shown), &gone, true)?;
+        if all.rows.is_empty() && !self.have_headings && !self.are_mixed {
+            terminal::note(&nothing(&watch.query));
         }
-        let (mut query, mut version) = (query.clone(), String::new());
-        let mut all = Table::default();
-        loop {
-            let page = connection.table_page(&mut query).await?;
-            if version.is_empty() {
-                version = page.metadata.resource_version;
-            }
-            all.column_definitions = page.column_definitions;
-            all.rows.extend(page.rows);
-            if query.options.next.is_none() {
-                break;
-            }
-        }
-        let mut gone = std::mem::take(&mut self.known);
-        for row in &all.rows {
-            if let Some(before) = gone.remove(&row.key()) {
-                self.known.insert(row.key(), before);
-            }
-        }
-        table::sort(query.kind, &mut all.rows);
-        let shown = shown(&query, &all, &self.look);
-        let gone: Vec<Row> = gone.into_values().collect();
-        self.print(&shown, &gone, true)?;
-        if all.rows.is_empty() && self.shown.is_none() {
-            terminal::note(&nothing(&query));
-        }
-        self.print(&shown, &all.rows, false)?;
-        Ok(version)
+        self.print((watch, &shown), &all.rows, false)
     }
 
-    fn changed(
-        &mut self,
-        query: &Query,
-        kind: WatchEventType,
-        table: &Table,
-    ) -> Result<(), Failure> {
-        let shown = shown(query, table, &self.look);
-        self.print(&shown, &table.rows, kind == WatchEventType::Deleted)
+    /// Takes in a change.
+    fn changed(&mut self, watch: &Watch<'_>, table: &Table, is_gone: bool) -> Result<(), Failure> {
+        let shown = self.shown(watch, table);
+        self.print((watch, &shown), &table.rows, is_gone)
     }
 
     /// Prints those of `rows` that say something new.
-    fn print(&mut self, shown: &Shown, rows: &[Row], are_gone: bool) -> Result<(), Failure> {
+    fn print(
+        &mut self,
+        (watch, shown): (&Watch<'_>, &Shown),
+        rows: &[Row],
+        are_gone: bool,
+    ) -> Result<(), Failure> {
         let mut cells = Vec::new();
         for row in rows {
+            let key = (watch.number, row.key());
             let before = if are_gone {
-                self.known.remove(&row.key());
+                self.known.remove(&key);
                 None
             } else {
-                self.known.insert(row.key(), row.clone())
+                self.known.insert(key, row.clone())
             };
             let same = before.is_some_and(|it| shown.substance(&it) == shown.substance(row));
             if are_gone {
@@ -145,15 +182,15 @@ impl Printer {
         // Headings stand above what they are of: where columns move, they are said again, and where
         // a terminal of another size broke the lines before.
         let paper = terminal::paper();
-        let is_new = self.shown.is_none() || paper != self.columns.paper();
+        let is_new = !self.have_headings || paper != self.columns.paper();
         if is_new {
             self.columns = Columns::with_room(shown.headings(), paper);
         }
         let are_due = is_new || cells.iter().any(|row| self.columns.widen_for(row));
-        if are_due && !self.look.without_headings {
+        if are_due && !watch.look.without_headings {
             cells.insert(0, shown.headings().to_vec());
         }
-        self.shown = Some(shown.clone());
+        self.have_headings = true;
         terminal::print(&self.columns.lines(cells.iter().map(Vec::as_slice)))
     }
 }

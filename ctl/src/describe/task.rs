@@ -51,7 +51,7 @@ pub fn text(task: &Task, now: Timestamp) -> String {
     let past = status.attempts.iter().map(|past| attempt_row(past, now)).collect();
     sheet.table(
         "Attempts",
-        &["ATTEMPT", "STATUS", "NODE", "EXIT", "REASON", "TOOK", "ENDED"],
+        &["ATTEMPT", "RUN", "STATUS", "NODE", "EXIT", "REASON", "TOOK", "ENDED"],
         past,
     );
     if task.node().is_some() || !status.attempts.is_empty() {
@@ -78,6 +78,7 @@ fn index(task: &Task) -> String {
 fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
     vec![
         past.attempt.to_string(),
+        or_dash((past.run > 0).then_some(past.run)),
         past.phase.to_string(),
         or_dash(past.node_name.as_ref()),
         or_dash(past.exit_code),

@@ -139,8 +139,8 @@ fn a_task_tells_its_parts_and_attempts() {
             Ports:    http=31120
             Runs:     tasktemplate/thumb-1
             Attempts:
-              ATTEMPT  STATUS  NODE  EXIT  REASON  TOOK  ENDED
-              1        Failed  n2    3     -       5m    15m ago
+              ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
+              1        -    Failed  n2    3     -       5m    15m ago
             Logs:     hctl logs thumb-1 --attempt N
         "#]],
     );

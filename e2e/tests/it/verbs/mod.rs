@@ -3,6 +3,7 @@
 //!
 //! A new kind has no example here and does not compile; a new verb has no row and fails.
 
+mod people;
 mod redact;
 mod waits;
 
@@ -178,6 +179,8 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "get job/no-such",
             "get job/no-such --watch",
             "get all",
+            "get all --phase succeeded",
+            "get job,task good",
             "get runs --sort-by .metadata.creationTimestamp --no-headers",
             "get tasks --sort-by size",
             "get job/bad job/good --sort-by status --show-labels",

@@ -1,0 +1,154 @@
+//! What helps people who type: completion, watching several kinds, what a change does to a run.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use e2e::dev::Dev;
+use e2e::fleet::until_async;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::ChildStdout;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const LONG: &str = "
+apiVersion: heliox.dev/v1
+kind: Job
+metadata: {name: load}
+spec: {template: {image: busybox, command: [sleep, '600'], terminationGracePeriodSeconds: 1}}
+";
+
+/// What bash offers for the last word of a line, after it has read the script that hctl prints.
+async fn offered(dev: &Dev, line: &str) -> String {
+    let script = r#"
+        source <(hctl completion bash)
+        line="$1"
+        read -r -a COMP_WORDS <<< "$line"
+        [[ $line == *' ' ]] && COMP_WORDS+=("")
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        COMP_LINE="$line" COMP_POINT=${#line} COMP_TYPE=9
+        complete=$(complete -p hctl)
+        function=${complete#*-F }
+        "${function%% *}" hctl "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let hctl = e2e::fleet::program("hctl");
+    let path = format!("{}:/usr/bin:/bin", hctl.parent().unwrap().display());
+    let bash = tokio::process::Command::new("bash")
+        .args(["-c", script, "bash", line])
+        .env("PATH", path)
+        .env("HELIOX_SERVER", dev.url())
+        .env_remove("HELIOX_NAMESPACE")
+        .output();
+    let output = timeout(PATIENCE, bash).await.expect("bash ends").unwrap();
+    assert!(output.stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let words = String::from_utf8(output.stdout).unwrap();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn a_shell_completes_kinds_names_namespaces_and_fields() {
+    let dev = Dev::start().await;
+    dev.apply(LONG).await;
+    for (line, expected) in [
+        ("hctl descr", "describe"),
+        ("hctl get jo", "jobs"),
+        ("hctl get jobs,secr", "jobs,secrets"),
+        ("hctl get jobs ", "load"),
+        ("hctl describe jo", "job/"),
+        ("hctl describe job/", "job/load"),
+        ("hctl describe job lo", "load"),
+        ("hctl cordon ", "node-1"),
+        ("hctl logs -f job/l", "job/load"),
+        ("hctl get jobs -n heliox-sy", "heliox-system"),
+        ("hctl -n heliox-system get jobs l", ""),
+        ("hctl get tasks --job ", "load"),
+        ("hctl get jobs --phase susp", "Suspended"),
+        ("hctl get jobs --field-selector status.", "status.phase="),
+        ("hctl get jobs --sh", "--show-labels"),
+        ("hctl wait job/load --for d", "done deleted"),
+        // Nobody is there, which is not to hold up the shell.
+        ("hctl --server http://127.0.0.1:1 get jobs l", ""),
+    ] {
+        assert_eq!(offered(&dev, line).await, expected, "{line}");
+    }
+    for shell in ["zsh", "fish"] {
+        let script = dev.done(&["completion", shell]).await;
+        assert!(script.contains("COMPLETE"), "{shell}: {script}");
+    }
+}
+
+/// Reads lines until each of `wanted` came, which is the first two words of one.
+async fn heard(lines: &mut Lines<BufReader<ChildStdout>>, wanted: [&str; 2]) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    while !wanted.iter().all(|it| seen.iter().any(|line| line == it)) {
+        let line = timeout(PATIENCE, lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{seen:?}")).unwrap().expect("it goes on");
+        seen.push(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn several_kinds_are_watched_in_one_table() {
+    let dev = Dev::start().await;
+    let mut watching = dev.command(&["get", "jobs,tasks", "--watch"]);
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    dev.apply(LONG).await;
+    let seen = heard(&mut lines, ["job/load Running", "task/load-0 Running"]).await;
+    assert_eq!(seen[0], "NAME STATUS");
+    dev.done(&["delete", "job/load", "--wait", "--timeout", "60s"]).await;
+    heard(&mut lines, ["job/load Deleted", "task/load-0 Deleted"]).await;
+}
+
+/// Starts the job, and waits until its task runs.
+async fn run(dev: &Dev) {
+    dev.apply(LONG).await;
+    let ready = ["wait", "task/load-0", "--for", "ready", "--timeout", "60s"];
+    until_async("the task runs", async || dev.hctl(&ready).await.code == 0).await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_changed_while_it_runs_says_what_becomes_of_its_run() {
+    let dev = Dev::start().await;
+    run(&dev).await;
+    let said = dev.apply(&LONG.replace("600", "601")).await;
+    assert_eq!(said, "job/load configured: run 2 replaces run 1; 1 running task is stopped\n");
+    let told = async || dev.done(&["events", "job/load"]).await.contains("RunReplaced");
+    until_async("there is an event", told).await;
+    run(&dev).await;
+    let said = dev.hctl(&["logs", "job/load", "--run", "7"]).await;
+    assert_eq!(said.err.lines().next(), Some("error: load-0 has no attempt of run 7"));
+}
+
+/// What a command prints on a terminal of 80 columns.
+async fn on_a_terminal(dev: &Dev, line: &str) -> String {
+    let hctl = e2e::fleet::program("hctl");
+    let typed = format!("stty cols 80 rows 24; exec {} {line}", hctl.display());
+    let script = tokio::process::Command::new("script")
+        .args(["-qec", &typed, "/dev/null"])
+        .env("HELIOX_SERVER", dev.url())
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output();
+    let output = timeout(PATIENCE, script).await.expect("it ends").unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn at_a_terminal_reasons_have_room_and_a_wait_shows_how_far_it_has_come() {
+    let dev = Dev::start().await;
+    let fails = LONG.replace("sleep, '600'", "no-such-program").replace("load", "a-longer-name");
+    dev.apply(&fails).await;
+    let tried = async || dev.done(&["get", "tasks"]).await.contains("CannotRun");
+    until_async("its task cannot run", tried).await;
+    let table = on_a_terminal(&dev, "get tasks").await;
+    assert!(table.lines().all(|line| line.trim_end().chars().count() <= 80 + 20), "{table:?}");
+    assert!(table.contains("attempt 1 on node-1"), "why it failed has no room: {table}");
+    assert!(!table.contains("PORTS"), "a column with nothing in it takes the room: {table}");
+    let shown = on_a_terminal(&dev, "wait job/a-longer-name --timeout 1s").await;
+    let lines: Vec<&str> = shown.split("\r\u{1b}[K").collect();
+    assert!(lines[1].starts_with("job/a-longer-name: "), "{shown:?}");
+    assert!(lines.last().unwrap().contains("timed out waiting"), "it makes room: {shown:?}");
+}
