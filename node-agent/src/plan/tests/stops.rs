@@ -1,0 +1,118 @@
+//! How attempts are stopped: what is asked for, what is enforced, and what ended before.
+
+use super::*;
+
+#[test]
+fn a_stop_is_asked_for_then_enforced() {
+    let mut world = world();
+    world.has_running(0);
+    world.hear();
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
+    "#]]);
+    world.now = 5_000;
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 10000
+    "#]]);
+    world.check(expect![[r#"
+        wake at 10000
+    "#]]);
+    world.exits(0, 137, Some(9));
+    world.check(expect![[r#"
+        t-0: ended [20000], reports Cancelled 137
+    "#]]);
+}
+
+/// Who deletes a task and names a grace period waits no longer than that, also where the stop is
+/// under way already with more.
+#[test]
+fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
+    let mut world = world();
+    world.has_running(0);
+    world.hear();
+    world.delete(0, Some(2));
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 2000
+    "#]]);
+    world.now = 1_000;
+    world.delete(0, Some(1));
+    world.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 6000
+    "#]]);
+    let mut forced = self::world();
+    forced.has_running(0);
+    forced.hear();
+    forced.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    forced.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
+    "#]]);
+    forced.delete(0, Some(0));
+    forced.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at 5000
+    "#]]);
+    let mut unhurried = self::world();
+    unhurried.has_running(0);
+    unhurried.hear();
+    unhurried.delete(0, None);
+    unhurried.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 5000
+    "#]]);
+}
+
+#[test]
+fn what_its_owner_gave_up_while_the_node_was_lost_is_stopped() {
+    let mut world = world();
+    world.has_running(1);
+    world.hear();
+    for change in [TaskChange::Lose, TaskChange::Replaceable, TaskChange::Record] {
+        world.change(1, &change);
+    }
+    world.check(expect![[r#"
+        t-1: stopping [20000]
+        SIGTERM t-1
+        leftover 1
+        wake at 5000
+    "#]]);
+}
+
+#[test]
+fn what_ended_before_it_was_asked_to_has_its_own_end() {
+    let mut world = world();
+    world.has_running(0);
+    let before = world.now;
+    world.now = 100;
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.write_down();
+    world.now = before;
+    world.exits(0, 0, None);
+    world.check(expect![[r#"
+        t-0: ended [20000], reports Succeeded 0
+    "#]]);
+}
+
+#[test]
+fn a_task_whose_time_is_up_is_stopped() {
+    let mut world = world();
+    world.has_running(0);
+    world.now = 60_000;
+    world.write_down();
+    world.exits(0, 143, Some(15));
+    world.check(expect![[r#"
+        t-0: ended [20000], reports TimedOut 143 Timeout
+    "#]]);
+}
