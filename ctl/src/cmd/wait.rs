@@ -1,6 +1,6 @@
 //! `hctl wait`, and what `--wait` of others does: by watch, until every answer is certain.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -46,18 +46,19 @@ pub(super) async fn wait_for(
     goal: Goal,
     until: Option<Instant>,
 ) -> Result<(), Failure> {
+    let standings = Rc::<Standings>::default();
     let mut groups: BTreeMap<(KindId, String), Group> = BTreeMap::new();
     for waited in all {
         let place = (waited.target().kind, waited.namespace().to_owned());
-        let group = groups.entry(place).or_insert_with(|| Group::new(connection, &waited));
+        let group =
+            groups.entry(place).or_insert_with(|| Group::new(connection, &waited, &standings));
         group.open.insert(waited.target().name.clone(), waited);
     }
     let count: usize = groups.values().map(|group| group.open.len()).sum();
     let mut groups: Vec<Group> = groups.into_values().collect();
-    let standings = Rc::new(Standings { all: count, open: RefCell::default() });
+    standings.all.set(count);
     for group in &mut groups {
         group.is_one_of_several = count > 1;
-        group.standings = Some(Rc::clone(&standings));
         // Whatever the time that is given: what is certain now needs no waiting.
         group.look().await?;
     }
@@ -73,9 +74,10 @@ pub(super) async fn wait_for(
 }
 
 /// How all objects stand of which nothing is certain yet, for the person who looks on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Standings {
-    all: usize,
+    /// How many are waited for in all.
+    all: Cell<usize>,
     open: RefCell<BTreeMap<Target, String>>,
 }
 
@@ -83,7 +85,7 @@ impl Standings {
     fn show(&self, waited: &Waited) {
         let mut open = self.open.borrow_mut();
         open.insert(waited.target().clone(), waited.standing().to_owned());
-        terminal::progress(&progress(self.all, &open));
+        terminal::progress(&progress(self.all.get(), &open));
     }
 
     fn forget(&self, waited: &Waited) {
@@ -102,11 +104,11 @@ struct Group {
     /// The point up to which it has looked.
     version: String,
     is_one_of_several: bool,
-    standings: Option<Rc<Standings>>,
+    standings: Rc<Standings>,
 }
 
 impl Group {
-    fn new(connection: &Connection, first: &Waited) -> Self {
+    fn new(connection: &Connection, first: &Waited, standings: &Rc<Standings>) -> Self {
         Self {
             connection: connection.within(first.namespace()),
             kind: first.target().kind,
@@ -114,7 +116,7 @@ impl Group {
             failures: Vec::new(),
             version: String::new(),
             is_one_of_several: false,
-            standings: None,
+            standings: Rc::clone(standings),
         }
     }
 
@@ -170,7 +172,7 @@ impl Group {
         let Some(waited) = self.open.get_mut(name) else { return Ok(()) };
         let failure = match waited.see(object) {
             None => {
-                self.standings.iter().for_each(|standings| standings.show(waited));
+                self.standings.show(waited);
                 return Ok(());
             }
             Some(Answer::Met) => None,
@@ -180,7 +182,7 @@ impl Group {
             Some(Answer::NoRun(failure)) => Some(failure),
         };
         let Some(waited) = self.open.remove(name) else { return Ok(()) };
-        self.standings.iter().for_each(|standings| standings.forget(&waited));
+        self.standings.forget(&waited);
         match failure {
             None => {
                 let object = match object {

@@ -86,7 +86,8 @@ fn same(word: &str, of_node: bool) -> String {
         return with("TIME");
     }
     if of_node && inner.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with(']') {
-        return with("N");
+        // `0/2(0%)` is a number and its share.
+        return if inner.contains('(') { "N(N)".to_owned() } else { with("N") };
     }
     if is_age(inner) {
         return with("AGE");
