@@ -48,14 +48,19 @@ fn write_input(dir: &Path) -> BTreeMap<String, String> {
     totals.into_iter().map(line).collect()
 }
 
-/// The files of a directory by name.
+/// The files of a directory by name. One that is moved into its place while this looks is left out:
+/// programs write beside that place first.
 fn files(dir: &Path) -> BTreeMap<String, String> {
     let read = |file: std::io::Result<fs::DirEntry>| {
         let file = file.unwrap();
         let name = file.file_name().into_string().unwrap();
-        (name, fs::read_to_string(file.path()).unwrap())
+        match fs::read_to_string(file.path()) {
+            Ok(text) => Some((name, text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => panic!("{name}: {error}"),
+        }
     };
-    fs::read_dir(dir).unwrap().map(read).collect()
+    fs::read_dir(dir).unwrap().filter_map(read).collect()
 }
 
 fn run_of_job<'a>(tasks: &'a [Task], job: &str) -> Vec<&'a Task> {
