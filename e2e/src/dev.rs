@@ -13,7 +13,7 @@ use crate::fleet::{program, until_async};
 /// How long a state is waited for, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `heliox dev` with one node that runs processes, stopped when this is dropped.
+/// `heliox dev`, stopped when this is dropped.
 #[derive(Debug)]
 pub struct Dev {
     process: Child,
@@ -35,11 +35,18 @@ pub struct Said {
 impl Dev {
     /// Starts it, and waits until its node takes tasks.
     pub async fn start() -> Self {
+        Self::start_with(&["--runtime", "process"], 1).await
+    }
+
+    /// Starts it with these flags, in memory and on a port of its own, and waits until its `nodes`
+    /// nodes take tasks.
+    pub async fn start_with(flags: &[&str], nodes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(log_of(dir.path())).unwrap();
-        let words = ["dev", "--in-memory", "--runtime", "process", "--listen", "127.0.0.1:0"];
+        let words = ["dev", "--in-memory", "--listen", "127.0.0.1:0"];
         let process = Command::new(program("heliox"))
             .args(words)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -47,9 +54,11 @@ impl Dev {
             .unwrap();
         let mut dev = Self { process, dir, url: String::new() };
         dev.url = dev.says_where_it_is().await;
-        // The node comes by itself, a moment after the server.
-        let ready = ["wait", "node/node-1", "--for", "ready", "--timeout", "60s"];
-        until_async("the node takes tasks", async || dev.hctl(&ready).await.code == 0).await;
+        // Nodes come by themselves, a moment after the server.
+        let names: Vec<String> = (1..=nodes).map(|number| format!("node/node-{number}")).collect();
+        let mut ready = vec!["wait", "--for", "ready", "--timeout", "60s"];
+        ready.extend(names.iter().map(String::as_str));
+        until_async("the nodes take tasks", async || dev.hctl(&ready).await.code == 0).await;
         dev
     }
 
@@ -83,6 +92,33 @@ impl Dev {
         std::fs::read_to_string(log_of(self.dir.path())).unwrap_or_default()
     }
 
+    /// A line of a shell in `dir`, in which `hctl` and `heliox` are ours.
+    pub fn shell(&self, line: &str, dir: &Path) -> tokio::process::Command {
+        let programs = program("hctl");
+        let programs = programs.parent().map(Path::to_owned).unwrap_or_default();
+        let others = std::env::var("PATH").unwrap_or_default();
+        let mut command = tokio::process::Command::new("sh");
+        command
+            .args(["-c", line])
+            .env("PATH", format!("{}:{others}", programs.display()))
+            .env("HELIOX_SERVER", &self.url)
+            .env_remove("HELIOX_NAMESPACE")
+            .env("NO_COLOR", "1")
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// What a command came to, however it ends.
+    pub async fn said(&self, mut command: tokio::process::Command) -> Said {
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{command:?} has no end")).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let code = output.status.code().unwrap_or(-1);
+        Said { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
     /// `hctl` with these arguments, to be run.
     pub fn command(&self, args: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(program("hctl"));
@@ -99,11 +135,7 @@ impl Dev {
 
     /// Runs `hctl`, however it ends.
     pub async fn hctl(&self, args: &[&str]) -> Said {
-        let output = tokio::time::timeout(PATIENCE, self.command(args).output()).await;
-        let output = output.unwrap_or_else(|_| panic!("hctl {args:?} has no end")).unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let code = output.status.code().unwrap_or(-1);
-        Said { code, out: text(&output.stdout), err: text(&output.stderr) }
+        self.said(self.command(args)).await
     }
 
     /// Runs `hctl`, which must succeed, and says what it printed.

@@ -3,6 +3,7 @@
 
 mod lines;
 mod shell;
+mod tour;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! What differs from one run of a session to the next, made the same, here alone.
 
 /// Whether each cell of a table is below the beginning of its heading: the row where one is not.
-pub(super) fn aligned(text: &str) -> Option<&str> {
+pub(crate) fn aligned(text: &str) -> Option<&str> {
     let mut starts: Vec<usize> = Vec::new();
     for line in text.lines() {
         if is_headings(line) {
@@ -28,7 +28,7 @@ fn is_headings(line: &str) -> bool {
 
 /// The text without uids, times, ages, addresses, hashes, what only this machine is like, and how
 /// wide its columns are.
-pub(super) fn redacted(line: &str, text: &str) -> String {
+pub(crate) fn redacted(line: &str, text: &str) -> String {
     let of_node = line.contains(" node");
     let of_bundle = line.starts_with("debug bundle");
     let (mut lines, mut in_events) = (Vec::new(), false);
