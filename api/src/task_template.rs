@@ -84,8 +84,8 @@ impl Resource for TaskTemplate {
         if self.spec == old.spec {
             return Vec::new();
         }
-        let violation = Violation::new("spec", "a TaskTemplate never changes");
-        vec![violation.hint("make another, and let tasks refer to that")]
+        let violation = Violation::new("spec", "a TaskTemplate cannot be changed");
+        vec![violation.hint("create another one and refer to it")]
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {

@@ -108,7 +108,7 @@ fn capacity_problem(resource: &str, quantity: &Quantity) -> Option<String> {
     }
     if let Some(meant) = amounts::meant(resource) {
         return Some(format!(
-            "{resource:?} is no resource that Heliox knows; did you mean {meant}?"
+            "{resource:?} is not a resource that Heliox knows; did you mean {meant}?"
         ));
     }
     if let Some((why, hint)) = amounts::problem(resource, quantity) {
@@ -165,11 +165,11 @@ mod tests {
               --label "Zone=A b": ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity "a b=1": the key is not allowed: ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity cpu: "many" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
-              --capacity "cpus=2": "cpus" is no resource that Heliox knows; did you mean cpu?
+              --capacity "cpus=2": "cpus" is not a resource that Heliox knows; did you mean cpu?
               --capacity disk: "1e30" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
               --capacity "gpu=1.5": 1.5 is not a whole number
               --capacity "memory=0": no task could run here; leave it out for all that the host has
-              --capacity "memroy=8Gi": "memroy" is no resource that Heliox knows; did you mean memory?
+              --capacity "memroy=8Gi": "memroy" is not a resource that Heliox knows; did you mean memory?
               --address 0.0.0.0: nobody reaches a task there; name the address that others reach this host at
         "#]]
         .assert_eq(&(said + "\n"));

@@ -42,9 +42,9 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     if old.spec.on_change() != OnChange::Reject {
         return found;
     }
-    let hint = "make a job of another name, or set onChange: Rerun first";
+    let hint = "create a job with another name, or set onChange: Rerun first";
     let mut reject = |field: &str| {
-        let why = "may not change, as onChange is Reject";
+        let why = "cannot be changed because onChange is Reject";
         found.push(Violation::new(format!("spec.{field}"), why).hint(hint));
     };
     if !same_template(new, old) {
@@ -91,7 +91,7 @@ pub(crate) fn spec(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     }
     which_tasks(spec, path, found);
     if spec.max_per_node == Some(0) {
-        let violation = Violation::new(format!("{path}.maxPerNode"), "0 lets nothing run");
+        let violation = Violation::new(format!("{path}.maxPerNode"), "0 would let nothing run");
         found.push(violation.hint("leave it out for no limit"));
     }
     if let Some(wanted) = &spec.retry {
@@ -124,7 +124,7 @@ pub(crate) fn too_late_to_retry(
 /// What is wrong with a timeout that stands at `path`.
 pub(crate) fn timeout(timeout: Option<Duration>, path: &str, found: &mut Vec<Violation>) {
     if timeout.is_some_and(|timeout| timeout.get().is_zero()) {
-        let violation = Violation::new(path, "0s lets nothing run");
+        let violation = Violation::new(path, "0s would let nothing run");
         found.push(violation.hint("leave it out for no limit"));
     }
 }
@@ -139,7 +139,7 @@ fn which_tasks(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     let said: Vec<&str> = ways.into_iter().filter(|(_, said)| *said).map(|(way, _)| way).collect();
     if said.len() > 1 {
         let why = format!("only one of {} is allowed", said.join(" and "));
-        found.push(Violation::new(path, why).hint("each of them says which tasks there are"));
+        found.push(Violation::new(path, why).hint("each of them determines which tasks there are"));
     }
     if let Some(count) = spec.count.filter(|count| *count > TASKS_MAX) {
         let why = format!("{count} tasks; at most {TASKS_MAX} are allowed");
@@ -170,10 +170,10 @@ fn listed(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     let bytes = parts_bytes(spec);
     if bytes > EXPANDED_BYTES_MAX {
         let why = format!(
-            "laid over the job's template they take {bytes} bytes; at most {EXPANDED_BYTES_MAX} are \
+            "merged with the job's template they take {bytes} bytes; at most {EXPANDED_BYTES_MAX} are \
              allowed"
         );
-        found.push(Violation::new(path, why).hint("make the template smaller, or the tasks fewer"));
+        found.push(Violation::new(path, why).hint("make the template smaller or list fewer tasks"));
         return;
     }
     let mut before = Vec::new();
@@ -253,7 +253,7 @@ fn items(items: &[Value], path: &str, found: &mut Vec<Violation>) {
     for (index, item) in items.iter().enumerate() {
         let fine = item.as_object().map_or_else(|| plain(item), |it| it.values().all(plain));
         if !fine {
-            let why = "an item is text, a number, or a map of such";
+            let why = "an item must be text, a number, true or false, or a map of these";
             found.push(Violation::new(format!("{path}[{index}]"), why));
         }
     }
@@ -275,7 +275,7 @@ fn target(target: &Target, path: &str, found: &mut Vec<Violation>) {
 /// What is wrong with a retry that stands at `path`.
 pub(crate) fn retry(retry: &Retry, path: &str, found: &mut Vec<Violation>) {
     if retry.max_attempts == Some(0) {
-        let violation = Violation::new(format!("{path}.maxAttempts"), "0 lets nothing run");
+        let violation = Violation::new(format!("{path}.maxAttempts"), "0 would let nothing run");
         found.push(violation.hint("write 1 for no second attempt"));
     }
     if let Some(backoff) = &retry.backoff {
@@ -303,7 +303,8 @@ pub(crate) fn retry(retry: &Retry, path: &str, found: &mut Vec<Violation>) {
         let reason = rule.reasons.iter().map(|reason| reasons.get(reason.as_str()).copied());
         let earlier: Option<BTreeSet<usize>> = code.chain(reason).collect();
         if let Some(first) = earlier.and_then(|earlier| earlier.first().copied()) {
-            let why = format!("never applies: rules[{first}] comes first for all that it names");
+            let why =
+                format!("never applies: rules[{first}] already matches everything that it names");
             found.push(Violation::new(at, why));
         }
         for code in &rule.exit_codes {
@@ -327,9 +328,9 @@ fn retry_rule(rule: &RetryRule, at: &str, found: &mut Vec<Violation>) {
     }
     for (index, code) in rule.exit_codes.iter().enumerate() {
         let why = match code {
-            0 => "0 is success, which nothing has to be done about".to_owned(),
+            0 => "0 is success and needs no rule".to_owned(),
             1..=255 => continue,
-            _ => format!("{code} is no exit code: they go from 1 to 255"),
+            _ => format!("{code} is not an exit code: they are 1 to 255"),
         };
         found.push(Violation::new(format!("{at}.exitCodes[{index}]"), why));
     }
@@ -337,7 +338,7 @@ fn retry_rule(rule: &RetryRule, at: &str, found: &mut Vec<Violation>) {
         if reason::ALL.contains(&named.as_str()) {
             continue;
         }
-        let why = format!("{named:?} is no reason that an attempt fails for");
+        let why = format!("{named:?} is not a reason for a failed attempt");
         let hint = match nearest(named, reason::ALL.iter().copied()) {
             Some(meant) => format!("did you mean {meant}?"),
             None => format!("write one of {}", reason::ALL.join(", ")),

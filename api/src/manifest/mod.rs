@@ -209,7 +209,7 @@ fn document(
     let Some(map) = value.as_object() else {
         return Err(problem(
             Violation::new("", "expected a map with apiVersion, kind, metadata and spec")
-                .hint("documents are separated by lines of ---"),
+                .hint("separate documents with a line of ---"),
         ));
     };
     if !map.contains_key("kind")

@@ -16,7 +16,7 @@ pub(super) fn validate(set: &PartitionSet) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::PartitionSet, &set.metadata);
     partitions(set, &mut found);
     match set.spec.replicas {
-        Some(0) => found.push(Violation::new("spec.replicas", "0 is no replica at all")),
+        Some(0) => found.push(Violation::new("spec.replicas", "must be at least 1")),
         Some(count) if count > REPLICAS_MAX => {
             let why = format!("{count} replicas; at most {REPLICAS_MAX} are allowed");
             found.push(Violation::new("spec.replicas", why));
@@ -79,7 +79,7 @@ fn model(name: &str, found: &mut Vec<Violation>) -> Option<&'static BuiltInModel
         let violation = Violation::new(
             "spec.stateModel",
             format!(
-                "{name:?} is not built in, and state models of one's own are not supported yet"
+                "{name:?} is not a built-in state model, and custom ones are not supported yet"
             ),
         );
         found.push(match nearest(name, names()) {
@@ -100,7 +100,7 @@ fn assignment(set: &PartitionSet, model: &BuiltInModel, found: &mut Vec<Violatio
         let at = format!("spec.assignment{}", path::field_step(partition, false));
         if !known.contains(partition.as_str()) {
             let violation =
-                Violation::new(at, format!("{partition:?} is no partition of this set"));
+                Violation::new(at, format!("{partition:?} is not a partition of this set"));
             found.push(match nearest(partition, known.iter().copied()) {
                 Some(meant) => violation.hint(format!("did you mean {meant}?")),
                 None => violation,

@@ -46,7 +46,7 @@ fn contradiction(label: &str, wanted: &[Wanted]) -> Option<Violation> {
     }
     let texts: Vec<String> = before.iter().map(|it| format!("{:?}", it.text)).collect();
     let why = format!("no {label} is both this and {}", texts.join(" and "));
-    Some(Violation::new(&*last.at, why).hint("no node would ever be taken"))
+    Some(Violation::new(&*last.at, why).hint("no node would ever match"))
 }
 
 fn is_possible(label: &str, wanted: &[Wanted]) -> bool {
@@ -90,5 +90,5 @@ pub(super) fn no_order(constraint: &Constraint) -> Option<String> {
     let Test::Compare(_, value) = &constraint.test else { return None };
     compare_versions(value, value)
         .is_none()
-        .then(|| format!("{value:?} is neither a number nor a version: nothing is more or less"))
+        .then(|| format!("{value:?} is neither a number nor a version, so it cannot be compared"))
 }

@@ -66,7 +66,7 @@ fn near(near: &Near, at: &str, found: &mut Vec<Violation>) {
         (Some(set), None) => (set, "partitionSet"),
         (None, Some(job)) => {
             if !near.states.is_empty() {
-                let why = "states are those of a partition set's replicas, not of a job";
+                let why = "states apply to a partitionSet only, not to a job";
                 found.push(Violation::new(format!("{at}.states"), why));
             }
             (job, "job")
@@ -100,10 +100,13 @@ fn on_node_loss(placement: &Placement, path: &str, found: &mut Vec<Violation>) {
     match (loss.action, loss.after) {
         (LossAction::Replace, Some(after)) if after < REPLACE_AFTER_MIN => {
             let violation = Violation::new(at, format!("{after} is less than {REPLACE_AFTER_MIN}"));
-            found.push(violation.hint("a node is not known to be lost before that"));
+            found.push(violation.hint("a node is not declared lost before that"));
         }
         (LossAction::Wait, Some(_)) => {
-            let violation = Violation::new(at, "Wait has no time: it lasts until the node is back");
+            let violation = Violation::new(
+                at,
+                "not allowed with action Wait, which lasts until the node is back",
+            );
             found.push(violation.hint("leave it out, or write action: Replace"));
         }
         (LossAction::Replace, _) | (LossAction::Wait, None) => (),

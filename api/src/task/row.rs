@@ -40,7 +40,7 @@ impl Resource for Task {
         if new.spec == old.spec {
             return Vec::new();
         }
-        let violation = Violation::new("spec", "a task is changed by Heliox alone");
+        let violation = Violation::new("spec", "only Heliox changes tasks");
         vec![violation.hint("change its job, or evict the task")]
     }
 

@@ -82,7 +82,7 @@ fn stop_signal(template: &Template, path: &str, found: &mut Vec<Violation>) {
     }
     let mut violation = Violation::new(
         format!("{path}.stopSignal"),
-        format!("{signal:?} is no signal that a process can be asked to stop with"),
+        format!("{signal:?} is not a signal that can stop a process"),
     );
     let upper = signal.to_ascii_uppercase();
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
@@ -129,7 +129,7 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
                 found.push(Violation::new(at.clone(), problem));
             } else if let Some(meant) = amounts::meant(name) {
                 // It would wait for ever: no node offers it.
-                let why = format!("{name:?} is no resource that Heliox knows");
+                let why = format!("{name:?} is not a resource that Heliox knows");
                 let hint = format!("did you mean {meant}?");
                 found.push(Violation::new(at.clone(), why).hint(hint));
             }
@@ -156,7 +156,7 @@ fn amount_problem(
     let milli = quantity.milli();
     if limit && milli == 0 {
         return Some((
-            "a limit of 0 lets nothing run".to_owned(),
+            "a limit of 0 would let nothing run".to_owned(),
             Some("leave it out for no limit".to_owned()),
         ));
     }
@@ -258,8 +258,10 @@ fn network(template: &Template, path: &str, found: &mut Vec<Violation>) {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(legal);
     if !plain && !name.contains("$(") {
-        let violation =
-            Violation::new(format!("{path}.networkMode"), format!("{mode:?} is no network"));
+        let violation = Violation::new(
+            format!("{path}.networkMode"),
+            format!("{mode:?} is not a network mode"),
+        );
         found.push(violation.hint("write bridge, host, none, container:NAME or a network's name"));
     }
     let unpublished = mode == "none" || mode.starts_with("container:");

@@ -31,8 +31,8 @@ pub(super) fn validate(run: &WorkflowRun) -> Vec<Violation> {
 pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut fixed = |field: &str| {
-        let why = "may not change once the run is made";
-        found.push(Violation::new(format!("spec.{field}"), why).hint("make another run"));
+        let why = "cannot be changed after the run is created";
+        found.push(Violation::new(format!("spec.{field}"), why).hint("start another run"));
     };
     if new.spec.workflow != old.spec.workflow {
         fixed("workflow");
@@ -42,7 +42,7 @@ pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Viola
     }
     let mut too_late = |field: &str, verb: &str| {
         let why = format!("the run has ended ({}): nothing to {verb}", old.status.phase);
-        found.push(Violation::new(format!("spec.{field}"), why).hint("make another run"));
+        found.push(Violation::new(format!("spec.{field}"), why).hint("start another run"));
     };
     // A run that has ended never goes on: what is asked of it now would never happen.
     if old.status.phase.is_final() {
@@ -55,7 +55,7 @@ pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Viola
     }
     if old.spec.cancel && !new.spec.cancel {
         let why = "a cancelled run cannot go on";
-        found.push(Violation::new("spec.cancel", why).hint("make another run"));
+        found.push(Violation::new("spec.cancel", why).hint("start another run"));
     }
     found
 }

@@ -78,7 +78,7 @@ fn everything_wrong_in_a_file_is_said_at_once() {
               hint: write its fields here: a template is one container
             a.yaml:8:3: spec.paralelism: unknown field
               hint: did you mean parallelism?
-            a.yaml:9:11: spec.retry.maxAttempts: 0 lets nothing run
+            a.yaml:9:11: spec.retry.maxAttempts: 0 would let nothing run
               hint: write 1 for no second attempt
             a.yaml:11:1: kind: unknown kind "Sevice"
               hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, PartitionSet, Workflow, WorkflowRun, Job, TaskTemplate, Task
@@ -130,14 +130,14 @@ fn text_that_is_no_yaml() {
         "just text\n",
         expect![[r#"
         a.yaml:1:1: expected a map with apiVersion, kind, metadata and spec
-          hint: documents are separated by lines of ---
+          hint: separate documents with a line of ---
     "#]],
     );
     check(
         "- a\n- b\n",
         expect![[r#"
         a.yaml:1:1: expected a map with apiVersion, kind, metadata and spec
-          hint: documents are separated by lines of ---
+          hint: separate documents with a line of ---
     "#]],
     );
     check(
@@ -291,7 +291,7 @@ fn templates_are_checked() {
         expect![[r#"
             a.yaml:7:5: spec.template.workingDir: "srv" is not an absolute path
             a.yaml:8:5: spec.template.terminationGracePeriodSeconds: at most 86400 seconds (a day) are allowed
-            a.yaml:9:5: spec.template.stopSignal: "TERM" is no signal that a process can be asked to stop with
+            a.yaml:9:5: spec.template.stopSignal: "TERM" is not a signal that can stop a process
               hint: did you mean SIGTERM?
             a.yaml:11:12: spec.template.env[0].name: it must start with a letter or '_'
             a.yaml:11:34: spec.template.env[1].name: "HELIOX_RUN": variables that start with HELIOX_ are set by Heliox
@@ -302,7 +302,7 @@ fn templates_are_checked() {
               hint: did you mean 100Mi?
             a.yaml:13:40: spec.template.resources.requests.gpu: 0.5 is not a whole number
             a.yaml:13:50: spec.template.resources.requests.disk: 5000T is more than any node can have
-            a.yaml:14:24: spec.template.resources.limits.memory: a limit of 0 lets nothing run
+            a.yaml:14:24: spec.template.resources.limits.memory: a limit of 0 would let nothing run
               hint: leave it out for no limit
             a.yaml:14:35: spec.template.resources.limits.swap: 2000Ti is more than any node can have
             a.yaml:15:5: spec.template.ports: a container with networkMode none has no ports of its own
@@ -350,17 +350,17 @@ fn placements_are_checked() {
             a.yaml:10:52: spec.placement.preferences[1].weight: 101 is not between 1 and 100
             a.yaml:11:12: spec.placement.near[0]: one of partitionSet and job is required
             a.yaml:11:16: spec.placement.near[1]: only one of partitionSet and job is allowed
-            a.yaml:11:52: spec.placement.near[2].states: states are those of a partition set's replicas, not of a job
+            a.yaml:11:52: spec.placement.near[2].states: states apply to a partitionSet only, not to a job
             a.yaml:11:98: spec.placement.near[3].states[0]: "leeder" is no state of any model
               hint: did you mean LEADER?
             a.yaml:12:35: spec.placement.onNodeLoss.after: 5s is less than 8s
-              hint: a node is not known to be lost before that
+              hint: a node is not declared lost before that
         "#]],
     );
     check(
         &job("  placement: {onNodeLoss: {action: Wait, after: 1m}}\n"),
         expect![[r#"
-        a.yaml:7:42: spec.placement.onNodeLoss.after: Wait has no time: it lasts until the node is back
+        a.yaml:7:42: spec.placement.onNodeLoss.after: not allowed with action Wait, which lasts until the node is back
           hint: leave it out, or write action: Replace
     "#]],
     );
@@ -394,21 +394,21 @@ fn jobs_are_checked() {
 "#),
         expect![[r#"
             a.yaml:4:1: spec: only one of count and items and target is allowed
-              hint: each of them says which tasks there are
+              hint: each of them determines which tasks there are
             a.yaml:7:3: spec.count: 20000000 tasks; at most 10000000 are allowed
-            a.yaml:8:14: spec.items[1]: an item is text, a number, or a map of such
-            a.yaml:8:19: spec.items[2]: an item is text, a number, or a map of such
+            a.yaml:8:14: spec.items[1]: an item must be text, a number, true or false, or a map of these
+            a.yaml:8:19: spec.items[2]: an item must be text, a number, true or false, or a map of these
             a.yaml:9:12: spec.target.partitionSet: 'A' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:9:45: spec.target.partitions[1]: "p" is there already: partitions[0]
             a.yaml:9:58: spec.target.states[0]: "LEEDER" is no state of any model
               hint: did you mean LEADER?
-            a.yaml:10:3: spec.maxPerNode: 0 lets nothing run
+            a.yaml:10:3: spec.maxPerNode: 0 would let nothing run
               hint: leave it out for no limit
-            a.yaml:11:3: spec.timeout: 0s lets nothing run
+            a.yaml:11:3: spec.timeout: 0s would let nothing run
               hint: leave it out for no limit
-            a.yaml:12:3: spec.attemptTimeout: 0s lets nothing run
+            a.yaml:12:3: spec.attemptTimeout: 0s would let nothing run
               hint: leave it out for no limit
-            a.yaml:14:5: spec.retry.maxAttempts: 0 lets nothing run
+            a.yaml:14:5: spec.retry.maxAttempts: 0 would let nothing run
               hint: write 1 for no second attempt
             a.yaml:15:15: spec.retry.backoff.initial: 10m is more than max, 1m
             a.yaml:15:15: spec.retry.backoff.initial: no second attempt would begin: the job's timeout is 0s
@@ -416,13 +416,13 @@ fn jobs_are_checked() {
               hint: write 1 for equal waits
             a.yaml:17:7: spec.retry.rules[0]: one of exitCodes and reasons is required
             a.yaml:18:7: spec.retry.rules[1]: only one of exitCodes and reasons is allowed
-            a.yaml:18:20: spec.retry.rules[1].exitCodes[0]: 0 is success, which nothing has to be done about
-            a.yaml:18:23: spec.retry.rules[1].exitCodes[1]: 300 is no exit code: they go from 1 to 255
-            a.yaml:18:39: spec.retry.rules[1].reasons[0]: "OOM" is no reason that an attempt fails for
+            a.yaml:18:20: spec.retry.rules[1].exitCodes[0]: 0 is success and needs no rule
+            a.yaml:18:23: spec.retry.rules[1].exitCodes[1]: 300 is not an exit code: they are 1 to 255
+            a.yaml:18:39: spec.retry.rules[1].reasons[0]: "OOM" is not a reason for a failed attempt
               hint: write one of OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained, Signal, ContainerGone, Restored
-            a.yaml:19:18: spec.retry.rules[2].reasons[0]: "OOMkilled" is no reason that an attempt fails for
+            a.yaml:19:18: spec.retry.rules[2].reasons[0]: "OOMkilled" is not a reason for a failed attempt
               hint: did you mean OOMKilled?
-            a.yaml:19:29: spec.retry.rules[2].reasons[1]: "sunspots" is no reason that an attempt fails for
+            a.yaml:19:29: spec.retry.rules[2].reasons[1]: "sunspots" is not a reason for a failed attempt
               hint: write one of OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained, Signal, ContainerGone, Restored
         "#]],
     );
@@ -439,7 +439,7 @@ fn jobs_are_checked() {
             a.yaml:10:33: spec.tasks[2].template.args[0]: expected text, found a number
               hint: quote it: "1"
             a.yaml:10:63: spec.tasks[2].placement.onNodeLoss.after: 1s is less than 8s
-              hint: a node is not known to be lost before that
+              hint: a node is not declared lost before that
         "#]],
     );
 }

@@ -27,9 +27,9 @@ fn workflows_are_checked() {
               hint: did you mean l?
             a.yaml:5:54: spec.params[1].name: "size" is there already: params[0]
             a.yaml:5:68: spec.params[2].name: it must start with a letter or '_'
-            a.yaml:6:3: spec.timeout: 0s lets nothing run
+            a.yaml:6:3: spec.timeout: 0s would let nothing run
               hint: leave it out for no limit
-            a.yaml:7:22: spec.defaults.retry.maxAttempts: 0 lets nothing run
+            a.yaml:7:22: spec.defaults.retry.maxAttempts: 0 would let nothing run
               hint: write 1 for no second attempt
             a.yaml:7:82: spec.defaults.template.env[0].value: $(params.dat) is not known: there is no parameter "dat"
               hint: there is 1x, size
@@ -126,9 +126,9 @@ fn partition_sets_are_checked() {
         expect![[r#"
             a.yaml:4:1: spec.mode: Auto, the default, is not supported yet
               hint: write mode: Manual and an assignment
-            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not built in, and state models of one's own are not supported yet
+            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not a built-in state model, and custom ones are not supported yet
               hint: did you mean LeaderStandby?
-            a.yaml:6:3: spec.replicas: 0 is no replica at all
+            a.yaml:6:3: spec.replicas: must be at least 1
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
             a.yaml:9:3: spec.rebalance: not supported yet
@@ -142,9 +142,9 @@ fn partition_sets_are_checked() {
             a.yaml:4:1: spec: only one of partitions and partitionNames is allowed
             a.yaml:4:1: spec.mode: Auto, the default, is not supported yet
               hint: write mode: Manual and an assignment
-            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not built in, and state models of one's own are not supported yet
+            a.yaml:5:3: spec.stateModel: "LeaderStandbye" is not a built-in state model, and custom ones are not supported yet
               hint: did you mean LeaderStandby?
-            a.yaml:6:3: spec.replicas: 0 is no replica at all
+            a.yaml:6:3: spec.replicas: must be at least 1
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
         "#]],
@@ -161,7 +161,7 @@ fn partition_sets_are_checked() {
             a.yaml:11:26: spec.assignment.mydb-1.N2: "BOSS" is no state of LeaderStandby
               hint: the states are LEADER, STANDBY, OFFLINE, DROPPED
             a.yaml:11:26: spec.assignment.mydb-1.N2: 'N' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:12:5: spec.assignment.mydb-2: "mydb-2" is no partition of this set
+            a.yaml:12:5: spec.assignment.mydb-2: "mydb-2" is not a partition of this set
               hint: did you mean mydb-0?
         "#]],
     );
@@ -233,7 +233,7 @@ fn what_can_never_happen_is_refused() {
               hint: this job would never run
             a.yaml:16:35: spec.jobs[8].placement.near[0].job: job j waits for this one: none of its tasks has run then
             a.yaml:16:90: spec.jobs[8].retry.backoff.initial: no second attempt would begin: the job's timeout is 1m
-            a.yaml:18:146: spec.jobs[10].retry.rules[2]: never applies: rules[0] comes first for all that it names
+            a.yaml:18:146: spec.jobs[10].retry.rules[2]: never applies: rules[0] already matches everything that it names
         "#]],
     );
 }
@@ -259,16 +259,16 @@ fn placements_that_no_node_can_have_are_refused() {
         )),
         expect![[r#"
             a.yaml:8:71: spec.placement.constraints[0]: no zone is both this and "zone = a"
-              hint: no node would ever be taken
+              hint: no node would ever match
             a.yaml:8:83: spec.placement.constraints[1]: no name is both this and "nodes"
-              hint: no node would ever be taken
+              hint: no node would ever match
             a.yaml:8:107: spec.placement.constraints[3]: no gen is both this and "gen > 3"
-              hint: no node would ever be taken
+              hint: no node would ever match
             a.yaml:8:135: spec.placement.constraints[5]: no disk is both this and "disk = ssd"
-              hint: no node would ever be taken
+              hint: no node would ever match
             a.yaml:8:159: spec.placement.constraints[7]: no spot is both this and "!spot"
-              hint: no node would ever be taken
-            a.yaml:8:174: spec.placement.constraints[8]: "five" is neither a number nor a version: nothing is more or less
+              hint: no node would ever match
+            a.yaml:8:174: spec.placement.constraints[8]: "five" is neither a number nor a version, so it cannot be compared
         "#]],
     );
 }

@@ -119,7 +119,7 @@ fn products_of_a_manifest_have_a_bound() {
         .collect();
     let spec = json!({ "template": { "image": "x", "args": args }, "tasks": tasks });
     expect![[r#"
-        spec.tasks: laid over the job's template they take 500037000 bytes; at most 67108864 are allowed (make the template smaller, or the tasks fewer)
+        spec.tasks: merged with the job's template they take 500037000 bytes; at most 67108864 are allowed (make the template smaller or list fewer tasks)
     "#]]
     .assert_eq(&violations(KindId::Job, spec));
 }
