@@ -1,8 +1,12 @@
 //! Conditions: Ready, Reconciling and Stalled, as Flux and `kubectl wait` understand them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::IgnoredAny;
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A condition, as in Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +37,43 @@ pub fn is_unschedulable(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| condition.reason == UNSCHEDULABLE)
 }
 
+/// Conditions that are not kept but follow from the rest of an object. Who reads them over the wire
+/// sees a list of [`Condition`]; as a type there is nothing, so that a hundred thousand tasks in
+/// memory have nothing of them, and nobody can send back what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Computed;
+
+impl Computed {
+    /// Whether there is nothing to write: there never is.
+    pub fn is_nothing(&self) -> bool {
+        true
+    }
+}
+
+impl Serialize for Computed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_seq(Some(0))?.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Computed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|IgnoredAny| Self)
+    }
+}
+
+impl JsonSchema for Computed {
+    fn schema_name() -> Cow<'static, str> {
+        Vec::<Condition>::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<Condition>::json_schema(generator)
+    }
+    fn inline_schema() -> bool {
+        Vec::<Condition>::inline_schema()
+    }
+}
+
 /// Where an object stands: exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -44,6 +85,13 @@ pub enum Standing {
     Stalled,
 }
 
+/// The conditions by name, and the standing in which each holds.
+pub(crate) const CONDITIONS: [(&str, Standing); 3] = [
+    ("Ready", Standing::Ready),
+    ("Reconciling", Standing::Reconciling),
+    ("Stalled", Standing::Stalled),
+];
+
 /// The three conditions for a standing. Transition times are kept from `before` where the status
 /// stays the same, so that nothing is written when nothing changed.
 pub fn conditions(
@@ -53,13 +101,8 @@ pub fn conditions(
     message: &str,
     (generation, now): (i64, Timestamp),
 ) -> Vec<Condition> {
-    let states = [
-        ("Ready", standing == Standing::Ready),
-        ("Reconciling", standing == Standing::Reconciling),
-        ("Stalled", standing == Standing::Stalled),
-    ];
-    let condition = |(kind, holds): (&str, bool)| {
-        let status = if holds { "True" } else { "False" };
+    let condition = |(kind, wanted): (&str, Standing)| {
+        let status = if standing == wanted { "True" } else { "False" };
         let same = before.iter().find(|old| old.kind == kind && old.status == status);
         Condition {
             kind: kind.to_owned(),
@@ -70,5 +113,5 @@ pub fn conditions(
             observed_generation: generation,
         }
     };
-    states.into_iter().map(condition).collect()
+    CONDITIONS.into_iter().map(condition).collect()
 }

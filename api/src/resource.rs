@@ -35,6 +35,11 @@ pub trait Resource: Kind {
     /// Says the same in the words in which it is kept, once nothing is wrong with it.
     fn normalize(&mut self) {}
 
+    /// Writes into the status what follows from the rest of the object, for kinds of which nothing but
+    /// a write of the object itself changes that: the apiserver asks for it with every write. `before`
+    /// is what the object replaces, so that a condition tells since when it is so.
+    fn settle(&mut self, _before: Option<&Self>, _now: Timestamp) {}
+
     /// The values of the fields that selectors may name beside `metadata.name` and
     /// `metadata.namespace`: exactly those that the table of kinds lists for it
     /// ([`crate::kind::Info::fields`]).

@@ -6,9 +6,10 @@ use api::core::{ConfigMap, Event, Lease, Namespace, NamespacePhase as _, Secret}
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::{
-    CompletionChunk, Job, KindId, Node, NodeLease, PartitionSet, Task, TaskTemplate, Timestamp,
-    Violation, Workflow, WorkflowRun,
+    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, PartitionSet, Task, TaskTemplate,
+    Timestamp, Violation, Workflow, WorkflowRun,
 };
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,6 +22,9 @@ const ADDED_BYTES: usize = 128;
 /// What was admitted, or everything that is wrong with it.
 type Admitted<T> = Result<T, Vec<Violation>>;
 
+/// Writes into a document what follows from the rest of it, given what it replaces and the time.
+type Settle = fn(Value, Option<&Value>, Timestamp) -> Value;
+
 /// What the apiserver does with documents of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Strategy {
@@ -31,6 +35,9 @@ pub(crate) struct Strategy {
     /// Checks a changed document (in normal form) against what it was. What it is then, where the
     /// change takes something of it back.
     pub(crate) admit_update: fn(&Value, &Value) -> Admitted<Option<Value>>,
+    /// Writes into the status what follows from the rest of the object, given what it replaces; of
+    /// kinds that have something of that.
+    pub(crate) settle: Option<Settle>,
     /// The stored JSON as clients see it, and the fields that selectors may name.
     pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
     /// The table's columns.
@@ -61,9 +68,15 @@ pub(crate) fn strategy(kind: KindId) -> Strategy {
         KindId::Secret => Strategy { to_wire: secret_to_wire, ..of::<Secret>() },
         KindId::Event => of::<Event>(),
         KindId::Lease => of::<Lease>(),
-        KindId::Node => Strategy { to_wire: node_to_wire, ..of::<Node>() },
+        KindId::Node => {
+            Strategy { to_wire: node_to_wire, settle: Some(settle::<Node>), ..of::<Node>() }
+        }
         KindId::NodeLease => of::<NodeLease>(),
-        KindId::PartitionSet => of::<PartitionSet>(),
+        KindId::PartitionSet => Strategy {
+            to_wire: partition_set_to_wire,
+            settle: Some(settle::<PartitionSet>),
+            ..of::<PartitionSet>()
+        },
         KindId::Workflow => of::<Workflow>(),
         KindId::WorkflowRun => of::<WorkflowRun>(),
         KindId::Job => of::<Job>(),
@@ -78,6 +91,7 @@ fn of<K: Resource>() -> Strategy {
         admit: admit::<K>,
         normal: normal::<K>,
         admit_update: admit_update::<K>,
+        settle: None,
         to_wire: to_wire::<K>,
         columns: K::columns,
         row: row::<K>,
@@ -122,6 +136,13 @@ fn admit_update<K: Resource>(new: &Value, old: &Value) -> Admitted<Option<Value>
     Ok(new.let_go(&old).then(|| to_value(&new)))
 }
 
+fn settle<K: Resource>(document: Value, before: Option<&Value>, now: Timestamp) -> Value {
+    let Ok(mut object) = typed::<K>(&document) else { return document };
+    let before = before.and_then(|before| typed::<K>(before).ok());
+    object.settle(before.as_ref(), now);
+    to_value(&object)
+}
+
 fn typed<K: Resource>(document: &Value) -> Result<K, Vec<Violation>> {
     K::deserialize(document).map_err(|error| vec![Violation::new("", error.to_string())])
 }
@@ -147,10 +168,47 @@ fn task_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding:
 
 fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
     let mut node = read::<Node>(json)?;
+    if node.status.conditions.is_empty() {
+        // An earlier version stored it.
+        let since = node.created().unwrap_or_default();
+        node.settle(None, since);
+    }
     node.status.phase = Some(node.phase());
     node.metadata.resource_version = Some(version.to_string());
     let json = rewritten(&node, json.len())?;
     Ok(wire(&node, json))
+}
+
+/// A partition set with its state: one that an earlier version stored may lack it.
+fn partition_set_to_wire(
+    json: &[u8],
+    version: ResourceVersion,
+) -> Result<Wire, encoding::Unreadable> {
+    let mut set = read::<PartitionSet>(json)?;
+    if !set.status.conditions.is_empty() {
+        return Ok(wire(&set, encoding::with_version(json, version)));
+    }
+    let since = set.created().unwrap_or_default();
+    set.settle(None, since);
+    set.metadata.resource_version = Some(version.to_string());
+    let json = rewritten(&set, json.len())?;
+    Ok(wire(&set, json))
+}
+
+/// An object as it is shown to who asks for it by kind: a task with its conditions, which are kept
+/// neither in the store nor in the cache, and which no component reads.
+pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
+    if kind != KindId::Task {
+        return wire.clone();
+    }
+    // A task on the wire has a phase, and ends with its status.
+    let (Ok(task), Some(open)) = (read::<Task>(wire), wire.strip_suffix(b"}}")) else {
+        return wire.clone();
+    };
+    let Ok(conditions) = serde_json::to_vec(&task.conditions()) else {
+        return wire.clone();
+    };
+    [open, br#","conditions":"#, &conditions, b"}}"].concat().into()
 }
 
 /// A namespace with its phase.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, Quantity, amounts};
 use crate::cluster::Cluster;
+use crate::conditions::{Condition, Standing, conditions};
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
 use crate::room::HostPort;
@@ -82,6 +83,9 @@ pub struct NodeStatus {
     /// When the agent first reported; absent if it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
+    /// Ready (cordoned or not), Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// Versions and platform of a node.
@@ -154,6 +158,23 @@ impl Node {
         } else {
             NodePhase::Ready
         }
+    }
+
+    /// Its conditions, where it was `before`. As in Kubernetes a cordoned node is ready: it works, and
+    /// takes nothing new.
+    fn conditions(&self, before: Option<&Self>, now: Timestamp) -> Vec<Condition> {
+        let phase = self.phase();
+        let (standing, message) = match phase {
+            NodePhase::Ready => (Standing::Ready, "its agent takes tasks"),
+            NodePhase::Cordoned => (Standing::Ready, "nothing new is bound to it"),
+            NodePhase::Lost => (Standing::Reconciling, "its agent is not heard"),
+            NodePhase::NotReady => {
+                let problem = self.status.problem.as_deref();
+                (Standing::Reconciling, problem.unwrap_or("its agent was never heard"))
+            }
+        };
+        let before = before.map_or(&[] as &[Condition], |before| &before.status.conditions);
+        conditions(before, standing, &phase.to_string(), message, (self.generation(), now))
     }
 
     /// Whether new tasks may be bound to it.

@@ -16,6 +16,10 @@ impl Resource for Node {
         metadata::validate(KindId::Node, &self.metadata)
     }
 
+    fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
+        self.status.conditions = self.conditions(before, now);
+    }
+
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("status.phase", self.phase().to_string()),

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{PartitionSet, validate};
+use super::{PartitionSet, PartitionSetStatus, validate};
+use crate::conditions::{Condition, Standing, conditions};
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column};
 use crate::table::{age, text_or_dash};
@@ -17,9 +18,21 @@ impl Resource for PartitionSet {
         validate::validate_update(self, old)
     }
 
+    fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
+        let phase = self.phase();
+        let unserved = self.why_degraded();
+        let standing = if unserved.is_some() { Standing::Reconciling } else { Standing::Ready };
+        let message = unserved.unwrap_or_default();
+        let before = before.map_or(&[] as &[Condition], |before| &before.status.conditions);
+        let generation = self.generation();
+        let conditions = conditions(before, standing, phase, &message, (generation, now));
+        let phase = Some(phase.to_owned());
+        self.status = PartitionSetStatus { phase, observed_generation: generation, conditions };
+    }
+
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("status.phase", self.status.phase.clone().unwrap_or_default()),
+            ("status.phase", self.phase().to_owned()),
             ("spec.stateModel", self.spec.state_model.clone()),
         ]
     }
@@ -41,25 +54,31 @@ impl Resource for PartitionSet {
     }
 
     fn row(&self, now: Timestamp) -> Vec<String> {
-        let unserved = self.first_unserved();
-        // The assignment is taken as given, so what is given is what is.
-        let phase =
-            self.status.phase.clone().unwrap_or_else(|| {
-                if unserved.is_some() { "Degraded" } else { "Ready" }.to_owned()
-            });
-        let why = unserved.map(|(partition, state)| format!("{partition} has no {state}"));
         let states: Vec<String> =
             self.replicas_by_state().iter().map(|(it, count)| format!("{it}={count}")).collect();
         vec![
             self.name().to_owned(),
-            phase,
+            self.phase().to_owned(),
             self.spec.state_model.clone(),
             format!("{:?}", self.spec.mode.unwrap_or_default()),
             self.partition_names().len().to_string(),
             self.spec.replicas.unwrap_or(1).to_string(),
             text_or_dash(&states.join(",")),
             age(self.created(), now),
-            why.unwrap_or_default(),
+            self.why_degraded().unwrap_or_default(),
         ]
+    }
+}
+
+impl PartitionSet {
+    /// `Ready` or `Degraded`. The assignment is taken as given, so what is given is what is.
+    fn phase(&self) -> &'static str {
+        if self.first_unserved().is_some() { "Degraded" } else { "Ready" }
+    }
+
+    /// What is missing, as a sentence.
+    fn why_degraded(&self) -> Option<String> {
+        let unserved = self.first_unserved();
+        unserved.map(|(partition, state)| format!("{partition} has no {state}"))
     }
 }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{ReportState, Task, TaskState};
-use crate::conditions::{Condition, Standing, UNSCHEDULABLE};
+use crate::conditions::{CONDITIONS, Condition, Standing, UNSCHEDULABLE};
 use crate::object::Kind as _;
 
 impl Task {
@@ -27,16 +27,11 @@ impl Task {
                 observed_generation: self.generation(),
             }
         };
-        [
-            ("Ready", Standing::Ready),
-            ("Reconciling", Standing::Reconciling),
-            ("Stalled", Standing::Stalled),
-        ]
-        .map(condition)
-        .into()
+        CONDITIONS.map(condition).into()
     }
 
-    /// Where the current attempt stood, and since when, as its parts tell; never empty.
+    /// Where the current attempt stood, and since when, as its parts tell; never empty. (A loss that
+    /// is over is not among them: the attempt went on all the while.)
     fn stages(&self) -> Vec<(Standing, Timestamp)> {
         let last_end = self.status.attempts.last().and_then(|past| past.finished_at);
         let opened = last_end.or(self.created()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -149,7 +144,14 @@ mod tests {
                 (5, report(ReportState::Running, (Some(4), None))),
                 (9, report(ReportState::Succeeded, (Some(4), Some(8)))),
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Unschedulable: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Starting: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Succeeded: Ready True 4s, Reconciling False 4s, Stalled False 0s
+            "#]],
         );
         check(
             vec![
@@ -158,14 +160,21 @@ mod tests {
                 (6, TaskChange::Evict { reason: StopReason::Delete }),
                 (9, report(ReportState::Cancelled, (Some(4), Some(8)))),
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Stopping: Ready False 6s, Reconciling True 6s, Stalled False 0s
+                Cancelled: Ready False 6s, Reconciling False 8s, Stalled True 8s
+            "#]],
         );
         check(
-            vec![
-                (2, bind()),
-                (5, report(ReportState::Failed, (None, Some(4)))),
-            ],
-            expect![[r#""#]],
+            vec![(2, bind()), (5, report(ReportState::Failed, (None, Some(4))))],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Failed: Ready False 0s, Reconciling False 4s, Stalled True 4s
+            "#]],
         );
         check(
             vec![
@@ -174,7 +183,13 @@ mod tests {
                 (7, TaskChange::Lose),
                 (8, TaskChange::Recover),
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Lost: Ready False 7s, Reconciling True 7s, Stalled False 0s
+                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+            "#]],
         );
     }
 }

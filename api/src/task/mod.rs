@@ -8,6 +8,7 @@
 //! * The phase is a pure function of the parts ([`Task::state`]) and is never stored.
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
 
+mod conditions;
 mod refusal;
 pub mod report;
 pub mod restore;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Computed;
 use crate::job::Partial;
 use crate::kind::KindId;
 use crate::object::{Definition, Object, is_default};
@@ -294,6 +296,9 @@ pub struct TaskStatus {
     /// Earlier attempts; the last 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
+    /// Ready (it runs, or has succeeded), Reconciling, Stalled; derived from the rest when read.
+    #[serde(default, skip_serializing_if = "Computed::is_nothing")]
+    pub conditions: Computed,
 }
 
 /// Earlier attempts that a task remembers.

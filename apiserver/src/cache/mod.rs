@@ -69,6 +69,9 @@ pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     if matches!(kind, KindId::Task | KindId::Node) {
         remove(object, "status", "phase");
     }
+    if kind == KindId::Task {
+        remove(object, "status", "conditions");
+    }
     if kind == KindId::Namespace
         && let Some(fields) = object.as_object_mut()
     {

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tracing::{debug, warn};
 
+use super::asks::Asks;
 use super::query::{Query, bad};
 use super::{Answer, leases};
 use crate::connections::{Agent, ConnectionId};
@@ -33,7 +34,7 @@ pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Bod
     if wants != Some(TUNNEL_PROTOCOL) {
         return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
     }
-    let Query { boot_id, connection: number, .. } = Query::parse(request.uri())?;
+    let Query { boot_id, connection: number, .. } = Query::parse(request.uri(), Asks::Connect)?;
     if boot_id.len() > leases::NAME_BYTES_MAX {
         return Err(bad("bootId is too long"));
     }

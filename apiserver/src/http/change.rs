@@ -13,10 +13,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::asks::Asks;
 use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body};
-use crate::Server;
 use crate::write::{Committed, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text};
+use crate::{Server, kinds};
 
 /// The guard that a leader's request carries.
 pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
@@ -103,7 +104,10 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
         metadata.insert("creationTimestamp".to_owned(), json!(api::Time(server.clock.now())));
         metadata.insert("generation".to_owned(), 1.into());
     }
-    object
+    match kinds::strategy(kind).settle {
+        Some(settle) => settle(object, None, server.clock.now()),
+        None => object,
+    }
 }
 
 /// The object of a single request on the wire.
@@ -111,7 +115,7 @@ pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
     match committed.answers.into_iter().next().flatten() {
         Some(answer) => {
             let json = answer.wire().map_err(|refusal| Box::new(refusal.into_status()))?;
-            Ok(answer::raw(code, json))
+            Ok(answer::raw(code, kinds::shown(answer.kind, &json.into())))
         }
         None => Ok(answer::json(code, &success())),
     }
@@ -145,7 +149,7 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Box<Status>> {
 }
 
 pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Create)?, request.headers().clone());
     must_be_json(&headers)?;
     if place.kind.is_namespaced() && place.namespace.is_empty() {
         let message = format!("{} are made in a namespace", place.kind.info().plural);
@@ -179,7 +183,7 @@ pub(super) async fn replace(
     subresource: Option<&str>,
     request: Request<Body>,
 ) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Replace)?, request.headers().clone());
     must_be_json(&headers)?;
     let part = part(subresource);
     may_write_status(place, part)?;
@@ -195,7 +199,10 @@ pub(super) async fn patch(
     subresource: Option<&str>,
     request: Request<Body>,
 ) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Patch)?, request.headers().clone());
+    if query.force {
+        return Err(bad("force is for server-side apply, which is not supported yet"));
+    }
     let part = part(subresource);
     may_write_status(place, part)?;
     let sent = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
@@ -228,7 +235,7 @@ struct Eviction {
 }
 
 pub(super) async fn evict(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
     let eviction: Eviction = json_body(request, BODY_BYTES_MAX).await?;
     let change = TaskChange::Evict { reason: eviction.reason };
     let intent = Intent::Task { key: named(place), uid: None, attempt: eviction.attempt, change };
@@ -245,7 +252,7 @@ struct BindingRequest {
 }
 
 pub(super) async fn bind(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
     let binding: BindingRequest = json_body(request, BODY_BYTES_MAX).await?;
     let change = TaskChange::Bind { node: binding.node };
     let intent = Intent::Task { key: named(place), uid: None, attempt: binding.attempt, change };

@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 
+use super::asks::Asks;
 use super::change::{answered, carry_out, named};
 use super::query::{Query, bad, dry_run, propagation};
 use super::{Answer, BODY_BYTES_MAX, Place, body};
@@ -41,7 +42,7 @@ struct Preconditions {
 }
 
 pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
-    let (query, headers) = (Query::parse(request.uri())?, request.headers().clone());
+    let (query, headers) = (Query::parse(request.uri(), Asks::Delete)?, request.headers().clone());
     let bytes = body(request, BODY_BYTES_MAX).await?;
     let wire: WireDeleteOptions = if bytes.is_empty() {
         WireDeleteOptions::default()

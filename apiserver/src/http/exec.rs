@@ -30,6 +30,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
+use super::asks::Asks;
 use super::query::{Query, bad};
 use super::{Answer, Place, agents, log};
 use crate::Server;
@@ -47,7 +48,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
     let accept = accept(request.headers())?;
     let asked = asked(request.uri().query().unwrap_or_default())?;
-    let query = Query::parse(request.uri())?;
+    let query = Query::parse(request.uri(), Asks::Exec)?;
     let task = log::task(server, place).await?;
     let attempt = query.attempt.unwrap_or(task.spec.attempt);
     let node = log::node_of(&task, attempt)?;

@@ -135,9 +135,10 @@ pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Box<Status>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::asks::Asks;
 
     fn read(query: &str) -> Result<String, String> {
-        let query = Query::parse(&format!("/log?{query}").parse().unwrap());
+        let query = Query::parse(&format!("/log?{query}").parse().unwrap(), Asks::Log);
         let now = "2026-11-21T10:00:30Z".parse().unwrap();
         let asked = query.and_then(|query| asked(&query, now));
         asked.map_err(|status| status.message.unwrap_or_default())
@@ -195,7 +196,8 @@ mod tests {
             let told = why(&waiting, attempt).unwrap_err();
             assert!(told.contains(text), "{told}");
         }
-        let query = |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap()).unwrap();
+        let query =
+            |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap(), Asks::Log).unwrap();
         assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
         assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
         assert!(attempt_of(&waiting, &query("previous=true")).is_err());

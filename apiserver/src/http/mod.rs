@@ -2,6 +2,7 @@
 
 mod agents;
 mod answer;
+mod asks;
 mod batch;
 mod change;
 mod cluster;
@@ -33,6 +34,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Server, readiness};
+use asks::Asks;
 pub(crate) use log::LOGS_MAX;
 use query::Query;
 use route::Route;
@@ -161,7 +163,7 @@ async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) ->
         }
         (Route::Batches, &Method::POST) => batch::batch(server, request).await,
         (Route::WatchMany, &Method::GET) => {
-            watch::many(server, &Query::parse(request.uri())?).await
+            watch::many(server, &Query::parse(request.uri(), Asks::WatchMany)?).await
         }
         (Route::Cluster, &Method::GET) => cluster::info(server).await,
         (Route::ConfirmCluster, &Method::POST) => cluster::confirm(server, request).await,
@@ -203,18 +205,17 @@ async fn objects(
     let method = request.method().clone();
     match (&place.name, subresource, method.as_str()) {
         (None, None, "GET") => {
-            let query = Query::parse(request.uri())?;
+            let query = Query::parse(request.uri(), Asks::List)?;
             if query.is_watch() {
                 watch::objects(server, &place, &query, wants_table(&request)).await
             } else {
-                read::list(server, &place, &query, wants_table(&request)).await
+                read::list_in_time(server, &place, &query, wants_table(&request)).await
             }
         }
         (None, None, "POST") => change::create(server, &place, request).await,
         (Some(_), None | Some("status"), "GET") => {
-            let query = Query::parse(request.uri())?;
-            let table = wants_table(&request).then_some(query.include_object);
-            read::get(server, &place, table).await
+            let query = Query::parse(request.uri(), Asks::Get)?;
+            read::get(server, &place, &query, wants_table(&request)).await
         }
         (Some(_), None | Some("status"), "PUT") => {
             change::replace(server, &place, subresource, request).await
@@ -226,7 +227,7 @@ async fn objects(
         (Some(_), Some("evict"), "POST") => change::evict(server, &place, request).await,
         (Some(_), Some("binding"), "POST") => change::bind(server, &place, request).await,
         (Some(_), Some("log"), "GET") => {
-            log::log(server, &place, &Query::parse(request.uri())?).await
+            log::log(server, &place, &Query::parse(request.uri(), Asks::Log)?).await
         }
         (Some(_), Some("stats"), "GET") => stats::stats(server, &place).await,
         (Some(_), Some("exec"), "GET" | "POST") => exec::exec(server, &place, request).await,

@@ -8,9 +8,13 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Reason, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
+use super::asks::Asks;
 use crate::write::Run;
 
-/// Every parameter that is understood. Others are left alone, as Kubernetes does.
+/// Longest name of a field manager: Kubernetes' bound.
+const FIELD_MANAGER_CHARS_MAX: usize = 128;
+
+/// Every parameter that is understood: see [`Asks`] for which request takes which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -32,6 +36,9 @@ pub(crate) struct Query {
     propagation_policy: String,
     pub(crate) orphan_dependents: Option<bool>,
     pub(crate) grace_period_seconds: Option<i64>,
+    field_manager: String,
+    field_validation: String,
+    pub(crate) force: bool,
     pub(crate) kinds: String,
     pub(crate) follow: bool,
     pub(crate) tail_lines: Option<u64>,
@@ -61,8 +68,16 @@ pub(crate) enum IncludeObject {
     Object,
 }
 
-fn is_true(text: &str) -> bool {
-    matches!(text, "true" | "1")
+/// A switch. As in Kubernetes, one that is only named is on.
+fn boolean(name: &str, text: &str) -> Result<bool, Box<Status>> {
+    match text {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            Err(bad(format!("{name}: {shown:?} is neither true nor false")))
+        }
+    }
 }
 
 /// A request that makes no sense.
@@ -71,7 +86,7 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
 }
 
 /// Parameters that were read, by name.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 31] = [
     "labelSelector",
     "fieldSelector",
     "limit",
@@ -86,6 +101,9 @@ const NAMES: [&str; 28] = [
     "propagationPolicy",
     "orphanDependents",
     "gracePeriodSeconds",
+    "fieldManager",
+    "fieldValidation",
+    "force",
     "kinds",
     "follow",
     "tailLines",
@@ -103,15 +121,19 @@ const NAMES: [&str; 28] = [
 ];
 
 impl Query {
-    /// Reads a query.
-    pub(crate) fn parse(uri: &http::Uri) -> Result<Self, Box<Status>> {
-        Self::of_text(uri.query().unwrap_or_default())
+    /// Reads the query of a request.
+    pub(crate) fn parse(uri: &http::Uri, asks: Asks) -> Result<Self, Box<Status>> {
+        Self::of_text(uri.query().unwrap_or_default(), asks)
     }
 
-    fn of_text(text: &str) -> Result<Self, Box<Status>> {
+    fn of_text(text: &str, asks: Asks) -> Result<Self, Box<Status>> {
         let mut query = Self::default();
         let mut seen = Vec::new();
         for (name, value) in pairs(text).map_err(|error| bad(error.to_string()))? {
+            if let Some(problem) = asks.problem(&name) {
+                return Err(bad(problem));
+            }
+            // Those of a command are read by it.
             let Some(known) = NAMES.into_iter().find(|known| *known == name) else { continue };
             // Two values of which one silently wins are a mistake that would never be found.
             if seen.contains(&known) {
@@ -120,7 +142,24 @@ impl Query {
             seen.push(known);
             query.set(known, value)?;
         }
-        Ok(query)
+        match query.contradiction(asks) {
+            Some(problem) => Err(bad(problem)),
+            None => Ok(query),
+        }
+    }
+
+    /// What makes no sense together.
+    fn contradiction(&self, asks: Asks) -> Option<String> {
+        if !matches!(self.resource_version_match.as_str(), "" | "NotOlderThan") {
+            return Some("resourceVersionMatch: only NotOlderThan is supported yet".to_owned());
+        }
+        if asks == Asks::List && self.watch && (self.limit.is_some() || self.next.is_some()) {
+            return Some("limit and continue are for lists: a watch sends all there is".to_owned());
+        }
+        if asks == Asks::List && !self.watch && self.send_initial_events {
+            return Some("sendInitialEvents is for watches: add watch=true".to_owned());
+        }
+        None
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), Box<Status>> {
@@ -135,25 +174,31 @@ impl Query {
             }
             "resourceVersion" => self.resource_version = value,
             "resourceVersionMatch" => self.resource_version_match = value,
-            "watch" => self.watch = is_true(&value),
-            "allowWatchBookmarks" => self.allow_watch_bookmarks = is_true(&value),
-            "sendInitialEvents" => self.send_initial_events = is_true(&value),
-            "timeoutSeconds" => self.timeout_seconds = number(name, &value)?,
+            "watch" => self.watch = boolean(name, &value)?,
+            "allowWatchBookmarks" => self.allow_watch_bookmarks = boolean(name, &value)?,
+            "sendInitialEvents" => self.send_initial_events = boolean(name, &value)?,
+            // As in Kubernetes, no seconds are as many as there may be.
+            "timeoutSeconds" => {
+                self.timeout_seconds = number(name, &value)?.filter(|seconds| *seconds > 0);
+            }
             "dryRun" => self.dry_run = value,
             "propagationPolicy" => self.propagation_policy = value,
-            "orphanDependents" => self.orphan_dependents = Some(is_true(&value)),
+            "orphanDependents" => self.orphan_dependents = Some(boolean(name, &value)?),
             "gracePeriodSeconds" => self.grace_period_seconds = number(name, &value)?,
+            "fieldManager" => self.field_manager = field_manager(value)?,
+            "fieldValidation" => self.field_validation = field_validation(value)?,
+            "force" => self.force = boolean(name, &value)?,
             "kinds" => self.kinds = value,
-            "follow" => self.follow = is_true(&value),
+            "follow" => self.follow = boolean(name, &value)?,
             "tailLines" => self.tail_lines = number(name, &value)?,
             "attempt" => self.attempt = number(name, &value)?,
-            "timestamps" => self.timestamps = is_true(&value),
+            "timestamps" => self.timestamps = boolean(name, &value)?,
             "sinceTime" => self.since_time = value,
             "sinceSeconds" => self.since_seconds = number(name, &value)?,
             "limitBytes" => self.limit_bytes = number(name, &value)?,
-            "previous" => self.previous = is_true(&value),
+            "previous" => self.previous = boolean(name, &value)?,
             "after" => self.after = value,
-            "records" => self.records = is_true(&value),
+            "records" => self.records = boolean(name, &value)?,
             "bootId" => self.boot_id = value,
             "connection" => self.connection = number(name, &value)?.unwrap_or_default(),
             "includeObject" => {
@@ -223,6 +268,27 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Box
     text.parse().map(Some).map_err(odd)
 }
 
+/// Who writes, within Kubernetes' bounds. It is not kept.
+fn field_manager(name: String) -> Result<String, Box<Status>> {
+    let is_long = name.chars().count() > FIELD_MANAGER_CHARS_MAX;
+    if is_long || name.chars().any(char::is_control) {
+        return Err(bad(format!(
+            "fieldManager: at most {FIELD_MANAGER_CHARS_MAX} printable characters are allowed"
+        )));
+    }
+    Ok(name)
+}
+
+/// What is to be done about unknown fields: here they are always refused, which is more than the two
+/// weaker words ask for and never silent.
+fn field_validation(word: String) -> Result<String, Box<Status>> {
+    if matches!(word.as_str(), "" | "Ignore" | "Warn" | "Strict") {
+        return Ok(word);
+    }
+    let shown: String = word.chars().take(40).collect();
+    Err(bad(format!("fieldValidation: {shown:?} is not Ignore, Warn or Strict")))
+}
+
 /// What a deletion means for the objects that it owns.
 pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
     match word {
@@ -239,21 +305,45 @@ pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
 mod tests {
     use super::*;
 
+    const ALL: [Asks; 11] = [
+        Asks::Get,
+        Asks::List,
+        Asks::Create,
+        Asks::Replace,
+        Asks::Patch,
+        Asks::Delete,
+        Asks::Post,
+        Asks::Log,
+        Asks::Exec,
+        Asks::WatchMany,
+        Asks::Connect,
+    ];
+
+    /// Why a request that takes its parameters refuses them.
     fn refusal(text: &str) -> String {
-        Query::of_text(text).unwrap_err().message.unwrap_or_default()
+        let name = text.split('=').next().unwrap();
+        let asks = ALL.into_iter().find(|asks| asks.takes().contains(&name)).unwrap();
+        Query::of_text(text, asks).unwrap_err().message.unwrap_or_default()
     }
 
     #[test]
     fn every_name_has_its_place() {
         for name in NAMES {
-            let read = Query::of_text(&format!("{name}=1"));
+            let asks = ALL.into_iter().find(|asks| asks.takes().contains(&name));
+            let asks = asks.unwrap_or_else(|| panic!("no request takes {name}"));
+            let read = Query::of_text(&format!("{name}=1"), asks);
             match name {
-                // A number is no token, and no word.
-                "continue" | "includeObject" => assert!(read.is_err(), "{name}"),
+                // A number is no token, and no word; the last one needs another beside it.
+                "continue"
+                | "includeObject"
+                | "fieldValidation"
+                | "resourceVersionMatch"
+                | "sendInitialEvents" => assert!(read.is_err(), "{name}"),
                 _ => assert_ne!(read.unwrap(), Query::default(), "{name}"),
             }
         }
-        assert_eq!(Query::of_text("pretty=1&pretty=2&command=a&command=b"), Ok(Query::default()));
+        let command = Query::of_text("pretty=1&pretty=2&command=a&command=b", Asks::Exec);
+        assert_eq!(command, Ok(Query::default()));
     }
 
     #[test]

@@ -17,11 +17,11 @@ use serde::Serialize;
 use store::{Key, Revision};
 use tokio::time::timeout;
 
-use super::query::{IncludeObject, Query, bad};
+use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
 use crate::cache::{Cut, Entry};
 use crate::write::unavailable;
-use crate::{Server, keys};
+use crate::{Server, keys, kinds};
 
 /// Objects in one page where no limit is named.
 const PAGE_MAX: usize = 100_000;
@@ -76,18 +76,24 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Box<Status> {
     Box::new(status)
 }
 
-/// An object; as a table whose row bears so much of it.
+/// An object, as of now: that is not older than any point which the query may name.
 pub(super) async fn get(
     server: &Arc<Server>,
     place: &Place,
-    table: Option<IncludeObject>,
+    query: &Query,
+    as_table: bool,
 ) -> Answer {
+    if let Some(version) = query.version()?
+        && is_ahead(server, version).await?
+    {
+        return Err(too_large(version, server.cache.revision()));
+    }
     let entry = one(server, place).await?;
-    if let Some(include) = table {
-        let table = table::table(server, place.kind, &[entry], (None, include));
+    if as_table {
+        let table = table::table(server, place.kind, &[entry], (None, query.include_object));
         return Ok(answer::json(StatusCode::OK, &table));
     }
-    Ok(answer::raw(StatusCode::OK, entry.wire.clone()))
+    Ok(answer::raw(StatusCode::OK, kinds::shown(place.kind, &entry.wire)))
 }
 
 /// The object at a place, as of now.
@@ -129,17 +135,23 @@ impl Selection {
     }
 }
 
-pub(super) async fn list(
+/// A list, if it is there within the time that the client names.
+pub(super) async fn list_in_time(
     server: &Arc<Server>,
     place: &Place,
     query: &Query,
     as_table: bool,
 ) -> Answer {
+    let list = list(server, place, query, as_table);
+    let Some(seconds) = query.timeout_seconds else { return list.await };
+    timeout(Duration::from_secs(seconds), list).await.unwrap_or_else(|_elapsed| {
+        let message = format!("the list was not there within timeoutSeconds ({seconds})");
+        Err(Box::new(failure(Reason::Timeout, message)))
+    })
+}
+
+async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool) -> Answer {
     let selection = Selection::of(query, place.kind)?;
-    if !matches!(query.resource_version_match.as_str(), "" | "NotOlderThan") {
-        let message = "resourceVersionMatch: only NotOlderThan is supported yet";
-        return Err(bad(message));
-    }
     let version = query.version()?;
     if let Some(version) = version
         && is_ahead(server, version).await?
@@ -233,7 +245,7 @@ fn piece(mut json: Vec<u8>, left: &mut std::vec::IntoIter<Arc<Entry>>) -> Vec<u8
         if json.len() > begins_at {
             json.push(b',');
         }
-        json.extend_from_slice(&entry.wire);
+        json.extend_from_slice(&kinds::shown(entry.kind, &entry.wire));
     }
     if left.len() == 0 {
         json.extend_from_slice(b"]}");

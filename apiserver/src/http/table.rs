@@ -41,7 +41,8 @@ pub(super) fn table(
     let rows: Vec<Value> = entries
         .iter()
         .map(|entry| {
-            let object: Value = serde_json::from_slice(&entry.wire).unwrap_or_default();
+            let shown = kinds::shown(kind, &entry.wire);
+            let object: Value = serde_json::from_slice(&shown).unwrap_or_default();
             let metadata = || {
                 json!({
                     "kind": "PartialObjectMetadata",

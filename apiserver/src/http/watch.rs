@@ -22,7 +22,7 @@ use super::query::{IncludeObject, Query, bad};
 use super::read::Selection;
 use super::{Answer, Place, answer, read, table};
 use crate::cache::{Entry, Event, TooOld};
-use crate::{Server, keys};
+use crate::{Server, keys, kinds};
 
 /// A watch says something at least this often: where nothing changes, a bookmark.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
@@ -50,6 +50,7 @@ pub(super) async fn objects(
         selections: vec![(place.kind, selection)],
         namespace: place.namespace.clone(),
         as_table,
+        is_of_people: true,
     };
     start(server, scope, query).await
 }
@@ -79,7 +80,12 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
     if selections.is_empty() {
         return Err(bad("kinds: name at least one kind"));
     }
-    start(server, Scope { selections, namespace: String::new(), as_table: false }, query).await
+    start(
+        server,
+        Scope { selections, namespace: String::new(), as_table: false, is_of_people: false },
+        query,
+    )
+    .await
 }
 
 /// What a watch is of.
@@ -88,6 +94,9 @@ struct Scope {
     /// Empty for all.
     namespace: String,
     as_table: bool,
+    /// Whether objects are shown with all that follows from them. Our own components, which watch
+    /// several kinds at once, derive that themselves.
+    is_of_people: bool,
 }
 
 impl Scope {
@@ -222,6 +231,8 @@ impl Session {
                 (None, self.include),
             );
             frame.extend_from_slice(table.to_string().as_bytes());
+        } else if self.scope.is_of_people {
+            frame.extend_from_slice(&kinds::shown(entry.kind, wire));
         } else {
             frame.extend_from_slice(wire);
         }

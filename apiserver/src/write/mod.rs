@@ -227,10 +227,10 @@ pub(crate) fn prepare(
             object::create((*kind, key), object, *repeatable, facts)
         }
         Intent::Replace { kind, key, object, part } => {
-            object::replace((*kind, key), object.clone(), *part, facts)
+            object::replace((*kind, key), object.clone(), *part, facts, now)
         }
         Intent::Patch { kind, key, patch, part } => {
-            object::patch((*kind, key), patch, *part, facts)
+            object::patch((*kind, key), patch, *part, facts, now)
         }
         Intent::Delete { kind, key, options } => delete::delete((*kind, key), options, facts, now),
         Intent::Emptied { key, uid } => delete::emptied(key, uid, facts),

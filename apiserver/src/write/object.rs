@@ -4,7 +4,7 @@ use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure_of, invalid};
-use api::{Kind as _, KindId, ObjectKey, Task, Violation, key_order, meaning};
+use api::{Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, key_order, meaning};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -131,6 +131,7 @@ pub(super) fn replace(
     object: Value,
     part: Part,
     facts: &mut Facts<'_>,
+    now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(kind, key) else {
         return Err(Refusal::not_found(kind, &key.name));
@@ -141,7 +142,7 @@ pub(super) fn replace(
                 .hint("read the object, and send back what was read with your change");
         return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
     }
-    change((kind, key), &current, object, part, facts)
+    change((kind, key), &current, (object, part), facts, now)
 }
 
 /// Whether an object may be replaced whatever it has become since it was read. As in Kubernetes that
@@ -178,6 +179,7 @@ pub(super) fn patch(
     patch: &Patch,
     part: Part,
     facts: &mut Facts<'_>,
+    now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(kind, key) else {
         return Err(Refusal::not_found(kind, &key.name));
@@ -193,16 +195,16 @@ pub(super) fn patch(
         };
         Refusal::of(reason, kind, &key.name, error.to_string())
     })?;
-    change((kind, key), &current, object, part, facts)
+    change((kind, key), &current, (object, part), facts, now)
 }
 
 /// Puts `object` in the place of `current`, as far as `part` goes.
 fn change(
     (kind, key): (KindId, &ObjectKey),
     current: &Current,
-    mut object: Value,
-    part: Part,
+    (mut object, part): (Value, Part),
     facts: &mut Facts<'_>,
+    now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let store_key = keys::object(kind, key);
     let before = current.object();
@@ -219,7 +221,10 @@ fn change(
     {
         key_order::keep(old, new);
     }
-    let next = with_generation(kind, &before, next);
+    let mut next = with_generation(kind, &before, next);
+    if let Some(settle) = kinds::strategy(kind).settle {
+        next = settle(next, Some(&before), now);
+    }
     let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();
     // A task goes when it has let go of its node, a namespace when nothing is left in it.

@@ -81,6 +81,11 @@ async fn odd_queries_are_refused_by_name() {
         (format!("labelSelector={many}"), 400, "100 requirements; at most 64"),
         (format!("labelSelector={}", "x".repeat(5000)), 400, "5000 bytes; at most 4096"),
         (format!("x={}", "x".repeat(62_000)), 400, "the query has 62002 bytes; at most 61440"),
+        (
+            "x&y=1".to_owned(),
+            400,
+            "\"x\" is no parameter of a list or watch; known are labelSelector",
+        ),
         ("x=1&".repeat(300), 400, "the query has 300 parameters; at most 288"),
     ] {
         let (is, message) = refused(&world, &format!("{JOBS}?{query}")).await;
@@ -88,7 +93,8 @@ async fn odd_queries_are_refused_by_name() {
         assert_eq!(is, code, "{shown}: {message}");
         assert!(message.contains(why), "{shown}: {message}");
     }
-    for harmless in ["limit=18446744073709551615", "timeoutSeconds=18446744073709551615", "x&y=1"] {
+    for harmless in ["limit=18446744073709551615", "timeoutSeconds=18446744073709551615", "pretty"]
+    {
         assert_eq!(refused(&world, &format!("{JOBS}?{harmless}")).await.0, 200, "{harmless}");
     }
 }

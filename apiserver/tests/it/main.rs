@@ -4,12 +4,14 @@
 
 mod batches;
 mod bounds;
+mod conditions;
 mod deletions;
 mod fixed_fields;
 mod harness;
 mod namespaces;
 mod objects;
 mod odd_store;
+mod parameters;
 mod peers;
 mod readiness;
 mod restores;

@@ -315,6 +315,7 @@ const TASK: Page = Page {
                 "binding",
                 "bootId",
                 "loss",
+                "conditions",
             ],
             values: &["phase"],
             ..EMPTY
@@ -389,6 +390,7 @@ const NODE: Page = Page {
                 "info",
                 "images",
                 "leftovers",
+                "conditions",
                 "bootId",
             ],
             values: &["phase"],

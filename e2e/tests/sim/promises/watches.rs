@@ -144,11 +144,21 @@ pub(super) async fn check_quiet(cluster: &Cluster, memory: &Memory) {
         let known: BTreeMap<ObjectKey, Value> = known.map(|((_, key), it)| (key, it)).collect();
         let listed = list["items"].as_array().unwrap().iter().map(|item| {
             let text = |field: &str| item["metadata"][field].as_str().unwrap_or_default();
-            (ObjectKey::new(text("namespace"), text("name")), item.clone())
+            (ObjectKey::new(text("namespace"), text("name")), without_computed(kind, item))
         });
         let listed: BTreeMap<ObjectKey, Value> = listed.collect();
         assert_eq!(known, listed, "promise 6: a fresh list of {}", kind.info().plural);
     }
+}
+
+/// A listed object as our own components are sent it: they derive a task's conditions themselves.
+fn without_computed(kind: KindId, item: &Value) -> Value {
+    let mut item = item.clone();
+    if kind == KindId::Task {
+        let conditions = item["status"].as_object_mut().unwrap().remove("conditions");
+        assert_eq!(conditions.unwrap().as_array().unwrap().len(), 3);
+    }
+    item
 }
 
 /// What a watcher knew when it had heard all up to `version`; nothing before.
