@@ -22,7 +22,7 @@ use crate::{door, target};
 /// How long a person waits for what is offered.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The variable that makes hctl complete a line instead of running it. Its value is the shell.
-const VARIABLE: &str = "COMPLETE";
+const VARIABLE: &str = "HCTL_COMPLETE";
 
 /// Answers a shell that completes a line, and ends; does nothing where hctl was called by a person.
 /// To be called before anything else.
@@ -142,10 +142,17 @@ fn object_words(line: &[String], word: &str, usual: Option<KindId>, after: &str)
     }
 }
 
+/// Flags that come before the verb, too, and whose value is the next word.
+const VALUED: [&str; 5] = ["-n", "--namespace", "--server", "-o", "--output"];
+
 /// The kind that was named as a word of its own, after the verb.
 fn kind_before(line: &[String]) -> Option<KindId> {
-    let words = line.iter().skip(2).filter(|word| !word.starts_with('-'));
-    words.filter_map(|word| KindId::from_word(word)).next()
+    let is_value = |index: usize| {
+        line.get(index.wrapping_sub(1)).is_some_and(|flag| VALUED.contains(&flag.as_str()))
+    };
+    let words = line.iter().enumerate().skip(1);
+    let words = words.filter(|(index, word)| !word.starts_with('-') && !is_value(*index));
+    words.skip(1).find_map(|(_, word)| KindId::from_word(word))
 }
 
 /// The words for kinds that begin so.
@@ -262,6 +269,7 @@ mod tests {
         assert_eq!(wanted("hctl describe job a", "b", None), names(job, "", "b"));
         assert_eq!(wanted("hctl logs -f", "lo", Some(task)), names(task, "", "lo"));
         assert_eq!(wanted("hctl logs job", "", Some(task)), names(job, "", ""));
+        assert_eq!(words(wanted("hctl -n jobs describe", "sec", None)), "secret/");
         assert_eq!(
             wanted("hctl logs", "runs/", Some(task)),
             names(KindId::WorkflowRun, "runs/", "")

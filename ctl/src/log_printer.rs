@@ -18,6 +18,8 @@ const WIDTH_MAX: usize = 40;
 pub struct Of {
     /// The task.
     pub task: String,
+    /// Which task of that name: where one is deleted, another may have its name after it.
+    pub uid: String,
     /// Its attempt.
     pub attempt: u32,
 }
@@ -67,8 +69,8 @@ impl Printer {
     }
 
     /// Makes the column of names wide enough.
-    pub fn make_room(&mut self, task: &str, attempt: u32) {
-        let label = Of { task: task.to_owned(), attempt }.label();
+    pub fn make_room(&mut self, of: &Of) {
+        let label = of.label();
         self.width = self.width.max(label.chars().count().min(WIDTH_MAX));
     }
 
@@ -228,7 +230,7 @@ mod tests {
     }
 
     fn of(task: &str, attempt: u32) -> Of {
-        Of { task: task.to_owned(), attempt }
+        Of { task: task.to_owned(), uid: String::new(), attempt }
     }
 
     fn printed(printer: &Printer) -> String {
@@ -238,8 +240,8 @@ mod tests {
     #[test]
     fn names_are_padded_and_attempts_told_apart() {
         let mut printer = Printer::new(false, true);
-        printer.make_room("a-0", 1);
-        printer.make_room("a-10", 2);
+        printer.make_room(&of("a-0", 1));
+        printer.make_room(&of("a-10", 2));
         for (of, text) in [(of("a-0", 1), "one\n"), (of("a-10", 2), "two\n")] {
             printer.heard(&of, line(text, true)).unwrap();
         }

@@ -23,13 +23,16 @@ const CLEAR_LINE: &str = "\r\x1b[K";
 /// terminal does: whatever is printed next takes its place.
 static SHOWS_PROGRESS: AtomicBool = AtomicBool::new(false);
 
+/// Whether a person may look on: what is told them is not worth making otherwise.
+pub fn is_looked_at() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
+    !is_dumb && width(&std::io::stderr()).is_some()
+}
+
 /// Shows how far something has come, at a terminal, in place of what was shown before.
 pub fn progress(text: &str) {
     let stderr = std::io::stderr();
-    if std::env::var_os("TERM").is_some_and(|kind| kind == "dumb") {
-        return;
-    }
-    let Some(width) = width(&stderr) else { return };
+    let Some(width) = width(&stderr).filter(|_| is_looked_at()) else { return };
     let line: String = printable(text).chars().take(width.saturating_sub(1)).collect();
     SHOWS_PROGRESS.store(true, Ordering::Relaxed);
     // Nobody can be told that stderr is closed.

@@ -150,9 +150,13 @@ fn uid(object: &Value) -> Option<String> {
     object["metadata"]["uid"].as_str().map(str::to_owned)
 }
 
+/// So many objects are named on a line that is cut at the terminal's width.
+const STANDINGS_SHOWN: usize = 8;
+
 /// How far a wait for `all` objects has come, on a line: how those stand of which nothing is certain.
-pub fn progress(all: usize, open: &BTreeMap<Target, String>) -> String {
-    let each = open.iter().map(|(target, standing)| format!("{target}: {standing}"));
+pub fn progress(all: usize, open: &BTreeMap<(String, Target), String>) -> String {
+    let first = open.iter().take(STANDINGS_SHOWN);
+    let each = first.map(|((_, target), standing)| format!("{target}: {standing}"));
     let standings = each.collect::<Vec<_>>().join("; ");
     let certain = all.saturating_sub(open.len());
     if all == 1 { standings } else { format!("{certain} of {all} done; {standings}") }
@@ -293,9 +297,10 @@ mod tests {
     fn how_far_it_has_come_is_a_line() {
         let mut waited = Waited::new(Target::new(KindId::Job, "a"), "default", Goal::Succeeded);
         let _not_yet = waited.see(object("1 Running").as_ref());
-        let mut open = BTreeMap::from([(waited.target().clone(), waited.standing().to_owned())]);
+        let key = |target: &Target| ("default".to_owned(), target.clone());
+        let mut open = BTreeMap::from([(key(waited.target()), waited.standing().to_owned())]);
         assert_eq!(progress(1, &open), "job/a: Running");
-        open.insert(Target::new(KindId::WorkflowRun, "b"), "Pending".to_owned());
+        open.insert(key(&Target::new(KindId::WorkflowRun, "b")), "Pending".to_owned());
         assert_eq!(progress(3, &open), "1 of 3 done; run/b: Pending; job/a: Running");
     }
 

@@ -119,6 +119,8 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let mut child = match start(&spec) {
         Ok(child) => child,
         Err(message) => {
+            // Nothing was started, so it may be tried again where nobody hears of this.
+            let _taken_for_started = dir.forget_shim();
             // For a later agent, where the one that asked is not there any more. Written first:
             // who hears the answer removes everything.
             let record = ExitRecord {

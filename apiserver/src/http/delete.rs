@@ -75,11 +75,16 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
     }
     let run = match wire.dry_run.as_deref() {
         None | Some([]) => query.run()?,
-        Some([word]) => dry_run(word)?,
+        Some([word]) if !word.is_empty() => dry_run(word)?,
         Some(_) => return Err(bad("dryRun: name All once, or nothing")),
     };
     let preconditions = wire.preconditions.unwrap_or_default();
     let orphans = wire.orphan_dependents.or(query.orphan_dependents);
+    if wire.propagation_policy.as_deref() == Some("") {
+        return Err(bad(
+            "propagationPolicy: write Foreground, Background or Orphan, or leave it out",
+        ));
+    }
     let policy = wire.propagation_policy.as_deref().unwrap_or(query.propagation_word());
     let options = DeleteOptions {
         propagation: cascade(policy, orphans)?,

@@ -24,6 +24,13 @@ pub(crate) const LOGS_MAX: usize = 1_000;
 pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> Answer {
     let asked = asked(query, server.clock.now())?;
     let task = task(server, place).await?;
+    if !query.uid.is_empty() && query.uid != task.uid() {
+        let message = format!(
+            "task {:?} was deleted, and its log with it; another task has its name now",
+            task.name()
+        );
+        return Err(Box::new(failure(Reason::NotFound, message)));
+    }
     let attempt = attempt_of(&task, query)?;
     let node = node_of(&task, attempt)?;
     let place = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {

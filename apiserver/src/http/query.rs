@@ -43,6 +43,7 @@ pub(crate) struct Query {
     pub(crate) follow: bool,
     pub(crate) tail_lines: Option<u64>,
     pub(crate) attempt: Option<u32>,
+    pub(crate) uid: String,
     pub(crate) timestamps: bool,
     pub(crate) since_time: String,
     pub(crate) since_seconds: Option<u64>,
@@ -86,7 +87,7 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
 }
 
 /// Parameters that were read, by name.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 32] = [
     "labelSelector",
     "fieldSelector",
     "limit",
@@ -108,6 +109,7 @@ const NAMES: [&str; 31] = [
     "follow",
     "tailLines",
     "attempt",
+    "uid",
     "timestamps",
     "sinceTime",
     "sinceSeconds",
@@ -192,6 +194,7 @@ impl Query {
             "follow" => self.follow = boolean(name, &value)?,
             "tailLines" => self.tail_lines = number(name, &value)?,
             "attempt" => self.attempt = number(name, &value)?,
+            "uid" => self.uid = value,
             "timestamps" => self.timestamps = boolean(name, &value)?,
             "sinceTime" => self.since_time = value,
             "sinceSeconds" => self.since_seconds = number(name, &value)?,

@@ -46,9 +46,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
                 terminal::note(&failure.message);
             }
             // It went meanwhile, with its owner maybe, and another may have its name by now.
-            Err(failure)
-                if place.uid.is_some()
-                    && matches!(failure.code, Code::NotFound | Code::Conflict) => {}
+            Err(failure) if went(connection, &place, &failure).await => {}
             Err(failure) => failures.add(Err(failure))?,
         }
     }
@@ -57,6 +55,21 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
         failures.add(wait_for(connection, leaving, Goal::Deleted, until).await)?;
     }
     failures.end()
+}
+
+/// Whether an object that was selected is gone, which is why it was not deleted.
+async fn went(connection: &Connection, place: &Place, failure: &Failure) -> bool {
+    let Some(uid) = &place.uid else { return false };
+    match failure.code {
+        Code::NotFound => true,
+        Code::Conflict => {
+            let there = connection.within(&place.namespace).find::<Value>(&place.target).await;
+            there.is_ok_and(|there| {
+                there.is_none_or(|object| object["metadata"]["uid"].as_str() != Some(uid))
+            })
+        }
+        _ => false,
+    }
 }
 
 /// An object that is to go.

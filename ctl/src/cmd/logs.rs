@@ -30,10 +30,11 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     let target = target::only_one(&args.of, Some(KindId::Task))?;
     let query = tasks_of(connection, &target)?;
     // Not there, or just without tasks?
-    connection.get::<Value>(&target).await?;
+    let found = connection.get::<Value>(&target).await?;
     if args.follow {
         return follow(connection, &args, &target, query).await;
     }
+    let run = args.run.or_else(|| run_of(&target, &found));
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
     if args.failed {
         tasks.retain(|task| matches!(task.phase(), TaskPhase::Failed | TaskPhase::TimedOut));
@@ -46,10 +47,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     }
     let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
     for task in &tasks {
-        printer.make_room(task.name(), 1);
+        printer.make_room(&of(task, 1));
     }
     for task in &tasks {
-        let attempt = match chosen(task, &args) {
+        let attempt = match chosen(task, &args, run) {
             Ok(attempt) => attempt,
             // Of many tasks only some were tried more than once, or have started.
             Err(why) if tasks.len() > 1 => {
@@ -58,12 +59,12 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
             }
             Err(why) => return Err(why),
         };
-        let of = Arc::new(Of { task: task.name().to_owned(), attempt });
+        let of = Arc::new(of(task, attempt));
         if let Some(why) = task.failed_start(attempt) {
             printer.did_not_start(&of, &why)?;
             continue;
         }
-        let mut log = heard(of, open(connection, &args, task.name(), attempt, GiveUp::default()));
+        let mut log = heard(Arc::clone(&of), open(connection, &args, &of, GiveUp::default()));
         while let Some((of, heard)) = log.next().await {
             let Heard::Failed(error) = heard else {
                 printer.heard(&of, heard)?;
@@ -83,21 +84,22 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
 }
 
 /// The attempt of a task whose log is meant.
-fn chosen(task: &Task, args: &Logs) -> Result<u32, Failure> {
-    let run = args.run.unwrap_or(task.spec.run);
+fn chosen(task: &Task, args: &Logs, run: Option<u32>) -> Result<u32, Failure> {
+    let run = run.unwrap_or(task.spec.run);
     let missing = |why: String| Failure::new(why).code(Code::NotFound);
     let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
     let Some(attempt) = newest else {
         let name = task.name();
         // What an earlier run printed would be taken for what this one did.
-        let before =
-            task.status.attempts.last().map(|past| past.run).filter(|before| *before < run);
+        let past = task.status.attempts.iter().map(|past| past.run);
+        let before = past.chain([task.spec.run]).filter(|before| (1..run).contains(before)).max();
+        let is_current = args.run.is_none();
         return Err(match before {
-            Some(before) if run == task.spec.run => {
+            Some(before) if is_current => {
                 missing(format!("{name} has not started in run {run} yet"))
                     .hint(format!("see the run before with --run {before}"))
             }
-            _ if run == task.spec.run => missing(format!("{name} has not started yet"))
+            _ if is_current => missing(format!("{name} has not started yet"))
                 .hint(format!("see why with hctl describe task/{name}")),
             _ => missing(format!("{name} has no attempt of run {run}"))
                 .hint(format!("see its attempts with hctl describe task/{name}")),
@@ -108,6 +110,17 @@ fn chosen(task: &Task, args: &Logs) -> Result<u32, Failure> {
     }
     attempt_before(task, attempt)
         .ok_or_else(|| missing(format!("{} has no attempt before attempt {attempt}", task.name())))
+}
+
+/// The run that an object is in, where that is a job: some of its tasks may still be in the run before.
+fn run_of(target: &Target, object: &Value) -> Option<u32> {
+    let is_job = target.kind == KindId::Job;
+    let run = object["status"]["run"].as_u64().filter(|_| is_job)?;
+    u32::try_from(run).ok().filter(|run| *run > 0)
+}
+
+fn of(task: &Task, attempt: u32) -> Of {
+    Of { task: task.name().to_owned(), uid: task.uid().to_owned(), attempt }
 }
 
 /// The attempt before this one, of those that are remembered.
@@ -142,14 +155,8 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
 }
 
 /// The log of an attempt, which is not asked for yet.
-fn open(
-    connection: &Connection,
-    args: &Logs,
-    task: &str,
-    attempt: u32,
-    give_up: GiveUp,
-) -> AttemptLog {
-    let path = connection.log_path(task, &format!("attempt={attempt}&"));
+fn open(connection: &Connection, args: &Logs, of: &Of, give_up: GiveUp) -> AttemptLog {
+    let path = connection.log_path(&of.task, &format!("attempt={}&uid={}&", of.attempt, of.uid));
     let mut selection = String::new();
     if let Some(tail) = args.tail {
         selection.push_str(&format!("&tailLines={tail}"));
@@ -198,7 +205,10 @@ async fn follow(
             Some(said) = owner.next(), if !has_ended => {
                 has_ended = match said? {
                     News::Gone(_) => true,
-                    News::There(object) => ends(target.kind, &object),
+                    News::There(object) => {
+                        logs.run = logs.run.max(run_of(target, &object));
+                        ends(target.kind, &object) || is_past(args, target, &object)
+                    }
                 };
                 if has_ended {
                     logs.give_up.soon();
@@ -211,10 +221,16 @@ async fn follow(
                 }
             }
             Some(said) = news.next(), if !has_ended => {
-                if let News::There(object) = said?
-                    && let Ok(task) = serde_json::from_value::<Task>(object)
-                {
-                    logs.consider(&task, &mut printer)?;
+                match said? {
+                    News::There(object) => {
+                        if let Ok(task) = serde_json::from_value::<Task>(object) {
+                            logs.consider(&task, &mut printer)?;
+                        }
+                    }
+                    // The log of another task of its name is not to wait for the rest of this one's.
+                    News::Gone(object) => {
+                        logs.current.remove(object["metadata"]["name"].as_str().unwrap_or_default());
+                    }
                 }
             }
             () = connection.has_been_back_for(PATIENCE), if !logs.untold.is_empty() => {
@@ -227,7 +243,29 @@ async fn follow(
         }
         logs.open_next();
     }
-    printer.finish()
+    printer.finish()?;
+    // What was asked for by its number is missed; all there is may be nothing.
+    let number = args.run.map(|run| format!("run {run}"));
+    let number = number.or_else(|| args.attempt.map(|attempt| format!("attempt {attempt}")));
+    match number.filter(|_| logs.seen.is_empty()) {
+        Some(number) => Err(Failure::new(format!("{target} has no log of {number}"))
+            .code(Code::NotFound)
+            .hint(format!("see what there is with hctl describe {target}"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether nothing more will come of the run, or of the attempt of a task, that is asked for: another
+/// one has begun.
+fn is_past(args: &Logs, target: &Target, object: &Value) -> bool {
+    let is_before = |asked: Option<u32>, now: &Value| {
+        asked.is_some_and(|asked| now.as_u64().is_some_and(|now| u64::from(asked) < now))
+    };
+    if target.kind == KindId::Task {
+        let spec = &object["spec"];
+        return is_before(args.run, &spec["run"]) || is_before(args.attempt, &spec["attempt"]);
+    }
+    is_before(args.run, &object["status"]["run"])
 }
 
 /// Whether nothing more will be printed: a task that may be tried again has not ended.
@@ -240,12 +278,14 @@ struct Logging<'a> {
     connection: &'a Connection,
     args: &'a Logs,
     give_up: GiveUp,
+    /// The run that the job is in, where logs of a job are followed.
+    run: Option<u32>,
     /// Attempts whose logs are or were open, or wait to be.
-    seen: BTreeSet<(String, u32)>,
-    queue: VecDeque<(String, u32)>,
-    /// The attempt of each task whose log comes before those of later attempts: the newest that is open
-    /// and not broken.
-    current: BTreeMap<String, u32>,
+    seen: BTreeSet<Of>,
+    queue: VecDeque<Of>,
+    /// The attempt, by the task's name, whose log comes before those of later attempts: the one that is
+    /// open and not broken.
+    current: BTreeMap<String, Of>,
     open: SelectAll<Hearing>,
     /// Logs of which it was told that they broke, and not yet that they are back.
     broken: BTreeSet<Of>,
@@ -259,6 +299,7 @@ impl<'a> Logging<'a> {
             connection,
             args,
             give_up: GiveUp::default(),
+            run: None,
             seen: BTreeSet::new(),
             queue: VecDeque::new(),
             current: BTreeMap::new(),
@@ -278,11 +319,13 @@ impl<'a> Logging<'a> {
         // Nobody hears how the log of a lost attempt ends: the next one's is not to wait for that.
         let lost = task.status.attempts.iter().filter(|past| past.phase == TaskPhase::Lost);
         for past in lost {
-            if self.current.get(task.name()) == Some(&past.attempt) {
+            if self.current.get(task.name()) == Some(&of(task, past.attempt)) {
                 self.current.remove(task.name());
             }
         }
-        let run = self.args.run.unwrap_or(task.spec.run);
+        // News of a task may come before those of its job.
+        self.run = self.run.map(|run| run.max(task.spec.run));
+        let run = self.args.run.or(self.run).unwrap_or(task.spec.run);
         let earlier = task.attempts_of_run(run);
         let mut attempts: Vec<(u32, bool)> =
             earlier.map(|past| (past.attempt, past.started_at.is_some())).collect();
@@ -293,14 +336,15 @@ impl<'a> Logging<'a> {
             let why = task.failed_start(attempt);
             let wanted = self.args.attempt.is_none_or(|wanted| wanted == attempt);
             let is_news = wanted && (has_started || why.is_some());
-            if !is_news || !self.seen.insert((task.name().to_owned(), attempt)) {
+            let of = of(task, attempt);
+            if !is_news || !self.seen.insert(of.clone()) {
                 continue;
             }
             if let Some(why) = why {
-                printer.did_not_start(&Of { task: task.name().to_owned(), attempt }, &why)?;
+                printer.did_not_start(&of, &why)?;
             } else {
-                printer.make_room(task.name(), attempt);
-                self.queue.push_back((task.name().to_owned(), attempt));
+                printer.make_room(&of);
+                self.queue.push_back(of);
             }
         }
         Ok(())
@@ -309,18 +353,18 @@ impl<'a> Logging<'a> {
     /// Opens the logs that wait, as many as may be open at once.
     fn open_next(&mut self) {
         while self.open.len() < LOGS_AT_ONCE_MAX {
-            let is_due = |(task, _): &(String, u32)| !self.current.contains_key(task);
+            let is_due = |of: &Of| !self.current.contains_key(&of.task);
             let Some(next) = self.queue.iter().position(is_due) else { return };
-            let Some((task, attempt)) = self.queue.remove(next) else { return };
-            self.current.insert(task.clone(), attempt);
-            let log = open(self.connection, self.args, &task, attempt, self.give_up.clone());
-            self.open.push(heard(Arc::new(Of { task, attempt }), log));
+            let Some(of) = self.queue.remove(next) else { return };
+            self.current.insert(of.task.clone(), of.clone());
+            let log = open(self.connection, self.args, &of, self.give_up.clone());
+            self.open.push(heard(Arc::new(of), log));
         }
     }
 
     fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
         let holds_others_up = matches!(&heard, Heard::Line(_) | Heard::Gap(_) | Heard::Back);
-        if !holds_others_up && self.current.get(&of.task) == Some(&of.attempt) {
+        if !holds_others_up && self.current.get(&of.task) == Some(of) {
             self.current.remove(&of.task);
         }
         let is_news = match &heard {
@@ -392,7 +436,7 @@ mod tests {
         let chosen = |attempts: Value, line: &str| {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
             let Command::Logs(logs) = args.command else { panic!("{line}") };
-            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs)
+            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs, logs.run)
                 .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
         };
         let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
@@ -417,6 +461,55 @@ mod tests {
         assert_eq!(chosen(older, "hctl logs a-0"), Ok(1), "an older version did not say the run");
     }
 
+    #[test]
+    fn a_task_that_is_not_yet_in_its_jobs_run_has_no_log_of_it() {
+        let args = Args::try_parse_from("hctl logs job/a".split(' ')).unwrap();
+        let Command::Logs(logs) = args.command else { panic!("it is logs") };
+        let job = serde_json::json!({ "status": { "run": 3 } });
+        let run = run_of(&Target::new(KindId::Job, "a"), &job);
+        let before = task(&serde_json::json!({ "attempts": [] }));
+        assert_eq!(
+            chosen(&before, &logs, run).unwrap_err().message,
+            "a-0 has not started in run 3 yet"
+        );
+        assert_eq!(run_of(&Target::new(KindId::Task, "a-0"), &job), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_by_number_ends_when_another_has_begun() {
+        let past = |line: &str, target: &Target, object: &Value| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Command::Logs(logs) = args.command else { panic!("{line}") };
+            is_past(&logs, target, object)
+        };
+        let (job, task) = (Target::new(KindId::Job, "a"), Target::new(KindId::Task, "a-0"));
+        let of_run = |run: u32| serde_json::json!({ "status": { "run": run } });
+        assert!(past("hctl logs -f job/a --run 1", &job, &of_run(2)));
+        assert!(!past("hctl logs -f job/a --run 2", &job, &of_run(2)));
+        assert!(!past("hctl logs -f job/a", &job, &of_run(2)));
+        let in_attempt = serde_json::json!({ "spec": { "attempt": 3, "run": 2 } });
+        assert!(past("hctl logs -f a-0 --attempt 2", &task, &in_attempt));
+        assert!(!past("hctl logs -f a-0 --attempt 3", &task, &in_attempt));
+        assert!(past("hctl logs -f a-0 --run 1", &task, &in_attempt));
+    }
+
+    /// A person may delete a task whose index is run again: another task has its name then.
+    #[tokio::test]
+    async fn another_task_of_the_same_name_has_a_log_of_its_own() {
+        let args = followed();
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
+        let past = serde_json::json!([{ "attempt": 1, "run": 2, "phase": "Failed", "nodeName": "n",
+                                        "startedAt": "2026-01-01T00:00:00Z" }]);
+        for uid in ["one", "two"] {
+            let mut task = task(&serde_json::json!({ "attempts": past }));
+            task.metadata.uid = Some(uid.to_owned());
+            logs.consider(&task, &mut printer).unwrap();
+        }
+        let uids: Vec<&str> = logs.queue.iter().map(|of| of.uid.as_str()).collect();
+        assert_eq!(uids, ["one", "two"]);
+    }
+
     /// Each attempt's log ends before the next one's begins, unless nobody hears how it ends.
     #[tokio::test]
     async fn attempts_follow_one_another() {
@@ -431,7 +524,7 @@ mod tests {
         logs.consider(&task(&attempts), &mut printer).unwrap();
         logs.open_next();
         assert_eq!((logs.open.len(), logs.queue.len()), (1, 1));
-        let of = |attempt| Of { task: "a-0".to_owned(), attempt };
+        let of = |attempt| Of { task: "a-0".to_owned(), uid: String::new(), attempt };
         logs.hear(&of(1), Heard::End, &mut printer).unwrap();
         logs.open_next();
         assert_eq!(logs.queue.len(), 0, "the second is open");
@@ -450,7 +543,7 @@ mod tests {
         let args = followed();
         let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
         let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
-        let of = |task: &str| Of { task: task.to_owned(), attempt: 1 };
+        let of = |task: &str| Of { task: task.to_owned(), uid: String::new(), attempt: 1 };
         let broken = || Heard::Broken("refused".to_owned());
         let mut link = connection.link();
         link.broken("refused");

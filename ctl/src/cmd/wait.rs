@@ -78,19 +78,27 @@ pub(super) async fn wait_for(
 struct Standings {
     /// How many are waited for in all.
     all: Cell<usize>,
-    open: RefCell<BTreeMap<Target, String>>,
+    /// By namespace and object.
+    open: RefCell<BTreeMap<(String, Target), String>>,
 }
 
 impl Standings {
     fn show(&self, waited: &Waited) {
+        if !terminal::is_looked_at() {
+            return;
+        }
         let mut open = self.open.borrow_mut();
-        open.insert(waited.target().clone(), waited.standing().to_owned());
+        open.insert(key_of(waited), waited.standing().to_owned());
         terminal::progress(&progress(self.all.get(), &open));
     }
 
     fn forget(&self, waited: &Waited) {
-        self.open.borrow_mut().remove(waited.target());
+        self.open.borrow_mut().remove(&key_of(waited));
     }
+}
+
+fn key_of(waited: &Waited) -> (String, Target) {
+    (waited.namespace().to_owned(), waited.target().clone())
 }
 
 /// Objects of one kind and namespace that are waited for: one watch is enough for all of them.

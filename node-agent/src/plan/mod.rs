@@ -193,7 +193,11 @@ impl Assignment {
             return Cow::Borrowed(attempt);
         };
         let mut attempt = attempt.clone();
-        attempt.manner.grace_millis = seconds.saturating_mul(1_000);
+        let asked = seconds.saturating_mul(1_000);
+        // What was begun with the template's grace may be cut short, but goes on no longer.
+        let is_stopping = matches!(attempt.progress, Progress::Stopping { .. });
+        let longest = if is_stopping { attempt.manner.grace_millis } else { asked };
+        attempt.manner.grace_millis = asked.min(longest);
         Cow::Owned(attempt)
     }
 }

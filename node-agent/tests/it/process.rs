@@ -248,6 +248,39 @@ async fn what_a_shim_has_started_that_ends_without_an_answer_is_ended() {
     .await;
 }
 
+/// As a shim that is killed after it has started the program, before it says so. The agent is there.
+#[tokio::test]
+async fn a_program_whose_shim_was_killed_before_it_answered_is_not_started_again() {
+    hold(bench().await, async |bench| {
+        let (starts, state_dir) = (bench.0.path().join("starts"), bench.0.path().join("a"));
+        let script = format!(
+            "ticks=$(cut -d')' -f2 /proc/$$/stat | cut -d' ' -f21); \
+             boot=$(cat /proc/sys/kernel/random/boot_id); \
+             printf '{{\"pid\":%d,\"start_ticks\":%d,\"session\":%d,\"boot_id\":\"%s\",\"started\":\"%s\"}}' \
+                 $$ $ticks $$ $boot 2026-01-01T00:00:00Z > \"$0/shim.json\"; \
+             set -m; sleep 1000 < /dev/null > /dev/null 2>&1 & echo $! >> {}; kill -KILL $$",
+            starts.display()
+        );
+        let config = ProcessConfig {
+            scope: Scope::new("test", "a").unwrap(),
+            state_dir,
+            shim: ["setsid", "sh", "-c", &script].map(Into::into).into(),
+            clock: Clock::system(),
+        };
+        let engine = ProcessEngine::open(config).unwrap();
+        let spec = says(bench, "true");
+        let outcome = engine.create_and_start(&spec).await;
+        assert!(matches!(outcome, Err(EngineError::Unknown { .. })), "{outcome:?}");
+        assert!(engine.create_and_start(&spec).await.unwrap().adopted);
+        let state = state(&engine, &spec.identity).await;
+        assert!(matches!(state, Some(ContainerState::Exited { is_unseen: true, .. })), "{state:?}");
+        let started = std::fs::read_to_string(starts).unwrap();
+        assert_eq!(started.lines().count(), 1, "{started}");
+        is_gone(started.trim()).await;
+    })
+    .await;
+}
+
 /// Waits until a process is no more than remains that wait for whoever inherited it.
 async fn is_gone(pid: &str) {
     let stat = format!("/proc/{pid}/stat");

@@ -85,8 +85,13 @@ impl Index {
     }
 
     /// How many entries it has.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.heaps.values().map(BinaryHeap::len).sum()
+    }
+
+    /// How many entries it has memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.heaps.values().map(BinaryHeap::capacity).sum()
     }
 
     /// Takes in what became better since the index was used last.

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! * Together they have at most [`ENTRIES_MAX`] entries, unless there is only one. An index has an
+//! * Together they have memory for at most [`ENTRIES_MAX`] entries, unless there is only one. An index has an
 //!   entry for each node, so those of all classes would be too much memory; one that is not there is
 //!   made again when its class is served.
 
@@ -40,7 +40,7 @@ impl Indexes {
     pub(crate) fn keep(&mut self, class: ClassId, index: Index) {
         let _older = self.take(class);
         self.turns += 1;
-        let entries = index.len() + ENTRIES_OF_AN_EMPTY_ONE;
+        let entries = index.capacity() + ENTRIES_OF_AN_EMPTY_ONE;
         self.entries += entries;
         self.by_turn.insert(self.turns, class);
         self.by_class.insert(class, Kept { index, turn: self.turns, entries });

@@ -145,6 +145,11 @@ impl TaskDir {
         write(&self.0.join("shim.json"), shim)
     }
 
+    /// Takes that back: the program could not be started.
+    pub(crate) fn forget_shim(&self) -> io::Result<()> {
+        std::fs::remove_file(self.0.join("shim.json"))
+    }
+
     /// Room for the record of the main process.
     pub(crate) fn reserve_run(&self) -> io::Result<Reserved> {
         Reserved::at(&self.0.join("run.json"))

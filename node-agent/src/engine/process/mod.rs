@@ -152,7 +152,15 @@ impl ProcessEngine {
                 Err(_) => {
                     end_started(&shim).await?;
                     let message = format!("the shim ended without an answer ({line:?})");
-                    Err(EngineError::failed(message))
+                    // Where it came to start the program, the next look tells how that ended.
+                    let dir = dir.clone();
+                    let has_come =
+                        move |_: &Inner| Ok(dir.shim().map_or(true, |shim| shim.is_some()));
+                    Err(if self.blocking(has_come).await? {
+                        EngineError::unknown(message)
+                    } else {
+                        EngineError::failed(message)
+                    })
                 }
             },
         }

@@ -72,6 +72,22 @@ fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
         SIGTERM t-0
         wake at 5000
     "#]]);
+    unhurried.delete(0, Some(25));
+    unhurried.check(expect![[r#"
+        wake at 5000
+    "#]]);
+    let mut patient = self::world();
+    patient.has_running(0);
+    patient.hear();
+    patient.delete(0, Some(25));
+    patient.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 25000
+    "#]]);
+    patient.check(expect![[r#"
+        wake at 25000
+    "#]]);
 }
 
 #[test]
