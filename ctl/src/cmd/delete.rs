@@ -60,16 +60,13 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
 /// Whether an object that was selected is gone, which is why it was not deleted.
 async fn went(connection: &Connection, place: &Place, failure: &Failure) -> bool {
     let Some(uid) = &place.uid else { return false };
-    match failure.code {
-        Code::NotFound => true,
-        Code::Conflict => {
-            let there = connection.within(&place.namespace).find::<Value>(&place.target).await;
-            there.is_ok_and(|there| {
-                there.is_none_or(|object| object["metadata"]["uid"].as_str() != Some(uid))
-            })
-        }
-        _ => false,
+    if failure.code != Code::Conflict {
+        return failure.code == Code::NotFound;
     }
+    let there = connection.within(&place.namespace).find::<Value>(&place.target).await;
+    there.is_ok_and(|there| {
+        there.is_none_or(|object| object["metadata"]["uid"].as_str() != Some(uid))
+    })
 }
 
 /// An object that is to go.
