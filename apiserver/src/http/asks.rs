@@ -55,6 +55,7 @@ impl Asks {
                 "follow",
                 "tailLines",
                 "attempt",
+                "uid",
                 "timestamps",
                 "sinceTime",
                 "sinceSeconds",
