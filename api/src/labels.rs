@@ -4,6 +4,9 @@
 pub const WORKFLOW: &str = "heliox.dev/workflow";
 /// The run that an object was made for.
 pub const RUN: &str = "heliox.dev/run";
+/// The number in the name of a run that was not given a name: of a workflow's runs, no two have the
+/// same, also when earlier ones are gone.
+pub const RUN_NUMBER: &str = "heliox.dev/run-number";
 /// The job that a task belongs to: the Job's name.
 pub const JOB: &str = "heliox.dev/job";
 /// The revision of what made it.

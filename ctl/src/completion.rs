@@ -158,7 +158,11 @@ fn kind_before(line: &[String]) -> Option<KindId> {
 /// The words for kinds that begin so.
 fn kind_words(start: &str, are_many: bool, after: &str) -> Vec<String> {
     let served = KindId::ALL.iter().filter(|kind| !kind.info().internal);
-    let words = served.map(|kind| if are_many { kind.info().plural } else { target::word(*kind) });
+    let words = served.flat_map(|kind| match (are_many, *kind) {
+        (true, KindId::WorkflowRun) => vec![kind.info().plural, "runs"],
+        (true, _) => vec![kind.info().plural],
+        (false, kind) => vec![target::word(kind)],
+    });
     words.filter(|word| word.starts_with(start)).map(|word| format!("{word}{after}")).collect()
 }
 

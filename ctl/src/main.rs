@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     ctl::completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return ctl::terminal::usage(&error),
+        Err(error) => return ctl::terminal::usage(error),
     };
     let format = args.output;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -44,15 +44,7 @@ impl Columns {
     /// Columns for rows of which most are still to come: with room for what they usually say, so
     /// that they seldom widen.
     pub fn with_room(headings: &[String], paper: Paper) -> Self {
-        let room = |heading: &String| match heading.as_str() {
-            "NAME" => 16,
-            "STATUS" => "Terminating".len(),
-            "NODE" => 8,
-            "TYPE" => "Warning".len(),
-            "AGE" | "TOOK" => "59m".len() + 1,
-            _ => heading.chars().count(),
-        };
-        Self { widths: headings.iter().map(room).collect(), paper }
+        Self { widths: headings.iter().map(|heading| room(heading)).collect(), paper }
     }
 
     /// Whether a row does not fit in: columns widen for it.
@@ -106,6 +98,18 @@ impl Columns {
         line.extend(cut.chars().take(width));
         line.push('\n');
         line
+    }
+}
+
+/// How wide a column is before its cells are known.
+pub fn room(heading: &str) -> usize {
+    match heading {
+        "NAME" => 16,
+        "STATUS" => "Terminating".len(),
+        "NODE" => 8,
+        "TYPE" => "Warning".len(),
+        "AGE" | "TOOK" => "59m".len() + 1,
+        _ => heading.chars().count(),
     }
 }
 

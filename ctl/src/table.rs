@@ -6,7 +6,7 @@ use api::{KindId, ObjectMeta};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::output::GAP;
+use crate::output::{self, GAP};
 
 /// What is there of a kind, for people.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -84,6 +84,14 @@ pub struct Look {
     pub kind: Option<&'static str>,
 }
 
+/// Columns that give way first where a terminal is too narrow for all of them and for a reason.
+const SAY_LEAST: [&str; 16] = [
+    "REV", "PORTS", "RESTARTS", "GPU", "VERSION", "RUNTIME", "MODEL", "MODE", "ZONE", "READY",
+    "ATTEMPT", "TOOK", "STATES", "REPLICAS", "ACTIVE", "MEMORY",
+];
+/// Characters that a reason has at least, where others can give way for it.
+const WHY_ROOM: usize = 24;
+
 /// What a column shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -142,6 +150,8 @@ impl Shown {
     /// Leaves out columns in which these rows have nothing but dashes and zeros, from the right, until
     /// the lines fit into `width` characters. What a row says last, why it is as it is, would be cut
     /// off otherwise.
+    ///
+    /// Where that is not enough, and there are reasons to be shown, columns give way that say least.
     pub fn fit(&mut self, rows: &[Row], width: usize) {
         let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
         cells.insert(0, self.headings.clone());
@@ -153,12 +163,48 @@ impl Shown {
             if stays || cells.iter().skip(1).any(tells) {
                 continue;
             }
-            self.columns.remove(index);
-            self.headings.remove(index);
+            self.leave_out(index);
             for row in &mut cells {
                 row.remove(index);
             }
         }
+        let reasons = cells.iter().skip(1).filter_map(|row| row.last());
+        let longest = reasons.map(|why| why.chars().count()).max().unwrap_or_default();
+        if self.headings.last().is_none_or(|heading| heading != "WHY") || longest == 0 {
+            return;
+        }
+        let widest = |index: usize| cells.iter().map(|row| row[index].chars().count()).max();
+        let widths = (0..self.headings.len() - 1).map(|index| widest(index).unwrap_or_default());
+        let widths: Vec<usize> = widths.collect();
+        self.give_way(widths, width.saturating_sub(longest.min(WHY_ROOM)));
+    }
+
+    /// The same for rows that are still to come, of which only the headings are known.
+    pub fn fit_what_comes(&mut self, width: usize) {
+        if self.headings.last().is_some_and(|heading| heading == "WHY") {
+            let inner = &self.headings[..self.headings.len() - 1];
+            let widths = inner.iter().map(|heading| output::room(heading)).collect();
+            self.give_way(widths, width.saturating_sub(WHY_ROOM));
+        }
+    }
+
+    /// Leaves out columns, those that say least first, until the others fit before `width`.
+    fn give_way(&mut self, mut widths: Vec<usize>, width: usize) {
+        for heading in SAY_LEAST {
+            let taken: usize = widths.iter().map(|width| width + GAP.len()).sum();
+            if taken <= width {
+                return;
+            }
+            if let Some(index) = self.headings.iter().position(|other| other == heading) {
+                self.leave_out(index);
+                widths.remove(index);
+            }
+        }
+    }
+
+    fn leave_out(&mut self, index: usize) {
+        self.columns.remove(index);
+        self.headings.remove(index);
     }
 
     /// The headings.
@@ -282,7 +328,7 @@ fn labels(metadata: &ObjectMeta) -> String {
 }
 
 /// A name as runs of text and numbers.
-pub fn natural(name: &str) -> Vec<(String, u64)> {
+pub fn natural(name: &str) -> Vec<(String, Option<u64>)> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {
@@ -290,7 +336,9 @@ pub fn natural(name: &str) -> Vec<(String, u64)> {
         let (text, tail) = rest.split_at(digits);
         let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
         let (number, tail) = tail.split_at(end);
-        parts.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
+        // A name that goes on with a number comes after the one that ends before it.
+        let number = (!number.is_empty()).then(|| number.parse().unwrap_or(u64::MAX));
+        parts.push((text.to_owned(), number));
         rest = tail;
     }
     parts
@@ -434,5 +482,8 @@ mod tests {
         sort(KindId::Job, &mut table.rows);
         let names: Vec<String> = table.rows.iter().map(|row| row.key().1).collect();
         assert_eq!(names, ["web", "web-2", "web-10"]);
+        let mut jobs = ["a2", "a-1", "a10", "a", "a1", "ab"];
+        jobs.sort_by_key(|name| natural(name));
+        assert_eq!(jobs, ["a", "a1", "a2", "a10", "a-1", "ab"]);
     }
 }

@@ -96,29 +96,42 @@ pub fn note(text: &str) {
 }
 
 /// Says what is wrong with the command line, or shows the help that was asked for; the exit code.
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub fn usage(mut error: clap::Error) -> ExitCode {
+    let meant = meant(&error);
+    if meant.is_some() {
+        // A verb that only looks alike would be suggested, too.
+        error.remove(ContextKind::SuggestedSubcommand);
+    }
     // Nobody listens where this cannot be printed.
     let _unread = error.print();
-    if let Some(meant) = meant(error) {
+    if let Some(meant) = meant {
         note(&format!("{HINT}hint:{HINT:#} did you mean hctl {meant}?"));
     }
     if error.use_stderr() { ExitCode::from(Code::Error.number()) } else { ExitCode::SUCCESS }
 }
 
 /// Verbs of other tools, and ours for the same.
-const OTHER_WORDS: [(&str, &str); 12] = [
+const OTHER_WORDS: [(&str, &str); 20] = [
+    ("annotate", "apply -f FILE"),
     ("create", "apply -f FILE"),
     ("drain", "cordon"),
+    ("edit", "apply -f FILE"),
     ("inspect", "describe"),
     ("kill", "cancel"),
+    ("label", "apply -f FILE"),
     ("list", "get"),
     ("ls", "get"),
+    ("patch", "apply -f FILE"),
     ("ps", "get tasks"),
+    ("restart", "rerun"),
+    ("retry", "rerun"),
     ("rm", "delete"),
+    ("scale", "apply -f FILE"),
     ("show", "describe"),
     ("start", "run"),
     ("status", "describe"),
     ("stop", "cancel"),
+    ("submit", "apply -f FILE"),
 ];
 
 /// What a person meant who wrote a verb that there is none of.
@@ -126,12 +139,12 @@ fn meant(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return None;
     };
-    // clap has found one itself, and said so.
-    if error.get(ContextKind::SuggestedSubcommand).is_some() {
-        return None;
-    }
     if let Some((_, ours)) = OTHER_WORDS.iter().find(|(other, _)| *other == word.as_str()) {
         return Some((*ours).to_owned());
+    }
+    // clap has found one itself, and says so.
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return None;
     }
     let command = Args::command();
     let verbs = command.get_subcommands().map(clap::Command::get_name);
@@ -179,6 +192,8 @@ mod tests {
         assert_eq!(meant("gt").as_deref(), Some("get"));
         assert_eq!(meant("aply").as_deref(), Some("clap"));
         assert_eq!(meant("rm").as_deref(), Some("delete"));
+        assert_eq!(meant("stop").as_deref(), Some("cancel"), "although top looks alike");
+        assert_eq!(meant("scale").as_deref(), Some("apply -f FILE"));
         assert_eq!(meant("frobnicate"), None);
     }
 

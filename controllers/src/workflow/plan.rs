@@ -75,6 +75,9 @@ pub fn plan(view: &View<'_>) -> Plan {
         return Plan::default();
     }
     let mut status = workflow.status.clone();
+    // People start runs, too. What number those had is known when they are gone.
+    let numbers = view.runs.iter().filter_map(|run| run.label(labels::RUN_NUMBER)?.parse().ok());
+    status.last_run_number = numbers.fold(status.last_run_number, u32::max);
     let (mut made, mut is_held_back) = (None, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
     // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and the
@@ -146,7 +149,11 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
     let spec =
         WorkflowRunSpec { workflow: workflow.name().to_owned(), ..WorkflowRunSpec::default() };
     WorkflowRun::new(workflow.namespace(), &name, spec)
-        .with_labels([(labels::WORKFLOW, workflow.name()), (labels::REVISION, revision)])
+        .with_labels([
+            (labels::WORKFLOW, workflow.name()),
+            (labels::REVISION, revision),
+            (labels::RUN_NUMBER, &status.last_run_number.to_string()),
+        ])
         .with_controller(workflow.as_controller())
 }
 

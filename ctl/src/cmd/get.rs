@@ -10,7 +10,7 @@ use super::{show, watch};
 use crate::args::{Format, Get};
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
-use crate::output::{Columns, grouped};
+use crate::output::{Columns, Paper, grouped};
 use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};
 use crate::{door, terminal};
@@ -197,9 +197,9 @@ async fn named_rows(
             }
             sort_by(args, &mut all)?;
             let look = look(connection, args);
-            let mut columns = Columns::on(terminal::paper());
+            let mut columns = Columns::on(paper(&look));
             let mut shown = Shown::of(&all.column_definitions, &look);
-            fit(&mut shown, &look, &columns, &all.rows);
+            fit(&mut shown, &columns, &all.rows);
             print_rows(&mut columns, &shown, &all.rows, (&look, true))?;
         }
     }
@@ -263,7 +263,7 @@ async fn one_table(
     (args, look): (&Get, &Look),
     is_first: bool,
 ) -> Result<usize, Failure> {
-    let mut columns = Columns::on(terminal::paper());
+    let mut columns = Columns::on(paper(look));
     let mut rows = 0_usize;
     loop {
         let is_page_one = query.options.next.is_none();
@@ -290,7 +290,7 @@ async fn one_table(
             let mut shown = shown(query, &table, look);
             // The columns of a table of many pages are the same on each.
             if is_page_one && is_last {
-                fit(&mut shown, look, &columns, &table.rows);
+                fit(&mut shown, &columns, &table.rows);
             }
             print_rows(&mut columns, &shown, &table.rows, (look, is_page_one))?;
         }
@@ -305,9 +305,15 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
     Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
 }
 
+/// What tables are printed on. Who asks for all columns wants to see them: their lines are not cut.
+fn paper(look: &Look) -> Paper {
+    let paper = terminal::paper();
+    Paper { width: paper.width.filter(|_| !look.is_wide), ..paper }
+}
+
 /// Makes the columns fit the terminal, unless all are asked for.
-fn fit(shown: &mut Shown, look: &Look, columns: &Columns, rows: &[Row]) {
-    if let Some(width) = columns.paper().width.filter(|_| !look.is_wide) {
+fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
+    if let Some(width) = columns.paper().width {
         shown.fit(rows, width);
     }
 }

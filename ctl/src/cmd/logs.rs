@@ -36,11 +36,14 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     }
     let run = args.run.or_else(|| run_of(&target, &found));
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
+    let there_are_some = !tasks.is_empty();
     if args.failed {
         tasks.retain(|task| matches!(task.phase(), TaskPhase::Failed | TaskPhase::TimedOut));
     }
     tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
-    if tasks.is_empty() {
+    if tasks.is_empty() && there_are_some {
+        terminal::note(&format!("No task of {target} has failed."));
+    } else if tasks.is_empty() {
         terminal::note(&format!(
             "{target} has no tasks now; finished ones are removed after a while (keepTasks)."
         ));
@@ -49,12 +52,14 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     for task in &tasks {
         printer.make_room(&of(task, 1));
     }
+    let mut missing = 0;
     for task in &tasks {
         let attempt = match chosen(task, &args, run) {
             Ok(attempt) => attempt,
             // Of many tasks only some were tried more than once, or have started.
             Err(why) if tasks.len() > 1 => {
                 terminal::note(&why.message);
+                missing += 1;
                 continue;
             }
             Err(why) => return Err(why),
@@ -80,7 +85,14 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
             }
         }
     }
-    printer.finish()
+    printer.finish()?;
+    let by_number = args.run.is_some() || args.attempt.is_some() || args.previous;
+    if by_number && missing > 0 && missing == tasks.len() {
+        let message = format!("{target} has no such log");
+        let hint = format!("see what there is with hctl describe {target}");
+        return Err(Failure::new(message).code(Code::NotFound).hint(hint));
+    }
+    Ok(())
 }
 
 /// The attempt of a task whose log is meant.

@@ -99,8 +99,8 @@ async fn create(
         loop {
             // Rows alone: each run holds a copy of its workflow.
             let page = connection.table_page(&mut runs).await?;
-            let names: Vec<String> = page.rows.iter().map(|row| row.key().1).collect();
-            number = last_number(workflow, names.iter().map(String::as_str)).max(number);
+            let labels = page.rows.iter().filter_map(|row| row.object.metadata.labels.as_ref());
+            number = labels.filter_map(run_number).fold(number, u32::max);
             if runs.options.next.is_none() {
                 break;
             }
@@ -111,8 +111,10 @@ async fn create(
         number = number.checked_add(1).unwrap_or(1);
         let numbered = || names::job_in_run(workflow.name(), &number.to_string());
         let named = name.map_or_else(numbered, str::to_owned);
+        let own = number.to_string();
+        let label = name.is_none().then_some((labels::RUN_NUMBER, own.as_str()));
         let run = WorkflowRun::new(&connection.namespace, &named, spec.clone())
-            .with_labels([(labels::WORKFLOW, workflow.name())])
+            .with_labels([(labels::WORKFLOW, workflow.name())].into_iter().chain(label))
             .with_controller(workflow.as_controller());
         let object = serde_json::to_value(&run).map_err(|error| Failure::new(error.to_string()))?;
         let place = (KindId::WorkflowRun, connection.namespace.as_str());
@@ -128,12 +130,10 @@ async fn create(
     Err(Failure::new(message).code(Code::Conflict).hint("name the run with --name"))
 }
 
-/// The greatest number that a run of the workflow has in its name; 0 where none has one.
-fn last_number<'a>(workflow: &Workflow, runs: impl Iterator<Item = &'a str>) -> u32 {
-    let number = |name: &str| -> Option<u32> {
-        name.strip_prefix(workflow.name())?.strip_prefix('-')?.parse().ok()
-    };
-    runs.filter_map(number).max().unwrap_or_default()
+/// The number that a run was given with its name. A name that a person chose may end with a number,
+/// too, such as a date: that is none of ours.
+fn run_number(labels: &BTreeMap<String, String>) -> Option<u32> {
+    labels.get(labels::RUN_NUMBER)?.parse().ok()
 }
 
 /// Whether a workflow takes these parameters.
@@ -149,17 +149,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_run_has_the_number_after_the_last() {
-        let workflow: Workflow =
-            serde_json::from_value(json!({"metadata": {"name": "w"}, "spec": {"jobs": []}}))
-                .unwrap();
-        let last = |runs: &[&str]| last_number(&workflow, runs.iter().copied());
-        assert_eq!(last(&[]), 0);
-        assert_eq!(last(&["w-2", "w-10", "w-9"]), 10, "as numbers, not as words");
-        assert_eq!(last(&["w-x-11", "wide-12", "w13", "w-", "w-99999999999"]), 0, "not its own");
-    }
 
     #[test]
     fn a_run_gives_the_parameters_that_the_workflow_takes() {

@@ -129,7 +129,11 @@ impl Printer {
             let look = Look { with_namespace, ..watch.look };
             return Shown::in_common(&table.column_definitions, &look);
         }
-        shown(&watch.query, table, &watch.look)
+        let mut shown = shown(&watch.query, table, &watch.look);
+        if let Some(width) = terminal::paper().width.filter(|_| !watch.look.is_wide) {
+            shown.fit_what_comes(width);
+        }
+        shown
     }
 
     /// Takes in all there is.
@@ -181,7 +185,9 @@ impl Printer {
         }
         // Headings stand above what they are of: where columns move, they are said again, and where
         // a terminal of another size broke the lines before.
-        let paper = terminal::paper();
+        let mut paper = terminal::paper();
+        // Who asks for all columns wants to see them.
+        paper.width = paper.width.filter(|_| !watch.look.is_wide);
         let is_new = !self.have_headings || paper != self.columns.paper();
         if is_new {
             self.columns = Columns::with_room(shown.headings(), paper);
