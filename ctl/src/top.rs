@@ -147,7 +147,7 @@ mod tests {
         ];
         let (heard, lost) = heard_and_lost(&nodes, Timestamp::from_second(39).unwrap());
         assert_eq!(heard, BTreeSet::from(["a".to_owned()]));
-        assert_eq!(lost, ["node b is Lost: not heard for 39s"]);
+        assert_eq!(lost, ["node b is Lost: no heartbeat for 39s"]);
         let uses = nodes.iter().map(|node| of_node(node, None)).collect();
         let shown = output::indented("", &rows(&["NAME", "STATUS"], "OF", uses, None));
         assert!(shown.contains("b     Lost    -"), "{shown}");

@@ -112,23 +112,22 @@ impl Node {
         format!("{}/{}{}({percent}%)", unit.number(taken), unit.number(all), unit.sign())
     }
 
-    /// Why it is in its phase, in a line.
-    /// Why it is in its phase, as a sentence; nothing where there is nothing to say.
+    /// Why it is in its phase; empty if there is nothing to say.
     pub fn why(&self, now: Timestamp) -> String {
         let status = &self.status;
         match self.phase() {
             NodePhase::Lost => {
                 let since = status.lost.map(|since| span(since, now)).unwrap_or_default();
-                format!("not heard for {since}")
+                format!("no heartbeat for {since}")
             }
             NodePhase::NotReady => match &status.problem {
                 Some(problem) => problem.clone(),
-                None => "its agent was never heard".to_owned(),
+                None => "its agent has never connected".to_owned(),
             },
-            NodePhase::Cordoned => "nothing new is bound to it".to_owned(),
+            NodePhase::Cordoned => "marked unschedulable".to_owned(),
             NodePhase::Ready if self.is_deleting() => "being deleted".to_owned(),
             NodePhase::Ready if !status.leftovers.is_empty() => {
-                format!("still stopping {} tasks of an earlier time", status.leftovers.len())
+                format!("still stopping {} tasks that were replaced", status.leftovers.len())
             }
             NodePhase::Ready => String::new(),
         }

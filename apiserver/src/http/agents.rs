@@ -72,7 +72,7 @@ pub(super) async fn ask(
     let unavailable = |why: String| Box::new(failure(Reason::ServiceUnavailable, why));
     let Some(lease) = lease else {
         return Err(unavailable(format!(
-            "node {node:?} is not heard of: its agent does not run, or reaches no apiserver"
+            "node {node:?} is not connected: its agent is not running, or reaches no apiserver"
         )));
     };
     let other = lease.spec.apiserver;

@@ -135,8 +135,8 @@ impl runtime::Controller for Controller {
             info!(node = name, ?verdict, "verdict");
             let Some(node) = shared.nodes.iter().find(|node| node.name() == name) else { continue };
             let (severity, reason, message) = match verdict {
-                Verdict::Lost => (Severity::Warning, "NodeLost", "its agent is not heard"),
-                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is heard again"),
+                Verdict::Lost => (Severity::Warning, "NodeLost", "no heartbeat from its agent"),
+                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is back"),
             };
             let news = News { severity, reason, message: message.to_owned() };
             self.tools.tell(node.as_ref(), vec![news]).await;

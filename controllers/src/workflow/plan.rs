@@ -212,7 +212,7 @@ fn summarize(
 /// for the reason. Nothing where it says so already.
 pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Option<Workflow> {
     let mut next = workflow.clone();
-    let message = format!("it can never be written: {why}");
+    let message = format!("it cannot be stored: {why}");
     let at = (workflow.generation(), now);
     let before = std::mem::take(&mut next.status.conditions);
     next.status.conditions = conditions(&before, Standing::Stalled, "NotWritable", &message, at);

@@ -90,7 +90,7 @@ fn ask_person(connection: &Connection, info: &ClusterInfo) -> Result<(), Failure
     if info.heard < info.nodes {
         let silent = info.nodes - info.heard;
         terminal::note(&format!(
-            "{silent} nodes are not heard: their tasks will be started elsewhere."
+            "{silent} nodes are not connected: their tasks will be started elsewhere."
         ));
     }
     terminal::note(&format!("Type {word} to confirm:"));

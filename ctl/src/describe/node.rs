@@ -32,7 +32,7 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.field("Labels", &labels(node));
     sheet.field("Images", &status.images.join(", "));
     if !status.leftovers.is_empty() {
-        sheet.field("Stopping", &format!("{} tasks of an earlier time", status.leftovers.len()));
+        sheet.field("Stopping", &format!("{} tasks that were replaced", status.leftovers.len()));
     }
     let holding: Vec<&Task> =
         tasks.iter().filter(|task| task.takes_resources_on() == Some(node.name())).collect();

@@ -181,7 +181,7 @@ fn a_node_tells_what_is_taken_and_by_whom() {
         &text,
         &expect![[r#"
             Node n1: Cordoned, 2d old
-            Why:      nothing new is bound to it
+            Why:      marked unschedulable
             Machine:  linux amd64
             Runtime:  docker 27.3.1
             Capacity:

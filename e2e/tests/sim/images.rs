@@ -25,7 +25,7 @@ async fn on_first_node(cluster: &Cluster, name: &str, image: &str, count: usize)
 fn waiting(seen: &Snapshot) -> usize {
     let waits = |task: &api::Task| {
         let message = task.status.message.as_deref().unwrap_or_default();
-        task.phase() == TaskPhase::Starting && message.starts_with("fetching image")
+        task.phase() == TaskPhase::Starting && message.starts_with("pulling image")
     };
     seen.tasks.iter().filter(|task| waits(task)).count()
 }

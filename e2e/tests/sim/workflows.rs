@@ -80,7 +80,7 @@ async fn what_can_never_be_written_fails_and_says_why() {
     let status = run(&cluster, json!({ "jobs": [job] })).await;
     assert_eq!(status.phase, RunPhase::Failed);
     let why = status.message.as_deref().unwrap();
-    assert!(why.contains("can never be written") && why.contains("bytes; at most"), "{why}");
+    assert!(why.contains("cannot be stored") && why.contains("bytes; at most"), "{why}");
     let seen = cluster
         .wait_for("the job has ended", Duration::from_secs(60), |seen| {
             seen.jobs.iter().any(|job| job.status.phase.is_final())

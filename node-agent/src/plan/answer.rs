@@ -123,12 +123,12 @@ fn after_start(
         Err(EngineError::Refused { .. } | EngineError::Gone) => return After::Nothing,
         Err(EngineError::NeedsImage) if !session.is_fetched => {
             session.wanted_image = Some(image.to_owned());
-            session.trouble = Some(format!("fetching image {image}"));
+            session.trouble = Some(format!("pulling image {image}"));
         }
         Err(EngineError::NeedsImage) => {
             // Somebody removes it as fast as it comes, or it goes by another name.
             session.is_fetched = false;
-            let message = format!("image {image} was fetched, and is not there");
+            let message = format!("image {image} was pulled, but is not on the node");
             return failed(next, &message, wall);
         }
         Err(EngineError::Failed { message }) => return failed(next, message, wall),

@@ -78,7 +78,7 @@ impl Ending {
         let mut ending = match asked.filter(|(_, since)| *at >= *since) {
             Some((why, _)) => Self::stopped(why, *at),
             None if *is_unseen => {
-                let message = "it has ended, and nobody saw how";
+                let message = "it ended unseen, so its exit code is unknown";
                 Self::failed(reason::CONTAINER_GONE, message, *at)
             }
             None => Self::of_its_own(*code, *signal, *oom_killed, *at),
@@ -93,7 +93,7 @@ impl Ending {
 
     fn of_its_own(code: i32, signal: Option<i32>, oom_killed: bool, at: Timestamp) -> Self {
         if oom_killed {
-            return Self::failed(reason::OOM_KILLED, "killed for its memory", at);
+            return Self::failed(reason::OOM_KILLED, "exceeded its memory limit", at);
         }
         if let Some(signal) = signal {
             return Self::failed(reason::SIGNAL, format!("ended by signal {signal}"), at);

@@ -25,8 +25,8 @@ impl Planner<'_> {
             // It was started here, and neither journal nor engine know of it any more.
             let started = assignment.task.status.started_at;
             if assignment.task.spec.next_attempt.is_some() {
-                let message = "it ended after the backup that the cluster was restored from, and \
-                               nothing tells how";
+                let message = "it ended after the backup that the cluster was restored from, so its \
+                               exit code is unknown";
                 return self.vanished(&attempt, started, (reason::RESTORED, message));
             }
             return self.gone(&attempt, started);

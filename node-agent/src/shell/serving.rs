@@ -41,7 +41,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const STREAMS_MAX: u32 = 1_000;
 
 /// Why nothing can be answered yet.
-pub(super) const NO_ENGINE: &str = "the agent has not reached its engine yet";
+pub(super) const NO_ENGINE: &str = "the agent has not connected to its engine yet";
 
 /// The body of an answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;

@@ -199,7 +199,7 @@ impl fmt::Display for Waiting {
                 write!(f, "waits for task {name} of the deleted job of this name to stop")
             }
             Waiting::SameName { name } => write!(f, "two tasks would be named {name}"),
-            Waiting::Unwritable { why } => write!(f, "it can never be written: {why}"),
+            Waiting::Unwritable { why } => write!(f, "it cannot be stored: {why}"),
             Waiting::Suspended => f.write_str("the job is suspended"),
             Waiting::Parallelism { limit } => write!(f, "parallelism is {limit}"),
             Waiting::Window { limit } => write!(f, "{limit} tasks are open"),

@@ -230,7 +230,7 @@ fn too_large(
 /// The run once its own status was found to be impossible to write: one that is as it was, but for
 /// the reason. Nothing where it says so already.
 pub(crate) fn unwritable(run: &WorkflowRun, why: &str, now: Timestamp) -> Option<WorkflowRun> {
-    let message = format!("it can never be written: {why}");
+    let message = format!("it cannot be stored: {why}");
     if run.status.message.as_ref() == Some(&message) {
         return None;
     }

@@ -176,7 +176,7 @@ fn a_task_that_waits_for_its_image_ends_when_it_is_asked_to() {
     world.answer(0, &start(), Err(&EngineError::NeedsImage));
     world.now = 2_000;
     world.check(expect![[r#"
-        t-0: starting [20000], reports Starting: fetching image busybox
+        t-0: starting [20000], reports Starting: pulling image busybox
     "#]]);
     world.hear();
     world.check(expect![""]);
