@@ -30,7 +30,6 @@ use change::change;
 ///
 /// # Errors
 /// What went wrong, with the exit code and what to do about it.
-#[expect(clippy::cognitive_complexity, reason = "it is a table of the commands")]
 pub async fn run(args: Args) -> Result<(), Failure> {
     let Args { server, namespace, output, command } = args;
     if let Command::Completion { shell } = command {

@@ -9,6 +9,8 @@ mod ends;
 mod figures;
 mod full_disk;
 mod kills;
+mod kube_rs;
+mod kubectl;
 mod leaders;
 mod logs;
 mod private;

@@ -1,0 +1,176 @@
+//! kubectl, which nobody here wrote: what README claims of it, with whichever version is installed.
+
+use std::process::Output;
+use std::time::Duration;
+
+use e2e::dev::Dev;
+use e2e::fleet::until_async;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+/// How long one command may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const JOB: &str = r"
+apiVersion: heliox.dev/v1
+kind: Job
+metadata: {name: a, labels: {app: demo}}
+spec: {template: {image: busybox, command: [sleep, '600'], terminationGracePeriodSeconds: 30}}
+";
+
+struct Kubectl<'a>(&'a Dev);
+
+impl Kubectl<'_> {
+    /// A command that knows of no other cluster.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        let config = self.0.dir().join("no-kubeconfig");
+        // What the server serves is kept in a folder of this test.
+        command
+            .arg(format!("--server={}", self.0.url()))
+            .arg(format!("--cache-dir={}", self.0.dir().join("cache").display()))
+            .args(words)
+            .env("KUBECONFIG", config)
+            .env("HOME", self.0.dir())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, words: &[&str]) -> Output {
+        let output = tokio::time::timeout(PATIENCE, self.command(words).output()).await;
+        let output = output.unwrap_or_else(|_| panic!("kubectl {words:?} has no end"));
+        output.expect("kubectl is installed (Debian: kubernetes-client; `make prepare` does it)")
+    }
+
+    /// What a command prints, which must succeed.
+    async fn says(&self, words: &[&str]) -> String {
+        let output = self.run(words).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {words:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command complains about, which must fail.
+    async fn fails(&self, words: &[&str]) -> String {
+        let output = self.run(words).await;
+        assert!(!output.status.success(), "kubectl {words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+}
+
+/// A cluster with a job whose task runs. It is made with our own client: kubectl asks for an OpenAPI
+/// document first.
+async fn cluster() -> Dev {
+    let dev = Dev::start().await;
+    dev.apply(JOB).await;
+    task_runs(&dev).await;
+    dev
+}
+
+/// Waits until the job's task runs; it may have to be made first.
+async fn task_runs(dev: &Dev) {
+    let wait = ["wait", "task/a-0", "--for", "ready", "--timeout", "60s"];
+    until_async("the task runs", async || dev.hctl(&wait).await.code == 0).await;
+}
+
+#[tokio::test]
+async fn kubectl_shows_our_kinds_in_every_form() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    let table = kubectl.says(&["get", "jobs.heliox.dev"]).await;
+    assert!(table.starts_with("NAME") && table.contains("\na "), "{table}");
+    let wide = kubectl.says(&["get", "nodes.heliox.dev", "-o", "wide"]).await;
+    assert!(wide.contains("KERNEL") && wide.contains("Ready"), "{wide}");
+    assert_eq!(kubectl.says(&["get", "job/a", "-o", "name"]).await, "job.heliox.dev/a\n");
+    let path = "jsonpath={.spec.template.image}";
+    assert_eq!(kubectl.says(&["get", "job/a", "-o", path]).await, "busybox");
+    let yaml = kubectl.says(&["get", "job", "a", "-o", "yaml"]).await;
+    assert!(yaml.contains("kind: Job") && yaml.contains("observedGeneration: 1"), "{yaml}");
+    let json = kubectl.says(&["get", "jobs", "-l", "app=demo", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["items"][0]["metadata"]["name"], "a");
+    let selected = ["get", "tasks", "--field-selector", "status.phase=Running", "-o", "name"];
+    assert_eq!(kubectl.says(&selected).await, "task.heliox.dev/a-0\n");
+    let namespaces = kubectl.says(&["get", "ns", "--no-headers"]).await;
+    assert!(namespaces.lines().all(|line| line.contains("Active")), "{namespaces}");
+    let described = kubectl.says(&["describe", "job", "a"]).await;
+    assert!(described.contains("Kind:         Job"), "{described}");
+    assert!(described.contains("Events:"), "{described}");
+    let why = kubectl.fails(&["get", "job", "none"]).await;
+    assert!(why.contains("NotFound") && why.contains("not found"), "{why}");
+    let kinds = kubectl.says(&["api-resources", "--api-group=heliox.dev"]).await;
+    assert!(kinds.contains("partitionsets"), "{kinds}");
+}
+
+#[tokio::test]
+async fn kubectl_waits_for_conditions() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    for (what, condition) in [("node.heliox.dev/node-1", "Ready"), ("task/a-0", "Ready")] {
+        let wait = ["wait", what, &format!("--for=condition={condition}"), "--timeout=30s"];
+        assert!(kubectl.says(&wait).await.contains("condition met"), "{what}");
+    }
+    let wait = ["wait", "job/a", "--for=condition=Reconciling", "--timeout=30s"];
+    assert!(kubectl.says(&wait).await.contains("condition met"));
+    let why = kubectl.fails(&["wait", "job/a", "--for=condition=Ready", "--timeout=1s"]).await;
+    assert!(why.contains("timed out"), "{why}");
+}
+
+#[tokio::test]
+async fn kubectl_deletes_a_task_with_the_grace_that_is_asked_for() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    let uid = ["get", "task", "a-0", "-o", "jsonpath={.metadata.uid}"];
+    let before = kubectl.says(&uid).await;
+    kubectl.says(&["delete", "task", "a-0", "--now"]).await;
+    // Its job has work for it still, and makes another one.
+    task_runs(&dev).await;
+    assert_ne!(kubectl.says(&uid).await, before);
+    // Events are written a moment after what they tell of.
+    let sorted = ["get", "events", "--sort-by=.lastTimestamp"];
+    let told = async || kubectl.says(&sorted).await.contains("deleted by a user, run again: a-0");
+    until_async("the event is shown", told).await;
+    let described = kubectl.says(&["describe", "job", "a"]).await;
+    assert!(described.contains("TaskDeleted"), "{described}");
+    kubectl.says(&["delete", "task", "a-0", "--force", "--grace-period=0"]).await;
+    kubectl.says(&["delete", "job", "a", "--cascade=foreground", "--wait"]).await;
+    assert_eq!(kubectl.says(&["get", "jobs,tasks", "-o", "name"]).await, "");
+}
+
+#[tokio::test]
+async fn kubectl_watches() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    let mut watch = kubectl.command(&["get", "jobs", "-w", "-o", "name"]);
+    let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut seen = async |name: &str| {
+        let found = async { while lines.next_line().await.unwrap().unwrap() != name {} };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{name}"));
+    };
+    seen("job.heliox.dev/a").await;
+    dev.apply(&JOB.replace("name: a", "name: b")).await;
+    seen("job.heliox.dev/b").await;
+    watch.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_makes_and_changes_objects() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    let patch = r#"{"metadata":{"labels":{"x":"y"}}}"#;
+    kubectl.says(&["patch", "job", "a", "--type=merge", "-p", patch]).await;
+    kubectl.says(&["label", "job", "a", "z=1"]).await;
+    kubectl.says(&["annotate", "job", "a", "note=here"]).await;
+    // What kubectl would check against is not served yet; the server checks every field itself.
+    let file = dev.dir().join("b.yaml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, JOB.replace("name: a", "name: b")).unwrap();
+    kubectl.says(&["create", "-f", path, "--validate=false"]).await;
+    kubectl.says(&["apply", "-f", path, "--validate=false"]).await;
+    std::fs::write(&file, JOB.replace("template:", "templat:")).unwrap();
+    let why = kubectl.fails(&["apply", "-f", path, "--validate=false"]).await;
+    assert!(why.contains("templat"), "{why}");
+    let labels = kubectl.says(&["get", "job", "a", "-o", "jsonpath={.metadata.labels}"]).await;
+    assert!(labels.contains(r#""x":"y""#) && labels.contains(r#""z":"1""#), "{labels}");
+}
