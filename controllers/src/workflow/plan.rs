@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable};
-use api::object::Kind as _;
+use api::object::{Kind as _, NUMBER_MAX};
 use api::workflow::{HISTORY, WorkflowSpec, WorkflowStatus};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
 use api::{Timestamp, Workflow, WorkflowRun, labels, meaning, names};
@@ -77,6 +77,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut status = workflow.status.clone();
     // People start runs, too. What number those had is known when they are gone.
     let numbers = view.runs.iter().filter_map(|run| run.label(labels::RUN_NUMBER)?.parse().ok());
+    // Whoever may make a run may write any number; none that has no room for others counts.
+    let numbers = numbers.filter(|number| *number < NUMBER_MAX);
     status.last_run_number = numbers.fold(status.last_run_number, u32::max);
     let (mut made, mut is_held_back) = (None, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);

@@ -11,7 +11,7 @@ use api::batch::Op;
 use api::object::Kind as _;
 use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate};
 use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
-use api::{Time, Timestamp, Workflow, WorkflowRun};
+use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::json;
 
 use super::plan::{View, plan, revision};
@@ -283,6 +283,25 @@ fn a_usual_revision_is_what_it_was() {
     let mut workflow = workflow();
     workflow.spec.jobs[0].template = with_cpu("2");
     assert_eq!(written(&workflow.spec), revision(&workflow.spec));
+}
+
+/// People start runs, too, and what is gone had a number all the same.
+#[test]
+fn a_run_has_a_number_that_no_run_had_before() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+    let by_a_person = |name: &str, number: Option<u32>| {
+        let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+        let label = number.map(|number| (labels::RUN_NUMBER, number.to_string()));
+        WorkflowRun::new("default", name, spec).with_labels(label)
+    };
+    runs.push(by_a_person("w-6", Some(6)));
+    runs.push(by_a_person("w-20261127", None));
+    runs.push(by_a_person("w-forged", Some(u32::MAX)));
+    settle(&mut workflow, &mut runs, &[]);
+    runs.truncate(1);
+    edit(&mut workflow, |spec| spec.jobs[0].name = "b".to_owned());
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-7"]);
 }
 
 /// After the last number there is, names that are free are found from the first one on.

@@ -189,6 +189,11 @@ impl Group {
             Some(Answer::NoRun(_)) if self.has_run(name).await? => return Ok(()),
             Some(Answer::NoRun(failure)) => Some(failure),
         };
+        if let Some(object) = object.filter(|_| self.kind == KindId::Workflow)
+            && self.is_behind(name, object).await?
+        {
+            return Ok(());
+        }
         let Some(waited) = self.open.remove(name) else { return Ok(()) };
         self.standings.forget(&waited);
         match failure {
@@ -218,9 +223,19 @@ impl Group {
     }
 
     async fn has_run(&self, workflow: &str) -> Result<bool, Failure> {
+        Ok(!self.runs(workflow).await?.is_empty())
+    }
+
+    /// Whether a workflow still stands as a run before its newest one: its controller sees a new run a
+    /// moment after that was made, and says so then.
+    async fn is_behind(&self, name: &str, workflow: &Value) -> Result<bool, Failure> {
+        Ok(goal::is_behind(workflow, &self.runs(name).await?))
+    }
+
+    async fn runs(&self, workflow: &str) -> Result<Vec<Value>, Failure> {
         let fields = format!("spec.workflow={workflow}");
         let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
-        Ok(!self.connection.list::<Value>(&query).await?.0.is_empty())
+        Ok(self.connection.list::<Value>(&query).await?.0)
     }
 
     fn is_late(&mut self) {
