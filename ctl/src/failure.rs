@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use api::KindId;
 use api::manifest::Problem;
 use base::ErrorChain;
 use client::Error;
@@ -141,9 +142,7 @@ impl Failure {
         let failure = Self::new(message).code(code);
         let plural = status.details.as_ref().and_then(|details| details.kind.as_deref());
         match (code, plural) {
-            (Code::NotFound, Some(plural)) => {
-                failure.hint(format!("see what is there with hctl get {plural} (-A: everywhere)"))
-            }
+            (Code::NotFound, Some(plural)) => failure.hint(what_is_there(plural)),
             (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {
                 failure.hint("choose another name, or delete that one first")
             }
@@ -172,6 +171,13 @@ impl Failure {
         }
         object
     }
+}
+
+/// How to see which objects of a kind there are.
+pub fn what_is_there(plural: &str) -> String {
+    let is_namespaced = KindId::from_word(plural).is_none_or(KindId::is_namespaced);
+    let everywhere = if is_namespaced { " (-A: everywhere)" } else { "" };
+    format!("see what is there with hctl get {plural}{everywhere}")
 }
 
 impl fmt::Display for Failure {

@@ -105,7 +105,9 @@ fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
     let observed = object["status"]["observedGeneration"].as_i64();
     if is_controlled(kind) && observed.unwrap_or_default() < generation {
-        return Verdict::NotYet(format!("{seen}, its newest change not looked at yet"));
+        return Verdict::NotYet(format!(
+            "{seen}, and the controller has not handled its latest change yet"
+        ));
     }
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
     match goal {

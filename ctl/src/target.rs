@@ -103,7 +103,7 @@ pub fn only_one(words: &[String], usual: Option<KindId>) -> Result<Target, Failu
     let mut targets = several_of(words, usual)?;
     match (targets.pop(), targets.is_empty()) {
         (Some(only), true) => Ok(only),
-        _ => Err(Failure::usage(format!("{} are several objects", words.join(" ")))
+        _ => Err(Failure::usage(format!("{} name more than one object", words.join(" ")))
             .hint("name one: KIND/NAME or KIND NAME")),
     }
 }

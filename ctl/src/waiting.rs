@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, what_is_there};
 use crate::goal::{self, Goal, Verdict};
 use crate::target::Target;
 
@@ -107,10 +107,7 @@ impl Waited {
             let message = format!("{target} {missed}: it was deleted; before: {last}");
             return Failure::new(message).code(Code::Failed);
         }
-        let hint = format!(
-            "see what is there with hctl get {} (-A: everywhere)",
-            target.kind.info().plural
-        );
+        let hint = what_is_there(target.kind.info().plural);
         Failure::new(format!("{target} not found")).code(Code::NotFound).hint(hint)
     }
 

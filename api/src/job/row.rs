@@ -122,7 +122,9 @@ impl Job {
             return why;
         }
         match status.phase {
-            JobPhase::Pending if status.observed_generation == 0 => "not looked at yet".to_owned(),
+            JobPhase::Pending if status.observed_generation == 0 => {
+                "waiting for the job controller".to_owned()
+            }
             JobPhase::Running if self.spec.parallelism == Some(0) => "parallelism is 0".to_owned(),
             JobPhase::Pending
             | JobPhase::Running

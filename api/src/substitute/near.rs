@@ -24,7 +24,10 @@ pub fn near_misses(spec: &Value) -> Vec<Violation> {
             if found.len() >= VIOLATIONS_MAX {
                 return found;
             }
-            let why = format!("{} is left to the program: it is no name of Heliox", miss.whole);
+            let why = format!(
+                "{} is passed to the program as it is: Heliox has no such name",
+                miss.whole
+            );
             let hint = format!("did you mean {}?", miss.meant);
             found.push(Violation::new(path.as_str(), why).hint(hint));
         }
@@ -187,10 +190,10 @@ mod tests {
         } }] });
         let found: Vec<String> = near_misses(&spec).iter().map(ToString::to_string).collect();
         let expected = [
-            "spec.jobs[0].template.args[0]: $(item) is left to the program: it is no name of Heliox \
-             (did you mean $(task.item)?)",
-            "spec.jobs[0].template.env[0].value: ${params.x} is left to the program: it is no name of \
-             Heliox (did you mean $(params.x)?)",
+            "spec.jobs[0].template.args[0]: $(item) is passed to the program as it is: Heliox has no \
+             such name (did you mean $(task.item)?)",
+            "spec.jobs[0].template.env[0].value: ${params.x} is passed to the program as it is: \
+             Heliox has no such name (did you mean $(params.x)?)",
         ];
         assert_eq!(found, expected);
     }

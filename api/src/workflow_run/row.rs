@@ -105,7 +105,9 @@ impl WorkflowRun {
             return format!("{} {}{why}", job.name, job.phase);
         }
         match status.phase {
-            RunPhase::Pending if status.observed_generation == 0 => "not looked at yet".to_owned(),
+            RunPhase::Pending if status.observed_generation == 0 => {
+                "waiting for the workflow controller".to_owned()
+            }
             RunPhase::Pending
             | RunPhase::Running
             | RunPhase::Suspended

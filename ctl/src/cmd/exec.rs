@@ -22,7 +22,7 @@ const INPUT_BYTES: usize = 16 * 1024;
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
     let task = target::only_one(&args.task, Some(KindId::Task))?;
     if task.kind != KindId::Task {
-        let failure = Failure::usage(format!("{task} runs no command itself"));
+        let failure = Failure::usage(format!("{task} is not a task: a command runs in one"));
         return Err(failure.hint("name one of its tasks: hctl get tasks"));
     }
     let is_terminal = std::io::stdin().is_terminal();

@@ -24,7 +24,9 @@ pub(super) async fn watch(
     queries: Vec<(Query, Look)>,
 ) -> Result<(), Failure> {
     let are_mixed = queries.windows(2).any(|two| two[0].0.kind != two[1].0.kind);
-    let printer = Printer { are_mixed, ..Printer::default() };
+    let is_everywhere = |query: &Query| query.kind.is_namespaced() && query.namespace.is_empty();
+    let with_namespace = queries.iter().any(|(query, _)| is_everywhere(query));
+    let printer = Printer { are_mixed, with_namespace, ..Printer::default() };
     // One row is printed at a time: nobody holds it while waiting.
     let printer = RefCell::new(printer);
     let watches = queries.into_iter().enumerate().map(|(number, (query, mut look))| {
@@ -116,6 +118,8 @@ fn document_changed(format: Format, query: &Query, object: Value) -> Result<(), 
 struct Printer {
     /// Whether there are several kinds.
     are_mixed: bool,
+    /// Whether rows of several kinds say their namespaces.
+    with_namespace: bool,
     columns: Columns,
     /// The rows as they were printed, by the watch that they are of, and by namespace and name.
     known: BTreeMap<(usize, (String, String)), Row>,
@@ -125,8 +129,7 @@ struct Printer {
 impl Printer {
     fn shown(&self, watch: &Watch<'_>, table: &Table) -> Shown {
         if self.are_mixed {
-            let with_namespace = watch.query.namespace.is_empty();
-            let look = Look { with_namespace, ..watch.look };
+            let look = Look { with_namespace: self.with_namespace, ..watch.look };
             return Shown::in_common(&table.column_definitions, &look);
         }
         let mut shown = shown(&watch.query, table, &watch.look);

@@ -251,8 +251,8 @@ fn a_workflow_tells_its_jobs_and_newest_runs() {
               load     per partition of mydb  collect  -
             Runs:
               NAME    STATUS   JOBS  TASKS  TOOK  AGE    WHY
-              load-2  Pending  -     -      -     1h00m  not looked at yet
-              load-1  Pending  -     -      -     24h    not looked at yet
+              load-2  Pending  -     -      -     1h00m  waiting for the workflow controller
+              load-1  Pending  -     -      -     24h    waiting for the workflow controller
         "#]],
     );
 }
