@@ -1,7 +1,7 @@
 //! What `wait` waits for, as a function of the object. Pure.
 
 use api::conditions::UNSCHEDULABLE;
-use api::{KindId, Task};
+use api::{Kind as _, KindId, Task, WorkflowRun};
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -164,20 +164,15 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
 
 /// Whether a workflow says how a run stands that is not the newest one of its revision, of which its
 /// controller is about to hear: as that chooses it.
-pub fn is_behind(workflow: &Value, runs: &[Value]) -> bool {
+pub fn is_behind(workflow: &Value, runs: &[WorkflowRun]) -> bool {
     let status = &workflow["status"];
-    let is_of_now = |run: &&Value| {
-        let revision = run["status"]["revision"].as_str().unwrap_or_default();
-        let (is_good, is_bad) = ends(run["status"]["phase"].as_str().unwrap_or_default());
-        let has_not_begun = revision.is_empty() && !is_good && !is_bad;
+    let is_of_now = |run: &&WorkflowRun| {
+        let revision = run.status.revision.as_str();
+        let has_not_begun = revision.is_empty() && !run.status.phase.is_final();
         has_not_begun || status["revision"].as_str() == Some(revision)
     };
-    let order = |run: &&Value| {
-        let part = |field: &str| run["metadata"][field].as_str().unwrap_or_default().to_owned();
-        (part("creationTimestamp"), part("name").len(), part("name"))
-    };
-    let newest = runs.iter().filter(is_of_now).max_by_key(order);
-    newest.is_some_and(|run| run["metadata"]["name"] != status["lastRun"])
+    let newest = runs.iter().filter(is_of_now).max_by_key(|run| run.place());
+    newest.is_some_and(|run| status["lastRun"].as_str() != Some(run.name()))
 }
 
 /// Whether an object has ended, and nothing that its controller has not seen yet lets it go on.
@@ -387,15 +382,17 @@ mod tests {
     #[test]
     fn a_workflow_that_has_not_heard_of_its_newest_run_is_behind() {
         let run = |name: &str, second: u32, revision: &str, phase: &str| {
-            json!({
+            serde_json::from_value::<WorkflowRun>(json!({
                 "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:00:0{second}Z")},
+                "spec": {"workflow": "w"},
                 "status": {"revision": revision, "phase": phase},
-            })
+            }))
+            .unwrap()
         };
         let workflow = json!({"status": {"lastRun": "w-9", "revision": "now"}});
         let seen = run("w-9", 1, "now", "Succeeded");
-        let behind = |other: Value| is_behind(&workflow, &[seen.clone(), other]);
-        assert!(behind(run("w-10", 1, "", "")), "of the same second: by the number");
+        let behind = |other: WorkflowRun| is_behind(&workflow, &[seen.clone(), other]);
+        assert!(behind(run("w-10", 1, "", "Pending")), "of the same second: by the number");
         assert!(behind(run("w-10", 2, "now", "Failed")), "it has ended already");
         assert!(!behind(run("w-8", 1, "now", "Failed")), "an earlier one");
         assert!(!behind(run("w-10", 2, "before", "Running")), "of another revision");

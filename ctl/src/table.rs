@@ -464,6 +464,23 @@ mod tests {
     }
 
     #[test]
+    fn rows_to_come_leave_room_for_reasons() {
+        let names = ["NAME", "STATUS", "READY", "ATTEMPT", "RESTARTS", "REV", "NODE", "AGE", "WHY"];
+        let column = |name: &str| ColumnDefinition { name: name.to_owned(), priority: 0 };
+        let headings = |names: &[&str], width: usize| {
+            let definitions: Vec<ColumnDefinition> = names.iter().map(|it| column(it)).collect();
+            let mut shown = Shown::of(&definitions, &Look::default());
+            shown.fit_what_comes(width);
+            shown.headings().join(" ")
+        };
+        assert_eq!(headings(&names, 102), names.join(" "), "the reason has 24 characters then");
+        assert_eq!(headings(&names, 101), "NAME STATUS READY ATTEMPT RESTARTS NODE AGE WHY");
+        assert_eq!(headings(&names, 80), "NAME STATUS ATTEMPT NODE AGE WHY");
+        assert_eq!(headings(&names, 10), "NAME STATUS NODE AGE WHY", "the rest is cut");
+        assert_eq!(headings(&names[..8], 10), names[..8].join(" "), "there is no reason");
+    }
+
+    #[test]
     fn kinds_have_some_columns_in_common() {
         let definitions = [ColumnDefinition { name: "NAME".to_owned(), priority: 0 }];
         let look = Look { with_namespace: true, kind: Some("secret"), ..Look::default() };

@@ -25,14 +25,18 @@ static SHOWS_PROGRESS: AtomicBool = AtomicBool::new(false);
 
 /// Whether a person may look on: what is told them is not worth making otherwise.
 pub fn is_looked_at() -> bool {
-    let is_dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
-    !is_dumb && width(&std::io::stderr()).is_some()
+    !is_dumb() && width(&std::io::stderr()).is_some()
+}
+
+/// Whether the terminal obeys no commands.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|kind| kind == "dumb")
 }
 
 /// Shows how far something has come, at a terminal, in place of what was shown before.
 pub fn progress(text: &str) {
     let stderr = std::io::stderr();
-    let Some(width) = width(&stderr).filter(|_| is_looked_at()) else { return };
+    let Some(width) = width(&stderr).filter(|_| !is_dumb()) else { return };
     let line: String = printable(text).chars().take(width.saturating_sub(1)).collect();
     SHOWS_PROGRESS.store(true, Ordering::Relaxed);
     // Nobody can be told that stderr is closed.

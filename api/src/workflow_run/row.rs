@@ -71,6 +71,12 @@ impl Resource for WorkflowRun {
 }
 
 impl WorkflowRun {
+    /// Its place among the runs of its workflow: the newest has the greatest. Of those made at the same
+    /// time the one with the longer name has the greater number.
+    pub fn place(&self) -> (Option<Timestamp>, usize, &str) {
+        (self.created(), self.name().len(), self.name())
+    }
+
     /// The jobs that run now.
     fn running_jobs(&self) -> String {
         let jobs = self.status.jobs.iter();

@@ -25,6 +25,9 @@ pub(crate) enum Asks {
 /// Of every request. `pretty` is about line breaks, and a `timeout` is how long the client waits.
 const EVERYWHERE: [&str; 2] = ["pretty", "timeout"];
 
+/// What a command reads of its request itself. Some of it may come more than once.
+const OF_COMMANDS: [&str; 5] = ["command", "stdin", "stdout", "stderr", "tty"];
+
 impl Asks {
     /// The parameters that it takes.
     pub(crate) fn takes(self) -> &'static [&'static str] {
@@ -76,6 +79,13 @@ impl Asks {
             ],
             Asks::Connect => &["bootId", "connection"],
         }
+    }
+
+    /// The parameter of this name that [`super::query::Query`] reads, if it is one of those that this
+    /// request takes.
+    pub(crate) fn read_of(self, name: &str) -> Option<&'static str> {
+        let known = self.takes().iter().copied().find(|known| *known == name)?;
+        (!OF_COMMANDS.contains(&known)).then_some(known)
     }
 
     /// Why it does not take a parameter, if so.

@@ -86,42 +86,6 @@ pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
     Box::new(failure(Reason::BadRequest, message))
 }
 
-/// Parameters that were read, by name.
-const NAMES: [&str; 32] = [
-    "labelSelector",
-    "fieldSelector",
-    "limit",
-    "continue",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "watch",
-    "allowWatchBookmarks",
-    "sendInitialEvents",
-    "timeoutSeconds",
-    "dryRun",
-    "propagationPolicy",
-    "orphanDependents",
-    "gracePeriodSeconds",
-    "fieldManager",
-    "fieldValidation",
-    "force",
-    "kinds",
-    "follow",
-    "tailLines",
-    "attempt",
-    "uid",
-    "timestamps",
-    "sinceTime",
-    "sinceSeconds",
-    "limitBytes",
-    "previous",
-    "after",
-    "records",
-    "bootId",
-    "connection",
-    "includeObject",
-];
-
 impl Query {
     /// Reads the query of a request.
     pub(crate) fn parse(uri: &http::Uri, asks: Asks) -> Result<Self, Box<Status>> {
@@ -135,8 +99,7 @@ impl Query {
             if let Some(problem) = asks.problem(&name) {
                 return Err(bad(problem));
             }
-            // Those of a command are read by it.
-            let Some(known) = NAMES.into_iter().find(|known| *known == name) else { continue };
+            let Some(known) = asks.read_of(&name) else { continue };
             // Two values of which one silently wins are a mistake that would never be found.
             if seen.contains(&known) {
                 return Err(bad(QueryError::Repeated(known).to_string()));
@@ -306,6 +269,8 @@ pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const ALL: [Asks; 11] = [
@@ -331,9 +296,14 @@ mod tests {
 
     #[test]
     fn every_name_has_its_place() {
-        for name in NAMES {
-            let asks = ALL.into_iter().find(|asks| asks.takes().contains(&name));
-            let asks = asks.unwrap_or_else(|| panic!("no request takes {name}"));
+        // Of several requests that take a parameter, the first is tried.
+        let mut read_by: BTreeMap<&str, Asks> = BTreeMap::new();
+        for asks in ALL {
+            for name in asks.takes().iter().filter_map(|name| asks.read_of(name)) {
+                read_by.entry(name).or_insert(asks);
+            }
+        }
+        for (name, asks) in read_by {
             let read = Query::of_text(&format!("{name}=1"), asks);
             match name {
                 // A number is no token, and no word; the last one needs another beside it.

@@ -171,8 +171,7 @@ fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRu
         has_not_begun || is_made_for || *of == status.revision || hashes.contains(of)
     };
     let mut runs = view.runs.to_vec();
-    // Of those made at the same time the one with the longer name has the greater number.
-    runs.sort_by_key(|run| Reverse((run.created(), run.name().len(), run.name())));
+    runs.sort_by_key(|run| Reverse(run.place()));
     runs.into_iter().find(of_now)
 }
 

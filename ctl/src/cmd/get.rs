@@ -306,7 +306,7 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
 }
 
 /// What tables are printed on. Who asks for all columns wants to see them: their lines are not cut.
-fn paper(look: &Look) -> Paper {
+pub(super) fn paper(look: &Look) -> Paper {
     let paper = terminal::paper();
     Paper { width: paper.width.filter(|_| !look.is_wide), ..paper }
 }

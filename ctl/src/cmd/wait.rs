@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use api::KindId;
 use api::watch::WatchEventType;
+use api::{KindId, WorkflowRun};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -232,10 +232,10 @@ impl Group {
         Ok(goal::is_behind(workflow, &self.runs(name).await?))
     }
 
-    async fn runs(&self, workflow: &str) -> Result<Vec<Value>, Failure> {
+    async fn runs(&self, workflow: &str) -> Result<Vec<WorkflowRun>, Failure> {
         let fields = format!("spec.workflow={workflow}");
         let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
-        Ok(self.connection.list::<Value>(&query).await?.0)
+        Ok(self.connection.list(&query).await?.0)
     }
 
     fn is_late(&mut self) {

@@ -7,7 +7,7 @@ use api::watch::WatchEventType;
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::get::{nothing, shown};
+use super::get::{nothing, paper, shown};
 use crate::args::Format;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
@@ -133,7 +133,7 @@ impl Printer {
             return Shown::in_common(&table.column_definitions, &look);
         }
         let mut shown = shown(&watch.query, table, &watch.look);
-        if let Some(width) = terminal::paper().width.filter(|_| !watch.look.is_wide) {
+        if let Some(width) = paper(&watch.look).width {
             shown.fit_what_comes(width);
         }
         shown
@@ -188,9 +188,7 @@ impl Printer {
         }
         // Headings stand above what they are of: where columns move, they are said again, and where
         // a terminal of another size broke the lines before.
-        let mut paper = terminal::paper();
-        // Who asks for all columns wants to see them.
-        paper.width = paper.width.filter(|_| !watch.look.is_wide);
+        let paper = paper(&watch.look);
         let is_new = !self.have_headings || paper != self.columns.paper();
         if is_new {
             self.columns = Columns::with_room(shown.headings(), paper);

@@ -2,11 +2,17 @@
 
 use super::*;
 
-#[test]
-fn a_stop_is_asked_for_then_enforced() {
+/// A world with a task that runs, which its apiserver has heard.
+fn running() -> World {
     let mut world = world();
     world.has_running(0);
     world.hear();
+    world
+}
+
+#[test]
+fn a_stop_is_asked_for_then_enforced() {
+    let mut world = running();
     world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
     world.check(expect![[r#"
         t-0: stopping [20000]
@@ -32,9 +38,7 @@ fn a_stop_is_asked_for_then_enforced() {
 /// under way already with more.
 #[test]
 fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
-    let mut world = world();
-    world.has_running(0);
-    world.hear();
+    let mut world = running();
     world.delete(0, Some(2));
     world.check(expect![[r#"
         t-0: stopping [20000]
@@ -48,9 +52,7 @@ fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
         kill t-0
         wake at 6000
     "#]]);
-    let mut forced = self::world();
-    forced.has_running(0);
-    forced.hear();
+    let mut forced = running();
     forced.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
     forced.check(expect![[r#"
         t-0: stopping [20000]
@@ -63,9 +65,7 @@ fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
         kill t-0
         wake at 5000
     "#]]);
-    let mut unhurried = self::world();
-    unhurried.has_running(0);
-    unhurried.hear();
+    let mut unhurried = running();
     unhurried.delete(0, None);
     unhurried.check(expect![[r#"
         t-0: stopping [20000]
@@ -76,9 +76,7 @@ fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
     unhurried.check(expect![[r#"
         wake at 5000
     "#]]);
-    let mut patient = self::world();
-    patient.has_running(0);
-    patient.hear();
+    let mut patient = running();
     patient.delete(0, Some(25));
     patient.check(expect![[r#"
         t-0: stopping [20000]

@@ -43,21 +43,32 @@ async fn a_task_whose_shim_was_killed_is_ended_and_told_at_once() {
     .await;
 }
 
+/// Starts a task whose agent ends, and whose shim is killed then, after `meanwhile`. What it is, and
+/// the number of its program.
+async fn shim_killed_without_agent(
+    bench: &ProcessBench,
+    meanwhile: impl FnOnce(&Path),
+) -> (ContainerSpec, String) {
+    let engine = bench.engine("a").await;
+    let spec = says(bench, "echo $PPID; echo $$; exec sleep 1000");
+    let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
+    let line = conformance::next_line(&mut lines).await;
+    drop((lines, engine));
+    meanwhile(&bench.0.path().join("a/tasks").join(spec.identity.file_stem()));
+    kill(shim, NixSignal::SIGKILL).unwrap();
+    (spec, std::str::from_utf8(&line.bytes).unwrap().trim().to_owned())
+}
+
 #[tokio::test]
 async fn a_shim_that_was_killed_while_no_agent_was_there_is_told_to_the_next() {
     hold(bench().await, async |bench| {
-        let engine = bench.engine("a").await;
-        let spec = says(bench, "echo $PPID; echo $$; exec sleep 1000");
-        let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
-        let line = conformance::next_line(&mut lines).await;
-        drop((lines, engine));
-        kill(shim, NixSignal::SIGKILL).unwrap();
+        let (spec, program) = shim_killed_without_agent(bench, |_| ()).await;
         let engine = bench.engine("a").await;
         let event = engine.events().next().await;
         assert_eq!(event, Some(EngineEvent::Changed(spec.identity.clone())));
         let state = state(&*engine, &spec.identity).await;
         assert!(matches!(state, Some(ContainerState::Exited { is_unseen: true, .. })), "{state:?}");
-        is_gone(std::str::from_utf8(&line.bytes).unwrap().trim()).await;
+        is_gone(&program).await;
     })
     .await;
 }
@@ -67,18 +78,13 @@ async fn a_shim_that_was_killed_while_no_agent_was_there_is_told_to_the_next() {
 #[tokio::test]
 async fn a_program_that_a_killed_shim_has_not_recorded_is_ended_and_not_started_twice() {
     hold(bench().await, async |bench| {
-        let engine = bench.engine("a").await;
-        let spec = says(bench, "echo $PPID; echo $$; exec sleep 1000");
-        let (shim, mut lines) = start_and_find_shim(&*engine, &spec).await;
-        let line = conformance::next_line(&mut lines).await;
-        drop((lines, engine));
+        let unrecord = |task: &Path| std::fs::remove_file(task.join("run.json")).unwrap();
+        let (spec, program) = shim_killed_without_agent(bench, unrecord).await;
         let task = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
-        std::fs::remove_file(task.join("run.json")).unwrap();
-        kill(shim, NixSignal::SIGKILL).unwrap();
         std::fs::File::open(task.join("lock")).unwrap().lock_shared().unwrap();
         let engine = bench.engine("a").await;
         assert!(engine.create_and_start(&spec).await.unwrap().adopted);
-        is_gone(std::str::from_utf8(&line.bytes).unwrap().trim()).await;
+        is_gone(&program).await;
         let state = state(&*engine, &spec.identity).await;
         assert!(matches!(state, Some(ContainerState::Exited { is_unseen: true, .. })), "{state:?}");
     })
