@@ -59,4 +59,4 @@ pub struct Confirmation {
 
 /// The problem of a node whose agent waits: as its Node shows it.
 pub const AWAITS_CONFIRMATION: &str = "the cluster was restored from a backup: its agent starts \
-                                       and stops nothing until `hctl cluster confirm`";
+                                       and stops nothing until you run `hctl cluster confirm`";

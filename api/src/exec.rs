@@ -90,11 +90,11 @@ impl ExecRequest {
         }
         if self.command.len() > COMMAND_WORDS_MAX || bytes > COMMAND_BYTES_MAX {
             return Some(format!(
-                "a command has at most {COMMAND_WORDS_MAX} words of {COMMAND_BYTES_MAX} bytes together"
+                "a command may have at most {COMMAND_WORDS_MAX} words and {COMMAND_BYTES_MAX} bytes"
             ));
         }
         let is_odd = self.command.iter().any(|word| word.contains('\0'));
-        is_odd.then(|| "a command has no zero bytes".to_owned())
+        is_odd.then(|| "a command must not contain NUL bytes".to_owned())
     }
 }
 
@@ -152,7 +152,7 @@ pub struct Malformed;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what was received are no frames of a command's streams")
+        f.write_str("received invalid exec frames")
     }
 }
 

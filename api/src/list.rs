@@ -22,7 +22,7 @@ pub struct Continue {
 
 /// Text that is no token of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a token of this server; list from the beginning")]
+#[error("invalid token; list from the beginning")]
 pub struct NotAToken;
 
 impl Continue {

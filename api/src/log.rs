@@ -38,7 +38,7 @@ pub struct InvalidPosition;
 
 impl fmt::Display for InvalidPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a position in a log is two numbers with a dot between, as a record told it")
+        f.write_str("invalid position in a log; send one that a record gave")
     }
 }
 
@@ -150,7 +150,7 @@ pub struct Malformed;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what was received are no records of a log")
+        f.write_str("received invalid log records")
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn validate(kind: KindId, meta: &ObjectMeta) -> Vec<Violation> {
         }
         Some("") | None => (),
         Some(_) => {
-            let why = format!("a {kind} belongs to no namespace");
+            let why = format!("a {kind} is not namespaced");
             found.push(Violation::new("metadata.namespace", why).hint("leave it out"));
         }
     }
@@ -129,7 +129,7 @@ pub fn label_key_problem(key: &str) -> Option<String> {
     if let Some(prefix) = prefix
         && let Some(problem) = names::long_problem(prefix)
     {
-        return Some(format!("the prefix {prefix:?} is no DNS name: {problem}"));
+        return Some(format!("the prefix {prefix:?} is not a DNS name: {problem}"));
     }
     if name.is_empty() {
         return Some("a key is required".to_owned());

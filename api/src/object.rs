@@ -25,7 +25,7 @@ pub const NUMBER_MAX: u32 = u32::MAX - 1_000_000;
 /// What is wrong with a number at `path` that is to be counted on.
 pub(crate) fn number_problem(path: &str, number: u32) -> Option<Violation> {
     (number > NUMBER_MAX).then(|| {
-        let why = format!("{number} leaves no numbers to go on with; at most {NUMBER_MAX}");
+        let why = format!("{number} is too large (maximum {NUMBER_MAX})");
         Violation::new(path, why)
     })
 }

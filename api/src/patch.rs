@@ -66,10 +66,10 @@ pub enum Patch {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// The bytes are no patch of this form.
-    #[error("the patch is not understood: {0}")]
+    #[error("cannot parse the patch: {0}")]
     Malformed(String),
     /// It asks for more than is allowed: send less, or several patches.
-    #[error("the patch asks for too much: {0}")]
+    #[error("the patch is too large: {0}")]
     TooLarge(String),
     /// The document is not as the patch expects it.
     #[error("the patch does not apply: {0}")]
@@ -159,7 +159,7 @@ impl Bounds {
         self.work += cost.added + cost.removed + cost.shifted;
         if self.work > WORK_BYTES_MAX {
             let max = WORK_BYTES_MAX / 1024 / 1024;
-            let why = format!("the operations so far move more than {max} MiB about; send fewer");
+            let why = format!("the operations move more than {max} MiB of data; send fewer");
             return Err(too_large(why));
         }
         json_patch::patch_unsafe(document, std::slice::from_ref(operation))

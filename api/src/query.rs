@@ -19,7 +19,7 @@ pub enum QueryError {
         max: usize,
     },
     /// The value of a parameter is no text.
-    #[error("{0}: its value cannot be read; write it percent-encoded, as UTF-8")]
+    #[error("{0}: cannot decode the value; write it percent-encoded, in UTF-8")]
     Unreadable(String),
     /// What may be said once is said twice.
     #[error("{0} is given more than once")]

@@ -96,7 +96,7 @@ pub(crate) fn duplicates<'a>(
             let dot = if field.is_empty() { "" } else { "." };
             // The list alone: the document that is looked at may be part of another one.
             let list = path.rsplit('.').next().unwrap_or(path);
-            let why = format!("{value:?} is there already: {list}[{before}]");
+            let why = format!("{value:?} is a duplicate of {list}[{before}]");
             found.push(Violation::new(format!("{path}[{index}]{dot}{field}"), why));
         } else {
             first.insert(value, index);

@@ -66,7 +66,7 @@ pub(crate) struct Agent {
 /// An agent that did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    #[error("ask over the connection")]
+    #[error("the connection failed")]
     Broken(#[from] hyper::Error),
     #[error("no answer within 10 s")]
     TimedOut,

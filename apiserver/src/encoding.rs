@@ -29,8 +29,8 @@ pub(crate) fn encode(object: &impl Serialize) -> Bytes {
 pub(crate) fn json(stored: &[u8]) -> Result<&[u8], Unreadable> {
     match stored.split_first() {
         Some((&SCHEMA_VERSION, json)) => Ok(json),
-        Some((version, _)) => Err(Unreadable(format!("its schema version is {version}"))),
-        None => Err(Unreadable("it is empty".to_owned())),
+        Some((version, _)) => Err(Unreadable(format!("unknown schema version {version}"))),
+        None => Err(Unreadable("the value is empty".to_owned())),
     }
 }
 

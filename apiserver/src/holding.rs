@@ -62,7 +62,7 @@ pub(crate) async fn tell(server: Arc<Server>, url: String) {
     let (mut progress, mut came) = (server.cache.progress(), server.connections.came());
     let mut seen = ResourceVersion::default();
     let backoff = Backoff::new(PAUSE, PAUSE, server.rng.fork("holding"));
-    let what = "telling the other apiservers of agents that are connected here";
+    let what = "telling the other apiservers which agents are connected here";
     let mut retry = Retry::aside(what, backoff, &server.health);
     loop {
         let news = Changed::since(&server.cache, seen);

@@ -43,7 +43,7 @@ impl Identity {
         let epoch = value_or_make(store, keys::EPOCH, "1".to_owned()).await?;
         let epoch = epoch
             .parse()
-            .map_err(|_| StartError::Incompatible(format!("its epoch is {epoch:?}")))?;
+            .map_err(|_| StartError::Incompatible(format!("invalid epoch {epoch:?}")))?;
         let restored = match text(store, keys::RESTORED).await? {
             Some(json) => Some(parse(&json)?),
             None => None,
@@ -52,7 +52,7 @@ impl Identity {
             && store.revision().await.map_err(StartError::Store)? <= Revision(*began_after)
         {
             // This handle on the store is from before the restore, and counts otherwise.
-            let why = "it was restored while this was starting; start again";
+            let why = "the store was restored while this process was starting; start it again";
             return Err(StartError::Incompatible(why.to_owned()));
         }
         let restore = restored.as_ref().map(|it| it.restore.clone()).unwrap_or_default();
@@ -90,7 +90,7 @@ fn parse(json: &str) -> Result<Restored, StartError> {
 async fn text(store: &dyn Store, key: &str) -> Result<Option<String>, StartError> {
     let Some(record) = store.get(key).await.map_err(StartError::Store)? else { return Ok(None) };
     let text = String::from_utf8(record.value.to_vec());
-    text.map(Some).map_err(|_| StartError::Incompatible(format!("{key} is no text")))
+    text.map(Some).map_err(|_| StartError::Incompatible(format!("{key} is not text")))
 }
 
 /// What is at a key, or `value`, if nothing was there.

@@ -73,13 +73,13 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be read or written. Try again later.
-    #[error("read and write the store")]
+    #[error("cannot read or write the store")]
     Store(#[source] ReadError),
     /// The store has no room: make some, as it says.
-    #[error("write the store: {0}")]
+    #[error("cannot write to the store: {0}")]
     Full(String),
     /// The store holds what this version does not understand.
-    #[error("understand the store: {0}")]
+    #[error("cannot use the store: {0}")]
     Incompatible(String),
     /// Finish the restore, or clear the store.
     #[error(

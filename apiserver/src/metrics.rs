@@ -34,7 +34,7 @@ impl Metrics {
             &["verb"],
         )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
-        let watches = gauge("heliox_apiserver_watches", "Watches that are open")?;
+        let watches = gauge("heliox_apiserver_watches", "Open watches")?;
         let objects = gauge("heliox_apiserver_cache_objects", "Objects in the watch cache")?;
         let events = gauge("heliox_apiserver_cache_events", "Events in the watch cache")?;
         registry.register(Box::new(requests.clone()))?;

@@ -41,9 +41,9 @@ pub struct Peers {
 /// Another apiserver did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
-    #[error("its URL cannot be used")]
+    #[error("invalid URL")]
     Url(#[source] ::http::Error),
-    #[error("reach it")]
+    #[error("cannot connect")]
     Unreachable(#[source] BoxError),
     #[error("no answer within 15 s")]
     TimedOut,

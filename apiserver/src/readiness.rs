@@ -14,7 +14,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why this apiserver cannot do its work now; nothing if it can.
 pub(crate) async fn of(server: &Server) -> Option<String> {
     if server.cache.revision() == Revision::default() {
-        return Some("not ready: the watch cache is not filled yet\n".to_owned());
+        return Some("not ready: the watch cache is still being filled\n".to_owned());
     }
     // The question goes to the store itself: what is remembered of it says nothing of now.
     match tokio::time::timeout(STORE_TIMEOUT, server.store.revision()).await {
@@ -22,7 +22,7 @@ pub(crate) async fn of(server: &Server) -> Option<String> {
         Ok(Err(error)) => Some(format!("not ready: the store: {}\n", ErrorChain(&error))),
         Err(_elapsed) => {
             let waited = STORE_TIMEOUT.as_secs();
-            Some(format!("not ready: the store does not answer within {waited} s\n"))
+            Some(format!("not ready: the store did not answer within {waited} s\n"))
         }
     }
 }

@@ -77,7 +77,7 @@ impl Retry {
             failing.say_at = now + failing.pause;
             failing.pause = (failing.pause * 2).min(SAY_AGAIN_MAX);
             let (failures, lasts) = (failing.failures, now - failing.since);
-            warn!(what = self.what, error = why, failures, ?lasts, "failing, trying again");
+            warn!(what = self.what, error = why, failures, ?lasts, "failed; trying again");
         }
         self.backoff.next_wait()
     }

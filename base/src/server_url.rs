@@ -9,22 +9,22 @@ use http::uri::Scheme;
 /// # Errors
 /// What is wrong with it, as a sentence about it.
 pub fn server_url(text: &str) -> Result<Uri, &'static str> {
-    let url: Uri = text.parse().map_err(|_| "it is no URL")?;
+    let url: Uri = text.parse().map_err(|_| "it is not a URL")?;
     if ![Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&url.scheme()) {
-        return Err("it does not begin with http:// or https://");
+        return Err("it must begin with http:// or https://");
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
-        return Err("nothing may follow the host and port");
+        return Err("it must not have anything after the host and port");
     }
     let authority = url.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or("it names no host")?;
+    let authority = authority.ok_or("it has no host")?;
     let (host, port) = (authority.host(), authority.port_u16());
     // A port that is none is no error to the parser, but part of the text.
     match port {
-        Some(0) => Err("nothing listens on port 0"),
+        Some(0) => Err("port 0 cannot be connected to"),
         Some(port) if authority.as_str() == format!("{host}:{port}") => Ok(url),
         None if authority.as_str() == host => Ok(url),
-        Some(_) | None => Err("only HOST or HOST:PORT with a port up to 65535 may follow"),
+        Some(_) | None => Err("only HOST or HOST:PORT may follow, with a port up to 65535"),
     }
 }
 
@@ -40,20 +40,20 @@ mod tests {
             assert!(server_url(good).is_ok(), "{good:?}");
         }
         let bad = [
-            ("", "it is no URL"),
-            ("http://a b", "it is no URL"),
-            ("http://", "it is no URL"),
-            ("a", "it does not begin with http:// or https://"),
-            ("a:2379", "it does not begin with http:// or https://"),
-            ("ftp://a", "it does not begin with http:// or https://"),
-            ("http://:2379", "it names no host"),
-            ("http://a:0", "nothing listens on port 0"),
-            ("http://a:", "only HOST or HOST:PORT with a port up to 65535 may follow"),
-            ("http://a:99999", "only HOST or HOST:PORT with a port up to 65535 may follow"),
-            ("http://a:-1", "only HOST or HOST:PORT with a port up to 65535 may follow"),
-            ("http://u@a", "only HOST or HOST:PORT with a port up to 65535 may follow"),
-            ("http://a/b", "nothing may follow the host and port"),
-            ("http://a?b", "nothing may follow the host and port"),
+            ("", "it is not a URL"),
+            ("http://a b", "it is not a URL"),
+            ("http://", "it is not a URL"),
+            ("a", "it must begin with http:// or https://"),
+            ("a:2379", "it must begin with http:// or https://"),
+            ("ftp://a", "it must begin with http:// or https://"),
+            ("http://:2379", "it has no host"),
+            ("http://a:0", "port 0 cannot be connected to"),
+            ("http://a:", "only HOST or HOST:PORT may follow, with a port up to 65535"),
+            ("http://a:99999", "only HOST or HOST:PORT may follow, with a port up to 65535"),
+            ("http://a:-1", "only HOST or HOST:PORT may follow, with a port up to 65535"),
+            ("http://u@a", "only HOST or HOST:PORT may follow, with a port up to 65535"),
+            ("http://a/b", "it must not have anything after the host and port"),
+            ("http://a?b", "it must not have anything after the host and port"),
         ];
         for (bad, why) in bad {
             assert_eq!(server_url(bad), Err(why), "{bad:?}");

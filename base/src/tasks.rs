@@ -105,7 +105,7 @@ impl fmt::Display for PartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = self.part;
         match &self.how {
-            How::Returned => write!(f, "{part} ended, although nobody asked it to"),
+            How::Returned => write!(f, "{part} ended unexpectedly"),
             How::Failed(_) => write!(f, "{part} failed"),
             How::Panicked(message) => write!(f, "{part} panicked, which is a bug: {message}"),
         }
@@ -360,7 +360,7 @@ mod tests {
         let broken = || Err::<(), BoxError>("the disk is gone".into());
         let said = |failure: PartFailure| ErrorChain(&failure).to_string();
         for (index, expected) in [
-            "clock ended, although nobody asked it to",
+            "clock ended unexpectedly",
             "clock failed: the disk is gone",
             "clock panicked, which is a bug: on purpose",
         ]

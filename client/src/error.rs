@@ -10,16 +10,16 @@ use crate::BoxError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It did not happen, and may work later: the server was not reached, or is too busy.
-    #[error("reach the server")]
+    #[error("cannot reach the server")]
     Unavailable(#[source] BoxError),
     /// A write that may have happened, or may still: look before deciding anew.
-    #[error("hear the answer; the request may have been carried out")]
+    #[error("the connection broke before the answer came; the request may have been carried out")]
     Unknown(#[source] BoxError),
     /// The server said no, and why.
     #[error("{}", .0.message.as_deref().unwrap_or("the server refused"))]
     Refused(Box<Status>),
     /// The answer (or the request) makes no sense: a bug, or another version.
-    #[error("understand the answer")]
+    #[error("cannot parse the answer")]
     Malformed(#[source] BoxError),
 }
 

@@ -42,7 +42,11 @@ impl Lines {
                 }
                 Some(Err(error)) => return Err(Error::Unavailable(error)),
                 None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(Error::Unavailable("the answer ended within a line".into())),
+                None => {
+                    return Err(Error::Unavailable(
+                        "the answer ended in the middle of a line".into(),
+                    ));
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use tracing::info;
 
 /// A server that cannot be spoken to as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{server:?} is not a server's URL: {why}; write for example http://127.0.0.1:7070")]
+#[error("invalid server URL {server:?}: {why}; write for example http://127.0.0.1:7070")]
 pub struct InvalidServer {
     server: String,
     why: &'static str,
@@ -61,7 +61,7 @@ impl Servers {
             self.turn.compare_exchange(chosen.turn, next, Ordering::Relaxed, Ordering::Relaxed);
         if moved.is_ok() && self.all.len() > 1 {
             let to = &self.all[next % self.all.len()];
-            info!(from = %chosen.authority, %to, "another apiserver is asked from now on");
+            info!(from = %chosen.authority, %to, "switching to another apiserver");
         }
     }
 }
@@ -70,9 +70,9 @@ fn parse_one(url: &str) -> Result<Authority, InvalidServer> {
     let invalid = |why| InvalidServer { server: url.to_owned(), why };
     let uri = base::server_url(url.trim()).map_err(invalid)?;
     if uri.scheme() != Some(&Scheme::HTTP) {
-        return Err(invalid("https is not spoken yet"));
+        return Err(invalid("https is not supported yet"));
     }
-    uri.into_parts().authority.ok_or_else(|| invalid("it names no host"))
+    uri.into_parts().authority.ok_or_else(|| invalid("it has no host"))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub type Transport = BoxCloneSyncService<Request<Bytes>, Response<Body>, BoxErro
 
 /// An error that says: nothing was sent. For transports that know, such as a simulation's.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing was sent: {0}")]
+#[error("the request was not sent: {0}")]
 pub struct NotSent(pub String);
 
 /// A body of any kind as a [`Body`].

@@ -163,7 +163,7 @@ fn parse(line: &Bytes) -> Result<AnyEvent, Error> {
         });
     }
     let kind = KindId::from_manifest(&any.api_version, &any.kind).ok_or_else(|| {
-        Error::malformed(format!("{} {} is no kind of ours", any.api_version, any.kind))
+        Error::malformed(format!("unknown kind {} {}", any.api_version, any.kind))
     })?;
     let key = ObjectKey {
         namespace: any.metadata.namespace.unwrap_or_default(),

@@ -23,10 +23,10 @@ impl Metrics {
         };
         Ok(Self {
             plans: counter("heliox_controllers_plans_total", "Plans made")?,
-            groups: counter("heliox_controllers_groups_total", "Groups of writes asked for")?,
+            groups: counter("heliox_controllers_groups_total", "Groups of writes sent")?,
             refusals: counter(
                 "heliox_controllers_refusals_total",
-                "Plans of which something was refused or not heard",
+                "Plans of which a write was refused or not answered",
             )?,
         })
     }

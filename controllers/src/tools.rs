@@ -53,7 +53,7 @@ impl Tools {
         }
         let mut never = outcome?;
         for (group, why) in &mut never {
-            warn!(controller, ops = group.ops.len(), why, "a group can never be written");
+            warn!(controller, ops = group.ops.len(), why, "a group of writes can never succeed");
             // It goes into a status, which has to be written.
             *why = why.chars().take(WHY_CHARS_MAX).collect();
         }
@@ -73,10 +73,10 @@ impl Tools {
                 Ok(answer) => {
                     let lost = answer.results.iter().filter(|result| !result.is_done()).count();
                     if lost > 0 {
-                        debug!(lost, "events were not written");
+                        debug!(lost, "could not write events");
                     }
                 }
-                Err(error) => debug!(error = %ErrorChain(&error), "events were not written"),
+                Err(error) => debug!(error = %ErrorChain(&error), "could not write events"),
             }
         }
     }

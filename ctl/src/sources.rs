@@ -222,7 +222,7 @@ mod tests {
         let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
-            told[0].ends_with("image.yaml: no UTF-8 text: byte 4 does not belong in it"),
+            told[0].ends_with("image.yaml: not UTF-8 text: invalid byte at position 4"),
             "{told:?}"
         );
     }

@@ -39,7 +39,7 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
         problems.push(format!("{of} {name:?}: {problem}; choose a name with --name"));
     }
     if let Err(error) = client::Servers::parse(&args.server, 0) {
-        problems.push(format!("--server {error}"));
+        problems.push(format!("--server: {error}"));
     }
     let labels = labels(&args.labels, &mut problems);
     let capacity = capacity(&args.capacity, &mut problems);
@@ -63,12 +63,12 @@ fn pairs(
     let mut pairs = BTreeMap::new();
     for text in texts {
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            problems.push(format!("{flag} {text:?} is not KEY=VALUE; write for example {example}"));
+            problems.push(format!("{flag} {text:?}: must be KEY=VALUE, for example {example}"));
             continue;
         };
         if let Some(before) = pairs.insert(key.to_owned(), value.to_owned()) {
-            let twice = format!("{flag} names {key:?} twice, as {before:?} and as {value:?}");
-            problems.push(format!("{twice}; name it once"));
+            let twice = format!("{flag}: {key:?} is given twice, as {before:?} and as {value:?}");
+            problems.push(format!("{twice}; give it once"));
         }
     }
     pairs
@@ -107,25 +107,26 @@ fn capacity_problem(resource: &str, quantity: &Quantity) -> Option<String> {
         return Some(problem);
     }
     if let Some(meant) = amounts::meant(resource) {
-        return Some(format!(
-            "{resource:?} is not a resource that Heliox knows; did you mean {meant}?"
-        ));
+        return Some(format!("unknown resource {resource:?}; did you mean {meant}?"));
     }
     if let Some((why, hint)) = amounts::problem(resource, quantity) {
         return Some(hint.map_or(why.clone(), |hint| format!("{why}; {hint}")));
     }
     let is_needed = resource == CPU || resource == MEMORY;
-    (is_needed && quantity.milli() == 0)
-        .then(|| "no task could run here; leave it out for all that the host has".to_owned())
+    (is_needed && quantity.milli() == 0).then(|| {
+        "no task could run here; leave the flag out to offer everything the host has".to_owned()
+    })
 }
 
 fn address_problem(address: IpAddr) -> Option<&'static str> {
     if address.is_unspecified() {
         return Some(
-            "nobody reaches a task there; name the address that others reach this host at",
+            "other hosts cannot reach this address; name one at which they reach this host",
         );
     }
-    address.is_multicast().then_some("it is the address of a group; name one of this host's")
+    address
+        .is_multicast()
+        .then_some("this is a multicast or broadcast address; name an address of this host")
 }
 
 #[cfg(test)]
@@ -159,18 +160,18 @@ mod tests {
         expect_test::expect![[r#"
             13 flags are wrong:
               --name "A_b": 'A' is not allowed; use a-z, 0-9, '-' and '.'; choose a name with --name
-              --server "https://a" is not a server's URL: https is not spoken yet; write for example http://127.0.0.1:7070
-              --label "x" is not KEY=VALUE; write for example --label zone=a
-              --label names "y" twice, as "1" and as "2"; name it once
+              --server: invalid server URL "https://a": https is not supported yet; write for example http://127.0.0.1:7070
+              --label "x": must be KEY=VALUE, for example --label zone=a
+              --label: "y" is given twice, as "1" and as "2"; give it once
               --label "Zone=A b": ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity "a b=1": the key is not allowed: ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity cpu: "many" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
-              --capacity "cpus=2": "cpus" is not a resource that Heliox knows; did you mean cpu?
+              --capacity "cpus=2": unknown resource "cpus"; did you mean cpu?
               --capacity disk: "1e30" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
               --capacity "gpu=1.5": 1.5 is not a whole number
-              --capacity "memory=0": no task could run here; leave it out for all that the host has
-              --capacity "memroy=8Gi": "memroy" is not a resource that Heliox knows; did you mean memory?
-              --address 0.0.0.0: nobody reaches a task there; name the address that others reach this host at
+              --capacity "memory=0": no task could run here; leave the flag out to offer everything the host has
+              --capacity "memroy=8Gi": unknown resource "memroy"; did you mean memory?
+              --address 0.0.0.0: other hosts cannot reach this address; name one at which they reach this host
         "#]]
         .assert_eq(&(said + "\n"));
     }
@@ -179,11 +180,11 @@ mod tests {
     fn a_server_with_port_0_is_nowhere() {
         for (server, part) in [
             ("http://a:0", "port 0"),
-            ("https://a", "https is not spoken yet"),
-            ("ftp://a", "does not begin with http://"),
-            ("a:7070", "does not begin with http://"),
+            ("https://a", "https is not supported yet"),
+            ("ftp://a", "must begin with http://"),
+            ("a:7070", "must begin with http://"),
             ("http://a:99999", "a port up to 65535"),
-            ("", "is no URL"),
+            ("", "is not a URL"),
         ] {
             let said = check(&["--server", server]).unwrap_err().to_string();
             assert!(said.contains(part), "{server}: {said}");

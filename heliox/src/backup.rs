@@ -25,10 +25,10 @@ const PATH: &str = "/apis/heliox.dev/v1/backup";
 pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
     if let Some(file) = &args.check {
         let summary = check(file)?;
-        say(&format!("{} is whole: {}", file.display(), shown(&summary)));
+        say(&format!("{} is complete: {}", file.display(), shown(&summary)));
         return Ok(());
     }
-    let out = args.out.as_deref().context("say where the backup goes: --out FILE")?;
+    let out = args.out.as_deref().context("name the file to write with --out FILE")?;
     let mut partial = Partial::create(out)?;
     if let Some(server) = &args.server {
         let client = Client::new(client::http_transport(&common.servers(server)?));
@@ -38,7 +38,7 @@ pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
     }
     let summary = partial.finish()?;
     say(&format!("{}: {}", out.display(), shown(&summary)));
-    say("It holds everything, Secrets too: keep it where nobody else can read it.");
+    say("The backup contains everything, Secrets included: keep it where nobody else can read it.");
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
 /// # Errors
 /// It is damaged, cut off, or holds what this program does not understand.
 pub fn check(file: &Path) -> Result<Summary> {
-    let shown = || format!("use the backup {}", file.display());
+    let shown = || format!("cannot use backup {}", file.display());
     let mut reader = open(file)?;
     while let Some((key, value)) = reader.next_record().with_context(shown)? {
         backup::check(&key, value).with_context(shown)?;
@@ -60,17 +60,18 @@ pub fn check(file: &Path) -> Result<Summary> {
 /// # Errors
 /// It is not there, or no backup.
 pub fn open(file: &Path) -> Result<Reader<BufReader<File>>> {
-    let source = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let source = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let reader = Reader::open(BufReader::new(source));
-    reader.with_context(|| format!("use the backup {}", file.display()))
+    reader.with_context(|| format!("cannot use backup {}", file.display()))
 }
 
 async fn from_server(client: &Client, partial: &mut Partial) -> Result<()> {
-    let response = client.stream(PATH).await.context("ask the server for a backup")?;
+    let response = client.stream(PATH).await.context("cannot get a backup from the server")?;
     let mut lines = client::Lines::new(response.into_body());
     loop {
-        let line = timeout(SILENCE_MAX, lines.next()).await.context("the server is silent")?;
-        match line.context("the connection broke before the backup was whole")? {
+        let line =
+            timeout(SILENCE_MAX, lines.next()).await.context("the server stopped sending")?;
+        match line.context("the connection broke before the backup was complete")? {
             Some(line) => {
                 partial.write(&line)?;
                 partial.write(b"\n")?;
@@ -87,9 +88,10 @@ async fn from_store(args: &BackupArgs, common: &Common, partial: &mut Partial) -
     let storage = Tasks::new("store");
     let opened = args.etcd.open_or(args.data_dir.as_deref(), &common.rng, &storage).await;
     let store =
-        opened.context("back up a store (a running server is backed up with --server URL)")?;
-    let mut lines = backup::backup(store, common.clock.now()).await.context("back up the store")?;
-    while let Some(some) = lines.next().await.context("back up the store")? {
+        opened.context("cannot open the store (use --server URL to back up a running server)")?;
+    let mut lines =
+        backup::backup(store, common.clock.now()).await.context("cannot back up the store")?;
+    while let Some(some) = lines.next().await.context("cannot back up the store")? {
         let some: Bytes = some;
         partial.write(&some)?;
     }
@@ -112,27 +114,30 @@ impl Partial {
             bail!("--out {} is a directory; name a file in it", out.display());
         }
         let name = out.file_name().with_context(|| {
-            format!("--out {} names no file; write for example --out backup.jsonl", out.display())
+            format!(
+                "--out {} does not name a file; write for example --out backup.jsonl",
+                out.display()
+            )
         })?;
         let process = std::process::id();
         let path = out.with_file_name(format!(".{}.{process}.partial", name.to_string_lossy()));
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
         let file = file.with_context(|| {
-            format!("make {} (--out names a file in a directory that is there)", path.display())
+            format!("cannot create {} (the directory of --out must exist)", path.display())
         })?;
         Ok(Self { out: out.to_owned(), path, file })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).with_context(|| format!("write {}", self.path.display()))
+        self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     /// Reads what was written, and gives it its name if it is whole.
     fn finish(self) -> Result<Summary> {
-        let keep = || format!("write {}", self.out.display());
+        let keep = || format!("cannot write {}", self.out.display());
         self.file.sync_all().with_context(keep)?;
-        let summary = check(&self.path).context("the backup that was received is not whole")?;
+        let summary = check(&self.path).context("the backup that was received is incomplete")?;
         fs::rename(&self.path, &self.out).with_context(keep)?;
         let dir = self.out.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = File::open(dir.unwrap_or(Path::new("."))).with_context(keep)?;

@@ -43,8 +43,9 @@ impl Common {
     /// The machine's clock and randomness, and a registry that shows this process's health.
     pub fn of_machine() -> Result<Self> {
         let (registry, health) = (Registry::new(), Health::default());
-        let shown = HealthMetrics::new(health.clone()).context("describe metrics of health")?;
-        registry.register(Box::new(shown)).context("register metrics of health")?;
+        let shown =
+            HealthMetrics::new(health.clone()).context("cannot describe the health metrics")?;
+        registry.register(Box::new(shown)).context("cannot register the health metrics")?;
         let (clock, rng, event_ttl) = (Clock::system(), Rng::from_machine(), api::core::EVENT_TTL);
         Ok(Self { clock, rng, registry, health, event_ttl })
     }
@@ -77,7 +78,7 @@ pub async fn apiserver(
         health: common.health.clone(),
         peers,
     };
-    Server::start(parts).await.context("start the apiserver")
+    Server::start(parts).await.context("cannot start the apiserver")
 }
 
 /// Starts an apiserver over a store and waits until requests are answered.

@@ -45,7 +45,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
         biased;
         // Nor does it wait for what has failed.
         early = process::asked_by(&mut signals, &groups) => Err(match early {
-            Ok(()) => anyhow::anyhow!("it was asked to end before all was ready"),
+            Ok(()) => anyhow::anyhow!("stopped before everything was ready"),
             Err(failure) => failure,
         }),
         begun = begin(&args, listener, &place, &parts, started) => begun,
@@ -110,11 +110,11 @@ async fn begin(
     started: tokio::time::Instant,
 ) -> Result<()> {
     let Parts { storage, servers, agents, engines } = parts;
-    let address = listener.local_addr().context("read the address")?;
+    let address = listener.local_addr().context("cannot read the address")?;
     let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
     let store: Arc<dyn Store> = match place {
         Place::Passing(_) if args.etcd.etcd.is_empty() => {
-            Arc::new(Embedded::in_memory(&storage.spawner()).context("open the store")?)
+            Arc::new(Embedded::in_memory(&storage.spawner()).context("cannot open the store")?)
         }
         Place::Passing(dir) | Place::Kept(dir) => {
             args.etcd.open_or(Some(dir), &common.rng, storage).await?
@@ -134,7 +134,7 @@ async fn begin(
         names.push(config.name.clone());
         node::start(config, outside, (&common, registry), engines, agents)?;
     }
-    common.registry.register(Box::new(metrics)).context("register the nodes' metrics")?;
+    common.registry.register(Box::new(metrics)).context("cannot register the nodes' metrics")?;
     dev_ready::nodes_are_ready(&plane.client, &names, |why| still_waits(address, why)).await;
     welcome(args, address, runtime, started.elapsed());
     for file in &args.apply {
@@ -152,7 +152,7 @@ impl NodesMetrics {
     fn of_node(&mut self, name: &str) -> Result<Registry> {
         let label = std::iter::once(("node".to_owned(), name.to_owned()));
         let registry = Registry::new_custom(None, Some(label.collect()))
-            .with_context(|| format!("make a registry for {name}"))?;
+            .with_context(|| format!("cannot create a metrics registry for {name}"))?;
         self.0.push(registry.clone());
         Ok(registry)
     }
@@ -211,7 +211,7 @@ fn passing_dir(parent: &Path) -> Result<PathBuf> {
 fn refuse_others(dir: &Path) -> Result<()> {
     let own = geteuid().as_raw();
     for found in [std::fs::symlink_metadata(dir), std::fs::metadata(dir)] {
-        let owner = found.with_context(|| format!("look at {}", dir.display()))?.uid();
+        let owner = found.with_context(|| format!("cannot read {}", dir.display()))?.uid();
         if owner != own && owner != 0 {
             anyhow::bail!(
                 "{} belongs to another user (uid {owner}); choose another --data-dir, or run \
@@ -242,7 +242,7 @@ fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> 
 
 #[expect(clippy::print_stderr, reason = "whoever waits wants to know what for")]
 fn still_waits(address: SocketAddr, why: &str) {
-    eprintln!("heliox dev: http://{address} answers, but not all nodes are ready yet: {why}");
+    eprintln!("heliox dev: serving http://{address}; waiting for nodes: {why}");
 }
 
 #[expect(clippy::print_stderr, reason = "what a person who tries it out wants to know first")]
@@ -271,14 +271,14 @@ async fn apply(address: SocketAddr, file: &Path) -> Result<()> {
         "-f".as_ref(),
         file.as_os_str(),
     ];
-    let args = ctl::args::Args::try_parse_from(words).context("apply a manifest")?;
+    let args = ctl::args::Args::try_parse_from(words).context("cannot apply the manifest")?;
     ctl::cmd::run(args).await.map_err(|failure| not_applied(file, &failure))
 }
 
 /// Whether a manifest can be read, and nothing is wrong with it that can be seen without a server.
 fn readable(file: &Path) -> Result<()> {
     if file == Path::new("-") {
-        anyhow::bail!("--apply -: name a file or a folder; stdin is not read");
+        anyhow::bail!("--apply -: stdin is not supported; name a file or a directory");
     }
     let read = ctl::sources::read(&[file.to_owned()], api::object::DEFAULT_NAMESPACE);
     read.map(drop).map_err(|failure| not_applied(file, &failure))

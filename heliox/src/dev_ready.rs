@@ -39,7 +39,7 @@ pub(crate) async fn nodes_are_ready(client: &Client, names: &[String], say: impl
 /// has cordoned is as that person wants it.
 fn missing(names: &[String], nodes: &[Node]) -> Option<String> {
     let state = |name: &String| match nodes.iter().find(|node| node.name() == name) {
-        None => Some(format!("{name} is not there")),
+        None => Some(format!("{name} is not registered")),
         Some(node) => match (node.phase(), &node.status.problem) {
             (NodePhase::Ready | NodePhase::Cordoned, _) => None,
             (phase, Some(problem)) => Some(format!("{name} is {phase} ({problem})")),
@@ -69,7 +69,7 @@ mod tests {
         let is_said = |nodes: &[Node], why: Option<&str>| {
             assert_eq!(missing(&names, nodes).as_deref(), why);
         };
-        is_said(&[], Some("node-1 is not there, and 2 more"));
+        is_said(&[], Some("node-1 is not registered, and 2 more"));
         is_said(&nodes, Some("node-1 is NotReady, and 2 more"));
         for node in &mut nodes {
             node.status.ready_since = Some(Timestamp::UNIX_EPOCH);
@@ -79,6 +79,6 @@ mod tests {
         is_said(&nodes, None);
         nodes[1].status.problem = Some("its disk is full".to_owned());
         is_said(&nodes, Some("node-2 is NotReady (its disk is full)"));
-        is_said(&nodes[..1], Some("node-2 is not there, and 1 more"));
+        is_said(&nodes[..1], Some("node-2 is not registered, and 1 more"));
     }
 }

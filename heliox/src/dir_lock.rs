@@ -31,13 +31,15 @@ impl DirLock {
         let mut builder = fs::DirBuilder::new();
         // Manifests, and with them secrets, are in it.
         builder.recursive(true).mode(0o700);
-        builder.create(dir).with_context(|| format!("make {what} {shown} (see {flag})"))?;
+        builder
+            .create(dir)
+            .with_context(|| format!("cannot create {what} {shown} (see {flag})"))?;
         let path = dir.join(FILE);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).with_context(|| {
             format!(
-                "open {}: {what} must be one that this process may write to (see {flag})",
+                "cannot open {}: this process must be able to write to {what} (see {flag})",
                 path.display()
             )
         })?;
@@ -51,7 +53,7 @@ impl DirLock {
                 );
             }
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("lock {}", path.display()));
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
         let pid = std::process::id();

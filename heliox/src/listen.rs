@@ -46,17 +46,17 @@ pub async fn listen(served: Served, address: SocketAddr, insecure: bool) -> Resu
     if !address.ip().is_loopback() {
         if !insecure {
             bail!(
-                "refusing to listen on {address} ({flag}): every host that reaches it could \
+                "refusing to listen on {address} ({flag}): every host that can reach it could \
                  {risk}, since there is no authentication yet; listen on 127.0.0.1, or add \
-                 --insecure if that is what you want"
+                 --insecure to accept that"
             );
         }
-        warn!(%address, "listening without authentication: every host that reaches this can {risk}");
+        warn!(%address, "listening without authentication: every host that can reach this address can {risk}");
     }
     TcpListener::bind(address).await.with_context(|| {
         format!(
-            "listen on {address} (is the address this host's, and no other process there? choose \
-             another one with {flag})"
+            "cannot listen on {address} (it must be an address of this host that no other process \
+             uses; choose another one with {flag})"
         )
     })
 }
@@ -65,10 +65,10 @@ pub async fn listen(served: Served, address: SocketAddr, insecure: bool) -> Resu
 pub fn server_url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     match client::Servers::parse(text, 0) {
-        Ok(_) if text.contains(',') => Err("name one URL".to_owned()),
+        Ok(_) if text.contains(',') => Err("name one URL only".to_owned()),
         // Others would be told to ask themselves.
         Ok(_) if is_anywhere(text) => {
-            Err(format!("{text} is no address that others can reach; name one of this host's"))
+            Err(format!("other hosts cannot reach {text}; name an address of this host"))
         }
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),

@@ -93,7 +93,7 @@ async fn server(
     start: impl AsyncFn((Arc<dyn Store>, Option<Peers>), &Common, &Tasks) -> Result<ControlPlane>,
 ) -> Result<()> {
     let listener = listen::listen(listen::Served::Api, args.listen, args.insecure).await?;
-    let address = listener.local_addr().context("read the address")?;
+    let address = listener.local_addr().context("cannot read the address")?;
     let shares_store = !args.etcd.etcd.is_empty();
     let peers = listen::peers(args.advertise.as_deref(), address, shares_store)?;
     let (storage, tasks) = (Tasks::new("store"), Tasks::new("servers"));

@@ -69,13 +69,13 @@ impl Engines {
             let found = match engine.list().await {
                 Ok(found) => found,
                 Err(error) => {
-                    error!(error = %ErrorChain(&error), "containers may be left behind");
+                    error!(error = %ErrorChain(&error), "containers may be left over");
                     continue;
                 }
             };
             for container in found {
                 if let Err(error) = engine.remove(&container.identity).await {
-                    error!(error = %ErrorChain(&error), "a container is left behind");
+                    error!(error = %ErrorChain(&error), "a container is left over");
                 }
             }
         }
@@ -90,7 +90,7 @@ pub async fn chosen(runtime: Runtime) -> Runtime {
     match node_agent::engine::docker::connect(DOCKER_SOCKET).await {
         Ok(_) => Runtime::Docker,
         Err(why) => {
-            info!(why = %ErrorChain(&why), "no Docker Engine: running processes");
+            info!(why = %ErrorChain(&why), "no Docker Engine found; tasks run as plain processes");
             Runtime::Process
         }
     }
@@ -131,12 +131,12 @@ async fn open(
         }
         Runtime::Process => {
             let program = std::env::current_exe().map_err(|error| {
-                EngineError::unavailable(format!("cannot find this program: {error}"))
+                EngineError::unavailable(format!("cannot find the path of this program: {error}"))
             })?;
             let shim = vec![program.into_os_string(), OsString::from("shim")];
             let config = ProcessConfig { scope, state_dir, shim, clock };
             let engine = ProcessEngine::open(config).map_err(|error| {
-                EngineError::unavailable(format!("cannot run processes: {error}"))
+                EngineError::unavailable(format!("cannot run tasks as processes: {error}"))
             })?;
             Ok(Arc::new(engine))
         }
@@ -157,7 +157,7 @@ pub fn start(
     let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address, .. } = config;
     let accept_cluster = config.accept_cluster;
     let lock = DirLock::take(&state_dir, ("the state directory", "--state-dir"))?;
-    let journal = Journal::in_dir(&state_dir).context("open the agent's journal")?;
+    let journal = Journal::in_dir(&state_dir).context("cannot open the agent's journal")?;
     let (opened, clock) = (engines.clone(), common.clock.clone());
     let open_engine: OpenEngine = Arc::new(move |scope| {
         let (opened, state_dir, clock) = (opened.clone(), state_dir.clone(), clock.clone());
@@ -188,7 +188,7 @@ pub fn start(
     tasks.spawn_part("the agent", async move {
         let _lock = lock;
         let ended = node_agent::run(agent, outside, &registry, stop).await;
-        ended.with_context(|| format!("work as node {name}"))
+        ended.with_context(|| format!("cannot run as node {name}"))
     });
     Ok(())
 }

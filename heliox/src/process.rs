@@ -42,9 +42,9 @@ fn filter(variables: [(&'static str, Option<String>); 2], default: &str) -> Resu
     let said = |(name, text): (&'static str, Option<String>)| text.map(|text| (name, text));
     let mut said = variables.into_iter().filter_map(said).filter(|(_, text)| !text.is_empty());
     let Some((name, text)) = said.next() else { return Ok(EnvFilter::new(default)) };
-    EnvFilter::builder().parse(&text).with_context(|| {
-        format!("{name}={text:?} does not say what to log; write for example info,store=debug")
-    })
+    EnvFilter::builder()
+        .parse(&text)
+        .with_context(|| format!("invalid {name} {text:?}; write for example info,store=debug"))
 }
 
 /// The signals that ask a process to end: TERM, INT from a terminal, and HUP where the terminal goes
@@ -62,9 +62,9 @@ impl EndSignals {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let hup = (!ignores_hup(&status)).then(|| signal(SignalKind::hangup())).transpose();
         Ok(Self {
-            term: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
-            int: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
-            hup: hup.context("listen for SIGHUP")?,
+            term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            hup: hup.context("cannot listen for SIGHUP")?,
         })
     }
 
@@ -105,7 +105,7 @@ pub async fn asked_by(signals: &mut EndSignals, groups: &[&Tasks]) -> Result<()>
         biased;
         () = signals.received() => Ok(()),
         (failure, ..) = select_all(failures) => {
-            Err(Error::new(failure).context("this process cannot do its work any more and ends"))
+            Err(Error::new(failure).context("this process cannot continue and exits"))
         }
     }
 }
@@ -113,7 +113,7 @@ pub async fn asked_by(signals: &mut EndSignals, groups: &[&Tasks]) -> Result<()>
 /// The host's name, in lower case as names of nodes are.
 pub fn host_name() -> Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .context("read the host's name; name the node with --name")?;
+        .context("cannot read the host name; name the node with --name")?;
     Ok(name.trim().to_ascii_lowercase())
 }
 

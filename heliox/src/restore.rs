@@ -22,11 +22,11 @@ pub async fn run(args: RestoreArgs, common: &Common) -> Result<()> {
     let cluster = restored.map_err(|error| {
         let hint = error.downcast_ref().and_then(|error| next_step(error, &args));
         let hint = hint.map(|hint| format!(". {hint}")).unwrap_or_default();
-        anyhow!("restore {}: {error:#}{hint}", args.file.display())
+        anyhow!("cannot restore {}: {error:#}{hint}", args.file.display())
     })?;
     say(&format!(
-        "restored cluster {} in epoch {}. Start its servers; agents come back, and start and stop \
-         nothing until `hctl cluster confirm`",
+        "restored cluster {} (epoch {}). Start its servers now. Agents reconnect, but start and stop \
+         nothing until you run `hctl cluster confirm`",
         cluster.id, cluster.epoch
     ));
     Ok(())
@@ -44,17 +44,24 @@ async fn restore(
     while let Some((key, value)) = reader.next_record()? {
         restore.put(&key, value).await?;
     }
-    ensure!(reader.summary().as_ref() == Some(summary), "the file was changed meanwhile");
+    ensure!(
+        reader.summary().as_ref() == Some(summary),
+        "the file was changed while it was being restored"
+    );
     Ok(restore.finish().await?)
 }
 
 /// What to do where the store is not as it should be.
 fn next_step(error: &RestoreError, args: &RestoreArgs) -> Option<String> {
     let place = match &args.data_dir {
-        Some(dir) => format!("Name a directory that is not there yet, not {}", dir.display()),
-        None => "To give up what is there, stop every Heliox process that uses it, and then \
+        Some(dir) => {
+            format!("Name a directory that does not exist yet instead of {}", dir.display())
+        }
+        None => {
+            "To discard what the store holds, stop every Heliox process that uses it, then run \
                  `etcdctl del --prefix /heliox/`"
-            .to_owned(),
+                .to_owned()
+        }
     };
     match error {
         RestoreError::NotEmpty(_) | RestoreError::Unfinished(_) => Some(place),

@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
     if count < CONNECTIONS_MAX {
         info!(
             places = count,
-            "so many connections may be open at once; a higher limit of open files allows more"
+            "the limit of open files bounds the number of connections; raise it to allow more"
         );
     }
     accept(listener, Places::with_components(count), |stream| {
@@ -70,7 +70,7 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
 async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<TcpStream>)) {
     loop {
         if places.free() == 0 && places.may_tell() {
-            warn!("as many connections are open as may be: the next one waits");
+            warn!("the limit of open connections is reached; new ones wait");
         }
         let Some(place) = places.take().await else { return };
         let stream = match listener.accept().await {
@@ -82,7 +82,7 @@ async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<Tcp
             }
         };
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(error = %ErrorChain(&error), "the connection was gone at once");
+            debug!(error = %ErrorChain(&error), "the connection was closed at once");
             continue;
         }
         serve(Placed::new(stream, place));
@@ -107,7 +107,7 @@ async fn serve_placed<A>(
             return Either::Left(answer(request));
         }
         if place.places().may_tell() {
-            warn!("as many connections of clients are open as may be: requests are refused");
+            warn!("the limit of client connections is reached; requests are refused");
         }
         if !has_admitted.load(Ordering::Relaxed) {
             // It keeps an agent from its place: HTTP/2 has no header that ends a connection.
@@ -203,7 +203,7 @@ async fn serve_http<A>(
     tokio::select! {
         biased;
         _ended = &mut serving => return,
-        () = silence => return debug!("a connection on which no request came is closed"),
+        () = silence => return debug!("closing a connection that sent no request"),
         () = &mut turned_away => (),
     }
     serving.as_mut().graceful_shutdown();

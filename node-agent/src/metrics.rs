@@ -11,9 +11,9 @@ pub(crate) struct Metrics {
     pub(crate) unsent: IntGauge,
     /// Containers started.
     pub(crate) starts: IntCounter,
-    /// Attempts that have ended.
+    /// Ended attempts.
     pub(crate) ends: IntCounter,
-    /// Renewals of the node lease that failed.
+    /// Failed renewals of the node lease.
     pub(crate) renewals_failed: IntCounter,
 }
 
@@ -24,13 +24,16 @@ impl Metrics {
         let counter =
             |name: &str, help: &str| IntCounter::new(format!("heliox_agent_{name}"), help);
         let metrics = Self {
-            running: gauge("tasks_running", "Attempts whose containers are there or being made")?,
-            unsent: gauge("reports_pending", "Reports that were not acknowledged yet")?,
+            running: gauge(
+                "tasks_running",
+                "Attempts whose containers exist or are being created",
+            )?,
+            unsent: gauge("reports_pending", "Reports that are not acknowledged yet")?,
             starts: counter("starts_total", "Containers started")?,
-            ends: counter("ends_total", "Attempts that have ended")?,
+            ends: counter("ends_total", "Ended attempts")?,
             renewals_failed: counter(
                 "lease_renewals_failed_total",
-                "Renewals of the node lease that failed",
+                "Failed renewals of the node lease",
             )?,
         };
         for gauge in [&metrics.running, &metrics.unsent] {

@@ -107,7 +107,7 @@ fn become_command(spec: &TaskSpec, command: &[OsString]) -> String {
 
 fn run(dir: &TaskDir) -> io::Result<()> {
     let clock = Clock::system();
-    let spec = dir.spec()?.ok_or_else(|| io::Error::other("there is no task in this directory"))?;
+    let spec = dir.spec()?.ok_or_else(|| io::Error::other("this directory holds no task"))?;
     let log = LogWriter::open(&spec.log, spec.log_bytes_max);
     let mut log = log.map_err(|error| named(&spec.log, &error))?;
     // What is to be written of a process is sure of its room before there is one.

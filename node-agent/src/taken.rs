@@ -156,7 +156,7 @@ impl<'a> Room<'a> {
         let misfit = room::fits(requests, &WantedPorts::of(ports), self).err()?;
         Some(match misfit {
             Misfit::Resource { resource, wanted, free } => {
-                format!("{resource}: {wanted} wanted, {free} free")
+                format!("{resource}: {wanted} requested, {free} free")
             }
             Misfit::Port(port) => format!("port {port} is taken"),
             Misfit::Range { wanted, .. } => self.exhausted(wanted),
@@ -169,9 +169,9 @@ impl<'a> Room<'a> {
         let strange = self.taken.shunned.keys().filter(|port| range.contains(port)).count();
         let strangers = match strange {
             0 => String::new(),
-            count => format!("; {count} of them are in use by something that is no task"),
+            count => format!("; {count} of them are in use by processes that are not tasks"),
         };
-        format!("too few ports of {first} to {last} are free: {wanted} wanted{strangers}")
+        format!("too few free ports from {first} to {last}: {wanted} requested{strangers}")
     }
 
     /// Host ports for `ports`: those that were asked for, and others from the range. Of the free ones
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(given(&room, &[None, None], 0), Ok(vec![65_534, 65_535]));
         taken.add(&attempt(&[65_534, 65_535], starting()));
         let none = given(&beside(&taken, (65_534, 65_535)), &[None], 0);
-        assert_eq!(none, Err("too few ports of 65534 to 65535 are free: 1 wanted".to_owned()));
+        assert_eq!(none, Err("too few free ports from 65534 to 65535: 1 requested".to_owned()));
         taken.add(&attempt(&[0], Progress::Ended));
         assert_eq!(given(&beside(&taken, (0, 70)), &[None, Some(1)], 0), Ok(vec![2, 1]));
     }
@@ -419,8 +419,8 @@ mod tests {
         let mut taken = Taken::default();
         taken.shun([20_000].into_iter(), at(300));
         assert_eq!(given(&beside(&taken, (20_000, 20_001)), &[None], 0), Ok(vec![20_001]));
-        let why = "too few ports of 20000 to 20000 are free: 1 wanted; 1 of them are in use by \
-                   something that is no task";
+        let why = "too few free ports from 20000 to 20000: 1 requested; 1 of them are in use by \
+                   processes that are not tasks";
         assert_eq!(given(&beside(&taken, (20_000, 20_000)), &[None], 0), Err(why.to_owned()));
         taken.forgive(at(299));
         assert!(given(&beside(&taken, (20_000, 20_000)), &[None], 0).is_err());

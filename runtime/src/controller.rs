@@ -40,11 +40,11 @@ pub enum Requeue {
 /// Why a look at a key came to nothing: one variant for each thing the loop does next.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// Look again soon: facts have changed, the server was not reached, or an answer was not heard.
+    /// Look again soon: facts have changed, the server was not reached, or the answer was lost.
     #[error("{0}")]
     Again(String),
     /// The leader is another process by now: the component stops.
-    #[error("another process leads by now")]
+    #[error("another process is the leader now")]
     Deposed,
 }
 
@@ -163,7 +163,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
                 // One failure says that facts have changed. After so many the wait is at its longest,
                 // half a minute, and each is said: nothing is stuck in silence.
                 if failures >= STUCK_FAILURES {
-                    warn!(controller = C::NAME, ?key, failures, why, "failing, looking again");
+                    warn!(controller = C::NAME, ?key, failures, why, "failed; trying again");
                 } else {
                     debug!(controller = C::NAME, ?key, failures, why, "looking again");
                 }
@@ -172,7 +172,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
             Ok(Err(ReconcileError::Deposed)) => crew.deposed.tell(),
             Err(_logged) => {
                 let failures = queue.failed(&key);
-                error!(controller = C::NAME, ?key, failures, "the look at a key panicked");
+                error!(controller = C::NAME, ?key, failures, "reconciling a key panicked");
                 queue.add_after(key, wait_after(failures, &rng));
             }
         }
@@ -228,7 +228,7 @@ pub async fn write(
             match result {
                 GroupResult::Done {} => (),
                 GroupResult::Refused { message } => again = Some(message),
-                GroupResult::Unknown {} => again = Some("an answer was not heard".to_owned()),
+                GroupResult::Unknown {} => again = Some("the answer was lost".to_owned()),
                 GroupResult::Invalid { message } => invalid.push((group, message)),
                 GroupResult::Deposed {} => return Err(ReconcileError::Deposed),
             }

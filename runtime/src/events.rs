@@ -85,7 +85,7 @@ impl Recorder {
         let event = self.event(object, severity, reason, message);
         // Nothing follows from an event, so that the work goes on without it.
         if let Err(error) = self.client.api::<Event>("").create(&event).await {
-            debug!(reason, error = %ErrorChain(&error), "an event was not written");
+            debug!(reason, error = %ErrorChain(&error), "could not write an event");
         }
     }
 }

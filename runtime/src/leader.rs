@@ -107,7 +107,7 @@ impl Election {
             component,
             identity: rng.uuid(),
             clock,
-            retry: Retry::new("standing for election", backoff, health),
+            retry: Retry::new("trying to become the leader", backoff, health),
             seen: None,
         }
     }
@@ -235,7 +235,7 @@ impl Election {
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        info!(component = self.component, term = leadership.term, "leading no more");
+        info!(component = self.component, term = leadership.term, "no longer the leader");
     }
 
     fn is_ours(&self, lease: &Lease, term: u64) -> bool {
@@ -253,7 +253,7 @@ impl Election {
         }
         if let Err(error) = self.leases.replace(&lease).await {
             let (component, error) = (self.component, ErrorChain(&error));
-            info!(component, %error, "not resigned: the next leader waits until the lease runs out");
+            info!(component, %error, "could not release the leader lease; the next leader waits until it expires");
         }
     }
 }

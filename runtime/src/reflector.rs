@@ -86,7 +86,7 @@ impl Reflector {
                 }
                 Ok(None) => (),
                 Err(error) if error.code() == Some(410) => {
-                    debug!(kinds = ?self.kinds, "history is gone, listing anew");
+                    debug!(kinds = ?self.kinds, "history is gone; listing again");
                     self.seen = None;
                 }
                 Err(error) => tokio::time::sleep(self.retry.failed(&error)).await,

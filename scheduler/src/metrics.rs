@@ -33,19 +33,19 @@ impl Metrics {
     /// A name that is registered already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let bindings = IntCounterVec::new(
-            Opts::new("heliox_scheduler_bindings_total", "Bindings that were answered"),
+            Opts::new("heliox_scheduler_bindings_total", "Answered bindings"),
             &["outcome"],
         )?;
         let buckets = exponential_buckets(0.000_01, 4.0, 10)?;
         let seconds = Histogram::with_opts(
-            HistogramOpts::new("heliox_scheduler_placement_seconds", "Time of one decision")
+            HistogramOpts::new("heliox_scheduler_placement_seconds", "Duration of one decision")
                 .buckets(buckets),
         )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
-        let pending = gauge("heliox_scheduler_pending_tasks", "Tasks that wait for a node")?;
+        let pending = gauge("heliox_scheduler_pending_tasks", "Tasks waiting for a node")?;
         let unschedulable = gauge(
             "heliox_scheduler_unschedulable_classes",
-            "Classes with tasks that wait and no node that is right for them",
+            "Classes of waiting tasks for which no node fits",
         )?;
         registry.register(Box::new(bindings.clone()))?;
         registry.register(Box::new(seconds.clone()))?;

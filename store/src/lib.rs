@@ -255,7 +255,7 @@ pub enum ReadError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BeginError {
     /// It holds something. Use an empty store.
-    #[error("the store holds something already")]
+    #[error("the store is not empty")]
     NotEmpty,
     /// It cannot be read or written, so it may have been done. Try again.
     #[error(transparent)]

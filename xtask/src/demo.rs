@@ -54,7 +54,7 @@ pub(crate) fn demo(runtime: &str) -> Result<()> {
         ])
         .stdout(Stdio::null())
         .spawn()
-        .context("start heliox dev")?;
+        .context("cannot start heliox dev")?;
     cleanup.dev = Some(dev);
     wait_until_ready(port, &mut cleanup)?;
     say(&format!("hctl apply -f {MANIFEST}"));
@@ -118,8 +118,9 @@ fn make_dir() -> Result<()> {
     if dir.join(MARK).is_file() {
         fs::remove_dir_all(dir).with_context(|| format!("remove {DIR}"))?;
     }
-    fs::create_dir(dir)
-        .with_context(|| format!("make {DIR} (if it is there and is not needed, remove it)"))?;
+    fs::create_dir(dir).with_context(|| {
+        format!("cannot create {DIR} (remove it if it exists and is not needed)")
+    })?;
     fs::write(dir.join(MARK), b"")?;
     Ok(())
 }
@@ -145,16 +146,18 @@ fn write_input() -> Result<Totals> {
     Ok(totals)
 }
 
-/// An image of the static busybox alone.
+/// An image of the static busybox alone. It takes the name of the one of an earlier demonstration, which
+/// is removed, since nobody could name it any more.
 fn import_image() -> Result<()> {
-    say(&format!("making the image {IMAGE} of the static busybox"));
+    say(&format!("creating the image {IMAGE} from the static busybox"));
     if !is_there("busybox") {
         bail!("busybox is needed for the image: apt-get install busybox-static");
     }
     let script = format!(
-        "set -e; root=$(mktemp -d); mkdir -p $root/bin $root/tmp; cp $(command -v busybox) $root/bin/; \
+        "set -e; old=$(docker images -q {IMAGE}); root=$(mktemp -d); mkdir -p $root/bin $root/tmp; cp $(command -v busybox) $root/bin/; \
          for applet in $(busybox --list); do [ -e $root/bin/$applet ] || ln -s busybox $root/bin/$applet; done; \
-         tar -C $root -c . | docker import -c 'ENV PATH=/bin' - {IMAGE} >/dev/null; rm -rf $root"
+         tar -C $root -c . | docker import -c 'ENV PATH=/bin' - {IMAGE} >/dev/null; rm -rf $root; \
+         [ -z \"$old\" ] || docker rmi $old >/dev/null 2>&1 || true"
     );
     run(Command::new("sh").arg("-c").arg(script))
 }
@@ -168,7 +171,7 @@ fn wait_until_ready(port: u16, cleanup: &mut Cleanup) -> Result<()> {
         if let Some(dev) = cleanup.dev.as_mut()
             && let Some(status) = dev.try_wait()?
         {
-            bail!("heliox dev ended at once: {status}");
+            bail!("heliox dev exited at once: {status}");
         }
         if is_ready(port).unwrap_or(false) {
             return Ok(());

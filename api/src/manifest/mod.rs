@@ -105,7 +105,7 @@ fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, V
         return Err(whole(why));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        whole(format!("no UTF-8 text: byte {} does not belong in it", error.valid_up_to()))
+        whole(format!("not UTF-8 text: invalid byte at position {}", error.valid_up_to()))
     })?;
     let values: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options())
         .map_err(|error| vec![syntax_problem(source, &error)])?;

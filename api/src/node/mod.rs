@@ -165,12 +165,14 @@ impl Node {
     fn conditions(&self, before: Option<&Self>, now: Timestamp) -> Vec<Condition> {
         let phase = self.phase();
         let (standing, message) = match phase {
-            NodePhase::Ready => (Standing::Ready, "its agent takes tasks"),
-            NodePhase::Cordoned => (Standing::Ready, "nothing new is bound to it"),
-            NodePhase::Lost => (Standing::Reconciling, "its agent is not heard"),
+            NodePhase::Ready => (Standing::Ready, "the agent is ready to run tasks"),
+            NodePhase::Cordoned => {
+                (Standing::Ready, "the node is cordoned: no new tasks are bound to it")
+            }
+            NodePhase::Lost => (Standing::Reconciling, "no heartbeat from the agent"),
             NodePhase::NotReady => {
                 let problem = self.status.problem.as_deref();
-                (Standing::Reconciling, problem.unwrap_or("its agent was never heard"))
+                (Standing::Reconciling, problem.unwrap_or("the agent has never sent a heartbeat"))
             }
         };
         let before = before.map_or(&[] as &[Condition], |before| &before.status.conditions);

@@ -152,8 +152,8 @@ fn unknown_state(state: &str, models: &[BuiltInModel], at: String) -> Violation 
         }
     }
     let why = match models {
-        [model] => format!("{state:?} is no state of {}", model.name),
-        _ => format!("{state:?} is no state of any model"),
+        [model] => format!("{state:?} is not a state of {}", model.name),
+        _ => format!("{state:?} is not a state of any model"),
     };
     let hint = match nearest(&state.to_ascii_uppercase(), names.iter().copied()) {
         Some(meant) => format!("did you mean {meant}?"),

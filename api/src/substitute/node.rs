@@ -151,8 +151,8 @@ impl Stage<'_> {
                 }
             });
             if bytes > most {
-                let why = format!("with all names put in, it takes more than {most} bytes");
-                let hint = "a program can be given no more; put it into a file";
+                let why = format!("after substitution it takes more than {most} bytes");
+                let hint = "a program cannot be passed more; use a file";
                 self.found.push(Violation::new(path(), why).hint(hint));
                 // What comes after may use it, and would be wrong, too.
                 self.room = 0;
@@ -203,10 +203,10 @@ pub(crate) fn too_long(template: &Template) -> Vec<Violation> {
     let mut look = |bytes: usize, own: usize, path: String| {
         if bytes.saturating_add(own) > TEXT_BYTES_MAX {
             let why = format!(
-                "{bytes} bytes with the variables in it put in; a program is given at most {}",
+                "{bytes} bytes after substitution; a program can be passed at most {}",
                 TEXT_BYTES_MAX - own
             );
-            found.push(Violation::new(path, why).hint("put it into a file"));
+            found.push(Violation::new(path, why).hint("use a file"));
         }
     };
     for (index, variable) in template.env.iter().enumerate() {

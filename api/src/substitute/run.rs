@@ -120,7 +120,7 @@ pub(crate) fn substitute_job(
             };
         });
     }
-    let why = || format!("with parameters put in, it takes more than the {most} bytes there are");
+    let why = || format!("with its parameters substituted it takes more than {most} bytes");
     if fits { Ok(()) } else { Err(Violation::new("spec", why()).hint("make the values shorter")) }
 }
 

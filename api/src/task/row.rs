@@ -40,7 +40,7 @@ impl Resource for Task {
         if new.spec == old.spec {
             return Vec::new();
         }
-        let violation = Violation::new("spec", "only Heliox changes tasks");
+        let violation = Violation::new("spec", "tasks can only be changed by Heliox");
         vec![violation.hint("change its job, or evict the task")]
     }
 

@@ -206,7 +206,7 @@ pub fn apply(
         TaskChange::Recover => {
             require(!task.has_ended(), task, "has ended")?;
             if task.spec.recorded == Some(task.spec.run) {
-                return refuse("its end is recorded");
+                return refuse("its end is already recorded");
             }
             next.status.loss = None;
         }
@@ -288,11 +288,11 @@ fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), 
         return refuse("it is being deleted");
     }
     if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is recorded");
+        return refuse("its end is already recorded");
     }
     let before = task.spec.binding.as_ref().map_or(0, |binding| binding.number);
     let Some(number) = before.checked_add(1) else {
-        return refuse("its binding has the last number there is");
+        return refuse("its binding number cannot grow any further");
     };
     let attempt = task.spec.attempt;
     next.spec.binding = Some(Binding { node: Some(node.to_owned()), attempt, number, at: now });
@@ -315,7 +315,7 @@ fn refuse_binding(
     }
     require(!task.has_ended(), task, "has ended")?;
     if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is recorded");
+        return refuse("its end is already recorded");
     }
     if let Some(binding) = next.spec.binding.as_mut() {
         binding.node = None;
@@ -345,10 +345,10 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
         return refuse(format!("it has ended: it is {}", task.phase()));
     }
     if report.state == ReportState::Starting && task.report() == Some(ReportState::Running) {
-        return refuse("it runs already");
+        return refuse("it is already running");
     }
     if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is recorded");
+        return refuse("its end is already recorded");
     }
     set_report(next, report);
     Ok(())
@@ -382,7 +382,7 @@ fn set_report(task: &mut Task, report: &Report) {
 
 fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is recorded");
+        return refuse("its end is already recorded");
     }
     if task.stop().is_some_and(|stop| stop.reason.is_for_good()) {
         return refuse("it was stopped for good");
@@ -412,7 +412,7 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
 
 fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     if rerun.run <= task.spec.run {
-        return refuse(format!("it is in run {} already", task.spec.run));
+        return refuse(format!("it is already in run {}", task.spec.run));
     }
     let may = task.has_ended() || matches!(task.state(), TaskState::Lost { replaceable: true, .. });
     require(may, task, "has not ended")?;
@@ -432,7 +432,7 @@ fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
 /// Opens the next attempt and remembers how the last one ended.
 fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     let Some(following) = task.spec.attempt.checked_add(1) else {
-        return refuse("its attempt has the last number there is");
+        return refuse("its attempt number cannot grow any further");
     };
     // A report of an earlier attempt says nothing of this one.
     let unreported = TaskStatus::default();

@@ -45,7 +45,7 @@ pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violatio
     if template.image.trim().is_empty() {
         say("image", "an image is required".to_owned());
     } else if template.image.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        say("image", "spaces are not allowed in an image's name".to_owned());
+        say("image", "an image name must not contain spaces".to_owned());
     }
     let lists = [
         ("command", template.command.len()),
@@ -129,7 +129,7 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
                 found.push(Violation::new(at.clone(), problem));
             } else if let Some(meant) = amounts::meant(name) {
                 // It would wait for ever: no node offers it.
-                let why = format!("{name:?} is not a resource that Heliox knows");
+                let why = format!("unknown resource {name:?}");
                 let hint = format!("did you mean {meant}?");
                 found.push(Violation::new(at.clone(), why).hint(hint));
             }
@@ -169,7 +169,10 @@ fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
         if let Some(problem) = path_problem(&mount.path) {
             found.push(Violation::new(format!("{at}.path"), problem));
         } else if mount.path.trim_matches('/').is_empty() {
-            found.push(Violation::new(format!("{at}.path"), "the root cannot be mounted over"));
+            found.push(Violation::new(
+                format!("{at}.path"),
+                "the root directory cannot be a mount point",
+            ));
         }
         match (&mount.host_path, &mount.tmpfs) {
             (Some(host), None) => {
@@ -229,7 +232,7 @@ fn ports(template: &Template, path: &str, found: &mut Vec<Violation>) {
         if let Some(ip) = &port.host_ip
             && ip.parse::<IpAddr>().is_err()
         {
-            say("hostIP", format!("{ip:?} is no IP address"));
+            say("hostIP", format!("{ip:?} is not an IP address"));
         }
     }
     duplicates(ports.iter().map(|port| &port.name), &format!("{path}.ports"), "name", found);
@@ -246,7 +249,7 @@ fn host_ports(ports: &[Port], path: &str, found: &mut Vec<Violation>) {
         let is_taken = before.iter().any(|before| before.conflicts_with(&wanted));
         before.push(wanted);
         if is_taken {
-            let why = format!("{} is asked for twice", wanted.port);
+            let why = format!("{} is requested twice", wanted.port);
             found.push(Violation::new(format!("{path}.ports[{index}].hostPort"), why));
         }
     }

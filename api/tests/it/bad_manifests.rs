@@ -250,7 +250,7 @@ fn metadata_is_checked() {
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: a.b, namespace: c}\n",
         expect![[r#"
         a.yaml:3:12: metadata.name: '.' is not allowed; use a-z, 0-9 and '-'
-        a.yaml:3:23: metadata.namespace: a Namespace belongs to no namespace
+        a.yaml:3:23: metadata.namespace: a Namespace is not namespaced
           hint: leave it out
     "#]],
     );
@@ -295,7 +295,7 @@ fn templates_are_checked() {
               hint: did you mean SIGTERM?
             a.yaml:11:12: spec.template.env[0].name: it must start with a letter or '_'
             a.yaml:11:34: spec.template.env[1].name: "HELIOX_RUN": variables that start with HELIOX_ are set by Heliox
-            a.yaml:11:65: spec.template.env[3].name: "A" is there already: env[2]
+            a.yaml:11:65: spec.template.env[3].name: "A" is a duplicate of env[2]
             a.yaml:13:18: spec.template.resources.requests.cpu: 2 is more than the limit 1
             a.yaml:13:26: spec.template.resources.requests.memory: 100m is more than the limit 0
             a.yaml:13:26: spec.template.resources.requests.memory: 100m is not a whole number of bytes
@@ -308,15 +308,15 @@ fn templates_are_checked() {
             a.yaml:15:5: spec.template.ports: a container with networkMode none has no ports of its own
             a.yaml:15:14: spec.template.ports[0].name: '_' is not allowed; use a-z, 0-9 and '-'
             a.yaml:15:25: spec.template.ports[0].containerPort: a port is a number from 1 to 65535
-            a.yaml:15:93: spec.template.ports[2].hostIP: "x" is no IP address
+            a.yaml:15:93: spec.template.ports[2].hostIP: "x" is not an IP address
             a.yaml:17:8: spec.template.mounts[0].path: "data" is not an absolute path
             a.yaml:17:20: spec.template.mounts[0].hostPath: '..' is not allowed in "/srv/../etc"
             a.yaml:18:28: spec.template.mounts[1].tmpfs.size: a size of 0 holds nothing
             a.yaml:18:38: spec.template.mounts[1].create: only a hostPath can be created
             a.yaml:19:7: spec.template.mounts[2]: one of hostPath and tmpfs is required
-            a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is there already: mounts[1]
+            a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is a duplicate of mounts[1]
             a.yaml:20:7: spec.template.mounts[3]: only one of hostPath and tmpfs is allowed
-            a.yaml:20:8: spec.template.mounts[3].path: the root cannot be mounted over
+            a.yaml:20:8: spec.template.mounts[3].path: the root directory cannot be a mount point
             a.yaml:21:14: spec.template.labels["heliox.dev/job"]: labels of heliox.dev are set by Heliox
             a.yaml:21:33: spec.template.labels["a"]: ' ' is not allowed; use letters, digits, '-', '_' and '.'
         "#]],
@@ -340,7 +340,7 @@ fn placements_are_checked() {
     onNodeLoss: {action: Replace, after: 5s}
 "#),
         expect![[r#"
-            a.yaml:8:17: spec.placement.nodes[1]: "n1" is there already: nodes[0]
+            a.yaml:8:17: spec.placement.nodes[1]: "n1" is a duplicate of nodes[0]
             a.yaml:8:21: spec.placement.nodes[2]: 'N' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:9:19: spec.placement.constraints[0]: "zone in a" is not a constraint
               hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
@@ -351,7 +351,7 @@ fn placements_are_checked() {
             a.yaml:11:12: spec.placement.near[0]: one of partitionSet and job is required
             a.yaml:11:16: spec.placement.near[1]: only one of partitionSet and job is allowed
             a.yaml:11:52: spec.placement.near[2].states: states apply to a partitionSet only, not to a job
-            a.yaml:11:98: spec.placement.near[3].states[0]: "leeder" is no state of any model
+            a.yaml:11:98: spec.placement.near[3].states[0]: "leeder" is not a state of any model
               hint: did you mean LEADER?
             a.yaml:12:35: spec.placement.onNodeLoss.after: 5s is less than 8s
               hint: a node is not declared lost before that
@@ -399,8 +399,8 @@ fn jobs_are_checked() {
             a.yaml:8:14: spec.items[1]: an item must be text, a number, true or false, or a map of these
             a.yaml:8:19: spec.items[2]: an item must be text, a number, true or false, or a map of these
             a.yaml:9:12: spec.target.partitionSet: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:9:45: spec.target.partitions[1]: "p" is there already: partitions[0]
-            a.yaml:9:58: spec.target.states[0]: "LEEDER" is no state of any model
+            a.yaml:9:45: spec.target.partitions[1]: "p" is a duplicate of partitions[0]
+            a.yaml:9:58: spec.target.states[0]: "LEEDER" is not a state of any model
               hint: did you mean LEADER?
             a.yaml:10:3: spec.maxPerNode: 0 would let nothing run
               hint: leave it out for no limit
@@ -431,7 +431,7 @@ fn jobs_are_checked() {
             "  tasks:\n  - {name: a}\n  - {name: a, template: {image: '', pots: []}}\n  - {name: B, template: {args: [1]}, placement: {onNodeLoss: {after: 1s}}}\n",
         ),
         expect![[r#"
-            a.yaml:9:6: spec.tasks[1].name: "a" is there already: tasks[0]
+            a.yaml:9:6: spec.tasks[1].name: "a" is a duplicate of tasks[0]
             a.yaml:9:26: spec.tasks[1].template.image: an image is required
             a.yaml:9:37: spec.tasks[1].template.pots: unknown field
               hint: did you mean ports?

@@ -25,7 +25,7 @@ fn workflows_are_checked() {
               hint: set runOnApply: false and start runs with hctl run, or give the parameter a default
             a.yaml:5:25: spec.params[0].default: "xl" is not one of s, l
               hint: did you mean l?
-            a.yaml:5:54: spec.params[1].name: "size" is there already: params[0]
+            a.yaml:5:54: spec.params[1].name: "size" is a duplicate of params[0]
             a.yaml:5:68: spec.params[2].name: it must start with a letter or '_'
             a.yaml:6:3: spec.timeout: 0s would let nothing run
               hint: leave it out for no limit
@@ -34,12 +34,12 @@ fn workflows_are_checked() {
             a.yaml:7:82: spec.defaults.template.env[0].value: $(params.dat) is not known: there is no parameter "dat"
               hint: there is 1x, size
             a.yaml:9:21: spec.jobs[0].dependsOn: these jobs wait for each other: extract -> load -> transform -> extract
-            a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is there already: dependsOn[0]
+            a.yaml:10:52: spec.jobs[1].dependsOn[1].job: "extract" is a duplicate of dependsOn[0]
             a.yaml:11:56: spec.jobs[2].dependsOn[0].phases[0]: Running is not how a job ends
               hint: write Succeeded, Skipped, Failed, TimedOut or Cancelled
             a.yaml:11:68: spec.jobs[2].dependsOn[1].job: "trnsform" is not a job of this workflow
               hint: did you mean transform?
-            a.yaml:12:6: spec.jobs[3].name: "load" is there already: jobs[2]
+            a.yaml:12:6: spec.jobs[3].name: "load" is a duplicate of jobs[2]
             a.yaml:12:31: spec.jobs[3].dependsOn[0].job: "nothing-like-it" is not a job of this workflow
               hint: the jobs are extract, transform, self.ish, parts
             a.yaml:13:6: spec.jobs[4].name: '.' is not allowed; use a-z, 0-9 and '-'
@@ -130,7 +130,7 @@ fn partition_sets_are_checked() {
               hint: did you mean LeaderStandby?
             a.yaml:6:3: spec.replicas: must be at least 1
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
+            a.yaml:7:26: spec.partitionNames[2]: "a" is a duplicate of partitionNames[1]
             a.yaml:9:3: spec.rebalance: not supported yet
         "#]],
     );
@@ -146,7 +146,7 @@ fn partition_sets_are_checked() {
               hint: did you mean LeaderStandby?
             a.yaml:6:3: spec.replicas: must be at least 1
             a.yaml:7:20: spec.partitionNames[0]: 'A' is not allowed; use a-z, 0-9, '-' and '.'
-            a.yaml:7:26: spec.partitionNames[2]: "a" is there already: partitionNames[1]
+            a.yaml:7:26: spec.partitionNames[2]: "a" is a duplicate of partitionNames[1]
         "#]],
     );
     check(
@@ -156,9 +156,9 @@ fn partition_sets_are_checked() {
         expect![[r#"
             a.yaml:10:5: spec.assignment.mydb-0: 2 replicas are LEADER; LeaderStandby allows 1
             a.yaml:10:5: spec.assignment.mydb-0: 3 replicas; spec.replicas is 2
-            a.yaml:11:14: spec.assignment.mydb-1.n1: "leader" is no state of LeaderStandby
+            a.yaml:11:14: spec.assignment.mydb-1.n1: "leader" is not a state of LeaderStandby
               hint: did you mean LEADER?
-            a.yaml:11:26: spec.assignment.mydb-1.N2: "BOSS" is no state of LeaderStandby
+            a.yaml:11:26: spec.assignment.mydb-1.N2: "BOSS" is not a state of LeaderStandby
               hint: the states are LEADER, STANDBY, OFFLINE, DROPPED
             a.yaml:11:26: spec.assignment.mydb-1.N2: 'N' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:12:5: spec.assignment.mydb-2: "mydb-2" is not a partition of this set

@@ -37,8 +37,8 @@ fn variables_that_double_are_refused_when_they_are_applied() {
     check(
         &job(&format!("    env:\n    - {}\n", env.join("\n    - "))),
         expect![[r#"
-            a.yaml:24:21: spec.template.env[16].value: 131072 bytes with the variables in it put in; a program is given at most 131067
-              hint: put it into a file
+            a.yaml:24:21: spec.template.env[16].value: 131072 bytes after substitution; a program can be passed at most 131067
+              hint: use a file
         "#]],
     );
     // Laid over a template by a listed task they are, too.
@@ -71,7 +71,7 @@ fn variables_that_double_are_not_put_in_by_the_agent() {
         env: &variables,
     };
     let found = for_node(&template, &names(&item)).unwrap_err();
-    expect!["env[11].value: with all names put in, it takes more than 131067 bytes (a program can be given no more; put it into a file)"]
+    expect!["env[11].value: after substitution it takes more than 131067 bytes (a program cannot be passed more; use a file)"]
         .assert_eq(&found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     // Many that are each within the bound are not within it together.
     let args = vec!["$(task.item)".to_owned(); 1_000];
@@ -93,14 +93,14 @@ fn parameters_are_counted_before_they_are_put_in() {
     let params = BTreeMap::from([("x".to_owned(), "y".repeat(60_000))]);
     let names = RunNames { run: "r", started: Timestamp::UNIX_EPOCH, params: &params };
     let found = job_in_run(None, &wanted, &names).unwrap_err();
-    expect!["spec: with parameters put in, it takes more than the 1047552 bytes there are (make the values shorter)"]
+    expect!["spec: with its parameters substituted it takes more than 1047552 bytes (make the values shorter)"]
         .assert_eq(&found[0].to_string());
     let spec = json!({
         "params": [{ "name": "x", "default": "y".repeat(60_000) }],
         "jobs": [{ "name": "a", "template": template }],
     });
     expect![[r#"
-        spec.jobs[0]: with parameters put in, it takes more than the 1047552 bytes there are (make the values shorter)
+        spec.jobs[0]: with its parameters substituted it takes more than 1047552 bytes (make the values shorter)
     "#]]
     .assert_eq(&violations(KindId::Workflow, spec));
 }

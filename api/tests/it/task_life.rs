@@ -151,7 +151,7 @@ fn a_task_is_bound_runs_ends_and_is_recorded() {
             Starting: Starting attempt 1 takes n1
             Running: Running attempt 1 takes n1
             Running: already
-            Starting: refused: it runs already
+            Starting: refused: it is already running
             refuse: refused: it was started
             Succeeded: Succeeded attempt 1
             Succeeded: already
@@ -161,7 +161,7 @@ fn a_task_is_bound_runs_ends_and_is_recorded() {
             lose: refused: it runs nowhere: it is Succeeded
             record: Succeeded attempt 1
             record: already
-            rerun 1: refused: it is in run 1 already
+            rerun 1: refused: it is already in run 1
             rerun 2: Pending attempt 2
             amend 5: Pending attempt 2
             Succeeded @1: refused: attempt 1 is over; it is 2 now
@@ -389,7 +389,7 @@ fn a_failed_task_is_tried_again_until_it_is_recorded() {
             bind n1: Bound attempt 3 takes n1
             Failed: Failed attempt 3
             record: Failed attempt 3
-            retry: refused: its end is recorded
+            retry: refused: its end is already recorded
         "#]],
     );
 }

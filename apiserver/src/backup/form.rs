@@ -71,7 +71,7 @@ struct AnyFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
     /// The disk failed.
-    #[error("read it")]
+    #[error("cannot read the file")]
     Io(#[from] io::Error),
     /// It is no backup, or something in it was changed.
     #[error("line {line}: {what}")]
@@ -82,16 +82,18 @@ pub enum Damage {
         what: String,
     },
     /// It ends too early.
-    #[error("it is cut off after line {lines}")]
+    #[error("the file ends too early, after line {lines}")]
     Cut {
         /// How many lines are whole.
         lines: u64,
     },
     /// Its making failed.
-    #[error("it was never finished: {0}")]
+    #[error("the backup was not completed: {0}")]
     Unfinished(String),
     /// A newer program made it.
-    #[error("it has format {0}, and this program reads up to {FORMAT}: use a newer one")]
+    #[error(
+        "the backup has format {0}; this version of heliox reads formats up to {FORMAT}: use a newer one"
+    )]
     Newer(u32),
 }
 
@@ -180,7 +182,7 @@ impl<R: BufRead> Reader<R> {
             return Err(Damage::Newer(format));
         }
         let Ok(Line::Header(header)) = serde_json::from_slice(&line) else {
-            return Err(wrong("this is no backup of a cluster"));
+            return Err(wrong("not the header of a Heliox backup"));
         };
         sum.update(&line);
         let last_key = String::new();
@@ -210,23 +212,25 @@ impl<R: BufRead> Reader<R> {
                 let value =
                     STANDARD.decode(value).map_err(|error| self.wrong(&error.to_string()))?;
                 if key <= self.last_key {
-                    return Err(self.wrong("it is not in its place"));
+                    return Err(self.wrong("the record is out of order"));
                 }
                 self.last_key.clone_from(&key);
                 Ok(Some((key, value.into())))
             }
             Line::End { records, sha256 } => {
                 if records != self.records || sha256 != hex(self.sum.clone()) {
-                    return Err(self.wrong("something before was changed: the checksum is wrong"));
+                    return Err(
+                        self.wrong("checksum mismatch: the file was changed before this line")
+                    );
                 }
                 if self.source.read(&mut [0])? > 0 {
-                    return Err(self.wrong("more follows after the end"));
+                    return Err(self.wrong("unexpected data after the end of the backup"));
                 }
                 self.end = Some(sha256);
                 Ok(None)
             }
             Line::Error(why) => Err(Damage::Unfinished(why)),
-            Line::Header(_) => Err(self.wrong("a second header")),
+            Line::Header(_) => Err(self.wrong("unexpected second header")),
         }
     }
 
@@ -248,7 +252,7 @@ fn read_line(source: &mut impl BufRead, lines: u64) -> Result<Vec<u8>, Damage> {
     match line.last() {
         Some(b'\n') => Ok(line),
         Some(_) if u64::try_from(line.len()).unwrap_or(u64::MAX) >= LINE_BYTES_MAX => {
-            Err(Damage::Line { line: lines + 1, what: "it is too long".to_owned() })
+            Err(Damage::Line { line: lines + 1, what: "the line is too long".to_owned() })
         }
         Some(_) | None => Err(Damage::Cut { lines }),
     }
@@ -314,13 +318,16 @@ mod tests {
             read(lines.as_bytes()).map(drop).map_err(|damage| damage.to_string())
         };
         assert_eq!(of(&[0, 1, 2, 3, 4]), Ok(()));
-        let sum = "something before was changed: the checksum is wrong";
+        let sum = "checksum mismatch: the file was changed before this line";
         assert_eq!(of(&[0, 1, 3, 4]), Err(format!("line 4: {sum}")));
-        assert_eq!(of(&[0, 1, 1, 2, 3, 4]), Err("line 3: it is not in its place".to_owned()));
-        assert_eq!(of(&[0, 2, 1, 3, 4]), Err("line 3: it is not in its place".to_owned()));
-        assert_eq!(of(&[0, 1, 2, 3, 4, 4]), Err("line 5: more follows after the end".to_owned()));
-        assert_eq!(of(&[0, 0, 1]), Err("line 2: a second header".to_owned()));
-        assert_eq!(of(&[1, 2]), Err("line 1: this is no backup of a cluster".to_owned()));
+        assert_eq!(of(&[0, 1, 1, 2, 3, 4]), Err("line 3: the record is out of order".to_owned()));
+        assert_eq!(of(&[0, 2, 1, 3, 4]), Err("line 3: the record is out of order".to_owned()));
+        assert_eq!(
+            of(&[0, 1, 2, 3, 4, 4]),
+            Err("line 5: unexpected data after the end of the backup".to_owned())
+        );
+        assert_eq!(of(&[0, 0, 1]), Err("line 2: unexpected second header".to_owned()));
+        assert_eq!(of(&[1, 2]), Err("line 1: not the header of a Heliox backup".to_owned()));
     }
 
     #[test]
@@ -331,6 +338,6 @@ mod tests {
         let header = Header::new(("c".to_owned(), 1), 7, Timestamp::UNIX_EPOCH);
         let bytes = [writer.header(header), error_line("history is gone")].concat();
         let unfinished = read(&bytes).unwrap_err().to_string();
-        assert_eq!(unfinished, "it was never finished: history is gone");
+        assert_eq!(unfinished, "the backup was not completed: history is gone");
     }
 }

@@ -19,7 +19,7 @@ pub enum BackupError {
     #[error("{0}")]
     NoCluster(String),
     /// It cannot be read. Where its history was forgotten meanwhile: it was too slow.
-    #[error("read the store")]
+    #[error("cannot read the store")]
     Read(#[from] ReadError),
 }
 
@@ -46,13 +46,13 @@ enum State {
 pub async fn backup(store: Arc<dyn Store>, now: Timestamp) -> Result<Lines, BackupError> {
     let none = |why: &str| BackupError::NoCluster(why.to_owned());
     if store.get(keys::RESTORING).await?.is_some() {
-        return Err(none("a restore into this store has not ended: finish it first"));
+        return Err(none("a restore into this store is not finished; run it again first"));
     }
     let text = |record: store::Record| String::from_utf8(record.value.to_vec()).ok();
     let cluster = store.get(keys::CLUSTER).await?.and_then(text);
     let epoch = store.get(keys::EPOCH).await?.and_then(text).and_then(|it| it.parse().ok());
     let (Some(cluster), Some(epoch)) = (cluster, epoch) else {
-        return Err(none("there is no cluster in this store"));
+        return Err(none("the store holds no Heliox cluster"));
     };
     let at = store.revision().await?;
     let mut writer = Writer::default();

@@ -41,7 +41,7 @@ pub enum RestoreError {
     #[error("{0}")]
     Unfinished(String),
     /// The backup holds what this version does not understand.
-    #[error("use the record {key}: {why}")]
+    #[error("cannot restore record {key}: {why}")]
     Record {
         /// Its key.
         key: String,
@@ -49,7 +49,7 @@ pub enum RestoreError {
         why: String,
     },
     /// The store cannot be read or written. Try again: what was begun is finished.
-    #[error("write the store: {0}; the same command goes on from there")]
+    #[error("cannot write to the store: {0}; run the same command again to continue")]
     Store(String),
 }
 
@@ -84,9 +84,9 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
     let wrong = |why: String| RestoreError::Record { key: key.to_owned(), why };
     let full = format!("{}{key}", keys::PREFIX);
     if !keys::is_backed_up(key) {
-        return Err(wrong("no backup holds such a record".to_owned()));
+        return Err(wrong("backups do not contain such records".to_owned()));
     }
-    let kind = keys::kind_of(&full).ok_or_else(|| wrong("it is of no kind".to_owned()))?;
+    let kind = keys::kind_of(&full).ok_or_else(|| wrong("unknown kind".to_owned()))?;
     let json = encoding::json(&value).map_err(|error| wrong(error.to_string()))?;
     if kind != KindId::Task {
         return Ok(value);
@@ -99,9 +99,10 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
 /// The epoch of the life that begins after the backup.
 fn next_epoch(summary: &Summary) -> Result<u64, RestoreError> {
     summary.header.epoch.checked_add(1).ok_or_else(|| RestoreError::Record {
-        key: "of its header".to_owned(),
-        why: "its epoch is the last number there is, so that no life of the store can follow"
-            .to_owned(),
+        key: "(header)".to_owned(),
+        why:
+            "its epoch is the largest possible number, so there is none left for the restored store"
+                .to_owned(),
     })
 }
 
@@ -111,8 +112,8 @@ fn check_revision(summary: &Summary) -> Result<(), RestoreError> {
     if revision < ResourceVersion::REVISION_MAX / 2 {
         return Ok(());
     }
-    let why = format!("its revision {revision} leaves no numbers to go on with");
-    Err(RestoreError::Record { key: "of its header".to_owned(), why })
+    let why = format!("its revision {revision} leaves no numbers for later changes");
+    Err(RestoreError::Record { key: "(header)".to_owned(), why })
 }
 
 /// Checks that a record of a backup can be restored.
@@ -145,7 +146,7 @@ impl<'a> Restore<'a> {
         match store.begin_after(Revision(began_after)).await {
             Ok(()) => (),
             Err(BeginError::NotEmpty) => {
-                let what = "it holds keys that are not of a cluster";
+                let what = "it holds keys that do not belong to a Heliox cluster";
                 return Err(RestoreError::NotEmpty(what.to_owned()));
             }
             Err(BeginError::Read(error)) => return Err(error.into()),
@@ -215,7 +216,7 @@ impl<'a> Restore<'a> {
                 Some(Outcome::Unknown) | None => tokio::time::sleep(RETRY_PAUSE).await,
             }
         }
-        Err(RestoreError::Store("it does not answer".to_owned()))
+        Err(RestoreError::Store("the store does not answer".to_owned()))
     }
 
     /// Makes the store the cluster's. Only now does an apiserver serve it.
@@ -250,12 +251,12 @@ impl<'a> Restore<'a> {
                 Some(Outcome::Unknown) | None => tokio::time::sleep(RETRY_PAUSE).await,
             }
         }
-        Err(RestoreError::Store("it does not answer".to_owned()))
+        Err(RestoreError::Store("the store does not answer".to_owned()))
     }
 }
 
 fn disturbed() -> RestoreError {
-    RestoreError::Unfinished("somebody else works on this store at the same time".to_owned())
+    RestoreError::Unfinished("another process is writing to this store".to_owned())
 }
 
 async fn find_mark(store: &dyn Store) -> Result<Option<(Mark, Revision)>, RestoreError> {
@@ -263,7 +264,9 @@ async fn find_mark(store: &dyn Store) -> Result<Option<(Mark, Revision)>, Restor
     match serde_json::from_slice(&record.value) {
         Ok(mark) => Ok(Some((mark, record.modified))),
         Err(error) => {
-            let why = format!("the restore that was begun here is of another version: {error}");
+            let why = format!(
+                "a restore that another version of heliox began here is not finished: {error}"
+            );
             Err(RestoreError::Unfinished(why))
         }
     }

@@ -40,7 +40,7 @@ pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, healt
         match outcome {
             Ok(()) => next = Next::Read,
             Err(ReadError::Compacted { asked, oldest }) => {
-                info!(%asked, %oldest, "history is gone, filling the cache anew");
+                info!(%asked, %oldest, "history is gone; filling the cache again");
                 // The oldest revision is what others compact next: where that was quicker than the
                 // filling, it would be again.
                 next = match next {

@@ -36,7 +36,7 @@ pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Bod
     }
     let Query { boot_id, connection: number, .. } = Query::parse(request.uri(), Asks::Connect)?;
     if boot_id.len() > leases::NAME_BYTES_MAX {
-        return Err(bad("bootId is too long"));
+        return Err(bad(format!("bootId: at most {} bytes are allowed", leases::NAME_BYTES_MAX)));
     }
     let (node, id) = (node.to_owned(), ConnectionId { boot_id, number });
     let upgrade = hyper::upgrade::on(&mut request);
@@ -63,7 +63,7 @@ pub(super) async fn ask(
     mut request: Request<Body>,
     path: &str,
 ) -> Answer {
-    let no_path = |_| bad(format!("{path:?} is no path of node {node:?}"));
+    let no_path = |_| bad(format!("invalid path {path:?} for node {node:?}"));
     *request.uri_mut() = path.parse().map_err(no_path)?;
     let lease = lease_of(server, node);
     if let Some(agent) = connected(server, node, lease.as_ref()) {
@@ -72,7 +72,7 @@ pub(super) async fn ask(
     let unavailable = |why: String| Box::new(failure(Reason::ServiceUnavailable, why));
     let Some(lease) = lease else {
         return Err(unavailable(format!(
-            "node {node:?} is not connected: its agent is not running, or reaches no apiserver"
+            "node {node:?} is not connected: its agent is not running, or cannot reach an apiserver"
         )));
     };
     let other = lease.spec.apiserver;
@@ -88,7 +88,7 @@ pub(super) async fn ask(
         let error = ErrorChain(&error);
         unavailable(format!(
             "the apiserver at {other}, which holds the connection of node {node:?}, did not answer \
-             ({error}); an agent whose apiserver is gone comes to another one within seconds"
+             ({error}); an agent whose apiserver is gone reconnects to another one within seconds"
         ))
     })
 }
@@ -102,7 +102,7 @@ pub(super) async fn pass_on(
 ) -> Answer {
     // A page in somebody's browser cannot send this header.
     if !request.headers().contains_key(PEER_HEADER) {
-        return Err(bad("only apiservers ask for this"));
+        return Err(bad("this path is reserved for other apiservers"));
     }
     let lease = lease_of(server, node);
     let agent = connected(server, node, lease.as_ref());
@@ -113,7 +113,7 @@ pub(super) async fn pass_on(
     let method = request.method().clone();
     let mut question = Request::new(request.into_body());
     *question.method_mut() = method;
-    *question.uri_mut() = uri.map_err(|_| bad("this is no path of an agent"))?;
+    *question.uri_mut() = uri.map_err(|_| bad("invalid agent path"))?;
     ask_here(node, agent, question).await
 }
 
@@ -151,7 +151,9 @@ fn connected(server: &Server, node: &str, lease: Option<&NodeLease>) -> Option<A
 
 fn not_connected(server: &Server, node: &str) -> Box<Status> {
     let message = match server.connections.count(node) {
-        0 => format!("the agent of node {node:?} is not connected to any apiserver now; try again"),
+        0 => format!(
+            "the agent of node {node:?} is not connected to any apiserver at the moment; try again"
+        ),
         _ => format!(
             "the agent that holds the lease of node {node:?} is not connected to any apiserver now, \
              and another agent is that calls itself by this name: stop that one, or give it another \

@@ -94,19 +94,22 @@ impl Asks {
             return None;
         }
         let what = match self {
-            Asks::Get => "a read of one object",
+            Asks::Get => "a GET of one object",
             Asks::List => "a list or watch",
             Asks::Create => "a create",
             Asks::Replace => "a replace",
             Asks::Patch => "a patch",
-            Asks::Delete => "a deletion",
+            Asks::Delete => "a delete",
             Asks::Post => "this request",
-            Asks::Log => "a log",
-            Asks::Exec => "a command",
+            Asks::Log => "a log request",
+            Asks::Exec => "an exec request",
             Asks::WatchMany => "a watch of several kinds",
-            Asks::Connect => "a connection",
+            Asks::Connect => "an agent's connection",
         };
         let shown: String = name.chars().take(100).collect();
-        Some(format!("{shown:?} is no parameter of {what}; known are {}", self.takes().join(", ")))
+        Some(format!(
+            "unknown parameter {shown:?} for {what}; known parameters: {}",
+            self.takes().join(", ")
+        ))
     }
 }

@@ -22,10 +22,10 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
     let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
     if batch.groups.len() > BATCH_OPS_MAX {
         let groups = batch.groups.len();
-        return Err(bad(format!("{groups} groups; at most {BATCH_OPS_MAX} are allowed")));
+        return Err(bad(format!("too many groups: {groups} (maximum {BATCH_OPS_MAX})")));
     }
     if ops > BATCH_OPS_MAX {
-        return Err(bad(format!("{ops} operations; at most {BATCH_OPS_MAX} are allowed")));
+        return Err(bad(format!("too many operations: {ops} (maximum {BATCH_OPS_MAX})")));
     }
     let mut results: Vec<Option<GroupResult>> = Vec::new();
     let mut groups = Vec::new();
@@ -58,7 +58,10 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
 /// The intents of a group, or why it can never happen.
 fn intents(server: &Server, ops: Vec<Op>) -> Result<Vec<Intent>, String> {
     if ops.len() > GROUP_OPS_MAX {
-        return Err(format!("{} operations; a group has at most {GROUP_OPS_MAX}", ops.len()));
+        return Err(format!(
+            "too many operations in a group: {} (maximum {GROUP_OPS_MAX})",
+            ops.len()
+        ));
     }
     ops.into_iter().map(|op| intent(server, op)).collect()
 }
@@ -79,13 +82,15 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         Op::Status { object } => {
             let (kind, key) = identify(&object)?;
             if kind == KindId::Task {
-                return Err("a task's status is reported by its node's agent".to_owned());
+                return Err(
+                    "the status of a task can only be changed by the agent of its node".to_owned()
+                );
             }
             is_as_read(&object)?;
             Ok(Intent::Replace { kind, key, object, part: Part::Status })
         }
         Op::Delete { kind, key, uid, propagation, version } => {
-            let kind = kind_of(&kind).ok_or_else(|| format!("{kind:?} is no kind"))?;
+            let kind = kind_of(&kind).ok_or_else(|| format!("unknown kind {kind:?}"))?;
             let options =
                 DeleteOptions { propagation, uid: Some(uid), version, grace_seconds: None };
             Ok(Intent::Delete { kind, key, options })
@@ -93,7 +98,7 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         Op::Patch { kind, key, patch } => {
             let kind = kind_of(&kind)
                 .filter(|kind| !kind.info().internal)
-                .ok_or_else(|| format!("{kind:?} is no kind"))?;
+                .ok_or_else(|| format!("unknown kind {kind:?}"))?;
             is_as_read(&patch)?;
             Ok(Intent::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
         }
@@ -113,7 +118,7 @@ fn is_as_read(document: &Value) -> Result<(), String> {
     for field in ["uid", "resourceVersion"] {
         if document["metadata"][field].as_str().is_none_or(str::is_empty) {
             return Err(format!(
-                "metadata.{field} is missing: a batch changes an object only as it was read"
+                "metadata.{field} is missing: a batch must name the version of the object that it was decided on"
             ));
         }
     }
@@ -125,12 +130,12 @@ fn identify(object: &Value) -> Result<(KindId, ObjectKey), String> {
     let word = |field: &str| object[field].as_str().unwrap_or_default();
     let kind = KindId::from_manifest(word("apiVersion"), word("kind"))
         .filter(|kind| !kind.info().internal)
-        .ok_or_else(|| format!("{} {} is no kind", word("apiVersion"), word("kind")))?;
+        .ok_or_else(|| format!("unknown kind {} {}", word("apiVersion"), word("kind")))?;
     let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let key = ObjectKey::new(part("namespace"), part("name"));
     if api::names::problem(&key.name).is_some() || key.namespace.is_empty() == kind.is_namespaced()
     {
-        return Err(format!("{kind} {key} has no legal name and namespace"));
+        return Err(format!("{kind} {key}: invalid name or namespace"));
     }
     Ok((kind, key))
 }

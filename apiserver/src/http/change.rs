@@ -29,7 +29,7 @@ pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>>
         Some((component, claim)) if names::problem(component).is_none() => {
             Ok(Some(Leader { component: component.to_owned(), claim: claim.to_owned() }))
         }
-        _ => Err(bad("the leader header is not COMPONENT/IDENTITY/TERM")),
+        _ => Err(bad("invalid leader header; the form is COMPONENT/IDENTITY/TERM")),
     }
 }
 
@@ -58,7 +58,7 @@ fn place_object(
     object: &mut Value,
 ) -> Result<(), Box<Status>> {
     let Some(fields) = object.as_object_mut() else {
-        return Err(bad("the body is not an object"));
+        return Err(bad("the body must be a JSON object"));
     };
     let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     let Some(metadata) = metadata.as_object_mut() else {
@@ -67,8 +67,9 @@ fn place_object(
     };
     match metadata.get("namespace").and_then(Value::as_str) {
         Some(other) if other != namespace => {
-            let message =
-                format!("metadata.namespace {other:?} is not the request's, {namespace:?}");
+            let message = format!(
+                "metadata.namespace {other:?} does not match the namespace of the request, {namespace:?}"
+            );
             return Err(bad(message));
         }
         Some(_) => (),
@@ -142,7 +143,7 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Box<Status>> {
         None => Ok(()),
         Some(form) if form.starts_with("application/json") => Ok(()),
         Some(form) => {
-            let message = format!("a body of {form} is not understood; send application/json");
+            let message = format!("unsupported content type {form:?}; send application/json");
             Err(Box::new(failure(Reason::UnsupportedMediaType, message)))
         }
     }
@@ -152,7 +153,8 @@ pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request
     let (query, headers) = (Query::parse(request.uri(), Asks::Create)?, request.headers().clone());
     must_be_json(&headers)?;
     if place.kind.is_namespaced() && place.namespace.is_empty() {
-        let message = format!("{} are made in a namespace", place.kind.info().plural);
+        let message =
+            format!("{} are namespaced: name a namespace in the path", place.kind.info().plural);
         return Err(bad(message));
     }
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
@@ -171,7 +173,7 @@ fn part(subresource: Option<&str>) -> Part {
 /// A task's status is its agent's to report, through a batch.
 fn may_write_status(place: &Place, part: Part) -> Result<(), Box<Status>> {
     if place.kind == KindId::Task && part == Part::Status {
-        let message = "a task's status is reported by its node's agent";
+        let message = "the status of a task can only be changed by the agent of its node";
         return Err(Box::new(failure(Reason::Forbidden, message)));
     }
     Ok(())
@@ -201,7 +203,7 @@ pub(super) async fn patch(
 ) -> Answer {
     let (query, headers) = (Query::parse(request.uri(), Asks::Patch)?, request.headers().clone());
     if query.force {
-        return Err(bad("force is for server-side apply, which is not supported yet"));
+        return Err(bad("force applies to server-side apply only, which is not supported yet"));
     }
     let part = part(subresource);
     may_write_status(place, part)?;
@@ -209,7 +211,7 @@ pub(super) async fn patch(
     let sent = sent.unwrap_or_default();
     let Some(form) = PatchForm::of_content_type(sent) else {
         let known = PatchForm::ALL.map(PatchForm::content_type).join(" or ");
-        let message = format!("a patch of {sent:?} is not understood; send {known}");
+        let message = format!("unsupported content type {sent:?} for a patch; send {known}");
         return Err(Box::new(failure(Reason::UnsupportedMediaType, message)));
     };
     let bytes = body(request, BODY_BYTES_MAX).await?;

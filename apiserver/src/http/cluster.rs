@@ -61,17 +61,20 @@ pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Ans
     let Confirmation { cluster } = json_body(request, BODY_BYTES_MAX).await?;
     let ours = &server.identity.cluster;
     if cluster != *ours {
-        let message = format!("this is cluster {ours}, and {cluster} was to be confirmed");
+        let message = format!("this is cluster {ours}, not {cluster}");
         return Err(Box::new(failure(Reason::Conflict, message)));
     }
     if !is_confirmed(server).await? {
         match server.store.commit(vec![server.identity.confirmation()]).await.pop() {
-            Some(Outcome::Done { .. }) => warn!(%cluster, "confirmed: agents work for it"),
+            Some(Outcome::Done { .. }) => {
+                warn!(%cluster, "cluster confirmed: its agents may start and stop tasks")
+            }
             Some(Outcome::Full(why)) => {
                 return Err(Box::new(failure(Reason::ServiceUnavailable, why)));
             }
             Some(Outcome::Refused { .. } | Outcome::Invalid(_) | Outcome::Unknown) | None => {
-                let message = "it is not known whether that was written; try again";
+                let message =
+                    "the store did not answer; the confirmation may have been written: try again";
                 return Err(Box::new(failure(Reason::ServiceUnavailable, message)));
             }
         }

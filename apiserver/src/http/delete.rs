@@ -48,7 +48,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
         WireDeleteOptions::default()
     } else {
         serde_json::from_slice(&bytes)
-            .map_err(|error| bad(format!("the DeleteOptions are not understood: {error}")))?
+            .map_err(|error| bad(format!("cannot parse DeleteOptions: {error}")))?
     };
     let (options, run) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
@@ -65,7 +65,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
 fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Box<Status>> {
     if let Some(kind) = wire.kind.as_deref().filter(|kind| *kind != "DeleteOptions") {
         let shown: String = kind.chars().take(100).collect();
-        return Err(bad(format!("the body is a {shown:?}; a deletion takes DeleteOptions")));
+        return Err(bad(format!("the body of a delete must be DeleteOptions, not {shown:?}")));
     }
     if wire.ignore_store_read_error_with_cluster_breaking_potential == Some(true) {
         return Err(bad(
@@ -76,14 +76,12 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
     let run = match wire.dry_run.as_deref() {
         None | Some([]) => query.run()?,
         Some([word]) if !word.is_empty() => dry_run(word)?,
-        Some(_) => return Err(bad("dryRun: name All once, or nothing")),
+        Some(_) => return Err(bad("dryRun: must be empty or [\"All\"]")),
     };
     let preconditions = wire.preconditions.unwrap_or_default();
     let orphans = wire.orphan_dependents.or(query.orphan_dependents);
     if wire.propagation_policy.as_deref() == Some("") {
-        return Err(bad(
-            "propagationPolicy: write Foreground, Background or Orphan, or leave it out",
-        ));
+        return Err(bad("propagationPolicy: must be Foreground, Background or Orphan when given"));
     }
     let policy = wire.propagation_policy.as_deref().unwrap_or(query.propagation_word());
     let options = DeleteOptions {
@@ -100,7 +98,7 @@ fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Box<Statu
     match orphans {
         None => propagation(policy),
         Some(_) if !policy.is_empty() => {
-            Err(bad("orphanDependents and propagationPolicy cannot both be given; leave one out"))
+            Err(bad("orphanDependents and propagationPolicy are mutually exclusive"))
         }
         Some(true) => Ok(Propagation::Orphan),
         Some(false) => Ok(Propagation::Background),
@@ -113,7 +111,7 @@ fn grace(seconds: Option<i64>) -> Result<Option<u32>, Box<Status>> {
     match u32::try_from(seconds) {
         Ok(bounded) if bounded <= GRACE_SECONDS_MAX => Ok(Some(bounded)),
         _ => Err(bad(format!(
-            "gracePeriodSeconds: {seconds} is not between 0 and {GRACE_SECONDS_MAX} (a day)"
+            "gracePeriodSeconds: must be between 0 and {GRACE_SECONDS_MAX} (one day), not {seconds}"
         ))),
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn groups() -> Response<Body> {
 
 pub(super) fn group(name: &str) -> Answer {
     if !group_names().contains(&name) {
-        return Err(Box::new(failure(Reason::NotFound, format!("there is no group {name:?}"))));
+        return Err(Box::new(failure(Reason::NotFound, format!("unknown API group {name:?}"))));
     }
     let mut body = group_json(name);
     body["kind"] = "APIGroup".into();
@@ -74,7 +74,7 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
         .filter(|kind| kind.info().group == group && kind.info().version == version)
         .collect();
     if kinds.is_empty() {
-        let message = format!("there is no version {version:?} of group {group:?}");
+        let message = format!("unknown version {version:?} of API group {group:?}");
         return Err(Box::new(failure(Reason::NotFound, message)));
     }
     let mut resources = Vec::new();

@@ -96,10 +96,10 @@ fn accept(headers: &HeaderMap) -> Result<String, Box<Status>> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let is_upgrade = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
     let Some(key) = key.filter(|_| is_upgrade && has(header::SEC_WEBSOCKET_VERSION, "13")) else {
-        return Err(bad("commands are run over a WebSocket: ask for an upgrade to one"));
+        return Err(bad("exec needs a WebSocket: send an upgrade request"));
     };
     if !has(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
-        return Err(bad(format!("the WebSocket must speak {PROTOCOL}")));
+        return Err(bad(format!("the WebSocket must use the subprotocol {PROTOCOL}")));
     }
     Ok(derive_accept_key(key.as_bytes()))
 }
@@ -216,7 +216,7 @@ fn message(channel: Channel, bytes: &[u8]) -> Message {
 
 /// The agent went away before it said how the command ended.
 fn lost() -> Message {
-    let why = "the connection to the node was lost; what became of the command is not known";
+    let why = "the connection to the node was lost; the command may still be running";
     let status = failure(Reason::ServiceUnavailable, why);
     message(Channel::Status, &serde_json::to_vec(&status).expect("a status has text keys only"))
 }

@@ -31,7 +31,7 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
         if text.len() > NAME_BYTES_MAX {
             let bytes = text.len();
             return Err(bad(format!(
-                "{field}: {bytes} bytes; at most {NAME_BYTES_MAX} are allowed"
+                "{field}: too long: {bytes} bytes (maximum {NAME_BYTES_MAX})"
             )));
         }
     }
@@ -43,7 +43,7 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
     };
     if let Some(held) = held.as_ref().filter(|held| held.spec.agent != request.agent) {
         let message = format!(
-            "node {:?} is held by another agent ({}); stop that one, or choose another name",
+            "node {:?} is held by another agent ({}); stop that agent, or choose another name with --name",
             request.node, held.spec.agent
         );
         return Err(Box::new(failure(Reason::Conflict, message)));
@@ -58,7 +58,7 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
     let outcome = server.store.commit(vec![group]).await.pop();
     if !matches!(outcome, Some(Outcome::Done { .. })) {
         let _expires_by_itself = server.store.revoke(lease).await;
-        let message = "the node's lease changed meanwhile; try again";
+        let message = "the lease of the node was changed at the same time; try again";
         return Err(Box::new(failure(Reason::Conflict, message)));
     }
     if let Some(held) = held {
@@ -112,7 +112,7 @@ fn new_lease(
 pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: RenewRequest = json_body(request, BODY_BYTES_MAX).await?;
     if request.leases.len() > RENEWALS_MAX {
-        return Err(bad(format!("at most {RENEWALS_MAX} leases are renewed in a call")));
+        return Err(bad(format!("too many leases in one request (maximum {RENEWALS_MAX})")));
     }
     let leases = request.leases.into_iter().map(LeaseId).collect();
     let alive = server.store.renew(leases).await.map_err(|error| unavailable(&error))?;

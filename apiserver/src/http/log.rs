@@ -35,7 +35,7 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
     let node = node_of(&task, attempt)?;
     let place = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
         let message = format!(
-            "{LOGS_MAX} logs are being read through this apiserver; try again later, or ask another"
+            "this apiserver already serves {LOGS_MAX} log requests; try again later, or ask another one"
         );
         Box::new(failure(Reason::TooManyRequests, message))
     })?;
@@ -62,7 +62,7 @@ fn asked(query: &Query, now: Timestamp) -> Result<String, Box<Status>> {
     }
     if let Some(bytes) = query.limit_bytes {
         if bytes == 0 {
-            return Err(bad("limitBytes: must be 1 or more"));
+            return Err(bad("limitBytes: must be at least 1"));
         }
         asked.push_str(&format!("&limitBytes={bytes}"));
     }
@@ -86,9 +86,9 @@ fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Box<Status>
             Ok(Some(since.unwrap_or(Timestamp::UNIX_EPOCH)))
         }
         (time, None) => time.parse().map(Some).map_err(|_| {
-            bad(format!("sinceTime: {time:?} is no time such as 2026-11-21T10:00:00Z"))
+            bad(format!("sinceTime: invalid time {time:?}; write for example 2026-11-21T10:00:00Z"))
         }),
-        (_, Some(_)) => Err(bad("sinceTime and sinceSeconds: give one of them")),
+        (_, Some(_)) => Err(bad("sinceTime and sinceSeconds are mutually exclusive")),
     }
 }
 
@@ -126,12 +126,12 @@ pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Box<Status>> {
         let message = if attempt > task.spec.attempt {
             format!("task {name:?} has no attempt {attempt}; its newest is {}", task.spec.attempt)
         } else if !is_known {
-            format!("attempt {attempt} of task {name:?} is not remembered any more")
+            format!("attempt {attempt} of task {name:?} is no longer known: only the last attempts are kept")
         } else if let Some(why) = task.unschedulable().filter(|_| attempt == task.spec.attempt) {
-            format!("attempt {attempt} of task {name:?} has not started: no node takes it: {why}")
+            format!("attempt {attempt} of task {name:?} has not started: no node fits: {why}")
         } else {
             format!(
-                "attempt {attempt} of task {name:?} has not started; the task is {:?}",
+                "attempt {attempt} of task {name:?} has not started: the task is {}",
                 task.phase()
             )
         };

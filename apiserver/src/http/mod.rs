@@ -126,7 +126,7 @@ fn panicked() -> Box<Status> {
 /// on loopback: what comes from a page is refused. (Browsers say so; nobody else sends the header.)
 fn not_from_a_page(request: &Request<Body>) -> Result<(), Box<Status>> {
     if request.headers().contains_key(header::ORIGIN) {
-        let message = "pages in a browser are not served: the request has an Origin header";
+        let message = "requests from browser pages are refused: the request has an Origin header";
         return Err(Box::new(failure(Reason::Forbidden, message)));
     }
     Ok(())
@@ -139,12 +139,12 @@ fn meant_for(server: &Server, request: &Request<Body>) -> Result<(), Box<Status>
     if named.as_bytes() == ours.as_bytes() {
         return Ok(());
     }
-    let message = format!("this is cluster {ours}, and the request is meant for another one");
+    let message = format!("this is cluster {ours}; the request is meant for another cluster");
     Err(Box::new(failure(Reason::Conflict, message)))
 }
 
 fn not_served(path: &str) -> Box<Status> {
-    let message = format!("nothing is served at {path}");
+    let message = format!("unknown path {path}");
     Box::new(failure(Reason::NotFound, message))
 }
 
@@ -193,7 +193,10 @@ struct Place {
 }
 
 fn not_allowed(method: &Method, what: &str) -> Box<Status> {
-    Box::new(failure(Reason::MethodNotAllowed, format!("{method} is not served for {what}")))
+    Box::new(failure(
+        Reason::MethodNotAllowed,
+        format!("method {method} is not allowed for {what}"),
+    ))
 }
 
 async fn objects(
@@ -261,15 +264,18 @@ async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Sta
         let frame = match timeout_at(pause_ends_at.min(ends_at), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
-                let message = format!("the body is larger than {} MiB", bytes_max / 1024 / 1024);
+                let message =
+                    format!("the body is too large (maximum {} MiB)", bytes_max / 1024 / 1024);
                 return Err(Box::new(failure(Reason::RequestEntityTooLarge, message)));
             }
-            Ok(Some(Err(_))) => return Err(query::bad("the body was not received whole")),
+            Ok(Some(Err(_))) => {
+                return Err(query::bad("the connection broke before the whole body was received"));
+            }
             Ok(None) => return Ok(read.freeze()),
             Err(_elapsed) => {
                 let (pause, all) = (BODY_PAUSE_MAX.as_secs(), BODY_TIME_MAX.as_secs());
                 return Err(query::bad(format!(
-                    "the body did not come: it may pause for {pause} s, and take {all} s in all"
+                    "timed out waiting for the body: pauses may last {pause} s, and the whole body {all} s"
                 )));
             }
         };
@@ -287,7 +293,7 @@ async fn json_body<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Box<Status>> {
     let bytes = body(request, bytes_max).await?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| query::bad(format!("the body is not understood: {error}")))
+        .map_err(|error| query::bad(format!("cannot parse the body: {error}")))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn boolean(name: &str, text: &str) -> Result<bool, Box<Status>> {
         "false" | "0" => Ok(false),
         other => {
             let shown: String = other.chars().take(40).collect();
-            Err(bad(format!("{name}: {shown:?} is neither true nor false")))
+            Err(bad(format!("{name}: must be true or false, not {shown:?}")))
         }
     }
 }
@@ -116,13 +116,13 @@ impl Query {
     /// What makes no sense together.
     fn contradiction(&self, asks: Asks) -> Option<String> {
         if !matches!(self.resource_version_match.as_str(), "" | "NotOlderThan") {
-            return Some("resourceVersionMatch: only NotOlderThan is supported yet".to_owned());
+            return Some("resourceVersionMatch: only NotOlderThan is supported".to_owned());
         }
         if asks == Asks::List && self.watch && (self.limit.is_some() || self.next.is_some()) {
-            return Some("limit and continue are for lists: a watch sends all there is".to_owned());
+            return Some("limit and continue apply to lists only, not to a watch".to_owned());
         }
         if asks == Asks::List && !self.watch && self.send_initial_events {
-            return Some("sendInitialEvents is for watches: add watch=true".to_owned());
+            return Some("sendInitialEvents applies to a watch only: add watch=true".to_owned());
         }
         None
     }
@@ -173,8 +173,9 @@ impl Query {
                     "" | "Metadata" => IncludeObject::Metadata,
                     "Object" => IncludeObject::Object,
                     other => {
-                        let why =
-                            format!("includeObject: {other:?} is not None, Metadata or Object");
+                        let why = format!(
+                            "includeObject: must be None, Metadata or Object, not {other:?}"
+                        );
                         return Err(bad(why));
                     }
                 }
@@ -198,7 +199,7 @@ impl Query {
             return Ok(None);
         }
         let version = self.resource_version.parse();
-        version.map(Some).map_err(|_| bad("resourceVersion is not a number"))
+        version.map(Some).map_err(|_| bad("resourceVersion: must be a number"))
     }
 
     pub(crate) fn is_watch(&self) -> bool {
@@ -220,7 +221,7 @@ pub(crate) fn dry_run(word: &str) -> Result<Run, Box<Status>> {
     match word {
         "" => Ok(Run::Real),
         "All" => Ok(Run::Dry),
-        other => Err(bad(format!("dryRun: {other:?} is not All"))),
+        other => Err(bad(format!("dryRun: must be All, not {other:?}"))),
     }
 }
 
@@ -230,7 +231,7 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Box
         return Ok(None);
     }
     let shown: String = text.chars().take(40).collect();
-    let odd = |_| bad(format!("{name}: {shown:?} is not a number that is allowed here"));
+    let odd = |_| bad(format!("{name}: invalid number {shown:?}"));
     text.parse().map(Some).map_err(odd)
 }
 
@@ -239,7 +240,7 @@ fn field_manager(name: String) -> Result<String, Box<Status>> {
     let is_long = name.chars().count() > FIELD_MANAGER_CHARS_MAX;
     if is_long || name.chars().any(char::is_control) {
         return Err(bad(format!(
-            "fieldManager: at most {FIELD_MANAGER_CHARS_MAX} printable characters are allowed"
+            "fieldManager: must be at most {FIELD_MANAGER_CHARS_MAX} printable characters"
         )));
     }
     Ok(name)
@@ -252,7 +253,7 @@ fn field_validation(word: String) -> Result<String, Box<Status>> {
         return Ok(word);
     }
     let shown: String = word.chars().take(40).collect();
-    Err(bad(format!("fieldValidation: {shown:?} is not Ignore, Warn or Strict")))
+    Err(bad(format!("fieldValidation: must be Ignore, Warn or Strict, not {shown:?}")))
 }
 
 /// What a deletion means for the objects that it owns.
@@ -262,7 +263,7 @@ pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
         "Foreground" => Ok(Propagation::Foreground),
         "Orphan" => Ok(Propagation::Orphan),
         other => Err(bad(format!(
-            "propagationPolicy: {other:?} is not Background, Foreground or Orphan"
+            "propagationPolicy: must be Background, Foreground or Orphan, not {other:?}"
         ))),
     }
 }
@@ -322,7 +323,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused_by_name() {
         assert_eq!(refusal("limit=1&limit=2"), "limit is given more than once");
-        assert_eq!(refusal("limit=-1"), "limit: \"-1\" is not a number that is allowed here");
+        assert_eq!(refusal("limit=-1"), "limit: invalid number \"-1\"");
         let huge = "timeoutSeconds=99999999999999999999";
         assert!(refusal(huge).starts_with("timeoutSeconds: "), "{}", refusal(huge));
         assert!(refusal("attempt=4294967296").starts_with("attempt: "));
@@ -330,9 +331,6 @@ mod tests {
             refusal("labelSelector=%ff").starts_with("labelSelector: its value cannot be read")
         );
         let token = format!("continue=%7B%22revision%22:{},%22after%22:%22%22%7D", u64::MAX);
-        assert_eq!(
-            refusal(&token),
-            "continue: it is not a token of this server; list from the beginning"
-        );
+        assert_eq!(refusal(&token), "continue: invalid token; list from the beginning");
     }
 }

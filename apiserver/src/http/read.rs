@@ -145,7 +145,7 @@ pub(super) async fn list_in_time(
     let list = list(server, place, query, as_table);
     let Some(seconds) = query.timeout_seconds else { return list.await };
     timeout(Duration::from_secs(seconds), list).await.unwrap_or_else(|_elapsed| {
-        let message = format!("the list was not there within timeoutSeconds ({seconds})");
+        let message = format!("timed out: the list took longer than timeoutSeconds ({seconds})");
         Err(Box::new(failure(Reason::Timeout, message)))
     })
 }
@@ -162,7 +162,7 @@ async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool
         && is_ahead(server, ResourceVersion::after(next.revision())).await?
     {
         // A list of another history. Its pages do not fit together with what is here.
-        let message = "the list goes on in a store that was replaced since; list anew";
+        let message = "the store was replaced since this list began; list again";
         return Err(Box::new(failure(Reason::Expired, message)));
     }
     match version {

@@ -28,7 +28,7 @@ pub(super) async fn stats(server: &Arc<Server>, place: &Place) -> Answer {
     match all.find(|stats| stats.uid == task.uid() && stats.attempt == task.spec.attempt) {
         Some(stats) => Ok(answer::json(StatusCode::OK, &stats)),
         None => {
-            let message = format!("task {:?} does not run on node {node:?} now", task.name());
+            let message = format!("task {:?} is not running on node {node:?}", task.name());
             Err(Box::new(failure(Reason::NotFound, message)))
         }
     }
@@ -37,7 +37,7 @@ pub(super) async fn stats(server: &Arc<Server>, place: &Place) -> Answer {
 async fn of_node(server: &Server, node: &str) -> Result<NodeStats, Box<Status>> {
     let answer = agents::ask(server, node, Request::new(Body::empty()), "/stats").await?;
     let unreadable = |why: String| {
-        let message = format!("what node {node:?} answered is not understood: {why}");
+        let message = format!("cannot parse the answer of node {node:?}: {why}");
         Box::new(failure(Reason::ServiceUnavailable, message))
     };
     // What another apiserver refused is passed on as it is.

@@ -64,7 +64,7 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
         let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
         let Some(kind) = kind else {
             let shown: String = plural.chars().take(100).collect();
-            return Err(bad(format!("kinds: {shown:?} is no kind")));
+            return Err(bad(format!("kinds: unknown kind {shown:?}")));
         };
         // A kind that is named again is the same kind: its objects are sent once.
         if selections.iter().any(|(there, _)| *there == kind) {
@@ -166,7 +166,8 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
         return Err(Box::new(expired(too_old)));
     } else if read::is_ahead(server, session.sent).await? {
         // Of another history: what it was read from is gone.
-        let message = "the point asked for has not come: the store was replaced; list anew";
+        let message =
+            "the requested resourceVersion is in the future: the store was replaced; list again";
         return Err(Box::new(failure(Reason::Expired, message)));
     }
     server.metrics.watch_started();
@@ -188,7 +189,7 @@ impl Drop for CountedSession {
 }
 
 fn expired(too_old: TooOld) -> Status {
-    let message = format!("the point asked for is too old; the oldest kept is {}", too_old.oldest);
+    let message = format!("too old resource version; the oldest available is {}", too_old.oldest);
     failure(Reason::Expired, message)
 }
 

@@ -105,7 +105,7 @@ impl Writer {
             self.round(open, &mut learned, leader, run).await;
         }
         let busy = || {
-            let message = "the object changes too often; try again";
+            let message = "the object is being changed by others too often; try again";
             Refusal::Status(Box::new(failure(Reason::Conflict, message)))
         };
         attempts.into_iter().map(|attempt| attempt.result.unwrap_or_else(|| Err(busy()))).collect()

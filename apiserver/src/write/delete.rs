@@ -46,10 +46,14 @@ pub(super) fn delete(
         return Err(Refusal::not_found(kind, &key.name));
     };
     if options.uid.as_deref().is_some_and(|uid| uid != current.uid()) {
-        return Err(Refusal::conflict(kind, &key.name, "its uid is another one"));
+        return Err(Refusal::conflict(
+            kind,
+            &key.name,
+            "another object has its name now (the uid differs)",
+        ));
     }
     if options.version.is_some_and(|version| version.revision() != current.modified().0) {
-        return Err(Refusal::conflict(kind, &key.name, "it has changed since it was read"));
+        return Err(Refusal::conflict(kind, &key.name, "it has been changed since it was read"));
     }
     let finalizer = match options.propagation {
         Propagation::Background => None,
@@ -131,14 +135,14 @@ pub(super) fn emptied(
         return refuse("its finalizers are still there");
     }
     if !facts.shows(current.modified()) {
-        return refuse("its deletion was not seen here yet");
+        return refuse("this apiserver has not seen its deletion yet");
     }
     let held = KindId::ALL
         .into_iter()
         .filter(|kind| kind.is_namespaced() && !kind.info().internal)
         .find(|kind| facts.any_in(*kind, &key.name));
     if let Some(held) = held {
-        return refuse(&format!("it still holds {}", held.info().plural));
+        return refuse(&format!("it still contains {}", held.info().plural));
     }
     let store_key = keys::object(kind, key);
     let mut prepared = Prepared::default();
@@ -232,7 +236,8 @@ fn remove(
             match facts.object(kind, &owner_key) {
                 Some(living) if living.uid() == owner.uid && !living.is_deleting() => {
                     if !may_go_unrecorded(task, by, &living) {
-                        let why = format!("its end is not recorded in {kind} {:?} yet", owner.name);
+                        let why =
+                            format!("{kind} {:?} has not recorded how it ended yet", owner.name);
                         return Err(Refusal::conflict(KindId::Task, &key.name, why));
                     }
                 }

@@ -186,7 +186,7 @@ impl Current {
     pub(crate) fn of_record(record: &Record) -> Result<Self, encoding::Unreadable> {
         let unreadable = |why: String| encoding::Unreadable(why);
         let kind = keys::kind_of(&record.key)
-            .ok_or_else(|| unreadable(format!("{} is no object", record.key)))?;
+            .ok_or_else(|| unreadable(format!("{} is not the key of an object", record.key)))?;
         let json = encoding::json(&record.value)?;
         let glance: Glance =
             serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
@@ -210,7 +210,12 @@ impl Current {
     /// It as a type. Of a kind with fields that are added on the way out, they may be there.
     fn typed<K: Kind>(&self) -> Result<K, Refusal> {
         serde_json::from_slice(&self.json).map_err(|error| {
-            Refusal::of(Reason::InternalError, self.kind, "", format!("it is unreadable: {error}"))
+            Refusal::of(
+                Reason::InternalError,
+                self.kind,
+                "",
+                format!("the stored object cannot be read: {error}"),
+            )
         })
     }
 

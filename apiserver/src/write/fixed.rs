@@ -32,24 +32,27 @@ pub(super) fn hold(
 ) -> Result<(), Refusal> {
     let bad = |message: String| Refusal::of(Reason::BadRequest, kind, &key.name, message);
     let Some(fields) = object.as_object_mut() else {
-        return Err(bad("the object is no longer a map of fields".to_owned()));
+        return Err(bad("the object must be a JSON object".to_owned()));
     };
     for (field, ours) in [("apiVersion", kind.api_version()), ("kind", kind.info().kind.to_owned())]
     {
         same(fields, field, &ours).map_err(bad)?;
     }
     let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) else {
-        return Err(bad("metadata is missing; it holds the name".to_owned()));
+        return Err(bad("metadata: required".to_owned()));
     };
     if !metadata.get("name").is_some_and(Value::is_string) {
-        let why = format!("metadata.name is missing; it is {:?}, as the path has it", key.name);
+        let why = format!("metadata.name: required; it is {:?} in the path", key.name);
         return Err(bad(why));
     }
     same(metadata, "name", &key.name).map_err(|why| bad(format!("metadata.{why}")))?;
     same(metadata, "namespace", &key.namespace).map_err(|why| bad(format!("metadata.{why}")))?;
     let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default();
     if !uid.is_empty() && uid != current.uid() {
-        let why = format!("uid {uid} is not that of the object there now, {}", current.uid());
+        let why = format!(
+            "uid {uid} does not match {}, the uid of the object that has this name now",
+            current.uid()
+        );
         return Err(Refusal::conflict(kind, &key.name, why));
     }
     for field in SERVER_FIELDS {
@@ -78,7 +81,7 @@ fn same(fields: &mut Map<String, Value>, field: &str, ours: &str) -> Result<(), 
         }
         Some(other) => {
             let other: String = other.to_string().chars().take(100).collect();
-            Err(format!("{field} {other} is not that of the object, {ours:?}; it never changes"))
+            Err(format!("{field}: cannot be changed from {ours:?} to {other}"))
         }
     }
 }

@@ -185,9 +185,9 @@ impl Refusal {
             Refusal::Status(status) => *status,
             Refusal::Unknown => failure(
                 Reason::Timeout,
-                "the store did not answer: the change may have been made; look before trying again",
+                "the store did not answer; the change may have been made: check before trying again",
             ),
-            Refusal::Deposed => failure(Reason::Conflict, "another process leads by now"),
+            Refusal::Deposed => failure(Reason::Conflict, "another process is the leader now"),
         }
     }
 

@@ -24,7 +24,7 @@ pub(super) fn bit_guard(
         return Ok(absent(key));
     };
     if let Some(end) = chunk.spec.bits.get(place) {
-        let why = format!("index {index} is recorded as {end:?} in run {run}");
+        let why = format!("index {index} is already recorded as {end:?} in run {run}");
         return Err(Refusal::conflict(KindId::Task, &index.to_string(), why));
     }
     Ok(current.unchanged(key))
@@ -40,13 +40,13 @@ pub(super) fn record(
     let refuse = |why: &str| Err(Refusal::conflict(KindId::Job, &job.name, why));
     let chunks: BTreeSet<u32> = ends.iter().map(|(index, _)| place_of(*index).0).collect();
     let (Some(&chunk), 1) = (chunks.first(), chunks.len()) else {
-        return refuse("a record is of one chunk");
+        return refuse("the indexes of one record must be in one chunk");
     };
     let mut prepared = Prepared::default();
     let job_key = keys::object(KindId::Job, job);
     match facts.at(&job_key) {
         Some(current) if current.uid() == uid => prepared.guards.push(current.alive(job_key)),
-        _ => return refuse("it is gone"),
+        _ => return refuse("it was deleted"),
     }
     let key = keys::chunk(uid, run, chunk);
     let (before, current) = match facts.chunk(&key)? {
@@ -56,7 +56,9 @@ pub(super) fn record(
     let mut next = before.as_ref().clone();
     for (index, end) in ends {
         if !next.spec.bits.set(place_of(*index).1, *end) {
-            return refuse(&format!("index {index} is recorded otherwise than {end:?}"));
+            return refuse(&format!(
+                "index {index} is already recorded with another end than {end:?}"
+            ));
         }
     }
     if next != *before {

@@ -84,7 +84,7 @@ async fn odd_queries_are_refused_by_name() {
         (
             "x&y=1".to_owned(),
             400,
-            "\"x\" is no parameter of a list or watch; known are labelSelector",
+            "unknown parameter \"x\" for a list or watch; known parameters: labelSelector",
         ),
         ("x=1&".repeat(300), 400, "the query has 300 parameters; at most 288"),
     ] {
@@ -109,7 +109,7 @@ async fn kinds_of_a_watch_are_named_once_and_understood() {
     assert_eq!(text.matches(r#""type":"ADDED""#).count(), 1, "an object is sent once");
     for (query, why) in [
         ("kinds=", "name at least one kind"),
-        ("kinds=jobs,nothing", "\"nothing\" is no kind"),
+        ("kinds=jobs,nothing", "unknown kind \"nothing\""),
         ("kinds=jobs&fieldSelector=x", "fieldSelector: \"x\" is not a field selector"),
     ] {
         let (code, message) = refused(&world, &format!("{OURS}/watch?{query}")).await;
@@ -198,5 +198,5 @@ async fn what_an_agent_is_called_and_how_many_groups_a_batch_has_is_bounded() {
     assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{}", answer.json);
     let many = json!({ "groups": vec![json!({ "ops": [] }); 1_001] });
     let answer = world.post(&format!("{OURS}/batches"), &many).await;
-    assert_eq!(answer.json["message"], "1001 groups; at most 1000 are allowed");
+    assert_eq!(answer.json["message"], "too many groups: 1001 (maximum 1000)");
 }

@@ -61,14 +61,14 @@ async fn what_a_deletion_cannot_do_is_refused_with_a_sentence() {
     let job = world.job("a").await;
     let path = on_a_node(&world, &job, 0).await;
     let cases = [
-        (json!({ "gracePeriodSeconds": -1 }), "gracePeriodSeconds: -1 is not between 0 and 86400"),
+        (json!({ "gracePeriodSeconds": -1 }), "gracePeriodSeconds: must be between 0 and 86400"),
         (json!({ "gracePeriodSeconds": 86401 }), "gracePeriodSeconds: 86401 is not between"),
         (json!({ "gracePeriodSeconds": "1" }), "invalid type"),
         (json!({ "gracePeriodSecond": 1 }), "unknown field `gracePeriodSecond`"),
         (json!({ "preconditions": { "name": "x" } }), "unknown field `name`"),
-        (json!({ "dryRun": ["Some"] }), "dryRun: \"Some\" is not All"),
+        (json!({ "dryRun": ["Some"] }), "dryRun: must be All, not \"Some\""),
         (json!({ "dryRun": ["All", "All"] }), "name All once"),
-        (json!({ "propagationPolicy": "background" }), "is not Background, Foreground or Orphan"),
+        (json!({ "propagationPolicy": "background" }), "must be Background, Foreground or Orphan"),
         (
             json!({ "orphanDependents": true, "propagationPolicy": "Orphan" }),
             "cannot both be given",

@@ -125,22 +125,22 @@ async fn every_parameter_is_taken_or_refused_by_name() {
 async fn what_a_parameter_cannot_mean_is_refused() {
     let long = format!("fieldManager={}", "x".repeat(129));
     let cases = [
-        ("list", "watch=maybe", "watch: \"maybe\" is neither true nor false"),
+        ("list", "watch=maybe", "watch: must be true or false, not \"maybe\""),
         ("list", "timeoutSeconds=-1", "timeoutSeconds"),
         ("list", "limit=-1", "limit"),
         ("list", "resourceVersionMatch=Exact", "only NotOlderThan is supported yet"),
         ("watch", "resourceVersionMatch=Exact", "only NotOlderThan is supported yet"),
         ("watch", "limit=5", "a watch sends all there is"),
         ("list", "sendInitialEvents=true", "add watch=true"),
-        ("list", "resourceVersion=x", "resourceVersion is not a number"),
-        ("get", "resourceVersion=x", "resourceVersion is not a number"),
-        ("create", "dryRun=Yes", "dryRun: \"Yes\" is not All"),
-        ("create", "fieldValidation=No", "is not Ignore, Warn or Strict"),
+        ("list", "resourceVersion=x", "resourceVersion: must be a number"),
+        ("get", "resourceVersion=x", "resourceVersion: must be a number"),
+        ("create", "dryRun=Yes", "dryRun: must be All, not \"Yes\""),
+        ("create", "fieldValidation=No", "must be Ignore, Warn or Strict"),
         ("create", &long, "at most 128 printable characters"),
         ("create", "fieldManager=a%0Ab", "at most 128 printable characters"),
         ("patch", "force=true", "force is for server-side apply"),
-        ("delete", "orphanDependents=perhaps", "is neither true nor false"),
-        ("delete", "propagationPolicy=All", "is not Background, Foreground or Orphan"),
+        ("delete", "orphanDependents=perhaps", "must be true or false"),
+        ("delete", "propagationPolicy=All", "must be Background, Foreground or Orphan"),
     ];
     for (verb, parameter, why) in cases {
         let world = with_a_task().await;

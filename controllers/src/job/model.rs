@@ -160,7 +160,7 @@ impl World {
                         &mut self.chunks.entry((*run, chunk)).or_insert_with(empty).spec.bits;
                     if !bits.set(place, *end) {
                         let name = chunk_name(*run, chunk);
-                        return Err(format!("{name} has another end of {index}"));
+                        return Err(format!("{name} records another end for index {index}"));
                     }
                 }
                 Ok(())
@@ -169,7 +169,7 @@ impl World {
                 let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
                 let task = task.ok_or("no such task")?;
                 if task.takes_resources_on().is_some() {
-                    return Err("it holds a node".to_owned());
+                    return Err("it is still bound to a node".to_owned());
                 }
                 let is_done = task.spec.run == self.job.status.run
                     && matches!(task.state(), TaskState::Succeeded);
@@ -196,16 +196,16 @@ impl World {
             return Ok(());
         }
         if self.taken.contains_key(task.name()) {
-            return Err("it exists and belongs to another owner".to_owned());
+            return Err("it already exists and belongs to another owner".to_owned());
         }
         if !self.templates.contains_key(&task.spec.template) {
-            return Err("its template is not there".to_owned());
+            return Err("its TaskTemplate does not exist".to_owned());
         }
         if task.spec.run < self.job.status.run {
             return Err("its run is over".to_owned());
         }
         if self.end_of(task.spec.run, task.spec.index).is_some() {
-            return Err("its end is recorded".to_owned());
+            return Err("its end is already recorded".to_owned());
         }
         self.writes += 1;
         task.metadata.uid = Some(format!("uid-{}", self.writes));
@@ -219,7 +219,10 @@ impl World {
             assert!(group.ops.len() <= api::batch::GROUP_OPS_MAX, "a group fits a transaction");
             self.commit(group)?;
             let bytes: usize = group.ops.iter().map(|op| self.bytes_written(op)).sum();
-            assert!(bytes <= api::size::GROUP_BYTES_MAX, "{bytes} bytes fit no transaction");
+            assert!(
+                bytes <= api::size::GROUP_BYTES_MAX,
+                "{bytes} bytes are too many for one transaction"
+            );
         }
         if let Some(job) = &plan.status {
             self.commit(&Op::status(job.as_ref()).into())?;

@@ -38,7 +38,7 @@ impl CanaryCage {
     pub(crate) async fn keep(self, client: Client, (rng, health): (Rng, Health), started: Instant) {
         // Without a canary no node is taken for lost: see the module's doc.
         let backoff = Backoff::new(PERIOD, PERIOD, rng.clone());
-        let mut retry = Retry::aside("keeping the canary lease", backoff, &health);
+        let mut retry = Retry::aside("renewing the canary lease", backoff, &health);
         let mut lease: Option<(Client, u64)> = None;
         // A name of its own: a canary of another process may still be there.
         let name: String = rng.uuid().chars().take(8).collect();

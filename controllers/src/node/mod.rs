@@ -121,7 +121,7 @@ impl runtime::Controller for Controller {
         let shared = self.tools.cache.read(Shared::of);
         let plan = self.plan(&shared);
         if let Some(waiting) = plan.waiting {
-            warn!(?waiting, "nodes are not heard, and not taken for lost");
+            warn!(?waiting, "no heartbeats from nodes, but they are not declared lost");
         }
         // What was written may lead to more that is to be done (a node is well once its tasks are),
         // and no event need tell of that: it is looked at again until a look finds nothing to do.

@@ -25,7 +25,7 @@ pub(super) async fn cluster(connection: &Connection, args: args::Cluster) -> Res
         return show(connection, &info);
     };
     if info.confirmed {
-        terminal::note("it is confirmed already");
+        terminal::note("the cluster is already confirmed");
         return show(connection, &info);
     }
     if !yes {
@@ -55,11 +55,11 @@ fn text(info: &ClusterInfo, now: Timestamp) -> String {
     };
     let confirmed = match (info.confirmed, info.backup_taken_at) {
         (true, Some(_)) => "yes",
-        (true, None) => "yes: it was never restored",
-        (false, _) => "no: agents start and stop nothing until `hctl cluster confirm`",
+        (true, None) => "yes (never restored)",
+        (false, _) => "no: agents start and stop nothing until you run `hctl cluster confirm`",
     };
     let ClusterInfo { nodes, heard, waiting, .. } = info;
-    let nodes = format!("{nodes}, of which {heard} are heard and {waiting} wait to be confirmed");
+    let nodes = format!("{nodes} ({heard} connected, {waiting} waiting for confirmation)");
     let rows = [
         ["ID".to_owned(), info.cluster.id.clone()],
         ["EPOCH".to_owned(), epoch],
@@ -79,13 +79,14 @@ fn word(cluster: &Cluster) -> String {
 fn ask_person(connection: &Connection, info: &ClusterInfo) -> Result<(), Failure> {
     let word = word(&info.cluster);
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is there to be asked")
-            .hint(format!("look at hctl cluster; to confirm {word} unasked, add --yes")));
+        return Err(Failure::usage("cannot ask for confirmation: stdin is not a terminal").hint(
+            format!("check with hctl cluster; add --yes to confirm {word} without being asked"),
+        ));
     }
     terminal::note(&text(info, connection.clock.now()));
     terminal::note(
-        "Agents will go on with the tasks that this cluster knows, and stop what was made after the \
-         backup.",
+        "Agents will continue the tasks that this cluster knows, and stop those that were started \
+         after the backup.",
     );
     if info.heard < info.nodes {
         let silent = info.nodes - info.heard;
@@ -99,7 +100,10 @@ fn ask_person(connection: &Connection, info: &ClusterInfo) -> Result<(), Failure
     if typed.trim() == word {
         Ok(())
     } else {
-        Err(Failure::new(format!("{:?} is not {word:?}: nothing was changed", typed.trim())))
+        Err(Failure::new(format!(
+            "{:?} does not match {word:?}; nothing was changed",
+            typed.trim()
+        )))
     }
 }
 
@@ -129,8 +133,8 @@ mod tests {
             ID         0b5d0c1e-6f0e-4a53-9a9a-000000000001
             EPOCH      2, restored from a backup of 1970-01-01T00:00:00Z (3h00m ago)
             SINCE      1970-01-01T02:00:00Z (1h00m ago)
-            CONFIRMED  no: agents start and stop nothing until `hctl cluster confirm`
-            NODES      3, of which 2 are heard and 2 wait to be confirmed
+            CONFIRMED  no: agents start and stop nothing until you run `hctl cluster confirm`
+            NODES      3 (2 connected, 2 waiting for confirmation)
         "#]]
         .assert_eq(&shown);
         assert_eq!(word(&info(false).cluster), "0b5d0c1e/2");

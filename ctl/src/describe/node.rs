@@ -27,7 +27,7 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.field("Agent", &info.agent_version);
     sheet.field("Address", status.address.as_deref().unwrap_or_default());
     if let Some((first, last)) = status.port_range {
-        sheet.field("Ports", &format!("{first}-{last} are given out"));
+        sheet.field("Ports", &format!("{first}-{last} (assigned to tasks)"));
     }
     sheet.field("Labels", &labels(node));
     sheet.field("Images", &status.images.join(", "));

@@ -156,7 +156,7 @@ async fn an_agent_with_wrong_flags_starts_nothing_and_says_all_of_them() {
     let dir = TempDir::new().unwrap();
     let state = dir.path().join("state");
     let said = last_words(agent(&state, "https://a", &["--label", "Zone=A b"])).await;
-    for part in ["2 flags are wrong", "https is not spoken yet", "--label \"Zone=A b\": "] {
+    for part in ["2 flags are wrong", "https is not supported yet", "--label \"Zone=A b\": "] {
         assert!(said.contains(part), "{said}");
     }
     assert!(!state.exists(), "nothing was made");
@@ -169,5 +169,5 @@ async fn who_waits_for_a_server_says_so_at_once() {
     let line = says(&mut waiting, &["WARN", "getting the node lease"]).await;
     assert!(line.contains("Connection refused"), "{line}");
     let mut waiting = heliox(&["scheduler", "--server", NOBODY]).spawn().unwrap();
-    says(&mut waiting, &["WARN", "standing for election", "Connection refused"]).await;
+    says(&mut waiting, &["WARN", "trying to become the leader", "Connection refused"]).await;
 }

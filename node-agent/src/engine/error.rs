@@ -14,8 +14,8 @@ pub enum EngineError {
         /// For the user; names the thing at fault.
         message: String,
     },
-    /// Nothing was done: its image is to be fetched first.
-    #[error("its image is to be fetched first")]
+    /// Nothing was done: the image must be pulled first.
+    #[error("the image must be pulled first")]
     NeedsImage,
     /// The engine answered that it failed. It may work another time; what keeps failing is given
     /// up after some tries.

@@ -115,7 +115,7 @@ impl<N: Names> LogFiles<N> {
                 return Ok(segments);
             }
         }
-        let message = "the files of this log are rotated faster than they can be listed: ask again";
+        let message = "the files of this log rotate faster than they can be listed: try again";
         Err(named(place, &io::Error::other(message)))
     }
 

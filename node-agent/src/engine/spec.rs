@@ -135,7 +135,7 @@ pub struct Signal(nix::sys::signal::Signal);
 
 /// What names no signal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no signal")]
+#[error("unknown signal {0:?}")]
 pub struct UnknownSignal(pub String);
 
 impl Signal {

@@ -41,7 +41,7 @@ impl Used {
 
 /// What this machine uses.
 pub(crate) fn of_this_machine() -> io::Result<Used> {
-    let odd = || io::Error::other("what /proc says of this machine is not understood");
+    let odd = || io::Error::other("cannot parse the figures in /proc");
     let cpu_nanos = busy_ticks(&std::fs::read_to_string("/proc/stat")?).ok_or_else(odd)?;
     let memory = std::fs::read_to_string("/proc/meminfo")?;
     let field = |name| kib_field(&memory, name).ok_or_else(odd);

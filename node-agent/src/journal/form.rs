@@ -33,7 +33,7 @@ const SUM_PRIME: u64 = 0x100_0000_01b3;
 
 /// What is wrong with a journal.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("line {line}, which begins at byte {byte}: {what}")]
+#[error("line {line} (at byte {byte}): {what}")]
 pub struct Damage {
     /// Where, from 1.
     pub line: usize,
@@ -136,7 +136,7 @@ impl<'a> Lines<'a> {
         self.rest = &self.rest[end + 1..];
         self.read += 1;
         (self.begins, self.next) = (self.next, self.next + end + 1);
-        let json = self.check(line).ok_or_else(|| self.damage("its checksum is wrong"))?;
+        let json = self.check(line).ok_or_else(|| self.damage("checksum mismatch"))?;
         if self.read == 1 {
             self.check_version(json)?;
         }
@@ -158,13 +158,14 @@ impl<'a> Lines<'a> {
         if head.version == VERSION {
             return Ok(());
         }
-        let what = format!("it has version {}, and this agent reads {VERSION}", head.version);
+        let what =
+            format!("unsupported version {}; this agent reads version {VERSION}", head.version);
         Err(self.damage(&what))
     }
 
     /// The file ends where a line should be: in the line after the last one that was read.
     fn ended(&self, missing: &str) -> Damage {
-        let what = format!("the file ends here, before the end of its line for {missing}");
+        let what = format!("the file ends in the middle of the line for {missing}");
         Damage { line: self.read + 1, byte: self.next, what }
     }
 

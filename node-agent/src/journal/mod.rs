@@ -112,7 +112,7 @@ pub struct Log {
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The disk does not do its part.
-    #[error("use the journal {path}")]
+    #[error("cannot use the journal {path}")]
     Io {
         /// The file.
         path: PathBuf,

@@ -220,7 +220,7 @@ async fn damage_in_the_middle_is_told_with_its_place_and_a_torn_end_is_dropped()
     for part in [
         path(&journal).to_str().unwrap(),
         "Its containers run on",
-        &format!("line 2, which begins at byte {second}: its checksum is wrong"),
+        &format!("line 2 (at byte {second}): checksum mismatch"),
     ] {
         assert!(said.contains(part), "{said}");
     }
@@ -237,10 +237,10 @@ async fn where_a_file_ends_too_early_is_told_with_the_line_that_is_missing() {
     let ends: Vec<usize> =
         (0..whole.len()).filter(|at| whole[*at] == b'\n').map(|at| at + 1).collect();
     for (length, expected) in [
-        (0, "line 1, which begins at byte 0: the file ends here".to_owned()),
-        (5, "line 1, which begins at byte 0: the file ends here".to_owned()),
-        (ends[0], format!("line 2, which begins at byte {}: the file ends here", ends[0])),
-        (ends[1] + 3, format!("line 3, which begins at byte {}: the file ends here", ends[1])),
+        (0, "line 1 (at byte 0): the file ends in the middle".to_owned()),
+        (5, "line 1 (at byte 0): the file ends in the middle".to_owned()),
+        (ends[0], format!("line 2 (at byte {}): the file ends in the middle", ends[0])),
+        (ends[1] + 3, format!("line 3 (at byte {}): the file ends in the middle", ends[1])),
     ] {
         fs::write(path(&journal), &whole[..length]).unwrap();
         let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
@@ -249,7 +249,7 @@ async fn where_a_file_ends_too_early_is_told_with_the_line_that_is_missing() {
     // What is no journal at all.
     fs::write(path(&journal), "x\n").unwrap();
     let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
-    assert!(said.contains("line 1, which begins at byte 0: its checksum is wrong"), "{said}");
+    assert!(said.contains("line 1 (at byte 0): checksum mismatch"), "{said}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn after_start(
         Err(EngineError::NeedsImage) => {
             // Somebody removes it as fast as it comes, or it goes by another name.
             session.is_fetched = false;
-            let message = format!("image {image} was pulled, but is not on the node");
+            let message = format!("image {image} was pulled, but is missing on the node");
             return failed(next, &message, wall);
         }
         Err(EngineError::Failed { message }) => return failed(next, message, wall),

@@ -78,7 +78,7 @@ impl Ending {
         let mut ending = match asked.filter(|(_, since)| *at >= *since) {
             Some((why, _)) => Self::stopped(why, *at),
             None if *is_unseen => {
-                let message = "it ended unseen, so its exit code is unknown";
+                let message = "it ended while nobody watched; its exit code is unknown";
                 Self::failed(reason::CONTAINER_GONE, message, *at)
             }
             None => Self::of_its_own(*code, *signal, *oom_killed, *at),
@@ -96,7 +96,7 @@ impl Ending {
             return Self::failed(reason::OOM_KILLED, "exceeded its memory limit", at);
         }
         if let Some(signal) = signal {
-            return Self::failed(reason::SIGNAL, format!("ended by signal {signal}"), at);
+            return Self::failed(reason::SIGNAL, format!("killed by signal {signal}"), at);
         }
         let state = if code == 0 { ReportState::Succeeded } else { ReportState::Failed };
         Self { state, exit_code: None, reason: None, message: None, started: None, finished: at }

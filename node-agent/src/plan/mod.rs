@@ -312,7 +312,7 @@ impl Planner<'_> {
     }
 
     fn gone(&mut self, attempt: &Attempt, started: Option<Timestamp>) {
-        let message = "its container disappeared, so its exit code is unknown";
+        let message = "its container disappeared; its exit code is unknown";
         self.vanished(attempt, started, (reason::CONTAINER_GONE, message));
     }
 

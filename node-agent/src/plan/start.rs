@@ -80,7 +80,7 @@ impl Planner<'_> {
             Template::Known(template) => template,
             Template::Missing => {
                 let name = &assignment.task.spec.template;
-                return Err(Obstacle::Wrong(format!("there is no TaskTemplate {name:?}")));
+                return Err(Obstacle::Wrong(format!("TaskTemplate {name:?} not found")));
             }
         };
         let merged = merged(&assignment.task, template).map_err(Obstacle::Wrong)?;
@@ -159,7 +159,7 @@ impl Planner<'_> {
             Some(Template::Known(template)) => template,
             Some(Template::Missing) => {
                 let name = &assignment.task.spec.template;
-                let message = format!("there is no TaskTemplate {name:?}");
+                let message = format!("TaskTemplate {name:?} not found");
                 return self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
         };

@@ -142,7 +142,7 @@ impl Crew {
         let failures = self.failures.entry(identity.clone()).or_default();
         let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
         *failures = failures.saturating_add(1);
-        info!(%identity, %error, again_in = ?wait, "the engine did not do it");
+        info!(%identity, %error, again_in = ?wait, "the engine failed");
         self.busy.insert(identity.clone());
         self.rests.insert((now + wait, identity.clone()));
     }

@@ -157,7 +157,7 @@ impl Agent {
         let now = self.outside.clock.now();
         let until = later(self.now(), PORT_SHUNNED);
         if reason == Reason::PortTaken && self.ledger.shun_ports(identity, until) {
-            return info!(%identity, message, "something else holds a port: trying others");
+            return info!(%identity, message, "a port is in use by something else; trying others");
         }
         let Some(attempt) = self.ledger.get(identity) else { return };
         if matches!(attempt.progress, Progress::Starting { .. }) {

@@ -18,7 +18,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// As many files as a few tasks take.
 const FILES_MIN: u64 = 64;
 /// What fails, in words, while there is no room.
-const HAVING_ROOM: &str = "having room on the disk";
+const HAVING_ROOM: &str = "checking the free space on the disk";
 
 /// The disk, as it was last looked at.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Agent {
         let free = match self.keeping.free().await {
             Ok(free) => free,
             // Where it matters, the journal cannot be written either, which is said.
-            Err(error) => return warn!(%error, "how much room the disk has cannot be asked for"),
+            Err(error) => return warn!(%error, "cannot read the free space on the disk"),
         };
         if is_short(self.disk.shortage.is_some(), free) {
             let shortage = format!(

@@ -59,10 +59,12 @@ type Refusal = (StatusCode, String);
 
 async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<Body>, Refusal> {
     let identity = identity(served, path).ok_or_else(|| {
-        (StatusCode::NOT_FOUND, "commands are at /exec/{uid}/{attempt}".to_owned())
+        (StatusCode::NOT_FOUND, "invalid path; commands are at /exec/{uid}/{attempt}".to_owned())
     })?;
     let place = served.place_for_exec().ok_or_else(|| {
-        let message = format!("{EXECS_MAX} commands run on this node already; try again later");
+        let message = format!(
+            "too many commands: {EXECS_MAX} are running on this node already; try again later"
+        );
         (StatusCode::TOO_MANY_REQUESTS, message)
     })?;
     let mut asked = Asked { body, frames: Frames::default() };
@@ -79,7 +81,7 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
     let engine =
         served.engine().ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE.to_owned()))?;
     let exec = begin(&engine, &identity, &request).await?;
-    info!(%identity, tty = request.tty, "a command runs beside a task");
+    info!(%identity, tty = request.tty, "running a command beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
     let session = Session { engine, identity, sender, _place: place };
     served.spawner().spawn("exec", session.run(exec, asked));
@@ -97,7 +99,7 @@ async fn begin(
 ) -> Result<Exec, Refusal> {
     engine.exec(identity, request).await.map_err(|error| match error {
         EngineError::Gone => {
-            (StatusCode::CONFLICT, "the task does not run there (any more)".to_owned())
+            (StatusCode::CONFLICT, "the task is not running on this node".to_owned())
         }
         EngineError::Refused { message, .. } => (StatusCode::BAD_REQUEST, message),
         error @ (EngineError::NeedsImage
@@ -178,7 +180,7 @@ impl Session {
             }
             End::TaskEnded => {
                 stop(&self.identity, control.as_ref()).await;
-                failure(Reason::InternalError, "the task has ended, and the command with it")
+                failure(Reason::InternalError, "the task ended, and the command with it")
             }
             End::Left => return stop(&self.identity, control.as_ref()).await,
         };
@@ -235,7 +237,7 @@ impl Session {
         let json = serde_json::to_vec(status).expect("a status has text keys only");
         let message = Bytes::from(exec::frame(Channel::Status, &json));
         if self.sender.send(message).await.is_err() {
-            debug!(identity = %self.identity, "nobody waits for the command's end");
+            debug!(identity = %self.identity, "the client has gone before the command ended");
         }
     }
 
@@ -278,7 +280,7 @@ async fn obey(
                 if let Ok(size) = serde_json::from_slice::<TerminalSize>(&message)
                     && let Err(error) = control.resize(size).await
                 {
-                    debug!(%error, "the terminal keeps its size");
+                    debug!(%error, "cannot resize the terminal");
                 }
             }
             Channel::Close | Channel::Stdout | Channel::Stderr | Channel::Status => (),
@@ -296,9 +298,11 @@ async fn write(
 
 async fn stop(identity: &Identity, control: &dyn ExecControl) {
     match timeout(STOP_TIMEOUT, control.stop()).await {
-        Ok(Ok(())) => debug!(%identity, "a command was ended"),
-        Ok(Err(error)) => info!(%identity, %error, "a command goes on that nobody waits for"),
-        Err(_elapsed) => info!(%identity, "a command goes on that nobody waits for"),
+        Ok(Ok(())) => debug!(%identity, "killed a command whose client has gone"),
+        Ok(Err(error)) => {
+            info!(%identity, %error, "a command keeps running although its client has gone")
+        }
+        Err(_elapsed) => info!(%identity, "a command keeps running although its client has gone"),
     }
 }
 

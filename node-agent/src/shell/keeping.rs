@@ -86,7 +86,7 @@ impl Agent {
             }
             Err(error) => {
                 let problem = format!(
-                    "the agent cannot write its journal, so it starts and stops nothing: {}",
+                    "the agent cannot write its journal and starts and stops nothing until it can: {}",
                     ErrorChain(&error)
                 );
                 self.publishing.set_journal_problem(Some(problem));

@@ -80,9 +80,14 @@ impl Keeper {
                     self.acknowledged(sent, granted);
                     retry.worked();
                 }
-                Ok(Ok(_)) => return debug!(lease = granted.lease, "the node lease is gone"),
+                Ok(Ok(_)) => {
+                    return debug!(
+                        lease = granted.lease,
+                        "the node lease has expired or was removed"
+                    );
+                }
                 Ok(Err(error @ Error::Refused(_))) => {
-                    return warn!(error = %ErrorChain(&error), "the node lease cannot be renewed");
+                    return warn!(error = %ErrorChain(&error), "cannot renew the node lease");
                 }
                 Ok(Err(error)) => {
                     self.metrics.renewals_failed.inc();

@@ -24,7 +24,7 @@ pub(super) const LOGS_MAX: usize = 256;
 /// Records that are shown together at most, if they are there.
 const BATCH_EVENTS: usize = 512;
 /// What text says where lines are missing.
-const GAP_TEXT: &[u8] = b"[heliox: lines that were written here are missing]\n";
+const GAP_TEXT: &[u8] = b"[heliox: some lines are missing here]\n";
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,13 +75,15 @@ impl Question {
 /// Answers what is asked at `path`.
 pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response<Body> {
     let Some(question) = Question::parse(path, query) else {
-        return text(StatusCode::BAD_REQUEST, "logs are at /logs/{uid}/{attempt}");
+        return text(StatusCode::BAD_REQUEST, "invalid path; logs are at /logs/{uid}/{attempt}");
     };
     let Some(identity) = served.find(&question.uid, question.attempt) else {
-        return text(StatusCode::NOT_FOUND, "that is no attempt");
+        return text(StatusCode::NOT_FOUND, "invalid attempt number");
     };
     let Some(place) = served.place_for_log() else {
-        let message = format!("{LOGS_MAX} logs of this node are being read; try again later");
+        let message = format!(
+            "too many log requests: {LOGS_MAX} logs of this node are being read; try again later"
+        );
         return text(StatusCode::TOO_MANY_REQUESTS, &message);
     };
     let Some(engine) = served.engine() else { return no_engine() };
@@ -92,7 +94,7 @@ pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response
             Response::new(StreamBody::new(frames).boxed_unsync())
         }
         Err(EngineError::Gone) => {
-            text(StatusCode::NOT_FOUND, "no log of this attempt is kept there")
+            text(StatusCode::NOT_FOUND, "this node has no log of this attempt (any more)")
         }
         Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }

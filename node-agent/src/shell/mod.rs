@@ -148,7 +148,7 @@ pub enum AgentError {
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
     /// The apiserver will never take this node as it describes itself: its flags are to be changed.
-    #[error("register the node")]
+    #[error("cannot register the node")]
     Refused(#[source] client::Error),
     /// One of its parts ended: it cannot work on without that.
     #[error(transparent)]
@@ -369,7 +369,10 @@ impl Agent {
     /// one says and does nothing until it has the node lease. What runs here runs on.
     fn displaced(&mut self, why: &str) {
         if self.has_lease.send_replace(false) {
-            error!(node = self.config.name, why, "another agent has taken this node's name over");
+            error!(
+                node = self.config.name,
+                why, "another agent has taken over the name of this node"
+            );
         }
         self.bound.is_complete = false;
         self.session.send_modify(|session| session.client = None);

@@ -75,13 +75,13 @@ impl Pulls {
             let outcome = tokio::select! {
                 biased;
                 // Nothing is ever sent: this ends as its other side is dropped.
-                _ = given_up => return debug!(image, "given up: nobody waits for it any more"),
+                _ = given_up => return debug!(image, "cancelled: no task waits for this image any more"),
                 outcome = without_panic("image", fetch) => outcome,
             };
             // A panic is a bug in what is done for this image, and hurts those who wait for it alone.
             let outcome = outcome.unwrap_or_else(|_logged| {
-                error!(image, "fetching an image panicked, which is a bug");
-                Err(EngineError::unknown("fetching the image panicked, which is a bug"))
+                error!(image, "pulling an image panicked, which is a bug");
+                Err(EngineError::unknown("pulling the image panicked, which is a bug"))
             });
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Pulled(Pulled { image, number, outcome })).await;

@@ -45,7 +45,7 @@ impl Desk {
         (rng, health): (Rng, &Health),
     ) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), rng);
-        let retry = Retry::new("reporting what became of tasks", backoff, health);
+        let retry = Retry::new("reporting the status of tasks", backoff, health);
         Self { spawner, events, retry, is_sending: false, rest_until: None }
     }
 
@@ -86,7 +86,7 @@ impl Desk {
         self.is_sending = false;
         let (results, mut unheard) = match sent.results {
             Ok(results) if results.len() == sent.words.len() => (results, None),
-            Ok(_) => (Vec::new(), Some("the answer is not whole".to_owned())),
+            Ok(_) => (Vec::new(), Some("the answer is incomplete".to_owned())),
             Err(why) => (Vec::new(), Some(why)),
         };
         let mut heard = Vec::new();
@@ -103,7 +103,7 @@ impl Desk {
                     }
                 }
                 GroupResult::Unknown {} | GroupResult::Deposed {} => {
-                    let why = "the apiserver does not know whether they were written";
+                    let why = "the apiserver does not know whether the reports were written";
                     unheard.get_or_insert_with(|| why.to_owned());
                     continue;
                 }

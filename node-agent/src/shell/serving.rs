@@ -184,7 +184,7 @@ async fn answer_on(tunnel: Tunnel, served: &Served, spawner: &Spawner) {
         .keep_alive_timeout(KEEP_ALIVE)
         .serve_connection(tunnel, service);
     if let Err(error) = connection.await {
-        debug!(error = %ErrorChain(&error), "the connection for logs ended");
+        debug!(error = %ErrorChain(&error), "the connection for logs and commands ended");
     }
 }
 
@@ -196,7 +196,7 @@ async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
         (&Method::GET, "logs") => logs::answer(served, path, query).await,
         (&Method::GET, "stats") => stats::answer(served, &served.sampler).await,
         (&Method::POST, "exec") => exec::answer(served, path, request.into_body()).await,
-        _ => text(StatusCode::NOT_FOUND, "an agent serves /logs, /exec and /stats"),
+        _ => text(StatusCode::NOT_FOUND, "unknown path; an agent serves /logs, /exec and /stats"),
     }
 }
 

@@ -101,7 +101,7 @@ impl Sight {
             images = match engine.images().await {
                 Ok(images) => Some(images),
                 Err(error) => {
-                    warn!(%error, "images are not listed");
+                    warn!(%error, "cannot list images");
                     None
                 }
             };
@@ -193,7 +193,7 @@ impl Agent {
             && let Err(error) = engine.prune_logs(before).await
         {
             // The disk fills, which stops everything in the end.
-            warn!(%error, "logs of removed containers that are too old or too many were not deleted");
+            warn!(%error, "cannot delete old logs of removed containers");
         }
     }
 

@@ -146,7 +146,7 @@ impl Term {
         loop {
             let event = self.next_event().await;
             if self.on_event(event) == Next::Deposed {
-                info!("another process leads by now");
+                info!("another process is the leader now");
                 return;
             }
             if self.is_ready {

@@ -90,7 +90,7 @@ impl Sender {
                         answers.send(Answer { bindings: vec![deposed], is_last: false }).await;
                 }
                 Ok(_) => (),
-                Err(error) => debug!(error = %ErrorChain(&error), "reasons were not written"),
+                Err(error) => debug!(error = %ErrorChain(&error), "could not write why tasks wait"),
             }
         });
     }
@@ -134,9 +134,10 @@ async fn attempt(client: &Client, open: &[Sent]) -> (Vec<GroupResult>, String) {
     let batch = Batch { groups: open.iter().map(|sent| sent.group.clone()).collect() };
     let all = |result: GroupResult| vec![result; open.len()];
     match client.batch(&batch).await {
-        Ok(answer) if answer.results.len() == open.len() => {
-            (answer.results, "the apiserver does not know whether they were written".to_owned())
-        }
+        Ok(answer) if answer.results.len() == open.len() => (
+            answer.results,
+            "the apiserver does not know whether the bindings were written".to_owned(),
+        ),
         Ok(answer) => {
             let (asked, answered) = (open.len(), answer.results.len());
             let why = format!("{asked} were asked for, and {answered} answered");

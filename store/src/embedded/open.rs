@@ -20,7 +20,7 @@ pub(crate) const FILE: &str = "store.redb";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Choose another directory, or fix its permissions.
-    #[error("make the directory {}", .path.display())]
+    #[error("cannot create the directory {}", .path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum OpenError {
         known: u64,
     },
     /// Restore a backup, or choose another directory.
-    #[error("{} is damaged or not a store: {reason}", .path.display())]
+    #[error("{} is damaged or is not a store: {reason}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

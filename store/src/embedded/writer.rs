@@ -84,7 +84,7 @@ impl Shared {
         if self.failure.set(why.clone()).is_ok() {
             error!(error = why, "the store's database failed");
         }
-        self.end("the database failed; see the log");
+        self.end("the database failed; see the server's log");
         ReadError::Unavailable(why)
     }
 }

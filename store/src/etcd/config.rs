@@ -68,13 +68,13 @@ impl fmt::Debug for EtcdUser {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The configuration is at fault.
-    #[error("the configuration of etcd: {0}")]
+    #[error("invalid etcd configuration: {0}")]
     Config(String),
     /// etcd knows the user, the password or the certificate not, or grants too little.
-    #[error("etcd refuses this client: {0}")]
+    #[error("etcd refused this client: {0}")]
     Refused(String),
     /// No member answered. It may be up later.
-    #[error("no etcd member answers: {0}")]
+    #[error("no etcd member answered: {0}")]
     Unreachable(String),
 }
 
@@ -88,19 +88,24 @@ impl EtcdConfig {
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
         let fault = |fault: String| Err(ConnectError::Config(fault));
         if self.endpoints.is_empty() {
-            return fault("no endpoint is named".to_owned());
+            return fault("name at least one endpoint".to_owned());
         }
         for endpoint in &self.endpoints {
             if endpoint.contains('@') {
-                return fault("a URL holds a user; name it apart".to_owned());
+                return fault("the URL must not contain a user; use --etcd-user".to_owned());
             }
             if let Err(why) = base::server_url(endpoint) {
                 let such = "write for example http://10.0.0.1:2379";
-                return fault(format!("{endpoint:?} is no URL of an etcd member: {why}; {such}"));
+                return fault(format!("invalid etcd URL {endpoint:?}: {why}; {such}"));
             }
-            let https = endpoint.starts_with("https://");
-            if https != self.tls.is_some() {
-                return fault(format!("{endpoint:?} and TLS settings do not go together"));
+            match (endpoint.starts_with("https://"), self.tls.is_some()) {
+                (true, false) => {
+                    return fault(format!("{endpoint:?} is https: add --etcd-ca FILE"));
+                }
+                (false, true) => {
+                    return fault(format!("{endpoint:?} is not https, but --etcd-ca is given"));
+                }
+                (true, true) | (false, false) => (),
             }
         }
         Ok(())

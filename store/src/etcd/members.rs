@@ -47,16 +47,16 @@ pub(crate) enum Trouble {
     #[error("the lease is not there")]
     NoLease,
     /// Can never be done as it is. Nothing was done.
-    #[error("etcd refuses the request: {0}")]
+    #[error("etcd refused the request: {0}")]
     Invalid(String),
     /// The answer is larger than is taken.
     #[error("the answer is too long: {0}")]
     TooLong(String),
     /// Log in anew. Nothing was done.
-    #[error("etcd wants a new login: {0}")]
+    #[error("etcd asks for a new login: {0}")]
     LoggedOut(String),
     /// An administrator must act. Nothing was done.
-    #[error("etcd refuses this client: {0}")]
+    #[error("etcd refused this client: {0}")]
     Forbidden(String),
     /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the very write that
     /// filled it, which was done; any other was not.

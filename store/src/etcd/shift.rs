@@ -221,7 +221,7 @@ impl Remote {
         if now == wanted {
             return Ok(now);
         }
-        let why = "somebody else prepares this store at the same time".to_owned();
+        let why = "another process is preparing this store".to_owned();
         Err(ReadError::Unavailable(why).into())
     }
 }

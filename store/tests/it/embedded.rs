@@ -42,7 +42,7 @@ async fn what_is_not_a_store_does_not_open_and_is_left_as_it_is() {
     let garbage = "not a database, but somebody's notes ".repeat(200);
     std::fs::write(&file, &garbage).unwrap();
     let refusal = refusal(dir.path());
-    assert!(refusal.starts_with("DIR/store.redb is damaged or not a store: "), "{refusal}");
+    assert!(refusal.starts_with("DIR/store.redb is damaged or is not a store: "), "{refusal}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), garbage);
 }
 
@@ -51,7 +51,7 @@ async fn a_file_in_the_place_of_the_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data");
     std::fs::write(&file, "").unwrap();
-    assert_eq!(refusal(&file), "make the directory DIR");
+    assert_eq!(refusal(&file), "cannot create the directory DIR");
 }
 
 #[tokio::test]

@@ -250,17 +250,17 @@ async fn stores_of_one_etcd_do_not_see_each_other() {
 async fn what_a_configuration_lacks_is_said() {
     let refusal = async |config| open(config).await.unwrap_err().to_string();
     let none = EtcdConfig::plain(vec![]);
-    assert_eq!(refusal(none).await, "the configuration of etcd: no endpoint is named");
+    assert_eq!(refusal(none).await, "invalid etcd configuration: name at least one endpoint");
     let scheme = EtcdConfig::plain(vec!["localhost:2379".to_owned()]);
     assert_eq!(
         refusal(scheme).await,
-        "the configuration of etcd: \"localhost:2379\" is no URL of an etcd member: it does not begin \
+        "invalid etcd configuration: invalid etcd URL \"localhost:2379\": it must begin \
          with http:// or https://; write for example http://10.0.0.1:2379"
     );
     let tls = EtcdConfig::plain(vec!["https://localhost:2379".to_owned()]);
     assert_eq!(
         refusal(tls).await,
-        "the configuration of etcd: \"https://localhost:2379\" and TLS settings do not go together"
+        "invalid etcd configuration: \"https://localhost:2379\" is https: add --etcd-ca FILE"
     );
 }
 

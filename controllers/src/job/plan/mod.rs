@@ -198,11 +198,13 @@ impl fmt::Display for Waiting {
             Waiting::Predecessor { name } => {
                 write!(f, "waits for task {name} of the deleted job of this name to stop")
             }
-            Waiting::SameName { name } => write!(f, "two tasks would be named {name}"),
+            Waiting::SameName { name } => write!(f, "two tasks would have the name {name}"),
             Waiting::Unwritable { why } => write!(f, "it cannot be stored: {why}"),
             Waiting::Suspended => f.write_str("the job is suspended"),
             Waiting::Parallelism { limit } => write!(f, "parallelism is {limit}"),
-            Waiting::Window { limit } => write!(f, "{limit} tasks are open"),
+            Waiting::Window { limit } => {
+                write!(f, "{limit} tasks exist at once, which is the maximum")
+            }
             Waiting::Open { tasks } => write!(f, "{tasks} tasks have not ended"),
         }
     }
@@ -310,7 +312,7 @@ fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
     let bytes = json_bytes(job) - others + json_bytes(&roster.indexes) + ADDED_BYTES;
     (bytes > OBJECT_BYTES_MAX).then(|| {
         format!(
-            "with the names of its {} tasks it takes {bytes} bytes, {} more than can be stored",
+            "the job and the names of its {} tasks take {bytes} bytes, {} more than can be stored",
             roster.indexes.len(),
             bytes - OBJECT_BYTES_MAX
         )

@@ -72,7 +72,7 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
     let verdict = wanted(task, policy, now);
     if matches!(verdict, Verdict::Again(_)) && task.spec.attempt == u32::MAX {
         // No attempt can follow: without this it would be asked for, and refused, for ever.
-        let why = "no number is left for another attempt".to_owned();
+        let why = "the attempt number cannot grow any further".to_owned();
         return Verdict::Done { end: End::Failed, why };
     }
     verdict

@@ -112,7 +112,7 @@ fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
     };
     let first = scene.cast.members.values().find(waits)?;
     let last = first.task.last_attempt()?;
-    Some(format!("task {} is tried again: {last}", first.task.name()))
+    Some(format!("retrying task {}: {last}", first.task.name()))
 }
 
 fn base(scene: &Scene<'_>) -> JobStatus {

@@ -137,7 +137,7 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
             let node = task.node().map(|node| format!(" on {node}")).unwrap_or_default();
             format!("{} ({}{node})", task.name(), again.why)
         });
-        let message = format!("tried again: {}", some_of(named));
+        let message = format!("retrying: {}", some_of(named));
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
     let retry = |(task, again): (&Task, &super::outcome::Again)| {

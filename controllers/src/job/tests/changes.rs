@@ -350,7 +350,9 @@ fn names_that_collide_when_shortened_block_the_job() {
     let mut world = World::new(Job::new("default", "j", spec));
     world.settle();
     assert_eq!(world.tasks.len(), 0, "the same name twice is never two tasks");
-    assert!(world.job.status.message.as_ref().unwrap().starts_with("two tasks would be named"));
+    assert!(
+        world.job.status.message.as_ref().unwrap().starts_with("two tasks would have the name")
+    );
 }
 
 #[test]

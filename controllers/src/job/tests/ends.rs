@@ -104,7 +104,7 @@ fn a_failure_is_tried_again_after_a_wait_and_given_up_in_the_end() {
             plan
               Running run=1 p1 a0 s0 f0 c0 of 1
               j-0/1 retry counted from 10s avoiding n1
-              tells: TaskRetried: tried again: j-0 (exit 3 on n1)
+              tells: TaskRetried: retrying: j-0 (exit 3 on n1)
             plan
               record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
               tells: JobFailed: Timeout x1; 0 of 1 tasks succeeded
@@ -133,7 +133,7 @@ fn a_task_that_somebody_evicts_goes_to_another_node() {
               Running run=1 p2 a0 s0 f0 c0 of 2
               j-0/1 retry free avoiding n1
               j-1/1 retry free
-              tells: TaskRetried: tried again: j-0 (Evict on n1)
+              tells: TaskRetried: retrying: j-0 (Evict on n1)
         "#]],
     );
 }
@@ -164,7 +164,7 @@ fn the_first_rule_that_matches_decides() {
               record run=1 1=Failed + j-1/1 recorded
               j-0/1 retry free from 10s avoiding n1
               waits: 2 tasks have not ended
-              tells: TaskRetried: tried again: j-0 (exit 1 on n1)
+              tells: TaskRetried: retrying: j-0 (exit 1 on n1)
             plan
               Running ending Failed run=1 p1 a1 s0 f2 c0 of 4 (task j-2 failed the job: Timeout)
               waits: 2 tasks have not ended
@@ -209,7 +209,7 @@ fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
               waits: 1 tasks have not ended
             plan
               j-0/1 retry free
-              tells: TaskRetried: tried again: j-0 (NodeLost on n1)
+              tells: TaskRetried: retrying: j-0 (NodeLost on n1)
             plan
               record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
               tells: JobFailed: NodeLost x1; 0 of 1 tasks succeeded
@@ -497,9 +497,9 @@ fn another_attempt_takes_the_place_of_the_one_that_ended() {
             plan
               Running run=1 p3 a0 s0 f0 c0 of 3
               j-0/1 retry counted from 10s avoiding n1
-              tells: TaskRetried: tried again: j-0 (exit 1 on n1)
+              tells: TaskRetried: retrying: j-0 (exit 1 on n1)
             plan
-              Running run=1 p3 a0 s0 f0 c0 of 3 (task j-0 is tried again: attempt 1 on n1: exit 1)
+              Running run=1 p3 a0 s0 f0 c0 of 3 (retrying task j-0: attempt 1 on n1: exit 1)
               waits: parallelism is 1
         "#]],
     );

@@ -41,8 +41,10 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
         };
         for path in [host_path, &mount.path] {
             if path.to_string_lossy().contains(':') {
-                let message =
-                    format!("mount {}: a created hostPath cannot hold a colon", path.display());
+                let message = format!(
+                    "mount {}: the path of a created hostPath must not contain a colon",
+                    path.display()
+                );
                 return Err(EngineError::refused(Reason::Mount, message));
             }
         }

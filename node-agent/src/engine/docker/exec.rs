@@ -78,7 +78,10 @@ impl DockerEngine {
         let start = StartExecOptions { tty: false, ..StartExecOptions::default() };
         let started = self.act(Stage::Act, self.docker.start_exec(id, Some(start)));
         let StartExecResults::Attached { output, input } = started.await? else {
-            return Err(EngineError::refused(Reason::Invalid, "the engine gave no streams"));
+            return Err(EngineError::refused(
+                Reason::Invalid,
+                "the engine returned no output streams",
+            ));
         };
         let output = output.filter_map(|read| future::ready(written(read).transpose())).boxed();
         Ok((output, input))
@@ -146,7 +149,8 @@ impl Running {
     async fn stop_process(&self) -> Result<(), EngineError> {
         let Some(pid) = self.process().await? else { return Ok(()) };
         if !is_in(pid, &self.container) {
-            let message = "the command's process is not one of this machine, and goes on";
+            let message =
+                "the process of the command is not on this machine, so it cannot be stopped";
             return Err(EngineError::unavailable(message));
         }
         // A shell at a terminal ignores TERM, and ends when its terminal is gone.
@@ -162,8 +166,9 @@ impl Running {
     }
 
     fn signal(&self, pid: i32, signal: Signal) -> Result<(), EngineError> {
-        kill(Pid::from_raw(pid), signal)
-            .map_err(|errno| EngineError::unavailable(format!("signal the command: {errno}")))
+        kill(Pid::from_raw(pid), signal).map_err(|errno| {
+            EngineError::unavailable(format!("cannot signal the command: {errno}"))
+        })
     }
 }
 

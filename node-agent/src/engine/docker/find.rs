@@ -173,16 +173,16 @@ impl DockerEngine {
         match self.ask(self.docker.inspect_container(&name, None)).await {
             Ok(inspected) => {
                 let found = self.own(identity, inspected).ok_or_else(|| {
-                    let message = format!("container name {name} is taken by one that is not ours");
+                    let message = format!("the container name {name} is used by a container that Heliox did not create; remove or rename it");
                     EngineError::refused(Reason::NameTaken, message)
                 })?;
                 self.ids.add(identity, &found.id);
                 Ok(found)
             }
             // It was on its way out.
-            Err(EngineError::Gone) => {
-                Err(EngineError::unavailable(format!("container name {name} was taken just now")))
-            }
+            Err(EngineError::Gone) => Err(EngineError::unavailable(format!(
+                "the container name {name} was taken at the same moment"
+            ))),
             Err(error) => Err(error),
         }
     }

@@ -249,7 +249,7 @@ async fn follow(instance: Arc<Instance>, mut events: pipe::Receiver) {
         match events.read(&mut buffer).await {
             Ok(length) => instance.changed(&buffer[..length]),
             Err(error) => {
-                warn!(%error, "control groups can no longer be followed: watching them anew");
+                warn!(%error, "lost track of the control groups; watching them again");
                 return instance.breaks();
             }
         }

@@ -91,7 +91,7 @@ impl DockerEngine {
         };
         if let Err(error) = kept {
             // A full disk must not keep the container for ever.
-            warn!(%identity, %error, "the logs of a removed container are lost");
+            warn!(%identity, %error, "the logs of a removed container could not be kept");
         }
     }
 

@@ -142,7 +142,7 @@ impl Memory {
         match watch {
             Ok(watch) => {
                 if self.shared.is_blind.swap(false, Ordering::Relaxed) {
-                    info!("the memory of containers is watched again");
+                    info!("watching the memory of containers again");
                 }
                 all.entry(id.to_owned()).or_default().watch = Some(watch);
                 true
@@ -157,7 +157,7 @@ impl Memory {
 
     /// Says so once, until a group can be watched again.
     fn cannot_watch(&self, id: &str, group: &Path, error: &io::Error) {
-        debug!(id, group = %group.display(), %error, "memory is not watched");
+        debug!(id, group = %group.display(), %error, "cannot watch the memory of containers");
         if !self.shared.is_blind.swap(true, Ordering::Relaxed) {
             let hint = remedy(error);
             warn!(

@@ -345,7 +345,7 @@ impl DockerEngine {
         };
         match timeout(CALL_TIMEOUT, kill).await {
             Ok(ended) => ended,
-            Err(_) => Err(EngineError::unavailable(format!("{identity} does not die"))),
+            Err(_) => Err(EngineError::unavailable(format!("cannot kill {identity}"))),
         }
     }
 

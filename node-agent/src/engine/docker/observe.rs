@@ -75,7 +75,7 @@ pub(super) fn of_summary(
         exit_code: summary.status.as_deref().and_then(exit_code),
         started_at: started.map(|started| started.to_string()),
         finished_at: Some(now.to_string()),
-        error: Some(format!("the engine does not say how it ended: {error}")),
+        error: Some(format!("the engine does not report how it ended: {error}")),
         ..DockerState::default()
     };
     let config = ContainerConfig { labels: summary.labels, ..ContainerConfig::default() };

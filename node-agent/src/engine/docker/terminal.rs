@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 pub(super) async fn start(socket: &str, id: &str) -> Result<Streams, EngineError> {
     match timeout(START_TIMEOUT, ask(socket, id)).await {
         Ok(Ok(started)) => started,
-        Ok(Err(error)) => Err(EngineError::unknown(format!("start a command: {error}"))),
+        Ok(Err(error)) => Err(EngineError::unknown(format!("cannot start the command: {error}"))),
         Err(_) => Err(EngineError::unknown("the engine did not answer in time")),
     }
 }

@@ -203,12 +203,12 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> S
         let left = match end_family(run.pid, run.start_ticks, run.session) {
             Ok(left) => left,
             Err(error) => {
-                warn!(%error, identity = %spec.identity, "a task whose shim is gone is not ended");
+                warn!(%error, identity = %spec.identity, "a task whose shim is gone could not be killed");
                 return Seen::Running(run);
             }
         };
         if left.contains(&run.pid) {
-            warn!(identity = %spec.identity, pid = run.pid, "a task whose shim is gone may not be ended");
+            warn!(identity = %spec.identity, pid = run.pid, "not permitted to kill a task whose shim is gone");
             return Seen::Running(run);
         }
         if !run.dies() {
@@ -223,7 +223,7 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> S
     // Before the end, so that who hears of that finds it. A second mark, after a crash between the two,
     // says nothing wrong.
     if let Err(error) = mark_cut(spec, now) {
-        warn!(%error, "a log does not say that its last lines may be missing");
+        warn!(%error, "could not note in a log that its last lines may be missing");
     }
     let exit = ExitRecord {
         started: Some(run.started),
@@ -235,7 +235,7 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> S
     };
     // It has ended, whether that can be written down or not. The next look tries again.
     if let Err(error) = Reserved::kept(&spec.exit).write(&exit) {
-        warn!(%error, "the end of a task that nobody saw is not written down");
+        warn!(%error, "could not record that a task ended unseen");
     }
     Seen::Ended(exit)
 }
@@ -259,7 +259,7 @@ pub(crate) fn not_permitted(left: &[i32]) -> String {
     let more = left.len().saturating_sub(LEFT_SHOWN_MAX);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!(
-        "the agent's user may not end the processes {}{more} that it has left: end them by hand",
+        "the agent's user is not permitted to kill the processes {}{more} that the task left running: kill them by hand",
         shown.join(", ")
     )
 }

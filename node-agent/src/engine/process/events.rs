@@ -54,7 +54,7 @@ pub(super) fn watch(
         })
         .boxed(),
         Err(error) => {
-            warn!(%error, "exits cannot be watched; looking every second");
+            warn!(%error, "cannot watch for exits; polling every second");
             poll().boxed()
         }
     }
@@ -98,7 +98,7 @@ impl<F: Fn(&str) -> Option<Identity>> Watcher<F> {
                 return event;
             }
             if let Err(error) = self.read().await {
-                warn!(%error, "exits cannot be read");
+                warn!(%error, "cannot read exits");
                 sleep(POLL_INTERVAL).await;
                 return EngineEvent::Missed;
             }
@@ -154,7 +154,7 @@ impl<F: Fn(&str) -> Option<Identity>> Watcher<F> {
             // It was removed meanwhile.
             Err(nix::errno::Errno::ENOENT) => (),
             // All are looked at now and then.
-            Err(error) => warn!(%error, task = name, "a task's shim cannot be watched"),
+            Err(error) => warn!(%error, task = name, "cannot watch the shim of a task"),
         }
     }
 }

@@ -36,7 +36,7 @@ impl ProcessEngine {
         request: &ExecRequest,
     ) -> Result<Exec, EngineError> {
         if request.tty {
-            let message = "the process runtime has no terminals: run it without -t";
+            let message = "the process runtime has no terminals: run the command without -t";
             return Err(EngineError::refused(Reason::Invalid, message));
         }
         let asked = identity.clone();

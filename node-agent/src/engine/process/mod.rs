@@ -151,7 +151,7 @@ impl ProcessEngine {
                 Ok(answer) => Ok(answer),
                 Err(_) => {
                     end_started(&shim).await?;
-                    let message = format!("the shim ended without an answer ({line:?})");
+                    let message = format!("the shim exited without an answer ({line:?})");
                     // Where it came to start the program, the next look tells how that ended.
                     let dir = dir.clone();
                     let has_come =
@@ -198,7 +198,7 @@ impl ProcessEngine {
             }
         };
         match timeout(REMOVE_TIMEOUT, killed).await {
-            Err(_) => Err(EngineError::unavailable(format!("{identity} does not die"))),
+            Err(_) => Err(EngineError::unavailable(format!("cannot kill {identity}"))),
             Ok(Err(error)) => Err(error),
             Ok(Ok(())) => {
                 let identity = identity.clone();
@@ -363,7 +363,10 @@ impl Inner {
         let made = self.fill(&new, &dir, spec).map_err(|error| {
             // What there is of it takes the room that others need. If it stays, the next try removes it.
             let _stays = remove_all_if_there(&new.0);
-            failed(&io::Error::new(error.kind(), format!("make {}: {error}", dir.0.display())))
+            failed(&io::Error::new(
+                error.kind(),
+                format!("cannot create {}: {error}", dir.0.display()),
+            ))
         })?;
         Ok(Prepared::New { dir, lock: made })
     }
@@ -458,11 +461,12 @@ async fn end_started(shim: &Child) -> Result<(), EngineError> {
 /// Refuses what processes cannot have.
 fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     if spec.command.is_empty() && spec.args.is_empty() {
-        let message = "the process runtime needs a command: it has no image to take one from";
+        let message =
+            "command: required by the process runtime, which has no image to take one from";
         return Err(EngineError::refused(Reason::CannotRun, message));
     }
     if let Some(dir) = spec.working_dir.as_ref().filter(|dir| !Path::new(dir).is_dir()) {
-        let message = format!("workingDir {dir}: no such folder on this node");
+        let message = format!("workingDir {dir}: no such directory on this node");
         return Err(EngineError::refused(Reason::CannotRun, message));
     }
     spec.ports.iter().try_for_each(ports::check)?;
@@ -474,7 +478,7 @@ fn check_mount(mount: &Mount) -> Result<(), EngineError> {
     let refused = |message: String| Err(EngineError::refused(Reason::Mount, message));
     match &mount.source {
         MountSource::Tmpfs { .. } => {
-            refused(format!("mount {path}: the process runtime has no tmpfs"))
+            refused(format!("mount {path}: the process runtime does not support tmpfs"))
         }
         MountSource::HostPath { host_path, .. } if *host_path != mount.path => refused(format!(
             "mount {path}: the process runtime cannot show {} there; \

@@ -20,8 +20,9 @@ pub(super) fn check(port: &Port) -> Result<(), EngineError> {
     match tried {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let name = &port.name;
-            let message =
-                format!("port {number}/{protocol} ({name}) is in use by something that is no task");
+            let message = format!(
+                "port {number}/{protocol} ({name}) is in use by a process that is not a task"
+            );
             Err(EngineError::refused(Reason::PortTaken, message))
         }
         // An address that is not the host's, or a number that takes privileges: for the program to

@@ -300,7 +300,7 @@ impl Engine for SimEngine {
     }
 
     fn exec<'a>(&'a self, identity: &'a Identity, _: &'a ExecRequest) -> Answer<'a, Exec> {
-        let message = format!("{identity} is simulated: no command can be run in it");
+        let message = format!("{identity} is simulated: exec is not supported");
         future::ready(Err(EngineError::refused(Reason::Invalid, message))).boxed()
     }
 

@@ -359,7 +359,10 @@ async fn a_working_dir_that_is_none_is_refused_by_name() {
             spec.working_dir = Some(dir.to_owned());
             match engine.create_and_start(&spec).await {
                 Err(EngineError::Refused { reason: Reason::CannotRun, message }) => {
-                    assert_eq!(message, format!("workingDir {dir}: no such folder on this node"));
+                    assert_eq!(
+                        message,
+                        format!("workingDir {dir}: no such directory on this node")
+                    );
                 }
                 other => panic!("{dir}: {other:?}"),
             }
