@@ -20,15 +20,15 @@ pub struct Cli {
 /// What a process is to be.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run everything in one process, nodes included. For trying things out, not for production.
+    /// Run everything in one process, including nodes. For trying things out, not for production.
     Dev(DevArgs),
     /// Run apiserver, scheduler and controllers in one process.
     Server(WholeServerArgs),
     /// Run an apiserver.
     Apiserver(ServerArgs),
-    /// Run a scheduler. Of several, the elected leader works.
+    /// Run a scheduler. If there are several, one leads and the others wait.
     Scheduler(ComponentArgs),
-    /// Run the controllers. Of several, the elected leader works.
+    /// Run the controllers. If there are several, one leads and the others wait.
     Controllers(ControllersArgs),
     /// Run the agent of this host.
     Agent(AgentArgs),
@@ -65,9 +65,9 @@ pub enum Runtime {
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// Address to serve the API on.
-    #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
-    /// Directory to keep the state in over restarts.
+    /// Directory of the embedded store, which survives restarts.
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub data_dir: Option<PathBuf>,
     /// Keep the state in memory (the default).
@@ -77,7 +77,7 @@ pub struct DevArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
     /// Number of nodes.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub nodes: u16,
     /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
@@ -96,7 +96,7 @@ pub struct DevArgs {
 /// What becomes of events, for whoever runs the controllers.
 #[derive(Debug, Clone, Args)]
 pub struct EventArgs {
-    /// How long to keep events after they were last seen. The newest 10,000 (16 MiB) at most are kept.
+    /// How long to keep events after they were last seen. At most the newest 10,000 (16 MiB) are kept.
     #[arg(long, value_name = "DURATION", default_value_t = api::core::EVENT_TTL, value_parser = event_ttl)]
     pub event_ttl: api::duration::Duration,
 }
@@ -125,12 +125,13 @@ pub struct ControllersArgs {
 
 /// Arguments of `heliox server` and `heliox apiserver`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("store").args(["data_dir", "etcd"]).required(true))]
 pub struct ServerArgs {
     /// Address to serve the API on.
-    #[arg(long, default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
-    /// Directory of the embedded store: for a single apiserver.
-    #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
+    /// Directory of the embedded store, for a single apiserver.
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where else.
     #[command(flatten)]
@@ -175,8 +176,8 @@ pub struct AgentArgs {
     /// Label of the node. May be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Resources that tasks may use [default: those of the host].
-    #[arg(long, value_name = "cpu=4,memory=8Gi", value_delimiter = ',')]
+    /// Resources that tasks may use, for example cpu=4,memory=8Gi [default: those of the host].
+    #[arg(long, value_name = "RESOURCE=AMOUNT[,...]", value_delimiter = ',')]
     pub capacity: Vec<String>,
     /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
@@ -185,14 +186,14 @@ pub struct AgentArgs {
     /// ~/.local/state/heliox/agent/NAME].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Range of host ports for tasks that name none: FIRST-LAST.
-    #[arg(long, default_value = "20000-32768", value_parser = port_range)]
+    /// Range of host ports for tasks that name none.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "20000-32768", value_parser = port_range)]
     pub port_range: (u16, u16),
     /// Address at which this host's tasks can be reached.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub address: std::net::IpAddr,
-    /// Join the cluster that answers even if it is a different or a restored one: stop whatever still
-    /// runs for the old one.
+    /// Join the cluster that answers even if it is another one or was restored. Tasks that still run for
+    /// the old one are stopped.
     #[arg(long)]
     pub accept_cluster: bool,
     /// Address to serve health and metrics on; port 0 picks a free port.
@@ -227,11 +228,12 @@ pub struct BackupArgs {
 
 /// Arguments of `heliox restore`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("store").args(["data_dir", "etcd"]).required(true))]
 pub struct RestoreArgs {
     /// Backup to restore.
     pub file: PathBuf,
     /// Directory to create the embedded store in; must not exist yet.
-    #[arg(long, value_name = "DIR", required_unless_present = "etcd")]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where else.
     #[command(flatten)]
@@ -245,7 +247,7 @@ fn event_ttl(text: &str) -> Result<api::duration::Duration, String> {
     let ttl: api::duration::Duration =
         text.parse().map_err(|error: api::duration::NotADuration| error.to_string())?;
     if ttl < EVENT_TTL_MIN {
-        return Err(format!("events stay for {EVENT_TTL_MIN} at least"));
+        return Err(format!("must be at least {EVENT_TTL_MIN}"));
     }
     Ok(ttl)
 }
@@ -256,7 +258,7 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
         .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
     match parsed {
         Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
-        _ => Err(format!("{text:?} is not FIRST-LAST with 1 <= FIRST <= LAST <= 65535")),
+        _ => Err(format!("{text:?}: must be FIRST-LAST with 1 <= FIRST <= LAST <= 65535")),
     }
 }
 
@@ -269,6 +271,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_heading_of_etcd_has_the_flags_of_etcd_alone() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let is_headed = flag.get_help_heading() == Some("etcd");
+                let is_of_etcd = ETCD_FLAGS.contains(&flag.get_id().as_str());
+                assert_eq!(is_headed, is_of_etcd, "{} {flag}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_is_named_and_both_kinds_are_offered() {
+        for line in ["heliox server", "heliox apiserver", "heliox restore f"] {
+            let refused = Cli::try_parse_from(line.split_whitespace()).unwrap_err().to_string();
+            assert!(refused.contains("<--data-dir <DIR>|--etcd <URL[,URL...]>>"), "{refused}");
+        }
     }
 
     /// Over the embedded store there is no other apiserver to tell.
@@ -327,7 +348,7 @@ mod tests {
             ("server --data-dir d --etcd http://a:1", "cannot be used with"),
             ("server --data-dir d --event-ttl 59s", "1m at least"),
             ("server --data-dir d --listen 7070", "such as 127.0.0.1:7070"),
-            ("server --etcd http://a:1 --advertise https://b", "https is not spoken yet"),
+            ("server --etcd http://a:1 --advertise https://b", "https is not supported yet"),
             ("server --data-dir d --etcd-ca f", "cannot be used with"),
             ("server --data-dir d --etcd-ca f --etcd-cert f --etcd-key f", "cannot be used with"),
             ("server --data-dir d --etcd-user u --etcd-password-file f", "cannot be used with"),

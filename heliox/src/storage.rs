@@ -18,27 +18,30 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const ETCD_FLAGS: [&str; 6] =
     ["etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file"];
 
+/// Heading of the flags of etcd in a help text. Each flag names it, since a heading of the whole group
+/// would go on over the flags that follow the group.
+const HEADING: &str = "etcd";
+
 /// etcd, where it is used. Each flag rules out the embedded store: see [`ETCD_FLAGS`].
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "etcd")]
 pub struct EtcdArgs {
-    /// Keeps everything in etcd: the client URLs of its members.
-    #[arg(long, value_name = "URL[,URL...]", value_delimiter = ',', conflicts_with = "data_dir")]
+    /// Client URLs of the etcd members that store everything.
+    #[arg(long, help_heading = HEADING, value_name = "URL[,URL...]", value_delimiter = ',', conflicts_with = "data_dir")]
     pub etcd: Vec<String>,
-    /// Certificates of the authority that signed the members', as PEM; for https URLs.
-    #[arg(long, value_name = "FILE", requires = "etcd", conflicts_with = "data_dir")]
+    /// CA certificates that verify the members (PEM). Required for https URLs.
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "etcd", conflicts_with = "data_dir")]
     pub etcd_ca: Option<PathBuf>,
-    /// This client's certificate, as PEM.
-    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"], conflicts_with = "data_dir")]
+    /// Client certificate (PEM).
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"], conflicts_with = "data_dir")]
     pub etcd_cert: Option<PathBuf>,
-    /// Its private key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "etcd_cert", conflicts_with = "data_dir")]
+    /// Private key of the client certificate (PEM).
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "etcd_cert", conflicts_with = "data_dir")]
     pub etcd_key: Option<PathBuf>,
-    /// The user to log in as.
-    #[arg(long, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"], conflicts_with = "data_dir")]
+    /// etcd user.
+    #[arg(long, help_heading = HEADING, value_name = "NAME", requires_all = ["etcd", "etcd_password_file"], conflicts_with = "data_dir")]
     pub etcd_user: Option<String>,
-    /// Holds the user's password, in its first line.
-    #[arg(long, value_name = "FILE", requires = "etcd_user", conflicts_with = "data_dir")]
+    /// File whose first line is the password of the user.
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "etcd_user", conflicts_with = "data_dir")]
     pub etcd_password_file: Option<PathBuf>,
 }
 
@@ -52,10 +55,10 @@ impl EtcdArgs {
     ) -> Result<Arc<dyn Store>> {
         if !self.etcd.is_empty() {
             let store = Etcd::connect(self.config()?, rng, &tasks.spawner()).await;
-            return Ok(Arc::new(store.context("use etcd")?));
+            return Ok(Arc::new(store.context("cannot use etcd")?));
         }
         let Some(dir) = data_dir else {
-            bail!("say where everything is to be kept: --data-dir DIR, or --etcd URL");
+            bail!("name the store: --data-dir DIR or --etcd URL");
         };
         let lock = DirLock::take(dir, ("the data directory", "--data-dir"))?;
         let stop = tasks.stop_signal();
@@ -65,7 +68,7 @@ impl EtcdArgs {
             stop.requested().await;
         });
         let store = Embedded::open(dir, &tasks.spawner());
-        Ok(Arc::new(store.with_context(|| format!("open the store in {}", dir.display()))?))
+        Ok(Arc::new(store.with_context(|| format!("cannot open the store in {}", dir.display()))?))
     }
 
     fn config(&self) -> Result<EtcdConfig> {
@@ -82,7 +85,7 @@ impl EtcdArgs {
         let user = match (&self.etcd_user, &self.etcd_password_file) {
             (Some(name), Some(file)) => {
                 let text = String::from_utf8(read(file)?);
-                let text = text.ok().with_context(|| format!("{} is no text", file.display()))?;
+                let text = text.ok().with_context(|| format!("{} is not text", file.display()))?;
                 let password = text.lines().next().unwrap_or_default().to_owned();
                 Some(EtcdUser { name: name.clone(), password })
             }
@@ -95,11 +98,14 @@ impl EtcdArgs {
 fn read(file: &Path) -> Result<Vec<u8>> {
     let read = || {
         if std::fs::metadata(file)?.len() > FILE_BYTES_MAX {
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is too large"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                "the file is too large",
+            ));
         }
         std::fs::read(file)
     };
-    read().with_context(|| format!("read {}", file.display()))
+    read().with_context(|| format!("cannot read {}", file.display()))
 }
 
 #[cfg(test)]
