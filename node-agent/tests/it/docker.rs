@@ -95,6 +95,18 @@ pub(crate) async fn inspect(
     docker::connect(SOCKET).await.unwrap().inspect_container(&name, None).await.unwrap()
 }
 
+/// Otherwise each run of the tests would leave as many nameless images as it has tests.
+#[tokio::test]
+async fn an_image_that_is_there_is_not_imported_again() {
+    let docker = docker::connect(SOCKET).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        busybox::import(&docker, REPOSITORY, "again").await.unwrap();
+        seen.push(docker.inspect_image(&format!("{REPOSITORY}:again")).await.unwrap().id.unwrap());
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
 #[tokio::test]
 async fn an_image_that_is_not_there_is_refused_by_name() {
     hold(bench().await, async |bench| {

@@ -1,6 +1,7 @@
 //! An image made of this machine's static busybox, for demonstrations and tests: no registry is
 //! needed.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::path::Path;
 
@@ -25,7 +26,12 @@ const APPLETS: &[&str] = &[
     "uniq", "wc", "wget", "whoami", "yes",
 ];
 
-/// Makes the image `<repository>:<tag>` from a static busybox. Making it again is no fault.
+/// Label of the image: a hash of what it was made from.
+const LABEL: &str = "heliox.dev/rootfs";
+
+/// Makes the image `<repository>:<tag>` from a static busybox, unless it is there already. Each import
+/// makes a new image and leaves the one that had the name without one, so importing the same again
+/// would fill the engine with nameless images.
 ///
 /// # Errors
 ///
@@ -36,12 +42,38 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), 
             "cannot read {BUSYBOX} (on Debian: install busybox-static): {error}"
         ))
     })?;
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+    let label = hash(&rootfs);
+    if is_there(docker, &format!("{repository}:{tag}"), &label).await {
+        return Ok(());
+    }
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo(repository)
+        .tag(tag)
+        .changes(vec![format!("LABEL {LABEL}={label}")])
+        .build();
     let import = docker.create_image(Some(options), Some(body_full(rootfs.into())), None);
     match timeout(CALL_TIMEOUT, import.try_for_each(|_| future::ready(Ok(())))).await {
         Ok(imported) => imported.map_err(|error| classify(&error, Stage::Act)),
         Err(_) => Err(EngineError::unknown("the image was not imported in time")),
     }
+}
+
+/// Whether an image of this name was made from the same files. An engine that does not answer is no
+/// reason to give up: the import says why it fails.
+async fn is_there(docker: &Docker, name: &str, label: &str) -> bool {
+    let Ok(Ok(image)) = timeout(CALL_TIMEOUT, docker.inspect_image(name)).await else {
+        return false;
+    };
+    let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
+    labels.get(LABEL).is_some_and(|there| there == label)
+}
+
+/// The same on every machine and in every process of one build, which is all that it is compared with.
+fn hash(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    format!("{:016x}", hasher.finish())
 }
 
 /// A root file system with busybox, links to it and the folders that programs expect. The same
