@@ -2,6 +2,7 @@
 //! protocol, and stands beside its target and its goal. Nothing here asserts a time.
 
 mod figures;
+mod limits;
 mod placements;
 
 use std::fmt;
@@ -36,6 +37,17 @@ pub struct Figure {
     pub number: u64,
     /// Its unit.
     pub unit: &'static str,
+    /// What the machine allows, where that was measured.
+    pub limit: Option<Bound>,
+}
+
+/// What a figure would be if nothing but the durable writes that it needs were done.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// In the figure's unit; at least 1.
+    pub number: u64,
+    /// What was measured for it.
+    pub of: String,
 }
 
 /// All figures of one run.
@@ -51,7 +63,10 @@ pub struct Report {
 
 /// The first line of the table.
 pub fn header() -> String {
-    format!("{:<58} {:>14}  {:<16} GOAL", "WHAT", "MEASURED", "TO REACH FIRST")
+    format!(
+        "{:<58} {:>14}  {:<16} {:<14} BESIDE THE LIMIT",
+        "WHAT", "MEASURED", "TO REACH FIRST", "GOAL"
+    )
 }
 
 /// Measures everything, one after the other; each figure is told of when it is there.
@@ -79,6 +94,8 @@ impl Report {
             json!({
                 "what": figure.what, "first": figure.first, "goal": figure.goal,
                 "number": figure.number, "unit": figure.unit,
+                "limit": figure.limit.as_ref().map(|limit| limit.number),
+                "limitOf": figure.limit.as_ref().map(|limit| limit.of.as_str()),
             })
         };
         let figures: Vec<Value> = self.figures.iter().map(figure).collect();
@@ -92,9 +109,31 @@ impl Report {
     }
 }
 
+impl Figure {
+    /// A figure with what is `(to reach first, the goal)` and the measure with its unit.
+    fn new(
+        what: String,
+        (first, goal): (&'static str, &'static str),
+        (number, unit): (u64, &'static str),
+    ) -> Self {
+        Self { what, first, goal, number, unit, limit: None }
+    }
+
+    /// The same beside what the machine allows, in its unit.
+    fn beside(self, number: u64, of: String) -> Self {
+        Self { limit: Some(Bound { number: number.max(1), of }), ..self }
+    }
+}
+
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, first, goal, number, unit } = self;
-        write!(f, "{what:<58} {:>14}  {first:<16} {goal}", format!("{number} {unit}"))
+        let Self { what, first, goal, number, unit, limit } = self;
+        let measured = format!("{number} {unit}");
+        write!(f, "{what:<58} {measured:>14}  {first:<16} ")?;
+        let Some(Bound { number: limit, of }) = limit else { return write!(f, "{goal}") };
+        // Two digits behind the point, without rounding errors.
+        let hundredths = number.saturating_mul(100) / limit;
+        let (whole, rest) = (hundredths / 100, hundredths % 100);
+        write!(f, "{goal:<14} {whole}.{rest:02} of {limit} {unit}: {of}")
     }
 }

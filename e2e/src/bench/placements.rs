@@ -61,12 +61,10 @@ fn task(sizes: &Sizes, number: u32) -> Change {
 
 /// The figures of some mixes of jobs.
 pub(super) fn figures(nodes: u32, tasks: u32) -> Vec<Figure> {
-    let figure = |jobs: u32| Figure {
-        what: format!("placements, pure: {nodes} nodes, {tasks} tasks of {jobs} jobs"),
-        first: "100000 /s",
-        goal: "1000000 /s",
-        number: measure(&Sizes { nodes, tasks, jobs }),
-        unit: "/s",
+    let figure = |jobs: u32| {
+        let what = format!("placements, pure: {nodes} nodes, {tasks} tasks of {jobs} jobs");
+        let number = measure(&Sizes { nodes, tasks, jobs });
+        Figure::new(what, ("100000 /s", "1000000 /s"), (number, "/s"))
     };
     [1, 10, 100].map(figure).into()
 }
