@@ -123,7 +123,7 @@ impl HeldPorts {
 }
 
 /// The host ports that a task wants.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WantedPorts {
     /// Those that it names.
     pub fixed: Vec<HostPort>,

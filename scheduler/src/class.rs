@@ -27,6 +27,15 @@ pub struct ClassId(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobId(pub(crate) u32);
 
+impl JobId {
+    /// A job that has no task anywhere: no job gets this number.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
+
+/// A shape's number. Once all its classes are gone, another shape may get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShapeId(pub(crate) u32);
+
 /// Tells jobs apart, over runs of workflows too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobKey {
@@ -96,7 +105,7 @@ fn relevant(overrides: &Overrides) -> String {
 }
 
 /// What tasks of a class want of a node.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) requests: Requests,
     pub(crate) ports: WantedPorts,
@@ -114,6 +123,12 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Whether a node is right for all jobs whose tasks have this shape, or for none. Data that is near
+    /// one of them need not be near another.
+    pub(crate) fn is_same_for_all_jobs(&self) -> bool {
+        self.near.is_empty() && self.target.is_none()
+    }
+
     /// What a template wants with a task's own parts laid over it. An error is a sentence; the
     /// apiserver lets nothing through that has one.
     pub(crate) fn new(
@@ -170,7 +185,9 @@ pub(crate) struct Facts {
     /// The jobs that `near` may mean, for each of its entries that names one.
     pub(crate) near_jobs: Vec<Vec<JobId>>,
     /// Nothing if the template was never seen or makes no sense.
-    pub(crate) shape: Option<Shape>,
+    pub(crate) shape: Option<Arc<Shape>>,
+    /// The number of the shape, if there is one.
+    pub(crate) shape_id: Option<ShapeId>,
     /// Why no node at all is asked.
     pub(crate) blocked: Option<Blocked>,
 }
@@ -185,4 +202,6 @@ pub(crate) struct Class {
     pub(crate) queue: BTreeSet<Queued>,
     /// Set while no node is right for it.
     pub(crate) parked: Option<Parked>,
+    /// Set once its job has tasks on so many nodes that it had better not share an index.
+    pub(crate) has_own_index: bool,
 }

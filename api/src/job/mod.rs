@@ -194,7 +194,9 @@ pub struct ListedTask {
 pub type Partial = serde_json::Map<String, serde_json::Value>;
 
 /// A partition set to run beside: one task for each of its partitions.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
     /// Name of the partition set, in the same namespace. The job waits while it does not exist.

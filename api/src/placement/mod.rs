@@ -57,7 +57,9 @@ pub struct Preference {
 }
 
 /// Data to run close to. Exactly one of `partitionSet` and `job` is required.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Near {
     /// Name of a partition set: nodes that hold one of its replicas match.

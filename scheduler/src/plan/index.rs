@@ -21,7 +21,7 @@ use crate::snapshot::{NodeId, Nodes};
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// The most even first, for each head start.
-    heaps: BTreeMap<HeadStart, BinaryHeap<Entry>>,
+    pub(super) heaps: BTreeMap<HeadStart, BinaryHeap<Entry>>,
     /// How far the nodes' log was read.
     seen: u64,
     /// The ranks that the scores are of.
@@ -32,9 +32,9 @@ pub(crate) struct Index {
 
 /// A node, as it was scored at one of its versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    score: Score,
-    node: NodeId,
+pub(super) struct Entry {
+    pub(super) score: Score,
+    pub(super) node: NodeId,
     version: u64,
 }
 
@@ -139,39 +139,59 @@ impl Index {
             let top = heap.and_then(|heap| top(heap, wanted, nodes, &mut self.short_of_room));
             return top.map_or(Choice::None, |top| Choice::Node(top.node));
         }
-        let (mut liked, mut any_aside) = (Vec::new(), false);
-        // The place among those that are avoided, and the node.
-        let mut last_resort: Option<(usize, NodeId)> = None;
+        let mut found = Found::default();
         for (head_start, heap) in &mut self.heaps {
             let mut aside = Vec::new();
             while let Some(top) = top(heap, wanted, nodes, &mut self.short_of_room) {
-                let candidate = Candidate {
-                    head_start: *head_start,
-                    score: top.score,
-                    node: nodes.at(top.node),
-                };
-                let avoided = against.avoided.iter().position(|node| *node == top.node);
-                match avoided {
-                    _ if against.refused.contains(&top.node) => (),
-                    Some(place) => {
-                        let one = (place, top.node);
-                        last_resort = Some(last_resort.map_or(one, |other| other.min(one)));
-                    }
-                    None => {
-                        liked.push((candidate, top.node));
-                        break;
-                    }
+                if found.takes(against, *head_start, top.score, (top.node, nodes)) {
+                    break;
                 }
                 heap.pop();
                 aside.push(top);
             }
-            any_aside |= !aside.is_empty();
             heap.extend(aside);
         }
-        match liked[..] {
-            [] => match last_resort {
+        found.choice(wanted, nodes)
+    }
+}
+
+/// What was found for a task: the most even node of each head start, and what there is beside these.
+#[derive(Debug, Default)]
+pub(super) struct Found<'a> {
+    liked: Vec<(Candidate<'a>, NodeId)>,
+    /// The place among those that are avoided, and the node.
+    last_resort: Option<(usize, NodeId)>,
+    any_refused: bool,
+}
+
+impl<'a> Found<'a> {
+    /// Takes in a node that is right for the class. Whether the task has nothing against it.
+    pub(super) fn takes(
+        &mut self,
+        against: &Against,
+        head_start: HeadStart,
+        score: Score,
+        (id, nodes): (NodeId, &'a Nodes),
+    ) -> bool {
+        if against.refused.contains(&id) {
+            self.any_refused = true;
+            return false;
+        }
+        if let Some(place) = against.avoided.iter().position(|node| *node == id) {
+            let one = (place, id);
+            self.last_resort = Some(self.last_resort.map_or(one, |other| other.min(one)));
+            return false;
+        }
+        self.liked.push((Candidate { head_start, score, node: nodes.at(id) }, id));
+        true
+    }
+
+    /// The best of what was found.
+    pub(super) fn choice(self, wanted: &Wanted<'_>, nodes: &Nodes) -> Choice {
+        match self.liked[..] {
+            [] => match self.last_resort {
                 Some((_, node)) => Choice::Node(node),
-                None if any_aside => Choice::Refused,
+                None if self.any_refused => Choice::Refused,
                 None => Choice::None,
             },
             [(_, only)] => Choice::Node(only),
@@ -186,7 +206,7 @@ impl Index {
 }
 
 /// The first entry of a heap, once it is as of now.
-fn top(
+pub(super) fn top(
     heap: &mut BinaryHeap<Entry>,
     wanted: &Wanted<'_>,
     nodes: &Nodes,

@@ -1,4 +1,4 @@
-//! The indexes of the classes that were served lately.
+//! The indexes of the classes and shapes that were served lately.
 //!
 //! # Invariants
 //!
@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::Index;
-use crate::class::ClassId;
+use crate::class::{ClassId, ShapeId};
 
 /// Entries of all indexes together: some 20 MB, which is 100 classes of 5,000 nodes each.
 const ENTRIES_MAX: usize = 500_000;
@@ -17,12 +17,21 @@ const ENTRIES_MAX: usize = 500_000;
 /// What an index takes beside its entries, in entries.
 const ENTRIES_OF_AN_EMPTY_ONE: usize = 16;
 
-/// Indexes by class.
+/// Whom an index is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum IndexOf {
+    /// One class.
+    Class(ClassId),
+    /// All classes of a shape that share one.
+    Shape(ShapeId),
+}
+
+/// Indexes by whom they are of.
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
-    by_class: BTreeMap<ClassId, Kept>,
-    /// Classes in the order in which they were served.
-    by_turn: BTreeMap<u64, ClassId>,
+    by_owner: BTreeMap<IndexOf, Kept>,
+    /// Owners in the order in which they were served.
+    by_turn: BTreeMap<u64, IndexOf>,
     /// How many indexes were kept so far.
     turns: u64,
     entries: usize,
@@ -36,25 +45,25 @@ struct Kept {
 }
 
 impl Indexes {
-    /// Keeps a class's index, and lets go of those that were not used for longest.
-    pub(crate) fn keep(&mut self, class: ClassId, index: Index) {
-        let _older = self.take(class);
+    /// Keeps an index, and lets go of those that were not used for longest.
+    pub(crate) fn keep(&mut self, of: IndexOf, index: Index) {
+        let _older = self.take(of);
         self.turns += 1;
         let entries = index.capacity() + ENTRIES_OF_AN_EMPTY_ONE;
         self.entries += entries;
-        self.by_turn.insert(self.turns, class);
-        self.by_class.insert(class, Kept { index, turn: self.turns, entries });
+        self.by_turn.insert(self.turns, of);
+        self.by_owner.insert(of, Kept { index, turn: self.turns, entries });
         while self.entries > ENTRIES_MAX
-            && self.by_class.len() > 1
+            && self.by_owner.len() > 1
             && let Some((_, oldest)) = self.by_turn.first_key_value()
         {
             let _dropped = self.take(*oldest);
         }
     }
 
-    /// Takes a class's index out, to use it or to forget it.
-    pub(crate) fn take(&mut self, class: ClassId) -> Option<Index> {
-        let kept = self.by_class.remove(&class)?;
+    /// Takes an index out, to use it or to forget it.
+    pub(crate) fn take(&mut self, of: IndexOf) -> Option<Index> {
+        let kept = self.by_owner.remove(&of)?;
         self.by_turn.remove(&kept.turn);
         self.entries -= kept.entries;
         Some(kept.index)
@@ -67,19 +76,20 @@ mod tests {
 
     #[test]
     fn those_that_were_not_used_for_longest_are_let_go() {
+        let class = |number| IndexOf::Class(ClassId(number));
         let mut indexes = Indexes::default();
         let fit = u32::try_from(ENTRIES_MAX / ENTRIES_OF_AN_EMPTY_ONE).unwrap();
-        for class in 0..fit {
-            indexes.keep(ClassId(class), Index::default());
+        for number in 0..fit {
+            indexes.keep(class(number), Index::default());
         }
-        let first = indexes.take(ClassId(0)).expect("all have room");
-        indexes.keep(ClassId(0), first);
-        indexes.keep(ClassId(fit), Index::default());
-        assert!(indexes.take(ClassId(1)).is_none(), "nobody used it for longest");
-        assert!(indexes.take(ClassId(0)).is_some(), "it was used again");
-        assert!(indexes.take(ClassId(2)).is_some());
-        assert!(indexes.take(ClassId(fit)).is_some());
-        assert_eq!(indexes.by_class.len(), indexes.by_turn.len());
-        assert_eq!(indexes.entries, indexes.by_class.len() * ENTRIES_OF_AN_EMPTY_ONE);
+        let first = indexes.take(class(0)).expect("all have room");
+        indexes.keep(class(0), first);
+        indexes.keep(class(fit), Index::default());
+        assert!(indexes.take(class(1)).is_none(), "nobody used it for longest");
+        assert!(indexes.take(class(0)).is_some(), "it was used again");
+        assert!(indexes.take(class(2)).is_some());
+        assert!(indexes.take(class(fit)).is_some());
+        assert_eq!(indexes.by_owner.len(), indexes.by_turn.len());
+        assert_eq!(indexes.entries, indexes.by_owner.len() * ENTRIES_OF_AN_EMPTY_ONE);
     }
 }

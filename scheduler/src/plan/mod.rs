@@ -17,6 +17,7 @@ mod indexes;
 #[cfg(test)]
 mod properties;
 mod score;
+mod search;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -32,9 +33,9 @@ pub use explain::{Blocked, Explanation, explain};
 pub use filter::Rejection;
 
 use against::Against;
-use index::Choice;
-pub(crate) use index::Index;
-pub(crate) use indexes::Indexes;
+use index::{Choice, Index};
+pub(crate) use indexes::{IndexOf, Indexes};
+use search::Search;
 use wanted::Wanted;
 
 /// What bounds one call.
@@ -118,10 +119,11 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     let parked = snapshot.waiting.parked.iter().filter(|(_, parked)| may_help(parked));
     let classes: Vec<ClassId> = parked.map(|(class, _)| *class).collect();
     for id in classes {
-        if is_helped(snapshot, id) {
-            snapshot.waiting.unpark(id, snapshot.classes.at_mut(id.0));
-        } else {
-            plan.waiting.push(id);
+        match looked_at_again(snapshot, id) {
+            None => snapshot.waiting.unpark(id, snapshot.classes.at_mut(id.0)),
+            Some(_) => {
+                plan.waiting.push(id);
+            }
         }
     }
     for id in std::mem::take(&mut snapshot.waiting.joined) {
@@ -131,19 +133,23 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     }
 }
 
-fn is_helped(snapshot: &mut Snapshot, id: ClassId) -> bool {
-    let facts = Arc::clone(&snapshot.classes.at(id.0).facts);
-    let Ok(wanted) = Wanted::new(&facts, &snapshot.sets, &snapshot.jobs) else { return true };
-    let mut index = Index::ready(snapshot.indexes.take(id), &wanted, &snapshot.nodes);
-    let best = index.best(&wanted, &snapshot.nodes, &Against::default());
-    let is_helped = matches!(best, Choice::Node(_));
-    snapshot.indexes.keep(id, index);
-    is_helped
+/// What may help a parked class now; nothing if some node is right for it.
+fn looked_at_again(snapshot: &mut Snapshot, id: ClassId) -> Option<Parked> {
+    let Snapshot { nodes, sets, jobs, classes, shapes, indexes, .. } = snapshot;
+    let class = classes.at_mut(id.0);
+    let facts = Arc::clone(&class.facts);
+    // Its turn finds out what it lacks.
+    let wanted = Wanted::new(&facts, sets, jobs).ok()?;
+    let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
+    let best = search.best((id, class), &wanted, (indexes, nodes), &Against::default());
+    let parked = search.parked();
+    search.end(indexes);
+    (!matches!(best, Choice::Node(_))).then_some(parked)
 }
 
 /// Finds nodes for a class, task by task, as long as it is the class's turn.
 fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan) {
-    let Snapshot { nodes, tasks, sets, jobs, classes, indexes, waiting, .. } = snapshot;
+    let Snapshot { nodes, tasks, sets, jobs, classes, shapes, indexes, waiting, .. } = snapshot;
     let class = classes.at_mut(id.0);
     let facts = Arc::clone(&class.facts);
     waiting.unlist(id, class);
@@ -152,11 +158,11 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         plan.waiting.push(id);
         return;
     };
-    let mut index = Index::ready(indexes.take(id), &wanted, nodes);
+    let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
     while let Some(task) = class.queue.first().map(|first| first.task) {
         let entry = tasks.at_mut(task.0);
         let against = Against::of(entry, nodes, limits.now);
-        match index.best(&wanted, nodes, &against) {
+        match search.best((id, class), &wanted, (indexes, nodes), &against) {
             Choice::Node(node) => {
                 waiting.pop(class);
                 let name = Arc::clone(&nodes.at(node).name);
@@ -173,8 +179,7 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
                 waiting.delay(until, task);
             }
             Choice::None => {
-                let until = if index.short_of_room { Parked::UntilRoom } else { Parked::UntilNode };
-                waiting.park(id, class, until);
+                waiting.park(id, class, search.parked());
                 plan.waiting.push(id);
                 break;
             }
@@ -184,5 +189,5 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         }
     }
     waiting.relist(id, class);
-    indexes.keep(id, index);
+    search.end(indexes);
 }

@@ -54,7 +54,7 @@ impl<'a> Wanted<'a> {
         if let Some(blocked) = &facts.blocked {
             return Err(blocked.clone());
         }
-        let shape = facts.shape.as_ref().expect("a class without a shape is blocked");
+        let shape = facts.shape.as_deref().expect("a class without a shape is blocked");
         let set = |name: &str| sets.get(&ObjectKey::new(&facts.key.template.namespace, name));
         let mut near_jobs = facts.near_jobs.iter();
         let near = shape.near.iter().filter_map(|near| {
@@ -83,6 +83,12 @@ impl<'a> Wanted<'a> {
             (Some(_), None) | (None, _) => None,
         };
         Ok(Self { shape, job: facts.job, near, target })
+    }
+
+    /// What a job of the same shape wants that has no tasks anywhere; for shapes that are the same for
+    /// all jobs.
+    pub(crate) fn of_no_job(&self) -> Self {
+        Self { shape: self.shape, job: JobId::NONE, near: Vec::new(), target: None }
     }
 }
 

@@ -12,6 +12,7 @@
 mod job;
 mod node;
 mod queue;
+mod shapes;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -24,13 +25,14 @@ use api::partition_set::PartitionSet;
 use api::{Kind as _, KindId, Node, Task, TaskTemplate, Timestamp};
 
 use crate::class::{Class, ClassId, ClassKey, Facts, JobKey, Shape};
-use crate::plan::{Blocked, Indexes};
+use crate::plan::{Blocked, IndexOf, Indexes};
 use crate::resources::Resources;
 use crate::slab::Slab;
 
 pub(crate) use job::Jobs;
 pub(crate) use node::{Improvement, NodeId, NodeState, Nodes};
 pub(crate) use queue::{Queued, Waiting};
+pub(crate) use shapes::Shapes;
 pub(crate) use task::{Standing, TaskEntry, TaskId};
 
 /// What a watch saw of an object.
@@ -85,6 +87,7 @@ pub struct Snapshot {
     pub(crate) jobs: Jobs,
     pub(crate) classes: Slab<Class>,
     class_ids: BTreeMap<ClassKey, ClassId>,
+    pub(crate) shapes: Shapes,
     /// What was found out about nodes for classes.
     pub(crate) indexes: Indexes,
     pub(crate) waiting: Waiting,
@@ -280,9 +283,15 @@ impl Snapshot {
         let mut acquire = |job: &JobKey| self.jobs.acquire(job);
         let job = acquire(&key.job);
         let near_jobs = near.iter().map(|jobs| jobs.iter().map(&mut acquire).collect()).collect();
-        let facts = Facts { key: key.clone(), job, near_jobs, shape, blocked };
-        let class =
-            Class { facts: Arc::new(facts), tasks: 1, queue: BTreeSet::new(), parked: None };
+        let (shape, shape_id) = shape.map(|shape| self.shapes.acquire(shape)).unzip();
+        let facts = Facts { key: key.clone(), job, near_jobs, shape, shape_id, blocked };
+        let class = Class {
+            facts: Arc::new(facts),
+            tasks: 1,
+            queue: BTreeSet::new(),
+            parked: None,
+            has_own_index: false,
+        };
         let id = ClassId(self.classes.insert(class));
         self.class_ids.insert(key, id);
         self.link(id);
@@ -317,7 +326,12 @@ impl Snapshot {
         let facts = Arc::clone(&self.classes.at(id.0).facts);
         self.class_ids.remove(&facts.key);
         self.classes.remove(id.0);
-        self.indexes.take(id);
+        self.indexes.take(IndexOf::Class(id));
+        if let Some(shape) = facts.shape_id
+            && self.shapes.release(shape)
+        {
+            self.indexes.take(IndexOf::Shape(shape));
+        }
         for job in facts.near_jobs.iter().flatten() {
             self.jobs.release(*job);
         }
@@ -382,7 +396,7 @@ impl Snapshot {
     fn look_again(&mut self, classes: &BTreeSet<ClassId>) {
         for id in classes {
             let class = self.classes.at_mut(id.0);
-            self.indexes.take(*id);
+            self.indexes.take(IndexOf::Class(*id));
             self.waiting.unpark(*id, class);
         }
     }
@@ -391,7 +405,7 @@ impl Snapshot {
     fn settle(&mut self, id: TaskId) {
         let entry = self.tasks.at(id.0);
         let class = entry.class.map(|class| self.classes.at(class.0));
-        let shape = class.and_then(|class| class.facts.shape.as_ref());
+        let shape = class.and_then(|class| class.facts.shape.as_deref());
         let standing = entry.standing_now(id, shape, &mut self.nodes);
         self.set_standing(id, standing);
     }

@@ -57,7 +57,7 @@ impl Snapshot {
         }
         writeln!(text, "pending {}", self.pending()).unwrap();
         let classes: Vec<_> = self.class_ids.keys().collect();
-        writeln!(text, "classes {classes:?}").unwrap();
+        writeln!(text, "classes {classes:?} of {} shapes", self.shapes.len()).unwrap();
         text
     }
 
@@ -91,7 +91,7 @@ impl Snapshot {
     }
 
     fn shape(&self, entry: &TaskEntry) -> Option<&Shape> {
-        self.classes.at(entry.class?.0).facts.shape.as_ref()
+        self.classes.at(entry.class?.0).facts.shape.as_deref()
     }
 
     fn fixed_ports_on(&self, name: &str) -> Vec<HostPort> {

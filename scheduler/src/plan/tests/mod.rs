@@ -305,6 +305,42 @@ fn a_node_where_it_failed_is_the_last_choice_but_a_choice() {
     );
 }
 
+/// Both jobs want the same, and share what was found out about nodes. (With so few nodes, a job with
+/// tasks on three of them has them in an order of its own.)
+#[test]
+fn jobs_of_one_shape_spread_each_for_itself() {
+    check(
+        "
+        node a cpu=8
+        node b cpu=6
+        node c cpu=4
+        node d cpu=2
+        template t cpu=100m
+        task x-0 job=x created=1
+        task y-0 job=y created=2
+        task x-1 job=x created=3
+        task x-2 job=x created=4
+        task y-1 job=y created=5
+        task x-3 job=x created=6
+        task y-2 job=y created=7
+        task x-4 job=x created=8
+        task y-3 job=y created=9
+        place
+        ",
+        expect![[r#"
+            x-0 -> a
+            y-0 -> b
+            x-1 -> c
+            x-2 -> b
+            y-1 -> a
+            x-3 -> d
+            y-2 -> c
+            x-4 -> a
+            y-3 -> d
+        "#]],
+    );
+}
+
 #[test]
 fn a_job_stays_below_its_most_per_node() {
     check(
