@@ -121,7 +121,9 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     for id in classes {
         match looked_at_again(snapshot, id) {
             None => snapshot.waiting.unpark(id, snapshot.classes.at_mut(id.0)),
-            Some(_) => {
+            // A node that came may be full: from then on room may help, too.
+            Some(parked) => {
+                snapshot.waiting.park(id, snapshot.classes.at_mut(id.0), parked);
                 plan.waiting.push(id);
             }
         }

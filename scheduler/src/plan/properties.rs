@@ -119,6 +119,25 @@ proptest! {
         }
     }
 
+    /// What was found out about nodes before they changed does not count.
+    #[test]
+    fn each_decision_is_the_best_after_changes(
+        (before, after) in (worlds(), worlds().prop_shuffle()), gone in 0..14_u32,
+    ) {
+        let (mut decided, mut looked) = (snapshot_of(&before), snapshot_of(&before));
+        let gone = [format!("gone task k{gone}"), format!("gone node n{}", gone % 5)];
+        for lines in after.chunks(4).chain([&gone[..]]) {
+            for bind in place(&mut decided, &limits(2)).bindings {
+                prop_assert_eq!(best_by_looking(&looked, &bind.task), Some(Arc::clone(&bind.node)));
+                prop_assert_eq!(place(&mut looked, &limits(1)).bindings, vec![bind]);
+            }
+            for line in lines {
+                decided.apply(world::change(line));
+                looked.apply(world::change(line));
+            }
+        }
+    }
+
     #[test]
     fn the_order_in_which_objects_came_does_not_matter(
         (lines, shuffled) in worlds().prop_flat_map(|lines| {

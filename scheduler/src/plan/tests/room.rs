@@ -4,6 +4,31 @@ use expect_test::expect;
 
 use super::check;
 
+/// It waited for any node before, and no end of a task would have helped.
+#[test]
+fn a_task_whose_first_node_came_full_waits_for_room_there() {
+    check(
+        "
+        template t cpu=500m
+        template big cpu=2
+        task web-0
+        place
+        node a cpu=2
+        task big-0 of=big on=a state=Running
+        place
+        task big-0 of=big on=a state=Succeeded
+        place
+        ",
+        expect![[r#"
+            web-0: no node has joined: start one with heliox agent --server URL
+            --
+            web-0: 0 of 1 node: 1 has cpu < 500m
+            --
+            web-0 -> a
+        "#]],
+    );
+}
+
 #[test]
 fn host_ports_are_given_away_once() {
     check(
