@@ -90,7 +90,8 @@ pub(super) async fn get(
     }
     let entry = one(server, place).await?;
     if as_table {
-        let table = table::table(server, place.kind, &[entry], (None, query.include_object));
+        let entries = [entry];
+        let table = table::table(server, place.kind, &entries, (None, query.include_object));
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, kinds::shown(place.kind, &entry.wire)))

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use api::KindId;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::query::IncludeObject;
@@ -11,13 +13,68 @@ use super::usage;
 use crate::cache::Entry;
 use crate::{Server, kinds};
 
-/// Entries as a `Table`.
-pub(super) fn table(
+/// Kubernetes' `Table`. What it shows of objects is their JSON as it is, which is not read: a list of
+/// ten thousand tasks is a table, too.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Table<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Value,
+    column_definitions: Vec<Value>,
+    rows: Vec<Row<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    cells: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Shown<'a>>,
+}
+
+/// How much of its object a row bears.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    #[serde(rename_all = "camelCase")]
+    Metadata {
+        kind: &'static str,
+        api_version: &'static str,
+        metadata: &'a RawValue,
+    },
+    Whole(Box<RawValue>),
+}
+
+impl<'a> Shown<'a> {
+    fn of(entry: &'a Entry, include: IncludeObject) -> Option<Self> {
+        /// An object of which the metadata is wanted alone.
+        #[derive(Deserialize)]
+        struct Described<'a> {
+            #[serde(borrow)]
+            metadata: &'a RawValue,
+        }
+        match include {
+            IncludeObject::None => None,
+            IncludeObject::Metadata => {
+                let Described { metadata } = serde_json::from_slice(&entry.wire).ok()?;
+                let kind = "PartialObjectMetadata";
+                Some(Self::Metadata { kind, api_version: "meta.k8s.io/v1", metadata })
+            }
+            IncludeObject::Object => {
+                let shown = kinds::shown(entry.kind, &entry.wire);
+                serde_json::from_slice(&shown).ok().map(Self::Whole)
+            }
+        }
+    }
+}
+
+/// Entries as a table.
+pub(super) fn table<'a>(
     server: &Server,
     kind: KindId,
-    entries: &[Arc<Entry>],
+    entries: &'a [Arc<Entry>],
     (page, include): (Option<&Page>, IncludeObject),
-) -> Value {
+) -> Table<'a> {
     let strategy = kinds::strategy(kind);
     let columns: Vec<Value> = (strategy.columns)()
         .iter()
@@ -38,30 +95,13 @@ pub(super) fn table(
         Some(usage) => usage::row(entry, usage, now),
         None => (strategy.row)(&entry.wire, now),
     };
-    let rows: Vec<Value> = entries
-        .iter()
-        .map(|entry| {
-            let shown = kinds::shown(kind, &entry.wire);
-            let object: Value = serde_json::from_slice(&shown).unwrap_or_default();
-            let metadata = || {
-                json!({
-                    "kind": "PartialObjectMetadata",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": object["metadata"],
-                })
-            };
-            match include {
-                IncludeObject::None => json!({ "cells": cells(entry) }),
-                IncludeObject::Metadata => json!({ "cells": cells(entry), "object": metadata() }),
-                IncludeObject::Object => json!({ "cells": cells(entry), "object": object }),
-            }
-        })
-        .collect();
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": page.map(Page::metadata).unwrap_or_else(|| json!({})),
-        "columnDefinitions": columns,
-        "rows": rows,
-    })
+    let row =
+        |entry: &'a Arc<Entry>| Row { cells: cells(entry), object: Shown::of(entry, include) };
+    Table {
+        kind: "Table",
+        api_version: "meta.k8s.io/v1",
+        metadata: page.map(Page::metadata).unwrap_or_else(|| json!({})),
+        column_definitions: columns,
+        rows: entries.iter().map(row).collect(),
+    }
 }

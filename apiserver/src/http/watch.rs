@@ -231,7 +231,8 @@ impl Session {
                 std::slice::from_ref(entry),
                 (None, self.include),
             );
-            frame.extend_from_slice(table.to_string().as_bytes());
+            serde_json::to_writer(&mut *frame, &table)
+                .expect("our answers have text keys and finite numbers");
         } else if self.scope.is_of_people {
             frame.extend_from_slice(&kinds::shown(entry.kind, wire));
         } else {
