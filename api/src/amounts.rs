@@ -118,6 +118,25 @@ pub fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
     quantities.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
 }
 
+/// An amount as people write it: `500m`, `64Mi`, `3`.
+pub fn written(resource: &str, amount: u64) -> String {
+    if resource == CPU {
+        return if amount.is_multiple_of(1000) {
+            (amount / 1000).to_string()
+        } else {
+            format!("{amount}m")
+        };
+    }
+    let units = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let unit = units.into_iter().find(|(_, bits)| amount.is_multiple_of(1 << bits));
+    match unit {
+        Some((unit, bits)) if resource == MEMORY && amount > 0 => {
+            format!("{}{unit}", amount >> bits)
+        }
+        _ => amount.to_string(),
+    }
+}
+
 /// A unit that amounts of a resource are shown in: how much it is, and its sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit(u64, &'static str);

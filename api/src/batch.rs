@@ -179,7 +179,7 @@ fn to_value<K: Kind>(object: &K) -> Value {
 
 /// How each group ended, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
     /// A cache that has reached this has seen every write of the batch.
     pub resource_version: ResourceVersion,
@@ -189,7 +189,7 @@ pub struct BatchResponse {
 
 /// How a group ended: one variant for each thing that the writer does next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase")]
 pub enum GroupResult {
     /// It happened, or was in effect already.
     Done {},

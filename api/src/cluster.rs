@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A cluster in one life of its store. Agents work for one, and take no other for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// Its id: another one is another cluster, or a store that was made anew.
     pub id: String,
@@ -28,7 +28,7 @@ impl fmt::Display for Cluster {
 
 /// What there is to know of a cluster: `GET /apis/heliox.dev/v1/cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ClusterInfo {
     /// Which.
     pub cluster: Cluster,

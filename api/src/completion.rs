@@ -49,7 +49,7 @@ impl Definition for CompletionChunkDefinition {
 
 /// A chunk's place and bits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct CompletionChunkSpec {
     /// The job's uid.
     pub job: String,
@@ -63,7 +63,6 @@ pub struct CompletionChunkSpec {
 
 /// Nothing: a chunk is its bits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct CompletionChunkStatus {}
 
 impl CompletionChunk {

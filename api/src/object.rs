@@ -214,7 +214,7 @@ impl<D: Definition> Serialize for Object<D> {
 impl<'de, D: Definition> Deserialize<'de> for Object<D> {
     fn deserialize<De: Deserializer<'de>>(deserializer: De) -> Result<Self, De::Error> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
+        #[serde(rename_all = "camelCase", bound = "")]
         struct Wire<D: Definition> {
             api_version: Option<String>,
             kind: Option<String>,

@@ -23,7 +23,7 @@ use crate::template::{Port, Protocol};
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct HostPort {
     /// Its number.
     pub port: u16,

@@ -34,7 +34,7 @@ impl Definition for TaskTemplateDefinition {
 /// What the tasks of a job run. Written by Heliox, not by users. `$(task...)`, `$(node...)` and
 /// `$(ports...)` are replaced when an attempt starts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskTemplateSpec {
     /// The container that tasks run.
     pub template: Template,
@@ -68,7 +68,6 @@ impl TaskTemplateSpec {
 
 /// Nothing: a template never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct TaskTemplateStatus {}
 
 impl Resource for TaskTemplate {

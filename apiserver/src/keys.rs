@@ -42,6 +42,20 @@ pub(crate) fn object(kind: KindId, key: &ObjectKey) -> Key {
     format!("{PREFIX}{plural}/{namespace}/{}", key.name).into()
 }
 
+/// The namespace and name that a key of the store stands for.
+pub(crate) fn object_key(kind: KindId, key: &Key) -> Option<ObjectKey> {
+    let mut parts = key.strip_prefix(PREFIX)?.split('/').skip(1);
+    let first = parts.next()?;
+    if kind == KindId::NodeLease {
+        return Some(ObjectKey::new("", first));
+    }
+    if kind == KindId::CompletionChunk {
+        let (run, chunk) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        return Some(ObjectKey::new(first, chunk_name(run, chunk)));
+    }
+    Some(ObjectKey::new(if first == "_" { "" } else { first }, parts.next()?))
+}
+
 /// The key of a chunk of a completion record.
 pub(crate) fn chunk(job_uid: &str, run: u32, chunk: u32) -> Key {
     object(KindId::CompletionChunk, &ObjectKey::new(job_uid, chunk_name(run, chunk)))

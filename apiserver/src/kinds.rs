@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use api::core::{ConfigMap, Event, Lease, Namespace, NamespacePhase as _, Secret};
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
+use api::table::NOTHING;
 use api::{
-    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, PartitionSet, Task, TaskTemplate,
-    Timestamp, Violation, Workflow, WorkflowRun,
+    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, ObjectKey, ObjectMeta, PartitionSet,
+    Task, TaskTemplate, Timestamp, Violation, Workflow, WorkflowRun,
 };
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize as _, Serialize};
+use serde_json::{Value, json};
 
 use crate::encoding;
 
@@ -58,6 +59,57 @@ pub(crate) struct Wire {
     pub(crate) labels: BTreeMap<String, String>,
     /// Values of the kind's [`api::kind::Info::fields`].
     pub(crate) fields: BTreeMap<&'static str, String>,
+}
+
+impl Wire {
+    /// A stored object on the wire, and why this version cannot read it, if so. One that it cannot read
+    /// is shown as it is stored, or by its name alone: who took it for deleted would stop its work and
+    /// collect what it owns. A component that cannot read it either says so and stands still.
+    pub(crate) fn of(
+        kind: KindId,
+        key: &ObjectKey,
+        stored: &[u8],
+        version: ResourceVersion,
+    ) -> (Self, Option<encoding::Unreadable>) {
+        let json = encoding::json(stored);
+        let wire = json.clone().and_then(|json| (strategy(kind).to_wire)(json, version));
+        match wire {
+            Ok(wire) => (wire, None),
+            Err(why) => {
+                // The reason may quote what the object holds.
+                let why = if kind == KindId::Secret {
+                    encoding::Unreadable("it is not a Secret".to_owned())
+                } else {
+                    why
+                };
+                let as_stored = json.ok().and_then(|json| Self::as_stored(kind, json, version));
+                (as_stored.unwrap_or_else(|| Self::named(kind, key, version)), Some(why))
+            }
+        }
+    }
+
+    /// Whatever has metadata.
+    fn as_stored(kind: KindId, json: &[u8], version: ResourceVersion) -> Option<Self> {
+        let document: Value = serde_json::from_slice(json).ok()?;
+        let meta = ObjectMeta::deserialize(&document["metadata"]).ok()?;
+        let field = |field: &&'static str| {
+            let way = format!("/{}", field.replace('.', "/"));
+            Some((*field, document.pointer(&way)?.as_str()?.to_owned()))
+        };
+        let fields = kind.info().fields.iter().filter_map(field).collect();
+        Some(described(&meta, fields, encoding::with_version(json, version)))
+    }
+
+    /// Nothing but where it is.
+    fn named(kind: KindId, key: &ObjectKey, version: ResourceVersion) -> Self {
+        let mut metadata = json!({ "name": key.name, "resourceVersion": version.to_string() });
+        if kind.is_namespaced() {
+            metadata["namespace"] = key.namespace.as_str().into();
+        }
+        let (api_version, kind) = (kind.api_version(), kind.info().kind);
+        let json = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+        described(&ObjectMeta::default(), BTreeMap::new(), json.to_string().into_bytes())
+    }
 }
 
 /// What is done with documents of `kind`.
@@ -140,7 +192,13 @@ fn settle<K: Resource>(document: Value, before: Option<&Value>, now: Timestamp) 
     let Ok(mut object) = typed::<K>(&document) else { return document };
     let before = before.and_then(|before| typed::<K>(before).ok());
     object.settle(before.as_ref(), now);
-    to_value(&object)
+    // What this version does not know of the rest stays.
+    let mut settled = document;
+    match to_value(&object).get_mut("status") {
+        Some(status) => settled["status"] = status.take(),
+        None => drop(settled.as_object_mut().and_then(|fields| fields.shift_remove("status"))),
+    }
+    settled
 }
 
 fn typed<K: Resource>(document: &Value) -> Result<K, Vec<Violation>> {
@@ -245,16 +303,33 @@ fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, encoding::Unreadable> {
 }
 
 fn wire<K: Resource>(object: &K, json: Vec<u8>) -> Wire {
-    let meta = object.meta();
+    described(object.meta(), object.fields().into_iter().collect(), json)
+}
+
+fn described(meta: &ObjectMeta, fields: BTreeMap<&'static str, String>, json: Vec<u8>) -> Wire {
     Wire {
         json,
         uid: meta.uid.clone().unwrap_or_default(),
         is_deleting: meta.deletion_timestamp.is_some(),
         labels: meta.labels.clone().unwrap_or_default(),
-        fields: object.fields().into_iter().collect(),
+        fields,
     }
 }
 
 fn row<K: Resource>(json: &[u8], now: Timestamp) -> Vec<String> {
-    serde_json::from_slice::<K>(json).map(|object| object.row(now)).unwrap_or_default()
+    match serde_json::from_slice::<K>(json) {
+        Ok(object) => object.row(now),
+        Err(error) => unreadable_row(K::columns(), json, &error.to_string()),
+    }
+}
+
+/// The cells of an object that this version cannot read: its name, and why.
+fn unreadable_row(columns: &[Column], json: &[u8], why: &str) -> Vec<String> {
+    let document: Value = serde_json::from_slice(json).unwrap_or_default();
+    let cell = |column: &Column| match column.name {
+        "NAME" => document["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        "WHY" => format!("this version cannot read it: {why}"),
+        _ => NOTHING.to_owned(),
+    };
+    columns.iter().map(cell).collect()
 }

@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn an_address_at_which_nobody_reaches_a_task_is_refused() {
         for (address, why) in [
-            ("0.0.0.0", "nobody reaches a task there"),
-            ("::", "nobody reaches a task there"),
-            ("224.0.0.1", "the address of a group"),
-            ("ff02::1", "the address of a group"),
+            ("0.0.0.0", "other hosts cannot reach this address"),
+            ("::", "other hosts cannot reach this address"),
+            ("224.0.0.1", "a multicast or broadcast address"),
+            ("ff02::1", "a multicast or broadcast address"),
         ] {
             let refused = check(&["--server=http://a:1", "--address", address]).unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600, "there are Secrets in it");
         partial.write(b"{\"header\":{\"format\":1,\"cluster\":\"c\",\"epoch\":1,").unwrap();
         let error = format!("{:#}", partial.finish().unwrap_err());
-        assert!(error.contains("cut off after line 0"), "{error}");
+        assert!(error.contains("ends too early, after line 0"), "{error}");
         assert_eq!(fs::read_to_string(&out).unwrap(), "the last one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
     }

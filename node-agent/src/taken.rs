@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::Timestamp;
-use api::amounts::Amounts;
+use api::amounts::{Amounts, written};
 use api::room::{self, HeldPorts, HostPort, Misfit, WantedPorts};
 use api::template::Port;
 
@@ -156,6 +156,7 @@ impl<'a> Room<'a> {
         let misfit = room::fits(requests, &WantedPorts::of(ports), self).err()?;
         Some(match misfit {
             Misfit::Resource { resource, wanted, free } => {
+                let (wanted, free) = (written(resource, wanted), written(resource, free));
                 format!("{resource}: {wanted} requested, {free} free")
             }
             Misfit::Port(port) => format!("port {port} is taken"),

@@ -105,7 +105,7 @@ impl Reflector {
         loop {
             match next_event(&mut watch).await? {
                 AnyEvent::Upsert { kind, json, .. } => {
-                    objects.push(Any::parse(kind, &json).map_err(malformed)?);
+                    objects.push(parse(kind, &json)?);
                 }
                 AnyEvent::Remove { .. } => (),
                 AnyEvent::Bookmark { version, initial_end: true } => {
@@ -126,7 +126,7 @@ impl Reflector {
         loop {
             match event {
                 AnyEvent::Upsert { kind, json, version: at, .. } => {
-                    changes.push(Change::Upsert(Any::parse(kind, &json).map_err(malformed)?));
+                    changes.push(Change::Upsert(parse(kind, &json)?));
                     version = version.max(at);
                 }
                 AnyEvent::Remove { kind, key, version: at } => {
@@ -163,6 +163,14 @@ async fn next_event(watch: &mut ManyWatch) -> Result<AnyEvent, Error> {
     }
 }
 
-fn malformed(error: serde_json::Error) -> Error {
-    Error::Malformed(error.into())
+/// Reads an object. One that this version cannot read holds everything up, which is safe: who went on
+/// without it would take it for deleted. So the error names it, for a person to see to it.
+fn parse(kind: KindId, json: &[u8]) -> Result<Any, Error> {
+    Any::parse(kind, json).map_err(|error| {
+        let document: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
+        let part = |field: &str| document["metadata"][field].as_str().unwrap_or_default();
+        let key = ObjectKey::new(part("namespace"), part("name"));
+        let why = format!("{kind} {key} is not of a form that this version reads: {error}");
+        Error::Malformed(why.into())
+    })
 }

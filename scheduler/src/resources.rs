@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::amounts::{Amounts, CPU, MEMORY};
+use api::amounts::Amounts;
 
 /// A resource's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,25 +81,6 @@ impl Row {
 /// A sum as far as it is told apart from others: no node has more than the largest amount.
 fn shown(sum: u128) -> u64 {
     u64::try_from(sum).unwrap_or(u64::MAX)
-}
-
-/// An amount as people write it: `500m`, `64Mi`, `3`.
-pub(crate) fn quantity(resource: &str, amount: u64) -> String {
-    if resource == CPU {
-        return if amount.is_multiple_of(1000) {
-            (amount / 1000).to_string()
-        } else {
-            format!("{amount}m")
-        };
-    }
-    let units = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
-    let unit = units.into_iter().find(|(_, bits)| amount.is_multiple_of(1 << bits));
-    match unit {
-        Some((unit, bits)) if resource == MEMORY && amount > 0 => {
-            format!("{}{unit}", amount >> bits)
-        }
-        _ => amount.to_string(),
-    }
 }
 
 #[cfg(test)]

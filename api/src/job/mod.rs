@@ -119,7 +119,7 @@ with_job_fields! {
     /// The tasks of a job and how they run. At most one of `count`, `tasks`, `items` and `target`
     /// may be set; with none of them the job has one task.
     #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     pub struct JobSpec {
         template: Template,
         placement: Placement,
@@ -176,7 +176,7 @@ impl JobSpec {
 
 /// A named task of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ListedTask {
     /// Name of the task, unique in the job.
     pub name: String,
@@ -197,7 +197,7 @@ pub type Partial = serde_json::Map<String, serde_json::Value>;
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Name of the partition set, in the same namespace. The job waits while it does not exist.
     pub partition_set: String,
@@ -213,7 +213,7 @@ pub struct Target {
 /// How failed attempts of a task are retried. Containers are not restarted in place: each start is
 /// a new attempt.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Retry {
     /// Number of attempts of a task that may fail before the task has failed, the first one
     /// included. Default 3. Attempts that were interrupted by a lost or drained node do not count,
@@ -259,7 +259,7 @@ impl Retry {
 /// Delay between attempts. It starts at `initial` and is multiplied by `factor` after each failure,
 /// up to `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RetryBackoff {
     /// Delay before the second attempt. Default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,7 +274,7 @@ pub struct RetryBackoff {
 
 /// What to do after a failure that matches. Exactly one of `exitCodes` and `reasons` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RetryRule {
     /// Exit codes that match, from 1 to 255.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -396,7 +396,7 @@ impl JsonSchema for NumberOrPercent {
 
 /// The observed state of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct JobStatus {
     /// Current phase of the job.
     #[serde(default)]
@@ -468,7 +468,7 @@ pub struct JobStatus {
 
 /// A reason for failure and how many tasks failed for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FailureCount {
     /// Reason for the failure, such as `exit 3`, `Timeout` or `OOMKilled`.
     pub reason: String,

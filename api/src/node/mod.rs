@@ -34,7 +34,7 @@ impl Definition for NodeDefinition {
 
 /// Settings of a node that users change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeSpec {
     /// Do not place new tasks on the node; tasks that run there continue. Set by `hctl cordon`.
     /// Default false.
@@ -44,7 +44,7 @@ pub struct NodeSpec {
 
 /// The observed state of a node.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// Current phase of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct NodeStatus {
 
 /// Versions and platform of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeInfo {
     /// Operating system, for example `linux`.
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct NodeInfo {
 
 /// An attempt that still runs on a node and no longer belongs there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Leftover {
     /// UID of the task.
     pub uid: String,
@@ -215,7 +215,7 @@ impl Definition for NodeLeaseDefinition {
 
 /// Who holds a node lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeLeaseSpec {
     /// The lease in the store.
     pub lease: u64,
@@ -239,7 +239,6 @@ fn is_zero(number: &u64) -> bool {
 
 /// Nothing: a node lease is there or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct NodeLeaseStatus {}
 
 /// What an agent's connection is upgraded to: HTTP/2, served by the side that dialled. It is asked
@@ -252,7 +251,7 @@ pub const PEER_HEADER: &str = "heliox-peer";
 
 /// Asks for a node lease: `POST /apis/heliox.dev/v1/nodeleases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct GrantRequest {
     /// The node.
     pub node: String,
@@ -268,7 +267,7 @@ pub const CLUSTER_HEADER: &str = "heliox-cluster";
 
 /// A node lease, granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct GrantResponse {
     /// Its id, for renewals.
     pub lease: u64,
@@ -296,7 +295,7 @@ impl GrantResponse {
 
 /// Renews node leases: `POST /apis/heliox.dev/v1/nodeleases/renew`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RenewRequest {
     /// Their ids.
     pub leases: Vec<u64>,
@@ -304,7 +303,7 @@ pub struct RenewRequest {
 
 /// Which of them were still there, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RenewResponse {
     /// In the order of the request.
     pub alive: Vec<bool>,

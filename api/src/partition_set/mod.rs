@@ -30,7 +30,7 @@ impl Definition for PartitionSetDefinition {
 /// The partitions of a set and where their replicas are. Exactly one of `partitions` and
 /// `partitionNames` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PartitionSetSpec {
     /// Number of partitions, from 1 to 10,000. They are named `NAME-0`, `NAME-1` and so on, after
     /// the set.
@@ -147,7 +147,7 @@ pub fn matches(wanted: &[String], state: &str) -> bool {
 
 /// The observed state of a partition set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PartitionSetStatus {
     /// Current phase of the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

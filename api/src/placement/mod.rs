@@ -17,7 +17,7 @@ pub(crate) use validate::{states, validate};
 /// Which nodes a task may run on, and which of them it prefers. A node must satisfy all of `nodes`,
 /// `nodeSelector`, `constraints` and every required entry of `near`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// Names of the only nodes that the task may run on. Default: any node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -47,7 +47,7 @@ pub struct Placement {
 
 /// A preferred condition on the labels of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Preference {
     /// Importance of the preference, from 1 to 100. A node that satisfies it may hold one more task
     /// of the job for every 10 of weight before another node is chosen.
@@ -60,7 +60,7 @@ pub struct Preference {
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Near {
     /// Name of a partition set: nodes that hold one of its replicas match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ pub struct Near {
 
 /// What happens to a task whose node is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct OnNodeLoss {
     /// Whether the task is started on another node. Default Replace.
     #[serde(default)]

@@ -46,7 +46,7 @@ impl Definition for TaskDefinition {
 
 /// What a task runs and where. Written by Heliox, not by users.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskSpec {
     /// Name of the TaskTemplate that the task runs, in the same namespace.
     pub template: String,
@@ -111,7 +111,7 @@ fn one() -> u32 {
 
 /// What differs from the template for one task.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Overrides {
     /// Name of the task in the job's list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,7 +141,7 @@ impl Overrides {
 
 /// A request to stop an attempt. It is made once for an attempt and does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Stop {
     /// Number of the attempt.
     pub attempt: u32,
@@ -218,7 +218,7 @@ impl fmt::Display for StopReason {
 
 /// The decision that an attempt runs on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Binding {
     /// Name of the node; absent after the agent returned the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +233,7 @@ pub struct Binding {
 
 /// Why no node is found for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Unschedulable {
     /// Number of the attempt.
     pub attempt: u32,
@@ -243,7 +243,7 @@ pub struct Unschedulable {
 
 /// The observed state of a task, as reported by the agent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
     /// Current phase of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -393,7 +393,7 @@ impl ReportState {
 
 /// The node of an attempt is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Loss {
     /// Number of the attempt.
     pub attempt: u32,
@@ -406,7 +406,7 @@ pub struct Loss {
 
 /// An earlier attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PastAttempt {
     /// Number of the attempt.
     pub attempt: u32,

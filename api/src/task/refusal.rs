@@ -25,7 +25,7 @@ const WAIT_MAX: SignedDuration = SignedDuration::from_secs(60);
 
 /// Nodes that returned an attempt without starting it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Refusals {
     /// Number of the attempt.
     pub attempt: u32,
@@ -37,7 +37,7 @@ pub struct Refusals {
 
 /// A node that returned an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// Name of the node.
     pub node: String,

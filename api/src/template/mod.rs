@@ -14,7 +14,7 @@ pub(crate) use validate::validate;
 
 /// The container that a task runs. Fields that Kubernetes also has keep its names and meanings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Template {
     /// Image to run, for example `registry:5000/team/app:1.4`. Required; the process runtime
     /// ignores it.
@@ -93,7 +93,7 @@ pub enum ImagePullPolicy {
 
 /// An environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct EnvVar {
     /// Name of the variable.
     pub name: String,
@@ -106,7 +106,7 @@ pub struct EnvVar {
 /// Resources of a container by name: `cpu`, `memory`, or any other that a node offers. The process
 /// runtime enforces no limits.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Amounts that a node must have free to run the task, and that are reserved while it runs.
     /// Default: the limit of the same resource, if there is one.
@@ -127,7 +127,7 @@ impl Resources {
 
 /// A port that the container listens on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Name of the port. It gives `$(ports.NAME)`, `HELIOX_PORT_NAME` and `HELIOX_ADDR_NAME` their
     /// names.
@@ -172,7 +172,7 @@ impl Protocol {
 /// A path in the container that comes from outside it. Exactly one of `hostPath` and `tmpfs` is
 /// required.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Mount {
     /// Absolute path in the container.
     pub path: String,
@@ -194,7 +194,7 @@ pub struct Mount {
 
 /// A file system in memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Tmpfs {
     /// Maximum size, for example `16Mi`. Default: the engine's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,7 +31,7 @@ impl Definition for WorkflowDefinition {
 
 /// The jobs of a workflow and how runs of it behave.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowSpec {
     /// Parameters of the workflow. Each run has its own values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,7 +67,7 @@ pub const JOBS_MAX: usize = 1_000;
 
 /// A parameter of a workflow. Its value is always text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Param {
     /// Name of the parameter; jobs refer to its value as `$(params.NAME)`.
     pub name: String,
@@ -85,7 +85,7 @@ pub struct Param {
 
 /// Settings that all jobs of a workflow share.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct JobDefaults {
     /// Default container settings. A job's own template is merged over them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ with_job_fields! {
     /// A job of a workflow: the fields of a Job's spec, a name and dependencies. Template and
     /// placement may be incomplete; `defaults` supplies the rest.
     #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     pub struct WorkflowJob {
         #[serde(default, skip_serializing_if = "WorkflowTemplate::is_empty")]
         #[schemars(schema_with = "crate::schema::partial_template")]
@@ -134,7 +134,7 @@ impl WorkflowTemplate {
 
 /// A job that must have ended first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Dependency {
     /// Name of the job to wait for.
     pub job: String,
@@ -168,7 +168,7 @@ impl Dependency {
 
 /// How many finished runs of a workflow are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct History {
     /// Number of succeeded runs to keep. Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,7 +183,7 @@ pub const HISTORY: u32 = 10;
 
 /// The observed state of a workflow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowStatus {
     /// Phase of `lastRun`. Absent if the current revision has not been run; the workflow is then
     /// Ready.

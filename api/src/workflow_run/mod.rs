@@ -32,7 +32,7 @@ impl Definition for WorkflowRunDefinition {
 
 /// The workflow to run and the values of its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowRunSpec {
     /// Name of the workflow, in the same namespace. Cannot be changed.
     pub workflow: String,
@@ -52,7 +52,7 @@ pub struct WorkflowRunSpec {
 
 /// The observed state of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowRunStatus {
     /// Current phase of the run.
     #[serde(default)]
@@ -114,7 +114,7 @@ pub struct WorkflowRunStatus {
 
 /// State of a job in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RunJob {
     /// Name of the job in the workflow.
     pub name: String,

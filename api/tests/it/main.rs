@@ -8,5 +8,6 @@ mod bounds;
 mod docs;
 mod hostile;
 mod newcomers;
+mod newer;
 mod task_life;
 mod wire;

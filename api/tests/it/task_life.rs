@@ -511,9 +511,9 @@ fn no_number_follows_the_last_one() {
         panic!("it can end")
     };
     let refused = apply(&failed, &retry(true)).unwrap_err().to_string();
-    assert!(refused.contains("the last number there is"), "{refused}");
+    assert!(refused.contains("cannot grow any further"), "{refused}");
     let refused = apply(&failed, &rerun(&failed, 2)).unwrap_err().to_string();
-    assert!(refused.contains("the last number there is"), "{refused}");
+    assert!(refused.contains("cannot grow any further"), "{refused}");
     let mut task = bound;
     task.spec.binding.as_mut().unwrap().number = u32::MAX;
     let Ok(Step::Changed(given_back)) =
@@ -522,7 +522,7 @@ fn no_number_follows_the_last_one() {
         panic!("it can be given back")
     };
     let refused = apply(&given_back, &TaskChange::Bind { node: "n1".to_owned() }).unwrap_err();
-    assert!(refused.to_string().contains("the last number there is"), "{refused}");
+    assert!(refused.to_string().contains("cannot grow any further"), "{refused}");
     // Failures are only compared with a limit.
     let mut task = *failed;
     (task.spec.attempt, task.spec.failures) = (1, u32::MAX);

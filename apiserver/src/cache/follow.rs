@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::completion::chunk_name;
 use api::resource_version::ResourceVersion;
-use api::{KindId, ObjectKey};
 use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
 use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store};
 use tracing::{error, info};
 
 use super::{Cache, Entry, Event};
-use crate::{encoding, keys, kinds};
+use crate::keys;
+use crate::kinds::Wire;
 
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,49 +212,33 @@ fn change(event: &store::Event) -> Option<Event> {
     Some(Event { version, before: None, now, last })
 }
 
-/// A record as an entry, if it is an object. An object that cannot be read is left out, loudly: one
-/// bad value must not take the whole API down.
+/// A record as an entry, if it is an object.
 fn entry(record: &Record, version: Option<ResourceVersion>) -> Option<Entry> {
     let kind = keys::kind_of(&record.key)?;
     let version =
         version.unwrap_or_else(|| ResourceVersion::of_event(record.modified.0, record.position));
-    let wire = encoding::json(&record.value)
-        .and_then(|json| (kinds::strategy(kind).to_wire)(json, version));
-    match wire {
-        Ok(wire) => Some(Entry {
-            kind,
-            key: object_key(kind, &record.key)?,
-            version,
-            created: record.created,
-            uid: wire.uid.into(),
-            is_deleting: wire.is_deleting,
-            wire: Bytes::from(wire.json),
-            labels: wire.labels,
-            fields: wire.fields,
-        }),
-        Err(unreadable) => {
-            error!(key = %record.key, error = %unreadable, "left out");
-            None
-        }
+    let key = keys::object_key(kind, &record.key)?;
+    let (wire, unreadable) = Wire::of(kind, &key, &record.value, version);
+    if let Some(why) = unreadable {
+        error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
     }
-}
-
-/// The namespace and name that a key of the store stands for.
-fn object_key(kind: KindId, key: &Key) -> Option<ObjectKey> {
-    let mut parts = key.strip_prefix(keys::PREFIX)?.split('/').skip(1);
-    let first = parts.next()?;
-    if kind == KindId::NodeLease {
-        return Some(ObjectKey::new("", first));
-    }
-    if kind == KindId::CompletionChunk {
-        let (run, chunk) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        return Some(ObjectKey::new(first, chunk_name(run, chunk)));
-    }
-    Some(ObjectKey::new(if first == "_" { "" } else { first }, parts.next()?))
+    Some(Entry {
+        kind,
+        key,
+        version,
+        created: record.created,
+        uid: wire.uid.into(),
+        is_deleting: wire.is_deleting,
+        wire: Bytes::from(wire.json),
+        labels: wire.labels,
+        fields: wire.fields,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use api::{KindId, ObjectKey};
+
     use super::*;
     use crate::encoding::encode;
     use serde_json::json;

@@ -115,7 +115,7 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
 pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
     match committed.answers.into_iter().next().flatten() {
         Some(answer) => {
-            let json = answer.wire().map_err(|refusal| Box::new(refusal.into_status()))?;
+            let json = answer.wire();
             Ok(answer::raw(code, kinds::shown(answer.kind, &json.into())))
         }
         None => Ok(answer::json(code, &success())),

@@ -70,7 +70,7 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
     if wire.ignore_store_read_error_with_cluster_breaking_potential == Some(true) {
         return Err(bad(
             "ignoreStoreReadErrorWithClusterBreakingPotential is not supported: an object that \
-             cannot be read is not deleted",
+             cannot be read is deleted like any other",
         ));
     }
     let run = match wire.dry_run.as_deref() {

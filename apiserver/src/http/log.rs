@@ -171,10 +171,10 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (wrong, why) in [
             ("after=x", "position"),
-            ("sinceTime=x", "no time"),
-            ("sinceTime=2026-11-21T10:00:00Z&sinceSeconds=1", "one of them"),
-            ("limitBytes=0", "1 or more"),
-            ("tailLines=-1", "not a number"),
+            ("sinceTime=x", "invalid time"),
+            ("sinceTime=2026-11-21T10:00:00Z&sinceSeconds=1", "mutually exclusive"),
+            ("limitBytes=0", "at least 1"),
+            ("tailLines=-1", "invalid number"),
         ] {
             let told = read(wrong).unwrap_err();
             assert!(told.contains(why), "{wrong}: {told}");
@@ -199,7 +199,7 @@ mod tests {
         let past = serde_json::json!([{ "attempt": 2, "nodeName": "n2", "phase": "Failed" }]);
         let waiting = task(spec, past);
         assert_eq!(why(&waiting, 2), Ok("n2".to_owned()));
-        for (attempt, text) in [(1, "not remembered"), (3, "0 of 3 nodes"), (4, "newest is 3")] {
+        for (attempt, text) in [(1, "no longer known"), (3, "0 of 3 nodes"), (4, "newest is 3")] {
             let told = why(&waiting, attempt).unwrap_err();
             assert!(told.contains(text), "{told}");
         }

@@ -327,9 +327,7 @@ mod tests {
         let huge = "timeoutSeconds=99999999999999999999";
         assert!(refusal(huge).starts_with("timeoutSeconds: "), "{}", refusal(huge));
         assert!(refusal("attempt=4294967296").starts_with("attempt: "));
-        assert!(
-            refusal("labelSelector=%ff").starts_with("labelSelector: its value cannot be read")
-        );
+        assert!(refusal("labelSelector=%ff").starts_with("labelSelector: cannot decode the value"));
         let token = format!("continue=%7B%22revision%22:{},%22after%22:%22%22%7D", u64::MAX);
         assert_eq!(refusal(&token), "continue: invalid token; list from the beginning");
     }

@@ -14,7 +14,8 @@ use super::facts::{Chunks, Current, Facts, Known};
 use super::turns::Turns;
 use super::{Answer, Intent, Prepared, Refusal, prepare, unavailable};
 use crate::cache::Cache;
-use crate::{encoding, keys, kinds};
+use crate::kinds::Wire;
+use crate::{encoding, keys};
 
 /// How often a decision is taken anew before the writer is told that the object is too busy.
 const TRIES_MAX: usize = 16;
@@ -277,12 +278,11 @@ fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Commi
 
 impl Answer {
     /// The object on the wire.
-    pub(crate) fn wire(&self) -> Result<Vec<u8>, Refusal> {
-        let stored = self.object.stored();
-        encoding::json(&stored)
-            .and_then(|json| (kinds::strategy(self.kind).to_wire)(json, self.version))
-            .map(|wire| wire.json)
-            .map_err(|error| unreadable(&self.key, &error))
+    pub(crate) fn wire(&self) -> Vec<u8> {
+        let key = keys::object_key(self.kind, &self.key).unwrap_or_default();
+        let (wire, _said_by_the_cache) =
+            Wire::of(self.kind, &key, &self.object.stored(), self.version);
+        wire.json
     }
 }
 

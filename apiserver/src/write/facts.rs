@@ -16,6 +16,7 @@ use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
 use super::{Prepared, Refusal};
 use crate::cache::{Cache, Tally, strip_wire};
+use crate::kinds::Wire;
 use crate::{encoding, keys};
 
 /// An object as it is now, for all that is known. Most decisions need no more than its metadata:
@@ -168,7 +169,7 @@ impl fmt::Debug for Current {
 }
 
 /// What of an object's metadata decisions need most.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Glance {
     #[serde(default)]
     metadata: GlanceMeta,
@@ -187,13 +188,25 @@ impl Current {
         let unreadable = |why: String| encoding::Unreadable(why);
         let kind = keys::kind_of(&record.key)
             .ok_or_else(|| unreadable(format!("{} is not the key of an object", record.key)))?;
-        let json = encoding::json(&record.value)?;
-        let glance: Glance =
-            serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
+        let version = ResourceVersion::of_event(record.modified.0, record.position);
+        // A list could be read as a struct, too.
+        let is_map = |json: &&[u8]| json.first() == Some(&b'{');
+        let json = encoding::json(&record.value).ok().filter(is_map);
+        let glance = |json: &[u8]| serde_json::from_slice::<Glance>(json).ok();
+        let read = json.and_then(|json| Some((json, glance(json)?)));
+        let (json, glance) = match read {
+            Some((json, glance)) => (record.value.slice_ref(json), glance),
+            // It is there all the same, as the cache shows it, too.
+            None => {
+                let key = keys::object_key(kind, &record.key).unwrap_or_default();
+                let (wire, _said_by_the_cache) = Wire::of(kind, &key, &record.value, version);
+                (wire.json.into(), Glance::default())
+            }
+        };
         Ok(Self {
             kind,
-            json: record.value.slice_ref(json),
-            version: ResourceVersion::of_event(record.modified.0, record.position),
+            json,
+            version,
             created: record.created,
             uid: glance.metadata.uid.unwrap_or_default().into(),
             is_deleting: glance.metadata.deletion_timestamp.is_some(),

@@ -2,12 +2,14 @@
 
 use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
+use api::path::{self, Step};
 use api::resource_version::ResourceVersion;
+use api::schema::check_status;
 use api::status::{Reason, failure_of, invalid};
 use api::{Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, key_order, meaning};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, make};
@@ -323,8 +325,43 @@ fn tolerate(
     found: Vec<Violation>,
 ) -> Result<Value, Vec<Violation>> {
     let known = admit(kind, old.clone()).err().unwrap_or_default();
-    let new: Vec<Violation> = found.into_iter().filter(|it| !known.contains(it)).collect();
-    if new.is_empty() { (kinds::strategy(kind).normal)(next) } else { Err(new) }
+    let (tolerated, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| known.contains(it));
+    if !new.is_empty() {
+        return Err(new);
+    }
+    let mut normal = (kinds::strategy(kind).normal)(next.clone())?;
+    let of_status = next.get("status").map(|status| check_status(kind, status));
+    for violation in tolerated.into_iter().chain(of_status.into_iter().flatten()) {
+        keep(&path::steps(&violation.path), &next, &mut normal);
+    }
+    Ok(normal)
+}
+
+/// Keeps a field that this version does not know: a newer one has written it and will read it again.
+fn keep(way: &[Step], from: &Value, to: &mut Value) {
+    match way {
+        [] => (),
+        [Step::Field(field)] => {
+            if let (Some(value), Some(fields)) = (from.get(field), to.as_object_mut()) {
+                fields.entry(field.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        [Step::Field(field), rest @ ..] => {
+            if let (Some(from @ Value::Object(_)), Some(to)) = (from.get(field), to.as_object_mut())
+            {
+                // A status of which this version knows nothing is left out whole.
+                let to = to.entry(field.clone()).or_insert_with(|| Value::Object(Map::new()));
+                keep(rest, from, to);
+            } else if let (Some(from), Some(to)) = (from.get(field), to.get_mut(field)) {
+                keep(rest, from, to);
+            }
+        }
+        [Step::Index(index), rest @ ..] => {
+            if let (Some(from), Some(to)) = (from.get(index), to.get_mut(index)) {
+                keep(rest, from, to);
+            }
+        }
+    }
 }
 
 /// A document in its kind's normal form, or all that is wrong with it.

@@ -62,18 +62,15 @@ async fn what_a_deletion_cannot_do_is_refused_with_a_sentence() {
     let path = on_a_node(&world, &job, 0).await;
     let cases = [
         (json!({ "gracePeriodSeconds": -1 }), "gracePeriodSeconds: must be between 0 and 86400"),
-        (json!({ "gracePeriodSeconds": 86401 }), "gracePeriodSeconds: 86401 is not between"),
+        (json!({ "gracePeriodSeconds": 86401 }), "86400 (one day), not 86401"),
         (json!({ "gracePeriodSeconds": "1" }), "invalid type"),
         (json!({ "gracePeriodSecond": 1 }), "unknown field `gracePeriodSecond`"),
         (json!({ "preconditions": { "name": "x" } }), "unknown field `name`"),
         (json!({ "dryRun": ["Some"] }), "dryRun: must be All, not \"Some\""),
-        (json!({ "dryRun": ["All", "All"] }), "name All once"),
+        (json!({ "dryRun": ["All", "All"] }), "must be empty or [\"All\"]"),
         (json!({ "propagationPolicy": "background" }), "must be Background, Foreground or Orphan"),
-        (
-            json!({ "orphanDependents": true, "propagationPolicy": "Orphan" }),
-            "cannot both be given",
-        ),
-        (json!({ "kind": "Job" }), "the body is a \"Job\""),
+        (json!({ "orphanDependents": true, "propagationPolicy": "Orphan" }), "mutually exclusive"),
+        (json!({ "kind": "Job" }), "must be DeleteOptions, not \"Job\""),
         (json!({ "ignoreStoreReadErrorWithClusterBreakingPotential": true }), "is not supported"),
     ];
     for (options, why) in cases {

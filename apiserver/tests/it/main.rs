@@ -11,6 +11,7 @@ mod harness;
 mod namespaces;
 mod objects;
 mod odd_store;
+mod other_versions;
 mod parameters;
 mod peers;
 mod readiness;

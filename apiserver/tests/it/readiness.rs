@@ -57,7 +57,7 @@ async fn what_keeps_an_apiserver_from_its_work_is_said_until_it_is_over() {
     odd.set_reads(Reads::Fail);
     is_not_ready(&router, "the store: ").await;
     odd.set_reads(Reads::Hang);
-    is_not_ready(&router, "the store does not answer within 2 s").await;
+    is_not_ready(&router, "the store did not answer within 2 s").await;
     odd.set_reads(Reads::Work);
     is_ready(&router).await;
     health.failed("watching the store", "refused");
@@ -74,5 +74,5 @@ async fn an_apiserver_whose_cache_is_not_filled_is_not_ready() {
     odd.hold_watches();
     let tasks = Tasks::new("apiserver");
     let server = start(&odd, &Health::default(), &tasks).await;
-    is_not_ready(&server.service(), "the watch cache is not filled yet").await;
+    is_not_ready(&server.service(), "the watch cache is still being filled").await;
 }

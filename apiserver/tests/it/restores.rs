@@ -94,6 +94,26 @@ async fn object(world: &World, path: &str) -> Value {
     object
 }
 
+/// Found before anything is written: in the restored store its work would stand still.
+#[tokio::test(start_paused = true)]
+async fn what_this_version_cannot_read_is_not_restored() {
+    let world = lived_in().await;
+    let key = "/heliox/v1/jobs/default/a";
+    let record = world.store.get(key).await.unwrap().unwrap();
+    let mut job: Value = serde_json::from_slice(&record.value[1..]).unwrap();
+    let read = |job: &Value| {
+        apiserver::backup::check("jobs/default/a", format!("\u{1}{job}").into()).map_err(|why| {
+            assert!(matches!(why, RestoreError::Record { .. }), "{why:?}");
+            why.to_string()
+        })
+    };
+    job["spec"]["afterwards"] = json!("a newer version knows what this is");
+    assert_eq!(read(&job), Ok(()));
+    job["spec"]["count"] = json!("as many as needed");
+    let refused = read(&job).unwrap_err();
+    assert!(refused.starts_with("cannot restore record jobs/default/a: "), "{refused}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_restored_store_holds_what_the_backup_shows_in_a_new_life() {
     let world = lived_in().await;

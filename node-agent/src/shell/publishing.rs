@@ -251,7 +251,7 @@ mod tests {
         let refused = publishing.failed(refusal(), Instant::now()).unwrap_err();
         let said = base::ErrorChain(&refused).to_string();
         assert!(
-            said.starts_with("register the node: ") && said.contains("a label is wrong"),
+            said.starts_with("cannot register the node: ") && said.contains("a label is wrong"),
             "{said}"
         );
         publishing.worked(Instant::now());

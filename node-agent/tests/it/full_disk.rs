@@ -120,7 +120,8 @@ async fn what_cannot_be_written_down_is_not_begun_and_begins_once_there_is_room(
             match engine.create_and_start(&spec).await {
                 Err(EngineError::Unavailable { message }) => {
                     let task = tasks.join(spec.identity.file_stem());
-                    let names_the_place = message.starts_with(&format!("make {}", task.display()));
+                    let names_the_place =
+                        message.starts_with(&format!("cannot create {}", task.display()));
                     let is_said = names_the_place && message.contains("No space left on device");
                     assert!(is_said, "{message}");
                 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use api::amounts::written;
 use api::node::NodePhase;
 use api::placement::{Constraint, Test};
 use api::room::{self, HostPort, Misfit};
 
 use super::wanted::{NearPlace, Wanted};
 use crate::class::{JobId, Shape};
-use crate::resources::quantity;
 use crate::snapshot::NodeState;
 
 /// Why a node may not run tasks of a class.
@@ -123,7 +123,7 @@ impl Rejection<'_> {
                 format!("{do_not} {}", Replica { states, of: &of })
             }
             Rejection::Insufficient { resource, wanted } => {
-                format!("{have} {resource} < {}", quantity(resource, *wanted))
+                format!("{have} {resource} < {}", written(resource, *wanted))
             }
             Rejection::PortTaken(port) => format!("{have} port {port} taken"),
             Rejection::RangeExhausted { wanted } => {

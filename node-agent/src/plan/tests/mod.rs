@@ -381,7 +381,7 @@ fn what_does_not_fit_is_given_back() {
     world.check(expect![[r#"
         t-0: starting [20000]
         t-1: starting [20001]
-        t-2: refused [], refuses: cpu: 500 wanted, 0 free
+        t-2: refused [], refuses: cpu: 500m requested, 0 free
         start t-0
         start t-1
         wake at 1000
