@@ -61,6 +61,15 @@ impl ExecSender {
         let sent = self.0.send(Message::Binary(message.into())).await;
         sent.map_err(|error| Error::Unavailable(error.into()))
     }
+
+    /// Shows that this client is there, which may send nothing and read nothing for long.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn show_life(&mut self) -> Result<(), Error> {
+        let sent = self.0.send(Message::Ping(Bytes::new())).await;
+        sent.map_err(|error| Error::Unavailable(error.into()))
+    }
 }
 
 impl ExecReceiver {

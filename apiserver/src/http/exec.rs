@@ -5,6 +5,8 @@
 //! * The agent has started the command before the connection is upgraded: a refusal is an answer with
 //!   a status, as for any other request.
 //! * Each direction waits for its own reader alone.
+//! * A client that does not read is not gone: its silence is not counted while something waits for
+//!   room on the way to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +19,13 @@ use axum::body::Body;
 use base::ErrorChain;
 use bytes::Bytes;
 use futures_util::stream::{self, SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -41,8 +43,11 @@ const MESSAGES_MAX: usize = 4;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// A client that gave none for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a client that is gone, or has said goodbye, may take to read our goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
+type Source<S> = SplitStream<WebSocketStream<S>>;
 
 /// Runs a command beside a task.
 pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
@@ -136,28 +141,116 @@ fn asked(query: &str) -> Result<ExecRequest, Box<Status>> {
 }
 
 /// Passes messages on in both directions until one side is done.
-async fn bridge(socket: Socket, input: mpsc::Sender<Bytes>, output: Body) {
-    let (mut to_client, from_client) = socket.split();
-    // It ends first when the client goes: dropped with it, the bodies tell the agent.
+async fn bridge<S>(socket: WebSocketStream<S>, input: mpsc::Sender<Bytes>, output: Body)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (sink, mut from_client) = socket.split();
+    let (room, room_changes) = watch::channel(Room::Since(Instant::now()));
+    let mut to_client = ToClient { sink, room };
+    // Both bodies are dropped when the first of the two ends, which tells the agent.
+    let passed = tokio::select! {
+        biased;
+        passed = pass_output(&mut to_client, output) => Some(passed),
+        () = pass_input(&mut from_client, input, room_changes) => None,
+    };
+    match passed {
+        Some(Ok(())) => part(&mut to_client.sink, from_client).await,
+        // The connection is broken.
+        Some(Err(_)) => (),
+        // The client is gone or has said goodbye. The time limit is for one that has vanished while
+        // the connection has no room: it would keep its place for as long as the kernel tries.
+        None => drop(timeout(CLOSE_TIMEOUT, to_client.sink.close()).await),
+    }
+}
+
+/// Says goodbye, and waits until the client has read that, says the same or is silent for too long.
+/// What it still sends is read: closing a connection that has unread input discards what is still on
+/// the way to the client.
+async fn part<S>(sink: &mut Sink<S>, mut from_client: Source<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let left =
+        async { while let Ok(Some(Ok(_))) = timeout(SILENCE_MAX, from_client.next()).await {} };
+    let closed = async {
+        // Where this fails, the other side of the connection says so as well.
+        let _broken = sink.close().await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         biased;
-        _ended = pass_output(&mut to_client, output) => (),
-        () = pass_input(from_client, input) => (),
+        () = left => (),
+        () = closed => (),
     }
-    // It may be gone.
-    let _closed = to_client.close().await;
+}
+
+/// Whether there is room on the way to the client.
+#[derive(Debug, Clone, Copy)]
+enum Room {
+    /// A message waits: the client, or the network, takes nothing at the moment. A client that has
+    /// vanished meanwhile is noticed by the kernel, whose probes nobody answers.
+    None,
+    /// Since then. Before that a message waited, and that it went through was a sign of life.
+    Since(Instant),
+}
+
+/// The way to the client.
+struct ToClient<S> {
+    sink: Sink<S>,
+    room: watch::Sender<Room>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ToClient<S> {
+    async fn send(&mut self, message: Message) -> Result<(), Error> {
+        let mut sending = self.sink.send(message);
+        if let Some(sent) = (&mut sending).now_or_never() {
+            return sent;
+        }
+        self.room.send_replace(Room::None);
+        let sent = sending.await;
+        self.room.send_replace(Room::Since(Instant::now()));
+        sent
+    }
+}
+
+/// Ends when a client that was last heard at `heard` has given no sign of life for too long.
+async fn silence(heard: Instant, room: &mut watch::Receiver<Room>) {
+    loop {
+        let since = match *room.borrow_and_update() {
+            Room::None => None,
+            Room::Since(since) => Some(since.max(heard)),
+        };
+        let over = async {
+            match since {
+                Some(since) => sleep_until(since + SILENCE_MAX).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Ok(()) = room.changed() => (),
+            () = over => return,
+        }
+    }
 }
 
 /// Passes on what the client sends, until it is gone.
-async fn pass_input(mut client: SplitStream<Socket>, input: mpsc::Sender<Bytes>) {
-    let mut heard = Instant::now();
+async fn pass_input<S>(
+    client: &mut Source<S>,
+    input: mpsc::Sender<Bytes>,
+    mut room: watch::Receiver<Room>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
+        // After a message that had to wait for the agent, too: nobody listened meanwhile.
+        let heard = Instant::now();
         let message = tokio::select! {
             biased;
             message = client.next() => message,
-            () = tokio::time::sleep_until(heard + SILENCE_MAX) => return,
+            () = silence(heard, &mut room) => return,
         };
-        heard = Instant::now();
         let bytes = match message {
             Some(Ok(Message::Binary(bytes))) => bytes,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
@@ -175,7 +268,10 @@ async fn pass_input(mut client: SplitStream<Socket>, input: mpsc::Sender<Bytes>)
 }
 
 /// Passes on what the command writes, and how it ended.
-async fn pass_output(client: &mut SplitSink<Socket, Message>, output: Body) -> Result<(), Error> {
+async fn pass_output<S>(client: &mut ToClient<S>, output: Body) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut output, mut frames) = (output.into_data_stream(), Frames::default());
     let mut ping = interval(PING_INTERVAL);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,35 +318,4 @@ fn lost() -> Message {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_read_word_by_word() {
-        let query = "command=sh&command=-c&stdin=true&command=echo+%26%3D%2B+a%20b&tty=0&stdout=1";
-        let wanted = ["sh", "-c", "echo &=+ a b"].map(str::to_owned).into();
-        let request = ExecRequest { command: wanted, stdin: true, tty: false };
-        assert_eq!(asked(query), Ok(request));
-        for bad in ["", "stdin=true", "command=", "command=%zz", "command=a%00"] {
-            assert!(asked(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_websocket_that_speaks_the_protocol_is_accepted() {
-        let mut headers = HeaderMap::new();
-        let all = [
-            ("upgrade", "WebSocket"),
-            ("connection", "keep-alive, Upgrade"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-protocol", "v5.channel.k8s.io, v4.channel.k8s.io"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        for (name, value) in all {
-            assert!(accept(&headers).is_err(), "{name} is missing");
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        // The example of RFC 6455.
-        assert_eq!(accept(&headers), Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned()));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! `hctl exec`: a command beside a task.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::time::Duration;
 
 use api::KindId;
 use api::exec::{self, Channel};
@@ -9,6 +10,7 @@ use client::{ExecReceiver, ExecSender};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::Exec;
 use crate::connection::Connection;
@@ -18,6 +20,9 @@ use crate::{target, terminal};
 
 /// Bytes of input that are sent together at most.
 const INPUT_BYTES: usize = 16 * 1024;
+/// How often the server is shown that this client is there. It takes one for gone that is silent for a
+/// minute, and while whoever reads the output pauses, nothing is read here, either.
+const LIFE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
     let task = target::only_one(&args.task, Some(KindId::Task))?;
@@ -125,44 +130,55 @@ fn typed() -> mpsc::Receiver<Vec<u8>> {
     typed
 }
 
-/// Sends what is typed, and the size of the terminal. Ends when the connection does.
+/// What is to be sent next.
+enum Next {
+    Size,
+    /// What was typed; nothing where its end has come.
+    Typed(Option<Vec<u8>>),
+    SignOfLife,
+}
+
+/// Sends what is typed, the size of the terminal, and signs of life. Ends when the connection does.
 async fn send(
     sender: &mut ExecSender,
     mut input: Option<mpsc::Receiver<Vec<u8>>>,
     tty: bool,
     resized: &mut Signal,
 ) -> client::Error {
-    let mut is_new_size = tty;
+    let mut life = interval(LIFE_INTERVAL);
+    life.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Next::Size;
     loop {
-        if is_new_size && let Some(size) = raw::size() {
-            let size = serde_json::to_vec(&size).expect("a size is two numbers");
-            if let Err(error) = sender.send(Channel::Resize, &size).await {
-                return error;
+        let sent = match next {
+            Next::Size => match raw::size().filter(|_| tty) {
+                Some(size) => {
+                    let size = serde_json::to_vec(&size).expect("a size is two numbers");
+                    sender.send(Channel::Resize, &size).await
+                }
+                None => Ok(()),
+            },
+            Next::Typed(Some(bytes)) => sender.send(Channel::Stdin, &bytes).await,
+            Next::Typed(None) => {
+                input = None;
+                sender.send(Channel::Close, &[Channel::Stdin.number()]).await
             }
+            Next::SignOfLife => sender.show_life().await,
+        };
+        if let Err(error) = sent {
+            return error;
         }
-        let read = async {
+        let typed = async {
             match &mut input {
                 Some(input) => input.recv().await,
                 None => std::future::pending().await,
             }
         };
-        let read = tokio::select! {
+        next = tokio::select! {
             biased;
-            _ = resized.recv() => None,
-            read = read => Some(read),
+            _ = resized.recv() => Next::Size,
+            typed = typed => Next::Typed(typed),
+            _ = life.tick() => Next::SignOfLife,
         };
-        is_new_size = tty && read.is_none();
-        let sent = match read {
-            None => Ok(()),
-            Some(Some(bytes)) => sender.send(Channel::Stdin, &bytes).await,
-            Some(None) => {
-                input = None;
-                sender.send(Channel::Close, &[Channel::Stdin.number()]).await
-            }
-        };
-        if let Err(error) = sent {
-            return error;
-        }
     }
 }
 
@@ -170,11 +186,10 @@ async fn send(
 async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Bytes, Failure> {
     loop {
         match from.next().await.map_err(|error| connection.failure(&error))? {
-            Some((Channel::Stdout, bytes)) => terminal::print_bytes(&bytes)?,
-            Some((Channel::Stderr, bytes)) => {
-                let mut stderr = std::io::stderr().lock();
-                stderr.write_all(&bytes)?;
-                stderr.flush()?;
+            Some((channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
+                // Beside the rest: who reads it may pause, and signs of life are sent meanwhile.
+                let printed = base::blocking("output", move || print(channel, &bytes)).await;
+                printed.map_err(Failure::new)??;
             }
             Some((Channel::Status, status)) => return Ok(status),
             Some((Channel::Stdin | Channel::Resize | Channel::Close, _)) => (),
@@ -184,6 +199,16 @@ async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Byte
             }
         }
     }
+}
+
+fn print(channel: Channel, bytes: &[u8]) -> Result<(), Failure> {
+    if channel == Channel::Stdout {
+        return terminal::print_bytes(bytes);
+    }
+    let mut stderr = std::io::stderr().lock();
+    stderr.write_all(bytes)?;
+    stderr.flush()?;
+    Ok(())
 }
 
 fn outcome(status: Bytes) -> Result<(), Failure> {
@@ -201,7 +226,48 @@ fn outcome(status: Bytes) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use client::{Dial, Stream, open_exec};
+    use futures_util::{FutureExt as _, StreamExt as _, future};
+    use http::HeaderValue;
+    use tokio_tungstenite::accept_hdr_async;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+
     use super::*;
+
+    /// The server takes a client that is silent for gone, also while nobody reads what it prints.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_nothing_to_send_shows_that_it_is_there() {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let here = Arc::new(Mutex::new(Some(here)));
+        let dial: Dial = Arc::new(move || {
+            let here = here.lock().unwrap().take().expect("it dials once");
+            future::ready(Ok(Box::new(here) as Box<dyn Stream>)).boxed()
+        });
+        #[expect(clippy::result_large_err, reason = "it is the library's")]
+        let accept = |_: &Request, mut answer: Response| -> Result<Response, ErrorResponse> {
+            let protocol = HeaderValue::from_static(exec::PROTOCOL);
+            answer.headers_mut().insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocol);
+            Ok(answer)
+        };
+        let (opened, server) =
+            tokio::join!(open_exec(&dial, "/exec"), accept_hdr_async(there, accept));
+        let ((mut sender, _receiver), mut server) = (opened.unwrap(), server.unwrap());
+        let mut resized = signal(SignalKind::window_change()).unwrap();
+        let sends = send(&mut sender, None, false, &mut resized);
+        let heard = async {
+            for _ in 0..3 {
+                let message = server.next().await.unwrap().unwrap();
+                assert!(matches!(message, Message::Ping(_)), "{message:?}");
+            }
+        };
+        tokio::select! {
+            error = sends => panic!("{error}"),
+            () = heard => (),
+        }
+    }
 
     #[test]
     fn words_of_a_command_survive_their_url() {
