@@ -40,12 +40,12 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
     }
     let mut seen = ResourceVersion::default();
     let outcomes = server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
-    let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
+    let mut outcomes = outcomes.into_iter().zip(&groups).map(|(outcome, group)| match outcome {
         Ok(committed) => {
             seen = seen.max(committed.seen);
             GroupResult::Done {}
         }
-        Err(refusal) => refusal.into_result(),
+        Err(refusal) => refusal.into_result(group),
     });
     let results = results
         .into_iter()

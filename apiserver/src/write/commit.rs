@@ -105,11 +105,8 @@ impl Writer {
             }
             self.round(open, &mut learned, leader, run).await;
         }
-        let busy = || {
-            let message = "the object is being changed by others too often; try again";
-            Refusal::Status(Box::new(failure(Reason::Conflict, message)))
-        };
-        attempts.into_iter().map(|attempt| attempt.result.unwrap_or_else(|| Err(busy()))).collect()
+        let result = |attempt: Attempt<'_>| attempt.result.unwrap_or(Err(Refusal::Busy));
+        attempts.into_iter().map(result).collect()
     }
 
     /// Decides every open group once and tries what was decided. A group that looks at what another

@@ -3,6 +3,7 @@
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use store::Store as _;
 
 use crate::harness::{JOBS, OURS, TASKS, World, task_of};
 
@@ -241,4 +242,29 @@ async fn a_request_that_is_meant_for_another_cluster_is_refused() {
     assert_eq!(named(id, epoch).await.status(), 200);
     assert_eq!(named("another", epoch).await.status(), 409);
     assert_eq!(named(id, epoch + 1).await.status(), 409);
+}
+
+/// An agent does not say again what was refused: its task would run for ever. Others decide anew.
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_says_of_a_task_that_cannot_be_read_now_is_not_refused() {
+    let world = World::of_one().await;
+    let job = world.job("a").await;
+    world.batch(&[create(task_of(&job, 0))]).await;
+    let task = world.get(&format!("{TASKS}/a-0")).await.json;
+    let of_newer_version = vec![2];
+    let key = "/heliox/v1/tasks/default/a-0";
+    let group = store::Group::default().put(key, store::Expectation::Any, of_newer_version);
+    assert!(world.store.commit(vec![group]).await[0].is_done());
+    let change = |change: Value| {
+        let key = json!({ "namespace": "default", "name": "a-0" });
+        let uid = &task["metadata"]["uid"];
+        json!({ "task": { "key": key, "uid": uid, "attempt": 1, "change": change } })
+    };
+    let report = json!({ "report": { "binding": 1, "bootId": "b", "state": "Succeeded" } });
+    let give_back = json!({ "refuse": { "binding": 1, "message": "no room" } });
+    let results = world
+        .batch(&[change(report), change(give_back), change(json!({ "bind": { "node": "n1" } }))])
+        .await;
+    let outcomes: Vec<&str> = results.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["Unknown", "Unknown", "Refused"], "{results:?}");
 }
