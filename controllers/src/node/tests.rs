@@ -35,7 +35,8 @@ struct World {
 }
 
 /// Runs a script and compares what its `plan` lines show. `nodes a b` are there with leases;
-/// `task T NODE [wait]` runs, `end T` has ended; `gone|back|delete NODE`, `canary on|off`, `wait SECONDS`.
+/// `task T NODE [wait]` runs, `end T` has ended; `gone|back|delete NODE`, `canary on|off`, `wait SECONDS`,
+/// `set-back SECONDS` of the clock.
 fn check(script: &str, expected: Expect) {
     let mut world = World::default();
     world.step("canary", &["on"]);
@@ -102,6 +103,10 @@ impl World {
             "gone" => self.leased.retain(|node| !rest.contains(&node.as_str())),
             "back" => self.leased.extend(rest.iter().map(|node| (*node).to_owned())),
             "delete" => drop(self.nodes.remove(rest[0])),
+            "set-back" => {
+                let by = SignedDuration::from_secs(rest[0].parse().unwrap());
+                self.now = self.now.saturating_sub(by).unwrap();
+            }
             "canary" => self.canary_lives = rest[0] == "on",
             "wait" => {
                 for _ in 0..rest[0].parse().unwrap() {
@@ -361,6 +366,37 @@ fn the_brake_lets_losses_pass_that_are_few_or_far_between() {
               c is Lost
             plan
               d is Lost
+        "#]],
+    );
+}
+
+/// Nodes that were lost long ago by a clock that was set back since are not recent for as long as it
+/// takes to come to that time again. A little ahead is the clock of another machine, which led before.
+#[test]
+fn the_brake_lets_losses_pass_although_the_clock_was_set_back() {
+    check(
+        "
+        nodes a
+        gone a
+        plan
+        nodes b c d
+        gone b
+        plan
+        set-back 5
+        gone c
+        plan
+        set-back 3600
+        plan
+        ",
+        expect![[r#"
+            plan
+              a is Lost
+            plan
+              b is Lost
+            plan
+              waits: Brake { missing: 3, of: 4 }
+            plan
+              c is Lost
         "#]],
     );
 }
