@@ -15,6 +15,8 @@ use tokio::time::Instant;
 /// Waits between attempts to connect again: the first, doubled up to the last.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
+/// A connection that has been open for so long works, even if the log is silent.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// How long a log that broke off is asked for again, where nothing else is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A line that is longer is printed in pieces, which other tasks' lines may come between.
@@ -82,6 +84,8 @@ pub struct AttemptLog {
     question: Question,
     give_up: GiveUp,
     body: Option<(Body, Records)>,
+    /// When a connection that has brought nothing yet is taken to work; nothing once it is.
+    settles_at: Option<Instant>,
     /// How long to wait before the next attempt to connect; nothing while all is well.
     wait: Option<Duration>,
     told: bool,
@@ -162,6 +166,7 @@ impl AttemptLog {
             question,
             give_up,
             body: None,
+            settles_at: None,
             wait: None,
             told: false,
             was_open: false,
@@ -169,40 +174,57 @@ impl AttemptLog {
         }
     }
 
-    /// What comes next: one or two things. After an end or a failure nothing is asked any more.
-    pub async fn next(&mut self) -> [Option<Heard>; 2] {
+    /// What comes next: one to three things. After an end or a failure nothing is asked any more.
+    pub async fn next(&mut self) -> [Option<Heard>; 3] {
         loop {
             let Some((body, records)) = &mut self.body else {
                 if let Some(heard) = self.connect().await {
-                    return [Some(heard), None];
+                    return [Some(heard), None, None];
                 }
                 continue;
             };
             let why = match records.take() {
                 Ok(Some(record)) => {
-                    let heard = self.place.hear(record);
-                    if heard.iter().all(Option::is_none) {
+                    let back = self.settle();
+                    let [first, second] = self.place.hear(record);
+                    if back.is_none() && first.is_none() && second.is_none() {
                         continue;
                     }
-                    return heard;
+                    return [back, first, second];
                 }
-                Ok(None) => match body.frame().await {
-                    Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data() {
-                            records.add(&data);
+                Ok(None) => tokio::select! {
+                    biased;
+                    frame = body.frame() => match frame {
+                        Some(Ok(frame)) => {
+                            if let Ok(data) = frame.into_data() {
+                                records.add(&data);
+                            }
+                            continue;
+                        }
+                        Some(Err(error)) => Error::Unavailable(error),
+                        None => Error::Unavailable("the log broke off".into()),
+                    },
+                    () = until(self.settles_at) => {
+                        if let Some(back) = self.settle() {
+                            return [Some(back), None, None];
                         }
                         continue;
                     }
-                    Some(Err(error)) => Error::Unavailable(error),
-                    None => Error::Unavailable("the log broke off".into()),
                 },
                 Err(malformed) => Error::Malformed(Box::new(malformed)),
             };
             self.body = None;
             if let Some(heard) = self.broken(why) {
-                return [self.place.rest_if_failed(&heard), Some(heard)];
+                return [self.place.rest_if_failed(&heard), Some(heard), None];
             }
         }
+    }
+
+    /// The connection works. Only now: one that opens and breaks at once is tried again less and less
+    /// often, and is told of once.
+    fn settle(&mut self) -> Option<Heard> {
+        (self.settles_at, self.wait) = (None, None);
+        std::mem::take(&mut self.told).then_some(Heard::Back)
     }
 
     async fn connect(&mut self) -> Option<Heard> {
@@ -220,9 +242,10 @@ impl AttemptLog {
         match self.client.stream(&path).await {
             Ok(response) => {
                 self.body = Some((response.into_body(), Records::default()));
-                (self.wait, self.was_open) = (None, true);
+                self.settles_at = Some(Instant::now() + SETTLED_AFTER);
+                self.was_open = true;
                 self.place.again();
-                std::mem::take(&mut self.told).then_some(Heard::Back)
+                None
             }
             Err(error) => self.broken(error),
         }
@@ -243,6 +266,14 @@ impl AttemptLog {
         self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
         let told = std::mem::replace(&mut self.told, true);
         (!told).then(|| Heard::Broken(why(&error)))
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -272,7 +303,17 @@ fn why(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
     use api::log::Output;
+    use bytes::Bytes;
+    use client::transport;
+    use http::{Request, Response};
+    use http_body::Frame;
+    use http_body_util::{Either, Full, StreamBody};
+    use tower::service_fn;
 
     use super::*;
 
@@ -365,5 +406,68 @@ mod tests {
             }
         }
         assert_eq!(lines, [(true, LINE_BYTES_MAX), (false, LINE_BYTES_MAX)]);
+    }
+
+    /// A server that answers with the next of `bodies`, each of which ends at once; the last one is open
+    /// for ever.
+    fn server(bodies: &[&[Record]]) -> Client {
+        let written = |records: &&[Record]| {
+            let mut bytes = Vec::new();
+            records.iter().for_each(|record| record.write_to(&mut bytes));
+            Bytes::from(bytes)
+        };
+        let bodies: VecDeque<Bytes> = bodies.iter().map(written).collect();
+        let bodies = Arc::new(Mutex::new(bodies));
+        let service = service_fn(move |_: Request<Bytes>| {
+            let mut bodies = bodies.lock().unwrap();
+            let body = bodies.pop_front().expect("nothing more is asked");
+            let body = if bodies.is_empty() {
+                let first = futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(body))]);
+                let open = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+                Either::Left(StreamBody::new(open))
+            } else {
+                Either::Right(Full::new(body))
+            };
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        Client::new(transport(service))
+    }
+
+    fn followed(client: &Client) -> AttemptLog {
+        let path = "/log?".to_owned();
+        let question = Question { path, selection: String::new(), follow: true };
+        AttemptLog::new(client, question, GiveUp::default())
+    }
+
+    async fn told(log: &mut AttemptLog) -> Vec<&'static str> {
+        let word = |heard| match heard {
+            Heard::Line(_) => "line",
+            Heard::Gap(_) => "gap",
+            Heard::Broken(_) => "broken",
+            Heard::Back => "back",
+            Heard::End => "end",
+            Heard::Failed(_) => "failed",
+        };
+        log.next().await.into_iter().flatten().map(word).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_opens_and_breaks_at_once_is_told_of_once_and_asked_for_ever_less_often() {
+        let (line, end) = (text("a\n", true), Record::End { complete: true });
+        let client = server(&[&[], &[], &[], &[], &[], &[line, end]]);
+        let mut log = followed(&client);
+        let began = Instant::now();
+        assert_eq!(told(&mut log).await, ["broken"]);
+        assert_eq!(told(&mut log).await, ["back", "line"]);
+        assert_eq!(told(&mut log).await, ["end"]);
+        assert_eq!(began.elapsed().as_millis() / 100, 1 + 2 + 4 + 8 + 16);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_silent_is_back_once_its_connection_has_lasted() {
+        let client = server(&[&[], &[]]);
+        let mut log = followed(&client);
+        assert_eq!(told(&mut log).await, ["broken"]);
+        assert_eq!(told(&mut log).await, ["back"]);
     }
 }
