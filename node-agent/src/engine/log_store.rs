@@ -15,7 +15,7 @@ use super::log_segments::LogFiles;
 use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity, log_copy};
 use crate::free::Free;
-use crate::private;
+use crate::private::{self, named};
 
 /// How often a followed log is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -64,7 +64,8 @@ impl LogStore {
     }
 
     /// Deletes the logs last written before `before`, and the oldest ones where all together are too
-    /// large; but not those that `is_kept` says are in use.
+    /// large; but not those that `is_kept` says are in use. All that can be deleted is, also where this
+    /// fails.
     pub(crate) fn prune(
         &self,
         before: Timestamp,
@@ -98,14 +99,17 @@ impl LogStore {
         let mut bytes: u64 = logs.values().map(|log| log.bytes).sum();
         let mut oldest_first: Vec<KeptLog> = logs.into_values().collect();
         oldest_first.sort_by_key(|log| log.written);
+        let mut stays = Ok(());
         for log in oldest_first {
             let is_old = log.written.is_none_or(|written| written < before);
             if is_old || bytes > bytes_max {
                 bytes -= log.bytes;
-                log.files.iter().try_for_each(|file| remove_if_there(file))?;
+                let remove = |file: &PathBuf| remove_if_there(file).map_err(|it| named(file, &it));
+                // A file that cannot be deleted must not keep the others, or the disk would fill.
+                stays = log.files.iter().map(remove).fold(stays, io::Result::and);
             }
         }
-        Ok(())
+        stays
     }
 
     /// Keeps the files of a log that is about to be deleted at `from`, to which nobody writes. Where

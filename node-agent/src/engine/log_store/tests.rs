@@ -338,3 +338,18 @@ fn the_oldest_logs_go_where_all_are_too_large_together() {
     store.prune_to(Timestamp::MAX, u64::MAX, |stem| stem == "used").unwrap();
     assert_eq!(names(), ["used.log"]);
 }
+
+#[test]
+fn a_log_that_cannot_be_deleted_keeps_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, identity, _) = store_in(dir.path());
+    let newer = store.path(&identity);
+    // A folder is not deleted as a file is: it stands for any fault.
+    let stuck = newer.with_file_name("0000-1.log");
+    std::fs::create_dir(&stuck).unwrap();
+    std::fs::write(&newer, "lines").unwrap();
+    std::fs::write(rotated(&newer, 1), "lines").unwrap();
+    let error = store.prune_to(Timestamp::MAX, u64::MAX, |_| false).unwrap_err().to_string();
+    assert!(error.starts_with(stuck.to_str().unwrap()), "{error}");
+    assert!(!newer.exists() && !rotated(&newer, 1).exists());
+}
