@@ -22,6 +22,10 @@ use super::logs::{LogEvent, LogOptions, Stored};
 /// Bytes of records that are read together.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// How often a file to read is looked for. Between two looks the files must have been rotated, which
+/// takes megabytes of output: nobody writes so fast that the next look or the one after fails.
+const LOOKS_MAX: usize = 1_000;
+
 /// An open file and how far it was read.
 #[derive(Debug)]
 struct Open {
@@ -117,8 +121,12 @@ impl<N: Names> Reader<N> {
             next: None,
         };
         // Files are rotated while this looks for a place in them: then it looks again.
-        while !reader.find(options)? {}
-        Ok(reader)
+        for _ in 0..LOOKS_MAX {
+            if reader.find(options)? {
+                return Ok(reader);
+            }
+        }
+        Err(changing())
     }
 
     /// Opens the file in which reading begins; false where it is not there any more.
@@ -157,14 +165,25 @@ impl<N: Names> Reader<N> {
     /// Reads on: what there is, in small batches; nothing at the present end.
     pub(super) fn read(&mut self) -> io::Result<Vec<LogEvent>> {
         let mut events = Vec::new();
+        let mut looks = 0;
         loop {
             if std::mem::take(&mut self.has_gap) {
                 events.push(LogEvent::Gap);
             }
             events.extend(self.begin.take().map(LogEvent::From));
             let is_at_end = self.read_file(&mut events)?;
-            if !events.is_empty() || (is_at_end && !self.go_on()?) {
+            if !events.is_empty() {
                 return Ok(events);
+            }
+            if !is_at_end {
+                continue;
+            }
+            if !self.go_on()? {
+                return Ok(events);
+            }
+            looks += 1;
+            if looks == LOOKS_MAX {
+                return Err(changing());
             }
         }
     }
@@ -222,6 +241,10 @@ impl<N: Names> Reader<N> {
         self.next = next.map(|segment| Next { segment, offset: 0, has_gap: here.is_none() });
         Ok(self.next.is_some())
     }
+}
+
+fn changing() -> io::Error {
+    io::Error::other("the files of this log change faster than they can be opened: try again")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What is kept of logs, and what is read of it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -285,4 +286,49 @@ fn the_last_line_of_a_long_one_is_whole() {
     };
     assert_eq!(text(1), "line number 2");
     assert_eq!(text(2), "line number 1\nline number 2");
+}
+
+/// Names behind each of which there is another file at every look.
+#[derive(Debug)]
+struct Fickle {
+    files: [PathBuf; 2],
+    opened: Cell<usize>,
+}
+
+impl Names for Fickle {
+    fn open(&self, path: &Path) -> io::Result<Option<File>> {
+        if path.extension().is_some_and(|number| number != "log") {
+            return Ok(None);
+        }
+        self.opened.set(self.opened.get() + 1);
+        File::open(&self.files[self.opened.get() % 2]).map(Some)
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Option<u64>> {
+        if path.extension().is_some_and(|number| number != "log") {
+            return Ok(None);
+        }
+        Ok(Some(self.files[self.opened.get() % 2].metadata()?.ino()))
+    }
+}
+
+#[test]
+fn a_log_whose_files_are_others_at_every_look_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, time: &str| {
+        let path = dir.path().join(name);
+        let mut writer = LogWriter::open(&path, BYTES_MAX).unwrap();
+        let line = LogLine {
+            output: Output::Stdout,
+            time: time.parse().unwrap(),
+            bytes: Bytes::from_static(b"line\n"),
+        };
+        writer.write(&line).unwrap();
+        path
+    };
+    let files = [file("one", "2026-11-21T10:00:00Z"), file("two", "2026-11-21T11:00:00Z")];
+    let names = Fickle { files, opened: Cell::new(0) };
+    let files = LogFiles { places: vec![dir.path().join("a.log")], names };
+    let error = Reader::begin(files, LogOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("change faster"), "{error}");
 }
