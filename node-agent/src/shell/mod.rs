@@ -412,7 +412,7 @@ impl Agent {
             }
             Allegiance::Other => {
                 if known.is_some_and(|known| known.id != cluster.id) {
-                    self.sight.engine = None;
+                    self.sight.close();
                 }
                 self.works_for(cluster.clone());
             }

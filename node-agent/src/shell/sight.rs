@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, Health, Retry, Rng};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Agent, Event};
-use crate::engine::{ContainerState, Engine, EngineError, Identity, Scope};
+use crate::engine::{ContainerState, Engine, EngineError, EngineEvent, Identity, Scope};
 
 /// Everything is looked at so often, whatever events said.
 pub(super) const RESYNC: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub(super) struct Sight {
     /// How asking it fares.
     asking: Retry,
     pub(super) engine: Option<Arc<dyn Engine>>,
+    /// Dropped when the events of the engine are not listened to any more.
+    listening: Option<oneshot::Sender<()>>,
     pub(super) own_network: bool,
     pub(super) containers: BTreeMap<Identity, ContainerState>,
     /// Those that may have changed since they were looked at.
@@ -54,6 +57,7 @@ impl Sight {
         Self {
             asking: Retry::new("asking the container engine", backoff, health),
             engine: None,
+            listening: None,
             own_network: false,
             containers: BTreeMap::new(),
             stale: BTreeSet::new(),
@@ -79,12 +83,23 @@ impl Sight {
         self.is_all_stale = true;
     }
 
-    /// From now on what there is is seen of this engine.
-    async fn open(&mut self, engine: Arc<dyn Engine>) -> Result<(), EngineError> {
+    /// From now on what there is is seen of this engine. Its events are to be listened to until the
+    /// receiver says otherwise.
+    async fn open(
+        &mut self,
+        engine: Arc<dyn Engine>,
+    ) -> Result<oneshot::Receiver<()>, EngineError> {
         self.list(&engine).await?;
         self.engine = Some(engine);
         self.resync_at = Some(Instant::now() + RESYNC);
-        Ok(())
+        let (listening, closed) = oneshot::channel();
+        self.listening = Some(listening);
+        Ok(closed)
+    }
+
+    /// Nothing is seen of any engine any more.
+    pub(super) fn close(&mut self) {
+        (self.engine, self.listening) = (None, None);
     }
 
     /// Looks where something may have changed, and at everything when it is time.
@@ -205,16 +220,26 @@ impl Agent {
         let facts = engine.info().await?;
         self.publishing.describe(&facts, &self.config.capacity);
         self.sight.own_network = facts.engine == "docker";
-        let (mut changes, events) = (engine.events(), self.events.clone());
-        self.spawner.spawn_part("engine events", async move {
+        self.served.open(Arc::clone(&engine));
+        self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));
+        // Subscribed before the list is made, so that no change falls between the two. An engine that
+        // cannot list is opened again, and this subscription ends with this try.
+        let changes = engine.events();
+        let closed = self.sight.open(engine).await?;
+        self.listen(changes, closed);
+        Ok(())
+    }
+
+    /// Passes on the events of an engine until it is closed.
+    fn listen(&self, changes: BoxStream<'static, EngineEvent>, closed: oneshot::Receiver<()>) {
+        let events = self.events.clone();
+        self.spawner.spawn_awaited("engine events", async move {
+            let mut changes = changes.take_until(closed);
             while let Some(event) = changes.next().await {
                 if events.send(Event::Engine(event)).await.is_err() {
                     return;
                 }
             }
         });
-        self.served.open(Arc::clone(&engine));
-        self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));
-        self.sight.open(engine).await
     }
 }

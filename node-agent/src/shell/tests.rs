@@ -1,12 +1,13 @@
-//! What an agent says before it does anything.
+//! What an agent says before it does anything, and how it begins with its engine.
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::*;
 use crate::attempt::{Attempt, Progress};
 use crate::engine::Identity;
+use crate::engine::sim::SimMachine;
 
 /// A record of `node`, with so many attempts.
 async fn record_of(node: &str, attempts: u32) -> Journal {
@@ -21,9 +22,8 @@ async fn record_of(node: &str, attempts: u32) -> Journal {
     journal
 }
 
-/// How an agent of that name ends on a record; nothing where it works on.
-async fn run_on(journal: Journal, name: &str) -> Option<AgentError> {
-    let config = Config {
+fn config(journal: Journal, name: &str) -> Config {
+    Config {
         name: name.to_owned(),
         labels: BTreeMap::new(),
         capacity: Amounts::new(),
@@ -32,20 +32,73 @@ async fn run_on(journal: Journal, name: &str) -> Option<AgentError> {
         journal,
         dial: None,
         accept_cluster: false,
-    };
+    }
+}
+
+fn outside(clock: Clock, open_engine: OpenEngine) -> Outside {
     // Nothing listens there: an agent that works on asks for its node lease again and again.
     let servers = client::Servers::parse("http://127.0.0.1:1", 0).unwrap();
-    let outside = Outside {
+    Outside {
         client: Client::new(client::http_transport(&servers)),
-        open_engine: Arc::new(|_| Box::pin(async { Err(EngineError::unavailable("none")) })),
-        clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+        open_engine,
+        clock,
         rng: Rng::seeded(1),
         health: Health::default(),
-    };
+    }
+}
+
+/// How an agent of that name ends on a record; nothing where it works on.
+async fn run_on(journal: Journal, name: &str) -> Option<AgentError> {
+    let open_engine: OpenEngine =
+        Arc::new(|_| Box::pin(async { Err(EngineError::unavailable("none")) }));
+    let outside = outside(Clock::simulated(Timestamp::UNIX_EPOCH), open_engine);
     let tasks = Tasks::new("test");
     let registry = Registry::new();
-    let ended = run(config, outside, &registry, tasks.stop_signal());
+    let ended = run(config(journal, name), outside, &registry, tasks.stop_signal());
     timeout(Duration::from_secs(5), ended).await.ok().map(Result::unwrap_err)
+}
+
+/// An agent that knows its cluster, on a machine. It asks nobody as long as it takes no turns.
+async fn agent_on(machine: &SimMachine, journal: Journal, tasks: &Tasks) -> Agent {
+    let cluster = Cluster { id: "c".to_owned(), epoch: 1, restore: String::new() };
+    let mut record = journal.load().unwrap();
+    record.owner.cluster = Some(cluster);
+    journal.begin(&record.owner, &record.attempts).await.unwrap();
+    let engines = machine.clone();
+    let open_engine: OpenEngine = Arc::new(move |scope| {
+        let engine: Arc<dyn Engine> = Arc::new(engines.engine(scope));
+        Box::pin(async { Ok(engine) })
+    });
+    let outside = outside(Clock::simulated(Timestamp::UNIX_EPOCH), open_engine);
+    let (events, _) = mpsc::channel(EVENTS_MAX);
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    Agent::start(config(journal, "n1"), outside, metrics, tasks, events).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_is_listened_to_once_however_often_it_is_opened() {
+    let machine = SimMachine::new(Clock::system(), 1, 1 << 30);
+    let tasks = Tasks::new("test");
+    let mut agent = agent_on(&machine, Journal::in_memory(), &tasks).await;
+    machine.break_listing(true);
+    for _ in 0..10 {
+        agent.look().await;
+        sleep_until(agent.sight.ask_at.expect("it is asked again")).await;
+    }
+    assert_eq!(machine.listeners(), 0, "nobody listens to an engine that could not be opened");
+    machine.break_listing(false);
+    agent.look().await;
+    assert!(agent.sight.is_clear());
+    assert_eq!(machine.listeners(), 1);
+    // As for another cluster.
+    agent.sight.close();
+    agent.look().await;
+    let alone = async {
+        while machine.listeners() != 1 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(1), alone).await.expect("nobody listens to the one before");
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,6 +102,16 @@ impl SimMachine {
         self.with(|state| state.slow_images.insert(image.to_owned(), time));
     }
 
+    /// From now on containers can be listed, or cannot.
+    pub fn break_listing(&self, is_broken: bool) {
+        self.with(|state| state.is_listing_broken = is_broken);
+    }
+
+    /// How many listen to events.
+    pub fn listeners(&self) -> usize {
+        self.with(|state| state.listeners())
+    }
+
     /// The machine is replaced by an empty one: containers, exits and logs are gone.
     pub fn lose_everything(&self) {
         self.with(State::clear);
@@ -254,7 +264,11 @@ impl Engine for SimEngine {
     }
 
     fn list(&self) -> Answer<'_, Vec<Container>> {
-        future::ready(Ok(self.machine.with(|state| state.list(&self.scope)))).boxed()
+        let listed = self.machine.with(|state| match state.is_listing_broken {
+            true => Err(EngineError::unavailable("containers cannot be listed")),
+            false => Ok(state.list(&self.scope)),
+        });
+        future::ready(listed).boxed()
     }
 
     fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {

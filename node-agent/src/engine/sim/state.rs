@@ -63,6 +63,7 @@ pub(super) struct State {
     pub(super) slow_images: BTreeMap<String, Duration>,
     subscribers: BTreeMap<u64, Subscriber>,
     subscribed: u64,
+    pub(super) is_listing_broken: bool,
     pub(super) faults: VecDeque<Fault>,
     pub(super) history: History,
 }
@@ -257,6 +258,10 @@ impl State {
 
     pub(super) fn unsubscribe(&mut self, id: u64) {
         self.subscribers.remove(&id);
+    }
+
+    pub(super) fn listeners(&self) -> usize {
+        self.subscribers.len()
     }
 
     pub(super) fn next_event(&mut self, id: u64) -> Option<Identity> {
