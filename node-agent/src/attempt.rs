@@ -229,6 +229,23 @@ impl Attempt {
         }
     }
 
+    /// As it is known to an agent that starts at `now`. What was written down later was so before
+    /// somebody set the clock back, perhaps by hours: its waits count from now instead.
+    #[must_use]
+    pub(crate) fn loaded_at(mut self, now: Timestamp) -> Self {
+        let clamp = |time: &mut Timestamp| *time = now.min(*time);
+        match &mut self.progress {
+            Progress::Starting { since } => clamp(since),
+            Progress::Running { seen, .. } => clamp(seen),
+            Progress::Stopping { since, delivered, .. } => {
+                clamp(since);
+                delivered.iter_mut().for_each(clamp);
+            }
+            Progress::Ended | Progress::Refused => (),
+        }
+        self
+    }
+
     /// Whether it takes its resources and ports.
     pub fn holds(&self) -> bool {
         match self.progress {

@@ -66,8 +66,8 @@ impl Ending {
         }
     }
 
-    /// What an ended container tells, which was asked to end at `asked`; nothing of one that has
-    /// not ended.
+    /// What an ended container tells, which was asked to end at `asked` by the clock that told its
+    /// end; nothing of one that has not ended.
     pub(crate) fn seen(state: &ContainerState, asked: Option<(Why, Timestamp)>) -> Option<Self> {
         let ContainerState::Exited { started, at, code, signal, oom_killed, is_unseen, message } =
             state

@@ -3,6 +3,7 @@
 use api::Timestamp;
 use api::node::Leftover;
 use api::task::ReportState;
+use jiff::SignedDuration;
 
 use super::ending::Ending;
 use super::{KILL_AGAIN, Planner, Step, later, report};
@@ -33,7 +34,9 @@ impl Planner<'_> {
     }
 
     pub(super) fn stopping(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
-        let Progress::Stopping { started, asked, why, .. } = &attempt.progress else { return };
+        let Progress::Stopping { started, since, asked, why, .. } = &attempt.progress else {
+            return;
+        };
         match container {
             None | Some(ContainerState::Created) => {
                 let mut ending = Ending::stopped(*why, self.view.wall);
@@ -41,13 +44,23 @@ impl Planner<'_> {
                 self.end(attempt, ending);
             }
             Some(ContainerState::Exited { .. }) => {
-                self.ended(attempt, container, Some((*why, *asked)));
+                let asked = earlier(*asked, self.set_back(*since, *asked));
+                self.ended(attempt, container, Some((*why, asked)));
             }
             Some(ContainerState::Running { .. }) => {
                 let attempt = self.tell_trouble(attempt);
                 self.press(&attempt);
             }
         }
+    }
+
+    /// How far the clock was set back since a stop was decided, which was at `since` by the time that
+    /// waits are counted by and at `asked` by the clock. What ended after that seems to have ended
+    /// before it was asked to.
+    fn set_back(&self, since: Timestamp, asked: Timestamp) -> SignedDuration {
+        let (passed, shown) =
+            (self.view.now.duration_since(since), self.view.wall.duration_since(asked));
+        passed.saturating_sub(shown).max(SignedDuration::ZERO)
     }
 
     /// Says what is in the way of a stop. What is then known of the attempt.
@@ -158,4 +171,9 @@ impl Planner<'_> {
         self.wake_at(&next.identity, Some(again));
         self.keep(next);
     }
+}
+
+/// `time`, so much earlier.
+fn earlier(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }

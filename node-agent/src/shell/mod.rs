@@ -253,6 +253,20 @@ fn presence(config: &Config, boot_id: &str) -> Presence {
     }
 }
 
+/// What the agents of this node before this one have written down.
+fn load(config: &Config, rng: &Rng, now: Timestamp) -> Result<(Owner, Ledger), AgentError> {
+    let Record { mut owner, attempts } = config.journal.load()?;
+    if owner.is_of_another(&config.name) && !attempts.is_empty() {
+        return Err(AgentError::OtherNode { node: owner.node, attempts: attempts.len() });
+    }
+    owner.node.clone_from(&config.name);
+    if owner.agent.is_empty() {
+        owner.agent = rng.uuid();
+    }
+    let attempts = attempts.into_values().map(|attempt| attempt.loaded_at(now));
+    Ok((owner, Ledger::of(attempts)))
+}
+
 impl Agent {
     fn start(
         config: Config,
@@ -261,14 +275,8 @@ impl Agent {
         tasks: &Tasks,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, AgentError> {
-        let Record { mut owner, attempts } = config.journal.load()?;
-        if owner.is_of_another(&config.name) && !attempts.is_empty() {
-            return Err(AgentError::OtherNode { node: owner.node, attempts: attempts.len() });
-        }
-        owner.node.clone_from(&config.name);
-        if owner.agent.is_empty() {
-            owner.agent = outside.rng.uuid();
-        }
+        let began = (Instant::now(), outside.clock.now());
+        let (owner, ledger) = load(&config, &outside.rng, began.1)?;
         let keeping =
             Keeping::new(config.journal.clone(), outside.rng.fork("journal"), &outside.health);
         let boot_id = outside.rng.uuid();
@@ -311,11 +319,11 @@ impl Agent {
                 events.clone(),
                 (rng.fork("reports"), &outside.health),
             ),
-            began: (Instant::now(), outside.clock.now()),
+            began,
             bound: Bound::default(),
             sight: Sight::new(outside.rng.fork("engine"), &outside.health),
             agenda: Agenda::default(),
-            ledger: Ledger::of(attempts.into_values()),
+            ledger,
             served,
             publishing,
             config,

@@ -31,7 +31,10 @@ struct World {
     shortage: Option<&'static str>,
     listed: bool,
     is_engine_away: bool,
+    /// The time that waits are counted by.
     now: i64,
+    /// How far the clock was set back since the agent started.
+    set_back: i64,
 }
 
 fn world() -> World {
@@ -56,6 +59,7 @@ fn world() -> World {
         listed: true,
         is_engine_away: false,
         now: 0,
+        set_back: 0,
     }
 }
 
@@ -104,14 +108,14 @@ impl World {
     }
 
     fn runs(&mut self, index: u32) {
-        let since = at(self.now);
+        let since = self.wall();
         self.containers.insert(id(index), ContainerState::Running { since });
     }
 
     fn exits(&mut self, index: u32, code: i32, signal: Option<i32>) {
         let exited = ContainerState::Exited {
             started: None,
-            at: at(self.now),
+            at: self.wall(),
             code,
             signal,
             oom_killed: false,
@@ -145,8 +149,12 @@ impl World {
                 shortage: self.shortage,
             },
             now: at(self.now),
-            wall: at(self.now),
+            wall: self.wall(),
         })
+    }
+
+    fn wall(&self) -> Timestamp {
+        at(self.now - self.set_back)
     }
 
     /// Plans and writes down; what is to be done is left to the caller.
@@ -188,7 +196,10 @@ impl World {
     fn restart(&mut self) {
         let attempts: Vec<_> = self.ledger.attempts().values().collect();
         let stored = serde_json::to_string(&attempts).unwrap();
-        self.ledger = Ledger::of(serde_json::from_str::<Vec<Attempt>>(&stored).unwrap());
+        let attempts: Vec<Attempt> = serde_json::from_str(&stored).unwrap();
+        self.now -= std::mem::take(&mut self.set_back);
+        let now = at(self.now);
+        self.ledger = Ledger::of(attempts.into_iter().map(|attempt| attempt.loaded_at(now)));
         self.busy.clear();
     }
 

@@ -130,3 +130,67 @@ fn a_task_whose_time_is_up_is_stopped() {
         t-0: ended [20000], reports TimedOut 143 Timeout
     "#]]);
 }
+
+const HOUR: i64 = 3_600_000;
+
+/// A restarted agent counts by the clock, which somebody may have set back: what its journal says of
+/// times to come does not make anything wait for them.
+#[test]
+fn no_wait_is_longer_after_the_clock_was_set_back() {
+    let mut stopped = running();
+    stopped.now = 10_000;
+    stopped.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    stopped.check(expect![[r#"
+        t-0: stopping [20000]
+        SIGTERM t-0
+        wake at 15000
+    "#]]);
+    stopped.set_back = HOUR;
+    stopped.restart();
+    stopped.check(expect![[r#"
+        wake at -3585000
+    "#]]);
+    stopped.now += 5_000;
+    stopped.check(expect![[r#"
+        t-0: stopping [20000]
+        kill t-0
+        wake at -3580000
+    "#]]);
+    let mut timed = running();
+    timed.now = 10_000;
+    timed.set_back = HOUR;
+    timed.restart();
+    timed.check(expect![[r#"
+        wake at -3530000
+    "#]]);
+}
+
+/// An end is not taken for the task's own since the clock was set back after it was asked to end.
+#[test]
+fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
+    for is_restarted in [false, true] {
+        let mut world = running();
+        world.now = 100;
+        world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+        world.write_down();
+        world.now = 1_000;
+        world.set_back = HOUR;
+        if is_restarted {
+            world.restart();
+            world.now += 500;
+        }
+        world.exits(0, 143, Some(15));
+        world.check(expect![[r#"
+            t-0: ended [20000], reports Cancelled 143
+        "#]]);
+    }
+    let mut little = running();
+    little.now = 100;
+    little.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    little.write_down();
+    (little.now, little.set_back) = (120, 30);
+    little.exits(0, 143, Some(15));
+    little.check(expect![[r#"
+        t-0: ended [20000], reports Cancelled 143
+    "#]]);
+}
