@@ -28,10 +28,10 @@ use std::time::Duration;
 use base::Clock;
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{Pid, getpid, setsid};
+use nix::unistd::{Pid, getpid, getppid, setsid};
 
 use crate::engine::logs::{LINE_BYTES_MAX, LogLine, LogWriter, Output};
 use crate::engine::process::dir::{ExitRecord, Reserved, RunRecord, ShimAnswer, TaskDir, TaskSpec};
@@ -82,6 +82,15 @@ pub fn main(dir: &Path) -> ExitCode {
 pub fn beside(dir: &Path, command: &[OsString]) -> ExitCode {
     let _ = inherited::close_descriptors();
     inherited::reset();
+    // An agent that is killed can end nothing any more, so the kernel ends the command with it: with
+    // the thread that started it, which an agent's runtime keeps as long as it runs. What the command
+    // has itself started is not ended by that.
+    let agent = getppid();
+    let _ = set_pdeathsig(Signal::SIGKILL);
+    if getppid() != agent {
+        // It was killed a moment before.
+        return ExitCode::from(CANNOT_RUN_BESIDE);
+    }
     let message = match TaskDir(dir.to_owned()).spec() {
         Ok(Some(spec)) => become_command(&spec, command),
         Ok(None) => "the task is gone".to_owned(),

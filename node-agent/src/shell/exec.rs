@@ -6,7 +6,8 @@
 //!   input never holds back output.
 //! * A command's end is told once it has ended and what it wrote was passed on, also where a process
 //!   that it left behind holds its output open.
-//! * When the one who asked goes away, or the task ends, the command is ended, where the engine can.
+//! * When the one who asked goes away, or the task or the agent ends, the command is ended, where the
+//!   engine can.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as HttpBody, Frame, Incoming};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
@@ -83,7 +84,8 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
     let exec = begin(&engine, &identity, &request).await?;
     info!(%identity, tty = request.tty, "running a command beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
-    let session = Session { engine, identity, sender, _place: place };
+    let ending = served.ending();
+    let session = Session { engine, identity, sender, ending, _place: place };
     served.spawner().spawn("exec", session.run(exec, asked));
     let frames = stream::unfold(output, |mut output| async move {
         let message: Bytes = output.recv().await?;
@@ -116,12 +118,12 @@ fn identity(served: &Served, path: &str) -> Option<Identity> {
 }
 
 /// What comes from the one who asked.
-struct Asked {
-    body: Incoming,
+struct Asked<B = Incoming> {
+    body: B,
     frames: Frames,
 }
 
-impl Asked {
+impl<B: HttpBody<Data = Bytes> + Unpin> Asked<B> {
     /// The next message; nothing when they are gone, or make no sense.
     async fn next(&mut self) -> Option<(Channel, Vec<u8>)> {
         loop {
@@ -141,6 +143,8 @@ struct Session {
     engine: Arc<dyn Engine>,
     identity: Identity,
     sender: mpsc::Sender<Bytes>,
+    /// Whether the agent ends.
+    ending: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -151,10 +155,12 @@ enum End {
     Left,
     /// The task has ended.
     TaskEnded,
+    /// The agent ends.
+    AgentEnds,
 }
 
 impl Session {
-    async fn run(self, exec: Exec, asked: Asked) {
+    async fn run(self, exec: Exec, asked: Asked<impl HttpBody<Data = Bytes> + Unpin>) {
         let Exec { input, output, control } = exec;
         let end = {
             let exited = self.pass_on(output, control.as_ref());
@@ -166,8 +172,10 @@ impl Session {
                 self.task_ended().await;
                 End::TaskEnded
             };
+            let mut ending = self.ending.clone();
             tokio::select! {
                 biased;
+                Ok(_) = ending.wait_for(|is_ending| *is_ending) => End::AgentEnds,
                 end = exited => end,
                 end = left => end,
                 end = ended => end,
@@ -181,6 +189,11 @@ impl Session {
             End::TaskEnded => {
                 stop(&self.identity, control.as_ref()).await;
                 failure(Reason::InternalError, "the task ended, and the command with it")
+            }
+            End::AgentEnds => {
+                stop(&self.identity, control.as_ref()).await;
+                let why = "the agent of the node was stopped, and the command with it";
+                failure(Reason::ServiceUnavailable, why)
             }
             End::Left => return stop(&self.identity, control.as_ref()).await,
         };
@@ -256,7 +269,7 @@ impl Session {
 
 /// Does what comes from the one who asked, until they are gone.
 async fn obey(
-    mut asked: Asked,
+    mut asked: Asked<impl HttpBody<Data = Bytes> + Unpin>,
     mut input: Option<std::pin::Pin<Box<dyn AsyncWrite + Send>>>,
     control: &dyn ExecControl,
 ) {
@@ -308,6 +321,8 @@ async fn stop(identity: &Identity, control: &dyn ExecControl) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use base::Clock;
     use futures_util::FutureExt as _;
     use futures_util::future::{pending, ready};
@@ -340,7 +355,8 @@ mod tests {
         let identity = Identity::new("default", "t", "0af3", 1).unwrap();
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
         let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        (Session { engine, identity, sender, _place }, receiver)
+        let (_, ending) = watch::channel(false);
+        (Session { engine, identity, sender, ending, _place }, receiver)
     }
 
     type Written = Result<(Output, Bytes), EngineError>;
@@ -402,5 +418,40 @@ mod tests {
                 sleep(Duration::from_secs(3600)).await;
             } => (),
         }
+    }
+
+    /// A command that goes on until it is stopped.
+    struct Endless(Arc<AtomicBool>);
+
+    impl ExecControl for Endless {
+        fn resize(&self, _: TerminalSize) -> Answer<'_, ()> {
+            ready(Ok(())).boxed()
+        }
+
+        fn exit_code(&self) -> Answer<'_, i32> {
+            pending().boxed()
+        }
+
+        fn stop(&self) -> Answer<'_, ()> {
+            self.0.store(true, Ordering::Relaxed);
+            ready(Ok(())).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_ends_with_the_agent() {
+        let (mut session, mut receiver) = session();
+        let (end, ending) = watch::channel(false);
+        session.ending = ending;
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let control = Box::new(Endless(Arc::clone(&is_stopped)));
+        let exec = Exec { input: None, output: stream::pending().boxed(), control };
+        let nothing = stream::pending::<Result<Frame<Bytes>, io::Error>>();
+        let asked = Asked { body: StreamBody::new(nothing), frames: Frames::default() };
+        end.send_replace(true);
+        session.run(exec, asked).await;
+        assert!(is_stopped.load(Ordering::Relaxed));
+        let told = receiver.recv().await.unwrap();
+        assert!(String::from_utf8_lossy(&told).contains("was stopped, and the command with it"));
     }
 }

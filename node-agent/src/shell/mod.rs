@@ -177,7 +177,8 @@ enum Event {
     Published(Result<(), client::Error>),
 }
 
-/// Runs an agent until `stop`. Containers run on after it; the next agent takes them over.
+/// Runs an agent until `stop`. Containers run on after it; the next agent takes them over. Commands
+/// beside them end with it.
 pub async fn run(
     config: Config,
     outside: Outside,
@@ -189,6 +190,18 @@ pub async fn run(
     let tasks = Tasks::new("agent");
     let (events, mut news) = mpsc::channel(EVENTS_MAX);
     let mut agent = Agent::start(config, outside, metrics, &tasks, events)?;
+    let ended = work(&mut agent, &mut news, &tasks, &stop).await;
+    agent.served.end_commands().await;
+    ended
+}
+
+/// Works until `stop`.
+async fn work(
+    agent: &mut Agent,
+    news: &mut mpsc::Receiver<Event>,
+    tasks: &Tasks,
+    stop: &Stop,
+) -> Result<(), AgentError> {
     let mut failure = pin!(tasks.failure());
     loop {
         let wake = agent.turn().await;

@@ -17,8 +17,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep;
-use tracing::{debug, info};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
 
 use super::stats::Sampler;
 use super::{exec, logs, stats};
@@ -37,6 +37,8 @@ const RECONNECT_WAIT: Duration = Duration::from_millis(200);
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Bytes that are on their way to all of them: more than that for each of [`exec::EXECS_MAX`].
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How long all commands may take to end with the agent: less than its process waits for it.
+const END_TIMEOUT: Duration = Duration::from_millis(800);
 /// Questions that are answered at the same time: each log that is followed is one.
 const STREAMS_MAX: u32 = 1_000;
 
@@ -53,6 +55,8 @@ pub(super) struct Served {
     known: Arc<Mutex<Known>>,
     sampler: Arc<Sampler>,
     places: Arc<Semaphore>,
+    /// Whether commands are to end, since the agent does.
+    is_ending: Arc<watch::Sender<bool>>,
     log_places: Arc<Semaphore>,
     spawner: Spawner,
 }
@@ -76,6 +80,7 @@ impl Served {
             known: Arc::default(),
             sampler: Arc::default(),
             places: Arc::new(Semaphore::new(exec::EXECS_MAX)),
+            is_ending: Arc::default(),
             log_places: Arc::new(Semaphore::new(logs::LOGS_MAX)),
             spawner,
         }
@@ -89,6 +94,21 @@ impl Served {
     /// A place among the commands that run at the same time.
     pub(super) fn place_for_exec(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Becomes true when commands are to end.
+    pub(super) fn ending(&self) -> watch::Receiver<bool> {
+        self.is_ending.subscribe()
+    }
+
+    /// Ends all commands, since nobody watches over them once the agent has ended.
+    pub(super) async fn end_commands(&self) {
+        self.is_ending.send_replace(true);
+        let all = u32::try_from(exec::EXECS_MAX).unwrap_or(u32::MAX);
+        // Each has its place until it has ended.
+        if timeout(END_TIMEOUT, self.places.acquire_many(all)).await.is_err() {
+            warn!("a command beside a task may run on, although the agent ends");
+        }
     }
 
     /// A place among the logs that are read at the same time.
@@ -221,6 +241,7 @@ pub(super) fn text(code: StatusCode, message: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use base::Tasks;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -229,6 +250,22 @@ mod tests {
         let served = Served::new(Tasks::new("test").spawner());
         assert_eq!(served.find("..", 1), None);
         assert!(served.find("0af3", 1).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_waits_for_its_commands_to_end_though_not_for_ever() {
+        let served = Served::new(Tasks::new("test").spawner());
+        let (place, mut ending) = (served.place_for_exec(), served.ending());
+        let ends = async {
+            assert!(ending.wait_for(|is_ending| *is_ending).await.is_ok());
+            drop(place);
+        };
+        let began = Instant::now();
+        tokio::join!(served.end_commands(), ends);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let _stays = served.place_for_exec();
+        served.end_commands().await;
+        assert_eq!(began.elapsed(), END_TIMEOUT);
     }
 
     #[test]

@@ -149,3 +149,33 @@ async fn a_program_whose_shim_was_killed_before_it_answered_is_not_started_again
     })
     .await;
 }
+
+/// An agent that is killed ends nothing itself. What started the command here is a thread that ends, which
+/// is as much to the kernel.
+#[tokio::test]
+async fn a_command_beside_a_task_ends_with_the_agent_that_started_it() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = says(bench, "exec sleep 1000");
+        engine.create_and_start(&spec).await.unwrap();
+        let dir = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
+        let agent = std::thread::spawn(move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_heliox-shim"))
+                .arg(dir)
+                .args(["sh", "-c", "echo begun; exec sleep 10"])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let output = command.stdout.take().unwrap();
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+            assert_eq!(line, "begun\n");
+            command
+        });
+        let mut command = agent.join().unwrap();
+        let status = command.wait().unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(signal, Some(9), "{status:?}");
+    })
+    .await;
+}
