@@ -159,6 +159,8 @@ pub struct Session {
     pub wants_ports: bool,
     /// So often it got others.
     pub port_tries: u32,
+    /// How what the engine knows of it is damaged, if it is: the trouble says so.
+    pub damage: Option<String>,
     /// It was killed, and is not killed again before.
     pub kill_again_at: Option<Timestamp>,
 }

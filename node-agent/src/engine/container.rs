@@ -100,6 +100,12 @@ pub enum ContainerState {
         /// What else is known, where the code does not tell the story.
         message: Option<String>,
     },
+    /// It may run, or may have: what is known of it is damaged, and a person has to see to that.
+    /// Nothing is done to it meanwhile: taken for gone, it would be started twice.
+    Unreadable {
+        /// What is damaged, and what to do.
+        why: String,
+    },
 }
 
 /// What a node is.
@@ -188,6 +194,17 @@ impl Identity {
         })
     }
 
+    /// A container whose task has a name that is not known. Where its uid and attempt are what counts.
+    pub(crate) fn nameless(uid: &str, attempt: u32) -> Result<Self, InvalidIdentity> {
+        Self::new("unknown", "unknown", uid, attempt)
+    }
+
+    /// The same, by what files of the container are called.
+    pub(crate) fn of_file_stem(stem: &str) -> Option<Self> {
+        let (uid, attempt) = stem.rsplit_once('-')?;
+        Self::nameless(uid, attempt.parse().ok()?).ok()
+    }
+
     /// The task's namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
@@ -252,6 +269,16 @@ mod tests {
         assert_eq!(scope.identity_in(read), Some(identity));
         assert_eq!(Scope::new("c1", "node-2").unwrap().identity_in(read), None);
         assert_eq!(Scope::new("c2", "node-1").unwrap().identity_in(read), None);
+    }
+
+    #[test]
+    fn files_tell_the_uid_and_the_attempt() {
+        let identity = Identity::new("default", "web-0", "0af3-77", 2).unwrap();
+        let read = Identity::of_file_stem(&identity.file_stem()).unwrap();
+        assert_eq!((read.uid(), read.attempt()), ("0af3-77", 2));
+        for stem in ["", "0af3", "-1", "0af3-", "x-1", "0af3-1.new"] {
+            assert_eq!(Identity::of_file_stem(stem), None, "{stem:?}");
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub trait Engine: Send + Sync + Debug {
     /// What this node is.
     fn info(&self) -> Answer<'_, NodeFacts>;
 
-    /// Every container of this scope that was not removed, ended ones too, sorted by identity.
+    /// Every container of this scope that was not removed, ended ones too, sorted by identity. One of
+    /// which not even the name can be read has another name here, with its own uid and attempt.
     fn list(&self) -> Answer<'_, Vec<Container>>;
 
     /// What [`Engine::list`] says of one container, at the price of one; nothing where it does not

@@ -276,6 +276,14 @@ impl Planner<'_> {
             return;
         }
         let container = self.view.containers.get(identity);
+        let damage = match container {
+            Some(ContainerState::Unreadable { why }) => Some(why.as_str()),
+            Some(_) | None => None,
+        };
+        let attempt = &self.tell_damage(attempt, damage);
+        if damage.is_some() {
+            return;
+        }
         match &attempt.progress {
             Progress::Starting { .. } => self.starting(assignment, attempt, container),
             Progress::Running { started, .. } => match container {
@@ -284,9 +292,26 @@ impl Planner<'_> {
                 // Docker restarts nothing of ours: one that is only made was made anew by hand.
                 Some(ContainerState::Created) => self.gone(attempt, Some(*started)),
                 Some(ContainerState::Running { .. }) => self.running(assignment, attempt),
+                Some(ContainerState::Unreadable { .. }) => (),
             },
             Progress::Stopping { .. } => self.stopping(attempt, container),
             Progress::Ended | Progress::Refused => self.tidy(attempt, container),
+        }
+    }
+
+    /// Says that what the engine knows of an attempt is damaged, or no longer is. What is then known of
+    /// the attempt. Nothing else is decided about it meanwhile.
+    fn tell_damage(&mut self, attempt: &Attempt, why: Option<&str>) -> Attempt {
+        let mut next = attempt.clone();
+        if next.session.damage.as_deref() == why {
+            return next;
+        }
+        next.session.damage = why.map(str::to_owned);
+        next.session.trouble.clone_from(&next.session.damage);
+        match next.progress {
+            Progress::Starting { .. } => self.tell_slow_start(&next),
+            Progress::Running { .. } | Progress::Stopping { .. } => self.tell_trouble(&next),
+            Progress::Ended | Progress::Refused => next,
         }
     }
 

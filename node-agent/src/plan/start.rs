@@ -133,6 +133,8 @@ impl Planner<'_> {
                 Some(_) | None => self.start_again(assignment, attempt),
             },
             Some(ContainerState::Created) => self.start_again(assignment, attempt),
+            // Whether it runs is seen once that is mended.
+            Some(ContainerState::Unreadable { .. }) => (),
         }
     }
 

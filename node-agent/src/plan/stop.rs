@@ -51,6 +51,7 @@ impl Planner<'_> {
                 let attempt = self.tell_trouble(attempt);
                 self.press(&attempt);
             }
+            Some(ContainerState::Unreadable { .. }) => (),
         }
     }
 
@@ -63,8 +64,8 @@ impl Planner<'_> {
         passed.saturating_sub(shown).max(SignedDuration::ZERO)
     }
 
-    /// Says what is in the way of a stop. What is then known of the attempt.
-    fn tell_trouble(&mut self, attempt: &Attempt) -> Attempt {
+    /// Says what is in the way of a stop, or of a look. What is then known of the attempt.
+    pub(super) fn tell_trouble(&mut self, attempt: &Attempt) -> Attempt {
         let mut next = attempt.clone();
         if next.session.told_trouble == next.session.trouble {
             return next;
@@ -101,7 +102,8 @@ impl Planner<'_> {
     pub(super) fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
         let container = self.view.containers.get(identity);
         let is_busy = self.view.busy.contains(identity);
-        let runs = matches!(container, Some(ContainerState::Running { .. }));
+        let is_unreadable = matches!(container, Some(ContainerState::Unreadable { .. }));
+        let runs = is_unreadable || matches!(container, Some(ContainerState::Running { .. }));
         if runs || (is_busy && attempt.is_some_and(Attempt::holds)) {
             let leftover = Leftover {
                 uid: identity.uid().to_owned(),
@@ -111,7 +113,7 @@ impl Planner<'_> {
             };
             self.plan.leftovers.insert(identity.clone(), leftover);
         }
-        if is_busy {
+        if is_busy || is_unreadable {
             return;
         }
         if let Some(ContainerState::Running { since }) = container {
@@ -151,7 +153,7 @@ impl Planner<'_> {
             return;
         }
         match container {
-            None => (),
+            None | Some(ContainerState::Unreadable { .. }) => (),
             Some(ContainerState::Created | ContainerState::Exited { .. }) => {
                 self.plan.steps.push(Step::Remove(attempt.identity.clone()));
             }

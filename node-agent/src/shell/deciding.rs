@@ -52,7 +52,9 @@ impl Agent {
     fn plan(&self, due: &Due, now: Timestamp) -> Plan {
         plan(&View {
             assignments: self.bound.is_complete.then(|| self.bound.assignments()),
-            containers: &self.sight.containers,
+            containers: &self
+                .sight
+                .seen_of(|| self.ledger.attempts().keys().chain(self.bound.assignments().keys())),
             ledger: &self.ledger,
             which: due.which(),
             busy: self.crew.busy(),

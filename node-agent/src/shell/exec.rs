@@ -261,7 +261,12 @@ impl Session {
             match self.engine.inspect(&self.identity).await {
                 Ok(Some(ContainerState::Exited { .. }) | None) => return,
                 // An engine that does not answer says nothing of the task.
-                Ok(Some(ContainerState::Created | ContainerState::Running { .. })) | Err(_) => (),
+                Ok(Some(
+                    ContainerState::Created
+                    | ContainerState::Running { .. }
+                    | ContainerState::Unreadable { .. },
+                ))
+                | Err(_) => (),
             }
         }
     }

@@ -141,7 +141,7 @@ impl Served {
     pub(super) fn find(&self, uid: &str, attempt: u32) -> Option<Identity> {
         let known = self.with(|known| known.names.get(&(uid.to_owned(), attempt)).cloned());
         // Kept logs are found by uid and attempt alone; the names do not matter then.
-        known.or_else(|| Identity::new("default", "removed", uid, attempt).ok())
+        known.or_else(|| Identity::nameless(uid, attempt).ok())
     }
 }
 

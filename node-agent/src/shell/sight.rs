@@ -1,5 +1,6 @@
 //! What is seen of the engine: everything now and then, and in between what may have changed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) struct Sight {
     listening: Option<oneshot::Sender<()>>,
     pub(super) own_network: bool,
     pub(super) containers: BTreeMap<Identity, ContainerState>,
+    /// Of which the engine knows no more than the uid and the attempt, and why.
+    unreadable: BTreeMap<(String, u32), String>,
     /// Those that may have changed since they were looked at.
     stale: BTreeSet<Identity>,
     /// Any may have.
@@ -60,6 +63,7 @@ impl Sight {
             listening: None,
             own_network: false,
             containers: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             stale: BTreeSet::new(),
             is_all_stale: false,
             ask_at: None,
@@ -128,18 +132,56 @@ impl Sight {
             return Ok(Looked::All { images });
         }
         for (identity, state) in inspect(engine, &self.stale).await? {
-            match state {
-                Some(state) => self.containers.insert(identity, state),
-                None => self.containers.remove(&identity),
-            };
+            self.take_in(identity, state);
         }
         Ok(Looked::These(std::mem::take(&mut self.stale)))
     }
 
+    pub(super) fn take_in(&mut self, identity: Identity, state: Option<ContainerState>) {
+        let key = (identity.uid().to_owned(), identity.attempt());
+        self.unreadable.remove(&key);
+        self.containers.remove(&identity);
+        match state {
+            Some(ContainerState::Unreadable { why }) => drop(self.unreadable.insert(key, why)),
+            Some(state) => drop(self.containers.insert(identity, state)),
+            None => (),
+        }
+    }
+
+    /// What is seen, with what is damaged under the names that are known to others.
+    pub(super) fn seen_of<'a, I: Iterator<Item = &'a Identity>>(
+        &self,
+        known: impl FnOnce() -> I,
+    ) -> Cow<'_, BTreeMap<Identity, ContainerState>> {
+        if self.unreadable.is_empty() {
+            return Cow::Borrowed(&self.containers);
+        }
+        let mut seen = self.containers.clone();
+        for identity in known() {
+            let key = (identity.uid().to_owned(), identity.attempt());
+            if let Some(why) = self.unreadable.get(&key) {
+                let state = ContainerState::Unreadable { why: why.clone() };
+                seen.insert(identity.clone(), state);
+            }
+        }
+        Cow::Owned(seen)
+    }
+
+    /// What keeps the node from taking more: nobody knows what it runs.
+    pub(super) fn problem(&self) -> Option<String> {
+        let first = self.unreadable.values().next()?;
+        Some(match self.unreadable.len() - 1 {
+            0 => first.clone(),
+            others => format!("{first} (and the records of {others} other attempts are damaged)"),
+        })
+    }
+
     async fn list(&mut self, engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
         let containers = engine.list().await?;
-        self.containers =
-            containers.into_iter().map(|found| (found.identity, found.state)).collect();
+        (self.containers, self.unreadable) = Default::default();
+        for found in containers {
+            self.take_in(found.identity, Some(found.state));
+        }
         self.stale.clear();
         self.is_all_stale = false;
         Ok(())
@@ -174,7 +216,7 @@ impl Agent {
             Ok(looked) => {
                 self.looked(looked);
                 self.sight.asking.worked();
-                self.publishing.set_problem(None);
+                self.publishing.set_problem(self.sight.problem());
             }
             Err(error) => {
                 self.sight.ask_at = Some(now + self.sight.asking.failed(&error));

@@ -6,8 +6,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::*;
 use crate::attempt::{Attempt, Progress};
-use crate::engine::Identity;
 use crate::engine::sim::SimMachine;
+use crate::engine::{ContainerState, Identity};
 
 /// A record of `node`, with so many attempts.
 async fn record_of(node: &str, attempts: u32) -> Journal {
@@ -99,6 +99,30 @@ async fn an_engine_is_listened_to_once_however_often_it_is_opened() {
         }
     };
     timeout(Duration::from_secs(1), alone).await.expect("nobody listens to the one before");
+}
+
+/// The names of a container that is damaged are the agent's and the apiserver's to know.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_damaged_is_found_by_its_uid_and_attempt() {
+    let machine = SimMachine::new(Clock::system(), 1, 1 << 30);
+    let tasks = Tasks::new("test");
+    let mut agent = agent_on(&machine, record_of("n1", 2).await, &tasks).await;
+    let damaged = || Some(ContainerState::Unreadable { why: "damaged".to_owned() });
+    let seen = |agent: &Agent| {
+        let seen = agent.sight.seen_of(|| agent.ledger.attempts().keys());
+        seen.keys().map(|it| format!("{}/{}", it.task(), it.attempt())).collect::<Vec<_>>()
+    };
+    agent.sight.take_in(Identity::nameless("0a", 2).unwrap(), damaged());
+    agent.sight.take_in(Identity::nameless("0b", 1).unwrap(), damaged());
+    assert_eq!(seen(&agent), ["t/2"]);
+    let problem = agent.sight.problem().unwrap();
+    assert_eq!(problem, "damaged (and the records of 1 other attempts are damaged)");
+    let named = Identity::new("default", "t", "0a", 2).unwrap();
+    let since = Timestamp::UNIX_EPOCH;
+    agent.sight.take_in(named, Some(ContainerState::Running { since }));
+    assert_eq!(seen(&agent), ["t/2"]);
+    agent.sight.take_in(Identity::nameless("0b", 1).unwrap(), None);
+    assert_eq!(agent.sight.problem(), None);
 }
 
 #[tokio::test(start_paused = true)]

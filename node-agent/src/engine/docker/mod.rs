@@ -161,7 +161,7 @@ impl DockerEngine {
         let Some(id) = inspected.id.as_deref() else { return Some(state) };
         let is_limited = observe::has_memory_limit(inspected);
         match &mut state {
-            ContainerState::Created => (),
+            ContainerState::Created | ContainerState::Unreadable { .. } => (),
             ContainerState::Running { .. } => {
                 if is_limited && let Some(pid) = observe::pid(inspected) {
                     self.memory.watch_running(id, pid);
@@ -327,7 +327,12 @@ impl DockerEngine {
     async fn remove_found(&self, identity: &Identity, found: &Found) -> Result<(), EngineError> {
         match observe::state(&found.inspected) {
             Some(ContainerState::Running { .. }) => self.end(identity, &found.id).await?,
-            Some(ContainerState::Created | ContainerState::Exited { .. }) | None => (),
+            Some(
+                ContainerState::Created
+                | ContainerState::Exited { .. }
+                | ContainerState::Unreadable { .. },
+            )
+            | None => (),
         }
         self.keep_log(identity, found).await;
         self.delete(&found.id).await

@@ -356,12 +356,17 @@ fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
     let is_exit = path.extension().is_none();
     let what = if is_exit { path } else { path.parent().unwrap_or(path) };
     let message = format!(
-        "{} is damaged: {error}. Nothing is started or stopped on this node before that is mended: \
-         put back a copy of it; or end the task's processes by hand, if any run, and remove {}",
+        "{} is damaged: {error}. Until that is mended the task is left as it is, and its node is given no others: put \
+         back a copy of it; or end the task's processes by hand, if any run, and remove {}",
         path.display(),
         what.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Whether a record is damaged, of a task that is to be left alone therefore.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Writes a record so that it is there whole or not at all, whatever is killed.

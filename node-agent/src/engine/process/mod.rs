@@ -31,7 +31,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned};
+use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned, is_damage};
 use super::log_segments::LogFiles;
 use super::log_store::{read_files, remove_if_there};
 use super::logs::room_of;
@@ -219,12 +219,7 @@ impl Engine for ProcessEngine {
 
     fn inspect<'a>(&'a self, identity: &'a Identity) -> Answer<'a, Option<ContainerState>> {
         let identity = identity.clone();
-        self.blocking(move |inner| match inner.look(&identity) {
-            Ok(seen) => Ok(Some(seen.state())),
-            Err(EngineError::Gone) => Ok(None),
-            Err(error) => Err(error),
-        })
-        .boxed()
+        self.blocking(move |inner| inner.state(&identity)).boxed()
     }
 
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started> {
@@ -299,12 +294,25 @@ impl Inner {
 
     /// What runs under this identity; `Gone` where nothing of this scope does.
     fn look(&self, identity: &Identity) -> Result<Seen, EngineError> {
+        self.seen(identity).map_err(|error| failed(&error))?.ok_or(EngineError::Gone)
+    }
+
+    /// What it does; nothing where nothing of this scope runs under this identity.
+    fn state(&self, identity: &Identity) -> Result<Option<ContainerState>, EngineError> {
+        match self.seen(identity) {
+            Ok(seen) => Ok(seen.map(Seen::state)),
+            Err(error) if is_damage(&error) => Ok(Some(unreadable(&error))),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn seen(&self, identity: &Identity) -> io::Result<Option<Seen>> {
         let dir = self.dir(identity);
-        match dir.spec().map_err(|error| failed(&error))? {
+        match dir.spec()? {
             Some(spec) if self.is_ours(&spec) && spec.identity == *identity => {
-                self.look_in(&dir, &spec).map_err(|error| failed(&error))
+                self.look_in(&dir, &spec).map(Some)
             }
-            Some(_) | None => Err(EngineError::Gone),
+            Some(_) | None => Ok(None),
         }
     }
 
@@ -331,23 +339,31 @@ impl Inner {
             if is_leftover(&dir.0) {
                 continue;
             }
-            let spec = match dir.spec() {
-                Ok(Some(spec)) if self.is_ours(&spec) => spec,
-                Ok(_) => continue,
-                // It may run: were it left out, it would be taken for gone and started twice.
-                Err(error) => return Err(failed(&error)),
-            };
-            match self.look(&spec.identity) {
-                Ok(seen) => {
-                    containers.push(Container { identity: spec.identity, state: seen.state() });
-                }
-                // Removed while this was reading.
-                Err(EngineError::Gone) => (),
-                Err(error) => return Err(error),
-            }
+            containers.extend(self.listed(&dir)?);
         }
         containers.sort_by(|a, b| a.identity.cmp(&b.identity));
         Ok(containers)
+    }
+
+    /// What a task's directory holds; nothing where that is not of this scope, or is removed while it
+    /// is read. One that is damaged keeps no other from being listed.
+    fn listed(&self, dir: &TaskDir) -> Result<Option<Container>, EngineError> {
+        let identity = match dir.spec() {
+            Ok(Some(spec)) if self.is_ours(&spec) => spec.identity,
+            Ok(_) => return Ok(None),
+            Err(error) => {
+                let stem = dir.0.file_name().and_then(|name| name.to_str());
+                return match stem.and_then(Identity::of_file_stem) {
+                    Some(identity) if is_damage(&error) => {
+                        Ok(Some(Container { identity, state: unreadable(&error) }))
+                    }
+                    // Nobody knows which one it is, and it may run.
+                    Some(_) | None => Err(failed(&error)),
+                };
+            }
+        };
+        let state = self.state(&identity)?;
+        Ok(state.map(|state| Container { identity, state }))
     }
 
     fn prepare(&self, spec: &ContainerSpec) -> Result<Prepared, EngineError> {
@@ -516,6 +532,10 @@ fn remove_all_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+fn unreadable(error: &io::Error) -> ContainerState {
+    ContainerState::Unreadable { why: ErrorChain(error).to_string() }
 }
 
 fn failed(error: &io::Error) -> EngineError {

@@ -194,3 +194,49 @@ fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
         t-0: ended [20000], reports Cancelled 143
     "#]]);
 }
+
+/// What is known of a container is damaged: it may run, so it is neither stopped nor taken for gone,
+/// nor started.
+#[test]
+fn what_is_damaged_is_told_and_left_as_it_is() {
+    let damaged = || ContainerState::Unreadable { why: "spec.json is damaged".to_owned() };
+    let mut world = running();
+    world.containers.insert(id(0), damaged());
+    world.check(expect![[r#"
+        t-0: running [20000], reports Running: spec.json is damaged
+    "#]]);
+    world.hear();
+    world.now = 70_000;
+    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.check(expect![[""]]);
+    world.runs(0);
+    world.check(expect![[r#"
+        t-0: stopping [20000], reports Running
+        SIGTERM t-0
+        wake at 75000
+    "#]]);
+    world.containers.insert(id(0), damaged());
+    world.now = 80_000;
+    world.check(expect![[r#"
+        t-0: stopping [20000], reports Running: spec.json is damaged
+    "#]]);
+    world.exits(0, 0, None);
+    world.check(expect![[r#"
+        t-0: ended [20000], reports Cancelled 0
+    "#]]);
+    let mut unwanted = running();
+    unwanted.tasks.clear();
+    unwanted.containers.insert(id(0), damaged());
+    unwanted.check(expect![[r#"
+        leftover 0
+    "#]]);
+    let mut fresh = super::world();
+    fresh.bind(0);
+    fresh.containers.insert(id(0), damaged());
+    fresh.check(expect![[""]]);
+    fresh.runs(0);
+    fresh.check(expect![[r#"
+        t-0: running [], reports Running
+        wake at 60000
+    "#]]);
+}

@@ -131,6 +131,54 @@ async fn a_mount_must_be_where_it_is() {
     .await;
 }
 
+#[tokio::test]
+async fn a_task_whose_record_is_damaged_keeps_no_other_from_being_seen_and_is_not_started_twice() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = |name: &str| {
+            let mut spec = conformance::spec(bench, name, Program::Forever);
+            let script = "touch $$; exec sleep 1000";
+            spec.command = ["sh", "-c", script].map(str::to_owned).into();
+            spec
+        };
+        let (well, damaged) = (spec("well"), spec("damaged"));
+        for spec in [&well, &damaged] {
+            engine.create_and_start(spec).await.unwrap();
+        }
+        let dir = bench.0.path().join("a/tasks").join(damaged.identity.file_stem());
+        for record in ["spec.json", "run.json"] {
+            let (file, kept) = (dir.join(record), dir.join("kept"));
+            std::fs::rename(&file, &kept).unwrap();
+            std::fs::write(&file, "{").unwrap();
+            let listed = engine.list().await.unwrap();
+            assert_eq!(listed.len(), 2, "{listed:?}");
+            for container in listed {
+                if container.identity == well.identity {
+                    assert!(matches!(container.state, ContainerState::Running { .. }));
+                    continue;
+                }
+                let (uid, attempt) = (damaged.identity.uid(), damaged.identity.attempt());
+                assert_eq!(
+                    (container.identity.uid(), container.identity.attempt()),
+                    (uid, attempt)
+                );
+                let ContainerState::Unreadable { why } = container.state else {
+                    panic!("{:?}", container.state)
+                };
+                let says = format!("{} is damaged", file.display());
+                assert!(why.starts_with(&says), "{why}");
+            }
+            let seen = engine.inspect(&damaged.identity).await.unwrap();
+            assert!(matches!(seen, Some(ContainerState::Unreadable { .. })), "{seen:?}");
+            let again = engine.create_and_start(&damaged).await;
+            assert!(matches!(again, Err(EngineError::Unavailable { .. })), "{again:?}");
+            std::fs::rename(&kept, &file).unwrap();
+        }
+        assert!(engine.create_and_start(&damaged).await.unwrap().adopted);
+    })
+    .await;
+}
+
 /// Starts a program that says the number of its shim first; that number, and the log that follows.
 async fn start_and_find_shim(engine: &dyn Engine, spec: &ContainerSpec) -> (Pid, LogStream) {
     engine.create_and_start(spec).await.unwrap();
