@@ -1,6 +1,7 @@
 //! An image made of this machine's static busybox, for demonstrations and tests: no registry is
 //! needed.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::path::Path;
@@ -43,6 +44,14 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), 
         ))
     })?;
     let label = hash(&rootfs);
+    // While an import moves the name to another image, a list of all images may lack it: of several
+    // tests that begin at once, one imports and the others wait.
+    let lock = File::create(std::env::temp_dir().join("heliox-busybox.lock"));
+    let _lock = tokio::task::spawn_blocking(|| lock.and_then(|lock| lock.lock().map(|()| lock)))
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| EngineError::unavailable(format!("cannot lock the import: {error}")))?;
     if is_there(docker, &format!("{repository}:{tag}"), &label).await {
         return Ok(());
     }
