@@ -449,7 +449,10 @@ mod tests {
     fn what_could_not_be_ended_is_named_in_the_end() {
         assert!(ended_message(&[]).ends_with("may be missing"));
         let said = ended_message(&[7, 8]);
-        assert!(said.ends_with("the processes 7, 8 that it has left: end them by hand"), "{said}");
+        assert!(
+            said.ends_with("the processes 7, 8 that the task left running: kill them by hand"),
+            "{said}"
+        );
         let said = ended_message(&(1..=12).collect::<Vec<_>>());
         assert!(said.contains("9, 10 and 2 more that"), "{said}");
     }

@@ -109,7 +109,7 @@ async fn a_mount_must_be_where_it_is() {
             (host_path(&dir, false), "does not exist"),
             (
                 Mount { path: "/tmp/x".into(), source: MountSource::Tmpfs { size_bytes: None } },
-                "process runtime has no tmpfs",
+                "process runtime does not support tmpfs",
             ),
         ];
         for (mount, part) in refused {
