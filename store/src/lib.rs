@@ -68,7 +68,8 @@ pub const PAGE_RECORDS_MAX: usize = 10_000;
 /// this. 16 MiB.
 pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A key's value and where it stands in the history. `Debug` tells the length of the value alone, as
+/// A key's value and where it stands in the history. What another program has put is told of as it
+/// is, at position 0, by lists, watches and conflicts: whoever took the key for absent would be wrong. `Debug` tells the length of the value alone, as
 /// for all that holds values here: they may be Secrets, and what can be logged is logged some day.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
@@ -227,6 +228,16 @@ pub struct Event {
     pub before: Option<Record>,
 }
 
+/// How far a watch has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The events of whole transactions, in order. There may be none, where the store's revision
+    /// moves for other reasons.
+    pub events: Vec<Event>,
+    /// Everything that happened under the prefix up to this revision was given out.
+    pub reached: Revision,
+}
+
 /// A read that gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -264,10 +275,12 @@ pub enum BeginError {
 
 /// The events of whole transactions, in order.
 pub trait Watch: Send {
-    /// Waits for the next transactions that changed keys under the prefix: never empty, never half
-    /// a transaction. An error ends the watch; open another from the revision after the last one
-    /// received. Cancel-safe.
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>>;
+    /// Waits for the next transactions, or for the watch to come further without any that changed keys under the prefix:
+    /// never half a transaction. A watch that is read reaches every revision that [`Store::revision`]
+    /// or [`Store::list`] of the same store have told, and soon, whatever else is written to the
+    /// database. An error ends the watch; open another from the revision after the last one
+    /// reached. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>>;
 }
 
 /// The seam between Heliox and what keeps its data.

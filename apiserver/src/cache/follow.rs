@@ -7,9 +7,10 @@ use std::time::Duration;
 use api::resource_version::ResourceVersion;
 use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
-use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store};
+use store::{Key, List, News, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store};
 use tracing::{error, info};
 
+use super::behind::tell_when_behind;
 use super::{Cache, Entry, Event};
 use crate::keys;
 use crate::kinds::Wire;
@@ -25,19 +26,27 @@ enum Next {
     Read,
 }
 
-/// Feeds the cache for ever.
+/// Feeds the cache for ever, and says so where it does not come to what somebody waits for.
 pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, health): (Rng, Health)) {
+    let telling = tell_when_behind(&cache, (rng.fork("behind"), &health));
+    tokio::join!(telling, feed(&cache, &*store, (rng, &health)));
+}
+
+async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), rng);
-    let mut retry = Retry::new("watching the store", backoff, &health);
+    let mut retry = Retry::new("watching the store", backoff, health);
     let mut next = Next::FillFromOldest;
     loop {
         let outcome = match next {
-            Next::FillFromOldest => fill(&cache, &*store).await,
-            Next::FillFromNow => fill_from_now(&cache, &*store).await,
-            Next::Read => read(&cache, &*store, &mut retry).await,
+            Next::FillFromOldest => fill(cache, store).await,
+            Next::FillFromNow => fill_from_now(cache, store).await,
+            Next::Read => read(cache, store, &mut retry).await,
         };
         match outcome {
-            Ok(()) => next = Next::Read,
+            Ok(()) => {
+                retry.worked();
+                next = Next::Read;
+            }
             Err(ReadError::Compacted { asked, oldest }) => {
                 info!(%asked, %oldest, "history is gone; filling the cache again");
                 // The oldest revision is what others compact next: where that was quicker than the
@@ -112,7 +121,7 @@ async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError
                 biased;
                 page = &mut listing => break page?,
                 // It is read meanwhile, so that it does not fall behind what is kept.
-                events = watch.next() => filling.apply(&events?),
+                news = watch.next() => filling.apply(&news?),
             }
         };
         after = page.records.last().map(|record| Arc::clone(&record.key));
@@ -157,9 +166,9 @@ impl Filling {
         }
     }
 
-    fn apply(&mut self, events: &[store::Event]) {
-        for event in events {
-            self.reached = self.reached.max(event.revision);
+    fn apply(&mut self, news: &News) {
+        self.reached = self.reached.max(news.reached);
+        for event in &news.events {
             let known = self.objects.get(&event.key).map(|entry| entry.version.revision());
             // A page that was read later has it already.
             if known.is_some_and(|known| known > event.revision.0) {
@@ -182,19 +191,23 @@ impl Filling {
 /// Reads the watch until it breaks.
 async fn read(cache: &Cache, store: &dyn Store, retry: &mut Retry) -> Result<(), ReadError> {
     let mut watch = store.watch(keys::PREFIX, Revision(cache.revision().0 + 1)).await?;
-    loop {
-        let events = watch.next().await?;
+    if store.revision().await? <= cache.revision() {
+        // Nothing may come for long, and nothing is missing. Whatever is missing comes.
         retry.worked();
-        cache.publish(apply(cache, &events));
+    }
+    loop {
+        let news = watch.next().await?;
+        retry.worked();
+        cache.publish(apply(cache, &news));
     }
 }
 
-/// Applies events; the revision that they lead to.
-fn apply(cache: &Cache, events: &[store::Event]) -> Revision {
-    let revision = events.last().map_or_else(|| cache.revision(), |event| event.revision);
-    let changes = events.iter().filter_map(|event| Some((Arc::clone(&event.key), change(event)?)));
-    cache.apply(changes.collect(), revision);
-    revision
+/// Applies news; the revision that they lead to.
+fn apply(cache: &Cache, news: &News) -> Revision {
+    let changes =
+        news.events.iter().filter_map(|event| Some((Arc::clone(&event.key), change(event)?)));
+    cache.apply(changes.collect(), news.reached);
+    news.reached
 }
 
 fn change(event: &store::Event) -> Option<Event> {
@@ -268,6 +281,11 @@ mod tests {
         }
     }
 
+    fn news(events: &[store::Event]) -> News {
+        let reached = events.last().map_or(Revision::default(), |event| event.revision);
+        News { events: events.to_vec(), reached }
+    }
+
     fn shown(filling: &Filling) -> Vec<(String, u64)> {
         let entries = filling.objects.values();
         entries.map(|entry| (entry.key.name.clone(), entry.version.revision())).collect()
@@ -277,12 +295,16 @@ mod tests {
     fn of_pages_and_events_the_newest_counts_whichever_comes_first() {
         let mut filling = Filling::default();
         // The watch is ahead of a page that is read later.
-        filling.apply(&[event("changed", 5, true), event("gone", 5, false)]);
+        filling.apply(&news(&[event("changed", 5, true), event("gone", 5, false)]));
         filling.add(vec![record("changed", 3), record("gone", 3), record("same", 2)]);
         assert_eq!(shown(&filling), [("changed".to_owned(), 5), ("same".to_owned(), 2)]);
         // A page is ahead of the watch.
         filling.add(vec![record("again", 9), record("gone", 8)]);
-        filling.apply(&[event("again", 6, true), event("again", 7, false), event("gone", 8, true)]);
+        filling.apply(&news(&[
+            event("again", 6, true),
+            event("again", 7, false),
+            event("gone", 8, true),
+        ]));
         let names = shown(&filling);
         let want = [("again", 9), ("changed", 5), ("gone", 8), ("same", 2)];
         assert_eq!(names, want.map(|(name, at)| (name.to_owned(), at)));
@@ -294,10 +316,10 @@ mod tests {
     #[test]
     fn a_delete_without_what_was_before_deletes_and_is_told_under_its_own_version() {
         let cache = Cache::default();
-        apply(&cache, &[event("a", 3, true), event("b", 3, true)]);
+        apply(&cache, &news(&[event("a", 3, true), event("b", 3, true)]));
         let there = record("a", 3);
         assert!(cache.get(&there.key).is_some());
-        apply(&cache, &[event("a", 5, false)]);
+        apply(&cache, &news(&[event("a", 5, false)]));
         assert!(cache.get(&there.key).is_none());
         let (events, _) = cache.events_after(ResourceVersion::after(4), 10).unwrap();
         let [deleted] = &*events else { panic!("{events:?}") };
@@ -323,11 +345,11 @@ mod tests {
         let there = Record { key: key.clone(), value: encode(&object), ..record("a", 3) };
         (event.key, event.now) = (key.clone(), Some(there));
         let cache = Cache::default();
-        apply(&cache, &[event.clone()]);
+        apply(&cache, &news(&[event.clone()]));
         (event.revision, event.before) = (Revision(4), event.now.take());
-        apply(&cache, &[event.clone()]);
+        apply(&cache, &news(&[event.clone()]));
         (event.revision, event.now) = (Revision(5), event.before.take());
-        apply(&cache, &[event]);
+        apply(&cache, &news(&[event]));
         let events = cache.events_after(ResourceVersion::default(), 10).unwrap();
         // Bytes are shown as text, or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());

@@ -9,6 +9,7 @@
 //! * It starts at the oldest kept revision, so that a restart does not send 410 to everybody.
 //! * Events are bounded in number and bytes; a watcher that falls behind further gets 410.
 
+mod behind;
 mod follow;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -161,11 +162,18 @@ pub(crate) struct Cache {
     state: RwLock<State>,
     /// The revision that the cache shows; 0 before it was filled.
     progress: watch::Sender<Revision>,
+    /// The newest revision that somebody has waited for.
+    wanted: watch::Sender<Revision>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { state: RwLock::default(), progress: watch::Sender::new(Revision::default()) }
+        Self {
+            state: RwLock::default(),
+            progress: watch::Sender::new(Revision::default()),
+            // That it is filled.
+            wanted: watch::Sender::new(Revision(1)),
+        }
     }
 }
 
@@ -228,9 +236,27 @@ impl Cache {
 
     /// Waits until the cache shows `revision`.
     pub(crate) async fn reached(&self, revision: Revision) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_news = revision > *wanted;
+            *wanted = revision.max(*wanted);
+            is_news
+        });
         let mut progress = self.progress.subscribe();
         // The sender lives in self: this ends only when the revision is there.
         let _reached = progress.wait_for(|at| *at >= revision).await;
+    }
+
+    /// Waits until somebody waits for a revision that the cache does not show yet; which one.
+    async fn is_behind(&self) -> Revision {
+        let mut wanted = self.wanted.subscribe();
+        // The sender lives in self: this ends only when somebody does.
+        let beyond = wanted.wait_for(|wanted| *wanted > self.revision()).await;
+        beyond.map_or_else(|_| self.revision(), |wanted| *wanted)
+    }
+
+    /// The revision that the cache has come to, also before it shows it.
+    fn applied(&self) -> Revision {
+        self.state().revision
     }
 
     /// News of the cache's progress.

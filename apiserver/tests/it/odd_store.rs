@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::{
-    BeginError, Event, Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Simulated,
+    BeginError, Group, LeaseId, List, News, Outcome, Page, ReadError, Record, Revision, Simulated,
     Store, Watch,
 };
 use tokio::sync::watch;
@@ -113,12 +113,12 @@ struct HeldWatch {
 }
 
 impl Watch for HeldWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
         async move {
             tokio::select! {
                 biased;
                 held = self.held.wait_for(|held| *held) => drop(held),
-                events = self.inner.next() => return events,
+                news = self.inner.next() => return news,
             }
             std::future::pending().await
         }

@@ -62,9 +62,9 @@ impl History {
     pub(crate) async fn read(&mut self, store: &Simulated, mut on_moment: impl FnMut(Moment<'_>)) {
         let mut watch = store.watch(PREFIX, self.next).await.unwrap();
         // What is there is there at once.
-        let events = watch.next().now_or_never().transpose().unwrap().unwrap_or_default();
+        let news = watch.next().now_or_never().transpose().unwrap();
         let mut revisions: BTreeMap<Revision, Vec<Event>> = BTreeMap::new();
-        for event in events {
+        for event in news.into_iter().flat_map(|news| news.events) {
             revisions.entry(event.revision).or_default().push(event);
         }
         for (revision, events) in revisions {

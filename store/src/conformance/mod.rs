@@ -22,7 +22,10 @@ pub use self::leases::*;
 pub use self::reads::*;
 pub use self::watches::*;
 pub use self::writes::*;
-use crate::{Event, Expectation, Group, Key, List, Outcome, Page, Record, Revision, Store, Watch};
+use crate::{
+    Event, Expectation, Group, Key, List, News, Outcome, Page, ReadError, Record, Revision, Store,
+    Watch,
+};
 
 /// Long enough for anything that comes at all: only a broken store waits for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +81,7 @@ macro_rules! conformance_suite {
             a_watch_says_what_was_before,
             a_watch_keeps_to_its_prefix_and_keeps_revisions,
             a_watch_waits_for_what_comes,
+            a_watch_reaches_whatever_revision_was_told,
             a_watch_cut_after_any_transaction_resumes_without_loss_or_repeat,
             a_list_and_a_watch_from_its_revision_join_without_gap,
             a_slow_watcher_gets_everything_once_and_in_order,
@@ -189,12 +193,37 @@ async fn watch(store: &dyn Store, prefix: &str, from: Revision) -> Box<dyn Watch
 
 /// The next batch of a watch that must have one.
 async fn next(watch: &mut Box<dyn Watch>) -> Vec<Event> {
-    let events = tokio::time::timeout(PATIENCE, watch.next())
+    tokio::time::timeout(PATIENCE, next_events(&mut **watch))
         .await
         .expect("an event should have come")
-        .expect("the watch goes on");
-    assert!(!events.is_empty(), "a batch is never empty");
-    events
+        .expect("the watch goes on")
+}
+
+/// The next events, for whom it is no news that a watch has come further. Cancel-safe.
+pub async fn next_events(watch: &mut dyn Watch) -> Result<Vec<Event>, ReadError> {
+    loop {
+        let News { events, .. } = watch.next().await?;
+        if !events.is_empty() {
+            return Ok(events);
+        }
+    }
+}
+
+/// Reads a watch until it has reached `revision`; what it told of.
+pub async fn news_until(watch: &mut dyn Watch, revision: Revision) -> Vec<Event> {
+    let mut told = Vec::new();
+    let reading = async {
+        loop {
+            let news = watch.next().await.expect("the watch goes on");
+            told.extend(news.events);
+            if news.reached >= revision {
+                return;
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    read.unwrap_or_else(|_| panic!("the watch does not come to revision {revision}"));
+    told
 }
 
 /// Everything from `from` until an event of `until` or later was seen.

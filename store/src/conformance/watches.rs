@@ -6,10 +6,10 @@ use futures_util::FutureExt;
 use futures_util::future::join;
 
 use crate::conformance::{
-    after, commit_done, delete, events_until, key, list_all, listed, next, put, read, revision,
-    show, show_event, watch,
+    after, commit_done, delete, events_until, key, list_all, listed, news_until, next, next_events,
+    put, read, revision, show, show_event, watch,
 };
-use crate::{Event, Expectation, Group, Key, List, ReadError, Record, Revision, Store};
+use crate::{Event, Expectation, Group, Key, List, ReadError, Record, Revision, Store, Watch};
 
 /// Some history under `/law/`: single writes, several groups at once, several writes in a group,
 /// deletes. Returns the revision before it.
@@ -79,12 +79,33 @@ pub async fn a_watch_keeps_to_its_prefix_and_keeps_revisions(store: &dyn Store) 
 pub async fn a_watch_waits_for_what_comes(store: &dyn Store) {
     let start = put(store, "/law/a", "x").await;
     let mut watch = watch(store, "/law/", after(start)).await;
-    assert!(watch.next().now_or_never().is_none(), "nothing has come");
+    let has_come = |watch: &mut Box<dyn Watch>| next_events(&mut **watch).now_or_never().is_some();
+    assert!(!has_come(&mut watch), "nothing has come");
     put(store, "/elsewhere", "x").await;
-    assert!(watch.next().now_or_never().is_none(), "nothing has come under the prefix");
+    assert!(!has_come(&mut watch), "nothing has come under the prefix");
     let (events, revision) = join(next(&mut watch), put(store, "/law/b", "y")).await;
     let expected = [format!("{revision} /law/b: nothing -> y")];
     assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), expected);
+}
+
+/// Though nothing happens under its prefix any more, and whether it looked on or begins later.
+pub async fn a_watch_reaches_whatever_revision_was_told(store: &dyn Store) {
+    let start = put(store, "/law/a", "x").await;
+    let mut first = watch(store, "/law/a", after(start)).await;
+    let mut told = start;
+    for round in 0..3 {
+        put(store, "/elsewhere", &round.to_string()).await;
+        let mut late = watch(store, "/law/a", after(told)).await;
+        told = match round {
+            0 => list_all(store, "/law/", None, 10).await.revision,
+            _ => revision(store).await,
+        };
+        assert_eq!(news_until(&mut *first, told).await, []);
+        assert_eq!(news_until(&mut *late, told).await, []);
+    }
+    let changed = put(store, "/law/a", "y").await;
+    let events = news_until(&mut *first, changed).await;
+    assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [changed]);
 }
 
 /// Also a watch that follows live, and is dropped and opened anew after each batch.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::embedded::read::{Failure, Snapshot};
 use crate::embedded::writer::{Progress, Shared, lock};
-use crate::{Event, Key, ReadError, Revision, Watch};
+use crate::{Event, Key, News, ReadError, Revision, Watch};
 
 /// Changes that one step reads from disk: a few milliseconds, after which others have their turn.
 const CHANGES_MAX: usize = 500;
@@ -43,7 +43,7 @@ impl LogWatch {
         Ok(Self { shared: Arc::downgrade(shared), progress, prefix: prefix.into(), next: from })
     }
 
-    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
+    async fn advance(&mut self) -> Result<News, ReadError> {
         loop {
             let progress = *self.progress.borrow_and_update();
             progress.check()?;
@@ -54,9 +54,11 @@ impl LogWatch {
                 }
                 continue;
             }
+            let before = self.next;
             let events = self.read(progress.revision)?;
-            if !events.is_empty() {
-                return Ok(events);
+            if self.next > before {
+                let reached = Revision(self.next.0.saturating_sub(1));
+                return Ok(News { events, reached });
             }
             tokio::task::yield_now().await;
         }
@@ -98,7 +100,7 @@ impl LogWatch {
 }
 
 impl Watch for LogWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
         self.advance().boxed()
     }
 }

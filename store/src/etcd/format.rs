@@ -22,6 +22,8 @@ const DIGEST_BYTES: usize = 16;
 const PREFIX_BYTES: usize = 1 + DIGEST_BYTES;
 /// The prefix, the position (2 bytes) and the write id (16 bytes); all big endian.
 pub(crate) const HEADER_BYTES: usize = PREFIX_BYTES + 2 + 16;
+/// Barriers are put under so many keys in turn: of an etcd that is full, each can be deleted once.
+const SPARE_BARRIERS: u64 = 64;
 /// Keys of the store's own.
 const OWN: &str = "/heliox/store/";
 
@@ -29,18 +31,13 @@ const OWN: &str = "/heliox/store/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WriteId(pub(crate) u128);
 
-/// A value that this store did not write.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("what is stored under {key} was not written by this store, or by a newer one")]
-pub(crate) struct Foreign {
-    key: String,
-}
-
 /// A record and who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) record: Record,
-    pub(crate) id: WriteId,
+    /// Nothing where it was another program, or a newer version of this one: the record then has what
+    /// is stored as it is, at position 0. To leave it out would say that the key is gone.
+    pub(crate) id: Option<WriteId>,
 }
 
 /// A value as it is stored.
@@ -106,6 +103,16 @@ impl Keyspace {
         self.stored("/heliox/store/barrier")
     }
 
+    /// One of the keys that are put to make an event that every watch sees.
+    pub(crate) fn spare_barrier(&self, number: u64) -> Vec<u8> {
+        self.stored(&format!("/heliox/store/barrier/{}", number % SPARE_BARRIERS))
+    }
+
+    /// First and end (not included) of all keys that can be deleted to make such an event.
+    pub(crate) fn barriers(&self) -> (Vec<u8>, Vec<u8>) {
+        range_of(self.barrier())
+    }
+
     /// The key that says what is added to revisions.
     pub(crate) fn shift(&self) -> Vec<u8> {
         self.stored("/heliox/store/shift")
@@ -142,27 +149,26 @@ impl Keyspace {
     }
 
     /// Reads what etcd has; nothing if the key is not for others.
-    pub(crate) fn decode(&self, pair: PbKeyValue) -> Result<Option<Decoded>, Foreign> {
-        let Some(key) = self.key(&pair.key) else {
-            return Ok(None);
-        };
+    pub(crate) fn decode(&self, pair: PbKeyValue) -> Option<Decoded> {
+        let key = self.key(&pair.key)?;
         let stored = Bytes::from(pair.value);
-        let foreign = || Foreign { key: key.to_string() };
-        if stored.len() < HEADER_BYTES || stored[0] != VERSION {
-            return Err(foreign());
-        }
-        let (position, id) = stored[PREFIX_BYTES..HEADER_BYTES].split_at(2);
-        let position = u16::from_be_bytes(position.try_into().map_err(|_| foreign())?);
-        let id = u128::from_be_bytes(id.try_into().map_err(|_| foreign())?);
-        let record = Record {
-            value: stored.slice(HEADER_BYTES..),
-            created: revision(pair.create_revision),
-            modified: revision(pair.mod_revision),
-            position: u32::from(position),
-            key,
+        let (value, position, id) = match header(&stored) {
+            Some((position, id)) => (stored.slice(HEADER_BYTES..), position, Some(id)),
+            None => (stored, 0, None),
         };
-        Ok(Some(Decoded { record, id: WriteId(id) }))
+        let created = revision(pair.create_revision);
+        let modified = revision(pair.mod_revision);
+        Some(Decoded { record: Record { key, value, created, modified, position }, id })
     }
+}
+
+/// Position and write id, if this store has put the value.
+fn header(stored: &[u8]) -> Option<(u32, WriteId)> {
+    let header = stored.get(..HEADER_BYTES)?;
+    let (position, id) = header[PREFIX_BYTES..].split_at(2);
+    let position = u16::from_be_bytes(position.try_into().ok()?);
+    let id = u128::from_be_bytes(id.try_into().ok()?);
+    (header[0] == VERSION).then_some((u32::from(position), WriteId(id)))
 }
 
 fn range_of(prefix: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
@@ -196,7 +202,7 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         let keys = Keyspace::new("/ns".to_owned());
         let stored = encode(b"value", 1022, WriteId(u128::MAX - 7));
-        let decoded = keys.decode(pair(b"/ns/a", stored)).unwrap().unwrap();
+        let decoded = keys.decode(pair(b"/ns/a", stored)).unwrap();
         let record = Record {
             key: "/a".into(),
             value: "value".into(),
@@ -204,15 +210,17 @@ mod tests {
             modified: Revision(7),
             position: 1022,
         };
-        assert_eq!(decoded, Decoded { record, id: WriteId(u128::MAX - 7) });
+        assert_eq!(decoded, Decoded { record, id: Some(WriteId(u128::MAX - 7)) });
     }
 
     #[test]
-    fn what_another_wrote_is_an_error_and_what_is_the_stores_own_is_hidden() {
+    fn what_another_wrote_is_there_as_it_is_and_what_is_the_stores_own_is_hidden() {
         let keys = Keyspace::new(String::new());
-        assert!(keys.decode(pair(b"/a", b"short".to_vec())).is_err());
-        assert!(keys.decode(pair(b"/a", vec![VERSION + 1; 100])).is_err());
-        assert_eq!(keys.decode(pair(&keys.barrier(), Vec::new())), Ok(None));
+        for stored in [b"short".to_vec(), vec![VERSION + 1; 100], Vec::new()] {
+            let Decoded { record, id } = keys.decode(pair(b"/a", stored.clone())).unwrap();
+            assert_eq!((record.value, record.position, id), (Bytes::from(stored), 0, None));
+        }
+        assert_eq!(keys.decode(pair(&keys.barrier(), Vec::new())), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! transactions, in order and once, whatever members come and go. A store that took over from
 //! another counts its revisions on from there: that is added here ([`shift`]), and nowhere below.
 
+mod barrier;
 mod config;
 mod doubt;
 mod format;
@@ -21,6 +22,7 @@ mod transaction;
 mod watch;
 mod writer;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -79,6 +81,10 @@ struct Remote {
     members: Members,
     keys: Arc<Keyspace>,
     record_bytes: RecordBytes,
+    /// The newest revision that callers were told: every watch comes to it.
+    told: tokio::sync::watch::Sender<Revision>,
+    /// Barriers that were put.
+    barriers: AtomicU64,
 }
 
 impl Etcd {
@@ -93,7 +99,13 @@ impl Etcd {
         let options = config.options();
         let members = Members::new(config.endpoints, options, rng.fork("etcd"));
         let keys = Arc::new(Keyspace::new(config.namespace));
-        let remote = Arc::new(Remote { members, keys, record_bytes: RecordBytes::default() });
+        let remote = Arc::new(Remote {
+            members,
+            keys,
+            record_bytes: RecordBytes::default(),
+            told: tokio::sync::watch::Sender::default(),
+            barriers: AtomicU64::default(),
+        });
         remote.reach().await?;
         let (queue, requests) = mpsc::channel(QUEUE_CALLS_MAX);
         let (writer, stop) = (rng.next_u64(), tasks.stop_signal());
@@ -127,6 +139,16 @@ impl Etcd {
 }
 
 impl Remote {
+    /// A caller is told of a revision.
+    fn tell(&self, revision: Revision) -> Revision {
+        self.told.send_if_modified(|told| {
+            let is_news = revision > *told;
+            *told = revision.max(*told);
+            is_news
+        });
+        revision
+    }
+
     /// The first call: tells what is wrong with the configuration.
     async fn reach(&self) -> Result<(), ConnectError> {
         let barrier = self.keys.barrier();
@@ -186,7 +208,9 @@ impl Store for Etcd {
                 None => None,
             };
             let page = self.direct.remote.read_list(List { at, ..list }).await;
-            page.map(|page| shift.page(page)).map_err(|error| shift.error(error))
+            let page = page.map_err(|error| shift.error(error))?;
+            self.direct.remote.tell(page.revision);
+            Ok(shift.page(page))
         }
         .boxed()
     }
@@ -194,7 +218,8 @@ impl Store for Etcd {
     fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
         async move {
             let shift = self.shift();
-            self.direct.remote.read_revision().await.map(|at| shift.shown(at))
+            let revision = self.direct.remote.read_revision().await?;
+            Ok(shift.shown(self.direct.remote.tell(revision)))
         }
         .boxed()
     }

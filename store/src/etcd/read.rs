@@ -9,9 +9,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcd_client::{Client, Error, GetOptions, GetResponse, WatchOptions};
+use tracing::warn;
 
 use crate::etcd::Remote;
-use crate::etcd::format::{Keyspace, revision, signed};
+use crate::etcd::format::{Decoded, Keyspace, revision, signed};
 use crate::etcd::members::{MESSAGE_BYTES_MAX, Trouble};
 use crate::{List, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, ReadError, Record, Revision};
 
@@ -50,6 +51,8 @@ impl RecordBytes {
 struct Chunk {
     at: Revision,
     records: Vec<Record>,
+    /// The last key there, as etcd has it, whether it is for others or not.
+    last: Option<Vec<u8>>,
     more: bool,
 }
 
@@ -67,8 +70,11 @@ impl Remote {
         let Some(pair) = answer.0.kvs.pop() else {
             return Ok(None);
         };
-        let decoded = self.keys.decode(pair).map_err(unreadable)?;
-        Ok(decoded.map(|decoded| decoded.record))
+        match self.keys.decode(pair) {
+            // Who asks for one key is about to act on what it says.
+            Some(Decoded { id: None, .. }) => Err(ReadError::Unavailable(foreign(key))),
+            decoded => Ok(decoded.map(|decoded| decoded.record)),
+        }
     }
 
     pub(crate) async fn read_revision(&self) -> Result<Revision, ReadError> {
@@ -159,7 +165,8 @@ impl Remote {
         let limit = list.limit.min(PAGE_RECORDS_MAX);
         let mut page =
             Page { revision: list.at.unwrap_or_default(), records: Vec::new(), more: true };
-        let (mut at, mut after, mut bytes) = (list.at, list.after.clone(), 0);
+        let after = list.after.as_ref().map(|after| self.keys.stored(after));
+        let (mut at, mut after, mut bytes) = (list.at, after, 0);
         while page.more && (page.records.len() < limit || at.is_none()) && bytes < PAGE_BYTES_MAX {
             let wanted = (limit - page.records.len()).min(self.record_bytes.chunk_records());
             let chunk = match self.read_chunk(&list, at, after.as_deref(), wanted.max(1)).await {
@@ -187,9 +194,9 @@ impl Remote {
                     break;
                 }
                 bytes += record.value.len();
-                after = Some(record.key.clone());
                 page.records.push(record);
             }
+            after = chunk.last.or(after);
             if limit == 0 {
                 break;
             }
@@ -202,12 +209,12 @@ impl Remote {
         &self,
         list: &List,
         at: Option<Revision>,
-        after: Option<&str>,
+        after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Chunk, Trouble> {
         let (mut start, end) = self.keys.range(&list.prefix);
         if let Some(after) = after {
-            let mut next = self.keys.stored(after);
+            let mut next = after.to_vec();
             next.push(0);
             start = start.max(next);
         }
@@ -233,12 +240,16 @@ impl Remote {
             .await?;
         let now = self.members.learn(range.header())?;
         let more = range.more();
+        let last = range.kvs().last().map(|pair| pair.key().to_vec());
         let mut records = Vec::with_capacity(range.kvs().len());
         for pair in range.0.kvs {
-            let decoded = self.keys.decode(pair).map_err(|it| Trouble::Invalid(it.to_string()))?;
-            records.extend(decoded.map(|decoded| decoded.record));
+            let Some(Decoded { record, id }) = self.keys.decode(pair) else { continue };
+            if id.is_none() {
+                warn!("{}", foreign(&record.key));
+            }
+            records.push(record);
         }
-        Ok(Chunk { at: at.unwrap_or(now), records, more })
+        Ok(Chunk { at: at.unwrap_or(now), records, last, more })
     }
 
     /// Has etcd forget what was before `keep_from`.
@@ -271,6 +282,10 @@ async fn compacted_at(client: Client, key: Vec<u8>) -> Result<i64, Error> {
     Err(Error::WatchError("the watch ended early".to_owned()))
 }
 
-pub(crate) fn unreadable(error: impl std::error::Error) -> ReadError {
-    ReadError::Unavailable(error.to_string())
+/// What to say of a key that another program has put.
+pub(crate) fn foreign(key: &str) -> String {
+    format!(
+        "{key} was not written by Heliox, or by a newer version: see \"A key that was not written by \
+         Heliox\" in docs/operations.md"
+    )
 }

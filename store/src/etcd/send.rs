@@ -21,7 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::etcd::Remote;
 use crate::etcd::doubt::{History, Verdict};
-use crate::etcd::format::revision;
+use crate::etcd::format::{Decoded, revision};
 use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, Trouble};
 use crate::etcd::transaction::{Named, build, read_answer};
 use crate::etcd::watch::Stream;
@@ -284,8 +284,8 @@ impl Remote {
                 };
                 if event.r#type != 0 {
                     history.delete(key);
-                } else if let Ok(Some(put)) = self.keys.decode(pair) {
-                    history.put(put.id, key, at, put.record.position);
+                } else if let Some(Decoded { record, id: Some(id) }) = self.keys.decode(pair) {
+                    history.put(id, key, at, record.position);
                 }
             }
         }

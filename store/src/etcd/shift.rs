@@ -18,8 +18,8 @@ use crate::etcd::Remote;
 use crate::etcd::members::Trouble;
 use crate::etcd::watch::EtcdWatch;
 use crate::{
-    BeginError, Conflict, Event, Expectation, Group, Outcome, Page, ReadError, Record, Revision,
-    Watch,
+    BeginError, Conflict, Event, Expectation, Group, News, Outcome, Page, ReadError, Record,
+    Revision, Watch,
 };
 
 /// How revisions differ from etcd's own.
@@ -72,6 +72,13 @@ impl Shift {
     pub(crate) fn page(self, page: Page) -> Page {
         let records = page.records.into_iter().map(|record| self.record(record)).collect();
         Page { revision: self.shown(page.revision), records, more: page.more }
+    }
+
+    fn news(self, news: News) -> News {
+        News {
+            events: news.events.into_iter().map(|event| self.event(event)).collect(),
+            reached: self.shown(news.reached),
+        }
     }
 
     fn event(self, event: Event) -> Event {
@@ -127,7 +134,7 @@ impl Shift {
     }
 }
 
-/// A watch whose events are shifted. It ends when the store begins anew.
+/// A watch whose news are shifted. It ends when the store begins anew.
 pub(crate) struct ShiftedWatch {
     watch: EtcdWatch,
     shift: Shift,
@@ -139,20 +146,19 @@ impl ShiftedWatch {
         Self { watch, shift, now }
     }
 
-    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
-        let events = self.watch.next().await.map_err(|error| self.shift.error(error))?;
+    async fn advance(&mut self) -> Result<News, ReadError> {
+        let news = self.watch.next().await.map_err(|error| self.shift.error(error))?;
         let now = *self.now.read().unwrap_or_else(PoisonError::into_inner);
         if now != self.shift {
-            let asked = events.first().map(|event| self.shift.shown(event.revision));
-            let (asked, oldest) = (asked.unwrap_or_default(), Revision(now.began));
+            let (asked, oldest) = (self.shift.shown(news.reached), Revision(now.began));
             return Err(ReadError::Compacted { asked, oldest });
         }
-        Ok(events.into_iter().map(|event| self.shift.event(event)).collect())
+        Ok(self.shift.news(news))
     }
 }
 
 impl Watch for ShiftedWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
         self.advance().boxed()
     }
 }

@@ -6,12 +6,12 @@
 //!   nested, so a conflict fails only its own group. Both forms write the same bytes for a group.
 //! * Every write has its own position, given before anything is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use etcd_client::proto::{PbResponseOp, PbTxnOpResponse, PbTxnResponse};
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 
-use crate::etcd::format::{Foreign, Keyspace, WriteId, bounds, encode, revision, signed};
+use crate::etcd::format::{Decoded, Keyspace, WriteId, bounds, encode, revision, signed};
 use crate::etcd::plan::expected;
 use crate::{
     Change, Conflict, Expectation, Group, Key, LeaseId, Outcome, POSITIONS_MAX, Record, Revision,
@@ -29,8 +29,6 @@ pub(crate) struct Named {
 pub(crate) enum Misfit {
     #[error("etcd's answer to a transaction does not fit it")]
     Shape,
-    #[error(transparent)]
-    Foreign(#[from] Foreign),
 }
 
 /// The transaction of `groups`, which planning put together.
@@ -210,19 +208,26 @@ fn refused(
     mut responses: impl Iterator<Item = PbResponseOp>,
     keys: &Keyspace,
 ) -> Result<Outcome, Misfit> {
-    let mut found: BTreeMap<Key, Record> = BTreeMap::new();
+    let (mut found, mut foreign) = (BTreeMap::<Key, Record>::new(), BTreeSet::new());
     while let Some(response) = next(&mut responses) {
         let PbTxnOpResponse::ResponseRange(range) = response else {
             return Err(Misfit::Shape);
         };
         for pair in range.kvs {
-            if let Some(decoded) = keys.decode(pair)? {
-                found.insert(decoded.record.key.clone(), decoded.record);
+            if let Some(Decoded { record, id }) = keys.decode(pair) {
+                if id.is_none() {
+                    foreign.insert(record.key.clone());
+                }
+                found.insert(record.key.clone(), record);
             }
         }
     }
+    // What another program has put is not the value that this store would have put.
+    let is_foreign = |key: &Key, expect: &Expectation| {
+        matches!(expect, Expectation::Value(_)) && foreign.contains(key)
+    };
     let conflicts = expected(group)
-        .filter(|(key, expect)| !expect.holds(found.get(*key)))
+        .filter(|(key, expect)| !expect.holds(found.get(*key)) || is_foreign(key, expect))
         .map(|(key, _)| Conflict { key: key.clone(), found: found.get(key).cloned() })
         .collect();
     Ok(Outcome::Refused { conflicts })

@@ -9,22 +9,26 @@
 //! * A watch is asked for from the revision before the next one on: so etcd refuses it if that was
 //!   compacted, and a delete at the very revision of the compaction (which etcd may lose) is none
 //!   that was still to be given out.
+//! * A watch comes to whatever revision was told, though it be of a key that it does not show
+//!   ([`barrier`](super::barrier)).
+//! * What another program has put is told of like anything else, and ends nothing.
 
 use std::sync::Arc;
 
 use base::Backoff;
-use etcd_client::proto::{PbEvent, PbKeyValue, PbWatchResponse};
+use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{Client, Error, WatchOptions, WatchStream};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::etcd::Remote;
-use crate::etcd::format::{Foreign, Keyspace, revision, signed};
+use crate::etcd::barrier::{Barrier, Stuck};
+use crate::etcd::format::{Decoded, Keyspace, revision, signed};
 use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, READ_PATIENCE, Trouble};
-use crate::etcd::read::unreadable;
-use crate::{Event, Key, ReadError, Record, Revision, Watch};
+use crate::etcd::read::foreign;
+use crate::{Event, Key, News, ReadError, Record, Revision, Watch};
 
 /// etcd's word for a delete.
 const DELETE: i32 = 1;
@@ -80,6 +84,7 @@ pub(crate) struct EtcdWatch {
     range: (Vec<u8>, Vec<u8>),
     prefix: Key,
     joiner: Joiner,
+    barrier: Barrier,
     stream: Option<Stream>,
     turn: usize,
     backoff: Backoff,
@@ -93,11 +98,14 @@ impl EtcdWatch {
         prefix: &str,
         from: Revision,
     ) -> Result<Self, ReadError> {
+        let prefix = Key::from(prefix);
         let mut watch = Self {
             etcd: Arc::clone(etcd),
-            range: etcd.keys.range(prefix),
-            prefix: prefix.into(),
-            joiner: Joiner::new(Arc::clone(&etcd.keys), from),
+            // The barriers are in it.
+            range: etcd.keys.range_around([&prefix].into_iter()),
+            joiner: Joiner::new(Arc::clone(&etcd.keys), Key::clone(&prefix), from),
+            prefix,
+            barrier: Barrier::new(etcd),
             stream: None,
             turn: etcd.members.turn().await,
             backoff: etcd.members.backoff(),
@@ -109,18 +117,28 @@ impl EtcdWatch {
         Ok(watch)
     }
 
-    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
+    async fn advance(&mut self) -> Result<News, ReadError> {
         loop {
             let Some(stream) = &mut self.stream else {
                 self.resume().await?;
                 continue;
             };
-            match stream.next().await {
+            let reached = self.joiner.reached();
+            let answer = tokio::select! {
+                biased;
+                answer = stream.next() => answer,
+                stuck = self.barrier.stuck(&self.etcd, reached) => match stuck {
+                    Stuck::Silent => Err(Trouble::Lost("the watch shows nothing".to_owned())),
+                    Stuck::NoBarrier(trouble) => return Err(no_barrier(&trouble)),
+                },
+            };
+            match answer {
                 Ok(answer) => {
-                    let events = self.joiner.take(answer).map_err(unreadable)?;
-                    if !events.is_empty() {
+                    let news = self.joiner.take(answer);
+                    self.barrier.reached(news.reached);
+                    if news.reached > reached {
                         self.working();
-                        return Ok(events);
+                        return Ok(news);
                     }
                 }
                 Err(Trouble::Compacted) => {
@@ -132,6 +150,7 @@ impl EtcdWatch {
                     info!(%prefix, %next, error = %trouble, "a watch was cut off; resuming");
                     self.stream = None;
                     self.joiner.cut();
+                    self.barrier.restart();
                     self.turn += 1;
                 }
             }
@@ -177,24 +196,37 @@ impl EtcdWatch {
 }
 
 impl Watch for EtcdWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
         self.advance().boxed()
     }
+}
+
+/// Others write to this etcd, and nothing tells whether the watch has seen all that is ours.
+fn no_barrier(trouble: &Trouble) -> ReadError {
+    ReadError::Unavailable(format!(
+        "cannot confirm that all changes were seen: cannot write under /heliox/store/: {trouble}"
+    ))
 }
 
 /// Joins answers into whole revisions: pure.
 #[derive(Debug)]
 struct Joiner {
     keys: Arc<Keyspace>,
+    prefix: Key,
     /// The first revision not given out yet.
     next: Revision,
     /// Events of one revision, of which more may come.
-    held: Vec<Event>,
+    held: Vec<PbEvent>,
 }
 
 impl Joiner {
-    fn new(keys: Arc<Keyspace>, next: Revision) -> Self {
-        Self { keys, next, held: Vec::new() }
+    fn new(keys: Arc<Keyspace>, prefix: Key, next: Revision) -> Self {
+        Self { keys, prefix, next, held: Vec::new() }
+    }
+
+    /// The last revision that was given out.
+    fn reached(&self) -> Revision {
+        Revision(self.next.0.saturating_sub(1))
     }
 
     /// The stream ended: what was held back comes again.
@@ -203,66 +235,81 @@ impl Joiner {
     }
 
     /// What is whole now.
-    fn take(&mut self, answer: PbWatchResponse) -> Result<Vec<Event>, Foreign> {
-        let mut events = std::mem::take(&mut self.held);
-        for event in answer.events {
-            let Some(pair) = event.kv.as_ref() else {
-                continue;
-            };
-            if revision(pair.mod_revision) >= self.next {
-                let last = events.last();
-                events.extend(read_event(&self.keys, event, last)?);
+    fn take(&mut self, answer: PbWatchResponse) -> News {
+        let mut whole = std::mem::take(&mut self.held);
+        whole.extend(answer.events.into_iter().filter(|event| at(event) >= self.next));
+        if answer.fragment
+            && let Some(last) = whole.last().map(at)
+        {
+            self.held = whole.split_off(whole.partition_point(|event| at(event) < last));
+        }
+        if let Some(last) = whole.last() {
+            self.next = Revision(at(last).0 + 1);
+        }
+        let mut news = News { events: Vec::new(), reached: self.reached() };
+        let mut last = None;
+        for event in whole.into_iter().filter_map(|event| read_event(&self.keys, event)) {
+            // What has no place of its own has the one after what was before.
+            let follows = last.filter(|(at, _)| *at == event.revision);
+            let position = event.position.unwrap_or(follows.map_or(0, |(_, place)| place + 1));
+            last = Some((event.revision, position));
+            if event.key.starts_with(&*self.prefix) {
+                news.events.push(event.at(position));
             }
         }
-        if answer.fragment
-            && let Some(last) = events.last().map(|event| event.revision)
-        {
-            let whole = events.partition_point(|event| event.revision < last);
-            self.held = events.split_off(whole);
-        }
-        if let Some(last) = events.last() {
-            self.next = Revision(last.revision.0 + 1);
-        }
-        Ok(events)
+        news
     }
 }
 
-/// An event, of which `last` is the one before; nothing if it is not for others.
-fn read_event(
-    keys: &Keyspace,
-    event: PbEvent,
-    last: Option<&Event>,
-) -> Result<Option<Event>, Foreign> {
-    let record = |pair: Option<PbKeyValue>| -> Result<Option<Record>, Foreign> {
-        let decoded = pair.map(|pair| keys.decode(pair)).transpose()?.flatten();
-        Ok(decoded.map(|decoded| decoded.record))
-    };
-    let Some(pair) = event.kv else {
-        return Ok(None);
-    };
-    let Some(key) = keys.key(&pair.key) else {
-        return Ok(None);
-    };
-    let revision = revision(pair.mod_revision);
-    let before = record(event.prev_kv)?;
-    if event.r#type != DELETE {
-        let now = record(Some(pair))?;
-        let position = now.as_ref().map_or(0, |record| record.position);
-        return Ok(Some(Event { revision, position, key, now, before }));
+/// The revision of an event; 0 of what is none.
+fn at(event: &PbEvent) -> Revision {
+    event.kv.as_ref().map_or(Revision::default(), |pair| revision(pair.mod_revision))
+}
+
+/// What an event says.
+struct Told {
+    revision: Revision,
+    /// A delete leaves nothing that could tell, and another program does not.
+    position: Option<u32>,
+    key: Key,
+    now: Option<Record>,
+    before: Option<Record>,
+}
+
+impl Told {
+    fn at(self, position: u32) -> Event {
+        let Self { revision, key, now, before, .. } = self;
+        let now = now.map(|record| Record { position, ..record });
+        Event { revision, position, key, now, before }
     }
-    // A delete leaves nothing that could tell its position: it has the place after what was before.
-    let position =
-        last.filter(|last| last.revision == revision).map_or(0, |last| last.position + 1);
-    Ok(Some(Event { revision, position, key, now: None, before }))
+}
+
+/// Reads an event; nothing if it is not for others.
+fn read_event(keys: &Keyspace, event: PbEvent) -> Option<Told> {
+    let pair = event.kv?;
+    let key = keys.key(&pair.key)?;
+    let revision = revision(pair.mod_revision);
+    let before = event.prev_kv.and_then(|pair| keys.decode(pair)).map(|before| before.record);
+    if event.r#type == DELETE {
+        return Some(Told { revision, position: None, key, now: None, before });
+    }
+    let Decoded { record, id } = keys.decode(pair)?;
+    if id.is_none() {
+        warn!("{}", foreign(&key));
+    }
+    let position = id.map(|_| record.position);
+    Some(Told { revision, position, key, now: Some(record), before })
 }
 
 #[cfg(test)]
 mod tests {
+    use etcd_client::proto::PbKeyValue;
+
     use super::*;
     use crate::etcd::format::{WriteId, encode};
 
     fn joiner(next: u64) -> Joiner {
-        Joiner::new(Arc::new(Keyspace::new(String::new())), Revision(next))
+        Joiner::new(Arc::new(Keyspace::new(String::new())), "/a".into(), Revision(next))
     }
 
     /// An answer with events of `revisions`, at positions 0, 1 and so on.
@@ -282,7 +329,7 @@ mod tests {
     }
 
     fn taken(joiner: &mut Joiner, answer: PbWatchResponse) -> Vec<u64> {
-        joiner.take(answer).unwrap().iter().map(|event| event.revision.0).collect()
+        joiner.take(answer).events.iter().map(|event| event.revision.0).collect()
     }
 
     #[test]
@@ -311,7 +358,7 @@ mod tests {
         for index in [1, 3] {
             both.events[index].r#type = DELETE;
         }
-        let events = joiner.take(both).unwrap();
+        let events = joiner.take(both).events;
         let places: Vec<_> =
             events.iter().map(|event| (event.revision.0, event.position)).collect();
         assert_eq!(places, [(3, 0), (3, 1), (3, 2), (4, 0)]);

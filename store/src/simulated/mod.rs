@@ -19,8 +19,8 @@ pub use self::faults::{Fault, Faults};
 use self::state::State;
 use crate::gathering::Gathering;
 use crate::{
-    BeginError, Event, Group, Key, LeaseId, List, Outcome, Page, ReadError, Record, Revision,
-    Store, Watch,
+    BeginError, Group, Key, LeaseId, List, News, Outcome, Page, ReadError, Record, Revision, Store,
+    Watch,
 };
 
 /// A simulated store. Clones are handles on the same data: an apiserver that "crashes" drops its
@@ -229,7 +229,7 @@ struct SimulatedWatch {
 }
 
 impl SimulatedWatch {
-    async fn advance(&mut self) -> Result<Vec<Event>, ReadError> {
+    async fn advance(&mut self) -> Result<News, ReadError> {
         loop {
             if self.signal.borrow_and_update().cuts != self.cuts {
                 return Err(unavailable("the watch was cut on demand"));
@@ -239,9 +239,9 @@ impl SimulatedWatch {
             let (events, revision) =
                 self.shared.with(|state, _| (state.events(prefix, next), state.revision));
             let events = events?;
-            self.next = self.next.max(Revision(revision.0 + 1));
-            if !events.is_empty() {
-                return Ok(events);
+            if self.next <= revision {
+                self.next = Revision(revision.0 + 1);
+                return Ok(News { events, reached: revision });
             }
             let (_, wake_at) = *self.changed.borrow_and_update();
             tokio::select! {
@@ -256,7 +256,7 @@ impl SimulatedWatch {
 }
 
 impl Watch for SimulatedWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Event>, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
         self.advance().boxed()
     }
 }

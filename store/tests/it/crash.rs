@@ -93,7 +93,7 @@ async fn history(store: &Embedded) -> Vec<Event> {
     let mut watch = store.watch("/", Revision(1)).await.unwrap();
     let mut events: Vec<Event> = Vec::new();
     while events.last().is_none_or(|event| event.revision < current) {
-        events.extend(watch.next().await.unwrap());
+        events.extend(watch.next().await.unwrap().events);
     }
     events
 }

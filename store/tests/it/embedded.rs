@@ -125,7 +125,7 @@ async fn after_a_restart_every_node_lease_has_its_full_time() {
     tokio::time::sleep(most).await;
     assert!(store.get("/a").await.unwrap().is_some(), "18 s, but only 9 since the restart");
     let mut watch = store.watch("/", Revision(2)).await.unwrap();
-    let events = watch.next().await.unwrap();
+    let events = watch.next().await.unwrap().events;
     assert_eq!((&*events[0].key, &events[0].now), ("/a", &None));
     assert_ne!(store.grant(ttl).await.unwrap(), lease, "an id is not used twice");
 }

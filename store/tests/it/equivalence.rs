@@ -178,8 +178,8 @@ async fn seen(store: &dyn Store) -> (Vec<Result<Page, ReadError>>, Vec<Vec<Event
         let mut watch = store.watch(prefix, oldest).await.unwrap();
         let mut history = Vec::new();
         // What is kept comes without waiting for anybody else.
-        while let Ok(events) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
-            history.extend(events.unwrap());
+        while let Ok(news) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
+            history.extend(news.unwrap().events);
         }
         histories.push(history);
     }

@@ -8,7 +8,7 @@ use base::{Rng, Tasks};
 use bytes::Bytes;
 use etcd_client::{Client, CompactionOptions, ConnectOptions, Permission, PermissionType};
 use futures_util::future::join_all;
-use store::conformance::the_oldest_can_be_read_at_and_followed_from;
+use store::conformance::{next_events, the_oldest_can_be_read_at_and_followed_from};
 use store::{
     ConnectError, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser, Expectation, Group, LeaseId,
     List, Outcome, Revision, Store,
@@ -123,7 +123,7 @@ async fn events_have_the_positions_that_outcomes_said() {
     let mut watch = store.watch("/", expected[0].0).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < expected.len() {
-        let events = watch.next().await.unwrap();
+        let events = next_events(&mut *watch).await.unwrap();
         seen.extend(events.into_iter().map(|it| (it.revision, it.position, it.key)));
     }
     assert_eq!(seen, expected);
@@ -203,7 +203,7 @@ async fn a_revision_larger_than_a_message_comes_whole() {
     for watch in [&mut live, &mut replay] {
         let mut seen = first;
         while seen < last {
-            let events = watch.next().await.unwrap();
+            let events = next_events(&mut **watch).await.unwrap();
             assert_eq!(events.len() % 120, 0, "whole transactions");
             assert!(events[0].revision > seen, "and none in parts");
             seen = events[events.len() - 1].revision;
@@ -239,7 +239,7 @@ async fn stores_of_one_etcd_do_not_see_each_other() {
     let list = List { prefix: "".into(), at: None, after: None, limit: 10 };
     assert_eq!(b.list(list).await.unwrap().records.len(), 1);
     let mut watch = b.watch("", start).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().len(), 1);
+    assert_eq!(next_events(&mut *watch).await.unwrap().len(), 1);
     assert_eq!(a.cluster_id(), b.cluster_id());
     assert_ne!(a.cluster_id(), 0);
     let own = a.commit(vec![put("/heliox/store/barrier", "x")]).await;
@@ -302,11 +302,11 @@ async fn a_user_logs_in_and_logs_in_again() {
     root.user_change_password("heliox", "its secret").await.unwrap();
     let swap = Group::default().put("/heliox/v1/b", Expectation::Absent, "x");
     assert!(store.commit(vec![swap]).await[0].is_done());
-    assert_eq!(watch.next().await.unwrap().len(), 1);
+    assert_eq!(next_events(&mut *watch).await.unwrap().len(), 1);
     servers.kill(0);
     servers.run(0);
     let second = store.commit(vec![put("/heliox/v1/a", "two")]).await[0].done().unwrap();
-    assert_eq!(watch.next().await.unwrap()[0].revision, second);
+    assert_eq!(next_events(&mut *watch).await.unwrap()[0].revision, second);
     assert_eq!(store.get("/heliox/v1/a").await.unwrap().unwrap().value, "two");
     let lease = store.grant(Duration::from_secs(60)).await.unwrap();
     assert_eq!(store.renew(vec![lease]).await, Ok(vec![true]));
@@ -351,7 +351,8 @@ async fn both_ends_show_their_certificates() {
     let known = EtcdTls { ca_pem, identity: Some(identity.clone()) };
     let (store, _tasks) = open(config(known.clone())).await.unwrap();
     let first = store.commit(vec![put("/a", "x")]).await[0].done().unwrap();
-    assert_eq!(store.watch("/", first).await.unwrap().next().await.unwrap().len(), 1);
+    let mut watch = store.watch("/", first).await.unwrap();
+    assert_eq!(next_events(&mut *watch).await.unwrap().len(), 1);
     let shown = format!("{:?}", config(known));
     assert!(shown.contains("EtcdIdentity") && !shown.contains("45, 45"), "{shown}");
 }

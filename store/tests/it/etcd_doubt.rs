@@ -55,7 +55,7 @@ impl World {
         let mut watch = self.other.watch("/", Revision(1)).await.unwrap();
         let mut events: Vec<Event> = Vec::new();
         while events.last().is_none_or(|event| event.revision < end) {
-            events.extend(watch.next().await.unwrap());
+            events.extend(watch.next().await.unwrap().events);
         }
         events.pop();
         let show = |event: &Event| match &event.now {

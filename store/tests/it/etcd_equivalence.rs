@@ -179,7 +179,7 @@ async fn history(store: &dyn Store, prefix: &str, from: Revision, to: Revision) 
     let mut watch = store.watch(prefix, from).await.unwrap();
     let mut events: Vec<Event> = Vec::new();
     while events.last().is_none_or(|event| event.revision < to) {
-        events.extend(watch.next().await.unwrap());
+        events.extend(watch.next().await.unwrap().events);
     }
     for event in events.iter_mut().filter(|event| event.now.is_none()) {
         event.position = 0;

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use store::conformance::next_events;
 use store::{
     Conflict, Etcd, Event, Expectation, Group, List, Outcome, ReadError, Record, Revision, Store,
     Watch,
@@ -33,7 +34,7 @@ async fn reached(counter: &Cell<usize>, count: usize) {
 }
 
 async fn next(watch: &mut Box<dyn Watch>) -> Vec<Event> {
-    tokio::time::timeout(PATIENCE, watch.next()).await.expect("events come").unwrap()
+    tokio::time::timeout(PATIENCE, next_events(&mut **watch)).await.expect("events come").unwrap()
 }
 
 /// Counts up by compare-and-swap, and leaves an item for each count.

@@ -14,6 +14,8 @@ mod etcd_equivalence;
 #[cfg(feature = "etcd")]
 mod etcd_faults;
 #[cfg(feature = "etcd")]
+mod etcd_foreign;
+#[cfg(feature = "etcd")]
 mod etcd_full;
 #[cfg(feature = "etcd")]
 mod etcd_proxy;
