@@ -113,7 +113,7 @@ pub struct Parts {
 }
 
 impl Server {
-    /// Starts an apiserver. It answers when its cache is filled: until then requests wait.
+    /// Starts an apiserver. Until its cache is filled, requests for objects wait, but not for long.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, clock, rng, spawner, registry, health, peers } = parts;
         let metrics = Metrics::new(&registry)?;
@@ -207,14 +207,7 @@ impl Service<Request<Body>> for Router {
 
     fn call(&mut self, request: Request<Body>) -> Answering {
         let server = Arc::clone(&self.0);
-        Box::pin(async move {
-            // A request that comes while the cache is being filled waits for it, but for those that
-            // ask just that.
-            if request.uri().path().starts_with("/api") {
-                server.ready().await;
-            }
-            Ok(http::serve(server, request).await)
-        })
+        Box::pin(async move { Ok(http::serve(server, request).await) })
     }
 }
 

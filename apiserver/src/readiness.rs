@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base::ErrorChain;
 use store::Revision;
+use tokio::time::timeout;
 
 use crate::Server;
 
@@ -14,11 +15,23 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why this apiserver cannot do its work now; nothing if it can.
 pub(crate) async fn of(server: &Server) -> Option<String> {
     if server.cache.revision() == Revision::default() {
-        return Some("not ready: the watch cache is still being filled\n".to_owned());
+        let filling = "not ready: the watch cache is still being filled\n".to_owned();
+        return Some(filling + &server.health.not_ready().unwrap_or_default());
     }
-    // The question goes to the store itself: what is remembered of it says nothing of now.
-    match tokio::time::timeout(STORE_TIMEOUT, server.store.revision()).await {
-        Ok(Ok(_)) => server.health.not_ready(),
+    // The question goes to the store itself: what is remembered of it says nothing of now. An answer
+    // that the cache does not come to is no use to those who read.
+    let asked = timeout(STORE_TIMEOUT, server.store.revision()).await;
+    match asked {
+        Ok(Ok(revision)) => match timeout(STORE_TIMEOUT, server.cache.reached(revision)).await {
+            Ok(()) => server.health.not_ready(),
+            Err(_elapsed) => {
+                let waited = STORE_TIMEOUT.as_secs();
+                let behind = format!(
+                    "not ready: the watch cache has not shown for {waited} s what the store holds\n"
+                );
+                Some(behind + &server.health.not_ready().unwrap_or_default())
+            }
+        },
         Ok(Err(error)) => Some(format!("not ready: the store: {}\n", ErrorChain(&error))),
         Err(_elapsed) => {
             let waited = STORE_TIMEOUT.as_secs();

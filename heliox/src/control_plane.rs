@@ -81,20 +81,20 @@ pub async fn apiserver(
     Server::start(parts).await.context("cannot start the apiserver")
 }
 
-/// Starts an apiserver over a store and waits until requests are answered.
+/// Starts an apiserver over a store. It answers at once whether it is ready; requests for objects wait
+/// until its cache is filled.
 pub async fn start_apiserver(
     (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
     tasks: &Tasks,
 ) -> Result<ControlPlane> {
     let server = apiserver((store, peers), common, tasks).await?;
-    server.ready().await;
     let router = server.service();
     let client = in_process::client(router.clone());
     Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
 }
 
-/// Starts everything over a store and waits until requests are answered.
+/// Starts everything over a store.
 pub async fn start(
     (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,

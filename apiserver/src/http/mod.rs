@@ -31,7 +31,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{Server, readiness};
 use asks::Asks;
@@ -67,7 +67,10 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     let answering = async {
         match (allowed, route) {
             (Err(refused), _) => Err(refused),
-            (Ok(()), Some(route)) => dispatch(&server, route, request).await,
+            (Ok(()), Some(route)) => {
+                is_filled(&server, request.uri().path()).await?;
+                dispatch(&server, route, request).await
+            }
             (Ok(()), None) => Err(not_served(request.uri().path())),
         }
     };
@@ -78,6 +81,21 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     let response = response.unwrap_or_else(|refused| answer::status(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+/// A request for objects that comes while the cache is being filled waits for it, or is told why that
+/// takes so long. Those that ask just that do not wait.
+async fn is_filled(server: &Server, path: &str) -> Result<(), Box<Status>> {
+    if !path.starts_with("/api") {
+        return Ok(());
+    }
+    let filled = timeout(read::CATCH_UP_MAX, server.ready()).await;
+    let why = match filled {
+        Ok(()) => return Ok(()),
+        Err(_elapsed) => server.health.not_ready(),
+    };
+    let why = why.unwrap_or_else(|| "not ready: the watch cache is still being filled".to_owned());
+    Err(Box::new(failure(Reason::ServiceUnavailable, why.trim_end().to_owned())))
 }
 
 /// Whether a request is of those that agents, schedulers, controllers and other apiservers send, and

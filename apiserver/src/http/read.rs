@@ -28,7 +28,7 @@ const PAGE_MAX: usize = 100_000;
 /// Bytes of a list that are copied at a time, about.
 const PIECE_BYTES: usize = 256 * 1024;
 /// How long a read waits for the cache to show what the store holds.
-const CATCH_UP_MAX: Duration = Duration::from_secs(30);
+pub(super) const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
 /// a read of the store.

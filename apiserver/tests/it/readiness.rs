@@ -1,16 +1,17 @@
 //! An apiserver that cannot do its work says so, and why; and that it can, once it can again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::{Parts, Router, Server};
 use base::{Clock, Health, Rng, Tasks, Timestamp};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
-use store::Simulated;
+use store::{Simulated, Store as _};
 use tower::Service;
 
-use crate::harness::World;
+use crate::harness::{JOBS, World};
 use crate::odd_store::{OddStore, Reads};
 
 /// An apiserver over `odd`, which may not be ready.
@@ -67,12 +68,44 @@ async fn what_keeps_an_apiserver_from_its_work_is_said_until_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_apiserver_whose_cache_is_not_filled_is_not_ready() {
+async fn an_apiserver_whose_cache_is_not_filled_is_not_ready_and_says_how_far_it_is() {
     let world = World::of_one().await;
     world.job("a").await;
     let odd = OddStore::over(world.store.clone());
     odd.hold_watches();
     let tasks = Tasks::new("apiserver");
     let server = start(&odd, &Health::default(), &tasks).await;
-    is_not_ready(&server.service(), "the watch cache is still being filled").await;
+    let router = server.service();
+    is_not_ready(&router, "the watch cache is still being filled").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    is_not_ready(&router, "showing what the store holds: the watch cache is still being filled: ")
+        .await;
+    is_refused(&router, "the watch cache is still being filled").await;
+}
+
+/// Reads are refused after a while, and until then nobody could tell.
+#[tokio::test(start_paused = true)]
+async fn an_apiserver_whose_cache_is_behind_is_not_ready_and_says_how_far_it_is() {
+    let world = World::of_one().await;
+    let (odd, health) = (OddStore::over(world.store.clone()), Health::default());
+    let tasks = Tasks::new("apiserver");
+    let server = start(&odd, &health, &tasks).await;
+    server.ready().await;
+    let router = server.service();
+    odd.hold_watches();
+    is_ready(&router).await;
+    world.job("a").await;
+    is_not_ready(&router, "has not shown for 2 s what the store holds").await;
+    is_refused(&router, "this server has not seen what the store holds for 30 s").await;
+    let shown = world.store.revision().await.unwrap();
+    is_not_ready(&router, &format!("and the store has come to {shown}")).await;
+    assert_eq!(health.problems().len(), 1);
+}
+
+/// Nothing waits for ever.
+async fn is_refused(router: &Router, why: &str) {
+    let asking = asked(router, JOBS);
+    let (code, text) = tokio::time::timeout(Duration::from_secs(60), asking).await.unwrap();
+    assert_eq!(code, 503, "{text}");
+    assert!(text.contains(why), "{text}");
 }
