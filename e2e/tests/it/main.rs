@@ -7,6 +7,7 @@ mod dev_ends;
 mod documents;
 mod ends;
 mod figures;
+mod foreign;
 mod full_disk;
 mod kills;
 mod kube_rs;
