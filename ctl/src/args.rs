@@ -171,6 +171,10 @@ pub struct Get {
     /// Only tasks of this job.
     #[arg(long, value_parser = door::name, add = names(KindId::Job))]
     pub job: Option<String>,
+    /// Only tasks of this run of the job, as they were at its end; with --job [default: the current run].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(conflicts_with_all = ["watch", "field_selector", "all_namespaces"])]
+    pub run: Option<u32>,
     /// Only objects in this phase.
     #[arg(long, add = phases())]
     pub phase: Option<String>,
@@ -446,6 +450,7 @@ mod tests {
             "hctl apply -f a.yaml -f dir b.yaml --wait --timeout 5m",
             "hctl apply -f - --dry-run",
             "hctl get tasks -A --job load --phase Failed -w",
+            "hctl get tasks --job load --run 2 --phase failed",
             "hctl get jobs,runs -o wide -l app=web --field-selector status.phase=Running",
             "hctl -n data get run/x -o json",
             "hctl describe job load",
@@ -508,6 +513,9 @@ mod tests {
             "hctl get jobs -l =a",
             "hctl get jobs --field-selector status.phase",
             "hctl get tasks --job A/b",
+            "hctl get tasks --job a --run 0",
+            "hctl get tasks --job a --run 1 --watch",
+            "hctl get tasks --job a --run 1 -A",
             "hctl top tasks -l =a",
             "hctl logs a --attempt 0",
             "hctl logs a --tail -1",

@@ -153,14 +153,49 @@ impl Task {
     /// `attempt 1 on node-1: CannotRun: sh: not found`.
     pub fn last_attempt(&self) -> Option<String> {
         let last: &PastAttempt = self.status.attempts.last().filter(|_| self.spec.failures > 0)?;
-        let how = if last.exit_code.is_none() && last.reason.is_none() {
-            last.phase.to_string()
-        } else {
-            end(last.exit_code, last.reason.as_deref())
-        };
         let node = last.node_name.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
-        let how = with_message(&how, last.message.as_deref());
-        Some(format!("attempt {}{node}: {how}", last.attempt))
+        Some(format!("attempt {}{node}: {}", last.attempt, last.how_it_ended()))
+    }
+
+    /// The task's row as it was at the end of a run of its job, by the newest attempt of that run: now, if
+    /// the task is in that run. Nothing if no attempt of it is known any more.
+    pub fn row_of_run(&self, run: u32, now: Timestamp) -> Option<Vec<String>> {
+        if self.spec.run == run {
+            return Some(self.row(now));
+        }
+        let past = self.attempts_of_run(run).last()?;
+        let has_ended_well = past.phase == TaskPhase::Succeeded;
+        let why = if has_ended_well { String::new() } else { past.how_it_ended() };
+        let unknown = || NOTHING.to_owned();
+        Some(vec![
+            self.name().to_owned(),
+            past.phase.to_string(),
+            "no".to_owned(),
+            past.attempt.to_string(),
+            // The task keeps these for its current attempt alone.
+            unknown(),
+            unknown(),
+            or_dash(past.node_name.as_ref()),
+            unknown(),
+            or_dash(self.spec.overrides.partition.as_ref()),
+            run.to_string(),
+            or_dash(past.exit_code),
+            past.finished_at.map_or_else(unknown, |_| took(past.started_at, past.finished_at, now)),
+            age(self.created(), now),
+            why,
+        ])
+    }
+}
+
+impl PastAttempt {
+    /// How it ended, in a line: `CannotRun: sh: not found`.
+    fn how_it_ended(&self) -> String {
+        let how = if self.exit_code.is_none() && self.reason.is_none() {
+            self.phase.to_string()
+        } else {
+            end(self.exit_code, self.reason.as_deref())
+        };
+        with_message(&how, self.message.as_deref())
     }
 }
 
@@ -250,5 +285,30 @@ mod tests {
         }
         let starting = json!({ "attempt": 2, "binding": 2, "state": "Starting" });
         assert_eq!(task(&starting).failed_start(2), None);
+    }
+
+    #[test]
+    fn a_row_of_an_earlier_run_is_that_of_its_newest_attempt() {
+        let attempt = |attempt: u32, run: u32, phase: &str, code: i32| {
+            json!({ "attempt": attempt, "run": run, "phase": phase, "nodeName": "n1", "exitCode": code,
+                    "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:00Z" })
+        };
+        let attempts = [attempt(1, 1, "Failed", 3), attempt(2, 1, "Succeeded", 0)];
+        let attempts = [&attempts[..], &[attempt(3, 2, "Failed", 4)]].concat();
+        let mut task = task(&json!({ "attempts": attempts }));
+        (task.spec.run, task.spec.attempt) = (3, 4);
+        let now = "2026-01-01T01:00:00Z".parse().unwrap();
+        let row = |run: u32| {
+            let row = task.row_of_run(run, now)?;
+            let shown = ["STATUS", "ATTEMPT", "NODE", "RUN", "EXIT", "TOOK", "WHY"];
+            let columns = Task::columns().iter().map(|column| column.name).zip(row);
+            let cells = columns.filter(|(name, _)| shown.contains(name)).map(|(_, cell)| cell);
+            Some(cells.collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(row(1).as_deref(), Some("Succeeded 2 n1 1 0 1m "));
+        assert_eq!(row(2).as_deref(), Some("Failed 3 n1 2 4 1m exit 4"));
+        assert!(row(3).unwrap().starts_with("Pending 4 - 3 "), "it is in this one");
+        assert_eq!(row(4), None);
+        assert_eq!(task.row_of_run(1, now).unwrap().len(), Task::columns().len());
     }
 }

@@ -2,11 +2,11 @@
 
 use api::job::JobStatus;
 use api::selector::FieldSelector;
-use api::{Job, KindId};
+use api::{Job, Kind as _, KindId};
 use serde_json::Value;
 
 use super::each::Failures;
-use super::{show, watch};
+use super::{run_tasks, show, watch};
 use crate::args::{Format, Get};
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
@@ -31,6 +31,10 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         }
     }
     is_for_tables(connection.format, &args)?;
+    if let Some(run) = args.run {
+        let job = job_of_run(&what, &args)?;
+        return run_tasks::get(connection, (&job, run), &args).await;
+    }
     let shown = match &what {
         What::Kinds(kinds) => {
             let queries: Result<Vec<Query>, Failure> =
@@ -40,8 +44,7 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         What::Objects(targets) => {
             let selects = args.selector.is_some() || args.field_selector.is_some();
             if args.all_namespaces || selects || args.phase.is_some() || args.job.is_some() {
-                let message = "an object that is named is not selected by anything else";
-                return Err(Failure::usage(message));
+                return Err(by_name_alone());
             }
             if !args.watch {
                 return objects(connection, targets, &args).await;
@@ -82,6 +85,30 @@ fn is_for_tables(format: Format, args: &Get) -> Result<(), Failure> {
         Some((flag, _)) => Err(Failure::usage(format!("{flag} is for tables"))
             .hint("leave it out, or print -o table or -o wide")),
         None => Ok(()),
+    }
+}
+
+fn by_name_alone() -> Failure {
+    Failure::usage("an object that is named is not selected by anything else")
+}
+
+/// The job whose run is asked for. A number alone does not say of which job the run is.
+fn job_of_run(what: &What, args: &Get) -> Result<String, Failure> {
+    let kinds = match what {
+        What::Kinds(kinds) => kinds,
+        What::Objects(_) => return Err(by_name_alone()),
+    };
+    let hint = "hctl get tasks --job JOB --run NUMBER";
+    match (kinds.as_slice(), &args.job) {
+        ([KindId::Task], Some(job)) => Ok(job.clone()),
+        ([KindId::Task], None) => {
+            Err(Failure::usage("--run selects among the runs of one job").hint(hint))
+        }
+        ([KindId::WorkflowRun], _) => {
+            Err(Failure::usage("--run is the number of a job's run, and selects tasks")
+                .hint(format!("{hint}; or hctl get run/NAME")))
+        }
+        _ => Err(Failure::usage("--run selects tasks").hint(hint)),
     }
 }
 
@@ -195,15 +222,24 @@ async fn named_rows(
             if index > 0 {
                 terminal::print("\n")?;
             }
-            sort_by(args, &mut all)?;
-            let look = look(connection, args);
-            let mut columns = Columns::on(paper(&look));
-            let mut shown = Shown::of(&all.column_definitions, &look);
-            fit(&mut shown, &columns, &all.rows);
-            print_rows(&mut columns, &shown, &all.rows, (&look, true))?;
+            whole_table(connection, args, &mut all)?;
         }
     }
     failures.end()
+}
+
+/// Prints a table of which all rows are there.
+pub(super) fn whole_table(
+    connection: &Connection,
+    args: &Get,
+    table: &mut Table,
+) -> Result<(), Failure> {
+    sort_by(args, table)?;
+    let look = look(connection, args);
+    let mut columns = Columns::on(paper(&look));
+    let mut shown = Shown::of(&table.column_definitions, &look);
+    fit(&mut shown, &columns, &table.rows);
+    print_rows(&mut columns, &shown, &table.rows, (&look, true))
 }
 
 /// Sorts as the arguments say, where they do.
@@ -349,21 +385,29 @@ pub(super) fn nothing(query: &Query) -> String {
 
 /// Objects of finished tasks go after a while: says so where it matters.
 async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> Result<(), Failure> {
-    let Some(found) = connection.find::<Job>(&Target::new(KindId::Job, job)).await? else {
-        terminal::note(&format!("There is no job {job} in namespace {}.", connection.namespace));
-        return Ok(());
-    };
-    let status = &found.status;
+    match connection.find::<Job>(&Target::new(KindId::Job, job)).await? {
+        Some(found) => say_what_is_hidden(connection, &found, shown),
+        None => {
+            let namespace = &connection.namespace;
+            terminal::note(&format!("There is no job {job} in namespace {namespace}."));
+        }
+    }
+    Ok(())
+}
+
+/// Says that tasks of a job have ended that are not among the `shown` ones, where that is so.
+pub(super) fn say_what_is_hidden(connection: &Connection, job: &Job, shown: usize) {
+    let status = &job.status;
     if hides_finished(status, shown) {
         terminal::note(&format!(
-            "{}/{job}: {} of {} tasks succeeded, {} failed; finished tasks are removed after a while (keepTasks)",
+            "{}/{}: {} of {} tasks succeeded, {} failed; finished tasks are removed after a while (keepTasks)",
             connection.namespace,
+            job.name(),
             grouped(status.succeeded),
             grouped(status.total),
             grouped(status.failed)
         ));
     }
-    Ok(())
 }
 
 /// Whether tasks of the job have ended that are not among the `shown` ones.

@@ -13,6 +13,7 @@ mod get;
 mod logs;
 mod rerun;
 mod run;
+mod run_tasks;
 mod show;
 mod top;
 mod version;
@@ -92,6 +93,10 @@ mod tests {
             ("get job/a --field-selector metadata.name=a", "is not selected by anything else"),
             ("get task/a --job j", "is not selected by anything else"),
             ("get jobs --job j", "--job selects tasks, not jobs"),
+            ("get task/a --job j --run 1", "is not selected by anything else"),
+            ("get tasks --run 1", "--run selects among the runs of one job"),
+            ("get runs --run 1", "--run is the number of a job's run"),
+            ("get jobs --job j --run 1", "--run selects tasks"),
             ("get jobs --phase Faild", "jobs have no phase \"Faild\""),
             ("get jobs --field-selector status.frob=1", "status.frob"),
             ("describe a", "there is no kind \"a\""),
