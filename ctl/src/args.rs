@@ -6,7 +6,9 @@ use api::KindId;
 use api::duration::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::completion::{fields, kinds_or_objects, names, objects, phases};
+use crate::completion::{
+    Which, fields, kinds_or_objects, named, names, objects, params, phases, runs,
+};
 use crate::door;
 use crate::goal::Goal;
 use crate::table::Order;
@@ -86,27 +88,45 @@ pub enum Command {
     /// Run a finished job again, or start a new run with the parameters of an earlier one.
     Rerun(Rerun),
     /// Cancel jobs and runs: stop running tasks and start nothing more.
-    Cancel(Targets),
+    Cancel {
+        /// KIND NAME... or KIND/NAME...
+        #[arg(required = true, value_name = "KIND/NAME")]
+        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Open))]
+        targets: Vec<String>,
+    },
     /// Suspend jobs, runs and workflows: stop running tasks, keep progress.
-    Suspend(Targets),
+    Suspend {
+        /// KIND NAME... or KIND/NAME...
+        #[arg(required = true, value_name = "KIND/NAME")]
+        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun, KindId::Workflow], Which::NotSuspended))]
+        targets: Vec<String>,
+    },
     /// Resume suspended jobs, runs and workflows.
-    Resume(Targets),
+    Resume {
+        /// KIND NAME... or KIND/NAME...
+        #[arg(required = true, value_name = "KIND/NAME")]
+        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun, KindId::Workflow], Which::Suspended))]
+        targets: Vec<String>,
+    },
     /// Stop a task's current attempt and start it again on another node.
     Evict {
         /// TASK..., task/T... or task T...
-        #[arg(required = true, value_name = "TASK", add = objects(Some(KindId::Task)))]
+        #[arg(required = true, value_name = "TASK")]
+        #[arg(add = named(KindId::Task, &[], Which::Open))]
         tasks: Vec<String>,
     },
     /// Mark nodes unschedulable.
     Cordon {
         /// NODE..., node/N... or node N...
-        #[arg(required = true, value_name = "NODE", add = objects(Some(KindId::Node)))]
+        #[arg(required = true, value_name = "NODE")]
+        #[arg(add = named(KindId::Node, &[], Which::NotCordoned))]
         nodes: Vec<String>,
     },
     /// Mark nodes schedulable again.
     Uncordon {
         /// NODE..., node/N... or node N...
-        #[arg(required = true, value_name = "NODE", add = objects(Some(KindId::Node)))]
+        #[arg(required = true, value_name = "NODE")]
+        #[arg(add = named(KindId::Node, &[], Which::Cordoned))]
         nodes: Vec<String>,
     },
     /// Show the cluster, or confirm one that was restored from a backup.
@@ -127,7 +147,7 @@ pub enum Command {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Targets {
     /// KIND NAME... or KIND/NAME...
-    #[arg(required = true, value_name = "KIND/NAME", add = objects(None))]
+    #[arg(required = true, value_name = "KIND/NAME", add = objects(&[], Which::All))]
     pub targets: Vec<String>,
 }
 
@@ -173,7 +193,7 @@ pub struct Get {
     pub job: Option<String>,
     /// Only tasks of this run of the job, as they were at its end; with --job [default: the current run].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(conflicts_with_all = ["watch", "field_selector", "all_namespaces"])]
+    #[arg(conflicts_with_all = ["watch", "field_selector", "all_namespaces"], add = runs())]
     pub run: Option<u32>,
     /// Only objects in this phase.
     #[arg(long, add = phases())]
@@ -194,7 +214,7 @@ pub struct Get {
 pub struct Delete {
     /// KIND NAME... or KIND/NAME...
     #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
-    #[arg(add = objects(None))]
+    #[arg(add = objects(&[], Which::All))]
     pub targets: Vec<String>,
     /// Delete the objects described by these manifests.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
@@ -234,7 +254,8 @@ pub enum Cascade {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
     /// TASK, task/T, job/J or run/R; or KIND NAME.
-    #[arg(required = true, value_name = "TASK", num_args = 1.., add = objects(Some(KindId::Task)))]
+    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    #[arg(add = named(KindId::Task, &[KindId::Job, KindId::WorkflowRun], Which::OpenIfFollowed))]
     pub of: Vec<String>,
     /// Follow until the tasks have finished, including new tasks and attempts. After a lost connection,
     /// continue behind the last line printed.
@@ -250,10 +271,11 @@ pub struct Logs {
     #[arg(long)]
     pub timestamps: bool,
     /// Attempt to print [default: the newest].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
     /// Run of the job to print [default: the current one].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "attempt")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(conflicts_with = "attempt", add = runs())]
     pub run: Option<u32>,
     /// Print the previous attempt.
     #[arg(short, long, conflicts_with = "follow")]
@@ -267,7 +289,8 @@ pub struct Logs {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Exec {
     /// TASK, task/T or task T.
-    #[arg(required = true, value_name = "TASK", num_args = 1.., add = objects(Some(KindId::Task)))]
+    #[arg(required = true, value_name = "TASK", num_args = 1..)]
+    #[arg(add = named(KindId::Task, &[], Which::Running))]
     pub task: Vec<String>,
     /// Pass stdin to the command.
     #[arg(short = 'i', long)]
@@ -276,7 +299,7 @@ pub struct Exec {
     #[arg(short = 't', long)]
     pub tty: bool,
     /// Attempt to run it in [default: the newest].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
     /// Command to run, after `--`. It is not run in a shell; for one, use `sh -c '...'`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -290,7 +313,7 @@ pub enum Top {
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only these nodes.
-        #[arg(add = objects(Some(KindId::Node)))]
+        #[arg(add = named(KindId::Node, &[], Which::All))]
         nodes: Vec<String>,
         /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
@@ -300,7 +323,7 @@ pub enum Top {
     #[command(visible_aliases = ["task", "tk"])]
     Tasks {
         /// Only these tasks.
-        #[arg(add = objects(Some(KindId::Task)))]
+        #[arg(add = named(KindId::Task, &[], Which::Running))]
         tasks: Vec<String>,
         /// Sort by usage, highest first.
         #[arg(long, value_enum, value_name = "WHAT")]
@@ -328,10 +351,10 @@ pub enum TopOrder {
 pub struct Events {
     /// Only events about this object: KIND/NAME or KIND NAME.
     #[arg(value_name = "KIND/NAME", num_args = 0..=2, conflicts_with = "about")]
-    #[arg(add = objects(None))]
+    #[arg(add = objects(&[], Which::All))]
     pub of: Vec<String>,
     /// The same, in kubectl's form.
-    #[arg(long = "for", value_name = "KIND/NAME", add = objects(None))]
+    #[arg(long = "for", value_name = "KIND/NAME", add = objects(&[], Which::All))]
     pub about: Option<String>,
     /// In all namespaces.
     #[arg(short = 'A', long)]
@@ -345,7 +368,7 @@ pub struct Events {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Wait {
     /// KIND NAME... or KIND/NAME...
-    #[arg(required = true, value_name = "KIND/NAME", add = objects(None))]
+    #[arg(required = true, value_name = "KIND/NAME", add = objects(&[], Which::All))]
     pub targets: Vec<String>,
     /// State to wait for.
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
@@ -360,10 +383,10 @@ pub struct Wait {
 pub struct Run {
     /// WORKFLOW, workflow/W or workflow W.
     #[arg(required = true, value_name = "WORKFLOW", num_args = 1..)]
-    #[arg(add = objects(Some(KindId::Workflow)))]
+    #[arg(add = named(KindId::Workflow, &[], Which::All))]
     pub workflow: Vec<String>,
     /// Value of a parameter.
-    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Name of the run; a second run with this name is refused [default: the next number].
     #[arg(long, value_parser = door::name)]
@@ -388,10 +411,11 @@ pub struct UntilEnd {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Rerun {
     /// job/J, run/R; or KIND NAME.
-    #[arg(required = true, value_name = "KIND/NAME", num_args = 1.., add = objects(None))]
+    #[arg(required = true, value_name = "KIND/NAME", num_args = 1..)]
+    #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Ended))]
     pub of: Vec<String>,
     /// Different value of a parameter of the run.
-    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param)]
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Whether to wait for its end.
     #[command(flatten)]

@@ -11,13 +11,15 @@ type Need = (&'static str, &'static str);
 /// What containers need: the engine, and a static program for an image.
 const FOR_DOCKER: [Need; 2] = [("dockerd", "docker.io"), ("busybox", "busybox-static")];
 /// What else the build and the tests need.
-const FOR_TESTS: [Need; 6] = [
+const FOR_TESTS: [Need; 8] = [
     ("awk", "mawk"),
     ("etcd", "etcd-server"),
+    ("fish", "fish"),
     ("kubectl", "kubernetes-client"),
     ("openssl", "openssl"),
     ("protoc", "protobuf-compiler"),
     ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
+    ("zsh", "zsh"),
 ];
 
 /// Installs and starts everything.

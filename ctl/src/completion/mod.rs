@@ -4,25 +4,36 @@
 //! this hctl does not take. What is asked of the server has to come at once: where it does not, nothing
 //! is offered.
 
+mod line;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::KindId;
+use api::workflow::Param;
+use api::{Job, KindId, Workflow, WorkflowRun};
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::env::Shells;
-use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
+use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate, Shell};
 
 use crate::args::{Args, Format};
-use crate::connection::{Connection, Query};
+use crate::connection::Connection;
+use crate::door;
 use crate::failure::Failure;
-use crate::{door, target};
+use crate::target::{self, Target};
+use line::Line;
 
 /// How long a person waits for what is offered.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The variable that makes hctl complete a line instead of running it. Its value is the shell.
 const VARIABLE: &str = "HCTL_COMPLETE";
+/// The scripts of our own: what clap_complete has for bash takes `KEY=VALUE` for three words, as bash does,
+/// and what it has for zsh ends a `KEY=` with a space.
+const BASH: &str = include_str!("bash.sh");
+const ZSH: &str = include_str!("zsh.sh");
+/// Runs of a job that are offered: the newest.
+const RUNS_MAX: u32 = 10;
 
 /// Answers a shell that completes a line, and ends; does nothing where hctl was called by a person.
 /// To be called before anything else.
@@ -47,7 +58,18 @@ fn without_flags(command: Command) -> Command {
 ///
 /// # Errors
 /// hctl does not know how it was called.
-pub fn script(shell: clap_complete::Shell) -> Result<Vec<u8>, Failure> {
+pub fn script(shell: Shell) -> Result<Vec<u8>, Failure> {
+    let path = quoted(&own_path());
+    let filled = |own: &str| own.replace("COMPLETER", &path).replace("VARIABLE", VARIABLE);
+    if shell == Shell::Bash {
+        return Ok(filled(BASH).into_bytes());
+    } else if shell == Shell::Zsh {
+        return Ok(filled(ZSH).into_bytes());
+    }
+    script_of_clap(shell)
+}
+
+fn script_of_clap(shell: Shell) -> Result<Vec<u8>, Failure> {
     let mut script = Vec::new();
     let name = shell.to_string();
     let shells = Shells::builtins();
@@ -55,6 +77,15 @@ pub fn script(shell: clap_complete::Shell) -> Result<Vec<u8>, Failure> {
     let known = known.ok_or_else(|| io::Error::other(format!("{name} is not supported")))?;
     known.write_registration(VARIABLE, "hctl", "hctl", &own_path(), &mut script)?;
     Ok(script)
+}
+
+/// A word that a shell takes as it is, whatever is in it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// How the shell calls hctl: as the person did. A path is made absolute, since the folder changes.
@@ -65,38 +96,101 @@ fn own_path() -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Objects, as `KIND NAME` or `KIND/NAME`, or by name alone where the verb has a usual kind.
-pub fn objects(usual: Option<KindId>) -> ArgValueCompleter {
-    completer(move |line, word| object_words(line, word, usual, "/"))
+/// Which objects are worth offering: those that the verb can do something to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Tasks in which a command can run.
+    Running,
+    /// What has not ended yet.
+    Open,
+    /// The same of `logs`, where those are followed.
+    OpenIfFollowed,
+    /// What has ended.
+    Ended,
+    /// What is suspended, and what is not.
+    Suspended,
+    NotSuspended,
+    /// Nodes that take no new tasks, and those that do.
+    Cordoned,
+    NotCordoned,
+}
+
+impl Which {
+    /// The selector of fields that says so, for a kind of which it can be said.
+    fn fields(self, kind: KindId, line: &Line) -> String {
+        let has_phases = matches!(kind, KindId::Task | KindId::Job | KindId::WorkflowRun);
+        let other_than = |phases: &[&str]| {
+            let known = door::phases(kind).iter().filter(|phase| phases.contains(phase));
+            known.map(|phase| format!("status.phase!={phase}")).collect::<Vec<_>>().join(",")
+        };
+        let ends = ["Succeeded", "Failed", "TimedOut", "Cancelled", "Skipped"];
+        match (self, kind) {
+            (Which::Running, KindId::Task) => "status.phase=Running".to_owned(),
+            (Which::Open, _) if has_phases => other_than(&ends),
+            (Which::OpenIfFollowed, _) if has_phases && line.has("--follow", 'f') => {
+                other_than(&ends)
+            }
+            (Which::Ended, _) if has_phases => other_than(&["Pending", "Running", "Suspended"]),
+            (Which::Suspended, KindId::Job | KindId::WorkflowRun | KindId::Workflow) => {
+                "spec.suspend=true".to_owned()
+            }
+            (Which::NotSuspended, KindId::Job | KindId::WorkflowRun) => {
+                format!("spec.suspend!=true,{}", other_than(&ends))
+            }
+            (Which::NotSuspended, KindId::Workflow) => "spec.suspend!=true".to_owned(),
+            (Which::Cordoned, KindId::Node) => "spec.unschedulable=true".to_owned(),
+            (Which::NotCordoned, KindId::Node) => "spec.unschedulable!=true".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Objects of these kinds, or of all kinds where none is named, as `KIND NAME` or `KIND/NAME`.
+pub fn objects(kinds: &'static [KindId], which: Which) -> ArgValueCompleter {
+    completer(move |line, word| object_words(line, word, (None, kinds, which)))
+}
+
+/// The same of a verb with a usual kind: by name alone, or of the `other` kinds.
+pub fn named(usual: KindId, other: &'static [KindId], which: Which) -> ArgValueCompleter {
+    completer(move |line, word| object_words(line, word, (Some(usual), other, which)))
 }
 
 /// What `get` takes: kinds, or objects.
 pub fn kinds_or_objects() -> ArgValueCompleter {
-    completer(|line, word| match (kind_before(line), word.rsplit_once(',')) {
+    completer(|line, word| match (line.kind(), word.rsplit_once(',')) {
         (None, Some((before, last))) => {
-            let kinds = kind_words(last, true, "").into_iter();
+            let kinds = kind_words(last).into_iter();
             Wanted::Words(kinds.map(|kind| format!("{before},{kind}")).collect())
         }
         (None, None) if !word.contains('/') => {
             let all = "all".starts_with(word).then(|| "all".to_owned());
-            Wanted::Words(kind_words(word, true, "").into_iter().chain(all).collect())
+            Wanted::Words(kind_words(word).into_iter().chain(all).collect())
         }
-        _ => object_words(line, word, None, "/"),
+        _ => object_words(line, word, (None, &[], Which::All)),
     })
 }
 
 /// Names of one kind.
 pub fn names(kind: KindId) -> ArgValueCompleter {
-    completer(move |_, word| Wanted::Names { kind, before: String::new(), of: word.to_owned() })
+    completer(move |_, word| Wanted::names(kind, ("", word), String::new()))
 }
 
 /// Fields that the kind on the line is selected by.
 pub fn fields() -> ArgValueCompleter {
     completer(|line, word| {
-        let Some(kind) = kind_before(line) else { return Wanted::Words(Vec::new()) };
+        let Some(kind) = line.kind() else { return Wanted::nothing() };
         let (before, last) = word
             .rsplit_once(',')
             .map_or(("", word), |(before, last)| (&word[..before.len() + 1], last));
+        if let Some((field, value)) = last
+            .split_once("status.phase=")
+            .map(|(_, value)| (format!("{before}status.phase="), value))
+        {
+            let phases = phases_that_begin(kind, value).into_iter();
+            return Wanted::Words(phases.map(|phase| format!("{field}{phase}")).collect());
+        }
         let fields = kind.selectable_fields().into_iter().filter(|field| field.starts_with(last));
         Wanted::Words(fields.map(|field| format!("{before}{field}=")).collect())
     })
@@ -105,11 +199,39 @@ pub fn fields() -> ArgValueCompleter {
 /// Phases of the kind on the line.
 pub fn phases() -> ArgValueCompleter {
     completer(|line, word| {
-        let phases = kind_before(line).map(door::phases).unwrap_or_default();
-        let fit = phases
-            .iter()
-            .filter(|phase| phase.to_ascii_lowercase().starts_with(&word.to_ascii_lowercase()));
-        Wanted::Words(fit.map(|phase| (*phase).to_owned()).collect())
+        let phases = line.kind().map(|kind| phases_that_begin(kind, word));
+        Wanted::Words(phases.unwrap_or_default().into_iter().map(str::to_owned).collect())
+    })
+}
+
+fn phases_that_begin(kind: KindId, word: &str) -> Vec<&'static str> {
+    let word = word.to_ascii_lowercase();
+    let phases = door::phases(kind).iter().copied();
+    phases.filter(|phase| phase.to_ascii_lowercase().starts_with(&word)).collect()
+}
+
+/// Parameters of the workflow on the line, or of that of the run there: `KEY=`, then `KEY=VALUE`.
+pub fn params() -> ArgValueCompleter {
+    completer(|line, word| {
+        let usual = (line.positionals().first() == Some(&"run")).then_some(KindId::Workflow);
+        let given = line.values(&["-p", "--param"]);
+        let given = given.iter().filter_map(|it| Some(it.split_once('=')?.0.to_owned()));
+        match line.object(usual) {
+            Some(of) => Wanted::Params { of, given: given.collect(), word: word.to_owned() },
+            None => Wanted::nothing(),
+        }
+    })
+}
+
+/// Numbers of the runs of the job on the line, the newest first.
+pub fn runs() -> ArgValueCompleter {
+    completer(|line, word| {
+        let job = line.flag(&["--job"]).map(|job| Target::new(KindId::Job, job));
+        let job = job.or_else(|| line.object(None)).filter(|of| of.kind == KindId::Job);
+        match job {
+            Some(job) => Wanted::Runs { job, word: word.to_owned() },
+            None => Wanted::nothing(),
+        }
     })
 }
 
@@ -117,100 +239,170 @@ pub fn phases() -> ArgValueCompleter {
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Words(Vec<String>),
-    /// Names of a kind that begin with `of`, each with `before` before it.
+    /// Names of a kind that begin with `of`, each with `before` before it, of the objects with these
+    /// fields; and these words.
     Names {
         kind: KindId,
         before: String,
         of: String,
+        fields: String,
+        words: Vec<String>,
+    },
+    /// Parameters of a workflow, or of the workflow of a run, but for those that are given.
+    Params {
+        of: Target,
+        given: Vec<String>,
+        word: String,
+    },
+    /// Numbers of runs.
+    Runs {
+        job: Target,
+        word: String,
     },
 }
 
-fn object_words(line: &[String], word: &str, usual: Option<KindId>, after: &str) -> Wanted {
+impl Wanted {
+    fn nothing() -> Self {
+        Wanted::Words(Vec::new())
+    }
+
+    fn names(kind: KindId, (before, of): (&str, &str), fields: String) -> Self {
+        let (before, of) = (before.to_owned(), of.to_owned());
+        Wanted::Names { kind, before, of, fields, words: Vec::new() }
+    }
+}
+
+fn object_words(
+    line: &Line,
+    word: &str,
+    (usual, kinds, which): (Option<KindId>, &[KindId], Which),
+) -> Wanted {
     if let Some((kind_word, name)) = word.split_once('/') {
         return match KindId::from_word(kind_word) {
             Some(kind) => {
-                Wanted::Names { kind, before: format!("{kind_word}/"), of: name.to_owned() }
+                let before = format!("{kind_word}/");
+                Wanted::names(kind, (&before, name), which.fields(kind, line))
             }
-            None => Wanted::Words(Vec::new()),
+            None => Wanted::nothing(),
         };
     }
-    match (kind_before(line), usual) {
-        (Some(kind), _) | (None, Some(kind)) => {
-            Wanted::Names { kind, before: String::new(), of: word.to_owned() }
+    let is_offered = |kind: &KindId| kinds.is_empty() || kinds.contains(kind);
+    let served = KindId::ALL.iter().filter(|kind| !kind.info().internal && is_offered(kind));
+    let words = served.map(|kind| format!("{}/", target::word(*kind)));
+    let words: Vec<String> = words.filter(|kind| kind.starts_with(word)).collect();
+    match (line.kind(), usual) {
+        (Some(kind), _) => Wanted::names(kind, ("", word), which.fields(kind, line)),
+        (None, Some(kind)) => {
+            let words = if kinds.is_empty() { Vec::new() } else { words };
+            let (of, fields) = (word.to_owned(), which.fields(kind, line));
+            Wanted::Names { kind, before: String::new(), of, fields, words }
         }
-        (None, None) => Wanted::Words(kind_words(word, false, after)),
+        (None, None) => Wanted::Words(words),
     }
 }
 
-/// Flags that come before the verb, too, and whose value is the next word.
-const VALUED: [&str; 5] = ["-n", "--namespace", "--server", "-o", "--output"];
-
-/// The kind that was named as a word of its own, after the verb.
-fn kind_before(line: &[String]) -> Option<KindId> {
-    let is_value = |index: usize| {
-        line.get(index.wrapping_sub(1)).is_some_and(|flag| VALUED.contains(&flag.as_str()))
-    };
-    let words = line.iter().enumerate().skip(1);
-    let words = words.filter(|(index, word)| !word.starts_with('-') && !is_value(*index));
-    words.skip(1).find_map(|(_, word)| KindId::from_word(word))
-}
-
-/// The words for kinds that begin so.
-fn kind_words(start: &str, are_many: bool, after: &str) -> Vec<String> {
+/// The words for kinds that begin so, of which many objects are meant.
+fn kind_words(start: &str) -> Vec<String> {
     let served = KindId::ALL.iter().filter(|kind| !kind.info().internal);
-    let words = served.flat_map(|kind| match (are_many, *kind) {
-        (true, KindId::WorkflowRun) => vec![kind.info().plural, "runs"],
-        (true, _) => vec![kind.info().plural],
-        (false, kind) => vec![target::word(kind)],
-    });
-    words.filter(|word| word.starts_with(start)).map(|word| format!("{word}{after}")).collect()
+    let of_runs = |kind: &KindId| (*kind == KindId::WorkflowRun).then_some("runs");
+    let words = served.flat_map(|kind| std::iter::once(kind.info().plural).chain(of_runs(kind)));
+    words.filter(|word| word.starts_with(start)).map(str::to_owned).collect()
 }
 
 /// Completes a word by what is wanted at its place of the line.
-fn completer(
-    wanted: impl Fn(&[String], &str) -> Wanted + Send + Sync + 'static,
-) -> ArgValueCompleter {
+fn completer(wanted: impl Fn(&Line, &str) -> Wanted + Send + Sync + 'static) -> ArgValueCompleter {
     ArgValueCompleter::new(move |word: &OsStr| {
         let line = typed(std::env::args_os());
         let Some(word) = word.to_str() else { return Vec::new() };
-        let words = match wanted(&line, word) {
-            Wanted::Words(words) => words,
-            Wanted::Names { kind, before, of } => {
-                let names = names_of(&line, kind).into_iter().filter(|name| name.starts_with(&of));
-                names.map(|name| format!("{before}{name}")).collect()
-            }
-        };
-        words.into_iter().map(CompletionCandidate::new).collect()
+        let wanted = wanted(&line, word);
+        if let Wanted::Words(words) = wanted {
+            return words.into_iter().map(CompletionCandidate::new).collect();
+        }
+        answer_of_server(&line, wanted)
     })
 }
 
 /// The line as it was typed before the word that is completed. The shell passes all of it after `--`.
-fn typed(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+fn typed(arguments: impl Iterator<Item = OsString>) -> Line {
     let line = arguments.skip_while(|word| word != "--").skip(1);
     let mut line: Vec<String> = line.map(|word| word.to_string_lossy().into_owned()).collect();
     line.pop();
-    line
+    Line(line)
 }
 
-/// The names of a kind, in the namespace and of the server that the line says. Nothing where the server
-/// does not answer at once.
-fn names_of(line: &[String], kind: KindId) -> Vec<String> {
+/// What is wanted of the server, in the namespace that the line says. Nothing where the server does not
+/// answer at once.
+fn answer_of_server(line: &Line, wanted: Wanted) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (Ok(runtime), Ok(connection)) = (runtime, connection(line)) else { return Vec::new() };
-    let mut query: Query = connection.query(kind, String::new(), String::new());
-    let page = async { tokio::time::timeout(PATIENCE, connection.table_page(&mut query)).await };
-    let rows = match runtime.block_on(page) {
-        Ok(Ok(table)) => table.rows,
+    let asked = async { tokio::time::timeout(PATIENCE, ask(&connection, wanted)).await };
+    let found = match runtime.block_on(asked) {
+        Ok(Ok(found)) => found,
         Ok(Err(_)) | Err(_) => Vec::new(),
     };
     // A connection that is still being opened must not hold up the shell.
     runtime.shutdown_background();
-    rows.iter().map(|row| row.key().1).collect()
+    found
 }
 
-fn connection(line: &[String]) -> Result<Connection, Failure> {
+async fn ask(connection: &Connection, wanted: Wanted) -> Result<Vec<CompletionCandidate>, Failure> {
+    Ok(match wanted {
+        Wanted::Words(words) => words.into_iter().map(CompletionCandidate::new).collect(),
+        Wanted::Names { kind, before, of, fields, words } => {
+            let mut query = connection.query(kind, String::new(), fields);
+            let rows = connection.table_page(&mut query).await?.rows;
+            let names = rows.iter().map(|row| row.key().1).filter(|name| name.starts_with(&of));
+            let names = names.map(|name| format!("{before}{name}")).chain(words);
+            names.map(CompletionCandidate::new).collect()
+        }
+        Wanted::Params { of, given, word } => {
+            let workflow = if of.kind == KindId::WorkflowRun {
+                let run: WorkflowRun = connection.get(&of).await?;
+                Target::new(KindId::Workflow, run.spec.workflow)
+            } else {
+                of
+            };
+            if workflow.kind != KindId::Workflow {
+                return Ok(Vec::new());
+            }
+            let workflow: Workflow = connection.get(&workflow).await?;
+            param_words(&workflow.spec.params, &given, &word)
+        }
+        Wanted::Runs { job, word } => {
+            let job: Job = connection.get(&job).await?;
+            let numbers = (1..=job.status.run).rev().take(RUNS_MAX as usize);
+            let fit = numbers.map(|run| run.to_string()).filter(|run| run.starts_with(&word));
+            fit.map(CompletionCandidate::new).collect()
+        }
+    })
+}
+
+/// `KEY=` of each parameter that is not given yet; where there is a `KEY=` already, the values that it may
+/// have, or the one that it has by default.
+fn param_words(params: &[Param], given: &[String], word: &str) -> Vec<CompletionCandidate> {
+    let Some((key, _)) = word.split_once('=') else {
+        let open = params.iter().filter(|param| !given.contains(&param.name));
+        let fit = open.filter(|param| param.name.starts_with(word));
+        let candidate = |param: &Param| {
+            let help = param.description.as_deref().map(|it| it.to_owned().into());
+            CompletionCandidate::new(format!("{}=", param.name)).help(help)
+        };
+        return fit.map(candidate).collect();
+    };
+    let Some(param) = params.iter().find(|param| param.name == key) else { return Vec::new() };
+    let values =
+        param.allowed.iter().chain(param.default.iter().filter(|_| param.allowed.is_empty()));
+    // Shells differ in how other words are to be written.
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | ',' | '@' | '+');
+    let plain = values.filter(|value| value.chars().all(is_plain));
+    let fit = plain.map(|value| format!("{key}={value}")).filter(|it| it.starts_with(word));
+    fit.map(CompletionCandidate::new).collect()
+}
+
+fn connection(line: &Line) -> Result<Connection, Failure> {
     let given = |flags: &[&str], variable: &str, otherwise: &str| {
-        flag(line, flags)
+        line.flag(flags)
             .or_else(|| std::env::var(variable).ok())
             .unwrap_or_else(|| otherwise.to_owned())
     };
@@ -219,53 +411,33 @@ fn connection(line: &[String]) -> Result<Connection, Failure> {
     Connection::new(&server, &namespace, Format::Name)
 }
 
-/// The value of a flag: `--flag VALUE`, `--flag=VALUE`, `-fVALUE`.
-fn flag(line: &[String], flags: &[&str]) -> Option<String> {
-    for (index, word) in line.iter().enumerate() {
-        for flag in flags {
-            if word == flag {
-                return line.get(index + 1).cloned();
-            }
-            let rest = word.strip_prefix(flag);
-            let is_short = flag.len() == 2;
-            let value = rest.and_then(|rest| match rest.strip_prefix('=') {
-                Some(value) => Some(value),
-                None => is_short.then_some(rest),
-            });
-            if let Some(value) = value {
-                return Some(value.to_owned());
-            }
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Vec<String> {
-        text.split(' ').map(str::to_owned).collect()
+    fn line(text: &str) -> Line {
+        Line(text.split(' ').map(str::to_owned).collect())
+    }
+
+    fn words(wanted: Wanted) -> String {
+        let Wanted::Words(words) = wanted else { panic!("{wanted:?}") };
+        words.join(" ")
     }
 
     fn names(kind: KindId, before: &str, of: &str) -> Wanted {
-        Wanted::Names { kind, before: before.to_owned(), of: of.to_owned() }
+        Wanted::names(kind, (before, of), String::new())
     }
 
     #[test]
     fn a_line_is_what_stands_before_the_word() {
         let given = ["hctl", "--", "hctl", "get", "jobs", "lo"].map(OsString::from);
-        assert_eq!(typed(given.into_iter()), ["hctl", "get", "jobs"]);
-        assert!(typed([OsString::from("hctl")].into_iter()).is_empty());
+        assert_eq!(typed(given.into_iter()), line("hctl get jobs"));
+        assert_eq!(typed([OsString::from("hctl")].into_iter()), Line(Vec::new()));
     }
 
     #[test]
     fn objects_are_offered_in_both_forms() {
-        let wanted = |text, word, usual| object_words(&line(text), word, usual, "/");
-        let words = |wanted| match wanted {
-            Wanted::Words(words) => words.join(" "),
-            Wanted::Names { .. } => panic!("{wanted:?}"),
-        };
+        let wanted = |text, word, usual| object_words(&line(text), word, (usual, &[], Which::All));
         assert_eq!(words(wanted("hctl describe", "j", None)), "job/");
         assert_eq!(words(wanted("hctl describe", "frob/", None)), "");
         let (job, task) = (KindId::Job, KindId::Task);
@@ -278,20 +450,69 @@ mod tests {
             wanted("hctl logs", "runs/", Some(task)),
             names(KindId::WorkflowRun, "runs/", "")
         );
+        let kinds = &[KindId::Job, KindId::WorkflowRun];
+        let offered = object_words(&line("hctl cancel"), "", (None, kinds, Which::Open));
+        assert_eq!(words(offered), "run/ job/", "a verb offers what it is for");
     }
 
     #[test]
-    fn the_server_and_the_namespace_are_those_of_the_line() {
-        for (text, namespace) in [
-            ("hctl -n data get", Some("data")),
-            ("hctl get -ndata", Some("data")),
-            ("hctl get --namespace=data", Some("data")),
-            ("hctl get --namespace data", Some("data")),
-            ("hctl get --name data", None),
-            ("hctl get -n", None),
-        ] {
-            let found = flag(&line(text), &["--namespace", "-n"]);
-            assert_eq!(found.as_deref(), namespace, "{text}");
+    fn what_a_verb_can_do_nothing_to_is_not_offered() {
+        let fields = |text: &str, which: Which, kind| which.fields(kind, &line(text));
+        let (task, job, run) = (KindId::Task, KindId::Job, KindId::WorkflowRun);
+        assert_eq!(fields("hctl exec", Which::Running, task), "status.phase=Running");
+        let open = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=TimedOut,\
+                    status.phase!=Cancelled";
+        assert_eq!(fields("hctl logs -tf", Which::OpenIfFollowed, task), open);
+        assert_eq!(fields("hctl logs", Which::OpenIfFollowed, task), "");
+        assert_eq!(
+            fields("hctl cancel", Which::Open, run),
+            format!("{open},status.phase!=Skipped")
+        );
+        let ended = "status.phase!=Pending,status.phase!=Running,status.phase!=Suspended";
+        assert_eq!(fields("hctl rerun", Which::Ended, job), ended);
+        assert_eq!(fields("hctl cancel", Which::Open, KindId::Node), "");
+        for kind in KindId::ALL {
+            for which in [
+                Which::Running,
+                Which::Open,
+                Which::Ended,
+                Which::Suspended,
+                Which::NotSuspended,
+                Which::Cordoned,
+                Which::NotCordoned,
+            ] {
+                let fields = fields("hctl x", which, kind);
+                let selector: api::selector::FieldSelector = fields.parse().unwrap();
+                assert_eq!(selector.unknown_field(kind), None, "{which:?} {kind}");
+            }
         }
+    }
+
+    #[test]
+    fn parameters_are_offered_once_and_then_their_values() {
+        let params: Vec<Param> = serde_json::from_value(serde_json::json!([
+            {"name": "date"}, {"name": "mode", "enum": ["fast", "full", "by hand"]},
+            {"name": "data", "default": "all"},
+        ]))
+        .unwrap();
+        let offered = |word: &str, given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|it| (*it).to_owned()).collect();
+            let words = param_words(&params, &given, word);
+            let words = words.iter().map(|it| it.get_value().to_string_lossy().into_owned());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(offered("", &[]), "date= mode= data=");
+        assert_eq!(offered("da", &["date"]), "data=");
+        assert_eq!(offered("mode=", &[]), "mode=fast mode=full");
+        assert_eq!(offered("mode=fa", &[]), "mode=fast");
+        assert_eq!(offered("data=", &[]), "data=all", "what it is by default");
+        assert_eq!(offered("date=", &[]), "");
+        assert_eq!(offered("no-such=", &[]), "");
+    }
+
+    #[test]
+    fn a_path_with_spaces_and_quotes_is_one_word_of_a_shell() {
+        assert_eq!(quoted("/usr/bin/hctl"), "/usr/bin/hctl");
+        assert_eq!(quoted("/my programs/it's"), r"'/my programs/it'\''s'");
     }
 }

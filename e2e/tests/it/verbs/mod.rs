@@ -5,6 +5,7 @@
 
 mod people;
 pub(crate) mod redact;
+mod shells;
 mod waits;
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What helps people who type: completion, watching several kinds, what a change does to a run.
+//! What helps people who type: watching several kinds, what a change does to a run, room at a terminal.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,67 +18,6 @@ kind: Job
 metadata: {name: load}
 spec: {template: {image: busybox, command: [sleep, '600'], terminationGracePeriodSeconds: 1}}
 ";
-
-/// What bash offers for the last word of a line, after it has read the script that hctl prints.
-async fn offered(dev: &Dev, line: &str) -> String {
-    let script = r#"
-        source <(hctl completion bash)
-        line="$1"
-        read -r -a COMP_WORDS <<< "$line"
-        [[ $line == *' ' ]] && COMP_WORDS+=("")
-        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-        COMP_LINE="$line" COMP_POINT=${#line} COMP_TYPE=9
-        complete=$(complete -p hctl)
-        function=${complete#*-F }
-        "${function%% *}" hctl "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
-        printf '%s\n' "${COMPREPLY[@]}"
-    "#;
-    let hctl = e2e::fleet::program("hctl");
-    let path = format!("{}:/usr/bin:/bin", hctl.parent().unwrap().display());
-    let bash = tokio::process::Command::new("bash")
-        .args(["-c", script, "bash", line])
-        .env("PATH", path)
-        .env("HELIOX_SERVER", dev.url())
-        .env_remove("HELIOX_NAMESPACE")
-        .output();
-    let output = timeout(PATIENCE, bash).await.expect("bash ends").unwrap();
-    assert!(output.stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    let words = String::from_utf8(output.stdout).unwrap();
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-#[tokio::test]
-async fn a_shell_completes_kinds_names_namespaces_and_fields() {
-    let dev = Dev::start().await;
-    dev.apply(LONG).await;
-    for (line, expected) in [
-        ("hctl descr", "describe"),
-        ("hctl get jo", "jobs"),
-        ("hctl get jobs,secr", "jobs,secrets"),
-        ("hctl get jobs ", "load"),
-        ("hctl describe jo", "job/"),
-        ("hctl describe job/", "job/load"),
-        ("hctl describe job lo", "load"),
-        ("hctl cordon ", "node-1"),
-        ("hctl logs -f job/l", "job/load"),
-        ("hctl get jobs -n heliox-sy", "heliox-system"),
-        ("hctl -n heliox-system get leases sch", "scheduler"),
-        ("hctl get tasks --job ", "load"),
-        ("hctl get jobs --phase susp", "Suspended"),
-        ("hctl get jobs --field-selector status.", "status.phase="),
-        ("hctl get jobs --sh", "--show-labels"),
-        ("hctl wait job/load --for d", "done deleted"),
-    ] {
-        // hctl waits for a server for a second, which may be too short on a loaded machine.
-        until_async(line, async || offered(&dev, line).await == expected).await;
-    }
-    // Nobody is there, which is not to hold up the shell.
-    assert_eq!(offered(&dev, "hctl --server http://127.0.0.1:1 get jobs l").await, "");
-    for shell in ["zsh", "fish"] {
-        let script = dev.done(&["completion", shell]).await;
-        assert!(script.contains("HCTL_COMPLETE"), "{shell}: {script}");
-    }
-}
 
 /// Reads lines until each of `wanted` came, which is the first two words of one.
 async fn heard(lines: &mut Lines<BufReader<ChildStdout>>, wanted: [&str; 2]) -> Vec<String> {
