@@ -81,6 +81,10 @@ pub enum Command {
     ///
     /// Ends as soon as the outcome is certain: when each object has reached the state or can no longer
     /// reach it. A failed object never succeeds, a deleted one never returns.
+    ///
+    /// Progress goes to stderr: a line that changes at a terminal; otherwise a line for each change of
+    /// phase, and at most one every 10 seconds for everything else. If the server goes away, hctl says so
+    /// and tries again until the timeout.
     #[command(after_help = WAIT_CODES)]
     Wait(Wait),
     /// Start a run of a workflow.

@@ -1,7 +1,8 @@
 //! The calls that commands make, of any kind, with failures that say the next step.
 
+use std::time::Duration;
+
 use api::KindId;
-use api::duration::Duration;
 use base::Clock;
 use client::{
     Client, Dial, ExecReceiver, ExecSender, ListOptions, Servers, http_transport, object_path,
@@ -10,16 +11,20 @@ use http::{HeaderValue, Method, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::args::Format;
 use crate::failure::Failure;
+use crate::outage::{Link, Outage};
 use crate::table::Table;
 use crate::target::Target;
-use crate::terminal;
 
+/// Waits between tries of a server that is away: the first, doubled up to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(3);
+/// An answer that takes longer is said to be missing, and still waited for.
+const ANSWER_DUE: Duration = Duration::from_secs(10);
 /// Objects in a page.
 const PAGE_OBJECTS: u32 = 500;
 /// How tables are asked for.
@@ -41,96 +46,6 @@ pub struct Connection {
     /// Tells ages.
     pub clock: Clock,
     outage: Outage,
-}
-
-/// Which watches of one command wait for the server to come back. One command may hold several,
-/// which all break when the server goes: people want to hear of that once.
-#[derive(Debug, Clone, Default)]
-struct Outage(watch::Sender<Missing>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Missing {
-    /// How many watches are broken.
-    watches: usize,
-    /// Since when none of them is any more; nothing where none was yet.
-    back: Option<Instant>,
-}
-
-impl Outage {
-    /// One more watch broke; whether it is the first.
-    fn begins(&self) -> bool {
-        self.0.send_modify(|missing| missing.watches += 1);
-        self.0.borrow().watches == 1
-    }
-
-    /// One watch is back, or nobody follows it any more; whether it was the last that was missing.
-    fn ends(&self) -> bool {
-        self.0.send_modify(|missing| {
-            missing.watches = missing.watches.saturating_sub(1);
-            if missing.watches == 0 {
-                missing.back = Some(Instant::now());
-            }
-        });
-        !self.is_on()
-    }
-
-    fn is_on(&self) -> bool {
-        self.0.borrow().watches > 0
-    }
-
-    /// Resolves once no watch has been missing for so long.
-    async fn is_over_for(&self, lasting: std::time::Duration) {
-        let mut news = self.0.subscribe();
-        loop {
-            let Missing { watches, back } = *news.borrow_and_update();
-            let over = async {
-                match back.filter(|_| watches == 0) {
-                    Some(back) => tokio::time::sleep_until(back + lasting).await,
-                    None if watches == 0 => (),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                _ = news.changed() => (),
-                () = over => return,
-            }
-        }
-    }
-}
-
-/// A watch's part in an outage: says that the server is lost and that it is back, once for all
-/// watches of the command. It is not missed any more when nobody follows it any more.
-#[derive(Debug)]
-pub struct Link {
-    outage: Outage,
-    server: String,
-    is_broken: bool,
-}
-
-impl Link {
-    /// The watch broke.
-    pub fn broken(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.is_broken, true) && self.outage.begins() {
-            terminal::note(&format!("lost {}: {why}; trying again", self.server));
-        }
-    }
-
-    /// The server has answered it.
-    pub fn back(&mut self) {
-        if std::mem::take(&mut self.is_broken) && self.outage.ends() {
-            terminal::note(&format!("{} is back", self.server));
-        }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if self.is_broken {
-            // Whether the server is back is for those to tell who still ask it.
-            let _is_last = self.outage.ends();
-        }
-    }
 }
 
 /// What is asked of a kind.
@@ -185,7 +100,7 @@ impl Connection {
             namespace: namespace.to_owned(),
             format,
             clock: Clock::system(),
-            outage: Outage::default(),
+            outage: Outage::new(server),
         })
     }
 
@@ -207,17 +122,53 @@ impl Connection {
 
     /// What a watch tells of the connection by.
     pub fn link(&self) -> Link {
-        Link { outage: self.outage.clone(), server: self.server.clone(), is_broken: false }
+        self.outage.link()
     }
 
-    /// Whether it was told that the connection broke, and not yet that it is back.
-    pub fn is_lost(&self) -> bool {
-        self.outage.is_on()
+    /// What is known of the server being lost.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
     }
 
-    /// Resolves once the server has not been lost for so long.
-    pub async fn has_been_back_for(&self, lasting: std::time::Duration) {
-        self.outage.is_over_for(lasting).await;
+    /// Reads, again and again while the server is away: what a command waits for is not over since the
+    /// server restarts. One that never answered may be the wrong one, and is not waited for.
+    ///
+    /// # Errors
+    /// A refusal; or no answer from a server that has not answered yet.
+    pub async fn insist<A, F: Future<Output = Result<A, Failure>>>(
+        &self,
+        read: impl Fn() -> F,
+    ) -> Result<A, Failure> {
+        let (mut link, mut wait) = (self.link(), RETRY_FIRST);
+        loop {
+            let read = read();
+            tokio::pin!(read);
+            let answer = match tokio::time::timeout(ANSWER_DUE, &mut read).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => {
+                    link.broken("it does not answer");
+                    read.await
+                }
+            };
+            match answer {
+                Err(Failure { may_pass: Some(why), is_last, .. })
+                    if self.outage.has_answered() || !is_last =>
+                {
+                    link.broken(&why);
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Notes that the server has answered, also where it refused.
+    fn heard<A>(&self, answer: Result<A, client::Error>) -> Result<A, client::Error> {
+        if answer.as_ref().map_or_else(|error| error.status().is_some(), |_| true) {
+            self.outage.answered();
+        }
+        answer
     }
 
     /// What a call's error means for the command.
@@ -243,7 +194,8 @@ impl Connection {
         body: Option<(&str, &Value)>,
     ) -> Result<A, Failure> {
         let body = body.map(|(form, body)| (form, body.to_string().into_bytes()));
-        self.client.json(method, path, body).await.map_err(|error| self.failure(&error))
+        let answer = self.heard(self.client.json(method, path, body).await);
+        answer.map_err(|error| self.failure(&error))
     }
 
     /// Reads one object.
@@ -259,7 +211,7 @@ impl Connection {
     /// # Errors
     /// No answer.
     pub async fn find<A: DeserializeOwned>(&self, target: &Target) -> Result<Option<A>, Failure> {
-        match self.client.json(Method::GET, &self.path(target), None).await {
+        match self.heard(self.client.json(Method::GET, &self.path(target), None).await) {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(self.failure(&error)),
@@ -299,7 +251,7 @@ impl Connection {
     ) -> Result<Value, client::Error> {
         let path = format!("{}{query}", object_path(kind, namespace, ""));
         let body = object.to_string().into_bytes();
-        self.client.json(Method::POST, &path, Some(("application/json", body))).await
+        self.heard(self.client.json(Method::POST, &path, Some(("application/json", body))).await)
     }
 
     /// Changes an object by a merge patch.
@@ -314,7 +266,8 @@ impl Connection {
     ) -> Result<Value, client::Error> {
         let path = format!("{}{query}", object_path(target.kind, namespace, &target.name));
         let body = patch.to_string().into_bytes();
-        self.client.json(Method::PATCH, &path, Some(("application/merge-patch+json", body))).await
+        let body = Some(("application/merge-patch+json", body));
+        self.heard(self.client.json(Method::PATCH, &path, body).await)
     }
 
     /// Asks for an object's deletion; with a uid of this very object, not of a later one of its name.
@@ -407,7 +360,7 @@ impl Connection {
     }
 
     async fn table(&self, path: &str) -> Result<Table, Failure> {
-        let read = self.tables.json(Method::GET, path, None).await;
+        let read = self.heard(self.tables.json(Method::GET, path, None).await);
         read.map_err(|error| self.failure(&error))
     }
 
@@ -431,7 +384,7 @@ impl Connection {
 }
 
 /// When to stop waiting; never where no limit is given.
-pub fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+pub fn deadline(timeout: Option<api::duration::Duration>) -> Option<Instant> {
     timeout.map(|timeout| Instant::now() + timeout.get())
 }
 
@@ -440,53 +393,43 @@ pub const VERSION_PATH: &str = "/version";
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::failure::Code;
 
-    #[test]
-    fn an_outage_is_told_once_whatever_breaks_by_it() {
-        let outage = Outage::default();
-        assert_eq!([outage.begins(), outage.begins(), outage.is_on()], [true, false, true]);
-        assert_eq!([outage.ends(), outage.ends(), outage.is_on()], [false, true, false]);
-        assert!(outage.begins(), "another one");
-    }
-
-    #[test]
-    fn a_watch_that_nobody_follows_any_more_is_not_waited_for() {
-        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
-        let (mut one, mut other) = (connection.link(), connection.link());
-        for link in [&mut one, &mut other] {
-            link.broken("refused");
-            link.broken("refused");
-        }
-        drop(one);
-        assert!(connection.is_lost(), "the other one is broken");
-        other.back();
-        other.back();
-        assert!(!connection.is_lost());
-        other.broken("refused");
-        assert!(connection.is_lost(), "another one");
-        drop(other);
-        assert!(!connection.is_lost());
+    fn away() -> Failure {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        Failure::of_call(&client::Error::Unavailable(refused.into()), "http://h:1")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_over_when_the_server_has_been_back_for_a_while() {
-        let second = std::time::Duration::from_secs(1);
-        let outage = Outage::default();
-        outage.is_over_for(second).await;
-        outage.begins();
-        let began = Instant::now();
-        let events = async {
-            for is_back in [true, false, true] {
-                tokio::time::sleep(second / 2).await;
-                if is_back {
-                    outage.ends()
-                } else {
-                    outage.begins()
-                };
-            }
+    async fn a_server_that_has_answered_is_asked_until_it_is_back() {
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let insist = async |answers: Vec<Result<u8, Failure>>| {
+            let answers = RefCell::new(answers);
+            let answer = connection.insist(async || answers.borrow_mut().remove(0)).await;
+            (answer.map_err(|failure| failure.code), answers.into_inner().len())
         };
-        tokio::join!(events, outage.is_over_for(second));
-        assert_eq!(began.elapsed(), second / 2 * 5);
+        // It may be the wrong one.
+        assert_eq!(insist(vec![Err(away()), Ok(1)]).await, (Err(Code::Error), 1));
+        connection.outage().answered();
+        assert_eq!(insist(vec![Err(away()), Err(away()), Ok(1)]).await, (Ok(1), 0));
+        let refused = Failure::new("no").code(Code::Forbidden);
+        assert_eq!(insist(vec![Err(away()), Err(refused)]).await, (Err(Code::Forbidden), 0));
+        assert!(!connection.outage().is_on());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_an_outage() {
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        connection.outage().answered();
+        let slow = connection.insist(async || {
+            tokio::time::sleep(ANSWER_DUE * 2).await;
+            let lost = connection.outage().lost().map(|lost| lost.why);
+            Ok::<_, Failure>(lost)
+        });
+        assert_eq!(slow.await.unwrap().as_deref(), Some("it does not answer"));
+        assert!(!connection.outage().is_on());
     }
 }

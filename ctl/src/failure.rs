@@ -75,6 +75,8 @@ pub struct Failure {
     pub problems: Vec<Problem>,
     /// Whether the same would become of everything else that is asked: nobody answers.
     pub is_last: bool,
+    /// Why there was no answer, if there may be one later: the server is away, or has too much to do.
+    pub may_pass: Option<String>,
 }
 
 impl Failure {
@@ -86,6 +88,7 @@ impl Failure {
             hint: None,
             problems: Vec::new(),
             is_last: false,
+            may_pass: None,
         }
     }
 
@@ -111,7 +114,11 @@ impl Failure {
     /// What the call to the server at `server` came to.
     pub fn of_call(error: &Error, server: &str) -> Self {
         let was_reached = error.status().is_some() || error.not_now().is_some();
-        Self { is_last: !was_reached, ..Self::of_error(error, server) }
+        let may_pass = match error {
+            Error::Unavailable(source) | Error::Unknown(source) => Some(cause(source.as_ref())),
+            Error::Refused(_) | Error::Malformed(_) => None,
+        };
+        Self { is_last: !was_reached, may_pass, ..Self::of_error(error, server) }
     }
 
     fn of_error(error: &Error, server: &str) -> Self {
@@ -187,18 +194,30 @@ impl fmt::Display for Failure {
 }
 
 fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Failure {
-    let mut cause = Some(source);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Failure::new(format!("no apiserver at {server}: {io}")).hint(
-                "start one with `heliox dev`, or name another with --server or HELIOX_SERVER",
-            );
-        }
-        cause = error.source();
+    if let Some(io) = of_the_system(source) {
+        return Failure::new(format!("no apiserver at {server}: {io}"))
+            .hint("start one with `heliox dev`, or name another with --server or HELIOX_SERVER");
     }
     let why = ErrorChain(source);
     Failure::new(format!("the apiserver at {server} does not answer now: {why}"))
         .hint("try again in a moment")
+}
+
+/// What the system said of a connection, if it did: `connection refused`.
+fn of_the_system<'a>(source: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(source);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Why a server did not answer, in as few words as that takes.
+pub fn cause(source: &(dyn std::error::Error + 'static)) -> String {
+    of_the_system(source).map_or_else(|| ErrorChain(source).to_string(), ToString::to_string)
 }
 
 impl From<io::Error> for Failure {

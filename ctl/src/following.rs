@@ -7,12 +7,17 @@ use api::watch::WatchEventType;
 use client::{Client, Error, Lines, RawEvent};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Query;
+use crate::failure;
 
 /// Waits between attempts to connect again: the first, doubled up to the last.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(3);
+/// The server says something at least every 5 seconds: that all is as it was, where nothing changes. One
+/// that says nothing for so long hangs, or cannot be reached any more.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// The code of "that point is no longer kept".
 const GONE: u16 = 410;
 
@@ -24,7 +29,9 @@ pub struct Following {
     /// Everything up to here was seen.
     version: ResourceVersion,
     lines: Option<Lines>,
-    /// How long to wait before the next attempt to connect; nothing while all is well.
+    /// When the server said something last, on this connection.
+    heard_at: Instant,
+    /// How long to wait before the next attempt to connect; nothing once a connection has said something.
     wait: Option<Duration>,
     told: bool,
 }
@@ -34,7 +41,7 @@ pub struct Following {
 pub enum Seen {
     /// An object changed; as a table where tables are followed.
     Change(WatchEventType, Value),
-    /// The connection broke, and it is tried again. Why. Said once for each time.
+    /// The server is lost, and it is tried again. Why. Said once for each time.
     Broken(String),
     /// It is back.
     Back,
@@ -47,7 +54,8 @@ impl Following {
     /// Follows `query` from the point `version`.
     pub fn new(client: &Client, query: Query, version: &str) -> Self {
         let version = version.parse().unwrap_or_default();
-        Self { client: client.clone(), query, version, lines: None, wait: None, told: false }
+        let (client, heard_at) = (client.clone(), Instant::now());
+        Self { client, query, version, lines: None, heard_at, wait: None, told: false }
     }
 
     /// Goes on from another point.
@@ -68,17 +76,23 @@ impl Following {
                 }
                 continue;
             };
-            let heard = match lines.next().await {
-                Ok(Some(line)) => event(&line),
-                Ok(None) => {
-                    // The server ends watches now and then, and so does one that stops.
+            let heard = match timeout_at(self.heard_at + SILENCE_MAX, lines.next()).await {
+                Ok(Ok(Some(line))) => event(&line),
+                // The server ends watches now and then, and so does one that stops. Whether it is still
+                // there is seen by asking it again.
+                Ok(Ok(None) | Err(Error::Unavailable(_) | Error::Unknown(_))) => {
                     self.lines = None;
                     continue;
                 }
-                Err(error) => Err(error),
+                Ok(Err(error)) => Err(error),
+                Err(_elapsed) => {
+                    let silence = format!("it has said nothing for {}s", SILENCE_MAX.as_secs());
+                    Err(Error::Unavailable(silence.into()))
+                }
             };
             match heard {
                 Ok((version, seen)) => {
+                    (self.heard_at, self.wait) = (Instant::now(), None);
                     self.version = self.version.max(version);
                     if let Some((kind, object)) = seen {
                         return Ok(Seen::Change(kind, object));
@@ -96,6 +110,8 @@ impl Following {
         if let Some(wait) = self.wait {
             tokio::time::sleep(wait).await;
         }
+        // A server that ends every watch at once is not asked again at once each time.
+        self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
         let path = format!(
             "{}&watch=true&allowWatchBookmarks=true&resourceVersion={}",
             self.query.path(),
@@ -104,7 +120,7 @@ impl Following {
         match self.client.stream(&path).await {
             Ok(response) => {
                 self.lines = Some(Lines::new(response.into_body()));
-                self.wait = None;
+                self.heard_at = Instant::now();
                 Ok(std::mem::take(&mut self.told).then_some(Seen::Back))
             }
             Err(error) => {
@@ -120,9 +136,8 @@ impl Following {
     fn broken(&mut self, error: Error) -> Result<Seen, Error> {
         match error {
             Error::Unavailable(source) | Error::Unknown(source) => {
-                self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
                 self.told = true;
-                Ok(Seen::Broken(base::ErrorChain(source.as_ref()).to_string()))
+                Ok(Seen::Broken(failure::cause(source.as_ref())))
             }
             Error::Refused(status) if status.code == Some(i32::from(GONE)) => {
                 self.told = false;
@@ -165,8 +180,10 @@ mod tests {
     use api::KindId;
     use bytes::Bytes;
     use client::{ListOptions, transport};
+    use futures_util::{StreamExt as _, stream};
     use http::{Request, Response, StatusCode};
-    use http_body_util::Full;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
     use tower::service_fn;
 
     use super::*;
@@ -232,7 +249,8 @@ mod tests {
     async fn a_server_that_is_lost_again_after_it_had_asked_for_a_new_list_is_told_of_again() {
         let gone = r#"{"kind":"Status","code":410,"reason":"Expired"}"#;
         let cut = "{\"type";
-        let (client, _) = server(&[(200, cut), (410, gone), (200, cut), (200, "")]);
+        let busy = (503, "busy");
+        let (client, _) = server(&[(200, cut), busy, (410, gone), (200, cut), busy, (200, cut)]);
         let mut following = follow(&client);
         let mut told = Vec::new();
         for _ in 0..4 {
@@ -262,5 +280,26 @@ mod tests {
         assert_eq!(seen(&mut following).await, "error: no");
         let versions = ["5", "20", "30"].map(|it| format!("resourceVersion={it}"));
         assert_eq!(*asked.lock().unwrap(), versions);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_lost() {
+        // It says one thing, and then nothing any more.
+        let line = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#;
+        let service = service_fn(move |_: Request<Bytes>| {
+            let first = Frame::data(Bytes::from(format!("{line}\n")));
+            let first = stream::iter([Ok::<_, Infallible>(first)]);
+            let body = StreamBody::new(first.chain(stream::pending()));
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let mut following = follow(&Client::new(transport(service)));
+        let began = Instant::now();
+        let silent = "Broken(\"it has said nothing for 15s\")";
+        assert_eq!(seen(&mut following).await, silent);
+        assert_eq!(began.elapsed(), SILENCE_MAX);
+        assert_eq!(seen(&mut following).await, "Back");
+        // Whoever asks again and again gives it no more time.
+        while timeout_at(Instant::now() + WAIT_MAX, following.next()).await.is_err() {}
+        assert!(began.elapsed() < SILENCE_MAX * 2 + WAIT_MAX * 2);
     }
 }

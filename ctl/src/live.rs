@@ -7,9 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 
-use crate::connection::{Connection, Link, Query};
+use crate::connection::{Connection, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
+use crate::outage::Link;
 
 /// News of an object.
 #[derive(Debug)]
@@ -74,7 +75,8 @@ impl Listening {
     }
 
     async fn list(&mut self) -> Result<(), Failure> {
-        let (objects, version) = self.connection.list(&self.query).await?;
+        let list = || self.connection.list(&self.query);
+        let (objects, version) = self.connection.insist(list).await?;
         self.ready.extend(objects);
         let following = Following::new(self.connection.client(), self.query.clone(), &version);
         self.following = Some(following);

@@ -5,12 +5,11 @@
 //! * An object is known by its uid: one of the same name that is made later is another one.
 //! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure, what_is_there};
 use crate::goal::{self, Goal, Verdict};
+use crate::outage::Lost;
 use crate::target::Target;
 
 /// One object that is waited for.
@@ -23,6 +22,8 @@ pub struct Waited {
     uid: Option<String>,
     /// How it stood when it was last seen.
     last: String,
+    /// Its phase then, in a word.
+    phase: String,
     /// Whether no node took its tasks then.
     is_unschedulable: bool,
 }
@@ -44,7 +45,8 @@ impl Waited {
     pub fn new(target: Target, namespace: impl Into<String>, goal: Goal) -> Self {
         let last = "it was not seen yet".to_owned();
         let namespace = namespace.into();
-        Self { target, namespace, goal, uid: None, last, is_unschedulable: false }
+        let phase = String::new();
+        Self { target, namespace, goal, uid: None, last, phase, is_unschedulable: false }
     }
 
     /// The same, of this very object: as a request has just answered with it.
@@ -75,6 +77,7 @@ impl Waited {
             });
         };
         self.uid = uid(object);
+        self.phase = phase(object);
         let target = &self.target;
         let never = |why: &str| {
             let message = format!("{target} {}: {why}", self.goal.missed(false));
@@ -116,6 +119,11 @@ impl Waited {
         &self.last
     }
 
+    /// Its phase when it was last seen, and whether it was being deleted: what changes seldom.
+    pub fn phase(&self) -> &str {
+        &self.phase
+    }
+
     /// What is waited for.
     pub fn goal(&self) -> Goal {
         self.goal
@@ -133,30 +141,32 @@ impl Waited {
         json!({ "metadata": metadata })
     }
 
-    /// The time is up, and nothing is certain.
-    pub fn late(&self) -> Failure {
+    /// The time is up, and nothing is certain; maybe since the server is lost.
+    pub fn late(&self, lost: Option<&Lost>) -> Failure {
         let Self { target, goal, last, .. } = self;
+        let late = format!("timed out waiting for {target} {}", goal.infinitive());
+        if let Some(Lost { server, for_secs, why }) = lost {
+            let message =
+                format!("{late}: {server} has been lost for {for_secs}s ({why}); before: {last}");
+            return Failure::new(message)
+                .code(Code::Timeout)
+                .hint("wait for it again once the server is back");
+        }
         let code = if self.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
-        Failure::new(format!("timed out waiting for {target} {}: {last}", goal.infinitive()))
+        Failure::new(format!("{late}: {last}"))
             .code(code)
             .hint(format!("see why with hctl describe {target}, or give it a longer --timeout"))
     }
 }
 
-fn uid(object: &Value) -> Option<String> {
-    object["metadata"]["uid"].as_str().map(str::to_owned)
+fn phase(object: &Value) -> String {
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
+    format!("{phase}{}", if is_leaving { ", being deleted" } else { "" })
 }
 
-/// So many objects are named on a line that is cut at the terminal's width.
-const STANDINGS_SHOWN: usize = 8;
-
-/// How far a wait for `all` objects has come, on a line: how those stand of which nothing is certain.
-pub fn progress(all: usize, open: &BTreeMap<(String, Target), String>) -> String {
-    let first = open.iter().take(STANDINGS_SHOWN);
-    let each = first.map(|((_, target), standing)| format!("{target}: {standing}"));
-    let standings = each.collect::<Vec<_>>().join("; ");
-    let certain = all.saturating_sub(open.len());
-    if all == 1 { standings } else { format!("{certain} of {all} done; {standings}") }
+fn uid(object: &Value) -> Option<String> {
+    object["metadata"]["uid"].as_str().map(str::to_owned)
 }
 
 /// What waiting came to, out of what went wrong with some of `all` objects: their codes, and the
@@ -224,7 +234,7 @@ mod tests {
             };
             lines.push_str(&format!("{text} -> {answer}\n"));
         }
-        lines.push_str(&format!("late -> {}\n", told(&waited.late())));
+        lines.push_str(&format!("late -> {}\n", told(&waited.late(None))));
         expected.assert_eq(&lines);
     }
 
@@ -291,14 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn how_far_it_has_come_is_a_line() {
-        let mut waited = Waited::new(Target::new(KindId::Job, "a"), "default", Goal::Succeeded);
-        let _not_yet = waited.see(object("1 Running").as_ref());
-        let key = |target: &Target| ("default".to_owned(), target.clone());
-        let mut open = BTreeMap::from([(key(waited.target()), waited.standing().to_owned())]);
-        assert_eq!(progress(1, &open), "job/a: Running");
-        open.insert(key(&Target::new(KindId::WorkflowRun, "b")), "Pending".to_owned());
-        assert_eq!(progress(3, &open), "1 of 3 done; run/b: Pending; job/a: Running");
+    fn a_server_that_is_lost_is_why_it_is_late() {
+        let mut waited = Waited::new(Target::new(KindId::Job, "a"), "default", Goal::Done);
+        let _not_yet = waited.see(object("1 Pending unfit").as_ref());
+        let lost =
+            Lost { server: "http://h:1".to_owned(), for_secs: 20, why: "refused".to_owned() };
+        assert_eq!(
+            told(&waited.late(Some(&lost))),
+            "4: timed out waiting for job/a to finish: http://h:1 has been lost for 20s (refused); \
+             before: Pending"
+        );
     }
 
     #[test]

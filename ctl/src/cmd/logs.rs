@@ -9,7 +9,9 @@ use api::{Kind as _, KindId, Task};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use serde_json::Value;
+use tokio::time::Instant;
 
+use super::attempts::{chosen, has_failed, is_past, run_of};
 use crate::args::Logs;
 use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
@@ -22,6 +24,8 @@ use crate::terminal;
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
+/// How long a log is broken before that is said.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How long after the server is back its agents may take to be there again, before their logs are
 /// said to be lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +42,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
     let there_are_some = !tasks.is_empty();
     if args.failed {
-        tasks.retain(|task| matches!(task.phase(), TaskPhase::Failed | TaskPhase::TimedOut));
+        tasks.retain(|task| has_failed(task, run));
     }
     tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
     if tasks.is_empty() && there_are_some {
@@ -95,50 +99,8 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     Ok(())
 }
 
-/// The attempt of a task whose log is meant.
-fn chosen(task: &Task, args: &Logs, run: Option<u32>) -> Result<u32, Failure> {
-    let run = run.unwrap_or(task.spec.run);
-    let missing = |why: String| Failure::new(why).code(Code::NotFound);
-    let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
-    let Some(attempt) = newest else {
-        let name = task.name();
-        // What an earlier run printed would be taken for what this one did.
-        let past = task.status.attempts.iter().map(|past| past.run);
-        let before = past.chain([task.spec.run]).filter(|before| (1..run).contains(before)).max();
-        let is_current = args.run.is_none();
-        return Err(match before {
-            Some(before) if is_current => {
-                missing(format!("{name} has not started in run {run} yet"))
-                    .hint(format!("see the run before with --run {before}"))
-            }
-            _ if is_current => missing(format!("{name} has not started yet"))
-                .hint(format!("see why with hctl describe task/{name}")),
-            _ => missing(format!("{name} has no attempt of run {run}"))
-                .hint(format!("see its attempts with hctl describe task/{name}")),
-        });
-    };
-    if !args.previous {
-        return Ok(attempt);
-    }
-    attempt_before(task, attempt)
-        .ok_or_else(|| missing(format!("{} has no attempt before attempt {attempt}", task.name())))
-}
-
-/// The run that an object is in, where that is a job: some of its tasks may still be in the run before.
-fn run_of(target: &Target, object: &Value) -> Option<u32> {
-    let is_job = target.kind == KindId::Job;
-    let run = object["status"]["run"].as_u64().filter(|_| is_job)?;
-    u32::try_from(run).ok().filter(|run| *run > 0)
-}
-
 fn of(task: &Task, attempt: u32) -> Of {
     Of { task: task.name().to_owned(), uid: task.uid().to_owned(), attempt }
-}
-
-/// The attempt before this one, of those that are remembered.
-fn attempt_before(task: &Task, attempt: u32) -> Option<u32> {
-    let numbers = task.status.attempts.iter().map(|past| past.attempt);
-    numbers.filter(|number| *number < attempt).max()
 }
 
 /// The tasks whose logs are meant.
@@ -225,7 +187,7 @@ async fn follow(
                 if has_ended {
                     logs.give_up.soon();
                     // Of the last tasks, too, whose news may still be on their way.
-                    for task in connection.list::<Task>(&tasks).await?.0 {
+                    for task in connection.insist(|| connection.list::<Task>(&tasks)).await?.0 {
                         logs.consider(&task, &mut printer)?;
                     }
                     // Nobody listens any more: that one of them is broken is not to hide what logs say.
@@ -245,7 +207,7 @@ async fn follow(
                     }
                 }
             }
-            () = connection.has_been_back_for(PATIENCE), if !logs.untold.is_empty() => {
+            () = are_due(connection, logs.untold_since), if !logs.untold.is_empty() => {
                 logs.tell_untold(&mut printer)?;
             }
             Some((of, heard)) = logs.open.next() => logs.hear(&of, heard, &mut printer)?,
@@ -267,17 +229,16 @@ async fn follow(
     }
 }
 
-/// Whether nothing more will come of the run, or of the attempt of a task, that is asked for: another
-/// one has begun.
-fn is_past(args: &Logs, target: &Target, object: &Value) -> bool {
-    let is_before = |asked: Option<u32>, now: &Value| {
-        asked.is_some_and(|asked| now.as_u64().is_some_and(|now| u64::from(asked) < now))
-    };
-    if target.kind == KindId::Task {
-        let spec = &object["spec"];
-        return is_before(args.run, &spec["run"]) || is_before(args.attempt, &spec["attempt"]);
+/// Resolves once logs that are broken since then are said to be: not while the server is lost, nor while
+/// its agents come back to it.
+async fn are_due(connection: &Connection, since: Instant) {
+    loop {
+        connection.outage().is_over_for(PATIENCE).await;
+        tokio::time::sleep_until(since + TOLD_AFTER).await;
+        if !connection.outage().is_on() {
+            return;
+        }
     }
-    is_before(args.run, &object["status"]["run"])
 }
 
 /// Whether nothing more will be printed: a task that may be tried again has not ended.
@@ -301,8 +262,10 @@ struct Logging<'a> {
     open: SelectAll<Hearing>,
     /// Logs of which it was told that they broke, and not yet that they are back.
     broken: BTreeSet<Of>,
-    /// Logs that broke while the server was away, which was not told, and why.
+    /// Logs that are broken, which was not told yet, and why.
     untold: BTreeMap<Of, String>,
+    /// When the first of them broke.
+    untold_since: Instant,
 }
 
 impl<'a> Logging<'a> {
@@ -318,6 +281,7 @@ impl<'a> Logging<'a> {
             open: SelectAll::new(),
             broken: BTreeSet::new(),
             untold: BTreeMap::new(),
+            untold_since: Instant::now(),
         }
     }
 
@@ -380,13 +344,14 @@ impl<'a> Logging<'a> {
             self.current.remove(&of.task);
         }
         let is_news = match &heard {
-            // Where the whole server is away, that is told by the watches. Of each log it is told
-            // where it is still broken after that.
-            Heard::Broken(why) if self.connection.is_lost() => {
+            // It may be back in a moment; and where the whole server is away, that is told instead.
+            Heard::Broken(why) => {
+                if self.untold.is_empty() {
+                    self.untold_since = Instant::now();
+                }
                 self.untold.insert(of.clone(), why.clone());
                 false
             }
-            Heard::Broken(_) => self.broken.insert(of.clone()),
             Heard::Back => {
                 self.untold.remove(of);
                 self.broken.remove(of)
@@ -408,10 +373,12 @@ impl<'a> Logging<'a> {
         printer.failed(of, &failure)
     }
 
-    /// The server is back, and these logs are not.
+    /// The server is there, and these logs are not.
     fn tell_untold(&mut self, printer: &mut Printer) -> Result<(), Failure> {
         for (of, why) in std::mem::take(&mut self.untold) {
-            self.hear(&of, Heard::Broken(why), printer)?;
+            if self.broken.insert(of.clone()) {
+                printer.heard(&of, Heard::Broken(why))?;
+            }
         }
         Ok(())
     }
@@ -437,72 +404,6 @@ mod tests {
             "status": status,
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn the_log_of_a_task_is_that_of_its_run() {
-        let past = |attempt: u32, run: u32| {
-            serde_json::json!({ "attempt": attempt, "run": run, "phase": "Failed", "nodeName": "n",
-                                "startedAt": "2026-01-01T00:00:00Z" })
-        };
-        let chosen = |attempts: Value, line: &str| {
-            let args = Args::try_parse_from(line.split(' ')).unwrap();
-            let Command::Logs(logs) = args.command else { panic!("{line}") };
-            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs, logs.run)
-                .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
-        };
-        let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
-        assert_eq!(chosen(two_runs(), "hctl logs job/a"), Ok(2));
-        assert_eq!(chosen(two_runs(), "hctl logs job/a --run 1"), Ok(1));
-        assert_eq!(chosen(two_runs(), "hctl logs job/a --previous"), Ok(1));
-        let before = serde_json::json!([past(1, 1)]);
-        assert_eq!(
-            chosen(before, "hctl logs job/a"),
-            Err("a-0 has not started in run 2 yet; see the run before with --run 1".to_owned())
-        );
-        assert_eq!(
-            chosen(two_runs(), "hctl logs job/a --run 7"),
-            Err("a-0 has no attempt of run 7; see its attempts with hctl describe task/a-0"
-                .to_owned())
-        );
-        assert_eq!(
-            chosen(serde_json::json!([]), "hctl logs a-0"),
-            Err("a-0 has not started yet; see why with hctl describe task/a-0".to_owned())
-        );
-        let older = serde_json::json!([past(1, 0)]);
-        assert_eq!(chosen(older, "hctl logs a-0"), Ok(1), "an older version did not say the run");
-    }
-
-    #[test]
-    fn a_task_that_is_not_yet_in_its_jobs_run_has_no_log_of_it() {
-        let args = Args::try_parse_from("hctl logs job/a".split(' ')).unwrap();
-        let Command::Logs(logs) = args.command else { panic!("it is logs") };
-        let job = serde_json::json!({ "status": { "run": 3 } });
-        let run = run_of(&Target::new(KindId::Job, "a"), &job);
-        let before = task(&serde_json::json!({ "attempts": [] }));
-        assert_eq!(
-            chosen(&before, &logs, run).unwrap_err().message,
-            "a-0 has not started in run 3 yet"
-        );
-        assert_eq!(run_of(&Target::new(KindId::Task, "a-0"), &job), None);
-    }
-
-    #[test]
-    fn what_is_asked_for_by_number_ends_when_another_has_begun() {
-        let past = |line: &str, target: &Target, object: &Value| {
-            let args = Args::try_parse_from(line.split(' ')).unwrap();
-            let Command::Logs(logs) = args.command else { panic!("{line}") };
-            is_past(&logs, target, object)
-        };
-        let (job, task) = (Target::new(KindId::Job, "a"), Target::new(KindId::Task, "a-0"));
-        let of_run = |run: u32| serde_json::json!({ "status": { "run": run } });
-        assert!(past("hctl logs -f job/a --run 1", &job, &of_run(2)));
-        assert!(!past("hctl logs -f job/a --run 2", &job, &of_run(2)));
-        assert!(!past("hctl logs -f job/a", &job, &of_run(2)));
-        let in_attempt = serde_json::json!({ "spec": { "attempt": 3, "run": 2 } });
-        assert!(past("hctl logs -f a-0 --attempt 2", &task, &in_attempt));
-        assert!(!past("hctl logs -f a-0 --attempt 3", &task, &in_attempt));
-        assert!(past("hctl logs -f a-0 --run 1", &task, &in_attempt));
     }
 
     /// A person may delete a task whose index is run again: another task has its name then.
@@ -562,11 +463,11 @@ mod tests {
         for task in ["back", "ended", "broken"] {
             logs.hear(&of(task), broken(), &mut printer).unwrap();
         }
-        assert!(logs.broken.is_empty(), "the server is told of");
+        assert!(logs.broken.is_empty(), "the server is said to be lost");
         logs.hear(&of("back"), Heard::Back, &mut printer).unwrap();
         logs.hear(&of("ended"), Heard::End, &mut printer).unwrap();
         link.back();
-        connection.has_been_back_for(PATIENCE).await;
+        are_due(&connection, logs.untold_since).await;
         logs.tell_untold(&mut printer).unwrap();
         assert_eq!(logs.broken.iter().collect::<Vec<_>>(), [&of("broken")]);
         assert!(logs.untold.is_empty());

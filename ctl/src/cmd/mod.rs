@@ -1,6 +1,7 @@
 //! The commands: one file each, thin.
 
 mod apply;
+mod attempts;
 mod change;
 mod cluster;
 mod debug;
@@ -37,27 +38,37 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         return terminal::print_bytes(&completion::script(shell)?);
     }
     let connection = Connection::new(&server, &namespace, output)?;
+    let outage = connection.outage().clone();
+    // That the server is lost is told in one place, whatever a command does meanwhile.
+    tokio::select! {
+        biased;
+        done = does(&connection, command) => done,
+        never = outage.tell(terminal::note) => match never {},
+    }
+}
+
+async fn does(connection: &Connection, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Apply(args) => apply::apply(&connection, args).await,
-        Command::Get(args) => get::get(&connection, args).await,
-        Command::Describe(args) => describe::describe(&connection, &args.targets).await,
-        Command::Delete(args) => delete::delete(&connection, args).await,
-        Command::Logs(args) => logs::logs(&connection, args).await,
-        Command::Exec(args) => exec::exec(&connection, args).await,
-        Command::Top(args) => top::top(&connection, args).await,
-        Command::Events(args) => events::events(&connection, args).await,
-        Command::Wait(args) => wait::wait(&connection, args).await,
-        Command::Run(args) => run::run(&connection, args).await,
-        Command::Rerun(args) => rerun::rerun(&connection, args).await,
-        Command::Cancel { targets } => change(&connection, Verb::Cancel, &targets).await,
-        Command::Suspend { targets } => change(&connection, Verb::Suspend, &targets).await,
-        Command::Resume { targets } => change(&connection, Verb::Resume, &targets).await,
-        Command::Evict { tasks } => change(&connection, Verb::Evict, &tasks).await,
-        Command::Cordon { nodes } => change(&connection, Verb::Cordon, &nodes).await,
-        Command::Uncordon { nodes } => change(&connection, Verb::Uncordon, &nodes).await,
-        Command::Cluster(args) => cluster::cluster(&connection, args).await,
-        Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(&connection, file).await,
-        Command::Version => version::version(&connection).await,
+        Command::Apply(args) => apply::apply(connection, args).await,
+        Command::Get(args) => get::get(connection, args).await,
+        Command::Describe(args) => describe::describe(connection, &args.targets).await,
+        Command::Delete(args) => delete::delete(connection, args).await,
+        Command::Logs(args) => logs::logs(connection, args).await,
+        Command::Exec(args) => exec::exec(connection, args).await,
+        Command::Top(args) => top::top(connection, args).await,
+        Command::Events(args) => events::events(connection, args).await,
+        Command::Wait(args) => wait::wait(connection, args).await,
+        Command::Run(args) => run::run(connection, args).await,
+        Command::Rerun(args) => rerun::rerun(connection, args).await,
+        Command::Cancel { targets } => change(connection, Verb::Cancel, &targets).await,
+        Command::Suspend { targets } => change(connection, Verb::Suspend, &targets).await,
+        Command::Resume { targets } => change(connection, Verb::Resume, &targets).await,
+        Command::Evict { tasks } => change(connection, Verb::Evict, &tasks).await,
+        Command::Cordon { nodes } => change(connection, Verb::Cordon, &nodes).await,
+        Command::Uncordon { nodes } => change(connection, Verb::Uncordon, &nodes).await,
+        Command::Cluster(args) => cluster::cluster(connection, args).await,
+        Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(connection, file).await,
+        Command::Version => version::version(connection).await,
         Command::Completion { shell } => terminal::print_bytes(&completion::script(shell)?),
     }
 }

@@ -1,8 +1,10 @@
 //! `hctl wait`, and what `--wait` of others does: by watch, until every answer is certain.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use api::watch::WatchEventType;
 use api::{KindId, WorkflowRun};
@@ -11,14 +13,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::show;
-use crate::args::Wait;
+use crate::args::{Format, Wait};
 use crate::connection::{Connection, Query, deadline};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::goal::{self, Goal};
-use crate::target::{self, Target};
-use crate::terminal;
-use crate::waiting::{Answer, Waited, outcome, progress};
+use crate::outage::Lost;
+use crate::progress::{Key, Progress};
+use crate::waiting::{Answer, Waited, outcome};
+use crate::{output, target, terminal};
 
 pub(super) async fn wait(connection: &Connection, args: Wait) -> Result<(), Failure> {
     let targets = target::several(&args.targets)?;
@@ -35,6 +38,11 @@ pub(super) fn ends(kind: KindId) -> bool {
     matches!(kind, KindId::Job | KindId::Workflow | KindId::WorkflowRun)
 }
 
+/// Between two lines that tell how far it has come, where nobody looks at a terminal.
+const PERIOD: Duration = Duration::from_secs(10);
+/// What the first look may take, whatever the time that is given: what is certain now needs no waiting.
+const LOOK_MIN: Duration = Duration::from_secs(10);
+
 /// Waits until it is certain of each object whether it will be as `goal` says, and tells each as
 /// soon as that is so.
 ///
@@ -46,7 +54,12 @@ pub(super) async fn wait_for(
     goal: Goal,
     until: Option<Instant>,
 ) -> Result<(), Failure> {
-    let standings = Rc::<Standings>::default();
+    // An object that is named twice is one.
+    let count = all.iter().map(key_of).collect::<BTreeSet<_>>().len();
+    // Who has no time to wait, or reads errors as JSON, is told the outcome alone.
+    let is_patient = until.is_none_or(|until| until > Instant::now());
+    let is_told = is_patient && connection.format != Format::Json;
+    let standings = Rc::new(Standings { is_told, progress: RefCell::new(Progress::of(count)) });
     let mut groups: BTreeMap<(KindId, String), Group> = BTreeMap::new();
     for waited in all {
         let place = (waited.target().kind, waited.namespace().to_owned());
@@ -54,50 +67,73 @@ pub(super) async fn wait_for(
             groups.entry(place).or_insert_with(|| Group::new(connection, &waited, &standings));
         group.open.insert(waited.target().name.clone(), waited);
     }
-    let count: usize = groups.values().map(|group| group.open.len()).sum();
     let mut groups: Vec<Group> = groups.into_values().collect();
-    standings.all.set(count);
-    for group in &mut groups {
-        group.is_one_of_several = count > 1;
-        // Whatever the time that is given: what is certain now needs no waiting.
-        group.look().await?;
-    }
-    let following = try_join_all(groups.iter_mut().map(Group::follow));
-    match until {
-        None => following.await.map(drop)?,
-        Some(until) => match tokio::time::timeout_at(until, following).await {
-            Ok(followed) => followed.map(drop)?,
-            Err(_elapsed) => groups.iter_mut().for_each(Group::is_late),
-        },
+    groups.iter_mut().for_each(|group| group.is_one_of_several = count > 1);
+    let is_in_time = tokio::select! {
+        certain = certain(&mut groups, until) => certain?,
+        never = standings.tell() => match never {},
+    };
+    if !is_in_time {
+        let lost = connection.outage().lost();
+        groups.iter_mut().for_each(|group| group.is_late(lost.as_ref()));
     }
     outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect())
 }
 
+/// Looks at everything, and goes on until all is certain; whether that was in time.
+async fn certain(groups: &mut [Group], until: Option<Instant>) -> Result<bool, Failure> {
+    let look = until.map(|until| until.max(Instant::now() + LOOK_MIN));
+    let looking = try_join_all(groups.iter_mut().map(Group::look));
+    if in_time(look, looking).await.transpose()?.is_none() {
+        return Ok(false);
+    }
+    let following = try_join_all(groups.iter_mut().map(Group::follow));
+    Ok(in_time(until, following).await.transpose()?.is_some())
+}
+
+/// What something comes to, if that is before `until`.
+async fn in_time<A>(until: Option<Instant>, doing: impl Future<Output = A>) -> Option<A> {
+    match until {
+        None => Some(doing.await),
+        Some(until) => tokio::time::timeout_at(until, doing).await.ok(),
+    }
+}
+
 /// How all objects stand of which nothing is certain yet, for the person who looks on.
-#[derive(Debug, Default)]
 struct Standings {
-    /// How many are waited for in all.
-    all: Cell<usize>,
-    /// By namespace and object.
-    open: RefCell<BTreeMap<(String, Target), String>>,
+    /// Whether lines are told where nobody looks at a terminal.
+    is_told: bool,
+    progress: RefCell<Progress>,
 }
 
 impl Standings {
     fn show(&self, waited: &Waited) {
-        if !terminal::is_looked_at() {
-            return;
+        let mut progress = self.progress.borrow_mut();
+        let line = progress.see(key_of(waited), (waited.phase(), waited.standing()));
+        if terminal::is_looked_at() {
+            terminal::progress(&progress.line());
+        } else if let Some(line) = line.filter(|_| self.is_told) {
+            terminal::note(&output::printable(&line));
         }
-        let mut open = self.open.borrow_mut();
-        open.insert(key_of(waited), waited.standing().to_owned());
-        terminal::progress(&progress(self.all.get(), &open));
     }
 
     fn forget(&self, waited: &Waited) {
-        self.open.borrow_mut().remove(&key_of(waited));
+        self.progress.borrow_mut().forget(&key_of(waited));
+    }
+
+    /// Tells now and then what has changed, where that is no line of a terminal.
+    async fn tell(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let lines = self.progress.borrow_mut().due();
+            if self.is_told && !terminal::is_looked_at() {
+                lines.iter().for_each(|line| terminal::note(&output::printable(line)));
+            }
+        }
     }
 }
 
-fn key_of(waited: &Waited) -> (String, Target) {
+fn key_of(waited: &Waited) -> Key {
     (waited.namespace().to_owned(), waited.target().clone())
 }
 
@@ -139,7 +175,9 @@ impl Group {
 
     /// Looks at all that is there.
     async fn look(&mut self) -> Result<(), Failure> {
-        let (found, version) = self.connection.list::<Value>(&self.query()).await?;
+        let query = self.query();
+        let list = || self.connection.list::<Value>(&query);
+        let (found, version) = self.connection.insist(list).await?;
         self.version = version;
         let found: BTreeMap<&str, &Value> =
             found.iter().map(|object| (name_of(object), object)).collect();
@@ -235,12 +273,12 @@ impl Group {
     async fn runs(&self, workflow: &str) -> Result<Vec<WorkflowRun>, Failure> {
         let fields = format!("spec.workflow={workflow}");
         let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
-        Ok(self.connection.list(&query).await?.0)
+        Ok(self.connection.insist(|| self.connection.list(&query)).await?.0)
     }
 
-    fn is_late(&mut self) {
+    fn is_late(&mut self, lost: Option<&Lost>) {
         for waited in std::mem::take(&mut self.open).into_values() {
-            self.fails(waited.late());
+            self.fails(waited.late(lost));
         }
     }
 

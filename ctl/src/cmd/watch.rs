@@ -75,7 +75,8 @@ impl Watch<'_> {
     /// Prints what differs from what is known, and tells the point that it stands for.
     async fn all(&self, connection: &Connection) -> Result<String, Failure> {
         if !matches!(connection.format, Format::Table | Format::Wide) {
-            let (items, version) = connection.list::<Value>(&self.query).await?;
+            let list = || connection.list::<Value>(&self.query);
+            let (items, version) = connection.insist(list).await?;
             for object in items {
                 document_changed(connection.format, &self.query, object)?;
             }
@@ -84,7 +85,12 @@ impl Watch<'_> {
         let (mut query, mut version) = (self.query.clone(), String::new());
         let mut all = Table::default();
         loop {
-            let page = connection.table_page(&mut query).await?;
+            let read = async |mut query: Query| {
+                let page = connection.table_page(&mut query).await?;
+                Ok((page, query))
+            };
+            let page;
+            (page, query) = connection.insist(|| read(query.clone())).await?;
             if version.is_empty() {
                 version = page.metadata.resource_version;
             }

@@ -10,7 +10,7 @@ use expect_test::expect_file;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::{Block, blocks, root};
-use crate::verbs::redact::{aligned, redacted};
+use crate::verbs::redact::{aligned, redacted, without_progress};
 
 /// What the tour prints, as it was read and found good.
 const PRINTED: &str = "tour.txt";
@@ -102,6 +102,7 @@ async fn walk(dev: &Dev, step: &Step, session: &mut String) {
         watched(dev, line, 3).await
     } else {
         let Said { code, out, err } = dev.said(dev.shell(line, &root())).await;
+        let err = without_progress(&err);
         assert_eq!(aligned(&out), None, "{line}: a cell is not below its heading:\n{out}");
         if let Some(printed) = &step.printed {
             assert_eq!(&format!("{out}{err}"), printed, "README says so of {line}");

@@ -21,6 +21,16 @@ pub(crate) fn aligned(text: &str) -> Option<&str> {
     None
 }
 
+/// What is told on stderr, without the lines that say how far a wait has come: which there are is a matter
+/// of time.
+pub(crate) fn without_progress(err: &str) -> String {
+    let is_progress = |line: &&str| {
+        let first = line.split(' ').next().unwrap_or_default();
+        first.contains('/') && first.ends_with(':')
+    };
+    err.lines().filter(|line| !is_progress(line)).map(|line| format!("{line}\n")).collect()
+}
+
 fn is_headings(line: &str) -> bool {
     let legal = |c: char| c.is_ascii_uppercase() || matches!(c, ' ' | '.' | '%' | '-');
     line.len() > 1 && line.starts_with(|c: char| c.is_ascii_uppercase()) && line.chars().all(legal)

@@ -1,5 +1,6 @@
 //! Waiting ends as soon as the answer is certain.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -112,4 +113,30 @@ async fn each_of_several_is_deleted_whatever_became_of_those_before_it() {
     dev.apply(&manifest).await;
     let said = dev.hctl(&words("delete job no-such a b --wait --timeout 60s")).await;
     assert_eq!((said.code, said.out.lines().count()), (6, 2), "{said:?}");
+}
+
+/// In a pipe, too, a person sees how far it has come.
+#[tokio::test]
+async fn a_wait_tells_each_change_of_phase_in_a_pipe() {
+    let dev = Dev::start().await;
+    let file = dev.dir().join("one.yaml");
+    std::fs::write(&file, LONG.replace("NAME", "a")).unwrap();
+    let mut applying = dev.command(&["apply", "-f", file.to_str().unwrap(), "--wait"]);
+    let mut applying = applying.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(applying.stderr.take().unwrap()).lines();
+    let mut told = Vec::new();
+    while !told.iter().any(|line: &String| line.starts_with("job/a: Running")) {
+        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("no more than {told:?}"));
+        told.push(line.unwrap().expect("it goes on"));
+    }
+    let different: BTreeSet<&String> = told.iter().collect();
+    assert_eq!(different.len(), told.len(), "a line for each phase: {told:?}");
+    dev.done(&["cancel", "job/a"]).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), applying.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(3));
+    // Who reads JSON is told nothing else.
+    let said = dev.hctl(&words("wait job/a --for deleted --timeout 1s -o json")).await;
+    assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    assert!(said.err.starts_with('{'), "{said:?}");
 }

@@ -1,0 +1,171 @@
+//! Which attempts of tasks are meant where logs are asked for. Pure.
+
+use api::task::TaskPhase;
+use api::{Kind as _, KindId, Task};
+use serde_json::Value;
+
+use crate::args::Logs;
+use crate::failure::{Code, Failure};
+use crate::target::Target;
+
+/// The attempt of a task whose log is meant.
+pub(super) fn chosen(task: &Task, args: &Logs, run: Option<u32>) -> Result<u32, Failure> {
+    let run = run.unwrap_or(task.spec.run);
+    let missing = |why: String| Failure::new(why).code(Code::NotFound);
+    let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
+    let Some(attempt) = newest else {
+        let name = task.name();
+        // What an earlier run printed would be taken for what this one did.
+        let past = task.status.attempts.iter().map(|past| past.run);
+        let before = past.chain([task.spec.run]).filter(|before| (1..run).contains(before)).max();
+        let is_current = args.run.is_none();
+        return Err(match before {
+            Some(before) if is_current => {
+                missing(format!("{name} has not started in run {run} yet"))
+                    .hint(format!("see the run before with --run {before}"))
+            }
+            _ if is_current => missing(format!("{name} has not started yet"))
+                .hint(format!("see why with hctl describe task/{name}")),
+            _ => missing(format!("{name} has no attempt of run {run}"))
+                .hint(format!("see its attempts with hctl describe task/{name}")),
+        });
+    };
+    if !args.previous {
+        return Ok(attempt);
+    }
+    attempt_before(task, attempt)
+        .ok_or_else(|| missing(format!("{} has no attempt before attempt {attempt}", task.name())))
+}
+
+/// The run that an object is in, where that is a job: some of its tasks may still be in the run before.
+pub(super) fn run_of(target: &Target, object: &Value) -> Option<u32> {
+    let is_job = target.kind == KindId::Job;
+    let run = object["status"]["run"].as_u64().filter(|_| is_job)?;
+    u32::try_from(run).ok().filter(|run| *run > 0)
+}
+
+/// Whether a task has failed: in this run of its job, where one is meant, which may be an earlier one than
+/// the task is in.
+pub(super) fn has_failed(task: &Task, run: Option<u32>) -> bool {
+    let phase = match run.filter(|run| *run != task.spec.run) {
+        None => Some(task.phase()),
+        Some(run) => task.attempts_of_run(run).last().map(|past| past.phase),
+    };
+    matches!(phase, Some(TaskPhase::Failed | TaskPhase::TimedOut))
+}
+
+/// The attempt before this one, of those that are remembered.
+fn attempt_before(task: &Task, attempt: u32) -> Option<u32> {
+    let numbers = task.status.attempts.iter().map(|past| past.attempt);
+    numbers.filter(|number| *number < attempt).max()
+}
+
+/// Whether nothing more will come of the run, or of the attempt of a task, that is asked for: another
+/// one has begun.
+pub(super) fn is_past(args: &Logs, target: &Target, object: &Value) -> bool {
+    let is_before = |asked: Option<u32>, now: &Value| {
+        asked.is_some_and(|asked| now.as_u64().is_some_and(|now| u64::from(asked) < now))
+    };
+    if target.kind == KindId::Task {
+        let spec = &object["spec"];
+        return is_before(args.run, &spec["run"]) || is_before(args.attempt, &spec["attempt"]);
+    }
+    is_before(args.run, &object["status"]["run"])
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn task(status: &Value) -> Task {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "a-0" },
+            "spec": { "template": "a", "run": 2, "attempt": 3, "index": 0, "count": 1 },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_log_of_a_task_is_that_of_its_run() {
+        let past = |attempt: u32, run: u32| {
+            serde_json::json!({ "attempt": attempt, "run": run, "phase": "Failed", "nodeName": "n",
+                                "startedAt": "2026-01-01T00:00:00Z" })
+        };
+        let chosen = |attempts: Value, line: &str| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Command::Logs(logs) = args.command else { panic!("{line}") };
+            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs, logs.run)
+                .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
+        };
+        let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
+        assert_eq!(chosen(two_runs(), "hctl logs job/a"), Ok(2));
+        assert_eq!(chosen(two_runs(), "hctl logs job/a --run 1"), Ok(1));
+        assert_eq!(chosen(two_runs(), "hctl logs job/a --previous"), Ok(1));
+        let before = serde_json::json!([past(1, 1)]);
+        assert_eq!(
+            chosen(before, "hctl logs job/a"),
+            Err("a-0 has not started in run 2 yet; see the run before with --run 1".to_owned())
+        );
+        assert_eq!(
+            chosen(two_runs(), "hctl logs job/a --run 7"),
+            Err("a-0 has no attempt of run 7; see its attempts with hctl describe task/a-0"
+                .to_owned())
+        );
+        assert_eq!(
+            chosen(serde_json::json!([]), "hctl logs a-0"),
+            Err("a-0 has not started yet; see why with hctl describe task/a-0".to_owned())
+        );
+        let older = serde_json::json!([past(1, 0)]);
+        assert_eq!(chosen(older, "hctl logs a-0"), Ok(1), "an older version did not say the run");
+    }
+
+    #[test]
+    fn a_task_that_is_not_yet_in_its_jobs_run_has_no_log_of_it() {
+        let args = Args::try_parse_from("hctl logs job/a".split(' ')).unwrap();
+        let Command::Logs(logs) = args.command else { panic!("it is logs") };
+        let job = serde_json::json!({ "status": { "run": 3 } });
+        let run = run_of(&Target::new(KindId::Job, "a"), &job);
+        let before = task(&serde_json::json!({ "attempts": [] }));
+        assert_eq!(
+            chosen(&before, &logs, run).unwrap_err().message,
+            "a-0 has not started in run 3 yet"
+        );
+        assert_eq!(run_of(&Target::new(KindId::Task, "a-0"), &job), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_by_number_ends_when_another_has_begun() {
+        let past = |line: &str, target: &Target, object: &Value| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Command::Logs(logs) = args.command else { panic!("{line}") };
+            is_past(&logs, target, object)
+        };
+        let (job, task) = (Target::new(KindId::Job, "a"), Target::new(KindId::Task, "a-0"));
+        let of_run = |run: u32| serde_json::json!({ "status": { "run": run } });
+        assert!(past("hctl logs -f job/a --run 1", &job, &of_run(2)));
+        assert!(!past("hctl logs -f job/a --run 2", &job, &of_run(2)));
+        assert!(!past("hctl logs -f job/a", &job, &of_run(2)));
+        let in_attempt = serde_json::json!({ "spec": { "attempt": 3, "run": 2 } });
+        assert!(past("hctl logs -f a-0 --attempt 2", &task, &in_attempt));
+        assert!(!past("hctl logs -f a-0 --attempt 3", &task, &in_attempt));
+        assert!(past("hctl logs -f a-0 --run 1", &task, &in_attempt));
+    }
+
+    #[test]
+    fn what_failed_is_what_failed_in_the_run_that_is_meant() {
+        let past = |attempt: u32, run: u32, phase: &str| serde_json::json!({ "attempt": attempt, "run": run, "phase": phase });
+        // It was tried twice in run 1, and is in run 2.
+        let attempts = [past(1, 1, "Failed"), past(2, 1, "TimedOut")];
+        let failed = task(&serde_json::json!({ "attempts": attempts }));
+        let failed_in = |run: Option<u32>| has_failed(&failed, run);
+        assert_eq!([failed_in(Some(1)), failed_in(Some(2)), failed_in(None)], [true, false, false]);
+        let attempts = [past(1, 1, "Failed"), past(2, 1, "Succeeded")];
+        let retried = task(&serde_json::json!({ "attempts": attempts }));
+        assert!(!has_failed(&retried, Some(1)), "the second attempt succeeded");
+        assert!(!has_failed(&retried, Some(3)), "it is not in its job's run yet");
+    }
+}

@@ -1,0 +1,158 @@
+//! How far a wait has come, for the person who looks on: a line that changes at a terminal, and in a file
+//! or a pipe a line now and then. Pure.
+//!
+//! # Invariants
+//!
+//! * A line is told for each change of phase, where few objects are waited for.
+//! * What changes often, such as a number of tasks, is told once in a while and not lost: what is told
+//!   last is how it stands.
+//! * Of many objects one line tells, once in a while.
+
+use std::collections::BTreeMap;
+
+use crate::target::Target;
+
+/// So many objects have lines of their own.
+const FEW: usize = 8;
+
+/// By namespace and object.
+pub type Key = (String, Target);
+
+/// How all objects stand of which nothing is certain yet.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// How many are waited for in all.
+    all: usize,
+    open: BTreeMap<Key, Standing>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    phase: String,
+    text: String,
+    /// As it was told last; empty where it was not yet.
+    told: String,
+}
+
+impl Standing {
+    fn line(&self, target: &Target) -> String {
+        format!("{target}: {}", self.text)
+    }
+}
+
+impl Progress {
+    /// Nothing is known yet of `all` objects.
+    pub fn of(all: usize) -> Self {
+        Self { all, open: BTreeMap::new() }
+    }
+
+    /// Takes in how an object stands; a line if that is worth one at once.
+    pub fn see(&mut self, key: Key, (phase, text): (&str, &str)) -> Option<String> {
+        let line = format!("{}: {text}", key.1);
+        let is_first = !self.open.contains_key(&key);
+        let standing = self.open.entry(key).or_default();
+        let is_news = is_first || standing.phase != phase;
+        (standing.phase, standing.text) = (phase.to_owned(), text.to_owned());
+        if !is_news || self.all > FEW || standing.text == standing.told {
+            return None;
+        }
+        text.clone_into(&mut standing.told);
+        Some(line)
+    }
+
+    /// It is certain what becomes of an object.
+    pub fn forget(&mut self, key: &Key) {
+        self.open.remove(key);
+    }
+
+    /// The lines that are due once in a while: of what stands otherwise than was told last.
+    pub fn due(&mut self) -> Vec<String> {
+        let is_news = |standing: &Standing| standing.text != standing.told;
+        let news = self.open.iter().filter(|(_, standing)| is_news(standing));
+        let lines: Vec<String> =
+            news.take(FEW + 1).map(|((_, target), standing)| standing.line(target)).collect();
+        let lines = if lines.len() > FEW { vec![self.line()] } else { lines };
+        for standing in self.open.values_mut() {
+            standing.told.clone_from(&standing.text);
+        }
+        lines
+    }
+
+    /// All of it on a line, which a terminal cuts at its width.
+    pub fn line(&self) -> String {
+        let first = self.open.iter().take(FEW);
+        let each: Vec<String> = first.map(|((_, target), it)| it.line(target)).collect();
+        let more = self.open.len().saturating_sub(FEW);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        let standings = format!("{}{more}", each.join("; "));
+        let certain = self.all.saturating_sub(self.open.len());
+        if self.all == 1 {
+            standings
+        } else {
+            format!("{certain} of {} done; {standings}", self.all)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindId;
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("default".to_owned(), Target::new(KindId::Job, name))
+    }
+
+    #[test]
+    fn a_phase_is_told_at_once_and_numbers_once_in_a_while() {
+        let mut progress = Progress::of(1);
+        let mut see = |phase: &str, text: &str| progress.see(key("a"), (phase, text));
+        assert_eq!(see("Pending", "Pending").as_deref(), Some("job/a: Pending"));
+        assert_eq!(see("Pending", "Pending: 0 of 3 nodes"), None);
+        assert_eq!(progress.due(), ["job/a: Pending: 0 of 3 nodes"], "why is not lost");
+        assert_eq!(progress.due(), [""; 0]);
+        let mut see = |phase: &str, text: &str| progress.see(key("a"), (phase, text));
+        assert_eq!(see("Running", "Running, 0 of 9").as_deref(), Some("job/a: Running, 0 of 9"));
+        for succeeded in 1..9 {
+            assert_eq!(see("Running", &format!("Running, {succeeded} of 9")), None);
+        }
+        assert_eq!(progress.due(), ["job/a: Running, 8 of 9"]);
+        progress.forget(&key("a"));
+        assert_eq!(progress.due(), [""; 0]);
+    }
+
+    #[test]
+    fn of_many_objects_one_line_tells() {
+        let all = 10_000;
+        let mut progress = Progress::of(all);
+        for phase in ["Pending", "Running"] {
+            for number in 0..all {
+                assert_eq!(progress.see(key(&format!("j-{number}")), (phase, phase)), None);
+            }
+        }
+        let lines = progress.due();
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("0 of 10000 done; job/j-0: Running; "), "{lines:?}");
+        assert!(lines[0].ends_with("; and 9992 more"), "{lines:?}");
+        assert_eq!(progress.due(), [""; 0]);
+        for number in 8..all {
+            progress.forget(&key(&format!("j-{number}")));
+        }
+        let told = progress.see(key("j-1"), ("Running", "Running, 3 of 8"));
+        assert_eq!(told, None, "it is told with the next");
+        assert_eq!(progress.due(), ["job/j-1: Running, 3 of 8"]);
+    }
+
+    #[test]
+    fn how_far_it_has_come_is_a_line() {
+        let mut progress = Progress::of(1);
+        let _told = progress.see(key("a"), ("Running", "Running"));
+        assert_eq!(progress.line(), "job/a: Running");
+        let mut progress = Progress::of(3);
+        for (name, phase) in [("b", "Pending"), ("a", "Running")] {
+            let _told = progress.see(key(name), (phase, phase));
+        }
+        assert_eq!(progress.line(), "1 of 3 done; job/a: Running; job/b: Pending");
+    }
+}
