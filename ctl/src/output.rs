@@ -134,6 +134,51 @@ pub fn indented(indent: &str, rows: &[Vec<String>]) -> String {
     text.lines().map(|line| format!("{indent}{line}\n")).collect()
 }
 
+/// Spaces that set apart what belongs together on a line, such as a command that is shown.
+const APART: usize = 4;
+
+/// A line as lines of at most `width` characters, where words allow that: no word is cut. Of the line what
+/// begins at `hang` is folded, and stands below its beginning.
+pub fn folded(line: &str, hang: usize, width: usize) -> String {
+    let chars = |text: &str| text.chars().count();
+    let start = line.char_indices().nth(hang).map_or(line.len(), |(at, _)| at);
+    let (head, text) = line.split_at(start);
+    if chars(line) <= width || text.trim().is_empty() {
+        return format!("{line}\n");
+    }
+    // Below a beginning far to the right there would be room for few words.
+    let indent = " ".repeat(hang.min(width / 2));
+    let (mut folded, mut at) = (head.to_owned(), chars(head));
+    let mut rest = text;
+    let mut has_words = false;
+    while !rest.is_empty() {
+        let word_start = rest.find(|c| c != ' ').unwrap_or(rest.len());
+        let (gap, from) = rest.split_at(word_start);
+        let end = from.find(' ').unwrap_or(from.len());
+        // What is set apart stays together where a line has room for it.
+        let together = from.find(&" ".repeat(APART)).unwrap_or(from.len());
+        let together = chars(&from[..together]);
+        let is_apart = gap.len() >= APART && chars(&indent) + together <= width;
+        let needed = if is_apart { together } else { chars(&from[..end]) };
+        // A word that is too long for any line stays where it is, unless it gains room by another one.
+        let gains = has_words || at > chars(&indent);
+        if at + gap.len() + needed > width && gains {
+            folded.truncate(folded.trim_end().len());
+            folded.push('\n');
+            folded.push_str(&indent);
+            at = chars(&indent);
+        } else {
+            folded.push_str(gap);
+            at += gap.len();
+        }
+        folded.push_str(&from[..end]);
+        at += chars(&from[..end]);
+        (rest, has_words) = (&from[end..], true);
+    }
+    folded.push('\n');
+    folded
+}
+
 /// Text of others on one line, and without what a terminal would obey.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -254,6 +299,52 @@ mod tests {
             "b     \x1b[31mLost\x1b[0m    2s",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
+    fn a_long_line_is_folded_between_words_and_hangs_below_its_beginning() {
+        let line = "Why:      0 of 3 nodes: 2 have cpu < 500m, 1 cordoned";
+        expect![[r#"
+            Why:      0 of 3 nodes: 2
+                      have cpu < 500m,
+                      1 cordoned
+        "#]]
+        .assert_eq(&folded(line, 10, 26));
+        assert_eq!(folded(line, 10, 80), format!("{line}\n"));
+        // What is set apart stays together.
+        let line = "Fails:    1 of at most 0: exit 3 x1        hctl logs job/a --failed";
+        expect![[r#"
+            Fails:    1 of at most 0: exit 3 x1
+                      hctl logs job/a --failed
+        "#]]
+        .assert_eq(&folded(line, 10, 60));
+        // No word is cut, and none makes an empty line.
+        let long = "x".repeat(30);
+        let line = format!("Image:    {long} and {long}");
+        let expected = format!("Image:    {long}\n          and\n          {long}\n");
+        assert_eq!(folded(&line, 10, 24), expected);
+        assert_eq!(folded(&long, 2, 24), format!("{long}\n"));
+        // A row that has nothing in its last cell, and one whose last cell begins far to the right.
+        assert_eq!(folded("  a  b", 20, 4), "  a  b\n");
+        let row = folded("  a-name  Failed  exit 3", 18, 20);
+        assert_eq!(row, "  a-name  Failed\n          exit 3\n");
+    }
+
+    #[test]
+    fn folding_loses_no_word_and_keeps_to_the_width() {
+        let line = "Why:      word wörd and  some   more    and-a-much-longer-word  x 日本語 end";
+        for width in 1..100 {
+            for hang in [0, 2, 10, 40, 90] {
+                let text = folded(line, hang, width);
+                let words =
+                    |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                assert_eq!(words(&text), words(line), "{width} {hang}");
+                let is_word_alone = |line: &str| line.split_whitespace().count() <= 1;
+                let fits = |line: &str| line.chars().count() <= width || is_word_alone(line);
+                // What comes before the text that is folded is as it is.
+                assert!(text.lines().skip(1).all(fits), "{width} {hang}: {text}");
+            }
+        }
     }
 
     #[test]

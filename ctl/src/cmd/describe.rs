@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::each::Failures;
 use super::events;
 use crate::connection::Connection;
+use crate::describe::Sheet;
 use crate::failure::Failure;
 use crate::target::{self, Target};
 use crate::{describe, document, terminal};
@@ -15,9 +16,10 @@ pub(super) async fn describe(connection: &Connection, words: &[String]) -> Resul
     let (mut failures, mut is_first) = (Failures::default(), true);
     for target in target::several(words)? {
         match whole(connection, &target).await {
-            Ok(text) => {
+            Ok(sheet) => {
                 let gap = if is_first { "" } else { "\n" };
                 is_first = false;
+                let text = sheet.on(terminal::paper().width);
                 terminal::print(&format!("{gap}{text}"))?;
             }
             Err(failure) => failures.add(Err(failure))?,
@@ -27,24 +29,25 @@ pub(super) async fn describe(connection: &Connection, words: &[String]) -> Resul
 }
 
 /// All about an object, its events last.
-async fn whole(connection: &Connection, target: &Target) -> Result<String, Failure> {
+async fn whole(connection: &Connection, target: &Target) -> Result<Sheet, Failure> {
     let now = connection.clock.now();
     let object: Value = connection.get(target).await?;
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-    let text = text(connection, target, object, now).await?;
+    let mut sheet = sheet(connection, target, object, now).await?;
     let (mut happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
     // Not those of an earlier object of this name.
     happened
         .retain(|event| event.involved_object.uid.is_none() || event.involved_object.uid == uid);
-    Ok(format!("{text}{}", describe::events::section(happened, now)))
+    sheet.append(describe::events::section(happened, now));
+    Ok(sheet)
 }
 
-async fn text(
+async fn sheet(
     connection: &Connection,
     target: &Target,
     object: Value,
     now: Timestamp,
-) -> Result<String, Failure> {
+) -> Result<Sheet, Failure> {
     Ok(match target.kind {
         KindId::Job => {
             let job: Job = connection.typed(object)?;
@@ -82,7 +85,9 @@ async fn text(
         | KindId::Lease
         | KindId::NodeLease
         | KindId::CompletionChunk
-        | KindId::TaskTemplate => document::yaml(&document::without_noise(object))?,
+        | KindId::TaskTemplate => {
+            Sheet::verbatim(&document::yaml(&document::without_noise(object))?)
+        }
     })
 }
 

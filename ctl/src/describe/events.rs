@@ -23,7 +23,7 @@ pub fn last_seen(event: &Event) -> Option<Timestamp> {
 }
 
 /// The newest events, newest first; nothing where there are none.
-pub fn section(mut events: Vec<Event>, now: Timestamp) -> String {
+pub fn section(mut events: Vec<Event>, now: Timestamp) -> Sheet {
     events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
     let row = |event: &Event| {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -38,5 +38,5 @@ pub fn section(mut events: Vec<Event>, now: Timestamp) -> String {
     let mut sheet = Sheet::default();
     let rows = events.iter().take(EVENTS_MAX).map(row).collect();
     sheet.table("Events", &["SEEN", "WHAT", "WHY"], rows);
-    sheet.0
+    sheet
 }

@@ -11,7 +11,7 @@ use super::{Sheet, counted, labels, lasting, owner, place};
 const REASONS_MAX: usize = 5;
 
 /// All about a job. `tasks` are its task objects, as far as there are any.
-pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> String {
+pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
     let status = &job.status;
     let mut sheet = Sheet::default();
     sheet.line(&headline(job, now));
@@ -33,7 +33,7 @@ pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> String {
         .map(|task| super::task_row(task, now))
         .collect();
     sheet.table("Now", &["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"], unwell);
-    sheet.0
+    sheet
 }
 
 fn headline(job: &Job, now: Timestamp) -> String {

@@ -1,4 +1,4 @@
-//! All about an object, as text. Pure: objects in, lines out.
+//! All about an object, as a sheet of lines. Pure: objects in, lines out.
 
 pub mod events;
 pub mod job;
@@ -22,24 +22,57 @@ use crate::output;
 
 /// How wide the labels at the left are.
 const LABEL_CHARS: usize = 10;
+/// Before what belongs to the line above.
+const INDENT: &str = "  ";
 /// Rows of a section at most: the rest is counted.
 const ROWS_MAX: usize = 40;
 
 /// A text of labelled lines.
 #[derive(Debug, Default)]
-struct Sheet(String);
+pub struct Sheet(Vec<Line>);
+
+#[derive(Debug)]
+struct Line {
+    text: String,
+    /// Where what is said begins, so that what follows a fold stands below it; nothing for a line that is
+    /// not folded, such as one of YAML.
+    hang: Option<usize>,
+}
 
 impl Sheet {
+    /// A document as it is.
+    pub fn verbatim(text: &str) -> Self {
+        Self(text.lines().map(|line| Line { text: line.to_owned(), hang: None }).collect())
+    }
+
+    /// Adds what another sheet says.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// As text, folded between words at the width of a terminal. What is read by programs has no width.
+    pub fn on(&self, width: Option<usize>) -> String {
+        let folded = |line: &Line| match (width, line.hang) {
+            (Some(width), Some(hang)) => output::folded(&line.text, hang, width),
+            _ => format!("{}\n", line.text),
+        };
+        self.0.iter().map(folded).collect()
+    }
+
+    fn push(&mut self, text: &str, hang: usize) {
+        let text = output::printable(text).trim_end().to_owned();
+        self.0.push(Line { text, hang: Some(hang) });
+    }
+
     /// A line without a label.
     fn line(&mut self, text: &str) {
-        self.0.push_str(output::printable(text).trim_end());
-        self.0.push('\n');
+        self.push(text, INDENT.len());
     }
 
     /// A labelled line; none where there is nothing to say.
     fn field(&mut self, label: &str, text: &str) {
         if !text.is_empty() {
-            self.line(&format!("{:LABEL_CHARS$}{text}", format!("{label}:")));
+            self.push(&format!("{:LABEL_CHARS$}{text}", format!("{label}:")), LABEL_CHARS);
         }
     }
 
@@ -52,10 +85,17 @@ impl Sheet {
         let more = rows.len().saturating_sub(ROWS_MAX);
         rows.truncate(ROWS_MAX);
         let headings: Vec<String> = headings.iter().map(|it| (*it).to_owned()).collect();
+        let last = headings.last().cloned().unwrap_or_default();
         let all: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
-        self.0.push_str(&output::indented("  ", &all));
+        let text = output::indented(INDENT, &all);
+        let mut lines = text.lines();
+        let headings = lines.next().unwrap_or_default();
+        // Only the last cell is folded: its heading says where it begins.
+        let hang = headings.rfind(&last).unwrap_or_default();
+        self.0.push(Line { text: headings.to_owned(), hang: None });
+        lines.for_each(|line| self.push(line, hang));
         if more > 0 {
-            self.line(&format!("  and {more} more"));
+            self.line(&format!("{INDENT}and {more} more"));
         }
     }
 

@@ -11,7 +11,7 @@ use api::{Kind as _, Task, TaskTemplate, Timestamp};
 use super::{Sheet, labels};
 
 /// All about a node. `tasks` are those bound to it, `templates` (at least) theirs.
-pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> String {
+pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> Sheet {
     let (status, info) = (&node.status, &node.status.info);
     let mut sheet = Sheet::default();
     let deleting = if node.is_deleting() { ", being deleted" } else { "" };
@@ -51,7 +51,7 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.table("Capacity", &["RESOURCE", "REQUESTED", "ALLOCATABLE", "SHARE"], rows);
     let rows = holding.into_iter().map(|task| super::task_row(task, now)).collect();
     sheet.table("Tasks", &["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"], rows);
-    sheet.0
+    sheet
 }
 
 /// What tasks ask for, by resource.

@@ -8,7 +8,7 @@ use api::{Kind as _, Task, Timestamp};
 use super::{Sheet, labels, place};
 
 /// All about a partition set. Of `tasks` those are shown that target one of its partitions.
-pub fn text(set: &PartitionSet, tasks: &[Task], now: Timestamp) -> String {
+pub fn text(set: &PartitionSet, tasks: &[Task], now: Timestamp) -> Sheet {
     let mut sheet = Sheet::default();
     let cells = set.row(now);
     let cell = |heading: &str| {
@@ -31,7 +31,7 @@ pub fn text(set: &PartitionSet, tasks: &[Task], now: Timestamp) -> String {
     sheet.conditions(&set.status.conditions);
     let rows = set.partition_names().iter().map(|name| row(set, name, tasks)).collect();
     sheet.table("Partitions", &["NAME", "REPLICAS", "TASKS"], rows);
-    sheet.0
+    sheet
 }
 
 fn row(set: &PartitionSet, partition: &str, tasks: &[Task]) -> Vec<String> {

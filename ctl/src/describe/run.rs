@@ -10,7 +10,7 @@ use api::{Kind as _, Timestamp};
 use super::{Sheet, labels, lasting, owner, pairs, place};
 
 /// All about a run.
-pub fn text(run: &WorkflowRun, now: Timestamp) -> String {
+pub fn text(run: &WorkflowRun, now: Timestamp) -> Sheet {
     let status = &run.status;
     let mut sheet = Sheet::default();
     let lasting = lasting(status.started_at, status.finished_at, now);
@@ -53,7 +53,7 @@ pub fn text(run: &WorkflowRun, now: Timestamp) -> String {
         let name = job.job.as_deref().unwrap_or(&job.name);
         sheet.field("Logs", &format!("hctl logs job/{name} --failed"));
     }
-    sheet.0
+    sheet
 }
 
 /// What each job waits for.

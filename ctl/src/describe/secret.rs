@@ -7,7 +7,7 @@ use api::{Kind as _, Timestamp};
 use super::{Sheet, labels, place};
 
 /// All about a secret: which keys it has, and how much is in each.
-pub fn text(secret: &Secret, now: Timestamp) -> String {
+pub fn text(secret: &Secret, now: Timestamp) -> Sheet {
     let mut sheet = Sheet::default();
     let kind = secret.kind_of_data();
     let fixed = if secret.immutable == Some(true) { ", immutable" } else { "" };
@@ -19,5 +19,5 @@ pub fn text(secret: &Secret, now: Timestamp) -> String {
     let data = secret.data.iter().flatten().map(|(key, bytes)| (key, bytes.0.len()));
     let row = |(key, bytes): (&String, usize)| vec![key.clone(), bytes.to_string()];
     sheet.table("Data", &["KEY", "BYTES"], data.chain(texts).map(row).collect());
-    sheet.0
+    sheet
 }

@@ -7,7 +7,7 @@ use api::{Kind as _, Timestamp};
 use super::{Sheet, labels, lasting, owner, place};
 
 /// All about a task.
-pub fn text(task: &Task, now: Timestamp) -> String {
+pub fn text(task: &Task, now: Timestamp) -> Sheet {
     let (spec, status) = (&task.spec, &task.status);
     let mut sheet = Sheet::default();
     let reported = task.report().is_some();
@@ -57,7 +57,7 @@ pub fn text(task: &Task, now: Timestamp) -> String {
     if task.node().is_some() || !status.attempts.is_empty() {
         sheet.field("Logs", &format!("hctl logs {} --attempt N", task.name()));
     }
-    sheet.0
+    sheet
 }
 
 fn index(task: &Task) -> String {

@@ -14,8 +14,8 @@ fn object<K: DeserializeOwned>(json: Value) -> K {
     serde_json::from_value(json).unwrap()
 }
 
-fn check(text: &str, expected: &Expect) {
-    expected.assert_eq(text);
+fn check(sheet: &Sheet, expected: &Expect) {
+    expected.assert_eq(&sheet.on(None));
 }
 
 fn task(name: &str, more: &Value) -> Task {
@@ -224,6 +224,7 @@ fn a_workflow_tells_its_jobs_and_newest_runs() {
         "metadata": {"name": "load", "namespace": "data"},
         "spec": {
             "params": [{"name": "date"}, {"name": "mode", "default": "fast"}],
+            "defaults": {"template": {"image": "alpine"}},
             "jobs": [
                 {"name": "collect", "count": 3, "template": {"image": "busybox"}},
                 {"name": "load", "dependsOn": [{"job": "collect"}], "target": {"partitionSet": "mydb"}},
@@ -248,7 +249,7 @@ fn a_workflow_tells_its_jobs_and_newest_runs() {
             Jobs:
               NAME     TASKS                  AFTER    IMAGE
               collect  3                      -        busybox
-              load     per partition of mydb  collect  -
+              load     per partition of mydb  collect  alpine
             Runs:
               NAME    STATUS   JOBS  TASKS  TOOK  AGE    WHY
               load-2  Pending  -     -      -     1h00m  waiting for the workflow controller
@@ -286,10 +287,11 @@ fn a_secret_tells_what_it_has_and_not_what_it_is() {
         "stringData": {"older": "correct-horse"},
         "immutable": true,
     }));
-    let text = secret::text(&secret, now());
+    let sheet = secret::text(&secret, now());
+    let text = sheet.on(None);
     assert!(!text.contains("horse") && !text.contains("Y29y"), "{text}");
     check(
-        &text,
+        &sheet,
         &expect![[r#"
         Secret media/s: Opaque, immutable, 1h00m old
         Data:
@@ -298,4 +300,74 @@ fn a_secret_tells_what_it_has_and_not_what_it_is() {
           older     13
     "#]],
     );
+}
+
+#[test]
+fn a_workflow_tells_what_its_jobs_run_wherever_that_is_written() {
+    let jobs = |defaults: Value, jobs: Value| {
+        let workflow = object(json!({
+            "metadata": {"name": "w", "namespace": "data"},
+            "spec": {"defaults": defaults, "jobs": jobs},
+        }));
+        let text = workflow::text(&workflow, &[], now()).on(None);
+        text[text.find("Jobs:").unwrap()..].to_owned()
+    };
+    let of_tasks = json!([{"template": {"image": "b:1"}}, {}, {"template": {"image": "b:1"}}]);
+    let text = jobs(
+        json!({"template": {"image": "a:1"}}),
+        json!([
+            {"name": "default"}, {"name": "own", "template": {"image": "c:1"}},
+            {"name": "listed", "tasks": of_tasks},
+        ]),
+    );
+    expect![[r#"
+        Jobs:
+          NAME     TASKS  AFTER  IMAGE
+          default  1      -      a:1
+          own      1      -      c:1
+          listed   3      -      b:1, a:1
+    "#]]
+    .assert_eq(&text);
+    let text = jobs(json!({"template": {"command": ["true"]}}), json!([{"name": "a"}]));
+    expect![[r#"
+        Jobs:
+          NAME  TASKS  AFTER
+          a     1      -
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn at_a_terminal_long_lines_hang_below_what_they_say() {
+    let mut failed = running();
+    failed.status.message = Some("the program is there but cannot be run on this node".to_owned());
+    let mut sheet = task::text(&failed, now());
+    sheet.append(Sheet::verbatim(
+        "a: line of YAML is a line of YAML, however long that line may be",
+    ));
+    let rows = vec![vec!["a".to_owned(), "one two three four five six seven eight".to_owned()]];
+    sheet.table("Now", &["TASK", "WHY"], rows);
+    expect![[r#"
+        Task media/thumb-1: Running on n1 for
+          9m, attempt 2
+        Why:      the program is there but
+                  cannot be run on this node
+        Index:    1 of 3, run 1, partition
+                  mydb-0
+        Bound:    10m ago
+        Ports:    http=31120
+        Runs:     tasktemplate/thumb-1
+        Attempts:
+          ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
+          1        -    Failed  n2    3     -       5m
+                            15m ago
+        Logs:     hctl logs thumb-1 --attempt
+                  N
+        a: line of YAML is a line of YAML, however long that line may be
+        Now:
+          TASK  WHY
+          a     one two three four five six
+                seven eight
+    "#]]
+    .assert_eq(&sheet.on(Some(38)));
 }

@@ -1,17 +1,22 @@
 //! All about a workflow.
 
+use std::collections::BTreeSet;
+
 use api::resource::Resource as _;
-use api::table::NOTHING;
+use api::table::{self, NOTHING};
 use api::workflow::{Param, Workflow, WorkflowJob};
-use api::{Kind as _, Timestamp, WorkflowRun};
+use api::{Kind as _, Timestamp, WorkflowRun, merge};
+use serde_json::Value;
 
 use super::{Sheet, labels, place};
 
 /// Runs that are shown: the newest.
 const RUNS_MAX: usize = 10;
+/// Different images of a job that are shown.
+const IMAGES_MAX: usize = 3;
 
 /// All about a workflow. `runs` are its runs.
-pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> String {
+pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> Sheet {
     let status = &workflow.status;
     let mut sheet = Sheet::default();
     let phase = status.phase.map_or_else(|| "no run".to_owned(), |phase| phase.to_string());
@@ -36,14 +41,23 @@ pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> String
     );
     sheet.field("Labels", &labels(workflow));
     sheet.conditions(&status.conditions);
-    let jobs = workflow.spec.jobs.iter().map(job_row).collect();
-    sheet.table("Jobs", &["NAME", "TASKS", "AFTER", "IMAGE"], jobs);
+    let images: Vec<String> = workflow.spec.jobs.iter().map(|job| images(workflow, job)).collect();
+    // What runs without containers has no images.
+    let has_images = images.iter().any(|image| image != NOTHING);
+    let jobs = workflow.spec.jobs.iter().zip(images).map(|(job, image)| job_row(job, image));
+    let mut rows: Vec<Vec<String>> = jobs.collect();
+    let mut headings = vec!["NAME", "TASKS", "AFTER", "IMAGE"];
+    if !has_images {
+        headings.pop();
+        rows.iter_mut().for_each(|row| drop(row.pop()));
+    }
+    sheet.table("Jobs", &headings, rows);
     sheet.table(
         "Runs",
         &["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"],
         run_rows(runs, now),
     );
-    sheet.0
+    sheet
 }
 
 fn param(param: &Param) -> String {
@@ -53,15 +67,29 @@ fn param(param: &Param) -> String {
     }
 }
 
-fn job_row(job: &WorkflowJob) -> Vec<String> {
+fn job_row(job: &WorkflowJob, images: String) -> Vec<String> {
     let after: Vec<&str> = job.depends_on.iter().map(|it| it.job.as_str()).collect();
-    let image = job.template.0.get("image").and_then(|image| image.as_str());
-    vec![
-        job.name.clone(),
-        tasks(job),
-        if after.is_empty() { NOTHING.to_owned() } else { after.join(",") },
-        image.unwrap_or(NOTHING).to_owned(),
-    ]
+    let after = if after.is_empty() { NOTHING.to_owned() } else { after.join(",") };
+    vec![job.name.clone(), tasks(job), after, images]
+}
+
+/// What the tasks of a job run, the workflow's defaults and what is said of single tasks included.
+fn images(workflow: &Workflow, job: &WorkflowJob) -> String {
+    let image = |template: &Value| template["image"].as_str().map(str::to_owned);
+    let document = merge::job_document(workflow.spec.defaults.as_ref(), job);
+    let own = image(&document["template"]);
+    let listed = document["tasks"].as_array().into_iter().flatten();
+    let of_tasks = listed.map(|task| image(&task["template"]).or_else(|| own.clone()));
+    let mut all: Vec<String> = of_tasks.flatten().collect();
+    if document["tasks"].as_array().is_none_or(Vec::is_empty) {
+        all.extend(own);
+    }
+    let mut seen = BTreeSet::new();
+    all.retain(|image| seen.insert(image.clone()));
+    let more = all.len().saturating_sub(IMAGES_MAX);
+    all.truncate(IMAGES_MAX);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    table::text_or_dash(&format!("{}{more}", all.join(", ")))
 }
 
 /// How many tasks a job has, as far as that is known before it runs.

@@ -101,3 +101,49 @@ async fn at_a_terminal_reasons_have_room_and_a_wait_shows_how_far_it_has_come() 
     assert!(lines[1].starts_with("job/a-longer-name: "), "{shown:?}");
     assert!(lines.last().unwrap().contains("timed out waiting"), "it makes room: {shown:?}");
 }
+
+/// A job with an image of a name that no terminal of 80 columns has room for, beside the rest.
+fn long_image() -> String {
+    format!("registry.example.com:5000/{}/busybox:1.36.1-with-a-long-tag", "team/".repeat(8))
+}
+
+#[tokio::test]
+async fn all_columns_are_shown_uncut_wherever_they_are_printed() {
+    let dev = Dev::start().await;
+    let fails = LONG.replace("sleep, '600'", "no-such-program").replace("busybox", &long_image());
+    dev.apply(&fails.replace("spec: {", "spec: {retry: {maxAttempts: 1}, ")).await;
+    dev.done(&["wait", "job/load", "--for", "failed", "--timeout", "60s"]).await;
+    let why = "No such file or directory (os error 2)";
+    let piped = dev.done(&["get", "jobs", "-o", "wide"]).await;
+    let at_a_terminal = on_a_terminal(&dev, "get jobs -o wide").await;
+    for table in [piped, at_a_terminal] {
+        assert!(table.contains(&long_image()), "{table}");
+        assert!(table.lines().any(|line| line.trim_end().ends_with(why)), "{table}");
+        assert!(!table.contains("..."), "{table}");
+    }
+    // Without -o wide a terminal's line is cut, and shows where; a pipe's is not.
+    let cut = on_a_terminal(&dev, "get jobs").await;
+    assert!(cut.lines().any(|line| line.trim_end().ends_with("...")), "{cut}");
+    assert!(!cut.contains(why), "{cut}");
+    assert!(dev.done(&["get", "jobs"]).await.contains(why));
+}
+
+#[tokio::test]
+async fn what_is_described_is_folded_at_a_terminal_alone() {
+    let dev = Dev::start().await;
+    let fails = LONG.replace("sleep, '600'", "no-such-program").replace("busybox", &long_image());
+    dev.apply(&fails.replace("spec: {", "spec: {retry: {maxAttempts: 1}, ")).await;
+    dev.done(&["wait", "job/load", "--for", "failed", "--timeout", "60s"]).await;
+    let shown = on_a_terminal(&dev, "describe task load-0").await;
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    let why = lines.iter().position(|line| line.starts_with("Why: ")).expect("it says why");
+    assert!(lines[why + 1].starts_with("          "), "it hangs below its beginning: {shown}");
+    let is_too_long = |line: &&&str| line.chars().count() > 80;
+    assert_eq!(lines.iter().find(is_too_long), None, "{shown}");
+    // A word that is longer than a line is whole.
+    let shown = on_a_terminal(&dev, "describe job load").await;
+    assert!(shown.contains(&long_image()), "{shown}");
+    let piped = dev.done(&["describe", "task", "load-0"]).await;
+    let why = piped.lines().find(|line| line.starts_with("Why: ")).expect("it says why");
+    assert!(why.ends_with("No such file or directory (os error 2)"), "{piped}");
+}
