@@ -9,9 +9,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::completion::{
     Which, fields, kinds_or_objects, named, names, objects, params, phases, runs,
 };
-use crate::door;
 use crate::goal::Goal;
 use crate::table::Order;
+use crate::{door, examples};
 
 /// Exit codes, as `hctl --help` tells them.
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
@@ -23,19 +23,25 @@ const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one nev
                           found; 2 timed out, and no node can run the tasks of one; 4 timed out. With \
                           several objects, the first of these that applies to any of them";
 
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
+
 /// Control a Heliox cluster: apply manifests, inspect objects, follow progress.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
     /// Address of the apiserver; several, separated by commas, are tried in turn.
     #[arg(long, global = true, env = "HELIOX_SERVER", default_value = "http://127.0.0.1:7070")]
+    #[arg(value_name = "URL", help_heading = GLOBAL)]
     pub server: String,
     /// Namespace to use.
     #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
-    #[arg(value_parser = door::namespace, add = names(KindId::Namespace))]
+    #[arg(value_parser = door::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
     pub namespace: String,
-    /// Output format. With json, errors are JSON too.
+    /// Output format: table, wide (more columns), yaml, json or name (KIND/NAME). With json, errors are
+    /// JSON too.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(value_name = "FORMAT", hide_possible_values = true, help_heading = GLOBAL)]
     pub output: Format,
     /// What to do.
     #[command(subcommand)]
@@ -53,7 +59,7 @@ pub enum Format {
     Yaml,
     /// JSON.
     Json,
-    /// Only KIND/NAME.
+    /// KIND/NAME, one on each line.
     Name,
 }
 
@@ -61,21 +67,28 @@ pub enum Format {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Create or update objects from manifests.
+    #[command(after_help = examples::APPLY)]
     Apply(Apply),
     /// List objects, or show some by name.
+    #[command(after_help = examples::GET)]
     Get(Get),
     /// Show an object's details, reasons and events.
+    #[command(after_help = examples::DESCRIBE)]
     Describe(Targets),
     /// Delete objects. With -f, objects that do not exist are ignored.
+    #[command(after_help = examples::DELETE)]
     Delete(Delete),
     /// Print the logs of tasks.
+    #[command(after_help = examples::LOGS)]
     Logs(Logs),
     /// Run a command in a task's container, and exit with its exit code.
+    #[command(after_help = examples::EXEC)]
     Exec(Exec),
     /// Show the CPU and memory usage of nodes and tasks.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TOP)]
     Top(Top),
     /// List events.
+    #[command(after_help = examples::EVENTS)]
     Events(Events),
     /// Wait for objects to reach a state.
     ///
@@ -85,13 +98,16 @@ pub enum Command {
     /// Progress goes to stderr: a line that changes at a terminal; otherwise a line for each change of
     /// phase, and at most one every 10 seconds for everything else. If the server goes away, hctl says so
     /// and tries again until the timeout.
-    #[command(after_help = WAIT_CODES)]
+    #[command(after_help = format!("{}\n\n{WAIT_CODES}", examples::WAIT))]
     Wait(Wait),
     /// Start a run of a workflow.
+    #[command(after_help = examples::RUN)]
     Run(Run),
     /// Run a finished job again, or start a new run with the parameters of an earlier one.
+    #[command(after_help = examples::RERUN)]
     Rerun(Rerun),
     /// Cancel jobs and runs: stop running tasks and start nothing more.
+    #[command(after_help = examples::CANCEL)]
     Cancel {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
@@ -99,6 +115,7 @@ pub enum Command {
         targets: Vec<String>,
     },
     /// Suspend jobs, runs and workflows: stop running tasks, keep progress.
+    #[command(after_help = examples::SUSPEND)]
     Suspend {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
@@ -106,6 +123,7 @@ pub enum Command {
         targets: Vec<String>,
     },
     /// Resume suspended jobs, runs and workflows.
+    #[command(after_help = examples::RESUME)]
     Resume {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
@@ -113,6 +131,7 @@ pub enum Command {
         targets: Vec<String>,
     },
     /// Stop a task's current attempt and start it again on another node.
+    #[command(after_help = examples::EVICT)]
     Evict {
         /// TASK..., task/T... or task T...
         #[arg(required = true, value_name = "TASK")]
@@ -120,6 +139,7 @@ pub enum Command {
         tasks: Vec<String>,
     },
     /// Mark nodes unschedulable.
+    #[command(after_help = examples::CORDON)]
     Cordon {
         /// NODE..., node/N... or node N...
         #[arg(required = true, value_name = "NODE")]
@@ -127,6 +147,7 @@ pub enum Command {
         nodes: Vec<String>,
     },
     /// Mark nodes schedulable again.
+    #[command(after_help = examples::UNCORDON)]
     Uncordon {
         /// NODE..., node/N... or node N...
         #[arg(required = true, value_name = "NODE")]
@@ -134,6 +155,7 @@ pub enum Command {
         nodes: Vec<String>,
     },
     /// Show the cluster, or confirm one that was restored from a backup.
+    #[command(after_help = examples::CLUSTER)]
     Cluster(Cluster),
     /// Collect information for a bug report.
     #[command(subcommand)]
@@ -141,6 +163,7 @@ pub enum Command {
     /// Show the versions of hctl and of the server.
     Version,
     /// Print a shell completion script.
+    #[command(after_help = examples::COMPLETION)]
     Completion {
         /// Shell to print it for.
         shell: clap_complete::Shell,
@@ -164,8 +187,8 @@ pub struct Apply {
     /// Wait until all jobs, workflows and runs have finished; fail if one fails.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait [default: no limit].
-    #[arg(long, requires = "wait")]
+    /// How long to wait, such as 90s or 1h30m [default: no limit].
+    #[arg(long, requires = "wait", value_name = "DURATION")]
     pub timeout: Option<Duration>,
     /// Let the server validate everything without changing anything.
     #[arg(long)]
@@ -196,7 +219,7 @@ pub struct Get {
     #[arg(long, value_parser = door::name, add = names(KindId::Job))]
     pub job: Option<String>,
     /// Only tasks of this run of the job, as they were at its end; with --job [default: the current run].
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
     #[arg(conflicts_with_all = ["watch", "field_selector", "all_namespaces"], add = runs())]
     pub run: Option<u32>,
     /// Only objects in this phase.
@@ -235,8 +258,8 @@ pub struct Delete {
     /// Wait until the objects and everything they own are gone: all tasks have stopped by then.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait.
-    #[arg(long, requires = "wait", default_value = "5m")]
+    /// How long to wait, such as 90s or 1h30m.
+    #[arg(long, requires = "wait", value_name = "DURATION", default_value = "5m")]
     pub timeout: Duration,
 }
 
@@ -266,7 +289,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last LINES lines of each task.
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", value_parser = door::lines)]
     pub tail: Option<u64>,
     /// Only lines newer than this, such as 90s, 10m or 1h30m.
     #[arg(long, value_name = "DURATION")]
@@ -275,10 +298,10 @@ pub struct Logs {
     #[arg(long)]
     pub timestamps: bool,
     /// Attempt to print [default: the newest].
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
     pub attempt: Option<u32>,
     /// Run of the job to print [default: the current one].
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
     #[arg(conflicts_with = "attempt", add = runs())]
     pub run: Option<u32>,
     /// Print the previous attempt.
@@ -303,7 +326,7 @@ pub struct Exec {
     #[arg(short = 't', long)]
     pub tty: bool,
     /// Attempt to run it in [default: the newest].
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
     pub attempt: Option<u32>,
     /// Command to run, after `--`. It is not run in a shell; for one, use `sh -c '...'`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -377,8 +400,8 @@ pub struct Wait {
     /// State to wait for.
     #[arg(long = "for", value_enum, value_name = "WHAT", default_value_t = Goal::Succeeded)]
     pub goal: Goal,
-    /// How long to wait; 0s checks once.
-    #[arg(long, default_value = "5m")]
+    /// How long to wait, such as 90s or 1h30m; 0s checks once.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub timeout: Duration,
 }
 
@@ -389,7 +412,7 @@ pub struct Run {
     #[arg(required = true, value_name = "WORKFLOW", num_args = 1..)]
     #[arg(add = named(KindId::Workflow, &[], Which::All))]
     pub workflow: Vec<String>,
-    /// Value of a parameter.
+    /// Value of a parameter; may be given several times.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Name of the run; a second run with this name is refused [default: the next number].
@@ -406,8 +429,8 @@ pub struct UntilEnd {
     /// Wait until it has finished; fail if it fails.
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait [default: no limit].
-    #[arg(long, requires = "wait")]
+    /// How long to wait, such as 90s or 1h30m [default: no limit].
+    #[arg(long, requires = "wait", value_name = "DURATION")]
     pub timeout: Option<Duration>,
 }
 
@@ -418,7 +441,7 @@ pub struct Rerun {
     #[arg(required = true, value_name = "KIND/NAME", num_args = 1..)]
     #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Ended))]
     pub of: Vec<String>,
-    /// Different value of a parameter of the run.
+    /// Another value of a parameter of the run; may be given several times.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Whether to wait for its end.
@@ -500,6 +523,8 @@ mod tests {
             "hctl evict task/a task/b",
             "hctl wait workflow/data-load --for=succeeded --timeout 1m30s",
             "hctl wait job a b --for deleted",
+            "hctl wait --for=condition=complete job/a",
+            "hctl wait --for=delete job/a",
             "hctl run workflow/data-load -p date=2026-01-02 -p q=a=b --name x --wait",
             "hctl cancel run/x job/y",
             "hctl suspend workflow/w",
@@ -547,6 +572,7 @@ mod tests {
             "hctl top tasks -l =a",
             "hctl logs a --attempt 0",
             "hctl logs a --tail -1",
+            "hctl logs a --tail x",
             "hctl exec a --attempt 0 -- ls",
             "hctl wait job/a --timeout -1s",
             "hctl wait job/a --timeout 5",

@@ -336,7 +336,7 @@ impl Connection {
     pub fn typed<A: DeserializeOwned>(&self, item: Value) -> Result<A, Failure> {
         serde_json::from_value(item).map_err(|error| {
             Failure::new(format!("the answer of {} is not understood: {error}", self.server))
-                .hint("is it of this version? hctl version tells")
+                .hint("check that both are of the same version with hctl version")
         })
     }
 

@@ -40,6 +40,23 @@ pub fn fields(text: &str) -> Result<String, String> {
     parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// The number of a run or of an attempt, which count from 1.
+///
+/// # Errors
+/// That it is none.
+pub fn number(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "write a number, counted from 1".to_owned())
+}
+
+/// A number of lines.
+///
+/// # Errors
+/// That it is none.
+pub fn lines(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_not_a_number| "write a number of lines, such as 100".to_owned())
+}
+
 /// `KEY=VALUE` of a parameter.
 ///
 /// # Errors

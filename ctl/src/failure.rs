@@ -137,7 +137,7 @@ impl Failure {
             Error::Malformed(source) => {
                 let why = ErrorChain(source.as_ref());
                 Self::new(format!("the answer of {server} is not understood: {why}"))
-                    .hint("is this an apiserver of Heliox, and of this version? hctl version tells")
+                    .hint("check the address and the versions with hctl version")
             }
         }
     }
@@ -154,7 +154,7 @@ impl Failure {
                 failure.hint("choose another name, or delete that one first")
             }
             (Code::Conflict, _) => {
-                failure.hint("see how it stands now with hctl describe before you try again")
+                failure.hint("check how it stands with hctl describe, then try again")
             }
             _ => failure,
         }
@@ -224,7 +224,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let is_unread = error.kind() == io::ErrorKind::BrokenPipe;
         let code = if is_unread { Code::Unread } else { Code::Error };
-        Failure::new(format!("print: {error}")).code(code)
+        Failure::new(format!("cannot print: {error}")).code(code)
     }
 }
 

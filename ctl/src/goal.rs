@@ -5,18 +5,22 @@ use api::{Kind as _, KindId, Task, WorkflowRun};
 use clap::ValueEnum;
 use serde_json::Value;
 
-/// What is waited for.
+/// What is waited for; also in the words of kubectl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Goal {
     /// It succeeded.
+    #[value(aliases = ["complete", "condition=complete", "condition=Complete"])]
     Succeeded,
     /// It failed, timed out or was cancelled.
+    #[value(aliases = ["condition=failed", "condition=Failed"])]
     Failed,
     /// It has finished, whichever way.
     Done,
     /// It is ready: a node accepts tasks, a task serves, any other object is as specified.
+    #[value(aliases = ["condition=ready", "condition=Ready"])]
     Ready,
     /// It is gone.
+    #[value(aliases = ["delete"])]
     Deleted,
 }
 
@@ -244,7 +248,7 @@ pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
 /// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
 pub fn standing(object: &Value) -> String {
     let status = &object["status"];
-    let mut text = status["phase"].as_str().unwrap_or("it is there").to_owned();
+    let mut text = status["phase"].as_str().unwrap_or("it exists").to_owned();
     if let (Some(total), Some(succeeded)) = (status["total"].as_u64(), status["succeeded"].as_u64())
     {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
@@ -417,6 +421,6 @@ mod tests {
         let mut workflow = object("Failed", 2);
         workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
         assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");
-        assert_eq!(standing(&json!({"metadata": {}})), "it is there");
+        assert_eq!(standing(&json!({"metadata": {}})), "it exists");
     }
 }

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod describe;
 pub mod document;
 pub mod door;
+pub mod examples;
 pub mod failure;
 pub mod following;
 pub mod goal;

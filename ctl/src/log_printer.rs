@@ -141,8 +141,8 @@ impl Printer {
     pub fn finish(mut self) -> Result<(), Failure> {
         self.flush()?;
         if self.is_incomplete {
-            let failure = Failure::new("not everything that was written could be printed");
-            return Err(failure.hint("what is missing is said above"));
+            let failure = Failure::new("some of the output is missing");
+            return Err(failure.hint("the lines above say what and why"));
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     let names = served.iter().flat_map(|info| [info.plural, info.singular]);
     let failure = Failure::usage(format!("there is no kind {text:?}"));
     if let Some(ours) = api::schema::neighbours_word(text) {
-        return Err(failure.hint(format!("what comes closest is {}", ours.info().plural)));
+        return Err(failure.hint(format!("the closest kind is {}", ours.info().plural)));
     }
     Err(match nearest(&lower, names) {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),
@@ -103,8 +103,8 @@ pub fn only_one(words: &[String], usual: Option<KindId>) -> Result<Target, Failu
     let mut targets = several_of(words, usual)?;
     match (targets.pop(), targets.is_empty()) {
         (Some(only), true) => Ok(only),
-        _ => Err(Failure::usage(format!("{} name more than one object", words.join(" ")))
-            .hint("name one: KIND/NAME or KIND NAME")),
+        _ => Err(Failure::usage(format!("{} are more than one object", words.join(" ")))
+            .hint("name one object: KIND/NAME or KIND NAME")),
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(names("WorkflowRun x"), "run/x");
         assert_eq!(names("jobs"), "1: which job?; write job/NAME, or job NAME");
         assert_eq!(names("jobz a"), "1: there is no kind \"jobz\"; did you mean job?");
-        assert_eq!(names("pod a"), "1: there is no kind \"pod\"; what comes closest is tasks");
+        assert_eq!(names("pod a"), "1: there is no kind \"pod\"; the closest kind is tasks");
         assert!(names("flurb a").contains("the kinds are namespaces, "));
         assert_eq!(names("job/a b"), "1: \"b\" names no object; write KIND/NAME");
         let cannot_be =

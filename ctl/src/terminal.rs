@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use clap::CommandFactory as _;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rustix::termios::tcgetwinsize;
 
 use crate::args::{Args, Format};
@@ -106,6 +106,10 @@ pub fn usage(mut error: clap::Error) -> ExitCode {
         // A verb that only looks alike would be suggested, too.
         error.remove(ContextKind::SuggestedSubcommand);
     }
+    if error.kind() == ErrorKind::UnknownArgument {
+        // To pass a flag as the name of an object is never what is meant.
+        error.remove(ContextKind::Suggested);
+    }
     // Nobody listens where this cannot be printed.
     let _unread = error.print();
     if let Some(meant) = meant {
@@ -115,27 +119,39 @@ pub fn usage(mut error: clap::Error) -> ExitCode {
 }
 
 /// Verbs of other tools, and ours for the same.
-const OTHER_WORDS: [(&str, &str); 20] = [
+const OTHER_WORDS: [(&str, &str); 32] = [
     ("annotate", "apply -f FILE"),
+    ("attach", "logs -f"),
     ("create", "apply -f FILE"),
+    ("destroy", "delete"),
+    ("diff", "apply -f FILE --dry-run"),
+    ("down", "delete -f FILE"),
     ("drain", "cordon"),
     ("edit", "apply -f FILE"),
+    ("info", "cluster"),
     ("inspect", "describe"),
     ("kill", "cancel"),
     ("label", "apply -f FILE"),
     ("list", "get"),
     ("ls", "get"),
     ("patch", "apply -f FILE"),
+    ("pause", "suspend"),
     ("ps", "get tasks"),
+    ("replace", "apply -f FILE"),
     ("restart", "rerun"),
     ("retry", "rerun"),
     ("rm", "delete"),
+    ("rollout", "wait"),
     ("scale", "apply -f FILE"),
     ("show", "describe"),
     ("start", "run"),
     ("status", "describe"),
     ("stop", "cancel"),
     ("submit", "apply -f FILE"),
+    ("taint", "cordon"),
+    ("tail", "logs -f"),
+    ("unpause", "resume"),
+    ("up", "apply -f FILE"),
 ];
 
 /// What a person meant who wrote a verb that there is none of.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure};
 use crate::goal;
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// A verb that changes one thing of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,18 @@ impl Verb {
         }
     }
 
+    /// What becomes of an object by it.
+    pub fn participle(self) -> &'static str {
+        match self {
+            Verb::Cancel => "cancelled",
+            Verb::Suspend => "suspended",
+            Verb::Resume => "resumed",
+            Verb::Evict => "evicted",
+            Verb::Cordon => "cordoned",
+            Verb::Uncordon => "uncordoned",
+        }
+    }
+
     /// Kinds that it is for.
     pub fn kinds(self) -> &'static [KindId] {
         match self {
@@ -84,22 +96,23 @@ pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
     let Some(other) = targets.iter().find(|target| !verb.kinds().contains(&target.kind)) else {
         return Ok(());
     };
-    let word = verb.word();
-    let failure = Failure::usage(format!("hctl {word} is not for {other}"));
-    let elsewhere = match (verb, other.kind) {
-        (Verb::Cancel, KindId::Task) => "a single attempt is stopped by hctl evict",
-        (Verb::Cancel, KindId::Workflow) => {
-            "a workflow is cancelled run by run: see hctl get runs; hctl suspend keeps it from \
-             starting more"
+    let (word, name) = (verb.word(), &other.name);
+    let failure = Failure::usage(format!("{other} cannot be {}", verb.participle()));
+    Err(failure.hint(match (verb, other.kind) {
+        (Verb::Cancel, KindId::Task) => {
+            format!("to stop its current attempt: hctl evict {name}; or cancel its job")
         }
-        (Verb::Suspend, KindId::Node) => "a node is closed by hctl cordon",
-        (Verb::Resume, KindId::Node) => "a node is opened by hctl uncordon",
+        (Verb::Cancel, KindId::Workflow) => format!(
+            "cancel its runs (hctl get runs); to start no more of them: hctl suspend {other}"
+        ),
+        (Verb::Suspend, KindId::Node) => format!("to keep new tasks off it: hctl cordon {name}"),
+        (Verb::Resume, KindId::Node) => format!("to let it take tasks again: hctl uncordon {name}"),
         _ => {
-            let plurals: Vec<&str> = verb.kinds().iter().map(|kind| kind.info().plural).collect();
-            return Err(failure.hint(format!("it is for {}", plurals.join(", "))));
+            let words: Vec<String> =
+                verb.kinds().iter().map(|kind| format!("{}s", target::word(*kind))).collect();
+            format!("hctl {word} takes {}", words.join(", "))
         }
-    };
-    Err(failure.hint(elsewhere))
+    }))
 }
 
 /// What doing `verb` to the object comes to.

@@ -51,7 +51,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     }
     if !problems.is_empty() {
         let many = if problems.len() == 1 { "problem" } else { "problems" };
-        let message = format!("the server refused: {} {many}", problems.len());
+        let message = format!("{} {many}; what the server refused was not applied", problems.len());
         failures.add(Err(Failure { problems, ..Failure::new(message) }))?;
     }
     failures.end()?;
@@ -128,7 +128,8 @@ async fn apply_one(
         };
         if live["metadata"]["deletionTimestamp"].is_string() {
             let failure = Failure::new(format!("{target} is being deleted")).code(Code::Conflict);
-            return Err(Refused::Other(failure.hint("apply it again once it is gone")));
+            let hint = format!("wait with hctl wait {target} --for deleted, then apply it again");
+            return Err(Refused::Other(failure.hint(hint)));
         }
         let before = (target.kind == KindId::Job).then(|| live.clone());
         match change(connection, (&target, &namespace), (&noted, live), query).await {

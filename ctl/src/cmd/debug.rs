@@ -115,14 +115,14 @@ fn pretty(value: &Value) -> Vec<u8> {
 }
 
 fn taken(file: &Path) -> Failure {
-    Failure::new(format!("{} is there already", file.display()))
-        .hint("name another one with --file, or remove it")
+    Failure::new(format!("{} exists already", file.display()))
+        .hint("choose another file with --file, or delete this one")
 }
 
 fn write(file: &Path, archive: &[u8]) -> Result<(), Failure> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     let written = opened.and_then(|mut opened| opened.write_all(archive));
-    written.map_err(|error| Failure::new(format!("write {}: {error}", file.display())))
+    written.map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
 }
 
 fn tell(file: &Path, bundle: &Bundle, missing: &[String]) -> Result<(), Failure> {

@@ -122,8 +122,8 @@ async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Fa
 async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Failure> {
     let [word] = args.targets.as_slice() else {
         let flag = if args.all { "--all" } else { "--selector" };
-        return Err(Failure::usage(format!("{flag} selects among the objects of one kind"))
-            .hint(format!("hctl delete KIND {flag}, without a name")));
+        return Err(Failure::usage(format!("{flag} takes one kind and no names"))
+            .hint(format!("hctl delete KIND {flag}")));
     };
     let kind = target::kind(word)?;
     let labels = args.selector.clone().unwrap_or_default();

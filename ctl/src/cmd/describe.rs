@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::each::Failures;
 use super::events;
+use crate::args::Format;
 use crate::connection::Connection;
 use crate::describe::Sheet;
 use crate::failure::Failure;
@@ -13,6 +14,13 @@ use crate::target::{self, Target};
 use crate::{describe, document, terminal};
 
 pub(super) async fn describe(connection: &Connection, words: &[String]) -> Result<(), Failure> {
+    if connection.format != Format::Table {
+        let word = words.join(" ");
+        let message = "describe prints text: it has no other output format";
+        return Err(
+            Failure::usage(message).hint(format!("hctl get {word} -o yaml (or json, name)"))
+        );
+    }
     let (mut failures, mut is_first) = (Failures::default(), true);
     for target in target::several(words)? {
         match whole(connection, &target).await {

@@ -8,6 +8,7 @@ use api::exec::{self, Channel};
 use bytes::Bytes;
 use client::{ExecReceiver, ExecSender};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -16,7 +17,8 @@ use crate::args::Exec;
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::raw::{self, Raw};
-use crate::{target, terminal};
+use crate::target::{self, Target};
+use crate::terminal;
 
 /// Bytes of input that are sent together at most.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -27,18 +29,23 @@ const LIFE_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
     let task = target::only_one(&args.task, Some(KindId::Task))?;
     if task.kind != KindId::Task {
-        let failure = Failure::usage(format!("{task} is not a task: a command runs in one"));
-        return Err(failure.hint("name one of its tasks: hctl get tasks"));
+        let failure = Failure::usage(format!("commands run in tasks, and {task} is not one"));
+        let of_job = (task.kind == KindId::Job).then(|| format!(" --job {}", task.name));
+        let tasks = format!("hctl get tasks{}", of_job.unwrap_or_default());
+        return Err(failure.hint(format!("name a running task: {tasks}")));
     }
     let is_terminal = std::io::stdin().is_terminal();
     let tty = args.tty && args.stdin && is_terminal;
     if args.tty && args.stdin && !is_terminal {
-        terminal::note("stdin is no terminal: the command gets none");
+        terminal::note("stdin is not a terminal, so the command gets none");
     }
     let mut signals = Signals::new()?;
     // A terminal that nothing is typed into is of use, too: output looks as on one.
     let wants_tty = tty || (args.tty && !args.stdin);
-    let (mut sender, receiver) = connection.exec(&task, &query(&args, wants_tty)).await?;
+    let (mut sender, receiver) = match connection.exec(&task, &query(&args, wants_tty)).await {
+        Ok(opened) => opened,
+        Err(failure) => return Err(explained(connection, &task, failure).await),
+    };
     // From here on every way out gives the terminal back.
     let raw = if tty { Some(Raw::enter()?) } else { None };
     let ended = {
@@ -52,6 +59,22 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
     };
     drop(raw);
     outcome(ended?)
+}
+
+/// Why a command could not be started: the task itself knows better than its node if it does not run.
+async fn explained(connection: &Connection, task: &Target, failure: Failure) -> Failure {
+    if failure.code != Code::Conflict {
+        return failure;
+    }
+    let found = connection.find::<Value>(task).await.ok().flatten().unwrap_or_default();
+    match found["status"]["phase"].as_str() {
+        Some(phase) if phase != "Running" => {
+            Failure::new(format!("{task} is not running ({phase}): no command can be run in it"))
+                .code(Code::Conflict)
+                .hint(format!("see why with hctl describe {task}"))
+        }
+        _ => failure.hint(format!("see how it stands with hctl describe {task}")),
+    }
 }
 
 fn query(args: &Exec, tty: bool) -> String {
@@ -194,7 +217,7 @@ async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Byte
             Some((Channel::Status, status)) => return Ok(status),
             Some((Channel::Stdin | Channel::Resize | Channel::Close, _)) => (),
             None => {
-                let message = "the connection ended; what became of the command is not known";
+                let message = "the connection was lost; the command may still be running";
                 return Err(Failure::new(message));
             }
         }
@@ -212,8 +235,9 @@ fn print(channel: Channel, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn outcome(status: Bytes) -> Result<(), Failure> {
-    let status: Status = serde_json::from_slice(&status)
-        .map_err(|error| Failure::new(format!("how the command ended is not told: {error}")))?;
+    let status: Status = serde_json::from_slice(&status).map_err(|error| {
+        Failure::new(format!("the exit code of the command is not known: {error}"))
+    })?;
     match exec::exit_code(&status) {
         Some(0) => Ok(()),
         Some(code) => {

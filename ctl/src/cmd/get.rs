@@ -89,7 +89,8 @@ fn is_for_tables(format: Format, args: &Get) -> Result<(), Failure> {
 }
 
 fn by_name_alone() -> Failure {
-    Failure::usage("an object that is named is not selected by anything else")
+    Failure::usage("objects that are given by name cannot be filtered as well")
+        .hint("leave out the names, or the flags that filter")
 }
 
 /// The job whose run is asked for. A number alone does not say of which job the run is.
@@ -246,7 +247,8 @@ pub(super) fn whole_table(
 fn sort_by(args: &Get, table: &mut Table) -> Result<(), Failure> {
     let Some(order) = &args.sort_by else { return Ok(()) };
     order.sort(table).map_err(|headings| {
-        Failure::usage("--sort-by: there is no such column").hint(format!("there are {headings}"))
+        Failure::usage("--sort-by: there is no such column")
+            .hint(format!("the columns are {headings}"))
     })
 }
 

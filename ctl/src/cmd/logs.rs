@@ -121,8 +121,8 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
         | KindId::Workflow
         | KindId::CompletionChunk
         | KindId::TaskTemplate => {
-            return Err(Failure::usage(format!("{target} has no log"))
-                .hint("write TASK, task/T, job/J or run/R"));
+            return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
+                .hint("tasks, jobs and runs have: hctl logs TASK, job/JOB or run/RUN"));
         }
     };
     Ok(connection.query(KindId::Task, labels, fields))

@@ -18,10 +18,11 @@ pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Fa
             .hint("leave --param out, or change the job and apply it")),
         KindId::Job => job(connection, &target, &args).await,
         KindId::WorkflowRun => of_run(connection, &target, args).await,
-        KindId::Workflow => Err(Failure::usage(format!("{target} is no run"))
+        KindId::Workflow => Err(Failure::usage(format!("{target} is not a run"))
             .hint(format!("start a run with hctl run {}", target.name))),
-        KindId::Task => Err(Failure::usage(format!("{target} runs again with its job"))
-            .hint("hctl rerun job/JOB, or hctl evict TASK for one that runs")),
+        KindId::Task => Err(Failure::usage("a single task cannot be run again").hint(
+            "run its job again with hctl rerun job/JOB; to move a running task: hctl evict TASK",
+        )),
         KindId::Namespace
         | KindId::ConfigMap
         | KindId::Secret
@@ -33,7 +34,8 @@ pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Fa
         | KindId::CompletionChunk
         | KindId::TaskTemplate => {
             let plural = target.kind.info().plural;
-            Err(Failure::usage(format!("{plural} do not run")).hint("hctl rerun job/J or run/R"))
+            Err(Failure::usage(format!("{plural} cannot be run again"))
+                .hint("hctl rerun takes job/JOB and run/RUN"))
         }
     }
 }
@@ -71,7 +73,7 @@ fn may_run_again(target: &Target, job: &Job) -> Result<(), Failure> {
         return Err(refuse("has not ended").hint(hint));
     }
     if job.spec.is_suspended() {
-        let hint = format!("let it go on first: hctl resume {target}");
+        let hint = format!("resume it first: hctl resume {target}");
         return Err(refuse("is suspended: another run would wait").hint(hint));
     }
     if job.spec.on_change() != OnChange::Rerun {

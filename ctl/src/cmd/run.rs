@@ -22,8 +22,10 @@ const NUMBERS_TRIED: u32 = 32;
 pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failure> {
     let workflow = target::only_one(&args.workflow, Some(KindId::Workflow))?;
     if workflow.kind != KindId::Workflow {
-        let message = format!("{workflow} is no workflow");
-        return Err(Failure::usage(message).hint("hctl run workflow/NAME"));
+        let message = format!("{workflow} is not a workflow");
+        return Err(Failure::usage(message).hint(
+            "see which there are with hctl get workflows; to repeat a job or a run: hctl rerun",
+        ));
     }
     let params = named_once(args.params)?;
     // A run of a workflow that is not there would wait for it.
@@ -53,7 +55,7 @@ pub(super) async fn start(
 ) -> Result<(), Failure> {
     if workflow.is_deleting() {
         let message =
-            format!("workflow/{} is being deleted: it starts no run any more", workflow.name());
+            format!("workflow/{} is being deleted and starts no more runs", workflow.name());
         return Err(Failure::new(message)
             .code(Code::Conflict)
             .hint("apply it again once it is gone"));

@@ -94,8 +94,8 @@ async fn top_tasks(
     let headings = ["NAMESPACE", "NAME", "NODE"];
     let headings = &headings[usize::from(!everywhere)..];
     let nothing = match everywhere {
-        true => "No tasks run.".to_owned(),
-        false => format!("No tasks run in namespace {}.", connection.namespace),
+        true => "No running tasks.".to_owned(),
+        false => format!("No running tasks in namespace {}.", connection.namespace),
     };
     print(headings, "REQUEST", uses.collect(), order, &nothing)
 }
@@ -107,7 +107,7 @@ fn named(kind: KindId, words: &[String]) -> Result<Vec<String>, Failure> {
     }
     let targets = target::several_of(words, Some(kind))?;
     if let Some(other) = targets.iter().find(|target| target.kind != kind) {
-        let message = format!("{other} is no {}", kind.info().singular);
+        let message = format!("{other} is not a {}", kind.info().singular);
         return Err(Failure::usage(message).hint("hctl top nodes NODE..., hctl top tasks TASK..."));
     }
     Ok(targets.into_iter().map(|target| target.name).collect())

@@ -26,7 +26,9 @@ pub(super) async fn version(connection: &Connection) -> Result<(), Failure> {
         Format::Yaml => terminal::print(&document::yaml(&both)?)?,
     }
     if theirs != ours {
-        terminal::note(&format!("hctl is {ours} and the server is {theirs}: use the same"));
+        terminal::note(&format!(
+            "hctl is {ours} and the server is {theirs}: use the same version of both"
+        ));
     }
     Ok(())
 }

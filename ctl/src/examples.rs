@@ -1,0 +1,124 @@
+//! Examples that the help of each verb ends with. A test reads every line as the command line would be.
+
+/// Of `apply`.
+pub const APPLY: &str = "\
+Examples:
+  hctl apply -f deploy/                       # a file, a directory, or - for stdin
+  hctl apply -f job.yaml --wait --timeout 1h  # exit code 3 if a job fails
+  hctl apply -f job.yaml --dry-run            # validate only";
+/// Of `get`.
+pub const GET: &str = "\
+Examples:
+  hctl get all                              # what people run, in this namespace
+  hctl get jobs,runs -A --watch             # rows as they change
+  hctl get tasks --job load --phase failed  # which tasks failed, and why
+  hctl get tasks --job load --run 1         # as they were in run 1
+  hctl get job/load -o yaml                 # ready to apply again";
+/// Of `describe`.
+pub const DESCRIBE: &str = "\
+Examples:
+  hctl describe job/load            # counts, reasons and events of a job
+  hctl describe task load-0 load-1  # the attempts of two tasks";
+/// Of `delete`.
+pub const DELETE: &str = "\
+Examples:
+  hctl delete job/load --wait  # return when all its tasks have stopped
+  hctl delete -f deploy/       # what these manifests describe
+  hctl delete jobs -l team=ml  # all jobs with a label";
+/// Of `logs`.
+pub const LOGS: &str = "\
+Examples:
+  hctl logs -f job/load                # all tasks, until the job has finished
+  hctl logs load-0 --previous          # the attempt before the newest
+  hctl logs job/load --run 1 --failed  # what failed in run 1";
+/// Of `exec`.
+pub const EXEC: &str = "\
+Examples:
+  hctl exec load-0 -- ls -l /data  # one command
+  hctl exec -it load-0 -- sh       # a shell";
+/// Of `events`.
+pub const EVENTS: &str = "\
+Examples:
+  hctl events job/load    # events about one object
+  hctl events -A --watch  # new events in all namespaces";
+/// Of `wait`.
+pub const WAIT: &str = "\
+Examples:
+  hctl wait job/load --timeout 10m     # until it succeeded; exit code 3 if it fails
+  hctl wait node/node-1 --for ready    # until a node accepts tasks
+  hctl wait task/load-0 --for deleted  # until it is gone";
+/// Of `run`.
+pub const RUN: &str = "\
+Examples:
+  hctl run daily                           # with the default parameters
+  hctl run daily -p day=2026-01-02 --wait  # return when the run has finished";
+/// Of `rerun`.
+pub const RERUN: &str = "\
+Examples:
+  hctl rerun job/load                       # run a finished job again
+  hctl rerun run/daily-1 -p day=2026-01-03  # as an earlier run, with another value";
+/// Of `cancel`.
+pub const CANCEL: &str = "\
+Examples:
+  hctl cancel job/load run/daily-2  # a job and a run";
+/// Of `suspend`.
+pub const SUSPEND: &str = "\
+Examples:
+  hctl suspend job/load        # stop its tasks, keep what is done
+  hctl suspend workflow/daily  # start no new runs";
+/// Of `resume`.
+pub const RESUME: &str = "\
+Examples:
+  hctl resume job/load  # continue where it was suspended";
+/// Of `evict`.
+pub const EVICT: &str = "\
+Examples:
+  hctl evict load-0  # move one task to another node";
+/// Of `cordon`.
+pub const CORDON: &str = "\
+Examples:
+  hctl cordon node-1                                       # keep new tasks off a node
+  hctl get tasks -A --field-selector spec.nodeName=node-1  # what still runs there";
+/// Of `uncordon`.
+pub const UNCORDON: &str = "\
+Examples:
+  hctl uncordon node-1  # let it take tasks again";
+/// Of `top`.
+pub const TOP: &str = "\
+Examples:
+  hctl top nodes --sort memory  # nodes, the busiest first
+  hctl top tasks -l app=web     # tasks with a label";
+/// Of `cluster`.
+pub const CLUSTER: &str = "\
+Examples:
+  hctl cluster          # id, epoch and nodes
+  hctl cluster confirm  # after a restore: see docs/backup.md";
+/// Of `completion`.
+pub const COMPLETION: &str = "\
+Examples:
+  hctl completion bash  # source <(hctl completion bash) in ~/.bashrc";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use crate::args::Args;
+
+    #[test]
+    fn every_verb_has_examples_and_each_can_be_typed() {
+        for verb in Args::command().get_subcommands() {
+            let name = verb.get_name();
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.lines().filter_map(|line| line.trim().strip_prefix("hctl "));
+            let lines: Vec<&str> = lines.map(|line| line.split(" #").next().unwrap()).collect();
+            let has_none = matches!(name, "version" | "debug");
+            assert!(has_none || !lines.is_empty(), "{name} has no example");
+            for line in lines {
+                let words = std::iter::once("hctl").chain(line.split_whitespace());
+                Args::try_parse_from(words).unwrap_or_else(|error| panic!("hctl {line}: {error}"));
+            }
+            let is_too_long = |line: &&str| line.chars().count() > 80;
+            assert_eq!(help.lines().find(is_too_long), None, "{name}: for 80 columns");
+        }
+    }
+}
