@@ -130,3 +130,37 @@ fn docs_tell_to_type_only_what_is_understood() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(seen > 150, "only {seen} lines were looked at");
 }
+
+/// The commands that a sentence names: each up to what ends it there.
+fn named_in(sentence: &str) -> Vec<String> {
+    let rest = sentence.split("hctl ").skip(1);
+    let ends = [",", ";", ".", ")", " (", " or ", " before ", " keeps "];
+    let command = |rest: &str| {
+        let mut command = rest;
+        for end in ends {
+            let is_end = |at: &usize| end != "." || command[at + 1..].trim_start().is_empty();
+            if let Some(at) = command.find(end).filter(is_end) {
+                command = &command[..at];
+            }
+        }
+        format!("hctl {}", command.trim())
+    };
+    rest.map(command).collect()
+}
+
+/// What hctl says of what to do next can be typed, in the session in which every verb is tried.
+#[test]
+fn hints_tell_to_type_only_what_is_understood() {
+    let session = root().join("e2e/tests/it/verbs/session.txt");
+    let session = std::fs::read_to_string(session).unwrap();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for hint in session.lines().filter_map(|line| line.strip_prefix("hint: ")) {
+        for words in named_in(hint).iter().flat_map(|line| commands(line)) {
+            seen += 1;
+            let error = refused(&words).filter(|error| !is_incomplete(error));
+            wrong.extend(error.map(|error| format!("{hint}: {error}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 50, "only {seen} commands were looked at");
+}
