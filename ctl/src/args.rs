@@ -13,22 +13,12 @@ use crate::goal::Goal;
 use crate::table::Order;
 use crate::{door, examples};
 
-/// Exit codes, as `hctl --help` tells them.
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
-                          object waited for failed, 4 timed out, 5 conflict, 6 not found, 7 forbidden. exec \
-                          exits with the command's own code";
-
-/// Exit codes, as `hctl wait --help` tells them.
-const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one never will; 6 one was not \
-                          found; 2 timed out, and no node can run the tasks of one; 4 timed out. With \
-                          several objects, the first of these that applies to any of them";
-
 /// The heading of what every verb takes.
 const GLOBAL: &str = "Global options";
 
 /// Control a Heliox cluster: apply manifests, inspect objects, follow progress.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "hctl", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "hctl", version, after_help = examples::EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
     /// Address of the apiserver; several, separated by commas, are tried in turn.
     #[arg(long, global = true, env = "HELIOX_SERVER", default_value = "http://127.0.0.1:7070")]
@@ -46,6 +36,14 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// The namespace that the command line names, if it names one that is not meant anyway.
+    pub fn named_namespace(&self) -> Option<String> {
+        let usual = std::env::var("HELIOX_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
+        (self.namespace != usual).then(|| self.namespace.clone())
+    }
 }
 
 /// How objects are shown.
@@ -98,7 +96,7 @@ pub enum Command {
     /// Progress goes to stderr: a line that changes at a terminal; otherwise a line for each change of
     /// phase, and at most one every 10 seconds for everything else. If the server goes away, hctl says so
     /// and tries again until the timeout.
-    #[command(after_help = format!("{}\n\n{WAIT_CODES}", examples::WAIT))]
+    #[command(after_help = format!("{}\n\n{}", examples::WAIT, examples::WAIT_CODES))]
     Wait(Wait),
     /// Start a run of a workflow.
     #[command(after_help = examples::RUN)]

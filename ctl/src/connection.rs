@@ -41,6 +41,8 @@ pub struct Connection {
     pub server: String,
     /// The namespace of objects that name none.
     pub namespace: String,
+    /// The same, where commands have to name it to find what this one finds.
+    pub named_namespace: Option<String>,
     /// How objects are shown.
     pub format: Format,
     /// Tells ages.
@@ -98,6 +100,7 @@ impl Connection {
             dial: client::dial_tcp(&servers),
             server: server.to_owned(),
             namespace: namespace.to_owned(),
+            named_namespace: None,
             format,
             clock: Clock::system(),
             outage: Outage::new(server),

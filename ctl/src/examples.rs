@@ -1,4 +1,15 @@
-//! Examples that the help of each verb ends with. A test reads every line as the command line would be.
+//! What the help of each verb ends with: examples, of which a test reads each as a command line, and exit
+//! codes.
+
+/// Exit codes, as `hctl --help` tells them.
+pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
+                          object waited for failed, 4 timed out, 5 conflict, 6 not found, 7 forbidden. exec \
+                          exits with the command's own code";
+
+/// Exit codes, as `hctl wait --help` tells them.
+pub const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one never will; 6 one was not \
+                          found; 2 timed out, and no node can run the tasks of one; 4 timed out. With \
+                          several objects, the first of these that applies to any of them";
 
 /// Of `apply`.
 pub const APPLY: &str = "\

@@ -15,6 +15,7 @@ pub mod examples;
 pub mod failure;
 pub mod following;
 pub mod goal;
+pub mod hints;
 pub mod live;
 pub mod log;
 pub mod log_printer;

@@ -4,19 +4,20 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use ctl::args::Args;
+use ctl::{hints, terminal};
 
 fn main() -> ExitCode {
     ctl::completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return ctl::terminal::usage(error),
+        Err(error) => return terminal::usage(error),
     };
-    let format = args.output;
+    let (format, namespace) = (args.output, args.named_namespace());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = ctl::failure::Failure::new(format!("start: {error}"));
-            return ctl::terminal::report(&failure, format);
+            let failure = ctl::failure::Failure::new(format!("cannot start: {error}"));
+            return terminal::report(&failure, format);
         }
     };
     let done = runtime.block_on(ctl::cmd::run(args));
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => ctl::terminal::report(&failure, format),
+        Err(mut failure) => {
+            failure.hint = failure.hint.map(|hint| hints::within(&hint, namespace.as_deref()));
+            terminal::report(&failure, format)
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Waited {
     goal: Goal,
     /// Known from the start, or since it was seen first.
     uid: Option<String>,
+    /// The flag by which commands find it, with a space before it: empty where they need none.
+    place: String,
     /// How it stood when it was last seen.
     last: String,
     /// Its phase then, in a word.
@@ -45,14 +47,23 @@ impl Waited {
     pub fn new(target: Target, namespace: impl Into<String>, goal: Goal) -> Self {
         let last = "it was not seen yet".to_owned();
         let namespace = namespace.into();
-        let phase = String::new();
-        Self { target, namespace, goal, uid: None, last, phase, is_unschedulable: false }
+        let (place, phase) = (String::new(), String::new());
+        Self { target, namespace, goal, uid: None, place, last, phase, is_unschedulable: false }
     }
 
     /// The same, of this very object: as a request has just answered with it.
     #[must_use]
     pub fn of(mut self, object: &Value) -> Self {
         self.uid = uid(object);
+        self
+    }
+
+    /// The same, for somebody whose commands are for this namespace.
+    #[must_use]
+    pub fn seen_from(mut self, namespace: &str) -> Self {
+        if !self.namespace().is_empty() && self.namespace != namespace {
+            self.place = format!(" -n {}", self.namespace);
+        }
         self
     }
 
@@ -78,11 +89,11 @@ impl Waited {
         };
         self.uid = uid(object);
         self.phase = phase(object);
-        let target = &self.target;
+        let (target, place) = (&self.target, &self.place);
         let never = |why: &str| {
             let message = format!("{target} {}: {why}", self.goal.missed(false));
             let failure = Failure::new(message).code(Code::Failed);
-            failure.hint(format!("see why with hctl describe {target}"))
+            failure.hint(format!("see why with hctl describe{place} {target}"))
         };
         match goal::verdict(target.kind, self.goal, object) {
             Verdict::Met => Some(Answer::Met),
@@ -91,7 +102,7 @@ impl Waited {
                 "no run yet".clone_into(&mut self.last);
                 Some(Answer::NoRun(
                     never("it has no run, and none starts by itself")
-                        .hint(format!("start one with hctl run {target}")),
+                        .hint(format!("start one with hctl run{place} {target}")),
                 ))
             }
             Verdict::NotYet(seen) => {
@@ -143,7 +154,7 @@ impl Waited {
 
     /// The time is up, and nothing is certain; maybe since the server is lost.
     pub fn late(&self, lost: Option<&Lost>) -> Failure {
-        let Self { target, goal, last, .. } = self;
+        let Self { target, goal, place, last, .. } = self;
         let late = format!("timed out waiting for {target} {}", goal.infinitive());
         if let Some(Lost { server, for_secs, why }) = lost {
             let message =
@@ -153,9 +164,9 @@ impl Waited {
                 .hint("wait for it again once the server is back");
         }
         let code = if self.is_unschedulable { Code::Unschedulable } else { Code::Timeout };
-        Failure::new(format!("{late}: {last}"))
-            .code(code)
-            .hint(format!("see why with hctl describe {target}, or give it a longer --timeout"))
+        Failure::new(format!("{late}: {last}")).code(code).hint(format!(
+            "see why with hctl describe{place} {target}, or give it a longer --timeout"
+        ))
     }
 }
 
@@ -298,6 +309,16 @@ mod tests {
                 late -> 2: timed out waiting for job/a to finish: Pending
             "#]],
         );
+    }
+
+    #[test]
+    fn a_hint_finds_what_is_in_another_namespace() {
+        let hint = |seen_from: &str| {
+            let waited = Waited::new(Target::new(KindId::Job, "a"), "team", Goal::Done);
+            waited.seen_from(seen_from).late(None).hint.unwrap()
+        };
+        assert!(hint("default").starts_with("see why with hctl describe -n team job/a, or"));
+        assert!(hint("team").starts_with("see why with hctl describe job/a, or"));
     }
 
     #[test]

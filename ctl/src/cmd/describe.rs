@@ -47,6 +47,7 @@ async fn whole(connection: &Connection, target: &Target) -> Result<Sheet, Failur
     happened
         .retain(|event| event.involved_object.uid.is_none() || event.involved_object.uid == uid);
     sheet.append(describe::events::section(happened, now));
+    sheet.name_namespace(connection.named_namespace.as_deref());
     Ok(sheet)
 }
 

@@ -33,11 +33,13 @@ use change::change;
 /// # Errors
 /// What went wrong, with the exit code and what to do about it.
 pub async fn run(args: Args) -> Result<(), Failure> {
+    let named_namespace = args.named_namespace();
     let Args { server, namespace, output, command } = args;
     if let Command::Completion { shell } = command {
         return terminal::print_bytes(&completion::script(shell)?);
     }
-    let connection = Connection::new(&server, &namespace, output)?;
+    let mut connection = Connection::new(&server, &namespace, output)?;
+    connection.named_namespace = named_namespace;
     let outage = connection.outage().clone();
     // That the server is lost is told in one place, whatever a command does meanwhile.
     tokio::select! {

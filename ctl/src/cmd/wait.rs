@@ -61,7 +61,7 @@ pub(super) async fn wait_for(
     let is_told = is_patient && connection.format != Format::Json;
     let standings = Rc::new(Standings { is_told, progress: RefCell::new(Progress::of(count)) });
     let mut groups: BTreeMap<(KindId, String), Group> = BTreeMap::new();
-    for waited in all {
+    for waited in all.into_iter().map(|waited| waited.seen_from(&connection.namespace)) {
         let place = (waited.target().kind, waited.namespace().to_owned());
         let group =
             groups.entry(place).or_insert_with(|| Group::new(connection, &waited, &standings));

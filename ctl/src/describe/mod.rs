@@ -18,7 +18,7 @@ use api::conditions::Condition;
 use api::table::span;
 use api::{Kind, Task, Timestamp};
 
-use crate::output;
+use crate::{hints, output};
 
 /// How wide the labels at the left are.
 const LABEL_CHARS: usize = 10;
@@ -57,6 +57,15 @@ impl Sheet {
             _ => format!("{}\n", line.text),
         };
         self.0.iter().map(folded).collect()
+    }
+
+    /// Names the namespace in the commands that it shows, where one has to be named.
+    pub fn name_namespace(&mut self, namespace: Option<&str>) {
+        for line in &mut self.0 {
+            if line.text.contains("hctl logs ") {
+                line.text = hints::within(&line.text, namespace);
+            }
+        }
     }
 
     fn push(&mut self, text: &str, hang: usize) {

@@ -1,0 +1,60 @@
+//! What hctl says can be typed next, as it has to be typed: in the namespace that the command line named.
+//! Pure.
+
+/// Verbs that look into a namespace.
+const IN_A_NAMESPACE: [&str; 13] = [
+    "cancel", "delete", "describe", "events", "evict", "exec", "get", "logs", "rerun", "resume",
+    "run", "suspend", "wait",
+];
+
+/// A text in which each command of hctl names the namespace, where one has to be named.
+pub fn within(text: &str, namespace: Option<&str>) -> String {
+    let Some(namespace) = namespace else { return text.to_owned() };
+    let mut parts = text.split("hctl ");
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for rest in parts {
+        whole.push_str("hctl ");
+        let ends = |c: char| !c.is_ascii_alphabetic();
+        let verb = rest.split(ends).next().unwrap_or_default();
+        let is_said = rest.contains(" -n ");
+        if IN_A_NAMESPACE.contains(&verb) && !is_said {
+            whole.push_str(&format!("-n {namespace} "));
+        }
+        whole.push_str(rest);
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn a_hint_names_the_namespace_that_the_command_line_did() {
+        let within = |text: &str| within(text, Some("data"));
+        assert_eq!(
+            within("wait for it with hctl wait job/a, or stop it with hctl cancel job/a"),
+            "wait for it with hctl -n data wait job/a, or stop it with hctl -n data cancel job/a"
+        );
+        assert_eq!(
+            within("see why with hctl describe -n team job/a"),
+            "see why with hctl describe -n team job/a"
+        );
+        assert_eq!(within("check both with hctl version"), "check both with hctl version");
+        assert_eq!(within("hctl's own words"), "hctl's own words");
+        assert_eq!(super::within("hctl get jobs", None), "hctl get jobs");
+    }
+
+    #[test]
+    fn every_verb_looks_into_a_namespace_or_not() {
+        let command = Args::command();
+        let elsewhere =
+            ["apply", "top", "cordon", "uncordon", "cluster", "debug", "version", "completion"];
+        for verb in command.get_subcommands().map(clap::Command::get_name) {
+            assert!(IN_A_NAMESPACE.contains(&verb) != elsewhere.contains(&verb), "{verb}");
+        }
+    }
+}
