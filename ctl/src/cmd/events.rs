@@ -5,7 +5,7 @@ use api::core::Event;
 use api::resource::Resource as _;
 use serde_json::Value;
 
-use super::{show, watch};
+use super::{get, show, watch};
 use crate::args::{Events, Format};
 use crate::connection::{Connection, Query};
 use crate::describe::events::{about, last_seen};
@@ -37,7 +37,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     let (mut found, _) = connection.list::<Event>(&query).await?;
     found.sort_by_key(last_seen);
     if found.is_empty() {
-        terminal::note("No events found.");
+        terminal::note(&get::nothing(&query));
         return Ok(());
     }
     table(connection, &query, &found)

@@ -54,10 +54,19 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
         &["ATTEMPT", "RUN", "STATUS", "NODE", "EXIT", "REASON", "TOOK", "ENDED"],
         past,
     );
-    if task.node().is_some() || !status.attempts.is_empty() {
-        sheet.field("Logs", &format!("hctl logs {} --attempt N", task.name()));
-    }
+    sheet.field("Logs", &logs(task));
     sheet
+}
+
+/// How to see what its attempts printed.
+fn logs(task: &Task) -> String {
+    let name = task.name();
+    let attempts = task.status.attempts.len() + usize::from(task.node().is_some());
+    match attempts {
+        0 => String::new(),
+        1 => format!("hctl logs {name}"),
+        _ => format!("hctl logs {name}    before that: hctl logs {name} --previous"),
+    }
 }
 
 fn index(task: &Task) -> String {

@@ -141,7 +141,7 @@ fn a_task_tells_its_parts_and_attempts() {
             Attempts:
               ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
               1        -    Failed  n2    3     -       5m    15m ago
-            Logs:     hctl logs thumb-1 --attempt N
+            Logs:     hctl logs thumb-1    before that: hctl logs thumb-1 --previous
         "#]],
     );
 }
@@ -361,8 +361,9 @@ fn at_a_terminal_long_lines_hang_below_what_they_say() {
           ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
           1        -    Failed  n2    3     -       5m
                             15m ago
-        Logs:     hctl logs thumb-1 --attempt
-                  N
+        Logs:     hctl logs thumb-1
+                  before that: hctl logs thumb-1
+                  --previous
         a: line of YAML is a line of YAML, however long that line may be
         Now:
           TASK  WHY
