@@ -22,11 +22,9 @@ _hctl_complete() {
         COMPLETER -- "${words[@]}" 2> /dev/null))
     # No space follows a word that goes on.
     [[ ${COMPREPLY-} == *[=/:] ]] && compopt -o nospace 2> /dev/null
-    # What bash replaces begins after the last = or :.
-    if [[ $word == *[=:]* ]]; then
-        before="${word%"${word##*[=:]}"}"
-        COMPREPLY=("${COMPREPLY[@]#"$before"}")
-    fi
+    # bash replaces the part that it knows.
+    before="${word%"$2"}"
+    COMPREPLY=("${COMPREPLY[@]#"$before"}")
 }
 if [[ ${BASH_VERSINFO[0]} -gt 4 || ${BASH_VERSINFO[0]} -eq 4 && ${BASH_VERSINFO[1]} -ge 4 ]]; then
     complete -o bashdefault -o nosort -F _hctl_complete hctl

@@ -189,7 +189,15 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "get jobs --show-labels -o name",
         ],
     ),
-    ("describe", &["describe job bad", "describe job/good job/no-such job/long"]),
+    (
+        "describe",
+        &[
+            "describe job bad",
+            "describe job/good job/no-such job/long",
+            "describe job/good -o name",
+            "-n team describe job/no-such",
+        ],
+    ),
     (
         "logs",
         &[
@@ -225,6 +233,12 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "wait job/good --timeout 60s",
             "rerun job/bad",
             "wait job/bad --for failed --timeout 60s",
+            "get tasks --job bad --run 1",
+            "get tasks --job bad --run 2 --phase failed",
+            "get tasks --job bad --run 1 -o name",
+            "get tasks --job bad --run 7",
+            "get tasks --run 1",
+            "logs job/bad --run 1 --failed",
             "rerun job/long",
             "rerun job/flow-1-a",
             "rerun job/bad -p word=x",
