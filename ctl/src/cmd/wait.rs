@@ -83,7 +83,13 @@ pub(super) async fn wait_for(
 /// Looks at everything, and goes on until all is certain; whether that was in time.
 async fn certain(groups: &mut [Group], until: Option<Instant>) -> Result<bool, Failure> {
     let look = until.map(|until| until.max(Instant::now() + LOOK_MIN));
-    let looking = try_join_all(groups.iter_mut().map(Group::look));
+    let looking = async {
+        // One after the other, so that what is certain at once is told in the same order each time.
+        for group in groups.iter_mut() {
+            group.look().await?;
+        }
+        Ok::<_, Failure>(())
+    };
     if in_time(look, looking).await.transpose()?.is_none() {
         return Ok(false);
     }
