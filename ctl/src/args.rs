@@ -334,7 +334,7 @@ pub struct Exec {
 /// What `top` shows.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Top {
-    /// Show what each node uses of what tasks may use there, everything on the host included.
+    /// Show the CPU and memory in use on each node, by the whole host, and what tasks may use.
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only these nodes.
@@ -344,7 +344,7 @@ pub enum Top {
         #[arg(long, value_enum, value_name = "WHAT")]
         sort: Option<TopOrder>,
     },
-    /// Show what running tasks use of what they requested.
+    /// Show the CPU and memory that running tasks use, and what they requested.
     #[command(visible_aliases = ["task", "tk"])]
     Tasks {
         /// Only these tasks.
@@ -378,7 +378,7 @@ pub struct Events {
     #[arg(value_name = "KIND/NAME", num_args = 0..=2, conflicts_with = "about")]
     #[arg(add = objects(&[], Which::All))]
     pub of: Vec<String>,
-    /// The same, in kubectl's form.
+    /// Same as KIND/NAME, as in kubectl.
     #[arg(long = "for", value_name = "KIND/NAME", add = objects(&[], Which::All))]
     pub about: Option<String>,
     /// In all namespaces.
