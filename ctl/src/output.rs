@@ -142,7 +142,10 @@ const APART: usize = 4;
 pub fn folded(line: &str, hang: usize, width: usize) -> String {
     let chars = |text: &str| text.chars().count();
     let start = line.char_indices().nth(hang).map_or(line.len(), |(at, _)| at);
-    let (head, text) = line.split_at(start);
+    // What begins within a word begins nowhere on this line.
+    let is_within =
+        line[..start].ends_with(|c| c != ' ') && line[start..].starts_with(|c| c != ' ');
+    let (head, text) = line.split_at(if is_within { 0 } else { start });
     if chars(line) <= width || text.trim().is_empty() {
         return format!("{line}\n");
     }

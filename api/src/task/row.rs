@@ -305,8 +305,8 @@ mod tests {
             let cells = columns.filter(|(name, _)| shown.contains(name)).map(|(_, cell)| cell);
             Some(cells.collect::<Vec<_>>().join(" "))
         };
-        assert_eq!(row(1).as_deref(), Some("Succeeded 2 n1 1 0 1m "));
-        assert_eq!(row(2).as_deref(), Some("Failed 3 n1 2 4 1m exit 4"));
+        assert_eq!(row(1).as_deref(), Some("Succeeded 2 n1 1 0 60s "));
+        assert_eq!(row(2).as_deref(), Some("Failed 3 n1 2 4 60s exit 4"));
         assert!(row(3).unwrap().starts_with("Pending 4 - 3 "), "it is in this one");
         assert_eq!(row(4), None);
         assert_eq!(task.row_of_run(1, now).unwrap().len(), Task::columns().len());

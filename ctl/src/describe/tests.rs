@@ -312,7 +312,10 @@ fn a_workflow_tells_what_its_jobs_run_wherever_that_is_written() {
         let text = workflow::text(&workflow, &[], now()).on(None);
         text[text.find("Jobs:").unwrap()..].to_owned()
     };
-    let of_tasks = json!([{"template": {"image": "b:1"}}, {}, {"template": {"image": "b:1"}}]);
+    let of_tasks = json!([
+        {"name": "x", "template": {"image": "b:1"}}, {"name": "y"},
+        {"name": "z", "template": {"image": "b:1"}},
+    ]);
     let text = jobs(
         json!({"template": {"image": "a:1"}}),
         json!([
@@ -360,9 +363,9 @@ fn at_a_terminal_long_lines_hang_below_what_they_say() {
         Attempts:
           ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
           1        -    Failed  n2    3     -       5m
-                            15m ago
-        Logs:     hctl logs thumb-1
-                  before that: hctl logs thumb-1
+                           15m ago
+        Logs:     hctl logs thumb-1    before
+                  that: hctl logs thumb-1
                   --previous
         a: line of YAML is a line of YAML, however long that line may be
         Now:
