@@ -69,19 +69,28 @@ pub(super) async fn wait_for(
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.iter_mut().for_each(|group| group.is_one_of_several = count > 1);
-    let is_in_time = tokio::select! {
-        certain = certain(&mut groups, until) => certain?,
+    let late = tokio::select! {
+        late = certain(connection, &mut groups, until) => late?,
         never = standings.tell() => match never {},
     };
-    if !is_in_time {
-        let lost = connection.outage().lost();
+    if let Some(Late { lost }) = late {
         groups.iter_mut().for_each(|group| group.is_late(lost.as_ref()));
     }
     outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect())
 }
 
-/// Looks at everything, and goes on until all is certain; whether that was in time.
-async fn certain(groups: &mut [Group], until: Option<Instant>) -> Result<bool, Failure> {
+/// The time was up before all was certain.
+struct Late {
+    /// The server was lost then.
+    lost: Option<Lost>,
+}
+
+/// Looks at everything, and goes on until all is certain, or the time is up.
+async fn certain(
+    connection: &Connection,
+    groups: &mut [Group],
+    until: Option<Instant>,
+) -> Result<Option<Late>, Failure> {
     let look = until.map(|until| until.max(Instant::now() + LOOK_MIN));
     let looking = async {
         // One after the other, so that what is certain at once is told in the same order each time.
@@ -90,18 +99,30 @@ async fn certain(groups: &mut [Group], until: Option<Instant>) -> Result<bool, F
         }
         Ok::<_, Failure>(())
     };
-    if in_time(look, looking).await.transpose()?.is_none() {
-        return Ok(false);
+    match in_time(connection, look, looking).await {
+        Ok(looked) => looked?,
+        Err(late) => return Ok(Some(late)),
     }
     let following = try_join_all(groups.iter_mut().map(Group::follow));
-    Ok(in_time(until, following).await.transpose()?.is_some())
+    match in_time(connection, until, following).await {
+        Ok(followed) => followed.map(|_| None),
+        Err(late) => Ok(Some(late)),
+    }
 }
 
-/// What something comes to, if that is before `until`.
-async fn in_time<A>(until: Option<Instant>, doing: impl Future<Output = A>) -> Option<A> {
-    match until {
-        None => Some(doing.await),
-        Some(until) => tokio::time::timeout_at(until, doing).await.ok(),
+/// What something comes to, if that is before `until`. How the server stands is seen while it is still
+/// waited for: an outage is over for who waits for nothing.
+async fn in_time<A>(
+    connection: &Connection,
+    until: Option<Instant>,
+    doing: impl Future<Output = A>,
+) -> Result<A, Late> {
+    let Some(until) = until else { return Ok(doing.await) };
+    tokio::pin!(doing);
+    tokio::select! {
+        biased;
+        done = &mut doing => Ok(done),
+        () = tokio::time::sleep_until(until) => Err(Late { lost: connection.outage().lost() }),
     }
 }
 
