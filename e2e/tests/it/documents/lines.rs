@@ -9,12 +9,13 @@ use super::shell::commands;
 use super::{blocks, root};
 
 /// What stands for something that people put in its place, and an example of it.
-const PLACEHOLDERS: [(&str, &str); 6] = [
+const PLACEHOLDERS: [(&str, &str); 7] = [
     ("URL", "http://127.0.0.1:7070"),
     ("KEY=VALUE", "key=value"),
     ("DIR", "folder"),
     ("FILE", "file"),
     ("DURATION", "5m"),
+    ("NUMBER", "1"),
     ("...", ""),
 ];
 
