@@ -134,6 +134,14 @@ impl Printer {
         self.tell(&format!("{} did not start {}", of.words(), output::printable(why)))
     }
 
+    /// A log, and so many others, are not shown yet, since `shown` others are.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn wait(&mut self, first: &Of, others: usize, shown: usize) -> Result<(), Failure> {
+        self.tell(&waiting(first, others, shown))
+    }
+
     /// Nothing more comes.
     ///
     /// # Errors
@@ -220,9 +228,33 @@ fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {
     }
 }
 
+fn waiting(first: &Of, others: usize, shown: usize) -> String {
+    let task = output::printable(&first.task);
+    let what = match others {
+        0 => format!("the log of {} waits", first.words()),
+        1 => format!("2 more logs wait, of {task} and 1 other"),
+        _ => format!("{} more logs wait, of {task} and {others} others", others + 1),
+    };
+    format!(
+        "{what}: {shown} are followed at once, the next when one of them ends; \
+         to see one now: hctl logs -f task/{task}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_many_logs_wait_is_said_with_what_to_do() {
+        let of = Of { task: "a-64".to_owned(), uid: String::new(), attempt: 1 };
+        assert_eq!(
+            waiting(&of, 35, 64),
+            "36 more logs wait, of a-64 and 35 others: 64 are followed at once, the next when one of \
+             them ends; to see one now: hctl logs -f task/a-64"
+        );
+        assert!(waiting(&of, 0, 64).starts_with("the log of a-64 attempt 1 waits: 64 are"));
+    }
 
     fn line(text: &str, starts: bool) -> Heard {
         let time = Timestamp::UNIX_EPOCH;

@@ -26,6 +26,9 @@ use crate::terminal;
 const LOGS_AT_ONCE_MAX: usize = 64;
 /// How long a log is broken before that is said.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
+/// With those that are broken, of which nobody knows when they go on: they hold up no others, as those of
+/// a lost node would hold up the logs of its tasks' next attempts. But each is asked for again and again.
+const OPEN_MAX: usize = 4 * LOGS_AT_ONCE_MAX;
 /// How long after the server is back its agents may take to be there again, before their logs are
 /// said to be lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -210,6 +213,10 @@ async fn follow(
             () = are_due(connection, logs.untold_since), if !logs.untold.is_empty() => {
                 logs.tell_untold(&mut printer)?;
             }
+            // After all that is known of the tasks by now, so that the number is theirs.
+            () = std::future::ready(()), if logs.has_waiting_untold() => {
+                logs.tell_waiting(&mut printer)?;
+            }
             Some((of, heard)) = logs.open.next() => logs.hear(&of, heard, &mut printer)?,
             // Nothing else is there right now: what was heard is shown before waiting.
             () = std::future::ready(()), if printer.holds_any() => printer.flush()?,
@@ -266,6 +273,8 @@ struct Logging<'a> {
     untold: BTreeMap<Of, String>,
     /// When the first of them broke.
     untold_since: Instant,
+    /// That logs wait for others to end was told.
+    has_told_waiting: bool,
 }
 
 impl<'a> Logging<'a> {
@@ -282,6 +291,7 @@ impl<'a> Logging<'a> {
             broken: BTreeSet::new(),
             untold: BTreeMap::new(),
             untold_since: Instant::now(),
+            has_told_waiting: false,
         }
     }
 
@@ -328,14 +338,35 @@ impl<'a> Logging<'a> {
 
     /// Opens the logs that wait, as many as may be open at once.
     fn open_next(&mut self) {
-        while self.open.len() < LOGS_AT_ONCE_MAX {
-            let is_due = |of: &Of| !self.current.contains_key(&of.task);
-            let Some(next) = self.queue.iter().position(is_due) else { return };
+        while self.has_place() {
+            let Some(next) = self.queue.iter().position(|of| self.is_due(of)) else { return };
             let Some(of) = self.queue.remove(next) else { return };
             self.current.insert(of.task.clone(), of.clone());
             let log = open(self.connection, self.args, &of, self.give_up.clone());
             self.open.push(heard(Arc::new(of), log));
         }
+    }
+
+    fn has_place(&self) -> bool {
+        let open = self.open.len();
+        open < OPEN_MAX && open.saturating_sub(self.broken.len()) < LOGS_AT_ONCE_MAX
+    }
+
+    /// Whether a log waits for a place alone, and not for that of its task's attempt before.
+    fn is_due(&self, of: &Of) -> bool {
+        !self.current.contains_key(&of.task)
+    }
+
+    fn has_waiting_untold(&self) -> bool {
+        !self.has_told_waiting && !self.has_place() && self.queue.iter().any(|of| self.is_due(of))
+    }
+
+    /// Logs wait until others end, which may be long: says so once.
+    fn tell_waiting(&mut self, printer: &mut Printer) -> Result<(), Failure> {
+        self.has_told_waiting = true;
+        let mut waiting = self.queue.iter().filter(|of| self.is_due(of));
+        let Some(first) = waiting.next() else { return Ok(()) };
+        printer.wait(first, waiting.count(), LOGS_AT_ONCE_MAX)
     }
 
     fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
@@ -358,6 +389,7 @@ impl<'a> Logging<'a> {
             }
             Heard::End | Heard::Failed(_) => {
                 self.untold.remove(of);
+                self.broken.remove(of);
                 true
             }
             Heard::Line(_) | Heard::Gap(_) => true,
@@ -449,6 +481,52 @@ mod tests {
         logs.consider(&task(&serde_json::json!({ "attempts": more })), &mut printer).unwrap();
         logs.open_next();
         assert_eq!(logs.queue.len(), 0, "nobody hears how a lost one ends");
+    }
+
+    /// So many tasks, each with a log of attempt 1.
+    fn many_tasks(count: usize) -> impl Iterator<Item = Task> {
+        let past = serde_json::json!([{ "attempt": 1, "run": 2, "phase": "Failed", "nodeName": "n",
+                                        "startedAt": "2026-01-01T00:00:00Z" }]);
+        (0..count).map(move |index| {
+            let mut task = task(&serde_json::json!({ "attempts": past }));
+            task.metadata.name = Some(format!("a-{index}"));
+            task
+        })
+    }
+
+    #[tokio::test]
+    async fn logs_that_broke_take_no_place_from_others_though_not_without_bound() {
+        let args = followed();
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
+        for task in many_tasks(10 * OPEN_MAX) {
+            logs.consider(&task, &mut printer).unwrap();
+        }
+        let of = |index: usize| Of { task: format!("a-{index}"), uid: String::new(), attempt: 1 };
+        logs.open_next();
+        assert_eq!(logs.open.len(), LOGS_AT_ONCE_MAX);
+        // They are opened in their order.
+        for index in 0..OPEN_MAX {
+            logs.broken.insert(of(index));
+            logs.open_next();
+            assert_eq!(logs.open.len(), (LOGS_AT_ONCE_MAX + index + 1).min(OPEN_MAX));
+        }
+        logs.hear(&of(0), Heard::End, &mut printer).unwrap();
+        assert!(!logs.broken.contains(&of(0)), "it does not count any more");
+    }
+
+    #[tokio::test]
+    async fn that_logs_wait_for_others_to_end_is_told_once() {
+        let args = followed();
+        let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
+        let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
+        for (index, task) in many_tasks(LOGS_AT_ONCE_MAX + 2).enumerate() {
+            logs.consider(&task, &mut printer).unwrap();
+            logs.open_next();
+            assert_eq!(logs.has_waiting_untold(), index >= LOGS_AT_ONCE_MAX);
+        }
+        logs.tell_waiting(&mut printer).unwrap();
+        assert!(!logs.has_waiting_untold());
     }
 
     #[tokio::test(start_paused = true)]
