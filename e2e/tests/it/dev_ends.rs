@@ -96,7 +96,7 @@ async fn what_cannot_be_applied_is_said_before_anything_starts() {
     let expected = format!("{bad}:7:5: spec.template.comand: unknown field");
     assert!(said.contains(&expected) && said.contains("did you mean command?"), "{said}");
     assert!(!said.contains("ready in"), "{said}");
-    for (file, why) in [("none.yaml", "No such file"), ("-", "name a file or a folder")] {
+    for (file, why) in [("none.yaml", "No such file"), ("-", "name a file or a directory")] {
         let said = place.last_words(&["--apply", file]).await;
         assert!(said.contains(&format!("--apply {file}: ")) && said.contains(why), "{said}");
     }
@@ -136,7 +136,7 @@ async fn asked_to_end_early_it_leaves_nothing() {
         let ended = signalled(child, signal).await;
         let said = place.is_left_clean(&ended);
         // It may have been ready by then: an end that was asked for is a good one then.
-        let is_early = said.contains("asked to end before all was ready");
+        let is_early = said.contains("stopped before everything was ready");
         assert_eq!(ended.status.code(), Some(i32::from(is_early)), "{signal}: {said}");
     }
 }

@@ -120,8 +120,7 @@ async fn a_server_whose_disk_is_full_ends_and_says_what_to_do_and_keeps_what_it_
     });
     let (code, said) = ended.await.expect("it ends by itself");
     assert_eq!(code, Some(1), "{said}");
-    for part in
-        ["error: this process cannot do its work any more", "If its disk is full, make room"]
+    for part in ["error: this process cannot continue and exits", "If its disk is full, make room"]
     {
         assert!(said.contains(part), "{said}");
     }

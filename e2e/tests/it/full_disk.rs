@@ -117,8 +117,7 @@ async fn an_agent_of_docker_whose_disk_is_full_loses_nothing_and_begins_nothing(
     for index in 0..2 {
         // As much as there is room for, and that some of it is missing is told.
         let log = logs(&fleet, &format!("task/runs-{index}")).await;
-        let is_told =
-            ["missing", "no log of this attempt is kept"].iter().any(|it| log.contains(it));
+        let is_told = ["missing", "has no log of this attempt"].iter().any(|it| log.contains(it));
         assert!(is_told || log.ends_with("after\n"), "{log}");
     }
     disk.make_room();
