@@ -109,7 +109,7 @@ async fn agents_wait(fleet: &Fleet) {
     let shown = fleet.hctl(&["get", "nodes"]).await;
     assert!(shown.contains("hctl cluster confirm"), "{shown}");
     let shown = fleet.hctl(&["cluster"]).await;
-    assert!(shown.contains("2 wait to be confirmed"), "{shown}");
+    assert!(shown.contains("2 waiting for confirmation"), "{shown}");
     for task in ["early-0", "early-1", "late-0", "late-1"] {
         assert_eq!(said(fleet.dir(), task), "began", "{task} runs on untouched");
     }
