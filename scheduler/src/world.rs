@@ -203,7 +203,12 @@ fn task(name: &str, words: &Words<'_>) -> Task {
         at: at(1),
     };
     spec.binding = words.get("on").map(binding);
-    spec.stop = words.has("stop").then(|| Stop { attempt, reason: StopReason::Evict, at: at(2) });
+    spec.stop = words.has("stop").then(|| Stop {
+        attempt,
+        reason: StopReason::Evict,
+        message: None,
+        at: at(2),
+    });
     let mut task = Task::new("default", name, spec);
     let job = words.get("job").unwrap_or("job");
     task = task.with_labels([(labels::JOB, job)]);

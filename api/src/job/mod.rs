@@ -4,6 +4,7 @@ mod cancel;
 pub mod indexes;
 mod revision;
 mod row;
+mod scale;
 mod validate;
 
 use schemars::JsonSchema;
@@ -23,6 +24,7 @@ use crate::template::Template;
 pub use cancel::{REASON_CHARS_MAX, is_of_earlier_run};
 pub use revision::{is_revision, revision};
 pub use row::failures;
+pub use scale::{is_left_out, scaled_down, tasks_wanted};
 pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
 
 /// A set of tasks that complete.

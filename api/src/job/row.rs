@@ -93,12 +93,17 @@ impl JobStatus {
     /// What it does that a new run takes the place of this one, which has not ended:
     /// `run 4 replaces run 3; 2 running tasks are stopped`.
     pub fn replaced_by(&self, run: u32) -> String {
-        let stopped = match self.active {
-            0 => String::new(),
-            1 => "; 1 running task is stopped".to_owned(),
-            active => format!("; {active} running tasks are stopped"),
-        };
+        let stopped = stopped(usize::try_from(self.active).unwrap_or(usize::MAX));
         format!("run {run} replaces run {}{stopped}", self.run)
+    }
+}
+
+/// How many running tasks are stopped, at the end of a sentence.
+pub(super) fn stopped(running: usize) -> String {
+    match running {
+        0 => String::new(),
+        1 => "; 1 running task is stopped".to_owned(),
+        running => format!("; {running} running tasks are stopped"),
     }
 }
 

@@ -157,7 +157,7 @@ mod tests {
             vec![
                 (2, bind()),
                 (5, report(ReportState::Running, (Some(4), None))),
-                (6, TaskChange::Evict { reason: StopReason::Delete }),
+                (6, TaskChange::evict(StopReason::Delete)),
                 (9, report(ReportState::Cancelled, (Some(4), Some(8)))),
             ],
             expect![[r#"

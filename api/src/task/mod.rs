@@ -147,8 +147,28 @@ pub struct Stop {
     pub attempt: u32,
     /// Why the attempt is to stop.
     pub reason: StopReason,
+    /// What happened, in a few words, for example `job timed out after 10s`. At most 256 characters;
+    /// absent where the reason says all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// When the request was made.
     pub at: Timestamp,
+}
+
+impl Stop {
+    /// Why, for people: `stopped: job timed out after 10s`.
+    pub fn words(&self) -> String {
+        match &self.message {
+            Some(message) => format!("stopped: {message}"),
+            None => self.reason.words().to_owned(),
+        }
+    }
+
+    /// The same after a word for stopping: `job timed out after 10s`, `evicted`.
+    pub fn cause(&self) -> String {
+        let words = self.words();
+        words.strip_prefix("stopped: ").map(str::to_owned).unwrap_or(words)
+    }
 }
 
 /// Why an attempt is to stop.
@@ -156,9 +176,12 @@ pub struct Stop {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum StopReason {
-    /// The task is no longer wanted: it was cancelled, or its job has ended. It does not run again
-    /// in this run.
+    /// The task was cancelled. It does not run again in this run.
     Cancel,
+    /// The job no longer has this task: its count was lowered, or the task was taken out of its list.
+    ScaleDown,
+    /// The job has ended: it timed out, or another of its tasks failed.
+    JobEnded,
     /// The task is being deleted.
     Delete,
     /// The time limit was exceeded.
@@ -181,7 +204,10 @@ impl StopReason {
     /// Whether the task is not to run again in this run.
     pub fn is_for_good(self) -> bool {
         match self {
-            StopReason::Cancel | StopReason::Delete => true,
+            StopReason::Cancel
+            | StopReason::ScaleDown
+            | StopReason::JobEnded
+            | StopReason::Delete => true,
             StopReason::Timeout
             | StopReason::Drain
             | StopReason::Preemption
@@ -198,6 +224,8 @@ impl StopReason {
     pub fn words(self) -> &'static str {
         match self {
             StopReason::Cancel => "cancelled",
+            StopReason::ScaleDown => "stopped: its job was scaled down",
+            StopReason::JobEnded => "stopped: its job has ended",
             StopReason::Delete => "deleted",
             StopReason::Timeout => "timed out",
             StopReason::Drain => "stopped: its node is being drained",

@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_not_opened_anew() {
-        let cancelled = changed(&task(), &TaskChange::Evict { reason: StopReason::Cancel });
-        let stopping = changed(&bound(), &TaskChange::Evict { reason: StopReason::Drain });
+        let cancelled = changed(&task(), &TaskChange::evict(StopReason::Cancel));
+        let stopping = changed(&bound(), &TaskChange::evict(StopReason::Drain));
         let recorded = changed(&reported(&bound(), "Succeeded"), &TaskChange::Record);
         for over in [cancelled, stopping, recorded] {
             let after = restored(&over);

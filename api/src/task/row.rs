@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{PastAttempt, Task, TaskPhase, TaskState};
+use super::{PastAttempt, Stop, Task, TaskPhase, TaskState};
 use crate::kind::KindId;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
@@ -111,9 +111,9 @@ impl Task {
                 let said = self.status.message.clone().filter(|_| self.report().is_some());
                 said.or_else(|| self.last_attempt()).unwrap_or_default()
             }
-            TaskState::Stopping { reason, .. } => {
+            TaskState::Stopping { .. } => {
                 let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
-                let asked = format!("stopping for {since}: {}", reason.words());
+                let asked = format!("stopping for {since}: {}", self.cause());
                 // What is in the way, in the agent's words.
                 let said = self.status.message.as_deref().filter(|_| self.report().is_some());
                 with_message(&asked, said)
@@ -123,16 +123,23 @@ impl Task {
                 with_message(&end(exit_code, reason), self.status.message.as_deref())
             }
             TaskState::TimedOut => with_message("timed out", self.status.message.as_deref()),
-            TaskState::Cancelled { reason } => reason.words().to_owned(),
+            TaskState::Cancelled { reason } => {
+                self.stop().map_or_else(|| reason.words().to_owned(), Stop::words)
+            }
             TaskState::Lost { since, replaceable, stop, .. } => {
                 let silent = format!("node silent for {}", span(since, now));
                 match (stop, replaceable) {
-                    (Some(reason), _) => format!("{silent}; to be {}", reason.words()),
+                    (Some(_), _) => format!("{silent}; to be stopped: {}", self.cause()),
                     (None, true) => format!("{silent}; to be replaced"),
                     (None, false) => silent,
                 }
             }
         }
+    }
+
+    /// Why it is to stop, in a few words.
+    fn cause(&self) -> String {
+        self.stop().map(Stop::cause).unwrap_or_default()
     }
 
     fn why_pending(&self, now: Timestamp) -> String {

@@ -48,6 +48,9 @@ pub enum TaskChange {
     Evict {
         /// Why.
         reason: StopReason,
+        /// What happened, where the reason does not say all: see [`Stop::message`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// The node controller: the node is lost.
     Lose,
@@ -63,6 +66,13 @@ pub enum TaskChange {
     Amend(Box<Amend>),
     /// The owner: the completion record of this run has its end. Goes with that write in one group.
     Record,
+}
+
+impl TaskChange {
+    /// The end of an attempt, for a reason that says all.
+    pub fn evict(reason: StopReason) -> Self {
+        Self::Evict { reason, message: None }
+    }
 }
 
 /// What an agent saw of an attempt.
@@ -195,9 +205,10 @@ pub fn apply(
             refuse_binding(task, &mut next, (*binding, message), now)?
         }
         TaskChange::Report(report) => self::report(task, &mut next, report)?,
-        TaskChange::Evict { reason } => {
+        TaskChange::Evict { reason, message } => {
             require(!task.has_ended(), task, "has ended")?;
-            next.spec.stop = Some(Stop { attempt, reason: *reason, at: now });
+            let message = message.as_deref().map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
+            next.spec.stop = Some(Stop { attempt, reason: *reason, message, at: now });
         }
         TaskChange::Lose => {
             require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
@@ -437,7 +448,20 @@ fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     // A report of an earlier attempt says nothing of this one.
     let unreported = TaskStatus::default();
     let status = if task.report().is_some() { &task.status } else { &unreported };
-    let message = status.message.as_deref();
+    // Of a stopped attempt, what stopped it says more than its agent.
+    let stopped = match task.state() {
+        TaskState::Cancelled { .. } => task.stop().map(Stop::words),
+        TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Succeeded
+        | TaskState::Failed { .. }
+        | TaskState::TimedOut
+        | TaskState::Lost { .. } => None,
+    };
+    let message = stopped.as_deref().or(status.message.as_deref());
     let past = PastAttempt {
         attempt: task.spec.attempt,
         run: task.spec.run,

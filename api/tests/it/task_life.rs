@@ -64,9 +64,7 @@ fn change(task: &Task, line: &str) -> TaskChange {
             let binding = task.spec.binding.as_ref().map_or(0, |binding| binding.number);
             TaskChange::Refuse { binding, message: "no room".to_owned() }
         }
-        "evict" => {
-            TaskChange::Evict { reason: serde_json::from_value(rest.to_owned().into()).unwrap() }
-        }
+        "evict" => TaskChange::evict(serde_json::from_value(rest.to_owned().into()).unwrap()),
         "lose" => TaskChange::Lose,
         "recover" => TaskChange::Recover,
         "replaceable" => TaskChange::Replaceable,
@@ -452,7 +450,7 @@ fn asked(task: &Task, kind: usize, pick: usize) -> TaskChange {
         2 => TaskChange::Unschedulable { message: format!("{pick} nodes") },
         3 => change(task, "refuse"),
         4..=6 => report(task, STATES[pick % STATES.len()]),
-        7 => TaskChange::Evict { reason: REASONS[pick % REASONS.len()] },
+        7 => TaskChange::evict(REASONS[pick % REASONS.len()]),
         8 => TaskChange::Lose,
         9 => TaskChange::Recover,
         10 => TaskChange::Replaceable,

@@ -239,7 +239,7 @@ struct Eviction {
 pub(super) async fn evict(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
     let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
     let eviction: Eviction = json_body(request, BODY_BYTES_MAX).await?;
-    let change = TaskChange::Evict { reason: eviction.reason };
+    let change = TaskChange::evict(eviction.reason);
     let intent = Intent::Task { key: named(place), uid: None, attempt: eviction.attempt, change };
     answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
 }

@@ -172,7 +172,7 @@ fn delete_task(
     let mut next = if task.has_ended() {
         task.clone()
     } else {
-        let change = TaskChange::Evict { reason: StopReason::Delete };
+        let change = TaskChange::evict(StopReason::Delete);
         task::applied(&task, task.spec.attempt, &change, now)?.unwrap_or_else(|| task.clone())
     };
     if next.metadata.deletion_timestamp.is_none() {

@@ -145,10 +145,10 @@ fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Op> {
 pub fn finish(task: &Task) -> Option<Op> {
     if task.takes_resources_on().is_some() {
         // Once asked to stop, it ends by itself, or its node is lost: either is an event.
-        return task
-            .stop()
-            .is_none()
-            .then(|| Op::task(task, TaskChange::Evict { reason: StopReason::Delete }));
+        let owner = task.controller();
+        let message = owner.map(|it| format!("{}/{} was deleted", it.kind.to_lowercase(), it.name));
+        let stop = TaskChange::Evict { reason: StopReason::Delete, message };
+        return task.stop().is_none().then(|| Op::task(task, stop));
     }
     // What it owns itself is waited for: its finalizer says so.
     let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());

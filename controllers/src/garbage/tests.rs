@@ -75,8 +75,8 @@ fn ops(groups: &[Group]) -> Vec<String> {
                 _ => panic!("{patch}"),
             }
         }
-        Op::Task { key, change: TaskChange::Evict { reason }, .. } => {
-            format!("evict {} {reason}", key.name)
+        Op::Task { key, change: TaskChange::Evict { reason, message }, .. } => {
+            format!("evict {} {reason} ({})", key.name, message.as_deref().unwrap_or_default())
         }
         other => format!("{other:?}"),
     });
@@ -116,7 +116,7 @@ fn asked(owner: Option<&ObjectMeta>, dependents: &[Dependent<'_>]) -> Vec<String
 #[test]
 fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
     let (waits, runs) = (task("waits"), bound("runs"));
-    let stops = changed(&bound("stops"), &TaskChange::Evict { reason: StopReason::Drain });
+    let stops = changed(&bound("stops"), &TaskChange::evict(StopReason::Drain));
     let lost = changed(&bound("lost"), &TaskChange::Lose);
     let replaceable =
         changed(&changed(&bound("replaceable"), &TaskChange::Lose), &TaskChange::Replaceable);
@@ -128,8 +128,8 @@ fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
         asked(None, &dependents),
         [
             "remove waits",
-            "evict runs Delete",
-            "evict lost Delete",
+            "evict runs Delete (job/j was deleted)",
+            "evict lost Delete (job/j was deleted)",
             "remove replaceable",
             "delete done/1.0",
             "delete configmaps/c"

@@ -115,7 +115,7 @@ impl World {
         let Some(task) = self.tasks.get_mut(name) else { return };
         Arc::make_mut(task).metadata.deletion_timestamp.get_or_insert(at);
         // One that has ended is not stopped.
-        self.change(name, &TaskChange::Evict { reason: StopReason::Delete });
+        self.change(name, &TaskChange::evict(StopReason::Delete));
     }
 
     /// A group: all or nothing.

@@ -163,7 +163,7 @@ impl Simulation {
                 let reasons = [StopReason::Drain, StopReason::Evict, StopReason::Cancel];
                 let reason = *self.rng.pick(&reasons).unwrap();
                 if let Some(name) = self.pick_task() {
-                    next.change(&name, &TaskChange::Evict { reason });
+                    next.change(&name, &TaskChange::evict(reason));
                 }
             }
             5 => next.edit_job(|job| job.spec.priority = Some(i32::try_from(number).unwrap())),

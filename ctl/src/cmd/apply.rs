@@ -1,8 +1,10 @@
 //! `hctl apply`: makes objects as their manifests say.
 
-use api::job::{OnChange, revision};
+use api::job::{OnChange, is_left_out, revision, scaled_down, tasks_wanted};
 use api::manifest::{Document, Problem};
-use api::{Job, KindId, Violation};
+use api::object::Kind as _;
+use api::task::StopReason;
+use api::{Job, KindId, Task, Violation, labels};
 use client::Error;
 use serde_json::Value;
 
@@ -134,7 +136,10 @@ async fn apply_one(
         let before = (target.kind == KindId::Job).then(|| live.clone());
         match change(connection, (&target, &namespace), (&noted, live), query).await {
             Ok((what, object)) => {
-                let consequence = before.and_then(|before| consequence(&before, &object));
+                let consequence = match before {
+                    Some(before) => consequence(connection, &before, &object).await,
+                    None => None,
+                };
                 let applied = Applied::new(target, what, object);
                 return Ok(Applied { consequence: consequence.unwrap_or_default(), ..applied });
             }
@@ -145,10 +150,41 @@ async fn apply_one(
     Err(Refused::Other(Failure::new(format!("{target} keeps changing")).hint("try again")))
 }
 
-/// What a change of a job does to its run: `: run 4 replaces run 3; 2 running tasks are stopped`.
-fn consequence(before: &Value, after: &Value) -> Option<String> {
+/// What a change of a job does to its run, which may need a look at its tasks.
+async fn consequence(connection: &Connection, before: &Value, after: &Value) -> Option<String> {
     let read = |job: &Value| serde_json::from_value::<Job>(job.clone()).ok();
     let (before, after) = (read(before)?, read(after)?);
+    let of_run = consequence_for_run(&before, &after);
+    let (from, to) = (before.status.total, tasks_wanted(&after.spec));
+    let Some(to) = to.filter(|to| *to < from && !before.status.phase.is_final()) else {
+        return of_run;
+    };
+    if of_run.is_some() {
+        return of_run;
+    }
+    let connection = connection.within(after.namespace());
+    let labels = format!("{}={}", labels::JOB, after.name());
+    let query = connection.query(KindId::Task, labels, String::new());
+    // The change is made: that what it stops cannot be counted is no failure of it.
+    let (tasks, _) = connection.list::<Task>(&query).await.ok()?;
+    let running = tasks.iter().filter(|task| is_stopped_by(task, &before, &after)).count();
+    Some(format!(": {}", scaled_down(from, to, running)))
+}
+
+/// Whether a task that has a node is stopped, or has just been, since its job does not have it any
+/// more.
+fn is_stopped_by(task: &Task, before: &Job, after: &Job) -> bool {
+    let is_of = task.spec.run == before.status.run
+        && task.controller().is_some_and(|owner| owner.uid == before.uid());
+    let was_stopped = task.stop().is_some_and(|stop| stop.reason == StopReason::ScaleDown);
+    is_of
+        && task.node().is_some()
+        && (was_stopped || !task.has_ended())
+        && is_left_out(&before.spec, &after.spec, task)
+}
+
+/// What a changed template does to a job's run: `: run 4 replaces run 3; 2 running tasks are stopped`.
+fn consequence_for_run(before: &Job, after: &Job) -> Option<String> {
     let status = &before.status;
     let is_same = revision(&before.spec) == revision(&after.spec);
     if is_same || status.run == 0 {
@@ -203,23 +239,25 @@ fn refused(connection: &Connection, document: &Document, error: &Error) -> Refus
 
 #[cfg(test)]
 mod tests {
+    use api::job::JobStatus;
     use serde_json::json;
 
     use super::*;
 
-    fn job(image: &str, on_change: &str, phase: &str) -> Value {
-        json!({
-            "metadata": { "name": "a", "generation": 1 },
+    fn job(image: &str, on_change: &str, phase: &str) -> Job {
+        serde_json::from_value(json!({
+            "metadata": { "name": "a", "uid": "u", "generation": 1 },
             "spec": { "count": 3, "onChange": on_change, "template": { "image": image } },
             "status": { "run": 3, "phase": phase, "active": 2 },
-        })
+        }))
+        .unwrap()
     }
 
     #[test]
     fn what_a_change_does_to_a_run_is_told() {
         let told = |image, on_change, phase| {
             let before = job("one", on_change, phase);
-            consequence(&before, &job(image, on_change, phase)).unwrap_or_default()
+            consequence_for_run(&before, &job(image, on_change, phase)).unwrap_or_default()
         };
         assert_eq!(told("one", "Rerun", "Running"), "", "nothing has changed that runs");
         assert_eq!(
@@ -232,7 +270,31 @@ mod tests {
             ": run 3 stays as it is; only tasks that are added use the change (onChange: Ignore)"
         );
         let mut new = job("one", "Rerun", "Pending");
-        new["status"] = json!({});
-        assert_eq!(consequence(&new, &job("two", "Rerun", "Pending")), None, "no run yet");
+        new.status = JobStatus::default();
+        assert_eq!(consequence_for_run(&new, &job("two", "Rerun", "Pending")), None, "no run yet");
+    }
+
+    #[test]
+    fn only_tasks_that_a_change_stops_are_counted() {
+        let (before, mut after) = (job("one", "Rerun", "Running"), job("one", "Rerun", "Running"));
+        after.spec.count = Some(1);
+        let stopped = |index: u32, run: u32, owner: &str, spec: Value| {
+            let mut task = json!({
+                "metadata": { "name": "a-1", "ownerReferences": [{
+                    "apiVersion": "heliox.dev/v1", "kind": "Job", "name": "a", "uid": owner,
+                    "controller": true,
+                }] },
+                "spec": { "template": "a", "run": run, "index": index },
+            });
+            task["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            is_stopped_by(&serde_json::from_value(task).unwrap(), &before, &after)
+        };
+        let at = "2026-01-01T00:00:00Z";
+        let bound = json!({ "binding": { "node": "n", "attempt": 1, "number": 1, "at": at } });
+        assert!(stopped(1, 3, "u", bound.clone()));
+        assert!(!stopped(0, 3, "u", bound.clone()), "it stays");
+        assert!(!stopped(1, 2, "u", bound.clone()), "of another run");
+        assert!(!stopped(1, 3, "other", bound), "of another job");
+        assert!(!stopped(1, 3, "u", json!({})), "it waits for a node");
     }
 }

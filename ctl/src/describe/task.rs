@@ -1,7 +1,7 @@
 //! All about a task: its parts, its attempts, why it is as it is.
 
 use api::table::{NOTHING, or_dash, span, took};
-use api::task::{PastAttempt, Task};
+use api::task::{PastAttempt, Task, TaskPhase};
 use api::{Kind as _, Timestamp};
 
 use super::{Sheet, labels, lasting, owner, place};
@@ -27,7 +27,7 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
     sheet
         .field("Bound", &binding.map(|it| format!("{} ago", span(it.at, now))).unwrap_or_default());
     if let Some(stop) = task.stop() {
-        sheet.field("Stop", &format!("{}, {} ago", stop.reason.words(), span(stop.at, now)));
+        sheet.field("Stop", &format!("{}, {} ago", stop.words(), span(stop.at, now)));
     }
     if let Some(loss) = task.loss() {
         let next = if loss.replaceable { "may be replaced" } else { "its place is still taken" };
@@ -85,13 +85,15 @@ fn index(task: &Task) -> String {
 }
 
 fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
+    // One that was stopped has no reason of its own, but what stopped it.
+    let stopped = past.message.as_ref().filter(|_| past.phase == TaskPhase::Cancelled);
     vec![
         past.attempt.to_string(),
         or_dash((past.run > 0).then_some(past.run)),
         past.phase.to_string(),
         or_dash(past.node_name.as_ref()),
         or_dash(past.exit_code),
-        or_dash(past.reason.as_ref()),
+        or_dash(past.reason.as_ref().or(stopped)),
         // Nobody heard how long one of a lost node went on.
         past.finished_at
             .map_or_else(|| NOTHING.to_owned(), |_| took(past.started_at, past.finished_at, now)),

@@ -24,6 +24,8 @@ impl Why {
             StopReason::Timeout => Self::TimedOut,
             StopReason::Preemption => Self::Preempted,
             StopReason::Cancel
+            | StopReason::ScaleDown
+            | StopReason::JobEnded
             | StopReason::Delete
             | StopReason::Drain
             | StopReason::Suspend

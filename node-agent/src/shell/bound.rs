@@ -205,7 +205,7 @@ mod tests {
         let mut bound = Bound::default();
         reset(&mut bound, (0..3).map(|index| bound_task(index, 1, "j")).collect());
         assert_eq!(shown(bound.take_changed()), ["t-0/1", "t-1/1", "t-2/1"]);
-        let cancel = TaskChange::Evict { reason: StopReason::Cancel };
+        let cancel = TaskChange::evict(StopReason::Cancel);
         changes(&mut bound, vec![upsert(changed(&bound_task(1, 1, "j"), &cancel))]);
         assert_eq!(shown(bound.take_changed()), ["t-1/1"]);
         assert!(bound.take_changed().is_empty());
@@ -225,7 +225,7 @@ mod tests {
         let task = bound_task(0, 1, "j");
         reset(&mut bound, vec![task.clone()]);
         bound.take_changed();
-        let mut lost = changed(&task, &TaskChange::Evict { reason: StopReason::Cancel });
+        let mut lost = changed(&task, &TaskChange::evict(StopReason::Cancel));
         lost.status.loss = serde_json::from_value(serde_json::json!({
             "attempt": 1, "since": Timestamp::UNIX_EPOCH, "replaceable": true,
         }))

@@ -3,6 +3,7 @@
 use api::completion::End;
 use api::job::JobPhase;
 use api::object::Kind as _;
+use api::task::StopReason;
 use api::{Job, Timestamp};
 use jiff::SignedDuration;
 
@@ -11,7 +12,8 @@ use super::outcome::Verdict;
 use super::record::Record;
 use super::roster::Roster;
 use super::status::ends_of;
-use super::{Run, View};
+use super::steps::Cause;
+use super::{Run, Scene, View};
 
 /// That the run ends, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +56,8 @@ pub(super) fn ending(
             return end(JobPhase::Failed, format!("task {name} failed the job: {why}"));
         }
     }
-    let gave_up = cast
-        .members
-        .values()
-        .filter(|member| matches!(&member.verdict, Verdict::Done { end: End::Failed, .. }));
-    let failed =
-        ends_of(roster, record).failed + u32::try_from(gave_up.count()).unwrap_or(u32::MAX);
     let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
-    if failed > allowed {
+    if failed(roster, record, cast) > allowed {
         // The status counts how they ended, which says more.
         return Some(Ending { phase: JobPhase::Failed, message: None });
     }
@@ -70,6 +66,60 @@ pub(super) fn ending(
         return end(JobPhase::TimedOut, format!("longer than timeout ({limit})"));
     }
     None
+}
+
+/// Why the tasks of a run that ends are stopped.
+pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> Cause {
+    let spec = &scene.view.job.spec;
+    match ending.phase {
+        JobPhase::TimedOut => {
+            let after = spec.timeout.map(|limit| format!(" after {limit}")).unwrap_or_default();
+            Cause::new(StopReason::JobEnded, format!("job timed out{after}"))
+        }
+        JobPhase::Failed => {
+            let why = ending.message.clone().unwrap_or_else(|| failed_tasks(scene));
+            Cause::new(StopReason::JobEnded, why)
+        }
+        JobPhase::Pending
+        | JobPhase::Running
+        | JobPhase::Suspended
+        | JobPhase::Succeeded
+        | JobPhase::Cancelled
+        | JobPhase::Skipped => match &spec.cancel_reason {
+            Some(why) => Cause::new(StopReason::Cancel, why.clone()),
+            None => StopReason::Cancel.into(),
+        },
+    }
+}
+
+/// Which tasks failed, in a few words: `task 3 failed`.
+fn failed_tasks(scene: &Scene<'_>) -> String {
+    let Scene { roster, record, cast, .. } = scene;
+    let gave_up = |index: u32, verdict: &Verdict| match verdict {
+        Verdict::Done { end, .. } => *end == End::Failed,
+        Verdict::Recorded => record.get(index) == Some(End::Failed),
+        Verdict::FailsJob { .. } | Verdict::Open | Verdict::Again(_) | Verdict::Anew => false,
+    };
+    let count = failed(roster, record, cast);
+    let mut known = cast.members.iter().filter(|(index, it)| gave_up(**index, &it.verdict));
+    match known.next() {
+        Some((index, member)) if count == 1 => {
+            let name = member.task.spec.overrides.name.clone();
+            format!("task {} failed", name.unwrap_or_else(|| index.to_string()))
+        }
+        _ => format!("{count} tasks failed"),
+    }
+}
+
+/// How many tasks of the run have been given up.
+fn failed(roster: &Roster, record: &Record<'_>, cast: &Cast<'_>) -> u32 {
+    let gave_up = cast
+        .members
+        .values()
+        .filter(|member| matches!(&member.verdict, Verdict::Done { end: End::Failed, .. }));
+    ends_of(roster, record)
+        .failed
+        .saturating_add(u32::try_from(gave_up.count()).unwrap_or(u32::MAX))
 }
 
 /// When the run's time is up; nothing while it is suspended.

@@ -298,8 +298,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         None if job.spec.is_suspended() => Course::Suspended,
         None => Course::Usual,
     };
-    let scene = Scene { view, run, roster, record, cast, course, template };
-    act(&scene, ending)
+    act(&Scene { view, run, roster, record, cast, course, ending, template })
 }
 
 /// That the job cannot remember which index is of what any more, and how much too large it is. What
@@ -336,10 +335,12 @@ struct Scene<'a> {
     record: Record<'a>,
     cast: Cast<'a>,
     course: Course,
+    /// That the run ends before its last task has, and why.
+    ending: Option<ending::Ending>,
     template: TaskTemplate,
 }
 
-fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
+fn act(scene: &Scene<'_>) -> Plan {
     let mut plan = Plan::default();
     let steps = steps::steps(scene, &mut plan);
     let mut folds = fold::groups(scene);
@@ -348,14 +349,14 @@ fn act(scene: &Scene<'_>, ending: Option<ending::Ending>) -> Plan {
         [last] if !fold::leaves_room_for_status(scene, last) => 2,
         folds => folds.len(),
     };
-    let next = status::next(scene, ending.as_ref(), before_the_end, &plan.waiting);
+    let next = status::next(scene, before_the_end, &plan.waiting);
     let before = &scene.view.job.status;
     let write = (next != *before).then(|| {
         let mut job = scene.view.job.clone();
         job.status = next.clone();
         Box::new(job)
     });
-    plan.notices.extend(status::notices(scene.view.job, &next));
+    plan.notices.extend(status::notices(scene, &next));
     match write {
         Some(job) if scene.run.opens => {
             // Nothing else before the run is there. Its first tasks come with it, as many as fit: the

@@ -104,7 +104,10 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
             // As in Kubernetes, deleting a task does not take its work out of the job. To stop that
             // for good, one cancels the job or takes the index out of it.
             StopReason::Delete if task.is_deleting() => return Verdict::Anew,
-            StopReason::Cancel | StopReason::Delete => return cancelled(task),
+            StopReason::Cancel
+            | StopReason::ScaleDown
+            | StopReason::JobEnded
+            | StopReason::Delete => return cancelled(task),
             StopReason::Timeout => failure(None, Some(reason::TIMEOUT)),
             StopReason::Preemption => disruption(reason::PREEMPTED),
             StopReason::Drain => disruption(reason::DRAINED),

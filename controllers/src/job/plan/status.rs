@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use api::completion::{End, EndCounts};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
-use api::job::{FailureCount, JobPhase, JobStatus};
+use api::job::{FailureCount, JobPhase, JobStatus, scaled_down as scaled_down_words};
 use api::object::Kind as _;
 use api::task::PAST_MESSAGE_CHARS_MAX;
 use api::task::report::shortened;
 use api::{Job, Timestamp};
 
 use super::cast::Member;
-use super::ending::Ending;
 use super::outcome::{self, Verdict};
 use super::record::Record;
 use super::roster::Roster;
@@ -33,13 +32,8 @@ pub(super) fn ends_of(roster: &Roster, record: &Record<'_>) -> EndCounts {
 
 /// The status. It ends the run only where all that is left to record fits in one group, which the
 /// status can then travel with.
-pub(super) fn next(
-    scene: &Scene<'_>,
-    ending: Option<&Ending>,
-    folds: usize,
-    waiting: &[Waiting],
-) -> JobStatus {
-    let job = scene.view.job;
+pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobStatus {
+    let (job, ending) = (scene.view.job, scene.ending.as_ref());
     let mut status = base(scene);
     count(scene, &mut status);
     remember(scene, &mut status);
@@ -251,8 +245,24 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
 }
 
 /// What people are told of the step to `next`.
-pub(super) fn notices(job: &Job, next: &JobStatus) -> impl Iterator<Item = Notice> {
-    replaced(&job.status, next).into_iter().chain(ended(job, next))
+pub(super) fn notices(scene: &Scene<'_>, next: &JobStatus) -> impl Iterator<Item = Notice> {
+    let job = scene.view.job;
+    replaced(&job.status, next).into_iter().chain(scaled_down(scene, next)).chain(ended(job, next))
+}
+
+/// That the run has fewer tasks from now on, and how many of those that run are stopped for it.
+fn scaled_down(scene: &Scene<'_>, next: &JobStatus) -> Option<Notice> {
+    let before = &scene.view.job.status;
+    let is_less = next.run == before.run && next.total < before.total && !before.phase.is_final();
+    is_less.then(|| {
+        let stopped = |member: &&Member<'_>| {
+            let of_run = member.task.spec.run == next.run;
+            of_run && member.is_active() && member.task.stop().is_none()
+        };
+        let stopped = scene.cast.strays.iter().filter(stopped).count();
+        let message = scaled_down_words(before.total, next.total, stopped);
+        Notice { warning: false, reason: "ScaledDown", message }
+    })
 }
 
 /// That a run takes the place of one that has not ended.

@@ -13,7 +13,9 @@ use super::cast::Member;
 use super::outcome::Verdict;
 use crate::packing::{self, Parcel};
 
-use super::{Course, GROUP_OPS, Holder, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, objects};
+use super::{
+    Course, GROUP_OPS, Holder, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, ending, objects,
+};
 
 /// Open task objects that a large job may always have.
 const OPEN_MIN: u32 = 1_000;
@@ -34,14 +36,14 @@ pub(super) fn steps(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
         (Course::Ending, true) => Vec::new(),
         (Course::Suspended, false) => {
             plan.waiting.push(Waiting::Suspended);
-            stops(scene, Some(StopReason::Suspend))
+            stops(scene, Some(StopReason::Suspend.into()))
         }
         (Course::Ending, false) => {
             let tasks = scene.cast.open();
             if tasks > 0 {
                 plan.waiting.push(Waiting::Open { tasks });
             }
-            stops(scene, Some(StopReason::Cancel))
+            stops(scene, scene.ending.as_ref().map(|ending| ending::cause(scene, ending)))
         }
     }
 }
@@ -54,7 +56,8 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     }
     let mut groups = stops(scene, None);
     let held = surplus(scene, open);
-    groups.extend(held.iter().map(|member| evict(member.task, StopReason::Suspend)));
+    let why = Cause::new(StopReason::Suspend, format!("parallelism is {limit}"));
+    groups.extend(held.iter().map(|member| evict(member.task, why.clone())));
     let mut slots = limit.saturating_sub(open);
     groups.extend(retries(scene, &mut slots, plan));
     let mut starts = reruns(scene, &mut slots);
@@ -83,26 +86,71 @@ fn open_limit(scene: &Scene<'_>) -> u32 {
     parallelism.min(window)
 }
 
-fn evict(task: &Task, reason: StopReason) -> Group {
-    Op::task(task, TaskChange::Evict { reason }).into()
+fn evict(task: &Task, Cause { reason, message }: Cause) -> Group {
+    Op::task(task, TaskChange::Evict { reason, message }).into()
 }
 
-/// Stops what is not wanted, and all else, too, if there is a reason to.
-fn stops(scene: &Scene<'_>, all: Option<StopReason>) -> Vec<Group> {
-    let members = scene.cast.members.values().map(|member| (member, all));
-    let predecessors = scene.cast.predecessors.values();
-    let predecessors = predecessors.map(|member| (member, all.or(Some(StopReason::Revision))));
-    let strays = scene.cast.strays.iter().map(|member| (member, Some(StopReason::Cancel)));
-    members
+/// Why tasks are stopped: what their WHY says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    reason: StopReason,
+    /// What happened, where the reason does not say all.
+    message: Option<String>,
+}
+
+impl From<StopReason> for Cause {
+    fn from(reason: StopReason) -> Self {
+        Self { reason, message: None }
+    }
+}
+
+impl Cause {
+    pub(super) fn new(reason: StopReason, message: String) -> Self {
+        Self { reason, message: Some(message) }
+    }
+}
+
+/// Stops what is not wanted, and all else, too, if there is a cause to.
+fn stops(scene: &Scene<'_>, all: Option<Cause>) -> Vec<Group> {
+    let replaced = format!("replaced by run {}", scene.run.number);
+    let replaced = all.clone().unwrap_or(Cause::new(StopReason::Revision, replaced));
+    let members = scene.cast.members.values().map(|member| (member, all.as_ref()));
+    let predecessors = scene.cast.predecessors.values().map(|member| (member, Some(&replaced)));
+    let strays = scene.cast.strays.iter();
+    let is_to_stop = |member: &Member<'_>| member.is_open() && member.task.stop().is_none();
+    let stop = |task: &Task, cause: Cause| {
+        evict(task, if task.is_deleting() { StopReason::Delete.into() } else { cause })
+    };
+    let wanted = members
         .chain(predecessors)
-        .chain(strays)
-        .filter(|(member, _)| member.is_open() && member.task.stop().is_none())
-        .filter_map(|(member, reason)| {
-            let deleted = member.task.is_deleting().then_some(StopReason::Delete);
-            Some(evict(member.task, deleted.or(reason)?))
-        })
-        .take(ROUND_OPS_MAX)
-        .collect()
+        .filter(|(member, _)| is_to_stop(member))
+        .filter(|(member, cause)| cause.is_some() || member.task.is_deleting())
+        .map(|(member, cause)| {
+            stop(member.task, cause.cloned().unwrap_or(StopReason::Delete.into()))
+        });
+    let unwanted = strays
+        .filter(|member| is_to_stop(member))
+        .map(|member| stop(member.task, unwanted(scene, member.task)));
+    wanted.chain(unwanted).take(ROUND_OPS_MAX).collect()
+}
+
+/// Why the run does not want a task of the job.
+fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
+    let Scene { view, run, roster, .. } = scene;
+    let job = view.job.name();
+    if task.spec.run < run.number {
+        return Cause::new(StopReason::ScaleDown, format!("replaced by run {}", run.number));
+    }
+    if roster.has(task.spec.index) {
+        return Cause::new(StopReason::Cancel, "its end is recorded already".to_owned());
+    }
+    let why = if view.job.spec.count.is_some() {
+        let tasks = if roster.total() == 1 { "task" } else { "tasks" };
+        format!("job/{job} was scaled down to {} {tasks}", roster.total())
+    } else {
+        format!("job/{job} does not have this task any more")
+    };
+    Cause::new(StopReason::ScaleDown, why)
 }
 
 /// Pending tasks beyond a lowered parallelism, the last ones first. Stopped like this they wait as

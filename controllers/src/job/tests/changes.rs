@@ -33,14 +33,14 @@ fn parallelism_holds_pending_tasks_back_and_leaves_running_ones() {
         expect![[r#"
             plan
               Running run=1 p3 a1 s0 f0 c0 of 4
-              j-3/1 evict Suspend
-              j-2/1 evict Suspend
+              j-3/1 evict Suspend (parallelism is 2)
+              j-2/1 evict Suspend (parallelism is 2)
               waits: 4 tasks have not ended
             plan
               waits: parallelism is 2
             plan
               Running run=1 p3 a1 s0 f0 c0 of 4
-              j-1/1 evict Suspend
+              j-1/1 evict Suspend (parallelism is 0)
               waits: parallelism is 0
             plan
               waits: parallelism is 0
@@ -78,8 +78,8 @@ fn a_changed_template_opens_a_new_run() {
               Pending run=2 p3 a0 s0 f0 c0 of 3
               tells: RunReplaced: run 2 replaces run 1; 1 running task is stopped
             plan
-              j-1/1 evict Revision
-              j-2/1 evict Revision
+              j-1/1 evict Revision (replaced by run 2)
+              j-2/1 evict Revision (replaced by run 2)
               create template + j-0/1 rerun run=2 #0
               waits: 2 tasks have not ended
             plan
@@ -160,9 +160,10 @@ fn a_lowered_count_cancels_the_surplus_and_a_raised_one_goes_on() {
             plan
               Running run=1 p0 a0 s1 f0 c0 of 1
               record run=1 0=Succeeded + j-0/1 recorded
-              j-1/1 evict Cancel
-              j-2/1 evict Cancel
+              j-1/1 evict ScaleDown (job/j was scaled down to 1 task)
+              j-2/1 evict ScaleDown (job/j was scaled down to 1 task)
               waits: 2 tasks have not ended
+              tells: ScaledDown: scaled down from 3 to 1 task; 1 running task is stopped
             plan
               record run=1 1=Cancelled + j-1/1 recorded
               waits: 1 tasks have not ended
@@ -202,7 +203,7 @@ fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
               Pending run=1 p2 a0 s0 f0 c0 of 2 + create template + create j-a #0 run=1 {"name":"a"} + create j-b #1 run=1 {"name":"b"}
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-a/1 evict Cancel
+              j-a/1 evict ScaleDown (job/j does not have this task any more)
               create j-c #2 run=1 {"name":"c"}
               j-b/1 amend count=2
               waits: 2 tasks have not ended
@@ -211,7 +212,7 @@ fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
               waits: 2 tasks have not ended
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-c/1 evict Cancel
+              j-c/1 evict ScaleDown (job/j does not have this task any more)
               remove j-a
               waits: 2 tasks have not ended
             plan
@@ -243,10 +244,11 @@ fn equal_items_are_told_apart_and_keep_their_indexes() {
               Pending run=1 p3 a0 s0 f0 c0 of 3 + create template + create j-0 #0 run=1 {"item":"x"} + create j-1 #1 run=1 {"item":"x"} + create j-2 #2 run=1 {"item":"y"}
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-1/1 evict Cancel
+              j-1/1 evict ScaleDown (job/j does not have this task any more)
               j-0/1 amend count=2
               j-2/1 amend count=2
               waits: 3 tasks have not ended
+              tells: ScaledDown: scaled down from 3 to 2 tasks
             plan
               record run=1 1=Cancelled + j-1/1 recorded
               waits: 2 tasks have not ended

@@ -171,8 +171,8 @@ fn the_first_rule_that_matches_decides() {
               wakes at 86400s
             plan
               record run=1 2=Failed + j-2/1 recorded
-              j-0/2 evict Cancel
-              j-3/1 evict Cancel
+              j-0/2 evict JobEnded (task j-2 failed the job: Timeout)
+              j-3/1 evict JobEnded (task j-2 failed the job: Timeout)
               waits: 2 tasks have not ended
               wakes at 86400s
             plan
@@ -253,8 +253,8 @@ fn too_many_given_up_tasks_end_the_job_and_stop_the_rest() {
               wakes at 86400s
             plan
               record run=1 1=Failed + j-1/1 recorded
-              j-2/1 evict Cancel
-              j-3/1 evict Cancel
+              j-2/1 evict JobEnded (2 tasks failed)
+              j-3/1 evict JobEnded (2 tasks failed)
               waits: 2 tasks have not ended
               wakes at 86400s
             plan
@@ -310,7 +310,7 @@ fn a_timeout_does_not_count_suspended_time() {
               Running ending TimedOut run=1 p0 a1 s0 f0 c0 of 1 (longer than timeout (1m))
               waits: 1 tasks have not ended
             plan
-              j-0/2 evict Cancel
+              j-0/2 evict JobEnded (job timed out after 1m)
               waits: 1 tasks have not ended
         "#]],
     );
@@ -397,7 +397,7 @@ fn a_cancel_that_was_not_seen_yet_is_not_of_the_run_that_comes_with_a_change() {
               Pending run=2 p1 a0 s0 f0 c0 of 1
               tells: RunReplaced: run 2 replaces run 1
             plan
-              j-0/1 evict Revision
+              j-0/1 evict Revision (replaced by run 2)
               waits: 1 tasks have not ended
         "#]],
     );
@@ -444,7 +444,7 @@ fn what_the_record_says_is_done_stays_done_whatever_a_task_says() {
         expect![[r#"
             plan
               Running run=1 p0 a0 s1 f0 c0 of 1
-              j-0/1 evict Cancel
+              j-0/1 evict Cancel (its end is recorded already)
               waits: 1 tasks have not ended
             plan
               record run=1 0=Succeeded + j-0/1 recorded + Succeeded run=1 p0 a0 s1 f0 c0 of 1
@@ -512,7 +512,7 @@ fn a_job_ends_only_when_all_its_ends_are_recorded() {
     world.settle();
     let names: Vec<String> = world.tasks.keys().cloned().collect();
     for name in names {
-        world.change(&name, &TaskChange::Evict { reason: StopReason::Cancel });
+        world.change(&name, &TaskChange::evict(StopReason::Cancel));
     }
     let plan = world.plan();
     world.act(&plan).unwrap();

@@ -9,6 +9,7 @@ mod changes;
 mod deleted;
 mod ends;
 mod sizes;
+mod stops;
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,7 @@ use super::plan::{Holder, Plan};
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
-/// so silently until nothing is left, `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...`
+/// so silently until nothing is left, `why TASK` shows the task's WHY, `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...`
 /// are other writers, `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
@@ -70,6 +71,11 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             world.act(&plan).unwrap();
             true
         }
+        "why" => {
+            let task = &world.tasks[&task()];
+            writeln!(shown, "{} {}: {}", rest[0], task.phase(), task.why(world.now)).unwrap();
+            true
+        }
         "settle" => {
             world.settle();
             true
@@ -99,7 +105,7 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
         "recover" => world.change(&task(), &TaskChange::Recover),
         "evict" => {
             let reason = serde_json::from_value(json!(rest[1])).unwrap();
-            world.change(&task(), &TaskChange::Evict { reason })
+            world.change(&task(), &TaskChange::evict(reason))
         }
         "delete" => {
             world.delete(&task());
@@ -201,7 +207,10 @@ fn show_change(change: &TaskChange) -> String {
         }
         TaskChange::Rerun(rerun) => format!("rerun run={} #{}", rerun.run, rerun.index),
         TaskChange::Amend(amend) => format!("amend count={}", amend.count),
-        TaskChange::Evict { reason } => format!("evict {reason}"),
+        TaskChange::Evict { reason, message } => {
+            let message = message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+            format!("evict {reason}{message}")
+        }
         TaskChange::Record => "recorded".to_owned(),
         other => format!("{other:?}"),
     }

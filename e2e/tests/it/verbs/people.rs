@@ -69,6 +69,22 @@ async fn a_job_that_is_changed_while_it_runs_says_what_becomes_of_its_run() {
     assert_eq!(said.err.lines().next(), Some("error: load-0 has no attempt of run 7"));
 }
 
+#[tokio::test]
+async fn a_job_that_is_scaled_down_while_it_runs_says_how_many_tasks_that_stops() {
+    let dev = Dev::start().await;
+    let of = |count: u32| LONG.replace("spec: {", &format!("spec: {{count: {count}, "));
+    dev.apply(&of(3)).await;
+    until_async("the tasks run", async || active(&dev).await == 3).await;
+    let said = dev.apply(&of(1)).await;
+    let expected = "scaled down from 3 to 1 task; 2 running tasks are stopped";
+    assert_eq!(said, format!("job/load configured: {expected}\n"));
+    let told = async || dev.done(&["events", "job/load"]).await.contains(expected);
+    until_async("there is an event", told).await;
+    let why = "stopped: job/load was scaled down to 1 task";
+    let stopped = async || dev.done(&["describe", "task/load-2"]).await.contains(why);
+    until_async("its task says why it was stopped", stopped).await;
+}
+
 /// What a command prints on a terminal of 80 columns.
 async fn on_a_terminal(dev: &Dev, line: &str) -> String {
     let hctl = e2e::fleet::program("hctl");

@@ -8,7 +8,7 @@ fn the_grace_begins_when_the_signal_was_delivered() {
     let mut world = world();
     world.has_running(0);
     world.hear();
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.is_engine_away = true;
     world.check(expect![[r#"
         t-0: stopping [20000]
@@ -47,7 +47,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         let mut world = world();
         world.has_running(0);
         world.hear();
-        world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+        world.change(0, &TaskChange::evict(StopReason::Cancel));
         world.write_down();
         for at in 0..tries {
             world.now = at;
@@ -156,7 +156,7 @@ fn what_may_have_begun_when_the_disk_filled_is_not_given_back() {
     }
     let mut stopped = world.clone();
     stopped.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
-    stopped.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    stopped.change(0, &TaskChange::evict(StopReason::Cancel));
     stopped.check(expect![[r#"
         t-0: ended [20000], reports Cancelled
     "#]]);
@@ -194,7 +194,7 @@ fn a_task_that_waits_for_its_image_ends_when_it_is_asked_to() {
         show_attempt(failed.ledger.get(&id(0)).unwrap()),
         "ended [20000], reports Failed ImagePull"
     );
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.check(expect![[r#"
         t-0: ended [20000], reports Cancelled
     "#]]);
@@ -220,7 +220,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     let mut world = world();
     world.has_running(0);
     world.hear();
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.write_down();
     let away = EngineError::unavailable("connection refused");
     world.answer(0, &Asked::Signal, Err(&away));

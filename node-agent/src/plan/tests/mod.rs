@@ -94,7 +94,7 @@ impl World {
 
     /// Deletes a task with a grace period, as the apiserver does.
     fn delete(&mut self, index: u32, grace_seconds: Option<i64>) {
-        self.change(index, &TaskChange::Evict { reason: StopReason::Delete });
+        self.change(index, &TaskChange::evict(StopReason::Delete));
         let task = self.tasks.get_mut(&id(index)).unwrap();
         task.metadata.deletion_grace_period_seconds = grace_seconds;
     }

@@ -69,7 +69,7 @@ fn happen(
         }
         Happening::Evict(index) => {
             if world.tasks.get(&id(*index)).is_some_and(|task| !task.has_ended()) {
-                world.change(*index, &TaskChange::Evict { reason: StopReason::Cancel });
+                world.change(*index, &TaskChange::evict(StopReason::Cancel));
             }
         }
         Happening::Exit(index) => {

@@ -13,7 +13,7 @@ fn running() -> World {
 #[test]
 fn a_stop_is_asked_for_then_enforced() {
     let mut world = running();
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.check(expect![[r#"
         t-0: stopping [20000]
         SIGTERM t-0
@@ -53,7 +53,7 @@ fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
         wake at 6000
     "#]]);
     let mut forced = running();
-    forced.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    forced.change(0, &TaskChange::evict(StopReason::Cancel));
     forced.check(expect![[r#"
         t-0: stopping [20000]
         SIGTERM t-0
@@ -110,7 +110,7 @@ fn what_ended_before_it_was_asked_to_has_its_own_end() {
     world.has_running(0);
     let before = world.now;
     world.now = 100;
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.write_down();
     world.now = before;
     world.exits(0, 0, None);
@@ -139,7 +139,7 @@ const HOUR: i64 = 3_600_000;
 fn no_wait_is_longer_after_the_clock_was_set_back() {
     let mut stopped = running();
     stopped.now = 10_000;
-    stopped.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    stopped.change(0, &TaskChange::evict(StopReason::Cancel));
     stopped.check(expect![[r#"
         t-0: stopping [20000]
         SIGTERM t-0
@@ -171,7 +171,7 @@ fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
     for is_restarted in [false, true] {
         let mut world = running();
         world.now = 100;
-        world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+        world.change(0, &TaskChange::evict(StopReason::Cancel));
         world.write_down();
         world.now = 1_000;
         world.set_back = HOUR;
@@ -186,7 +186,7 @@ fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
     }
     let mut little = running();
     little.now = 100;
-    little.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    little.change(0, &TaskChange::evict(StopReason::Cancel));
     little.write_down();
     (little.now, little.set_back) = (120, 30);
     little.exits(0, 143, Some(15));
@@ -207,7 +207,7 @@ fn what_is_damaged_is_told_and_left_as_it_is() {
     "#]]);
     world.hear();
     world.now = 70_000;
-    world.change(0, &TaskChange::Evict { reason: StopReason::Cancel });
+    world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.check(expect![[""]]);
     world.runs(0);
     world.check(expect![[r#"
