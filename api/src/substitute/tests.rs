@@ -138,7 +138,7 @@ fn defaults_of_parameters_may_name_the_run() {
         texts,
         [
             "spec.params.sise: the workflow has no parameter of this name (did you mean size?)",
-            "spec.params.size: a value is required (it has no default: give size=VALUE)",
+            "spec.params.size: a value is required (it has no default)",
         ]
     );
 }

@@ -279,8 +279,8 @@ pub fn check_params(
                 full.insert(param.name.clone(), default.clone());
             }
             (None, None) => {
-                let hint = format!("it has no default: give {}=VALUE", param.name);
-                found.push(Violation::new(at, "a value is required").hint(hint));
+                let violation = Violation::new(at, "a value is required");
+                found.push(violation.hint("it has no default"));
             }
         }
     }

@@ -36,7 +36,8 @@ impl Definition for WorkflowRunDefinition {
 pub struct WorkflowRunSpec {
     /// Name of the workflow, in the same namespace. Cannot be changed.
     pub workflow: String,
-    /// Values of the workflow's parameters, always text. Parameters left out have their default.
+    /// Values of the workflow's parameters, always text. Parameters left out have their default. What
+    /// the workflow does not take is refused; if the workflow does not exist yet, the run fails then.
     /// Cannot be changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, EVENTS_REFUSED_FACTOR};
 use api::resource_version::ResourceVersion;
 use api::status::Reason;
-use api::{CompletionChunk, Kind, KindId, ObjectKey, Task};
+use api::{CompletionChunk, Kind, KindId, ObjectKey, Task, Workflow};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -237,6 +237,11 @@ impl Current {
         let mut task = self.typed::<Task>()?.to_stored();
         task.metadata.resource_version = None;
         Ok(task)
+    }
+
+    /// It as a workflow.
+    pub(crate) fn workflow(&self) -> Result<Workflow, Refusal> {
+        self.typed()
     }
 
     /// The revision of its last change: what compare-and-swap compares.

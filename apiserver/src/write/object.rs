@@ -6,13 +6,16 @@ use api::path::{self, Step};
 use api::resource_version::ResourceVersion;
 use api::schema::check_status;
 use api::status::{Reason, failure_of, invalid};
-use api::{Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, key_order, meaning};
+use api::workflow::check_params;
+use api::{
+    Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, WorkflowRun, key_order, meaning,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use store::{Change, Expectation, Write};
 
-use super::facts::{Current, Facts, make};
+use super::facts::{Current, Facts, absent, make};
 use super::record::bit_guard;
 use super::{Answer, Document, Part, Prepared, Refusal, Repeatable, fixed};
 use crate::cache::strip_wire;
@@ -63,6 +66,10 @@ pub(super) fn create(
     if kind == KindId::Task {
         guard_task(key, object, facts, &mut prepared)?;
     }
+    // A controller's run fails by itself with the same words, which its workflow then shows.
+    if kind == KindId::WorkflowRun && repeatable == Repeatable::No {
+        check_params_of_run(key, object, facts, &mut prepared)?;
+    }
     let stored = encoding::encode(object);
     prepared.writes.push(make(store_key.clone(), stored.clone()));
     guard_leader(kind, key, object, facts, &mut prepared);
@@ -98,6 +105,32 @@ fn terminating(kind: KindId, key: &ObjectKey) -> Refusal {
     };
     status.details.get_or_insert_default().causes = Some(vec![cause]);
     Refusal::Status(Box::new(status))
+}
+
+/// A run is given the parameters that its workflow takes. Where there is no workflow, which the store is
+/// to say, the run waits for it and is looked at then. One that changes later needs no guard: a run that
+/// does not fit it any more fails when it begins.
+fn check_params_of_run(
+    key: &ObjectKey,
+    object: &Value,
+    facts: &mut Facts<'_>,
+    prepared: &mut Prepared,
+) -> Result<(), Refusal> {
+    let Ok(run) = WorkflowRun::deserialize(object) else { return Ok(()) };
+    let name = ObjectKey::new(&*key.namespace, &*run.spec.workflow);
+    let Some(current) = facts.object(KindId::Workflow, &name) else {
+        prepared.guards.push(absent(keys::object(KindId::Workflow, &name)));
+        return Ok(());
+    };
+    if current.is_deleting() {
+        return Ok(());
+    }
+    match check_params(&current.workflow()?.spec, &run.spec.params) {
+        Ok(_) => Ok(()),
+        Err(found) => {
+            Err(Refusal::Status(Box::new(invalid(KindId::WorkflowRun, &key.name, &found))))
+        }
+    }
 }
 
 /// A task's create is guarded on its owner, and on its bit of the completion record: a stale

@@ -1,5 +1,6 @@
 //! What may be changed, by rules that themselves change, and what a change means.
 
+use expect_test::expect;
 use http::StatusCode;
 use serde_json::{Value, json};
 use store::{Expectation, Group, Store as _};
@@ -63,6 +64,73 @@ async fn what_leaves_no_room_for_its_status_is_refused() {
     let change = json!({ "spec": { "tasks": &tasks[..5_000] } });
     let answer = world.merge(&format!("{JOBS}/a"), &change).await;
     assert_eq!(answer.json["details"]["causes"][0]["field"], "spec", "{}", answer.json["message"]);
+}
+
+/// A run that could only fail is refused where it is made, by whatever client.
+#[tokio::test(start_paused = true)]
+async fn a_run_is_given_the_parameters_that_its_workflow_takes() {
+    let world = World::new().await;
+    let (workflows, runs) = (
+        "/apis/heliox.dev/v1/namespaces/default/workflows",
+        "/apis/heliox.dev/v1/namespaces/default/workflowruns",
+    );
+    let run = |name: &str, params: Value| {
+        json!({
+            "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": { "workflow": "load", "params": params },
+        })
+    };
+    // Both may be in one folder, in any order: the run waits for its workflow.
+    let early = world.post(runs, &run("early", json!({ "wird": "x" }))).await;
+    assert_eq!(early.code, StatusCode::CREATED, "{}", early.json);
+    let workflow = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
+        "metadata": { "name": "load", "namespace": "default" },
+        "spec": {
+            "params": [
+                { "name": "date" },
+                { "name": "size", "default": "small", "enum": ["small", "large"] },
+            ],
+            "runOnApply": false,
+            "jobs": [{ "name": "a", "template": { "image": "busybox" } }],
+        },
+    });
+    let made = world.post(workflows, &workflow).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.json);
+    let refused = async |params: Value| {
+        let answer = world.post(runs, &run("late", params)).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
+        let causes = answer.json["details"]["causes"].as_array().unwrap().clone();
+        let one = |cause: &Value| format!("{} {}", cause["field"], cause["message"]);
+        causes.iter().map(one).collect::<Vec<_>>()
+    };
+    expect![[r#"
+        [
+            "\"spec.params.date\" \"a value is required (it has no default)\"",
+        ]
+    "#]]
+    .assert_debug_eq(&refused(json!({})).await);
+    expect![[r#"
+        [
+            "\"spec.params.siez\" \"the workflow has no parameter of this name (did you mean size?)\"",
+        ]
+    "#]].assert_debug_eq(&refused(json!({ "date": "x", "siez": "large" })).await);
+    expect![[r#"
+        [
+            "\"spec.params.size\" \"\\\"larg\\\" is not one of small, large (did you mean large?)\"",
+        ]
+    "#]].assert_debug_eq(&refused(json!({ "date": "x", "size": "larg" })).await);
+    expect![[r#"
+        [
+            "\"spec.params.date\" \"expected text, found a number (quote it: \\\"20260102\\\")\"",
+        ]
+    "#]]
+    .assert_debug_eq(&refused(json!({ "date": 20260102 })).await);
+    let dry = world.post(&format!("{runs}?dryRun=All"), &run("late", json!({}))).await;
+    assert_eq!(dry.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", dry.json);
+    let fine = world.post(runs, &run("late", json!({ "date": "x" }))).await;
+    assert_eq!(fine.code, StatusCode::CREATED, "{}", fine.json);
 }
 
 /// The generation counts changes of what is meant: controllers run things anew by it.

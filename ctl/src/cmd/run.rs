@@ -165,7 +165,7 @@ mod tests {
         };
         assert_eq!(check(&["date"]), "");
         assert_eq!(check(&["date", "word"]), "");
-        let missing = "--param date: a value is required (it has no default: give date=VALUE)";
+        let missing = "--param date: a value is required (it has no default)";
         assert_eq!(check(&[]), missing);
         let unknown =
             "--param wird: the workflow has no parameter of this name (did you mean word?)";

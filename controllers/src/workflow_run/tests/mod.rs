@@ -491,8 +491,8 @@ fn a_parameter_without_a_value_fails_the_run() {
         "#,
         expect![[r#"
             plan
-              Failed (spec.params.date: a value is required (it has no default: give date=VALUE)) 0/0: 
-              tells: Failed: spec.params.date: a value is required (it has no default: give date=VALUE)
+              Failed (spec.params.date: a value is required (it has no default)) 0/0: 
+              tells: Failed: spec.params.date: a value is required (it has no default)
         "#]],
     );
 }
