@@ -9,6 +9,10 @@ use super::reference::{Piece, Reference, pieces};
 use crate::schema::VIOLATIONS_MAX;
 use crate::violation::{Violation, nearest};
 
+/// Names under `run` that later versions will have.
+const LATER_OF_RUN: [&str; 5] =
+    ["scheduledTime", "previousTime", "previousDate", "phase", "failedJobs"];
+
 /// What may be named besides what every task has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope<'a> {
@@ -53,6 +57,48 @@ pub(crate) fn check_job(
             check.part(field, value, &format!("{path}.tasks[{index}].{field}"));
         }
     }
+}
+
+/// What is wrong with the names in the default of a parameter at `path`. It gets its value when a run
+/// begins, where nothing but the run itself is known.
+pub(crate) fn check_default(default: &str, path: &str, found: &mut Vec<Violation>) {
+    for piece in pieces(default) {
+        if found.len() >= VIOLATIONS_MAX {
+            return;
+        }
+        if let Piece::Ours(reference) = piece
+            && let Some((why, hint)) = problem_in_default(&reference)
+        {
+            let violation = Violation::new(path, format!("{} {why}", reference.whole));
+            found.push(match hint {
+                Some(hint) => violation.hint(hint),
+                None => violation,
+            });
+        }
+    }
+}
+
+fn problem_in_default(reference: &Reference<'_>) -> Option<(String, Option<String>)> {
+    let known = known::under("run");
+    match (reference.root, reference.names.as_slice()) {
+        ("run", [name]) if known.contains(name) => None,
+        ("run", [name]) if LATER_OF_RUN.contains(name) => not_yet(),
+        ("run", [name]) => unknown("name under run", name, &known),
+        ("jobs" | "transition", _) => not_yet(),
+        _ => {
+            let why = "cannot be used in a default, which is set when a run begins";
+            let known = known.iter().map(|name| format!("$(run.{name})")).collect::<Vec<_>>();
+            Some((why.to_owned(), Some(format!("it may contain {}", known.join(" and ")))))
+        }
+    }
+}
+
+/// Whether a text means what it says: nothing in it is replaced when a run begins.
+pub(crate) fn is_plain(text: &str) -> bool {
+    pieces(text).iter().all(|piece| match piece {
+        Piece::Text(_) | Piece::Variable { .. } => true,
+        Piece::Escaped | Piece::Ours(_) => false,
+    })
 }
 
 fn port_names(template: Option<&Value>) -> Vec<&str> {
@@ -132,7 +178,7 @@ impl Check<'_> {
         let plain = |why: &str| Some((why.to_owned(), None));
         let names = reference.names.as_slice();
         match (reference.root, names) {
-            ("jobs" | "transition", _) => plain("is not supported yet"),
+            ("jobs" | "transition", _) => not_yet(),
             ("params", [name]) => match self.scope {
                 Scope::Job => no_run("a job of its own has no parameters"),
                 Scope::Workflow(params) if params.contains(name) => None,
@@ -142,9 +188,7 @@ impl Check<'_> {
                 }
             },
             ("run", [name]) => match (*name, self.scope) {
-                ("scheduledTime" | "previousTime" | "previousDate" | "phase" | "failedJobs", _) => {
-                    plain("is not supported yet")
-                }
+                (name, _) if LATER_OF_RUN.contains(&name) => not_yet(),
                 ("name" | "date", Scope::Job) => no_run("the job is in no run"),
                 (name, _) => unknown("name under run", name, &known::under("run")),
             },
@@ -190,6 +234,10 @@ impl Check<'_> {
             [] => Some(("names nothing".to_owned(), None)),
         }
     }
+}
+
+fn not_yet() -> Option<(String, Option<String>)> {
+    Some(("is not supported yet".to_owned(), None))
 }
 
 fn no_run(why: &str) -> Option<(String, Option<String>)> {

@@ -16,7 +16,7 @@ mod node;
 mod reference;
 mod run;
 
-pub(crate) use check::{Scope, check_job};
+pub(crate) use check::{Scope, check_default, check_job, is_plain};
 pub use near::near_misses;
 pub(crate) use node::too_long;
 pub use node::{NodeNames, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, for_node};

@@ -185,7 +185,7 @@ fn merged_job(
 
 /// A value that a parameter may have, if the workflow tells one.
 fn sample(param: &Param) -> Option<String> {
-    let default = param.default.as_ref().filter(|default| !default.contains("$("));
+    let default = param.default.as_ref().filter(|default| substitute::is_plain(default));
     default.or(param.allowed.first()).cloned()
 }
 
@@ -201,8 +201,11 @@ fn params(params: &[Param], found: &mut Vec<Violation>) {
             found.push(Violation::new(format!("{at}.name"), problem));
         }
         duplicates(&param.allowed, &format!("{at}.enum"), "", found);
+        if let Some(default) = &param.default {
+            substitute::check_default(default, &format!("{at}.default"), found);
+        }
         // A default with a name in it is looked at when the name has a value.
-        let default = param.default.as_deref().filter(|default| !default.contains("$("));
+        let default = param.default.as_deref().filter(|default| substitute::is_plain(default));
         if let Some(default) = default
             && let Some(problem) = value_problem(param, default)
         {

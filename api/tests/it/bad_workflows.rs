@@ -53,6 +53,29 @@ fn workflows_are_checked() {
         "#]],
     );
     check(
+        &workflow(
+            r#"  params:
+  - {name: a, default: $(run.naem)}
+  - {name: b, default: $(params.a)}
+  - {name: c, default: x-$(task.index)}
+  - {name: d, default: $(run.scheduledTime)}
+  - {name: e, default: $(date), enum: [x, y]}
+  - {name: f, default: "$(run.date) $$(task.name) $(date)"}
+  jobs: [{name: a, template: {image: busybox}}]
+"#,
+        ),
+        expect![[r#"
+            a.yaml:6:15: spec.params[0].default: $(run.naem) is not known: there is no name under run "naem"
+              hint: did you mean name?
+            a.yaml:7:15: spec.params[1].default: $(params.a) cannot be used in a default, which is set when a run begins
+              hint: it may contain $(run.name) and $(run.date)
+            a.yaml:8:15: spec.params[2].default: $(task.index) cannot be used in a default, which is set when a run begins
+              hint: it may contain $(run.name) and $(run.date)
+            a.yaml:9:15: spec.params[3].default: $(run.scheduledTime) is not supported yet
+            a.yaml:10:15: spec.params[4].default: "$(date)" is not one of x, y
+        "#]],
+    );
+    check(
         &workflow("  jobs:\n  - {name: a}\n"),
         expect![[r#"
         a.yaml:6:5: spec.jobs[0].template: is required
