@@ -71,6 +71,8 @@ pub enum Verdict {
     Never(String),
     /// It is a workflow that had no run when its controller looked last, and starts none by itself.
     NoRun,
+    /// The same of one that would start a run, but is suspended.
+    Suspended,
     /// It may get there. How it stands.
     NotYet(String),
 }
@@ -148,6 +150,8 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     if kind == KindId::Workflow && phase.is_empty() {
         return if object["spec"]["runOnApply"] == Value::Bool(false) {
             Verdict::NoRun
+        } else if object["spec"]["suspend"] == Value::Bool(true) {
+            Verdict::Suspended
         } else {
             Verdict::NotYet("no run yet".to_owned())
         };
@@ -291,6 +295,7 @@ mod tests {
             Verdict::Met => "met",
             Verdict::Never(_) => "never",
             Verdict::NoRun => "no run",
+            Verdict::Suspended => "suspended",
             Verdict::NotYet(_) => "not yet",
         }
     }
@@ -381,6 +386,8 @@ mod tests {
         assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "no run");
         workflow["spec"]["runOnApply"] = Value::Null;
         assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "not yet");
+        workflow["spec"]["suspend"] = json!(true);
+        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "suspended");
     }
 
     #[test]

@@ -105,6 +105,13 @@ impl Waited {
                         .hint(format!("start one with hctl run{place} {target}")),
                 ))
             }
+            Verdict::Suspended => {
+                "no run yet: it is suspended".clone_into(&mut self.last);
+                Some(Answer::NoRun(
+                    never("it is suspended, and has no run")
+                        .hint(format!("start one with hctl resume {target}")),
+                ))
+            }
             Verdict::NotYet(seen) => {
                 self.last = seen;
                 self.is_unschedulable = goal::is_unschedulable(target.kind, object);
@@ -222,6 +229,7 @@ mod tests {
                 "deleting" => {
                     object["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into()
                 }
+                "suspended" => object["spec"]["suspend"] = json!(true),
                 "unfit" => object["status"]["conditions"] = json!([{"reason": "Unschedulable"}]),
                 other => panic!("{other}"),
             }
@@ -297,6 +305,16 @@ mod tests {
                 late -> 4: timed out waiting for job/a to be deleted: Succeeded
             "#]],
         );
+    }
+
+    #[test]
+    fn a_suspended_workflow_without_a_run_is_not_waited_for() {
+        let object = object("1  suspended").unwrap();
+        let mut waited = Waited::new(Target::new(KindId::Workflow, "a"), "default", Goal::Done);
+        let Some(Answer::NoRun(failure)) = waited.see(Some(&object)) else { panic!() };
+        let said = "workflow/a did not finish: it is suspended, and has no run";
+        assert_eq!(failure.message, said);
+        assert_eq!(waited.standing(), "no run yet: it is suspended");
     }
 
     #[test]

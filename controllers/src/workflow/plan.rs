@@ -83,10 +83,11 @@ pub fn plan(view: &View<'_>) -> Plan {
     let (mut made, mut is_held_back) = (None, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
     // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and the
-    // generation stands still, the revision can only be said in other words: that can wait.
+    // generation stands still, the revision can only be said in other words: that can wait. Not while
+    // the workflow is suspended, when it may have a revision that no run is of.
     let moved = known.observed_generation < workflow.generation();
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
-    if moved || !goes_on {
+    if moved || !goes_on || held {
         let now = revision(&workflow.spec);
         let same = is_same(view, &now);
         if same {
@@ -111,9 +112,9 @@ pub fn plan(view: &View<'_>) -> Plan {
             made = Some(run);
         }
     }
-    // What was held back has no run yet, and stands as no earlier one does.
-    let latest = made.as_ref().or_else(|| newest(view, &status).filter(|_| !is_held_back));
-    summarize(view, latest, made.is_some(), &mut status);
+    let latest = made.as_ref().or_else(|| newest(view, &status, is_held_back));
+    let is_held_back = is_held_back && latest.is_none();
+    summarize(view, (latest, made.is_some(), is_held_back), &mut status);
     let mut groups = Vec::new();
     if status != workflow.status {
         let mut next = workflow.clone();
@@ -160,15 +161,22 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
 }
 
 /// The newest run of the newest revision, whoever started it. One that has not taken over the workflow
-/// yet takes it as it is now.
-fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRun> {
+/// yet takes it as it is now. A revision that is held back is not the one that the status speaks of.
+fn newest<'a>(
+    view: &View<'a>,
+    status: &WorkflowStatus,
+    is_held_back: bool,
+) -> Option<&'a WorkflowRun> {
     let spec = &view.workflow.spec;
     let hashes = LazyCell::new(|| [revision(spec), written_revision(spec)]);
     let of_now = |run: &&WorkflowRun| {
         let of = &run.status.revision;
         let has_not_begun = of.is_empty() && !run.status.phase.is_final();
-        let is_made_for = run.label(labels::REVISION) == Some(status.revision.as_str());
-        has_not_begun || is_made_for || *of == status.revision || hashes.contains(of)
+        let is_known = || {
+            let is_made_for = run.label(labels::REVISION) == Some(status.revision.as_str());
+            is_made_for || *of == status.revision
+        };
+        has_not_begun || !is_held_back && is_known() || hashes.contains(of)
     };
     let mut runs = view.runs.to_vec();
     runs.sort_by_key(|run| Reverse(run.place()));
@@ -178,8 +186,7 @@ fn newest<'a>(view: &View<'a>, status: &WorkflowStatus) -> Option<&'a WorkflowRu
 /// What the workflow has come to: what the newest run of its newest revision has.
 fn summarize(
     view: &View<'_>,
-    latest: Option<&WorkflowRun>,
-    is_made: bool,
+    (latest, is_made, is_held_back): (Option<&WorkflowRun>, bool, bool),
     status: &mut WorkflowStatus,
 ) {
     let workflow = view.workflow;
@@ -189,6 +196,7 @@ fn summarize(
     status.active = u32::try_from(active + usize::from(is_made)).unwrap_or(u32::MAX);
     status.observed_generation = workflow.generation();
     let standing = match status.phase {
+        None if is_held_back => Standing::Reconciling,
         None | Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,
         Some(RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled) => Standing::Stalled,
         Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => Standing::Reconciling,
@@ -196,6 +204,7 @@ fn summarize(
     let reason = match (latest, status.phase) {
         (Some(run), _) if is_unschedulable(&run.status.conditions) => UNSCHEDULABLE.to_owned(),
         (_, Some(phase)) => phase.to_string(),
+        (_, None) if is_held_back => "Suspended".to_owned(),
         (_, None) => "NoRun".to_owned(),
     };
     let message = match latest {
@@ -203,6 +212,7 @@ fn summarize(
             Some(why) => format!("run {}: {why}", run.name()),
             None => format!("run {}", run.name()),
         },
+        None if is_held_back => "suspended: starts no run until it is resumed".to_owned(),
         None => String::new(),
     };
     let at = (workflow.generation(), view.now);

@@ -122,6 +122,46 @@ fn a_revision_that_is_held_back_does_not_stand_as_the_one_before() {
 }
 
 #[test]
+fn a_workflow_that_is_suspended_from_birth_says_so() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    workflow.spec.suspend = Some(true);
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    let ready = |workflow: &Workflow| {
+        let ready = workflow.status.conditions.iter().find(|it| it.kind == "Ready").unwrap();
+        format!("{} {}: {}", ready.status, ready.reason, ready.message)
+    };
+    let said = "False Suspended: suspended: starts no run until it is resumed";
+    assert_eq!(ready(&workflow), said);
+    // A person may run it all the same, and sees that run.
+    let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+    runs.push(WorkflowRun::new("default", "by-hand", spec));
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.last_run.as_deref(), Some("by-hand"));
+    runs[0].status.revision = revision(&workflow.spec);
+    runs[0].status.phase = RunPhase::Succeeded;
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.phase, Some(RunPhase::Succeeded));
+    assert_eq!(ready(&workflow), "True Succeeded: run by-hand");
+    edit(&mut workflow, |spec| spec.suspend = None);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+}
+
+#[test]
+fn a_revision_that_is_held_back_is_so_while_a_run_before_it_goes_on() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    settle(&mut workflow, &mut runs, &[]);
+    runs[0].status.phase = RunPhase::Running;
+    runs[0].status.revision = revision(&workflow.spec);
+    settle(&mut workflow, &mut runs, &[]);
+    edit(&mut workflow, |spec| {
+        spec.suspend = Some(true);
+        spec.jobs[0].count = Some(2);
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!((workflow.status.phase, workflow.status.active), (None, 1));
+}
+
+#[test]
 fn history_takes_the_oldest_runs_that_heliox_made() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
     let history = History { succeeded: Some(1), failed: Some(0) };
