@@ -10,6 +10,7 @@
 //! * A name that does not exist under our roots is an error when the manifest is applied.
 
 mod check;
+mod foreign;
 pub mod names;
 mod near;
 mod node;

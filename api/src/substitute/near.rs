@@ -1,15 +1,18 @@
-//! What looks like one of our names and is none: `$(item)`, `$(task_name)`, `${params.x}`. Left alone
-//! it would reach the program as it stands, and nobody would be told.
+//! What looks like one of our names and is none: `$(item)`, `$(task_name)`, `${params.x}`, `{{item}}`,
+//! `$JOB_COMPLETION_INDEX`. Left alone it would reach the program as it stands, and nobody would be
+//! told.
 //!
-//! Only what cannot well be meant for a shell is found: `$(date)` and `${item}` are left alone. What is
-//! found is told and not refused, since the program may have names like these of its own.
+//! Only what cannot well be meant for a shell is found: `$(date)`, `${item}` and `{{` of awk and of Go
+//! templates are left alone. What is found is told and not refused, since the program may have names
+//! like these of its own.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::foreign::{self, Variable};
 use super::names;
-use super::reference::ROOTS;
+use super::reference::{Piece, ROOTS, pieces};
 use crate::schema::VIOLATIONS_MAX;
 use crate::violation::Violation;
 
@@ -17,47 +20,95 @@ use crate::violation::Violation;
 /// probably meant.
 pub fn near_misses(spec: &Value) -> Vec<Violation> {
     let (mut texts, mut variables) = (Vec::new(), BTreeSet::new());
-    walk(spec, "spec", &mut texts, &mut variables);
+    walk(spec, ("spec", None), &mut texts, &mut variables);
     let mut found = Vec::new();
-    for (path, text) in &texts {
-        for miss in misses(text, |name| variables.contains(name)) {
-            if found.len() >= VIOLATIONS_MAX {
-                return found;
-            }
-            let why = format!(
-                "{} is passed to the program as it is: Heliox has no such name",
-                miss.whole
-            );
-            let hint = format!("did you mean {}?", miss.meant);
-            found.push(Violation::new(path.as_str(), why).hint(hint));
+    for Text { path, text, data } in &texts {
+        let misses = misses(text, |name| variables.contains(name));
+        let names = data.map(|field| (field, ours(text)));
+        let names = names.into_iter().flat_map(|(field, names)| {
+            names.into_iter().map(move |whole| in_data(path, field, whole))
+        });
+        let misses = misses.into_iter().map(|miss| match data {
+            Some(field) if miss.system.is_none() => in_data(path, field, miss.whole),
+            Some(_) | None => miss.violation(path),
+        });
+        let room = VIOLATIONS_MAX - found.len();
+        found.extend(names.chain(misses).take(room));
+        if found.len() == VIOLATIONS_MAX {
+            break;
         }
     }
     found
 }
 
+/// A text of a spec.
+struct Text<'a> {
+    path: String,
+    text: &'a str,
+    /// The field that it is data of, in which nothing is replaced.
+    data: Option<&'static str>,
+}
+
+/// Fields with data of the user's: what stands in them is never searched for names.
+const DATA: [&str; 2] = ["items", "enum"];
+
+/// Everything in a text that is a name of ours.
+fn ours(text: &str) -> Vec<&str> {
+    let whole = |piece| match piece {
+        Piece::Ours(reference) => Some(reference.whole),
+        Piece::Text(_) | Piece::Escaped | Piece::Variable { .. } => None,
+    };
+    pieces(text).into_iter().filter_map(whole).collect()
+}
+
+/// That a name stands in data.
+fn in_data(path: &str, field: &str, whole: &str) -> Violation {
+    let why = format!("{whole} is taken as it is: nothing is replaced in {field}");
+    Violation::new(path, why).hint("refer to it in the template")
+}
+
 /// Collects the texts under a value, with their paths, and the names of variables that are declared.
 fn walk<'a>(
     value: &'a Value,
-    path: &str,
-    texts: &mut Vec<(String, &'a str)>,
+    (path, data): (&str, Option<&'static str>),
+    texts: &mut Vec<Text<'a>>,
     variables: &mut BTreeSet<&'a str>,
 ) {
     match value {
-        Value::String(text) => texts.push((path.to_owned(), text)),
+        Value::String(text) => {
+            texts.push(Text { path: path.to_owned(), text, data });
+            variables.extend(assigned(text).filter(|name| foreign::variable(name).is_some()));
+        }
         Value::Array(list) => {
             for (index, value) in list.iter().enumerate() {
-                walk(value, &format!("{path}[{index}]"), texts, variables);
+                walk(value, (&format!("{path}[{index}]"), data), texts, variables);
             }
         }
         Value::Object(map) => {
             let env = map.get("env").and_then(Value::as_array).into_iter().flatten();
             variables.extend(env.filter_map(|variable| variable.get("name")?.as_str()));
-            for (field, value) in map {
-                walk(value, &format!("{path}.{field}"), texts, variables);
+            // What a parameter is for is told to people alone.
+            for (field, value) in map.iter().filter(|(field, _)| *field != "description") {
+                let data = data.or_else(|| DATA.into_iter().find(|known| known == field));
+                walk(value, (&format!("{path}.{field}"), data), texts, variables);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => (),
     }
+}
+
+/// Whether a character may be in the name of a shell's variable.
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The names of variables that a shell script sets: what stands before each `=`.
+fn assigned(text: &str) -> impl Iterator<Item = &str> {
+    let before = |(at, _): (usize, &str)| {
+        let start = text[..at].trim_end_matches(is_of_name).len();
+        &text[start..at]
+    };
+    text.match_indices('=').map(before)
 }
 
 /// Something that was probably meant for us.
@@ -65,12 +116,39 @@ fn walk<'a>(
 struct NearMiss<'a> {
     /// All of it: `${params.x}`.
     whole: &'a str,
-    /// What was probably meant: `$(params.x)`.
-    meant: String,
+    /// What was probably meant: `$(params.x)`; nothing where we have nothing like it.
+    meant: Option<String>,
+    /// The system that sets it, of a variable.
+    system: Option<&'static str>,
 }
 
+impl<'a> NearMiss<'a> {
+    fn of_name(whole: &'a str, meant: &str) -> Self {
+        Self { whole, meant: Some(format!("$({meant})")), system: None }
+    }
+
+    fn of_variable(whole: &'a str, variable: Variable) -> Self {
+        Self { whole, meant: variable.ours, system: Some(variable.system) }
+    }
+
+    fn violation(self, path: &str) -> Violation {
+        let whole = self.whole;
+        let why = match self.system {
+            Some(system) => format!("{whole} is set by {system}, not by Heliox"),
+            None => format!("{whole} is passed to the program as it is: Heliox has no such name"),
+        };
+        let hint = match self.meant {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "declare it in env if the program needs it".to_owned(),
+        };
+        Violation::new(path, why).hint(hint)
+    }
+}
+
+/// Longest name that is looked at, in characters.
+const NAME_CHARS_MAX: usize = 256;
 /// Names under `task` that stand for nothing else, so that people leave the root out.
-const BARE: [&str; 3] = ["item", "partition", "attempt"];
+const BARE: [&str; 4] = ["item", "index", "partition", "attempt"];
 /// Roots as people misremember them.
 const SIMILAR: [(&str, &str); 6] = [
     ("param", "params"),
@@ -85,26 +163,63 @@ const SIMILAR: [(&str, &str); 6] = [
 fn misses<'a>(text: &'a str, is_declared: impl Fn(&str) -> bool) -> Vec<NearMiss<'a>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(dollar) = text[at..].find('$').map(|offset| at + offset) {
-        let rest = &text[dollar..];
-        if rest.starts_with("$$") {
-            at = dollar + 2;
+    while let Some(start) = text[at..].find(['$', '{']).map(|offset| at + offset) {
+        let rest = &text[start..];
+        let is_escaped = text[..start].ends_with('\\');
+        let miss = if rest.starts_with("$$") {
+            at = start + 2;
             continue;
-        }
-        at = dollar + 1;
-        let (close, is_round) = match rest.as_bytes().get(1) {
-            Some(b'(') => (')', true),
-            Some(b'{') => ('}', false),
-            Some(_) | None => continue,
+        } else if is_escaped {
+            None
+        } else {
+            miss(rest, &is_declared)
         };
-        let Some(inner) = rest[2..].find(close).map(|end| &rest[2..2 + end]) else { continue };
-        let meant = if is_round { in_round(inner) } else { in_curly(inner) };
-        if let Some(meant) = meant.filter(|_| !is_declared(inner)) {
-            let whole = &rest[..inner.len() + 3];
-            found.push(NearMiss { whole, meant: format!("$({meant})") });
-        }
+        at = start + miss.as_ref().map_or(1, |miss| miss.whole.len());
+        found.extend(miss);
     }
     found
+}
+
+/// What the text begins with, if that was probably meant for us.
+fn miss<'a>(text: &'a str, is_declared: &impl Fn(&str) -> bool) -> Option<NearMiss<'a>> {
+    if text.starts_with("{{") || text.starts_with("${{") {
+        let open = text.find("{{")? + 2;
+        let inner = until(&text[open..], "}}")?;
+        let meant = foreign::name(inner.trim()).or_else(|| in_curly(inner.trim()))?;
+        return Some(NearMiss::of_name(&text[..open + inner.len() + 2], &meant));
+    }
+    let after = text.strip_prefix('$')?;
+    match after.chars().next()? {
+        '(' => {
+            let inner = until(&after[1..], ")")?;
+            let meant = in_round(inner).filter(|_| !is_declared(inner))?;
+            Some(NearMiss::of_name(&text[..inner.len() + 3], &meant))
+        }
+        '{' => {
+            let inner = until(&after[1..], "}")?;
+            if is_declared(inner) {
+                return None;
+            }
+            let whole = &text[..inner.len() + 3];
+            let meant = foreign::name(inner).filter(|_| inner.contains('.'));
+            match meant.or_else(|| in_curly(inner)) {
+                Some(meant) => Some(NearMiss::of_name(whole, &meant)),
+                None => Some(NearMiss::of_variable(whole, foreign::variable(inner)?)),
+            }
+        }
+        _ => {
+            let name = &after[..after.find(|c| !is_of_name(c)).unwrap_or(after.len())];
+            let variable = foreign::variable(name).filter(|_| !is_declared(name))?;
+            Some(NearMiss::of_variable(&text[..name.len() + 1], variable))
+        }
+    }
+}
+
+/// A text up to where it is closed. Names are short: without a bound a text of nothing but openings
+/// would be searched to its end for each.
+fn until<'a>(text: &'a str, close: &str) -> Option<&'a str> {
+    let near = text.char_indices().nth(NAME_CHARS_MAX).map_or(text, |(end, _)| &text[..end]);
+    near.find(close).map(|end| &near[..end])
 }
 
 /// What `$(inner)` was probably meant to hold.
@@ -120,14 +235,27 @@ fn in_round(inner: &str) -> Option<String> {
     }
     let ours = root_of(root)?;
     // As it should be, it is no near miss; what is wrong with it is told as of a name of ours.
-    (ours != root || name.len() != inner.len()).then(|| format!("{ours}{rest}"))
+    (ours != root || name.len() != inner.len()).then(|| with_rest(ours, rest))
+}
+
+/// A root with what follows it, which is written small where it is then a name: `TASK.NAME`.
+fn with_rest(root: &str, rest: &str) -> String {
+    let end = rest[1..].find(['.', '[']).map_or(rest.len(), |end| end + 1);
+    let (first, more) = rest.split_at(end);
+    let small = first.to_ascii_lowercase();
+    let is_known = names::is_known(&format!("{root}{small}"));
+    format!("{root}{}{more}", if is_known { &small } else { first })
 }
 
 /// What `${inner}` was probably meant to hold. No shell has variables with a dot in their names.
 fn in_curly(inner: &str) -> Option<String> {
     let (root, rest) = inner.split_at(inner.find('.')?);
+    let is_plain = rest.chars().all(|c| is_of_name(c) || matches!(c, '.' | '-'));
+    if !is_plain || rest.len() < 2 {
+        return None;
+    }
     let ours = if root == "item" { "task.item" } else { root_of(root)? };
-    Some(format!("{ours}{rest}"))
+    Some(with_rest(ours, rest))
 }
 
 /// The root that a word means.
@@ -155,8 +283,11 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
-        let found = misses(text, |name| name == "partition");
-        found.into_iter().map(|it| format!("{} -> {}", it.whole, it.meant)).collect()
+        let is_declared = |name: &str| matches!(name, "partition" | "NOMAD_ALLOC_NAME");
+        let shown = |it: NearMiss<'_>| {
+            format!("{} -> {}", it.whole, it.meant.unwrap_or_else(|| "nothing".to_owned()))
+        };
+        misses(text, is_declared).into_iter().map(shown).collect()
     }
 
     #[test]
@@ -177,6 +308,27 @@ mod tests {
             ("$( task.name )", "$( task.name ) -> $(task.name)"),
             ("$(Task.name)", "$(Task.name) -> $(task.name)"),
             ("$(port.http)", "$(port.http) -> $(ports.http)"),
+            ("$(index)", "$(index) -> $(task.index)"),
+            ("$(TASK.NAME)", "$(TASK.NAME) -> $(task.name)"),
+            ("$(TASK.ITEM.Path)", "$(TASK.ITEM.Path) -> $(task.item.Path)"),
+            ("${RUN.DATE}", "${RUN.DATE} -> $(run.date)"),
+            ("echo {{item}}", "{{item}} -> $(task.item)"),
+            ("{{ item.path }}", "{{ item.path }} -> $(task.item.path)"),
+            ("{{inputs.parameters.x}}", "{{inputs.parameters.x}} -> $(params.x)"),
+            ("{{ workflow.parameters.day }}", "{{ workflow.parameters.day }} -> $(params.day)"),
+            ("{{workflow.name}}", "{{workflow.name}} -> $(run.name)"),
+            ("{{ params.x }}", "{{ params.x }} -> $(params.x)"),
+            ("{{ task.index }}", "{{ task.index }} -> $(task.index)"),
+            ("{{ ds }}", "{{ ds }} -> $(run.date)"),
+            ("{{.Task.Slot}}", "{{.Task.Slot}} -> $(task.index)"),
+            ("${{ inputs.day }}", "${{ inputs.day }} -> $(params.day)"),
+            ("${node.unique.name}", "${node.unique.name} -> $(node.name)"),
+            ("part-$JOB_COMPLETION_INDEX.csv", "$JOB_COMPLETION_INDEX -> $HELIOX_INDEX"),
+            ("${JOB_COMPLETION_INDEX}", "${JOB_COMPLETION_INDEX} -> $HELIOX_INDEX"),
+            ("$NOMAD_PORT_http", "$NOMAD_PORT_http -> $HELIOX_PORT_HTTP"),
+            ("${NOMAD_META_day}", "${NOMAD_META_day} -> $(params.day)"),
+            ("cd ${NOMAD_TASK_DIR}/x", "${NOMAD_TASK_DIR} -> nothing"),
+            ("$SLURM_ARRAY_TASK_ID", "$SLURM_ARRAY_TASK_ID -> $HELIOX_INDEX"),
         ] {
             assert_eq!(found(text), [expected], "{text}");
         }
@@ -185,17 +337,27 @@ mod tests {
 
     #[test]
     fn a_spec_is_searched_as_a_whole_but_for_its_own_variables() {
-        let spec = serde_json::json!({ "jobs": [{ "template": {
-            "args": ["$(item)", "$(attempt)"], "env": [{ "name": "attempt", "value": "${params.x}" }],
-        } }] });
+        let spec = serde_json::json!({
+            "params": [{ "name": "x", "description": "as ${params.y}", "enum": ["a", "$(run.date)"] }],
+            "jobs": [{
+                "items": ["$(params.x)", { "path": "$(item)" }, "$(date)"],
+                "template": {
+                    "args": ["$(item)", "$(attempt)", "$(params.x)", "$SLURM_JOB_ID"],
+                    "env": [{ "name": "attempt", "value": "${params.x}" }],
+                    "command": ["sh", "-c", "PBS_JOBID=3 ./run $PBS_JOBID $NOMAD_META_x"],
+                },
+            }],
+        });
         let found: Vec<String> = near_misses(&spec).iter().map(ToString::to_string).collect();
-        let expected = [
-            "spec.jobs[0].template.args[0]: $(item) is passed to the program as it is: Heliox has no \
-             such name (did you mean $(task.item)?)",
-            "spec.jobs[0].template.env[0].value: ${params.x} is passed to the program as it is: \
-             Heliox has no such name (did you mean $(params.x)?)",
-        ];
-        assert_eq!(found, expected);
+        expect_test::expect![[r#"
+            spec.params[0].enum[1]: $(run.date) is taken as it is: nothing is replaced in enum (refer to it in the template)
+            spec.jobs[0].items[0]: $(params.x) is taken as it is: nothing is replaced in items (refer to it in the template)
+            spec.jobs[0].items[1].path: $(item) is taken as it is: nothing is replaced in items (refer to it in the template)
+            spec.jobs[0].template.args[0]: $(item) is passed to the program as it is: Heliox has no such name (did you mean $(task.item)?)
+            spec.jobs[0].template.args[3]: $SLURM_JOB_ID is set by Slurm, not by Heliox (declare it in env if the program needs it)
+            spec.jobs[0].template.env[0].value: ${params.x} is passed to the program as it is: Heliox has no such name (did you mean $(params.x)?)
+            spec.jobs[0].template.command[2]: $NOMAD_META_x is set by Nomad, not by Heliox (did you mean $(params.x)?)"#]]
+        .assert_eq(&found.join("\n"));
     }
 
     #[test]
@@ -228,6 +390,29 @@ mod tests {
             "${x:-$(date)}",
             "$((1+2))",
             "ü$(ü)",
+            "$index",
+            "${index}",
+            "$(index x y)",
+            "awk '{{print $1}}'",
+            "awk 'BEGIN{{x=1}} {print}'",
+            "docker inspect -f '{{.Name}} {{.State.Status}}' x",
+            "docker node ls --format '{{.Hostname}}'",
+            "kubectl get pods -o go-template='{{range .items}}{{.metadata.name}}{{end}}'",
+            "helm --set x={{ .Values.x }}",
+            "{{}}",
+            "{{",
+            "{{items}}",
+            "{{ item | upper }} {{ item.path | upper }}",
+            "${a[@]} ${#a} ${a%.*} ${a/params.x/y}",
+            "find . -exec echo {} \\;",
+            "echo {a,b}{{c,d}}",
+            "\\$JOB_COMPLETION_INDEX \\$(item)",
+            "$NOMAD_ALLOC_NAME",
+            "nomad status -address $NOMAD_ADDR -namespace $NOMAD_NAMESPACE",
+            "${JOB_COMPLETION_INDEX:-0}",
+            "$MY_JOB_COMPLETION_INDEX $JOB_COMPLETION_INDEX_2",
+            "$JOB_ID $TASK_ID $HOSTNAME $RANDOM",
+            "$((JOB_COMPLETION_INDEX + 1))",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");
         }

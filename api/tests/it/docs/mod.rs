@@ -124,7 +124,8 @@ fn docs_tell_every_name_that_is_substituted_and_every_variable() {
          - An unknown name under `params`, `run`, `task`, `node` or `ports` is an error when the manifest is \
          applied.\n\
          - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns of what \
-         looks like a mistake: `$(item)`, `$(task_name)`, `${{params.x}}`.\n\
+         looks like a mistake: `$(item)`, `$(task_name)`, `${{params.x}}`, `{{{{item}}}}`, \
+         and variables that other systems set, such as `$JOB_COMPLETION_INDEX`.\n\
          - Values are not searched again: the value of a parameter cannot refer to a task.\n\
          - Values are inserted as they are. In a shell script, a value could end a quoted string and run as \
          code: pass what other people choose in `env` or as an argument instead.\n\n\
