@@ -7,7 +7,7 @@
 //! * Every other field is as it was: others may own it.
 //! * Lists are values: they are replaced as a whole.
 
-use api::labels::LAST_APPLIED;
+use api::labels::{self, LAST_APPLIED};
 use api::{KindId, meaning};
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
@@ -38,6 +38,38 @@ pub fn wish(mut manifest: Value) -> Value {
     }
     without_string_data(&mut manifest);
     manifest
+}
+
+/// Labels by which Heliox finds what it made for an owner.
+const OF_OWNER: [&str; 5] =
+    [labels::WORKFLOW, labels::RUN, labels::RUN_NUMBER, labels::REVISION, labels::JOB];
+
+/// Takes controllers out of a wish that the live object does not have, with the labels that say the
+/// same, and says whether there were any. Only a controller makes an object its own: in a manifest they
+/// come from `get -o yaml` of something that a controller made, and a copy of it under another name
+/// would be deleted with the original's owner.
+pub fn without_controllers(wish: &mut Value, live: Option<&Value>) -> bool {
+    let nothing = Vec::new();
+    let of_live = live.and_then(|live| live["metadata"]["ownerReferences"].as_array());
+    let of_live = of_live.unwrap_or(&nothing);
+    let is_theirs = |owner: &Value| of_live.iter().any(|live| live["uid"] == owner["uid"]);
+    let Some(metadata) = wish.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let Some(owners) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let before = owners.len();
+    owners.retain(|owner| owner["controller"] != Value::Bool(true) || is_theirs(owner));
+    let (has_gone, is_empty) = (owners.len() < before, owners.is_empty());
+    if has_gone && is_empty {
+        metadata.shift_remove("ownerReferences");
+    }
+    let labels = metadata.get_mut("labels").and_then(Value::as_object_mut).filter(|_| has_gone);
+    if let Some(labels) = labels {
+        labels.retain(|label, _| !OF_OWNER.contains(&label.as_str()));
+    }
+    has_gone
 }
 
 /// Texts of a Secret as the server keeps them, beside its other data: what goes away from the texts

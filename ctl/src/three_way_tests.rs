@@ -285,3 +285,32 @@ fn the_note_of_a_large_object_is_small_and_shows_nothing_of_it() {
     let note = noted["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap();
     assert_eq!(note, r#"{"data":{"a":null},"kind":null,"metadata":{"name":null}}"#);
 }
+
+#[test]
+fn a_copy_does_not_belong_to_the_owner_of_the_original() {
+    let controller = json!({"kind": "WorkflowRun", "name": "r", "uid": "1", "controller": true});
+    let by_hand = json!({"kind": "Job", "name": "a", "uid": "2"});
+    let manifest = |owners: Value| json!({"metadata": {"name": "mine", "ownerReferences": owners}});
+    let owners = |wish: &Value| wish["metadata"].get("ownerReferences").cloned();
+    // Made anew, under another name.
+    let mut copy = manifest(json!([controller]));
+    assert!(without_controllers(&mut copy, None));
+    assert_eq!(owners(&copy), None);
+    assert!(!without_controllers(&mut copy, None), "it is told once");
+    let mut labelled = manifest(json!([controller]));
+    labelled["metadata"]["labels"] = json!({"heliox.dev/run": "r", "app": "web"});
+    assert!(without_controllers(&mut labelled, None));
+    assert_eq!(labelled["metadata"]["labels"], json!({"app": "web"}));
+    // An owner that a person wrote stays.
+    let mut both = manifest(json!([by_hand, controller]));
+    assert!(without_controllers(&mut both, None));
+    assert_eq!(owners(&both), Some(json!([by_hand])));
+    // The original, applied as it was read.
+    let (mut same, live) = (manifest(json!([controller])), manifest(json!([controller])));
+    assert!(!without_controllers(&mut same, Some(&live)));
+    assert_eq!(owners(&same), Some(json!([controller])));
+    // The copy, applied again.
+    let mut again = manifest(json!([controller]));
+    assert!(without_controllers(&mut again, Some(&json!({"metadata": {"name": "mine"}}))));
+    assert_eq!(patch(None, &again, &json!({"metadata": {"name": "mine"}})), None);
+}

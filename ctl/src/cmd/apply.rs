@@ -104,24 +104,28 @@ async fn apply_one(
     document: &Document,
     query: &str,
 ) -> Result<Applied, Refused> {
-    let wish = three_way::wish(document.value.clone());
+    let mut wish = three_way::wish(document.value.clone());
     let namespace = namespace_of(&wish);
     let name = wish["metadata"]["name"].as_str().unwrap_or_default();
     let target = Target::new(document.kind, name);
-    let noted = three_way::with_note(&wish);
     let made = |object: Value| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         Applied::new(Target::new(document.kind, name), "created", object)
     };
     if name.is_empty() {
         // It has a generateName: each time another object.
+        disown(&target, &mut wish, None);
+        let noted = three_way::with_note(&wish);
         let created = connection.create((document.kind, &namespace), &noted, query).await;
         return created.map(made).map_err(|error| refused(connection, document, &error));
     }
     for try_number in 1..=TRIES_MAX {
         let last = try_number == TRIES_MAX;
         let found = connection.within(&namespace).find::<Value>(&target).await;
-        let Some(live) = found.map_err(Refused::Other)? else {
+        let found = found.map_err(Refused::Other)?;
+        disown(&target, &mut wish, found.as_ref());
+        let noted = three_way::with_note(&wish);
+        let Some(live) = found else {
             match connection.create((document.kind, &namespace), &noted, query).await {
                 Ok(object) => return Ok(made(object)),
                 Err(error) if error.code() == Some(409) && !last => continue,
@@ -148,6 +152,16 @@ async fn apply_one(
         }
     }
     Err(Refused::Other(Failure::new(format!("{target} keeps changing")).hint("try again")))
+}
+
+/// Leaves out the controllers that a manifest has from another object, and says so.
+fn disown(target: &Target, wish: &mut Value, live: Option<&Value>) {
+    if three_way::without_controllers(wish, live) {
+        terminal::note(&format!(
+            "warning: {target}: metadata.ownerReferences and heliox.dev labels are left out: they \
+             are of the object that the manifest was copied from"
+        ));
+    }
 }
 
 /// What a change of a job does to its run, which may need a look at its tasks.

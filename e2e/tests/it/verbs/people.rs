@@ -85,6 +85,30 @@ async fn a_job_that_is_scaled_down_while_it_runs_says_how_many_tasks_that_stops(
     until_async("its task says why it was stopped", stopped).await;
 }
 
+const FLOW: &str = "
+apiVersion: heliox.dev/v1
+kind: Workflow
+metadata: {name: flow}
+spec: {jobs: [{name: a, template: {image: busybox, command: ['true']}}]}
+";
+
+#[tokio::test]
+async fn a_copy_of_a_runs_job_does_not_go_with_the_run() {
+    let dev = Dev::start().await;
+    dev.apply(FLOW).await;
+    dev.done(&["wait", "workflow/flow", "--timeout", "60s"]).await;
+    let original = dev.done(&["get", "job/flow-1-a", "-o", "yaml"]).await;
+    assert!(original.contains("ownerReferences:"), "{original}");
+    assert_eq!(dev.apply(&original).await, "job/flow-1-a unchanged\n");
+    let copy = original.replace("name: flow-1-a", "name: mine");
+    assert_eq!(dev.apply(&copy).await, "job/mine created\n");
+    assert_eq!(dev.apply(&copy).await, "job/mine unchanged\n");
+    let mine = dev.done(&["get", "job/mine", "-o", "yaml"]).await;
+    assert!(!mine.contains("ownerReferences:") && !mine.contains("heliox.dev/run:"), "{mine}");
+    let kept = dev.done(&["get", "job/flow-1-a", "-o", "yaml"]).await;
+    assert!(kept.contains("ownerReferences:"), "{kept}");
+}
+
 /// What a command prints on a terminal of 80 columns.
 async fn on_a_terminal(dev: &Dev, line: &str) -> String {
     let hctl = e2e::fleet::program("hctl");
