@@ -16,6 +16,9 @@ use crate::violation::{Violation, nearest};
 /// A longer hint would say what is written once more.
 const HINT_BYTES_MAX: usize = 60;
 
+/// The shortest word that is taken for a misspelled field of another map.
+const FAR_CHARS_MIN: usize = 4;
+
 /// What is said of a field that is missing.
 const IS_REQUIRED: &str = "is required";
 
@@ -24,6 +27,8 @@ struct Walk<'a> {
     kind: KindId,
     /// Fields and indexes on the way here.
     steps: Vec<Step<'a>>,
+    /// Of each map on the way here, how many steps lead to it and which fields it may have.
+    maps: Vec<(usize, &'a Map<String, Value>)>,
     /// Whether names to substitute may still be in texts.
     partial: bool,
     found: &'a mut Vec<Violation>,
@@ -43,7 +48,7 @@ pub(super) fn document<'a>(
     document: &'a Value,
     found: &'a mut Vec<Violation>,
 ) {
-    let mut walk = Walk { kind, steps: Vec::new(), partial: false, found };
+    let mut walk = Walk { kind, steps: Vec::new(), maps: Vec::new(), partial: false, found };
     walk.value(schema, document);
 }
 
@@ -54,14 +59,20 @@ pub(super) fn part<'a>(
     part: &'a Value,
     found: &'a mut Vec<Violation>,
 ) {
-    let mut walk = Walk { kind, steps: vec![Step::Field(root)], partial: false, found };
+    let steps = vec![Step::Field(root)];
+    let mut walk = Walk { kind, steps, maps: Vec::new(), partial: false, found };
     walk.value(schema, part);
 }
 
 impl<'a> Walk<'a> {
     fn path(&self) -> String {
+        self.path_of(self.steps.len())
+    }
+
+    /// The path of the first so many steps.
+    fn path_of(&self, steps: usize) -> String {
         let mut path = String::new();
-        for step in &self.steps {
+        for step in self.steps.iter().take(steps) {
             match step {
                 Step::Index(index) => path.push_str(&format!("[{index}]")),
                 Step::Field(field) => path.push_str(&path::field_step(field, path.is_empty())),
@@ -179,6 +190,7 @@ impl<'a> Walk<'a> {
     fn map(&mut self, schema: &'a Value, map: &'a Map<String, Value>) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
+        self.maps.extend(properties.map(|properties| (self.steps.len(), properties)));
         for (field, value) in map {
             if self.steps.is_empty() && field == "status" {
                 continue;
@@ -197,6 +209,9 @@ impl<'a> Walk<'a> {
                 None => self.unknown_field(field, properties),
             }
         }
+        if properties.is_some() {
+            self.maps.pop();
+        }
         let required = schema.get("required").and_then(Value::as_array);
         for field in required.into_iter().flatten().filter_map(Value::as_str) {
             if !map.contains_key(field) {
@@ -208,13 +223,49 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown_field(&mut self, field: &'a str, properties: Option<&'a Map<String, Value>>) {
+        // More are not reported, and finding what was meant takes its time.
+        if self.found.len() >= VIOLATIONS_MAX {
+            return;
+        }
         let place = self.place();
         self.steps.push(Step::Field(field));
         let path = self.path();
         self.steps.pop();
         let known: Vec<&str> =
             properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        self.add(words::unknown_field(place, &path, field, &known));
+        let violation = words::unknown_field(place, &path, field, &known);
+        let elsewhere = || self.elsewhere(field, properties);
+        let hint = if violation.hint.is_none() { elsewhere() } else { None };
+        self.add(match hint {
+            Some(hint) => violation.hint(hint),
+            None => violation,
+        });
+    }
+
+    /// Where a field belongs that the map here does not have: in a map around it, or in one that it
+    /// holds.
+    fn elsewhere(&self, field: &str, here: Option<&Map<String, Value>>) -> Option<String> {
+        let around = self.maps.iter().rev().skip(usize::from(here.is_some()));
+        for (steps, properties) in around {
+            let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+            // Of a short word nearly everything is near.
+            let is_meant = |meant: &&str| *meant == field || field.len() >= FAR_CHARS_MIN;
+            let Some(meant) = meant(field, &known).filter(is_meant) else { continue };
+            let place = match self.path_of(*steps) {
+                path if path.is_empty() => "at the top of the document".to_owned(),
+                path => format!("in {path}"),
+            };
+            return Some(if meant == field {
+                format!("{meant} belongs {place}")
+            } else {
+                format!("did you mean {meant}? It belongs {place}")
+            });
+        }
+        let holds = |(_, schema): &(&String, &Value)| {
+            fields_of(schema).is_some_and(|fields| fields.contains_key(field))
+        };
+        let (inner, _) = here?.iter().find(holds)?;
+        Some(format!("{field} belongs in {inner}"))
     }
 
     /// What the map here is: it decides which words are known in it.
@@ -325,6 +376,15 @@ pub(super) fn wants_text(violation: &Violation) -> bool {
 fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
     let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
     Some(list.as_array()?.iter().collect())
+}
+
+/// The fields of a map, or of the maps in a list, that a schema is of.
+fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {
+    let inner =
+        alternatives(schema).into_iter().flatten().find(|it| it.get("properties").is_some());
+    let schema = inner.unwrap_or(schema);
+    let schema = schema.get("items").unwrap_or(schema);
+    schema.get("properties")?.as_object()
 }
 
 /// The words that a schema allows.

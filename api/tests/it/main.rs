@@ -7,6 +7,7 @@ mod bad_workflows;
 mod bounds;
 mod docs;
 mod hostile;
+mod misspelled;
 mod newcomers;
 mod newer;
 mod task_life;
