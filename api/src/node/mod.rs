@@ -299,6 +299,9 @@ impl GrantResponse {
 pub struct RenewRequest {
     /// Their ids.
     pub leases: Vec<u64>,
+    /// The node whose agent asks, which wants to hear that its Node object is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// Which of them were still there, in order.
@@ -310,4 +313,7 @@ pub struct RenewResponse {
     /// As in [`GrantResponse::unconfirmed`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
+    /// There is no Node object of the node that the request names, as far as this apiserver has heard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unregistered: bool,
 }

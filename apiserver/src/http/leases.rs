@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
 use api::placement::NODE_LEASE_TTL;
 use api::status::{Reason, failure};
-use api::{NodeLease, names};
+use api::{KindId, NodeLease, ObjectKey, names};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -114,8 +114,17 @@ pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answe
     if request.leases.len() > RENEWALS_MAX {
         return Err(bad(format!("too many leases in one request (maximum {RENEWALS_MAX})")));
     }
+    if let Some(problem) = request.node.as_deref().and_then(names::problem) {
+        return Err(bad(format!("node: {problem}")));
+    }
+    let is_gone = |node: String| {
+        let key = keys::object(KindId::Node, &ObjectKey::new("", node));
+        server.cache.get(&key).is_none()
+    };
+    // The cache may be behind: an agent that registers once more changes nothing.
+    let unregistered = request.node.is_some_and(is_gone);
     let leases = request.leases.into_iter().map(LeaseId).collect();
     let alive = server.store.renew(leases).await.map_err(|error| unavailable(&error))?;
     let unconfirmed = !cluster::is_confirmed(server).await?;
-    Ok(answer::json(StatusCode::OK, &RenewResponse { alive, unconfirmed }))
+    Ok(answer::json(StatusCode::OK, &RenewResponse { alive, unconfirmed, unregistered }))
 }

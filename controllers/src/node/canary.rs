@@ -97,7 +97,7 @@ async fn grant(client: &Client, name: &str) -> Result<GrantResponse, Error> {
 }
 
 async fn renew(client: &Client, lease: u64) -> Result<Seen, Error> {
-    let answer = client.renew(&RenewRequest { leases: vec![lease] }).await?;
+    let answer = client.renew(&RenewRequest { leases: vec![lease], node: None }).await?;
     Ok(match answer.alive[..] {
         [true] if answer.unconfirmed => Seen::Unconfirmed,
         [true] => Seen::Alive,

@@ -6,7 +6,8 @@ use api::core::Lease;
 use api::job::JobPhase;
 use api::labels::SYSTEM_NAMESPACE;
 use api::task::{TaskPhase, TaskState};
-use api::{Job, Kind as _, ObjectKey};
+use api::{Job, Kind as _, Node, ObjectKey};
+use client::DeletePropagation;
 use runtime::Snapshot;
 use serde_json::json;
 
@@ -82,6 +83,33 @@ async fn a_node_whose_agent_is_back_right_after_it_was_lost_is_well_at_once() {
     };
     // Far less than after what a full look would find it anyway.
     cluster.wait_for("the node is well", Duration::from_secs(5), well).await;
+}
+
+/// The Node object is the agent's to make: while it is not there, nothing is bound to the node.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_node_whose_agent_lives_is_back_with_the_next_heartbeat() {
+    let cluster = Cluster::start(4).await;
+    let template = json!({ "image": "x", "args": ["duration=forever"] });
+    job(&cluster, "a", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    let running = |seen: &Snapshot| {
+        let running = seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running);
+        running.filter(|task| task.spec.attempt == 1).count()
+    };
+    cluster.wait_for("all run", Duration::from_secs(30), |seen| running(seen) == 3).await;
+    let uid = |seen: &Snapshot| {
+        let node = seen.nodes.iter().find(|node| node.name() == "node-1")?;
+        node.status.ready_since.map(|_| node.uid().to_owned())
+    };
+    let before = uid(&cluster.look().await.unwrap()).unwrap();
+    let nodes = cluster.god.api::<Node>("");
+    nodes.delete("node-1", DeletePropagation::Background).await.unwrap();
+    let is_back = |seen: &Snapshot| uid(seen).is_some_and(|uid| uid != before);
+    cluster.wait_for("the node is back", Duration::from_secs(4), is_back).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(running(&cluster.look().await.unwrap()), 3, "its task was left alone");
+    let template = json!({ "image": "x", "args": ["duration=forever"] });
+    job(&cluster, "b", json!({ "count": 3, "maxPerNode": 1, "template": template })).await;
+    cluster.wait_for("more runs there", Duration::from_secs(30), |seen| running(seen) == 6).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,7 +232,7 @@ async fn a_wiped_store_kills_nothing() {
     cluster
         .wait_for("every agent says so", Duration::from_secs(60), |seen| {
             let says = |problem: &String| problem.contains("not the one");
-            let node = |node: &api::Node| node.status.problem.as_ref().is_some_and(says);
+            let node = |node: &Node| node.status.problem.as_ref().is_some_and(says);
             seen.nodes.iter().filter(|object| node(object)).count() == 3
         })
         .await;

@@ -43,7 +43,7 @@ impl Keeper {
                     if events.send(Event::Granted(granted.clone())).await.is_err() {
                         return;
                     }
-                    self.renew(&granted).await;
+                    self.renew(&granted, &events).await;
                 }
                 Err(error) => {
                     let wait = retry.failed(&error);
@@ -63,9 +63,10 @@ impl Keeper {
     }
 
     /// Renews a lease until it is gone; or until the cluster was confirmed, which a new one tells.
-    async fn renew(&self, granted: &GrantResponse) {
+    async fn renew(&self, granted: &GrantResponse, events: &mpsc::Sender<Event>) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
-        let request = RenewRequest { leases: vec![granted.lease] };
+        let node = Some(self.request.node.clone());
+        let request = RenewRequest { leases: vec![granted.lease], node };
         // A lease of the same number in another cluster is not ours.
         let client = self.client.for_cluster(&granted.granted_by());
         // The next try is due when the interval is over, whatever a back-off would say.
@@ -79,6 +80,9 @@ impl Keeper {
                 Ok(Ok(answer)) if answer.alive.first() == Some(&true) => {
                     self.acknowledged(sent, granted);
                     retry.worked();
+                    if answer.unregistered && events.send(Event::Unregistered).await.is_err() {
+                        return;
+                    }
                 }
                 Ok(Ok(_)) => {
                     return debug!(
@@ -188,6 +192,15 @@ mod tests {
         // Those after the second were not acknowledged.
         let lives_until = world.lives_until.borrow().unwrap();
         assert_eq!(lives_until - world.began, TTL + TTL / RENEWALS_PER_TTL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_the_node_object_is_gone_is_told() {
+        let gone = (200, json!({ "alive": [true], "unregistered": true }));
+        let mut world = answered([(200, granted(7)), (200, json!({ "alive": [true] })), gone]);
+        assert_eq!(next_lease(&mut world).await, 7);
+        assert!(matches!(world.news.recv().await, Some(Event::Unregistered)));
+        assert_eq!(world.began.elapsed(), TTL / RENEWALS_PER_TTL, "by the second renewal");
     }
 
     #[tokio::test(start_paused = true)]

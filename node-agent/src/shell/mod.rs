@@ -159,6 +159,8 @@ pub enum AgentError {
 #[derive(Debug)]
 enum Event {
     Granted(GrantResponse),
+    /// Somebody deleted the Node object.
+    Unregistered,
     /// No node lease is granted, since another agent has it; as a sentence.
     Displaced(String),
     Tasks {
@@ -357,6 +359,7 @@ impl Agent {
     fn on_event(&mut self, event: Event) -> Result<(), AgentError> {
         match event {
             Event::Granted(granted) => self.granted(&granted),
+            Event::Unregistered => self.publishing.unregistered(),
             Event::Displaced(why) => self.displaced(&why),
             Event::Tasks { session, update } => {
                 if session == self.session.borrow().number {

@@ -8,6 +8,7 @@ use api::node::Leftover;
 use api::task::report::shortened;
 use base::{Backoff, Health, Retry, Rng};
 use tokio::time::Instant;
+use tracing::info;
 
 use super::agenda::Due;
 use super::presence::{self, Presence};
@@ -163,6 +164,15 @@ impl Publishing {
         self.was_published = true;
         self.retry.worked();
         self.again_at = Some(now + REPUBLISH);
+    }
+
+    /// The Node object is not there: it was not made yet, or somebody deleted it. It is made as soon as
+    /// that can be: until then the node is given no work.
+    pub(super) fn unregistered(&mut self) {
+        if self.was_published && !self.is_news {
+            info!("the Node object is gone: registering the node again");
+        }
+        self.is_news = true;
     }
 
     /// The Node object was not written. An error where it never will be: then the flags that the
