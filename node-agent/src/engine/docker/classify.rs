@@ -3,6 +3,7 @@
 use base::ErrorChain;
 use bollard::errors::Error;
 
+use super::short::useful_first;
 use crate::engine::{EngineError, Reason};
 
 /// What was being done.
@@ -92,10 +93,12 @@ fn is_about_room(text: &str) -> bool {
 fn answered(status: u16, text: String, stage: Stage) -> EngineError {
     let about = FRAGMENTS.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason);
     match (stage, status, about) {
-        (Stage::Create | Stage::Start, _, Some(reason)) => EngineError::refused(reason, text),
+        (Stage::Create | Stage::Start, _, Some(reason)) => {
+            EngineError::refused(reason, useful_first(&text))
+        }
         // A network, say, that is not there.
         (Stage::Create | Stage::Start, 400..500, None) => {
-            EngineError::refused(Reason::Invalid, text)
+            EngineError::refused(Reason::Invalid, useful_first(&text))
         }
         (Stage::Ask | Stage::Act, 404, _) => EngineError::Gone,
         // Something else is being done to it, such as its removal.
@@ -173,6 +176,15 @@ mod tests {
                 (other, _) => panic!("{message}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_says_its_reason_first() {
+        let message = r#"OCI runtime create failed: exec: "/nope": stat /nope: no such file or directory: unknown"#;
+        let message = message.to_owned();
+        let error = Error::DockerResponseServerError { status_code: 400, message };
+        let EngineError::Refused { message, .. } = classify(&error, Stage::Start) else { panic!() };
+        assert!(message.starts_with(r#""/nope": no such file or directory (OCI"#), "{message}");
     }
 
     #[test]

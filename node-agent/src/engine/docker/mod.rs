@@ -17,6 +17,7 @@ mod logs;
 mod memory;
 mod observe;
 mod oom;
+mod short;
 mod terminal;
 mod usage;
 
