@@ -112,8 +112,7 @@ fn job(document: &mut Document, under: &Document) {
     let tasks = document.get_mut("tasks").and_then(Value::as_array_mut);
     for task in tasks.into_iter().flatten() {
         if let Some(own) = task.get_mut("template").and_then(Value::as_object_mut) {
-            // What is laid under it is the job's and the workflow's: nothing is left out.
-            template(own, &TEMPLATE.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
+            template_part(own);
         }
         if let Some(own) = task.get_mut("placement").and_then(Value::as_object_mut) {
             placement(own, &PLACEMENT.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
@@ -151,6 +150,12 @@ fn job(document: &mut Document, under: &Document) {
     if !["tasks", "items", "target"].iter().any(|way| document.contains_key(*way)) {
         leave_out(document, &[("count", json!(1))], under);
     }
+}
+
+/// What a listed task changes in its job's template. What is laid under it is the job's and the
+/// workflow's: nothing is left out.
+pub fn template_part(document: &mut Document) {
+    template(document, &TEMPLATE.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
 }
 
 /// A template, or part of one that is laid over `under`.

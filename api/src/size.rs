@@ -53,9 +53,12 @@ pub fn json_bytes(value: &impl Serialize) -> usize {
     count.0
 }
 
-/// What `status.indexes` of a job with this spec takes at most in a new run.
+/// An entry in `status.parts`: ten characters of hash, quotes and a comma.
+const PART_BYTES: usize = 13;
+
+/// What `status.indexes` and `status.parts` of a job with this spec take at most in a new run.
 pub fn index_bytes(spec: &JobSpec) -> usize {
-    let names: usize = spec.tasks.iter().map(|task| task.name.len() + 3).sum();
+    let names: usize = spec.tasks.iter().map(|task| task.name.len() + 3 + PART_BYTES).sum();
     let items = spec.items.as_ref().map_or(0, Vec::len) * ITEM_KEY_BYTES;
     let partitions = match &spec.target {
         // As many as a set may have, and as long as their names may be.

@@ -5,7 +5,8 @@
 //! * A run that a change opens is not cancelled by what was said of the run before it.
 //! * A cancel that could never do anything is refused.
 
-use super::{Job, JobSpec, OnChange, is_revision, revision};
+use super::change::opens_run;
+use super::{Job, JobSpec};
 use crate::object::Kind as _;
 use crate::violation::Violation;
 
@@ -17,18 +18,6 @@ pub const REASON_CHARS_MAX: usize = 256;
 /// since people leave `cancel` out of their manifests and nobody else takes it away.
 pub fn is_of_earlier_run(new: &Job, old: &Job) -> bool {
     new.spec.cancel && old.spec.cancel && opens_run(new, old)
-}
-
-/// Whether the change from `old` to `new` opens another run.
-fn opens_run(new: &Job, old: &Job) -> bool {
-    if new.spec.on_change() != OnChange::Rerun {
-        return false;
-    }
-    // With onChange: Ignore the template may have changed before; that opens a run only now.
-    let was_held_back = old.spec.on_change() != OnChange::Rerun
-        && old.status.run > 0
-        && !is_revision(&new.spec, &old.status.revision);
-    was_held_back || revision(&new.spec) != revision(&old.spec)
 }
 
 /// What is wrong with the reason for a cancel.
@@ -56,7 +45,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::job::JobPhase;
+    use crate::job::{JobPhase, revision};
 
     fn job(spec: Value) -> Job {
         let mut fields = json!({ "template": { "image": "one" } });

@@ -1,6 +1,7 @@
 //! Job: a set of tasks that complete.
 
 mod cancel;
+pub mod change;
 pub mod indexes;
 mod revision;
 mod row;
@@ -50,6 +51,7 @@ macro_rules! with_job_fields {
             /// Number of identical tasks, from 0 to 10,000,000. Each task knows its index as
             /// `$(task.index)`.
             #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(max = $crate::job::TASKS_MAX))]
             pub count: Option<u32>,
             /// Named tasks, each with its own changes to the template and placement. At most
             /// 10,000.
@@ -78,6 +80,7 @@ macro_rules! with_job_fields {
             /// Maximum number of tasks of this job that run on one node at the same time. Default:
             /// no limit.
             #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 1))]
             pub max_per_node: Option<u32>,
             /// How often and when a failed attempt is retried. Default: 3 attempts, 10s before the
             /// second.
@@ -103,8 +106,9 @@ macro_rules! with_job_fields {
             /// to false to resume. Default false.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub suspend: Option<bool>,
-            /// What happens to the tasks of an existing job when `template` or `target` changes.
-            /// Default Rerun.
+            /// What happens to the tasks of an existing job when what they run changes: the
+            /// `template`, the `target`, the `template` of a named task, or one of `count`,
+            /// `tasks`, `items` and `target` that takes the place of another. Default Rerun.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub on_change: Option<$crate::job::OnChange>,
             /// How long Task objects are kept after their tasks have ended. Default 24h. Of a job
@@ -221,6 +225,7 @@ pub struct Retry {
     /// included. Default 3. Attempts that were interrupted by a lost or drained node do not count,
     /// unless `countDisruptions` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub max_attempts: Option<u32>,
     /// Delay before the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,6 +273,7 @@ pub struct RetryBackoff {
     pub initial: Option<Duration>,
     /// Multiplier of the delay after each failure, a whole number of at least 1. Default 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub factor: Option<u32>,
     /// Longest delay between two attempts. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,6 +286,7 @@ pub struct RetryBackoff {
 pub struct RetryRule {
     /// Exit codes that match, from 1 to 255.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 1, max = 255)))]
     pub exit_codes: Vec<i32>,
     /// Reasons that match: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed, PortTaken,
     /// NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost, Preempted, Drained,
@@ -303,10 +310,11 @@ pub enum RetryAction {
     Ignore,
 }
 
-/// What happens to an existing job when its template or target changes.
+/// What happens to an existing job when what its tasks run changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum OnChange {
-    /// Stop the current run and run all tasks again.
+    /// Stop the current run and run all tasks again. If only the template of a named task changes,
+    /// that task alone runs again, in the same run.
     #[default]
     Rerun,
     /// Leave tasks that exist as they are; only tasks created later use the change.
@@ -447,6 +455,14 @@ pub struct JobStatus {
     /// Empty for a job with `count`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<String>,
+    /// Of a job with `tasks`, for each named task in the order of `indexes` a hash of its own
+    /// template; empty text where it has none. A named task whose hash changes runs again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
+    /// What the run's tasks come from: `count`, `tasks`, `items`, or `target` and the name of the
+    /// partition set.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tasks_from: String,
     /// When the first task of the run got a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,

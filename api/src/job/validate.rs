@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Job, JobSpec, LISTED_TASKS_MAX, ListedTask, OnChange, Retry, RetryRule, TASKS_MAX, Target,
-    cancel, indexes, revision,
+    Job, JobSpec, JobStatus, LISTED_TASKS_MAX, ListedTask, OnChange, Retry, RetryRule, TASKS_MAX,
+    Target, cancel, change, indexes, revision,
 };
 use crate::duration::Duration;
 use crate::kind::KindId;
@@ -39,25 +39,16 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     if new.status.run != old.status.run {
         found.extend(number_problem("status.run", new.status.run));
     }
-    if old.spec.on_change() != OnChange::Reject {
-        return found;
-    }
-    let hint = "create a job with another name, or set onChange: Rerun first";
-    let mut reject = |field: &str| {
-        let why = "cannot be changed because onChange is Reject";
-        found.push(Violation::new(format!("spec.{field}"), why).hint(hint));
-    };
-    if !same_template(new, old) {
-        reject("template");
-    }
-    if new.spec.target != old.spec.target {
-        reject("target");
+    found.extend(change::refused(new, old));
+    if new.spec.reruns > old.spec.reruns && new.spec.on_change() != OnChange::Rerun {
+        let why = format!("the job does not run again: its onChange is {:?}", new.spec.on_change());
+        found.push(Violation::new("spec.reruns", why).hint("set onChange: Rerun first"));
     }
     found
 }
 
 /// Whether two jobs' templates mean the same.
-fn same_template(new: &Job, old: &Job) -> bool {
+pub(super) fn same_template(new: &Job, old: &Job) -> bool {
     let (new, old) = (&new.spec.template, &old.spec.template);
     new == old || revision::meaning_of(new) == revision::meaning_of(old)
 }
@@ -69,12 +60,10 @@ fn no_index_left(new: &Job, old: &Job) -> Option<Violation> {
     if (&new.spec.tasks, &new.spec.items) == (&old.spec.tasks, &old.spec.items) {
         return None;
     }
-    let opens = new.spec.on_change() == OnChange::Rerun
-        && (!same_template(new, old) || new.spec.target != old.spec.target);
-    let before: &[String] = if opens { &[] } else { &old.status.indexes };
-    let keys = indexes::keys(&new.spec)?;
+    let before =
+        if change::run_begins_anew(new, old) { &JobStatus::default() } else { &old.status };
     let mut next = new.clone();
-    next.status.indexes = indexes::assign(before, keys.iter().map(String::as_str));
+    (next.status.indexes, next.status.parts) = indexes::next(&new.spec, before)?;
     let of = "with what its run has to remember of tasks that were removed, the job takes";
     let violation = size::problem(size::json_bytes(&next) + size::ADDED_BYTES, "spec", of)?;
     Some(

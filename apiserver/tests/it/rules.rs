@@ -55,7 +55,9 @@ async fn what_leaves_no_room_for_its_status_is_refused() {
     assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.json);
     // Places of tasks that are removed stay taken for the run.
     let indexes: Vec<String> = (0..200_000).map(|_| String::new()).collect();
-    let status = json!({ "status": { "run": 1, "indexes": indexes } });
+    let spec: api::job::JobSpec = serde_json::from_value(large["spec"].clone()).unwrap();
+    let revision = api::job::revision(&spec);
+    let status = json!({ "status": { "run": 1, "revision": revision, "indexes": indexes } });
     let answer = world.merge(&format!("{JOBS}/a/status"), &status).await;
     assert_eq!(answer.code, StatusCode::OK, "{}", answer.json);
     let change = json!({ "spec": { "tasks": [{ "name": "one-more" }] } });

@@ -62,6 +62,13 @@ impl World {
         })
     }
 
+    /// Another owner has the name of the job's TaskTemplate.
+    pub(super) fn take_template(&mut self) {
+        let name = template_name(&self.job);
+        self.templates
+            .insert(name.clone(), TaskTemplate::new("default", &name, Default::default()));
+    }
+
     pub(super) fn advance(&mut self, secs: i64) {
         self.now = self.now.saturating_add(SignedDuration::from_secs(secs)).unwrap();
     }

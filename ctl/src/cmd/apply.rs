@@ -1,6 +1,7 @@
 //! `hctl apply`: makes objects as their manifests say.
 
-use api::job::{OnChange, is_left_out, revision, scaled_down, tasks_wanted};
+use api::job::change::{self, Consequence, run_again};
+use api::job::{is_left_out, scaled_down, tasks_wanted};
 use api::manifest::{Document, Problem};
 use api::object::Kind as _;
 use api::task::StopReason;
@@ -168,53 +169,54 @@ fn disown(target: &Target, wish: &mut Value, live: Option<&Value>) {
 async fn consequence(connection: &Connection, before: &Value, after: &Value) -> Option<String> {
     let read = |job: &Value| serde_json::from_value::<Job>(job.clone()).ok();
     let (before, after) = (read(before)?, read(after)?);
-    let of_run = consequence_for_run(&before, &after);
     let (from, to) = (before.status.total, tasks_wanted(&after.spec));
-    let Some(to) = to.filter(|to| *to < from && !before.status.phase.is_final()) else {
-        return of_run;
+    let scaled = to.filter(|to| *to < from && !before.status.phase.is_final());
+    let again = match (change::consequence(&before, &after), scaled) {
+        (
+            Consequence::Opens(words) | Consequence::Ignored(words) | Consequence::TooLate(words),
+            _,
+        ) => return Some(format!(": {words}")),
+        (Consequence::InPlace, None) => return None,
+        (Consequence::InPlace, Some(_)) => Vec::new(),
+        (Consequence::RunAgain(names), _) => names,
     };
-    if of_run.is_some() {
-        return of_run;
-    }
     let connection = connection.within(after.namespace());
     let labels = format!("{}={}", labels::JOB, after.name());
     let query = connection.query(KindId::Task, labels, String::new());
     // The change is made: that what it stops cannot be counted is no failure of it.
     let (tasks, _) = connection.list::<Task>(&query).await.ok()?;
-    let running = tasks.iter().filter(|task| is_stopped_by(task, &before, &after)).count();
-    Some(format!(": {}", scaled_down(from, to, running)))
+    if let Some(to) = scaled {
+        let running = tasks.iter().filter(|task| is_stopped_by(task, &before, &after)).count();
+        return Some(format!(": {}", scaled_down(from, to, running)));
+    }
+    let runs_again = |task: &&Task| {
+        task.spec.overrides.name.as_ref().is_some_and(|name| again.contains(name))
+            && is_of_run(task, &before)
+            && task.node().is_some()
+            && (!task.has_ended() || has_stopped(task, StopReason::Revision))
+    };
+    let running = tasks.iter().filter(runs_again).count();
+    Some(format!(": {}", run_again(again.iter().map(String::as_str), running)))
+}
+
+/// Whether a task has just been stopped for this.
+fn has_stopped(task: &Task, reason: StopReason) -> bool {
+    task.stop().is_some_and(|stop| stop.reason == reason)
+}
+
+/// Whether a task is of the run that a job had.
+fn is_of_run(task: &Task, job: &Job) -> bool {
+    task.spec.run == job.status.run && task.controller().is_some_and(|owner| owner.uid == job.uid())
 }
 
 /// Whether a task that has a node is stopped, or has just been, since its job does not have it any
 /// more.
 fn is_stopped_by(task: &Task, before: &Job, after: &Job) -> bool {
-    let is_of = task.spec.run == before.status.run
-        && task.controller().is_some_and(|owner| owner.uid == before.uid());
-    let was_stopped = task.stop().is_some_and(|stop| stop.reason == StopReason::ScaleDown);
-    is_of
+    let was_stopped = has_stopped(task, StopReason::ScaleDown);
+    is_of_run(task, before)
         && task.node().is_some()
         && (was_stopped || !task.has_ended())
         && is_left_out(&before.spec, &after.spec, task)
-}
-
-/// What a changed template does to a job's run: `: run 4 replaces run 3; 2 running tasks are stopped`.
-fn consequence_for_run(before: &Job, after: &Job) -> Option<String> {
-    let status = &before.status;
-    let is_same = revision(&before.spec) == revision(&after.spec);
-    if is_same || status.run == 0 {
-        return None;
-    }
-    let (next, is_over) = (status.run.saturating_add(1), status.phase.is_final());
-    Some(match after.spec.on_change() {
-        OnChange::Ignore => {
-            format!(
-                ": run {} stays as it is; only tasks that are added use the change (onChange: Ignore)",
-                status.run
-            )
-        }
-        OnChange::Rerun | OnChange::Reject if is_over => format!(": run {next} starts"),
-        OnChange::Rerun | OnChange::Reject => format!(": {}", status.replaced_by(next)),
-    })
 }
 
 /// Makes a live object as wished.
@@ -253,7 +255,6 @@ fn refused(connection: &Connection, document: &Document, error: &Error) -> Refus
 
 #[cfg(test)]
 mod tests {
-    use api::job::JobStatus;
     use serde_json::json;
 
     use super::*;
@@ -265,27 +266,6 @@ mod tests {
             "status": { "run": 3, "phase": phase, "active": 2 },
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn what_a_change_does_to_a_run_is_told() {
-        let told = |image, on_change, phase| {
-            let before = job("one", on_change, phase);
-            consequence_for_run(&before, &job(image, on_change, phase)).unwrap_or_default()
-        };
-        assert_eq!(told("one", "Rerun", "Running"), "", "nothing has changed that runs");
-        assert_eq!(
-            told("two", "Rerun", "Running"),
-            ": run 4 replaces run 3; 2 running tasks are stopped"
-        );
-        assert_eq!(told("two", "Rerun", "Succeeded"), ": run 4 starts");
-        assert_eq!(
-            told("two", "Ignore", "Running"),
-            ": run 3 stays as it is; only tasks that are added use the change (onChange: Ignore)"
-        );
-        let mut new = job("one", "Rerun", "Pending");
-        new.status = JobStatus::default();
-        assert_eq!(consequence_for_run(&new, &job("two", "Rerun", "Pending")), None, "no run yet");
     }
 
     #[test]

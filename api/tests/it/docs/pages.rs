@@ -34,10 +34,41 @@ pub(super) struct Section {
     pub(super) fields: &'static [&'static str],
     /// Of these, the ones whose words are explained below the table.
     pub(super) values: &'static [&'static str],
+    /// What follows all that, as it is.
+    pub(super) note: &'static str,
 }
 
-const EMPTY: Section =
-    Section { title: "", about: "", example: None, part: "spec", fields: &[], values: &[] };
+/// The table of `api/src/job/change.rs`, which tests hold to it.
+const ON_CHANGE: &str = "\
+What a change does, by `onChange`:
+
+| change | `Rerun` | `Ignore` | `Reject` |
+|---|---|---|---|
+| `template`, `target` | a new run | tasks that exist stay as they are | refused |
+| one of `count`, `tasks`, `items`, `target` in place of another | a new run | refused, unless the job has \
+no run yet | refused |
+| `template` of a named task | that task runs again; after a run that failed, timed out or was cancelled: a \
+new run | the task stays as it is | refused |
+| `count`, entries added to or removed from `tasks` and `items` | in the current run: added tasks run, removed \
+ones are stopped, the others go on | the same | the same |
+| anything else | in place: running tasks go on, tasks that have no node yet use the change | the same | the same |
+
+It makes no difference whether the run has ended, with one exception: a run that failed, timed out or was \
+cancelled takes in no more tasks. `hctl rerun job/NAME` runs such a job again. With `Ignore`, a `target` with \
+another partition set is refused; other `partitions` of the same set are added and removed as entries of \
+`tasks` are. `hctl apply` says what a change does, for example `configured: run 4 replaces run 3; 2 running \
+tasks are stopped`.
+";
+
+const EMPTY: Section = Section {
+    title: "",
+    about: "",
+    example: None,
+    part: "spec",
+    fields: &[],
+    values: &[],
+    note: "",
+};
 
 /// Fields of parts that users write are shown on one page alone, which others link to.
 pub(super) const PAGES: [Page; 11] = [
@@ -112,6 +143,7 @@ const JOB: Page = Page {
             example: Some("job-lifecycle"),
             fields: &["suspend", "onChange", "keepTasks", "cancel", "cancelReason", "reruns"],
             values: &["onChange"],
+            note: ON_CHANGE,
             ..EMPTY
         },
         Section {
@@ -134,6 +166,8 @@ const JOB: Page = Page {
                 "retries",
                 "failures",
                 "indexes",
+                "parts",
+                "tasksFrom",
                 "startedAt",
                 "finishedAt",
                 "suspendedAt",
@@ -414,6 +448,7 @@ const TEMPLATE: Page = Page {
             part: "spec.template",
             fields: &["image", "imagePullPolicy", "command", "args", "workingDir"],
             values: &["imagePullPolicy"],
+            note: "",
         },
         Section {
             title: "Environment",
@@ -505,6 +540,7 @@ const PLACEMENT: Page = Page {
             part: "spec.placement",
             fields: &["onNodeLoss"],
             values: &["onNodeLoss.action"],
+            note: "",
         },
     ],
 };
@@ -532,6 +568,7 @@ const RETRY: Page = Page {
             part: "spec.retry",
             fields: &["rules"],
             values: &["rules[].action"],
+            note: "",
         },
     ],
 };

@@ -72,6 +72,9 @@ fn section(page: &Page, section: &Section) -> String {
     for name in section.values {
         text.push_str(&values(root, part, name));
     }
+    if !section.note.is_empty() {
+        write!(text, "\n{}", section.note).unwrap();
+    }
     text
 }
 

@@ -25,7 +25,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::batch::{Group, Op};
-use api::job::{JobPhase, JobStatus, OnChange, is_revision, revision};
+use api::job::change::Run;
+use api::job::{JobPhase, JobStatus};
 use api::object::Kind as _;
 use api::size::{ADDED_BYTES, OBJECT_BYTES_MAX, json_bytes};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
@@ -33,7 +34,7 @@ use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use crate::packing::{self, Parcel};
 use cast::Cast;
 use record::Record;
-use roster::Roster;
+use roster::{Known, Roster};
 
 pub(crate) use objects::template;
 
@@ -151,6 +152,23 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    /// Whether the run may have tasks that are not known while this lasts.
+    fn hides_tasks(&self) -> bool {
+        match self {
+            Waiting::NoPartitionSet { .. }
+            | Waiting::NoPartition { .. }
+            | Waiting::SameName { .. } => true,
+            Waiting::Deletion
+            | Waiting::NameTaken { .. }
+            | Waiting::Predecessor { .. }
+            | Waiting::Unwritable { .. }
+            | Waiting::Suspended
+            | Waiting::Parallelism { .. }
+            | Waiting::Window { .. }
+            | Waiting::Open { .. } => false,
+        }
+    }
+
     /// Whether a person has to do something.
     pub fn is_stalled(&self) -> bool {
         match self {
@@ -216,39 +234,6 @@ const ROUND_OPS_MAX: usize = 1_000;
 /// them: then ten groups make a batch.
 const GROUP_OPS: usize = 99;
 
-/// The run that the plan is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Run {
-    number: u32,
-    revision: String,
-    /// Whether the job's status does not know of it yet.
-    opens: bool,
-}
-
-impl Run {
-    fn of(job: &Job) -> Self {
-        let status = &job.status;
-        // The apiserver keeps stored numbers far from the last one (`api::object::NUMBER_MAX`).
-        let number = status.run.saturating_add(1);
-        let opened = || Self { number, revision: revision(&job.spec), opens: true };
-        let same = |revision| Self { number: status.run, revision, opens: false };
-        if status.run == 0 {
-            return opened();
-        }
-        let now = revision(&job.spec);
-        if now == status.revision || is_revision(&job.spec, &status.revision) {
-            // It may be of words, by a version before. From now on it is of what they mean.
-            return same(now);
-        }
-        match job.spec.on_change() {
-            OnChange::Rerun if job.generation() > status.observed_generation => opened(),
-            // The generation counts changes of what is meant: other words for the same came.
-            OnChange::Rerun => same(now),
-            OnChange::Ignore | OnChange::Reject => same(status.revision.clone()),
-        }
-    }
-}
-
 /// How the job goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
@@ -272,33 +257,38 @@ pub fn plan(view: &View<'_>) -> Plan {
         return Plan { waiting: vec![Waiting::Deletion], ..Plan::default() };
     }
     let run = Run::of(job);
-    let before: &[String] = if run.opens { &[] } else { &job.status.indexes };
-    let ends = !run.opens && job.status.ending.is_some();
-    let roster = match Roster::of(job, view.partition_set, (before, ends)) {
-        Ok(roster) => roster,
-        Err(waiting) => return blocked(view, waiting),
-    };
-    if let Some(why) = outgrown(job, &roster, before) {
+    let known = Known::of(job, &run);
+    let (roster, missing) = Roster::of(job, view.partition_set, &known);
+    if let Some(why) = outgrown(job, &roster, known.indexes) {
         return failed(view, &why);
     }
-    if let Some(name) = roster.clashes.first() {
-        let name = name.clone();
-        return blocked(view, Waiting::SameName { name });
-    }
     let template = template(job);
-    if view.template.is_some_and(|found| !is_ours(job, found)) {
-        let name = template.name().to_owned();
-        return blocked(view, Waiting::NameTaken { kind: "TaskTemplate", name });
-    }
+    // A run that has ended needs no set.
+    let is_over = !run.opens && job.status.phase.is_final();
+    let missing = missing.filter(|it| !is_over || !matches!(it, Waiting::NoPartitionSet { .. }));
+    let obstacle = missing.or_else(|| obstacle(view, &roster, &template));
     let record = Record::of(view.chunks, run.number);
     let cast = Cast::of(view, &run, &roster, &record);
     let ending = ending::ending(view, &run, &roster, &record, &cast);
-    let course = match &ending {
-        Some(_) => Course::Ending,
-        None if job.spec.is_suspended() => Course::Suspended,
-        None => Course::Usual,
+    let course = match (&ending, &obstacle) {
+        (Some(_), _) => Course::Ending,
+        (None, _) if job.spec.is_suspended() => Course::Suspended,
+        // A cancel and a suspension are heeded all the same: otherwise a workflow run could not end
+        // before somebody makes what is missing here.
+        (None, Some(obstacle)) if run.opens => return blocked(view, obstacle.clone()),
+        (None, _) => Course::Usual,
     };
-    act(&Scene { view, run, roster, record, cast, course, ending, template })
+    act(&Scene { view, run, roster, record, cast, course, ending, template, obstacle })
+}
+
+/// What keeps the job from making tasks, although it is known which.
+fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option<Waiting> {
+    if let Some(name) = roster.clashes.first() {
+        return Some(Waiting::SameName { name: name.clone() });
+    }
+    let is_taken = view.template.is_some_and(|found| !is_ours(view.job, found));
+    let name = template.name().to_owned();
+    is_taken.then_some(Waiting::NameTaken { kind: "TaskTemplate", name })
 }
 
 /// That the job cannot remember which index is of what any more, and how much too large it is. What
@@ -307,8 +297,9 @@ fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
     if roster.indexes.len() <= before.len() {
         return None;
     }
-    let others = if job.status.indexes.is_empty() { 0 } else { json_bytes(&job.status.indexes) };
-    let bytes = json_bytes(job) - others + json_bytes(&roster.indexes) + ADDED_BYTES;
+    let mut next = job.clone();
+    (next.status.indexes, next.status.parts) = (roster.indexes.clone(), roster.parts.clone());
+    let bytes = json_bytes(&next) + ADDED_BYTES;
     (bytes > OBJECT_BYTES_MAX).then(|| {
         format!(
             "the job and the names of its {} tasks take {bytes} bytes, {} more than can be stored",
@@ -338,6 +329,8 @@ struct Scene<'a> {
     /// That the run ends before its last task has, and why.
     ending: Option<ending::Ending>,
     template: TaskTemplate,
+    /// What keeps it from making tasks.
+    obstacle: Option<Waiting>,
 }
 
 fn act(scene: &Scene<'_>) -> Plan {
@@ -422,7 +415,7 @@ pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {
     Some(job)
 }
 
-/// The plan of a job that cannot go on: it says why.
+/// The plan of a job whose run cannot begin: it says why.
 fn blocked(view: &View<'_>, waiting: Waiting) -> Plan {
     let mut job = view.job.clone();
     status::say(&mut job, &waiting, view.now);

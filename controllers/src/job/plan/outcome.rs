@@ -5,7 +5,7 @@ use api::completion::End;
 use api::job::{Retry as Policy, RetryAction};
 use api::object::Kind as _;
 use api::task::transition::Retry;
-use api::task::{StopReason, Task, TaskState, reason};
+use api::task::{Stop, StopReason, Task, TaskState, reason};
 
 /// What is to be done with an attempt, were the job to go on as usual.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,9 @@ pub(super) fn why(task: &Task) -> String {
         TaskState::Failed { exit_code: Some(code), .. } => format!("exit {code}"),
         TaskState::TimedOut => reason::TIMEOUT.to_owned(),
         TaskState::Lost { .. } => reason::NODE_LOST.to_owned(),
-        TaskState::Cancelled { reason } => reason.to_string(),
+        TaskState::Cancelled { reason } => {
+            task.stop().map_or_else(|| reason.words().to_owned(), Stop::words)
+        }
         TaskState::Succeeded => "exit 0".to_owned(),
         TaskState::Failed { .. }
         | TaskState::Pending
@@ -64,6 +66,19 @@ pub(super) fn why(task: &Task) -> String {
         | TaskState::Starting { .. }
         | TaskState::Running { .. }
         | TaskState::Stopping { .. } => "unknown".to_owned(),
+    }
+}
+
+/// The same with where it ended, for an event: `exit 3 on n1`, `node n1 was lost`.
+pub(super) fn why_there(task: &Task, why: &str) -> String {
+    match (task.state(), task.node()) {
+        (TaskState::Lost { node, .. }, _) => format!("node {node} was lost"),
+        (TaskState::Cancelled { reason: StopReason::Evict }, Some(node)) => {
+            format!("evicted from {node}")
+        }
+        // What stopped it says where that was, or it does not matter.
+        (TaskState::Cancelled { .. }, _) | (_, None) => why.to_owned(),
+        (_, Some(node)) => format!("{why} on {node}"),
     }
 }
 

@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::job::indexes;
+use api::job::change::{Run, changed_tasks};
+use api::job::{OnChange, indexes};
 use api::object::Kind as _;
 use api::task::{Overrides, Task};
 use api::{Job, PartitionSet, names};
@@ -20,9 +21,42 @@ use super::Waiting;
 pub(super) struct Roster {
     /// For the job's status: what each index is of; empty where an index is just a number.
     pub(super) indexes: Vec<String>,
+    /// For the job's status: what each listed task changes in the template.
+    pub(super) parts: Vec<String>,
+    /// Listed tasks that run again since their template has changed.
+    pub(super) again: Vec<String>,
+    /// Indexes of listed tasks that keep the template which they had.
+    pub(super) held: BTreeSet<u32>,
     /// Listed tasks whose object name another one has already.
     pub(super) clashes: Vec<String>,
     tasks: Tasks,
+}
+
+/// What a run knows of its indexes.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    /// What each is of.
+    pub(super) indexes: &'a [String],
+    parts: &'a [String],
+    /// Whether the run takes in no others.
+    ends: bool,
+    /// Listed tasks of the run that have another template now.
+    changed: BTreeSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(job: &'a Job, run: &Run) -> Self {
+        let (spec, status) = (&job.spec, &job.status);
+        if run.opens {
+            return Self { indexes: &[], parts: &[], ends: false, changed: BTreeSet::new() };
+        }
+        // Compared only where it may come to something: a long list is hashed for it.
+        let is_compared =
+            spec.on_change() != OnChange::Rerun || job.generation() > status.observed_generation;
+        let changed = if is_compared { changed_tasks(spec, status) } else { BTreeSet::new() };
+        let ends = status.ending.is_some();
+        Self { indexes: &status.indexes, parts: &status.parts, ends, changed }
+    }
 }
 
 #[derive(Debug)]
@@ -42,21 +76,26 @@ struct Part {
 }
 
 impl Roster {
-    /// The tasks of a run whose indexes were given as `before`. A run that ends takes in no others.
+    /// The tasks of a run that has these already. One that ends takes in no others. Where something of its partition set is missing, they are those that it has already.
     pub(super) fn of(
         job: &Job,
         set: Option<&PartitionSet>,
-        (before, ends): (&[String], bool),
-    ) -> Result<Self, Waiting> {
-        let spec = &job.spec;
+        known: &Known<'_>,
+    ) -> (Self, Option<Waiting>) {
+        let (spec, before) = (&job.spec, known.indexes);
+        let mut missing = None;
         // (what the index is of, the last part of the object's name if not the index, own part)
         let wanted: Vec<(String, Option<String>, Overrides)> = if let Some(target) = &spec.target {
-            partitions(target, set, before)?
+            let names = partitions(target, set, before).unwrap_or_else(|waiting| {
+                missing = Some(waiting);
+                named(before)
+            });
+            names.into_iter().map(of_partition).collect()
         } else if let Some(items) = &spec.items {
             items_of(items, indexes::keys(spec).unwrap_or_default())
         } else if spec.tasks.is_empty() {
             let tasks = Tasks::Alike(spec.count.unwrap_or(1));
-            return Ok(Self { indexes: Vec::new(), clashes: Vec::new(), tasks });
+            return (Self::new(tasks), None);
         } else {
             let listed = spec.tasks.iter().map(|task| {
                 let overrides = Overrides {
@@ -69,24 +108,36 @@ impl Roster {
             });
             listed.collect()
         };
-        let known: BTreeSet<&String> = before.iter().collect();
-        let stays = |(key, ..): &(String, _, _)| !ends || known.contains(key);
-        Ok(Self::listed(job.name(), before, wanted.into_iter().filter(stays).collect()))
+        let there: BTreeSet<&String> = before.iter().collect();
+        let stays = |(key, ..): &(String, _, _)| !known.ends || there.contains(key);
+        (Self::listed(job, known, wanted.into_iter().filter(stays).collect()), missing)
+    }
+
+    fn new(tasks: Tasks) -> Self {
+        let (indexes, parts, again) = (Vec::new(), Vec::new(), Vec::new());
+        Self { indexes, parts, again, held: BTreeSet::new(), clashes: Vec::new(), tasks }
     }
 
     fn listed(
-        job: &str,
-        before: &[String],
+        job: &Job,
+        before: &Known<'_>,
         wanted: Vec<(String, Option<String>, Overrides)>,
     ) -> Self {
+        let none = BTreeSet::new();
+        let runs_again = job.spec.on_change() == OnChange::Rerun && !before.ends;
+        let again = if runs_again { &before.changed } else { &none };
+        let places = indexes::without(before.indexes, again);
         let keys = wanted.iter().map(|(key, ..)| key.as_str());
-        let indexes = indexes::assign(before, keys);
+        let indexes = indexes::assign(&places, keys);
+        let own = indexes::parts(&job.spec, (before.indexes, before.parts), again, &indexes);
         let known: BTreeMap<&str, u32> =
             (0..).zip(&indexes).map(|(index, key)| (key.as_str(), index)).collect();
+        let held = before.changed.difference(again).filter_map(|key| known.get(key).copied());
+        let held = held.collect();
         let (mut parts, mut by_name, mut clashes) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (key, name, overrides) in wanted {
             let Some(index) = known.get(key.as_str()).copied() else { continue };
-            let object = names::task(job, &name.unwrap_or_else(|| index.to_string()));
+            let object = names::task(job.name(), &name.unwrap_or_else(|| index.to_string()));
             if by_name.contains_key(&object) {
                 clashes.push(object);
                 continue;
@@ -94,7 +145,8 @@ impl Roster {
             by_name.insert(object.clone(), index);
             parts.insert(index, Part { object, overrides });
         }
-        Self { indexes, clashes, tasks: Tasks::Listed { parts, by_name } }
+        let again = again.iter().map(|name| (*name).to_owned()).collect();
+        Self { parts: own, again, held, indexes, clashes, tasks: Tasks::Listed { parts, by_name } }
     }
 
     /// How many tasks the run has.
@@ -146,10 +198,23 @@ impl Roster {
         }
     }
 
+    /// The own part of an index whose task is there already: its template stays what it was, where the
+    /// job's change is not for tasks that exist.
+    pub(super) fn overrides_of(&self, index: u32, there: &Overrides) -> Overrides {
+        let mut overrides = self.overrides(index);
+        if self.held.contains(&index) {
+            overrides.template.clone_from(&there.template);
+        }
+        overrides
+    }
+
     /// Whether an index's own part is exactly this.
     pub(super) fn has_overrides(&self, index: u32, overrides: &Overrides) -> bool {
         match &self.tasks {
             Tasks::Alike(_) => overrides.is_empty(),
+            Tasks::Listed { .. } if self.held.contains(&index) => {
+                self.overrides_of(index, overrides) == *overrides
+            }
             Tasks::Listed { parts, .. } => {
                 parts.get(&index).is_some_and(|part| part.overrides == *overrides)
             }
@@ -169,32 +234,36 @@ impl Roster {
     }
 }
 
-/// A run whose set has gone keeps the partitions that it began with.
+/// The partitions that a run has tasks for. One whose set has gone keeps those that it began with.
 fn partitions(
     target: &api::job::Target,
     set: Option<&PartitionSet>,
     before: &[String],
-) -> Result<Vec<(String, Option<String>, Overrides)>, Waiting> {
-    let known = before.iter().filter(|name| !name.is_empty()).cloned().collect::<Vec<_>>();
+) -> Result<Vec<String>, Waiting> {
     let all = match set.filter(|set| !set.is_deleting()) {
         Some(set) => set.partition_names(),
-        None if known.is_empty() => {
-            return Err(Waiting::NoPartitionSet { name: target.partition_set.clone() });
-        }
-        None => known,
+        None => named(before),
     };
+    if set.is_none_or(|set| set.is_deleting()) && all.is_empty() {
+        return Err(Waiting::NoPartitionSet { name: target.partition_set.clone() });
+    }
     let there: BTreeSet<&String> = all.iter().collect();
     if let Some(unknown) = target.partitions.iter().find(|name| !there.contains(name)) {
         let set = target.partition_set.clone();
         return Err(Waiting::NoPartition { set, partition: unknown.clone() });
     }
     let only: BTreeSet<&String> = target.partitions.iter().collect();
-    let wanted = all.iter().filter(|name| only.is_empty() || only.contains(name)).cloned();
-    let part = |name: String| {
-        let overrides = Overrides { partition: Some(name.clone()), ..Overrides::default() };
-        (name, None, overrides)
-    };
-    Ok(wanted.map(part).collect())
+    Ok(all.iter().filter(|name| only.is_empty() || only.contains(name)).cloned().collect())
+}
+
+/// The partitions that a run has tasks for already.
+fn named(before: &[String]) -> Vec<String> {
+    before.iter().filter(|name| !name.is_empty()).cloned().collect()
+}
+
+fn of_partition(name: String) -> (String, Option<String>, Overrides) {
+    let overrides = Overrides { partition: Some(name.clone()), ..Overrides::default() };
+    (name, None, overrides)
 }
 
 fn items_of(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::completion::{End, EndCounts};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
+use api::job::change::{self, tasks_from};
 use api::job::{FailureCount, JobPhase, JobStatus, scaled_down as scaled_down_words};
 use api::object::Kind as _;
 use api::task::PAST_MESSAGE_CHARS_MAX;
@@ -37,7 +38,10 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     let mut status = base(scene);
     count(scene, &mut status);
     remember(scene, &mut status);
-    let is_over = folds <= 1 && status.pending + status.active == 0 && scene.cast.open() == 0;
+    let hides_tasks = scene.obstacle.as_ref().is_some_and(Waiting::hides_tasks);
+    let has_all = scene.course == Course::Ending || !hides_tasks;
+    let is_over =
+        folds <= 1 && status.pending + status.active == 0 && scene.cast.open() == 0 && has_all;
     status.ending = ending.map(|ending| ending.phase);
     status.observed_generation = job.generation();
     start(scene, &mut status);
@@ -120,6 +124,8 @@ fn base(scene: &Scene<'_>) -> JobStatus {
     status.run = scene.run.number;
     status.revision.clone_from(&scene.run.revision);
     status.indexes.clone_from(&scene.roster.indexes);
+    status.parts.clone_from(&scene.roster.parts);
+    status.tasks_from = tasks_from(&scene.view.job.spec);
     status
 }
 
@@ -235,6 +241,8 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
         && before.run == next.run
         && before.revision == next.revision
         && before.indexes == next.indexes
+        && before.parts == next.parts
+        && before.tasks_from == next.tasks_from
         && before.started_at == next.started_at
         && before.finished_at == next.finished_at
         && before.suspended_at == next.suspended_at
@@ -247,7 +255,24 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
 /// What people are told of the step to `next`.
 pub(super) fn notices(scene: &Scene<'_>, next: &JobStatus) -> impl Iterator<Item = Notice> {
     let job = scene.view.job;
-    replaced(&job.status, next).into_iter().chain(scaled_down(scene, next)).chain(ended(job, next))
+    let changed = replaced(&job.status, next).into_iter().chain(scaled_down(scene, next));
+    changed.chain(run_again(scene)).chain(ended(job, next))
+}
+
+/// That listed tasks run again, and how many of those that run are stopped for it.
+fn run_again(scene: &Scene<'_>) -> Option<Notice> {
+    let again = &scene.roster.again;
+    let is_stopped = |member: &&Member<'_>| {
+        let name = member.task.spec.overrides.name.as_ref();
+        member.is_active()
+            && member.task.stop().is_none()
+            && again.iter().any(|it| Some(it) == name)
+    };
+    (!again.is_empty()).then(|| {
+        let stopped = scene.cast.strays.iter().filter(is_stopped).count();
+        let message = change::run_again(again.iter().map(String::as_str), stopped);
+        Notice { warning: false, reason: "TaskChanged", message }
+    })
 }
 
 /// That the run has fewer tasks from now on, and how many of those that run are stopped for it.

@@ -10,7 +10,7 @@ use api::task::transition::{Amend, Rerun, TaskChange};
 use api::task::{Overrides, StopReason, Task, TaskState};
 
 use super::cast::Member;
-use super::outcome::Verdict;
+use super::outcome::{self, Verdict};
 use crate::packing::{self, Parcel};
 
 use super::{
@@ -60,10 +60,14 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     groups.extend(held.iter().map(|member| evict(member.task, why.clone())));
     let mut slots = limit.saturating_sub(open);
     groups.extend(retries(scene, &mut slots, plan));
-    let mut starts = reruns(scene, &mut slots);
-    starts.extend(creations(scene, slots, plan));
-    let held: BTreeSet<u32> = held.iter().map(|member| member.task.spec.index).collect();
-    groups.extend(with_template(scene, starts, amends(scene, &held)));
+    if let Some(obstacle) = &scene.obstacle {
+        plan.waiting.push(obstacle.clone());
+    } else {
+        let mut starts = reruns(scene, &mut slots);
+        starts.extend(creations(scene, slots, plan));
+        let held: BTreeSet<u32> = held.iter().map(|member| member.task.spec.index).collect();
+        groups.extend(with_template(scene, starts, amends(scene, &held)));
+    }
     let wanted = scene.roster.total();
     if open >= limit && open < wanted {
         plan.waiting.push(match scene.view.job.spec.parallelism {
@@ -144,6 +148,10 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
     if roster.has(task.spec.index) {
         return Cause::new(StopReason::Cancel, "its end is recorded already".to_owned());
     }
+    if roster.index_named_as(job, task).is_some() {
+        let why = format!("job/{job} has another template for it");
+        return Cause::new(StopReason::Revision, why);
+    }
     let why = if view.job.spec.count.is_some() {
         let tasks = if roster.total() == 1 { "task" } else { "tasks" };
         format!("job/{job} was scaled down to {} {tasks}", roster.total())
@@ -182,13 +190,12 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
     let told: Vec<_> = again.iter().filter(|(task, _)| is_told(task)).collect();
     if !told.is_empty() {
         let named = told.iter().map(|(task, again)| {
-            let node = task.node().map(|node| format!(" on {node}")).unwrap_or_default();
-            format!("{} ({}{node})", task.name(), again.why)
+            format!("{} ({})", task.name(), outcome::why_there(task, &again.why))
         });
         let message = format!("retrying: {}", some_of(named));
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
-    let retry = |(task, again): (&Task, &super::outcome::Again)| {
+    let retry = |(task, again): (&Task, &outcome::Again)| {
         Op::task(task, TaskChange::Retry(again.retry.clone())).into()
     };
     again.into_iter().map(retry).collect()
@@ -308,7 +315,7 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
             template: template.name().to_owned(),
             count,
             priority,
-            overrides: roster.overrides(index),
+            overrides: roster.overrides_of(index, &task.spec.overrides),
         };
         with_overrides(&amend.overrides.clone(), task, TaskChange::Amend(Box::new(amend)))
     };

@@ -133,7 +133,7 @@ fn a_task_that_somebody_evicts_goes_to_another_node() {
               Running run=1 p2 a0 s0 f0 c0 of 2
               j-0/1 retry free avoiding n1
               j-1/1 retry free
-              tells: TaskRetried: retrying: j-0 (Evict on n1)
+              tells: TaskRetried: retrying: j-0 (evicted from n1)
         "#]],
     );
 }
@@ -209,7 +209,7 @@ fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
               waits: 1 tasks have not ended
             plan
               j-0/1 retry free
-              tells: TaskRetried: retrying: j-0 (NodeLost on n1)
+              tells: TaskRetried: retrying: j-0 (node n1 was lost)
             plan
               record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
               tells: JobFailed: NodeLost x1; 0 of 1 tasks succeeded

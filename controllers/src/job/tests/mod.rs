@@ -8,6 +8,8 @@
 mod changes;
 mod deleted;
 mod ends;
+mod lists;
+mod obstacles;
 mod sizes;
 mod stops;
 
