@@ -226,6 +226,7 @@ fn task(name: &str, words: &Words<'_>) -> Task {
         attempt,
         since: at(1),
         replaceable: lost == "replaceable",
+        waits: false,
     });
     task.status.ports = words
         .get("port")

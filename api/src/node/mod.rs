@@ -77,9 +77,16 @@ pub struct NodeStatus {
     /// Why the agent cannot run tasks at present; absent if it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// When the node was lost; absent if it is not.
+    /// When the node was declared lost; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Timestamp>,
+    /// When the agent was last heard; absent while it is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Timestamp>,
+    /// Why a node whose agent is silent is not declared lost, for example `3 of 4 nodes are silent`;
+    /// absent otherwise. No new tasks are bound to such a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// When the agent first reported; absent if it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
@@ -132,7 +139,8 @@ pub struct Leftover {
 pub enum NodePhase {
     /// Accepts and runs tasks.
     Ready,
-    /// The agent has a problem that keeps it from running tasks, or has never reported.
+    /// The agent has a problem that keeps it from running tasks, has never reported, or is silent and
+    /// not declared lost.
     NotReady,
     /// The agent has not been heard for 6 seconds.
     Lost,
@@ -151,13 +159,21 @@ impl Node {
     pub fn phase(&self) -> NodePhase {
         if self.status.lost.is_some() {
             NodePhase::Lost
-        } else if self.status.ready_since.is_none() || self.status.problem.is_some() {
+        } else if self.status.ready_since.is_none()
+            || self.status.problem.is_some()
+            || self.is_silent()
+        {
             NodePhase::NotReady
         } else if self.spec.unschedulable {
             NodePhase::Cordoned
         } else {
             NodePhase::Ready
         }
+    }
+
+    /// Whether its agent is not heard, lost or not.
+    pub fn is_silent(&self) -> bool {
+        self.status.silent_since.is_some() || self.status.lost.is_some()
     }
 
     /// Its conditions, where it was `before`. As in Kubernetes a cordoned node is ready: it works, and
@@ -170,6 +186,9 @@ impl Node {
                 (Standing::Ready, "the node is cordoned: no new tasks are bound to it")
             }
             NodePhase::Lost => (Standing::Reconciling, "no heartbeat from the agent"),
+            NodePhase::NotReady if self.is_silent() => {
+                (Standing::Reconciling, "no heartbeat from the agent, and not declared lost")
+            }
             NodePhase::NotReady => {
                 let problem = self.status.problem.as_deref();
                 (Standing::Reconciling, problem.unwrap_or("the agent has never sent a heartbeat"))

@@ -112,13 +112,21 @@ impl Node {
         format!("{}/{}{}({percent}%)", unit.number(taken), unit.number(all), unit.sign())
     }
 
+    /// For how long its agent has not been heard.
+    fn silence(&self, now: Timestamp) -> String {
+        // A version before kept only when the node was declared lost.
+        let since = self.status.silent_since.or(self.status.lost);
+        since.map(|since| span(since, now)).unwrap_or_default()
+    }
+
     /// Why it is in its phase; empty if there is nothing to say.
     pub fn why(&self, now: Timestamp) -> String {
         let status = &self.status;
         match self.phase() {
-            NodePhase::Lost => {
-                let since = status.lost.map(|since| span(since, now)).unwrap_or_default();
-                format!("no heartbeat for {since}")
+            NodePhase::Lost => format!("no heartbeat for {}", self.silence(now)),
+            NodePhase::NotReady if self.is_silent() => {
+                let held = status.held.as_deref().unwrap_or("the heartbeats are being checked");
+                format!("no heartbeat for {}; not declared lost: {held}", self.silence(now))
             }
             NodePhase::NotReady => match &status.problem {
                 Some(problem) => problem.clone(),

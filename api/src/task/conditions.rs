@@ -180,14 +180,14 @@ mod tests {
             vec![
                 (2, bind()),
                 (5, report(ReportState::Running, (Some(4), None))),
-                (7, TaskChange::Lose),
-                (8, TaskChange::Recover),
+                (12, TaskChange::Lose),
+                (13, TaskChange::Recover),
             ],
             expect![[r#"
                 Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
-                Lost: Ready False 7s, Reconciling True 7s, Stalled False 0s
+                Lost: Ready False 6s, Reconciling True 6s, Stalled False 0s
                 Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
             "#]],
         );

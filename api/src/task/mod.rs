@@ -171,6 +171,9 @@ impl Stop {
     }
 }
 
+/// What an attempt that was suspended is said to have ended with.
+pub(crate) const SUSPENDED: &str = "Suspended";
+
 /// Why an attempt is to stop.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -201,6 +204,23 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// What an attempt that ended by it is said to have ended with, where another follows it.
+    pub fn word_of_end(self) -> Option<&'static str> {
+        match self {
+            StopReason::Timeout => Some(reason::TIMEOUT),
+            StopReason::Drain => Some(reason::DRAINED),
+            StopReason::Preemption => Some(reason::PREEMPTED),
+            StopReason::Evict => Some("Evicted"),
+            StopReason::Suspend => Some(SUSPENDED),
+            StopReason::Cancel
+            | StopReason::ScaleDown
+            | StopReason::JobEnded
+            | StopReason::Delete
+            | StopReason::Revision
+            | StopReason::Gang => None,
+        }
+    }
+
     /// Whether the task is not to run again in this run.
     pub fn is_for_good(self) -> bool {
         match self {
@@ -425,11 +445,14 @@ impl ReportState {
 pub struct Loss {
     /// Number of the attempt.
     pub attempt: u32,
-    /// When the loss was noticed.
+    /// When the node was last heard.
     pub since: Timestamp,
     /// Whether the attempt may be replaced. Its resources are then free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replaceable: bool,
+    /// Whether the task waits for the node to come back, as `onNodeLoss` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 /// An earlier attempt.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{PastAttempt, Stop, Task, TaskPhase, TaskState};
+use super::{PastAttempt, SUSPENDED, Stop, Task, TaskPhase, TaskState};
 use crate::kind::KindId;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
@@ -80,13 +80,10 @@ impl Resource for Task {
         let ports: Vec<String> =
             status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
         let said = |cell: String| if reported { cell } else { NOTHING.to_owned() };
-        // What the agent of a lost node said last, or of a task that is being stopped, is no promise.
-        let is_ready =
-            status.ready && matches!(self.phase(), TaskPhase::Starting | TaskPhase::Running);
         vec![
             self.name().to_owned(),
             self.phase().to_string(),
-            said(if is_ready { "yes" } else { "no" }.to_owned()),
+            said(if self.is_ready() { "yes" } else { "no" }.to_owned()),
             self.spec.attempt.to_string(),
             said(status.restarts.to_string()),
             or_dash(self.label(labels::REVISION)),
@@ -126,15 +123,32 @@ impl Task {
             TaskState::Cancelled { reason } => {
                 self.stop().map_or_else(|| reason.words().to_owned(), Stop::words)
             }
-            TaskState::Lost { since, replaceable, stop, .. } => {
+            TaskState::Lost { node, since, replaceable, stop } => {
                 let silent = format!("node silent for {}", span(since, now));
+                let waits = self.loss().is_some_and(|loss| loss.waits);
                 match (stop, replaceable) {
+                    (Some(_), false) if waits => format!(
+                        "{silent}; to be stopped: {}; waits for the node: hctl delete node {node} \
+                         gives it up",
+                        self.cause()
+                    ),
                     (Some(_), _) => format!("{silent}; to be stopped: {}", self.cause()),
                     (None, true) => format!("{silent}; to be replaced"),
+                    (None, false) if waits => format!(
+                        "{silent}; waits for it; hctl evict {} or hctl delete node {node} gives it up",
+                        self.name()
+                    ),
                     (None, false) => silent,
                 }
             }
         }
+    }
+
+    /// Whether it is ready to serve, as far as anybody knows: what the agent of a lost node said last,
+    /// or of a task that is being stopped, is no promise.
+    pub fn is_ready(&self) -> bool {
+        let runs = matches!(self.phase(), TaskPhase::Starting | TaskPhase::Running);
+        self.status.ready && self.report().is_some() && runs
     }
 
     /// Why it is to stop, in a few words.
@@ -157,11 +171,31 @@ impl Task {
     }
 
     /// How the attempt before this one of the same run ended, and where:
-    /// `attempt 1 on node-1: CannotRun: sh: not found`.
+    /// `attempt 1 on node-1: CannotRun: sh: not found`, `attempt 1: node node-1 was lost`. Nothing of
+    /// one that was only held back.
     pub fn last_attempt(&self) -> Option<String> {
-        let last: &PastAttempt = self.status.attempts.last().filter(|_| self.spec.failures > 0)?;
+        // A version before did not say of which run an attempt was.
+        let is_of_run = |past: &&PastAttempt| {
+            past.run == self.spec.run || past.run == 0 && self.spec.failures > 0
+        };
+        let last: &PastAttempt = self.status.attempts.last().filter(is_of_run)?;
         let node = last.node_name.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
-        Some(format!("attempt {}{node}: {}", last.attempt, last.how_it_ended()))
+        let how = last.how_it_ended();
+        match last.phase {
+            TaskPhase::Lost => Some(format!("attempt {}: {how}", last.attempt)),
+            TaskPhase::Cancelled => {
+                let was_held = node.is_empty() || last.reason.as_deref() == Some(SUSPENDED);
+                (!was_held).then(|| format!("attempt {}{node}: {how}", last.attempt))
+            }
+            TaskPhase::Pending
+            | TaskPhase::Bound
+            | TaskPhase::Starting
+            | TaskPhase::Running
+            | TaskPhase::Stopping
+            | TaskPhase::Succeeded
+            | TaskPhase::Failed
+            | TaskPhase::TimedOut => Some(format!("attempt {}{node}: {how}", last.attempt)),
+        }
     }
 
     /// The task's row as it was at the end of a run of its job, by the newest attempt of that run: now, if
@@ -195,14 +229,30 @@ impl Task {
 }
 
 impl PastAttempt {
-    /// How it ended, in a line: `CannotRun: sh: not found`.
+    /// How it ended, in a line: `CannotRun: sh: not found`, `node node-1 was lost`, `evicted`.
     fn how_it_ended(&self) -> String {
-        let how = if self.exit_code.is_none() && self.reason.is_none() {
-            self.phase.to_string()
-        } else {
-            end(self.exit_code, self.reason.as_deref())
-        };
-        with_message(&how, self.message.as_deref())
+        let (reason, message) = (self.reason.as_deref(), self.message.as_deref());
+        match self.phase {
+            TaskPhase::Lost => match &self.node_name {
+                Some(node) => format!("node {node} was lost"),
+                None => "its node was lost".to_owned(),
+            },
+            // It did what it was told to: how its process ended says nothing.
+            TaskPhase::Cancelled => message.or(reason).unwrap_or("stopped").to_owned(),
+            TaskPhase::Pending
+            | TaskPhase::Bound
+            | TaskPhase::Starting
+            | TaskPhase::Running
+            | TaskPhase::Stopping
+            | TaskPhase::Succeeded
+            | TaskPhase::Failed
+            | TaskPhase::TimedOut => {
+                let is_unknown = self.exit_code.is_none() && reason.is_none();
+                let how =
+                    if is_unknown { self.phase.to_string() } else { end(self.exit_code, reason) };
+                with_message(&how, message)
+            }
+        }
     }
 }
 
@@ -317,5 +367,43 @@ mod tests {
         assert!(row(3).unwrap().starts_with("Pending 4 - 3 "), "it is in this one");
         assert_eq!(row(4), None);
         assert_eq!(task.row_of_run(1, now).unwrap().len(), Task::columns().len());
+    }
+
+    /// What a task says of the attempt before this one.
+    #[test]
+    fn the_attempt_before_says_what_happened_to_it() {
+        let said = |failures: u32, past: Value| {
+            let mut before = json!({ "attempt": 1, "run": 1, "nodeName": "a" });
+            before.as_object_mut().unwrap().extend(past.as_object().unwrap().clone());
+            let mut task = task(&json!({ "attempts": [before] }));
+            (task.spec.run, task.spec.failures) = (1, failures);
+            task.last_attempt().unwrap_or_default()
+        };
+        let evicted = json!({
+            "phase": "Cancelled", "exitCode": 137, "reason": "Evicted", "message": "evicted",
+        });
+        for failures in [0, 1] {
+            assert_eq!(said(failures, evicted.clone()), "attempt 1 on a: evicted");
+        }
+        let lost = json!({ "phase": "Lost", "reason": "NodeLost" });
+        assert_eq!(said(0, lost), "attempt 1: node a was lost");
+        let killed = json!({ "phase": "Failed", "exitCode": 137 });
+        assert_eq!(said(1, killed), "attempt 1 on a: exit 137");
+        let held = json!({ "phase": "Cancelled", "reason": "Suspended", "message": "stopped" });
+        assert_eq!(said(0, held), "");
+        let unbound = json!({ "phase": "Cancelled", "nodeName": null, "message": "evicted" });
+        assert_eq!(said(0, unbound), "");
+        let other_run = json!({ "phase": "Failed", "exitCode": 1, "run": 2 });
+        assert_eq!(said(1, other_run), "");
+    }
+
+    /// What the agent of a lost node said last is no promise.
+    #[test]
+    fn a_task_of_a_lost_node_is_not_ready() {
+        let running = json!({ "attempt": 2, "binding": 2, "state": "Running", "ready": true });
+        assert!(task(&running).is_ready());
+        let mut lost = running;
+        lost["loss"] = json!({ "attempt": 2, "since": "2026-01-01T00:00:00Z" });
+        assert!(!task(&lost).is_ready());
     }
 }

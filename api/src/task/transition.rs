@@ -17,8 +17,9 @@ use super::report::{MESSAGE_CHARS_MAX, shortened};
 use super::{
     ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PAST_MESSAGE_CHARS_MAX,
     PastAttempt, Refusals, ReportState, Stop, StopReason, Task, TaskState, TaskStatus,
-    Unschedulable,
+    Unschedulable, reason,
 };
+use crate::placement::NODE_LEASE_TTL;
 
 /// A change of one of a task's parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +53,17 @@ pub enum TaskChange {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
-    /// The node controller: the node is lost.
+    /// The node controller: the node is lost, a lease's life after it was last heard.
     Lose,
+    /// The node controller: the node is lost, and more is to be said of that. An older apiserver does
+    /// not know this, so [`TaskChange::Lose`] is sent where it says all.
+    LoseNode {
+        /// When the node was last heard.
+        silent_since: Timestamp,
+        /// Whether the task waits for the node, however long that takes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waits: bool,
+    },
     /// The node controller: the node is heard again.
     Recover,
     /// The node controller: `after` has passed.
@@ -211,8 +221,11 @@ pub fn apply(
             next.spec.stop = Some(Stop { attempt, reason: *reason, message, at: now });
         }
         TaskChange::Lose => {
-            require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
-            next.status.loss = Some(Loss { attempt, since: now, replaceable: false });
+            let heard = now.saturating_sub(NODE_LEASE_TTL.signed()).unwrap_or(now);
+            lose(task, &mut next, (heard, false))?;
+        }
+        TaskChange::LoseNode { silent_since, waits } => {
+            lose(task, &mut next, (*silent_since.min(&now), *waits))?;
         }
         TaskChange::Recover => {
             require(!task.has_ended(), task, "has ended")?;
@@ -259,7 +272,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         }
         // The first reason stays.
         TaskChange::Evict { .. } => current && task.stop().is_some(),
-        TaskChange::Lose => current && task.loss().is_some(),
+        TaskChange::Lose | TaskChange::LoseNode { .. } => current && task.loss().is_some(),
         TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
         TaskChange::Retry(_) => is_next(task, attempt),
         TaskChange::Rerun(rerun) => is_next(task, attempt) && task.spec.run == rerun.run,
@@ -421,6 +434,15 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     open_attempt(task, next)
 }
 
+/// The node of an attempt is lost, and was last heard at this time; the task may wait for it.
+fn lose(task: &Task, next: &mut Task, (heard, waits): (Timestamp, bool)) -> Result<(), Refusal> {
+    require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
+    // It was given to the node while nobody knew that this was silent.
+    let since = task.binding().map_or(heard, |binding| heard.max(binding.at));
+    next.status.loss = Some(Loss { attempt: task.spec.attempt, since, replaceable: false, waits });
+    Ok(())
+}
+
 fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     if rerun.run <= task.spec.run {
         return refuse(format!("it is already in run {}", task.spec.run));
@@ -438,6 +460,22 @@ fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     next.spec.avoid.clear();
     next.spec.recorded = None;
     open_attempt(task, next)
+}
+
+/// Why an attempt ended, in one word: what its agent said, or what was done to it.
+fn reason_of_end(task: &Task) -> Option<&str> {
+    match task.state() {
+        TaskState::Lost { .. } => Some(reason::NODE_LOST),
+        TaskState::Cancelled { reason } => reason.word_of_end(),
+        TaskState::TimedOut => task.status.reason.as_deref().or(Some(reason::TIMEOUT)),
+        TaskState::Failed { reason, .. } => reason,
+        TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Succeeded => None,
+    }
 }
 
 /// Opens the next attempt and remembers how the last one ended.
@@ -468,7 +506,7 @@ fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
         phase: task.phase(),
         node_name: task.node().map(str::to_owned),
         exit_code: status.exit_code,
-        reason: status.reason.clone(),
+        reason: reason_of_end(task).map(str::to_owned),
         message: message.map(|message| shortened(message, PAST_MESSAGE_CHARS_MAX)),
         started_at: status.started_at,
         finished_at: status.finished_at,

@@ -60,7 +60,7 @@ fn guard(
     let node_lease = || task.node().map(keys::node_lease);
     match change {
         // While the node's lease is there its agent may be about to report.
-        TaskChange::Lose | TaskChange::Replaceable => {
+        TaskChange::Lose | TaskChange::LoseNode { .. } | TaskChange::Replaceable => {
             prepared.guards.extend(node_lease().map(absent));
         }
         TaskChange::Retry(_) if matches!(task.state(), TaskState::Lost { .. }) => {

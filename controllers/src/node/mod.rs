@@ -135,10 +135,16 @@ impl runtime::Controller for Controller {
             info!(node = name, ?verdict, "verdict");
             let Some(node) = shared.nodes.iter().find(|node| node.name() == name) else { continue };
             let (severity, reason, message) = match verdict {
-                Verdict::Lost => (Severity::Warning, "NodeLost", "no heartbeat from its agent"),
-                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is back"),
+                Verdict::Lost => {
+                    (Severity::Warning, "NodeLost", "no heartbeat from its agent".to_owned())
+                }
+                Verdict::Held(waiting) => {
+                    let message = format!("no heartbeat; not declared lost: {waiting}");
+                    (Severity::Warning, "NodeSilent", message)
+                }
+                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is back".to_owned()),
             };
-            let news = News { severity, reason, message: message.to_owned() };
+            let news = News { severity, reason, message };
             self.tools.tell(node.as_ref(), vec![news]).await;
         }
         Ok(requeue)

@@ -8,13 +8,17 @@
 //!   a restart makes them later, never earlier.
 //! * A node is not taken for well again before its tasks are.
 //! * The brake never holds back the loss of a single node.
+//! * A node whose lease is missing is not lost in silence: what is not declared lost says so, and gets
+//!   no new tasks meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use api::batch::{Group, Op};
 use api::object::Kind as _;
 use api::placement::{NODE_LEASE_TTL, OnNodeLoss};
+use api::task::StopReason;
 use api::task::transition::TaskChange;
 use api::{Node, Task, Timestamp};
 use jiff::SignedDuration;
@@ -100,6 +104,8 @@ pub struct Plan {
 pub enum Verdict {
     /// Its agent is not heard.
     Lost,
+    /// Its agent is not heard, but neither are those of so many others.
+    Held(Waiting),
     /// Its agent is heard again.
     Heard,
 }
@@ -119,6 +125,15 @@ pub enum Waiting {
     },
 }
 
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Canary => f.write_str("the heartbeats are being checked"),
+            Waiting::Brake { missing, of } => write!(f, "{missing} of {of} nodes are silent"),
+        }
+    }
+}
+
 /// Losses are looked at together when they are no older than this.
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// The brake holds when more than so many of a hundred nodes went missing (Kubernetes' share for an
@@ -126,6 +141,12 @@ const BRAKE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 const BRAKE_PERCENT: usize = 55;
 /// ... and more than so many; or all of them, unless it is the only one.
 const BRAKE_NODES: usize = 2;
+/// In a larger cluster a silent node keeps the count that was first written of it: with each node that
+/// falls silent all others would be written again.
+const RECOUNTED_NODES_MAX: usize = 100;
+/// Nodes of which a plan tells people that they are silent and not declared lost: where the network
+/// is broken it is all of them.
+const HELD_TOLD_MAX: usize = 20;
 /// Task changes that a plan asks for at most.
 const ROUND_OPS_MAX: usize = 1_000;
 
@@ -153,13 +174,23 @@ pub fn plan(view: &View<'_>) -> Plan {
             (true, true) => drop(lost.insert(node.name())),
             (true, false) if is_heard_of(node) && verdict_allowed => {
                 lost.insert(node.name());
-                plan.groups.push(set_lost(node, Some(view.now)));
+                let since = silent_since(view, &plan.missing, node);
+                plan.groups.push(set_silence(node, since, Some(view.now), None));
                 plan.verdicts.push((node.name().to_owned(), Verdict::Lost));
             }
-            (true, false) if is_heard_of(node) => plan.waiting = waiting,
+            (true, false) if is_heard_of(node) => {
+                plan.waiting = waiting;
+                plan.hold(view, node);
+            }
             (false, true) if !has_lost_tasks(view, node.name()) => {
-                plan.groups.push(set_lost(node, None));
+                plan.groups.push(set_silence(node, None, None, None));
                 plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
+            }
+            (false, false) if node.is_silent() => {
+                plan.groups.push(set_silence(node, None, None, None));
+                if matches!(&node.status.held, Some(held) if *held != Waiting::Canary.to_string()) {
+                    plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
+                }
             }
             (true | false, false) | (false, true) => (),
         }
@@ -178,9 +209,46 @@ fn is_heard_of(node: &Node) -> bool {
     node.status.ready_since.is_some()
 }
 
-fn set_lost(node: &Node, lost: Option<Timestamp>) -> Group {
+impl Plan {
+    /// Says of a silent node why it is not declared lost.
+    fn hold(&mut self, view: &View<'_>, node: &Node) {
+        let Some(waiting) = self.waiting else { return };
+        let since = silent_since(view, &self.missing, node);
+        let held = Some(waiting.to_string());
+        if (&node.status.held, node.status.silent_since) == (&held, since) {
+            return;
+        }
+        let canary = Waiting::Canary.to_string();
+        let was_told = node.status.held.as_ref().is_some_and(|before| *before != canary);
+        if was_told && waiting != Waiting::Canary && view.nodes.len() > RECOUNTED_NODES_MAX {
+            return;
+        }
+        self.groups.push(set_silence(node, since, None, held));
+        let told = self.verdicts.iter().filter(|(_, it)| matches!(it, Verdict::Held(_))).count();
+        if waiting != Waiting::Canary && !was_told && told < HELD_TOLD_MAX {
+            self.verdicts.push((node.name().to_owned(), Verdict::Held(waiting)));
+        }
+    }
+}
+
+/// When a silent node was last heard: its lease lives for a while after that. What was written once
+/// stays, since another controller may have seen the lease go.
+fn silent_since(view: &View<'_>, missing: &Missing, node: &Node) -> Option<Timestamp> {
+    let seen_missing = missing.get(node.name()).copied().unwrap_or(view.elapsed);
+    let silence = view.elapsed.saturating_sub(seen_missing).saturating_add(NODE_LEASE_TTL.get());
+    let silence = SignedDuration::try_from(silence).unwrap_or(SignedDuration::MAX);
+    let since = view.now.saturating_sub(silence).unwrap_or(view.now);
+    Some(node.status.silent_since.unwrap_or(since))
+}
+
+fn set_silence(
+    node: &Node,
+    silent_since: Option<Timestamp>,
+    lost: Option<Timestamp>,
+    held: Option<String>,
+) -> Group {
     let mut next = node.clone();
-    next.status.lost = lost;
+    (next.status.silent_since, next.status.lost, next.status.held) = (silent_since, lost, held);
     Op::status(&next).into()
 }
 
@@ -214,6 +282,28 @@ fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
     (many || all).then_some(Waiting::Brake { missing: gone, of })
 }
 
+/// Silence that is told to the second, beyond the lease's life.
+const LONG_SILENCE: Duration = Duration::from_secs(2);
+
+/// Whether a person has evicted a task whose placement says to wait for its node.
+fn is_given_up(task: &Task, on_loss: OnNodeLoss) -> bool {
+    let is_evicted = task.stop().is_some_and(|stop| stop.reason == StopReason::Evict);
+    is_evicted && on_loss.replace_after().is_none()
+}
+
+/// A task's node is lost, whose lease was seen missing at this time.
+fn lose(view: &View<'_>, seen_missing: Duration, on_loss: OnNodeLoss) -> TaskChange {
+    let longer = view.elapsed.saturating_sub(seen_missing);
+    let waits = on_loss.replace_after().is_none();
+    if longer < LONG_SILENCE && !waits {
+        return TaskChange::Lose;
+    }
+    let silence = SignedDuration::try_from(longer.saturating_add(NODE_LEASE_TTL.get()));
+    let silence = silence.unwrap_or(SignedDuration::MAX);
+    let silent_since = view.now.saturating_sub(silence).unwrap_or(view.now);
+    TaskChange::LoseNode { silent_since, waits }
+}
+
 /// What becomes of a task whose node is not heard, or is heard again.
 fn change(
     view: &View<'_>,
@@ -231,9 +321,10 @@ fn change(
     let is_deleted = !known.contains(node);
     match task.loss() {
         None if task.has_ended() => None,
-        None => (is_deleted || lost.contains(node)).then_some(TaskChange::Lose),
+        None => (is_deleted || lost.contains(node)).then(|| lose(view, *since, placed.on_loss)),
         Some(loss) if loss.replaceable || task.has_ended() => None,
-        Some(_) if is_deleted => Some(TaskChange::Replaceable),
+        // So does one who evicts a task that would wait for its node.
+        Some(_) if is_deleted || is_given_up(task, placed.on_loss) => Some(TaskChange::Replaceable),
         Some(_) => {
             let after = placed.on_loss.replace_after()?.get();
             let due = since.saturating_add(after.saturating_sub(NODE_LEASE_TTL.get()));

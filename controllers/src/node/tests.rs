@@ -14,7 +14,7 @@ use api::node::NodeSpec;
 use api::object::Kind as _;
 use api::placement::{LossAction, OnNodeLoss};
 use api::task::transition::{Report, Step, TaskChange, apply};
-use api::task::{ReportState, TaskSpec};
+use api::task::{ReportState, StopReason, TaskSpec};
 use api::{Node, Task, Timestamp};
 use expect_test::{Expect, expect};
 use jiff::SignedDuration;
@@ -35,8 +35,8 @@ struct World {
 }
 
 /// Runs a script and compares what its `plan` lines show. `nodes a b` are there with leases;
-/// `task T NODE [wait]` runs, `end T` has ended; `gone|back|delete NODE`, `canary on|off`, `wait SECONDS`,
-/// `set-back SECONDS` of the clock.
+/// `task T NODE [wait]` runs, `end T` has ended, `evict T` is to stop; `gone|back|delete NODE`,
+/// `canary on|off`, `wait SECONDS`, `set-back SECONDS` of the clock; `why NODE|T` shows its WHY.
 fn check(script: &str, expected: Expect) {
     let mut world = World::default();
     world.step("canary", &["on"]);
@@ -49,6 +49,8 @@ fn check(script: &str, expected: Expect) {
             let plan = world.plan();
             show(&plan, &mut shown);
             world.act(&plan);
+        } else if verb == "why" {
+            writeln!(shown, "{}", world.why(rest[0])).unwrap();
         } else {
             world.step(verb, &rest);
         }
@@ -100,6 +102,14 @@ impl World {
                 };
                 *task = *next;
             }
+            "evict" => {
+                let (task, _) = self.tasks.get_mut(rest[0]).unwrap();
+                let evict = TaskChange::evict(StopReason::Evict);
+                let Step::Changed(next) = apply(task, 1, &evict, self.now).unwrap() else {
+                    panic!("it was evicted")
+                };
+                *task = *next;
+            }
             "gone" => self.leased.retain(|node| !rest.contains(&node.as_str())),
             "back" => self.leased.extend(rest.iter().map(|node| (*node).to_owned())),
             "delete" => drop(self.nodes.remove(rest[0])),
@@ -119,6 +129,16 @@ impl World {
             }
             other => panic!("no such verb: {other}"),
         }
+    }
+
+    fn why(&self, name: &str) -> String {
+        if let Some(node) = self.nodes.get(name) {
+            let why = node.why(self.now);
+            let takes = if node.is_schedulable() { "takes tasks" } else { "takes no tasks" };
+            return format!("{name} {}, {takes}: {why}", node.phase());
+        }
+        let (task, _) = &self.tasks[name];
+        format!("{name} {}: {}", task.phase(), task.why(self.now))
     }
 
     fn plan(&self) -> Plan {
@@ -197,7 +217,7 @@ fn a_node_whose_lease_is_gone_is_lost_and_its_tasks_are_replaced_in_time() {
             plan
               a is Lost
               t Lose
-              w Lose
+              w LoseNode { silent_since: 1970-01-01T00:00:14Z, waits: true }
             plan
             plan
             plan
@@ -251,7 +271,7 @@ fn nothing_is_lost_while_the_canary_is_not_well() {
               waits: Canary
             plan
               a is Lost
-              t Lose
+              t LoseNode { silent_since: 1970-01-01T00:00:18Z, waits: false }
         "#]],
     );
 }
@@ -300,10 +320,14 @@ fn when_too_many_nodes_are_gone_at_once_none_is_lost_until_some_come_back() {
         ",
         expect![[r#"
             plan
+              a is Held(Brake { missing: 3, of: 5 })
+              b is Held(Brake { missing: 3, of: 5 })
+              c is Held(Brake { missing: 3, of: 5 })
               waits: Brake { missing: 3, of: 5 }
             plan
               a is Lost
               b is Lost
+              c is Heard
         "#]],
     );
 }
@@ -325,11 +349,14 @@ fn when_all_nodes_are_gone_a_person_may_say_which_will_not_come_back() {
         ",
         expect![[r#"
             plan
+              a is Held(Brake { missing: 3, of: 3 })
+              b is Held(Brake { missing: 3, of: 3 })
+              c is Held(Brake { missing: 3, of: 3 })
               waits: Brake { missing: 3, of: 3 }
             plan
               waits: Brake { missing: 3, of: 3 }
             plan
-              t Lose
+              t LoseNode { silent_since: 1970-01-01T00:00:14Z, waits: true }
               waits: Brake { missing: 2, of: 2 }
             plan
               t Replaceable
@@ -394,6 +421,7 @@ fn the_brake_lets_losses_pass_although_the_clock_was_set_back() {
             plan
               b is Lost
             plan
+              c is Held(Brake { missing: 3, of: 4 })
               waits: Brake { missing: 3, of: 4 }
             plan
               c is Lost
@@ -408,4 +436,145 @@ fn a_node_that_was_never_heard_is_not_lost() {
     world.step("wait", &["20"]);
     world.nodes.insert("a".to_owned(), Node::new("", "a", NodeSpec::default()));
     assert!(world.plan().groups.is_empty());
+}
+
+/// 3 of 4: the first two are lost before there are too many.
+#[test]
+fn a_silent_node_that_is_not_declared_lost_says_so_and_takes_nothing_new() {
+    check(
+        "
+        nodes a b c d
+        gone a b
+        plan
+        gone c
+        wait 14
+        plan
+        why a
+        why c
+        wait 10
+        plan
+        why c
+        gone d
+        plan
+        why d
+        back c d
+        plan
+        why c
+        plan
+        ",
+        expect![[r#"
+            plan
+              a is Lost
+              b is Lost
+            plan
+              c is Held(Brake { missing: 3, of: 4 })
+              waits: Brake { missing: 3, of: 4 }
+            a Lost, takes no tasks: no heartbeat for 20s
+            c NotReady, takes no tasks: no heartbeat for 6s; not declared lost: 3 of 4 nodes are silent
+            plan
+              waits: Brake { missing: 3, of: 4 }
+            c NotReady, takes no tasks: no heartbeat for 16s; not declared lost: 3 of 4 nodes are silent
+            plan
+              d is Held(Brake { missing: 4, of: 4 })
+              waits: Brake { missing: 4, of: 4 }
+            d NotReady, takes no tasks: no heartbeat for 6s; not declared lost: 4 of 4 nodes are silent
+            plan
+              c is Heard
+              d is Heard
+            c Ready, takes tasks: 
+            plan
+        "#]],
+    );
+}
+
+#[test]
+fn silence_counts_from_the_last_heartbeat() {
+    check(
+        "
+        nodes a b
+        task t a
+        wait 30
+        gone a
+        wait 2
+        plan
+        why a
+        why t
+        wait 2
+        plan
+        why t
+        ",
+        expect![[r#"
+            plan
+              a is Lost
+              t Lose
+            a Lost, takes no tasks: no heartbeat for 6s
+            t Lost: node silent for 6s
+            plan
+            t Lost: node silent for 8s
+        "#]],
+    );
+    check(
+        "
+        nodes a b c d e
+        task t a
+        wait 30
+        gone a b c
+        plan
+        wait 60
+        plan
+        back b
+        plan
+        why a
+        why t
+        ",
+        expect![[r#"
+            plan
+              a is Held(Brake { missing: 3, of: 5 })
+              b is Held(Brake { missing: 3, of: 5 })
+              c is Held(Brake { missing: 3, of: 5 })
+              waits: Brake { missing: 3, of: 5 }
+            plan
+              waits: Brake { missing: 3, of: 5 }
+            plan
+              a is Lost
+              b is Heard
+              c is Lost
+              t LoseNode { silent_since: 1970-01-01T00:00:44Z, waits: false }
+            a Lost, takes no tasks: no heartbeat for 66s
+            t Lost: node silent for 66s
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_that_waits_for_its_node_says_how_to_end_that() {
+    check(
+        "
+        nodes a b
+        task t a wait
+        wait 30
+        gone a
+        plan
+        wait 60
+        plan
+        why t
+        evict t
+        why t
+        plan
+        why t
+        plan
+        ",
+        expect![[r#"
+            plan
+              a is Lost
+              t LoseNode { silent_since: 1970-01-01T00:00:44Z, waits: true }
+            plan
+            t Lost: node silent for 66s; waits for it; hctl evict t or hctl delete node a gives it up
+            t Lost: node silent for 66s; to be stopped: evicted; waits for the node: hctl delete node a gives it up
+            plan
+              t Replaceable
+            t Lost: node silent for 66s; to be stopped: evicted
+            plan
+        "#]],
+    );
 }

@@ -37,7 +37,7 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
         let exit = status.exit_code.map(|code| format!("exit code {code}"));
         let ports: Vec<String> =
             status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
-        sheet.field("Ready", if status.ready { "yes" } else { "" });
+        sheet.field("Ready", if task.is_ready() { "yes" } else { "" });
         sheet.field("Ended", &exit.unwrap_or_default());
         sheet.field("Ports", &ports.join(", "));
     }

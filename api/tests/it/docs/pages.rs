@@ -410,12 +410,14 @@ const NODE: Page = Page {
         Section { title: "Spec", fields: &["unschedulable"], ..EMPTY },
         Section {
             title: "Status",
-            about: "Written by the agent, except `phase` and `lost`.",
+            about: "Written by the agent, except `phase`, `lost`, `silentSince` and `held`.",
             part: "status",
             fields: &[
                 "phase",
                 "problem",
                 "lost",
+                "silentSince",
+                "held",
                 "readySince",
                 "address",
                 "capacity",
