@@ -19,13 +19,30 @@ pub struct Duration(StdDuration);
 
 /// Text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a duration; write for example 30s, 10m or 1h30m")]
-pub struct NotADuration(String);
+#[error("{text:?} is not a duration; write {}", .instead.as_deref().unwrap_or("for example 30s, 10m or 1h30m"))]
+pub struct NotADuration {
+    text: String,
+    /// The same in the form that is read.
+    instead: Option<String>,
+}
 
 impl Duration {
     /// A whole number of seconds.
     pub const fn from_secs(secs: u32) -> Self {
         Self(StdDuration::from_secs(secs as u64))
+    }
+
+    /// A duration as people are to write it: `1h30m`. [`FromStr`] reads more, which stores may hold.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn written(text: &str) -> Result<Self, NotADuration> {
+        let is_plain = |c: char| c.is_ascii_digit() || c == '.' || UNITS.contains(c);
+        match text.parse::<Self>() {
+            Ok(duration) if text.chars().all(is_plain) => Ok(duration),
+            Ok(duration) => Err(wrong(text, Some(duration.to_string()))),
+            Err(error) => Err(error),
+        }
     }
 
     /// As the standard library has it.
@@ -49,7 +66,7 @@ impl FromStr for Duration {
     type Err = NotADuration;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotADuration(text.to_owned());
+        let wrong = || wrong(text, in_hours(text));
         // jiff reads ISO 8601, too; manifests have one form.
         if !text.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(wrong());
@@ -58,6 +75,26 @@ impl FromStr for Duration {
         let duration = StdDuration::try_from(signed).map_err(|_| wrong())?;
         if duration > DURATION_MAX { Err(wrong()) } else { Ok(Self(duration)) }
     }
+}
+
+/// Letters of the units that are written: hours, minutes, seconds and parts of them.
+const UNITS: &str = "hmsun\u{b5}";
+
+fn wrong(text: &str, instead: Option<String>) -> NotADuration {
+    NotADuration { text: text.to_owned(), instead }
+}
+
+/// Days and weeks in hours: they are not read, since a day is not always as long.
+fn in_hours(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let hours: u64 = match unit.trim() {
+        "d" | "day" | "days" => 24,
+        "w" | "week" | "weeks" => 7 * 24,
+        _ => return None,
+    };
+    let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
+    (hours <= DURATION_MAX.as_secs() / 3600).then(|| format!("{hours}h"))
 }
 
 impl fmt::Display for Duration {
@@ -95,6 +132,24 @@ impl JsonSchema for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_in_other_words_is_told_in_ours() {
+        let said = |text: &str| Duration::written(text).map_err(|error| error.to_string());
+        for plain in ["30s", "1h30m", "1.5h", "250ms"] {
+            assert_eq!(said(plain), Ok(plain.parse().unwrap()));
+        }
+        let wrong = |text: &str, ours: &str| {
+            let expected = format!("{text:?} is not a duration; write {ours}");
+            assert_eq!(said(text), Err(expected));
+        };
+        wrong("30 seconds", "30s");
+        wrong("1 hour 30 minutes", "1h30m");
+        wrong("1d", "24h");
+        wrong("2 weeks", "336h");
+        wrong("9999999999999d", "for example 30s, 10m or 1h30m");
+        wrong("soon", "for example 30s, 10m or 1h30m");
+    }
 
     #[test]
     fn durations_are_read_and_written_in_one_form() {

@@ -35,12 +35,14 @@ pub struct PartitionSetSpec {
     /// Number of partitions, from 1 to 10,000. They are named `NAME-0`, `NAME-1` and so on, after
     /// the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = PARTITIONS_MAX))]
     pub partitions: Option<u32>,
     /// Names of the partitions. At most 10,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_names: Vec<String>,
     /// Maximum number of replicas of each partition, from 1 to 1,000. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = REPLICAS_MAX))]
     pub replicas: Option<u32>,
     /// Model of the states that a replica can be in: LeaderStandby, MasterSlave, OnlineOffline or
     /// OnlineOfflineWithBootstrap.
@@ -56,6 +58,8 @@ pub struct PartitionSetSpec {
 
 /// Most partitions of a set.
 pub const PARTITIONS_MAX: u32 = 10_000;
+/// Most replicas of a partition.
+pub const REPLICAS_MAX: u32 = 1_000;
 
 /// Who decides where the replicas of a set are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

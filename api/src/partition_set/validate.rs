@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BUILT_IN_MODELS, BuiltInModel, Mode, NOT_SERVING, PARTITIONS_MAX, PartitionSet};
+use super::{
+    BUILT_IN_MODELS, BuiltInModel, Mode, NOT_SERVING, PARTITIONS_MAX, PartitionSet, REPLICAS_MAX,
+};
 use crate::kind::KindId;
 use crate::object::Kind as _;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{metadata, names, path};
-
-/// Most replicas of a partition.
-const REPLICAS_MAX: u32 = 1_000;
 
 /// What is wrong with a partition set.
 pub(super) fn validate(set: &PartitionSet) -> Vec<Violation> {

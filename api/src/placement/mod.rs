@@ -51,6 +51,7 @@ pub struct Placement {
 pub struct Preference {
     /// Importance of the preference, from 1 to 100. A node that satisfies it may hold one more task
     /// of the job for every 10 of weight before another node is chosen.
+    #[schemars(range(min = 1, max = 100))]
     pub weight: u8,
     /// Condition on the labels of the node, written as in `constraints`.
     pub constraint: String,

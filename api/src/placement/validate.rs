@@ -36,7 +36,7 @@ pub(crate) fn validate(placement: &Placement, path: &str, found: &mut Vec<Violat
         let at = format!("{path}.preferences[{index}]");
         constraint(&preference.constraint, format!("{at}.constraint"), found);
         if !(1..=100).contains(&preference.weight) {
-            let why = format!("{} is not between 1 and 100", preference.weight);
+            let why = format!("{} is not a whole number from 1 to 100", preference.weight);
             found.push(Violation::new(format!("{at}.weight"), why));
         }
     }

@@ -4,6 +4,7 @@
 //! wrong is reported at once: unknown fields (with what was most likely meant), fields that are
 //! documented and not supported yet, wrong types, missing fields, unknown words, bad formats.
 
+mod mend;
 mod walk;
 mod words;
 
@@ -213,37 +214,16 @@ fn too_large<K: Resource>(object: &K) -> Option<Violation> {
 /// left: so that a mistyped field does not hide a cycle of jobs.
 fn rules_of_the_rest<K: Resource>(document: &Value, shape: &[Violation]) -> Vec<Violation> {
     let ways: Vec<Vec<Step>> = shape.iter().map(|it| path::steps(&it.path)).collect();
-    // Most fields that an object cannot do without are texts: with one in their place there is an
-    // object to be asked. What the rules say of that text is not told.
-    let texts: Vec<bool> = shape.iter().map(walk::wants_text).collect();
-    let typed =
-        |texts: &[bool]| serde_json::from_value::<K>(without(document.clone(), &ways, texts)?).ok();
-    let object = typed(&texts).or_else(|| typed(&vec![false; ways.len()]));
+    // A field that the object cannot do without has some value. What the rules say of that is not
+    // told.
+    let mended = mend::mended(of(K::ID), document.clone(), &ways);
+    let object = mended.and_then(|document| serde_json::from_value::<K>(document).ok());
     let Some(object) = object else { return Vec::new() };
     let said_before = |rule: &Violation| {
         let rule = path::steps(&rule.path);
         ways.iter().any(|way| way.starts_with(&rule) || rule.starts_with(way))
     };
     object.validate().into_iter().filter(|rule| !said_before(rule)).collect()
-}
-
-/// The document without the fields that `ways` lead to, or with a text in the place of those of which
-/// `texts` says so. Nothing where the document as a whole is wrong.
-fn without(mut document: Value, ways: &[Vec<Step>], texts: &[bool]) -> Option<Value> {
-    for (way, wants_text) in ways.iter().zip(texts) {
-        // The entries of a list keep their places.
-        let at = way.iter().rposition(|step| matches!(step, Step::Field(_)))?;
-        let (Step::Field(field), above) = way[..=at].split_last()? else { return None };
-        let map = path::find_mut(&mut document, above).and_then(Value::as_object_mut);
-        let Some(map) = map else { continue };
-        // Of a list that holds something wrong nothing can be told.
-        if *wants_text && at + 1 == way.len() {
-            map.insert(field.clone(), "x".into());
-        } else {
-            map.shift_remove(field);
-        }
-    }
-    Some(document)
 }
 
 /// Everything that is wrong with a user's document of this kind: [`parse_object`] for a kind that
@@ -307,7 +287,7 @@ mod tests {
             spec.template.resources.requests.cpu: "one" is not a quantity (write for example 2, 500m, 64Mi or 1.5Gi)
             spec.placement.onNodeLoss.action: Fence is not supported yet (write one of Replace, Wait)
             spec.placement.onNodeLoss.after: "10 parsecs" is not a duration (write for example 30s, 10m or 1h30m)
-            spec.retry.maxAttempts: -1 is not a whole number from 0 to 4294967295
+            spec.retry.maxAttempts: -1 is not a whole number of at least 1
             spec.retry.rules[0].action: "failtask" is not one of Retry, FailTask, FailJob, Ignore (did you mean FailTask?)
         "#]].assert_eq(&found);
     }

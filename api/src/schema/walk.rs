@@ -31,6 +31,8 @@ struct Walk<'a> {
     maps: Vec<(usize, &'a Map<String, Value>)>,
     /// Whether names to substitute may still be in texts.
     partial: bool,
+    /// Whether the map around cannot do without the field here.
+    required: bool,
     found: &'a mut Vec<Violation>,
 }
 
@@ -48,7 +50,8 @@ pub(super) fn document<'a>(
     document: &'a Value,
     found: &'a mut Vec<Violation>,
 ) {
-    let mut walk = Walk { kind, steps: Vec::new(), maps: Vec::new(), partial: false, found };
+    let mut walk =
+        Walk { kind, steps: Vec::new(), maps: Vec::new(), partial: false, required: false, found };
     walk.value(schema, document);
 }
 
@@ -60,7 +63,7 @@ pub(super) fn part<'a>(
     found: &'a mut Vec<Violation>,
 ) {
     let steps = vec![Step::Field(root)];
-    let mut walk = Walk { kind, steps, maps: Vec::new(), partial: false, found };
+    let mut walk = Walk { kind, steps, maps: Vec::new(), partial: false, required: false, found };
     walk.value(schema, part);
 }
 
@@ -160,7 +163,12 @@ impl<'a> Walk<'a> {
         let violation = Violation::new(self.path(), message);
         let text = expected.contains(&"string");
         let hint = match value {
+            Value::Null if matches!(self.steps.last(), Some(Step::Index(_))) => {
+                Some("remove the entry, or write its value".to_owned())
+            }
+            Value::Null if self.required => Some("it is required: write its value".to_owned()),
             Value::Null => Some("leave the field out".to_owned()),
+            Value::Object(map) if text => quoted_entry(map),
             Value::Number(number) if schema.get("format").is_some_and(|it| it == "duration") => {
                 Some(format!("write its unit, for example {number}s"))
             }
@@ -191,6 +199,13 @@ impl<'a> Walk<'a> {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
         self.maps.extend(properties.map(|properties| (self.steps.len(), properties)));
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         for (field, value) in map {
             if self.steps.is_empty() && field == "status" {
                 continue;
@@ -201,7 +216,10 @@ impl<'a> Walk<'a> {
             let known = properties.and_then(|properties| properties.get(field));
             let open = others.filter(|schema| **schema != Value::Bool(false));
             match known.or(open) {
-                Some(schema) => self.down(Step::Field(field), schema, value),
+                Some(schema) => {
+                    self.required = required.contains(&field.as_str());
+                    self.down(Step::Field(field), schema, value);
+                }
                 // Without properties and without a word on others, anything goes.
                 None if properties.is_none() && others.is_none() => {
                     self.down(Step::Field(field), &Value::Bool(true), value);
@@ -212,8 +230,7 @@ impl<'a> Walk<'a> {
         if properties.is_some() {
             self.maps.pop();
         }
-        let required = schema.get("required").and_then(Value::as_array);
-        for field in required.into_iter().flatten().filter_map(Value::as_str) {
+        for field in required {
             if !map.contains_key(field) {
                 self.steps.push(Step::Field(field));
                 self.say(IS_REQUIRED);
@@ -318,7 +335,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let wrong = match schema.get("format").and_then(Value::as_str) {
-            Some("duration") => text.parse::<Duration>().err().map(|error| error.to_string()),
+            Some("duration") => Duration::written(text).err().map(|error| error.to_string()),
             Some("quantity") => text.parse::<Quantity>().err().map(|error| error.to_string()),
             Some("date-time") => text
                 .parse::<Timestamp>()
@@ -360,20 +377,25 @@ impl<'a> Walk<'a> {
             _ => return,
         };
         let whole = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        if !whole.is_some_and(|whole| (bounds.0..=bounds.1).contains(&whole)) {
-            let (least, most) = bounds;
-            self.say(format!("{value} is not a whole number from {least} to {most}"));
+        if whole.is_some_and(|whole| (bounds.0..=bounds.1).contains(&whole)) {
+            // What the field's own range leaves out, its rule says in better words.
+            return;
         }
+        let bound = |name: &str| schema.get(name).and_then(Value::as_i64).map(i128::from);
+        let least = bound("minimum").unwrap_or(bounds.0).max(bounds.0);
+        let most = bound("maximum").unwrap_or(bounds.1).min(bounds.1);
+        let is_open = least >= 0 && most > i128::from(u16::MAX) && bound("maximum").is_none();
+        let range = if is_open && whole.is_none_or(|whole| whole <= most) {
+            format!("of at least {least}")
+        } else {
+            format!("from {least} to {most}")
+        };
+        self.say(format!("{value} is not a whole number {range}"));
     }
 }
 
-/// Whether a violation that this walk found is of a field that is to hold a text, as far as it tells.
-pub(super) fn wants_text(violation: &Violation) -> bool {
-    violation.message.starts_with("expected text") || violation.message == IS_REQUIRED
-}
-
 /// The schemas of a choice.
-fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
+pub(super) fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
     let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
     Some(list.as_array()?.iter().collect())
 }
@@ -388,7 +410,7 @@ fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {
 }
 
 /// The words that a schema allows.
-fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
+pub(super) fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
     let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
     listed.chain(schema.get("const")).filter_map(Value::as_str).chain(
         alternatives(schema).into_iter().flatten().filter_map(|inner| inner.get("const")?.as_str()),
@@ -456,6 +478,20 @@ fn one_entry(schema: &Value, text: &str) -> Option<String> {
     let entry = format!("{{{}: {text}}}", field.as_str()?);
     let hint = if is_list { format!("write [{entry}]") } else { format!("write {entry}") };
     (is_name && hint.len() <= HINT_BYTES_MAX).then_some(hint)
+}
+
+/// What to write where a map of one entry stands for a text: YAML reads `echo a: b` so.
+fn quoted_entry(map: &Map<String, Value>) -> Option<String> {
+    let mut entries = map.iter();
+    let (Some((key, value)), None) = (entries.next(), entries.next()) else { return None };
+    let value = match value {
+        Value::Null => String::new(),
+        Value::String(text) => format!(" {text}"),
+        Value::Bool(_) | Value::Number(_) => format!(" {value}"),
+        Value::Array(_) | Value::Object(_) => return None,
+    };
+    let hint = format!("quote it: {:?}", format!("{key}:{value}"));
+    Some(if hint.len() <= HINT_BYTES_MAX { hint } else { "quote it".to_owned() })
 }
 
 /// What to do about text that says what was expected in other words. `01` and `1_000` are texts

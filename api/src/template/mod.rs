@@ -135,9 +135,11 @@ pub struct Port {
     /// Port that the program listens on inside the container. Default: the same number as the port
     /// of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub container_port: Option<u16>,
     /// Port of the node. Default: a free one from the range that the node's agent was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub host_port: Option<u16>,
     /// IP address of the node to bind the port to. Default: 127.0.0.1 with the Docker runtime.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "hostIP")]

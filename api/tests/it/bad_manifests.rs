@@ -344,10 +344,10 @@ fn placements_are_checked() {
             a.yaml:8:21: spec.placement.nodes[2]: 'N' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:9:19: spec.placement.constraints[0]: "zone in a" is not a constraint
               hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
-            a.yaml:10:20: spec.placement.preferences[0].weight: 0 is not between 1 and 100
+            a.yaml:10:20: spec.placement.preferences[0].weight: 0 is not a whole number from 1 to 100
             a.yaml:10:31: spec.placement.preferences[0].constraint: "x =" is not a constraint
               hint: write for example "zone in (a, b)", "disk = ssd", "gen >= 3" or "!spot"
-            a.yaml:10:52: spec.placement.preferences[1].weight: 101 is not between 1 and 100
+            a.yaml:10:52: spec.placement.preferences[1].weight: 101 is not a whole number from 1 to 100
             a.yaml:11:12: spec.placement.near[0]: one of partitionSet and job is required
             a.yaml:11:16: spec.placement.near[1]: only one of partitionSet and job is allowed
             a.yaml:11:52: spec.placement.near[2].states: states apply to a partitionSet only, not to a job
@@ -542,7 +542,7 @@ fn wrong_types_and_words_are_named() {
               hint: write its unit, for example 24s
             a.yaml:16:3: spec.maxFailedTasks: "110%" is not a share
               hint: write a number, or for example "10%"
-            a.yaml:17:3: spec.parallelism: -1 is not a whole number from 0 to 4294967295
+            a.yaml:17:3: spec.parallelism: -1 is not a whole number of at least 0
             a.yaml:18:3: spec.priority: 99999999999 is not a whole number from -2147483648 to 2147483647
             a.yaml:19:3: spec.onChange: "rerun" is not one of Rerun, Ignore, Reject
               hint: did you mean Rerun?

@@ -10,5 +10,6 @@ mod hostile;
 mod misspelled;
 mod newcomers;
 mod newer;
+mod ranges;
 mod task_life;
 mod wire;
