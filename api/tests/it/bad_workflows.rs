@@ -52,6 +52,10 @@ fn workflows_are_checked() {
             a.yaml:14:102: spec.jobs[5].tasks[0].template.ports[0].hostPort: a port is a number from 1 to 65535
         "#]],
     );
+}
+
+#[test]
+fn defaults_of_parameters_are_checked() {
     check(
         &workflow(
             r#"  params:
