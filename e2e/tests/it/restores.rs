@@ -106,8 +106,12 @@ async fn work_and_back_up(fleet: &Fleet, backup: &str) {
 
 async fn agents_wait(fleet: &Fleet) {
     nodes_are(fleet, NodePhase::NotReady, 2).await;
-    let shown = fleet.hctl(&["get", "nodes"]).await;
-    assert!(shown.contains("hctl cluster confirm"), "{shown}");
+    // Until its agent is back, a node says that it is not heard.
+    fleet::until_async("both nodes say what they wait for", async || {
+        let shown = fleet.hctl(&["get", "nodes"]).await;
+        shown.matches("hctl cluster confirm").count() == 2
+    })
+    .await;
     let shown = fleet.hctl(&["cluster"]).await;
     assert!(shown.contains("2 waiting for confirmation"), "{shown}");
     for task in ["early-0", "early-1", "late-0", "late-1"] {
