@@ -204,4 +204,6 @@ pub(crate) struct Class {
     pub(crate) parked: Option<Parked>,
     /// Set once its job has tasks on so many nodes that it had better not share an index.
     pub(crate) has_own_index: bool,
+    /// How often nodes had changed when it was served last; 0 before the first time.
+    pub(crate) served_at: u64,
 }

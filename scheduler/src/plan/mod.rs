@@ -145,7 +145,7 @@ fn looked_at_again(snapshot: &mut Snapshot, id: ClassId) -> Option<Parked> {
     let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
     let best = search.best((id, class), &wanted, (indexes, nodes), &Against::default());
     let parked = search.parked();
-    search.end(indexes);
+    search.end(class, (indexes, nodes));
     (!matches!(best, Choice::Node(_))).then_some(parked)
 }
 
@@ -191,5 +191,5 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
         }
     }
     waiting.relist(id, class);
-    search.end(indexes);
+    search.end(class, (indexes, nodes));
 }

@@ -74,7 +74,7 @@ impl Search {
             }
             class.has_own_index = true;
             let own = Self::of(IndexOf::Class(id), wanted, indexes, nodes);
-            std::mem::replace(self, own).end(indexes);
+            std::mem::replace(self, own).end(class, (indexes, nodes));
         }
         self.index.best(wanted, nodes, against)
     }
@@ -144,7 +144,15 @@ impl Search {
     }
 
     /// Keeps the index for the next turn.
-    pub(super) fn end(mut self, indexes: &mut Indexes) {
+    ///
+    /// An index of its own would notice, in a turn, each change of a node since the one before; a shared
+    /// one sets aside each node with tasks of the job that comes first. A class for which that is more
+    /// is given its own.
+    pub(super) fn end(mut self, class: &mut Class, (indexes, nodes): (&mut Indexes, &Nodes)) {
+        let aside = self.aside.values().map(Vec::len).sum::<usize>();
+        let changes = usize::try_from(nodes.changes() - class.served_at).unwrap_or(usize::MAX);
+        class.has_own_index |= aside > changes.max(COMPARED_MAX);
+        class.served_at = nodes.changes();
         for (head_start, aside) in self.aside {
             self.index.heaps.entry(head_start).or_default().extend(aside);
         }

@@ -291,6 +291,7 @@ impl Snapshot {
             queue: BTreeSet::new(),
             parked: None,
             has_own_index: false,
+            served_at: 0,
         };
         let id = ClassId(self.classes.insert(class));
         self.class_ids.insert(key, id);

@@ -270,6 +270,11 @@ impl Nodes {
         &self.log
     }
 
+    /// How often nodes have changed: by what they say, and by tasks that come and go.
+    pub(crate) fn changes(&self) -> u64 {
+        self.version
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
