@@ -1,4 +1,4 @@
-//! Cells of tables: ages, counts, and a dash for nothing.
+//! Cells of tables and parts of sentences: ages, the first of several, and a dash for nothing.
 
 use std::fmt::Display;
 
@@ -40,9 +40,23 @@ pub fn text_or_dash(text: &str) -> String {
     if text.is_empty() { NOTHING.to_owned() } else { text.to_owned() }
 }
 
+/// The first `max` of several, and how many more there are: `a, b, c and 7 more`.
+pub fn some_of(all: impl ExactSizeIterator<Item = impl Display>, max: usize) -> String {
+    let more = all.len().saturating_sub(max);
+    let first: Vec<String> = all.take(max).map(|one| one.to_string()).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", first.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_the_first_are_named_and_the_others_counted() {
+        let said = [1, 2, 3].map(|count| some_of(["a", "b", "c"].iter().take(count), 2));
+        assert_eq!(said, ["a", "a, b", "a, b and 1 more"]);
+    }
 
     #[test]
     fn an_age_has_at_most_two_units() {

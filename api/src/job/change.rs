@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::indexes::named;
 use super::{Job, JobSpec, JobStatus, ListedTask, OnChange, is_revision, revision, row};
 use crate::object::Kind as _;
+use crate::table::some_of;
 use crate::violation::Violation;
 use crate::{meaning, names};
 
@@ -203,15 +204,11 @@ fn list_words(tasks_from: &str) -> String {
 pub fn run_again<'a>(names: impl IntoIterator<Item = &'a str>, running: usize) -> String {
     const NAMED_MAX: usize = 3;
     let names: Vec<&str> = names.into_iter().collect();
-    let named = names[..names.len().min(NAMED_MAX)].join(", ");
+    let named = some_of(names.iter(), NAMED_MAX);
     let stopped = row::stopped(running);
     match names.len() {
         1 => format!("task {named} runs again with its changed template{stopped}"),
-        count => {
-            let more = count.saturating_sub(NAMED_MAX);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            format!("tasks {named}{more} run again with their changed templates{stopped}")
-        }
+        _ => format!("tasks {named} run again with their changed templates{stopped}"),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::kind::KindId;
 use crate::schema::VIOLATIONS_MAX;
 use crate::size::{EXPANDED_BYTES_MAX, OBJECT_BYTES_MAX};
 use crate::substitute::{self, RunNames, Scope};
+use crate::table::some_of;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{merge, metadata, names, path, size};
 
@@ -84,11 +85,12 @@ fn cannot_run_by_itself(spec: &WorkflowSpec) -> Option<Violation> {
     }
     let open = spec.params.iter().filter(|param| param.default.is_none());
     let names: Vec<&str> = open.map(|param| param.name.as_str()).collect();
-    let first = names.first()?;
-    let more =
-        if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+    if names.is_empty() {
+        return None;
+    }
     let why = format!(
-        "a new revision is run at once, and parameter {first}{more} has no default: the run would fail"
+        "a new revision is run at once, and parameter {} has no default: the run would fail",
+        some_of(names.iter(), 1)
     );
     let hint =
         "set runOnApply: false and start runs with hctl run, or give the parameter a default";
@@ -223,13 +225,6 @@ fn quoted(value: &str) -> String {
     if start.len() < value.len() { format!("{start:?}...") } else { format!("{value:?}") }
 }
 
-fn listed(values: &[String]) -> String {
-    let first: Vec<&str> = values.iter().take(LISTED_MAX).map(String::as_str).collect();
-    let more = values.len() - first.len();
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", first.join(", "))
-}
-
 /// Why `value` is not allowed for `param`; the path is left empty.
 fn value_problem(param: &Param, value: &str) -> Option<Violation> {
     if value.len() > PARAM_BYTES_MAX {
@@ -239,8 +234,10 @@ fn value_problem(param: &Param, value: &str) -> Option<Violation> {
     if param.allowed.is_empty() || param.allowed.iter().any(|allowed| allowed == value) {
         return None;
     }
-    let violation =
-        Violation::new("", format!("{} is not one of {}", quoted(value), listed(&param.allowed)));
+    let violation = Violation::new(
+        "",
+        format!("{} is not one of {}", quoted(value), some_of(param.allowed.iter(), LISTED_MAX)),
+    );
     Some(match nearest(value, param.allowed.iter().map(String::as_str)) {
         Some(meant) => violation.hint(format!("did you mean {meant}?")),
         None => violation,

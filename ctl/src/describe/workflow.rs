@@ -86,10 +86,7 @@ fn images(workflow: &Workflow, job: &WorkflowJob) -> String {
     }
     let mut seen = BTreeSet::new();
     all.retain(|image| seen.insert(image.clone()));
-    let more = all.len().saturating_sub(IMAGES_MAX);
-    all.truncate(IMAGES_MAX);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    table::text_or_dash(&format!("{}{more}", all.join(", ")))
+    table::text_or_dash(&table::some_of(all.iter(), IMAGES_MAX))
 }
 
 /// How many tasks a job has, as far as that is known before it runs.

@@ -7,6 +7,7 @@ use api::Timestamp;
 use api::batch::{Group, Op};
 use api::job::SMALL_JOB_TASKS_MAX;
 use api::object::Kind as _;
+use api::table::some_of;
 use api::task::{Task, TaskState};
 
 use super::cast::Member;
@@ -74,7 +75,7 @@ fn deleted<'a>(scene: &Scene<'a>) -> Vec<&'a Task> {
 }
 
 fn notice(deleted: &[&Task]) -> Notice {
-    let named = steps::some_of(deleted.iter().map(|task| task.name().to_owned()));
+    let named = some_of(deleted.iter().map(|task| task.name()), steps::NAMED_MAX);
     let message = format!("deleted by a user, run again: {named}");
     Notice { warning: false, reason: "TaskDeleted", message }
 }

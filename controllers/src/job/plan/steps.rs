@@ -6,6 +6,7 @@ use api::batch::{Group, Op};
 use api::job::{SMALL_JOB_TASKS_MAX, is_revision};
 use api::object::Kind as _;
 use api::size::json_bytes;
+use api::table::some_of;
 use api::task::transition::{Amend, Rerun, TaskChange};
 use api::task::{Overrides, StopReason, Task, TaskState};
 
@@ -23,7 +24,7 @@ const OPEN_MIN: u32 = 1_000;
 /// the next ones ready.
 const OPEN_PER_ACTIVE: u32 = 4;
 /// Tasks that a notice names.
-const NAMED_MAX: usize = 3;
+pub(super) const NAMED_MAX: usize = 3;
 
 /// Groups that bring the tasks further. Where the run opens, only the first of them.
 pub(super) fn steps(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
@@ -192,21 +193,13 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
         let named = told.iter().map(|(task, again)| {
             format!("{} ({})", task.name(), outcome::why_there(task, &again.why))
         });
-        let message = format!("retrying: {}", some_of(named));
+        let message = format!("retrying: {}", some_of(named, NAMED_MAX));
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
     let retry = |(task, again): (&Task, &outcome::Again)| {
         Op::task(task, TaskChange::Retry(again.retry.clone())).into()
     };
     again.into_iter().map(retry).collect()
-}
-
-/// The first few of several, and how many more there are: `a, b, c and 7 more`.
-pub(super) fn some_of(named: impl ExactSizeIterator<Item = String>) -> String {
-    let more = named.len().saturating_sub(NAMED_MAX);
-    let named: Vec<String> = named.take(NAMED_MAX).collect();
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", named.join(", "))
 }
 
 /// Whether people are told that a task is tried again: not where it is taken up after a suspension, or

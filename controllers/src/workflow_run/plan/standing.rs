@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::job::JobPhase;
 use api::object::Kind as _;
+use api::table::some_of;
 use api::workflow::{Dependency, WorkflowJob, WorkflowSpec};
 use api::workflow_run::RunJob;
 use api::{Job, WorkflowRun, names};
@@ -178,8 +179,5 @@ fn gate(wanted: &WorkflowJob, phases: &BTreeMap<String, JobPhase>) -> Gate {
         return Gate::Open;
     }
     let jobs = if waits.len() == 1 { "job" } else { "jobs" };
-    let named = waits.len().min(NAMED_MAX);
-    let more = waits.len() - named;
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    Gate::Waits { message: format!("waits for {jobs} {}{more}", waits[..named].join(", ")) }
+    Gate::Waits { message: format!("waits for {jobs} {}", some_of(waits.iter(), NAMED_MAX)) }
 }

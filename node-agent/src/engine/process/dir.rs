@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::table::some_of;
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::signal::killpg;
@@ -255,12 +256,9 @@ fn ended_message(left: &[i32]) -> String {
 
 /// Says which processes are left of a task, with what to do.
 pub(crate) fn not_permitted(left: &[i32]) -> String {
-    let shown: Vec<String> = left.iter().take(LEFT_SHOWN_MAX).map(ToString::to_string).collect();
-    let more = left.len().saturating_sub(LEFT_SHOWN_MAX);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!(
-        "the agent's user is not permitted to kill the processes {}{more} that the task left running: kill them by hand",
-        shown.join(", ")
+        "the agent's user is not permitted to kill the processes {} that the task left running: kill them by hand",
+        some_of(left.iter(), LEFT_SHOWN_MAX)
     )
 }
 
