@@ -40,7 +40,7 @@ fn first_number(task: &Task, now: Timestamp) -> u32 {
 pub fn restored(task: &Task, now: Timestamp) -> Task {
     let mut next = task.clone();
     let first = first_number(task, now);
-    let is_given_up = task.spec.recorded == Some(task.spec.run) || task.stop().is_some();
+    let is_given_up = task.is_recorded() || task.stop().is_some();
     if !task.has_ended() && !is_given_up && task.report().is_none() {
         next.spec.attempt = first;
         next.spec.next_attempt = None;

@@ -171,6 +171,11 @@ impl Task {
         self.status.loss.as_ref().filter(|loss| loss.attempt == self.spec.attempt)
     }
 
+    /// Whether the end of the current run is in the completion record of its owner.
+    pub fn is_recorded(&self) -> bool {
+        self.spec.recorded == Some(self.spec.run)
+    }
+
     /// Whether the current attempt has ended: its end cannot change any more.
     pub fn has_ended(&self) -> bool {
         matches!(

@@ -229,9 +229,7 @@ pub fn apply(
         }
         TaskChange::Recover => {
             require(!task.has_ended(), task, "has ended")?;
-            if task.spec.recorded == Some(task.spec.run) {
-                return refuse("its end is already recorded");
-            }
+            not_recorded(task)?;
             next.status.loss = None;
         }
         TaskChange::Replaceable => match next.status.loss.as_mut() {
@@ -261,6 +259,10 @@ fn require(holds: bool, task: &Task, otherwise: &str) -> Result<(), Refusal> {
     if holds { Ok(()) } else { refuse(format!("it {otherwise}: it is {}", task.phase())) }
 }
 
+fn not_recorded(task: &Task) -> Result<(), Refusal> {
+    if task.is_recorded() { refuse("its end is already recorded") } else { Ok(()) }
+}
+
 /// Whether the change was made before: its writer did not hear the answer and asks again.
 fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Step> {
     let current = attempt == task.spec.attempt;
@@ -276,7 +278,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
         TaskChange::Retry(_) => is_next(task, attempt),
         TaskChange::Rerun(rerun) => is_next(task, attempt) && task.spec.run == rerun.run,
-        TaskChange::Record => current && task.spec.recorded == Some(task.spec.run),
+        TaskChange::Record => current && task.is_recorded(),
         TaskChange::Amend(amend) => {
             current
                 && task.spec.template == amend.template
@@ -311,9 +313,7 @@ fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), 
     if task.metadata.deletion_timestamp.is_some() {
         return refuse("it is being deleted");
     }
-    if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is already recorded");
-    }
+    not_recorded(task)?;
     let before = task.spec.binding.as_ref().map_or(0, |binding| binding.number);
     let Some(number) = before.checked_add(1) else {
         return refuse("its binding number cannot grow any further");
@@ -338,9 +338,7 @@ fn refuse_binding(
         Some(_) => return refuse("it was started"),
     }
     require(!task.has_ended(), task, "has ended")?;
-    if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is already recorded");
-    }
+    not_recorded(task)?;
     if let Some(binding) = next.spec.binding.as_mut() {
         binding.node = None;
     }
@@ -371,9 +369,7 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
     if report.state == ReportState::Starting && task.report() == Some(ReportState::Running) {
         return refuse("it is already running");
     }
-    if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is already recorded");
-    }
+    not_recorded(task)?;
     set_report(next, report);
     Ok(())
 }
@@ -405,9 +401,7 @@ fn set_report(task: &mut Task, report: &Report) {
 }
 
 fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
-    if task.spec.recorded == Some(task.spec.run) {
-        return refuse("its end is already recorded");
-    }
+    not_recorded(task)?;
     if task.stop().is_some_and(|stop| stop.reason.is_for_good()) {
         return refuse("it was stopped for good");
     }

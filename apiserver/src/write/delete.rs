@@ -226,7 +226,7 @@ fn remove(
         }
         prepared.guards.push(absent(keys::object(KindId::Node, &node_key)));
     }
-    if task.spec.recorded != Some(task.spec.run)
+    if !task.is_recorded()
         && let Some(owner) = task.controller()
     {
         let owner_kind = KindId::from_manifest(&owner.api_version, &owner.kind)

@@ -180,7 +180,7 @@ impl World {
                 }
                 let is_done = task.spec.run == self.job.status.run
                     && matches!(task.state(), TaskState::Succeeded);
-                if task.spec.recorded != Some(task.spec.run) && (is_done || !task.is_deleting()) {
+                if !task.is_recorded() && (is_done || !task.is_deleting()) {
                     return Err("it is not recorded".to_owned());
                 }
                 self.tasks.remove(&key.name);

@@ -258,7 +258,7 @@ fn has_lost_tasks(view: &View<'_>, node: &str) -> bool {
 
 /// Whether a lost attempt goes on when its node is heard again.
 fn is_recoverable(task: &Task) -> bool {
-    task.loss().is_some() && !task.has_ended() && task.spec.recorded != Some(task.spec.run)
+    task.loss().is_some() && !task.has_ended() && !task.is_recorded()
 }
 
 /// Why no verdict is given now, if so.

@@ -149,7 +149,7 @@ impl Assignment {
     /// Whether its container is wanted: it was not ended, nor given up. An owner gives up what is
     /// lost by recording it, and the loss stays.
     fn is_wanted(&self) -> bool {
-        if self.task.spec.recorded == Some(self.task.spec.run) {
+        if self.task.is_recorded() {
             return false;
         }
         match self.task.state() {

@@ -160,7 +160,7 @@ impl TaskEntry {
     }
 
     fn may_be_bound(&self) -> bool {
-        !self.object.is_deleting() && self.object.spec.recorded != Some(self.object.spec.run)
+        !self.object.is_deleting() && !self.object.is_recorded()
     }
 
     /// The task's place among those that wait.

@@ -95,7 +95,7 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
 
 /// What is to be done with it as far as there are numbers for attempts.
 fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
-    if task.spec.recorded == Some(task.spec.run) {
+    if task.is_recorded() {
         return Verdict::Recorded;
     }
     let failure = |exit_code, reason| Cause { exit_code, reason, disruption: false };
