@@ -188,7 +188,7 @@ pub fn plan(view: &View<'_>) -> Plan {
             }
             (false, false) if node.is_silent() => {
                 plan.groups.push(set_silence(node, None, None, None));
-                if matches!(&node.status.held, Some(held) if *held != Waiting::Canary.to_string()) {
+                if is_told_of(node) {
                     plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
                 }
             }
@@ -209,6 +209,12 @@ fn is_heard_of(node: &Node) -> bool {
     node.status.ready_since.is_some()
 }
 
+/// Whether people were told that the node is silent and not declared lost. They are not while the
+/// heartbeats are being checked.
+fn is_told_of(node: &Node) -> bool {
+    node.status.held.as_ref().is_some_and(|held| *held != Waiting::Canary.to_string())
+}
+
 impl Plan {
     /// Says of a silent node why it is not declared lost.
     fn hold(&mut self, view: &View<'_>, node: &Node) {
@@ -218,8 +224,7 @@ impl Plan {
         if (&node.status.held, node.status.silent_since) == (&held, since) {
             return;
         }
-        let canary = Waiting::Canary.to_string();
-        let was_told = node.status.held.as_ref().is_some_and(|before| *before != canary);
+        let was_told = is_told_of(node);
         if was_told && waiting != Waiting::Canary && view.nodes.len() > RECOUNTED_NODES_MAX {
             return;
         }
@@ -231,13 +236,18 @@ impl Plan {
     }
 }
 
-/// When a silent node was last heard: its lease lives for a while after that. What was written once
-/// stays, since another controller may have seen the lease go.
+/// When a node was last heard whose lease has been missing for so long: a lease lives for a while after
+/// that.
+fn last_heard(view: &View<'_>, missing_for: Duration) -> Timestamp {
+    let silence = SignedDuration::try_from(missing_for.saturating_add(NODE_LEASE_TTL.get()));
+    view.now.saturating_sub(silence.unwrap_or(SignedDuration::MAX)).unwrap_or(view.now)
+}
+
+/// When a silent node was last heard. What was written once stays, since another controller may have
+/// seen the lease go.
 fn silent_since(view: &View<'_>, missing: &Missing, node: &Node) -> Option<Timestamp> {
     let seen_missing = missing.get(node.name()).copied().unwrap_or(view.elapsed);
-    let silence = view.elapsed.saturating_sub(seen_missing).saturating_add(NODE_LEASE_TTL.get());
-    let silence = SignedDuration::try_from(silence).unwrap_or(SignedDuration::MAX);
-    let since = view.now.saturating_sub(silence).unwrap_or(view.now);
+    let since = last_heard(view, view.elapsed.saturating_sub(seen_missing));
     Some(node.status.silent_since.unwrap_or(since))
 }
 
@@ -293,15 +303,12 @@ fn is_given_up(task: &Task, on_loss: OnNodeLoss) -> bool {
 
 /// A task's node is lost, whose lease was seen missing at this time.
 fn lose(view: &View<'_>, seen_missing: Duration, on_loss: OnNodeLoss) -> TaskChange {
-    let longer = view.elapsed.saturating_sub(seen_missing);
+    let missing_for = view.elapsed.saturating_sub(seen_missing);
     let waits = on_loss.replace_after().is_none();
-    if longer < LONG_SILENCE && !waits {
+    if missing_for < LONG_SILENCE && !waits {
         return TaskChange::Lose;
     }
-    let silence = SignedDuration::try_from(longer.saturating_add(NODE_LEASE_TTL.get()));
-    let silence = silence.unwrap_or(SignedDuration::MAX);
-    let silent_since = view.now.saturating_sub(silence).unwrap_or(view.now);
-    TaskChange::LoseNode { silent_since, waits }
+    TaskChange::LoseNode { silent_since: last_heard(view, missing_for), waits }
 }
 
 /// What becomes of a task whose node is not heard, or is heard again.
