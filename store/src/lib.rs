@@ -69,8 +69,9 @@ pub const PAGE_RECORDS_MAX: usize = 10_000;
 pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A key's value and where it stands in the history. What another program has put is told of as it
-/// is, at position 0, by lists, watches and conflicts: whoever took the key for absent would be wrong. `Debug` tells the length of the value alone, as
-/// for all that holds values here: they may be Secrets, and what can be logged is logged some day.
+/// is, at position 0, by lists, watches and conflicts: whoever took the key for absent would be wrong.
+/// `Debug` tells the length of the value alone, as for all that holds values here: they may be Secrets,
+/// and what can be logged is logged some day.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
@@ -275,11 +276,11 @@ pub enum BeginError {
 
 /// The events of whole transactions, in order.
 pub trait Watch: Send {
-    /// Waits for the next transactions, or for the watch to come further without any that changed keys under the prefix:
-    /// never half a transaction. A watch that is read reaches every revision that [`Store::revision`]
-    /// or [`Store::list`] of the same store have told, and soon, whatever else is written to the
-    /// database. An error ends the watch; open another from the revision after the last one
-    /// reached. Cancel-safe.
+    /// Waits for the next transactions that changed keys under the prefix, never half of one, or for
+    /// the watch to come further without any. A watch that is read reaches every revision that
+    /// [`Store::revision`] or [`Store::list`] of the same store have told, and soon, whatever else is
+    /// written to the database. An error ends the watch; open another from the revision after the last
+    /// one reached. Cancel-safe.
     fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>>;
 }
 
@@ -323,9 +324,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Ends a node lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>>;
 
-    /// Forgets history before `keep_from`, which becomes the [`Store::oldest`] revision. Current values stay, whatever their age. Never goes back; a future revision
-    /// counts as the current one. When to call it is the caller's policy: no store does it by itself,
-    /// but one that has no room left.
+    /// Forgets history before `keep_from`, which becomes the [`Store::oldest`] revision. Current values
+    /// stay, whatever their age. Never goes back; a future revision counts as the current one. When to
+    /// call it is the caller's policy: no store does it by itself, but one that has no room left.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 
     /// Where to hold revisions that are read at for a while: a store that forgets history by itself,

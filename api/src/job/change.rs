@@ -270,7 +270,7 @@ fn adds_tasks(before: &Job, after: &Job) -> bool {
     let keys = |spec: &JobSpec| super::indexes::keys(spec).map(BTreeSet::from_iter);
     match (keys(&before.spec), keys(&after.spec)) {
         (Some(before), Some(after)) => !after.is_subset(&before),
-        _ => after.spec.count.unwrap_or(1) > before.spec.count.unwrap_or(1),
+        _ => after.spec.count() > before.spec.count(),
     }
 }
 

@@ -65,7 +65,7 @@ pub fn parts(
 }
 
 /// Of these indexes, what those are of that were not removed.
-pub(super) fn named(indexes: &[String]) -> impl Iterator<Item = &str> {
+pub fn named(indexes: &[String]) -> impl Iterator<Item = &str> {
     indexes.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 

@@ -164,6 +164,11 @@ impl JobSpec {
         self.suspend.unwrap_or(false)
     }
 
+    /// How many tasks there are where they are alike.
+    pub fn count(&self) -> u32 {
+        self.count.unwrap_or(1)
+    }
+
     /// What a changed template or target means.
     pub fn on_change(&self) -> OnChange {
         self.on_change.unwrap_or_default()

@@ -17,7 +17,7 @@ pub fn tasks_wanted(spec: &JobSpec) -> Option<u32> {
         (Some(_), _) => None,
         (None, Some(items)) => listed(items.len()),
         (None, None) if !spec.tasks.is_empty() => listed(spec.tasks.len()),
-        (None, None) => Some(spec.count.unwrap_or(1)),
+        (None, None) => Some(spec.count()),
     }
 }
 
@@ -30,7 +30,7 @@ fn wants(spec: &JobSpec, task: &Task) -> bool {
     let own = &task.spec.overrides;
     match &spec.items {
         Some(items) => own.item.as_ref().is_some_and(|item| items.contains(item)),
-        None if spec.tasks.is_empty() => task.spec.index < spec.count.unwrap_or(1),
+        None if spec.tasks.is_empty() => task.spec.index < spec.count(),
         None => spec.tasks.iter().any(|listed| own.name.as_ref() == Some(&listed.name)),
     }
 }

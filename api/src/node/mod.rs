@@ -281,7 +281,8 @@ pub struct GrantRequest {
 }
 
 /// The header that names the [`Cluster`] which a request is meant for, as it shows itself: another
-/// one, or another life of its store, refuses it. So an agent never takes the list of another cluster for its own.
+/// one, or another life of its store, refuses it. So an agent never takes the list of another cluster
+/// for its own.
 pub const CLUSTER_HEADER: &str = "heliox-cluster";
 
 /// A node lease, granted.

@@ -58,8 +58,8 @@ pub(crate) enum Trouble {
     /// An administrator must act. Nothing was done.
     #[error("etcd refused this client: {0}")]
     Forbidden(String),
-    /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the very write that
-    /// filled it, which was done; any other was not.
+    /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the
+    /// very write that filled it, which was done; any other was not.
     #[error(
         "etcd is full: its database has reached --quota-backend-bytes; delete what is not needed \
          (that goes on), or compact it, defragment every member and disarm the alarm \

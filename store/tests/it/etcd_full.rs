@@ -178,8 +178,8 @@ async fn put_in_the_end(store: &Etcd, key: &str) -> Outcome {
     }
 }
 
-/// Fills an etcd and deletes all of it but a few values. `others` come to know that it is full, too, and make room
-/// like `store`.
+/// Fills an etcd and deletes all of it but a few values. `others` come to know that it is full, too, and
+/// make room like `store`.
 async fn takes_writes_again(servers: &Servers, others: &[&Etcd]) {
     let (store, _tasks) = connect(servers, "").await;
     let mut ends = fill(&store, "a").await;

@@ -76,7 +76,8 @@ struct Part {
 }
 
 impl Roster {
-    /// The tasks of a run that has these already. One that ends takes in no others. Where something of its partition set is missing, they are those that it has already.
+    /// The tasks of a run that has these already. One that ends takes in no others. Where something of
+    /// its partition set is missing, they are those that it has already.
     pub(super) fn of(
         job: &Job,
         set: Option<&PartitionSet>,
@@ -88,13 +89,13 @@ impl Roster {
         let wanted: Vec<(String, Option<String>, Overrides)> = if let Some(target) = &spec.target {
             let names = partitions(target, set, before).unwrap_or_else(|waiting| {
                 missing = Some(waiting);
-                named(before)
+                begun_with(before)
             });
             names.into_iter().map(of_partition).collect()
         } else if let Some(items) = &spec.items {
             items_of(items, indexes::keys(spec).unwrap_or_default())
         } else if spec.tasks.is_empty() {
-            let tasks = Tasks::Alike(spec.count.unwrap_or(1));
+            let tasks = Tasks::Alike(spec.count());
             return (Self::new(tasks), None);
         } else {
             let listed = spec.tasks.iter().map(|task| {
@@ -242,7 +243,7 @@ fn partitions(
 ) -> Result<Vec<String>, Waiting> {
     let all = match set.filter(|set| !set.is_deleting()) {
         Some(set) => set.partition_names(),
-        None => named(before),
+        None => begun_with(before),
     };
     if set.is_none_or(|set| set.is_deleting()) && all.is_empty() {
         return Err(Waiting::NoPartitionSet { name: target.partition_set.clone() });
@@ -257,8 +258,8 @@ fn partitions(
 }
 
 /// The partitions that a run has tasks for already.
-fn named(before: &[String]) -> Vec<String> {
-    before.iter().filter(|name| !name.is_empty()).cloned().collect()
+fn begun_with(before: &[String]) -> Vec<String> {
+    indexes::named(before).map(str::to_owned).collect()
 }
 
 fn of_partition(name: String) -> (String, Option<String>, Overrides) {

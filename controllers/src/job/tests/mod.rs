@@ -30,8 +30,9 @@ use super::plan::{Holder, Plan};
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
-/// so silently until nothing is left, `why TASK` shows the task's WHY, `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...`
-/// are other writers, `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
+/// so silently until nothing is left, `why TASK` shows the task's WHY,
+/// `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...` are other writers,
+/// `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
     let mut world = World::new(Job::new("default", "j", spec));

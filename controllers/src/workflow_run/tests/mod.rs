@@ -36,8 +36,8 @@ struct World {
 /// Runs a script against the run `w-1` of a workflow and compares what its `plan` lines show.
 ///
 /// `workflow FIELD=JSON ... JOB[<DEPENDENCY[:PHASE,...]] ...` writes the workflow, `plan` shows what
-/// the plan does and does it, `job NAME PHASE [WHY]` is the job controller (WHY no node takes it), `run FIELD=JSON ...` is a
-/// person, `wait SECONDS` lets time pass.
+/// the plan does and does it, `job NAME PHASE [WHY]` is the job controller (WHY no node takes it),
+/// `run FIELD=JSON ...` is a person, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let mut world = World::new();
     let mut shown = String::new();

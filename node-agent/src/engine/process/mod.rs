@@ -2,9 +2,9 @@
 //!
 //! Each task has a shim ([`crate::shim`]) that outlives the agent; the agent knows of tasks by
 //! their files alone ([`dir`]). With its main process a task ends, and all that this has begun. Where
-//! a shim is killed, the agent ends its task ([`dir::end_orphaned`]). What it does not do: images are ignored, resource limits and
-//! `readOnly` are not enforced, ports are not mapped (the process listens where it is told to).
-//! A mount that would need a mount is refused.
+//! a shim is killed, the agent ends its task ([`dir::end_orphaned`]). What it does not do: images are
+//! ignored, resource limits and `readOnly` are not enforced, ports are not mapped (the process listens
+//! where it is told to). A mount that would need a mount is refused.
 
 pub(crate) mod dir;
 mod events;
