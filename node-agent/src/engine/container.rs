@@ -225,6 +225,11 @@ impl Identity {
         self.attempt
     }
 
+    /// What it is known by where the task's name may be missing.
+    pub(crate) fn uid_and_attempt(&self) -> (String, u32) {
+        (self.uid.clone(), self.attempt)
+    }
+
     /// `<uid>-<attempt>`: what files of this container are called.
     pub fn file_stem(&self) -> String {
         format!("{}-{}", self.uid, self.attempt)

@@ -280,7 +280,8 @@ impl Planner<'_> {
             Some(ContainerState::Unreadable { why }) => Some(why.as_str()),
             Some(_) | None => None,
         };
-        let attempt = &self.tell_damage(attempt, damage);
+        let told = self.tell_damage(attempt, damage);
+        let attempt = told.as_ref().unwrap_or(attempt);
         if damage.is_some() {
             return;
         }
@@ -300,19 +301,19 @@ impl Planner<'_> {
     }
 
     /// Says that what the engine knows of an attempt is damaged, or no longer is. What is then known of
-    /// the attempt. Nothing else is decided about it meanwhile.
-    fn tell_damage(&mut self, attempt: &Attempt, why: Option<&str>) -> Attempt {
-        let mut next = attempt.clone();
-        if next.session.damage.as_deref() == why {
-            return next;
+    /// the attempt, if that is news. Nothing else is decided about it meanwhile.
+    fn tell_damage(&mut self, attempt: &Attempt, why: Option<&str>) -> Option<Attempt> {
+        if attempt.session.damage.as_deref() == why {
+            return None;
         }
+        let mut next = attempt.clone();
         next.session.damage = why.map(str::to_owned);
         next.session.trouble.clone_from(&next.session.damage);
-        match next.progress {
+        Some(match next.progress {
             Progress::Starting { .. } => self.tell_slow_start(&next),
             Progress::Running { .. } | Progress::Stopping { .. } => self.tell_trouble(&next),
             Progress::Ended | Progress::Refused => next,
-        }
+        })
     }
 
     fn running(&mut self, assignment: &Assignment, attempt: &Attempt) {

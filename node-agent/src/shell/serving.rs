@@ -129,8 +129,7 @@ impl Served {
     /// Remembers an attempt.
     pub(super) fn remember(&self, identity: &Identity) {
         self.with(|known| {
-            let key = (identity.uid().to_owned(), identity.attempt());
-            known.names.insert(key, identity.clone());
+            known.names.insert(identity.uid_and_attempt(), identity.clone());
             while known.names.len() > NAMES_MAX {
                 known.names.pop_first();
             }

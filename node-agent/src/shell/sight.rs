@@ -138,7 +138,7 @@ impl Sight {
     }
 
     pub(super) fn take_in(&mut self, identity: Identity, state: Option<ContainerState>) {
-        let key = (identity.uid().to_owned(), identity.attempt());
+        let key = identity.uid_and_attempt();
         self.unreadable.remove(&key);
         self.containers.remove(&identity);
         match state {
@@ -158,7 +158,7 @@ impl Sight {
         }
         let mut seen = self.containers.clone();
         for identity in known() {
-            let key = (identity.uid().to_owned(), identity.attempt());
+            let key = identity.uid_and_attempt();
             if let Some(why) = self.unreadable.get(&key) {
                 let state = ContainerState::Unreadable { why: why.clone() };
                 seen.insert(identity.clone(), state);
