@@ -25,6 +25,13 @@ pub fn within(text: &str, namespace: Option<&str>) -> String {
     whole
 }
 
+/// The flag by which commands find what is in `namespace`, with a space before it; empty where those
+/// who look into `seen_from` find it without, or where it is in no namespace.
+pub fn place(namespace: &str, seen_from: &str) -> String {
+    let is_found = namespace.is_empty() || namespace == seen_from;
+    if is_found { String::new() } else { format!(" -n {namespace}") }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -46,6 +53,12 @@ mod tests {
         assert_eq!(within("check both with hctl version"), "check both with hctl version");
         assert_eq!(within("hctl's own words"), "hctl's own words");
         assert_eq!(super::within("hctl get jobs", None), "hctl get jobs");
+    }
+
+    #[test]
+    fn what_is_where_the_commands_look_needs_no_flag() {
+        assert_eq!(place("team", "default"), " -n team");
+        assert_eq!([place("team", "team"), place("", "default")], ["", ""]);
     }
 
     #[test]

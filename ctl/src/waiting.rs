@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure, what_is_there};
 use crate::goal::{self, Goal, Verdict};
+use crate::hints;
 use crate::outage::Lost;
 use crate::target::Target;
 
@@ -61,9 +62,7 @@ impl Waited {
     /// The same, for somebody whose commands are for this namespace.
     #[must_use]
     pub fn seen_from(mut self, namespace: &str) -> Self {
-        if !self.namespace().is_empty() && self.namespace != namespace {
-            self.place = format!(" -n {}", self.namespace);
-        }
+        self.place = hints::place(self.namespace(), namespace);
         self
     }
 
@@ -100,17 +99,13 @@ impl Waited {
             Verdict::Never(why) => Some(Answer::Never(never(&why))),
             Verdict::NoRun => {
                 "no run yet".clone_into(&mut self.last);
-                Some(Answer::NoRun(
-                    never("it has no run, and none starts by itself")
-                        .hint(format!("start one with hctl run{place} {target}")),
-                ))
+                let hint = format!("start one with hctl run{place} {target}");
+                Some(Answer::NoRun(never("it has no run, and none starts by itself").hint(hint)))
             }
             Verdict::Suspended => {
                 "no run yet: it is suspended".clone_into(&mut self.last);
-                Some(Answer::NoRun(
-                    never("it is suspended, and has no run")
-                        .hint(format!("start one with hctl resume {target}")),
-                ))
+                let hint = format!("start one with hctl resume{place} {target}");
+                Some(Answer::NoRun(never("it is suspended, and has no run").hint(hint)))
             }
             Verdict::NotYet(seen) => {
                 self.last = seen;
@@ -337,6 +332,11 @@ mod tests {
         };
         assert!(hint("default").starts_with("see why with hctl describe -n team job/a, or"));
         assert!(hint("team").starts_with("see why with hctl describe job/a, or"));
+        let object = object("1  suspended");
+        let mut waited = Waited::new(Target::new(KindId::Workflow, "a"), "team", Goal::Done)
+            .seen_from("default");
+        let Some(Answer::NoRun(failure)) = waited.see(object.as_ref()) else { panic!() };
+        assert_eq!(failure.hint.unwrap(), "start one with hctl resume -n team workflow/a");
     }
 
     #[test]

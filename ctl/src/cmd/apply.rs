@@ -18,7 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::Target;
 use crate::waiting::Waited;
-use crate::{sources, terminal, three_way};
+use crate::{hints, sources, terminal, three_way};
 
 /// How often an object that changes under our hands is read again.
 const TRIES_MAX: usize = 5;
@@ -135,7 +135,9 @@ async fn apply_one(
         };
         if live["metadata"]["deletionTimestamp"].is_string() {
             let failure = Failure::new(format!("{target} is being deleted")).code(Code::Conflict);
-            let hint = format!("wait with hctl wait {target} --for deleted, then apply it again");
+            let place = hints::place(&namespace, &connection.namespace);
+            let wait = format!("hctl wait{place} {target} --for deleted");
+            let hint = format!("wait with {wait}, then apply it again");
             return Err(Refused::Other(failure.hint(hint)));
         }
         let before = (target.kind == KindId::Job).then(|| live.clone());
