@@ -16,12 +16,11 @@ use tower::ServiceExt as _;
 
 use crate::args::Format;
 use crate::failure::Failure;
-use crate::outage::{Link, Outage};
+use crate::outage::{Link, Outage, next_wait};
 use crate::table::Table;
 use crate::target::Target;
 
-/// Waits between tries of a server that is away: the first, doubled up to the last.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between tries of a server that is away.
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// An answer that takes longer is said to be missing, and still waited for.
 const ANSWER_DUE: Duration = Duration::from_secs(10);
@@ -142,7 +141,7 @@ impl Connection {
         &self,
         read: impl Fn() -> F,
     ) -> Result<A, Failure> {
-        let (mut link, mut wait) = (self.link(), RETRY_FIRST);
+        let (mut link, mut wait) = (self.link(), None);
         loop {
             let read = read();
             tokio::pin!(read);
@@ -158,8 +157,9 @@ impl Connection {
                     if self.outage.has_answered() || !is_last =>
                 {
                     link.broken(&why);
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
+                    let pause = next_wait(wait, RETRY_MAX);
+                    tokio::time::sleep(pause).await;
+                    wait = Some(pause);
                 }
                 answer => return answer,
             }

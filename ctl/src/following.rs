@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Query;
 use crate::failure;
+use crate::outage::next_wait;
 
-/// Waits between attempts to connect again: the first, doubled up to the last.
-const WAIT_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between attempts to connect again.
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// The server says something at least every 5 seconds: that all is as it was, where nothing changes. One
 /// that says nothing for so long hangs, or cannot be reached any more.
@@ -111,7 +111,7 @@ impl Following {
             tokio::time::sleep(wait).await;
         }
         // A server that ends every watch at once is not asked again at once each time.
-        self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
+        self.wait = Some(next_wait(self.wait, WAIT_MAX));
         let path = format!(
             "{}&watch=true&allowWatchBookmarks=true&resourceVersion={}",
             self.query.path(),

@@ -12,8 +12,9 @@ use client::{Body, Client, Error};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-/// Waits between attempts to connect again: the first, doubled up to the last.
-const WAIT_FIRST: Duration = Duration::from_millis(100);
+use crate::outage::next_wait;
+
+/// The longest wait between attempts to connect again.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// A connection that has been open for so long works, even if the log is silent.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -263,7 +264,7 @@ impl AttemptLog {
         if self.give_up.is_due() {
             return Some(Heard::Failed(error));
         }
-        self.wait = Some(self.wait.map_or(WAIT_FIRST, |wait| (wait * 2).min(WAIT_MAX)));
+        self.wait = Some(next_wait(self.wait, WAIT_MAX));
         let told = std::mem::replace(&mut self.told, true);
         (!told).then(|| Heard::Broken(why(&error)))
     }

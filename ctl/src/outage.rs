@@ -10,6 +10,15 @@ use tokio::time::Instant;
 /// How long the server is lost before it is said: one that restarts is back by then, as a rule.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
+/// The first wait before a lost server is asked again.
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+
+/// How long to wait before a lost server is asked again, where it was `before` the last time: twice as
+/// long, up to `max`.
+pub fn next_wait(before: Option<Duration>, max: Duration) -> Duration {
+    before.map_or(WAIT_FIRST, |before| (before * 2).min(max))
+}
+
 /// Which watches and requests of one command wait for the server to come back. One command may have
 /// several, which all break when the server goes: people want to hear of that once.
 #[derive(Debug, Clone)]
