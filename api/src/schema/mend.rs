@@ -2,21 +2,22 @@
 
 use serde_json::{Map, Value, json};
 
-use super::walk::{alternatives, words_of};
+use super::walk::{alternatives, required_of, types, words_of};
 use crate::path::{self, Step};
 
 /// The document without the fields that `ways` lead to. Those that it cannot do without have a value
 /// that their schema allows. Nothing where the document as a whole is wrong.
 pub(super) fn mended(schema: &Value, mut document: Value, ways: &[Vec<Step>]) -> Option<Value> {
     for way in ways {
-        // Of a list that holds something wrong nothing can be told: its other entries keep their
-        // places in no list that is shorter.
+        // A list that holds something wrong is left out as a whole: without the wrong entry the others
+        // would have other indexes, and what the rules say of them would name the wrong ones.
         let at = way.iter().rposition(|step| matches!(step, Step::Field(_)))?;
         let (Step::Field(field), above) = way[..=at].split_last()? else { return None };
         let around = above.iter().try_fold(schema, within);
         let map = path::find_mut(&mut document, above).and_then(Value::as_object_mut);
         let Some(map) = map else { continue };
-        match around.filter(|schema| requires(schema, field)) {
+        let requires = |schema: &&Value| required_of(chosen(schema)).any(|it| it == field);
+        match around.filter(requires) {
             Some(around) => {
                 let inner = within(around, &Step::Field(field.clone()));
                 map.insert(field.clone(), inner.map_or_else(|| "x".into(), sample));
@@ -46,30 +47,20 @@ fn chosen(schema: &Value) -> &Value {
     inner.unwrap_or(schema)
 }
 
-fn requires(schema: &Value, field: &str) -> bool {
-    let required = chosen(schema).get("required").and_then(Value::as_array);
-    required.into_iter().flatten().any(|it| it == field)
-}
-
 /// A value that a schema allows.
 fn sample(schema: &Value) -> Value {
     if let Some(word) = words_of(schema).next() {
         return word.into();
     }
     let schema = chosen(schema);
-    let is = |wanted: &str| match schema.get("type") {
-        Some(Value::Array(types)) => types.iter().any(|it| it == wanted),
-        Some(one) => one == wanted,
-        None => false,
-    };
+    let types = types(schema);
+    let is = |wanted: &str| types.contains(&wanted);
     if is("object") {
-        let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         let field = |field: &str| {
             let inner = within(schema, &Step::Field(field.to_owned()))?;
             Some((field.to_owned(), sample(inner)))
         };
-        let fields: Map<String, Value> =
-            required.filter_map(Value::as_str).filter_map(field).collect();
+        let fields: Map<String, Value> = required_of(schema).filter_map(field).collect();
         return Value::Object(fields);
     }
     if is("array") {

@@ -199,13 +199,7 @@ impl<'a> Walk<'a> {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
         self.maps.extend(properties.map(|properties| (self.steps.len(), properties)));
-        let required: Vec<&str> = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let required: Vec<&str> = required_of(schema).collect();
         for (field, value) in map {
             if self.steps.is_empty() && field == "status" {
                 continue;
@@ -409,6 +403,12 @@ fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties")?.as_object()
 }
 
+/// The fields that a map cannot do without.
+pub(super) fn required_of(schema: &Value) -> impl Iterator<Item = &str> {
+    let required = schema.get("required").and_then(Value::as_array);
+    required.into_iter().flatten().filter_map(Value::as_str)
+}
+
 /// The words that a schema allows.
 pub(super) fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
     let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
@@ -417,7 +417,7 @@ pub(super) fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
     )
 }
 
-fn types(schema: &Value) -> Vec<&str> {
+pub(super) fn types(schema: &Value) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),

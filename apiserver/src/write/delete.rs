@@ -46,11 +46,7 @@ pub(super) fn delete(
         return Err(Refusal::not_found(kind, &key.name));
     };
     if options.uid.as_deref().is_some_and(|uid| uid != current.uid()) {
-        return Err(Refusal::conflict(
-            kind,
-            &key.name,
-            "another object has its name now (the uid differs)",
-        ));
+        return Err(Refusal::other_uid(kind, &key.name));
     }
     if options.version.is_some_and(|version| version.revision() != current.modified().0) {
         return Err(Refusal::conflict(kind, &key.name, "it has been changed since it was read"));

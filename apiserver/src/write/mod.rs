@@ -189,6 +189,11 @@ impl Refusal {
         Self::of(Reason::Conflict, kind, name, format!("{kind} {name:?} cannot be changed: {why}"))
     }
 
+    /// What was meant is gone, and another object is there under its name.
+    pub(crate) fn other_uid(kind: KindId, name: &str) -> Self {
+        Self::conflict(kind, name, "another object has its name now (the uid differs)")
+    }
+
     /// As a status for a single request.
     pub(crate) fn into_status(self) -> Status {
         match self {

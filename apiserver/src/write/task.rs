@@ -20,11 +20,7 @@ pub(super) fn change(
 ) -> Result<Prepared, Refusal> {
     let (task, current) = facts.task(key)?;
     if uid.is_some_and(|uid| uid != task.uid()) {
-        return Err(Refusal::conflict(
-            KindId::Task,
-            &key.name,
-            "another object has its name now (the uid differs)",
-        ));
+        return Err(Refusal::other_uid(KindId::Task, &key.name));
     }
     let attempt = attempt.unwrap_or(task.spec.attempt);
     let Some(next) = applied(&task, attempt, change, now)? else {
