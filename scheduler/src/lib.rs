@@ -7,6 +7,7 @@ mod class;
 mod metrics;
 mod plan;
 mod resources;
+mod shared;
 pub mod shell;
 mod slab;
 mod snapshot;

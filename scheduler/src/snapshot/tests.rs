@@ -33,11 +33,11 @@ impl Snapshot {
             let ports = node.ports_taken();
             writeln!(text, "node {} known={known} {offered:?} {taken:?} {ports}", node.name)
                 .unwrap();
-            let jobs = self.jobs.iter().map(|(id, job)| (job.name(), node.tasks_of(id)));
+            let jobs = self.jobs.iter().map(|(id, name, _)| (name, node.tasks_of(id)));
             let jobs: BTreeMap<_, _> = jobs.filter(|(_, tasks)| *tasks > 0).collect();
             writeln!(text, "  {} tasks {jobs:?}", node.tasks).unwrap();
         }
-        let succeeded = self.jobs.iter().map(|(_, job)| (job.name(), &job.succeeded));
+        let succeeded = self.jobs.iter().map(|(_, name, job)| (name, &job.succeeded));
         let succeeded: BTreeMap<_, _> = succeeded.collect();
         writeln!(text, "succeeded {succeeded:?}").unwrap();
         for (key, id) in &self.task_ids {
@@ -77,10 +77,10 @@ impl Snapshot {
             // What objects say may be too much already: then nothing may be promised on top.
             let before = self.taken_without_promises(name);
             assert!(!over || promised_here == 0 || before, "{name} is over-committed");
-            for (job, state) in self.jobs.iter() {
+            for (job, job_name, _) in self.jobs.iter() {
                 let max = self.max_per_node(job);
                 let tasks = node.tasks_of(job);
-                assert!(max.is_none_or(|max| tasks <= max), "{} on {name}: {tasks}", state.name());
+                assert!(max.is_none_or(|max| tasks <= max), "{job_name} on {name}: {tasks}");
             }
         }
     }
