@@ -236,11 +236,7 @@ impl Cache {
 
     /// Waits until the cache shows `revision`.
     pub(crate) async fn reached(&self, revision: Revision) {
-        self.wanted.send_if_modified(|wanted| {
-            let is_news = revision > *wanted;
-            *wanted = revision.max(*wanted);
-            is_news
-        });
+        base::raise(&self.wanted, revision);
         let mut progress = self.progress.subscribe();
         // The sender lives in self: this ends only when the revision is there.
         let _reached = progress.wait_for(|at| *at >= revision).await;
