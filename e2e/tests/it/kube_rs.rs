@@ -234,12 +234,17 @@ async fn a_reflector_of_kube_rs_shows_what_there_is() {
     maps.create(&PostParams::default(), &map).await.unwrap();
     let is_seen = || reader.state().iter().any(|map| map.name_any() == "c");
     let seen = async {
+        let mut is_ready = false;
         while !is_seen() {
-            // What is listed at first is shown once all of it is there.
+            // What is listed at first is shown once all of it is there. That is waited for once: after
+            // that it is true at once each time, and this loop would give nothing else its turn.
             tokio::select! {
                 biased;
                 event = applied.next() => drop(event.unwrap().unwrap()),
-                ready = reader.wait_until_ready() => ready.unwrap(),
+                ready = reader.wait_until_ready(), if !is_ready => {
+                    ready.unwrap();
+                    is_ready = true;
+                }
             }
         }
     };
