@@ -19,6 +19,7 @@ pub mod hints;
 pub mod live;
 pub mod log;
 pub mod log_printer;
+pub mod not_running;
 pub mod outage;
 pub mod output;
 pub mod progress;

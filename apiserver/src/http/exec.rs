@@ -11,10 +11,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Kind as _;
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
 use api::query::pairs;
 use api::status::{Reason, failure};
+use api::task::TaskPhase;
+use api::{Kind as _, Task};
 use axum::body::Body;
 use base::ErrorChain;
 use bytes::Bytes;
@@ -57,6 +58,9 @@ pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<B
     let task = log::task(server, place).await?;
     let attempt = query.attempt.unwrap_or(task.spec.attempt);
     let node = log::node_of(&task, attempt)?;
+    if let Some(why) = over(&task, attempt) {
+        return Err(Box::new(failure(Reason::Conflict, why)));
+    }
     let path = format!("/exec/{}/{attempt}", task.uid());
     let (input, rest) = mpsc::channel::<Bytes>(MESSAGES_MAX);
     let first = serde_json::to_vec(&asked).expect("a command is text");
@@ -89,6 +93,29 @@ pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<B
         bridge(socket, input, answer.into_body()).await;
     });
     Ok(switching(accept))
+}
+
+/// That an attempt has ended, where its task tells: its node's agent would only know that it runs no
+/// such attempt.
+fn over(task: &Task, attempt: u32) -> Option<String> {
+    let name = task.name();
+    if attempt < task.spec.attempt {
+        return Some(format!(
+            "attempt {attempt} of task {name:?} has ended: no command can be run in it"
+        ));
+    }
+    let phase = task.phase();
+    match phase {
+        TaskPhase::Succeeded | TaskPhase::Failed | TaskPhase::TimedOut | TaskPhase::Cancelled => {
+            Some(format!("task {name:?} has ended ({phase}): no command can be run in it"))
+        }
+        TaskPhase::Pending
+        | TaskPhase::Bound
+        | TaskPhase::Starting
+        | TaskPhase::Running
+        | TaskPhase::Stopping
+        | TaskPhase::Lost => None,
+    }
 }
 
 /// The key that accepts the upgrade which the headers ask for.

@@ -1,15 +1,21 @@
 //! Which attempts of tasks are meant where logs are asked for. Pure.
 
 use api::task::TaskPhase;
-use api::{Kind as _, KindId, Task};
+use api::{Kind as _, KindId, Task, Timestamp};
 use serde_json::Value;
 
 use crate::args::Logs;
 use crate::failure::{Code, Failure};
+use crate::not_running;
 use crate::target::Target;
 
 /// The attempt of a task whose log is meant.
-pub(super) fn chosen(task: &Task, args: &Logs, run: Option<u32>) -> Result<u32, Failure> {
+pub(super) fn chosen(
+    task: &Task,
+    args: &Logs,
+    run: Option<u32>,
+    now: Timestamp,
+) -> Result<u32, Failure> {
     let run = run.unwrap_or(task.spec.run);
     let missing = |why: String| Failure::new(why).code(Code::NotFound);
     let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
@@ -24,7 +30,7 @@ pub(super) fn chosen(task: &Task, args: &Logs, run: Option<u32>) -> Result<u32, 
                 missing(format!("{name} has not started in run {run} yet"))
                     .hint(format!("see the run before with --run {before}"))
             }
-            _ if is_current => missing(format!("{name} has not started yet"))
+            _ if is_current => missing(not_running::not_started(task, now))
                 .hint(format!("see why with hctl describe task/{name}")),
             _ => missing(format!("{name} has no attempt of run {run}"))
                 .hint(format!("see its attempts with hctl describe task/{name}")),
@@ -98,8 +104,13 @@ mod tests {
         let chosen = |attempts: Value, line: &str| {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
             let Command::Logs(logs) = args.command else { panic!("{line}") };
-            chosen(&task(&serde_json::json!({ "attempts": attempts })), &logs, logs.run)
-                .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
+            chosen(
+                &task(&serde_json::json!({ "attempts": attempts })),
+                &logs,
+                logs.run,
+                Timestamp::UNIX_EPOCH,
+            )
+            .map_err(|it| format!("{}; {}", it.message, it.hint.unwrap_or_default()))
         };
         let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
         assert_eq!(chosen(two_runs(), "hctl logs job/a"), Ok(2));
@@ -131,7 +142,7 @@ mod tests {
         let run = run_of(&Target::new(KindId::Job, "a"), &job);
         let before = task(&serde_json::json!({ "attempts": [] }));
         assert_eq!(
-            chosen(&before, &logs, run).unwrap_err().message,
+            chosen(&before, &logs, run, Timestamp::UNIX_EPOCH).unwrap_err().message,
             "a-0 has not started in run 3 yet"
         );
         assert_eq!(run_of(&Target::new(KindId::Task, "a-0"), &job), None);

@@ -3,12 +3,11 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
-use api::KindId;
 use api::exec::{self, Channel};
+use api::{KindId, Task};
 use bytes::Bytes;
 use client::{ExecReceiver, ExecSender};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,7 +17,7 @@ use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::raw::{self, Raw};
 use crate::target::{self, Target};
-use crate::terminal;
+use crate::{not_running, terminal};
 
 /// Bytes of input that are sent together at most.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -44,7 +43,9 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
     let wants_tty = tty || (args.tty && !args.stdin);
     let (mut sender, receiver) = match connection.exec(&task, &query(&args, wants_tty)).await {
         Ok(opened) => opened,
-        Err(failure) => return Err(explained(connection, &task, failure).await),
+        Err(failure) => {
+            return Err(explained(connection, &task, args.attempt, failure).await);
+        }
     };
     // From here on every way out gives the terminal back.
     let raw = if tty { Some(Raw::enter()?) } else { None };
@@ -62,19 +63,19 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
 }
 
 /// Why a command could not be started: the task itself knows better than its node if it does not run.
-async fn explained(connection: &Connection, task: &Target, failure: Failure) -> Failure {
-    if failure.code != Code::Conflict {
+async fn explained(
+    connection: &Connection,
+    task: &Target,
+    attempt: Option<u32>,
+    failure: Failure,
+) -> Failure {
+    if failure.is_last {
         return failure;
     }
-    let found = connection.find::<Value>(task).await.ok().flatten().unwrap_or_default();
-    match found["status"]["phase"].as_str() {
-        Some(phase) if phase != "Running" => {
-            Failure::new(format!("{task} is not running ({phase}): no command can be run in it"))
-                .code(Code::Conflict)
-                .hint(format!("see why with hctl describe {task}"))
-        }
-        _ => failure.hint(format!("see how it stands with hctl describe {task}")),
-    }
+    let found = connection.find::<Task>(task).await.ok().flatten();
+    let why =
+        found.and_then(|task| not_running::no_command(&task, attempt, connection.clock.now()));
+    why.unwrap_or(failure)
 }
 
 fn query(args: &Exec, tty: bool) -> String {

@@ -20,7 +20,7 @@ use crate::live::{self, News};
 use crate::log::{AttemptLog, GiveUp, Heard, Question};
 use crate::log_printer::{Of, Printer};
 use crate::target::{self, Target};
-use crate::terminal;
+use crate::{hints, not_running, terminal};
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
@@ -39,6 +39,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     // Not there, or just without tasks?
     let found = connection.get::<Value>(&target).await?;
     if args.follow {
+        if target.kind != KindId::Task && found["status"]["total"].as_u64().unwrap_or_default() == 0
+        {
+            tell_of_no_tasks(connection, &target, &found);
+        }
         return follow(connection, &args, &target, query).await;
     }
     let run = args.run.or_else(|| run_of(&target, &found));
@@ -51,9 +55,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     if tasks.is_empty() && there_are_some {
         terminal::note(&format!("No task of {target} has failed."));
     } else if tasks.is_empty() {
-        terminal::note(&format!(
-            "{target} has no tasks now; finished ones are removed after a while (keepTasks)."
-        ));
+        tell_of_no_tasks(connection, &target, &found);
     }
     let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
     for task in &tasks {
@@ -61,7 +63,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     }
     let mut missing = 0;
     for task in &tasks {
-        let attempt = match chosen(task, &args, run) {
+        let attempt = match chosen(task, &args, run, connection.clock.now()) {
             Ok(attempt) => attempt,
             // Of many tasks only some were tried more than once, or have started.
             Err(why) if tasks.len() > 1 => {
@@ -100,6 +102,12 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         return Err(Failure::new(message).code(Code::NotFound).hint(hint));
     }
     Ok(())
+}
+
+/// Says why there are no tasks, with commands that look where this one did.
+fn tell_of_no_tasks(connection: &Connection, target: &Target, object: &Value) {
+    let why = not_running::no_tasks(target, object, connection.clock.now());
+    terminal::note(&hints::within(&why, connection.named_namespace.as_deref()));
 }
 
 fn of(task: &Task, attempt: u32) -> Of {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::amounts::Amounts;
 use api::node::stats::{NodeStats, TaskStats};
 use api::task::TaskPhase;
-use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate};
+use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate, Timestamp};
 use client::object_path;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::args::{Format, Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::top::{self, Use, rows};
-use crate::{document, output, target, terminal};
+use crate::{document, not_running, output, target, terminal};
 
 /// Nodes that are asked at once.
 const NODES_AT_ONCE_MAX: usize = 64;
@@ -59,6 +59,9 @@ async fn top_tasks(
     let query = connection.query(KindId::Task, selector, String::new());
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
     only(KindId::Task, &names, &mut tasks)?;
+    if !names.is_empty() {
+        tell_of_idle(&tasks, connection.clock.now())?;
+    }
     // What a lost node runs is Lost, too: nobody can be asked about it.
     tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
     let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
@@ -98,6 +101,28 @@ async fn top_tasks(
         false => format!("No running tasks in namespace {}.", connection.namespace),
     };
     print(headings, "REQUEST", uses.collect(), order, &nothing)
+}
+
+/// Says which of the tasks that are named use nothing, since they do not run, and why.
+///
+/// # Errors
+/// None of them runs.
+fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
+    let state = |task: &Task| Some((task.name().to_owned(), not_running::state(task, now)?));
+    let idle: Vec<(String, String)> = tasks.iter().filter_map(state).collect();
+    let said = |(name, state): &(String, String)| format!("task/{name} {state}: it uses nothing");
+    match idle.split_last() {
+        Some((last, others)) if idle.len() == tasks.len() => {
+            others.iter().for_each(|other| terminal::note(&said(other)));
+            let hint = format!("see how it stands with hctl describe task/{}", last.0);
+            Err(Failure::new(said(last)).code(Code::Conflict).hint(hint))
+        }
+        // The figures of the others are wanted all the same.
+        _ => {
+            idle.iter().for_each(|task| terminal::note(&said(task)));
+            Ok(())
+        }
+    }
 }
 
 /// The names of those that are named, with or without their kind.

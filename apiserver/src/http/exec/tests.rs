@@ -19,6 +19,29 @@ fn a_command_is_read_word_by_word() {
 }
 
 #[test]
+fn an_attempt_that_has_ended_is_refused_by_what_its_task_says() {
+    let at = "2026-01-02T11:59:00Z";
+    let task = |state: &str| -> Task {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "a-0" },
+            "spec": {
+                "template": "a", "attempt": 2,
+                "binding": { "node": "n1", "attempt": 2, "number": 2, "at": at },
+            },
+            "status": { "attempt": 2, "binding": 2, "state": state },
+        }))
+        .unwrap()
+    };
+    let said = over(&task("Succeeded"), 2);
+    let expected = "task \"a-0\" has ended (Succeeded): no command can be run in it";
+    assert_eq!(said.as_deref(), Some(expected));
+    let said = over(&task("Running"), 1).unwrap();
+    assert!(said.starts_with("attempt 1 of task \"a-0\" has ended"), "{said}");
+    assert_eq!(over(&task("Running"), 2), None);
+    assert_eq!(over(&task("Starting"), 2), None, "its container may run by now");
+}
+
+#[test]
 fn only_a_websocket_that_speaks_the_protocol_is_accepted() {
     let mut headers = HeaderMap::new();
     let all = [
