@@ -191,7 +191,7 @@ impl Resource for Event {
         const {
             &[
                 wide("NAME"),
-                column("LAST SEEN"),
+                column("SEEN"),
                 column("TYPE"),
                 column("REASON"),
                 column("OBJECT"),

@@ -7,6 +7,11 @@ pub const GAP: &str = "  ";
 /// A column does not widen for a cell longer than the longest name: the row is out of line instead.
 const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 
+/// Before what goes on of a row that is folded.
+const CONTINUED: &str = "    ";
+/// Characters that the last cell of a row that is folded has at least on its line.
+const SENTENCE_ROOM: usize = 28;
+
 /// What stands for the end of a line that was cut.
 const CUT: &str = "...";
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -21,6 +26,8 @@ pub struct Paper {
     pub width: Option<usize>,
     /// Whether phases are coloured.
     pub colours: bool,
+    /// Whether a row that is too long goes on in further lines, instead of being cut.
+    pub folds: bool,
 }
 
 /// Prints rows below each other as they come: widths only grow.
@@ -66,7 +73,60 @@ impl Columns {
                 }
             }
         }
-        rows.into_iter().map(|row| self.line(row)).collect()
+        match self.paper.width.filter(|_| self.paper.folds) {
+            Some(width) => {
+                let starts = self.starts(width);
+                rows.into_iter().map(|row| self.folded_row(row, &starts, width)).collect()
+            }
+            None => rows.into_iter().map(|row| self.line(row)).collect(),
+        }
+    }
+
+    /// On which line of a row that is folded each column begins, and where: the same for all rows, so that
+    /// headings stand above what they are of.
+    fn starts(&self, width: usize) -> Vec<(usize, usize)> {
+        let (mut line, mut at) = (0, 0);
+        let mut starts = Vec::new();
+        for (index, chars) in self.widths.iter().enumerate() {
+            // The last cell is a sentence, as a rule, and goes on below its beginning.
+            let is_last = index + 1 == self.widths.len();
+            let needed = if is_last { (*chars).min(SENTENCE_ROOM) } else { *chars };
+            if at > 0 && at + needed > width {
+                (line, at) = (line + 1, CONTINUED.len());
+            }
+            starts.push((line, at));
+            at += chars + GAP.len();
+        }
+        starts
+    }
+
+    fn folded_row(&self, row: &[String], starts: &[(usize, usize)], width: usize) -> String {
+        let (mut text, mut line, mut at) = (String::new(), 0, 0);
+        let filled = row.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+        for (cell, (on, start)) in row.iter().zip(starts).take(filled) {
+            if *on > line {
+                text.push('\n');
+                (line, at) = (*on, 0);
+            }
+            let cell = printable(cell);
+            // One that is wider than its column is apart from the next all the same.
+            let gap = start.saturating_sub(at).max(if at > 0 { GAP.len() } else { 0 });
+            text.push_str(&" ".repeat(gap));
+            at += gap;
+            let style = paint(&cell).filter(|_| self.paper.colours);
+            match style {
+                Some(style) => text.push_str(&format!("{style}{cell}{style:#}")),
+                None if cell.contains(' ') => {
+                    // Only a sentence has spaces, and nothing follows on its line.
+                    let cell = hung(&format!("{}{cell}", " ".repeat(at)), at, at, width);
+                    text.push_str(cell.trim());
+                }
+                None => text.push_str(&cell),
+            }
+            at += cell.chars().count();
+        }
+        text.push('\n');
+        text
     }
 
     fn line(&self, row: &[String]) -> String {
@@ -140,6 +200,12 @@ const APART: usize = 4;
 /// A line as lines of at most `width` characters, where words allow that: no word is cut. Of the line what
 /// begins at `hang` is folded, and stands below its beginning.
 pub fn folded(line: &str, hang: usize, width: usize) -> String {
+    // Below a beginning far to the right there would be room for few words.
+    hung(line, hang, hang.min(width / 2), width)
+}
+
+/// The same, with what follows a fold after so many spaces.
+fn hung(line: &str, hang: usize, indent: usize, width: usize) -> String {
     let chars = |text: &str| text.chars().count();
     let start = line.char_indices().nth(hang).map_or(line.len(), |(at, _)| at);
     // What begins within a word begins nowhere on this line.
@@ -149,8 +215,7 @@ pub fn folded(line: &str, hang: usize, width: usize) -> String {
     if chars(line) <= width || text.trim().is_empty() {
         return format!("{line}\n");
     }
-    // Below a beginning far to the right there would be room for few words.
-    let indent = " ".repeat(hang.min(width / 2));
+    let indent = " ".repeat(indent);
     let (mut folded, mut at) = (head.to_owned(), chars(head));
     let mut rest = text;
     let mut has_words = false;
@@ -277,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_line_fits_the_terminal_and_shows_where_it_was_cut() {
-        let paper = Paper { width: Some(24), colours: false };
+        let paper = Paper { width: Some(24), ..Paper::default() };
         let text = "NAME|STATUS|WHY\nweb|Running|exit 3 on node-1\nweb|Running|exit 3 now";
         expect![[r#"
             NAME  STATUS   WHY
@@ -293,8 +358,38 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_is_too_long_goes_on_below_between_its_cells() {
+        let on = |width, text: &str| {
+            let paper = Paper { width: Some(width), folds: true, ..Paper::default() };
+            lines(&mut Columns::on(paper), text)
+        };
+        let text = "NAME|STATUS|NODE|PORTS|AGE|WHY\n\
+                    web-14|Running|node-1|http=31120|4d|\n\
+                    a|Failed|node-12|-|3d|exit 3 after a while; and more of it than fits";
+        expect![[r"
+            NAME    STATUS   NODE
+                PORTS       AGE
+                WHY
+            web-14  Running  node-1
+                http=31120  4d
+            a       Failed   node-12
+                -           3d
+                exit 3 after a while;
+                and more of it than fits
+        "]]
+        .assert_eq(&on(28, text));
+        expect![[r"
+            NAME    STATUS   NODE     PORTS       AGE  WHY
+            web-14  Running  node-1   http=31120  4d
+            a       Failed   node-12  -           3d   exit 3 after a while; and
+                                                       more of it than fits
+        "]]
+        .assert_eq(&on(72, text));
+    }
+
+    #[test]
     fn phases_are_coloured_and_stay_in_their_columns() {
-        let paper = Paper { width: None, colours: true };
+        let paper = Paper { colours: true, ..Paper::default() };
         let text = lines(&mut Columns::on(paper), "NAME|STATUS|AGE\na|Failed|1s\nb|Lost|2s");
         let lines = [
             "NAME  STATUS  AGE",

@@ -85,10 +85,12 @@ pub struct Look {
 }
 
 /// Columns that give way first where a terminal is too narrow for all of them and for a reason.
-const SAY_LEAST: [&str; 16] = [
-    "REV", "PORTS", "RESTARTS", "GPU", "VERSION", "RUNTIME", "MODEL", "MODE", "ZONE", "READY",
-    "ATTEMPT", "TOOK", "STATES", "REPLICAS", "ACTIVE", "MEMORY",
+const SAY_LEAST: [&str; 15] = [
+    "GPU", "VERSION", "RUNTIME", "MODEL", "MODE", "ZONE", "READY", "TOOK", "ATTEMPT", "PORTS",
+    "STATES", "REPLICAS", "ACTIVE", "FAILED", "MEMORY",
 ];
+/// Columns that say why, in a sentence: the last ones of their tables.
+const REASONS: [&str; 2] = ["WHY", "MESSAGE"];
 /// Characters that a reason has at least, where others can give way for it.
 const WHY_ROOM: usize = 24;
 
@@ -120,7 +122,8 @@ impl Shown {
             chosen.map(|(index, column)| (column.name.clone(), Part::Cell(index))).collect();
         if look.with_labels {
             // The last column is a sentence.
-            let end = columns.len() - usize::from(columns.last().is_some_and(|it| it.0 == "WHY"));
+            let end =
+                columns.len() - usize::from(columns.last().is_some_and(|it| is_reason(&it.0)));
             columns.insert(end, ("LABELS".to_owned(), Part::Labels));
         }
         if look.with_namespace {
@@ -153,24 +156,10 @@ impl Shown {
     ///
     /// Where that is not enough, and there are reasons to be shown, columns give way that say least.
     pub fn fit(&mut self, rows: &[Row], width: usize) {
-        let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
-        cells.insert(0, self.headings.clone());
-        let mut index = self.columns.len();
-        while longest_line(&cells) > width && index > 0 {
-            index -= 1;
-            let stays = matches!(self.headings[index].as_str(), "NAME" | "STATUS" | "WHY");
-            let tells = |row: &Vec<String>| !matches!(row[index].as_str(), "" | NOTHING | "0");
-            if stays || cells.iter().skip(1).any(tells) {
-                continue;
-            }
-            self.leave_out(index);
-            for row in &mut cells {
-                row.remove(index);
-            }
-        }
+        let cells = self.leave_out_what_tells_nothing(rows, width);
         let reasons = cells.iter().skip(1).filter_map(|row| row.last());
         let longest = reasons.map(|why| why.chars().count()).max().unwrap_or_default();
-        if self.headings.last().is_none_or(|heading| heading != "WHY") || longest == 0 {
+        if self.headings.last().is_none_or(|heading| !is_reason(heading)) || longest == 0 {
             return;
         }
         let widest = |index: usize| cells.iter().map(|row| row[index].chars().count()).max();
@@ -179,9 +168,47 @@ impl Shown {
         self.give_way(widths, width.saturating_sub(longest.min(WHY_ROOM)));
     }
 
+    /// Leaves out a column that says the same in all rows, where lines would be longer than `width`.
+    pub fn leave_out_what_is_known(&mut self, heading: &str, rows: &[Row], width: usize) {
+        let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
+        cells.insert(0, self.headings.clone());
+        if longest_line(&cells) > width
+            && let Some(index) = self.headings.iter().position(|other| other == heading)
+        {
+            self.leave_out(index);
+        }
+    }
+
+    /// The first part of [`Shown::fit`] alone: for rows that are folded where they are too long. What is
+    /// left, with the headings.
+    pub fn leave_out_what_tells_nothing(&mut self, rows: &[Row], width: usize) -> Vec<Vec<String>> {
+        let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
+        cells.insert(0, self.headings.clone());
+        let mut index = self.columns.len();
+        while longest_line(&cells) > width && index > 0 {
+            index -= 1;
+            let heading = self.headings[index].as_str();
+            let stays = matches!(heading, "NAME" | "STATUS") || is_reason(heading);
+            // That something happened once is not worth a column.
+            let usual = if heading == "COUNT" { "1" } else { "0" };
+            let tells = |row: &Vec<String>| {
+                let cell = row[index].as_str();
+                !matches!(cell, "" | NOTHING) && cell != usual
+            };
+            if stays || cells.iter().skip(1).any(tells) {
+                continue;
+            }
+            self.leave_out(index);
+            for row in &mut cells {
+                row.remove(index);
+            }
+        }
+        cells
+    }
+
     /// The same for rows that are still to come, of which only the headings are known.
     pub fn fit_what_comes(&mut self, width: usize) {
-        if self.headings.last().is_some_and(|heading| heading == "WHY") {
+        if self.headings.last().is_some_and(|heading| is_reason(heading)) {
             let inner = &self.headings[..self.headings.len() - 1];
             let widths = inner.iter().map(|heading| output::room(heading)).collect();
             self.give_way(widths, width.saturating_sub(WHY_ROOM));
@@ -249,6 +276,10 @@ impl Shown {
     }
 }
 
+fn is_reason(heading: &str) -> bool {
+    REASONS.contains(&heading)
+}
+
 /// How long the longest line of a table is.
 fn longest_line(rows: &[Vec<String>]) -> usize {
     let columns = rows.first().map_or(0, Vec::len);
@@ -284,6 +315,7 @@ impl std::str::FromStr for Order {
         let word = path.rsplit('.').next().unwrap_or_default().to_ascii_uppercase();
         Ok(match word.as_str() {
             "AGE" | "CREATIONTIMESTAMP" | "CREATED" => Order::Created,
+            "LASTTIMESTAMP" | "LAST SEEN" => Order::Column("SEEN".to_owned()),
             "PHASE" => Order::Column("STATUS".to_owned()),
             _ => Order::Column(word),
         })
@@ -442,11 +474,11 @@ mod tests {
 
     #[test]
     fn where_lines_are_too_long_columns_that_tell_nothing_give_way() {
-        let names = ["NAME", "STATUS", "RESTARTS", "REV", "NODE", "AGE", "WHY"];
+        let names = ["NAME", "STATUS", "FAILED", "PORTS", "NODE", "AGE", "WHY"];
         let column = |name: &&str| ColumnDefinition { name: (*name).to_owned(), priority: 0 };
         let definitions: Vec<ColumnDefinition> = names.iter().map(column).collect();
-        let row = |restarts: u32, why: &str| -> Row {
-            let cells = json!(["a-0", "Failed", restarts, "-", "n1", "3s", why]);
+        let row = |failed: u32, why: &str| -> Row {
+            let cells = json!(["a-0", "Failed", failed, "-", "n1", "3s", why]);
             serde_json::from_value(json!({"cells": cells})).unwrap()
         };
         let headings = |rows: &[Row], width: usize| {
@@ -455,17 +487,38 @@ mod tests {
             assert_eq!(shown.cells(&rows[0]).len(), shown.headings().len());
             shown.headings().join(" ")
         };
-        let all = "NAME STATUS RESTARTS REV NODE AGE WHY";
+        let all = "NAME STATUS FAILED PORTS NODE AGE WHY";
         let rows = [row(0, "exit 3"), row(0, "exit 4")];
         assert_eq!(headings(&rows, 46), all, "the longest line has 46 characters");
-        assert_eq!(headings(&rows, 45), "NAME STATUS RESTARTS NODE AGE WHY");
+        assert_eq!(headings(&rows, 45), "NAME STATUS FAILED NODE AGE WHY");
         assert_eq!(headings(&rows, 10), "NAME STATUS NODE AGE WHY", "the rest is cut");
-        assert_eq!(headings(&[row(0, ""), row(2, "")], 10), "NAME STATUS RESTARTS NODE AGE WHY");
+        assert_eq!(headings(&[row(0, ""), row(2, "")], 10), "NAME STATUS FAILED NODE AGE WHY");
+    }
+
+    #[test]
+    fn what_events_say_gains_the_room_of_columns_that_tell_nothing() {
+        let names = ["SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"];
+        let column = |name: &&str| ColumnDefinition { name: (*name).to_owned(), priority: 0 };
+        let definitions: Vec<ColumnDefinition> = names.iter().map(column).collect();
+        let row = |count: u32| -> Row {
+            let cells = json!(["3s", "Normal", "Bound", "job/a", count, "it was bound to node-1"]);
+            serde_json::from_value(json!({"cells": cells})).unwrap()
+        };
+        let headings = |rows: &[Row], width: usize| {
+            let mut shown = Shown::of(&definitions, &Look::default());
+            shown.leave_out_what_tells_nothing(rows, width);
+            shown.leave_out_what_is_known("OBJECT", rows, width);
+            shown.headings().join(" ")
+        };
+        assert_eq!(headings(&[row(1)], 80), names.join(" "));
+        assert_eq!(headings(&[row(1), row(2)], 60), "SEEN TYPE REASON COUNT MESSAGE");
+        assert_eq!(headings(&[row(1)], 60), "SEEN TYPE REASON OBJECT MESSAGE");
+        assert_eq!(headings(&[row(1)], 50), "SEEN TYPE REASON MESSAGE");
     }
 
     #[test]
     fn rows_to_come_leave_room_for_reasons() {
-        let names = ["NAME", "STATUS", "READY", "ATTEMPT", "RESTARTS", "REV", "NODE", "AGE", "WHY"];
+        let names = ["NAME", "STATUS", "READY", "ATTEMPT", "NODE", "PORTS", "AGE", "WHY"];
         let column = |name: &str| ColumnDefinition { name: name.to_owned(), priority: 0 };
         let headings = |names: &[&str], width: usize| {
             let definitions: Vec<ColumnDefinition> = names.iter().map(|it| column(it)).collect();
@@ -473,11 +526,11 @@ mod tests {
             shown.fit_what_comes(width);
             shown.headings().join(" ")
         };
-        assert_eq!(headings(&names, 102), names.join(" "), "the reason has 24 characters then");
-        assert_eq!(headings(&names, 101), "NAME STATUS READY ATTEMPT RESTARTS NODE AGE WHY");
-        assert_eq!(headings(&names, 80), "NAME STATUS ATTEMPT NODE AGE WHY");
+        assert_eq!(headings(&names, 94), names.join(" "), "the reason has 24 characters then");
+        assert_eq!(headings(&names, 93), "NAME STATUS ATTEMPT NODE PORTS AGE WHY");
+        assert_eq!(headings(&names, 80), "NAME STATUS NODE PORTS AGE WHY");
         assert_eq!(headings(&names, 10), "NAME STATUS NODE AGE WHY", "the rest is cut");
-        assert_eq!(headings(&names[..8], 10), names[..8].join(" "), "there is no reason");
+        assert_eq!(headings(&names[..7], 10), names[..7].join(" "), "there is no reason");
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn paper() -> Paper {
     let stdout = std::io::stdout();
     let width = width(&stdout);
     let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-    Paper { width, colours }
+    Paper { width, colours, folds: false }
 }
 
 /// Tells the person at the terminal something that is no data.

@@ -8,7 +8,7 @@ use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{NOTHING, age, or_dash, span, took};
 use crate::violation::Violation;
-use crate::{labels, metadata, names};
+use crate::{metadata, names};
 
 impl Resource for Task {
     fn validate(&self) -> Vec<Violation> {
@@ -60,14 +60,13 @@ impl Resource for Task {
                 column("STATUS"),
                 column("READY"),
                 column("ATTEMPT"),
-                column("RESTARTS"),
-                column("REV"),
                 column("NODE"),
                 column("PORTS"),
                 wide("PARTITION"),
                 wide("RUN"),
                 wide("EXIT"),
                 wide("TOOK"),
+                wide("TEMPLATE"),
                 column("AGE"),
                 column("WHY"),
             ]
@@ -85,14 +84,13 @@ impl Resource for Task {
             self.phase().to_string(),
             said(if self.is_ready() { "yes" } else { "no" }.to_owned()),
             self.spec.attempt.to_string(),
-            said(status.restarts.to_string()),
-            or_dash(self.label(labels::REVISION)),
             or_dash(self.node()),
             said(if ports.is_empty() { NOTHING.to_owned() } else { ports.join(",") }),
             or_dash(self.spec.overrides.partition.as_ref()),
             self.spec.run.to_string(),
             said(or_dash(status.exit_code)),
             said(took(status.started_at, status.finished_at, now)),
+            self.spec.template.clone(),
             age(self.created(), now),
             self.why(now),
         ]
@@ -213,15 +211,14 @@ impl Task {
             past.phase.to_string(),
             "no".to_owned(),
             past.attempt.to_string(),
-            // The task keeps these for its current attempt alone.
-            unknown(),
-            unknown(),
             or_dash(past.node_name.as_ref()),
+            // The task keeps these for its current attempt alone.
             unknown(),
             or_dash(self.spec.overrides.partition.as_ref()),
             run.to_string(),
             or_dash(past.exit_code),
             past.finished_at.map_or_else(unknown, |_| took(past.started_at, past.finished_at, now)),
+            unknown(),
             age(self.created(), now),
             why,
         ])

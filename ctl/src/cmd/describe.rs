@@ -43,10 +43,8 @@ async fn whole(connection: &Connection, target: &Target) -> Result<Sheet, Failur
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
     let mut sheet = sheet(connection, target, object, now).await?;
     let (mut happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
-    // Not those of an earlier object of this name.
-    happened
-        .retain(|event| event.involved_object.uid.is_none() || event.involved_object.uid == uid);
-    sheet.append(describe::events::section(happened, now));
+    describe::events::retain_of(uid.as_deref(), &mut happened);
+    sheet.append(describe::events::section(target, happened, now));
     sheet.name_namespace(connection.named_namespace.as_deref());
     Ok(sheet)
 }

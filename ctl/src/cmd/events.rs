@@ -1,14 +1,16 @@
 //! `hctl events`: what happened, oldest first.
 
-use api::KindId;
+use std::collections::BTreeSet;
+
 use api::core::Event;
 use api::resource::Resource as _;
+use api::{Kind as _, KindId};
 use serde_json::Value;
 
 use super::{get, show, watch};
 use crate::args::{Events, Format};
 use crate::connection::{Connection, Query};
-use crate::describe::events::{about, last_seen};
+use crate::describe::events::{about, last_seen, retain_of};
 use crate::failure::Failure;
 use crate::output::Columns;
 use crate::table::{ColumnDefinition, Look, Row, Shown};
@@ -17,30 +19,77 @@ use crate::terminal;
 
 pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), Failure> {
     let words: Vec<String> = args.of.into_iter().chain(args.about).collect();
-    let mut query = match words.is_empty() {
-        false => of(connection, &target::only_one(&words, None)?),
-        true => connection.query(KindId::Event, String::new(), String::new()),
+    let target = match words.is_empty() {
+        false => Some(target::only_one(&words, None)?),
+        true => None,
+    };
+    let mut query = match &target {
+        Some(target) => of(connection, target),
+        None => connection.query(KindId::Event, String::new(), String::new()),
     };
     if args.all_namespaces {
         query.namespace.clear();
     }
     if args.watch {
+        // By name: what is made again under it is meant, too.
         return watch::watch(connection, vec![(query, Look::default())]).await;
     }
+    let (found, _) = connection.list::<Value>(&query).await?;
+    let mut events = Vec::new();
+    for object in &found {
+        events.push(connection.typed::<Event>(object.clone())?);
+    }
+    // In all namespaces the name is that of many objects.
+    if let Some(target) = target.as_ref().filter(|_| !args.all_namespaces) {
+        only_of(connection, target, &mut events).await?;
+    }
     if !matches!(connection.format, Format::Table | Format::Wide) {
-        let (found, _) = connection.list::<Value>(&query).await?;
+        let kept: BTreeSet<&str> = events.iter().map(Event::name).collect();
         let name =
             |event: &Value| event["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let named = found.into_iter().map(|it| (Target::new(KindId::Event, name(&it)), it));
+        let named = named.filter(|(target, _)| kept.contains(target.name.as_str()));
         return show::objects(connection.format, named.collect(), true);
     }
-    let (mut found, _) = connection.list::<Event>(&query).await?;
-    found.sort_by_key(last_seen);
-    if found.is_empty() {
-        terminal::note(&get::nothing(&query));
+    events.sort_by_key(last_seen);
+    if events.is_empty() {
+        terminal::note(&match &target {
+            Some(target) => no_events(target),
+            None => get::nothing(&query),
+        });
         return Ok(());
     }
-    table(connection, &query, &found)
+    table(connection, &query, (&events, target.is_some()))
+}
+
+/// Keeps the events of the object that is there now, and tells of those of earlier ones of its name. Of
+/// one that is gone all are kept.
+///
+/// # Errors
+/// It is not there, and nothing is known of it.
+async fn only_of(
+    connection: &Connection,
+    target: &Target,
+    events: &mut Vec<Event>,
+) -> Result<(), Failure> {
+    if events.is_empty() {
+        // Not there, or just without events?
+        return connection.get::<Value>(target).await.map(drop);
+    }
+    let Some(object) = connection.find::<Value>(target).await? else { return Ok(()) };
+    match retain_of(object["metadata"]["uid"].as_str(), events) {
+        0 => (),
+        1 => terminal::note(&format!("1 event of an earlier {target} is not shown.")),
+        more => terminal::note(&format!("{more} events of an earlier {target} are not shown.")),
+    }
+    Ok(())
+}
+
+/// That nothing happened to an object, and where to look.
+fn no_events(target: &Target) -> String {
+    let is_task = target.kind == KindId::Task;
+    let elsewhere = if is_task { "; what happens to tasks is told of their jobs" } else { "" };
+    format!("No events of {target}{elsewhere}.")
 }
 
 /// The events of an object; those of a cluster's objects are in the default namespace.
@@ -52,22 +101,32 @@ pub(super) fn of(connection: &Connection, target: &Target) -> Query {
     Query { namespace: api::object::DEFAULT_NAMESPACE.to_owned(), ..query }
 }
 
-fn table(connection: &Connection, query: &Query, events: &[Event]) -> Result<(), Failure> {
+fn table(
+    connection: &Connection,
+    query: &Query,
+    (events, are_of_one): (&[Event], bool),
+) -> Result<(), Failure> {
     let columns: Vec<ColumnDefinition> = Event::columns()
         .iter()
         .map(|it| ColumnDefinition { name: it.name.to_owned(), priority: i32::from(it.wide) })
         .collect();
     let is_wide = connection.format == Format::Wide;
     let look = Look { is_wide, with_namespace: query.namespace.is_empty(), ..Look::default() };
-    let shown = Shown::of(&columns, &look);
     let now = connection.clock.now();
     let row = |event: &Event| {
         let mut row = Row::default();
         row.cells = event.row(now).into_iter().map(Value::from).collect();
         row.object.metadata = event.metadata.clone();
-        shown.cells(&row)
+        row
     };
-    let rows: Vec<Vec<String>> =
-        std::iter::once(shown.headings().to_vec()).chain(events.iter().map(row)).collect();
-    terminal::print(&Columns::on(terminal::paper()).lines(rows.iter().map(Vec::as_slice)))
+    let rows: Vec<Row> = events.iter().map(row).collect();
+    let mut shown = Shown::of(&columns, &look);
+    let mut columns = Columns::on(get::paper(KindId::Event, &look));
+    get::fit(&mut shown, &columns, &rows);
+    if let Some(width) = columns.paper().width.filter(|_| are_of_one) {
+        shown.leave_out_what_is_known("OBJECT", &rows, width);
+    }
+    let cells = rows.iter().map(|row| shown.cells(row));
+    let cells: Vec<Vec<String>> = std::iter::once(shown.headings().to_vec()).chain(cells).collect();
+    terminal::print(&columns.lines(cells.iter().map(Vec::as_slice)))
 }

@@ -223,7 +223,7 @@ async fn named_rows(
             if index > 0 {
                 terminal::print("\n")?;
             }
-            whole_table(connection, args, &mut all)?;
+            whole_table(connection, args, (same[0].kind, &mut all))?;
         }
     }
     failures.end()
@@ -233,11 +233,11 @@ async fn named_rows(
 pub(super) fn whole_table(
     connection: &Connection,
     args: &Get,
-    table: &mut Table,
+    (kind, table): (KindId, &mut Table),
 ) -> Result<(), Failure> {
     sort_by(args, table)?;
     let look = look(connection, args);
-    let mut columns = Columns::on(paper(&look));
+    let mut columns = Columns::on(paper(kind, &look));
     let mut shown = Shown::of(&table.column_definitions, &look);
     fit(&mut shown, &columns, &table.rows);
     print_rows(&mut columns, &shown, &table.rows, (&look, true))
@@ -301,7 +301,7 @@ async fn one_table(
     (args, look): (&Get, &Look),
     is_first: bool,
 ) -> Result<usize, Failure> {
-    let mut columns = Columns::on(paper(look));
+    let mut columns = Columns::on(paper(query.kind, look));
     let mut rows = 0_usize;
     loop {
         let is_page_one = query.options.next.is_none();
@@ -343,16 +343,20 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
     Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
 }
 
-/// What tables are printed on. Who asks for all columns wants to see them: their lines are not cut.
-pub(super) fn paper(look: &Look) -> Paper {
-    let paper = terminal::paper();
-    Paper { width: paper.width.filter(|_| !look.is_wide), ..paper }
+/// What the table of a kind is printed on. Who asks for all columns wants to see them, and what an event
+/// says is all there is to it: their lines are not cut.
+pub(super) fn paper(kind: KindId, look: &Look) -> Paper {
+    Paper { folds: look.is_wide || kind == KindId::Event, ..terminal::paper() }
 }
 
 /// Makes the columns fit the terminal, unless all are asked for.
-fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
-    if let Some(width) = columns.paper().width {
-        shown.fit(rows, width);
+pub(super) fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
+    match columns.paper() {
+        Paper { width: Some(width), folds: false, .. } => shown.fit(rows, width),
+        Paper { width: Some(width), folds: true, .. } => {
+            shown.leave_out_what_tells_nothing(rows, width);
+        }
+        Paper { width: None, .. } => (),
     }
 }
 

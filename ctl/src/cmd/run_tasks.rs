@@ -52,7 +52,7 @@ pub(super) async fn get(
     } else {
         let mut table = Table { column_definitions: columns(), rows, ..Table::default() };
         table::sort(KindId::Task, &mut table.rows);
-        get::whole_table(connection, args, &mut table)?;
+        get::whole_table(connection, args, (KindId::Task, &mut table))?;
     }
     if run == job.status.run {
         get::say_what_is_hidden(connection, &job, shown);

@@ -12,7 +12,7 @@ use crate::args::Format;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
-use crate::output::Columns;
+use crate::output::{Columns, Paper};
 use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};
 use crate::{document, terminal};
@@ -139,7 +139,8 @@ impl Printer {
             return Shown::in_common(&table.column_definitions, &look);
         }
         let mut shown = shown(&watch.query, table, &watch.look);
-        if let Some(width) = paper(&watch.look).width {
+        if let Paper { width: Some(width), folds: false, .. } = paper(watch.query.kind, &watch.look)
+        {
             shown.fit_what_comes(width);
         }
         shown
@@ -194,7 +195,7 @@ impl Printer {
         }
         // Headings stand above what they are of: where columns move, they are said again, and where
         // a terminal of another size broke the lines before.
-        let paper = paper(&watch.look);
+        let paper = paper(watch.query.kind, &watch.look);
         let is_new = !self.have_headings || paper != self.columns.paper();
         if is_new {
             self.columns = Columns::with_room(shown.headings(), paper);

@@ -15,6 +15,17 @@ pub fn about(target: &Target) -> String {
     format!("involvedObject.kind={kind},involvedObject.name={}", target.name)
 }
 
+/// Keeps the events of the object with this uid: not those of an earlier one of its name. Tells how many
+/// were of others.
+pub fn retain_of(uid: Option<&str>, events: &mut Vec<Event>) -> usize {
+    let all = events.len();
+    // Some clients name no uid.
+    events.retain(|event| {
+        event.involved_object.uid.is_none() || event.involved_object.uid.as_deref() == uid
+    });
+    all - events.len()
+}
+
 /// When an event was last seen.
 pub fn last_seen(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|it| it.last_observed_time.as_ref()).map(|it| it.0);
@@ -22,8 +33,8 @@ pub fn last_seen(event: &Event) -> Option<Timestamp> {
     seen.or(event.event_time.as_ref().map(|it| it.0)).or(event.created())
 }
 
-/// The newest events, newest first; nothing where there are none.
-pub fn section(mut events: Vec<Event>, now: Timestamp) -> Sheet {
+/// The newest events of an object, newest first; nothing where there are none.
+pub fn section(target: &Target, mut events: Vec<Event>, now: Timestamp) -> Sheet {
     events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
     let row = |event: &Event| {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -38,5 +49,9 @@ pub fn section(mut events: Vec<Event>, now: Timestamp) -> Sheet {
     let mut sheet = Sheet::default();
     let rows = events.iter().take(EVENTS_MAX).map(row).collect();
     sheet.table("Events", &["SEEN", "WHAT", "WHY"], rows);
+    let more = events.len().saturating_sub(EVENTS_MAX);
+    if more > 0 {
+        sheet.line(&format!("  and {more} earlier: hctl events {target}"));
+    }
     sheet
 }

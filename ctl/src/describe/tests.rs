@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::target::Target;
 
 fn now() -> Timestamp {
     "2026-01-02T12:00:00Z".parse().unwrap()
@@ -269,7 +270,7 @@ fn events_are_told_newest_first() {
     let happened =
         vec![event("Bound", "2026-01-02T11:00:00Z", 1), event("Retry", "2026-01-02T11:58:00Z", 3)];
     check(
-        &events::section(happened, now()),
+        &events::section(&Target::new(api::KindId::Job, "a"), happened, now()),
         &expect![[r#"
         Events:
           SEEN   WHAT   WHY
@@ -277,6 +278,23 @@ fn events_are_told_newest_first() {
           1h00m  Bound  it was Bound
     "#]],
     );
+}
+
+#[test]
+fn events_that_are_not_shown_are_counted_and_those_of_another_object_are_left_out() {
+    let event = |number: usize, uid: Option<&str>| -> api::core::Event {
+        object(json!({
+            "metadata": {"name": format!("e{number}")}, "involvedObject": {"uid": uid},
+            "reason": "Retry", "message": "m", "lastTimestamp": "2026-01-02T11:00:00Z",
+        }))
+    };
+    let mut happened: Vec<_> = (0..23).map(|number| event(number, Some("this"))).collect();
+    happened.extend([event(23, None), event(24, Some("earlier"))]);
+    assert_eq!(events::retain_of(Some("this"), &mut happened), 1);
+    let target = Target::new(api::KindId::Job, "a");
+    let text = events::section(&target, happened, now()).on(None);
+    assert!(text.ends_with("m\n  and 4 earlier: hctl events job/a\n"), "{text}");
+    assert_eq!(text.lines().count(), 23);
 }
 
 #[test]
