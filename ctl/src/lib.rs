@@ -14,6 +14,7 @@ pub mod door;
 pub mod examples;
 pub mod failure;
 pub mod following;
+pub mod foreign;
 pub mod goal;
 pub mod hints;
 pub mod live;

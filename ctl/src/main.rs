@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     ctl::completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return terminal::usage(error),
+        Err(error) => {
+            let words = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());
+            return terminal::usage(error, &words.collect::<Vec<_>>());
+        }
     };
     let (format, namespace) = (args.output, args.named_namespace());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

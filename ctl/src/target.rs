@@ -71,11 +71,14 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     }
     Err(match nearest(&lower, names) {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),
-        None => {
-            let all: Vec<&str> = served.iter().map(|info| info.plural).collect();
-            failure.hint(format!("the kinds are {}", all.join(", ")))
-        }
+        None => failure.hint(format!("the kinds are {}", kinds())),
     })
+}
+
+/// The kinds that there are, as a list.
+pub fn kinds() -> String {
+    let served = KindId::ALL.iter().map(|kind| kind.info()).filter(|info| !info.internal);
+    served.map(|info| info.plural).collect::<Vec<_>>().join(", ")
 }
 
 /// `KIND/NAME` as a target; a bare name is of `otherwise`, where there is one.

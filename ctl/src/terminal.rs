@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
-use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rustix::termios::tcgetwinsize;
 
-use crate::args::{Args, Format};
+use crate::args::Format;
 use crate::failure::{Code, Failure};
+use crate::foreign;
 use crate::output::{Paper, printable};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -99,76 +99,68 @@ pub fn note(text: &str) {
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
 }
 
-/// Says what is wrong with the command line, or shows the help that was asked for; the exit code.
-pub fn usage(mut error: clap::Error) -> ExitCode {
-    let meant = meant(&error);
-    if meant.is_some() {
-        // A verb that only looks alike would be suggested, too.
-        error.remove(ContextKind::SuggestedSubcommand);
+/// Says what is wrong with the command line, or shows the help that was asked for; the exit code. `words`
+/// is the command line after `hctl`.
+pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody listens where this cannot be printed.
+        let _unread = error.print();
+        return ExitCode::SUCCESS;
     }
+    let context = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        _ => None,
+    };
+    if let Some(word) = context(&error, ContextKind::InvalidSubcommand) {
+        // A verb that only looks alike is not what is meant.
+        let failure = Failure::usage(format!("there is no command {word:?}"));
+        let hint = foreign::command(words, &word);
+        let hint = hint.unwrap_or_else(|| "hctl --help lists the commands".to_owned());
+        return report(&failure.hint(hint), format_of(words));
+    }
+    let argument = context(&error, ContextKind::InvalidArg);
+    let hint = match (error.kind(), &argument, context(&error, ContextKind::InvalidValue)) {
+        (_, Some(argument), Some(value)) => foreign::value(words, argument, &value),
+        (ErrorKind::UnknownArgument, Some(argument), None) => foreign::argument(words, argument),
+        (ErrorKind::MissingRequiredArgument, ..) => foreign::missing(words),
+        _ => None,
+    };
     if error.kind() == ErrorKind::UnknownArgument {
         // To pass a flag as the name of an object is never what is meant.
         error.remove(ContextKind::Suggested);
     }
+    if hint.is_some() {
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedValue);
+    }
+    if format_of(words) == Format::Json {
+        let failure = Failure::usage(first_paragraph(&error.to_string()));
+        return report(&Failure { hint, ..failure }, Format::Json);
+    }
     // Nobody listens where this cannot be printed.
     let _unread = error.print();
-    if let Some(meant) = meant {
-        note(&format!("{HINT}hint:{HINT:#} did you mean hctl {meant}?"));
+    if let Some(hint) = hint {
+        note(&format!("{HINT}hint:{HINT:#} {hint}"));
     }
-    if error.use_stderr() { ExitCode::from(Code::Error.number()) } else { ExitCode::SUCCESS }
+    ExitCode::from(Code::Error.number())
 }
 
-/// Verbs of other tools, and ours for the same.
-const OTHER_WORDS: [(&str, &str); 32] = [
-    ("annotate", "apply -f FILE"),
-    ("attach", "logs -f"),
-    ("create", "apply -f FILE"),
-    ("destroy", "delete"),
-    ("diff", "apply -f FILE --dry-run"),
-    ("down", "delete -f FILE"),
-    ("drain", "cordon"),
-    ("edit", "apply -f FILE"),
-    ("info", "cluster"),
-    ("inspect", "describe"),
-    ("kill", "cancel"),
-    ("label", "apply -f FILE"),
-    ("list", "get"),
-    ("ls", "get"),
-    ("patch", "apply -f FILE"),
-    ("pause", "suspend"),
-    ("ps", "get tasks"),
-    ("replace", "apply -f FILE"),
-    ("restart", "rerun"),
-    ("retry", "rerun"),
-    ("rm", "delete"),
-    ("rollout", "wait"),
-    ("scale", "apply -f FILE"),
-    ("show", "describe"),
-    ("start", "run"),
-    ("status", "describe"),
-    ("stop", "cancel"),
-    ("submit", "apply -f FILE"),
-    ("taint", "cordon"),
-    ("tail", "logs -f"),
-    ("unpause", "resume"),
-    ("up", "apply -f FILE"),
-];
+/// The format that a command line asks for which is not understood as a whole.
+fn format_of(words: &[String]) -> Format {
+    let ours = words.iter().take_while(|word| *word != "--");
+    let after = ours.clone().skip(1).map(String::as_str).chain(std::iter::once(""));
+    let is_json = ours.zip(after).any(|(word, next)| match word.as_str() {
+        "-o" | "--output" => next == "json",
+        word => matches!(word, "-ojson" | "-o=json" | "--output=json"),
+    });
+    if is_json { Format::Json } else { Format::Table }
+}
 
-/// What a person meant who wrote a verb that there is none of.
-fn meant(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
-    };
-    if let Some((_, ours)) = OTHER_WORDS.iter().find(|(other, _)| *other == word.as_str()) {
-        return Some((*ours).to_owned());
-    }
-    // clap has found one itself, and says so.
-    if error.get(ContextKind::SuggestedSubcommand).is_some() {
-        return None;
-    }
-    let command = Args::command();
-    let verbs = command.get_subcommands().map(clap::Command::get_name);
-    api::violation::nearest(word, verbs).map(str::to_owned)
+/// What clap says is wrong, on one line, without what it is followed by.
+fn first_paragraph(text: &str) -> String {
+    let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 /// Tells what went wrong, and what to do about it.
@@ -200,30 +192,36 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::args::Args;
 
-    #[test]
-    fn a_verb_of_another_tool_or_with_a_slip_is_understood_as_a_hint() {
-        let meant = |verb: &str| {
-            let error = Args::try_parse_from(["hctl", verb, "jobs"]).unwrap_err();
-            let shown = error.to_string();
-            meant(&error)
-                .or_else(|| shown.contains("similar subcommand").then(|| "clap".to_owned()))
-        };
-        assert_eq!(meant("gt").as_deref(), Some("get"));
-        assert_eq!(meant("aply").as_deref(), Some("clap"));
-        assert_eq!(meant("rm").as_deref(), Some("delete"));
-        assert_eq!(meant("stop").as_deref(), Some("cancel"), "although top looks alike");
-        assert_eq!(meant("scale").as_deref(), Some("apply -f FILE"));
-        assert_eq!(meant("frobnicate"), None);
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
     }
 
     #[test]
-    fn what_other_words_stand_for_is_there() {
-        let command = Args::command();
-        for (other, ours) in OTHER_WORDS {
-            assert!(command.find_subcommand(other).is_none(), "{other} is ours");
-            let verb = ours.split(' ').next().unwrap();
-            assert!(command.find_subcommand(verb).is_some(), "{ours}");
+    fn the_format_of_errors_is_known_before_the_line_is_understood() {
+        for line in
+            ["frob -o json", "get -ojson", "exec a -o=json x", "--output json", "--output=json"]
+        {
+            assert_eq!(format_of(&words(line)), Format::Json, "{line}");
         }
+        for line in ["get jobs", "get -o yaml", "exec a -- x -o json", "get -o"] {
+            assert_eq!(format_of(&words(line)), Format::Table, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_clap_says_fits_into_one_line() {
+        let error = Args::try_parse_from(["hctl", "exec", "a-0"]).unwrap_err();
+        assert_eq!(
+            first_paragraph(&error.to_string()),
+            "the following required arguments were not provided: <COMMAND>..."
+        );
+        let error = Args::try_parse_from(["hctl", "get", "jobs", "-o", "toml"]).unwrap_err();
+        assert_eq!(
+            first_paragraph(&error.to_string()),
+            "invalid value 'toml' for '--output <FORMAT>' [possible values: table, wide, yaml, json, \
+             name]"
+        );
     }
 }
