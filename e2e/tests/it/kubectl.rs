@@ -174,3 +174,31 @@ async fn kubectl_makes_and_changes_objects() {
     let labels = kubectl.says(&["get", "job", "a", "-o", "jsonpath={.metadata.labels}"]).await;
     assert!(labels.contains(r#""x":"y""#) && labels.contains(r#""z":"1""#), "{labels}");
 }
+
+/// kubectl writes kinds that it has built in, in forms that are not taken: `docs/coming-from.md` says so, and
+/// what to do instead.
+#[tokio::test]
+async fn kubectl_makes_and_replaces_its_own_kinds_from_manifests_alone() {
+    let dev = cluster().await;
+    let kubectl = Kubectl(&dev);
+    let literal = "--from-literal=mode=fast";
+    for words in [
+        &["create", "namespace", "team"][..],
+        &["create", "configmap", "settings", literal],
+        &["create", "secret", "generic", "secret", literal],
+    ] {
+        let why = kubectl.fails(words).await;
+        assert!(why.contains("protobuf"), "{words:?}: {why}");
+    }
+    let words = ["create", "configmap", "settings", literal, "--dry-run=client", "-o", "json"];
+    let settings = kubectl.says(&words).await;
+    let file = dev.dir().join("settings.json");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, &settings).unwrap();
+    kubectl.says(&["create", "--validate=false", "-f", path]).await;
+    std::fs::write(&file, settings.replace("fast", "slow")).unwrap();
+    kubectl.fails(&["apply", "--validate=false", "-f", path]).await;
+    kubectl.says(&["replace", "--validate=false", "-f", path]).await;
+    let mode = kubectl.says(&["get", "configmap", "settings", "-o", "jsonpath={.data.mode}"]).await;
+    assert_eq!(mode, "slow");
+}
