@@ -1,6 +1,6 @@
 //! Prints lines of several logs, each whole and with whose it is, and says what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::Timestamp;
 
@@ -10,6 +10,8 @@ use crate::{output, terminal};
 
 /// Bytes that are printed together at most.
 const PRINTED_BYTES: usize = 64 * 1024;
+/// Logs that are named at most where they are empty.
+const SILENT_MAX: usize = 5;
 /// A column of names does not widen for one longer than this.
 const WIDTH_MAX: usize = 40;
 
@@ -50,6 +52,10 @@ pub struct Printer {
     last: Option<Of>,
     /// Lines before the next one are missing: since when, if any were there before.
     gaps: BTreeMap<Of, Option<Timestamp>>,
+    /// Logs of which something was said.
+    heard: BTreeSet<Of>,
+    /// Logs that ended without a word.
+    silent: Vec<Of>,
     is_incomplete: bool,
 }
 
@@ -64,6 +70,8 @@ impl Printer {
             open: None,
             last: None,
             gaps: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            silent: Vec::new(),
             is_incomplete: false,
         }
     }
@@ -95,16 +103,21 @@ impl Printer {
     pub fn heard(&mut self, of: &Of, heard: Heard) -> Result<(), Failure> {
         match heard {
             Heard::Line(line) => {
+                self.note_heard(of);
                 self.tell_gap(of, Some(line.time))?;
                 self.tell_attempt(of)?;
                 self.print(of, &line);
                 if self.held.len() < PRINTED_BYTES { Ok(()) } else { self.flush() }
             }
             Heard::Gap(since) => {
+                self.note_heard(of);
                 self.gaps.entry(of.clone()).or_insert(since);
                 Ok(())
             }
             Heard::End => {
+                if !self.heard.remove(of) {
+                    self.silent.push(of.clone());
+                }
                 self.end_line(of);
                 self.tell_gap(of, None)
             }
@@ -114,6 +127,21 @@ impl Printer {
             Heard::Back => self.tell(&format!("the log of {} is back", of.words())),
             Heard::Failed(error) => self.failed(of, &Failure::new(error.to_string())),
         }
+    }
+
+    fn note_heard(&mut self, of: &Of) {
+        if !self.heard.contains(of) {
+            self.heard.insert(of.clone());
+        }
+    }
+
+    /// Says which logs were empty.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn tell_silent(&mut self) -> Result<(), Failure> {
+        let silent = std::mem::take(&mut self.silent);
+        if silent.is_empty() { Ok(()) } else { self.tell(&nothing_printed(&silent)) }
     }
 
     /// There is no more of a log to be had.
@@ -210,6 +238,15 @@ impl Printer {
             self.held.push(b'\n');
         }
     }
+}
+
+fn nothing_printed(silent: &[Of]) -> String {
+    let words: Vec<String> = silent.iter().take(SILENT_MAX).map(Of::words).collect();
+    let more = match silent.len().saturating_sub(SILENT_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more} printed nothing.", words.join(", "))
 }
 
 fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {
@@ -321,6 +358,20 @@ mod tests {
             let words = gap(&a, since, until);
             assert!(words.starts_with(part) && words.contains("newest 64 MiB"), "{words}");
         }
+    }
+
+    #[test]
+    fn logs_that_are_empty_are_known_by_name() {
+        let mut printer = Printer::new(false, true);
+        printer.heard(&of("a", 2), line("one\n", true)).unwrap();
+        for name in ["a", "b", "c"] {
+            printer.heard(&of(name, 2), Heard::End).unwrap();
+        }
+        assert_eq!(nothing_printed(&printer.silent), "b attempt 2, c attempt 2 printed nothing.");
+        let many: Vec<Of> = (0..7).map(|number| of(&format!("t-{number}"), 1)).collect();
+        assert!(nothing_printed(&many).ends_with("t-4 attempt 1 and 2 more printed nothing."));
+        printer.tell_silent().unwrap();
+        assert!(printer.silent.is_empty());
     }
 
     #[test]

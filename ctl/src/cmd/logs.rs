@@ -46,24 +46,17 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         return follow(connection, &args, &target, query).await;
     }
     let run = args.run.or_else(|| run_of(&target, &found));
-    let (mut tasks, _) = connection.list::<Task>(&query).await?;
-    let there_are_some = !tasks.is_empty();
-    if args.failed {
-        tasks.retain(|task| has_failed(task, run));
-    }
-    tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
-    if tasks.is_empty() && there_are_some {
-        terminal::note(&format!("No task of {target} has failed."));
-    } else if tasks.is_empty() {
-        tell_of_no_tasks(connection, &target, &found);
-    }
+    let tasks = wanted(connection, &args, (&target, &found), query).await?;
     let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
-    for task in &tasks {
-        printer.make_room(&of(task, 1));
+    let now = connection.clock.now();
+    let with_attempts = tasks.iter().map(|task| (task, chosen(task, &args, run, now)));
+    let with_attempts: Vec<_> = with_attempts.collect();
+    for (task, attempt) in &with_attempts {
+        printer.make_room(&of(task, *attempt.as_ref().unwrap_or(&1)));
     }
     let mut missing = 0;
-    for task in &tasks {
-        let attempt = match chosen(task, &args, run, connection.clock.now()) {
+    for (task, attempt) in with_attempts {
+        let attempt = match attempt {
             Ok(attempt) => attempt,
             // Of many tasks only some were tried more than once, or have started.
             Err(why) if tasks.len() > 1 => {
@@ -94,6 +87,11 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
             }
         }
     }
+    // Whoever asks for one log, or why tasks failed, is told that there is nothing to read.
+    let is_whole = args.since.is_none() && args.tail != Some(0);
+    if is_whole && (args.failed || tasks.len() == 1) {
+        printer.tell_silent()?;
+    }
     printer.finish()?;
     let by_number = args.run.is_some() || args.attempt.is_some() || args.previous;
     if by_number && missing > 0 && missing == tasks.len() {
@@ -102,6 +100,28 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         return Err(Failure::new(message).code(Code::NotFound).hint(hint));
     }
     Ok(())
+}
+
+/// The tasks whose logs are printed, in their order; where there are none, why is told.
+async fn wanted(
+    connection: &Connection,
+    args: &Logs,
+    (target, found): (&Target, &Value),
+    query: Query,
+) -> Result<Vec<Task>, Failure> {
+    let (mut tasks, _) = connection.list::<Task>(&query).await?;
+    let there_are_some = !tasks.is_empty();
+    if args.failed {
+        let run = args.run.or_else(|| run_of(target, found));
+        tasks.retain(|task| has_failed(task, run));
+    }
+    tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
+    if tasks.is_empty() && there_are_some {
+        terminal::note(&format!("No task of {target} has failed."));
+    } else if tasks.is_empty() {
+        tell_of_no_tasks(connection, target, found);
+    }
+    Ok(tasks)
 }
 
 /// Says why there are no tasks, with commands that look where this one did.
@@ -121,6 +141,11 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
         KindId::Task => (String::new(), format!("metadata.name={name}")),
         KindId::Job => (format!("{}={name}", api::labels::JOB), String::new()),
         KindId::WorkflowRun => (format!("{}={name}", api::labels::RUN), String::new()),
+        KindId::Workflow => {
+            let runs = format!("hctl get runs --field-selector spec.workflow={name}");
+            let failure = Failure::usage("workflows have no logs");
+            return Err(failure.hint(format!("its runs have: {runs}")));
+        }
         KindId::Namespace
         | KindId::ConfigMap
         | KindId::Secret
@@ -129,7 +154,6 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
         | KindId::Node
         | KindId::NodeLease
         | KindId::PartitionSet
-        | KindId::Workflow
         | KindId::CompletionChunk
         | KindId::TaskTemplate => {
             return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))

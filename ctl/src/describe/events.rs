@@ -47,11 +47,8 @@ pub fn section(target: &Target, mut events: Vec<Event>, now: Timestamp) -> Sheet
         ]
     };
     let mut sheet = Sheet::default();
-    let rows = events.iter().take(EVENTS_MAX).map(row).collect();
-    sheet.table("Events", &["SEEN", "WHAT", "WHY"], rows);
-    let more = events.len().saturating_sub(EVENTS_MAX);
-    if more > 0 {
-        sheet.line(&format!("  and {more} earlier: hctl events {target}"));
-    }
+    let rows = events.iter().map(row).collect();
+    let all = format!("hctl events {target}");
+    sheet.list("Events", &["SEEN", "WHAT", "WHY"], rows, (EVENTS_MAX, &all));
     sheet
 }

@@ -5,7 +5,7 @@ use api::job::{Job, JobPhase, JobSpec};
 use api::task::TaskPhase;
 use api::{Kind as _, Task, Timestamp, table};
 
-use super::{Sheet, counted, labels, lasting, owner, place};
+use super::{ROWS_MAX, Sheet, counted, labels, lasting, owner, place};
 
 /// Different reasons that are shown.
 const REASONS_MAX: usize = 5;
@@ -32,7 +32,9 @@ pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
         .filter(|task| !matches!(task.phase(), TaskPhase::Succeeded | TaskPhase::Pending))
         .map(|task| super::task_row(task, now))
         .collect();
-    sheet.table("Now", &["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"], unwell);
+    let all = format!("hctl get tasks --job {}", job.name());
+    let headings = ["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"];
+    sheet.list("Now", &headings, unwell, (ROWS_MAX, &all));
     sheet
 }
 
@@ -98,11 +100,12 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
         failed.take(count).map(how).collect()
     };
     let reasons = counted(tasks.iter().flat_map(failed));
-    let reasons: Vec<String> = reasons
-        .into_iter()
-        .take(REASONS_MAX)
-        .map(|(why, count)| format!("{count} {why}"))
-        .collect();
+    let others: usize = reasons.iter().skip(REASONS_MAX).map(|(_, count)| count).sum();
+    let shown = reasons.into_iter().take(REASONS_MAX);
+    let mut reasons: Vec<String> = shown.map(|(why, count)| format!("{count} {why}")).collect();
+    if others > 0 {
+        reasons.push(format!("{others} for other reasons"));
+    }
     let reasons =
         if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
     format!("{}{reasons}", job.status.retries)
@@ -113,17 +116,31 @@ fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
     // Why no node takes its tasks is said of these, with how many they are.
     let is_unschedulable = is_unschedulable(&job.status.conditions);
     let message = job.status.message.iter().filter(|_| !is_unschedulable);
-    let mut whys: Vec<String> = message.cloned().collect();
+    let pending = tasks.iter().filter(|task| task.phase() == TaskPhase::Pending);
+    // That a task is retried is said of what waits, too, with how long that takes.
+    let is_said = |message: &&String| {
+        pending.clone().any(|task| {
+            task.last_attempt()
+                .is_some_and(|last| **message == format!("retrying task {}: {last}", task.name()))
+        })
+    };
+    let mut whys: Vec<String> = message.filter(|message| !is_said(message)).cloned().collect();
     if job.status.phase == JobPhase::Running && job.spec.parallelism == Some(0) {
         whys.push("parallelism is 0: nothing starts".to_owned());
     }
-    let pending = tasks.iter().filter(|task| task.phase() == TaskPhase::Pending);
     let reasons = counted(pending.map(|task| task.why(now)).filter(|why| !why.is_empty()));
+    let others: usize = reasons.iter().skip(REASONS_MAX).map(|(_, count)| count).sum();
     let waiting = reasons.into_iter().take(REASONS_MAX);
     whys.extend(waiting.map(|(why, count)| match count {
         1 => format!("1 task waits: {why}"),
         count => format!("{count} tasks wait: {why}"),
     }));
+    if others > 0 {
+        let tasks = if others == 1 { "1 more task waits" } else { "more tasks wait" };
+        let count = if others == 1 { String::new() } else { format!("{others} ") };
+        let all = format!("hctl get tasks --job {} --phase Pending", job.name());
+        whys.push(format!("{count}{tasks} for other reasons: {all}"));
+    }
     whys
 }
 

@@ -62,7 +62,7 @@ impl Sheet {
     /// Names the namespace in the commands that it shows, where one has to be named.
     pub fn name_namespace(&mut self, namespace: Option<&str>) {
         for line in &mut self.0 {
-            if line.text.contains("hctl logs ") {
+            if line.hang.is_some() && line.text.contains("hctl ") {
                 line.text = hints::within(&line.text, namespace);
             }
         }
@@ -86,13 +86,25 @@ impl Sheet {
     }
 
     /// A labelled table; none without rows.
-    fn table(&mut self, label: &str, headings: &[&str], mut rows: Vec<Vec<String>>) {
+    fn table(&mut self, label: &str, headings: &[&str], rows: Vec<Vec<String>>) {
+        self.list(label, headings, rows, (ROWS_MAX, ""));
+    }
+
+    /// A labelled table of at most so many rows; how many more there are is told, with the command that
+    /// shows all, where there is one.
+    fn list(
+        &mut self,
+        label: &str,
+        headings: &[&str],
+        mut rows: Vec<Vec<String>>,
+        (rows_max, command): (usize, &str),
+    ) {
         if rows.is_empty() {
             return;
         }
         self.line(&format!("{label}:"));
-        let more = rows.len().saturating_sub(ROWS_MAX);
-        rows.truncate(ROWS_MAX);
+        let more = rows.len().saturating_sub(rows_max);
+        rows.truncate(rows_max);
         let headings: Vec<String> = headings.iter().map(|it| (*it).to_owned()).collect();
         let last = headings.last().cloned().unwrap_or_default();
         let all: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
@@ -104,7 +116,8 @@ impl Sheet {
         self.0.push(Line { text: headings.to_owned(), hang: None });
         lines.for_each(|line| self.push(line, hang));
         if more > 0 {
-            self.line(&format!("{INDENT}and {more} more"));
+            let how = if command.is_empty() { String::new() } else { format!(": {command}") };
+            self.line(&format!("{INDENT}and {more} more{how}"));
         }
     }
 

@@ -92,6 +92,52 @@ fn a_job_tells_its_counts_failures_and_what_its_tasks_wait_for() {
 }
 
 #[test]
+fn a_job_whose_task_waits_for_its_retry_says_so_once() {
+    let job = object(json!({
+        "metadata": {"name": "thumb", "namespace": "media"},
+        "spec": {"template": {"image": "thumb:7"}},
+        "status": {
+            "phase": "Running", "total": 1,
+            "message": "retrying task thumb-1: attempt 1 on n2: exit 3",
+        },
+    }));
+    let past = json!([{"attempt": 1, "phase": "Failed", "nodeName": "n2", "exitCode": 3}]);
+    let waits = json!({
+        "spec": {"notBefore": "2026-01-02T12:04:00Z"}, "status": {"attempts": past},
+    });
+    let whys = |tasks: &[Task]| {
+        let text = job::text(&job, tasks, now()).on(None);
+        text.lines().filter(|line| line.starts_with("Why:")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        whys(&[task("thumb-1", &waits)]),
+        "Why:      1 task waits: retries in 4m: attempt 1 on n2: exit 3"
+    );
+    assert_eq!(whys(&[]), "Why:      retrying task thumb-1: attempt 1 on n2: exit 3");
+}
+
+#[test]
+fn reasons_and_rows_that_are_not_shown_are_counted() {
+    let job = object(json!({
+        "metadata": {"name": "thumb", "namespace": "media"},
+        "spec": {"template": {"image": "thumb:7"}}, "status": {"phase": "Running"},
+    }));
+    let waits = |number: usize| {
+        let why = format!("0 of 3 nodes: {number}");
+        let spec = json!({"unschedulable": {"attempt": 2, "message": why}});
+        task(&format!("thumb-{number}"), &json!({ "spec": spec }))
+    };
+    let tasks: Vec<Task> = (0..7).map(waits).collect();
+    let text = job::text(&job, &tasks, now()).on(None);
+    let more =
+        "Why:      2 more tasks wait for other reasons: hctl get tasks --job thumb --phase Pending";
+    assert!(text.contains(more), "{text}");
+    let tasks: Vec<Task> = (0..42).map(|_| running()).collect();
+    let text = job::text(&job, &tasks, now()).on(None);
+    assert!(text.contains("  and 2 more: hctl get tasks --job thumb\n"), "{text}");
+}
+
+#[test]
 fn a_run_tells_how_each_job_stands() {
     let run = object(json!({
         "metadata": {"name": "load-1", "namespace": "data"},
@@ -293,7 +339,7 @@ fn events_that_are_not_shown_are_counted_and_those_of_another_object_are_left_ou
     assert_eq!(events::retain_of(Some("this"), &mut happened), 1);
     let target = Target::new(api::KindId::Job, "a");
     let text = events::section(&target, happened, now()).on(None);
-    assert!(text.ends_with("m\n  and 4 earlier: hctl events job/a\n"), "{text}");
+    assert!(text.ends_with("m\n  and 4 more: hctl events job/a\n"), "{text}");
     assert_eq!(text.lines().count(), 23);
 }
 

@@ -52,11 +52,9 @@ pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> Sheet 
         rows.iter_mut().for_each(|row| drop(row.pop()));
     }
     sheet.table("Jobs", &headings, rows);
-    sheet.table(
-        "Runs",
-        &["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"],
-        run_rows(runs, now),
-    );
+    let all = format!("hctl get runs --field-selector spec.workflow={}", workflow.name());
+    let headings = ["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"];
+    sheet.list("Runs", &headings, run_rows(runs, now), (RUNS_MAX, &all));
     sheet
 }
 
@@ -120,5 +118,5 @@ fn run_rows(runs: &[WorkflowRun], now: Timestamp) -> Vec<Vec<String>> {
         let cells = run.row(now);
         columns.iter().filter_map(|index| cells.get(*index).cloned()).collect()
     };
-    newest.iter().take(RUNS_MAX).map(row).collect()
+    newest.iter().map(row).collect()
 }
