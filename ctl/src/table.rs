@@ -511,8 +511,8 @@ mod tests {
             shown.headings().join(" ")
         };
         assert_eq!(headings(&[row(1)], 80), names.join(" "));
-        assert_eq!(headings(&[row(1), row(2)], 60), "SEEN TYPE REASON COUNT MESSAGE");
-        assert_eq!(headings(&[row(1)], 60), "SEEN TYPE REASON OBJECT MESSAGE");
+        assert_eq!(headings(&[row(1), row(2)], 58), "SEEN TYPE REASON COUNT MESSAGE");
+        assert_eq!(headings(&[row(1)], 58), "SEEN TYPE REASON OBJECT MESSAGE");
         assert_eq!(headings(&[row(1)], 50), "SEEN TYPE REASON MESSAGE");
     }
 
