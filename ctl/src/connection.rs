@@ -332,6 +332,17 @@ impl Connection {
         }
     }
 
+    /// Reads the first of the objects that a query selects: a page of them.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn first_page<A: DeserializeOwned>(&self, query: &Query) -> Result<Vec<A>, Failure> {
+        let mut query = query.clone();
+        query.options.limit = Some(PAGE_OBJECTS);
+        let page: Page = self.call(Method::GET, &query.path(), None).await?;
+        page.items.into_iter().map(|item| self.typed(item)).collect()
+    }
+
     /// An object that the server has answered, as its kind.
     ///
     /// # Errors

@@ -11,6 +11,9 @@ use client::Error;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 
+use crate::namesakes::Missing;
+use crate::target::Target;
+
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -73,6 +76,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What is wrong in manifests.
     pub problems: Vec<Problem>,
+    /// What is not there, where something is missing: others may have its name.
+    pub missing: Option<Missing>,
     /// Whether the same would become of everything else that is asked: nobody answers.
     pub is_last: bool,
     /// Why there was no answer, if there may be one later: the server is away, or has too much to do.
@@ -87,6 +92,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             problems: Vec::new(),
+            missing: None,
             is_last: false,
             may_pass: None,
         }
@@ -102,6 +108,14 @@ impl Failure {
     pub fn code(mut self, code: Code) -> Self {
         self.code = code;
         self
+    }
+
+    /// An object is not there.
+    pub fn not_found(target: &Target) -> Self {
+        let plural = target.kind.info().plural;
+        let failure = Self::new(format!("{plural} {:?} not found", target.name));
+        let failure = failure.code(Code::NotFound).hint(what_is_there(plural));
+        Self { missing: Some(Missing::Object(target.clone())), ..failure }
     }
 
     /// Adds what to do about it.
@@ -149,7 +163,12 @@ impl Failure {
         let failure = Self::new(message).code(code);
         let plural = status.details.as_ref().and_then(|details| details.kind.as_deref());
         match (code, plural) {
-            (Code::NotFound, Some(plural)) => failure.hint(what_is_there(plural)),
+            (Code::NotFound, Some(plural)) => {
+                let name = status.details.as_ref().and_then(|details| details.name.clone());
+                let missing = KindId::from_word(plural).zip(name);
+                let missing = missing.map(|(kind, name)| Missing::Object(Target::new(kind, name)));
+                Self { missing, ..failure.hint(what_is_there(plural)) }
+            }
             (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {
                 failure.hint("choose another name, or delete that one first")
             }

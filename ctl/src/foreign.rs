@@ -231,7 +231,7 @@ const ONE_CONTAINER: &str = "leave it out: a task is one container";
 const NO_CONTEXTS: &str = "name the server with --server or HELIOX_SERVER";
 
 /// Flags of other tools, for the verb that has them there (any, where that is empty), and what to do.
-const FLAGS: [(&str, &str, &str); 27] = [
+const FLAGS: [(&str, &str, &str); 29] = [
     (
         "apply",
         "--force",
@@ -267,6 +267,8 @@ const FLAGS: [(&str, &str, &str); 27] = [
         "--image",
         "hctl run starts a workflow; to run a container, write a Job and hctl apply -f FILE",
     ),
+    ("top", "--all-namespaces", "leave it out: nodes are in no namespace"),
+    ("top", "-A", "leave it out: nodes are in no namespace"),
     ("top", "--sort-by", "write --sort cpu or --sort memory"),
     ("", "--cluster", NO_CONTEXTS),
     ("", "--context", NO_CONTEXTS),
@@ -336,6 +338,8 @@ pub fn argument(words: &[String], argument: &str) -> Option<String> {
 pub fn missing(words: &[String]) -> Option<String> {
     match verb_of(words) {
         "exec" => with_dashes(words),
+        "get" => Some("name a kind: hctl get all, hctl get jobs".to_owned()),
+        "logs" => Some("name what to print: hctl logs TASK, job/JOB or run/RUN".to_owned()),
         _ => None,
     }
 }

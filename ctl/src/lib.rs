@@ -20,6 +20,7 @@ pub mod hints;
 pub mod live;
 pub mod log;
 pub mod log_printer;
+pub mod namesakes;
 pub mod not_running;
 pub mod outage;
 pub mod output;

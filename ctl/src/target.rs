@@ -7,6 +7,7 @@ use api::metadata::name_problem;
 use api::violation::nearest;
 
 use crate::failure::Failure;
+use crate::namesakes::Missing;
 
 /// Characters of a name that a refusal repeats.
 const NAMED_CHARS_MAX: usize = 100;
@@ -32,6 +33,28 @@ impl fmt::Display for Target {
         write!(f, "{}/{}", word(self.kind), self.name)
     }
 }
+
+/// Words for what runs for good elsewhere.
+const SERVICES: [&str; 18] = [
+    "daemonset",
+    "daemonsets",
+    "deploy",
+    "deployment",
+    "deployments",
+    "ds",
+    "ing",
+    "ingress",
+    "ingresses",
+    "replicaset",
+    "replicasets",
+    "rs",
+    "service",
+    "services",
+    "statefulset",
+    "statefulsets",
+    "sts",
+    "svc",
+];
 
 /// The word for a kind in `kind/name`.
 pub fn word(kind: KindId) -> &'static str {
@@ -66,19 +89,36 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     let lower = text.to_ascii_lowercase();
     let names = served.iter().flat_map(|info| [info.plural, info.singular]);
     let failure = Failure::usage(format!("there is no kind {text:?}"));
+    if lower == "all" {
+        return Err(failure.hint("name one kind, such as hctl delete jobs --all"));
+    }
+    if SERVICES.contains(&lower.as_str()) {
+        let hint = "services, which run for good, are not there yet; a job's program may run on";
+        return Err(failure.hint(hint));
+    }
     if let Some(ours) = api::schema::neighbours_word(text) {
         return Err(failure.hint(format!("the closest kind is {}", ours.info().plural)));
     }
+    // It may be the name of an object.
+    let missing = name_problem(KindId::Job, text).is_none().then(|| Missing::Kind(text.to_owned()));
+    let failure = Failure { missing, ..failure };
     Err(match nearest(&lower, names) {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),
         None => failure.hint(format!("the kinds are {}", kinds())),
     })
 }
 
-/// The kinds that there are, as a list.
+/// The kinds that there are, as a list: first what people run.
 pub fn kinds() -> String {
-    let served = KindId::ALL.iter().map(|kind| kind.info()).filter(|info| !info.internal);
-    served.map(|info| info.plural).collect::<Vec<_>>().join(", ")
+    let first = [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::Task, KindId::Node];
+    let others = KindId::ALL.into_iter().filter(|kind| !first.contains(kind));
+    let all = first.into_iter().chain(others).filter(|kind| !kind.info().internal);
+    let plural = |kind: KindId| match kind == KindId::WorkflowRun {
+        true => "runs",
+        false => kind.info().plural,
+    };
+    let words = all.map(plural);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// `KIND/NAME` as a target; a bare name is of `otherwise`, where there is one.
@@ -178,7 +218,7 @@ mod tests {
         assert_eq!(names("jobs"), "1: which job?; write job/NAME, or job NAME");
         assert_eq!(names("jobz a"), "1: there is no kind \"jobz\"; did you mean job?");
         assert_eq!(names("pod a"), "1: there is no kind \"pod\"; the closest kind is tasks");
-        assert!(names("flurb a").contains("the kinds are namespaces, "));
+        assert!(names("flurb a").contains("the kinds are workflows, runs, jobs, "));
         assert_eq!(names("job/a b"), "1: \"b\" names no object; write KIND/NAME");
         let cannot_be =
             "1: no job can be called \"A_b\"; 'A' is not allowed; use a-z, 0-9, '-' and '.'";

@@ -105,6 +105,7 @@ pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
         (Verb::Cancel, KindId::Workflow) => format!(
             "cancel its runs (hctl get runs); to start no more of them: hctl suspend {other}"
         ),
+        (Verb::Evict, KindId::Job) => format!("its tasks: hctl get tasks --job {name}"),
         (Verb::Suspend, KindId::Node) => format!("to keep new tasks off it: hctl cordon {name}"),
         (Verb::Resume, KindId::Node) => format!("to let it take tasks again: hctl uncordon {name}"),
         _ => {

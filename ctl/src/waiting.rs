@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::failure::{Code, Failure, what_is_there};
+use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
 use crate::hints;
 use crate::outage::Lost;
@@ -123,8 +123,7 @@ impl Waited {
             let message = format!("{target} {missed}: it was deleted; before: {last}");
             return Failure::new(message).code(Code::Failed);
         }
-        let hint = what_is_there(target.kind.info().plural);
-        Failure::new(format!("{target} not found")).code(Code::NotFound).hint(hint)
+        Failure { message: format!("{target} not found"), ..Failure::not_found(target) }
     }
 
     /// How it stood when it was last seen: `Running, 3 of 8 tasks succeeded`.

@@ -53,11 +53,11 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     }
     events.sort_by_key(last_seen);
     if events.is_empty() {
-        terminal::note(&match &target {
+        let note = match &target {
             Some(target) => no_events(target),
             None => get::nothing(&query),
-        });
-        return Ok(());
+        };
+        return get::tell_nothing(connection, &[note]).await;
     }
     table(connection, &query, (&events, target.is_some()))
 }

@@ -47,7 +47,13 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
                 return Err(by_name_alone());
             }
             if !args.watch {
-                return objects(connection, targets, &args).await;
+                let shown = objects(connection, targets, &args).await;
+                // Of `job,task NAME` one kind usually has the name: to point to that says nothing new.
+                let are_guesses = args.what.first().is_some_and(|word| word.contains(','));
+                return shown.map_err(|failure| match are_guesses {
+                    true => Failure { missing: None, ..failure },
+                    false => failure,
+                });
             }
             let named = |target: &Target| {
                 let fields = format!("metadata.name={}", target.name);
@@ -290,8 +296,33 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
     if is_all && !is_first {
         return Ok(());
     }
+    if is_all && args.selector.is_none() && args.phase.is_none() {
+        let place = place(if args.all_namespaces { "" } else { &connection.namespace });
+        empty = vec![format!("Nothing found{place}.")];
+    }
+    if is_first && !args.all_namespaces {
+        return tell_nothing(connection, &empty).await;
+    }
     empty.iter().for_each(|note| terminal::note(note));
     Ok(())
+}
+
+/// Says that nothing was found, or that the namespace is not there: a slip in its name looks the same.
+pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) -> Result<(), Failure> {
+    let namespace = &connection.namespace;
+    let is_looked_into = notes.iter().any(|note| note.contains(&place(namespace)));
+    let target = Target::new(KindId::Namespace, namespace);
+    if is_looked_into && connection.find::<Value>(&target).await?.is_none() {
+        terminal::note(&format!("There is no namespace {namespace}: see hctl get namespaces."));
+        return Ok(());
+    }
+    notes.iter().for_each(|note| terminal::note(note));
+    Ok(())
+}
+
+/// ` in namespace default`; nothing where all are meant.
+fn place(namespace: &str) -> String {
+    if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") }
 }
 
 /// Prints the table of a kind, page by page, and tells how many rows there were.
@@ -382,11 +413,7 @@ pub(super) fn nothing(query: &Query) -> String {
     if query.kind == KindId::Node && !selects {
         return "No node has joined. Start one with heliox agent --server URL".to_owned();
     }
-    if query.namespace.is_empty() {
-        format!("No {plural} found.")
-    } else {
-        format!("No {plural} found in namespace {}.", query.namespace)
-    }
+    format!("No {plural} found{}.", place(&query.namespace))
 }
 
 /// Objects of finished tasks go after a while: says so where it matters.

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod get;
 mod logs;
+mod namesakes;
 mod rerun;
 mod run;
 mod run_tasks;
@@ -41,10 +42,17 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut connection = Connection::new(&server, &namespace, output)?;
     connection.named_namespace = named_namespace;
     let outage = connection.outage().clone();
+    let taken = namesakes::taken_by(&command);
+    let done = async {
+        match does(&connection, command).await {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(namesakes::explained(&connection, taken, failure).await),
+        }
+    };
     // That the server is lost is told in one place, whatever a command does meanwhile.
     tokio::select! {
         biased;
-        done = does(&connection, command) => done,
+        done = done => done,
         never = outage.tell(terminal::note) => match never {},
     }
 }

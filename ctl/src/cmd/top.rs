@@ -10,11 +10,13 @@ use client::object_path;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
+use super::get;
 use crate::args::{Format, Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
+use crate::target::{self, Target};
 use crate::top::{self, Use, rows};
-use crate::{document, not_running, output, target, terminal};
+use crate::{document, not_running, output, terminal};
 
 /// Nodes that are asked at once.
 const NODES_AT_ONCE_MAX: usize = 64;
@@ -96,11 +98,11 @@ async fn top_tasks(
     });
     let headings = ["NAMESPACE", "NAME", "NODE"];
     let headings = &headings[usize::from(!everywhere)..];
-    let nothing = match everywhere {
-        true => "No running tasks.".to_owned(),
-        false => format!("No running tasks in namespace {}.", connection.namespace),
-    };
-    print(headings, "REQUEST", uses.collect(), order, &nothing)
+    if tasks.is_empty() && !everywhere {
+        let nothing = format!("No running tasks in namespace {}.", connection.namespace);
+        return get::tell_nothing(connection, &[nothing]).await;
+    }
+    print(headings, "REQUEST", uses.collect(), order, "No running tasks.")
 }
 
 /// Says which of the tasks that are named use nothing, since they do not run, and why.
@@ -142,10 +144,7 @@ fn named(kind: KindId, words: &[String]) -> Result<Vec<String>, Failure> {
 fn only<K: api::Kind>(kind: KindId, names: &[String], objects: &mut Vec<K>) -> Result<(), Failure> {
     let missing = names.iter().find(|name| !objects.iter().any(|object| object.name() == **name));
     if let Some(name) = missing {
-        let info = kind.info();
-        let message = format!("{} {name:?} not found", info.plural);
-        let hint = format!("see what is there with hctl get {}", info.plural);
-        return Err(Failure::new(message).code(Code::NotFound).hint(hint));
+        return Err(Failure::not_found(&Target::new(kind, name)));
     }
     objects.retain(|object| names.is_empty() || names.iter().any(|name| object.name() == *name));
     Ok(())

@@ -1,0 +1,129 @@
+//! Where an object is not there: what else has its name, or nearly has it.
+
+use std::time::Duration;
+
+use api::violation::nearest;
+use api::{KindId, ObjectMeta};
+use futures_util::future::join_all;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::args::Command;
+use crate::connection::{Connection, Query};
+use crate::failure::Failure;
+use crate::namesakes::{Found, Missing, Namesake, differ_in_numbers_alone, hint};
+use crate::target::Target;
+
+/// How long the looking takes at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Kinds among which another one of the same name is looked for.
+const LOOKED_AT: [KindId; 9] = [
+    KindId::Job,
+    KindId::Task,
+    KindId::WorkflowRun,
+    KindId::Workflow,
+    KindId::PartitionSet,
+    KindId::Node,
+    KindId::ConfigMap,
+    KindId::Secret,
+    KindId::Namespace,
+];
+
+/// Kinds that a command is for; all, where it is for any.
+pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
+    match command {
+        Command::Logs(_) => &[KindId::Task, KindId::Job, KindId::WorkflowRun],
+        Command::Exec(_) | Command::Evict { .. } | Command::Top(_) => &[KindId::Task],
+        Command::Cancel { .. } | Command::Rerun(_) => &[KindId::Job, KindId::WorkflowRun],
+        Command::Suspend { .. } | Command::Resume { .. } => {
+            &[KindId::Job, KindId::WorkflowRun, KindId::Workflow]
+        }
+        Command::Run(_) => &[KindId::Workflow],
+        Command::Cordon { .. } | Command::Uncordon { .. } => &[KindId::Node],
+        Command::Apply(_)
+        | Command::Get(_)
+        | Command::Describe(_)
+        | Command::Delete(_)
+        | Command::Events(_)
+        | Command::Wait(_)
+        | Command::Cluster(_)
+        | Command::Debug(_)
+        | Command::Version
+        | Command::Completion { .. } => &LOOKED_AT,
+    }
+}
+
+/// An object of a list, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Named {
+    metadata: ObjectMeta,
+}
+
+/// The failure with what else may be meant, where an object is not there, or a name has no kind.
+pub(super) async fn explained(
+    connection: &Connection,
+    taken: &[KindId],
+    mut failure: Failure,
+) -> Failure {
+    let Some(missing) = failure.missing.clone().filter(|_| !failure.is_last) else {
+        return failure;
+    };
+    // What is missing is certain by now, and is not to wait for long.
+    let found = match &missing {
+        Missing::Object(target) => timeout(PATIENCE, look(connection, target)).await,
+        Missing::Kind(name) => {
+            timeout(PATIENCE, others(connection, name, None)).await.map(of_others)
+        }
+    };
+    failure.hint = hint(&missing, taken, &found.unwrap_or_default()).or(failure.hint);
+    failure
+}
+
+fn of_others(others: Vec<Namesake>) -> Found {
+    Found { others, ..Found::default() }
+}
+
+/// Objects of other kinds than `but` that have the name. Where that cannot be had, less is said.
+async fn others(connection: &Connection, name: &str, but: Option<KindId>) -> Vec<Namesake> {
+    let kinds = LOOKED_AT.iter().filter(|kind| Some(**kind) != but);
+    let found = kinds.map(|kind| async move {
+        let target = Target::new(*kind, name);
+        let object = connection.find::<Value>(&target).await.ok().flatten()?;
+        let last_run = object["status"]["lastRun"].as_str().map(str::to_owned);
+        Some(Namesake { target, last_run })
+    });
+    join_all(found).await.into_iter().flatten().collect()
+}
+
+/// What else is there.
+async fn look(connection: &Connection, missing: &Target) -> Found {
+    let everywhere = Query {
+        namespace: String::new(),
+        ..connection.query(missing.kind, String::new(), format!("metadata.name={}", missing.name))
+    };
+    let here = connection.query(missing.kind, String::new(), String::new());
+    let (others, elsewhere, here) = tokio::join!(
+        others(connection, &missing.name, Some(missing.kind)),
+        async {
+            let is_namespaced = missing.kind.is_namespaced();
+            if is_namespaced {
+                connection.first_page::<Named>(&everywhere).await
+            } else {
+                Ok(vec![])
+            }
+        },
+        connection.first_page::<Named>(&here),
+    );
+    let namespaces = elsewhere.unwrap_or_default().into_iter();
+    let names: Vec<String> =
+        here.unwrap_or_default().into_iter().filter_map(|it| it.metadata.name).collect();
+    let is_slip = |name: &&str| !differ_in_numbers_alone(name, &missing.name);
+    Found {
+        others,
+        namespaces: namespaces.filter_map(|it| it.metadata.namespace).collect(),
+        near: nearest(&missing.name, names.iter().map(String::as_str).filter(is_slip))
+            .map(str::to_owned),
+    }
+}
