@@ -77,7 +77,7 @@ pub struct Failure {
     /// What is wrong in manifests.
     pub problems: Vec<Problem>,
     /// What is not there, where something is missing: others may have its name.
-    pub missing: Option<Missing>,
+    pub missing: Option<Box<Missing>>,
     /// Whether the same would become of everything else that is asked: nobody answers.
     pub is_last: bool,
     /// Why there was no answer, if there may be one later: the server is away, or has too much to do.
@@ -115,7 +115,7 @@ impl Failure {
         let plural = target.kind.info().plural;
         let failure = Self::new(format!("{plural} {:?} not found", target.name));
         let failure = failure.code(Code::NotFound).hint(what_is_there(plural));
-        Self { missing: Some(Missing::Object(target.clone())), ..failure }
+        Self { missing: Some(Missing::Object(target.clone()).into()), ..failure }
     }
 
     /// Adds what to do about it.
@@ -166,7 +166,8 @@ impl Failure {
             (Code::NotFound, Some(plural)) => {
                 let name = status.details.as_ref().and_then(|details| details.name.clone());
                 let missing = KindId::from_word(plural).zip(name);
-                let missing = missing.map(|(kind, name)| Missing::Object(Target::new(kind, name)));
+                let missing =
+                    missing.map(|(kind, name)| Missing::Object(Target::new(kind, name)).into());
                 Self { missing, ..failure.hint(what_is_there(plural)) }
             }
             (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {

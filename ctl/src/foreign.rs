@@ -329,7 +329,9 @@ pub fn argument(words: &[String], argument: &str) -> Option<String> {
     }
     match verb {
         "exec" => with_dashes(words),
-        "apply" if !flag.starts_with('-') => Some(format!("hctl apply -f {argument}")),
+        "apply" if !flag.starts_with('-') => {
+            Some(format!("did you mean hctl apply -f {argument}?"))
+        }
         _ => None,
     }
 }
@@ -350,7 +352,7 @@ pub fn value(words: &[String], argument: &str, value: &str) -> Option<String> {
     match argument.split(' ').next().unwrap_or_default() {
         "--output" => match form {
             "jsonpath" | "jsonpath-file" | "jsonpath-as-json" | "go-template" | "template" => Some(
-                "write -o json, and select with jq: ... -o json | jq .metadata.name".to_owned(),
+                "write -o json, and select with jq: hctl get jobs -o json | jq .items[].metadata.name".to_owned(),
             ),
             "custom-columns" | "custom-columns-file" => {
                 Some("write -o wide; or -o json, and select with jq".to_owned())
@@ -446,7 +448,7 @@ mod tests {
     #[test]
     fn flags_and_formats_of_other_tools_are_known() {
         let flag = |line: &str, flag: &str| argument(&words(line), flag).unwrap_or_default();
-        assert_eq!(flag("apply m.yaml", "m.yaml"), "hctl apply -f m.yaml");
+        assert_eq!(flag("apply m.yaml", "m.yaml"), "did you mean hctl apply -f m.yaml?");
         assert!(flag("apply -k m", "-k").starts_with("kustomize build"));
         assert!(flag("logs -c x a", "-c").contains("one container"));
         assert!(flag("-n x delete job/a --force", "--force").contains("terminationGrace"));

@@ -60,6 +60,13 @@ pub fn hint(missing: &Missing, taken: &[KindId], found: &Found) -> Option<String
             found.namespaces.iter().take(NAMED_MAX).map(|it| format!("-n {it}")).collect();
         return Some(format!("it is in another namespace: add {}", flags.join(" or ")));
     }
+    // What a job or a run has is rather meant than something of nearly the same name.
+    let has_parts = |other: &&Namesake| {
+        matches!(other.target.kind, KindId::Job | KindId::WorkflowRun | KindId::Workflow)
+    };
+    if let Some(other) = found.others.iter().find(has_parts) {
+        return of_another_kind(other, taken);
+    }
     if let (Some(near), Missing::Object(Target { kind, .. })) = (&found.near, missing) {
         return Some(format!("did you mean {}/{near}?", word(*kind)));
     }
@@ -138,6 +145,11 @@ mod tests {
         );
         assert!(told(&logs, &of(KindId::Workflow, None)).contains("spec.workflow=load"));
         assert!(told(&logs, &of(KindId::Node, None)).starts_with("there is node/load"));
+        let near = Some("load-0".to_owned());
+        let job = Found { near: near.clone(), ..of(KindId::Job, None) };
+        assert!(told(&tasks, &job).starts_with("job/load is a job; its tasks"));
+        let node = Found { near, ..of(KindId::Node, None) };
+        assert_eq!(told(&tasks, &node), "did you mean task/load-0?");
     }
 
     #[test]

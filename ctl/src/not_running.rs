@@ -32,19 +32,26 @@ pub fn state(task: &Task, now: Timestamp) -> Option<String> {
 pub fn no_command(task: &Task, attempt: Option<u32>, now: Timestamp) -> Option<Failure> {
     let target = Target::new(KindId::Task, task.name());
     let current = task.spec.attempt;
-    let (why, hint) = match attempt {
+    let (message, hint) = match attempt {
         Some(past) if past < current => (
-            format!("attempt {past} of {target} has ended"),
+            format!("attempt {past} of {target} has ended: no command can be run in it"),
             format!("it is in attempt {current} now: leave --attempt out to run the command there"),
         ),
         Some(next) if next > current => (
-            format!("{target} has no attempt {next}: its newest is {current}"),
+            format!("{target} has no attempt {next}; its newest is {current}"),
             "leave --attempt out to run the command in that".to_owned(),
         ),
-        Some(_) | None => (format!("{target} {}", state(task, now)?), next_step(task, &target)),
+        Some(_) | None => {
+            let state = state(task, now)?;
+            let message = if task.has_ended() {
+                format!("{target} {state}: no command can be run in it")
+            } else {
+                format!("no command can be run in {target}: it {state}")
+            };
+            (message, next_step(task, &target))
+        }
     };
-    let failure = Failure::new(format!("{why}: no command can be run in it"));
-    Some(failure.code(Code::Conflict).hint(hint))
+    Some(Failure::new(message).code(Code::Conflict).hint(hint))
 }
 
 fn next_step(task: &Task, target: &Target) -> String {
@@ -140,24 +147,22 @@ mod tests {
         let full = json!({ "unschedulable": { "attempt": 2, "message": "0 of 3 nodes: 3 full" } });
         assert_eq!(
             told(&task(&full, &json!({})), None),
-            "5: task/a-0 is Pending: 0 of 3 nodes: 3 full: no command can be run in it; see how it \
+            "5: no command can be run in task/a-0: it is Pending: 0 of 3 nodes: 3 full; see how it \
              stands with hctl describe task/a-0"
         );
         assert_eq!(
             told(&bound("Starting", Value::Null), None),
-            "5: task/a-0 is Starting: no command can be run in it; wait until it runs with hctl \
+            "5: no command can be run in task/a-0: it is Starting; wait until it runs with hctl \
              wait task/a-0 --for ready"
         );
         let loss = json!({ "attempt": 2, "since": "2026-01-02T11:59:21Z", "replaceable": true });
         assert!(
-            told(&bound("Running", loss), None).starts_with(
-                "5: task/a-0 is Lost: node silent for 39s; to be replaced: no command"
-            )
+            told(&bound("Running", loss), None).ends_with("it is Lost: node silent for 39s; to be replaced; see how it stands with hctl describe task/a-0")
         );
         let runs = bound("Running", Value::Null);
         assert_eq!(told(&runs, None), "nothing");
         assert!(told(&runs, Some(1)).starts_with("5: attempt 1 of task/a-0 has ended: no command"));
-        assert!(told(&runs, Some(3)).starts_with("5: task/a-0 has no attempt 3: its newest is 2"));
+        assert!(told(&runs, Some(3)).starts_with("5: task/a-0 has no attempt 3; its newest is 2"));
     }
 
     #[test]

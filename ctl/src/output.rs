@@ -11,6 +11,8 @@ const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 const CONTINUED: &str = "    ";
 /// Characters that the last cell of a row that is folded has at least on its line.
 const SENTENCE_ROOM: usize = 28;
+/// Characters that a column has at least which is narrowed for a sentence after it.
+const NARROWED_MIN: usize = 8;
 
 /// What stands for the end of a line that was cut.
 const CUT: &str = "...";
@@ -87,11 +89,14 @@ impl Columns {
     fn starts(&self, width: usize) -> Vec<(usize, usize)> {
         let (mut line, mut at) = (0, 0);
         let mut starts = Vec::new();
+        let last = self.widths.len().saturating_sub(1);
         for (index, chars) in self.widths.iter().enumerate() {
             // The last cell is a sentence, as a rule, and goes on below its beginning.
-            let is_last = index + 1 == self.widths.len();
-            let needed = if is_last { (*chars).min(SENTENCE_ROOM) } else { *chars };
-            if at > 0 && at + needed > width {
+            let needed = if index == last { (*chars).min(SENTENCE_ROOM) } else { *chars };
+            let excess = (at + needed).saturating_sub(width);
+            if index == last && line == 0 && excess > 0 && self.can_stand_out_by(excess) {
+                at -= excess;
+            } else if at > 0 && excess > 0 {
                 (line, at) = (line + 1, CONTINUED.len());
             }
             starts.push((line, at));
@@ -100,15 +105,26 @@ impl Columns {
         starts
     }
 
+    /// Whether the cells before the last one may be so much wider than their column: where they are, the
+    /// last one begins on the next line. In most rows they are not, as names are of any length.
+    fn can_stand_out_by(&self, excess: usize) -> bool {
+        let before = self.widths.iter().rev().nth(1).copied().unwrap_or_default();
+        before >= NARROWED_MIN + excess
+    }
+
     fn folded_row(&self, row: &[String], starts: &[(usize, usize)], width: usize) -> String {
         let (mut text, mut line, mut at) = (String::new(), 0, 0);
         let filled = row.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
-        for (cell, (on, start)) in row.iter().zip(starts).take(filled) {
+        for (index, (cell, (on, start))) in row.iter().zip(starts).enumerate().take(filled) {
             if *on > line {
                 text.push('\n');
                 (line, at) = (*on, 0);
             }
             let cell = printable(cell);
+            if index + 1 == row.len() && at > 0 && at + GAP.len() > *start {
+                text.push('\n');
+                at = 0;
+            }
             // One that is wider than its column is apart from the next all the same.
             let gap = start.saturating_sub(at).max(if at > 0 { GAP.len() } else { 0 });
             text.push_str(&" ".repeat(gap));
@@ -385,6 +401,22 @@ mod tests {
                                                        more of it than fits
         "]]
         .assert_eq(&on(72, text));
+    }
+
+    #[test]
+    fn a_cell_that_stands_out_has_the_sentence_after_it_on_the_next_line() {
+        let paper = Paper { width: Some(60), folds: true, ..Paper::default() };
+        let text = "SEEN|REASON|OBJECT|MESSAGE\n\
+                    3s|Retried|job/load|attempt 1 on node-1 ended with exit code 3\n\
+                    4s|Bound|job/etl-1-extract-something|on node-1";
+        expect![[r"
+            SEEN  REASON   OBJECT           MESSAGE
+            3s    Retried  job/load         attempt 1 on node-1 ended
+                                            with exit code 3
+            4s    Bound    job/etl-1-extract-something
+                                            on node-1
+        "]]
+        .assert_eq(&lines(&mut Columns::on(paper), text));
     }
 
     #[test]

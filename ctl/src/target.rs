@@ -93,14 +93,15 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
         return Err(failure.hint("name one kind, such as hctl delete jobs --all"));
     }
     if SERVICES.contains(&lower.as_str()) {
-        let hint = "services, which run for good, are not there yet; a job's program may run on";
+        let hint = "services are not there yet; what runs are jobs, of tasks";
         return Err(failure.hint(hint));
     }
     if let Some(ours) = api::schema::neighbours_word(text) {
         return Err(failure.hint(format!("the closest kind is {}", ours.info().plural)));
     }
     // It may be the name of an object.
-    let missing = name_problem(KindId::Job, text).is_none().then(|| Missing::Kind(text.to_owned()));
+    let missing =
+        name_problem(KindId::Job, text).is_none().then(|| Missing::Kind(text.to_owned()).into());
     let failure = Failure { missing, ..failure };
     Err(match nearest(&lower, names) {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),

@@ -111,7 +111,9 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
         Some(ContextValue::String(word)) => Some(word.clone()),
         _ => None,
     };
-    if let Some(word) = context(&error, ContextKind::InvalidSubcommand) {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(word) = context(&error, ContextKind::InvalidSubcommand)
+    {
         // A verb that only looks alike is not what is meant.
         let failure = Failure::usage(format!("there is no command {word:?}"));
         let hint = foreign::command(words, &word);

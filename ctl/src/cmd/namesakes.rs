@@ -71,7 +71,7 @@ pub(super) async fn explained(
         return failure;
     };
     // What is missing is certain by now, and is not to wait for long.
-    let found = match &missing {
+    let found = match &*missing {
         Missing::Object(target) => timeout(PATIENCE, look(connection, target)).await,
         Missing::Kind(name) => {
             timeout(PATIENCE, others(connection, name, None)).await.map(of_others)
