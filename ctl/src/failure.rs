@@ -17,7 +17,8 @@ use crate::target::Target;
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The reader of stdout went away: nothing is wrong, and nobody listens.
+    /// The reader of stdout went away: nothing is wrong, and nobody listens. It ends a command that only
+    /// shows something; one that changes something, or waits, is finished.
     Unread,
     /// A command that was run beside a task ended with this exit code.
     Command(u8),

@@ -42,7 +42,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
                     Format::Yaml | Format::Json | Format::Name => what.to_owned(),
                 };
                 let what = if args.dry_run { format!("{what} (dry run)") } else { what };
-                show::done(connection.format, &target, &what, object)?;
+                failures.add(show::done(connection.format, &target, &what, object))?;
             }
             Err(Refused::Invalid(found)) => problems.extend(found),
             Err(Refused::Other(failure)) => {

@@ -38,7 +38,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
                 let what = if is_leaving { "is being deleted" } else { "deleted" };
                 // Who waits is told when it is gone.
                 if !args.wait {
-                    show::done(connection.format, target, what, object)?;
+                    failures.add(show::done(connection.format, target, what, object))?;
                 }
             }
             // What is gone already is as deleting the manifests is to leave it.

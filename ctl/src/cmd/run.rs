@@ -77,11 +77,11 @@ pub(super) async fn started(
 ) -> Result<(), Failure> {
     let goal = Goal::Succeeded;
     let waited = Waited::new(target.clone(), connection.namespace.clone(), goal).of(&object);
-    show::done(connection.format, target, what, object)?;
+    let told = show::done(connection.format, target, what, object);
     if !until_end.wait {
-        return Ok(());
+        return told;
     }
-    wait_for(connection, vec![waited], goal, deadline(until_end.timeout)).await
+    wait_for(connection, vec![waited], goal, deadline(until_end.timeout)).await.and(told)
 }
 
 /// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::args::Format;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::target::Target;
 use crate::{document, terminal};
 
@@ -34,13 +34,25 @@ pub(super) fn objects(
     }
 }
 
-/// Says what was done to an object, in the form that the command line asks for.
+/// Says what was done to an object, in the form that the command line asks for. That nobody reads it any
+/// more is no error: the work goes on, and the exit code says what came of it.
+///
+/// # Errors
+/// It cannot be printed for another reason, such as a full disk. That does not undo what was done: the
+/// caller finishes its work before it fails by this.
 pub(super) fn done(
     format: Format,
     target: &Target,
     what: &str,
     object: Value,
 ) -> Result<(), Failure> {
+    match print(format, target, what, object) {
+        Err(Failure { code: Code::Unread, .. }) => Ok(()),
+        printed => printed,
+    }
+}
+
+fn print(format: Format, target: &Target, what: &str, object: Value) -> Result<(), Failure> {
     match format {
         Format::Table | Format::Wide => terminal::print_line(&format!("{target} {what}")),
         Format::Name => terminal::print_line(&target.to_string()),

@@ -76,7 +76,8 @@ pub(super) async fn wait_for(
     if let Some(Late { lost }) = late {
         groups.iter_mut().for_each(|group| group.is_late(lost.as_ref()));
     }
-    outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect())
+    let told = groups.iter_mut().find_map(|group| group.unprinted.take()).map_or(Ok(()), Err);
+    outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect()).and(told)
 }
 
 /// The time was up before all was certain.
@@ -172,6 +173,8 @@ struct Group {
     open: BTreeMap<String, Waited>,
     /// What became of those that are not as they should be.
     failures: Vec<Failure>,
+    /// Why an outcome could not be printed: the others are waited for all the same.
+    unprinted: Option<Failure>,
     /// The point up to which it has looked.
     version: String,
     is_one_of_several: bool,
@@ -185,6 +188,7 @@ impl Group {
             kind: first.target().kind,
             open: BTreeMap::new(),
             failures: Vec::new(),
+            unprinted: None,
             version: String::new(),
             is_one_of_several: false,
             standings: Rc::clone(standings),
@@ -268,13 +272,12 @@ impl Group {
                     None => self.document(waited.identity()),
                 };
                 let (target, word) = (waited.target(), waited.goal().word());
-                show::done(self.connection.format, target, word, object)
+                let told = show::done(self.connection.format, target, word, object);
+                self.unprinted = self.unprinted.take().or(told.err());
             }
-            Some(failure) => {
-                self.fails(failure);
-                Ok(())
-            }
+            Some(failure) => self.fails(failure),
         }
+        Ok(())
     }
 
     /// An object as a document of its own: within a list it does not say what it is.

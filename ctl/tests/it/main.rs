@@ -1,0 +1,4 @@
+//! `hctl` as a process, with a server that a test answers for.
+
+mod pipes;
+mod server;

@@ -1,0 +1,200 @@
+//! A server that keeps objects as the apiserver does, for `hctl` as a process. Nobody works for what it
+//! keeps: a test says itself, as a function of each object that is written, what becomes of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::{Method, StatusCode, Uri};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// What becomes of an object that was just written; what it adds has paths as keys.
+pub(crate) type Becomes = fn(&mut Value) -> Vec<(String, Value)>;
+
+#[derive(Debug, Default)]
+struct Kept {
+    objects: BTreeMap<String, Value>,
+    revision: u64,
+    /// Method and path of every request that is no read.
+    writes: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Keeper {
+    kept: Arc<Mutex<Kept>>,
+    becomes: Becomes,
+}
+
+/// The server, for as long as its test's runtime is there.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// How `hctl` ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Nothing becomes of any object.
+pub(crate) fn nothing(_: &mut Value) -> Vec<(String, Value)> {
+    Vec::new()
+}
+
+impl Server {
+    /// One that listens.
+    pub(crate) async fn start(becomes: Becomes) -> Self {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let keeper = Keeper { kept: Arc::clone(&kept), becomes };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(keeper);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, kept }
+    }
+
+    /// Puts an object at a path, as if it had been there before.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        let mut kept = self.kept.lock().unwrap();
+        let object = kept.stamped(object);
+        kept.objects.insert(path.to_owned(), object);
+    }
+
+    /// Every write so far: method and path.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        self.kept.lock().unwrap().writes.clone()
+    }
+
+    /// `hctl` with these words, to be run.
+    pub(crate) fn hctl(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hctl"));
+        command
+            .env_remove("HELIOX_NAMESPACE")
+            .env("HELIOX_SERVER", format!("http://{}", self.address));
+        command.args(line.split(' ')).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs `hctl` with these words.
+    pub(crate) async fn run(&self, line: &str) -> Said {
+        said(self.hctl(line).output().await.unwrap())
+    }
+}
+
+/// What a process printed, and its exit code.
+pub(crate) fn said(output: Output) -> Said {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().expect("no signal ended it");
+    Said { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
+impl Kept {
+    /// An object with what the server gives.
+    fn stamped(&mut self, mut object: Value) -> Value {
+        self.revision += 1;
+        let metadata = &mut object["metadata"];
+        if metadata["uid"].is_null() {
+            metadata["uid"] = format!("uid-{}", self.revision).into();
+            metadata["namespace"] = "default".into();
+        }
+        metadata["resourceVersion"] = self.revision.to_string().into();
+        object
+    }
+}
+
+async fn answer(
+    State(Keeper { kept, becomes }): State<Keeper>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let mut kept = kept.lock().unwrap();
+    let (path, body) = (uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null));
+    if method == Method::GET {
+        return read(&kept, path, uri.query().unwrap_or_default());
+    }
+    kept.writes.push(format!("{method} {path}"));
+    let name = body["metadata"]["name"].as_str().unwrap_or_default();
+    let at = if method == Method::POST { format!("{path}/{name}") } else { path.to_owned() };
+    let found = kept.objects.get(&at).cloned();
+    let mut object = match (&method, found) {
+        (&Method::POST, None) => {
+            let mut object = body;
+            object["metadata"]["generation"] = 1.into();
+            object
+        }
+        (&Method::POST, Some(_)) => return status(StatusCode::CONFLICT, "AlreadyExists"),
+        (_, None) => return status(StatusCode::NOT_FOUND, "NotFound"),
+        (&Method::DELETE, Some(object)) => {
+            kept.objects.remove(&at);
+            return axum::Json(object).into_response();
+        }
+        (_, Some(mut object)) => {
+            let before = object["spec"].clone();
+            json_patch::merge(&mut object, &body);
+            if object["spec"] != before {
+                let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+                object["metadata"]["generation"] = (generation + 1).into();
+            }
+            object
+        }
+    };
+    object = kept.stamped(object);
+    kept.objects.insert(at.clone(), object.clone());
+    // As if controllers were fast: the answer to the write does not show it.
+    let mut later = object.clone();
+    for (path, more) in becomes(&mut later) {
+        let more = kept.stamped(more);
+        kept.objects.insert(path, more);
+    }
+    kept.objects.insert(at, later);
+    axum::Json(object).into_response()
+}
+
+fn read(kept: &Kept, path: &str, query: &str) -> Response {
+    if query.contains("watch=") {
+        // Nothing changes any more.
+        let silence = stream::pending::<Result<Bytes, std::io::Error>>();
+        return Body::from_stream(silence).into_response();
+    }
+    if let Some(object) = kept.objects.get(path) {
+        return axum::Json(object).into_response();
+    }
+    let plural = path.rsplit('/').next().unwrap();
+    if api::KindId::from_word(plural).is_none() {
+        return status(StatusCode::NOT_FOUND, "NotFound");
+    }
+    let within = format!("{path}/");
+    let named =
+        query.split('&').find_map(|part| part.strip_prefix("fieldSelector=metadata.name%3D"));
+    let items = kept.objects.iter().filter(|(path, _)| path.starts_with(&within));
+    let items =
+        items.filter(|(path, _)| named.is_none_or(|name| **path == format!("{within}{name}")));
+    let items: Vec<&Value> = items.map(|(_, object)| object).collect();
+    let rows: Vec<Value> = items
+        .iter()
+        .map(|object| json!({ "cells": [], "object": { "metadata": object["metadata"] } }))
+        .collect();
+    let metadata = json!({ "resourceVersion": kept.revision.to_string() });
+    let list =
+        json!({ "metadata": metadata, "items": items, "columnDefinitions": [], "rows": rows });
+    axum::Json(list).into_response()
+}
+
+fn status(code: StatusCode, reason: &str) -> Response {
+    let message = format!("the test's server says {reason}");
+    let body =
+        json!({ "kind": "Status", "code": code.as_u16(), "reason": reason, "message": message });
+    (code, axum::Json(body)).into_response()
+}
