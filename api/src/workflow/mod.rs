@@ -1,6 +1,7 @@
 //! Workflow: a DAG of jobs.
 
 mod reach;
+mod revision;
 mod row;
 mod validate;
 
@@ -14,6 +15,7 @@ use crate::kind::KindId;
 use crate::object::{Definition, Object};
 use crate::workflow_run::RunPhase;
 
+pub use revision::{revision, written_revision};
 pub use validate::check_params;
 
 /// A DAG of jobs.

@@ -14,11 +14,9 @@ use std::collections::BTreeSet;
 use api::batch::{Group, Op};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable};
 use api::object::{Kind as _, NUMBER_MAX};
-use api::workflow::{HISTORY, WorkflowSpec, WorkflowStatus};
+use api::workflow::{HISTORY, WorkflowStatus, revision, written_revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
-use api::{Timestamp, Workflow, WorkflowRun, labels, meaning, names};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use api::{Timestamp, Workflow, WorkflowRun, labels, names};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -38,34 +36,6 @@ pub struct View<'a> {
 pub struct Plan {
     /// Writes, each group all or nothing and independent of the others.
     pub groups: Vec<Group>,
-}
-
-/// The hash of what the part of the spec means that runs execute.
-pub fn revision(spec: &WorkflowSpec) -> String {
-    let mut document = match serde_json::to_value(spec) {
-        Ok(Value::Object(document)) => document,
-        Ok(_) | Err(_) => Map::new(),
-    };
-    meaning::workflow(&mut document);
-    let mut part = |field: &str, none: Value| document.remove(field).unwrap_or(none);
-    // The form that versions before had: a usual text has the hash that it always had.
-    hash(&[
-        part("params", Value::Array(Vec::new())),
-        part("defaults", Value::Null),
-        part("jobs", Value::Array(Vec::new())),
-        part("maxFailedJobs", Value::Null),
-        part("timeout", Value::Null),
-    ])
-}
-
-/// The revision that versions before made of this spec: of what is written.
-fn written_revision(spec: &WorkflowSpec) -> String {
-    hash(&(&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout))
-}
-
-fn hash(value: &impl Serialize) -> String {
-    let text = serde_json::to_vec(value).expect("our kinds have text keys and finite numbers");
-    names::hash(&text)
 }
 
 /// What the workflow needs next.

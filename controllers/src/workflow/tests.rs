@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use api::batch::Op;
 use api::object::Kind as _;
-use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate};
+use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate, revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
 use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::json;
 
-use super::plan::{View, plan, revision};
+use super::plan::{View, plan};
 
 fn workflow() -> Workflow {
     let job = WorkflowJob { name: "a".to_owned(), ..WorkflowJob::default() };

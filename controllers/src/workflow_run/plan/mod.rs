@@ -20,13 +20,12 @@ use api::job::{JobPhase, REASON_CHARS_MAX};
 use api::object::Kind as _;
 use api::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
 use api::task::report::shortened;
-use api::workflow::WorkflowSpec;
+use api::workflow::{WorkflowSpec, revision};
 use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus};
 use api::{Job, Timestamp, Workflow, WorkflowRun};
 use jiff::SignedDuration;
 
 use crate::packing::{self, Parcel};
-use crate::workflow::plan::revision;
 use standing::{Standing, follow, standings};
 
 /// All that a decision may depend on, as of one revision.
