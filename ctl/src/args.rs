@@ -182,7 +182,9 @@ pub struct Apply {
     /// File, directory (its *.yaml, *.yml and *.json), or - for stdin.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// Wait until all jobs, workflows and runs have finished; fail if one fails.
+    /// Wait until all jobs and runs have finished, and of each workflow the run that it starts for what
+    /// is applied; fail if one fails. What is unchanged counts as it stands. A workflow that starts no
+    /// run by itself is not waited for.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 90s or 1h30m [default: no limit].
@@ -424,7 +426,7 @@ pub struct Run {
 /// Whether to wait for the end of what is started.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct UntilEnd {
-    /// Wait until it has finished; fail if it fails.
+    /// Wait until it has finished; fail if it fails. With json or yaml, print it once, in the end.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 90s or 1h30m [default: no limit].

@@ -108,9 +108,7 @@ fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     if goal == Goal::Deleted {
         return Verdict::NotYet(seen);
     }
-    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
-    let observed = object["status"]["observedGeneration"].as_i64();
-    if is_controlled(kind) && observed.unwrap_or_default() < generation {
+    if !is_handled(kind, object) {
         return Verdict::NotYet(format!(
             "{seen}, and the controller has not handled its latest change yet"
         ));
@@ -121,6 +119,13 @@ fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
         Goal::Succeeded | Goal::Failed | Goal::Done => ended(kind, goal, phase, object, seen),
         Goal::Deleted => Verdict::NotYet(seen),
     }
+}
+
+/// Whether the controller of an object, where it has one, has handled its latest change.
+pub fn is_handled(kind: KindId, object: &Value) -> bool {
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+    let observed = object["status"]["observedGeneration"].as_i64().unwrap_or_default();
+    !is_controlled(kind) || observed >= generation
 }
 
 /// Kinds whose controllers say which generation their status speaks of.
@@ -185,10 +190,8 @@ pub fn is_behind(workflow: &Value, runs: &[WorkflowRun]) -> bool {
 
 /// Whether an object has ended, and nothing that its controller has not seen yet lets it go on.
 pub fn has_ended(kind: KindId, object: &Value) -> bool {
-    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
-    let observed = object["status"]["observedGeneration"].as_i64().unwrap_or_default();
     let (is_good, is_bad) = ends(object["status"]["phase"].as_str().unwrap_or_default());
-    (is_good || is_bad) && (!is_controlled(kind) || observed >= generation)
+    (is_good || is_bad) && is_handled(kind, object)
 }
 
 /// Whether a phase is that of a good end, and whether it is that of a bad one.

@@ -1,6 +1,7 @@
 //! `hctl`: applies manifests, shows objects and follows what happens to them.
 //!
-//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`goal`], [`verb`]); the
+//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`deployed`], [`goal`],
+//! [`verb`]); the
 //! commands in [`cmd`] fetch, print and wait. Data goes to stdout, all else to stderr.
 
 pub mod args;
@@ -8,6 +9,7 @@ pub mod bundle;
 pub mod cmd;
 pub mod completion;
 pub mod connection;
+pub mod deployed;
 pub mod describe;
 pub mod document;
 pub mod door;

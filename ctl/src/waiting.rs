@@ -5,8 +5,10 @@
 //! * An object is known by its uid: one of the same name that is made later is another one.
 //! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
 
+use api::{Kind as _, KindId, Workflow, WorkflowRun};
 use serde_json::{Value, json};
 
+use crate::deployed::{Deployed, deployed};
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
 use crate::hints;
@@ -21,6 +23,9 @@ pub struct Waited {
     goal: Goal,
     /// Known from the start, or since it was seen first.
     uid: Option<String>,
+    /// As it was when it was last seen, of an object that this command started or applied: its document
+    /// is what the command prints in the end, whatever becomes of it.
+    started: Option<Value>,
     /// The flag by which commands find it, with a space before it: empty where they need none.
     place: String,
     /// How it stood when it was last seen.
@@ -41,6 +46,8 @@ pub enum Answer {
     /// It is a workflow without a run that is known to its controller, and none starts by itself.
     /// It will not be as it should unless there is a run that the controller has not seen yet.
     NoRun(Failure),
+    /// It is a workflow that was applied, and starts nothing that could be waited for. Why.
+    Nothing(String),
 }
 
 impl Waited {
@@ -49,7 +56,17 @@ impl Waited {
         let last = "it was not seen yet".to_owned();
         let namespace = namespace.into();
         let (place, phase) = (String::new(), String::new());
-        Self { target, namespace, goal, uid: None, place, last, phase, is_unschedulable: false }
+        Self {
+            target,
+            namespace,
+            goal,
+            uid: None,
+            started: None,
+            place,
+            last,
+            phase,
+            is_unschedulable: false,
+        }
     }
 
     /// The same, of this very object: as a request has just answered with it.
@@ -57,6 +74,30 @@ impl Waited {
     pub fn of(mut self, object: &Value) -> Self {
         self.uid = uid(object);
         self
+    }
+
+    /// The same, of this very object, which this command started or applied.
+    #[must_use]
+    pub fn started(mut self, object: Value) -> Self {
+        self.uid = uid(&object);
+        self.started = Some(object);
+        self
+    }
+
+    /// What this command started or applied, as it was last seen.
+    pub fn what_was_started(&self) -> Option<&Value> {
+        self.started.as_ref()
+    }
+
+    /// Whether this is a workflow that was applied, and this is how it stands after its controller has
+    /// handled it: then its runs are needed to say what counts.
+    pub fn needs_runs(&self, object: &Value) -> bool {
+        self.is_applied_workflow() && goal::is_handled(KindId::Workflow, object)
+    }
+
+    /// A workflow is not started: one that is waited for by a command that started something was applied.
+    pub fn is_applied_workflow(&self) -> bool {
+        self.started.is_some() && self.target.kind == KindId::Workflow
     }
 
     /// The same, for somebody whose commands are for this namespace.
@@ -78,17 +119,55 @@ impl Waited {
 
     /// Looks at the object as it is now, or at nothing where there is none; what is certain then.
     pub fn see(&mut self, object: Option<&Value>) -> Option<Answer> {
-        let same = |object: &&Value| self.uid.is_none() || uid(object) == self.uid;
-        let Some(object) = object.filter(same) else {
-            return Some(if self.goal == Goal::Deleted {
-                Answer::Met
-            } else {
-                Answer::Never(self.gone())
-            });
+        let Some(object) = object.filter(|object| self.is_it(object)) else {
+            return Some(self.is_gone());
         };
+        self.note(object);
+        self.judge(&self.target.clone(), object)
+    }
+
+    /// The same of a workflow that was applied, of which these are all runs. What becomes of it is what
+    /// becomes of the run that it started for what was applied.
+    pub fn see_applied(&mut self, object: Option<&Value>, runs: &[WorkflowRun]) -> Option<Answer> {
+        let Some(object) = object.filter(|object| self.is_it(object)) else {
+            return Some(self.is_gone());
+        };
+        self.note(object);
+        let typed: Option<Workflow> = serde_json::from_value(object.clone()).ok();
+        // One that is not handled yet or being deleted says so itself.
+        let Some(workflow) = typed.filter(|it| self.needs_runs(object) && !it.is_deleting()) else {
+            return self.judge(&self.target.clone(), object);
+        };
+        match deployed(&workflow, runs) {
+            Deployed::Run(run) => {
+                let target = Target::new(KindId::WorkflowRun, run.name());
+                let run = serde_json::to_value(run).unwrap_or_default();
+                self.phase = phase(&run);
+                self.judge(&target, &run)
+            }
+            Deployed::Nothing(why) => Some(Answer::Nothing(format!("{} {why}", self.target))),
+        }
+    }
+
+    fn is_it(&self, object: &Value) -> bool {
+        self.uid.is_none() || uid(object) == self.uid
+    }
+
+    fn note(&mut self, object: &Value) {
         self.uid = uid(object);
         self.phase = phase(object);
-        let (target, place) = (&self.target, &self.place);
+        if let Some(started) = &mut self.started {
+            started.clone_from(object);
+        }
+    }
+
+    fn is_gone(&self) -> Answer {
+        if self.goal == Goal::Deleted { Answer::Met } else { Answer::Never(self.gone()) }
+    }
+
+    /// What is certain of `target`, by which this is decided, as `object` says.
+    fn judge(&mut self, target: &Target, object: &Value) -> Option<Answer> {
+        let place = &self.place;
         let never = |why: &str| {
             let message = format!("{target} {}: {why}", self.goal.missed(false));
             let failure = Failure::new(message).code(Code::Failed);
@@ -244,6 +323,7 @@ mod tests {
                 None => "not yet".to_owned(),
                 Some(Answer::Met) => "met".to_owned(),
                 Some(Answer::Never(failure) | Answer::NoRun(failure)) => told(&failure),
+                Some(Answer::Nothing(why)) => why,
             };
             lines.push_str(&format!("{text} -> {answer}\n"));
         }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::each::Failures;
 use super::show;
-use super::wait::{ends, wait_for};
-use crate::args::{Apply, Format};
+use super::wait::{ends, is_document, is_for_people, wait_for};
+use crate::args::Apply;
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
@@ -28,25 +28,33 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     let query = if args.dry_run { "?dryRun=All" } else { "" };
     documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());
-    let mut ending = Vec::new();
+    let (mut ending, mut told) = (Vec::new(), Ok(()));
+    let is_waiting = args.wait && !args.dry_run;
     for document in documents {
         match apply_one(connection, &document, query).await {
-            Ok(Applied { target, what, consequence, object }) => {
-                if ends(target.kind) {
+            Ok(applied) => {
+                let consequence = if is_for_people(connection.format) {
+                    applied.consequence(connection).await
+                } else {
+                    String::new()
+                };
+                let Applied { target, what, object, .. } = applied;
+                if is_waiting && ends(target.kind) {
                     let namespace = namespace_of(&object);
                     let waited = Waited::new(target.clone(), namespace, Goal::Succeeded);
-                    ending.push(waited.of(&object));
+                    ending.push(waited.started(object.clone()));
+                    if is_document(connection.format) {
+                        continue;
+                    }
                 }
-                let what = match connection.format {
-                    Format::Table | Format::Wide => format!("{what}{consequence}"),
-                    Format::Yaml | Format::Json | Format::Name => what.to_owned(),
-                };
-                let what = if args.dry_run { format!("{what} (dry run)") } else { what };
-                failures.add(show::done(connection.format, &target, &what, object))?;
+                let dry_run = if args.dry_run { " (dry run)" } else { "" };
+                let what = format!("{what}{consequence}{dry_run}");
+                told = told.and(show::done(connection.format, &target, &what, object));
             }
             Err(Refused::Invalid(found)) => problems.extend(found),
             Err(Refused::Other(failure)) => {
                 if let Err(failure) = failures.add(Err(failure)) {
+                    print_started(connection, &ending);
                     return Err(Failure { problems, ..failure });
                 }
             }
@@ -57,11 +65,21 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
         let message = format!("{} {many}; what the server refused was not applied", problems.len());
         failures.add(Err(Failure { problems, ..Failure::new(message) }))?;
     }
-    failures.end()?;
-    if !args.wait || args.dry_run {
-        return Ok(());
+    if let Err(failure) = failures.end() {
+        print_started(connection, &ending);
+        return Err(failure);
     }
-    wait_for(connection, ending, Goal::Succeeded, deadline(args.timeout)).await
+    wait_for(connection, ending, Goal::Succeeded, deadline(args.timeout)).await.and(told)
+}
+
+/// Prints the documents that are due once their objects have ended, which is not waited for any more.
+fn print_started(connection: &Connection, ending: &[Waited]) {
+    let started = ending.iter().filter(|_| is_document(connection.format));
+    for waited in started {
+        let document = waited.what_was_started().cloned().unwrap_or_default();
+        // There is a failure already, which says more than that this cannot be printed.
+        let _worse = show::done(connection.format, waited.target(), "", document);
+    }
 }
 
 /// Points out what is allowed and probably not meant.
@@ -78,14 +96,23 @@ fn warn(document: &Document) {
 struct Applied {
     target: Target,
     what: &'static str,
-    /// What the change does to a run that has not ended; empty where nothing.
-    consequence: String,
+    /// As it was; nothing where it was made.
+    before: Option<Value>,
     object: Value,
 }
 
 impl Applied {
     fn new(target: Target, what: &'static str, object: Value) -> Self {
-        Self { target, what, consequence: String::new(), object }
+        Self { target, what, before: None, object }
+    }
+
+    /// What the change does to runs, to be said after what was done: empty where nothing.
+    async fn consequence(&self, connection: &Connection) -> String {
+        let (before, after) = (self.before.as_ref(), &self.object);
+        match before.filter(|_| self.target.kind == KindId::Job) {
+            Some(before) => consequence(connection, before, after).await.unwrap_or_default(),
+            None => String::new(),
+        }
     }
 }
 
@@ -140,16 +167,9 @@ async fn apply_one(
             let hint = format!("wait with {wait}, then apply it again");
             return Err(Refused::Other(failure.hint(hint)));
         }
-        let before = (target.kind == KindId::Job).then(|| live.clone());
+        let before = Some(live.clone());
         match change(connection, (&target, &namespace), (&noted, live), query).await {
-            Ok((what, object)) => {
-                let consequence = match before {
-                    Some(before) => consequence(connection, &before, &object).await,
-                    None => None,
-                };
-                let applied = Applied::new(target, what, object);
-                return Ok(Applied { consequence: consequence.unwrap_or_default(), ..applied });
-            }
+            Ok((what, object)) => return Ok(Applied { target, what, before, object }),
             Err(error) if error.is_conflict() && !last => (),
             Err(error) => return Err(refused(connection, document, &error)),
         }

@@ -69,13 +69,17 @@ pub(super) async fn wait_for(
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.iter_mut().for_each(|group| group.is_one_of_several = count > 1);
-    let late = tokio::select! {
-        late = certain(connection, &mut groups, until) => late?,
+    let ended = tokio::select! {
+        ended = certain(connection, &mut groups, until) => ended,
         never = standings.tell() => match never {},
     };
-    if let Some(Late { lost }) = late {
-        groups.iter_mut().for_each(|group| group.is_late(lost.as_ref()));
+    for group in &mut groups {
+        match &ended {
+            Ok(Some(Late { lost })) => group.is_late(lost.as_ref()),
+            Ok(None) | Err(_) => group.is_left(),
+        }
     }
+    ended?;
     let told = groups.iter_mut().find_map(|group| group.unprinted.take()).map_or(Ok(()), Err);
     outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect()).and(told)
 }
@@ -246,38 +250,80 @@ impl Group {
 
     /// Looks at one object, and tells what is certain of it then.
     async fn see(&mut self, name: &str, object: Option<&Value>) -> Result<(), Failure> {
+        let needs_runs =
+            |object: &&Value| self.open.get(name).is_some_and(|it| it.needs_runs(object));
+        let runs = match object.filter(needs_runs) {
+            Some(_) => self.runs(name).await?,
+            None => Vec::new(),
+        };
         let Some(waited) = self.open.get_mut(name) else { return Ok(()) };
-        let failure = match waited.see(object) {
+        let is_applied = waited.is_applied_workflow();
+        let answer =
+            if is_applied { waited.see_applied(object, &runs) } else { waited.see(object) };
+        let failure = match answer {
             None => {
                 self.standings.show(waited);
                 return Ok(());
             }
             Some(Answer::Met) => None,
+            Some(Answer::Nothing(why)) => {
+                if self.standings.is_told {
+                    terminal::note(&format!("nothing to wait for: {why}"));
+                }
+                self.is_certain(name);
+                return Ok(());
+            }
             Some(Answer::Never(failure)) => Some(failure),
             // The workflow will say what becomes of a run that it has not seen yet.
             Some(Answer::NoRun(_)) if self.has_run(name).await? => return Ok(()),
             Some(Answer::NoRun(failure)) => Some(failure),
         };
-        if let Some(object) = object.filter(|_| self.kind == KindId::Workflow)
+        if let Some(object) = object.filter(|_| self.kind == KindId::Workflow && !is_applied)
             && self.is_behind(name, object).await?
         {
             return Ok(());
         }
-        let Some(waited) = self.open.remove(name) else { return Ok(()) };
-        self.standings.forget(&waited);
+        let Some(waited) = self.is_certain(name) else { return Ok(()) };
         match failure {
-            None => {
-                let object = match object {
-                    Some(object) => self.document(object.clone()),
-                    None => self.document(waited.identity()),
-                };
-                let (target, word) = (waited.target(), waited.goal().word());
-                let told = show::done(self.connection.format, target, word, object);
-                self.unprinted = self.unprinted.take().or(told.err());
-            }
+            None => self.is_met(&waited, object),
             Some(failure) => self.fails(failure),
         }
         Ok(())
+    }
+
+    /// It is certain what becomes of an object. The document of one that this command started is due.
+    fn is_certain(&mut self, name: &str) -> Option<Waited> {
+        let waited = self.open.remove(name)?;
+        self.standings.forget(&waited);
+        self.print_started(&waited);
+        Some(waited)
+    }
+
+    /// Prints what becomes of an object, unless that was printed already.
+    fn is_met(&mut self, waited: &Waited, object: Option<&Value>) {
+        let format = self.connection.format;
+        let is_printed = waited.what_was_started().is_some() && !is_for_people(format);
+        if is_printed {
+            return;
+        }
+        let object = self.document(object.map_or_else(|| waited.identity(), Value::clone));
+        self.print(waited, object);
+    }
+
+    /// Prints the one document of an object that this command started, as it is in the end. Its name was
+    /// printed at once.
+    fn print_started(&mut self, waited: &Waited) {
+        if let Some(started) = waited.what_was_started()
+            && is_document(self.connection.format)
+        {
+            self.print(waited, self.document(started.clone()));
+        }
+    }
+
+    fn print(&mut self, waited: &Waited, object: Value) {
+        let word = waited.goal().word();
+        let told = show::done(self.connection.format, waited.target(), word, object);
+        self.unprinted = self.unprinted.take().or(told.err());
     }
 
     /// An object as a document of its own: within a list it does not say what it is.
@@ -308,7 +354,15 @@ impl Group {
 
     fn is_late(&mut self, lost: Option<&Lost>) {
         for waited in std::mem::take(&mut self.open).into_values() {
+            self.print_started(&waited);
             self.fails(waited.late(lost));
+        }
+    }
+
+    /// Nothing more is waited for, as the server refused it: what was started is known by its document.
+    fn is_left(&mut self) {
+        for waited in std::mem::take(&mut self.open).into_values() {
+            self.print_started(&waited);
         }
     }
 
@@ -318,6 +372,17 @@ impl Group {
         }
         self.failures.push(failure);
     }
+}
+
+/// Whether people read lines of what happens.
+pub(super) fn is_for_people(format: Format) -> bool {
+    matches!(format, Format::Table | Format::Wide)
+}
+
+/// Whether objects are printed as documents. A command that waits for what it starts prints that once, in
+/// the end.
+pub(super) fn is_document(format: Format) -> bool {
+    matches!(format, Format::Json | Format::Yaml)
 }
 
 fn name_of(object: &Value) -> &str {

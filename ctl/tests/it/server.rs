@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -69,6 +69,16 @@ impl Server {
         let mut kept = self.kept.lock().unwrap();
         let object = kept.stamped(object);
         kept.objects.insert(path.to_owned(), object);
+    }
+
+    /// The object at a path.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.kept.lock().unwrap().objects[path].clone()
+    }
+
+    /// Takes away the object at a path, as if it had never been there.
+    pub(crate) fn forget(&self, path: &str) {
+        self.kept.lock().unwrap().objects.remove(path);
     }
 
     /// Every write so far: method and path.
@@ -158,16 +168,14 @@ async fn answer(
         let more = kept.stamped(more);
         kept.objects.insert(path, more);
     }
+    if later != object {
+        later = kept.stamped(later);
+    }
     kept.objects.insert(at, later);
     axum::Json(object).into_response()
 }
 
 fn read(kept: &Kept, path: &str, query: &str) -> Response {
-    if query.contains("watch=") {
-        // Nothing changes any more.
-        let silence = stream::pending::<Result<Bytes, std::io::Error>>();
-        return Body::from_stream(silence).into_response();
-    }
     if let Some(object) = kept.objects.get(path) {
         return axum::Json(object).into_response();
     }
@@ -176,12 +184,14 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
         return status(StatusCode::NOT_FOUND, "NotFound");
     }
     let within = format!("{path}/");
-    let named =
-        query.split('&').find_map(|part| part.strip_prefix("fieldSelector=metadata.name%3D"));
+    let part = |key: &str| query.split('&').find_map(|part| part.strip_prefix(key));
+    let named = part("fieldSelector=metadata.name%3D").map(|name| format!("{within}{name}"));
     let items = kept.objects.iter().filter(|(path, _)| path.starts_with(&within));
-    let items =
-        items.filter(|(path, _)| named.is_none_or(|name| **path == format!("{within}{name}")));
+    let items = items.filter(|(path, _)| named.as_ref().is_none_or(|named| *path == named));
     let items: Vec<&Value> = items.map(|(_, object)| object).collect();
+    if query.contains("watch=") {
+        return watch(&items, part("resourceVersion=").unwrap_or_default());
+    }
     let rows: Vec<Value> = items
         .iter()
         .map(|object| json!({ "cells": [], "object": { "metadata": object["metadata"] } }))
@@ -190,6 +200,16 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
     let list =
         json!({ "metadata": metadata, "items": items, "columnDefinitions": [], "rows": rows });
     axum::Json(list).into_response()
+}
+
+/// What is newer than a version, and then nothing more.
+fn watch(items: &[&Value], version: &str) -> Response {
+    let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+    let of = |object: &Value| number(object["metadata"]["resourceVersion"].as_str().unwrap());
+    let news = items.iter().filter(|object| of(object) > number(version));
+    let event = |object: &&Value| format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
+    let lines: Vec<Result<String, std::io::Error>> = news.map(event).map(Ok).collect();
+    Body::from_stream(stream::iter(lines).chain(stream::pending())).into_response()
 }
 
 fn status(code: StatusCode, reason: &str) -> Response {

@@ -1,0 +1,146 @@
+//! What `apply --wait` and `run --wait` wait for, and what they print of it.
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, nothing};
+
+const RUNS: &str = "/apis/heliox.dev/v1/namespaces/default/workflowruns";
+const WORKFLOW: &str = "/apis/heliox.dev/v1/namespaces/default/workflows/w";
+
+/// A run as a controller makes it, or by hand, which has ended with this phase.
+fn run(name: &str, workflow: &Value, is_own: bool, phase: &str) -> Value {
+    let typed: api::Workflow = serde_json::from_value(workflow.clone()).unwrap();
+    let revision = api::workflow::revision(&typed.spec);
+    let labels = if is_own { json!({ "heliox.dev/revision": revision }) } else { json!({}) };
+    let owner = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow", "name": "w",
+        "uid": workflow["metadata"]["uid"], "controller": true,
+    });
+    json!({
+        "metadata": { "name": name, "generation": 1, "labels": labels, "ownerReferences": [owner] },
+        "spec": { "workflow": "w" },
+        "status": { "phase": phase, "observedGeneration": 1, "revision": revision },
+    })
+}
+
+/// The controllers as far as these tests need them: a workflow starts a run by itself, which fails where
+/// the workflow's timeout is 3h; and it shows the newest run, which a person started.
+fn controllers(object: &mut Value) -> Vec<(String, Value)> {
+    let generation = object["metadata"]["generation"].clone();
+    if object["kind"] == "WorkflowRun" {
+        object["status"] = json!({ "phase": "Failed", "observedGeneration": generation });
+        return Vec::new();
+    }
+    if object["kind"] != "Workflow" {
+        return Vec::new();
+    }
+    let starts = object["spec"]["runOnApply"] != false;
+    object["status"] = json!({ "observedGeneration": generation });
+    if !starts {
+        return Vec::new();
+    }
+    let name = format!("w-{generation}");
+    object["status"]["lastRun"] = name.as_str().into();
+    object["status"]["phase"] = "Failed".into();
+    let phase = if object["spec"]["timeout"] == "3h" { "Failed" } else { "Succeeded" };
+    vec![(format!("{RUNS}/{name}"), run(&name, object, true, phase))]
+}
+
+fn manifest(dir: &tempfile::TempDir, spec: &str) -> String {
+    let file = dir.path().join("w.yaml");
+    let text = format!(
+        "apiVersion: heliox.dev/v1\nkind: Workflow\nmetadata: {{name: w}}\n\
+         spec: {{{spec} jobs: [{{name: a, template: {{image: x}}}}]}}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+#[tokio::test]
+async fn an_apply_waits_for_what_it_starts_and_not_for_what_somebody_ran() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "");
+    let apply = format!("apply -f {file} --wait --timeout 5s");
+    let said = server.run(&apply).await;
+    assert_eq!((said.code, said.out.lines().last()), (0, Some("workflow/w succeeded")), "{said:?}");
+    // What a person ran in between failed, or has not ended.
+    for phase in ["Failed", "Running"] {
+        let workflow = server.get(WORKFLOW);
+        server.put(&format!("{RUNS}/w-9"), run("w-9", &workflow, false, phase));
+        let said = server.run(&apply).await;
+        assert_eq!(
+            (said.code, said.out.lines().next()),
+            (0, Some("workflow/w unchanged")),
+            "{said:?}"
+        );
+        assert_eq!(said.out.lines().last(), Some("workflow/w succeeded"), "{said:?}");
+    }
+    // What is deployed failed, however often that is asked.
+    manifest(&dir, "timeout: 3h,");
+    for _ in 0..2 {
+        let said = server.run(&apply).await;
+        assert_eq!(said.code, 3, "{said:?}");
+        assert!(said.err.contains("error: run/w-2 did not succeed: Failed"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_workflow_that_starts_no_run_by_itself_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "runOnApply: false,");
+    let apply = format!("apply -f {file} --wait --timeout 5s");
+    for word in ["created", "unchanged"] {
+        let said = server.run(&apply).await;
+        assert_eq!((said.code, said.out), (0, format!("workflow/w {word}\n")), "{}", said.err);
+        let note = "nothing to wait for: workflow/w starts no run by itself\n";
+        assert!(said.err.ends_with(note), "{}", said.err);
+        // Its newest run is a person's.
+        let mut workflow = server.get(WORKFLOW);
+        workflow["status"] =
+            json!({ "observedGeneration": 1, "lastRun": "w-1", "phase": "Failed" });
+        server.put(WORKFLOW, workflow);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_waited_for_is_one_document_and_one_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "");
+    server.run(&format!("apply -f {file}")).await;
+    let lines = [
+        ("run w --wait", "run/w-2", 3),
+        ("rerun run/w-2 --wait", "run/w-3", 3),
+        (&format!("apply -f {file} --wait"), "workflow/w", 0),
+    ];
+    for (line, name, code) in lines {
+        let said = server.run(&format!("{line} -o json")).await;
+        let document: Value = serde_json::from_str(&said.out)
+            .unwrap_or_else(|error| panic!("{line}: {error}: {said:?}"));
+        assert_eq!(
+            (said.code, document["status"]["phase"].as_str()),
+            (code, Some("Failed")),
+            "{said:?}"
+        );
+        assert!(document["kind"].is_string(), "{document}");
+        let name = format!("{}\n", name);
+        server.forget(&format!("{RUNS}/{}", name.trim().trim_start_matches("run/")));
+        let said = server.run(&format!("{line} -o name")).await;
+        assert_eq!((said.code, said.out), (code, name), "{line}");
+    }
+}
+
+/// Who has no time to wait still learns what was started.
+#[tokio::test]
+async fn a_document_comes_also_where_nothing_is_certain_yet() {
+    let server = Server::start(nothing).await;
+    let workflow = json!({
+        "metadata": { "name": "w", "generation": 1 }, "spec": { "jobs": [{ "name": "a" }] },
+    });
+    server.put(WORKFLOW, workflow);
+    let said = server.run("run w --wait --timeout 0s -o json").await;
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, document["metadata"]["name"].as_str()), (4, Some("w-1")), "{said:?}");
+}
