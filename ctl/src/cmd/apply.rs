@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::each::Failures;
 use super::show;
+use super::starting::Starting;
 use super::wait::{ends, is_document, is_for_people, wait_for};
 use crate::args::Apply;
 use crate::connection::{Connection, deadline};
@@ -28,13 +29,13 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     let query = if args.dry_run { "?dryRun=All" } else { "" };
     documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());
-    let (mut ending, mut told) = (Vec::new(), Ok(()));
+    let (mut ending, mut told, mut starting) = (Vec::new(), Ok(()), Starting::new());
     let is_waiting = args.wait && !args.dry_run;
     for document in documents {
         match apply_one(connection, &document, query).await {
             Ok(applied) => {
                 let consequence = if is_for_people(connection.format) {
-                    applied.consequence(connection).await
+                    applied.consequence(connection, &mut starting, args.dry_run).await
                 } else {
                     String::new()
                 };
@@ -107,8 +108,17 @@ impl Applied {
     }
 
     /// What the change does to runs, to be said after what was done: empty where nothing.
-    async fn consequence(&self, connection: &Connection) -> String {
+    async fn consequence(
+        &self,
+        connection: &Connection,
+        starting: &mut Starting,
+        is_dry_run: bool,
+    ) -> String {
         let (before, after) = (self.before.as_ref(), &self.object);
+        if self.target.kind == KindId::Workflow && !is_dry_run {
+            let run = starting.run(connection, before, after).await;
+            return run.map(|run| format!(": run {run} starts")).unwrap_or_default();
+        }
         match before.filter(|_| self.target.kind == KindId::Job) {
             Some(before) => consequence(connection, before, after).await.unwrap_or_default(),
             None => String::new(),

@@ -17,6 +17,7 @@ mod rerun;
 mod run;
 mod run_tasks;
 mod show;
+mod starting;
 mod top;
 mod version;
 mod wait;

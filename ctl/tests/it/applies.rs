@@ -105,6 +105,23 @@ async fn a_workflow_that_starts_no_run_by_itself_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn an_apply_says_which_run_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    for (spec, said) in [
+        ("", "workflow/w created: run w-1 starts\n"),
+        ("", "workflow/w unchanged\n"),
+        ("timeout: 1h,", "workflow/w configured: run w-2 starts\n"),
+        ("timeout: 1h, history: {failed: 3},", "workflow/w configured\n"),
+        ("runOnApply: false,", "workflow/w configured\n"),
+    ] {
+        let file = manifest(&dir, spec);
+        assert_eq!(server.run(&format!("apply -f {file}")).await.out, said, "{spec}");
+        assert_eq!(server.run(&format!("apply -f {file} -o name")).await.out, "workflow/w\n");
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_is_waited_for_is_one_document_and_one_name() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(controllers).await;
