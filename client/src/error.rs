@@ -38,6 +38,11 @@ impl Error {
         }
     }
 
+    /// A request that was given up, as no answer came. A write may have happened by then.
+    pub(crate) fn silent(writes: bool) -> Self {
+        Self::broken(writes, Box::new(Silent))
+    }
+
     /// An answer that is no success.
     pub fn of_answer(code: StatusCode, body: &[u8]) -> Self {
         let status = serde_json::from_slice(body).unwrap_or_else(|_| Status {
@@ -49,7 +54,7 @@ impl Error {
         match code.as_u16() {
             503 if is_store_full(&status) => Error::Unavailable(Box::new(StoreFull(message()))),
             429 | 503 => Error::Unavailable(Box::new(NotNow(message()))),
-            502 | 504 => Error::Unknown(message().into()),
+            502 | 504 => Error::Unknown(Box::new(InDoubt(message()))),
             _ => Error::Refused(Box::new(status)),
         }
     }
@@ -92,6 +97,14 @@ impl Error {
         }
     }
 
+    /// What the server itself answered, where it does not know whether the change was made.
+    pub fn in_doubt(&self) -> Option<&str> {
+        match self {
+            Error::Unknown(source) => source.downcast_ref::<InDoubt>().map(|it| it.0.as_str()),
+            Error::Unavailable(_) | Error::Refused(_) | Error::Malformed(_) => None,
+        }
+    }
+
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
         self.is(Reason::NotFound)
@@ -112,6 +125,16 @@ struct StoreFull(String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NotNow(String);
+
+/// The server was reached, and does not know what became of the request.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct InDoubt(String);
+
+/// No answer came for as long as a request is waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {}s", crate::REQUEST_TIMEOUT.as_secs())]
+struct Silent;
 
 /// Whether an error of the transport came before anything was sent.
 fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -8,6 +8,7 @@
 //! * What was sent is not sent again here: the caller's loop does that, with what it then knows. A
 //!   connection that could not be opened is tried with the other servers at once.
 
+mod cause;
 mod error;
 mod exec;
 mod http;
@@ -33,6 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt as _;
 
+pub use cause::{broke_off, cause};
 pub use error::Error;
 pub use exec::{ExecReceiver, ExecSender, open_exec};
 pub use http::http_transport;
@@ -140,7 +142,7 @@ impl Client {
         };
         match tokio::time::timeout(REQUEST_TIMEOUT, whole).await {
             Ok(answer) => answer,
-            Err(elapsed) => Err(Error::broken(writes, Box::new(elapsed))),
+            Err(_elapsed) => Err(Error::silent(writes)),
         }
     }
 
@@ -150,14 +152,14 @@ impl Client {
         let response =
             tokio::time::timeout(REQUEST_TIMEOUT, self.send(Method::GET, path_and_query, None))
                 .await
-                .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))??;
+                .map_err(|_elapsed| Error::silent(false))??;
         if response.status().is_success() {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
         let bytes = tokio::time::timeout(REQUEST_TIMEOUT, collect(body))
             .await
-            .map_err(|elapsed| Error::broken(false, Box::new(elapsed)))?
+            .map_err(|_elapsed| Error::silent(false))?
             .map_err(|error| Error::broken(false, error))?;
         Err(Error::of_answer(parts.status, &bytes))
     }

@@ -7,7 +7,7 @@ use std::io;
 use api::KindId;
 use api::manifest::Problem;
 use base::ErrorChain;
-use client::Error;
+use client::{Error, cause};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 
@@ -143,8 +143,13 @@ impl Failure {
         }
         match error {
             Error::Unavailable(source) => unavailable(source.as_ref(), server),
+            // The server says itself that the change may have been made.
+            Error::Unknown(_) if error.in_doubt().is_some() => {
+                Self::new(error.in_doubt().unwrap_or_default())
+                    .hint("look with hctl get before trying again")
+            }
             Error::Unknown(source) => {
-                let why = ErrorChain(source.as_ref());
+                let why = cause(source.as_ref());
                 Self::new(format!("the answer of {server} was lost: {why}"))
                     .hint("the change may have been made; look with hctl get before trying again")
             }
@@ -215,11 +220,11 @@ impl fmt::Display for Failure {
 }
 
 fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Failure {
-    if let Some(io) = of_the_system(source) {
-        return Failure::new(format!("no apiserver at {server}: {io}"))
+    let why = cause(source);
+    if of_the_system(source).is_some_and(|io| !client::broke_off(io)) {
+        return Failure::new(format!("no apiserver at {server}: {why}"))
             .hint("start one with `heliox dev`, or name another with --server or HELIOX_SERVER");
     }
-    let why = ErrorChain(source);
     Failure::new(format!("the apiserver at {server} does not answer now: {why}"))
         .hint("try again in a moment")
 }
@@ -234,11 +239,6 @@ fn of_the_system<'a>(source: &'a (dyn std::error::Error + 'static)) -> Option<&'
         cause = error.source();
     }
     None
-}
-
-/// Why a server did not answer, in as few words as that takes.
-pub fn cause(source: &(dyn std::error::Error + 'static)) -> String {
-    of_the_system(source).map_or_else(|| ErrorChain(source).to_string(), ToString::to_string)
 }
 
 impl From<io::Error> for Failure {
@@ -290,6 +290,18 @@ mod tests {
         assert!(failure.hint.unwrap().contains("heliox dev"));
         let busy = Failure::of_call(&Error::Unavailable("too much at once".into()), "http://h:1");
         assert!(busy.message.ends_with("does not answer now: too much at once"));
+        let eof =
+            io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF during chunk size line");
+        let broken = Failure::of_call(&Error::Unavailable(eof.into()), "http://h:1").message;
+        assert_eq!(
+            broken,
+            "the apiserver at http://h:1 does not answer now: the connection broke off"
+        );
+        let doubt = "the store did not answer; the change may have been made";
+        let body = serde_json::to_vec(&api::status::failure(Reason::Timeout, doubt)).unwrap();
+        let doubt = Error::of_answer(http::StatusCode::GATEWAY_TIMEOUT, &body);
+        let doubt = Failure::of_call(&doubt, "http://h:1").to_json().to_string();
+        assert_eq!(doubt.matches("may have been made").count(), 1, "{doubt}");
         let lost = api::status::failure(Reason::ServiceUnavailable, "node \"b\" is lost");
         let body = serde_json::to_vec(&lost).unwrap();
         let lost = Error::of_answer(http::StatusCode::SERVICE_UNAVAILABLE, &body);

@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Query;
-use crate::failure;
 use crate::outage::next_wait;
 
 /// The longest wait between attempts to connect again.
@@ -137,7 +136,7 @@ impl Following {
         match error {
             Error::Unavailable(source) | Error::Unknown(source) => {
                 self.told = true;
-                Ok(Seen::Broken(failure::cause(source.as_ref())))
+                Ok(Seen::Broken(client::cause(source.as_ref())))
             }
             Error::Refused(status) if status.code == Some(i32::from(GONE)) => {
                 self.told = false;

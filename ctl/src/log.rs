@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::log::{Position, Record, Records};
-use base::{ErrorChain, Timestamp};
+use base::Timestamp;
 use client::{Body, Client, Error};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -296,7 +296,7 @@ fn is_passing(error: &Error) -> bool {
 fn why(error: &Error) -> String {
     match error {
         Error::Unavailable(source) | Error::Unknown(source) | Error::Malformed(source) => {
-            ErrorChain(source.as_ref()).to_string()
+            client::cause(source.as_ref())
         }
         Error::Refused(status) => status.message.clone().unwrap_or_default(),
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, Location, Spanned};
 
 use crate::kind::KindId;
@@ -23,6 +24,8 @@ pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 const DOCUMENTS_MAX: usize = 10_000;
 /// Most nodes of a file: scalars, lists and maps.
 const NODES_MAX: usize = 1_000_000;
+/// Deepest nesting that is parsed.
+const PARSED_DEPTH_MAX: usize = schema::DEPTH_MAX + 4;
 /// Most nodes that aliases may stand for.
 const ALIASED_NODES_MAX: usize = 100_000;
 
@@ -152,7 +155,7 @@ fn options() -> serde_saphyr::Options {
             max_documents: DOCUMENTS_MAX,
             max_nodes: NODES_MAX,
             // One more than what a document may have, which the schema reports with its path.
-            max_depth: schema::DEPTH_MAX + 4,
+            max_depth: PARSED_DEPTH_MAX,
         },
     }
 }
@@ -165,7 +168,17 @@ fn place_of(location: &Location) -> Place {
 /// What is wrong where a text is no YAML, in the parser's words but for the place.
 fn syntax_problem(source: &str, error: &Error) -> Problem {
     let place = error.location().map(|location| place_of(&location)).unwrap_or_default();
-    let said = error.without_snippet().to_string();
+    let said = if let Error::Budget { breach, .. } = error.without_snippet() {
+        bound_words(breach)
+    } else {
+        error.without_snippet().to_string()
+    };
+    // Found while a value is read, its error comes as text in another one.
+    let said = if said.starts_with("alias replay") || said.starts_with("alias expansion") {
+        format!("aliases stand for too much: at most {ALIASED_NODES_MAX} values are allowed")
+    } else {
+        said
+    };
     // The parser ends its first line with the place, which is said before, or with what a program
     // could set to have it otherwise.
     let first = said.lines().next().unwrap_or_default();
@@ -177,6 +190,22 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
         None => violation,
     };
     Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
+}
+
+/// Which bound a text exceeds.
+fn bound_words(breach: &BudgetBreach) -> String {
+    let too_many =
+        |what: &str, max: usize| format!("too many {what}: at most {max} in a file are allowed");
+    if let BudgetBreach::Depth { .. } = breach {
+        format!("nested too deeply: at most {} levels are allowed", schema::DEPTH_MAX)
+    } else if let BudgetBreach::Nodes { .. } = breach {
+        too_many("values", NODES_MAX)
+    } else if let BudgetBreach::Documents { .. } = breach {
+        too_many("documents", DOCUMENTS_MAX)
+    } else {
+        // The parser has bounds of its own, and more of them with each version.
+        "too large or too complex to be read: split the file".to_owned()
+    }
 }
 
 /// What to do about the slips that are made most.

@@ -135,7 +135,9 @@ impl Node {
             NodePhase::Cordoned => "marked unschedulable".to_owned(),
             NodePhase::Ready if self.is_deleting() => "being deleted".to_owned(),
             NodePhase::Ready if !status.leftovers.is_empty() => {
-                format!("still stopping {} tasks that were replaced", status.leftovers.len())
+                let number = status.leftovers.len();
+                let (tasks, were) = if number == 1 { ("task", "was") } else { ("tasks", "were") };
+                format!("still stopping {number} {tasks} that {were} replaced")
             }
             NodePhase::Ready => String::new(),
         }

@@ -198,10 +198,9 @@ impl Refusal {
     pub(crate) fn into_status(self) -> Status {
         match self {
             Refusal::Status(status) => *status,
-            Refusal::Unknown => failure(
-                Reason::Timeout,
-                "the store did not answer; the change may have been made: check before trying again",
-            ),
+            Refusal::Unknown => {
+                failure(Reason::Timeout, "the store did not answer; the change may have been made")
+            }
             Refusal::Busy => failure(Reason::Conflict, TOO_BUSY),
             Refusal::Deposed => failure(Reason::Conflict, "another process is the leader now"),
         }
