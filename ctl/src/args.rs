@@ -11,6 +11,7 @@ use crate::completion::{
 };
 use crate::goal::Goal;
 use crate::table::Order;
+use crate::usual::{NAMESPACE, SERVER};
 use crate::{door, examples};
 
 /// The heading of what every verb takes.
@@ -20,12 +21,13 @@ const GLOBAL: &str = "Global options";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hctl", version, after_help = examples::EXIT_CODES, arg_required_else_help = true)]
 pub struct Args {
-    /// Address of the apiserver; several, separated by commas, are tried in turn.
-    #[arg(long, global = true, env = "HELIOX_SERVER", default_value = "http://127.0.0.1:7070")]
+    /// Address of the apiserver; several, separated by commas, are tried in turn. HELIOX_SERVER sets
+    /// the default.
+    #[arg(long, global = true, default_value_t = SERVER.value())]
     #[arg(value_name = "URL", help_heading = GLOBAL)]
     pub server: String,
-    /// Namespace to use.
-    #[arg(short, long, global = true, env = "HELIOX_NAMESPACE", default_value = "default")]
+    /// Namespace to use. HELIOX_NAMESPACE sets the default.
+    #[arg(short, long, global = true, default_value_t = NAMESPACE.value())]
     #[arg(value_parser = door::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
     pub namespace: String,
     /// Output format: table, wide (more columns), yaml, json or name (KIND/NAME). With json, errors are
@@ -41,8 +43,7 @@ pub struct Args {
 impl Args {
     /// The namespace that the command line names, if it names one that is not meant anyway.
     pub fn named_namespace(&self) -> Option<String> {
-        let usual = std::env::var("HELIOX_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
-        (self.namespace != usual).then(|| self.namespace.clone())
+        (self.namespace != NAMESPACE.value()).then(|| self.namespace.clone())
     }
 }
 

@@ -32,6 +32,16 @@ pub fn place(namespace: &str, seen_from: &str) -> String {
     if is_found { String::new() } else { format!(" -n {namespace}") }
 }
 
+/// A word as a shell reads it back.
+pub fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+".contains(c);
+    if text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -53,6 +63,12 @@ mod tests {
         assert_eq!(within("check both with hctl version"), "check both with hctl version");
         assert_eq!(within("hctl's own words"), "hctl's own words");
         assert_eq!(super::within("hctl get jobs", None), "hctl get jobs");
+    }
+
+    #[test]
+    fn a_word_can_be_pasted_into_a_shell() {
+        assert_eq!(word("day=2026-01-02"), "day=2026-01-02");
+        assert_eq!(word("q=it's $HOME"), r"'q=it'\''s $HOME'");
     }
 
     #[test]

@@ -34,5 +34,6 @@ pub mod target;
 pub mod terminal;
 pub mod three_way;
 pub mod top;
+pub mod usual;
 pub mod verb;
 pub mod waiting;

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::namesakes::Missing;
 
 /// Characters of a name that a refusal repeats.
-const NAMED_CHARS_MAX: usize = 100;
+pub const NAMED_CHARS_MAX: usize = 100;
 
 /// A kind and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

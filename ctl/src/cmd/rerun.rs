@@ -12,6 +12,7 @@ use crate::target::{self, Target};
 use crate::terminal;
 
 pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Failure> {
+    run::no_parameters("rerun", &args.of)?;
     let target = target::only_one(&args.of, None)?;
     match target.kind {
         KindId::Job if !args.params.is_empty() => Err(Failure::usage("a job has no parameters")

@@ -13,6 +13,7 @@ use crate::args::{Run, UntilEnd};
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
+use crate::hints;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 
@@ -20,6 +21,7 @@ use crate::waiting::Waited;
 const NUMBERS_TRIED: u32 = 32;
 
 pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failure> {
+    no_parameters("run", &args.workflow)?;
     let workflow = target::only_one(&args.workflow, Some(KindId::Workflow))?;
     if workflow.kind != KindId::Workflow {
         let message = format!("{workflow} is not a workflow");
@@ -31,6 +33,18 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
     // A run of a workflow that is not there would wait for it.
     let found: Workflow = connection.get(&workflow).await?;
     start(connection, &found, (args.name.as_deref(), params), &args.until_end).await
+}
+
+/// Refuses parameters among the words that name an object: they need their flag.
+pub(super) fn no_parameters(verb: &str, words: &[String]) -> Result<(), Failure> {
+    let is_param = |word: &&String| word.contains('=');
+    let params: Vec<String> =
+        words.iter().filter(is_param).map(|param| format!(" -p {}", hints::word(param))).collect();
+    let Some(first) = words.iter().find(is_param) else { return Ok(()) };
+    let names: Vec<&str> = words.iter().filter(|it| !is_param(it)).map(String::as_str).collect();
+    let short: String = first.chars().take(target::NAMED_CHARS_MAX).collect();
+    let failure = Failure::usage(format!("{short:?} is a parameter, and needs -p before it"));
+    Err(failure.hint(format!("write hctl {verb} {}{}", names.join(" "), params.concat())))
 }
 
 /// Parameters by name.

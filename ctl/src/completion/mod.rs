@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::door;
 use crate::failure::Failure;
 use crate::target::{self, Target};
+use crate::usual::{NAMESPACE, SERVER, Usual};
 use line::Line;
 
 /// How long a person waits for what is offered.
@@ -401,13 +402,9 @@ fn param_words(params: &[Param], given: &[String], word: &str) -> Vec<Completion
 }
 
 fn connection(line: &Line) -> Result<Connection, Failure> {
-    let given = |flags: &[&str], variable: &str, otherwise: &str| {
-        line.flag(flags)
-            .or_else(|| std::env::var(variable).ok())
-            .unwrap_or_else(|| otherwise.to_owned())
-    };
-    let server = given(&["--server"], "HELIOX_SERVER", "http://127.0.0.1:7070");
-    let namespace = given(&["--namespace", "-n"], "HELIOX_NAMESPACE", "default");
+    let given = |flags: &[&str], usual: Usual| line.flag(flags).unwrap_or_else(|| usual.value());
+    let server = given(&["--server"], SERVER);
+    let namespace = given(&["--namespace", "-n"], NAMESPACE);
     Connection::new(&server, &namespace, Format::Name)
 }
 

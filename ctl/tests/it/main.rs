@@ -1,5 +1,8 @@
 //! `hctl` as a process, with a server that a test answers for.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod applies;
 mod pipes;
 mod server;
+mod usage;
