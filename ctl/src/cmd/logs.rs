@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::attempts::{chosen, has_failed, is_past, run_of};
+use super::awaited;
 use crate::args::Logs;
 use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
@@ -37,7 +38,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     let target = target::only_one(&args.of, Some(KindId::Task))?;
     let query = tasks_of(connection, &target)?;
     // Not there, or just without tasks?
-    let found = connection.get::<Value>(&target).await?;
+    let found = match args.follow {
+        true => awaited::there(connection, &target).await?,
+        false => connection.get::<Value>(&target).await?,
+    };
     if args.follow {
         if target.kind != KindId::Task && found["status"]["total"].as_u64().unwrap_or_default() == 0
         {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attempts;
+mod awaited;
 mod change;
 mod cluster;
 mod debug;
@@ -133,6 +134,8 @@ mod tests {
             ("top nodes job/a", "job/a is not a node"),
             ("top tasks node/a", "node/a is not a task"),
             ("run job/a", "job/a"),
+            ("run w day=1", "\"day=1\" is a parameter, and needs -p before it"),
+            ("rerun run w-1 day=1", "\"day=1\" is a parameter, and needs -p before it"),
             ("run w -p a=1 -p a=2", "--param a is given twice"),
             ("wait node/a --for succeeded", "node"),
             ("cancel node/a", "node/a cannot be cancelled"),

@@ -1,6 +1,9 @@
 //! What `apply --wait` and `run --wait` wait for, and what they print of it.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::server::{Server, nothing};
 
@@ -118,6 +121,28 @@ async fn an_apply_says_which_run_starts() {
         let file = manifest(&dir, spec);
         assert_eq!(server.run(&format!("apply -f {file}")).await.out, said, "{spec}");
         assert_eq!(server.run(&format!("apply -f {file} -o name")).await.out, "workflow/w\n");
+    }
+}
+
+#[tokio::test]
+async fn the_logs_of_a_run_that_starts_in_a_moment_are_followed() {
+    let server = Server::start(nothing).await;
+    let workflow = json!({
+        "metadata": { "name": "w" }, "spec": { "jobs": [{ "name": "a" }] }, "status": { "lastRunNumber": 3 },
+    });
+    server.put(WORKFLOW, workflow);
+    let mut following = server.hctl("logs -f run/w-4").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stderr.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap();
+    let told = "workflow/w has not started run/w-4 yet; waiting 10s for it";
+    assert_eq!(line.as_deref(), Some(told));
+    let workflow = server.get(WORKFLOW);
+    server.put(&format!("{RUNS}/w-4"), run("w-4", &workflow, true, "Succeeded"));
+    assert_eq!(following.wait().await.unwrap().code(), Some(0));
+    // One that was, or is of nothing, is not waited for.
+    for name in ["w-3", "other-1", "by-name"] {
+        let said = server.run(&format!("logs -f run/{name}")).await;
+        assert_eq!((said.code, said.err.contains("waiting")), (6, false), "{said:?}");
     }
 }
 

@@ -10,10 +10,11 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream;
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::sync::watch;
 
 /// What becomes of an object that was just written; what it adds has paths as keys.
 pub(crate) type Becomes = fn(&mut Value) -> Vec<(String, Value)>;
@@ -30,6 +31,7 @@ struct Kept {
 struct Keeper {
     kept: Arc<Mutex<Kept>>,
     becomes: Becomes,
+    changes: watch::Sender<()>,
 }
 
 /// The server, for as long as its test's runtime is there.
@@ -37,6 +39,7 @@ struct Keeper {
 pub(crate) struct Server {
     address: SocketAddr,
     kept: Arc<Mutex<Kept>>,
+    changes: watch::Sender<()>,
 }
 
 /// How `hctl` ended.
@@ -56,12 +59,14 @@ impl Server {
     /// One that listens.
     pub(crate) async fn start(becomes: Becomes) -> Self {
         let kept = Arc::new(Mutex::new(Kept::default()));
-        let keeper = Keeper { kept: Arc::clone(&kept), becomes };
+        let changes = watch::Sender::new(());
+        let keeper = Keeper { kept: Arc::clone(&kept), becomes, changes: changes.clone() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(keeper);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, kept }
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        let _served = tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, kept, changes }
     }
 
     /// Puts an object at a path, as if it had been there before.
@@ -69,6 +74,7 @@ impl Server {
         let mut kept = self.kept.lock().unwrap();
         let object = kept.stamped(object);
         kept.objects.insert(path.to_owned(), object);
+        self.changes.send_replace(());
     }
 
     /// The object at a path.
@@ -123,16 +129,17 @@ impl Kept {
     }
 }
 
-async fn answer(
-    State(Keeper { kept, becomes }): State<Keeper>,
-    method: Method,
-    uri: Uri,
-    body: Bytes,
-) -> Response {
+async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let Keeper { kept, becomes, changes } = keeper;
+    let all = Arc::clone(&kept);
     let mut kept = kept.lock().unwrap();
     let (path, body) = (uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null));
     if method == Method::GET {
-        return read(&kept, path, uri.query().unwrap_or_default());
+        let query = uri.query().unwrap_or_default();
+        return match query.contains("watch=") {
+            true => watched(all, changes.subscribe(), path, query),
+            false => read(&kept, path, query),
+        };
     }
     kept.writes.push(format!("{method} {path}"));
     let name = body["metadata"]["name"].as_str().unwrap_or_default();
@@ -172,6 +179,7 @@ async fn answer(
         later = kept.stamped(later);
     }
     kept.objects.insert(at, later);
+    changes.send_replace(());
     axum::Json(object).into_response()
 }
 
@@ -183,15 +191,7 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
     if api::KindId::from_word(plural).is_none() {
         return status(StatusCode::NOT_FOUND, "NotFound");
     }
-    let within = format!("{path}/");
-    let part = |key: &str| query.split('&').find_map(|part| part.strip_prefix(key));
-    let named = part("fieldSelector=metadata.name%3D").map(|name| format!("{within}{name}"));
-    let items = kept.objects.iter().filter(|(path, _)| path.starts_with(&within));
-    let items = items.filter(|(path, _)| named.as_ref().is_none_or(|named| *path == named));
-    let items: Vec<&Value> = items.map(|(_, object)| object).collect();
-    if query.contains("watch=") {
-        return watch(&items, part("resourceVersion=").unwrap_or_default());
-    }
+    let items = selected(kept, path, query);
     let rows: Vec<Value> = items
         .iter()
         .map(|object| json!({ "cells": [], "object": { "metadata": object["metadata"] } }))
@@ -202,14 +202,50 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
     axum::Json(list).into_response()
 }
 
-/// What is newer than a version, and then nothing more.
-fn watch(items: &[&Value], version: &str) -> Response {
-    let number = |text: &str| text.parse::<u64>().unwrap_or_default();
-    let of = |object: &Value| number(object["metadata"]["resourceVersion"].as_str().unwrap());
-    let news = items.iter().filter(|object| of(object) > number(version));
-    let event = |object: &&Value| format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
-    let lines: Vec<Result<String, std::io::Error>> = news.map(event).map(Ok).collect();
-    Body::from_stream(stream::iter(lines).chain(stream::pending())).into_response()
+/// What a query selects of a collection.
+fn selected<'a>(kept: &'a Kept, path: &str, query: &str) -> Vec<&'a Value> {
+    let within = format!("{path}/");
+    let named = part(query, "fieldSelector=metadata.name%3D").map(|name| format!("{within}{name}"));
+    let items = kept.objects.iter().filter(|(path, _)| path.starts_with(&within));
+    let items = items.filter(|(path, _)| named.as_ref().is_none_or(|named| *path == named));
+    items.map(|(_, object)| object).collect()
+}
+
+fn part<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    query.split('&').find_map(|part| part.strip_prefix(key))
+}
+
+/// What is newer than the version of a query, and whatever comes then.
+fn watched(
+    all: Arc<Mutex<Kept>>,
+    changes: watch::Receiver<()>,
+    path: &str,
+    query: &str,
+) -> Response {
+    let version = part(query, "resourceVersion=").unwrap_or_default().parse().unwrap_or_default();
+    let (path, query) = (path.to_owned(), query.to_owned());
+    let news = move |version: u64| {
+        let kept = all.lock().unwrap();
+        let of = |object: &Value| -> u64 {
+            object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+        };
+        let news = selected(&kept, &path, &query).into_iter().filter(|it| of(it) > version);
+        let event = |object| format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
+        (news.map(event).collect::<String>(), kept.revision)
+    };
+    let lines = stream::unfold((version, changes), move |(version, mut changes)| {
+        let news = news.clone();
+        async move {
+            loop {
+                let (lines, seen) = news(version);
+                if !lines.is_empty() {
+                    return Some((Ok::<_, std::io::Error>(lines), (seen, changes)));
+                }
+                changes.changed().await.ok()?;
+            }
+        }
+    });
+    Body::from_stream(lines).into_response()
 }
 
 fn status(code: StatusCode, reason: &str) -> Response {
