@@ -377,14 +377,18 @@ fn verb_of(words: &[String]) -> &str {
     verb.map(String::as_str).unwrap_or_default()
 }
 
+/// Flags of `exec` that are followed by a value.
+const WITH_VALUES: [&str; 6] = ["--attempt", "--namespace", "--output", "--server", "-n", "-o"];
+
 /// The command line of `exec` with the dashes that set the command apart.
 fn with_dashes(words: &[String]) -> Option<String> {
     if words.iter().any(|word| word == "--") {
         return None;
     }
     let verb = words.iter().position(|word| word == "exec")?;
-    let is_flag = |word: &&String| word.starts_with('-');
-    let task = words.iter().skip(verb + 1).position(|word| !is_flag(&word))? + verb + 1;
+    let is_value = |at: usize| WITH_VALUES.contains(&words[at - 1].as_str());
+    let is_task = |at: &usize| !words[*at].starts_with('-') && !is_value(*at);
+    let task = (verb + 1..words.len()).find(is_task)?;
     let (before, command) = words.split_at(task + 1);
     if command.is_empty() {
         return Some(format!("name the command after --: hctl {} -- sh", before.join(" ")));
@@ -439,6 +443,8 @@ mod tests {
         let told = |line: &str| argument(&words(line), "-l").or_else(|| missing(&words(line)));
         let hint = "write -- before the command: hctl exec -it a-0 -- ls -l";
         assert_eq!(told("exec -it a-0 ls -l").as_deref(), Some(hint));
+        let hint = "write -- before the command: hctl exec -n team a-0 -- ls -l";
+        assert_eq!(told("exec -n team a-0 ls -l").as_deref(), Some(hint));
         let hint = "name the command after --: hctl exec a-0 -- sh";
         assert_eq!(told("exec a-0").as_deref(), Some(hint));
         assert_eq!(told("exec"), None);

@@ -89,7 +89,7 @@ pub fn no_tasks(target: &Target, object: &Value, now: Timestamp) -> String {
     let why = if target.kind == KindId::Job {
         why::<Job>(object, now)
     } else {
-        why::<WorkflowRun>(object, now)
+        first_of([why::<WorkflowRun>(object, now), why_of_jobs(object)])
     };
     let why = match (why.is_empty(), is_suspended) {
         (_, true) => format!("it is suspended; to go on: hctl resume {target}"),
@@ -97,6 +97,18 @@ pub fn no_tasks(target: &Target, object: &Value, now: Timestamp) -> String {
         (false, _) => format!("it is {phase}: {why}"),
     };
     format!("{target} has no tasks yet: {why}")
+}
+
+fn first_of(texts: [String; 2]) -> String {
+    texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// What the first job of a run that waits for something waits for: `load: PartitionSet db does not exist`.
+fn why_of_jobs(run: &Value) -> String {
+    let jobs = run["status"]["jobs"].as_array().into_iter().flatten();
+    let said =
+        |job: &Value| Some(format!("{}: {}", job["name"].as_str()?, job["message"].as_str()?));
+    jobs.filter_map(said).next().unwrap_or_default()
 }
 
 /// The cell WHY of its row.
@@ -189,6 +201,11 @@ mod tests {
         assert_eq!(
             run(json!({ "suspend": true }), json!({ "phase": "Suspended" })),
             "run/a has no tasks yet: it is suspended; to go on: hctl resume run/a"
+        );
+        let jobs = json!([{ "name": "a" }, { "name": "b", "message": "no such set" }]);
+        assert_eq!(
+            run(json!({}), json!({ "phase": "Running", "observedGeneration": 1, "jobs": jobs })),
+            "run/a has no tasks yet: it is Running: b: no such set"
         );
         let job = |status: Value| {
             told(KindId::Job, object(json!({ "template": { "image": "x" } }), status))

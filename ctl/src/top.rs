@@ -10,7 +10,7 @@ use api::table::NOTHING;
 use api::{Kind as _, Node, Timestamp};
 
 use crate::args::TopOrder;
-use crate::table::natural;
+use crate::table::{longest_line, natural};
 
 /// What one node or task uses; nothing where that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,6 +74,16 @@ fn share((used, of): (Option<u64>, Option<u64>)) -> Option<String> {
     Some(format!("{}%", percent(used?, of?)?))
 }
 
+/// Leaves out the columns that are not known of any row, where lines would be longer than `width`.
+pub fn fit(rows: &mut [Vec<String>], width: usize) {
+    for index in (0..rows.first().map_or(0, Vec::len)).rev() {
+        let is_known = rows.iter().skip(1).any(|row| row[index] != NOTHING);
+        if !is_known && longest_line(rows) > width {
+            rows.iter_mut().for_each(|row| drop(row.remove(index)));
+        }
+    }
+}
+
 /// Rows with their headings, sorted: by name, or the greatest users first.
 pub fn rows(
     names: &[&str],
@@ -131,6 +141,22 @@ mod tests {
             web-10  n1    120m   500m     24%   12Mi    256Mi    4%
         "]]
         .assert_eq(&shown(None));
+    }
+
+    #[test]
+    fn what_is_not_known_gives_way_at_a_narrow_terminal() {
+        let names = vec!["a".to_owned()];
+        let uses = vec![Use { names, memory_bytes: Some(1 << 20), ..Use::default() }];
+        let rows = rows(&["NAME"], "REQUEST", uses, None);
+        let headings = |width: usize| {
+            let mut rows = rows.clone();
+            fit(&mut rows, width);
+            assert_eq!(rows[0].len(), rows[1].len());
+            rows[0].join(" ")
+        };
+        assert_eq!(headings(60), "NAME CPU REQUEST CPU% MEMORY REQUEST MEMORY%");
+        assert_eq!(headings(40), "NAME CPU REQUEST CPU% MEMORY");
+        assert_eq!(headings(10), "NAME MEMORY");
     }
 
     #[test]

@@ -374,10 +374,32 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
     Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
 }
 
-/// What the table of a kind is printed on. Who asks for all columns wants to see them, and what an event
-/// says is all there is to it: their lines are not cut.
+/// What the table of a kind is printed on. Lines are cut where that shortens a reason alone: not where
+/// all columns or labels are asked for, nor those of kinds that give no reason, or events, which say
+/// nothing else.
 pub(super) fn paper(kind: KindId, look: &Look) -> Paper {
-    Paper { folds: look.is_wide || kind == KindId::Event, ..terminal::paper() }
+    let is_asked_for = look.is_wide || look.with_labels;
+    Paper { folds: is_asked_for || !gives_reasons(kind), ..terminal::paper() }
+}
+
+/// Whether a row of a kind ends with a reason that `describe` tells in full.
+fn gives_reasons(kind: KindId) -> bool {
+    match kind {
+        KindId::Node
+        | KindId::PartitionSet
+        | KindId::Workflow
+        | KindId::WorkflowRun
+        | KindId::Job
+        | KindId::Task => true,
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::NodeLease
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => false,
+    }
 }
 
 /// Makes the columns fit the terminal, unless all are asked for.

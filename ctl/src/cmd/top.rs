@@ -14,9 +14,10 @@ use super::get;
 use crate::args::{Format, Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
+use crate::output::{Columns, Paper};
 use crate::target::{self, Target};
 use crate::top::{self, Use, rows};
-use crate::{document, not_running, output, terminal};
+use crate::{document, not_running, terminal};
 
 /// Nodes that are asked at once.
 const NODES_AT_ONCE_MAX: usize = 64;
@@ -215,5 +216,10 @@ fn print(
         terminal::note(nothing);
         return Ok(());
     }
-    terminal::print(&output::indented("", &rows(names, of, uses, order)))
+    let paper = Paper { folds: true, ..terminal::paper() };
+    let mut rows = rows(names, of, uses, order);
+    if let Some(width) = paper.width {
+        top::fit(&mut rows, width);
+    }
+    terminal::print(&Columns::on(paper).lines(rows.iter().map(Vec::as_slice)))
 }
