@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 
 use crate::namesakes::Missing;
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +208,12 @@ impl Failure {
 
 /// How to see which objects of a kind there are.
 pub fn what_is_there(plural: &str) -> String {
-    let is_namespaced = KindId::from_word(plural).is_none_or(KindId::is_namespaced);
+    let kind = KindId::from_word(plural);
+    let is_namespaced = kind.is_none_or(KindId::is_namespaced);
+    let plural = match kind {
+        Some(kind) => target::plural(kind),
+        None => plural,
+    };
     let everywhere = if is_namespaced { " (-A: everywhere)" } else { "" };
     format!("see what is there with hctl get {plural}{everywhere}")
 }
@@ -308,6 +313,9 @@ mod tests {
         let lost = Failure::of_call(&lost, "http://h:1");
         assert_eq!(lost.message, "node \"b\" is lost", "the apiserver is not to blame");
         assert!(!lost.is_last, "others may answer");
+        let see = "see what is there with hctl get";
+        assert_eq!(what_is_there("workflowruns"), format!("{see} runs (-A: everywhere)"));
+        assert_eq!(what_is_there("nodes"), format!("{see} nodes"));
         let gone = failure_of(Reason::NotFound, KindId::Job, "a", "jobs \"a\" not found");
         let json = Failure::of_status(&gone).to_json().to_string();
         let hint = "see what is there with hctl get jobs (-A: everywhere)";

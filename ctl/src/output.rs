@@ -132,6 +132,12 @@ impl Columns {
             let style = paint(&cell).filter(|_| self.paper.colours);
             match style {
                 Some(style) => text.push_str(&format!("{style}{cell}{style:#}")),
+                // Labels may be longer than any line.
+                None if cell.contains(',') && at + cell.chars().count() > width => {
+                    let cell = cell.replace(", ", ",").replace(',', ", ");
+                    let cell = hung(&format!("{}{cell}", " ".repeat(at)), at, at, width);
+                    text.push_str(cell.trim());
+                }
                 None if cell.contains(' ') => {
                     // Only a sentence has spaces, and nothing follows on its line.
                     let cell = hung(&format!("{}{cell}", " ".repeat(at)), at, at, width);
@@ -401,6 +407,22 @@ mod tests {
                                                        more of it than fits
         "]]
         .assert_eq(&on(72, text));
+    }
+
+    #[test]
+    fn labels_that_are_longer_than_a_line_are_folded_between_them() {
+        let paper = Paper { width: Some(30), folds: true, ..Paper::default() };
+        let text = "NAME|LABELS|WHY\na|app=web,tier=front,team=a-long-name|exit 3";
+        expect![[r"
+            NAME
+                LABELS
+                WHY
+            a
+                app=web, tier=front,
+                team=a-long-name
+                exit 3
+        "]]
+        .assert_eq(&lines(&mut Columns::on(paper), text));
     }
 
     #[test]

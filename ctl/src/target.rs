@@ -109,17 +109,17 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     })
 }
 
+/// The word for several objects of a kind.
+pub fn plural(kind: KindId) -> &'static str {
+    if kind == KindId::WorkflowRun { "runs" } else { kind.info().plural }
+}
+
 /// The kinds that there are, as a list: first what people run.
 pub fn kinds() -> String {
     let first = [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::Task, KindId::Node];
     let others = KindId::ALL.into_iter().filter(|kind| !first.contains(kind));
     let all = first.into_iter().chain(others).filter(|kind| !kind.info().internal);
-    let plural = |kind: KindId| match kind == KindId::WorkflowRun {
-        true => "runs",
-        false => kind.info().plural,
-    };
-    let words = all.map(plural);
-    words.collect::<Vec<_>>().join(", ")
+    all.map(plural).collect::<Vec<_>>().join(", ")
 }
 
 /// `KIND/NAME` as a target; a bare name is of `otherwise`, where there is one.

@@ -430,7 +430,7 @@ fn print_rows(
 
 /// `No tasks found in namespace default.`
 pub(super) fn nothing(query: &Query) -> String {
-    let plural = query.kind.info().plural;
+    let plural = target::plural(query.kind);
     let selects = !query.options.labels.is_empty() || !query.options.fields.is_empty();
     if query.kind == KindId::Node && !selects {
         return "No node has joined. Start one with heliox agent --server URL".to_owned();

@@ -338,8 +338,11 @@ fn events_that_are_not_shown_are_counted_and_those_of_another_object_are_left_ou
     happened.extend([event(23, None), event(24, Some("earlier"))]);
     assert_eq!(events::retain_of(Some("this"), &mut happened), 1);
     let target = Target::new(api::KindId::Job, "a");
-    let text = events::section(&target, happened, now()).on(None);
+    let mut sheet = events::section(&target, happened, now());
+    let text = sheet.on(None);
     assert!(text.ends_with("m\n  and 4 more: hctl events job/a\n"), "{text}");
+    sheet.name_namespace(Some("data"));
+    assert!(sheet.on(None).ends_with("  and 4 more: hctl -n data events job/a\n"));
     assert_eq!(text.lines().count(), 23);
 }
 
