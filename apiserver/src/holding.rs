@@ -23,7 +23,8 @@ use tracing::debug;
 
 use crate::cache::Cache;
 use crate::connections::ConnectionId;
-use crate::{Server, encoding, keys};
+use crate::write::Current;
+use crate::{Server, keys};
 
 /// Events that are looked through at a time.
 const EVENTS_MAX: usize = 1_000;
@@ -142,11 +143,11 @@ async fn write(
             Telling::Leave => server.connections.leave(&node, &connection),
             Telling::Write(spec) => {
                 debug!(node, url, "this apiserver holds the agent's connection");
+                let before = lease.clone();
                 lease.spec = spec;
                 let lives_under = LeaseId(lease.spec.lease);
-                let object = serde_json::to_value(&lease).expect("a node lease has text keys");
                 let expect = Expectation::Modified(Revision(entry.version.revision()));
-                let value = encoding::encode(&object);
+                let value = Current::of_entry(&entry).changed(&before, &lease);
                 groups.push(Group::default().put_under(lives_under, key, expect, value));
             }
         }

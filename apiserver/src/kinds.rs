@@ -11,11 +11,11 @@ use api::{
     Task, TaskTemplate, Timestamp, Violation, Workflow, WorkflowRun,
 };
 use bytes::Bytes;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 
-use crate::encoding;
+use crate::{carried, encoding};
 
 /// Bytes that the fields take that are added on the way out, about.
 const ADDED_BYTES: usize = 128;
@@ -55,6 +55,8 @@ pub(crate) struct Wire {
     pub(crate) uid: String,
     /// Whether its deletion was asked for.
     pub(crate) is_deleting: bool,
+    /// Whether it has fields that this version does not know.
+    pub(crate) has_more: bool,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
     /// Values of the kind's [`api::kind::Info::fields`].
@@ -97,7 +99,7 @@ impl Wire {
             Some((*field, document.pointer(&way)?.as_str()?.to_owned()))
         };
         let fields = kind.info().fields.iter().filter_map(field).collect();
-        Some(described(&meta, fields, encoding::with_version(json, version)))
+        Some(described(&meta, fields, (encoding::with_version(json, version), true)))
     }
 
     /// Nothing but where it is.
@@ -108,7 +110,7 @@ impl Wire {
         }
         let (api_version, kind) = (kind.api_version(), kind.info().kind);
         let json = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
-        described(&ObjectMeta::default(), BTreeMap::new(), json.to_string().into_bytes())
+        described(&ObjectMeta::default(), BTreeMap::new(), (json.to_string().into_bytes(), true))
     }
 }
 
@@ -152,18 +154,21 @@ fn of<K: Resource>() -> Strategy {
 
 fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     let status = document.as_object_mut().and_then(|fields| fields.shift_remove("status"));
-    let mut object: K = api::schema::parse_object(document)?;
+    let status =
+        status.filter(|status| !status.is_null() && K::ID.info().subresources.contains(&"status"));
+    let of_status =
+        status.as_ref().map(|status| api::schema::check_status(K::ID, status)).unwrap_or_default();
+    // All of it is told at once: what is wrong with the one must not hide what is with the other.
+    let mut object: K = match api::schema::parse_object(document) {
+        Ok(object) if of_status.is_empty() => object,
+        Ok(_) => return Err(of_status),
+        Err(found) => return Err([found, of_status].concat()),
+    };
     object.normalize();
     let admitted = to_value(&object);
     match status {
-        Some(status) if !status.is_null() && K::ID.info().subresources.contains(&"status") => {
-            let violations = api::schema::check_status(K::ID, &status);
-            if !violations.is_empty() {
-                return Err(violations);
-            }
-            with_status::<K>(admitted, status)
-        }
-        _ => Ok(admitted),
+        Some(status) => with_status::<K>(admitted, status),
+        None => Ok(admitted),
     }
 }
 
@@ -190,15 +195,9 @@ fn admit_update<K: Resource>(new: &Value, old: &Value) -> Admitted<Option<Value>
 
 fn settle<K: Resource>(document: Value, before: Option<&Value>, now: Timestamp) -> Value {
     let Ok(mut object) = typed::<K>(&document) else { return document };
-    let before = before.and_then(|before| typed::<K>(before).ok());
+    let (known, before) = (to_value(&object), before.and_then(|before| typed::<K>(before).ok()));
     object.settle(before.as_ref(), now);
-    // What this version does not know of the rest stays.
-    let mut settled = document;
-    match to_value(&object).get_mut("status") {
-        Some(status) => settled["status"] = status.take(),
-        None => drop(settled.as_object_mut().and_then(|fields| fields.shift_remove("status"))),
-    }
-    settled
+    carried::over(document, &known, &to_value(&object))
 }
 
 fn typed<K: Resource>(document: &Value) -> Result<K, Vec<Violation>> {
@@ -213,28 +212,23 @@ fn to_wire<K: Resource>(
     json: &[u8],
     version: ResourceVersion,
 ) -> Result<Wire, encoding::Unreadable> {
-    let object: K = read(json)?;
-    Ok(wire(&object, encoding::with_version(json, version)))
+    as_read::<K>(json, version, read(json)?)
 }
 
 fn task_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    let mut task = read::<Task>(json)?.to_wire();
-    task.metadata.resource_version = Some(version.to_string());
-    let json = rewritten(&task, json.len())?;
-    Ok(wire(&task, json))
+    rewritten(json, version, read::<Task>(json)?, Task::to_wire)
 }
 
 fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    let mut node = read::<Node>(json)?;
-    if node.status.conditions.is_empty() {
-        // An earlier version stored it.
-        let since = node.created().unwrap_or_default();
-        node.settle(None, since);
-    }
-    node.status.phase = Some(node.phase());
-    node.metadata.resource_version = Some(version.to_string());
-    let json = rewritten(&node, json.len())?;
-    Ok(wire(&node, json))
+    rewritten(json, version, read::<Node>(json)?, |mut node| {
+        if node.status.conditions.is_empty() {
+            // An earlier version stored it.
+            let since = node.created().unwrap_or_default();
+            node.settle(None, since);
+        }
+        node.status.phase = Some(node.phase());
+        node
+    })
 }
 
 /// A partition set with its state: one that an earlier version stored may lack it.
@@ -242,15 +236,15 @@ fn partition_set_to_wire(
     json: &[u8],
     version: ResourceVersion,
 ) -> Result<Wire, encoding::Unreadable> {
-    let mut set = read::<PartitionSet>(json)?;
+    let (set, has_more) = read::<PartitionSet>(json)?;
     if !set.status.conditions.is_empty() {
-        return Ok(wire(&set, encoding::with_version(json, version)));
+        return as_read(json, version, (set, has_more));
     }
-    let since = set.created().unwrap_or_default();
-    set.settle(None, since);
-    set.metadata.resource_version = Some(version.to_string());
-    let json = rewritten(&set, json.len())?;
-    Ok(wire(&set, json))
+    rewritten(json, version, (set, has_more), |mut set| {
+        let since = set.created().unwrap_or_default();
+        set.settle(None, since);
+        set
+    })
 }
 
 /// An object as it is shown to who asks for it by kind: a task with its conditions, which are kept
@@ -260,7 +254,7 @@ pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
         return wire.clone();
     }
     // A task on the wire has a phase, and ends with its status.
-    let (Ok(task), Some(open)) = (read::<Task>(wire), wire.strip_suffix(b"}}")) else {
+    let (Ok((task, _)), Some(open)) = (read::<Task>(wire), wire.strip_suffix(b"}}")) else {
         return wire.clone();
     };
     let Ok(conditions) = serde_json::to_vec(&task.conditions()) else {
@@ -271,46 +265,75 @@ pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
 
 /// A namespace with its phase.
 fn namespace_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    let mut namespace = read::<Namespace>(json)?;
-    namespace.status.get_or_insert_default().phase = Some(namespace.phase().to_owned());
-    namespace.metadata.resource_version = Some(version.to_string());
-    let json = rewritten(&namespace, json.len())?;
-    Ok(wire(&namespace, json))
+    rewritten(json, version, read::<Namespace>(json)?, |mut namespace| {
+        namespace.status.get_or_insert_default().phase = Some(namespace.phase().to_owned());
+        namespace
+    })
 }
 
 /// A secret in its normal form: one that an earlier version stored may lack its type.
 fn secret_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    let mut secret = read::<Secret>(json)?;
+    let (secret, has_more) = read::<Secret>(json)?;
     if secret.type_.is_some() && secret.string_data.is_none() {
-        return Ok(wire(&secret, encoding::with_version(json, version)));
+        return as_read(json, version, (secret, has_more));
     }
-    secret.normalize();
-    secret.metadata.resource_version = Some(version.to_string());
-    let json = rewritten(&secret, json.len())?;
-    Ok(wire(&secret, json))
+    rewritten(json, version, (secret, has_more), |mut secret| {
+        secret.normalize();
+        secret
+    })
 }
 
-/// The JSON of an object that took `before` bytes, with a few fields more.
-fn rewritten(object: &impl Serialize, before: usize) -> Result<Vec<u8>, encoding::Unreadable> {
-    let mut json = Vec::with_capacity(before + ADDED_BYTES);
-    let written = serde_json::to_writer(&mut json, object);
-    written.map_err(|error| encoding::Unreadable(error.to_string()))?;
-    Ok(json)
+/// A stored object as clients see it, where they see what is stored.
+fn as_read<K: Resource>(
+    json: &[u8],
+    version: ResourceVersion,
+    (object, has_more): (K, bool),
+) -> Result<Wire, encoding::Unreadable> {
+    Ok(wire(&object, (encoding::with_version(json, version), has_more)))
 }
 
-fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, encoding::Unreadable> {
-    serde_json::from_slice(json).map_err(|error| encoding::Unreadable(error.to_string()))
+/// A stored object as clients see it, where they see it as `show` makes it.
+fn rewritten<K: Resource>(
+    json: &[u8],
+    version: ResourceVersion,
+    (object, has_more): (K, bool),
+    show: impl FnOnce(K) -> K,
+) -> Result<Wire, encoding::Unreadable> {
+    let unreadable = |error: serde_json::Error| encoding::Unreadable(error.to_string());
+    let before = has_more.then(|| to_value(&object));
+    let mut object = show(object);
+    object.meta_mut().resource_version = Some(version.to_string());
+    let mut shown = Vec::with_capacity(json.len() + ADDED_BYTES);
+    match before {
+        None => serde_json::to_writer(&mut shown, &object).map_err(unreadable)?,
+        Some(before) => {
+            let stored = serde_json::from_slice(json).map_err(unreadable)?;
+            let changed = carried::over(stored, &before, &to_value(&object));
+            serde_json::to_writer(&mut shown, &changed).map_err(unreadable)?;
+        }
+    }
+    Ok(wire(&object, (shown, has_more)))
 }
 
-fn wire<K: Resource>(object: &K, json: Vec<u8>) -> Wire {
-    described(object.meta(), object.fields().into_iter().collect(), json)
+/// A stored object, and whether it has fields that this version does not know.
+fn read<T: DeserializeOwned>(json: &[u8]) -> Result<(T, bool), encoding::Unreadable> {
+    carried::read(json).map_err(|error| encoding::Unreadable(error.to_string()))
 }
 
-fn described(meta: &ObjectMeta, fields: BTreeMap<&'static str, String>, json: Vec<u8>) -> Wire {
+fn wire<K: Resource>(object: &K, shown: (Vec<u8>, bool)) -> Wire {
+    described(object.meta(), object.fields().into_iter().collect(), shown)
+}
+
+fn described(
+    meta: &ObjectMeta,
+    fields: BTreeMap<&'static str, String>,
+    (json, has_more): (Vec<u8>, bool),
+) -> Wire {
     Wire {
         json,
         uid: meta.uid.clone().unwrap_or_default(),
         is_deleting: meta.deletion_timestamp.is_some(),
+        has_more,
         labels: meta.labels.clone().unwrap_or_default(),
         fields,
     }

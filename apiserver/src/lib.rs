@@ -10,6 +10,7 @@
 
 pub mod backup;
 mod cache;
+mod carried;
 mod compaction;
 mod connections;
 mod encoding;

@@ -242,6 +242,7 @@ fn entry(record: &Record, version: Option<ResourceVersion>) -> Option<Entry> {
         created: record.created,
         uid: wire.uid.into(),
         is_deleting: wire.is_deleting,
+        has_more: wire.has_more,
         wire: Bytes::from(wire.json),
         labels: wire.labels,
         fields: wire.fields,

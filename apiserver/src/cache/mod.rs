@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) uid: Arc<str>,
     /// Whether its deletion was asked for.
     pub(crate) is_deleting: bool,
+    /// Whether it has fields that this version does not know.
+    pub(crate) has_more: bool,
     /// Its JSON as clients see it.
     pub(crate) wire: Bytes,
     pub(crate) labels: BTreeMap<String, String>,

@@ -9,15 +9,15 @@ use api::resource_version::ResourceVersion;
 use api::status::Reason;
 use api::{CompletionChunk, Kind, KindId, ObjectKey, Task, Workflow};
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
 use super::{Prepared, Refusal};
-use crate::cache::{Cache, Tally, strip_wire};
+use crate::cache::{Cache, Entry, Tally, strip_wire};
 use crate::kinds::Wire;
-use crate::{encoding, keys};
+use crate::{carried, encoding, keys};
 
 /// An object as it is now, for all that is known. Most decisions need no more than its metadata:
 /// its document is read when it is asked for.
@@ -32,6 +32,8 @@ pub(crate) struct Current {
     created: Revision,
     uid: Arc<str>,
     is_deleting: bool,
+    /// Whether it may have fields that this version does not know.
+    may_have_more: bool,
 }
 
 /// What the store itself said of keys, newer than the cache.
@@ -88,15 +90,7 @@ impl<'a> Facts<'a> {
             return known.clone();
         }
         self.cached.insert(Arc::clone(key));
-        let entry = self.cache.get(key)?;
-        Some(Current {
-            kind: entry.kind,
-            json: entry.wire.clone(),
-            version: entry.version,
-            created: entry.created,
-            uid: Arc::clone(&entry.uid),
-            is_deleting: entry.is_deleting,
-        })
+        self.cache.get(key).as_deref().map(Current::of_entry)
     }
 
     /// An object.
@@ -183,6 +177,19 @@ struct GlanceMeta {
 }
 
 impl Current {
+    /// What the cache shows.
+    pub(crate) fn of_entry(entry: &Entry) -> Self {
+        Self {
+            kind: entry.kind,
+            json: entry.wire.clone(),
+            version: entry.version,
+            created: entry.created,
+            uid: Arc::clone(&entry.uid),
+            is_deleting: entry.is_deleting,
+            may_have_more: entry.has_more,
+        }
+    }
+
     /// What the store holds.
     pub(crate) fn of_record(record: &Record) -> Result<Self, encoding::Unreadable> {
         let unreadable = |why: String| encoding::Unreadable(why);
@@ -210,6 +217,7 @@ impl Current {
             created: record.created,
             uid: glance.metadata.uid.unwrap_or_default().into(),
             is_deleting: glance.metadata.deletion_timestamp.is_some(),
+            may_have_more: true,
         })
     }
 
@@ -218,6 +226,15 @@ impl Current {
         let mut object: Value = serde_json::from_slice(&self.json).unwrap_or_default();
         strip_wire(self.kind, &mut object);
         object
+    }
+
+    /// Its stored form once it is `after`, where this version reads it as `before` now.
+    pub(crate) fn changed<T: Serialize>(&self, before: &T, after: &T) -> Bytes {
+        if self.may_have_more {
+            encoding::encode(&carried::over(self.object(), before, after))
+        } else {
+            encoding::encode(after)
+        }
     }
 
     /// It as a type. Of a kind with fields that are added on the way out, they may be there.
@@ -278,6 +295,11 @@ impl Current {
     /// `metadata.uid`.
     pub(crate) fn uid(&self) -> &str {
         &self.uid
+    }
+
+    /// Whether it may have fields that this version does not know.
+    pub(crate) fn may_have_more(&self) -> bool {
+        self.may_have_more
     }
 
     /// Whether its deletion was asked for.

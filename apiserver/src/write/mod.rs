@@ -35,11 +35,10 @@ use serde_json::Value;
 use store::{Guard, Key, Write};
 
 use crate::{encoding, keys};
-use facts::Current;
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::DeleteOptions;
-pub(crate) use facts::{Facts, text};
+pub(crate) use facts::{Current, Facts, text};
 pub(crate) use object::admit;
 pub(crate) use turns::Turns;
 

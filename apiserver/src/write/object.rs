@@ -19,7 +19,7 @@ use super::facts::{Current, Facts, absent, make};
 use super::record::bit_guard;
 use super::{Answer, Document, Part, Prepared, Refusal, Repeatable, fixed};
 use crate::cache::strip_wire;
-use crate::{encoding, keys, kinds};
+use crate::{carried, encoding, keys, kinds};
 
 /// Finalizers that are understood.
 const FINALIZERS: [&str; 2] = [api::labels::FINALIZER_FOREGROUND, api::labels::FINALIZER_ORPHAN];
@@ -177,7 +177,22 @@ pub(super) fn replace(
                 .hint("read the object, and send back what was read with your change");
         return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
     }
+    let object = with_what_is_not_known(kind, &current, object);
     change((kind, key), &current, (object, part), facts, now)
+}
+
+/// `object` with those fields of what it replaces that this version does not know: who sends an object
+/// without them need not know them either.
+fn with_what_is_not_known(kind: KindId, current: &Current, object: Value) -> Value {
+    if !current.may_have_more() {
+        return object;
+    }
+    let before = current.object();
+    match (kinds::strategy(kind).normal)(before.clone()) {
+        Ok(known) => carried::over(before, &known, &object),
+        // What this version cannot read is replaced as a whole.
+        Err(_) => object,
+    }
 }
 
 /// Whether an object may be replaced whatever it has become since it was read. As in Kubernetes that

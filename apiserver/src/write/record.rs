@@ -62,10 +62,12 @@ pub(super) fn record(
         }
     }
     if next != *before {
-        let object = encoding::encode(&next);
         prepared.writes.push(match current {
-            Some(current) => current.put(key, object),
-            None => make(key, object),
+            Some(current) => {
+                let object = current.changed(before.as_ref(), &next);
+                current.put(key, object)
+            }
+            None => make(key, encoding::encode(&next)),
         });
     } else if let Some(current) = current {
         prepared.seen = current.version;

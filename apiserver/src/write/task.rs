@@ -7,7 +7,7 @@ use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
 use super::facts::{Current, Facts, absent};
 use super::record::bit_guard;
 use super::{Answer, Document, Prepared, Refusal};
-use crate::{encoding, keys};
+use crate::keys;
 
 /// Applies `change`, decided on `attempt` (the current one if none is named).
 pub(super) fn change(
@@ -96,7 +96,7 @@ pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) 
     }
     // Nothing is written where it is like that already.
     let is_changed = next != *task;
-    let stored = encoding::encode(&next);
+    let stored = current.changed(task, &next);
     let mut prepared = Prepared::default();
     if is_changed {
         prepared.writes.push(current.put(store_key.clone(), stored.clone()));

@@ -13,6 +13,7 @@ mod history;
 mod images;
 mod missing_sets;
 mod network;
+mod newer;
 mod ports;
 mod promises;
 mod restored;

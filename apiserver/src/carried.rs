@@ -1,0 +1,152 @@
+//! What this version does not know of a stored object is carried over when the object is written anew.
+//!
+//! While the servers of a cluster are upgraded one by one, an older and a newer one write the same
+//! objects. The older one reads them as types that lack the newer one's fields. It must not take these
+//! fields away, neither from the store nor from what it shows to its clients. Its own components, and
+//! other clients with types of their own, send back objects without them: that is no wish to remove them
+//! either. A patch removes what it names.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// An object as a type of this version, and whether it has fields that the type lacks.
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<(T, bool)> {
+    let mut has_more = false;
+    let mut source = serde_json::Deserializer::from_slice(json);
+    let object = serde_ignored::deserialize(&mut source, |_| has_more = true)?;
+    source.end()?;
+    Ok((object, has_more))
+}
+
+/// The document `object` with the change that leads from `before`, which is what this version reads of
+/// it, to `after`.
+pub(crate) fn over<T: Serialize>(object: Value, before: &T, after: &T) -> Value {
+    let value = |typed| {
+        let mut document =
+            serde_json::to_value(typed).expect("our objects have text keys and finite numbers");
+        // A status that says nothing yet is left out.
+        if let Some(fields) = document.as_object_mut() {
+            fields.entry("status").or_insert_with(|| Value::Object(Map::new()));
+        }
+        document
+    };
+    let mut changed = change(object, &value(before), &value(after));
+    // Our serializers write the status last, and fields are added to it on the way out.
+    let status = changed.as_object_mut().and_then(|fields| fields.shift_remove("status"));
+    let says_something = |status: &Value| status.as_object().is_some_and(|it| !it.is_empty());
+    if let (Some(fields), Some(status)) = (changed.as_object_mut(), status.filter(says_something)) {
+        fields.insert("status".to_owned(), status);
+    }
+    changed
+}
+
+fn change(object: Value, before: &Value, after: &Value) -> Value {
+    match (object, before, after) {
+        (object, before, after) if before == after => object,
+        (Value::Object(mut fields), Value::Object(before), Value::Object(after)) => {
+            fields.retain(|name, _| after.contains_key(name) || !before.contains_key(name));
+            for (name, next) in after {
+                let place = fields.entry(name).or_insert(Value::Null);
+                let known = before.get(name).unwrap_or(&Value::Null);
+                *place = change(place.take(), known, next);
+            }
+            Value::Object(fields)
+        }
+        (Value::Array(items), Value::Array(before), Value::Array(after))
+            if items.len() == before.len() =>
+        {
+            let item = |(at, next)| changed_item((&items, before), at, (after, next));
+            Value::Array(after.iter().enumerate().map(item).collect())
+        }
+        (_, _, after) => after.clone(),
+    }
+}
+
+/// An item of a list. Items move when others are added or removed: one that was there is found by what it
+/// is, and one that is nowhere else any more is taken for the one that was in its place.
+fn changed_item(
+    (items, before): (&[Value], &[Value]),
+    at: usize,
+    (after, next): (&[Value], &Value),
+) -> Value {
+    if let Some(known) = before.iter().position(|item| item == next) {
+        return items[known].clone();
+    }
+    match (items.get(at), before.get(at)) {
+        (Some(item), Some(known)) if !after.contains(known) => change(item.clone(), known, next),
+        _ => next.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_noticed_at_every_depth() {
+        #[derive(serde::Deserialize)]
+        struct Known {
+            #[serde(rename = "spec")]
+            _spec: Spec,
+        }
+        #[derive(serde::Deserialize)]
+        struct Spec {
+            #[serde(rename = "container")]
+            _container: String,
+        }
+        let read = |json: &str| read::<Known>(json.as_bytes()).map(|(_, has_more)| has_more);
+        assert!(!read(r#"{"spec":{"container":"c"}}"#).unwrap());
+        assert!(read(r#"{"spec":{"container":"c","pace":1}}"#).unwrap());
+        assert!(read(r#"{"spec":{"container":"c"},"more":{}}"#).unwrap());
+        assert!(read(r#"{"spec":{"container":"c"}} x"#).is_err());
+    }
+
+    #[test]
+    fn a_change_of_what_is_known_leaves_the_rest() {
+        for (object, before, after, expected) in [
+            // Changed, removed, and added.
+            (
+                json!({"a": 1, "x": 1, "b": {"c": 1, "y": 1}, "status": {"p": 1}, "z": 1}),
+                json!({"a": 1, "b": {"c": 1}, "status": {"p": 1}}),
+                json!({"b": {"c": 2, "d": 3}, "status": {"p": 2}, "e": {"f": 1}}),
+                json!({"x": 1, "b": {"c": 2, "y": 1, "d": 3}, "z": 1, "e": {"f": 1}, "status": {"p": 2}}),
+            ),
+            // The oldest of a history goes, a new one comes.
+            (
+                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2}]}),
+                json!({"h": [{"n": 1}, {"n": 2}]}),
+                json!({"h": [{"n": 2}, {"n": 3}]}),
+                json!({"h": [{"n": 2, "x": 2}, {"n": 3}]}),
+            ),
+            // One is changed in its place.
+            (
+                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2}]}),
+                json!({"h": [{"n": 1}, {"n": 2}]}),
+                json!({"h": [{"n": 1}, {"n": 2, "end": 5}]}),
+                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2, "end": 5}]}),
+            ),
+            // A status that says nothing that is known is left out, and is there all the same.
+            (
+                json!({"a": 1, "status": {"x": 1}}),
+                json!({"a": 1}),
+                json!({"a": 1, "status": {"p": 1}}),
+                json!({"a": 1, "status": {"x": 1, "p": 1}}),
+            ),
+            (
+                json!({"a": 1, "status": {"p": 1, "x": 1}}),
+                json!({"a": 1, "status": {"p": 1}}),
+                json!({"a": 1}),
+                json!({"a": 1, "status": {"x": 1}}),
+            ),
+            (json!({"a": 1}), json!({"a": 1}), json!({"a": 2}), json!({"a": 2})),
+            // What was something else is what it is now.
+            (json!({"a": {"x": 1}}), json!({"a": {}}), json!({"a": [1]}), json!({"a": [1]})),
+        ] {
+            let changed = over(object, &before, &after);
+            assert_eq!(changed.to_string(), expected.to_string());
+        }
+    }
+}
