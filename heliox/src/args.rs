@@ -77,7 +77,7 @@ pub struct DevArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
     /// Number of nodes.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = nodes)]
     pub nodes: u16,
     /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
@@ -190,7 +190,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FIRST-LAST", default_value = "20000-32768", value_parser = port_range)]
     pub port_range: (u16, u16),
     /// Address at which this host's tasks can be reached.
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = ip_address)]
     pub address: std::net::IpAddr,
     /// Join the cluster that answers even if it is another one or was restored. Tasks that still run for
     /// the old one are stopped.
@@ -250,6 +250,16 @@ fn event_ttl(text: &str) -> Result<api::duration::Duration, String> {
         return Err(format!("must be at least {EVENT_TTL_MIN}"));
     }
     Ok(ttl)
+}
+
+fn ip_address(text: &str) -> Result<std::net::IpAddr, String> {
+    text.parse().map_err(|_| "write an IP address, such as 10.0.0.5".to_owned())
+}
+
+/// How many nodes `heliox dev` has.
+fn nodes(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=100).contains(number));
+    number.ok_or_else(|| "write a number from 1 to 100".to_owned())
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {
@@ -335,8 +345,9 @@ mod tests {
     fn flags_out_of_bounds_or_at_odds_are_refused() {
         const SERVER: &str = "--server http://a:1";
         let lines = [
-            ("dev --nodes 0", "0 is not in 1..=100"),
-            ("dev --nodes 101", "101 is not in 1..=100"),
+            ("dev --nodes x", "a number from 1 to 100"),
+            ("dev --nodes 0", "a number from 1 to 100"),
+            ("dev --nodes 101", "a number from 1 to 100"),
             ("dev --in-memory --data-dir d", "cannot be used with"),
             ("dev --in-memory --etcd http://a:1", "cannot be used with"),
             ("dev --data-dir d --etcd http://a:1", "cannot be used with"),
@@ -369,7 +380,7 @@ mod tests {
             ("scheduler SERVER --event-ttl 1h", "unexpected argument"),
             ("agent SERVER --status-listen x", "such as 127.0.0.1:7070"),
             ("agent SERVER --port-range 5-1", "FIRST <= LAST"),
-            ("agent SERVER --address host", "invalid IP address"),
+            ("agent SERVER --address host", "write an IP address, such as 10.0.0.5"),
             ("agent SERVER --runtime podman", "possible values"),
         ];
         for (line, part) in lines {
