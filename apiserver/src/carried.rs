@@ -6,6 +6,8 @@
 //! other clients with types of their own, send back objects without them: that is no wish to remove them
 //! either. A patch removes what it names.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -47,36 +49,56 @@ fn change(object: Value, before: &Value, after: &Value) -> Value {
         (Value::Object(mut fields), Value::Object(before), Value::Object(after)) => {
             fields.retain(|name, _| after.contains_key(name) || !before.contains_key(name));
             for (name, next) in after {
-                let place = fields.entry(name).or_insert(Value::Null);
-                let known = before.get(name).unwrap_or(&Value::Null);
-                *place = change(place.take(), known, next);
+                let known = before.get(name);
+                match fields.get_mut(name) {
+                    Some(place) => {
+                        *place = change(place.take(), known.unwrap_or(&Value::Null), next);
+                    }
+                    // It is left out where it stands for what it was.
+                    None if known == Some(next) => (),
+                    None => drop(fields.insert(name.clone(), next.clone())),
+                }
             }
             Value::Object(fields)
         }
         (Value::Array(items), Value::Array(before), Value::Array(after))
             if items.len() == before.len() =>
         {
-            let item = |(at, next)| changed_item((&items, before), at, (after, next));
-            Value::Array(after.iter().enumerate().map(item).collect())
+            Value::Array(changed_items(items, before, after))
         }
         (_, _, after) => after.clone(),
     }
 }
 
-/// An item of a list. Items move when others are added or removed: one that was there is found by what it
-/// is, and one that is nowhere else any more is taken for the one that was in its place.
-fn changed_item(
-    (items, before): (&[Value], &[Value]),
-    at: usize,
-    (after, next): (&[Value], &Value),
-) -> Value {
-    if let Some(known) = before.iter().position(|item| item == next) {
-        return items[known].clone();
+/// The items of a list. Items move when others are added or removed, so each is found by what it is.
+fn changed_items(mut items: Vec<Value>, before: &[Value], after: &[Value]) -> Vec<Value> {
+    let mut places: HashMap<String, VecDeque<usize>> = HashMap::new();
+    for (place, item) in before.iter().enumerate() {
+        places.entry(identity(item)).or_default().push_back(place);
     }
-    match (items.get(at), before.get(at)) {
-        (Some(item), Some(known)) if !after.contains(known) => change(item.clone(), known, next),
-        _ => next.clone(),
-    }
+    let mut changed = |next: &Value| {
+        let place = places.get_mut(&identity(next)).and_then(VecDeque::pop_front);
+        // A list that is read as a set may be in another order here.
+        match place.filter(|place| next.is_object() && is_one(&items[*place], &before[*place])) {
+            Some(place) => change(items[place].take(), &before[place], next),
+            None => next.clone(),
+        }
+    };
+    after.iter().map(&mut changed).collect()
+}
+
+/// What an item of a list is known by: the name that it has among the others, or else all that it says.
+fn identity(item: &Value) -> String {
+    name(item).map_or_else(|| item.to_string(), Value::to_string)
+}
+
+fn name(item: &Value) -> Option<&Value> {
+    let field = |field: &&str| item.get(field).filter(|name| name.is_string() || name.is_u64());
+    ["name", "type", "uid", "attempt", "reason"].iter().find_map(field)
+}
+
+fn is_one(item: &Value, known: &Value) -> bool {
+    item.is_object() && name(item) == name(known)
 }
 
 #[cfg(test)]
@@ -116,17 +138,45 @@ mod tests {
             ),
             // The oldest of a history goes, a new one comes.
             (
-                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2}]}),
-                json!({"h": [{"n": 1}, {"n": 2}]}),
-                json!({"h": [{"n": 2}, {"n": 3}]}),
-                json!({"h": [{"n": 2, "x": 2}, {"n": 3}]}),
+                json!({"h": [{"attempt": 1, "x": 1}, {"attempt": 2, "x": 2}]}),
+                json!({"h": [{"attempt": 1}, {"attempt": 2}]}),
+                json!({"h": [{"attempt": 2}, {"attempt": 3}]}),
+                json!({"h": [{"attempt": 2, "x": 2}, {"attempt": 3}]}),
             ),
-            // One is changed in its place.
+            // One goes, and the other is another at the same time.
             (
-                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2}]}),
-                json!({"h": [{"n": 1}, {"n": 2}]}),
-                json!({"h": [{"n": 1}, {"n": 2, "end": 5}]}),
-                json!({"h": [{"n": 1, "x": 1}, {"n": 2, "x": 2, "end": 5}]}),
+                json!({"h": [{"name": "a", "x": 1}, {"name": "b"}]}),
+                json!({"h": [{"name": "a"}, {"name": "b"}]}),
+                json!({"h": [{"name": "b", "image": "i"}, {"name": "c"}]}),
+                json!({"h": [{"name": "b", "image": "i"}, {"name": "c"}]}),
+            ),
+            // They change places, and one of them is another.
+            (
+                json!({"h": [{"name": "a", "x": 1}, {"name": "b", "x": 2}]}),
+                json!({"h": [{"name": "a"}, {"name": "b"}]}),
+                json!({"h": [{"name": "b", "n": 5}, {"name": "a"}]}),
+                json!({"h": [{"name": "b", "x": 2, "n": 5}, {"name": "a", "x": 1}]}),
+            ),
+            // Two of one name, and items without names: equal ones keep their order.
+            (
+                json!({"h": [{"name": "a", "x": 1}, {"name": "a", "x": 2}, {"n": 1, "x": 3}, {"n": 1, "x": 4}]}),
+                json!({"h": [{"name": "a"}, {"name": "a"}, {"n": 1}, {"n": 1}]}),
+                json!({"h": [{"n": 2}, {"name": "a"}, {"n": 1}, {"name": "a"}, {"n": 1}]}),
+                json!({"h": [{"n": 2}, {"name": "a", "x": 1}, {"n": 1, "x": 3}, {"name": "a", "x": 2}, {"n": 1, "x": 4}]}),
+            ),
+            // A set, in the order of its reader.
+            (
+                json!({"h": ["b", "a"], "x": 1}),
+                json!({"h": ["a", "b"]}),
+                json!({"h": ["a"]}),
+                json!({"h": ["a"], "x": 1}),
+            ),
+            // What is left out for what it was stays left out; what it is now is written.
+            (
+                json!({"x": 1}),
+                json!({"a": 0, "b": 0}),
+                json!({"a": 0, "b": 1}),
+                json!({"x": 1, "b": 1}),
             ),
             // A status that says nothing that is known is left out, and is there all the same.
             (

@@ -17,7 +17,7 @@ use store::{BeginError, Expectation, Group, List, Outcome, ReadError, Revision, 
 
 use super::form::Summary;
 use crate::identity::Restored;
-use crate::{encoding, keys, kinds};
+use crate::{carried, encoding, keys, kinds};
 
 /// How many revisions the lost store may have made after the backup: at 30,000 a second, a year.
 const REVISIONS_SINCE_MAX: u64 = 1 << 40;
@@ -94,8 +94,9 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
         return read.map(|_| value.clone()).map_err(|error| wrong(error.to_string()));
     }
     let task: Task = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
-    let task = serde_json::to_value(restored(&task, now).to_stored());
-    Ok(encoding::encode(&task.expect("a task has text keys and finite numbers")))
+    let stored = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+    let restored = restored(&task, now).to_stored();
+    Ok(encoding::encode(&carried::over(stored, &task, &restored)))
 }
 
 /// The epoch of the life that begins after the backup.

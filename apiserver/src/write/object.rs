@@ -2,9 +2,7 @@
 
 use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
-use api::path::{self, Step};
 use api::resource_version::ResourceVersion;
-use api::schema::check_status;
 use api::status::{Reason, failure_of, invalid};
 use api::workflow::check_params;
 use api::{
@@ -12,7 +10,7 @@ use api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, absent, make};
@@ -177,22 +175,7 @@ pub(super) fn replace(
                 .hint("read the object, and send back what was read with your change");
         return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
     }
-    let object = with_what_is_not_known(kind, &current, object);
-    change((kind, key), &current, (object, part), facts, now)
-}
-
-/// `object` with those fields of what it replaces that this version does not know: who sends an object
-/// without them need not know them either.
-fn with_what_is_not_known(kind: KindId, current: &Current, object: Value) -> Value {
-    if !current.may_have_more() {
-        return object;
-    }
-    let before = current.object();
-    match (kinds::strategy(kind).normal)(before.clone()) {
-        Ok(known) => carried::over(before, &known, &object),
-        // What this version cannot read is replaced as a whole.
-        Err(_) => object,
-    }
+    change((kind, key), &current, (object, part, Sent::Whole), facts, now)
 }
 
 /// Whether an object may be replaced whatever it has become since it was read. As in Kubernetes that
@@ -245,14 +228,24 @@ pub(super) fn patch(
         };
         Refusal::of(reason, kind, &key.name, error.to_string())
     })?;
-    change((kind, key), &current, (object, part), facts, now)
+    change((kind, key), &current, (object, part, Sent::Patched), facts, now)
+}
+
+/// How an object came that is to be put in the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// As a whole. Who sends it without fields that this version does not know need not know them
+    /// either: they stay.
+    Whole,
+    /// As a patch, which removes what it names.
+    Patched,
 }
 
 /// Puts `object` in the place of `current`, as far as `part` goes.
 fn change(
     (kind, key): (KindId, &ObjectKey),
     current: &Current,
-    (mut object, part): (Value, Part),
+    (mut object, part, sent): (Value, Part, Sent),
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
@@ -261,11 +254,14 @@ fn change(
     fixed::hold((kind, key), (current, &before), &mut object)?;
     check_version((kind, key), current, &object)?;
     strip_wire(kind, &mut object);
-    let next = match part {
-        Part::Status => with_status(&before, object),
-        Part::Spec => with_spec(kind, &before, object),
+    let known = current.may_have_more().then(|| (kinds::strategy(kind).normal)(before.clone()));
+    let mut next = match known {
+        Some(Ok(known)) => admit_known((kind, key), (&before, &known), (object, part, sent))?,
+        // What this version cannot read is replaced as a whole.
+        Some(Err(_)) | None => {
+            admit_change((kind, key), &before, part.taken(kind, &before, object))?
+        }
     };
-    let mut next = admit_change((kind, key), &before, next)?;
     if part == Part::Spec
         && let (Some(old), Some(new)) = (before.get("spec"), next.get_mut("spec"))
     {
@@ -328,6 +324,32 @@ fn with_status(old: &Value, mut new: Value) -> Value {
     next
 }
 
+/// What an object is to be, where this version may not know all that is there: it reads `known` of
+/// `before`. The change is held against what it knows. The rest neither meets its rules, nor is lost.
+fn admit_known(
+    (kind, key): (KindId, &ObjectKey),
+    (before, known): (&Value, &Value),
+    (object, part, sent): (Value, Part, Sent),
+) -> Result<Value, Refusal> {
+    let of_known = carried::over(known.clone(), before, &object);
+    let asked = part.taken(kind, known, of_known);
+    let admitted = admit_change((kind, key), known, asked.clone())?;
+    Ok(match sent {
+        Sent::Whole => carried::over(before.clone(), known, &admitted),
+        Sent::Patched => carried::over(part.taken(kind, before, object), &asked, &admitted),
+    })
+}
+
+impl Part {
+    /// The object that is there after this part of `new` was taken.
+    fn taken(self, kind: KindId, old: &Value, new: Value) -> Value {
+        match self {
+            Part::Status => with_status(old, new),
+            Part::Spec => with_spec(kind, old, new),
+        }
+    }
+}
+
 /// The new object, with the status, which is the controllers', taken from the old one.
 fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
     if kind.info().subresources.contains(&"status")
@@ -373,43 +395,8 @@ fn tolerate(
     found: Vec<Violation>,
 ) -> Result<Value, Vec<Violation>> {
     let known = admit(kind, old.clone()).err().unwrap_or_default();
-    let (tolerated, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| known.contains(it));
-    if !new.is_empty() {
-        return Err(new);
-    }
-    let mut normal = (kinds::strategy(kind).normal)(next.clone())?;
-    let of_status = next.get("status").map(|status| check_status(kind, status));
-    for violation in tolerated.into_iter().chain(of_status.into_iter().flatten()) {
-        keep(&path::steps(&violation.path), &next, &mut normal);
-    }
-    Ok(normal)
-}
-
-/// Keeps a field that this version does not know: a newer one has written it and will read it again.
-fn keep(way: &[Step], from: &Value, to: &mut Value) {
-    match way {
-        [] => (),
-        [Step::Field(field)] => {
-            if let (Some(value), Some(fields)) = (from.get(field), to.as_object_mut()) {
-                fields.entry(field.clone()).or_insert_with(|| value.clone());
-            }
-        }
-        [Step::Field(field), rest @ ..] => {
-            if let (Some(from @ Value::Object(_)), Some(to)) = (from.get(field), to.as_object_mut())
-            {
-                // A status of which this version knows nothing is left out whole.
-                let to = to.entry(field.clone()).or_insert_with(|| Value::Object(Map::new()));
-                keep(rest, from, to);
-            } else if let (Some(from), Some(to)) = (from.get(field), to.get_mut(field)) {
-                keep(rest, from, to);
-            }
-        }
-        [Step::Index(index), rest @ ..] => {
-            if let (Some(from), Some(to)) = (from.get(index), to.get_mut(index)) {
-                keep(rest, from, to);
-            }
-        }
-    }
+    let new: Vec<Violation> = found.into_iter().filter(|it| !known.contains(it)).collect();
+    if new.is_empty() { (kinds::strategy(kind).normal)(next) } else { Err(new) }
 }
 
 /// A document in its kind's normal form, or all that is wrong with it.

@@ -157,6 +157,98 @@ async fn what_a_newer_version_added_to_a_task_and_to_its_record_is_kept() {
     assert_ne!(after, chunk, "the second end is recorded");
 }
 
+/// What this version does not know meets none of its rules, wherever the item that has it moves.
+#[tokio::test]
+async fn what_a_newer_version_added_moves_with_its_item_and_refuses_nothing() {
+    let world = World::new().await;
+    world.job("a").await;
+    let mut job = stored(&world).await;
+    job["status"]["failures"] = json!([{ "reason": "exit 3", "count": 1, "later": 3 }]);
+    job["spec"]["pace"] = json!("slow");
+    put_job(&world, &job).await;
+    let mut status = world.get(JOB).await.json;
+    let first = status["status"]["failures"][0].as_object().unwrap().clone();
+    let own = [("reason", json!("exit 2")), ("count", json!(1))];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let known = first.into_iter().filter(|(name, _)| name != "later").collect();
+    status["status"]["failures"] = json!([Value::Object(own), Value::Object(known)]);
+    let status = world.put(&format!("{JOB}/status"), &status).await;
+    assert_eq!(status.code, StatusCode::OK, "{}", status.json);
+    let failures = &stored(&world).await["status"]["failures"];
+    assert_eq!((&failures[0]["reason"], &failures[1]["later"]), (&json!("exit 2"), &json!(3)));
+    // What a change takes back by itself takes only that back.
+    let cancelled = world.merge(JOB, &json!({ "spec": { "cancelReason": "for no cancel" } })).await;
+    assert_eq!(cancelled.code, StatusCode::OK, "{}", cancelled.json);
+    assert_eq!(stored(&world).await["spec"]["pace"], "slow");
+}
+
+#[tokio::test]
+async fn however_much_a_newer_version_added_all_of_it_stays_and_no_slip_hides_behind_it() {
+    const FLOW: &str = "/apis/heliox.dev/v1/namespaces/default/workflows/w";
+    const FLOW_KEY: &str = "/heliox/v1/workflows/default/w";
+    let world = World::new().await;
+    let job = |n: u32| json!({ "name": format!("j{n}"), "template": { "image": "busybox" } });
+    let jobs: Vec<Value> = (0..150).map(job).collect();
+    let flow = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
+        "metadata": { "name": "w", "namespace": "default" }, "spec": { "jobs": jobs },
+    });
+    let made = world.post("/apis/heliox.dev/v1/namespaces/default/workflows", &flow).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.json);
+    let mut newer = stored_at(&world, FLOW_KEY).await;
+    for job in newer["spec"]["jobs"].as_array_mut().unwrap() {
+        job["later"] = json!({ "x": job["name"] });
+    }
+    put_object(&world, FLOW_KEY, &newer).await;
+    let all_are_there = async || {
+        let jobs = stored_at(&world, FLOW_KEY).await["spec"]["jobs"].take();
+        let is_there = |job: &&Value| job["later"]["x"] == job["name"];
+        assert_eq!(jobs.as_array().unwrap().iter().filter(is_there).count(), 150);
+    };
+    let labelled = world.merge(FLOW, &json!({ "metadata": { "labels": { "team": "a" } } })).await;
+    assert_eq!(labelled.code, StatusCode::OK, "{}", labelled.json);
+    all_are_there().await;
+    // Sent back by who knows it, with a job before the others, and by who does not, in another order.
+    let mut whole = labelled.json;
+    whole["spec"]["jobs"].as_array_mut().unwrap().insert(0, job(999));
+    let added = world.put(FLOW, &whole).await;
+    assert_eq!(added.code, StatusCode::OK, "{}", added.json);
+    all_are_there().await;
+    let mut plain = added.json;
+    let jobs = plain["spec"]["jobs"].as_array_mut().unwrap();
+    jobs.iter_mut().for_each(|job| drop(job.as_object_mut().unwrap().shift_remove("later")));
+    jobs.reverse();
+    let reversed = world.put(FLOW, &plain).await;
+    assert_eq!(reversed.code, StatusCode::OK, "{}", reversed.json);
+    all_are_there().await;
+    let mut slip = reversed.json;
+    slip["spec"]["jobs"][149]["tempalte"] = json!({});
+    let refused = world.put(FLOW, &slip).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.json);
+    let message = refused.json["message"].as_str().unwrap();
+    assert!(message.contains("spec.jobs[149].tempalte") && !message.contains("later"), "{message}");
+}
+
+/// Fields that are written always may be missing: another version leaves them out.
+#[tokio::test(start_paused = true)]
+async fn what_another_version_leaves_out_is_not_taken_for_nothing() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.batch(&[json!({ "create": { "object": task_of(&job, 0) } })]).await;
+    let mut task = stored_at(&world, TASK_KEY).await;
+    task["spec"].as_object_mut().unwrap().shift_remove("index");
+    task["spec"]["pace"] = json!("slow");
+    put_object(&world, TASK_KEY, &task).await;
+    let node = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Node", "metadata": { "name": "n1" }, "spec": {},
+    });
+    world.post(&format!("{OURS}/nodes"), &node).await;
+    let bound = world.post(&format!("{TASKS}/a-0/binding"), &json!({ "node": "n1" })).await;
+    assert_eq!(bound.json["status"]["phase"], "Bound", "{}", bound.json);
+    let stored = stored_at(&world, TASK_KEY).await;
+    assert_eq!((&stored["spec"]["pace"], stored["spec"].get("index")), (&json!("slow"), None));
+}
+
 /// Seen by all that may ask: named, listed, in a table, under a selector.
 async fn is_there(world: &World) {
     let read = world.get(JOB).await;
