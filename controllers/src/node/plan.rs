@@ -295,10 +295,9 @@ fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
 /// Silence that is told to the second, beyond the lease's life.
 const LONG_SILENCE: Duration = Duration::from_secs(2);
 
-/// Whether a person has evicted a task whose placement says to wait for its node.
-fn is_given_up(task: &Task, on_loss: OnNodeLoss) -> bool {
-    let is_evicted = task.stop().is_some_and(|stop| stop.reason == StopReason::Evict);
-    is_evicted && on_loss.replace_after().is_none()
+/// Whether a person has evicted a task.
+fn is_evicted(task: &Task) -> bool {
+    task.stop().is_some_and(|stop| stop.reason == StopReason::Evict)
 }
 
 /// A task's node is lost, whose lease was seen missing at this time.
@@ -330,8 +329,10 @@ fn change(
         None if task.has_ended() => None,
         None => (is_deleted || lost.contains(node)).then(|| lose(view, *since, placed.on_loss)),
         Some(loss) if loss.replaceable || task.has_ended() => None,
-        // So does one who evicts a task that would wait for its node.
-        Some(_) if is_deleted || is_given_up(task, placed.on_loss) => Some(TaskChange::Replaceable),
+        Some(_) if is_deleted => Some(TaskChange::Replaceable),
+        // What its placement said then holds, although its job, and the template with it, may be gone by
+        // now. A person who evicts it says that it does not run any more.
+        Some(loss) if loss.waits => is_evicted(task).then_some(TaskChange::Replaceable),
         Some(_) => {
             let after = placed.on_loss.replace_after()?.get();
             let due = since.saturating_add(after.saturating_sub(NODE_LEASE_TTL.get()));

@@ -35,7 +35,8 @@ struct World {
 }
 
 /// Runs a script and compares what its `plan` lines show. `nodes a b` are there with leases;
-/// `task T NODE [wait]` runs, `end T` has ended, `evict T` is to stop; `gone|back|delete NODE`,
+/// `task T NODE [wait]` runs, `end T` has ended, `evict T` is to stop; the template of `forget T` is
+/// gone, and what it said of losses with it; `gone|back|delete NODE`,
 /// `canary on|off`, `wait SECONDS`, `set-back SECONDS` of the clock; `why NODE|T` shows its WHY.
 fn check(script: &str, expected: Expect) {
     let mut world = World::default();
@@ -109,6 +110,9 @@ impl World {
                     panic!("it was evicted")
                 };
                 *task = *next;
+            }
+            "forget" => {
+                self.tasks.get_mut(rest[0]).unwrap().1 = OnNodeLoss::default();
             }
             "gone" => self.leased.retain(|node| !rest.contains(&node.as_str())),
             "back" => self.leased.extend(rest.iter().map(|node| (*node).to_owned())),
@@ -328,6 +332,36 @@ fn when_too_many_nodes_are_gone_at_once_none_is_lost_until_some_come_back() {
               a is Lost
               b is Lost
               c is Heard
+        "#]],
+    );
+}
+
+/// Its job is deleted while the node is lost: a job of the same name must not run it beside the one that
+/// may still run there.
+#[test]
+fn a_task_that_waits_for_its_node_does_so_when_its_job_is_gone() {
+    check(
+        "
+        nodes a b c d
+        task t a wait
+        gone a
+        wait 10
+        plan
+        plan
+        forget t
+        wait 60
+        plan
+        evict t
+        plan
+        ",
+        expect![[r#"
+            plan
+              a is Lost
+              t LoseNode { silent_since: 1970-01-01T00:00:24Z, waits: true }
+            plan
+            plan
+            plan
+              t Replaceable
         "#]],
     );
 }
