@@ -57,13 +57,15 @@ async fn a_clean_up_runs_and_the_run_fails() {
         job("next", &["duration=1s"], json!([{ "job": "d" }])),
         job("clean", &["duration=5s"], ended_badly),
         job("tell", &["duration=1s"], json!([{ "job": "clean" }])),
+        job("undo", &["duration=1s"], json!([{ "job": "next", "phases": ["Failed", "Skipped"] }])),
     ];
     let defaults = json!({ "template": { "image": "x" } });
     let status = run(&cluster, json!({ "defaults": defaults, "jobs": jobs })).await;
     assert_eq!(status.phase, RunPhase::Failed, "{:?}", status.message);
     assert_eq!(phase_of(&status, "clean"), JobPhase::Succeeded);
     assert_eq!(phase_of(&status, "tell"), JobPhase::Succeeded);
-    assert_eq!(phase_of(&status, "next"), JobPhase::Cancelled);
+    assert_eq!(phase_of(&status, "next"), JobPhase::Skipped);
+    assert_eq!(phase_of(&status, "undo"), JobPhase::Succeeded);
 }
 
 /// Its tasks have the labels of the template and some of Heliox's: more than an object may have. The

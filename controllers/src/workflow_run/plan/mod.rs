@@ -124,6 +124,11 @@ fn go_on(
     standings: &mut [Standing<'_>],
     ending: Option<&End>,
 ) -> Steps {
+    // What depends on the failure is skipped by it, as in a run that goes on: only what could still
+    // have run is cancelled by the run's end.
+    if ending.is_some_and(|end| !end.at_once) {
+        follow(standings);
+    }
     let stops = ending.map(|end| stop(end, standings)).unwrap_or_default();
     let mut ops: Vec<Parcel> = stops.into_iter().map(Parcel::from).collect();
     // What was stopped is what others may have waited for.
@@ -297,16 +302,7 @@ fn named(jobs: &[&Standing<'_>]) -> String {
 
 fn describe(job: &Standing<'_>) -> String {
     let RunJob { name, phase, message, .. } = &job.report;
-    let ended = match phase {
-        JobPhase::Failed => "failed".to_owned(),
-        JobPhase::TimedOut => "timed out".to_owned(),
-        JobPhase::Cancelled => "was cancelled".to_owned(),
-        JobPhase::Pending
-        | JobPhase::Running
-        | JobPhase::Suspended
-        | JobPhase::Succeeded
-        | JobPhase::Skipped => format!("is {phase}"),
-    };
+    let ended = standing::ended(*phase);
     let why = message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("job {name} {ended}{why}")
 }

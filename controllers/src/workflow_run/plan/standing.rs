@@ -147,6 +147,18 @@ pub(super) fn follow(standings: &mut [Standing<'_>]) {
     }
 }
 
+/// What a job has come to, as people say it: `failed`.
+pub(super) fn ended(phase: JobPhase) -> String {
+    match phase {
+        JobPhase::Succeeded => "succeeded".to_owned(),
+        JobPhase::Failed => "failed".to_owned(),
+        JobPhase::TimedOut => "timed out".to_owned(),
+        JobPhase::Cancelled => "was cancelled".to_owned(),
+        JobPhase::Skipped => "was skipped".to_owned(),
+        JobPhase::Pending | JobPhase::Running | JobPhase::Suspended => format!("is {phase}"),
+    }
+}
+
 /// Most jobs that the message of one that waits for them names.
 const NAMED_MAX: usize = 3;
 
@@ -172,7 +184,7 @@ fn gate(wanted: &WorkflowJob, phases: &BTreeMap<String, JobPhase>) -> Gate {
         if !phase.is_final() {
             waits.push(dependency.job.as_str());
         } else if unnamed_skip || !dependency.is_met_by(phase) {
-            return Gate::Closed { message: format!("job {} is {phase}", dependency.job) };
+            return Gate::Closed { message: format!("job {} {}", dependency.job, ended(phase)) };
         }
     }
     if waits.is_empty() {

@@ -27,14 +27,14 @@ fn a_job_that_waits_for_a_failure_runs_although_the_run_fails() {
             plan
               change w-1-x suspend=false cancel=true
               create w-1-clean
-              Running (job d failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+              Running (job d failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
             plan
-              Running (job d failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Cancelled (the run ended before), late Pending (waits for jobs x, clean)
+              Running (job d failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
             plan
               create w-1-notify
-              Running (job d failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+              Running (job d failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Skipped (job d failed), late Skipped (job x was cancelled)
             plan
-              Failed (job d failed: exit 3) 2/4: d Failed (exit 3), x Cancelled, clean Succeeded, notify Succeeded, after Cancelled (the run ended before), late Skipped (job x is Cancelled)
+              Failed (job d failed: exit 3) 2/4: d Failed (exit 3), x Cancelled, clean Succeeded, notify Succeeded, after Skipped (job d failed), late Skipped (job x was cancelled)
               tells: Failed: job d failed: exit 3
         "#]],
     );
@@ -124,6 +124,35 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
             plan
               Cancelled (cancelled on request) 0/2: d Failed, clean Cancelled
               tells: Cancelled: cancelled on request
+        "#]],
+    );
+}
+
+/// What depends on the failure is skipped by it, so what waits for just that runs. What could still
+/// have run, but for the run's end, is cancelled.
+#[test]
+fn what_depends_on_a_failure_is_skipped_and_its_clean_up_runs() {
+    check(
+        "
+        workflow a x b<a c<b other<x clean<c:Succeeded,Failed,Skipped
+        plan
+        job x Running
+        job a Failed exit 3
+        plan
+        job x Cancelled
+        job clean Succeeded
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, x Pending, b Pending (waits for job a), c Pending (waits for job b), other Pending (waits for job x), clean Pending (waits for job c) + create w-1-a + create w-1-x
+            plan
+              change w-1-x suspend=false cancel=true
+              create w-1-clean
+              Running (job a failed: exit 3) 0/2: a Failed (exit 3), x Running, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before), clean Pending
+            plan
+              Failed (job a failed: exit 3) 1/3: a Failed (exit 3), x Cancelled, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before), clean Succeeded
+              tells: Failed: job a failed: exit 3
         "#]],
     );
 }

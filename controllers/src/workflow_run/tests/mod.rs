@@ -226,9 +226,9 @@ fn a_run_whose_job_a_person_cancelled_has_not_succeeded() {
               Running 0/0: a Pending, b Pending (waits for job a), c Pending + create w-1-a + create w-1-c
             plan
               change w-1-c suspend=false cancel=true
-              Running (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Cancelled (the run ended before), c Running
+              Running (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Skipped (job a was cancelled), c Running
             plan
-              Failed (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Cancelled (the run ended before), c Cancelled
+              Failed (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Skipped (job a was cancelled), c Cancelled
               tells: Failed: job a was cancelled: cancelled on request
         "#]],
     );
@@ -303,9 +303,9 @@ fn a_failed_job_ends_the_run_once_the_others_have_stopped() {
               Running 0/0: a Pending, b Pending, c Pending (waits for job a) + create w-1-a + create w-1-b
             plan
               change w-1-b suspend=false cancel=true
-              Running (job a failed) 0/2: a Failed, b Running, c Cancelled (the run ended before)
+              Running (job a failed) 0/2: a Failed, b Running, c Skipped (job a failed)
             plan
-              Failed (job a failed) 0/2: a Failed, b Cancelled, c Cancelled (the run ended before)
+              Failed (job a failed) 0/2: a Failed, b Cancelled, c Skipped (job a failed)
               tells: Failed: job a failed
         "#]],
     );
@@ -329,9 +329,9 @@ fn what_can_never_start_is_skipped_and_so_is_what_waits_for_it() {
             plan
               create w-1-e
               create w-1-f
-              Running 0/1: d Skipped (job c is Skipped), a TimedOut, b Skipped (job a is TimedOut), c Skipped (job b is Skipped), e Pending, f Pending
+              Running 0/1: d Skipped (job c was skipped), a TimedOut, b Skipped (job a timed out), c Skipped (job b was skipped), e Pending, f Pending
             plan
-              Succeeded 2/3: d Skipped (job c is Skipped), a TimedOut, b Skipped (job a is TimedOut), c Skipped (job b is Skipped), e Succeeded, f Succeeded
+              Succeeded 2/3: d Skipped (job c was skipped), a TimedOut, b Skipped (job a timed out), c Skipped (job b was skipped), e Succeeded, f Succeeded
               tells: Succeeded: 6 jobs
         "#]],
     );

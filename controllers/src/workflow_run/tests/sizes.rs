@@ -42,9 +42,9 @@ fn a_job_that_can_never_be_written_fails_and_says_why() {
         ",
         expect![[r#"
             plan
-              Running 0/0: a Failed (it is too large), b Skipped (job a is Failed), c Pending + create w-1-c
+              Running 0/0: a Failed (it is too large), b Skipped (job a failed), c Pending + create w-1-c
             plan
-              Succeeded 1/1: a Failed (it is too large), b Skipped (job a is Failed), c Succeeded
+              Succeeded 1/1: a Failed (it is too large), b Skipped (job a failed), c Succeeded
               tells: Succeeded: 3 jobs
         "#]],
     );
@@ -56,7 +56,7 @@ fn a_job_that_can_never_be_written_fails_and_says_why() {
         ",
         expect![[r#"
             plan
-              Failed (job a failed: it is too large) 0/0: a Failed (it is too large), b Cancelled (the run ended before), c Cancelled (the run ended before)
+              Failed (job a failed: it is too large) 0/0: a Failed (it is too large), b Skipped (job a failed), c Cancelled (the run ended before)
               tells: Failed: job a failed: it is too large
         "#]],
     );
