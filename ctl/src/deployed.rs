@@ -5,75 +5,142 @@
 //!
 //! * Runs that people start do not count: what is deployed is not judged by who ran something last.
 //! * A step that applies the same again reports the run that the first one started.
+//! * What somebody else applies meanwhile does not count: its runs are not those of this step.
+//! * Whether a run was started is the server's word. A server of another version may make other hashes of
+//!   the same workflow.
 
 use api::workflow::{revision, written_revision};
 use api::{Kind as _, Workflow, WorkflowRun, labels};
+use serde_json::Value;
 
-/// What counts in a workflow that was applied, once its controller has handled it.
+/// What counts in a workflow that was applied.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deployed<'a> {
-    /// The run that it started for what it says now.
+    /// The run that it started for what was applied.
     Run(&'a WorkflowRun),
+    /// It started a run, which is gone already.
+    Gone,
+    /// Another change came before it started a run for this one: it never will.
+    Replaced,
     /// There is none to wait for. Why, after the workflow's name.
     Nothing(&'static str),
 }
 
-/// What counts in `workflow`, of which `runs` are all runs.
-pub fn deployed<'a>(workflow: &Workflow, runs: &'a [WorkflowRun]) -> Deployed<'a> {
-    if !workflow.spec.run_on_apply.unwrap_or(true) {
+/// Whether `now` says something else to run than what was `applied`. How many old runs are kept changes no
+/// run.
+pub fn is_replaced(applied: &Value, now: &Value) -> bool {
+    let generation = |it: &Value| it["metadata"]["generation"].as_i64().unwrap_or_default();
+    let spec = |it: &Value| {
+        let mut spec = it["spec"].clone();
+        spec.as_object_mut().and_then(|fields| fields.remove("history"));
+        spec
+    };
+    generation(now) > generation(applied) && spec(now) != spec(applied)
+}
+
+/// Whether the controller has started a run between these two looks at a workflow, of which it had handled
+/// the later one: its note of the revision and the run's number are one write with the run.
+pub fn has_started(before: &Workflow, now: &Workflow) -> bool {
+    let (before, now) = (&before.status, &now.status);
+    now.revision != before.revision && now.last_run_number > before.last_run_number
+}
+
+/// What counts in a workflow of which `runs` are all runs. It was `applied` as the server answered then,
+/// and it is handled as it is `now`; or, where it `is_replaced`, it says something else now.
+pub fn deployed<'a>(
+    applied: &Workflow,
+    (now, is_replaced): (&Workflow, bool),
+    runs: &'a [WorkflowRun],
+) -> Deployed<'a> {
+    if !applied.spec.run_on_apply.unwrap_or(true) {
         return Deployed::Nothing("starts no run by itself");
     }
+    // What is known of the revision that was applied, and not of one that came after it.
+    let known = if is_replaced { applied } else { now };
+    let was_handled = applied.status.observed_generation >= applied.generation();
+    let is_handled = was_handled || !is_replaced;
+    let is_held = known.spec.suspend.unwrap_or(false);
+    let is_new = if is_replaced { !was_handled } else { has_started(applied, now) };
     // A run of an upgraded cluster may have the hash that versions before made of the same.
-    let now = [revision(&workflow.spec), written_revision(&workflow.spec)];
+    let mut of_this = vec![revision(&known.spec), written_revision(&known.spec)];
+    if is_handled && !is_held {
+        of_this.push(known.status.revision.clone());
+    }
+    let is_of_this = |of: &str| !of.is_empty() && of_this.iter().any(|this| this == of);
     let is_own = |run: &&WorkflowRun| {
+        let owner = run.controller();
+        let number = || run.label(labels::RUN_NUMBER)?.parse::<u32>().ok();
         run.label(labels::REVISION).is_some()
-            && run.controller().is_some_and(|owner| owner.uid == workflow.uid())
+            && owner.is_some_and(|owner| owner.uid == applied.uid())
+            && (!is_new || number() > Some(applied.status.last_run_number))
     };
-    let is_of_now = |run: &&WorkflowRun| match run.status.revision.as_str() {
+    let counts = |run: &&WorkflowRun| match run.status.revision.as_str() {
         // It takes the workflow as it is when it begins.
-        "" if !run.status.phase.is_final() => true,
-        "" => run.label(labels::REVISION).is_some_and(|of| now.iter().any(|now| now == of)),
-        of => now.iter().any(|now| now == of),
+        "" if !run.status.phase.is_final() && !is_replaced => true,
+        "" => run.label(labels::REVISION).is_some_and(is_of_this),
+        of => is_of_this(of),
     };
-    let newest = runs.iter().filter(is_own).filter(is_of_now).max_by_key(|run| run.place());
-    match newest {
+    match runs.iter().filter(is_own).filter(counts).max_by_key(|run| run.place()) {
         Some(run) => Deployed::Run(run),
-        None if workflow.spec.suspend.unwrap_or(false) => {
-            Deployed::Nothing("is suspended, and starts no run until it is resumed")
-        }
+        None if is_held => Deployed::Nothing("is suspended, and starts no run until it is resumed"),
+        None if !is_handled => Deployed::Replaced,
+        None if is_new => Deployed::Gone,
         None => Deployed::Nothing("has no run that it started for this revision"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
+    /// As an apply of what has been applied before is answered; another generation and status for others.
     fn workflow(spec: &Value) -> Workflow {
         let mut whole = json!({ "jobs": [{ "name": "a" }] });
         json_patch::merge(&mut whole, spec);
-        let object = json!({ "metadata": { "name": "w", "uid": "w-uid" }, "spec": whole });
+        let object = json!({
+            "metadata": { "name": "w", "uid": "w-uid", "generation": 1 }, "spec": whole,
+            "status": { "observedGeneration": 1 },
+        });
         serde_json::from_value(object).unwrap()
     }
 
-    /// `NAME [by-hand] [of-before] [begins] [ended] [other]`.
+    /// How a workflow stands after its controller has handled a change.
+    fn stands(spec: &Value, generation: i64, (revision, number): (&str, u32)) -> Workflow {
+        let mut workflow = workflow(spec);
+        workflow.metadata.generation = Some(generation);
+        workflow.status.observed_generation = generation;
+        workflow.status.revision = revision.to_owned();
+        workflow.status.last_run_number = number;
+        workflow
+    }
+
+    /// The same as the answer to an apply shows it: with the status from before.
+    fn applied(spec: &Value, generation: i64, before: (&str, u32)) -> Workflow {
+        let mut workflow = stands(spec, generation, before);
+        workflow.status.observed_generation = generation - 1;
+        workflow
+    }
+
+    /// `NAME-NUMBER [by-hand] [of-before] [of=REVISION] [begins] [ended] [other]`.
     fn run(text: &str) -> WorkflowRun {
         let (now, before) = (
             revision(&workflow(&json!({})).spec),
             revision(&workflow(&json!({ "timeout": "1h" })).spec),
         );
         let has = |word: &str| text.split(' ').any(|it| it == word);
-        let of = if has("of-before") { before } else { now };
+        let said = text.split(' ').find_map(|word| word.strip_prefix("of="));
+        let of = said.unwrap_or(if has("of-before") { &before } else { &now });
         let uid = if has("other") { "other" } else { "w-uid" };
+        let name = text.split(' ').next().unwrap();
         let owner = json!({
             "apiVersion": "heliox.dev/v1", "kind": "Workflow", "name": "w", "uid": uid, "controller": true,
         });
         let mut run = json!({
             "metadata": {
-                "name": text.split(' ').next().unwrap(), "ownerReferences": [owner],
-                "labels": { labels::REVISION: of },
+                "name": name, "ownerReferences": [owner],
+                "labels": { labels::REVISION: of, labels::RUN_NUMBER: name.rsplit('-').next() },
             },
             "spec": { "workflow": "w" },
             "status": { "revision": of, "phase": if has("ended") { "Failed" } else { "Running" } },
@@ -87,12 +154,19 @@ mod tests {
         serde_json::from_value(run).unwrap()
     }
 
-    fn counts(spec: &Value, runs: &[&str]) -> String {
+    fn told((applied, now): (&Workflow, &Workflow), is_replaced: bool, runs: &[&str]) -> String {
         let runs: Vec<WorkflowRun> = runs.iter().map(|text| run(text)).collect();
-        match deployed(&workflow(spec), &runs) {
+        match deployed(applied, (now, is_replaced), &runs) {
             Deployed::Run(run) => run.name().to_owned(),
             Deployed::Nothing(why) => why.to_owned(),
+            Deployed::Gone => "gone".to_owned(),
+            Deployed::Replaced => "replaced".to_owned(),
         }
+    }
+
+    fn counts(spec: &Value, runs: &[&str]) -> String {
+        let workflow = workflow(spec);
+        told((&workflow, &workflow), false, runs)
     }
 
     #[test]
@@ -115,5 +189,57 @@ mod tests {
         assert_eq!(counts(&json!({}), &["w-1 other"]), none, "of one that was deleted");
         let held = "is suspended, and starts no run until it is resumed";
         assert_eq!(counts(&json!({ "suspend": true }), &["w-1 of-before"]), held);
+    }
+
+    #[test]
+    fn a_run_of_a_revision_that_hctl_computes_otherwise_counts() {
+        let (applied, now) =
+            (applied(&json!({}), 2, ("newer-1", 1)), stands(&json!({}), 2, ("newer-2", 2)));
+        let runs = ["w-1 of=newer-1 ended", "w-2 of=newer-2"];
+        assert_eq!(told((&applied, &now), false, &runs), "w-2");
+        assert_eq!(told((&now, &now), false, &runs), "w-2", "applied once more");
+        let held = stands(&json!({ "suspend": true }), 2, ("newer-1", 1));
+        let why = "is suspended, and starts no run until it is resumed";
+        assert_eq!(told((&held, &held), false, &runs[..1]), why, "the status is of before");
+    }
+
+    #[test]
+    fn a_run_that_is_gone_is_told_from_one_that_was_never_started() {
+        let before = applied(&json!({}), 2, ("before", 1));
+        let started = stands(&json!({}), 2, ("now", 2));
+        assert_eq!(told((&before, &started), false, &["w-1 of=before ended"]), "gone");
+        // The same was run earlier: that is not the run of this change.
+        assert_eq!(told((&before, &started), false, &["w-1 ended"]), "gone");
+        assert_eq!(told((&before, &started), false, &["w-1 ended", "w-2 begins"]), "w-2");
+        let none = "has no run that it started for this revision";
+        let same = stands(&json!({}), 2, ("before", 2));
+        assert_eq!(told((&before, &same), false, &["w-2 by-hand"]), none, "a person's number");
+    }
+
+    #[test]
+    fn what_another_change_started_does_not_count() {
+        let ours = applied(&json!({}), 2, ("before", 1));
+        let theirs = stands(&json!({ "timeout": "1h" }), 3, ("theirs", 3));
+        let of_theirs = "w-3 of-before";
+        assert_eq!(told((&ours, &theirs), true, &["w-2 ended", of_theirs]), "w-2");
+        assert_eq!(told((&ours, &theirs), true, &["w-1 ended", of_theirs]), "replaced");
+        assert_eq!(told((&ours, &theirs), true, &["w-3 of-before begins"]), "replaced");
+        let again = stands(&json!({}), 2, ("before", 1));
+        assert_eq!(told((&again, &theirs), true, &["w-1 ended", of_theirs]), "w-1");
+        let none = "has no run that it started for this revision";
+        assert_eq!(told((&again, &theirs), true, &[of_theirs]), none);
+    }
+
+    #[test]
+    fn another_change_is_one_of_what_runs() {
+        let at = |generation: i64, spec: Value| json!({ "metadata": { "generation": generation }, "spec": spec });
+        let ours = at(2, json!({ "timeout": "1h" }));
+        assert!(is_replaced(&ours, &at(3, json!({ "timeout": "2h" }))));
+        assert!(is_replaced(&ours, &at(3, json!({ "timeout": "1h", "suspend": true }))));
+        assert!(!is_replaced(
+            &ours,
+            &at(3, json!({ "timeout": "1h", "history": { "failed": 0 } }))
+        ));
+        assert!(!is_replaced(&ours, &at(2, json!({ "timeout": "60m" }))), "other words");
     }
 }

@@ -4,11 +4,13 @@
 //!
 //! * An object is known by its uid: one of the same name that is made later is another one.
 //! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
+//! * Once the run of a workflow that was applied is known, that run decides, whatever becomes of the
+//!   workflow: also one that is deleted before it has ended.
 
 use api::{Kind as _, KindId, Workflow, WorkflowRun};
 use serde_json::{Value, json};
 
-use crate::deployed::{Deployed, deployed};
+use crate::deployed::{Deployed, deployed, is_replaced};
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
 use crate::hints;
@@ -26,6 +28,8 @@ pub struct Waited {
     /// As it was when it was last seen, of an object that this command started or applied: its document
     /// is what the command prints in the end, whatever becomes of it.
     started: Option<Value>,
+    /// Where a workflow was applied: by what its run is found.
+    deploying: Option<Deploying>,
     /// The flag by which commands find it, with a space before it: empty where they need none.
     place: String,
     /// How it stood when it was last seen.
@@ -34,6 +38,25 @@ pub struct Waited {
     phase: String,
     /// Whether no node took its tasks then.
     is_unschedulable: bool,
+}
+
+/// A workflow that was applied, and its run.
+#[derive(Debug)]
+struct Deploying {
+    /// The workflow as the apply was answered.
+    applied: Value,
+    /// The workflow is there still.
+    is_there: bool,
+    run: Option<Ran>,
+}
+
+/// The run that is waited for, once it is known.
+#[derive(Debug)]
+struct Ran {
+    target: Target,
+    uid: Option<String>,
+    /// As it was seen last; nothing once it is gone.
+    object: Option<Value>,
 }
 
 /// What is certain of an object.
@@ -62,6 +85,7 @@ impl Waited {
             goal,
             uid: None,
             started: None,
+            deploying: None,
             place,
             last,
             phase,
@@ -76,10 +100,16 @@ impl Waited {
         self
     }
 
-    /// The same, of this very object, which this command started or applied.
+    /// The same, of this very object, which this command started or applied. A workflow is not started: it
+    /// was applied.
     #[must_use]
     pub fn started(mut self, object: Value) -> Self {
         self.uid = uid(&object);
+        self.deploying = (self.target.kind == KindId::Workflow).then(|| Deploying {
+            applied: object.clone(),
+            is_there: true,
+            run: None,
+        });
         self.started = Some(object);
         self
     }
@@ -89,15 +119,37 @@ impl Waited {
         self.started.as_ref()
     }
 
-    /// Whether this is a workflow that was applied, and this is how it stands after its controller has
-    /// handled it: then its runs are needed to say what counts.
+    /// Whether this is a workflow that was applied, and as it stands its runs are needed to say which one
+    /// counts.
     pub fn needs_runs(&self, object: &Value) -> bool {
-        self.is_applied_workflow() && goal::is_handled(KindId::Workflow, object)
+        let Some(Deploying { applied, run: None, .. }) = &self.deploying else { return false };
+        // One that is being deleted says so itself.
+        self.is_it(object)
+            && object["metadata"]["deletionTimestamp"].is_null()
+            && (goal::is_handled(KindId::Workflow, object) || is_replaced(applied, object))
     }
 
-    /// A workflow is not started: one that is waited for by a command that started something was applied.
+    /// Whether this is a workflow that was applied.
     pub fn is_applied_workflow(&self) -> bool {
-        self.started.is_some() && self.target.kind == KindId::Workflow
+        self.deploying.is_some()
+    }
+
+    /// The run of a workflow that was applied, once it is known.
+    pub fn run(&self) -> Option<&Target> {
+        self.deploying.as_ref()?.run.as_ref().map(|run| &run.target)
+    }
+
+    /// Whether the workflow that was applied still shows its run as that was before: its controller is about
+    /// to say how the run ended.
+    pub fn is_behind_its_run(&self) -> bool {
+        let Some(Deploying { is_there: true, run: Some(run), .. }) = &self.deploying else {
+            return false;
+        };
+        let (Some(object), Some(workflow)) = (&run.object, &self.started) else { return false };
+        // Nobody says anything of a workflow that is being deleted.
+        workflow["metadata"]["deletionTimestamp"].is_null()
+            && workflow["status"]["lastRun"] == run.target.name.as_str()
+            && workflow["status"]["phase"] != object["status"]["phase"]
     }
 
     /// The same, for somebody whose commands are for this namespace.
@@ -126,27 +178,74 @@ impl Waited {
         self.judge(&self.target.clone(), object)
     }
 
-    /// The same of a workflow that was applied, of which these are all runs. What becomes of it is what
-    /// becomes of the run that it started for what was applied.
+    /// The same of a workflow that was applied, of which these are all runs, where they are needed. What
+    /// becomes of it is what becomes of the run that it started for what was applied.
     pub fn see_applied(&mut self, object: Option<&Value>, runs: &[WorkflowRun]) -> Option<Answer> {
-        let Some(object) = object.filter(|object| self.is_it(object)) else {
-            return Some(self.is_gone());
-        };
-        self.note(object);
-        let typed: Option<Workflow> = serde_json::from_value(object.clone()).ok();
-        // One that is not handled yet or being deleted says so itself.
-        let Some(workflow) = typed.filter(|it| self.needs_runs(object) && !it.is_deleting()) else {
+        let object = object.filter(|object| self.is_it(object));
+        object.inspect(|object| self.note(object));
+        if let Some(deploying) = &mut self.deploying {
+            deploying.is_there = object.is_some();
+        }
+        if self.run().is_some() {
+            let answer = self.judge_run();
+            return answer.or_else(|| object.is_none().then(|| self.is_gone()));
+        }
+        let Some(object) = object else { return Some(self.is_gone()) };
+        let read = |it: &Value| serde_json::from_value::<Workflow>(it.clone()).ok();
+        let (true, Some(deploying)) = (self.needs_runs(object), &mut self.deploying) else {
             return self.judge(&self.target.clone(), object);
         };
-        match deployed(&workflow, runs) {
+        let (Some(applied), Some(now)) = (read(&deploying.applied), read(object)) else {
+            return self.judge(&self.target.clone(), object);
+        };
+        let is_replaced = is_replaced(&deploying.applied, object);
+        match deployed(&applied, (&now, is_replaced), runs) {
             Deployed::Run(run) => {
                 let target = Target::new(KindId::WorkflowRun, run.name());
-                let run = serde_json::to_value(run).unwrap_or_default();
-                self.phase = phase(&run);
-                self.judge(&target, &run)
+                let object = serde_json::to_value(run).ok();
+                deploying.run = Some(Ran { target, uid: Some(run.uid().to_owned()), object });
+                self.judge_run()
+            }
+            Deployed::Gone => Some(self.fails("its run was deleted before it was seen")),
+            Deployed::Replaced => {
+                Some(self.fails("another change replaced what was applied before that had a run"))
             }
             Deployed::Nothing(why) => Some(Answer::Nothing(format!("{} {why}", self.target))),
         }
+    }
+
+    /// Looks at the run of a workflow that was applied as it is now, or at nothing where it is gone.
+    pub fn see_run(&mut self, object: Option<&Value>) -> Option<Answer> {
+        // How it ended stays true when it is gone.
+        if let Some(answer) = self.judge_run() {
+            return Some(answer);
+        }
+        if let Some(run) = self.deploying.as_mut().and_then(|it| it.run.as_mut()) {
+            run.object = object.filter(|object| uid(object) == run.uid).cloned();
+        }
+        self.judge_run()
+    }
+
+    /// What is certain of the run of a workflow that was applied, as it was seen last.
+    pub fn judge_run(&mut self) -> Option<Answer> {
+        let Ran { target, object, .. } = self.deploying.as_ref()?.run.as_ref()?;
+        let (target, object) = (target.clone(), object.clone());
+        let Some(object) = object else {
+            let Self { goal, last, .. } = self;
+            let message =
+                format!("{target} {}: it was deleted; before: {last}", goal.missed(false));
+            return Some(Answer::Never(Failure::new(message).code(Code::Failed)));
+        };
+        self.phase = phase(&object);
+        self.judge(&target, &object)
+    }
+
+    /// What was applied will not be as it should. Why.
+    fn fails(&self, why: &str) -> Answer {
+        let Self { target, goal, place, .. } = self;
+        let message = format!("{target} {}: {why}", goal.missed(false));
+        let hint = format!("see its runs and changes with hctl describe{place} {target}");
+        Answer::Never(Failure::new(message).code(Code::Failed).hint(hint))
     }
 
     fn is_it(&self, object: &Value) -> bool {
@@ -280,174 +379,5 @@ pub fn outcome(all: usize, goal: Goal, mut failures: Vec<Failure>) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests {
-    use api::KindId;
-    use expect_test::{Expect, expect};
-    use serde_json::json;
-
-    use super::*;
-
-    /// `-` is nothing; else `uid PHASE [deleting]`.
-    fn object(text: &str) -> Option<Value> {
-        let mut words = text.split(' ');
-        let uid = words.next().filter(|uid| *uid != "-")?;
-        let phase = words.next().unwrap_or_default();
-        let mut object = json!({
-            "metadata": {"uid": uid, "generation": 1},
-            "spec": {},
-            "status": {"phase": phase, "observedGeneration": 1},
-        });
-        for word in words {
-            match word {
-                "deleting" => {
-                    object["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into()
-                }
-                "suspended" => object["spec"]["suspend"] = json!(true),
-                "unfit" => object["status"]["conditions"] = json!([{"reason": "Unschedulable"}]),
-                other => panic!("{other}"),
-            }
-        }
-        Some(object)
-    }
-
-    fn told(failure: &Failure) -> String {
-        format!("{}: {}", failure.code.number(), failure.message)
-    }
-
-    fn check((kind, goal): (KindId, Goal), story: &str, expected: &Expect) {
-        let mut waited = Waited::new(Target::new(kind, "a"), "default", goal);
-        let mut lines = String::new();
-        for text in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let answer = waited.see(object(text).as_ref());
-            let answer = match answer {
-                None => "not yet".to_owned(),
-                Some(Answer::Met) => "met".to_owned(),
-                Some(Answer::Never(failure) | Answer::NoRun(failure)) => told(&failure),
-                Some(Answer::Nothing(why)) => why,
-            };
-            lines.push_str(&format!("{text} -> {answer}\n"));
-        }
-        lines.push_str(&format!("late -> {}\n", told(&waited.late(None))));
-        expected.assert_eq(&lines);
-    }
-
-    #[test]
-    fn what_is_deleted_will_not_return() {
-        check(
-            (KindId::Job, Goal::Succeeded),
-            "
-            1 Running
-            1 Running deleting
-            -
-            2 Succeeded
-            ",
-            &expect![[r#"
-                1 Running -> not yet
-                1 Running deleting -> 3: job/a did not succeed: Running, and it is being deleted
-                - -> 3: job/a did not succeed: it was deleted; before: Running
-                2 Succeeded -> 3: job/a did not succeed: it was deleted; before: Running
-                late -> 4: timed out waiting for job/a to succeed: Running
-            "#]],
-        );
-    }
-
-    #[test]
-    fn what_was_never_there_is_not_found() {
-        check(
-            (KindId::Job, Goal::Done),
-            "-",
-            &expect![[r#"
-                - -> 6: job/a not found
-                late -> 4: timed out waiting for job/a to finish: it was not seen yet
-            "#]],
-        );
-    }
-
-    #[test]
-    fn a_deleted_object_is_gone_when_another_has_its_name() {
-        check(
-            (KindId::Job, Goal::Deleted),
-            "
-            1 Running
-            1 Succeeded deleting
-            2 Running
-            ",
-            &expect![[r#"
-                1 Running -> not yet
-                1 Succeeded deleting -> not yet
-                2 Running -> met
-                late -> 4: timed out waiting for job/a to be deleted: Succeeded
-            "#]],
-        );
-    }
-
-    #[test]
-    fn a_suspended_workflow_without_a_run_is_not_waited_for() {
-        let object = object("1  suspended").unwrap();
-        let mut waited = Waited::new(Target::new(KindId::Workflow, "a"), "default", Goal::Done);
-        let Some(Answer::NoRun(failure)) = waited.see(Some(&object)) else { panic!() };
-        let said = "workflow/a did not finish: it is suspended, and has no run";
-        assert_eq!(failure.message, said);
-        assert_eq!(waited.standing(), "no run yet: it is suspended");
-    }
-
-    #[test]
-    fn what_no_node_takes_is_told_from_what_takes_long() {
-        check(
-            (KindId::Job, Goal::Done),
-            "1 Pending unfit",
-            &expect![[r#"
-                1 Pending unfit -> not yet
-                late -> 2: timed out waiting for job/a to finish: Pending
-            "#]],
-        );
-    }
-
-    #[test]
-    fn a_hint_finds_what_is_in_another_namespace() {
-        let hint = |seen_from: &str| {
-            let waited = Waited::new(Target::new(KindId::Job, "a"), "team", Goal::Done);
-            waited.seen_from(seen_from).late(None).hint.unwrap()
-        };
-        assert!(hint("default").starts_with("see why with hctl describe -n team job/a, or"));
-        assert!(hint("team").starts_with("see why with hctl describe job/a, or"));
-        let object = object("1  suspended");
-        let mut waited = Waited::new(Target::new(KindId::Workflow, "a"), "team", Goal::Done)
-            .seen_from("default");
-        let Some(Answer::NoRun(failure)) = waited.see(object.as_ref()) else { panic!() };
-        assert_eq!(failure.hint.unwrap(), "start one with hctl resume -n team workflow/a");
-    }
-
-    #[test]
-    fn a_server_that_is_lost_is_why_it_is_late() {
-        let mut waited = Waited::new(Target::new(KindId::Job, "a"), "default", Goal::Done);
-        let _not_yet = waited.see(object("1 Pending unfit").as_ref());
-        let lost =
-            Lost { server: "http://h:1".to_owned(), for_secs: 20, why: "refused".to_owned() };
-        assert_eq!(
-            told(&waited.late(Some(&lost))),
-            "4: timed out waiting for job/a to finish: http://h:1 has been lost for 20s (refused); \
-             before: Pending"
-        );
-    }
-
-    #[test]
-    fn the_code_that_says_most_is_that_of_several() {
-        let failures = |codes: &[Code]| {
-            codes.iter().map(|code| Failure::new("x").code(*code)).collect::<Vec<_>>()
-        };
-        let told = |all, codes: &[Code]| {
-            outcome(all, Goal::Done, failures(codes)).map_err(|failure| told(&failure))
-        };
-        assert_eq!(told(2, &[]), Ok(()));
-        assert_eq!(told(1, &[Code::Timeout]), Err("4: x".to_owned()));
-        let of_three = |codes: &[Code], number: u8| {
-            let message = format!("{number}: {} of 3 objects did not finish", codes.len());
-            assert_eq!(told(3, codes), Err(message));
-        };
-        of_three(&[Code::Timeout, Code::Failed, Code::NotFound], 3);
-        of_three(&[Code::Timeout, Code::NotFound], 6);
-        of_three(&[Code::Timeout, Code::Unschedulable], 2);
-        of_three(&[Code::Timeout], 4);
-    }
-}
+#[path = "waiting_tests.rs"]
+mod tests;

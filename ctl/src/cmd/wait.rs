@@ -20,6 +20,7 @@ use crate::following::{Following, Seen};
 use crate::goal::{self, Goal};
 use crate::outage::Lost;
 use crate::progress::{Key, Progress};
+use crate::target::Target;
 use crate::waiting::{Answer, Waited, outcome};
 use crate::{output, target, terminal};
 
@@ -169,7 +170,8 @@ fn key_of(waited: &Waited) -> Key {
     (waited.namespace().to_owned(), waited.target().clone())
 }
 
-/// Objects of one kind and namespace that are waited for: one watch is enough for all of them.
+/// Objects of one kind and namespace that are waited for: one watch is enough for all of them, and one more
+/// for the runs of workflows that were applied.
 struct Group {
     connection: Connection,
     kind: KindId,
@@ -181,6 +183,8 @@ struct Group {
     unprinted: Option<Failure>,
     /// The point up to which it has looked.
     version: String,
+    /// Follows the runs of workflows that were applied, once one of those is known.
+    runs: Option<Following>,
     is_one_of_several: bool,
     standings: Rc<Standings>,
 }
@@ -194,6 +198,7 @@ impl Group {
             failures: Vec::new(),
             unprinted: None,
             version: String::new(),
+            runs: None,
             is_one_of_several: false,
             standings: Rc::clone(standings),
         }
@@ -229,15 +234,29 @@ impl Group {
             return Ok(());
         }
         let mut following = Following::new(self.connection.client(), self.query(), &self.version);
-        let mut link = self.connection.link();
+        let (mut link, mut link_of_runs) = (self.connection.link(), self.connection.link());
         while !self.open.is_empty() {
-            match following.next().await.map_err(|error| self.connection.failure(&error))? {
-                Seen::Change(WatchEventType::Deleted, object) => {
-                    self.see(name_of(&object), None).await?;
+            let (seen, is_of_run) = tokio::select! {
+                seen = following.next() => (seen, false),
+                seen = next_of(&mut self.runs) => (seen, true),
+            };
+            let link = if is_of_run { &mut link_of_runs } else { &mut link };
+            match seen.map_err(|error| self.connection.failure(&error))? {
+                Seen::Change(change, object) => {
+                    let is_there = change != WatchEventType::Deleted;
+                    let (name, now) = (name_of(&object), is_there.then_some(&object));
+                    if is_of_run {
+                        self.see_run(name, now).await?;
+                    } else {
+                        self.see(name, now).await?;
+                    }
                 }
-                Seen::Change(_, object) => self.see(name_of(&object), Some(&object)).await?,
                 Seen::Broken(why) => link.broken(&why),
                 Seen::Back => link.back(),
+                Seen::Missed if is_of_run => {
+                    link.back();
+                    self.look_at_runs().await?;
+                }
                 Seen::Missed => {
                     link.back();
                     self.look().await?;
@@ -252,14 +271,56 @@ impl Group {
     async fn see(&mut self, name: &str, object: Option<&Value>) -> Result<(), Failure> {
         let needs_runs =
             |object: &&Value| self.open.get(name).is_some_and(|it| it.needs_runs(object));
-        let runs = match object.filter(needs_runs) {
+        let (runs, version) = match object.filter(needs_runs) {
             Some(_) => self.runs(name).await?,
-            None => Vec::new(),
+            None => (Vec::new(), String::new()),
         };
+        let is_alone = self.open.len() == 1;
         let Some(waited) = self.open.get_mut(name) else { return Ok(()) };
+        let answer = if waited.is_applied_workflow() {
+            waited.see_applied(object, &runs)
+        } else {
+            waited.see(object)
+        };
+        if let (Some(run), None) = (waited.run(), &self.runs) {
+            let query = query_of_runs(&self.connection, is_alone.then_some(run));
+            self.runs = Some(Following::new(self.connection.client(), query, &version));
+        }
+        self.settle(name, answer, object).await
+    }
+
+    /// Looks at a run, which may be that of a workflow that was applied.
+    async fn see_run(&mut self, run: &str, object: Option<&Value>) -> Result<(), Failure> {
+        let is_its = |waited: &&mut Waited| waited.run().is_some_and(|it| it.name == run);
+        let Some(waited) = self.open.values_mut().find(is_its) else { return Ok(()) };
+        let (name, answer) = (waited.target().name.clone(), waited.see_run(object));
+        self.settle(&name, answer, None).await
+    }
+
+    /// Looks at all runs of workflows that were applied.
+    async fn look_at_runs(&mut self) -> Result<(), Failure> {
+        let known: Vec<Target> = self.open.values().filter_map(Waited::run).cloned().collect();
+        let only = known.first().filter(|_| self.open.len() == 1);
+        let query = query_of_runs(&self.connection, only);
+        let list = || self.connection.list::<Value>(&query);
+        let (found, version) = self.connection.insist(list).await?;
+        for run in known {
+            let object = found.iter().find(|object| name_of(object) == run.name);
+            self.see_run(&run.name, object).await?;
+        }
+        self.runs = Some(Following::new(self.connection.client(), query, &version));
+        Ok(())
+    }
+
+    /// Tells what is certain of an object, if it is.
+    async fn settle(
+        &mut self,
+        name: &str,
+        answer: Option<Answer>,
+        object: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let Some(waited) = self.open.get(name) else { return Ok(()) };
         let is_applied = waited.is_applied_workflow();
-        let answer =
-            if is_applied { waited.see_applied(object, &runs) } else { waited.see(object) };
         let failure = match answer {
             None => {
                 self.standings.show(waited);
@@ -278,6 +339,10 @@ impl Group {
             Some(Answer::NoRun(_)) if self.has_run(name).await? => return Ok(()),
             Some(Answer::NoRun(failure)) => Some(failure),
         };
+        // The document that is printed in the end is the workflow's, and says how its run ended.
+        if waited.is_behind_its_run() && is_document(self.connection.format) {
+            return Ok(());
+        }
         if let Some(object) = object.filter(|_| self.kind == KindId::Workflow && !is_applied)
             && self.is_behind(name, object).await?
         {
@@ -286,7 +351,10 @@ impl Group {
         let Some(waited) = self.is_certain(name) else { return Ok(()) };
         match failure {
             None => self.is_met(&waited, object),
-            Some(failure) => self.fails(failure),
+            Some(failure) => {
+                self.is_missed(&waited, object);
+                self.fails(failure);
+            }
         }
         Ok(())
     }
@@ -308,6 +376,15 @@ impl Group {
         }
         let object = self.document(object.map_or_else(|| waited.identity(), Value::clone));
         self.print(waited, object);
+    }
+
+    /// Prints the document of an object that is not as it should be, where it is there: it says why.
+    fn is_missed(&mut self, waited: &Waited, object: Option<&Value>) {
+        if let Some(object) = object.filter(|_| waited.what_was_started().is_none())
+            && is_document(self.connection.format)
+        {
+            self.print(waited, self.document(object.clone()));
+        }
     }
 
     /// Prints the one document of an object that this command started, as it is in the end. Its name was
@@ -337,25 +414,33 @@ impl Group {
     }
 
     async fn has_run(&self, workflow: &str) -> Result<bool, Failure> {
-        Ok(!self.runs(workflow).await?.is_empty())
+        Ok(!self.runs(workflow).await?.0.is_empty())
     }
 
     /// Whether a workflow still stands as a run before its newest one: its controller sees a new run a
     /// moment after that was made, and says so then.
     async fn is_behind(&self, name: &str, workflow: &Value) -> Result<bool, Failure> {
-        Ok(goal::is_behind(workflow, &self.runs(name).await?))
+        Ok(goal::is_behind(workflow, &self.runs(name).await?.0))
     }
 
-    async fn runs(&self, workflow: &str) -> Result<Vec<WorkflowRun>, Failure> {
+    /// All runs of a workflow, and the point up to which these are all.
+    async fn runs(&self, workflow: &str) -> Result<(Vec<WorkflowRun>, String), Failure> {
         let fields = format!("spec.workflow={workflow}");
         let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
-        Ok(self.connection.insist(|| self.connection.list(&query)).await?.0)
+        self.connection.insist(|| self.connection.list(&query)).await
     }
 
     fn is_late(&mut self, lost: Option<&Lost>) {
-        for waited in std::mem::take(&mut self.open).into_values() {
+        for mut waited in std::mem::take(&mut self.open).into_values() {
             self.print_started(&waited);
-            self.fails(waited.late(lost));
+            match waited.judge_run() {
+                // Only the document of its workflow was not as it should be yet.
+                Some(Answer::Met) => (),
+                Some(Answer::Never(failure)) => self.fails(failure),
+                Some(Answer::NoRun(_) | Answer::Nothing(_)) | None => {
+                    self.fails(waited.late(lost));
+                }
+            }
         }
     }
 
@@ -372,6 +457,20 @@ impl Group {
         }
         self.failures.push(failure);
     }
+}
+
+/// What comes next of runs that are followed; never anything where none are.
+async fn next_of(runs: &mut Option<Following>) -> Result<Seen, client::Error> {
+    match runs {
+        Some(runs) => runs.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The only run that is waited for, or all runs of the namespace.
+fn query_of_runs(connection: &Connection, only: Option<&Target>) -> Query {
+    let fields = only.map(|run| format!("metadata.name={}", run.name)).unwrap_or_default();
+    connection.query(KindId::WorkflowRun, String::new(), fields)
 }
 
 /// Whether people read lines of what happens.

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
 
 use crate::server::{Server, nothing};
 
@@ -14,7 +15,11 @@ const WORKFLOW: &str = "/apis/heliox.dev/v1/namespaces/default/workflows/w";
 fn run(name: &str, workflow: &Value, is_own: bool, phase: &str) -> Value {
     let typed: api::Workflow = serde_json::from_value(workflow.clone()).unwrap();
     let revision = api::workflow::revision(&typed.spec);
-    let labels = if is_own { json!({ "heliox.dev/revision": revision }) } else { json!({}) };
+    let number = name.rsplit('-').next();
+    let labels = match is_own {
+        true => json!({ "heliox.dev/revision": revision, "heliox.dev/run-number": number }),
+        false => json!({}),
+    };
     let owner = json!({
         "apiVersion": "heliox.dev/v1", "kind": "Workflow", "name": "w",
         "uid": workflow["metadata"]["uid"], "controller": true,
@@ -26,8 +31,8 @@ fn run(name: &str, workflow: &Value, is_own: bool, phase: &str) -> Value {
     })
 }
 
-/// The controllers as far as these tests need them: a workflow starts a run by itself, which fails where
-/// the workflow's timeout is 3h; and it shows the newest run, which a person started.
+/// The controllers as far as these tests need them: a workflow starts a run by itself for each revision,
+/// which fails where the workflow's timeout is 3h, and runs for ever where it is 5h or 6h.
 fn controllers(object: &mut Value) -> Vec<(String, Value)> {
     let generation = object["metadata"]["generation"].clone();
     if object["kind"] == "WorkflowRun" {
@@ -37,15 +42,24 @@ fn controllers(object: &mut Value) -> Vec<(String, Value)> {
     if object["kind"] != "Workflow" {
         return Vec::new();
     }
-    let starts = object["spec"]["runOnApply"] != false;
-    object["status"] = json!({ "observedGeneration": generation });
-    if !starts {
+    object["status"]["observedGeneration"] = generation.clone();
+    let typed: api::Workflow = serde_json::from_value(object.clone()).unwrap();
+    let revision = api::workflow::revision(&typed.spec);
+    if typed.status.revision == revision || typed.spec.suspend == Some(true) {
+        return Vec::new();
+    }
+    object["status"] = json!({ "observedGeneration": generation, "revision": revision });
+    if typed.spec.run_on_apply == Some(false) {
         return Vec::new();
     }
     let name = format!("w-{generation}");
-    object["status"]["lastRun"] = name.as_str().into();
-    object["status"]["phase"] = "Failed".into();
-    let phase = if object["spec"]["timeout"] == "3h" { "Failed" } else { "Succeeded" };
+    let phase = match object["spec"]["timeout"].as_str() {
+        Some("3h") => "Failed",
+        Some("5h" | "6h") => "Running",
+        _ => "Succeeded",
+    };
+    let status = json!({ "lastRun": name, "lastRunNumber": generation, "phase": phase });
+    json_patch::merge(&mut object["status"], &status);
     vec![(format!("{RUNS}/{name}"), run(&name, object, true, phase))]
 }
 
@@ -69,8 +83,10 @@ async fn an_apply_waits_for_what_it_starts_and_not_for_what_somebody_ran() {
     assert_eq!((said.code, said.out.lines().last()), (0, Some("workflow/w succeeded")), "{said:?}");
     // What a person ran in between failed, or has not ended.
     for phase in ["Failed", "Running"] {
-        let workflow = server.get(WORKFLOW);
+        let mut workflow = server.get(WORKFLOW);
         server.put(&format!("{RUNS}/w-9"), run("w-9", &workflow, false, phase));
+        json_patch::merge(&mut workflow["status"], &json!({ "lastRun": "w-9", "phase": phase }));
+        server.put(WORKFLOW, workflow);
         let said = server.run(&apply).await;
         assert_eq!(
             (said.code, said.out.lines().next()),
@@ -153,17 +169,17 @@ async fn a_run_that_is_waited_for_is_one_document_and_one_name() {
     let file = manifest(&dir, "");
     server.run(&format!("apply -f {file}")).await;
     let lines = [
-        ("run w --wait", "run/w-2", 3),
-        ("rerun run/w-2 --wait", "run/w-3", 3),
-        (&format!("apply -f {file} --wait"), "workflow/w", 0),
+        ("run w --wait", "run/w-2", 3, "Failed"),
+        ("rerun run/w-2 --wait", "run/w-3", 3, "Failed"),
+        (&format!("apply -f {file} --wait"), "workflow/w", 0, "Succeeded"),
     ];
-    for (line, name, code) in lines {
+    for (line, name, code, phase) in lines {
         let said = server.run(&format!("{line} -o json")).await;
         let document: Value = serde_json::from_str(&said.out)
             .unwrap_or_else(|error| panic!("{line}: {error}: {said:?}"));
         assert_eq!(
             (said.code, document["status"]["phase"].as_str()),
-            (code, Some("Failed")),
+            (code, Some(phase)),
             "{said:?}"
         );
         assert!(document["kind"].is_string(), "{document}");
@@ -185,4 +201,119 @@ async fn a_document_comes_also_where_nothing_is_certain_yet() {
     let said = server.run("run w --wait --timeout 0s -o json").await;
     let document: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.code, document["metadata"]["name"].as_str()), (4, Some("w-1")), "{said:?}");
+}
+
+/// An apply that waits for the run w-1, which goes on.
+async fn waiting(server: &Server, file: &str) -> Child {
+    let line = format!("apply -f {file} --wait --timeout 60s");
+    let mut command = server.hctl(&line);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.as_mut().unwrap()).lines();
+    let line = lines.next_line().await.unwrap();
+    assert_eq!(line.as_deref(), Some("workflow/w: Running, 0 of 0 tasks succeeded"));
+    waiting
+}
+
+/// How it fails in the end.
+async fn fails(waiting: Child, why: &str) {
+    let output = waiting.wait_with_output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(&format!("error: run/w-1 did not succeed: {why}")), "{said}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_deleted_while_it_is_waited_for_has_not_succeeded() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "timeout: 5h,");
+    let waiting = waiting(&server, &file).await;
+    server.delete(&format!("{RUNS}/w-1"));
+    server.put(WORKFLOW, server.get(WORKFLOW));
+    fails(waiting, "it was deleted; before: Running, 0 of 0 tasks succeeded").await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_applies_meanwhile_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let waiting = waiting(&server, &manifest(&dir, "timeout: 5h,")).await;
+    let said = server.run(&format!("apply -f {} --wait", manifest(&dir, ""))).await;
+    assert_eq!((said.code, said.out.lines().last()), (0, Some("workflow/w succeeded")), "{said:?}");
+    let mut own = server.get(&format!("{RUNS}/w-1"));
+    own["status"]["phase"] = "Failed".into();
+    server.put(&format!("{RUNS}/w-1"), own);
+    fails(waiting, "Failed").await;
+}
+
+/// The workflow does not change then: it shows another run.
+#[tokio::test]
+async fn the_end_of_a_run_is_seen_though_its_workflow_shows_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "timeout: 5h,");
+    server.run(&format!("apply -f {file}")).await;
+    let mut workflow = server.get(WORKFLOW);
+    server.put(&format!("{RUNS}/w-9"), run("w-9", &workflow, false, "Running"));
+    workflow["status"]["lastRun"] = "w-9".into();
+    server.put(WORKFLOW, workflow);
+    let waiting = waiting(&server, &file).await;
+    let mut own = server.get(&format!("{RUNS}/w-1"));
+    own["status"]["phase"] = "Failed".into();
+    server.put(&format!("{RUNS}/w-1"), own);
+    fails(waiting, "Failed").await;
+}
+
+#[tokio::test]
+async fn an_apply_that_was_replaced_before_it_had_a_run_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(nothing).await;
+    let file = manifest(&dir, "");
+    let line = format!("apply -f {file} --wait --timeout 60s -o name");
+    let mut waiting =
+        server.hctl(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains("has not handled its latest change yet"), "{first}");
+    let mut workflow = server.get(WORKFLOW);
+    workflow["metadata"]["generation"] = 2.into();
+    workflow["spec"]["timeout"] = "1h".into();
+    let theirs = run("w-1", &workflow, true, "Succeeded");
+    controllers(&mut workflow);
+    server.put(&format!("{RUNS}/w-1"), theirs);
+    server.put(WORKFLOW, workflow);
+    let told = lines.next_line().await.unwrap().unwrap();
+    let why = "another change replaced what was applied before that had a run";
+    assert_eq!(told, format!("error: workflow/w did not succeed: {why}"));
+    assert_eq!(waiting.wait().await.unwrap().code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_wait_prints_the_document_of_what_failed() {
+    let server = Server::start(nothing).await;
+    let failed = json!({ "metadata": { "name": "a" }, "status": { "phase": "Failed" } });
+    server.put("/apis/heliox.dev/v1/namespaces/default/jobs/a", failed);
+    let said = server.run("wait job/a -o json").await;
+    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let printed = (said.code, document["kind"].as_str(), document["status"]["phase"].as_str());
+    assert_eq!(printed, (3, Some("Job"), Some("Failed")), "{said:?}");
+}
+
+/// The document is the workflow's, whose controller says a moment later how its run ended. The exit code is
+/// the run's also where that moment is not there.
+#[tokio::test]
+async fn a_run_that_ended_in_time_decides_though_its_workflow_does_not_say_so_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "timeout: 5h,");
+    server.run(&format!("apply -f {file}")).await;
+    for (phase, code) in [("Failed", 3), ("Succeeded", 0)] {
+        let mut own = server.get(&format!("{RUNS}/w-1"));
+        own["status"]["phase"] = phase.into();
+        server.put(&format!("{RUNS}/w-1"), own);
+        let said = server.run(&format!("apply -f {file} --wait --timeout 0s -o json")).await;
+        let document: Value = serde_json::from_str(&said.out).unwrap();
+        let told = (said.code, document["status"]["phase"].as_str());
+        assert_eq!(told, (code, Some("Running")), "{said:?}");
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) type Becomes = fn(&mut Value) -> Vec<(String, Value)>;
 struct Kept {
     objects: BTreeMap<String, Value>,
     revision: u64,
+    /// What was deleted, as it was then.
+    gone: Vec<(String, Value)>,
     /// Method and path of every request that is no read.
     writes: Vec<String>,
 }
@@ -87,6 +89,12 @@ impl Server {
         self.kept.lock().unwrap().objects.remove(path);
     }
 
+    /// Deletes the object at a path: watches tell of it.
+    pub(crate) fn delete(&self, path: &str) {
+        self.kept.lock().unwrap().delete(path);
+        self.changes.send_replace(());
+    }
+
     /// Every write so far: method and path.
     pub(crate) fn writes(&self) -> Vec<String> {
         self.kept.lock().unwrap().writes.clone()
@@ -116,6 +124,13 @@ pub(crate) fn said(output: Output) -> Said {
 }
 
 impl Kept {
+    fn delete(&mut self, path: &str) -> Option<Value> {
+        let object = self.objects.remove(path)?;
+        let object = self.stamped(object);
+        self.gone.push((path.to_owned(), object.clone()));
+        Some(object)
+    }
+
     /// An object with what the server gives.
     fn stamped(&mut self, mut object: Value) -> Value {
         self.revision += 1;
@@ -153,8 +168,9 @@ async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: By
         }
         (&Method::POST, Some(_)) => return status(StatusCode::CONFLICT, "AlreadyExists"),
         (_, None) => return status(StatusCode::NOT_FOUND, "NotFound"),
-        (&Method::DELETE, Some(object)) => {
-            kept.objects.remove(&at);
+        (&Method::DELETE, Some(_)) => {
+            let object = kept.delete(&at);
+            changes.send_replace(());
             return axum::Json(object).into_response();
         }
         (_, Some(mut object)) => {
@@ -191,7 +207,7 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
     if api::KindId::from_word(plural).is_none() {
         return status(StatusCode::NOT_FOUND, "NotFound");
     }
-    let items = selected(kept, path, query);
+    let items: Vec<&Value> = selected(&kept.objects, path, query).collect();
     let rows: Vec<Value> = items
         .iter()
         .map(|object| json!({ "cells": [], "object": { "metadata": object["metadata"] } }))
@@ -202,13 +218,17 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
     axum::Json(list).into_response()
 }
 
-/// What a query selects of a collection.
-fn selected<'a>(kept: &'a Kept, path: &str, query: &str) -> Vec<&'a Value> {
+/// What a query selects of objects with their paths.
+fn selected<'a>(
+    objects: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    path: &str,
+    query: &str,
+) -> impl Iterator<Item = &'a Value> {
     let within = format!("{path}/");
     let named = part(query, "fieldSelector=metadata.name%3D").map(|name| format!("{within}{name}"));
-    let items = kept.objects.iter().filter(|(path, _)| path.starts_with(&within));
-    let items = items.filter(|(path, _)| named.as_ref().is_none_or(|named| *path == named));
-    items.map(|(_, object)| object).collect()
+    let items = objects.into_iter().filter(move |(path, _)| path.starts_with(&within));
+    let items = items.filter(move |(path, _)| named.as_ref().is_none_or(|named| *path == named));
+    items.map(|(_, object)| object)
 }
 
 fn part<'a>(query: &'a str, key: &str) -> Option<&'a str> {
@@ -229,9 +249,13 @@ fn watched(
         let of = |object: &Value| -> u64 {
             object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
         };
-        let news = selected(&kept, &path, &query).into_iter().filter(|it| of(it) > version);
-        let event = |object| format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
-        (news.map(event).collect::<String>(), kept.revision)
+        let gone = kept.gone.iter().map(|(path, object)| (path, object));
+        let there = selected(&kept.objects, &path, &query).map(|object| ("MODIFIED", object));
+        let gone = selected(gone, &path, &query).map(|object| ("DELETED", object));
+        let mut news: Vec<_> = there.chain(gone).filter(|(_, it)| of(it) > version).collect();
+        news.sort_by_key(|(_, object)| of(object));
+        let event = |(kind, object)| format!("{}\n", json!({ "type": kind, "object": object }));
+        (news.into_iter().map(event).collect::<String>(), kept.revision)
     };
     let lines = stream::unfold((version, changes), move |(version, mut changes)| {
         let news = news.clone();
