@@ -116,7 +116,7 @@ impl Applied {
     ) -> String {
         let (before, after) = (self.before.as_ref(), &self.object);
         if self.target.kind == KindId::Workflow && !is_dry_run {
-            let run = starting.run(connection, before, after).await;
+            let run = starting.run(connection, after).await;
             return run.map(|run| format!(": run {run} starts")).unwrap_or_default();
         }
         match before.filter(|_| self.target.kind == KindId::Job) {

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::each::Failures;
 use super::show;
+use super::starting::Starting;
+use super::wait::is_for_people;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::target::{self, Target};
@@ -51,10 +53,28 @@ async fn change_one(connection: &Connection, verb: Verb, target: &Target) -> Res
         patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
         let place = (target, connection.namespace.as_str());
         match connection.patch(place, &patch, "").await {
-            Ok(object) => return show::done(connection.format, target, what, object),
+            Ok(object) => {
+                let starts = starts(connection, (verb, target), &object).await;
+                return show::done(connection.format, target, &format!("{what}{starts}"), object);
+            }
             Err(error) if error.is_conflict() && try_number < TRIES_MAX => (),
             Err(error) => return Err(connection.failure(&error)),
         }
     }
     Err(Failure::new(format!("{target} keeps changing")).hint("try again"))
+}
+
+/// The run that a workflow starts since it was resumed, to be said after what was done: empty where there is
+/// none, or nobody reads it.
+async fn starts(
+    connection: &Connection,
+    (verb, target): (Verb, &Target),
+    object: &Value,
+) -> String {
+    let is_resumed = verb == Verb::Resume && target.kind == KindId::Workflow;
+    if !is_resumed || !is_for_people(connection.format) {
+        return String::new();
+    }
+    let run = Starting::new().run(connection, object).await;
+    run.map(|run| format!(": run {run} starts")).unwrap_or_default()
 }

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use api::watch::WatchEventType;
-use api::workflow::revision;
+use api::workflow::{revision, written_revision};
 use api::{Kind as _, KindId, Workflow};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::connection::Connection;
+use crate::deployed::has_started;
 use crate::following::{Following, Seen};
 use crate::goal;
+use crate::target::Target;
 
 /// How long one command waits for such names in all. Where no controllers are there, nothing is wrong with
 /// what was applied: the names are not told then.
@@ -28,61 +30,72 @@ impl Starting {
         Self { left: PATIENCE }
     }
 
-    /// The name of the run that a workflow starts since it was changed from `before` to `after`, or made.
-    /// Nothing where it starts none, or that is not known for sure in time.
-    pub(super) async fn run(
-        &mut self,
-        connection: &Connection,
-        before: Option<&Value>,
-        after: &Value,
-    ) -> Option<String> {
-        if !starts_run(before, after) || self.left.is_zero() {
+    /// The name of the run that a workflow starts since it was changed to what this answer of the server
+    /// says. Nothing where it starts none, or that is not known for sure in time.
+    pub(super) async fn run(&mut self, connection: &Connection, changed: &Value) -> Option<String> {
+        let workflow = read(changed)?;
+        if !may_start_run(&workflow) {
             return None;
         }
+        let connection = connection.within(workflow.namespace());
+        let target = Target::new(KindId::Workflow, workflow.name());
+        // Where controllers are fast it is known at once, however slow this machine is.
+        let now: Value = connection.find(&target).await.ok()??;
+        if let Some(told) = told_by_controller(&workflow, &now) {
+            return told;
+        }
         let began = Instant::now();
-        let name = timeout(self.left, told_by_controller(connection, after)).await;
+        let name = timeout(self.left, followed(&connection, &workflow, &now)).await;
         self.left = self.left.saturating_sub(began.elapsed());
         name.ok().flatten()
     }
 }
 
-/// Whether a change makes a workflow start a run by itself.
-fn starts_run(before: Option<&Value>, after: &Value) -> bool {
-    let read = |object: &Value| serde_json::from_value::<Workflow>(object.clone()).ok();
-    let Some(workflow) = read(after) else { return false };
-    let is_free = workflow.spec.run_on_apply.unwrap_or(true)
-        && !workflow.spec.suspend.unwrap_or(false)
-        && !workflow.is_deleting();
-    let is_new = || match before.map(read) {
-        None => true,
-        Some(before) => {
-            before.is_some_and(|before| revision(&before.spec) != revision(&workflow.spec))
-        }
-    };
-    is_free && is_new()
+fn read(object: &Value) -> Option<Workflow> {
+    serde_json::from_value(object.clone()).ok()
 }
 
-/// The run that the controller has made of this very generation: the note of it and the run are one write.
-async fn told_by_controller(connection: &Connection, workflow: &Value) -> Option<String> {
-    let metadata = &workflow["metadata"];
-    let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-    let connection = connection.within(text("namespace"));
-    let named = format!("metadata.name={}", text("name"));
+/// Whether a workflow that was just changed may start a run by itself: one of what it says, unless its last
+/// run is known to be of that.
+fn may_start_run(workflow: &Workflow) -> bool {
+    let (spec, known) = (&workflow.spec, &workflow.status.revision);
+    let is_free = spec.run_on_apply.unwrap_or(true)
+        && !spec.suspend.unwrap_or(false)
+        && !workflow.is_deleting();
+    is_free && revision(spec) != *known && written_revision(spec) != *known
+}
+
+/// The run that the controller has started since a workflow was `changed`, or that it started none; nothing
+/// while it has not come to that change.
+fn told_by_controller(changed: &Workflow, now: &Value) -> Option<Option<String>> {
+    if !goal::is_handled(KindId::Workflow, now) {
+        return None;
+    }
+    let is_it = |it: &Workflow| {
+        it.uid() == changed.uid()
+            && it.generation() == changed.generation()
+            && has_started(changed, it)
+    };
+    Some(read(now).filter(is_it).and_then(|it| it.status.last_run))
+}
+
+/// What the controller tells next.
+async fn followed(connection: &Connection, changed: &Workflow, now: &Value) -> Option<String> {
+    let named = format!("metadata.name={}", changed.name());
     let query = connection.query(KindId::Workflow, String::new(), named);
-    let mut following = Following::new(connection.client(), query, text("resourceVersion"));
+    let version = now["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let mut following = Following::new(connection.client(), query, version);
     loop {
-        let object = match following.next().await.ok()? {
+        match following.next().await.ok()? {
             Seen::Change(WatchEventType::Deleted, _) | Seen::Broken(_) | Seen::Missed => {
                 return None;
             }
-            Seen::Change(_, object) => object,
-            Seen::Back => continue,
-        };
-        if goal::is_handled(KindId::Workflow, &object) {
-            let is_same = object["metadata"]["generation"] == metadata["generation"]
-                && object["metadata"]["uid"] == metadata["uid"];
-            let run = object["status"]["lastRun"].as_str().filter(|_| is_same);
-            return run.map(str::to_owned);
+            Seen::Change(_, object) => {
+                if let Some(told) = told_by_controller(changed, &object) {
+                    return told;
+                }
+            }
+            Seen::Back => (),
         }
     }
 }
@@ -93,19 +106,41 @@ mod tests {
 
     use super::*;
 
+    fn workflow(change: &Value, last: &Value) -> Workflow {
+        let mut spec = json!({ "jobs": [{ "name": "a" }] });
+        json_patch::merge(&mut spec, change);
+        let metadata = json!({ "name": "w", "uid": "u", "generation": 2 });
+        read(&json!({ "metadata": metadata, "spec": spec, "status": last })).unwrap()
+    }
+
     #[test]
     fn a_run_starts_for_another_revision_alone() {
-        let workflow = |change: Value| {
-            let mut spec = json!({ "jobs": [{ "name": "a" }] });
-            json_patch::merge(&mut spec, &change);
-            json!({ "metadata": { "name": "w" }, "spec": spec })
+        let of_first = revision(&workflow(&json!({}), &json!({})).spec);
+        let starts = |change: Value, last: &str| {
+            may_start_run(&workflow(&change, &json!({ "revision": last })))
         };
-        let first = workflow(json!({}));
-        assert!(starts_run(None, &first));
-        assert!(!starts_run(None, &workflow(json!({ "runOnApply": false }))));
-        assert!(!starts_run(None, &workflow(json!({ "suspend": true }))));
-        assert!(starts_run(Some(&first), &workflow(json!({ "timeout": "1h" }))));
-        assert!(!starts_run(Some(&first), &workflow(json!({ "maxFailedJobs": 0 }))), "other words");
-        assert!(!starts_run(Some(&first), &workflow(json!({ "history": { "failed": 1 } }))));
+        assert!(starts(json!({}), ""));
+        assert!(!starts(json!({ "runOnApply": false }), ""));
+        assert!(!starts(json!({ "suspend": true }), ""));
+        assert!(starts(json!({ "timeout": "1h" }), &of_first));
+        assert!(!starts(json!({ "maxFailedJobs": 0 }), &of_first), "other words");
+        assert!(!starts(json!({ "history": { "failed": 1 } }), &of_first));
+    }
+
+    #[test]
+    fn the_controller_tells_which_run_it_has_started() {
+        let last = json!({ "revision": "a", "lastRunNumber": 1 });
+        let changed = workflow(&json!({ "timeout": "1h" }), &last);
+        let told = |generation: i64, revision: &str, number: u32| {
+            let mut now = serde_json::to_value(&changed).unwrap();
+            now["status"] = json!({
+                "observedGeneration": generation, "revision": revision, "lastRunNumber": number,
+                "lastRun": format!("w-{number}"),
+            });
+            told_by_controller(&changed, &now)
+        };
+        assert_eq!(told(1, "a", 1), None);
+        assert_eq!(told(2, "b", 2), Some(Some("w-2".to_owned())));
+        assert_eq!(told(2, "a", 1), Some(None), "it went back to what ran last");
     }
 }

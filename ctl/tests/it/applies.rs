@@ -289,6 +289,18 @@ async fn an_apply_that_was_replaced_before_it_had_a_run_fails() {
 }
 
 #[tokio::test]
+async fn a_workflow_that_is_resumed_says_which_run_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "suspend: true,");
+    assert_eq!(server.run(&format!("apply -f {file}")).await.out, "workflow/w created\n");
+    let said = server.run("resume workflow/w").await;
+    assert_eq!(said.out, "workflow/w resumed: run w-2 starts\n", "{said:?}");
+    server.run("suspend workflow/w").await;
+    assert_eq!(server.run("resume workflow/w").await.out, "workflow/w resumed\n", "it has run");
+}
+
+#[tokio::test]
 async fn a_wait_prints_the_document_of_what_failed() {
     let server = Server::start(nothing).await;
     let failed = json!({ "metadata": { "name": "a" }, "status": { "phase": "Failed" } });
