@@ -57,7 +57,8 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
             Some(target) => no_events(target),
             None => get::nothing(&query),
         };
-        return get::tell_nothing(connection, &[note]).await;
+        get::tell_nothing(connection, &[note]).await;
+        return Ok(());
     }
     table(connection, &query, (&events, target.is_some()))
 }

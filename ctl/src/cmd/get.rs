@@ -289,7 +289,7 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
         }
         if let Some(job) = args.job.as_deref().filter(|_| query.kind == KindId::Task) {
             empty.drain(..).for_each(|note| terminal::note(&note));
-            tell_of_finished(connection, job, rows).await?;
+            tell_of_finished(connection, job, rows).await;
         }
     }
     // Of all kinds most are empty, as a rule.
@@ -301,23 +301,24 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
         empty = vec![format!("Nothing found{place}.")];
     }
     if is_first && !args.all_namespaces {
-        return tell_nothing(connection, &empty).await;
+        tell_nothing(connection, &empty).await;
+        return Ok(());
     }
     empty.iter().for_each(|note| terminal::note(note));
     Ok(())
 }
 
-/// Says that nothing was found, or that the namespace is not there: a slip in its name looks the same.
-pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) -> Result<(), Failure> {
+/// Says that nothing was found, or that the namespace is not there: a slip in its name looks the same. What
+/// was asked for is answered already: that this cannot be looked up is no failure of it.
+pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) {
     let namespace = &connection.namespace;
     let is_looked_into = notes.iter().any(|note| note.contains(&place(namespace)));
     let target = Target::new(KindId::Namespace, namespace);
-    if is_looked_into && connection.find::<Value>(&target).await?.is_none() {
+    if is_looked_into && matches!(connection.find::<Value>(&target).await, Ok(None)) {
         terminal::note(&format!("There is no namespace {namespace}: see hctl get namespaces."));
-        return Ok(());
+        return;
     }
     notes.iter().for_each(|note| terminal::note(note));
-    Ok(())
 }
 
 /// ` in namespace default`; nothing where all are meant.
@@ -438,16 +439,17 @@ pub(super) fn nothing(query: &Query) -> String {
     format!("No {plural} found{}.", place(&query.namespace))
 }
 
-/// Objects of finished tasks go after a while: says so where it matters.
-async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) -> Result<(), Failure> {
-    match connection.find::<Job>(&Target::new(KindId::Job, job)).await? {
-        Some(found) => say_what_is_hidden(connection, &found, shown),
-        None => {
+/// Objects of finished tasks go after a while: says so where it matters. The tasks are printed already: that
+/// their job cannot be looked up is no failure.
+async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) {
+    match connection.find::<Job>(&Target::new(KindId::Job, job)).await {
+        Ok(Some(found)) => say_what_is_hidden(connection, &found, shown),
+        Ok(None) => {
             let namespace = &connection.namespace;
             terminal::note(&format!("There is no job {job} in namespace {namespace}."));
         }
+        Err(_unknown) => (),
     }
-    Ok(())
 }
 
 /// Says that tasks of a job have ended that are not among the `shown` ones, where that is so.

@@ -84,8 +84,13 @@ async fn top_tasks(
     if documents(connection, &named)? {
         return Ok(());
     }
-    let requests = requests(connection, &tasks).await?;
     let everywhere = connection.namespace.is_empty();
+    if tasks.is_empty() && !everywhere {
+        let nothing = format!("No running tasks in namespace {}.", connection.namespace);
+        get::tell_nothing(connection, &[nothing]).await;
+        return Ok(());
+    }
+    let requests = requests(connection, &tasks).await?;
     let uses = tasks.iter().map(|task| {
         let used = stats.get(&(task.uid().to_owned(), task.spec.attempt));
         let namespace = everywhere.then(|| task.namespace().to_owned());
@@ -99,10 +104,6 @@ async fn top_tasks(
     });
     let headings = ["NAMESPACE", "NAME", "NODE"];
     let headings = &headings[usize::from(!everywhere)..];
-    if tasks.is_empty() && !everywhere {
-        let nothing = format!("No running tasks in namespace {}.", connection.namespace);
-        return get::tell_nothing(connection, &[nothing]).await;
-    }
     print(headings, "REQUEST", uses.collect(), order, "No running tasks.")
 }
 

@@ -25,6 +25,8 @@ struct Kept {
     revision: u64,
     /// What was deleted, as it was then.
     gone: Vec<(String, Value)>,
+    /// Paths that nobody may read.
+    refused: Vec<String>,
     /// Method and path of every request that is no read.
     writes: Vec<String>,
 }
@@ -93,6 +95,11 @@ impl Server {
     pub(crate) fn delete(&self, path: &str) {
         self.kept.lock().unwrap().delete(path);
         self.changes.send_replace(());
+    }
+
+    /// Refuses to tell what is at a path from now on.
+    pub(crate) fn refuse(&self, path: &str) {
+        self.kept.lock().unwrap().refused.push(path.to_owned());
     }
 
     /// Every write so far: method and path.
@@ -200,6 +207,9 @@ async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: By
 }
 
 fn read(kept: &Kept, path: &str, query: &str) -> Response {
+    if kept.refused.iter().any(|refused| refused == path) {
+        return status(StatusCode::FORBIDDEN, "Forbidden");
+    }
     if let Some(object) = kept.objects.get(path) {
         return axum::Json(object).into_response();
     }
