@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
 use super::{Figure, Sizes, placements};
-use crate::fleet::{ControlPlane, Fleet, Shape, free_port, program};
+use crate::fleet::{ControlPlane, Fleet, Shape, program};
 
 /// How often a state that ends a measurement is asked for.
 const LOOK: Duration = Duration::from_millis(10);
@@ -71,7 +71,8 @@ fn between(from: Timestamp, to: Timestamp) -> u64 {
 }
 
 async fn ready() -> Figure {
-    let listen = format!("127.0.0.1:{}", free_port());
+    let port = base::reserved_port().unwrap();
+    let listen = format!("127.0.0.1:{port}");
     let start = Instant::now();
     let mut dev = Command::new(program("heliox"))
         .args(["dev", "--runtime", "sim", "--listen", &listen])

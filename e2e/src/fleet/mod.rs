@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 pub use plan::{ControlPlane, Shape};
-use process::{Process, free_ports};
+use process::Process;
 
 /// How long a state is waited for, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,11 +44,6 @@ pub fn program(name: &str) -> PathBuf {
     let places = this.ancestors().skip(1).take(2).map(|dir| dir.join(name));
     let found = places.into_iter().find(|program| program.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: run `make test`, which builds it"))
-}
-
-/// A port of this machine that nobody listens on.
-pub fn free_port() -> u16 {
-    free_ports(1)[0]
 }
 
 impl Fleet {

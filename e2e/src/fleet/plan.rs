@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::process::{Process, free_ports};
+use super::process::Process;
 use super::program;
 
 /// First of the host ports of the first agent, and how many each has.
@@ -110,7 +110,8 @@ impl Maker<'_> {
     /// Processes that serve the API; where.
     fn serving(&mut self, verb: &str, names: &[&str], storage: &[String]) -> Vec<String> {
         let mut urls = Vec::new();
-        for (name, port) in names.iter().zip(free_ports(names.len())) {
+        for name in names {
+            let port = base::reserved_port().unwrap();
             let mut args = vec![verb.to_owned(), "--listen".to_owned()];
             args.push(format!("127.0.0.1:{port}"));
             args.extend_from_slice(storage);
@@ -141,7 +142,7 @@ impl Maker<'_> {
 
     /// Members of etcd; their client URLs.
     fn etcd(&mut self, members: usize) -> String {
-        let ports = free_ports(2 * members);
+        let ports: Vec<u16> = (0..2 * members).map(|_| base::reserved_port().unwrap()).collect();
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let (clients, peers) = ports.split_at(members);
         let cluster: Vec<String> = peers

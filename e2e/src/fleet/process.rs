@@ -1,7 +1,7 @@
 //! One process of a fleet: how it is started, again and again, and what it takes.
 
 use std::fs::OpenOptions;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -82,12 +82,4 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Ports of this machine that nobody listens on, all different.
-pub(super) fn free_ports(count: usize) -> Vec<u16> {
-    // Held until all are known, so that none is given out twice.
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

@@ -1,7 +1,7 @@
 //! The laws on the Docker Engine of this machine, and what only it can show.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use api::exec::ExecRequest;
@@ -229,16 +229,11 @@ async fn a_tmpfs_has_its_size() {
     .await;
 }
 
-/// A port that is free now.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 #[tokio::test]
 async fn a_port_is_reachable_on_the_default_address_and_taken_once() {
     hold(bench().await, async |bench| {
         let engine = bench.engine("a").await;
-        let host_port = free_port();
+        let host_port = base::reserved_port().unwrap();
         let mut spec = says(bench, "echo hello | nc -l -p 8080; sleep 1000");
         spec.ports = vec![Port {
             name: "http".to_owned(),
@@ -353,7 +348,7 @@ async fn what_the_engine_will_never_do_is_refused_with_a_sentence() {
         elsewhere.ports = vec![Port {
             name: "http".to_owned(),
             container_port: 80,
-            host_port: Some(free_port()),
+            host_port: Some(base::reserved_port().unwrap()),
             host_ip: Some(Ipv4Addr::new(10, 99, 99, 99).into()),
             protocol: Protocol::Tcp,
         }];

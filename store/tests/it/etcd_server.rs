@@ -1,6 +1,5 @@
 //! Real etcd members on free ports of this machine, which end with their owner.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -46,11 +45,7 @@ impl Servers {
     /// Starts `count` members and waits until they listen.
     pub(crate) async fn start(count: usize, options: &Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Held until all are known, so that none is given out twice.
-        let held: Vec<_> =
-            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = held.iter().map(|held| held.local_addr().unwrap().port()).collect();
-        drop(held);
+        let ports: Vec<u16> = (0..2 * count).map(|_| base::reserved_port().unwrap()).collect();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let cluster: Vec<String> =
             (0..count).map(|n| format!("m{n}=http://127.0.0.1:{}", ports[2 * n + 1])).collect();
