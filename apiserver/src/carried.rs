@@ -6,7 +6,7 @@
 //! other clients with types of their own, send back objects without them: that is no wish to remove them
 //! either. A patch removes what it names.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,7 +72,7 @@ fn change(object: Value, before: &Value, after: &Value) -> Value {
 
 /// The items of a list. Items move when others are added or removed, so each is found by what it is.
 fn changed_items(mut items: Vec<Value>, before: &[Value], after: &[Value]) -> Vec<Value> {
-    let mut places: HashMap<String, VecDeque<usize>> = HashMap::new();
+    let mut places: BTreeMap<String, VecDeque<usize>> = BTreeMap::new();
     for (place, item) in before.iter().enumerate() {
         places.entry(identity(item)).or_default().push_back(place);
     }
