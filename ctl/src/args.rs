@@ -1,10 +1,13 @@
 //! The whole command line on one page.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use api::KindId;
 use api::duration::Duration;
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as ClapArgs, CommandFactory as _, FromArgMatches as _};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::completion::{
     Which, fields, kinds_or_objects, named, names, objects, params, phases, runs,
@@ -26,10 +29,14 @@ pub struct Args {
     #[arg(long, global = true, default_value_t = SERVER.value())]
     #[arg(value_name = "URL", help_heading = GLOBAL)]
     pub server: String,
-    /// Namespace to use. HELIOX_NAMESPACE sets the default.
+    /// Namespace to use; a manifest that names another is refused. HELIOX_NAMESPACE sets the default,
+    /// and refuses none.
     #[arg(short, long, global = true, default_value_t = NAMESPACE.value())]
     #[arg(value_parser = door::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
     pub namespace: String,
+    /// Whether the command line names the namespace, rather than the environment or nobody.
+    #[arg(skip)]
+    pub is_namespace_typed: bool,
     /// Output format: table, wide (more columns), yaml, json or name (KIND/NAME). With json, errors are
     /// JSON too.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -41,6 +48,20 @@ pub struct Args {
 }
 
 impl Args {
+    /// The command line, with `hctl` as its first word.
+    ///
+    /// # Errors
+    /// It is not understood, or asks for help.
+    pub fn of_line(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Args::command().try_get_matches_from(line)?;
+        let args = Args::from_arg_matches(&matches);
+        let args = args.map_err(|error| error.format(&mut Args::command()))?;
+        let source = matches.value_source("namespace");
+        Ok(Self { is_namespace_typed: source == Some(ValueSource::CommandLine), ..args })
+    }
+
     /// The namespace that the command line names, if it names one that is not meant anyway.
     pub fn named_namespace(&self) -> Option<String> {
         (self.namespace != NAMESPACE.value()).then(|| self.namespace.clone())
@@ -483,12 +504,18 @@ pub enum DebugCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split_whitespace())
+        Args::of_line(line.split_whitespace())
+    }
+
+    #[test]
+    fn a_namespace_that_is_typed_is_told_from_one_that_is_meant_anyway() {
+        for line in ["hctl get jobs -n default", "hctl -ndefault get jobs", "hctl get -n=a jobs"] {
+            assert!(parse(line).unwrap().is_namespace_typed, "{line}");
+        }
+        assert!(!parse("hctl get jobs").unwrap().is_namespace_typed);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Connection {
     pub namespace: String,
     /// The same, where commands have to name it to find what this one finds.
     pub named_namespace: Option<String>,
+    /// Whether the command line names the namespace: manifests may name no other then.
+    pub is_namespace_typed: bool,
     /// How objects are shown.
     pub format: Format,
     /// Tells ages.
@@ -100,6 +102,7 @@ impl Connection {
             server: server.to_owned(),
             namespace: namespace.to_owned(),
             named_namespace: None,
+            is_namespace_typed: false,
             format,
             clock: Clock::system(),
             outage: Outage::new(server),

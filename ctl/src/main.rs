@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use ctl::args::Args;
 use ctl::{hints, terminal};
 
 fn main() -> ExitCode {
     ctl::completion::answer();
-    let args = match Args::try_parse() {
+    let args = match Args::of_line(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             let words = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());

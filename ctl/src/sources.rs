@@ -7,17 +7,34 @@ use std::path::{Path, PathBuf};
 use api::KindId;
 use api::manifest::{self, Document, MANIFEST_BYTES_MAX, Problem};
 
+use crate::connection::Connection;
 use crate::failure::Failure;
 
 /// What a folder is searched for.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Every document of every file, in the order in which they are to be applied. Objects that name no
-/// namespace are in `namespace`.
+/// Where objects are.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The namespace of those that name none.
+    pub namespace: &'a str,
+    /// Whether those that name another are refused. A namespace that was typed is meant for all; one that
+    /// the environment sets is not, or no manifest that names its own could be applied there.
+    pub is_typed: bool,
+}
+
+impl<'a> Place<'a> {
+    /// As the command line says.
+    pub fn of(connection: &'a Connection) -> Self {
+        Self { namespace: &connection.namespace, is_typed: connection.is_namespace_typed }
+    }
+}
+
+/// Every document of every file, in the order in which they are to be applied, each in its `place`.
 ///
 /// # Errors
 /// Everything that is wrong in any of them.
-pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Vec<Document>, Failure> {
+pub fn read(paths: &[PathBuf], place: Place<'_>) -> Result<Vec<Document>, Failure> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for path in expand(paths)? {
         match manifest::read(&path.display().to_string(), &bytes_of(&path)?) {
@@ -26,7 +43,8 @@ pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Vec<Document>, Failure
         }
     }
     for document in &mut documents {
-        place(document, namespace);
+        problems.extend(elsewhere(document, place));
+        fill_in(document, place.namespace);
     }
     problems.extend(twice(&documents));
     if !problems.is_empty() {
@@ -88,7 +106,18 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn place(document: &mut Document, namespace: &str) {
+/// An object that would be made elsewhere than the command line says.
+fn elsewhere(document: &Document, place: Place<'_>) -> Option<Problem> {
+    let named = document.value["metadata"]["namespace"].as_str()?;
+    let is_elsewhere = document.kind.is_namespaced() && named != place.namespace;
+    (place.is_typed && is_elsewhere).then(|| {
+        let message = format!("{named:?} is not the namespace of -n, {:?}", place.namespace);
+        let violation = api::Violation::new("metadata.namespace", message);
+        document.problem(violation.hint(format!("write -n {named}, or leave one of the two out")))
+    })
+}
+
+fn fill_in(document: &mut Document, namespace: &str) {
     let is_placed = document.value["metadata"].get("namespace").is_some();
     if document.kind.is_namespaced()
         && !is_placed
@@ -146,6 +175,11 @@ mod tests {
                        spec: {template: {image: busybox}}\n";
     const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: data}\n";
 
+    /// A namespace that nobody typed.
+    fn meant(namespace: &str) -> Place<'_> {
+        Place { namespace, is_typed: false }
+    }
+
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -158,7 +192,7 @@ mod tests {
     fn what_others_need_comes_first_and_namespaces_are_filled_in() {
         let folder =
             folder(&[("a.yaml", JOB), ("b.yml", NAMESPACE), ("notes.txt", "no: manifest")]);
-        let documents = read(&[folder.path().to_owned()], "data").unwrap();
+        let documents = read(&[folder.path().to_owned()], meant("data")).unwrap();
         let kinds: Vec<KindId> = documents.iter().map(|it| it.kind).collect();
         assert_eq!(kinds, [KindId::Namespace, KindId::Job]);
         assert_eq!(documents[1].value["metadata"]["namespace"], "data");
@@ -166,10 +200,32 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_not_made_elsewhere_than_was_typed() {
+        let within = |namespace: &str| {
+            JOB.replace("{name: a}", &format!("{{name: {namespace}-a, namespace: {namespace}}}"))
+        };
+        let text = format!("{NAMESPACE}---\n{}---\n{}---\n{JOB}", within("data"), within("team"));
+        let folder = folder(&[("a.yaml", &text)]);
+        let paths = [folder.path().join("a.yaml")];
+        let failure = read(&paths, Place { namespace: "team", is_typed: true }).unwrap_err();
+        let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let expected = "a.yaml:7:26: metadata.namespace: \"data\" is not the namespace of -n, \
+                        \"team\"\n  hint: write -n data, or leave one of the two out";
+        assert!(told[0].ends_with(expected), "{told:?}");
+        let told: Vec<_> = read(&paths, meant("team"))
+            .unwrap()
+            .iter()
+            .map(|it| it.value["metadata"].clone())
+            .collect();
+        assert_eq!(told[1]["namespace"], "data");
+    }
+
+    #[test]
     fn everything_wrong_in_every_file_is_said_at_once() {
         let bad = JOB.replace("image:", "imagee:");
         let folder = folder(&[("a.yaml", &bad), ("b.yaml", "{"), ("c.yaml", JOB)]);
-        let failure = read(&[folder.path().to_owned()], "default").unwrap_err();
+        let failure = read(&[folder.path().to_owned()], meant("default")).unwrap_err();
         let files: Vec<bool> = ["a.yaml", "b.yaml", "c.yaml"]
             .map(|file| failure.problems.iter().any(|it| it.source.ends_with(file)))
             .into();
@@ -190,7 +246,7 @@ mod tests {
             let items = item("a", "image") + &item("b", second);
             let text = format!("apiVersion: v1\nkind: List\nitems:\n{items}");
             let folder = folder(&[("a.yaml", &text)]);
-            read(&[folder.path().join("a.yaml")], "default")
+            read(&[folder.path().join("a.yaml")], meant("default"))
         };
         let documents = list("image").unwrap();
         let names: Vec<&Value> = documents.iter().map(|it| &it.value["metadata"]["name"]).collect();
@@ -206,7 +262,7 @@ mod tests {
     #[test]
     fn an_object_is_described_once() {
         let folder = folder(&[("a.yaml", &format!("{JOB}---\n{JOB}"))]);
-        let failure = read(&[folder.path().join("a.yaml")], "default").unwrap_err();
+        let failure = read(&[folder.path().join("a.yaml")], meant("default")).unwrap_err();
         assert_eq!(failure.problems.len(), 1);
         assert_eq!(failure.problems[0].line, 8);
     }
@@ -215,10 +271,10 @@ mod tests {
     fn what_is_no_text_is_said_and_others_files_of_a_folder_are_left() {
         let folder =
             folder(&[("a.yaml", JOB), ("README.md", "# no manifest"), ("b.yaml.bak", "{")]);
-        assert_eq!(read(&[folder.path().to_owned()], "default").unwrap().len(), 1);
+        assert_eq!(read(&[folder.path().to_owned()], meant("default")).unwrap().len(), 1);
         let image = folder.path().join("image.yaml");
         fs::write(&image, [0x7f, b'E', b'L', b'F', 0xff, 0xfe]).unwrap();
-        let failure = read(&[image], "default").unwrap_err();
+        let failure = read(&[image], meant("default")).unwrap_err();
         let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
@@ -230,8 +286,8 @@ mod tests {
     #[test]
     fn missing_files_and_empty_folders_are_errors() {
         let folder = folder(&[]);
-        assert!(read(&[folder.path().to_owned()], "default").is_err());
-        let failure = read(&[folder.path().join("none")], "default").unwrap_err();
+        assert!(read(&[folder.path().to_owned()], meant("default")).is_err());
+        let failure = read(&[folder.path().join("none")], meant("default")).unwrap_err();
         assert!(failure.hint.is_some());
     }
 }

@@ -101,7 +101,7 @@ async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Fa
         let place = |target| Place { target, namespace: namespace.clone(), uid: None };
         return Ok(targets.map(place).collect());
     }
-    let documents = sources::read(&args.files, &connection.namespace)?;
+    let documents = sources::read(&args.files, sources::Place::of(connection))?;
     let place = |document: &api::manifest::Document| {
         let metadata: &Value = &document.value["metadata"];
         let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();

@@ -37,12 +37,13 @@ use change::change;
 /// What went wrong, with the exit code and what to do about it.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let named_namespace = args.named_namespace();
-    let Args { server, namespace, output, command } = args;
+    let Args { server, namespace, is_namespace_typed, output, command } = args;
     if let Command::Completion { shell } = command {
         return terminal::print_bytes(&completion::script(shell)?);
     }
     let mut connection = Connection::new(&server, &namespace, output)?;
     connection.named_namespace = named_namespace;
+    connection.is_namespace_typed = is_namespace_typed;
     let outage = connection.outage().clone();
     let taken = namesakes::taken_by(&command);
     let done = async {
@@ -87,8 +88,6 @@ async fn does(connection: &Connection, command: Command) -> Result<(), Failure> 
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
     use crate::failure::Code;
 
@@ -150,13 +149,13 @@ mod tests {
         ];
         for (line, part) in lines {
             let words = ["hctl", "--server", "http://127.0.0.1:1"];
-            let args = Args::try_parse_from(words.into_iter().chain(line.split(' '))).unwrap();
+            let args = Args::of_line(words.into_iter().chain(line.split(' '))).unwrap();
             let failure = run(args).await.expect_err(line);
             assert!(failure.message.contains(part), "{line}: {}", failure.message);
             assert!(!failure.is_last, "something was asked by {line}");
         }
         for server in ["https://a", "a:7070", "http://a:0"] {
-            let args = Args::try_parse_from(["hctl", "--server", server, "version"]).unwrap();
+            let args = Args::of_line(["hctl", "--server", server, "version"]).unwrap();
             let failure = run(args).await.expect_err(server);
             assert_eq!(failure.code, Code::Error);
             assert!(failure.message.starts_with("--server: "), "{}", failure.message);
