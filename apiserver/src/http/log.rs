@@ -101,10 +101,11 @@ pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Box<Sta
 
 /// The attempt whose log is meant.
 fn attempt_of(task: &Task, query: &Query) -> Result<u32, Box<Status>> {
-    let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
     if !query.previous {
-        return Ok(newest);
+        return Ok(query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node()));
     }
+    // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
+    let newest = query.attempt.unwrap_or(task.spec.attempt);
     let earlier = task.status.attempts.iter().rev().map(|past| past.attempt);
     earlier.filter(|attempt| *attempt < newest).max().ok_or_else(|| {
         let message = format!("task {:?} has no attempt before attempt {newest}", task.name());
@@ -207,7 +208,8 @@ mod tests {
             |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap(), Asks::Log).unwrap();
         assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
         assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
-        assert!(attempt_of(&waiting, &query("previous=true")).is_err());
+        assert_eq!(attempt_of(&waiting, &query("previous=true")), Ok(2), "it waits for its retry");
+        assert!(attempt_of(&waiting, &query("attempt=2&previous=true")).is_err());
         let pending = task(serde_json::json!({ "template": "a" }), serde_json::json!([]));
         assert!(why(&pending, 1).unwrap_err().contains("Pending"));
     }

@@ -17,6 +17,11 @@ pub(super) fn chosen(
     now: Timestamp,
 ) -> Result<u32, Failure> {
     let run = run.unwrap_or(task.spec.run);
+    // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
+    let shown = args.previous && args.attempt.is_none() && run == task.spec.run;
+    if let Some(before) = attempt_before(task, task.spec.attempt).filter(|_| shown) {
+        return Ok(before);
+    }
     let missing = |why: String| Failure::new(why).code(Code::NotFound);
     let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
     let Some(attempt) = newest else {
@@ -115,7 +120,13 @@ mod tests {
         let two_runs = || serde_json::json!([past(1, 1), past(2, 2)]);
         assert_eq!(chosen(two_runs(), "hctl logs job/a"), Ok(2));
         assert_eq!(chosen(two_runs(), "hctl logs job/a --run 1"), Ok(1));
-        assert_eq!(chosen(two_runs(), "hctl logs job/a --previous"), Ok(1));
+        assert_eq!(
+            chosen(two_runs(), "hctl logs job/a --previous"),
+            Ok(2),
+            "attempt 3 waits for its retry"
+        );
+        assert_eq!(chosen(two_runs(), "hctl logs job/a --attempt 2 --previous"), Ok(1));
+        assert!(chosen(two_runs(), "hctl logs job/a --run 1 --previous").is_err());
         let before = serde_json::json!([past(1, 1)]);
         assert_eq!(
             chosen(before, "hctl logs job/a"),
