@@ -6,7 +6,7 @@ use api::violation::nearest;
 use clap::CommandFactory as _;
 
 use crate::args::Args;
-use crate::target;
+use crate::{hints, target};
 
 /// What is ours for a word of another tool.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ const PORTS: Ours =
     Instead("tasks are reached at their node's address: hctl get tasks shows their ports");
 const IMAGES: Ours =
     Instead("a node pulls the image of a task by itself: name it in spec.template.image");
+const NODE_LABELS: &str =
+    "the labels of a node are those that its agent is started with: heliox agent --label KEY=VALUE";
 const DRAIN: Ours = Instead(
     "hctl cordon NODE keeps new tasks off it; then move each of its tasks with hctl evict TASK \
      (hctl get tasks -A --field-selector spec.nodeName=NODE)",
@@ -290,6 +292,10 @@ pub fn command(words: &[String], unknown: &str) -> Option<String> {
         return Some(format!("the kinds are {}", target::kinds()));
     }
     let next = at.and_then(|at| words.get(at + 1)).map(String::as_str).unwrap_or_default();
+    let kind = KindId::from_word(next.split('/').next().unwrap_or_default());
+    if matches!(unknown, "label" | "unlabel") && kind == Some(KindId::Node) {
+        return Some(NODE_LABELS.to_owned());
+    }
     let two = TWO_WORDS.iter().find(|(first, second, _)| (*first, *second) == (unknown, next));
     let one = || VERBS.iter().find(|(other, _)| *other == unknown).map(|(_, ours)| *ours);
     if let Some(ours) = two.map(|(_, _, ours)| *ours).or_else(one) {
@@ -323,6 +329,17 @@ fn of_top(unknown: &str) -> Option<String> {
 pub fn argument(words: &[String], argument: &str) -> Option<String> {
     let verb = verb_of(words);
     let flag = argument.split(['=', ' ']).next().unwrap_or_default();
+    // A flag behind the first word of a command that exec is to run is that command's.
+    let task_and_command = with_dashes(words).filter(|_| verb == "exec");
+    if let Some(hint) = task_and_command
+        && hint.split_once(" -- ").is_some_and(|(_, command)| {
+            let mut command = command.split(' ');
+            command.next().is_some_and(|first| !first.starts_with('-'))
+                && command.any(|word| word.starts_with(flag))
+        })
+    {
+        return Some(hint);
+    }
     let is_of = |of: &str| of.is_empty() || of == verb;
     if let Some((_, _, hint)) = FLAGS.iter().find(|(of, other, _)| is_of(of) && *other == flag) {
         return Some((*hint).to_owned());
@@ -352,7 +369,7 @@ pub fn value(words: &[String], argument: &str, value: &str) -> Option<String> {
     match argument.split(' ').next().unwrap_or_default() {
         "--output" => match form {
             "jsonpath" | "jsonpath-file" | "jsonpath-as-json" | "go-template" | "template" => Some(
-                "write -o json, and select with jq: hctl get jobs -o json | jq .items[].metadata.name".to_owned(),
+                "write -o json, and select with jq: hctl get jobs -o json | jq '.items[].metadata.name'".to_owned(),
             ),
             "custom-columns" | "custom-columns-file" => {
                 Some("write -o wide; or -o json, and select with jq".to_owned())
@@ -380,6 +397,11 @@ fn verb_of(words: &[String]) -> &str {
 /// Flags of `exec` that are followed by a value.
 const WITH_VALUES: [&str; 6] = ["--attempt", "--namespace", "--output", "--server", "-n", "-o"];
 
+/// Words as they have to be typed.
+fn typed(words: &[String]) -> String {
+    words.iter().map(|word| hints::word(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// The command line of `exec` with the dashes that set the command apart.
 fn with_dashes(words: &[String]) -> Option<String> {
     if words.iter().any(|word| word == "--") {
@@ -393,7 +415,7 @@ fn with_dashes(words: &[String]) -> Option<String> {
     if command.is_empty() {
         return Some(format!("name the command after --: hctl {} -- sh", before.join(" ")));
     }
-    Some(format!("write -- before the command: hctl {} -- {}", before.join(" "), command.join(" ")))
+    Some(format!("write -- before the command: hctl {} -- {}", before.join(" "), typed(command)))
 }
 
 #[cfg(test)]
@@ -423,6 +445,9 @@ mod tests {
         assert!(meant("cp a b").starts_with("to read a file: hctl exec TASK"), "not completion");
         assert!(meant("set image x").starts_with("change the manifest"), "not get");
         assert!(meant("drain n").contains("hctl evict TASK"));
+        assert_eq!(meant("label node n1 a=b"), NODE_LABELS);
+        assert_eq!(meant("label node/n1 a=b"), NODE_LABELS);
+        assert!(meant("label job/a b=c").starts_with("change the manifest"));
         assert!(meant("explain job").contains("docs/job.md"));
         assert_eq!(meant("frobnicate"), "");
     }
@@ -447,6 +472,11 @@ mod tests {
         assert_eq!(told("exec -n team a-0 ls -l").as_deref(), Some(hint));
         let hint = "name the command after --: hctl exec a-0 -- sh";
         assert_eq!(told("exec a-0").as_deref(), Some(hint));
+        let hint = "write -- before the command: hctl exec svc-0 -- sh -c 'exit 4'";
+        let line = ["exec", "svc-0", "sh", "-c", "exit 4"].map(str::to_owned);
+        assert_eq!(argument(&line, "-c").as_deref(), Some(hint));
+        let of_kubectl = argument(&words("exec a-0 -c main -- sh"), "-c");
+        assert_eq!(of_kubectl.as_deref(), Some(ONE_CONTAINER));
         assert_eq!(told("exec"), None);
         assert_eq!(told("exec a-0 -- ls -l"), None);
     }
@@ -461,7 +491,9 @@ mod tests {
         assert!(flag("get jobs --context x", "--context").contains("--server"));
         assert_eq!(flag("get jobs --frob", "--frob"), "");
         let of = |argument: &str, text: &str| value(&[], argument, text).unwrap_or_default();
-        assert!(of("--output <FORMAT>", "jsonpath={.items}").contains("jq"));
+        assert!(
+            of("--output <FORMAT>", "jsonpath={.items}").ends_with("jq '.items[].metadata.name'")
+        );
         assert!(of("--output <FORMAT>", "custom-columns=A:b").contains("jq"));
         assert_eq!(of("--output <FORMAT>", "toml"), "");
         assert!(of("--dry-run", "server").contains("alone"));

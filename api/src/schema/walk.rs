@@ -218,7 +218,7 @@ impl<'a> Walk<'a> {
                 None if properties.is_none() && others.is_none() => {
                     self.down(Step::Field(field), &Value::Bool(true), value);
                 }
-                None => self.unknown_field(field, properties),
+                None => self.unknown_field(field, value, properties),
             }
         }
         if properties.is_some() {
@@ -233,7 +233,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn unknown_field(&mut self, field: &'a str, properties: Option<&'a Map<String, Value>>) {
+    fn unknown_field(
+        &mut self,
+        field: &'a str,
+        value: &Value,
+        properties: Option<&'a Map<String, Value>>,
+    ) {
         // More are not reported, and finding what was meant takes its time.
         if self.found.len() >= VIOLATIONS_MAX {
             return;
@@ -244,7 +249,7 @@ impl<'a> Walk<'a> {
         self.steps.pop();
         let known: Vec<&str> =
             properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let violation = words::unknown_field(place, &path, field, &known);
+        let violation = words::unknown_field(place, &path, (field, value), &known);
         let elsewhere = || self.elsewhere(field, properties);
         let hint = if violation.hint.is_none() { elsewhere() } else { None };
         self.add(match hint {
@@ -518,10 +523,32 @@ fn instead(expected: &[&str], text: &str) -> Option<String> {
         };
     }
     match (expected.contains(&"array"), expected.contains(&"object")) {
-        (true, _) => Some(format!("write it as a list: [{text}]"))
-            .filter(|hint| hint.len() <= HINT_BYTES_MAX),
+        (true, _) => Some(as_list(text)),
         (false, true) if text.is_empty() => Some("leave the field out".to_owned()),
         (false, _) => None,
+    }
+}
+
+/// How to write a text as a list of its words.
+fn as_list(text: &str) -> String {
+    const LIST: &str = "write it as a list:";
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=@+%".contains(c);
+    let entry = |word: &str| {
+        let other = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+        let is_text = word.parse::<f64>().is_err()
+            && !word.starts_with(|c: char| c.is_ascii_digit() || "+.@%".contains(c))
+            && !other.contains(&word.to_ascii_lowercase().as_str())
+            && word != "-";
+        if is_text { word.to_owned() } else { format!("\"{word}\"") }
+    };
+    let words: Vec<String> = text.split_whitespace().map(entry).collect();
+    let hint = format!("{LIST} [{}]", words.join(", "));
+    // Quotes of a shell hold words together, and its other signs would mean something in YAML.
+    let is_plain = text.chars().all(|c| is_plain(c) || c == ' ');
+    if is_plain && hint.len() <= HINT_BYTES_MAX {
+        hint
+    } else {
+        format!("{LIST} each entry begins with -")
     }
 }
 

@@ -1,7 +1,10 @@
 //! Words that are not ours: what neighbours call a thing, and what is documented and not supported
 //! yet.
 
+use serde_json::Value;
+
 use super::walk::meant;
+use crate::job::JobPhase;
 use crate::kind::KindId;
 use crate::violation::Violation;
 
@@ -74,7 +77,7 @@ impl Place {
             [.., "placement", "onNodeLoss"] => Place::OnNodeLoss,
             [.., "target"] => Place::Target,
             [.., "retry"] => Place::Retry,
-            [.., "dependsOn"] => Place::Dependency,
+            [.., "dependsOn"] | [.., "dependsOn", "phases"] => Place::Dependency,
             _ => Place::Other,
         }
     }
@@ -199,7 +202,7 @@ impl Place {
 }
 
 const JOB_WORDS: &[(&str, &str)] = &[
-    ("activeDeadlineSeconds", "timeout: 600s"),
+    ("activeDeadlineSeconds", "timeout"),
     ("affinity", "placement"),
     ("args", "template.args"),
     ("arguments", "tasks or items"),
@@ -239,13 +242,13 @@ const JOB_WORDS: &[(&str, &str)] = &[
     ("targetResource", "target.partitionSet"),
     ("timeoutPerPartition", "attemptTimeout"),
     ("tolerations", "placement.tolerations, which are not supported yet"),
-    ("ttlSecondsAfterFinished", "keepTasks: 24h"),
+    ("ttlSecondsAfterFinished", "keepTasks"),
     ("withItems", "items"),
     ("withParam", "items"),
 ];
 
 const WORKFLOW_WORDS: &[(&str, &str)] = &[
-    ("activeDeadlineSeconds", "timeout: 600s"),
+    ("activeDeadlineSeconds", "timeout"),
     ("arguments", "params"),
     ("cron", "schedule.cron, which is not supported yet"),
     ("dag", "jobs with dependsOn"),
@@ -318,7 +321,12 @@ const PLACEMENT_WORDS: &[(&str, &str)] = &[
 const DEPENDS_ON: &str = "dependsOn";
 
 /// A field that there is not, and what to write instead.
-pub(super) fn unknown_field(place: Place, path: &str, field: &str, known: &[&str]) -> Violation {
+pub(super) fn unknown_field(
+    place: Place,
+    path: &str,
+    (field, value): (&str, &Value),
+    known: &[&str],
+) -> Violation {
     if place.later().contains(&field) {
         return Violation::new(path, "not supported yet");
     }
@@ -328,7 +336,10 @@ pub(super) fn unknown_field(place: Place, path: &str, field: &str, known: &[&str
         if ours.starts_with(DEPENDS_ON) && !known.contains(&DEPENDS_ON) {
             return violation.hint("make it a job of a Workflow, whose jobs have dependsOn");
         }
-        return violation.hint(format!("write {ours}"));
+        // What neighbours write in seconds is a duration here, which has its unit.
+        let seconds = value.as_u64().filter(|_| field.contains("Seconds"));
+        let value = seconds.map(|seconds| format!(": {seconds}s")).unwrap_or_default();
+        return violation.hint(format!("write {ours}{value}"));
     }
     let mut all = known.to_vec();
     all.extend(place.later());
@@ -358,6 +369,12 @@ pub(super) fn unknown_word(place: Place, path: &str, word: &str, words: &[&str])
         | Place::Node
         | Place::Other => false,
     };
+    // The schema has all phases of a job, and a dependency those in which one ends.
+    let ends = |word: &&str| {
+        let phase = serde_json::from_value::<JobPhase>(Value::from(*word));
+        place != Place::Dependency || phase.is_ok_and(JobPhase::is_final)
+    };
+    let words: &[&str] = &words.iter().copied().filter(ends).collect::<Vec<_>>();
     let short: String = word.chars().take(100).collect();
     if later {
         return Violation::new(path, format!("{short} is not supported yet"))

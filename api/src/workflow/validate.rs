@@ -84,12 +84,20 @@ fn cannot_run_by_itself(spec: &WorkflowSpec) -> Option<Violation> {
         return None;
     }
     let open = spec.params.iter().filter(|param| param.default.is_none());
-    let names: Vec<&str> = open.map(|param| param.name.as_str()).collect();
-    if names.is_empty() {
-        return None;
+    // One that is declared twice is one.
+    let mut names: Vec<&str> = Vec::new();
+    for name in open.map(|param| param.name.as_str()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
+    let (parameters, have) = match names.len() {
+        0 => return None,
+        1 => ("parameter", "has"),
+        _ => ("parameters", "have"),
+    };
     let why = format!(
-        "a new revision is run at once, and parameter {} has no default: the run would fail",
+        "a new revision is run at once, and {parameters} {} {have} no default: the run would fail",
         some_of(names.iter(), 1)
     );
     let hint =

@@ -21,7 +21,7 @@ fn workflows_are_checked() {
 "#,
         ),
         expect![[r#"
-            a.yaml:4:1: spec.runOnApply: a new revision is run at once, and parameter size and 1 more has no default: the run would fail
+            a.yaml:4:1: spec.runOnApply: a new revision is run at once, and parameters size and 1 more have no default: the run would fail
               hint: set runOnApply: false and start runs with hctl run, or give the parameter a default
             a.yaml:5:25: spec.params[0].default: "xl" is not one of s, l
               hint: did you mean l?
@@ -296,6 +296,42 @@ fn placements_that_no_node_can_have_are_refused() {
             a.yaml:8:159: spec.placement.constraints[7]: no spot is both this and "!spot"
               hint: no node would ever match
             a.yaml:8:174: spec.placement.constraints[8]: "five" is neither a number nor a version, so it cannot be compared
+        "#]],
+    );
+}
+
+#[test]
+fn a_hint_is_what_to_write_instead() {
+    check(
+        &workflow(
+            r#"  params: [{name: day}, {name: day}]
+  activeDeadlineSeconds: 60
+  jobs:
+  - {name: a, ttlSecondsAfterFinished: 100, template: {image: x, command: echo hi, args: "-c 'a b'"}}
+  - {name: b, activeDeadlineSeconds: soon, template: {image: x, command: "sleep 5", args: -v}}
+  - {name: c, dependsOn: [{job: a, phases: [succeeded]}], template: {image: x}}
+"#,
+        ),
+        expect![[r#"
+            a.yaml:4:1: spec.runOnApply: a new revision is run at once, and parameter day has no default: the run would fail
+              hint: set runOnApply: false and start runs with hctl run, or give the parameter a default
+            a.yaml:5:26: spec.params[1].name: "day" is a duplicate of params[0]
+            a.yaml:6:3: spec.activeDeadlineSeconds: unknown field
+              hint: write timeout: 60s
+            a.yaml:8:15: spec.jobs[0].ttlSecondsAfterFinished: unknown field
+              hint: write keepTasks: 100s
+            a.yaml:8:66: spec.jobs[0].template.command: expected a list, found text
+              hint: write it as a list: [echo, hi]
+            a.yaml:8:84: spec.jobs[0].template.args: expected a list, found text
+              hint: write it as a list: each entry begins with -
+            a.yaml:9:15: spec.jobs[1].activeDeadlineSeconds: unknown field
+              hint: write timeout
+            a.yaml:9:65: spec.jobs[1].template.command: expected a list, found text
+              hint: write it as a list: [sleep, "5"]
+            a.yaml:9:85: spec.jobs[1].template.args: expected a list, found text
+              hint: write it as a list: [-v]
+            a.yaml:10:45: spec.jobs[2].dependsOn[0].phases[0]: "succeeded" is not one of Succeeded, Failed, TimedOut, Cancelled, Skipped
+              hint: did you mean Succeeded?
         "#]],
     );
 }

@@ -49,8 +49,9 @@ pub fn text(run: &WorkflowRun, now: Timestamp) -> Sheet {
         &["NAME", "STATUS", "TASKS", "ACTIVE", "FAILED", "TOOK", "AFTER", "WHY"],
         rows,
     );
-    if let Some(job) = status.jobs.iter().find(|it| it.phase == JobPhase::Failed) {
-        let name = job.job.as_deref().unwrap_or(&job.name);
+    // One that could not be made has no logs.
+    let mut failed = status.jobs.iter().filter(|it| it.phase == JobPhase::Failed);
+    if let Some(name) = failed.find_map(|it| it.job.as_deref()) {
         sheet.field("Logs", &format!("hctl logs job/{name} --failed"));
     }
     sheet

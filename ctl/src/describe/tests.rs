@@ -175,6 +175,27 @@ fn a_run_tells_how_each_job_stands() {
 }
 
 #[test]
+fn a_job_that_could_not_be_made_has_no_logs() {
+    let run = object(json!({
+        "metadata": {"name": "load-1"},
+        "spec": {"workflow": "load"},
+        "status": {"phase": "Failed", "jobs": [
+            {"name": "collect", "phase": "Failed", "message": "a job with this name is there"},
+        ]},
+    }));
+    check(
+        &run::text(&run, now()),
+        &expect![[r#"
+        Run load-1: Failed, workflow load
+        Tasks:    0 = 0 succeeded + 0 failed + 0 active + 0 pending + 0 cancelled
+        Jobs:
+          NAME     STATUS  TASKS  ACTIVE  FAILED  TOOK  AFTER  WHY
+          collect  Failed  -      0       0       -     -      a job with this name is there
+    "#]],
+    );
+}
+
+#[test]
 fn a_task_tells_its_parts_and_attempts() {
     check(
         &task::text(&running(), now()),
