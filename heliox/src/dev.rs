@@ -280,7 +280,8 @@ fn readable(file: &Path) -> Result<()> {
     if file == Path::new("-") {
         anyhow::bail!("--apply -: stdin is not supported; name a file or a directory");
     }
-    let read = ctl::sources::read(&[file.to_owned()], api::object::DEFAULT_NAMESPACE);
+    let place = ctl::sources::Place { namespace: api::object::DEFAULT_NAMESPACE, is_typed: false };
+    let read = ctl::sources::read(&[file.to_owned()], place);
     read.map(drop).map_err(|failure| not_applied(file, &failure))
 }
 
