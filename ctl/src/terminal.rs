@@ -1,12 +1,15 @@
 //! Printing: data to stdout, all else to stderr. Colours only where they are wanted.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rustix::termios::tcgetwinsize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use crate::args::Format;
 use crate::failure::{Code, Failure};
@@ -90,6 +93,21 @@ pub fn paper() -> Paper {
     let width = width(&stdout);
     let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     Paper { width, colours, folds: false }
+}
+
+/// Comes to an end once nobody will read what is printed: the reader of a pipe is gone, which a command
+/// that has nothing to print would not notice. A file and a terminal have no such end.
+pub async fn unread() -> Failure {
+    // Nothing is written by this, so stdout may block as it does.
+    let watched = std::io::stdout().as_fd().try_clone_to_owned();
+    let is_gone = match watched.and_then(pipe::Sender::from_owned_fd_unchecked) {
+        Ok(stdout) => stdout.ready(Interest::ERROR).await.is_ok(),
+        Err(_) => false,
+    };
+    if !is_gone {
+        std::future::pending::<()>().await;
+    }
+    std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
 }
 
 /// Tells the person at the terminal something that is no data.

@@ -45,6 +45,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     connection.named_namespace = named_namespace;
     connection.is_namespace_typed = is_namespace_typed;
     let outage = connection.outage().clone();
+    let is_endless = is_endless(&command);
     let taken = namesakes::taken_by(&command);
     let done = async {
         match does(&connection, command).await {
@@ -56,7 +57,36 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     tokio::select! {
         biased;
         done = done => done,
+        unread = terminal::unread(), if is_endless => Err(unread),
         never = outage.tell(terminal::note) => match never {},
+    }
+}
+
+/// Whether a command prints what happens until it is ended, and does nothing else. One that waits has an
+/// exit code to tell, whoever reads its output.
+fn is_endless(command: &Command) -> bool {
+    match command {
+        Command::Get(args) => args.watch,
+        Command::Events(args) => args.watch,
+        Command::Logs(args) => args.follow,
+        Command::Apply(_)
+        | Command::Describe(_)
+        | Command::Delete(_)
+        | Command::Exec(_)
+        | Command::Top(_)
+        | Command::Wait(_)
+        | Command::Run(_)
+        | Command::Rerun(_)
+        | Command::Cancel { .. }
+        | Command::Suspend { .. }
+        | Command::Resume { .. }
+        | Command::Evict { .. }
+        | Command::Cordon { .. }
+        | Command::Uncordon { .. }
+        | Command::Cluster(_)
+        | Command::Debug(_)
+        | Command::Version
+        | Command::Completion { .. } => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::server::{Said, Server, said};
 
@@ -89,5 +90,17 @@ async fn what_changes_something_is_finished_although_nobody_reads_what_it_prints
             let done = server.writes();
             assert_eq!((done.len(), said.code), (*writes, *code), "{line}: {done:?} {said:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_only_shows_ends_when_its_reader_goes_although_nothing_happens() {
+    let server = server().await;
+    for line in ["get jobs --watch", "get jobs --watch -o name", "get runs,jobs -w -o json"] {
+        let mut following = server.hctl(line).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+        assert!(lines.next_line().await.unwrap().is_some(), "{line}");
+        drop(lines);
+        assert!(following.wait().await.unwrap().success(), "{line}");
     }
 }
