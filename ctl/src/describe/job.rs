@@ -117,11 +117,14 @@ fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
     let is_unschedulable = is_unschedulable(&job.status.conditions);
     let message = job.status.message.iter().filter(|_| !is_unschedulable);
     let pending = tasks.iter().filter(|task| task.phase() == TaskPhase::Pending);
-    // That a task is retried is said of what waits, too, with how long that takes.
+    // That a task is retried is said of what waits, too, with how long that takes. So is why no node
+    // takes one while others run.
     let is_said = |message: &&String| {
         pending.clone().any(|task| {
-            task.last_attempt()
-                .is_some_and(|last| **message == format!("retrying task {}: {last}", task.name()))
+            task.unschedulable() == Some(message.as_str())
+                || task.last_attempt().is_some_and(|last| {
+                    **message == format!("retrying task {}: {last}", task.name())
+                })
         })
     };
     let mut whys: Vec<String> = message.filter(|message| !is_said(message)).cloned().collect();

@@ -116,6 +116,21 @@ fn a_job_whose_task_waits_for_its_retry_says_so_once() {
     assert_eq!(whys(&[]), "Why:      retrying task thumb-1: attempt 1 on n2: exit 3");
 }
 
+/// The job's status says it, too, while others of its tasks run.
+#[test]
+fn why_a_task_fits_nowhere_is_said_once() {
+    let job = object(json!({
+        "metadata": {"name": "thumb", "namespace": "media"},
+        "spec": {"template": {"image": "thumb:7"}},
+        "status": {"phase": "Running", "total": 2, "message": "0 of 1 node: 1 without gpu"},
+    }));
+    let why = "0 of 1 node: 1 without gpu";
+    let waits = json!({"spec": {"unschedulable": {"attempt": 2, "message": why}}});
+    let text = job::text(&job, &[task("thumb-1", &waits)], now()).on(None);
+    let whys: Vec<&str> = text.lines().filter(|line| line.starts_with("Why:")).collect();
+    assert_eq!(whys, ["Why:      1 task waits: 0 of 1 node: 1 without gpu"], "{text}");
+}
+
 #[test]
 fn reasons_and_rows_that_are_not_shown_are_counted() {
     let job = object(json!({

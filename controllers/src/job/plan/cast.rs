@@ -35,19 +35,20 @@ impl Member<'_> {
         self.verdict == Verdict::Open
     }
 
-    /// Whether it has a node and has not ended; a lost one is not counted as active.
+    /// Whether it has a node and has not ended. A lost one has, until it may be replaced: it may run.
     pub(super) fn is_active(&self) -> bool {
         match self.task.state() {
             TaskState::Bound { .. }
             | TaskState::Starting { .. }
             | TaskState::Running { .. }
-            | TaskState::Stopping { .. } => true,
+            | TaskState::Stopping { .. }
+            | TaskState::Lost { replaceable: false, .. } => true,
             TaskState::Pending
             | TaskState::Succeeded
             | TaskState::Failed { .. }
             | TaskState::TimedOut
             | TaskState::Cancelled { .. }
-            | TaskState::Lost { .. } => false,
+            | TaskState::Lost { replaceable: true, .. } => false,
         }
     }
 

@@ -1,14 +1,15 @@
 //! What a job has come to, as its status says it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::completion::{End, EndCounts};
-use api::conditions::{Standing, UNSCHEDULABLE, conditions};
+use api::conditions::{Condition, Standing, UNSCHEDULABLE, conditions};
 use api::job::change::{self, tasks_from};
 use api::job::{FailureCount, JobPhase, JobStatus, scaled_down as scaled_down_words};
 use api::object::Kind as _;
-use api::task::PAST_MESSAGE_CHARS_MAX;
+use api::table::some_of;
 use api::task::report::shortened;
+use api::task::{PAST_MESSAGE_CHARS_MAX, TaskState};
 use api::{Job, Timestamp};
 
 use super::cast::Member;
@@ -17,6 +18,8 @@ use super::record::Record;
 use super::roster::Roster;
 use super::{Course, Notice, Run, Scene, Waiting};
 
+/// Nodes that a status names.
+const NODES_NAMED: usize = 3;
 /// Reasons for giving up that a status names.
 const FAILURES_NAMED: usize = 5;
 
@@ -48,7 +51,9 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     hold(scene, &mut status, is_over);
     status.phase = phase(scene, &status, is_over);
     status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
-    let unschedulable = unschedulable(scene, &status).filter(|_| !is_over);
+    let unfit = unfit(scene).filter(|_| !is_over);
+    // While something of it runs, what waits may just wait for that to end.
+    let unschedulable = unfit.filter(|_| status.active == 0);
     let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
     status.message = match ending {
         Some(ending) => ending.message.clone(),
@@ -57,7 +62,8 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
         }
         None => stalled
             .map(ToString::to_string)
-            .or_else(|| unschedulable.map(str::to_owned))
+            .or_else(|| lost(scene))
+            .or_else(|| unfit.map(str::to_owned))
             .or_else(|| predecessor(waiting).filter(|_| !is_over))
             .or_else(|| retrying(scene, &status).filter(|_| !is_over)),
     };
@@ -84,13 +90,34 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     status
 }
 
-/// Why no node takes what waits, where nothing of the job runs: its first task's reason.
-fn unschedulable<'a>(scene: &Scene<'a>, status: &JobStatus) -> Option<&'a str> {
-    if scene.course != Course::Usual || status.active > 0 {
+/// Why no node takes what waits: the reason of the first task that has one.
+fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
+    if scene.course != Course::Usual {
         return None;
     }
-    let pending = scene.cast.members.values().find(|member| member.is_pending())?;
-    pending.task.unschedulable()
+    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
+    pending.find_map(|member| member.task.unschedulable())
+}
+
+/// How many tasks are on nodes that nobody hears, and whether they wait for these:
+/// `1 task is lost: node-b is silent; it waits for it`.
+fn lost(scene: &Scene<'_>) -> Option<String> {
+    let (mut tasks, mut wait, mut nodes) = (0, true, BTreeSet::new());
+    for member in scene.cast.members.values() {
+        if let TaskState::Lost { node, replaceable: false, .. } = member.task.state() {
+            tasks += 1;
+            wait &= member.task.loss().is_some_and(|loss| loss.waits);
+            nodes.insert(node);
+        }
+    }
+    let are = |number: usize| if number == 1 { "is" } else { "are" };
+    let (noun, they) = if tasks == 1 { ("task", "it waits") } else { ("tasks", "they wait") };
+    let them = if nodes.len() == 1 { "it" } else { "them" };
+    let waits = if wait { format!("; {they} for {them}") } else { String::new() };
+    (tasks > 0).then(|| {
+        let (named, silent) = (some_of(nodes.iter(), NODES_NAMED), are(nodes.len()));
+        format!("{tasks} {noun} {} lost: {named} {silent} silent{waits}", are(tasks))
+    })
 }
 
 /// That a name is free in a while, where that holds something up.
@@ -233,8 +260,14 @@ fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
     }
 }
 
-/// Whether the two differ in more than counts.
+/// Whether the two differ in more than counts. What a job that goes on says of some of its tasks is
+/// like its counts: it changes with every step of a large job.
 pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
+    let goes_on = |status: &JobStatus| {
+        let stalled = |it: &Condition| it.kind == "Stalled" && it.status == "True";
+        status.active > 0 && !status.conditions.iter().any(stalled)
+    };
+    let says_the_same = before.message == next.message && before.conditions == next.conditions;
     let same = before.phase == next.phase
         && before.ending == next.ending
         && before.observed_generation == next.observed_generation
@@ -247,8 +280,7 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
         && before.finished_at == next.finished_at
         && before.suspended_at == next.suspended_at
         && before.suspended_seconds == next.suspended_seconds
-        && before.message == next.message
-        && before.conditions == next.conditions;
+        && (says_the_same || goes_on(before) && goes_on(next));
     !same
 }
 

@@ -27,7 +27,7 @@ fn a_job_opens_with_its_template_and_first_tasks_in_one_write() {
 }
 
 #[test]
-fn a_job_that_fits_nowhere_says_why_until_something_of_it_runs() {
+fn a_job_says_why_a_task_fits_nowhere_and_goes_on_saying_it_when_another_runs() {
     check(
         "
         spec count=2
@@ -45,9 +45,9 @@ fn a_job_that_fits_nowhere_says_why_until_something_of_it_runs() {
               waits: 2 tasks have not ended
             Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
             plan
-              Running run=1 p1 a1 s0 f0 c0 of 2
+              Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
               waits: 2 tasks have not ended
-            Running run=1 p1 a1 s0 f0 c0 of 2
+            Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
         "#]],
     );
 }
@@ -205,9 +205,10 @@ fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
         "#,
         expect![[r#"
             plan
-              Running run=1 p1 a0 s0 f0 c0 of 1
+              Running run=1 p0 a1 s0 f0 c0 of 1 (1 task is lost: n1 is silent)
               waits: 1 tasks have not ended
             plan
+              Running run=1 p1 a0 s0 f0 c0 of 1
               j-0/1 retry free
               tells: TaskRetried: retrying: j-0 (node n1 was lost)
             plan
@@ -419,7 +420,7 @@ fn an_ended_task_whose_job_ends_is_recorded_although_it_was_lost_while_being_dra
         plan
         "#,
         expect![[r#"
-            Running ending Cancelled run=1 p1 a0 s0 f0 c0 of 1 (cancelled on request)
+            Running ending Cancelled run=1 p0 a1 s0 f0 c0 of 1 (cancelled on request)
             plan
               record run=1 0=Cancelled + j-0/1 recorded + Cancelled ending Cancelled run=1 p0 a0 s0 f0 c1 of 1 (cancelled on request)
               tells: JobCancelled: cancelled on request; 0 of 1 tasks succeeded

@@ -9,6 +9,7 @@ mod changes;
 mod deleted;
 mod ends;
 mod lists;
+mod not_going_on;
 mod obstacles;
 mod sizes;
 mod stops;
@@ -31,7 +32,7 @@ use super::plan::{Holder, Plan};
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
 /// so silently until nothing is left, `why TASK` shows the task's WHY,
-/// `bind|nowhere|run|end|lose|replaceable|recover|evict|delete TASK ...` are other writers,
+/// `bind|nowhere|run|end|lose|lose-waiting|replaceable|recover|evict|delete TASK ...` are other writers,
 /// `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
@@ -104,6 +105,10 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) {
             code => report(world, &task(), ReportState::Failed, Some(code.parse().unwrap())),
         },
         "lose" => world.change(&task(), &TaskChange::Lose),
+        "lose-waiting" => {
+            let silent_since = world.now;
+            world.change(&task(), &TaskChange::LoseNode { silent_since, waits: true })
+        }
         "replaceable" => world.change(&task(), &TaskChange::Replaceable),
         "recover" => world.change(&task(), &TaskChange::Recover),
         "evict" => {
