@@ -37,6 +37,11 @@ pub fn is_unschedulable(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| condition.reason == UNSCHEDULABLE)
 }
 
+/// The condition Stalled where it is true: a person has to do something.
+pub fn stalled(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.kind == "Stalled" && condition.status == "True")
+}
+
 /// Conditions that are not kept but follow from the rest of an object. Who reads them over the wire
 /// sees a list of [`Condition`]; as a type there is nothing, so that a hundred thousand tasks in
 /// memory have nothing of them, and nobody can send back what they were.

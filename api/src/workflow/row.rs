@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Workflow, validate};
+use crate::conditions::stalled;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{age, or_dash};
@@ -51,9 +52,7 @@ impl Resource for Workflow {
         } else if self.spec.suspend == Some(true) {
             "suspended: starts no run by itself".to_owned()
         } else {
-            let stalled =
-                |it: &&crate::conditions::Condition| it.kind == "Stalled" && it.status == "True";
-            status.conditions.iter().find(stalled).map(|it| it.message.clone()).unwrap_or_default()
+            stalled(&status.conditions).map(|it| it.message.clone()).unwrap_or_default()
         };
         vec![
             self.name().to_owned(),

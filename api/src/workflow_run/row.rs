@@ -110,6 +110,12 @@ impl WorkflowRun {
             let why = job.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
             return format!("{} {}{why}", job.name, job.phase);
         }
+        // Jobs that were not made yet wait for others: that says nothing new.
+        let mut open = status.jobs.iter().filter(|job| job.job.is_some() && !job.phase.is_final());
+        let waiting = open.find_map(|job| Some(format!("{}: {}", job.name, job.message.as_ref()?)));
+        if let Some(waiting) = waiting {
+            return waiting;
+        }
         match status.phase {
             RunPhase::Pending if status.observed_generation == 0 => {
                 "waiting for the workflow controller".to_owned()
@@ -123,5 +129,33 @@ impl WorkflowRun {
             | RunPhase::Cancelled
             | RunPhase::Skipped => String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_says_what_its_first_waiting_job_says() {
+        let lost = "1 task is lost: node-b is silent; it waits for it";
+        let run: WorkflowRun = serde_json::from_value(json!({
+            "metadata": { "name": "w-1" },
+            "spec": { "workflow": "w" },
+            "status": {
+                "phase": "Running",
+                "jobs": [
+                    { "name": "a", "job": "w-1-a", "phase": "Succeeded" },
+                    { "name": "d", "phase": "Pending", "message": "waits for job c" },
+                    { "name": "b", "job": "w-1-b", "phase": "Running" },
+                    { "name": "c", "job": "w-1-c", "phase": "Running", "message": lost },
+                ],
+            },
+        }))
+        .unwrap();
+        let why = run.row(Timestamp::UNIX_EPOCH).pop();
+        assert_eq!(why.as_deref(), Some("c: 1 task is lost: node-b is silent; it waits for it"));
     }
 }

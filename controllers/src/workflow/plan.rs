@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use api::batch::{Group, Op};
-use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable};
+use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable, stalled};
 use api::object::{Kind as _, NUMBER_MAX};
 use api::workflow::{HISTORY, WorkflowStatus, revision, written_revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
@@ -165,15 +165,20 @@ fn summarize(
     let active = view.runs.iter().filter(|run| !run.status.phase.is_final()).count();
     status.active = u32::try_from(active + usize::from(is_made)).unwrap_or(u32::MAX);
     status.observed_generation = workflow.generation();
+    // A run that waits for somebody before its end is what they have to look at.
+    let stalled_run = latest.filter(|run| !run.status.phase.is_final());
+    let stalled_run = stalled_run.and_then(|run| stalled(&run.status.conditions));
     let standing = match status.phase {
         None if is_held_back => Standing::Reconciling,
         None | Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,
         Some(RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled) => Standing::Stalled,
-        Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => Standing::Reconciling,
+        Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => {
+            if stalled_run.is_some() { Standing::Stalled } else { Standing::Reconciling }
+        }
     };
     let reason = match (latest, status.phase) {
         (Some(run), _) if is_unschedulable(&run.status.conditions) => UNSCHEDULABLE.to_owned(),
-        (_, Some(phase)) => phase.to_string(),
+        (_, Some(phase)) => stalled_run.map_or(phase.to_string(), |it| it.reason.clone()),
         (_, None) if is_held_back => "Suspended".to_owned(),
         (_, None) => "NoRun".to_owned(),
     };

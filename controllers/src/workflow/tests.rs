@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 
 use api::batch::Op;
+use api::conditions::{Standing, conditions};
 use api::object::Kind as _;
+use api::resource::Resource as _;
 use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate, revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
 use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
@@ -144,6 +146,25 @@ fn a_workflow_that_is_suspended_from_birth_says_so() {
     assert_eq!(ready(&workflow), "True Succeeded: run by-hand");
     edit(&mut workflow, |spec| spec.suspend = None);
     assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+}
+
+/// Its row shows what is Stalled.
+#[test]
+fn a_workflow_whose_run_waits_for_somebody_says_so() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    settle(&mut workflow, &mut runs, &[]);
+    let why = "load: PartitionSet shards does not exist";
+    runs[0].status.phase = RunPhase::Running;
+    runs[0].status.message = Some(why.to_owned());
+    let at = (1, Timestamp::UNIX_EPOCH);
+    runs[0].status.conditions = conditions(&[], Standing::Stalled, "TargetMissing", why, at);
+    settle(&mut workflow, &mut runs, &[]);
+    let row = |workflow: &Workflow| workflow.row(Timestamp::UNIX_EPOCH).pop().unwrap();
+    assert_eq!(row(&workflow), format!("run w-1: {why}"));
+    runs[0].status.message = None;
+    runs[0].status.conditions = conditions(&[], Standing::Reconciling, "Running", "", at);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(row(&workflow), "");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::completion::{End, EndCounts};
-use api::conditions::{Condition, Standing, UNSCHEDULABLE, conditions};
+use api::conditions::{Standing, UNSCHEDULABLE, conditions, stalled};
 use api::job::change::{self, tasks_from};
 use api::job::{FailureCount, JobPhase, JobStatus, scaled_down as scaled_down_words};
 use api::object::Kind as _;
@@ -263,10 +263,7 @@ fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
 /// Whether the two differ in more than counts. What a job that goes on says of some of its tasks is
 /// like its counts: it changes with every step of a large job.
 pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
-    let goes_on = |status: &JobStatus| {
-        let stalled = |it: &Condition| it.kind == "Stalled" && it.status == "True";
-        status.active > 0 && !status.conditions.iter().any(stalled)
-    };
+    let goes_on = |it: &JobStatus| it.active > 0 && stalled(&it.conditions).is_none();
     let says_the_same = before.message == next.message && before.conditions == next.conditions;
     let same = before.phase == next.phase
         && before.ending == next.ending

@@ -10,12 +10,13 @@
 //! * On the state that its own actions lead to, `plan` returns nothing.
 
 mod expand;
+mod hitch;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::batch::{Group, Op};
-use api::conditions::{Standing as Condition, UNSCHEDULABLE, conditions, is_unschedulable};
+use api::conditions::{Standing as Condition, conditions};
 use api::job::{JobPhase, REASON_CHARS_MAX};
 use api::object::Kind as _;
 use api::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
@@ -26,6 +27,7 @@ use api::{Job, Timestamp, Workflow, WorkflowRun};
 use jiff::SignedDuration;
 
 use crate::packing::{self, Parcel};
+use hitch::Hitch;
 use standing::{Standing, follow, standings};
 
 /// All that a decision may depend on, as of one revision.
@@ -101,7 +103,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     summarize(&mut next.status, &standings);
     let ending = ending.map(|end| (end.phase, end.message));
     let end = ending.or_else(|| self_end(&workflow, &standings));
-    let hitch = steps.stalled.map(Hitch::NameTaken).or_else(|| unschedulable(&standings));
+    let hitch = steps.stalled.map(Hitch::name_taken).or_else(|| Hitch::of(&standings));
     conclude(view, &mut next.status, end, hitch.as_ref());
     drop(standings);
     next.status.workflow = Some(workflow);
@@ -448,47 +450,6 @@ fn count_suspension(view: &View<'_>, status: &mut WorkflowRunStatus) {
         }
         (true, Some(_)) | (false, None) => (),
     }
-}
-
-/// What keeps a run from going on.
-enum Hitch {
-    /// A person has to do something about a name.
-    NameTaken(String),
-    /// Nothing of it runs, and no node takes what waits.
-    Unschedulable(String),
-}
-
-impl Hitch {
-    fn message(&self) -> &str {
-        match self {
-            Hitch::NameTaken(message) | Hitch::Unschedulable(message) => message,
-        }
-    }
-
-    fn standing(&self) -> Condition {
-        match self {
-            Hitch::NameTaken(_) => Condition::Stalled,
-            Hitch::Unschedulable(_) => Condition::Reconciling,
-        }
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Hitch::NameTaken(_) => "NameTaken".to_owned(),
-            Hitch::Unschedulable(_) => UNSCHEDULABLE.to_owned(),
-        }
-    }
-}
-
-fn unschedulable(standings: &[Standing<'_>]) -> Option<Hitch> {
-    let objects = || standings.iter().filter_map(|standing| standing.object);
-    if objects().any(|job| job.status.active > 0) {
-        return None;
-    }
-    let is_open = |job: &&Job| !job.status.phase.is_final();
-    let job = objects().filter(is_open).find(|job| is_unschedulable(&job.status.conditions))?;
-    let why = job.status.message.as_deref().unwrap_or_default();
-    Some(Hitch::Unschedulable(format!("{}: {why}", job.name())))
 }
 
 fn conclude(

@@ -64,6 +64,12 @@ fn check(script: &str, expected: Expect) {
                 let at = (1, Timestamp::UNIX_EPOCH);
                 job.status.conditions = conditions(&[], Standing::Reconciling, reason, "", at);
             }
+            "stalled" => {
+                let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
+                job.status.message = Some(rest[1..].join(" "));
+                let at = (1, Timestamp::UNIX_EPOCH);
+                job.status.conditions = conditions(&[], Standing::Stalled, "TargetMissing", "", at);
+            }
             // As a person does it.
             "cancelled" => {
                 let job = world.jobs.get_mut(&format!("w-1-{}", rest[0])).unwrap();
@@ -513,9 +519,33 @@ fn a_run_says_which_job_fits_nowhere() {
             plan
               Running 0/0: a Pending, b Pending + create w-1-a + create w-1-b
             plan
-              Running (w-1-b: 0 of 3 nodes: 3 have cpu < 64) 0/2: a Running, b Pending (0 of 3 nodes: 3 have cpu < 64)
+              Running (b: 0 of 3 nodes: 3 have cpu < 64) 0/2: a Running, b Pending (0 of 3 nodes: 3 have cpu < 64)
             plan
               Running 0/2: a Running, b Running
+        "#]],
+    );
+}
+
+/// Others of its jobs go on, and still somebody has to do something.
+#[test]
+fn a_run_says_which_job_waits_for_somebody() {
+    check(
+        "
+        workflow a load after<load
+        plan
+        job a Running
+        stalled load PartitionSet shards does not exist
+        plan
+        job load Running
+        plan
+        ",
+        expect![[r#"
+            plan
+              Running 0/0: a Pending, load Pending, after Pending (waits for job load) + create w-1-a + create w-1-load
+            plan
+              Running (load: PartitionSet shards does not exist) 0/1: a Running, load Pending (PartitionSet shards does not exist), after Pending (waits for job load)
+            plan
+              Running 0/2: a Running, load Running, after Pending (waits for job load)
         "#]],
     );
 }
