@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use crate::args::Format;
 use crate::failure::{Code, Failure};
 use crate::foreign;
-use crate::output::{Paper, printable};
+use crate::output::{Paper, folded, printable};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
@@ -110,6 +110,25 @@ pub async fn unread() -> Failure {
     std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
 }
 
+/// Tells something after a word that says what it is, below whose end it goes on where it is folded.
+fn labelled(style: Style, label: &str, text: &str) {
+    let text = folded_after(label, text, width(&std::io::stderr()));
+    note(&format!("{style}{label}{style:#}{}", text.strip_prefix(label).unwrap_or(&text)));
+}
+
+/// The lines of a text after its label, no longer than a terminal is wide.
+fn folded_after(label: &str, text: &str, width: Option<usize>) -> String {
+    let whole = format!("{label} {text}");
+    let Some(width) = width else { return whole };
+    let hang = label.chars().count() + 1;
+    let lines = whole.lines().enumerate().map(|(number, line)| {
+        let own = line.chars().take_while(|c| *c == ' ').count();
+        folded(line, if number == 0 { hang } else { own }, width)
+    });
+    let text: String = lines.collect();
+    text.trim_end().to_owned()
+}
+
 /// Tells the person at the terminal something that is no data.
 pub fn note(text: &str) {
     clear_progress();
@@ -160,7 +179,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
     // Nobody listens where this cannot be printed.
     let _unread = error.print();
     if let Some(hint) = hint {
-        note(&format!("{HINT}hint:{HINT:#} {hint}"));
+        labelled(HINT, "hint:", &hint);
     }
     ExitCode::from(Code::Error.number())
 }
@@ -198,11 +217,16 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
         return ExitCode::from(failure.code.number());
     }
     for problem in &failure.problems {
-        note(&problem.to_string());
+        let text = problem.to_string();
+        // The place is the label: it stays in one piece, to be clicked on.
+        match text.split_once(' ') {
+            Some((place, text)) => note(&folded_after(place, text, width(&std::io::stderr()))),
+            None => note(&text),
+        }
     }
-    note(&format!("{ERROR}error:{ERROR:#} {}", failure.message));
+    labelled(ERROR, "error:", &failure.message);
     if let Some(hint) = &failure.hint {
-        note(&format!("{HINT}hint:{HINT:#} {hint}"));
+        labelled(HINT, "hint:", hint);
     }
     ExitCode::from(failure.code.number())
 }
@@ -228,6 +252,21 @@ mod tests {
         for line in ["get jobs", "get -o yaml", "exec a -- x -o json", "get -o"] {
             assert_eq!(format_of(&words(line)), Format::Table, "{line}");
         }
+    }
+
+    #[test]
+    fn an_error_is_folded_at_a_terminal_and_left_alone_in_a_pipe() {
+        let text = "see what is there with hctl get jobs (-A: everywhere)";
+        assert_eq!(folded_after("hint:", text, None), format!("hint: {text}"));
+        assert_eq!(
+            folded_after("hint:", text, Some(32)),
+            "hint: see what is there with\n      hctl get jobs (-A:\n      everywhere)"
+        );
+        let two = "spec.x: unknown field of this\n  hint: did you mean count?";
+        assert_eq!(
+            folded_after("a.yaml:3:1:", two, Some(24)),
+            "a.yaml:3:1: spec.x:\n            unknown\n            field of\n            this\n  hint: did you mean\n  count?"
+        );
     }
 
     #[test]
