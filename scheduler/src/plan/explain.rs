@@ -17,7 +17,7 @@ pub enum Blocked {
         /// Its name.
         template: String,
     },
-    /// The partition set that it targets is not there.
+    /// The partition set that it targets or has to be near is not there.
     NoPartitionSet {
         /// Its name.
         set: String,
@@ -33,7 +33,7 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Blocked::NoTemplate { template } => write!(f, "task template {template} not found"),
-            Blocked::NoPartitionSet { set } => write!(f, "partition set {set} not found"),
+            Blocked::NoPartitionSet { set } => write!(f, "PartitionSet {set} does not exist"),
             Blocked::Unreadable { problem } => f.write_str(problem),
         }
     }

@@ -56,6 +56,13 @@ impl<'a> Wanted<'a> {
         }
         let shape = facts.shape.as_deref().expect("a class without a shape is blocked");
         let set = |name: &str| sets.get(&ObjectKey::new(&facts.key.template.namespace, name));
+        let object = |name: &str| set(name).and_then(|set| set.object.as_deref());
+        let missing = |name: &str| Blocked::NoPartitionSet { set: name.to_owned() };
+        let required = shape.near.iter().filter(|near| near.required);
+        let mut near_sets = required.filter_map(|near| near.partition_set.as_deref());
+        if let Some(name) = near_sets.find(|name| object(name).is_none()) {
+            return Err(missing(name));
+        }
         let mut near_jobs = facts.near_jobs.iter();
         let near = shape.near.iter().filter_map(|near| {
             let place = match (&near.partition_set, &near.job) {
@@ -76,9 +83,8 @@ impl<'a> Wanted<'a> {
         let target = match (&shape.target, &facts.key.partition) {
             (Some(target), Some(partition)) => {
                 let name = &target.partition_set;
-                let object = set(name).and_then(|set| set.object.as_deref());
-                let missing = || Blocked::NoPartitionSet { set: name.clone() };
-                Some(AtTarget { target, set: object.ok_or_else(missing)?, partition })
+                let set = object(name).ok_or_else(|| missing(name))?;
+                Some(AtTarget { target, set, partition })
             }
             (Some(_), None) | (None, _) => None,
         };

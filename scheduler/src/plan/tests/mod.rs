@@ -162,9 +162,38 @@ fn what_is_missing_is_named_and_waited_for() {
             web-0: task template t not found
             --
             web-0 -> a
-            web-1: partition set mydb not found
+            web-1: PartitionSet mydb does not exist
             --
             web-1 -> a
+        "#]],
+    );
+}
+
+/// That no node holds a replica would send people to the nodes. What is merely wished for is not
+/// waited for.
+#[test]
+fn a_set_that_a_task_has_to_be_near_is_named_while_it_is_missing() {
+    check(
+        "
+        node a
+        node b
+        template t near=data:LEADER
+        template u nearby=data
+        task web-0
+        task web-1 of=u
+        place
+        set data p=b:STANDBY
+        place
+        set data p=b:LEADER
+        place
+        ",
+        expect![[r#"
+            web-1 -> a
+            web-0: PartitionSet data does not exist
+            --
+            web-0: 0 of 2 nodes: 2 do not hold LEADER of data
+            --
+            web-0 -> b
         "#]],
     );
 }
