@@ -118,6 +118,16 @@ impl PartitionSet {
         }
     }
 
+    /// Whether a replica of the set may be in one of these states at all, as its state model has it;
+    /// of no states, or of a model that is not known, it may.
+    pub fn may_be_in(&self, states: &[String]) -> bool {
+        let model = BUILT_IN_MODELS.iter().find(|model| model.name == self.spec.state_model);
+        let has = |model: &BuiltInModel| {
+            model.states.iter().any(|(state, _)| states.iter().any(|wanted| wanted == state))
+        };
+        states.is_empty() || model.is_none_or(has)
+    }
+
     /// Where a partition's replicas are: node and state.
     pub fn replicas(&self, partition: &str) -> impl Iterator<Item = (&str, &str)> {
         self.spec

@@ -109,6 +109,13 @@ pub enum Waiting {
         /// The partition.
         partition: String,
     },
+    /// Its set's state model has none of the states that it targets.
+    NoState {
+        /// The set.
+        set: String,
+        /// The states.
+        states: Vec<String>,
+    },
     /// An object of another owner has the name of one of its objects.
     NameTaken {
         /// The kind.
@@ -159,6 +166,7 @@ impl Waiting {
             | Waiting::NoPartition { .. }
             | Waiting::SameName { .. } => true,
             Waiting::Deletion
+            | Waiting::NoState { .. }
             | Waiting::NameTaken { .. }
             | Waiting::Predecessor { .. }
             | Waiting::Unwritable { .. }
@@ -174,6 +182,7 @@ impl Waiting {
         match self {
             Waiting::NoPartitionSet { .. }
             | Waiting::NoPartition { .. }
+            | Waiting::NoState { .. }
             | Waiting::NameTaken { .. }
             | Waiting::SameName { .. }
             | Waiting::Unwritable { .. } => true,
@@ -191,7 +200,9 @@ impl Waiting {
         match self {
             Waiting::Deletion => "Deletion",
             Waiting::Predecessor { .. } => "PredecessorStopping",
-            Waiting::NoPartitionSet { .. } | Waiting::NoPartition { .. } => "TargetMissing",
+            Waiting::NoPartitionSet { .. }
+            | Waiting::NoPartition { .. }
+            | Waiting::NoState { .. } => "TargetMissing",
             Waiting::NameTaken { .. } | Waiting::SameName { .. } => "NameTaken",
             Waiting::Unwritable { .. } => "NotWritable",
             Waiting::Suspended => "Suspended",
@@ -209,6 +220,9 @@ impl fmt::Display for Waiting {
             Waiting::NoPartitionSet { name } => write!(f, "PartitionSet {name} does not exist"),
             Waiting::NoPartition { set, partition } => {
                 write!(f, "PartitionSet {set} has no partition {partition}")
+            }
+            Waiting::NoState { set, states } => {
+                write!(f, "no partition of {set} can be in state {}", states.join(" or "))
             }
             Waiting::NameTaken { kind, name } => {
                 write!(f, "{kind} {name} exists and belongs to another owner")
@@ -285,6 +299,12 @@ pub fn plan(view: &View<'_>) -> Plan {
 fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option<Waiting> {
     if let Some(name) = roster.clashes.first() {
         return Some(Waiting::SameName { name: name.clone() });
+    }
+    if let (Some(target), Some(set)) = (&view.job.spec.target, view.partition_set)
+        && !set.may_be_in(&target.states)
+    {
+        let set = target.partition_set.clone();
+        return Some(Waiting::NoState { set, states: target.states.clone() });
     }
     let is_taken = view.template.is_some_and(|found| !is_ours(view.job, found));
     let name = template.name().to_owned();

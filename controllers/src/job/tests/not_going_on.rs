@@ -42,6 +42,34 @@ fn lost_tasks_are_active_and_told_of() {
     );
 }
 
+/// Its set comes after it, so the apiserver could not refuse it.
+#[test]
+fn a_state_that_no_partition_can_be_in_is_named() {
+    check(
+        r#"
+        spec target={"partitionSet":"mydb","states":["MASTER"]}
+        plan
+        set {"partitions":1,"stateModel":"LeaderStandby"}
+        plan
+        plan
+        set {"partitions":1,"stateModel":"MasterSlave"}
+        plan
+        "#,
+        expect![[r#"
+            plan
+              Pending run=0 p0 a0 s0 f0 c0 of 0 (PartitionSet mydb does not exist)
+              waits: PartitionSet mydb does not exist
+            plan
+              Pending run=0 p0 a0 s0 f0 c0 of 0 (no partition of mydb can be in state MASTER)
+              waits: no partition of mydb can be in state MASTER
+            plan
+              waits: no partition of mydb can be in state MASTER
+            plan
+              Pending run=1 p1 a0 s0 f0 c0 of 1 + create template + create j-0 #0 run=1 {"partition":"mydb-0"}
+        "#]],
+    );
+}
+
 #[test]
 fn why_a_task_fits_nowhere_is_said_while_others_run() {
     check(

@@ -25,6 +25,9 @@ fn worlds() -> BTreeMap<&'static str, World> {
     };
     let mut no_partition = of(json!({ "target": { "partitionSet": "mydb", "partitions": ["x"] } }));
     no_partition.partition_set = Some(set());
+    let no_state = json!({ "target": { "partitionSet": "mydb", "states": ["MASTER"] } });
+    let mut no_state = of(no_state);
+    no_state.partition_set = Some(set());
     let mut name_taken = of(json!({ "count": 2 }));
     name_taken.taken.insert("j-0".to_owned(), Holder::Another);
     let mut leaving = of(json!({ "count": 2 }));
@@ -35,6 +38,7 @@ fn worlds() -> BTreeMap<&'static str, World> {
     BTreeMap::from([
         ("no set", of(json!({ "target": { "partitionSet": "mydb" } }))),
         ("no partition", no_partition),
+        ("no state", no_state),
         ("name taken", name_taken),
         ("predecessor stopping", leaving),
         ("template taken", template_taken),
