@@ -83,7 +83,7 @@ impl World {
                 self.tasks.insert(rest[0].to_owned(), (*task, on_loss));
             }
             "end" => {
-                let (task, _) = self.tasks.get_mut(rest[0]).unwrap();
+                let (task, _) = &self.tasks[rest[0]];
                 let report = Report {
                     binding: task.binding().unwrap().number,
                     boot_id: "boot".to_owned(),
@@ -97,20 +97,9 @@ impl World {
                     finished_at: Some(self.now),
                     ports: BTreeMap::new(),
                 };
-                let end = TaskChange::Report(Box::new(report));
-                let Step::Changed(next) = apply(task, 1, &end, self.now).unwrap() else {
-                    panic!("it had ended")
-                };
-                *task = *next;
+                self.change(rest[0], &TaskChange::Report(Box::new(report)));
             }
-            "evict" => {
-                let (task, _) = self.tasks.get_mut(rest[0]).unwrap();
-                let evict = TaskChange::evict(StopReason::Evict);
-                let Step::Changed(next) = apply(task, 1, &evict, self.now).unwrap() else {
-                    panic!("it was evicted")
-                };
-                *task = *next;
-            }
+            "evict" => self.change(rest[0], &TaskChange::evict(StopReason::Evict)),
             "forget" => {
                 self.tasks.get_mut(rest[0]).unwrap().1 = OnNodeLoss::default();
             }
@@ -133,6 +122,15 @@ impl World {
             }
             other => panic!("no such verb: {other}"),
         }
+    }
+
+    /// Changes one part of a task, as its writer would.
+    fn change(&mut self, name: &str, change: &TaskChange) {
+        let (task, _) = self.tasks.get_mut(name).unwrap();
+        let Step::Changed(next) = apply(task, 1, change, self.now).unwrap() else {
+            panic!("{change:?} changes nothing")
+        };
+        *task = *next;
     }
 
     fn why(&self, name: &str) -> String {
