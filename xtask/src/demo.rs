@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufWriter, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) fn demo(runtime: &str) -> Result<()> {
         import_image()?;
         cleanup.image = true;
     }
-    let port = base::reserved_port()?;
+    let port = free_port()?;
     let server = format!("http://127.0.0.1:{port}");
     say(&format!("starting heliox dev with three nodes ({runtime})"));
     let dev = Command::new(program("heliox"))
@@ -160,6 +160,11 @@ fn import_image() -> Result<()> {
          [ -z \"$old\" ] || docker rmi $old >/dev/null 2>&1 || true"
     );
     run(Command::new("sh").arg("-c").arg(script))
+}
+
+/// A port that nobody listens on. It is named to the server at once.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn wait_until_ready(port: u16, cleanup: &mut Cleanup) -> Result<()> {
