@@ -83,6 +83,19 @@ pub enum Format {
     Name,
 }
 
+impl Format {
+    /// Whether people read tables, and lines of what happens.
+    pub fn is_table(self) -> bool {
+        matches!(self, Format::Table | Format::Wide)
+    }
+
+    /// Whether objects are printed as documents. A command that waits for what it starts prints that once,
+    /// in the end.
+    pub fn is_document(self) -> bool {
+        matches!(self, Format::Json | Format::Yaml)
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {

@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::outage::{Link, Outage, next_wait};
-use crate::table::Table;
+use crate::table::{Table, TableMeta};
 use crate::target::Target;
 
 /// The longest wait between tries of a server that is away.
@@ -73,7 +73,7 @@ impl Query {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Page {
-    metadata: crate::table::TableMeta,
+    metadata: TableMeta,
     items: Vec<Value>,
 }
 
@@ -321,14 +321,12 @@ impl Connection {
         let (mut query, mut items, mut version) = (query.clone(), Vec::new(), String::new());
         query.options.limit = Some(PAGE_OBJECTS);
         loop {
-            let page: Page = self.call(Method::GET, &query.path(), None).await?;
-            for item in page.items {
-                items.push(self.typed(item)?);
-            }
+            let (more, metadata) = self.page(&query).await?;
+            items.extend(more);
             if version.is_empty() {
-                version = page.metadata.resource_version;
+                version = metadata.resource_version;
             }
-            query.options.next = page.metadata.next.filter(|next| !next.is_empty());
+            query.options.next = metadata.next.filter(|next| !next.is_empty());
             if query.options.next.is_none() {
                 return Ok((items, version));
             }
@@ -342,8 +340,17 @@ impl Connection {
     pub async fn first_page<A: DeserializeOwned>(&self, query: &Query) -> Result<Vec<A>, Failure> {
         let mut query = query.clone();
         query.options.limit = Some(PAGE_OBJECTS);
+        Ok(self.page(&query).await?.0)
+    }
+
+    async fn page<A: DeserializeOwned>(
+        &self,
+        query: &Query,
+    ) -> Result<(Vec<A>, TableMeta), Failure> {
         let page: Page = self.call(Method::GET, &query.path(), None).await?;
-        page.items.into_iter().map(|item| self.typed(item)).collect()
+        let items: Result<Vec<A>, Failure> =
+            page.items.into_iter().map(|item| self.typed(item)).collect();
+        Ok((items?, page.metadata))
     }
 
     /// An object that the server has answered, as its kind.

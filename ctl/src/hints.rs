@@ -32,6 +32,11 @@ pub fn place(namespace: &str, seen_from: &str) -> String {
     if is_found { String::new() } else { format!(" -n {namespace}") }
 }
 
+/// The command that shows the runs of a workflow.
+pub fn runs_of(workflow: &str) -> String {
+    format!("hctl get runs --field-selector spec.workflow={workflow}")
+}
+
 /// A word as a shell reads it back.
 pub fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+".contains(c);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::table::some_of;
 use base::Timestamp;
 
 use crate::failure::Failure;
@@ -241,12 +242,7 @@ impl Printer {
 }
 
 fn nothing_printed(silent: &[Of]) -> String {
-    let words: Vec<String> = silent.iter().take(SILENT_MAX).map(Of::words).collect();
-    let more = match silent.len().saturating_sub(SILENT_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more} printed nothing.", words.join(", "))
+    format!("{} printed nothing.", some_of(silent.iter().map(Of::words), SILENT_MAX))
 }
 
 fn gap(of: &Of, since: Option<Timestamp>, until: Option<Timestamp>) -> String {

@@ -2,6 +2,7 @@
 
 use api::KindId;
 
+use crate::hints;
 use crate::target::{Target, word};
 
 /// Namesakes that are named at most.
@@ -87,9 +88,9 @@ fn of_another_kind(other: &Namesake, taken: &[KindId]) -> Option<String> {
         (KindId::Job, _) if is_for_tasks => {
             Some(format!("{target} is a job; its tasks: hctl get tasks --job {name}"))
         }
-        (KindId::Workflow, _) => Some(format!(
-            "{target} is a workflow; its runs: hctl get runs --field-selector spec.workflow={name}"
-        )),
+        (KindId::Workflow, _) => {
+            Some(format!("{target} is a workflow; its runs: {}", hints::runs_of(name)))
+        }
         (KindId::WorkflowRun, _) => {
             Some(format!("{target} is a run; its jobs: hctl describe {target}"))
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::each::Failures;
 use super::show;
 use super::starting::Starting;
-use super::wait::{ends, is_document, is_for_people, wait_for};
+use super::wait::{ends, wait_for};
 use crate::args::Apply;
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
@@ -34,7 +34,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     for document in documents {
         match apply_one(connection, &document, query).await {
             Ok(applied) => {
-                let consequence = if is_for_people(connection.format) {
+                let consequence = if connection.format.is_table() {
                     applied.consequence(connection, &mut starting, args.dry_run).await
                 } else {
                     String::new()
@@ -44,7 +44,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
                     let namespace = namespace_of(&object);
                     let waited = Waited::new(target.clone(), namespace, Goal::Succeeded);
                     ending.push(waited.started(object.clone()));
-                    if is_document(connection.format) {
+                    if connection.format.is_document() {
                         continue;
                     }
                 }
@@ -75,7 +75,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
 
 /// Prints the documents that are due once their objects have ended, which is not waited for any more.
 fn print_started(connection: &Connection, ending: &[Waited]) {
-    let started = ending.iter().filter(|_| is_document(connection.format));
+    let started = ending.iter().filter(|_| connection.format.is_document());
     for waited in started {
         let document = waited.what_was_started().cloned().unwrap_or_default();
         // There is a failure already, which says more than that this cannot be printed.
@@ -116,8 +116,7 @@ impl Applied {
     ) -> String {
         let (before, after) = (self.before.as_ref(), &self.object);
         if self.target.kind == KindId::Workflow && !is_dry_run {
-            let run = starting.run(connection, after).await;
-            return run.map(|run| format!(": run {run} starts")).unwrap_or_default();
+            return starting.told(connection, after).await;
         }
         match before.filter(|_| self.target.kind == KindId::Job) {
             Some(before) => consequence(connection, before, after).await.unwrap_or_default(),

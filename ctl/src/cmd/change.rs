@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::each::Failures;
 use super::show;
 use super::starting::Starting;
-use super::wait::is_for_people;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::target::{self, Target};
@@ -72,9 +71,8 @@ async fn starts(
     object: &Value,
 ) -> String {
     let is_resumed = verb == Verb::Resume && target.kind == KindId::Workflow;
-    if !is_resumed || !is_for_people(connection.format) {
+    if !is_resumed || !connection.format.is_table() {
         return String::new();
     }
-    let run = Starting::new().run(connection, object).await;
-    run.map(|run| format!(": run {run} starts")).unwrap_or_default()
+    Starting::new().told(connection, object).await
 }

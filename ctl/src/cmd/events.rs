@@ -43,7 +43,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     if let Some(target) = target.as_ref().filter(|_| !args.all_namespaces) {
         only_of(connection, target, &mut events).await?;
     }
-    if !matches!(connection.format, Format::Table | Format::Wide) {
+    if !connection.format.is_table() {
         let kept: BTreeSet<&str> = events.iter().map(Event::name).collect();
         let name =
             |event: &Value| event["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -127,7 +127,5 @@ fn table(
     if let Some(width) = columns.paper().width.filter(|_| are_of_one) {
         shown.leave_out_what_is_known("OBJECT", &rows, width);
     }
-    let cells = rows.iter().map(|row| shown.cells(row));
-    let cells: Vec<Vec<String>> = std::iter::once(shown.headings().to_vec()).chain(cells).collect();
-    terminal::print(&columns.lines(cells.iter().map(Vec::as_slice)))
+    get::print_rows(&mut columns, &shown, &rows, (&look, true))
 }

@@ -86,7 +86,7 @@ fn is_for_tables(format: Format, args: &Get) -> Result<(), Failure> {
         ("--no-headers", args.no_headers),
         ("--show-labels", args.show_labels),
     ];
-    let is_table = matches!(format, Format::Table | Format::Wide);
+    let is_table = format.is_table();
     match flags.iter().find(|(_, given)| *given && !is_table) {
         Some((flag, _)) => Err(Failure::usage(format!("{flag} is for tables"))
             .hint("leave it out, or print -o table or -o wide")),
@@ -191,7 +191,7 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
 
 /// Prints objects that are named.
 async fn objects(connection: &Connection, targets: &[Target], args: &Get) -> Result<(), Failure> {
-    if matches!(connection.format, Format::Table | Format::Wide) {
+    if connection.format.is_table() {
         return named_rows(connection, targets, args).await;
     }
     let (mut found, mut failures) = (Vec::new(), Failures::default());
@@ -414,7 +414,7 @@ pub(super) fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
     }
 }
 
-fn print_rows(
+pub(super) fn print_rows(
     columns: &mut Columns,
     shown: &Shown,
     rows: &[Row],

@@ -50,7 +50,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         return follow(connection, &args, &target, query).await;
     }
     let run = args.run.or_else(|| run_of(&target, &found));
-    let tasks = wanted(connection, &args, (&target, &found), query).await?;
+    let tasks = wanted(connection, (&target, &found), query, args.failed.then_some(run)).await?;
     let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
     let now = connection.clock.now();
     let with_attempts = tasks.iter().map(|task| (task, chosen(task, &args, run, now)));
@@ -106,17 +106,17 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     Ok(())
 }
 
-/// The tasks whose logs are printed, in their order; where there are none, why is told.
+/// The tasks whose logs are printed, in their order: those that failed in the run of `failed`, where that
+/// is asked for. Where there are none, why is told.
 async fn wanted(
     connection: &Connection,
-    args: &Logs,
     (target, found): (&Target, &Value),
     query: Query,
+    failed: Option<Option<u32>>,
 ) -> Result<Vec<Task>, Failure> {
     let (mut tasks, _) = connection.list::<Task>(&query).await?;
     let there_are_some = !tasks.is_empty();
-    if args.failed {
-        let run = args.run.or_else(|| run_of(target, found));
+    if let Some(run) = failed {
         tasks.retain(|task| has_failed(task, run));
     }
     tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
@@ -146,9 +146,8 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
         KindId::Job => (format!("{}={name}", api::labels::JOB), String::new()),
         KindId::WorkflowRun => (format!("{}={name}", api::labels::RUN), String::new()),
         KindId::Workflow => {
-            let runs = format!("hctl get runs --field-selector spec.workflow={name}");
             let failure = Failure::usage("workflows have no logs");
-            return Err(failure.hint(format!("its runs have: {runs}")));
+            return Err(failure.hint(format!("its runs have: {}", hints::runs_of(name))));
         }
         KindId::Namespace
         | KindId::ConfigMap

@@ -8,7 +8,7 @@ use api::{Kind as _, KindId, Violation, Workflow, WorkflowRun, labels, names};
 use serde_json::Value;
 
 use super::show;
-use super::wait::{is_document, wait_for};
+use super::wait::wait_for;
 use crate::args::{Run, UntilEnd};
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
@@ -93,7 +93,7 @@ pub(super) async fn started(
     let waited = Waited::new(target.clone(), connection.namespace.clone(), goal);
     let waited = waited.started(object.clone());
     // One document tells all, and a name needs to be told once.
-    let told = if until_end.wait && is_document(connection.format) {
+    let told = if until_end.wait && connection.format.is_document() {
         Ok(())
     } else {
         show::done(connection.format, target, what, object)

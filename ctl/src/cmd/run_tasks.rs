@@ -9,7 +9,7 @@ use api::{Job, Kind as _, KindId, Task, Timestamp, labels};
 use serde_json::Value;
 
 use super::{get, show};
-use crate::args::{Format, Get};
+use crate::args::Get;
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::table::{self, ColumnDefinition, Row, RowObject, Table};
@@ -39,7 +39,7 @@ pub(super) async fn get(
     let is_wanted = |(_, row): &(usize, Row)| phase.is_none_or(|phase| status_of(row) == phase);
     let wanted: Vec<(usize, Row)> = found.into_iter().filter(is_wanted).collect();
     let (numbers, rows): (Vec<usize>, Vec<Row>) = wanted.into_iter().unzip();
-    if !matches!(connection.format, Format::Table | Format::Wide) {
+    if !connection.format.is_table() {
         let named = |number: usize| {
             let (task, object) = &tasks[number];
             (Target::new(KindId::Task, task.name()), document(object))

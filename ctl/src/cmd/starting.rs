@@ -30,9 +30,16 @@ impl Starting {
         Self { left: PATIENCE }
     }
 
+    /// The run that a workflow starts since it was changed, to be said after what was done: `: run w-2
+    /// starts`, or nothing.
+    pub(super) async fn told(&mut self, connection: &Connection, changed: &Value) -> String {
+        let run = self.run(connection, changed).await;
+        run.map(|run| format!(": run {run} starts")).unwrap_or_default()
+    }
+
     /// The name of the run that a workflow starts since it was changed to what this answer of the server
     /// says. Nothing where it starts none, or that is not known for sure in time.
-    pub(super) async fn run(&mut self, connection: &Connection, changed: &Value) -> Option<String> {
+    async fn run(&mut self, connection: &Connection, changed: &Value) -> Option<String> {
         let workflow = read(changed)?;
         if !may_start_run(&workflow) {
             return None;

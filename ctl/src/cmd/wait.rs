@@ -340,7 +340,7 @@ impl Group {
             Some(Answer::NoRun(failure)) => Some(failure),
         };
         // The document that is printed in the end is the workflow's, and says how its run ended.
-        if waited.is_behind_its_run() && is_document(self.connection.format) {
+        if waited.is_behind_its_run() && self.connection.format.is_document() {
             return Ok(());
         }
         if let Some(object) = object.filter(|_| self.kind == KindId::Workflow && !is_applied)
@@ -370,7 +370,7 @@ impl Group {
     /// Prints what becomes of an object, unless that was printed already.
     fn is_met(&mut self, waited: &Waited, object: Option<&Value>) {
         let format = self.connection.format;
-        let is_printed = waited.what_was_started().is_some() && !is_for_people(format);
+        let is_printed = waited.what_was_started().is_some() && !format.is_table();
         if is_printed {
             return;
         }
@@ -381,7 +381,7 @@ impl Group {
     /// Prints the document of an object that is not as it should be, where it is there: it says why.
     fn is_missed(&mut self, waited: &Waited, object: Option<&Value>) {
         if let Some(object) = object.filter(|_| waited.what_was_started().is_none())
-            && is_document(self.connection.format)
+            && self.connection.format.is_document()
         {
             self.print(waited, self.document(object.clone()));
         }
@@ -391,7 +391,7 @@ impl Group {
     /// printed at once.
     fn print_started(&mut self, waited: &Waited) {
         if let Some(started) = waited.what_was_started()
-            && is_document(self.connection.format)
+            && self.connection.format.is_document()
         {
             self.print(waited, self.document(started.clone()));
         }
@@ -471,17 +471,6 @@ async fn next_of(runs: &mut Option<Following>) -> Result<Seen, client::Error> {
 fn query_of_runs(connection: &Connection, only: Option<&Target>) -> Query {
     let fields = only.map(|run| format!("metadata.name={}", run.name)).unwrap_or_default();
     connection.query(KindId::WorkflowRun, String::new(), fields)
-}
-
-/// Whether people read lines of what happens.
-pub(super) fn is_for_people(format: Format) -> bool {
-    matches!(format, Format::Table | Format::Wide)
-}
-
-/// Whether objects are printed as documents. A command that waits for what it starts prints that once, in
-/// the end.
-pub(super) fn is_document(format: Format) -> bool {
-    matches!(format, Format::Json | Format::Yaml)
 }
 
 fn name_of(object: &Value) -> &str {

@@ -48,7 +48,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn follow(self, connection: &Connection) -> Result<(), Failure> {
         let version = self.all(connection).await?;
-        let is_table = matches!(connection.format, Format::Table | Format::Wide);
+        let is_table = connection.format.is_table();
         let client = if is_table { connection.tables() } else { connection.client() };
         let mut following = Following::new(client, self.query.clone(), &version);
         let mut link = connection.link();
@@ -74,7 +74,7 @@ impl Watch<'_> {
 
     /// Prints what differs from what is known, and tells the point that it stands for.
     async fn all(&self, connection: &Connection) -> Result<String, Failure> {
-        if !matches!(connection.format, Format::Table | Format::Wide) {
+        if !connection.format.is_table() {
             let list = || connection.list::<Value>(&self.query);
             let (items, version) = connection.insist(list).await?;
             for object in items {

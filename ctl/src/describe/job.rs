@@ -33,8 +33,7 @@ pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
         .map(|task| super::task_row(task, now))
         .collect();
     let all = format!("hctl get tasks --job {}", job.name());
-    let headings = ["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"];
-    sheet.list("Now", &headings, unwell, (ROWS_MAX, &all));
+    sheet.list("Now", &super::TASK_HEADINGS, unwell, (ROWS_MAX, &all));
     sheet
 }
 
@@ -99,10 +98,9 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
         let count = usize::try_from(task.spec.failures).unwrap_or(usize::MAX);
         failed.take(count).map(how).collect()
     };
-    let reasons = counted(tasks.iter().flat_map(failed));
-    let others: usize = reasons.iter().skip(REASONS_MAX).map(|(_, count)| count).sum();
-    let shown = reasons.into_iter().take(REASONS_MAX);
-    let mut reasons: Vec<String> = shown.map(|(why, count)| format!("{count} {why}")).collect();
+    let (shown, others) = first_reasons(counted(tasks.iter().flat_map(failed)));
+    let mut reasons: Vec<String> =
+        shown.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
     if others > 0 {
         reasons.push(format!("{others} for other reasons"));
     }
@@ -131,20 +129,24 @@ fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
     if job.status.phase == JobPhase::Running && job.spec.parallelism == Some(0) {
         whys.push("parallelism is 0: nothing starts".to_owned());
     }
-    let reasons = counted(pending.map(|task| task.why(now)).filter(|why| !why.is_empty()));
-    let others: usize = reasons.iter().skip(REASONS_MAX).map(|(_, count)| count).sum();
-    let waiting = reasons.into_iter().take(REASONS_MAX);
-    whys.extend(waiting.map(|(why, count)| match count {
+    let reasons = pending.map(|task| task.why(now)).filter(|why| !why.is_empty());
+    let (waiting, others) = first_reasons(counted(reasons));
+    whys.extend(waiting.into_iter().map(|(why, count)| match count {
         1 => format!("1 task waits: {why}"),
         count => format!("{count} tasks wait: {why}"),
     }));
     if others > 0 {
-        let tasks = if others == 1 { "1 more task waits" } else { "more tasks wait" };
-        let count = if others == 1 { String::new() } else { format!("{others} ") };
+        let wait = if others == 1 { "task waits" } else { "tasks wait" };
         let all = format!("hctl get tasks --job {} --phase Pending", job.name());
-        whys.push(format!("{count}{tasks} for other reasons: {all}"));
+        whys.push(format!("{others} more {wait} for other reasons: {all}"));
     }
     whys
+}
+
+/// The most frequent of some reasons, and how many have another one.
+fn first_reasons(mut reasons: Vec<(String, usize)>) -> (Vec<(String, usize)>, usize) {
+    let others = reasons.split_off(reasons.len().min(REASONS_MAX));
+    (reasons, others.iter().map(|(_, count)| count).sum())
 }
 
 fn spec(spec: &JobSpec) -> String {

@@ -180,6 +180,9 @@ fn counted(texts: impl IntoIterator<Item = String>) -> Vec<(String, usize)> {
     counts
 }
 
+/// What stands above rows of tasks.
+const TASK_HEADINGS: [&str; 5] = ["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"];
+
 /// A row of the tasks of a node or a partition.
 fn task_row(task: &Task, now: Timestamp) -> Vec<String> {
     let since = task.status.started_at.or(task.created());

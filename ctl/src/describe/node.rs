@@ -8,7 +8,7 @@ use api::resource::Resource as _;
 use api::table::age;
 use api::{Kind as _, Task, TaskTemplate, Timestamp};
 
-use super::{ROWS_MAX, Sheet, labels};
+use super::{ROWS_MAX, Sheet, TASK_HEADINGS, labels};
 
 /// All about a node. `tasks` are those bound to it, `templates` (at least) theirs.
 pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> Sheet {
@@ -51,7 +51,7 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.table("Capacity", &["RESOURCE", "REQUESTED", "ALLOCATABLE", "SHARE"], rows);
     let rows = holding.into_iter().map(|task| super::task_row(task, now)).collect();
     let all = format!("hctl get tasks -A --field-selector spec.nodeName={}", node.name());
-    sheet.list("Tasks", &["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"], rows, (ROWS_MAX, &all));
+    sheet.list("Tasks", &TASK_HEADINGS, rows, (ROWS_MAX, &all));
     sheet
 }
 

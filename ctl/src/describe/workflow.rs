@@ -9,6 +9,7 @@ use api::{Kind as _, Timestamp, WorkflowRun, merge};
 use serde_json::Value;
 
 use super::{Sheet, labels, place};
+use crate::hints;
 
 /// Runs that are shown: the newest.
 const RUNS_MAX: usize = 10;
@@ -52,7 +53,7 @@ pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> Sheet 
         rows.iter_mut().for_each(|row| drop(row.pop()));
     }
     sheet.table("Jobs", &headings, rows);
-    let all = format!("hctl get runs --field-selector spec.workflow={}", workflow.name());
+    let all = hints::runs_of(workflow.name());
     let headings = ["NAME", "STATUS", "JOBS", "TASKS", "TOOK", "AGE", "WHY"];
     sheet.list("Runs", &headings, run_rows(runs, now), (RUNS_MAX, &all));
     sheet
