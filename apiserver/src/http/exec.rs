@@ -14,7 +14,6 @@ use std::time::Duration;
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
 use api::query::pairs;
 use api::status::{Reason, failure};
-use api::task::TaskPhase;
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::ErrorChain;
@@ -104,18 +103,10 @@ fn over(task: &Task, attempt: u32) -> Option<String> {
             "attempt {attempt} of task {name:?} has ended: no command can be run in it"
         ));
     }
-    let phase = task.phase();
-    match phase {
-        TaskPhase::Succeeded | TaskPhase::Failed | TaskPhase::TimedOut | TaskPhase::Cancelled => {
-            Some(format!("task {name:?} has ended ({phase}): no command can be run in it"))
-        }
-        TaskPhase::Pending
-        | TaskPhase::Bound
-        | TaskPhase::Starting
-        | TaskPhase::Running
-        | TaskPhase::Stopping
-        | TaskPhase::Lost => None,
-    }
+    task.has_ended().then(|| {
+        let phase = task.phase();
+        format!("task {name:?} has ended ({phase}): no command can be run in it")
+    })
 }
 
 /// The key that accepts the upgrade which the headers ask for.
