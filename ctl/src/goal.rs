@@ -231,11 +231,16 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
         | KindId::CompletionChunk
         | KindId::TaskTemplate => true,
     };
-    let (is_good, is_bad) = ends(phase);
-    let is_over = kind == KindId::Task && (is_good || is_bad && !may_be_tried_again(object));
+    // A task whose attempt has ended says that it is stalled, although its job may be about to try it again.
+    let is_over = if kind == KindId::Task {
+        let (is_good, is_bad) = ends(phase);
+        is_good || is_bad && !may_be_tried_again(object)
+    } else {
+        condition("Stalled")
+    };
     if is_ready {
         Verdict::Met
-    } else if condition("Stalled") || is_over {
+    } else if is_over {
         Verdict::Never(seen)
     } else {
         Verdict::NotYet(seen)
@@ -341,6 +346,19 @@ mod tests {
         let older = object("Succeeded", 1);
         for goal in [Goal::Succeeded, Goal::Done, Goal::Ready] {
             assert_eq!(word(KindId::Job, goal, &older), "not yet");
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_about_to_be_tried_again_may_still_become_ready() {
+        for phase in ["Failed", "TimedOut", "Cancelled"] {
+            let mut task = object(phase, 0);
+            task["metadata"]["ownerReferences"] = json!([{"kind": "Job"}]);
+            task["status"]["conditions"] = json!([{"type": "Stalled", "status": "True"}]);
+            task["spec"] = json!({"run": 1});
+            assert_eq!(word(KindId::Task, Goal::Ready, &task), "not yet", "{phase}");
+            task["spec"]["recorded"] = 1.into();
+            assert_eq!(word(KindId::Task, Goal::Ready, &task), "never", "{phase}");
         }
     }
 
