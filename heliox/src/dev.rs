@@ -86,7 +86,7 @@ impl Parts {
 
     /// Ends all of it, in the order in which one needs the other, and removes what is to pass.
     async fn end(self, place: &Place) -> Result<()> {
-        self.agents.stop_within(process::GRACE).await;
+        self.agents.stop_within(process::AGENT_GRACE).await;
         let mut removed = Ok(());
         if let Place::Passing(dir) = place {
             self.engines.empty().await;

@@ -114,11 +114,11 @@ async fn component(
     name: &'static str,
     start: impl Fn(Client, &Common, &Tasks) -> Result<()>,
 ) -> Result<()> {
-    let tasks = Tasks::new(name);
-    serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
+    let (status, tasks) = (Tasks::new("status"), Tasks::new(name));
+    serve_status((args.status_listen, args.insecure), &common, &status).await?;
     let servers = common.servers(&args.server)?;
     start(Client::new(client::http_transport(&servers)), &common, &tasks)?;
-    let ended = process::asked_to_end(&[&tasks]).await;
+    let ended = process::asked_to_end(&[&status, &tasks]).await;
     // A leader gives up its place, so that another takes over at once.
     tasks.stop_within(process::GRACE).await;
     ended
@@ -138,8 +138,9 @@ async fn serve_status(
 
 async fn agent(args: AgentArgs) -> Result<()> {
     let flags = agent_flags::checked(&args, process::host_name)?;
-    let (common, tasks) = (Common::of_machine()?, Tasks::new("agent"));
-    serve_status((args.status_listen, args.insecure), &common, &tasks).await?;
+    let common = Common::of_machine()?;
+    let (status, tasks) = (Tasks::new("status"), Tasks::new("agent"));
+    serve_status((args.status_listen, args.insecure), &common, &status).await?;
     let servers = common.servers(&args.server)?;
     let client = Client::new(client::http_transport(&servers));
     let dial = client::dial_tcp(&servers);
@@ -157,8 +158,8 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let registry = common.registry.clone();
     let engines = Engines::default();
     node::start(config, (client, Some(dial)), (&common, registry), &engines, &tasks)?;
-    let ended = process::asked_to_end(&[&tasks]).await;
+    let ended = process::asked_to_end(&[&status, &tasks]).await;
     // Containers run on: the next agent takes them over.
-    tasks.stop_within(process::GRACE).await;
+    tasks.stop_within(process::AGENT_GRACE).await;
     ended
 }

@@ -13,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 /// How long parts that end by themselves (a leader resigns, a writer finishes) are waited for.
 pub const GRACE: Duration = Duration::from_secs(1);
+/// How long an agent may take to finish what it does to containers: it stops waiting by itself before.
+pub const AGENT_GRACE: Duration = Duration::from_secs(15);
 /// How long the store may take to finish what was asked of it: what was answered is on disk already.
 pub const STORE_GRACE: Duration = Duration::from_secs(10);
 

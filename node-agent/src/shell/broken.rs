@@ -1,4 +1,8 @@
-//! An engine in which every call meets a bug.
+//! An engine in which every call meets a bug, except for removals that are told how long to take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -10,8 +14,11 @@ use crate::engine::{
 };
 
 /// Panics whatever it is asked.
-#[derive(Debug)]
-pub(super) struct Broken;
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// Removals take this long instead, and are counted when they have ended.
+    pub(super) removes: Option<(Duration, Arc<AtomicUsize>)>,
+}
 
 fn broken<'a, T>() -> Answer<'a, T> {
     async { panic!("on purpose") }.boxed()
@@ -43,7 +50,13 @@ impl Engine for Broken {
     }
 
     fn remove<'a>(&'a self, _: &'a Identity) -> Answer<'a, ()> {
-        broken()
+        let Some((time, ended)) = self.removes.clone() else { return broken() };
+        async move {
+            tokio::time::sleep(time).await;
+            ended.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn logs<'a>(&'a self, _: &'a Identity, _: LogOptions) -> Answer<'a, LogStream> {

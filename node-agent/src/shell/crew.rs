@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Spawner, without_panic};
+use base::{Tasks, without_panic};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
-use tracing::{debug, error, info};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, info, warn};
 
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
@@ -20,6 +20,9 @@ const STARTS_MAX: usize = 8;
 const OTHERS_MAX: usize = 8;
 /// Rest after a first failure; doubled with each further one.
 const REST_MIN: Duration = Duration::from_millis(200);
+/// A step under way may take this long to end when the agent is asked to. Far above what an engine
+/// needs: one that hangs does not keep the agent.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest rest.
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -36,7 +39,8 @@ pub(super) struct Acted {
 /// Does steps.
 #[derive(Debug)]
 pub(super) struct Crew {
-    spawner: Spawner,
+    /// The steps. Dropped with the agent: a crash.
+    tasks: Tasks,
     events: mpsc::Sender<Event>,
     starts: Arc<Semaphore>,
     others: Arc<Semaphore>,
@@ -51,9 +55,9 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    pub(super) fn new(spawner: Spawner, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
         Self {
-            spawner,
+            tasks: Tasks::new("steps"),
             events,
             starts: Arc::new(Semaphore::new(STARTS_MAX)),
             others: Arc::new(Semaphore::new(OTHERS_MAX)),
@@ -102,8 +106,13 @@ impl Crew {
         let is_start = matches!(asked, Asked::Start { .. });
         let permits = Arc::clone(if is_start { &self.starts } else { &self.others });
         let (engine, events) = (Arc::clone(engine), self.events.clone());
-        self.spawner.spawn("container", async move {
-            let _permit = permits.acquire().await;
+        let stop = self.tasks.stop_signal();
+        self.tasks.spawn("container", async move {
+            let _permit = tokio::select! {
+                biased;
+                () = stop.requested() => return,
+                permit = permits.acquire() => permit,
+            };
             // A panic is a bug in what is done to this container. It hurts that one alone, and it is
             // answered, since otherwise the agent would wait for the step for ever.
             let outcome = without_panic("container", carry_out(engine.as_ref(), &step)).await;
@@ -115,6 +124,16 @@ impl Crew {
             // Nobody listens when the agent ends.
             let _stopping = events.send(Event::Acted(acted)).await;
         });
+    }
+
+    /// Begins no further step, and waits for those under way: where one was dropped instead, the
+    /// engine might go on with it after whoever follows has looked at what is there.
+    pub(super) async fn finish(self) {
+        // Nobody hears what comes of them: the next agent looks for itself.
+        drop(self.events);
+        if timeout(END_TIMEOUT, self.tasks.stop()).await.is_err() {
+            warn!("the engine has not answered in time; it may go on although the agent ends");
+        }
     }
 
     /// A step was done: what failed is not tried again at once.
@@ -173,17 +192,19 @@ async fn carry_out(engine: &dyn Engine, step: &Step) -> Result<Option<Started>, 
 
 #[cfg(test)]
 mod tests {
-    use base::{Tasks, panics};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use base::panics;
 
     use super::super::broken::Broken;
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_panics_is_counted_answered_and_tried_again_later() {
-        let (tasks, before) = (Tasks::new("test"), panics());
+        let before = panics();
         let (events, mut news) = mpsc::channel(1);
-        let mut crew = Crew::new(tasks.spawner(), events);
-        let engine: Arc<dyn Engine> = Arc::new(Broken);
+        let mut crew = Crew::new(events);
+        let engine: Arc<dyn Engine> = Arc::new(Broken::default());
         let identity = Identity::new("default", "t-0", "0af3", 1).unwrap();
         crew.act(&engine, Step::Remove(identity.clone()));
         let Some(Event::Acted(acted)) = news.recv().await else { panic!("it is not answered") };
@@ -193,5 +214,42 @@ mod tests {
         crew.done(&acted, now);
         assert!(!crew.is_acting(&identity) && crew.busy().contains(&identity), "it rests");
         assert_eq!(crew.take_rested(now + REST_MIN), [identity]);
+    }
+
+    /// Otherwise an engine would go on with a step after the agent has ended, beside the next one.
+    #[tokio::test(start_paused = true)]
+    async fn steps_under_way_end_before_the_agent_and_none_is_begun() {
+        let (ended, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+        let (events, news) = mpsc::channel(1);
+        let mut crew = Crew::new(events);
+        let removes = Some((REST_MIN, Arc::clone(&ended)));
+        let engine: Arc<dyn Engine> = Arc::new(Broken { removes });
+        for attempt in 0..=OTHERS_MAX {
+            let attempt = u32::try_from(attempt + 1).unwrap();
+            let identity = Identity::new("default", "t-0", "0af3", attempt).unwrap();
+            crew.act(&engine, Step::Remove(identity));
+        }
+        while crew.others.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(news);
+        crew.finish().await;
+        assert_eq!(ended.load(Ordering::Relaxed), OTHERS_MAX, "the last one was not begun");
+        assert_eq!(began.elapsed(), REST_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_hangs_does_not_keep_the_agent() {
+        let began = Instant::now();
+        let (events, _news) = mpsc::channel(1);
+        let mut crew = Crew::new(events);
+        let engine: Arc<dyn Engine> =
+            Arc::new(Broken { removes: Some((2 * END_TIMEOUT, Arc::default())) });
+        crew.act(&engine, Step::Remove(Identity::new("default", "t-0", "0af3", 1).unwrap()));
+        while crew.others.available_permits() == OTHERS_MAX {
+            tokio::task::yield_now().await;
+        }
+        crew.finish().await;
+        assert_eq!(began.elapsed(), END_TIMEOUT);
     }
 }

@@ -193,7 +193,9 @@ pub async fn run(
     let (events, mut news) = mpsc::channel(EVENTS_MAX);
     let mut agent = Agent::start(config, outside, metrics, &tasks, events)?;
     let ended = work(&mut agent, &mut news, &tasks, &stop).await;
-    agent.served.end_commands().await;
+    // Nothing is heard any more: what tells of its end must not wait for that.
+    drop(news);
+    tokio::join!(agent.served.end_commands(), agent.crew.finish());
     ended
 }
 
@@ -327,7 +329,7 @@ impl Agent {
         let publishing = Publishing::new(presence, outside.rng.fork("presence"), &outside.health);
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
-            crew: Crew::new(spawner.clone(), events.clone()),
+            crew: Crew::new(events.clone()),
             pulls: Pulls::new(spawner.clone(), events.clone()),
             desk: Desk::new(
                 spawner.clone(),

@@ -163,7 +163,7 @@ mod tests {
         let (tasks, before) = (Tasks::new("test"), panics());
         let (events, mut news) = mpsc::channel(1);
         let mut pulls = Pulls::new(tasks.spawner(), events);
-        let engine: Arc<dyn Engine> = Arc::new(Broken);
+        let engine: Arc<dyn Engine> = Arc::new(Broken::default());
         for task in ["t-0", "t-1"] {
             pulls.ask(&engine, "x".to_owned(), identity(task));
         }
