@@ -132,7 +132,7 @@ fn assignment(set: &PartitionSet, model: &BuiltInModel, found: &mut Vec<Violatio
         let kept = replicas.len().saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
         if kept > replicas_max {
             let why = format!("{kept} replicas; spec.replicas is {replicas_max}");
-            found.push(Violation::new(at, why));
+            found.push(Violation::new(at, why).hint(format!("set spec.replicas to {kept}")));
         }
     }
 }

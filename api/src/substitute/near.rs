@@ -159,6 +159,18 @@ const SIMILAR: [(&str, &str); 6] = [
     ("nodes", "node"),
 ];
 
+/// Names with a dot that people make up for what we call otherwise. No program is called like these.
+const MADE_UP: [(&str, &str); 8] = [
+    ("partition.name", "task.partition"),
+    ("partition.id", "task.partition"),
+    ("attempt.number", "task.attempt"),
+    ("workflow.name", "run.name"),
+    ("workflowrun.name", "run.name"),
+    ("job.name", "HELIOX_JOB"),
+    ("job.index", "task.index"),
+    ("namespace.name", "HELIOX_NAMESPACE"),
+];
+
 /// Everything in a text that was probably meant for us, but for variables that the template declares.
 fn misses<'a>(text: &'a str, is_declared: impl Fn(&str) -> bool) -> Vec<NearMiss<'a>> {
     let mut found = Vec::new();
@@ -233,9 +245,17 @@ fn in_round(inner: &str) -> Option<String> {
     if root == "item" {
         return Some(format!("task.{name}"));
     }
-    let ours = root_of(root)?;
+    let Some(ours) = root_of(root) else {
+        return made_up(name).or_else(|| foreign::name(name));
+    };
     // As it should be, it is no near miss; what is wrong with it is told as of a name of ours.
     (ours != root || name.len() != inner.len()).then(|| with_rest(ours, rest))
+}
+
+/// What a name that somebody made up means.
+fn made_up(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    MADE_UP.iter().find(|(made_up, _)| *made_up == lower).map(|(_, ours)| (*ours).to_owned())
 }
 
 /// A root with what follows it, which is written small where it is then a name: `TASK.NAME`.
@@ -254,8 +274,8 @@ fn in_curly(inner: &str) -> Option<String> {
     if !is_plain || rest.len() < 2 {
         return None;
     }
-    let ours = if root == "item" { "task.item" } else { root_of(root)? };
-    Some(with_rest(ours, rest))
+    let ours = if root == "item" { Some("task.item") } else { root_of(root) };
+    ours.map(|ours| with_rest(ours, rest)).or_else(|| made_up(inner))
 }
 
 /// The root that a word means.
@@ -312,6 +332,10 @@ mod tests {
             ("$(TASK.NAME)", "$(TASK.NAME) -> $(task.name)"),
             ("$(TASK.ITEM.Path)", "$(TASK.ITEM.Path) -> $(task.item.Path)"),
             ("${RUN.DATE}", "${RUN.DATE} -> $(run.date)"),
+            ("$(partition.name)", "$(partition.name) -> $(task.partition)"),
+            ("${job.name}", "${job.name} -> $(HELIOX_JOB)"),
+            ("{{ partition.id }}", "{{ partition.id }} -> $(task.partition)"),
+            ("$(workflow.parameters.day)", "$(workflow.parameters.day) -> $(params.day)"),
             ("echo {{item}}", "{{item}} -> $(task.item)"),
             ("{{ item.path }}", "{{ item.path }} -> $(task.item.path)"),
             ("{{inputs.parameters.x}}", "{{inputs.parameters.x}} -> $(params.x)"),
@@ -333,6 +357,14 @@ mod tests {
             assert_eq!(found(text), [expected], "{text}");
         }
         assert_eq!(found("$(item) ${params.x} $$(item)").len(), 2);
+    }
+
+    #[test]
+    fn every_name_that_is_pointed_to_is_one() {
+        for (made_up, ours) in MADE_UP {
+            let is_variable = names::ENVIRONMENT.iter().any(|known| known.name == ours);
+            assert!(is_variable || names::is_known(ours), "{made_up}: {ours}");
+        }
     }
 
     #[test]

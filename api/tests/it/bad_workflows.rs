@@ -183,6 +183,7 @@ fn partition_sets_are_checked() {
         expect![[r#"
             a.yaml:10:5: spec.assignment.mydb-0: 2 replicas are LEADER; LeaderStandby allows 1
             a.yaml:10:5: spec.assignment.mydb-0: 3 replicas; spec.replicas is 2
+              hint: set spec.replicas to 3
             a.yaml:11:14: spec.assignment.mydb-1.n1: "leader" is not a state of LeaderStandby
               hint: did you mean LEADER?
             a.yaml:11:26: spec.assignment.mydb-1.N2: "BOSS" is not a state of LeaderStandby
