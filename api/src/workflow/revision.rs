@@ -8,6 +8,18 @@ use crate::{meaning, names};
 
 /// The hash of what the part of the spec means that runs execute.
 pub fn revision(spec: &WorkflowSpec) -> String {
+    // Every field is named, so that of a new one somebody decides whether runs depend on it.
+    let WorkflowSpec {
+        params: _,
+        defaults: _,
+        jobs: _,
+        max_failed_jobs: _,
+        timeout: _,
+        // Of the workflow alone.
+        run_on_apply: _,
+        suspend: _,
+        history: _,
+    } = spec;
     let mut document = match serde_json::to_value(spec) {
         Ok(Value::Object(document)) => document,
         Ok(_) | Err(_) => Map::new(),

@@ -89,3 +89,29 @@ fn rows_say_names_first_and_why_last() {
         load-3  Stopping  no  3  n1  http=31000  mydb-0  2  137  12h  load-abcdef0123  12h  stopping for 60s: its node is being drained: limit 64Mi
     "#]].assert_eq(&rows);
 }
+
+/// What is stored bears these. If one changes, the first start of this version would run every job and
+/// workflow of a cluster once more: a change must keep the hash of what means the same as before, as
+/// [`api::job::is_revision`] does for the hashes of older versions.
+#[test]
+fn revisions_are_those_that_clusters_have_stored() {
+    let mut job: Job = serde_json::from_value(golden(KindId::Job)).unwrap();
+    let mut found = vec![format!("job {}", api::job::revision(&job.spec))];
+    job.spec.reruns = 2;
+    found.push(format!("rerun {}", api::job::revision(&job.spec)));
+    let smallest = serde_json::json!({ "template": { "image": "busybox" } });
+    let smallest = serde_json::from_value(smallest).unwrap();
+    found.push(format!("smallest job {}", api::job::revision(&smallest)));
+    let workflow: Workflow = serde_json::from_value(golden(KindId::Workflow)).unwrap();
+    found.push(format!("workflow {}", api::workflow::revision(&workflow.spec)));
+    let template = serde_json::json!({ "name": "a", "template": { "image": "busybox" } });
+    let smallest = serde_json::from_value(serde_json::json!({ "jobs": [template] })).unwrap();
+    found.push(format!("smallest workflow {}", api::workflow::revision(&smallest)));
+    expect_test::expect![[r#"
+        job 61ddbd4fe5
+        rerun 8be25c2ad7
+        smallest job 3c209ec016
+        workflow daa23d90e7
+        smallest workflow 884d5f51ca"#]]
+    .assert_eq(&found.join("\n"));
+}

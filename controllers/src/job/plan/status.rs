@@ -265,20 +265,39 @@ fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
 pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
     let goes_on = |it: &JobStatus| it.active > 0 && stalled(&it.conditions).is_none();
     let says_the_same = before.message == next.message && before.conditions == next.conditions;
-    let same = before.phase == next.phase
-        && before.ending == next.ending
-        && before.observed_generation == next.observed_generation
-        && before.run == next.run
-        && before.revision == next.revision
-        && before.indexes == next.indexes
-        && before.parts == next.parts
-        && before.tasks_from == next.tasks_from
-        && before.started_at == next.started_at
-        && before.finished_at == next.finished_at
-        && before.suspended_at == next.suspended_at
-        && before.suspended_seconds == next.suspended_seconds
-        && (says_the_same || goes_on(before) && goes_on(next));
-    !same
+    let says_what_counts = !(says_the_same || goes_on(before) && goes_on(next));
+    says_what_counts || without_counts(before) != without_counts(next)
+}
+
+/// A status but for its counts and what is said of them. Every field is named here, so that of a new
+/// one somebody decides whether it may be written later.
+fn without_counts(status: &JobStatus) -> impl PartialEq {
+    let JobStatus {
+        phase,
+        ending,
+        observed_generation,
+        run,
+        revision,
+        indexes,
+        parts,
+        tasks_from,
+        started_at,
+        finished_at,
+        suspended_at,
+        suspended_seconds,
+        total: _,
+        pending: _,
+        active: _,
+        succeeded: _,
+        failed: _,
+        cancelled: _,
+        retries: _,
+        failures: _,
+        message: _,
+        conditions: _,
+    } = status;
+    let is_what = (phase, ending, observed_generation, run, revision, indexes, parts, tasks_from);
+    (is_what, started_at, finished_at, suspended_at, suspended_seconds)
 }
 
 /// What people are told of the step to `next`.
