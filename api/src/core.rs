@@ -205,7 +205,7 @@ impl Resource for Event {
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         let about = &self.involved_object;
-        let kind = about.kind.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let kind = KindId::word_of(about.kind.as_deref().unwrap_or_default());
         let series = self.series.as_ref();
         let seen = series.and_then(|it| it.last_observed_time.as_ref()).map(|it| it.0);
         let seen = seen.or(self.last_timestamp.as_ref().map(|it| it.0));
@@ -237,5 +237,22 @@ impl Resource for Lease {
     fn row(&self, now: Timestamp) -> Vec<String> {
         let holder = self.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref());
         vec![self.name().to_owned(), or_dash(holder), age(self.created(), now)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_object_as_people_type_it() {
+        let object = |kind: &str| {
+            let event = serde_json::json!({
+                "metadata": { "name": "e" }, "involvedObject": { "kind": kind, "name": "x" },
+            });
+            let event: Event = serde_json::from_value(event).unwrap();
+            event.row(Timestamp::UNIX_EPOCH)[4].clone()
+        };
+        assert_eq!(["WorkflowRun", "Job", "Pod"].map(object), ["run/x", "job/x", "pod/x"]);
     }
 }

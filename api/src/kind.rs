@@ -330,6 +330,32 @@ impl KindId {
         })
     }
 
+    /// The word for this kind in `KIND/NAME`, as people type it and `hctl` prints it: `run/load-3`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            KindId::WorkflowRun => "run",
+            KindId::Namespace
+            | KindId::ConfigMap
+            | KindId::Secret
+            | KindId::Event
+            | KindId::Lease
+            | KindId::Node
+            | KindId::NodeLease
+            | KindId::PartitionSet
+            | KindId::Workflow
+            | KindId::Job
+            | KindId::CompletionChunk
+            | KindId::TaskTemplate
+            | KindId::Task => self.info().singular,
+        }
+    }
+
+    /// The same for a kind as an object refers to it; one that is not known is shown in lower case.
+    pub fn word_of(kind: &str) -> String {
+        let known = Self::ALL.into_iter().find(|id| id.info().kind == kind);
+        known.map_or_else(|| kind.to_ascii_lowercase(), |id| id.word().to_owned())
+    }
+
     /// Every field that a selector of this kind may name.
     pub fn selectable_fields(self) -> Vec<&'static str> {
         [&["metadata.name", "metadata.namespace"], self.info().fields].concat()
@@ -350,6 +376,15 @@ impl fmt::Display for KindId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_word_of_a_kind_is_one_that_people_may_type() {
+        for id in KindId::ALL.into_iter().filter(|id| !id.info().internal) {
+            assert_eq!(KindId::from_word(id.word()), Some(id));
+        }
+        assert_eq!(KindId::word_of("WorkflowRun"), "run");
+        assert_eq!(KindId::word_of("Pod"), "pod");
+    }
 
     #[test]
     fn every_name_leads_to_one_kind() {

@@ -30,7 +30,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", word(self.kind), self.name)
+        write!(f, "{}/{}", self.kind.word(), self.name)
     }
 }
 
@@ -58,22 +58,7 @@ const SERVICES: [&str; 18] = [
 
 /// The word for a kind in `kind/name`.
 pub fn word(kind: KindId) -> &'static str {
-    match kind {
-        KindId::WorkflowRun => "run",
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::Workflow
-        | KindId::Job
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => kind.info().singular,
-    }
+    kind.word()
 }
 
 /// The kind that a word means.

@@ -126,14 +126,15 @@ impl Task {
                 let waits = self.loss().is_some_and(|loss| loss.waits);
                 match (stop, replaceable) {
                     (Some(_), false) if waits => format!(
-                        "{silent}; to be stopped: {}; waits for the node: hctl delete node {node} \
-                         gives it up",
+                        "{silent}; to be stopped: {}; the task waits for {node} to come back; to stop \
+                         waiting: hctl delete node {node}",
                         self.cause()
                     ),
                     (Some(_), _) => format!("{silent}; to be stopped: {}", self.cause()),
                     (None, true) => format!("{silent}; to be replaced"),
                     (None, false) if waits => format!(
-                        "{silent}; waits for it; hctl evict {} or hctl delete node {node} gives it up",
+                        "{silent}; the task waits for {node} to come back; to stop waiting: hctl evict {} \
+                         or hctl delete node {node}",
                         self.name()
                     ),
                     (None, false) => silent,

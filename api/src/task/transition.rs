@@ -202,7 +202,10 @@ pub fn apply(
         return Ok(step);
     }
     if attempt != task.spec.attempt {
-        return refuse(format!("attempt {attempt} is over; it is {} now", task.spec.attempt));
+        return refuse(format!(
+            "attempt {attempt} is over; the current one is {}",
+            task.spec.attempt
+        ));
     }
     let mut next = task.clone();
     match change {
@@ -234,7 +237,7 @@ pub fn apply(
         }
         TaskChange::Replaceable => match next.status.loss.as_mut() {
             Some(loss) if loss.attempt == attempt && !task.has_ended() => loss.replaceable = true,
-            _ => return refuse("it is not lost"),
+            _ => return refuse("the task is not lost"),
         },
         TaskChange::Retry(retry) => self::retry(task, &mut next, retry)?,
         TaskChange::Rerun(rerun) => self::rerun(task, &mut next, rerun)?,
@@ -256,7 +259,7 @@ pub fn apply(
 }
 
 fn require(holds: bool, task: &Task, otherwise: &str) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { refuse(format!("it {otherwise}: it is {}", task.phase())) }
+    if holds { Ok(()) } else { refuse(format!("the task {otherwise}: it is {}", task.phase())) }
 }
 
 fn not_recorded(task: &Task) -> Result<(), Refusal> {
@@ -311,7 +314,7 @@ fn is_same_report(task: &Task, report: &Report) -> bool {
 fn bind(task: &Task, next: &mut Task, node: &str, now: Timestamp) -> Result<(), Refusal> {
     require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
     if task.metadata.deletion_timestamp.is_some() {
-        return refuse("it is being deleted");
+        return refuse("the task is being deleted");
     }
     not_recorded(task)?;
     let before = task.spec.binding.as_ref().map_or(0, |binding| binding.number);
@@ -335,7 +338,7 @@ fn refuse_binding(
         None => (),
         // What was being started may turn out to have no place: only what ran has begun.
         Some(ReportState::Starting) if task.status.restarts == 0 => forget_report(next),
-        Some(_) => return refuse("it was started"),
+        Some(_) => return refuse("the task was started"),
     }
     require(!task.has_ended(), task, "has ended")?;
     not_recorded(task)?;
@@ -364,10 +367,10 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
     // Not only by a report: a lost attempt that nobody wants any more has ended, too, and a late
     // end does not change that.
     if task.has_ended() {
-        return refuse(format!("it has ended: it is {}", task.phase()));
+        return refuse(format!("the task has ended: it is {}", task.phase()));
     }
     if report.state == ReportState::Starting && task.report() == Some(ReportState::Running) {
-        return refuse("it is already running");
+        return refuse("the task is already running");
     }
     not_recorded(task)?;
     set_report(next, report);
@@ -403,7 +406,7 @@ fn set_report(task: &mut Task, report: &Report) {
 fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     not_recorded(task)?;
     if task.stop().is_some_and(|stop| stop.reason.is_for_good()) {
-        return refuse("it was stopped for good");
+        return refuse("the task was stopped for good");
     }
     let may = match task.state() {
         TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Cancelled { .. } => true,
@@ -439,7 +442,7 @@ fn lose(task: &Task, next: &mut Task, (heard, waits): (Timestamp, bool)) -> Resu
 
 fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     if rerun.run <= task.spec.run {
-        return refuse(format!("it is already in run {}", task.spec.run));
+        return refuse(format!("the task is already in run {}", task.spec.run));
     }
     let may = task.has_ended() || matches!(task.state(), TaskState::Lost { replaceable: true, .. });
     require(may, task, "has not ended")?;

@@ -133,7 +133,7 @@ fn contradictions(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     for (index, both) in never {
         let name = &spec.jobs[both].name;
         let why = format!(
-            "it waits for job {name} both to succeed and to fail, at once or through others"
+            "the job waits for job {name} both to succeed and to fail, at once or through others"
         );
         let violation = Violation::new(format!("spec.jobs[{index}].dependsOn"), why);
         found.push(violation.hint("this job would never run"));

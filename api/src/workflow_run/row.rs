@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_run_says_what_its_first_waiting_job_says() {
-        let lost = "1 task is lost: node-b is silent; it waits for it";
+        let lost = "1 task is lost: node-b is silent; the task waits for node-b";
         let run: WorkflowRun = serde_json::from_value(json!({
             "metadata": { "name": "w-1" },
             "spec": { "workflow": "w" },
@@ -156,6 +156,9 @@ mod tests {
         }))
         .unwrap();
         let why = run.row(Timestamp::UNIX_EPOCH).pop();
-        assert_eq!(why.as_deref(), Some("c: 1 task is lost: node-b is silent; it waits for it"));
+        assert_eq!(
+            why.as_deref(),
+            Some("c: 1 task is lost: node-b is silent; the task waits for node-b")
+        );
     }
 }

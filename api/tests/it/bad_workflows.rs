@@ -257,7 +257,7 @@ fn what_can_never_happen_is_refused() {
               hint: this job would never run: name another phase
             a.yaml:12:36: spec.jobs[4].dependsOn[0].phases: job d is never TimedOut: it has no timeout
               hint: this job would never run: name another phase
-            a.yaml:13:15: spec.jobs[5].dependsOn: it waits for job a both to succeed and to fail, at once or through others
+            a.yaml:13:15: spec.jobs[5].dependsOn: the job waits for job a both to succeed and to fail, at once or through others
               hint: this job would never run
             a.yaml:16:35: spec.jobs[8].placement.near[0].job: job j waits for this one: none of its tasks has run then
             a.yaml:16:90: spec.jobs[8].retry.backoff.initial: no second attempt would begin: the job's timeout is 1m

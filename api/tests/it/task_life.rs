@@ -140,29 +140,29 @@ fn a_task_is_bound_runs_ends_and_is_recorded() {
         ",
         expect![[r#"
             Running: refused: binding 0 is not the current one
-            retry: refused: it cannot be tried again: it is Pending
-            record: refused: it has not ended: it is Pending
+            retry: refused: the task cannot be tried again: it is Pending
+            record: refused: the task has not ended: it is Pending
             bind n1: Bound attempt 1 takes n1
             bind n1: already
-            bind n2: refused: it is not pending: it is Bound
-            amend 2: refused: it is not pending: it is Bound
+            bind n2: refused: the task is not pending: it is Bound
+            amend 2: refused: the task is not pending: it is Bound
             Starting: Starting attempt 1 takes n1
             Running: Running attempt 1 takes n1
             Running: already
-            Starting: refused: it is already running
-            refuse: refused: it was started
+            Starting: refused: the task is already running
+            refuse: refused: the task was started
             Succeeded: Succeeded attempt 1
             Succeeded: already
-            Failed: refused: it has ended: it is Succeeded
-            retry: refused: it cannot be tried again: it is Succeeded
-            evict Cancel: refused: it has ended: it is Succeeded
-            lose: refused: it runs nowhere: it is Succeeded
+            Failed: refused: the task has ended: it is Succeeded
+            retry: refused: the task cannot be tried again: it is Succeeded
+            evict Cancel: refused: the task has ended: it is Succeeded
+            lose: refused: the task runs nowhere: it is Succeeded
             record: Succeeded attempt 1
             record: already
-            rerun 1: refused: it is already in run 1
+            rerun 1: refused: the task is already in run 1
             rerun 2: Pending attempt 2
             amend 5: Pending attempt 2
-            Succeeded @1: refused: attempt 1 is over; it is 2 now
+            Succeeded @1: refused: attempt 1 is over; the current one is 2
             bind n2: Bound attempt 2 takes n2
         "#]],
     );
@@ -235,7 +235,7 @@ fn what_was_being_started_may_be_given_back_until_it_runs() {
             Starting: refused: binding 1 is not the current one
             bind n2: Bound attempt 1 takes n2
             Running: Running attempt 1 takes n2
-            refuse: refused: it was started
+            refuse: refused: the task was started
         "#]],
     );
 }
@@ -264,7 +264,7 @@ fn a_stop_is_set_once_and_holds_for_its_attempt() {
         expect![[r#"
             evict Suspend: Cancelled attempt 1
             evict Cancel: already
-            bind n1: refused: it is not pending: it is Cancelled
+            bind n1: refused: the task is not pending: it is Cancelled
             retry uncounted: Pending attempt 2
             bind n1: Bound attempt 2 takes n1
             Running: Running attempt 2 takes n1
@@ -272,11 +272,11 @@ fn a_stop_is_set_once_and_holds_for_its_attempt() {
             evict Cancel: already
             Cancelled: Cancelled attempt 2
             retry uncounted: Pending attempt 3
-            evict Drain @2: refused: attempt 2 is over; it is 3 now
+            evict Drain @2: refused: attempt 2 is over; the current one is 3
             bind n2: Bound attempt 3 takes n2
             evict Cancel: Stopping attempt 3 takes n2
             Cancelled: Cancelled attempt 3
-            retry: refused: it was stopped for good
+            retry: refused: the task was stopped for good
             record: Cancelled attempt 3
         "#]],
     );
@@ -307,7 +307,7 @@ fn a_lost_task_waits_to_be_replaceable() {
         retry
         ",
         expect![[r#"
-            lose: refused: it runs nowhere: it is Pending
+            lose: refused: the task runs nowhere: it is Pending
             bind n1: Bound attempt 1 takes n1
             Running: Running attempt 1 takes n1
             lose: Lost attempt 1 takes n1
@@ -315,17 +315,17 @@ fn a_lost_task_waits_to_be_replaceable() {
             recover: Running attempt 1 takes n1
             recover: already
             lose: Lost attempt 1 takes n1
-            retry: refused: it cannot be tried again: it is Lost
+            retry: refused: the task cannot be tried again: it is Lost
             replaceable: Lost attempt 1
             replaceable: already
             retry uncounted: Pending attempt 2
-            recover @1: refused: attempt 1 is over; it is 2 now
-            Succeeded @1: refused: attempt 1 is over; it is 2 now
+            recover @1: refused: attempt 1 is over; the current one is 2
+            Succeeded @1: refused: attempt 1 is over; the current one is 2
             bind n2: Bound attempt 2 takes n2
             lose: Lost attempt 2 takes n2
             replaceable: Lost attempt 2
             Succeeded: Succeeded attempt 2
-            retry: refused: it cannot be tried again: it is Succeeded
+            retry: refused: the task cannot be tried again: it is Succeeded
         "#]],
     );
 }
@@ -351,9 +351,9 @@ fn a_lost_task_that_is_not_wanted_ends_for_good() {
             lose: Lost attempt 1 takes n1
             evict Cancel: Lost attempt 1 takes n1
             replaceable: Cancelled attempt 1
-            recover: refused: it has ended: it is Cancelled
-            Succeeded: refused: it has ended: it is Cancelled
-            retry: refused: it was stopped for good
+            recover: refused: the task has ended: it is Cancelled
+            Succeeded: refused: the task has ended: it is Cancelled
+            retry: refused: the task was stopped for good
             record: Cancelled attempt 1
             rerun 2: Pending attempt 2
         "#]],
@@ -398,7 +398,7 @@ fn a_task_that_is_being_deleted_is_not_bound() {
     task.metadata.deletion_timestamp = Some(api::Time(now()));
     let bind = TaskChange::Bind { node: "n1".to_owned() };
     let refusal = apply(&task, 1, &bind, now()).unwrap_err();
-    assert_eq!(refusal.to_string(), "it is being deleted");
+    assert_eq!(refusal.to_string(), "the task is being deleted");
 }
 
 #[test]

@@ -49,7 +49,11 @@ pub(super) fn delete(
         return Err(Refusal::other_uid(kind, &key.name));
     }
     if options.version.is_some_and(|version| version.revision() != current.modified().0) {
-        return Err(Refusal::conflict(kind, &key.name, "it has been changed since it was read"));
+        return Err(Refusal::conflict(
+            kind,
+            &key.name,
+            "the object has changed since it was read; read it again",
+        ));
     }
     let finalizer = match options.propagation {
         Propagation::Background => None,
@@ -125,10 +129,10 @@ pub(super) fn emptied(
     };
     let refuse = |why: &str| Err(Refusal::conflict(kind, &key.name, why));
     if !current.is_deleting() {
-        return refuse("it is not being deleted");
+        return refuse("the namespace is not being deleted");
     }
     if !finalizers(&current.object()).is_empty() {
-        return refuse("its finalizers are still there");
+        return refuse("the task still has finalizers");
     }
     if !facts.shows(current.modified()) {
         return refuse("this apiserver has not seen its deletion yet");
@@ -217,7 +221,7 @@ fn remove(
     if let Some(node) = runs_on(task) {
         let node_key = ObjectKey::new("", node);
         if facts.object(KindId::Node, &node_key).is_some() {
-            let why = format!("it is {} on {node}", task.phase());
+            let why = format!("the task is {} on {node}", task.phase());
             return Err(Refusal::conflict(KindId::Task, &key.name, why));
         }
         prepared.guards.push(absent(keys::object(KindId::Node, &node_key)));

@@ -141,7 +141,7 @@ fn guard_task(
 ) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::conflict(KindId::Task, &key.name, why));
     let Ok(task) = Task::deserialize(object) else {
-        return refuse("it is no task".to_owned());
+        return refuse("the object is no task".to_owned());
     };
     let Some(owner) = task.controller().filter(|owner| owner.kind == KindId::Job.info().kind)
     else {
@@ -153,7 +153,7 @@ fn guard_task(
         Some(current) if current.uid() == owner.uid && !current.is_deleting() => {
             prepared.guards.push(current.alive(job_key));
         }
-        _ => return refuse(format!("its job {:?} is gone", owner.name)),
+        _ => return refuse(format!("the task's job {:?} is gone", owner.name)),
     }
     prepared.guards.push(bit_guard(&owner.uid, task.spec.run, task.spec.index, facts)?);
     Ok(())
@@ -308,7 +308,7 @@ fn check_version(
         return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
     };
     if version.revision() != current.modified().0 {
-        let why = "it has changed since it was read; read it again";
+        let why = "the object has changed since it was read; read it again";
         return Err(Refusal::conflict(kind, &key.name, why));
     }
     Ok(())

@@ -46,7 +46,7 @@ pub(super) fn record(
     let job_key = keys::object(KindId::Job, job);
     match facts.at(&job_key) {
         Some(current) if current.uid() == uid => prepared.guards.push(current.alive(job_key)),
-        _ => return refuse("it was deleted"),
+        _ => return refuse("the job was deleted"),
     }
     let key = keys::chunk(uid, run, chunk);
     let (before, current) = match facts.chunk(&key)? {

@@ -146,7 +146,8 @@ pub fn finish(task: &Task) -> Option<Op> {
     if task.takes_resources_on().is_some() {
         // Once asked to stop, it ends by itself, or its node is lost: either is an event.
         let owner = task.controller();
-        let message = owner.map(|it| format!("{}/{} was deleted", it.kind.to_lowercase(), it.name));
+        let message =
+            owner.map(|it| format!("{} {} was deleted", KindId::word_of(&it.kind), it.name));
         let stop = TaskChange::Evict { reason: StopReason::Delete, message };
         return task.stop().is_none().then(|| Op::task(task, stop));
     }

@@ -128,8 +128,8 @@ fn dependents_of_a_gone_owner_go_and_tasks_on_a_node_are_stopped_first() {
         asked(None, &dependents),
         [
             "remove waits",
-            "evict runs Delete (job/j was deleted)",
-            "evict lost Delete (job/j was deleted)",
+            "evict runs Delete (job j was deleted)",
+            "evict lost Delete (job j was deleted)",
             "remove replaceable",
             "delete done/1.0",
             "delete configmaps/c"

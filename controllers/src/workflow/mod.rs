@@ -60,7 +60,7 @@ impl runtime::Controller for Controller {
         if let Some((_, why)) = never.first()
             && let Some(next) = unwritable(&workflow, why, now)
         {
-            let message = format!("it cannot be stored: {why}");
+            let message = format!("the workflow's status or its next run cannot be stored: {why}");
             self.tools.write(Self::NAME, vec![Op::status(&next).into()]).await?;
             let news = News { severity: Severity::Warning, reason: "NotWritable", message };
             self.tools.tell(workflow.as_ref(), vec![news]).await;

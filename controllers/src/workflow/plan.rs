@@ -187,7 +187,7 @@ fn summarize(
             Some(why) => format!("run {}: {why}", run.name()),
             None => format!("run {}", run.name()),
         },
-        None if is_held_back => "suspended: starts no run until it is resumed".to_owned(),
+        None if is_held_back => "suspended: no run starts until the workflow is resumed".to_owned(),
         None => String::new(),
     };
     let at = (workflow.generation(), view.now);
@@ -198,7 +198,7 @@ fn summarize(
 /// for the reason. Nothing where it says so already.
 pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Option<Workflow> {
     let mut next = workflow.clone();
-    let message = format!("it cannot be stored: {why}");
+    let message = format!("the workflow's status or its next run cannot be stored: {why}");
     let at = (workflow.generation(), now);
     let before = std::mem::take(&mut next.status.conditions);
     next.status.conditions = conditions(&before, Standing::Stalled, "NotWritable", &message, at);

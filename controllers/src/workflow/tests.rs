@@ -132,7 +132,7 @@ fn a_workflow_that_is_suspended_from_birth_says_so() {
         let ready = workflow.status.conditions.iter().find(|it| it.kind == "Ready").unwrap();
         format!("{} {}: {}", ready.status, ready.reason, ready.message)
     };
-    let said = "False Suspended: suspended: starts no run until it is resumed";
+    let said = "False Suspended: suspended: no run starts until the workflow is resumed";
     assert_eq!(ready(&workflow), said);
     // A person may run it all the same, and sees that run.
     let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };

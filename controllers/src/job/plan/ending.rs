@@ -92,7 +92,7 @@ pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> Cause {
     }
 }
 
-/// Which tasks failed, in a few words: `task 3 failed`.
+/// Which tasks failed, in a few words: `task load-3 failed`.
 fn failed_tasks(scene: &Scene<'_>) -> String {
     let Scene { roster, record, cast, .. } = scene;
     let gave_up = |index: u32, verdict: &Verdict| match verdict {
@@ -103,9 +103,8 @@ fn failed_tasks(scene: &Scene<'_>) -> String {
     let count = failed(roster, record, cast);
     let mut known = cast.members.iter().filter(|(index, it)| gave_up(**index, &it.verdict));
     match known.next() {
-        Some((index, member)) if count == 1 => {
-            let name = member.task.spec.overrides.name.clone();
-            format!("task {} failed", name.unwrap_or_else(|| index.to_string()))
+        Some((_, member)) if count == 1 => {
+            format!("task {} failed", member.task.name())
         }
         _ => format!("{count} tasks failed"),
     }

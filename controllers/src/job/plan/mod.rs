@@ -231,7 +231,7 @@ impl fmt::Display for Waiting {
                 write!(f, "waits for task {name} of the deleted job of this name to stop")
             }
             Waiting::SameName { name } => write!(f, "two tasks would have the name {name}"),
-            Waiting::Unwritable { why } => write!(f, "it cannot be stored: {why}"),
+            Waiting::Unwritable { why } => write!(f, "the job's next step cannot be stored: {why}"),
             Waiting::Suspended => f.write_str("the job is suspended"),
             Waiting::Parallelism { limit } => write!(f, "parallelism is {limit}"),
             Waiting::Window { limit } => {

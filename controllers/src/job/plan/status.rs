@@ -99,23 +99,37 @@ fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
     pending.find_map(|member| member.task.unschedulable())
 }
 
-/// How many tasks are on nodes that nobody hears, and whether they wait for these:
-/// `1 task is lost: node-b is silent; it waits for it`.
+/// How many tasks are on nodes that nobody hears, what becomes of them, and what a person can do:
+/// `1 task is lost: node-b is silent; the task waits for node-b to come back; ...`.
 fn lost(scene: &Scene<'_>) -> Option<String> {
     let (mut tasks, mut wait, mut nodes) = (0, true, BTreeSet::new());
+    let mut lost = None;
     for member in scene.cast.members.values() {
         if let TaskState::Lost { node, replaceable: false, .. } = member.task.state() {
             tasks += 1;
+            // Of several none is meant more than the others.
+            lost = Some(member.task).filter(|_| tasks == 1);
             wait &= member.task.loss().is_some_and(|loss| loss.waits);
             nodes.insert(node);
         }
     }
     let are = |number: usize| if number == 1 { "is" } else { "are" };
-    let (noun, they) = if tasks == 1 { ("task", "it waits") } else { ("tasks", "they wait") };
-    let them = if nodes.len() == 1 { "it" } else { "them" };
-    let waits = if wait { format!("; {they} for {them}") } else { String::new() };
     (tasks > 0).then(|| {
         let (named, silent) = (some_of(nodes.iter(), NODES_NAMED), are(nodes.len()));
+        let (noun, goes_on) = if tasks == 1 { ("task", "waits") } else { ("tasks", "wait") };
+        let (these, node) = match nodes.first() {
+            Some(only) if nodes.len() == 1 => (*only, *only),
+            _ => ("these nodes", "NODE"),
+        };
+        let task = lost.map_or("TASK", |task| task.name());
+        let waits = if wait {
+            format!(
+                "; the {noun} {goes_on} for {these} to come back; to stop waiting: hctl evict {task} \
+                 or hctl delete node {node}"
+            )
+        } else {
+            String::new()
+        };
         format!("{tasks} {noun} {} lost: {named} {silent} silent{waits}", are(tasks))
     })
 }

@@ -150,14 +150,14 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
         return Cause::new(StopReason::Cancel, "its end is recorded already".to_owned());
     }
     if roster.index_named_as(job, task).is_some() {
-        let why = format!("job/{job} has another template for it");
+        let why = format!("job {job} has another template for it");
         return Cause::new(StopReason::Revision, why);
     }
     let why = if view.job.spec.count.is_some() {
         let tasks = if roster.total() == 1 { "task" } else { "tasks" };
-        format!("job/{job} was scaled down to {} {tasks}", roster.total())
+        format!("job {job} was scaled down to {} {tasks}", roster.total())
     } else {
-        format!("job/{job} does not have this task any more")
+        format!("job {job} does not have this task any more")
     };
     Cause::new(StopReason::ScaleDown, why)
 }
@@ -283,7 +283,7 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
 fn name_taken(holder: Holder, name: &str) -> Waiting {
     let name = name.to_owned();
     match holder {
-        Holder::Another => Waiting::NameTaken { kind: "Task", name },
+        Holder::Another => Waiting::NameTaken { kind: "task", name },
         Holder::Predecessor => Waiting::Predecessor { name },
     }
 }

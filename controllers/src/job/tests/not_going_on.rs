@@ -33,8 +33,8 @@ fn lost_tasks_are_active_and_told_of() {
         status
         ",
         expect![[r#"
-            Running run=1 p3 a2 s0 f0 c0 of 5 (1 task is lost: n1 is silent; it waits for it)
-            Running run=1 p3 a2 s0 f0 c0 of 5 (2 tasks are lost: n1 is silent; they wait for it)
+            Running run=1 p3 a2 s0 f0 c0 of 5 (1 task is lost: n1 is silent; the task waits for n1 to come back; to stop waiting: hctl evict j-0 or hctl delete node n1)
+            Running run=1 p3 a2 s0 f0 c0 of 5 (2 tasks are lost: n1 is silent; the tasks wait for n1 to come back; to stop waiting: hctl evict TASK or hctl delete node n1)
             Running run=1 p3 a2 s0 f0 c0 of 5
             Running run=1 p3 a2 s0 f0 c0 of 5 (1 task is lost: n1 is silent)
             Running run=1 p4 a1 s0 f0 c0 of 5

@@ -95,7 +95,10 @@ fn a_job_of_which_something_can_never_be_written_ends_and_says_why() {
     world.check();
     let status = &world.job.status;
     assert_eq!((status.phase, status.run, status.cancelled), (JobPhase::Failed, 1, 3));
-    assert_eq!(status.message.as_deref(), Some("it cannot be stored: it is too large"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("the job's next step cannot be stored: it is too large")
+    );
     assert!(world.tasks.is_empty());
     assert_eq!(unwritable(&world.job, "it is too large", world.now), None, "it is said once");
     // The same while its tasks run: they are stopped first.

@@ -43,7 +43,7 @@ fn of_a_job_of_which_another_task_failed() {
         "#,
         expect![[r#"
             low Failed: exit 3
-            high Stopping: stopping for 0s: task low failed
+            high Stopping: stopping for 0s: task j-low failed
         "#]],
     );
     check(
@@ -129,14 +129,14 @@ fn of_a_job_that_was_scaled_down() {
         expect![[r#"
             plan
               Running run=1 p1 a0 s0 f0 c0 of 1
-              j-1/1 evict ScaleDown (job/j was scaled down to 1 task)
-              j-2/1 evict ScaleDown (job/j was scaled down to 1 task)
-              j-3/1 evict ScaleDown (job/j was scaled down to 1 task)
+              j-1/1 evict ScaleDown (job j was scaled down to 1 task)
+              j-2/1 evict ScaleDown (job j was scaled down to 1 task)
+              j-3/1 evict ScaleDown (job j was scaled down to 1 task)
               j-0/1 amend count=1
               waits: 4 tasks have not ended
               tells: ScaledDown: scaled down from 4 to 1 task; 2 running tasks are stopped
-            1 Stopping: stopping for 0s: job/j was scaled down to 1 task
-            3 Cancelled: stopped: job/j was scaled down to 1 task
+            1 Stopping: stopping for 0s: job j was scaled down to 1 task
+            3 Cancelled: stopped: job j was scaled down to 1 task
         "#]],
     );
     check(
@@ -152,11 +152,11 @@ fn of_a_job_that_was_scaled_down() {
         expect![[r#"
             plan
               Running run=1 p1 a0 s0 f0 c0 of 1
-              j-high/1 evict ScaleDown (job/j does not have this task any more)
+              j-high/1 evict ScaleDown (job j does not have this task any more)
               j-low/1 amend count=1
               waits: 2 tasks have not ended
               tells: ScaledDown: scaled down from 2 to 1 task; 1 running task is stopped
-            high Stopping: stopping for 0s: job/j does not have this task any more
+            high Stopping: stopping for 0s: job j does not have this task any more
         "#]],
     );
 }

@@ -135,8 +135,8 @@ fn a_task_that_waits_for_its_node_says_how_to_end_that() {
               a is Lost
               t LoseNode { silent_since: 1970-01-01T00:00:44Z, waits: true }
             plan
-            t Lost: node silent for 66s; waits for it; hctl evict t or hctl delete node a gives it up
-            t Lost: node silent for 66s; to be stopped: evicted; waits for the node: hctl delete node a gives it up
+            t Lost: node silent for 66s; the task waits for a to come back; to stop waiting: hctl evict t or hctl delete node a
+            t Lost: node silent for 66s; to be stopped: evicted; the task waits for a to come back; to stop waiting: hctl delete node a
             plan
               t Replaceable
             t Lost: node silent for 66s; to be stopped: evicted

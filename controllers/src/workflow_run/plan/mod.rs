@@ -189,7 +189,7 @@ fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
         return over(RunPhase::Cancelled, "cancelled on request");
     }
     let Some(workflow) = view.workflow.filter(|workflow| !workflow.is_deleting()) else {
-        let message = format!("Workflow {} does not exist", spec.workflow);
+        let message = format!("workflow {} does not exist", spec.workflow);
         return Err(Stuck::Stalled { reason: "WorkflowMissing", message });
     };
     if spec.suspend {
@@ -236,7 +236,7 @@ fn too_large(
 /// The run once its own status was found to be impossible to write: one that is as it was, but for
 /// the reason. Nothing where it says so already.
 pub(crate) fn unwritable(run: &WorkflowRun, why: &str, now: Timestamp) -> Option<WorkflowRun> {
-    let message = format!("it cannot be stored: {why}");
+    let message = format!("the run's status cannot be stored: {why}");
     if run.status.message.as_ref() == Some(&message) {
         return None;
     }
@@ -403,7 +403,7 @@ fn start(
         let refusal = |job: &Job| view.unwritable.get(job.name()).cloned();
         match expanded.and_then(|job| refusal(&job).map_or(Ok(job), Err)) {
             Ok(job) if view.taken.contains(job.name()) => {
-                let message = format!("Job {} exists and belongs to another owner", job.name());
+                let message = format!("job {} exists and belongs to another owner", job.name());
                 standing.report.message = Some(message.clone());
                 stalled.get_or_insert(message);
             }

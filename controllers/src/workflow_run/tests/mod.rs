@@ -285,7 +285,7 @@ fn a_run_whose_workflow_is_missing_waits_for_it() {
         ",
         expect![[r#"
             plan
-              Pending (Workflow w does not exist) 0/0: 
+              Pending (workflow w does not exist) 0/0: 
             plan
               Running 0/0: a Pending + create w-1-a
         "#]],
@@ -482,7 +482,7 @@ fn a_job_name_of_another_owner_stalls_the_run() {
         ",
         expect![[r#"
             plan
-              Running (Job w-1-a exists and belongs to another owner) 0/0: a Pending (Job w-1-a exists and belongs to another owner), b Pending + create w-1-b
+              Running (job w-1-a exists and belongs to another owner) 0/0: a Pending (job w-1-a exists and belongs to another owner), b Pending + create w-1-b
             plan
         "#]],
     );

@@ -85,7 +85,10 @@ fn a_run_whose_own_status_can_never_be_written_says_so() {
     world.workflow = Some(workflow(&["a"]));
     let next = unwritable(&world.run, "it is too large", world.now).unwrap();
     assert_eq!(next.status.phase, RunPhase::Failed);
-    assert_eq!(next.status.message.as_deref(), Some("it cannot be stored: it is too large"));
+    assert_eq!(
+        next.status.message.as_deref(),
+        Some("the run's status cannot be stored: it is too large")
+    );
     world.act(&world.plan());
     let begun = unwritable(&world.run, "it is too large", world.now).unwrap();
     assert!(begun.status.conditions.iter().any(|it| it.reason == "NotWritable"));

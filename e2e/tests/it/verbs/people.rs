@@ -80,7 +80,7 @@ async fn a_job_that_is_scaled_down_while_it_runs_says_how_many_tasks_that_stops(
     assert_eq!(said, format!("job/load configured: {expected}\n"));
     let told = async || dev.done(&["events", "job/load"]).await.contains(expected);
     until_async("there is an event", told).await;
-    let why = "stopped: job/load was scaled down to 1 task";
+    let why = "stopped: job load was scaled down to 1 task";
     let stopped = async || dev.done(&["describe", "task/load-2"]).await.contains(why);
     until_async("its task says why it was stopped", stopped).await;
 }
