@@ -12,7 +12,7 @@ use api::task::transition::TaskChange;
 use crate::packing::{self, Parcel, task_bytes};
 
 use super::cast::Member;
-use super::outcome::Verdict;
+use super::outcome::{self, Verdict};
 use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
 
 /// A task's end that is to be recorded.
@@ -115,8 +115,9 @@ pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
 fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     match (&member.verdict, scene.course) {
         (Verdict::Done { end, .. }, _) => Some(*end),
-        // It would be tried again, but for the job's end.
-        (Verdict::Again(_) | Verdict::Anew, Course::Ending) => Some(End::Cancelled),
+        (Verdict::Again(_) | Verdict::Anew, Course::Ending) => {
+            Some(outcome::end_without_retry(member.task))
+        }
         (Verdict::FailsJob { .. }, Course::Ending) => Some(End::Failed),
         // The job's end is remembered first.
         (
@@ -133,7 +134,7 @@ fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
     let end = match &member.verdict {
         Verdict::Done { end, .. } => *end,
-        Verdict::Again(_) | Verdict::Anew => End::Cancelled,
+        Verdict::Again(_) | Verdict::Anew => outcome::end_without_retry(member.task),
         Verdict::FailsJob { .. } => End::Failed,
         Verdict::Recorded | Verdict::Open => return None,
     };

@@ -82,6 +82,23 @@ pub(super) fn why_there(task: &Task, why: &str) -> String {
     }
 }
 
+/// How the record has a task that would be tried again, but for the end of its job, or since the run
+/// does not want it any more. What counts is how its last attempt ended, which is also what its phase
+/// shows: a job must not count other tasks as failed than those that are listed as failed.
+pub(super) fn end_without_retry(task: &Task) -> End {
+    match task.state() {
+        TaskState::Failed { .. } | TaskState::TimedOut => End::Failed,
+        TaskState::Pending
+        | TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Succeeded
+        | TaskState::Cancelled { .. }
+        | TaskState::Lost { .. } => End::Cancelled,
+    }
+}
+
 /// What is to be done with a task's current attempt.
 pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
     let verdict = wanted(task, policy, now);

@@ -178,7 +178,9 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
         match &member.verdict {
             Verdict::Recorded => continue,
             Verdict::Open => active += u32::from(member.is_active()),
-            Verdict::Again(_) | Verdict::Anew if is_ending => ends.add(End::Cancelled),
+            Verdict::Again(_) | Verdict::Anew if is_ending => {
+                ends.add(outcome::end_without_retry(member.task));
+            }
             Verdict::Again(_) | Verdict::Anew => (),
             Verdict::Done { end, .. } => ends.add(*end),
             Verdict::FailsJob { .. } => ends.add(End::Failed),
@@ -207,6 +209,12 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
         let why = match &member.verdict {
             Verdict::Done { end: End::Failed, why } | Verdict::FailsJob { why } => why.clone(),
             Verdict::Recorded if scene.record.get(*index) == Some(End::Failed) => {
+                outcome::why(member.task)
+            }
+            Verdict::Again(_) | Verdict::Anew
+                if scene.course == Course::Ending
+                    && outcome::end_without_retry(member.task) == End::Failed =>
+            {
                 outcome::why(member.task)
             }
             Verdict::Recorded

@@ -185,6 +185,50 @@ fn the_first_rule_that_matches_decides() {
     );
 }
 
+/// The job counts as failed the same tasks that are listed as failed: a task whose last attempt failed,
+/// and which the job's end keeps from being tried again, is one of them. One that has begun to wait for
+/// its next attempt is cancelled, in its phase and in the counts.
+#[test]
+fn what_failed_and_is_not_tried_again_since_the_job_ends_counts_as_failed() {
+    check(
+        r#"
+        spec count=4 retry={"maxAttempts":2,"rules":[{"exitCodes":[9],"action":"FailTask"}]}
+        settle
+        bind 0
+        bind 1
+        bind 2
+        bind 3
+        end 3 1
+        plan
+        end 0 9
+        end 1 1
+        end 2 timeout
+        plan
+        settle
+        why 0
+        why 1
+        why 2
+        why 3
+        status
+        "#,
+        expect![[r#"
+            plan
+              Running run=1 p1 a3 s0 f0 c0 of 4
+              j-3/1 retry counted from 10s avoiding n1
+              waits: 3 tasks have not ended
+              tells: TaskRetried: retrying: j-3 (exit 1 on n1)
+            plan
+              Running ending Failed run=1 p1 a0 s0 f3 c0 of 4
+              waits: 1 tasks have not ended
+            0 Failed: exit 9
+            1 Failed: exit 1
+            2 TimedOut: timed out
+            3 Cancelled: stopped: task j-0 failed
+            Failed ending Failed run=1 p0 a0 s0 f3 c1 of 4
+        "#]],
+    );
+}
+
 #[test]
 fn a_lost_task_costs_no_retry_unless_the_job_says_so() {
     check(
