@@ -27,6 +27,7 @@ pub mod partition_set;
 pub mod patch;
 pub mod path;
 pub mod placement;
+pub mod phases;
 pub mod query;
 pub mod resource;
 pub mod resource_version;

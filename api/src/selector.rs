@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::kind::KindId;
 use crate::metadata::label_value_problem;
+use crate::phases;
 use crate::violation::nearest;
 
 /// Longest selector.
@@ -107,6 +108,31 @@ impl FieldSelector {
         let plural = kind.info().plural;
         let known = known.join(", ");
         Some(format!("{plural} cannot be selected by {short:?}; {meant} can be by {known}"))
+    }
+
+    /// A value that the field can never have in objects of `kind`, if it names one, and what it may
+    /// be instead. Without this a slip of the pen would select nothing for ever (or, after `!=`,
+    /// everything), and nobody would be told.
+    pub fn impossible_value(&self, kind: KindId) -> Option<String> {
+        let impossible = |(field, _, wanted): &(String, bool, String)| {
+            let known = phases::values(kind, field)?;
+            // A workflow without a run has no phase.
+            let is_possible = wanted.is_empty() || known.contains(&wanted.as_str());
+            (!is_possible).then_some((field.clone(), wanted.clone(), known))
+        };
+        let (field, wanted, known) = self.0.iter().find_map(impossible)?;
+        let plural = kind.info().plural;
+        let (short, all) = (shown(&wanted), known.join(", "));
+        let meant = match nearest(&wanted, known.iter().copied()) {
+            Some(meant) => format!("did you mean {meant}? It"),
+            None => "it".to_owned(),
+        };
+        Some(format!("{field} of {plural} is never {short:?}; {meant} may be {all}"))
+    }
+
+    /// Why it makes no sense for objects of `kind`.
+    pub fn problem(&self, kind: KindId) -> Option<String> {
+        self.unknown_field(kind).or_else(|| self.impossible_value(kind))
     }
 
     /// The fields it looks at.
@@ -298,5 +324,33 @@ mod tests {
              metadata.name, metadata.namespace, status.phase, spec.suspend"
         );
         assert!(!problem(KindId::Job, "x=a").unwrap().contains("mean"));
+    }
+    #[test]
+    fn a_value_that_a_field_never_has_is_told_with_those_that_it_may_have() {
+        let problem =
+            |kind: KindId, text: &str| text.parse::<FieldSelector>().unwrap().problem(kind);
+        assert_eq!(
+            problem(KindId::Job, "status.phase=Runing").unwrap(),
+            "status.phase of jobs is never \"Runing\"; did you mean Running? It may be Pending, \
+             Running, Suspended, Succeeded, Failed, TimedOut, Cancelled, Skipped"
+        );
+        assert_eq!(
+            problem(KindId::Node, "metadata.name=a,spec.unschedulable!=perhaps").unwrap(),
+            "spec.unschedulable of nodes is never \"perhaps\"; it may be true, false"
+        );
+        for (kind, text) in [
+            (KindId::PartitionSet, "spec.stateModel=Bogus"),
+            (KindId::Namespace, "status.phase=active"),
+            (KindId::WorkflowRun, "spec.suspend=yes"),
+        ] {
+            assert!(problem(kind, text).is_some(), "{kind} {text}");
+        }
+        for (kind, text) in [
+            (KindId::Workflow, "status.phase="),
+            (KindId::Task, "status.phase!=Lost,spec.nodeName=anything"),
+            (KindId::Secret, "type=anything"),
+        ] {
+            assert_eq!(problem(kind, text), None, "{kind} {text}");
+        }
     }
 }

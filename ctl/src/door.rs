@@ -1,5 +1,6 @@
 //! What arguments may be, checked before anything is sent. Pure.
 
+use api::phases::phases;
 use api::selector::{FieldSelector, LabelSelector};
 use api::violation::nearest;
 use api::{KindId, names};
@@ -89,48 +90,8 @@ pub fn phase(kind: KindId, text: &str) -> Result<&'static str, Failure> {
     }))
 }
 
-/// Every phase that objects of a kind can be in.
-pub fn phases(kind: KindId) -> &'static [&'static str] {
-    match kind {
-        KindId::Task => &[
-            "Pending",
-            "Bound",
-            "Starting",
-            "Running",
-            "Stopping",
-            "Succeeded",
-            "Failed",
-            "TimedOut",
-            "Cancelled",
-            "Lost",
-        ],
-        KindId::Job | KindId::Workflow | KindId::WorkflowRun => &[
-            "Pending",
-            "Running",
-            "Suspended",
-            "Succeeded",
-            "Failed",
-            "TimedOut",
-            "Cancelled",
-            "Skipped",
-        ],
-        KindId::Node => &["Ready", "NotReady", "Lost", "Cordoned"],
-        KindId::Namespace => &["Active", "Terminating"],
-        KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => &[],
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -149,20 +110,5 @@ mod tests {
             "nodes have no phase \"Skipped\"; their phases are Ready, NotReady, Lost, Cordoned"
         );
         assert_eq!(told(KindId::Lease, "Active"), "leases have no phase; ");
-    }
-
-    #[test]
-    fn phases_are_those_of_the_types() {
-        for word in phases(KindId::Task) {
-            assert!(serde_json::from_value::<api::task::TaskPhase>(json!(word)).is_ok(), "{word}");
-        }
-        for word in phases(KindId::Job) {
-            assert!(serde_json::from_value::<api::job::JobPhase>(json!(word)).is_ok(), "{word}");
-            let of_run = serde_json::from_value::<api::workflow_run::RunPhase>(json!(word));
-            assert!(of_run.is_ok(), "{word}");
-        }
-        for word in phases(KindId::Node) {
-            assert!(serde_json::from_value::<api::node::NodePhase>(json!(word)).is_ok(), "{word}");
-        }
     }
 }

@@ -119,7 +119,7 @@ impl Selection {
     /// What a query selects of objects of `kind`.
     pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Box<Status>> {
         let selection = Self { labels: query.labels()?, fields: query.fields()? };
-        match selection.fields.unknown_field(kind) {
+        match selection.fields.problem(kind) {
             Some(problem) => Err(bad(format!("fieldSelector: {problem}"))),
             None => Ok(selection),
         }

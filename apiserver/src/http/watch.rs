@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::kind::KindId;
 use api::resource_version::ResourceVersion;
+use api::selector::FieldSelector;
 use api::status::{Reason, failure};
 use api::watch::INITIAL_EVENTS_END;
 use axum::body::Body;
@@ -59,7 +60,9 @@ pub(super) async fn objects(
 pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
     let mut selections: Vec<(KindId, Selection)> = Vec::new();
     // What is no selector at all is refused, whichever kinds have its fields.
-    let _read = (query.labels()?, query.fields()?);
+    let (_labels, fields) = (query.labels()?, query.fields()?);
+    // What no kind that has the field can ever be is refused, as in a watch of that kind alone.
+    let (mut impossible, mut possible) = (None, false);
     for plural in query.kinds.split(',').filter(|word| !word.is_empty()) {
         let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
         let Some(kind) = kind else {
@@ -71,11 +74,16 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
             continue;
         }
         // A field selector concerns the kinds that have the field.
-        let selection = Selection::of(query, kind).or_else(|_| {
-            let fields = api::selector::FieldSelector::default();
-            Ok::<_, Box<Status>>(Selection { labels: query.labels()?, fields })
-        })?;
-        selections.push((kind, selection));
+        let concerns = fields.unknown_field(kind).is_none();
+        let fields = if concerns { fields.clone() } else { FieldSelector::default() };
+        match fields.impossible_value(kind) {
+            Some(problem) => drop(impossible.get_or_insert(problem)),
+            None => possible |= concerns,
+        }
+        selections.push((kind, Selection { labels: query.labels()?, fields }));
+    }
+    if let Some(problem) = impossible.filter(|_| !possible) {
+        return Err(bad(format!("fieldSelector: {problem}")));
     }
     if selections.is_empty() {
         return Err(bad("kinds: name at least one kind"));

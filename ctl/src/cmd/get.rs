@@ -179,7 +179,7 @@ fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Fai
     let fields = fields.join(",");
     // Each flag is a selector by itself; the server says it, should they be none together.
     let selector: Option<FieldSelector> = fields.parse().ok();
-    if let Some(problem) = selector.and_then(|selector| selector.unknown_field(kind)) {
+    if let Some(problem) = selector.and_then(|selector| selector.problem(kind)) {
         return Err(Failure::usage(problem));
     }
     let mut query = connection.query(kind, labels.join(","), fields);

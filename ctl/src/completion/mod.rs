@@ -19,7 +19,6 @@ use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate, Shell};
 
 use crate::args::{Args, Format};
 use crate::connection::Connection;
-use crate::door;
 use crate::failure::Failure;
 use crate::target::{self, Target};
 use crate::usual::{NAMESPACE, SERVER, Usual};
@@ -123,7 +122,7 @@ impl Which {
     fn fields(self, kind: KindId, line: &Line) -> String {
         let has_phases = matches!(kind, KindId::Task | KindId::Job | KindId::WorkflowRun);
         let other_than = |phases: &[&str]| {
-            let known = door::phases(kind).iter().filter(|phase| phases.contains(phase));
+            let known = api::phases::phases(kind).iter().filter(|phase| phases.contains(phase));
             known.map(|phase| format!("status.phase!={phase}")).collect::<Vec<_>>().join(",")
         };
         let ends = ["Succeeded", "Failed", "TimedOut", "Cancelled", "Skipped"];
@@ -207,7 +206,7 @@ pub fn phases() -> ArgValueCompleter {
 
 fn phases_that_begin(kind: KindId, word: &str) -> Vec<&'static str> {
     let word = word.to_ascii_lowercase();
-    let phases = door::phases(kind).iter().copied();
+    let phases = api::phases::phases(kind).iter().copied();
     phases.filter(|phase| phase.to_ascii_lowercase().starts_with(&word)).collect()
 }
 
@@ -480,7 +479,7 @@ mod tests {
             ] {
                 let fields = fields("hctl x", which, kind);
                 let selector: api::selector::FieldSelector = fields.parse().unwrap();
-                assert_eq!(selector.unknown_field(kind), None, "{which:?} {kind}");
+                assert_eq!(selector.problem(kind), None, "{which:?} {kind}");
             }
         }
     }
