@@ -22,7 +22,7 @@ pub use near::near_misses;
 pub(crate) use node::too_long;
 pub use node::{NodeNames, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, for_node};
 pub use run::{RunNames, job_in_run, params_of_run};
-pub(crate) use run::{is_open, substitute_job};
+pub(crate) use run::{default_in_run, is_open, job_document_in_run, params_in, substitute_job};
 
 #[cfg(test)]
 mod tests;

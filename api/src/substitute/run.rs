@@ -52,7 +52,7 @@ pub fn params_of_run(
     let none = BTreeMap::new();
     let names = RunNames { run, started, params: &none };
     for (_, value) in full.iter_mut().filter(|(name, _)| !given.contains_key(*name)) {
-        *value = finished(value, |reference| names.value(reference));
+        *value = default_in_run(value, &names);
     }
     // A default may have become a value that is not allowed.
     check_params(workflow, &full)
@@ -68,9 +68,21 @@ pub fn job_in_run(
     job: &WorkflowJob,
     names: &RunNames<'_>,
 ) -> Result<JobSpec, Vec<Violation>> {
-    let mut document = merge::job_document(defaults, job);
     let mut room = OBJECT_BYTES_MAX;
-    substitute_job(&mut document, names, &mut room).map_err(|it| vec![it])?;
+    job_document_in_run(merge::job_document(defaults, job), names, &mut room)
+}
+
+/// The same of a document with the defaults laid under it. `room` is how many bytes the texts may take,
+/// and tells how many of them are left.
+///
+/// # Errors
+/// As [`job_in_run`].
+pub(crate) fn job_document_in_run(
+    mut document: Value,
+    names: &RunNames<'_>,
+    room: &mut usize,
+) -> Result<JobSpec, Vec<Violation>> {
+    substitute_job(&mut document, names, room).map_err(|it| vec![it])?;
     let under = |it: Violation| it.under("spec");
     let spec = merge::typed_job(document)
         .map_err(|found| found.into_iter().map(under).collect::<Vec<_>>())?;
@@ -79,6 +91,25 @@ pub fn job_in_run(
     let bytes = size::json_bytes(&spec) + size::index_bytes(&spec) + size::ADDED_BYTES;
     found.extend(size::problem(bytes, "spec", "with defaults and parameters the job takes"));
     if found.is_empty() { Ok(spec) } else { Err(found) }
+}
+
+/// The default of a parameter with what is known of the run put in.
+pub(crate) fn default_in_run(default: &str, names: &RunNames<'_>) -> String {
+    finished(default, |reference| names.value(reference))
+}
+
+/// The parameters that a text names.
+pub(crate) fn params_in(text: &str) -> Vec<&str> {
+    fn param<'a>(piece: &Piece<'a>) -> Option<&'a str> {
+        match piece {
+            Piece::Ours(it) => match (it.root, it.names.as_slice()) {
+                ("params", [name]) => Some(name),
+                _ => None,
+            },
+            Piece::Text(_) | Piece::Escaped | Piece::Variable { .. } => None,
+        }
+    }
+    pieces(text).iter().filter_map(param).collect()
 }
 
 /// Whether the text that stands at these steps has a parameter in it that has no value yet.

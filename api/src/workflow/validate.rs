@@ -195,8 +195,11 @@ fn merged_job(
 
 /// A value that a parameter may have, if the workflow tells one.
 fn sample(param: &Param) -> Option<String> {
-    let default = param.default.as_ref().filter(|default| substitute::is_plain(default));
-    default.or(param.allowed.first()).cloned()
+    let none = BTreeMap::new();
+    let names = RunNames { run: "run", started: Timestamp::UNIX_EPOCH, params: &none };
+    let default = param.default.as_ref().map(|it| substitute::default_in_run(it, &names));
+    // What is left of a name that does not exist is reported as such.
+    default.filter(|text| substitute::is_plain(text)).or_else(|| param.allowed.first().cloned())
 }
 
 fn params(params: &[Param], found: &mut Vec<Violation>) {

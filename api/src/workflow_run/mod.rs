@@ -1,5 +1,6 @@
 //! WorkflowRun: one execution of a workflow.
 
+mod fit;
 mod row;
 mod validate;
 
@@ -16,6 +17,8 @@ use crate::kind::KindId;
 use crate::object::is_default;
 use crate::object::{Definition, Object};
 use crate::workflow::WorkflowSpec;
+
+pub use fit::{misfits, too_large};
 
 /// One execution of a workflow.
 pub type WorkflowRun = Object<WorkflowRunDefinition>;
@@ -37,8 +40,8 @@ pub struct WorkflowRunSpec {
     /// Name of the workflow, in the same namespace. Cannot be changed.
     pub workflow: String,
     /// Values of the workflow's parameters, always text. Parameters left out have their default. What
-    /// the workflow does not take is refused; if the workflow does not exist yet, the run fails then.
-    /// Cannot be changed.
+    /// the workflow does not take, or what makes one of its jobs invalid, is refused; if the workflow
+    /// does not exist yet, the run fails then. Cannot be changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
     /// Stop the tasks of the run and start no new ones, keeping the progress made. Set it back to

@@ -4,7 +4,7 @@ use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Reason, failure_of, invalid};
-use api::workflow::check_params;
+use api::workflow_run::misfits;
 use api::{
     Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, WorkflowRun, key_order, meaning,
 };
@@ -105,7 +105,7 @@ fn terminating(kind: KindId, key: &ObjectKey) -> Refusal {
     Refusal::Status(Box::new(status))
 }
 
-/// A run is given the parameters that its workflow takes. Where there is no workflow, which the store is
+/// A run is given parameters that its workflow takes, and of which valid jobs come. Where there is no workflow, which the store is
 /// to say, the run waits for it and is looked at then. One that changes later needs no guard: a run that
 /// does not fit it any more fails when it begins.
 fn check_params_of_run(
@@ -123,12 +123,11 @@ fn check_params_of_run(
     if current.is_deleting() {
         return Ok(());
     }
-    match check_params(&current.workflow()?.spec, &run.spec.params) {
-        Ok(_) => Ok(()),
-        Err(found) => {
-            Err(Refusal::Status(Box::new(invalid(KindId::WorkflowRun, &key.name, &found))))
-        }
+    let found = misfits(&run, &current.workflow()?.spec);
+    if found.is_empty() {
+        return Ok(());
     }
+    Err(Refusal::Status(Box::new(invalid(KindId::WorkflowRun, &key.name, &found))))
 }
 
 /// A task's create is guarded on its owner, and on its bit of the completion record: a stale

@@ -135,6 +135,52 @@ async fn a_run_is_given_the_parameters_that_its_workflow_takes() {
     assert_eq!(fine.code, StatusCode::CREATED, "{}", fine.json);
 }
 
+/// A value that makes a job of the run invalid, too: the run would fail after it was made.
+#[tokio::test(start_paused = true)]
+async fn a_run_is_refused_whose_parameters_make_a_job_invalid() {
+    let world = World::new().await;
+    let (workflows, runs) = (
+        "/apis/heliox.dev/v1/namespaces/default/workflows",
+        "/apis/heliox.dev/v1/namespaces/default/workflowruns",
+    );
+    let workflow = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
+        "metadata": { "name": "load", "namespace": "default" },
+        "spec": {
+            "params": [{ "name": "image", "default": "busybox" }, { "name": "extra", "default": "" }],
+            "runOnApply": false,
+            "jobs": [{ "name": "a", "template": {
+                "image": "$(params.image)", "args": ["$(params.extra)", "$(task.index)"],
+            } }],
+        },
+    });
+    let mut bad_default = workflow.clone();
+    bad_default["spec"]["params"][0]["default"] = "bad image of $(run.date)".into();
+    let refused = world.post(workflows, &bad_default).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.json);
+    let cause = &refused.json["details"]["causes"][0];
+    assert_eq!(cause["field"], "spec.jobs[0].template.image", "{cause}");
+    assert_eq!(world.post(workflows, &workflow).await.code, StatusCode::CREATED);
+    let run = |name: &str, params: Value| {
+        json!({
+            "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": { "workflow": "load", "params": params },
+        })
+    };
+    for query in ["", "?dryRun=All"] {
+        let path = format!("{runs}{query}");
+        let refused = world.post(&path, &run("bad", json!({ "image": "bad image" }))).await;
+        assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.json);
+        let cause = &refused.json["details"]["causes"][0];
+        assert_eq!(cause["field"], "spec.params.image", "{cause}");
+        let why = "makes template.image of job a invalid: an image name must not contain spaces";
+        assert_eq!(cause["message"], why, "{cause}");
+    }
+    let fine = world.post(runs, &run("fine", json!({ "extra": "$(any) thing" }))).await;
+    assert_eq!(fine.code, StatusCode::CREATED, "{}", fine.json);
+}
+
 /// The generation counts changes of what is meant: controllers run things anew by it.
 #[tokio::test(start_paused = true)]
 async fn other_words_for_the_same_are_no_new_generation() {

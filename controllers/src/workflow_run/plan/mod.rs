@@ -22,7 +22,7 @@ use api::object::Kind as _;
 use api::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
 use api::task::report::shortened;
 use api::workflow::{WorkflowSpec, revision};
-use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus};
+use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus, too_large};
 use api::{Job, Timestamp, Workflow, WorkflowRun};
 use jiff::SignedDuration;
 
@@ -212,25 +212,6 @@ fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
         }
         None => Ok(()),
     }
-}
-
-/// That the run, with its copy of the workflow, its parameters and all that it will tell of its
-/// jobs, is more than can be stored. The workflow alone was looked at when it was applied; what
-/// this run was given was not.
-fn too_large(
-    run: &WorkflowRun,
-    status: &WorkflowRunStatus,
-    workflow: &WorkflowSpec,
-) -> Option<String> {
-    let jobs: usize = workflow.jobs.iter().map(size::run_job_bytes).sum();
-    let bytes = size::json_bytes(run) + size::json_bytes(status) + jobs + ADDED_BYTES;
-    (bytes > OBJECT_BYTES_MAX).then(|| {
-        format!(
-            "with its parameters and a copy of the workflow the run takes up to {bytes} bytes, {} \
-             more than can be stored; make the parameters shorter or the workflow smaller",
-            bytes - OBJECT_BYTES_MAX
-        )
-    })
 }
 
 /// The run once its own status was found to be impossible to write: one that is as it was, but for
