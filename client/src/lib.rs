@@ -17,6 +17,7 @@ mod servers;
 mod transport;
 mod tunnel;
 mod typed;
+mod warnings;
 mod watch;
 
 use std::time::Duration;
@@ -56,12 +57,19 @@ pub struct Client {
     transport: Transport,
     leader: Option<HeaderValue>,
     cluster: Option<HeaderValue>,
+    warned: Option<fn(&str)>,
 }
 
 impl Client {
     /// A client over `transport`.
     pub fn new(transport: Transport) -> Self {
-        Self { transport, leader: None, cluster: None }
+        Self { transport, leader: None, cluster: None, warned: None }
+    }
+
+    /// The same client, which hands on what the server warns of: for those who speak to people.
+    #[must_use]
+    pub fn with_warnings_to(self, warned: fn(&str)) -> Self {
+        Self { warned: Some(warned), ..self }
     }
 
     /// The same client, whose writes are guarded: they happen only while `identity` leads
@@ -135,6 +143,9 @@ impl Client {
             let (parts, body) = response.into_parts();
             let bytes = collect(body).await.map_err(|error| Error::broken(writes, error))?;
             if parts.status.is_success() {
+                if let Some(warned) = self.warned {
+                    warnings::texts(&parts.headers).for_each(|text| warned(&text));
+                }
                 Ok(bytes)
             } else {
                 Err(Error::of_answer(parts.status, &bytes))

@@ -12,6 +12,7 @@ pub mod node;
 #[cfg(test)]
 mod obedient;
 mod packing;
+pub mod partition_set;
 mod run;
 mod throttle;
 mod tools;

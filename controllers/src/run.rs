@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::tools::Tools;
-use crate::{event, garbage, job, namespace, node, workflow, workflow_run};
+use crate::{event, garbage, job, namespace, node, partition_set, workflow, workflow_run};
 
 /// The component's name: of its Lease object and of its guard.
 pub const COMPONENT: &str = "controllers";
@@ -59,6 +59,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &crew);
+    feed.add(partition_set::Controller::new(tools.clone()), 1, &crew);
     feed.add(event::Controller::new(tools.clone(), events), 1, &crew);
     feed.add(namespace::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(garbage::Controller::new(tools), WORKERS, &crew);

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::outage::{Link, Outage, next_wait};
 use crate::table::{Table, TableMeta};
 use crate::target::Target;
+use crate::terminal;
 
 /// The longest wait between tries of a server that is away.
 const RETRY_MAX: Duration = Duration::from_secs(3);
@@ -96,7 +97,7 @@ impl Connection {
             request
         });
         Ok(Self {
-            client: Client::new(transport),
+            client: Client::new(transport).with_warnings_to(terminal::warning),
             tables: Client::new(client::transport(for_tables)),
             dial: client::dial_tcp(&servers),
             server: server.to_owned(),

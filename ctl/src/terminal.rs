@@ -136,6 +136,11 @@ pub fn note(text: &str) {
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Says what the server warns of.
+pub fn warning(text: &str) {
+    note(&format!("warning: {text}"));
+}
+
 /// Says what is wrong with the command line, or shows the help that was asked for; the exit code. `words`
 /// is the command line after `hctl`.
 pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {

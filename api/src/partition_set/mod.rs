@@ -3,7 +3,7 @@
 mod row;
 mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::Condition;
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
+use crate::table::some_of;
 
 pub(crate) use validate::state_problem;
 
@@ -60,6 +61,11 @@ pub struct PartitionSetSpec {
 pub const PARTITIONS_MAX: u32 = 10_000;
 /// Most replicas of a partition.
 pub const REPLICAS_MAX: u32 = 1_000;
+
+/// Most nodes that the status of a set names as missing.
+pub const MISSING_NODES_MAX: usize = 100;
+/// Most of them that a message names.
+const NODES_NAMED: usize = 3;
 
 /// Who decides where the replicas of a set are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +144,14 @@ impl PartitionSet {
             .map(|(node, state)| (node.as_str(), state.as_str()))
     }
 
+    /// Nodes that are to hold a replica that serves and that do not exist, in order of their names; at
+    /// most [`MISSING_NODES_MAX`].
+    pub fn nodes_that_are_not(&self, exists: impl Fn(&str) -> bool) -> Vec<String> {
+        let named: BTreeSet<&str> = self.nodes_serving(&[]).collect();
+        let missing = named.into_iter().filter(|node| !exists(node));
+        missing.take(MISSING_NODES_MAX).map(str::to_owned).collect()
+    }
+
     /// Nodes that hold a replica of any partition in one of `states`; where those are empty, in any
     /// state that serves.
     pub fn nodes_serving<'a>(&'a self, states: &'a [String]) -> impl Iterator<Item = &'a str> {
@@ -148,6 +162,23 @@ impl PartitionSet {
             .filter(|(_, state)| matches(states, state))
             .map(|(node, _)| node.as_str())
     }
+}
+
+/// That nodes do not exist, as a sentence: `node node-9 does not exist`.
+pub fn missing_words(nodes: &[String]) -> Option<String> {
+    let (noun, are) = match nodes.len() {
+        0 => return None,
+        1 => ("node", "does not exist"),
+        _ => ("nodes", "do not exist"),
+    };
+    let named = some_of(nodes.iter(), NODES_NAMED);
+    // There may be more than the status names.
+    let named = if nodes.len() < MISSING_NODES_MAX {
+        named
+    } else {
+        named.replace(" and ", " and at least ")
+    };
+    Some(format!("{noun} {named} {are}"))
 }
 
 /// Whether a replica in `state` is one that `wanted` means: any that serves, where it is empty.
@@ -169,6 +200,10 @@ pub struct PartitionSetStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
+    /// Nodes that are to hold a replica that serves and that do not exist, in order of their names. At
+    /// most 100. Tasks beside such a replica wait until the node joins or the assignment is changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_nodes: Vec<String>,
     /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -1,8 +1,10 @@
 //! Partition sets in tables and field selectors.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
-use super::{PartitionSet, PartitionSetStatus, validate};
+use super::{PartitionSet, PartitionSetStatus, missing_words, validate};
 use crate::conditions::{Condition, Standing, conditions};
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column};
@@ -19,6 +21,11 @@ impl Resource for PartitionSet {
     }
 
     fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
+        // What the assignment does not name any more is not waited for, before a controller looks.
+        let mut missing_nodes = std::mem::take(&mut self.status.missing_nodes);
+        let named: BTreeSet<&str> = self.nodes_serving(&[]).collect();
+        missing_nodes.retain(|node| named.contains(node.as_str()));
+        self.status.missing_nodes = missing_nodes;
         let phase = self.phase();
         let unserved = self.why_degraded();
         let standing = if unserved.is_some() { Standing::Reconciling } else { Standing::Ready };
@@ -27,7 +34,13 @@ impl Resource for PartitionSet {
         let generation = self.generation();
         let conditions = conditions(before, standing, phase, &message, (generation, now));
         let phase = Some(phase.to_owned());
-        self.status = PartitionSetStatus { phase, observed_generation: generation, conditions };
+        let missing_nodes = std::mem::take(&mut self.status.missing_nodes);
+        self.status = PartitionSetStatus {
+            phase,
+            observed_generation: generation,
+            missing_nodes,
+            conditions,
+        };
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -71,14 +84,18 @@ impl Resource for PartitionSet {
 }
 
 impl PartitionSet {
-    /// `Ready` or `Degraded`. The assignment is taken as given, so what is given is what is.
+    /// `Ready` or `Degraded`. The assignment is taken as given, so what is given is what is, as far as
+    /// its nodes exist.
     fn phase(&self) -> &'static str {
-        if self.first_unserved().is_some() { "Degraded" } else { "Ready" }
+        if self.why_degraded().is_some() { "Degraded" } else { "Ready" }
     }
 
     /// What is missing, as a sentence.
     fn why_degraded(&self) -> Option<String> {
         let unserved = self.first_unserved();
-        unserved.map(|(partition, state)| format!("{partition} has no {state}"))
+        let unserved = unserved.map(|(partition, state)| format!("{partition} has no {state}"));
+        let missing = missing_words(&self.status.missing_nodes);
+        let why: Vec<String> = missing.into_iter().chain(unserved).collect();
+        (!why.is_empty()).then(|| why.join("; "))
     }
 }

@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
+use api::object::Kind as _;
+use api::partition_set::missing_words;
 use api::patch::{Patch, PatchError, PatchForm};
 use api::status::{Reason, failure, invalid};
 use api::task::StopReason;
 use api::task::transition::TaskChange;
-use api::{KindId, ObjectKey, Violation, names};
+use api::{KindId, ObjectKey, PartitionSet, Violation, names};
 use axum::body::Body;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::asks::Asks;
 use super::query::{Query, bad};
-use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body};
+use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
 use crate::write::{Committed, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text};
-use crate::{Server, kinds};
+use crate::{Server, keys, kinds};
 
 /// The guard that a leader's request carries.
 pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
@@ -122,6 +124,35 @@ pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
     }
 }
 
+/// The same, with what a person should know of an object that was accepted. A warning decides nothing:
+/// where the cache is behind, there is none.
+async fn answered_with_warnings(server: &Server, code: StatusCode, committed: Committed) -> Answer {
+    let made = committed.answers.iter().flatten().next();
+    let set = made.filter(|answer| answer.kind == KindId::PartitionSet).map(|it| it.wire());
+    let warning = match set {
+        Some(set) if read::current(server).await.is_ok() => missing_nodes(server, &set),
+        Some(_) | None => None,
+    };
+    let mut answer = answered(code, committed)?;
+    if let Some(warning) = warning {
+        answer.headers_mut().insert(header::WARNING, warning);
+    }
+    Ok(answer)
+}
+
+/// That nodes which a partition set names do not exist.
+fn missing_nodes(server: &Server, set: &[u8]) -> Option<HeaderValue> {
+    let set: PartitionSet = serde_json::from_slice(set).ok()?;
+    let key = |node: &str| keys::object(KindId::Node, &ObjectKey::new("", node));
+    let missing = set.nodes_that_are_not(|node| server.cache.get(&key(node)).is_some());
+    let words = missing_words(&missing)?;
+    let text = format!(
+        "299 - \"partition set {}: {words}; tasks beside their partitions wait until they join\"",
+        set.name()
+    );
+    HeaderValue::from_str(&text).ok()
+}
+
 fn success() -> Status {
     Status { status: Some("Success".to_owned()), ..Status::default() }
 }
@@ -159,7 +190,8 @@ pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request
     }
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let intent = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
-    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+    let committed = carry_out(server, intent, &headers, query.run()?).await?;
+    answered_with_warnings(server, StatusCode::CREATED, committed).await
 }
 
 pub(super) fn named(place: &Place) -> ObjectKey {
@@ -192,7 +224,8 @@ pub(super) async fn replace(
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let key = named(place);
     let intent = Intent::Replace { kind: place.kind, key, object, part };
-    answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
+    let committed = carry_out(server, intent, &headers, query.run()?).await?;
+    answered_with_warnings(server, StatusCode::OK, committed).await
 }
 
 pub(super) async fn patch(
@@ -223,7 +256,8 @@ pub(super) async fn patch(
         Box::new(failure(reason, error.to_string()))
     })?;
     let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
-    answered(StatusCode::OK, carry_out(server, intent, &headers, query.run()?).await?)
+    let committed = carry_out(server, intent, &headers, query.run()?).await?;
+    answered_with_warnings(server, StatusCode::OK, committed).await
 }
 
 /// What `evict` is asked with.

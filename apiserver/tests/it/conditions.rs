@@ -131,6 +131,52 @@ async fn a_partition_set_has_the_state_that_its_table_shows() {
     }
 }
 
+/// What the server warns of when it is sent a set.
+async fn warned(world: &World, request: http::request::Builder, body: &Value) -> Option<String> {
+    let body = Bytes::from(body.to_string());
+    let response = world.send(request.body(body).unwrap()).await;
+    assert!(response.status().is_success(), "{}", response.status());
+    let warning = response.headers().get("warning").map(|it| it.to_str().unwrap().to_owned());
+    response.into_body().collect().await.unwrap();
+    warning
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_exist_is_warned_of_and_stays_in_the_state_of_the_set() {
+    let world = World::new().await;
+    let set = json!({
+        "apiVersion": "heliox.dev/v1", "kind": "PartitionSet", "metadata": { "name": "p" },
+        "spec": {
+            "partitions": 1, "stateModel": "OnlineOffline", "mode": "Manual",
+            "assignment": { "p-0": { "n9": "ONLINE" } },
+        },
+    });
+    let told = "299 - \"partition set p: node n9 does not exist; tasks beside their partitions wait \
+                until they join\"";
+    let post = |query: &str| Request::post(format!("{SETS}{query}"));
+    assert_eq!(warned(&world, post("?dryRun=All"), &set).await.as_deref(), Some(told));
+    assert_eq!(warned(&world, post(""), &set).await.as_deref(), Some(told));
+    let patch = |path: &str| {
+        let request = Request::patch(format!("{SETS}/p{path}"));
+        request.header("content-type", "application/merge-patch+json")
+    };
+    // What its controller says stays in its state through other changes.
+    let status = json!({ "status": { "missingNodes": ["n9"] } });
+    warned(&world, patch("/status"), &status).await;
+    let labels = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(warned(&world, patch(""), &labels).await.as_deref(), Some(told));
+    let degraded = read(&world, SETS, "p").await;
+    assert_eq!(shown(&degraded), "Degraded Ready=False 0s Reconciling=True 0s Stalled=False 0s");
+    let condition = &degraded["status"]["conditions"][0];
+    assert_eq!(condition["message"], "node n9 does not exist");
+    let other = json!({ "spec": { "assignment": { "p-0": { "n9": null, "n1": "ONLINE" } } } });
+    world.post(NODES, &node("n1")).await;
+    assert_eq!(warned(&world, patch(""), &other).await, None);
+    let ready = read(&world, SETS, "p").await;
+    assert_eq!(shown(&ready), "Ready Ready=True 0s Reconciling=False 0s Stalled=False 0s");
+    assert_eq!(ready["status"].get("missingNodes"), None, "{ready}");
+}
+
 /// What an earlier version stored has no conditions: it is read with some, the same each time.
 #[tokio::test(start_paused = true)]
 async fn what_was_stored_without_conditions_is_read_with_them() {

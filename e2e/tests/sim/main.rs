@@ -11,6 +11,7 @@ mod deletion;
 mod full_disk;
 mod history;
 mod images;
+mod missing_nodes;
 mod missing_sets;
 mod network;
 mod newer;

@@ -314,7 +314,7 @@ const PARTITION_SET: Page = Page {
             title: "Status",
             about: "Written by Heliox.",
             part: "status",
-            fields: &["phase", "observedGeneration", "conditions"],
+            fields: &["phase", "observedGeneration", "missingNodes", "conditions"],
             ..EMPTY
         },
     ],
