@@ -10,6 +10,8 @@
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use serde_json::Value;
 
+use crate::json;
+
 /// Most operations of a JSON patch; Kubernetes has the same bound.
 pub const OPERATIONS_MAX: usize = 10_000;
 /// Largest document that a patch may lead to, also in between: 4 MiB, room for what is stored (1 MiB)
@@ -82,11 +84,10 @@ impl Patch {
     /// # Errors
     /// The bytes are no patch of this form, or one with too many operations.
     pub fn parse(form: PatchForm, bytes: &[u8]) -> Result<Self, PatchError> {
-        let malformed = |error: serde_json::Error| PatchError::Malformed(error.to_string());
         match form {
-            PatchForm::Merge => serde_json::from_slice(bytes).map(Patch::Merge).map_err(malformed),
+            PatchForm::Merge => json::read(bytes).map(Patch::Merge).map_err(PatchError::Malformed),
             PatchForm::Json => {
-                let patch: JsonPatch = serde_json::from_slice(bytes).map_err(malformed)?;
+                let patch: JsonPatch = json::read(bytes).map_err(PatchError::Malformed)?;
                 if patch.len() > OPERATIONS_MAX {
                     let count = patch.len();
                     let why = format!("{count} operations; at most {OPERATIONS_MAX} are allowed");

@@ -47,8 +47,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
     let wire: WireDeleteOptions = if bytes.is_empty() {
         WireDeleteOptions::default()
     } else {
-        serde_json::from_slice(&bytes)
-            .map_err(|error| bad(format!("cannot parse DeleteOptions: {error}")))?
+        api::json::read(&bytes).map_err(|why| bad(format!("cannot parse DeleteOptions: {why}")))?
     };
     let (options, run) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));

@@ -310,8 +310,7 @@ async fn json_body<T: serde::de::DeserializeOwned>(
     bytes_max: usize,
 ) -> Result<T, Box<Status>> {
     let bytes = body(request, bytes_max).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| query::bad(format!("cannot parse the body: {error}")))
+    api::json::read(&bytes).map_err(|why| query::bad(format!("cannot parse the body: {why}")))
 }
 
 #[cfg(test)]

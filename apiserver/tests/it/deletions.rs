@@ -63,9 +63,18 @@ async fn what_a_deletion_cannot_do_is_refused_with_a_sentence() {
     let cases = [
         (json!({ "gracePeriodSeconds": -1 }), "gracePeriodSeconds: must be between 0 and 86400"),
         (json!({ "gracePeriodSeconds": 86401 }), "86400 (one day), not 86401"),
-        (json!({ "gracePeriodSeconds": "1" }), "invalid type"),
-        (json!({ "gracePeriodSecond": 1 }), "unknown field `gracePeriodSecond`"),
-        (json!({ "preconditions": { "name": "x" } }), "unknown field `name`"),
+        (
+            json!({ "gracePeriodSeconds": "1" }),
+            "gracePeriodSeconds: expected a whole number, found text \"1\"",
+        ),
+        (
+            json!({ "gracePeriodSecond": 1 }),
+            "gracePeriodSecond: unknown field (write one of apiVersion, ",
+        ),
+        (
+            json!({ "preconditions": { "name": "x" } }),
+            "preconditions.name: unknown field (write one of uid, resourceVersion)",
+        ),
         (json!({ "dryRun": ["Some"] }), "dryRun: must be All, not \"Some\""),
         (json!({ "dryRun": ["All", "All"] }), "must be empty or [\"All\"]"),
         (json!({ "propagationPolicy": "background" }), "must be Background, Foreground or Orphan"),

@@ -231,6 +231,10 @@ async fn a_bound_task_is_deleted_gracefully() {
         "Done"
     );
     let path = format!("{TASKS}/a-0");
+    let odd = world.post(&format!("{path}/binding"), &json!({ "node": {} })).await;
+    assert_eq!(odd.code, StatusCode::BAD_REQUEST, "{}", odd.json);
+    let why = "cannot parse the body: node: expected text, found an object";
+    assert_eq!(odd.json["message"], why);
     let bound = world.post(&format!("{path}/binding"), &json!({ "node": "n1" })).await;
     assert_eq!(bound.json["status"]["phase"], "Bound", "{}", bound.json);
     assert_eq!(bound.json["spec"]["nodeName"], "n1");

@@ -75,7 +75,11 @@ pub(crate) fn after_pull(
             | EngineError::Unavailable { .. }
             | EngineError::Unknown { .. }
             | EngineError::Gone),
-        ) => next.session.trouble = Some(error.to_string()),
+        ) => {
+            let image = attempt.session.wanted_image.as_deref().unwrap_or_default();
+            let trouble = format!("cannot pull image {image}, will try again: {error}");
+            next.session.trouble = Some(trouble);
+        }
     }
     After::Known(Box::new(next))
 }
@@ -133,7 +137,7 @@ fn after_start(
         }
         Err(EngineError::Failed { message }) => return failed(next, message, wall),
         Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
-            session.trouble = Some(error.to_string());
+            session.trouble = Some(format!("cannot start the container, will try again: {error}"));
         }
     }
     After::Known(Box::new(next))
@@ -155,7 +159,7 @@ fn failed(mut next: Attempt, message: &str, wall: Timestamp) -> After {
 fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Timestamp) -> After {
     let mut next = attempt.clone();
     let Progress::Stopping { delivered, .. } = &mut next.progress else { return After::Nothing };
-    next.session.trouble = trouble(outcome);
+    next.session.trouble = trouble("cannot send the stop signal", outcome);
     match outcome {
         // A signal that this engine does not take will never be delivered.
         Ok(()) | Err(EngineError::Refused { .. }) => {
@@ -180,11 +184,12 @@ fn after_kill(attempt: &Attempt, outcome: Result<(), &EngineError>) -> After {
         return After::Nothing;
     }
     let mut next = attempt.clone();
-    next.session.trouble = trouble(outcome);
+    next.session.trouble = trouble("cannot kill the container, will try again", outcome);
     After::Known(Box::new(next))
 }
 
-/// What is in the way of a stop. That its container is gone is not.
-fn trouble(outcome: Result<(), &EngineError>) -> Option<String> {
-    outcome.err().filter(|error| **error != EngineError::Gone).map(ToString::to_string)
+/// What is in the way of a step of a stop. That its container is gone is not.
+fn trouble(step: &str, outcome: Result<(), &EngineError>) -> Option<String> {
+    let error = outcome.err().filter(|error| **error != EngineError::Gone)?;
+    Some(format!("{step}: {error}"))
 }

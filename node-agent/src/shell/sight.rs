@@ -220,7 +220,9 @@ impl Agent {
             }
             Err(error) => {
                 self.sight.ask_at = Some(now + self.sight.asking.failed(&error));
-                self.publishing.set_problem(Some(error.to_string()));
+                let problem =
+                    format!("cannot ask the engine for its containers: {error}; check the engine");
+                self.publishing.set_problem(Some(problem));
             }
         }
         self.prune_logs(now).await;

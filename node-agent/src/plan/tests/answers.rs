@@ -55,7 +55,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         }
         world.now = 5_000;
         world.check(expect![[r#"
-            t-0: stopping [20000], reports Running: no such signal
+            t-0: stopping [20000], reports Running: cannot send the stop signal: no such signal
             kill t-0
             wake at 10000
         "#]]);
@@ -72,7 +72,7 @@ fn what_is_in_the_way_of_a_start_is_said_and_given_up_some_time() {
         world.answer(0, &start(), Err(&EngineError::unavailable("connection refused")));
     }
     world.check(expect![[r#"
-        t-0: starting [20000], reports Starting: engine unavailable: connection refused
+        t-0: starting [20000], reports Starting: cannot start the container, will try again: engine unavailable: connection refused
         start t-0
     "#]]);
     world.hear();
@@ -226,13 +226,13 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     world.answer(0, &Asked::Signal, Err(&away));
     world.is_engine_away = true;
     world.check(expect![[r#"
-        t-0: stopping [20000], reports Running: engine unavailable: connection refused
+        t-0: stopping [20000], reports Running: cannot send the stop signal: engine unavailable: connection refused
         SIGTERM t-0
     "#]]);
     world.hear();
     assert_eq!(
         world.tasks[&id(0)].why(at(0)),
-        "stopping for 0s: cancelled: engine unavailable: connection refused"
+        "stopping for 0s: cancelled: cannot send the stop signal: engine unavailable: connection refused"
     );
     world.is_engine_away = false;
     world.answer(0, &Asked::Signal, Ok(()));
