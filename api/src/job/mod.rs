@@ -443,7 +443,7 @@ pub struct JobStatus {
     /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Tasks that failed and are not retried.
+    /// Tasks that failed or timed out and are not retried.
     #[serde(default)]
     pub failed: u32,
     /// Tasks that were stopped because they are no longer wanted.

@@ -89,7 +89,7 @@ pub struct WorkflowRunStatus {
     /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Tasks that failed and are not retried.
+    /// Tasks that failed or timed out and are not retried.
     #[serde(default)]
     pub failed: u32,
     /// Tasks that were stopped because they are no longer wanted.
@@ -140,7 +140,7 @@ pub struct RunJob {
     /// Tasks that succeeded.
     #[serde(default)]
     pub succeeded: u32,
-    /// Tasks that failed and are not retried.
+    /// Tasks that failed or timed out and are not retried.
     #[serde(default)]
     pub failed: u32,
     /// Tasks that were stopped because they are no longer wanted.
