@@ -113,15 +113,20 @@ pub async fn unread() -> Failure {
 /// Tells something after a word that says what it is, below whose end it goes on where it is folded.
 fn labelled(style: Style, label: &str, text: &str) {
     let text = folded_after(label, text, width(&std::io::stderr()));
-    note(&format!("{style}{label}{style:#}{}", text.strip_prefix(label).unwrap_or(&text)));
+    say(&format!("{style}{label}{style:#}{}", text.strip_prefix(label).unwrap_or(&text)));
 }
 
 /// The lines of a text after its label, no longer than a terminal is wide.
 fn folded_after(label: &str, text: &str, width: Option<usize>) -> String {
-    let whole = format!("{label} {text}");
-    let Some(width) = width else { return whole };
     let hang = label.chars().count() + 1;
-    let lines = whole.lines().enumerate().map(|(number, line)| {
+    folded_text(&format!("{label} {text}"), hang, width)
+}
+
+/// The lines of a text, no longer than a terminal is wide. Of the first what begins at `hang` is folded;
+/// what follows a fold of the others stands below their beginning.
+fn folded_text(text: &str, hang: usize, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let lines = text.lines().enumerate().map(|(number, line)| {
         let own = line.chars().take_while(|c| *c == ' ').count();
         folded(line, if number == 0 { hang } else { own }, width)
     });
@@ -129,8 +134,14 @@ fn folded_after(label: &str, text: &str, width: Option<usize>) -> String {
     text.trim_end().to_owned()
 }
 
-/// Tells the person at the terminal something that is no data.
+/// Tells the person at the terminal something that is no data: a note, a warning, how far something has
+/// come. At a terminal it is folded between words.
 pub fn note(text: &str) {
+    say(&folded_text(text, 0, width(&std::io::stderr())));
+}
+
+/// Prints to stderr, as it is.
+fn say(text: &str) {
     clear_progress();
     // Nobody can be told that stderr is closed.
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
@@ -181,12 +192,32 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
         let failure = Failure::usage(first_paragraph(&error.to_string()));
         return report(&Failure { hint, ..failure }, Format::Json);
     }
-    // Nobody listens where this cannot be printed.
-    let _unread = error.print();
+    not_understood(&error.to_string(), width(&std::io::stderr()));
     if let Some(hint) = hint {
         labelled(HINT, "hint:", &hint);
     }
     ExitCode::from(Code::Error.number())
+}
+
+/// Tells what clap says is wrong with a command line, whose lines it does not fold.
+fn not_understood(text: &str, width: Option<usize>) {
+    const LABEL: &str = "error:";
+    let text = clap_text(text, width);
+    match text.strip_prefix(LABEL) {
+        Some(rest) => say(&format!("{ERROR}{LABEL}{ERROR:#}{rest}")),
+        None => say(&text),
+    }
+}
+
+/// A text of clap's, no wider than a terminal. What follows a fold stands behind the label of its line, such
+/// as `Usage:`.
+fn clap_text(text: &str, width: Option<usize>) -> String {
+    let hang = |line: &str| {
+        let label = ["error: ", "Usage: hctl "].into_iter().find(|label| line.starts_with(label));
+        label.map_or_else(|| line.chars().take_while(|c| *c == ' ').count(), str::len)
+    };
+    let lines = text.trim_end().lines().map(|line| folded_text(line, hang(line), width));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The format that a command line asks for which is not understood as a whole.
@@ -218,14 +249,14 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
         return ExitCode::from(code);
     }
     if format == Format::Json {
-        note(&failure.to_json().to_string());
+        say(&failure.to_json().to_string());
         return ExitCode::from(failure.code.number());
     }
     for problem in &failure.problems {
         let text = problem.to_string();
         // The place is the label: it stays in one piece, to be clicked on.
         match text.split_once(' ') {
-            Some((place, text)) => note(&folded_after(place, text, width(&std::io::stderr()))),
+            Some((place, text)) => say(&folded_after(place, text, width(&std::io::stderr()))),
             None => note(&text),
         }
     }
@@ -238,7 +269,7 @@ pub fn report(failure: &Failure, format: Format) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
     use crate::args::Args;
@@ -272,6 +303,47 @@ mod tests {
             folded_after("a.yaml:3:1:", two, Some(24)),
             "a.yaml:3:1: spec.x:\n            unknown\n            field of\n            this\n  hint: did you mean\n  count?"
         );
+    }
+
+    #[test]
+    fn a_note_is_folded_at_a_terminal_and_left_alone_in_a_pipe() {
+        let text = "task/a-0 may still run on node-b\n  which is silent since then";
+        assert_eq!(folded_text(text, 0, None), text);
+        assert_eq!(
+            folded_text(text, 0, Some(20)),
+            "task/a-0 may still\nrun on node-b\n  which is silent\n  since then"
+        );
+    }
+
+    #[test]
+    fn a_usage_line_is_folded_between_words() {
+        let line = "get job/a --watch --run 3 --job x --field-selector a=b -A";
+        let error = Args::try_parse_from(["hctl"].into_iter().chain(line.split(' ')));
+        let text = error.unwrap_err().to_string();
+        let folded = clap_text(&text, Some(80));
+        assert!(folded.lines().all(|line| line.chars().count() <= 80), "{folded}");
+        assert!(
+            folded.contains(
+                "\nUsage: hctl get --watch --job <JOB> --field-selector <FIELD_SELECTOR>\n            \
+                 --all-namespaces <KIND>...\n\n"
+            ),
+            "{folded}"
+        );
+        assert_eq!(clap_text(&text, None), text.trim_end());
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        fn walk(command: &clap::Command) {
+            let mut command = command.clone().term_width(80);
+            let help = command.render_long_help().to_string();
+            let long = help.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None, "{}", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = Args::command();
+        command.build();
+        walk(&command);
     }
 
     #[test]
