@@ -109,15 +109,23 @@ fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
         return Verdict::NotYet(seen);
     }
     if !is_handled(kind, object) {
-        return Verdict::NotYet(format!(
-            "{seen}, and the controller has not handled its latest change yet"
-        ));
+        return Verdict::NotYet(unhandled(kind, object, &seen));
     }
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
     match goal {
         Goal::Ready => ready(kind, phase, object, seen),
         Goal::Succeeded | Goal::Failed | Goal::Done => ended(kind, goal, phase, object, seen),
         Goal::Deleted => Verdict::NotYet(seen),
+    }
+}
+
+/// How an object stands whose controller has not looked at it since it changed.
+fn unhandled(kind: KindId, object: &Value, seen: &str) -> String {
+    let controller = format!("the {} controller", crate::target::word(kind));
+    if object["status"]["phase"].is_string() {
+        format!("{seen}; its latest change waits for {controller}")
+    } else {
+        format!("waiting for {controller}")
     }
 }
 
@@ -260,9 +268,10 @@ pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
 /// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
 pub fn standing(object: &Value) -> String {
     let status = &object["status"];
-    let mut text = status["phase"].as_str().unwrap_or("it exists").to_owned();
-    if let (Some(total), Some(succeeded)) = (status["total"].as_u64(), status["succeeded"].as_u64())
-    {
+    let mut text = status["phase"].as_str().unwrap_or("still there").to_owned();
+    // Before its tasks are counted, `0 of 0` would tell nothing.
+    let total = status["total"].as_u64().filter(|total| *total > 0);
+    if let (Some(total), Some(succeeded)) = (total, status["succeeded"].as_u64()) {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
         if let Some(failed) = status["failed"].as_u64().filter(|failed| *failed > 0) {
             text.push_str(&format!(", {failed} failed"));
@@ -449,6 +458,24 @@ mod tests {
         let mut workflow = object("Failed", 2);
         workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
         assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");
-        assert_eq!(standing(&json!({"metadata": {}})), "it exists");
+        assert_eq!(standing(&json!({"metadata": {}})), "still there");
+        assert_eq!(
+            standing(&json!({"status": {"phase": "Running", "total": 0, "succeeded": 0}})),
+            "Running",
+            "its tasks are not counted yet"
+        );
+    }
+
+    #[test]
+    fn what_its_controller_has_not_seen_is_said_in_words_that_name_it() {
+        let seen = |object: &Value| {
+            let verdict = verdict(KindId::Job, Goal::Done, object);
+            let Verdict::NotYet(seen) = verdict else { return format!("{verdict:?}") };
+            seen
+        };
+        let new = json!({"metadata": {"generation": 1}, "status": {}});
+        assert_eq!(seen(&new), "waiting for the job controller");
+        let changed = object("Failed", 1);
+        assert_eq!(seen(&changed), "Failed; its latest change waits for the job controller");
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //!
-//! * A line is told for each change of phase, where few objects are waited for.
+//! * A line is told for each change of phase, where few objects are waited for. How an object is for a
+//!   moment after it was made is told only if it stays so.
 //! * What changes often, such as a number of tasks, is told once in a while and not lost: what is told
 //!   last is how it stands.
 //! * Of many objects one line tells, once in a while.
@@ -28,6 +29,7 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Standing {
+    /// Empty before its controller has looked at it.
     phase: String,
     text: String,
     /// As it was told last; empty where it was not yet.
@@ -38,7 +40,16 @@ impl Standing {
     fn line(&self, target: &Target) -> String {
         format!("{target}: {}", self.text)
     }
+
+    /// Whether there is something to say of it. That its controller has not looked at it yet is worth a
+    /// word only if it lasts.
+    fn is_known(&self) -> bool {
+        !self.phase.is_empty() || self.text == self.told
+    }
 }
+
+/// Phases in which an object is for a moment after it was made.
+const FLEETING: [&str; 2] = ["", "Pending"];
 
 impl Progress {
     /// Nothing is known yet of `all` objects.
@@ -49,9 +60,8 @@ impl Progress {
     /// Takes in how an object stands; a line if that is worth one at once.
     pub fn see(&mut self, key: Key, (phase, text): (&str, &str)) -> Option<String> {
         let line = format!("{}: {text}", key.1);
-        let is_first = !self.open.contains_key(&key);
         let standing = self.open.entry(key).or_default();
-        let is_news = is_first || standing.phase != phase;
+        let is_news = standing.phase != phase && !FLEETING.contains(&phase);
         (standing.phase, standing.text) = (phase.to_owned(), text.to_owned());
         if !is_news || self.all > FEW || standing.text == standing.told {
             return None;
@@ -71,18 +81,21 @@ impl Progress {
         let news = self.open.iter().filter(|(_, standing)| is_news(standing));
         let lines: Vec<String> =
             news.take(FEW + 1).map(|((_, target), standing)| standing.line(target)).collect();
-        let lines = if lines.len() > FEW { vec![self.line()] } else { lines };
         for standing in self.open.values_mut() {
             standing.told.clone_from(&standing.text);
         }
-        lines
+        if lines.len() > FEW { vec![self.line()] } else { lines }
     }
 
-    /// All of it on a line, which a terminal cuts at its width.
+    /// All of it on a line, which a terminal cuts at its width; empty where there is nothing to say yet.
     pub fn line(&self) -> String {
-        let first = self.open.iter().take(FEW);
-        let each: Vec<String> = first.map(|((_, target), it)| it.line(target)).collect();
-        let more = self.open.len().saturating_sub(FEW);
+        let known = || self.open.iter().filter(|(_, standing)| standing.is_known());
+        let each: Vec<String> =
+            known().take(FEW).map(|((_, target), it)| it.line(target)).collect();
+        if each.is_empty() {
+            return String::new();
+        }
+        let more = known().count().saturating_sub(FEW);
         let more = if more == 0 { String::new() } else { format!("; and {more} more") };
         let standings = format!("{}{more}", each.join("; "));
         let certain = self.all.saturating_sub(self.open.len());
@@ -108,7 +121,8 @@ mod tests {
     fn a_phase_is_told_at_once_and_numbers_once_in_a_while() {
         let mut progress = Progress::of(1);
         let mut see = |phase: &str, text: &str| progress.see(key("a"), (phase, text));
-        assert_eq!(see("Pending", "Pending").as_deref(), Some("job/a: Pending"));
+        assert_eq!(see("", "waiting for the job controller"), None);
+        assert_eq!(see("Pending", "Pending"), None);
         assert_eq!(see("Pending", "Pending: 0 of 3 nodes"), None);
         assert_eq!(progress.due(), ["job/a: Pending: 0 of 3 nodes"], "why is not lost");
         assert_eq!(progress.due(), [""; 0]);
@@ -142,6 +156,28 @@ mod tests {
         let told = progress.see(key("j-1"), ("Running", "Running, 3 of 8"));
         assert_eq!(told, None, "it is told with the next");
         assert_eq!(progress.due(), ["job/j-1: Running, 3 of 8"]);
+    }
+
+    #[test]
+    fn what_its_controller_has_not_seen_is_told_only_if_it_stays_so() {
+        let mut progress = Progress::of(2);
+        let waits = ("", "waiting for the job controller");
+        assert_eq!(progress.see(key("a"), waits), None);
+        assert_eq!(progress.line(), "", "there is nothing to say yet");
+        assert_eq!(
+            progress.see(key("b"), ("Running", "Running")).as_deref(),
+            Some("job/b: Running")
+        );
+        assert_eq!(progress.line(), "0 of 2 done; job/b: Running");
+        assert_eq!(progress.due(), ["job/a: waiting for the job controller"]);
+        assert_eq!(
+            progress.line(),
+            "0 of 2 done; job/a: waiting for the job controller; job/b: Running"
+        );
+        assert_eq!(
+            progress.see(key("a"), ("Running", "Running")).as_deref(),
+            Some("job/a: Running")
+        );
     }
 
     #[test]

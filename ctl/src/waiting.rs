@@ -236,7 +236,7 @@ impl Waited {
                 format!("{target} {}: it was deleted; before: {last}", goal.missed(false));
             return Some(Answer::Never(Failure::new(message).code(Code::Failed)));
         };
-        self.phase = phase(&object);
+        self.phase = phase(target.kind, &object);
         self.judge(&target, &object)
     }
 
@@ -254,7 +254,7 @@ impl Waited {
 
     fn note(&mut self, object: &Value) {
         self.uid = uid(object);
-        self.phase = phase(object);
+        self.phase = phase(self.target.kind, object);
         if let Some(started) = &mut self.started {
             started.clone_from(object);
         }
@@ -276,16 +276,19 @@ impl Waited {
             Verdict::Met => Some(Answer::Met),
             Verdict::Never(why) => Some(Answer::Never(never(&why))),
             Verdict::NoRun => {
+                self.phase.clear();
                 "no run yet".clone_into(&mut self.last);
                 let hint = format!("start one with hctl run{place} {target}");
                 Some(Answer::NoRun(never("it has no run, and none starts by itself").hint(hint)))
             }
             Verdict::Suspended => {
+                self.phase.clear();
                 "no run yet: it is suspended".clone_into(&mut self.last);
                 let hint = format!("start one with hctl resume{place} {target}");
                 Some(Answer::NoRun(never("it is suspended, and has no run").hint(hint)))
             }
             Verdict::NotYet(seen) => {
+                self.phase = phase(target.kind, object);
                 self.last = seen;
                 self.is_unschedulable = goal::is_unschedulable(target.kind, object);
                 None
@@ -309,7 +312,8 @@ impl Waited {
         &self.last
     }
 
-    /// Its phase when it was last seen, and whether it was being deleted: what changes seldom.
+    /// Its phase when it was last seen, and whether it was being deleted: what changes seldom. Empty where
+    /// its controller has not looked at it yet: its phase is that of before then.
     pub fn phase(&self) -> &str {
         &self.phase
     }
@@ -349,10 +353,12 @@ impl Waited {
     }
 }
 
-fn phase(object: &Value) -> String {
+fn phase(kind: KindId, object: &Value) -> String {
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
-    let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
-    format!("{phase}{}", if is_leaving { ", being deleted" } else { "" })
+    if object["metadata"]["deletionTimestamp"].is_string() {
+        return format!("{phase}, being deleted");
+    }
+    if goal::is_handled(kind, object) { phase.to_owned() } else { String::new() }
 }
 
 fn uid(object: &Value) -> Option<String> {

@@ -29,6 +29,8 @@ struct Kept {
     refused: Vec<String>,
     /// Method and path of every request that is no read.
     writes: Vec<String>,
+    /// Paths of every read.
+    reads: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +38,7 @@ struct Keeper {
     kept: Arc<Mutex<Kept>>,
     becomes: Becomes,
     changes: watch::Sender<()>,
+    watches: watch::Sender<usize>,
 }
 
 /// The server, for as long as its test's runtime is there.
@@ -44,6 +47,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     kept: Arc<Mutex<Kept>>,
     changes: watch::Sender<()>,
+    /// How many watches were opened so far.
+    watches: watch::Sender<usize>,
 }
 
 /// How `hctl` ended.
@@ -64,13 +69,19 @@ impl Server {
     pub(crate) async fn start(becomes: Becomes) -> Self {
         let kept = Arc::new(Mutex::new(Kept::default()));
         let changes = watch::Sender::new(());
-        let keeper = Keeper { kept: Arc::clone(&kept), becomes, changes: changes.clone() };
+        let watches = watch::Sender::new(0);
+        let keeper = Keeper {
+            kept: Arc::clone(&kept),
+            becomes,
+            changes: changes.clone(),
+            watches: watches.clone(),
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(keeper);
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         let _served = tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, kept, changes }
+        Self { address, kept, changes, watches }
     }
 
     /// Puts an object at a path, as if it had been there before.
@@ -100,6 +111,16 @@ impl Server {
     /// Refuses to tell what is at a path from now on.
     pub(crate) fn refuse(&self, path: &str) {
         self.kept.lock().unwrap().refused.push(path.to_owned());
+    }
+
+    /// Resolves once somebody has opened a watch: who waits has looked at what is there.
+    pub(crate) async fn is_watched(&self) {
+        self.watches.subscribe().wait_for(|count| *count > 0).await.unwrap();
+    }
+
+    /// The path of every read so far.
+    pub(crate) fn reads(&self) -> Vec<String> {
+        self.kept.lock().unwrap().reads.clone()
     }
 
     /// Every write so far: method and path.
@@ -152,14 +173,18 @@ impl Kept {
 }
 
 async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let Keeper { kept, becomes, changes } = keeper;
+    let Keeper { kept, becomes, changes, watches } = keeper;
     let all = Arc::clone(&kept);
     let mut kept = kept.lock().unwrap();
     let (path, body) = (uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null));
     if method == Method::GET {
+        kept.reads.push(path.to_owned());
         let query = uri.query().unwrap_or_default();
         return match query.contains("watch=") {
-            true => watched(all, changes.subscribe(), path, query),
+            true => {
+                watches.send_modify(|count| *count += 1);
+                watched(all, changes.subscribe(), path, query)
+            }
             false => read(&kept, path, query),
         };
     }
@@ -214,6 +239,10 @@ fn read(kept: &Kept, path: &str, query: &str) -> Response {
         return axum::Json(object).into_response();
     }
     let plural = path.rsplit('/').next().unwrap();
+    // No agent is connected to this server.
+    if plural == "log" {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+    }
     if api::KindId::from_word(plural).is_none() {
         return status(StatusCode::NOT_FOUND, "NotFound");
     }
@@ -235,9 +264,18 @@ fn selected<'a>(
     query: &str,
 ) -> impl Iterator<Item = &'a Value> {
     let within = format!("{path}/");
-    let named = part(query, "fieldSelector=metadata.name%3D").map(|name| format!("{within}{name}"));
-    let items = objects.into_iter().filter(move |(path, _)| path.starts_with(&within));
-    let items = items.filter(move |(path, _)| named.as_ref().is_none_or(|named| *path == named));
+    let named = part(query, "fieldSelector=metadata.name%3D");
+    // Without a namespace those of all namespaces are meant.
+    let (group, plural) = path.rsplit_once('/').unwrap();
+    let (anywhere, ending) = (format!("{group}/namespaces/"), plural.to_owned());
+    let is_within = move |path: &str| {
+        let parent = path.rsplit_once('/').map_or(path, |(parent, _)| parent);
+        path.starts_with(&within) || path.starts_with(&anywhere) && parent.ends_with(&ending)
+    };
+    let named = named.map(|name| format!("/{name}"));
+    let items = objects.into_iter().filter(move |(path, _)| is_within(path));
+    let items = items
+        .filter(move |(path, _)| named.as_ref().is_none_or(|named| path.ends_with(named.as_str())));
     items.map(|(_, object)| object)
 }
 
