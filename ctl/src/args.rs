@@ -76,6 +76,7 @@ pub enum Format {
     /// A table with more columns.
     Wide,
     /// YAML, ready to apply again.
+    #[value(alias = "yml")]
     Yaml,
     /// JSON.
     Json,
@@ -216,7 +217,11 @@ pub struct Targets {
 pub struct Apply {
     /// File, directory (its *.yaml, *.yml and *.json), or - for stdin.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    #[arg(alias = "filename")]
     pub files: Vec<PathBuf>,
+    /// Read directories with all directories in them.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
     /// Wait until all jobs and runs have finished, and of each workflow the run that it starts for what
     /// is applied; fail if one fails. What is unchanged counts as it stands. A workflow that starts no
     /// run by itself is not waited for.
@@ -279,8 +284,11 @@ pub struct Delete {
     #[arg(add = objects(&[], Which::All))]
     pub targets: Vec<String>,
     /// Delete the objects described by these manifests.
-    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., alias = "filename")]
     pub files: Vec<PathBuf>,
+    /// Read directories with all directories in them.
+    #[arg(short = 'R', long, requires = "files")]
+    pub recursive: bool,
     /// Delete all objects of the kind whose labels match: app=web,tier in (a, b),!spot.
     #[arg(short = 'l', long, value_parser = door::labels, conflicts_with = "files")]
     pub selector: Option<String>,
@@ -324,8 +332,8 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last LINES lines of each task.
-    #[arg(long, value_name = "LINES", value_parser = door::lines)]
-    pub tail: Option<u64>,
+    #[arg(long, value_name = "LINES", value_parser = door::lines, allow_negative_numbers = true)]
+    pub tail: Option<door::Lines>,
     /// Only lines newer than this, such as 90s, 10m or 1h30m.
     #[arg(long, value_name = "DURATION")]
     pub since: Option<Duration>,
@@ -422,7 +430,7 @@ pub struct Events {
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Keep printing new events.
-    #[arg(short, long)]
+    #[arg(short, long, alias = "follow", short_alias = 'f')]
     pub watch: bool,
 }
 

@@ -50,12 +50,25 @@ pub fn number(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "write a number, counted from 1".to_owned())
 }
 
-/// A number of lines.
+/// How many of the last lines are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// All of them.
+    All,
+    /// So many.
+    Last(u64),
+}
+
+/// A number of lines; `-1`, as in kubectl, and `all`, as in docker, are all.
 ///
 /// # Errors
 /// That it is none.
-pub fn lines(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_not_a_number| "write a number of lines, such as 100".to_owned())
+pub fn lines(text: &str) -> Result<Lines, String> {
+    if matches!(text, "-1" | "all") {
+        return Ok(Lines::All);
+    }
+    let number = text.parse().map_err(|_| "write a number of lines, such as 100, or all")?;
+    Ok(Lines::Last(number))
 }
 
 /// `KEY=VALUE` of a parameter.

@@ -152,7 +152,16 @@ impl Printer {
     pub fn failed(&mut self, of: &Of, failure: &Failure) -> Result<(), Failure> {
         self.end_line(of);
         self.is_incomplete = true;
-        self.tell(&format!("{}: {}", of.words(), failure.message))
+        self.tell(&unread(of, failure))
+    }
+
+    /// Nothing more comes of a log for now, since the node of its task is lost. Why, and what to do.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn lost(&mut self, of: &Of, failure: &Failure) -> Result<(), Failure> {
+        self.end_line(of);
+        self.tell(&unread(of, failure))
     }
 
     /// An attempt has no log, since its program never ran.
@@ -241,6 +250,16 @@ impl Printer {
     }
 }
 
+/// Why there is no more of a log, on a line among those of other logs.
+fn unread(of: &Of, failure: &Failure) -> String {
+    let (words, Failure { message, hint, .. }) = (of.words(), failure);
+    // Some say themselves whose log it is, and what can be read instead.
+    match hint {
+        Some(hint) if message.contains(&words) => format!("{message} ({hint})"),
+        _ => format!("{words}: {message}"),
+    }
+}
+
 fn nothing_printed(silent: &[Of]) -> String {
     format!("{} printed nothing.", some_of(silent.iter().map(Of::words), SILENT_MAX))
 }
@@ -287,6 +306,18 @@ mod tests {
              them ends; to see one now: hctl logs -f task/a-64"
         );
         assert!(waiting(&of, 0, 64).starts_with("the log of a-64 attempt 1 waits: 64 are"));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_named_once() {
+        let of = of("a-1", 2);
+        assert_eq!(unread(&of, &Failure::new("no").hint("try")), "a-1 attempt 2: no");
+        let named = Failure::new("the log of a-1 attempt 2 cannot be read: node-b is silent");
+        assert_eq!(
+            unread(&of, &named.hint("attempt 3 runs on node-a instead")),
+            "the log of a-1 attempt 2 cannot be read: node-b is silent (attempt 3 runs on node-a \
+             instead)"
+        );
     }
 
     fn line(text: &str, starts: bool) -> Heard {

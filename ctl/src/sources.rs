@@ -36,7 +36,7 @@ impl<'a> Place<'a> {
 /// Everything that is wrong in any of them.
 pub fn read(paths: &[PathBuf], place: Place<'_>) -> Result<Vec<Document>, Failure> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
-    for path in expand(paths)? {
+    for path in files(paths, false)? {
         match manifest::read(&path.display().to_string(), &bytes_of(&path)?) {
             Ok(found) => documents.extend(found),
             Err(found) => problems.extend(found),
@@ -63,31 +63,58 @@ fn refuse(problems: Vec<Problem>) -> Failure {
     Failure { problems, ..Failure::new(message) }
 }
 
-/// Files, with folders replaced by what is in them.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// Directories that are searched at most: more of them are no manifests.
+const DIRECTORIES_MAX: usize = 1000;
+
+/// Files, with folders replaced by what is in them; where that is asked for, in all folders below.
+///
+/// # Errors
+/// A folder cannot be read, or has no manifests.
+pub fn files(paths: &[PathBuf], is_recursive: bool) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
-        let unreadable = |error| Failure::new(format!("read {}: {error}", path.display()));
-        let mut found = Vec::new();
-        for entry in fs::read_dir(path).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.path();
-            let extension = file.extension().and_then(|it| it.to_str()).unwrap_or_default();
-            if EXTENSIONS.contains(&extension) && !file.is_dir() {
-                found.push(file);
-            }
-        }
-        found.sort();
+        let mut found = within(path, is_recursive)?;
         if found.is_empty() {
             let message = format!("there is no *.yaml, *.yml or *.json in {}", path.display());
-            return Err(Failure::usage(message));
+            let failure = Failure::usage(message);
+            let hint = "-R reads the directories in it, too";
+            return Err(if is_recursive { failure } else { failure.hint(hint) });
         }
         files.append(&mut found);
     }
     Ok(files)
+}
+
+/// The manifests in a folder, sorted.
+fn within(folder: &Path, is_recursive: bool) -> Result<Vec<PathBuf>, Failure> {
+    let (mut found, mut folders, mut seen) = (Vec::new(), vec![folder.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        seen += 1;
+        if seen > DIRECTORIES_MAX {
+            let message = format!("there are more than {DIRECTORIES_MAX} directories to read");
+            return Err(Failure::usage(message).hint("name those with manifests, each with -f"));
+        }
+        let unreadable = |error| Failure::new(format!("read {}: {error}", folder.display()));
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
+            let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
+            // A link to a folder may lead back to where it is: it is not followed.
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                if is_recursive {
+                    folders.push(path);
+                }
+            } else if EXTENSIONS.contains(&extension) && !path.is_dir() {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -289,5 +316,25 @@ mod tests {
         assert!(read(&[folder.path().to_owned()], meant("default")).is_err());
         let failure = read(&[folder.path().join("none")], meant("default")).unwrap_err();
         assert!(failure.hint.is_some());
+    }
+
+    #[test]
+    fn folders_within_folders_are_read_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("x.yaml"), "").unwrap();
+        fs::write(below.join("x.txt"), "").unwrap();
+        // A link back does not go round for ever.
+        std::os::unix::fs::symlink(folder.path(), below.join("back")).unwrap();
+        let paths = [folder.path().to_owned()];
+        assert_eq!(files(&paths, true).unwrap(), [below.join("x.yaml")]);
+        let failure = files(&paths, false).unwrap_err();
+        assert_eq!(failure.hint.unwrap(), "-R reads the directories in it, too");
+        for number in 0..DIRECTORIES_MAX {
+            fs::create_dir(folder.path().join(number.to_string())).unwrap();
+        }
+        let failure = files(&paths, true).unwrap_err();
+        assert_eq!(failure.message, "there are more than 1000 directories to read");
     }
 }

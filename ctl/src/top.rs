@@ -1,13 +1,14 @@
 //! What nodes and tasks use, as tables. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::amounts::{Amounts, CPU, MEMORY, percent};
 use api::node::NodePhase;
 use api::node::stats::NodeStats;
-use api::table::NOTHING;
-use api::{Kind as _, Node, Timestamp};
+use api::table::{NOTHING, span};
+use api::task::TaskPhase;
+use api::{Kind as _, Node, Task, Timestamp};
 
 use crate::args::TopOrder;
 use crate::table::{longest_line, natural};
@@ -59,6 +60,25 @@ pub fn heard_and_lost(nodes: &[Node], now: Timestamp) -> (BTreeSet<String>, Vec<
         nodes.iter().partition(|node| node.phase() == NodePhase::Lost);
     let told = |node: &&Node| format!("node {} is Lost: {}", node.name(), node.why(now));
     (heard.iter().map(|node| node.name().to_owned()).collect(), lost.iter().map(told).collect())
+}
+
+/// What is told of tasks that are lost: a line for each node.
+pub fn unknown(tasks: &[Task], now: Timestamp) -> Vec<String> {
+    let mut by_node: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| task.phase() == TaskPhase::Lost) {
+        if let (Some(node), Some(loss)) = (task.node(), task.loss()) {
+            let (count, since) = by_node.entry(node).or_insert((0, loss.since));
+            (*count, *since) = (*count + 1, (*since).min(loss.since));
+        }
+    }
+    let told = |(node, (count, since)): (&str, (usize, Timestamp))| {
+        let silent = format!("{node} has been silent for {}", span(since, now));
+        match count {
+            1 => format!("1 task is missing: {silent}, and what it uses is not known"),
+            _ => format!("{count} tasks are missing: {silent}, and what they use is not known"),
+        }
+    };
+    by_node.into_iter().map(told).collect()
 }
 
 fn millis(amount: u64) -> String {
@@ -177,6 +197,29 @@ mod tests {
         let uses = nodes.iter().map(|node| of_node(node, None)).collect();
         let shown = output::indented("", &rows(&["NAME", "STATUS"], "OF", uses, None));
         assert!(shown.contains("b     Lost    -"), "{shown}");
+    }
+
+    #[test]
+    fn lost_tasks_are_missed_by_their_node() {
+        let task = |name: &str, node: &str| -> Task {
+            let at = "1970-01-01T00:00:00Z";
+            let task = serde_json::json!({
+                "metadata": { "name": name },
+                "spec": { "template": "a", "attempt": 1,
+                          "binding": { "node": node, "attempt": 1, "number": 1, "at": at } },
+                "status": { "attempt": 1, "binding": 1, "state": "Running",
+                            "loss": { "attempt": 1, "since": at } },
+            });
+            serde_json::from_value(task).unwrap()
+        };
+        let tasks = [task("x", "a"), task("y", "b"), task("z", "b")];
+        assert_eq!(
+            unknown(&tasks, Timestamp::from_second(39).unwrap()),
+            [
+                "1 task is missing: a has been silent for 39s, and what it uses is not known",
+                "2 tasks are missing: b has been silent for 39s, and what they use is not known"
+            ]
+        );
     }
 
     #[test]

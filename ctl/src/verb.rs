@@ -65,6 +65,14 @@ impl Verb {
         }
     }
 
+    /// Whether it stops tasks that run.
+    pub fn stops(self) -> bool {
+        match self {
+            Verb::Cancel | Verb::Suspend | Verb::Evict => true,
+            Verb::Resume | Verb::Cordon | Verb::Uncordon => false,
+        }
+    }
+
     /// Kinds that it is for.
     pub fn kinds(self) -> &'static [KindId] {
         match self {

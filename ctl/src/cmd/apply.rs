@@ -25,7 +25,8 @@ use crate::{hints, sources, terminal, three_way};
 const TRIES_MAX: usize = 5;
 
 pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Failure> {
-    let documents = sources::read(&args.files, sources::Place::of(connection))?;
+    let files = sources::files(&args.files, args.recursive)?;
+    let documents = sources::read(&files, sources::Place::of(connection))?;
     let query = if args.dry_run { "?dryRun=All" } else { "" };
     documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());

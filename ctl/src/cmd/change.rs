@@ -4,12 +4,14 @@ use api::KindId;
 use serde_json::{Value, json};
 
 use super::each::Failures;
-use super::show;
 use super::starting::Starting;
+use super::{show, silent};
+use crate::args::Format;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::target::{self, Target};
 use crate::verb::{self, Step, Verb};
+use crate::{silence, terminal};
 
 /// How often an object that changes under our hands is looked at again.
 const TRIES_MAX: usize = 5;
@@ -28,9 +30,18 @@ pub(super) async fn change(
     };
     let targets = target::several_of(words, usual)?;
     verb::only(verb, &targets)?;
-    let mut failures = Failures::default();
+    let (mut failures, mut changed) = (Failures::default(), Vec::new());
     for target in &targets {
-        failures.add(change_one(connection, verb, target).await)?;
+        let done = change_one(connection, verb, target).await;
+        if done.is_ok() {
+            changed.push(target.clone());
+        }
+        failures.add(done)?;
+    }
+    if verb.stops() && connection.format != Format::Json {
+        let nodes = silent::nodes(connection).await;
+        let stragglers = silent::stragglers(connection, &changed, &nodes).await;
+        silence::told_of(&stragglers).iter().for_each(|told| terminal::note(told));
     }
     failures.end()
 }

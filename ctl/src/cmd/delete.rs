@@ -1,15 +1,20 @@
 //! `hctl delete`.
 
+use std::collections::BTreeMap;
+
+use api::KindId;
 use client::object_path;
 use serde_json::Value;
 
 use super::each::Failures;
-use super::show;
 use super::wait::wait_for;
-use crate::args::{Cascade, Delete};
+use super::{show, silent};
+use crate::args::{Cascade, Delete, Format};
 use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
+use crate::made_again::{self, Placed};
+use crate::silence::{self, Straggler};
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 use crate::{sources, terminal};
@@ -27,13 +32,18 @@ impl Cascade {
 
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
     let (mut failures, mut leaving) = (Failures::default(), Vec::new());
-    for place in places(connection, &args).await? {
+    let mut deleted = Vec::new();
+    let places = places(connection, &args).await?;
+    // Before anything is deleted: what is gone cannot be asked what it ran.
+    let stragglers = stragglers(connection, &places).await;
+    for place in places {
         let target = &place.target;
         match delete_one(connection, &args, &place).await {
             Ok(object) => {
                 let namespace = place.namespace.as_str();
                 let waited = Waited::new(target.clone(), namespace, Goal::Deleted).of(&object);
                 leaving.push(waited);
+                deleted.push(((place.namespace.clone(), target.clone()), object.clone()));
                 let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
                 let what = if is_leaving { "is being deleted" } else { "deleted" };
                 // Who waits is told when it is gone.
@@ -50,11 +60,72 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
             Err(failure) => failures.add(Err(failure))?,
         }
     }
+    if connection.format != Format::Json {
+        tell_of_stragglers(&deleted, &stragglers);
+        tell_of_returns(connection, &deleted).await;
+    }
     if args.wait {
         let until = deadline(Some(args.timeout));
         failures.add(wait_for(connection, leaving, Goal::Deleted, until).await)?;
     }
     failures.end()
+}
+
+/// What may go on of what is to be deleted, on nodes that are not heard, by namespace. A node has tasks of
+/// all namespaces.
+async fn stragglers(connection: &Connection, places: &[Place]) -> Vec<(String, Vec<Straggler>)> {
+    let mut by_namespace: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+    for Place { target, namespace, .. } in places {
+        let namespace = if target.kind == KindId::Namespace {
+            target.name.clone()
+        } else if target.kind == KindId::Node {
+            String::new()
+        } else if silence::has_tasks(target.kind) {
+            namespace.clone()
+        } else {
+            continue;
+        };
+        by_namespace.entry(namespace).or_default().push(target.clone());
+    }
+    if by_namespace.is_empty() {
+        return Vec::new();
+    }
+    let (nodes, mut found) = (silent::nodes(connection).await, Vec::new());
+    for (namespace, targets) in by_namespace {
+        let there = connection.within(&namespace);
+        let stragglers = silent::stragglers(&there, &targets, &nodes).await;
+        found.push((namespace, stragglers));
+    }
+    found
+}
+
+/// Tells what may go on of what was deleted.
+fn tell_of_stragglers(deleted: &[Deleted], stragglers: &[(String, Vec<Straggler>)]) {
+    for (namespace, stragglers) in stragglers {
+        if namespace.is_empty() {
+            let nodes = deleted.iter().filter(|((_, target), _)| target.kind == KindId::Node);
+            let told =
+                nodes.filter_map(|((_, node), _)| silence::told_of_deleted(&node.name, stragglers));
+            told.for_each(|told| terminal::note(&told));
+        } else {
+            silence::told_of(stragglers).iter().for_each(|told| terminal::note(told));
+        }
+    }
+}
+
+/// An object that was deleted, as it was then.
+type Deleted = (Placed, Value);
+
+/// Tells what of it is made again, since what it belongs to goes on.
+async fn tell_of_returns(connection: &Connection, deleted: &[Deleted]) {
+    for (owner, targets) in made_again::by_owner(deleted) {
+        let there = connection.within(&owner.0);
+        // One that is gone makes nothing again, and of one that cannot be asked nothing is known.
+        let Ok(Some(object)) = there.find::<Value>(&owner.1).await else { continue };
+        if let Some(told) = made_again::told(&owner, &object, &targets, &connection.namespace) {
+            terminal::note(&told);
+        }
+    }
 }
 
 /// Whether an object that was selected is gone, which is why it was not deleted.
@@ -101,7 +172,8 @@ async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Fa
         let place = |target| Place { target, namespace: namespace.clone(), uid: None };
         return Ok(targets.map(place).collect());
     }
-    let documents = sources::read(&args.files, sources::Place::of(connection))?;
+    let files = sources::files(&args.files, args.recursive)?;
+    let documents = sources::read(&files, sources::Place::of(connection))?;
     let place = |document: &api::manifest::Document| {
         let metadata: &Value = &document.value["metadata"];
         let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();

@@ -4,7 +4,8 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
 use api::exec::{self, Channel};
-use api::{KindId, Task};
+use api::task::TaskPhase;
+use api::{Kind as _, KindId, Node, Task};
 use bytes::Bytes;
 use client::{ExecReceiver, ExecSender};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -17,7 +18,7 @@ use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::raw::{self, Raw};
 use crate::target::{self, Target};
-use crate::{not_running, terminal};
+use crate::{not_running, silence, terminal};
 
 /// Bytes of input that are sent together at most.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -38,6 +39,8 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
     if args.tty && args.stdin && !is_terminal {
         terminal::note("stdin is not a terminal, so the command gets none");
     }
+    let before = connection.find::<Task>(&task).await.ok().flatten();
+    refuse_lost(connection, before.as_ref(), args.attempt)?;
     let mut signals = Signals::new()?;
     // A terminal that nothing is typed into is of use, too: output looks as on one.
     let wants_tty = tty || (args.tty && !args.stdin);
@@ -59,7 +62,53 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
         }
     };
     drop(raw);
-    outcome(ended?)
+    let ended = match ended? {
+        Some(status) => outcome(&status),
+        None => Err(Failure::new("the connection was lost; the command may still be running")),
+    };
+    match ended {
+        // A command that ended has an exit code.
+        Err(failure) if !matches!(failure.code, Code::Command(_)) => {
+            let attempt = args.attempt.or_else(|| before.as_ref().map(|task| task.spec.attempt));
+            let why = cut(connection, before.as_ref(), attempt).await;
+            Err(why.unwrap_or_else(|| look_at(failure, &task)))
+        }
+        ended => ended,
+    }
+}
+
+/// Refuses, before its node is asked, a command in a task whose node is lost: to ask would take until the
+/// connection to the node is given up. Whatever else is wrong the answer to the command says.
+fn refuse_lost(
+    connection: &Connection,
+    task: Option<&Task>,
+    attempt: Option<u32>,
+) -> Result<(), Failure> {
+    let lost = task.filter(|task| task.phase() == TaskPhase::Lost);
+    let why = lost.and_then(|task| not_running::no_command(task, attempt, connection.clock.now()));
+    why.map_or(Ok(()), Err)
+}
+
+/// Why nothing more is heard of a command that ran in an attempt of a task, where that is because of the
+/// node on which the attempt was when it began.
+async fn cut(
+    connection: &Connection,
+    before: Option<&Task>,
+    attempt: Option<u32>,
+) -> Option<Failure> {
+    let (before, attempt) = (before?, attempt?);
+    let node = Target::new(KindId::Node, silence::node_of(before, attempt)?);
+    let node: Node = connection.find(&node).await.ok()??;
+    let task = Target::new(KindId::Task, before.name());
+    // It may run elsewhere by now.
+    let now = connection.find::<Task>(&task).await.ok()?.unwrap_or_else(|| before.clone());
+    silence::cut(&now, attempt, &node, connection.clock.now())
+}
+
+/// A hint for a command of which nothing more is heard, where nobody says yet that its node is silent.
+fn look_at(failure: Failure, task: &Target) -> Failure {
+    let hint = format!("see how the task stands with hctl describe {task}");
+    if failure.hint.is_some() { failure } else { failure.hint(hint) }
 }
 
 /// Why a command could not be started: the task itself knows better than its node if it does not run.
@@ -206,8 +255,11 @@ async fn send(
     }
 }
 
-/// Prints what the command writes, until it has ended.
-async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Bytes, Failure> {
+/// Prints what the command writes, until it has ended; how it ended, unless the connection did before.
+async fn receive(
+    connection: &Connection,
+    mut from: ExecReceiver,
+) -> Result<Option<Bytes>, Failure> {
     loop {
         match from.next().await.map_err(|error| connection.failure(&error))? {
             Some((channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
@@ -215,12 +267,9 @@ async fn receive(connection: &Connection, mut from: ExecReceiver) -> Result<Byte
                 let printed = base::blocking("output", move || print(channel, &bytes)).await;
                 printed.map_err(Failure::new)??;
             }
-            Some((Channel::Status, status)) => return Ok(status),
+            Some((Channel::Status, status)) => return Ok(Some(status)),
             Some((Channel::Stdin | Channel::Resize | Channel::Close, _)) => (),
-            None => {
-                let message = "the connection was lost; the command may still be running";
-                return Err(Failure::new(message));
-            }
+            None => return Ok(None),
         }
     }
 }
@@ -235,8 +284,8 @@ fn print(channel: Channel, bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn outcome(status: Bytes) -> Result<(), Failure> {
-    let status: Status = serde_json::from_slice(&status).map_err(|error| {
+fn outcome(status: &[u8]) -> Result<(), Failure> {
+    let status: Status = serde_json::from_slice(status).map_err(|error| {
         Failure::new(format!("the exit code of the command is not known: {error}"))
     })?;
     match exec::exit_code(&status) {
@@ -313,7 +362,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_the_commands() {
         let told = |status: &Status| {
-            outcome(serde_json::to_vec(status).unwrap().into()).map_err(|it| it.code.number())
+            outcome(&serde_json::to_vec(status).unwrap()).map_err(|it| it.code.number())
         };
         assert_eq!(told(&exec::ended(0)), Ok(()));
         assert_eq!(told(&exec::ended(42)), Err(42));

@@ -18,6 +18,7 @@ mod rerun;
 mod run;
 mod run_tasks;
 mod show;
+mod silent;
 mod starting;
 mod top;
 mod version;

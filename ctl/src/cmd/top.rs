@@ -65,6 +65,10 @@ async fn top_tasks(
     if !names.is_empty() {
         tell_of_idle(&tasks, connection.clock.now())?;
     }
+    if names.is_empty() {
+        let told = top::unknown(&tasks, connection.clock.now());
+        told.iter().for_each(|told| terminal::note(told));
+    }
     // What a lost node runs is Lost, too: nobody can be asked about it.
     tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
     let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
@@ -114,7 +118,11 @@ async fn top_tasks(
 fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
     let state = |task: &Task| Some((task.name().to_owned(), not_running::state(task, now)?));
     let idle: Vec<(String, String)> = tasks.iter().filter_map(state).collect();
-    let said = |(name, state): &(String, String)| format!("task/{name} {state}: it uses nothing");
+    // Nobody knows of a lost one what it uses.
+    let said = |(name, state): &(String, String)| match state.starts_with("is Lost") {
+        true => format!("task/{name} {state}; what it uses is not known"),
+        false => format!("task/{name} {state}: it uses nothing"),
+    };
     match idle.split_last() {
         Some((last, others)) if idle.len() == tasks.len() => {
             others.iter().for_each(|other| terminal::note(&said(other)));

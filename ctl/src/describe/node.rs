@@ -6,11 +6,13 @@ use api::amounts::{self, Amounts};
 use api::node::{Node, Usage};
 use api::resource::Resource as _;
 use api::table::age;
-use api::{Kind as _, Task, TaskTemplate, Timestamp};
+use api::{Kind as _, ObjectKey, Task, TaskTemplate, Timestamp};
 
 use super::{ROWS_MAX, Sheet, TASK_HEADINGS, labels};
+use crate::silence::{self, Straggler};
 
-/// All about a node. `tasks` are those bound to it, `templates` (at least) theirs.
+/// All about a node. `tasks` are (at least) those bound to it and, where it is not heard, those that may
+/// still run there; `templates` (at least) theirs.
 pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> Sheet {
     let (status, info) = (&node.status, &node.status.info);
     let mut sheet = Sheet::default();
@@ -52,7 +54,33 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     let rows = holding.into_iter().map(|task| super::task_row(task, now)).collect();
     let all = format!("hctl get tasks -A --field-selector spec.nodeName={}", node.name());
     sheet.list("Tasks", &TASK_HEADINGS, rows, (ROWS_MAX, &all));
+    let stragglers = silence::stragglers(tasks, std::slice::from_ref(node));
+    let rows = stragglers.iter().map(|it| straggler_row(it, tasks, now)).collect();
+    sheet.list(
+        "May still run here, until the node is back",
+        &STRAGGLER_HEADINGS,
+        rows,
+        (ROWS_MAX, ""),
+    );
     sheet
+}
+
+const STRAGGLER_HEADINGS: [&str; 4] = ["TASK", "ATTEMPT", "TASK IS NOW", "WHY"];
+
+fn straggler_row(straggler: &Straggler, tasks: &[Task], now: Timestamp) -> Vec<String> {
+    let (namespace, name) = &straggler.task;
+    let is_it = |task: &&Task| task.namespace() == namespace && task.name() == name;
+    let task = tasks.iter().find(is_it);
+    let stands = task.map(|task| match task.node().filter(|_| !straggler.is_current) {
+        Some(node) => format!("{} on {node}", task.phase()),
+        None => task.phase().to_string(),
+    });
+    vec![
+        ObjectKey::new(namespace.as_str(), name.as_str()).to_string(),
+        straggler.attempt.to_string(),
+        stands.unwrap_or_default(),
+        task.map(|task| task.why(now)).unwrap_or_default(),
+    ]
 }
 
 /// What tasks ask for, by resource.
@@ -60,7 +88,7 @@ fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> Amounts {
     let by_key: BTreeMap<_, _> = templates.iter().map(|it| (it.key(), it)).collect();
     let mut usage = Usage::default();
     for task in tasks {
-        let key = api::ObjectKey::new(task.namespace(), &*task.spec.template);
+        let key = ObjectKey::new(task.namespace(), &*task.spec.template);
         if let Some(template) = by_key.get(&key) {
             usage.add(template.spec.requests(&task.spec.overrides));
         }

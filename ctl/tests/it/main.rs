@@ -6,4 +6,5 @@ mod applies;
 mod lookups;
 mod pipes;
 mod server;
+mod silent;
 mod usage;

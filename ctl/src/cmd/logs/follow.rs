@@ -1,4 +1,4 @@
-//! `hctl logs`: what tasks print.
+//! `hctl logs -f`: the logs of all attempts of all tasks, as they come.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,21 +7,22 @@ use std::time::Duration;
 use api::task::TaskPhase;
 use api::{Kind as _, KindId, Task};
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream, SelectAll};
+use futures_util::stream::{self, SelectAll};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::attempts::{chosen, has_failed, is_past, run_of};
-use super::awaited;
+use super::super::attempts::{is_past, run_of};
+use super::super::silent::Nodes;
+use super::{Hearing, heard, of, open};
 use crate::args::Logs;
 use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
 use crate::live::{self, News};
-use crate::log::{AttemptLog, GiveUp, Heard, Question};
+use crate::log::{GiveUp, Heard};
 use crate::log_printer::{Of, Printer};
-use crate::target::{self, Target};
-use crate::{hints, not_running, terminal};
+use crate::silence;
+use crate::target::Target;
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
@@ -34,171 +35,8 @@ const OPEN_MAX: usize = 4 * LOGS_AT_ONCE_MAX;
 /// said to be lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
-    let target = target::only_one(&args.of, Some(KindId::Task))?;
-    let query = tasks_of(connection, &target)?;
-    // Not there, or just without tasks?
-    let found = match args.follow {
-        true => awaited::there(connection, &target).await?,
-        false => connection.get::<Value>(&target).await?,
-    };
-    if args.follow {
-        if target.kind != KindId::Task && found["status"]["total"].as_u64().unwrap_or_default() == 0
-        {
-            tell_of_no_tasks(connection, &target, &found);
-        }
-        return follow(connection, &args, &target, query).await;
-    }
-    let run = args.run.or_else(|| run_of(&target, &found));
-    let tasks = wanted(connection, (&target, &found), query, args.failed.then_some(run)).await?;
-    let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
-    let now = connection.clock.now();
-    let with_attempts = tasks.iter().map(|task| (task, chosen(task, &args, run, now)));
-    let with_attempts: Vec<_> = with_attempts.collect();
-    for (task, attempt) in &with_attempts {
-        printer.make_room(&of(task, *attempt.as_ref().unwrap_or(&1)));
-    }
-    let mut missing = 0;
-    for (task, attempt) in with_attempts {
-        let attempt = match attempt {
-            Ok(attempt) => attempt,
-            // Of many tasks only some were tried more than once, or have started.
-            Err(why) if tasks.len() > 1 => {
-                terminal::note(&why.message);
-                missing += 1;
-                continue;
-            }
-            Err(why) => return Err(why),
-        };
-        let of = Arc::new(of(task, attempt));
-        if let Some(why) = task.failed_start(attempt) {
-            printer.did_not_start(&of, &why)?;
-            continue;
-        }
-        let mut log = heard(Arc::clone(&of), open(connection, &args, &of, GiveUp::default()));
-        while let Some((of, heard)) = log.next().await {
-            let Heard::Failed(error) = heard else {
-                printer.heard(&of, heard)?;
-                continue;
-            };
-            let failure = connection.failure(&error);
-            // The others' logs are wanted all the same.
-            if tasks.len() > 1 {
-                printer.failed(&of, &failure)?;
-            } else {
-                printer.flush()?;
-                return Err(failure);
-            }
-        }
-    }
-    // Whoever asks for one log, or why tasks failed, is told that there is nothing to read.
-    let is_whole = args.since.is_none() && args.tail != Some(0);
-    if is_whole && (args.failed || tasks.len() == 1) {
-        printer.tell_silent()?;
-    }
-    printer.finish()?;
-    let by_number = args.run.is_some() || args.attempt.is_some() || args.previous;
-    if by_number && missing > 0 && missing == tasks.len() {
-        let message = format!("{target} has no such log");
-        let hint = format!("see what there is with hctl describe {target}");
-        return Err(Failure::new(message).code(Code::NotFound).hint(hint));
-    }
-    Ok(())
-}
-
-/// The tasks whose logs are printed, in their order: those that failed in the run of `failed`, where that
-/// is asked for. Where there are none, why is told.
-async fn wanted(
-    connection: &Connection,
-    (target, found): (&Target, &Value),
-    query: Query,
-    failed: Option<Option<u32>>,
-) -> Result<Vec<Task>, Failure> {
-    let (mut tasks, _) = connection.list::<Task>(&query).await?;
-    let there_are_some = !tasks.is_empty();
-    if let Some(run) = failed {
-        tasks.retain(|task| has_failed(task, run));
-    }
-    tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
-    if tasks.is_empty() && there_are_some {
-        terminal::note(&format!("No task of {target} has failed."));
-    } else if tasks.is_empty() {
-        tell_of_no_tasks(connection, target, found);
-    }
-    Ok(tasks)
-}
-
-/// Says why there are no tasks, with commands that look where this one did.
-fn tell_of_no_tasks(connection: &Connection, target: &Target, object: &Value) {
-    let why = not_running::no_tasks(target, object, connection.clock.now());
-    terminal::note(&hints::within(&why, connection.named_namespace.as_deref()));
-}
-
-fn of(task: &Task, attempt: u32) -> Of {
-    Of { task: task.name().to_owned(), uid: task.uid().to_owned(), attempt }
-}
-
-/// The tasks whose logs are meant.
-fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> {
-    let name = &target.name;
-    let (labels, fields) = match target.kind {
-        KindId::Task => (String::new(), format!("metadata.name={name}")),
-        KindId::Job => (format!("{}={name}", api::labels::JOB), String::new()),
-        KindId::WorkflowRun => (format!("{}={name}", api::labels::RUN), String::new()),
-        KindId::Workflow => {
-            let failure = Failure::usage("workflows have no logs");
-            return Err(failure.hint(format!("its runs have: {}", hints::runs_of(name))));
-        }
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => {
-            return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
-                .hint("tasks, jobs and runs have: hctl logs TASK, job/JOB or run/RUN"));
-        }
-    };
-    Ok(connection.query(KindId::Task, labels, fields))
-}
-
-/// The log of an attempt, which is not asked for yet.
-fn open(connection: &Connection, args: &Logs, of: &Of, give_up: GiveUp) -> AttemptLog {
-    let path = connection.log_path(&of.task, &format!("attempt={}&uid={}&", of.attempt, of.uid));
-    let mut selection = String::new();
-    if let Some(tail) = args.tail {
-        selection.push_str(&format!("&tailLines={tail}"));
-    }
-    if let Some(since) = args.since {
-        selection.push_str(&format!("&sinceSeconds={}", since.get().as_secs()));
-    }
-    let question = Question { path, selection, follow: args.follow };
-    AttemptLog::new(connection.client(), question, give_up)
-}
-
-type Hearing = BoxStream<'static, (Arc<Of>, Heard)>;
-
-/// What a log says, with whose it is, up to its end.
-fn heard(of: Arc<Of>, log: AttemptLog) -> Hearing {
-    let heard = stream::unfold(Some(log), |log| async move {
-        let mut log = log?;
-        let heard = log.next().await;
-        let is_last = |heard: &Heard| matches!(heard, Heard::End | Heard::Failed(_));
-        let has_ended = heard.iter().flatten().any(is_last);
-        Some((heard, (!has_ended).then_some(log)))
-    });
-    heard
-        .flat_map(|heard| stream::iter(heard.into_iter().flatten()))
-        .map(move |heard| (Arc::clone(&of), heard))
-        .boxed()
-}
-
 /// Follows the logs of all attempts of all tasks, until what they belong to has ended.
-async fn follow(
+pub(super) async fn follow(
     connection: &Connection,
     args: &Logs,
     target: &Target,
@@ -246,7 +84,7 @@ async fn follow(
                 }
             }
             () = are_due(connection, logs.untold_since), if !logs.untold.is_empty() => {
-                logs.tell_untold(&mut printer)?;
+                logs.tell_untold(&mut printer).await?;
             }
             // After all that is known of the tasks by now, so that the number is theirs.
             () = std::future::ready(()), if logs.has_waiting_untold() => {
@@ -304,10 +142,17 @@ struct Logging<'a> {
     open: SelectAll<Hearing>,
     /// Logs of which it was told that they broke, and not yet that they are back.
     broken: BTreeSet<Of>,
-    /// Logs that are broken, which was not told yet, and why.
-    untold: BTreeMap<Of, String>,
+    /// Logs that are broken, which was not told yet, and why; without a word where no more is known than
+    /// that their node is lost.
+    untold: BTreeMap<Of, Option<String>>,
     /// When the first of them broke.
     untold_since: Instant,
+    /// Attempts that were lost with their nodes, and their tasks as they were seen last.
+    lost: BTreeMap<Of, Task>,
+    /// Those of them of which that was told.
+    told_lost: BTreeSet<Of>,
+    /// Logs that were heard to their end.
+    ended: BTreeSet<Of>,
     /// That logs wait for others to end was told.
     has_told_waiting: bool,
 }
@@ -326,6 +171,9 @@ impl<'a> Logging<'a> {
             broken: BTreeSet::new(),
             untold: BTreeMap::new(),
             untold_since: Instant::now(),
+            lost: BTreeMap::new(),
+            told_lost: BTreeSet::new(),
+            ended: BTreeSet::new(),
             has_told_waiting: false,
         }
     }
@@ -368,7 +216,32 @@ impl<'a> Logging<'a> {
                 self.queue.push_back(of);
             }
         }
+        self.note_lost(task);
         Ok(())
+    }
+
+    /// Takes in which attempts of a task were lost with their nodes: that is why their logs break, or are
+    /// silent.
+    fn note_lost(&mut self, task: &Task) {
+        let past = task.status.attempts.iter().map(|past| past.attempt);
+        for attempt in past.chain([task.spec.attempt]) {
+            let of = of(task, attempt);
+            let is_open = self.seen.contains(&of) && !self.ended.contains(&of);
+            if !is_open || !silence::is_lost(task, attempt) {
+                continue;
+            }
+            if self.lost.insert(of.clone(), task.clone()).is_none() {
+                self.is_untold(of, None);
+            }
+        }
+    }
+
+    fn is_untold(&mut self, of: Of, why: Option<String>) {
+        if self.untold.is_empty() {
+            self.untold_since = Instant::now();
+        }
+        let known = self.untold.entry(of).or_default();
+        *known = why.or_else(|| known.take());
     }
 
     /// Opens the logs that wait, as many as may be open at once.
@@ -412,19 +285,18 @@ impl<'a> Logging<'a> {
         let is_news = match &heard {
             // It may be back in a moment; and where the whole server is away, that is told instead.
             Heard::Broken(why) => {
-                if self.untold.is_empty() {
-                    self.untold_since = Instant::now();
-                }
-                self.untold.insert(of.clone(), why.clone());
+                self.is_untold(of.clone(), Some(why.clone()));
                 false
             }
             Heard::Back => {
                 self.untold.remove(of);
-                self.broken.remove(of)
+                let was_lost = self.told_lost.remove(of);
+                self.broken.remove(of) || was_lost
             }
             Heard::End | Heard::Failed(_) => {
                 self.untold.remove(of);
                 self.broken.remove(of);
+                self.ended.insert(of.clone());
                 true
             }
             Heard::Line(_) | Heard::Gap(_) => true,
@@ -437,13 +309,28 @@ impl<'a> Logging<'a> {
         if failure.code == Code::Forbidden {
             return Err(failure);
         }
+        if self.told_lost.contains(of) {
+            let why = "the rest of its log was not read: its node has not come back";
+            return printer.failed(of, &Failure::new(why));
+        }
         printer.failed(of, &failure)
     }
 
     /// The server is there, and these logs are not.
-    fn tell_untold(&mut self, printer: &mut Printer) -> Result<(), Failure> {
+    async fn tell_untold(&mut self, printer: &mut Printer) -> Result<(), Failure> {
+        let mut nodes = Nodes::new(self.connection);
         for (of, why) in std::mem::take(&mut self.untold) {
-            if self.broken.insert(of.clone()) {
+            let lost = match self.lost.get(&of).filter(|_| !self.told_lost.contains(&of)) {
+                Some(task) => nodes.no_log(task, of.attempt).await,
+                None => None,
+            };
+            if let Some(lost) = lost {
+                printer.lost(&of, &lost)?;
+                self.told_lost.insert(of.clone());
+                self.broken.insert(of);
+            } else if let Some(why) = why
+                && self.broken.insert(of.clone())
+            {
                 printer.heard(&of, Heard::Broken(why))?;
             }
         }
@@ -581,7 +468,7 @@ mod tests {
         logs.hear(&of("ended"), Heard::End, &mut printer).unwrap();
         link.back();
         are_due(&connection, logs.untold_since).await;
-        logs.tell_untold(&mut printer).unwrap();
+        logs.tell_untold(&mut printer).await.unwrap();
         assert_eq!(logs.broken.iter().collect::<Vec<_>>(), [&of("broken")]);
         assert!(logs.untold.is_empty());
         logs.hear(&of("broken"), Heard::Back, &mut printer).unwrap();

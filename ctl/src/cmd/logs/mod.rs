@@ -1,0 +1,207 @@
+//! `hctl logs`: what tasks print.
+
+mod follow;
+
+use std::sync::Arc;
+
+use api::{Kind as _, KindId, Task};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use serde_json::Value;
+
+use super::attempts::{chosen, has_failed, run_of};
+use super::awaited;
+use super::silent::Nodes;
+use crate::args::Logs;
+use crate::connection::{Connection, Query};
+use crate::door::Lines;
+use crate::failure::{Code, Failure};
+use crate::log::{AttemptLog, GiveUp, Heard, Question};
+use crate::log_printer::{Of, Printer};
+use crate::target::{self, Target};
+use crate::{hints, not_running, silence, terminal};
+
+pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
+    let target = target::only_one(&args.of, Some(KindId::Task))?;
+    let query = tasks_of(connection, &target)?;
+    // Not there, or just without tasks?
+    let found = match args.follow {
+        true => awaited::there(connection, &target).await?,
+        false => connection.get::<Value>(&target).await?,
+    };
+    if args.follow {
+        if target.kind != KindId::Task && found["status"]["total"].as_u64().unwrap_or_default() == 0
+        {
+            tell_of_no_tasks(connection, &target, &found);
+        }
+        return follow::follow(connection, &args, &target, query).await;
+    }
+    let run = args.run.or_else(|| run_of(&target, &found));
+    let tasks = wanted(connection, (&target, &found), query, args.failed.then_some(run)).await?;
+    let mut printer = Printer::new(args.timestamps, tasks.len() > 1);
+    let now = connection.clock.now();
+    let with_attempts = tasks.iter().map(|task| (task, chosen(task, &args, run, now)));
+    let with_attempts: Vec<_> = with_attempts.collect();
+    for (task, attempt) in &with_attempts {
+        printer.make_room(&of(task, *attempt.as_ref().unwrap_or(&1)));
+    }
+    let (mut missing, mut nodes) = (0, Nodes::new(connection));
+    for (task, attempt) in with_attempts {
+        let attempt = match attempt {
+            Ok(attempt) => attempt,
+            // Of many tasks only some were tried more than once, or have started.
+            Err(why) if tasks.len() > 1 => {
+                terminal::note(&why.message);
+                missing += 1;
+                continue;
+            }
+            Err(why) => return Err(why),
+        };
+        let of = Arc::new(of(task, attempt));
+        if let Some(why) = task.failed_start(attempt) {
+            printer.did_not_start(&of, &why)?;
+            continue;
+        }
+        let log = open(connection, &args, &of, GiveUp::default());
+        let Some(failure) = read(&mut nodes, (task, log), &of, &mut printer).await? else {
+            continue;
+        };
+        if tasks.len() == 1 {
+            printer.flush()?;
+            return Err(failure);
+        }
+        // The others' logs are wanted all the same.
+        printer.failed(&of, &failure)?;
+    }
+    // Whoever asks for one log, or why tasks failed, is told that there is nothing to read.
+    let is_whole = args.since.is_none() && args.tail != Some(Lines::Last(0));
+    if is_whole && (args.failed || tasks.len() == 1) {
+        printer.tell_silent()?;
+    }
+    printer.finish()?;
+    let by_number = args.run.is_some() || args.attempt.is_some() || args.previous;
+    if by_number && missing > 0 && missing == tasks.len() {
+        let message = format!("{target} has no such log");
+        let hint = format!("see what there is with hctl describe {target}");
+        return Err(Failure::new(message).code(Code::NotFound).hint(hint));
+    }
+    Ok(())
+}
+
+/// Prints the log of an attempt; why it cannot be read, or not to its end, if so.
+///
+/// # Errors
+/// When stdout cannot be written.
+async fn read(
+    nodes: &mut Nodes<'_>,
+    (task, log): (&Task, AttemptLog),
+    of: &Arc<Of>,
+    printer: &mut Printer,
+) -> Result<Option<Failure>, Failure> {
+    // To ask a node that is silent would take until the connection to it is given up.
+    if silence::is_lost(task, of.attempt)
+        && let Some(why) = nodes.no_log(task, of.attempt).await
+    {
+        return Ok(Some(why));
+    }
+    let mut log = heard(Arc::clone(of), log);
+    while let Some((of, heard)) = log.next().await {
+        let Heard::Failed(error) = heard else {
+            printer.heard(&of, heard)?;
+            continue;
+        };
+        return Ok(Some(nodes.explained(task, of.attempt, &error).await));
+    }
+    Ok(None)
+}
+
+/// The tasks whose logs are printed, in their order: those that failed in the run of `failed`, where that
+/// is asked for. Where there are none, why is told.
+async fn wanted(
+    connection: &Connection,
+    (target, found): (&Target, &Value),
+    query: Query,
+    failed: Option<Option<u32>>,
+) -> Result<Vec<Task>, Failure> {
+    let (mut tasks, _) = connection.list::<Task>(&query).await?;
+    let there_are_some = !tasks.is_empty();
+    if let Some(run) = failed {
+        tasks.retain(|task| has_failed(task, run));
+    }
+    tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
+    if tasks.is_empty() && there_are_some {
+        terminal::note(&format!("No task of {target} has failed."));
+    } else if tasks.is_empty() {
+        tell_of_no_tasks(connection, target, found);
+    }
+    Ok(tasks)
+}
+
+/// Says why there are no tasks, with commands that look where this one did.
+fn tell_of_no_tasks(connection: &Connection, target: &Target, object: &Value) {
+    let why = not_running::no_tasks(target, object, connection.clock.now());
+    terminal::note(&hints::within(&why, connection.named_namespace.as_deref()));
+}
+
+fn of(task: &Task, attempt: u32) -> Of {
+    Of { task: task.name().to_owned(), uid: task.uid().to_owned(), attempt }
+}
+
+/// The tasks whose logs are meant.
+fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> {
+    let name = &target.name;
+    let (labels, fields) = match target.kind {
+        KindId::Task => (String::new(), format!("metadata.name={name}")),
+        KindId::Job => (format!("{}={name}", api::labels::JOB), String::new()),
+        KindId::WorkflowRun => (format!("{}={name}", api::labels::RUN), String::new()),
+        KindId::Workflow => {
+            let failure = Failure::usage("workflows have no logs");
+            return Err(failure.hint(format!("its runs have: {}", hints::runs_of(name))));
+        }
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::PartitionSet
+        | KindId::CompletionChunk
+        | KindId::TaskTemplate => {
+            return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
+                .hint("tasks, jobs and runs have: hctl logs TASK, job/JOB or run/RUN"));
+        }
+    };
+    Ok(connection.query(KindId::Task, labels, fields))
+}
+
+/// The log of an attempt, which is not asked for yet.
+fn open(connection: &Connection, args: &Logs, of: &Of, give_up: GiveUp) -> AttemptLog {
+    let path = connection.log_path(&of.task, &format!("attempt={}&uid={}&", of.attempt, of.uid));
+    let mut selection = String::new();
+    if let Some(Lines::Last(tail)) = args.tail {
+        selection.push_str(&format!("&tailLines={tail}"));
+    }
+    if let Some(since) = args.since {
+        selection.push_str(&format!("&sinceSeconds={}", since.get().as_secs()));
+    }
+    let question = Question { path, selection, follow: args.follow };
+    AttemptLog::new(connection.client(), question, give_up)
+}
+
+type Hearing = BoxStream<'static, (Arc<Of>, Heard)>;
+
+/// What a log says, with whose it is, up to its end.
+fn heard(of: Arc<Of>, log: AttemptLog) -> Hearing {
+    let heard = stream::unfold(Some(log), |log| async move {
+        let mut log = log?;
+        let heard = log.next().await;
+        let is_last = |heard: &Heard| matches!(heard, Heard::End | Heard::Failed(_));
+        let has_ended = heard.iter().flatten().any(is_last);
+        Some((heard, (!has_ended).then_some(log)))
+    });
+    heard
+        .flat_map(|heard| stream::iter(heard.into_iter().flatten()))
+        .map(move |heard| (Arc::clone(&of), heard))
+        .boxed()
+}

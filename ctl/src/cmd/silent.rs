@@ -1,0 +1,100 @@
+//! Asks how the nodes of tasks stand, where something of them is not heard.
+
+use std::collections::BTreeMap;
+
+use api::{Kind as _, KindId, Node, Task};
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::silence::{self, Straggler};
+use crate::target::Target;
+
+/// Nodes as they were when they were first asked about: many tasks may be on one of them.
+pub(super) struct Nodes<'a> {
+    connection: &'a Connection,
+    known: BTreeMap<String, Option<Node>>,
+}
+
+impl<'a> Nodes<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, known: BTreeMap::new() }
+    }
+
+    /// A node; nothing where it was removed.
+    async fn node(&mut self, name: &str) -> Result<Option<&Node>, Failure> {
+        if !self.known.contains_key(name) {
+            let found = self.connection.find(&Target::new(KindId::Node, name)).await?;
+            self.known.insert(name.to_owned(), found);
+        }
+        Ok(self.known.get(name).and_then(Option::as_ref))
+    }
+
+    /// Why the log of an attempt cannot be read, where that is because of its node.
+    pub(super) async fn no_log(&mut self, task: &Task, attempt: u32) -> Option<Failure> {
+        let name = silence::node_of(task, attempt)?;
+        let now = self.connection.clock.now();
+        // Where the node itself cannot be asked about, the first failure says more.
+        let node = self.node(name).await.ok()?;
+        silence::no_log(task, attempt, (name, node), now)
+    }
+
+    /// Why the log of an attempt could not be read.
+    pub(super) async fn explained(
+        &mut self,
+        task: &Task,
+        attempt: u32,
+        error: &client::Error,
+    ) -> Failure {
+        let failure = self.connection.failure(error);
+        if failure.is_last || error.status().is_some() {
+            return failure;
+        }
+        // It may have been replaced while its node was asked.
+        let target = Target::new(KindId::Task, task.name());
+        let newer = self.connection.find::<Task>(&target).await.ok().flatten();
+        let newer = newer.filter(|newer| newer.uid() == task.uid());
+        let task = newer.as_ref().unwrap_or(task);
+        if let Some(why) = self.no_log(task, attempt).await {
+            return why;
+        }
+        match silence::node_of(task, attempt) {
+            Some(node) if error.not_now().is_some() => silence::may_be_lost(failure, node),
+            Some(_) | None => failure,
+        }
+    }
+}
+
+/// The nodes that are not heard. That they cannot be asked for is no failure of a command that only adds
+/// what it knows of them.
+pub(super) async fn nodes(connection: &Connection) -> Vec<Node> {
+    let fields = "status.phase!=Ready,status.phase!=Cordoned";
+    let query = connection.query(KindId::Node, String::new(), fields.to_owned());
+    let mut nodes = match connection.list::<Node>(&query).await {
+        Ok((nodes, _)) => nodes,
+        Err(_unknown) => Vec::new(),
+    };
+    nodes.retain(Node::is_silent);
+    nodes
+}
+
+/// What may still run of objects in a namespace, on these nodes that are not heard.
+pub(super) async fn stragglers(
+    connection: &Connection,
+    targets: &[Target],
+    nodes: &[Node],
+) -> Vec<Straggler> {
+    if nodes.is_empty() || targets.is_empty() {
+        return Vec::new();
+    }
+    let labels = match targets {
+        [one] => silence::label_of(one).unwrap_or_default(),
+        _ => String::new(),
+    };
+    let query = connection.query(KindId::Task, labels, String::new());
+    let mut tasks = match connection.list::<Task>(&query).await {
+        Ok((tasks, _)) => tasks,
+        Err(_unknown) => Vec::new(),
+    };
+    tasks.retain(|task| silence::belongs_to(task, targets));
+    silence::stragglers(&tasks, nodes)
+}
