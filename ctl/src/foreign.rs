@@ -6,6 +6,7 @@ use api::violation::nearest;
 use clap::CommandFactory as _;
 
 use crate::args::Args;
+use crate::foreign_flags::{FLAGS, parameter};
 use crate::{hints, target};
 
 /// What is ours for a word of another tool.
@@ -81,7 +82,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
 ];
 
 /// Verbs of other tools, and ours for the same.
-const VERBS: [(&str, Ours); 95] = [
+const VERBS: [(&str, Ours); 97] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
     ("alloc", Same("get tasks")),
@@ -192,11 +193,16 @@ const VERBS: [(&str, Ours); 95] = [
         Instead("change spec.count or spec.parallelism in the manifest, then hctl apply -f FILE"),
     ),
     ("server", Same("cluster")),
+    ("service", Instead("services are not there yet; what runs are jobs, of tasks")),
     ("set", EDIT),
     ("sh", SHELL),
     ("shell", SHELL),
     ("show", DESCRIBE),
     ("ssh", SHELL),
+    (
+        "stack",
+        Instead("write a Job for each service, then hctl apply -f FILE: docs/coming-from.md"),
+    ),
     ("start", Same("run WORKFLOW")),
     ("stats", Same("top tasks")),
     ("status", Instead("hctl get all lists what runs, hctl describe KIND/NAME shows one object")),
@@ -225,56 +231,6 @@ const VERBS: [(&str, Ours); 95] = [
         "watch",
         Instead("hctl get KIND --watch prints changes, hctl wait KIND/NAME waits for the end"),
     ),
-];
-
-const NO_FORCE: &str =
-    "leave it out: a task has the terminationGracePeriodSeconds of its template to stop";
-const ONE_CONTAINER: &str = "leave it out: a task is one container";
-const NO_CONTEXTS: &str = "name the server with --server or HELIOX_SERVER";
-
-/// Flags of other tools, for the verb that has them there (any, where that is empty), and what to do.
-const FLAGS: [(&str, &str, &str); 29] = [
-    (
-        "apply",
-        "--force",
-        "hctl apply changes what the manifest says; to make an object anew, delete it first",
-    ),
-    ("apply", "--kustomize", "kustomize build DIR | hctl apply -f -"),
-    ("apply", "--prune", "delete what the manifests no longer name with hctl delete KIND/NAME"),
-    ("apply", "--recursive", "-f takes a directory; name each one"),
-    ("apply", "--server-side", "leave it out: hctl merges what you changed since your last apply"),
-    ("apply", "--validate", "leave it out: the server checks every field"),
-    ("apply", "-k", "kustomize build DIR | hctl apply -f -"),
-    ("delete", "--force", NO_FORCE),
-    ("delete", "--grace-period", NO_FORCE),
-    (
-        "delete",
-        "--ignore-not-found",
-        "name objects with -f: those that do not exist are ignored then",
-    ),
-    ("delete", "--now", NO_FORCE),
-    ("exec", "--container", ONE_CONTAINER),
-    ("exec", "-c", ONE_CONTAINER),
-    ("logs", "--all-containers", ONE_CONTAINER),
-    ("logs", "--container", ONE_CONTAINER),
-    ("logs", "--lines", "write --tail LINES"),
-    ("logs", "--prefix", "leave it out: lines of several tasks begin with their names"),
-    ("logs", "--selector", "name the job or the run: hctl logs job/JOB or run/RUN"),
-    ("logs", "--since-time", "write --since DURATION, such as --since 10m"),
-    ("logs", "-c", ONE_CONTAINER),
-    ("logs", "-l", "name the job or the run: hctl logs job/JOB or run/RUN"),
-    ("logs", "-t", "write --timestamps"),
-    (
-        "run",
-        "--image",
-        "hctl run starts a workflow; to run a container, write a Job and hctl apply -f FILE",
-    ),
-    ("top", "--all-namespaces", "leave it out: nodes are in no namespace"),
-    ("top", "-A", "leave it out: nodes are in no namespace"),
-    ("top", "--sort-by", "write --sort cpu or --sort memory"),
-    ("", "--cluster", NO_CONTEXTS),
-    ("", "--context", NO_CONTEXTS),
-    ("", "--kubeconfig", NO_CONTEXTS),
 ];
 
 /// What a person meant who wrote a command that there is none of. `words` is the command line after
@@ -344,6 +300,9 @@ pub fn argument(words: &[String], argument: &str) -> Option<String> {
     if let Some((_, _, hint)) = FLAGS.iter().find(|(of, other, _)| is_of(of) && *other == flag) {
         return Some((*hint).to_owned());
     }
+    if let Some(hint) = parameter(verb, words, flag) {
+        return Some(hint);
+    }
     match verb {
         "exec" => with_dashes(words),
         "apply" if !flag.starts_with('-') => {
@@ -376,7 +335,7 @@ pub fn value(words: &[String], argument: &str, value: &str) -> Option<String> {
             }
             _ => None,
         },
-        "--for" if form == "jsonpath" => {
+        "--for" if matches!(form, "jsonpath" | "create" | "created" | "condition") => {
             Some("wait for succeeded, failed, done, ready or deleted: hctl wait --help".to_owned())
         }
         "--dry-run" => {
@@ -421,9 +380,35 @@ fn with_dashes(words: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign_flags::ONE_CONTAINER;
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// What people type who know another tool: a flag that we do not have, and what the answer names.
+    #[test]
+    fn a_flag_of_another_tool_is_answered_with_ours() {
+        for (line, flag, part) in [
+            ("run w --day 2026-01-02", "--day", "-p day=2026-01-02"),
+            ("run -i --rm busybox sh", "-i", "write a Job"),
+            ("run w -e day=x", "-e", "-p day=x"),
+            ("logs a-0 -t", "-t", "--timestamps"),
+            ("get -f a.yaml", "-f", "KIND/NAME"),
+            ("get tasks -L app", "-L", "--show-labels"),
+            ("get jobs --timeout 5s", "--timeout", "hctl wait"),
+            ("describe -f a.yaml", "-f", "KIND/NAME"),
+            ("cancel job/a --wait", "--wait", "hctl wait KIND/NAME --for done"),
+            ("cancel jobs --all", "--all", "xargs hctl cancel"),
+            ("apply -f a.yaml -w", "-w", "--wait"),
+            ("version --client", "--client", "hctl --version"),
+            ("apply a.yaml", "a.yaml", "hctl apply -f a.yaml"),
+        ] {
+            let said = argument(&words(line), flag).unwrap_or_default();
+            assert!(said.contains(part), "{line}: {said}");
+        }
+        assert!(meant("service ls").contains("what runs are jobs"));
+        assert!(meant("stack deploy -c x").contains("hctl apply -f FILE"));
     }
 
     fn meant(line: &str) -> String {

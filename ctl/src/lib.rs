@@ -17,6 +17,7 @@ pub mod examples;
 pub mod failure;
 pub mod following;
 pub mod foreign;
+pub mod foreign_flags;
 pub mod goal;
 pub mod hints;
 pub mod live;

@@ -61,12 +61,17 @@ pub fn word(kind: KindId) -> &'static str {
     kind.word()
 }
 
+/// What may stand behind the word for a kind of ours.
+const GROUPS: [&str; 2] = ["heliox.dev", "v1.heliox.dev"];
+
 /// The kind that a word means.
 ///
 /// # Errors
 /// An unknown word, with the nearest that is known.
 pub fn kind(text: &str) -> Result<KindId, Failure> {
-    if let Some(kind) = KindId::from_word(text) {
+    // kubectl writes the group of a kind behind it: jobs.heliox.dev, jobs.v1.heliox.dev.
+    let word = text.split_once('.').filter(|(_, group)| GROUPS.contains(group));
+    if let Some(kind) = KindId::from_word(word.map_or(text, |(word, _)| word)) {
         return Ok(kind);
     }
     let served: Vec<&api::kind::Info> =
@@ -112,6 +117,12 @@ pub fn kinds() -> String {
 /// # Errors
 /// An unknown kind, or a part that is missing.
 pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
+    if is_file(text, otherwise) {
+        let failure = Failure::usage(format!("{text:?} is a file, and this takes KIND/NAME"));
+        return Err(
+            failure.hint("files are named with -f: hctl apply -f FILE, hctl delete -f FILE")
+        );
+    }
     match (text.split_once('/'), otherwise) {
         (Some((_, "")) | Some(("", _)), _) => {
             Err(Failure::usage(format!("{text:?} is not KIND/NAME")))
@@ -122,6 +133,22 @@ pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
             Err(Failure::usage(format!("{text:?} names no object")).hint("write KIND/NAME"))
         }
     }
+}
+
+/// Whether a word names a file of manifests, and no object: what follows a kind may be called anything.
+fn is_file(text: &str, otherwise: Option<KindId>) -> bool {
+    let is_object = text.split_once('/').is_some_and(|(word, _)| KindId::from_word(word).is_some());
+    let is_path = text.starts_with(['/', '.']) || text.contains('/');
+    let is_named = |ending: &&str| text.ends_with(*ending);
+    let is_manifest = [".yaml", ".yml", ".json"].iter().any(is_named);
+    !is_object && is_manifest && (is_path || otherwise.is_none())
+        || text.starts_with(['/', '.']) && text.len() > 1
+}
+
+fn file_named(text: &str) -> Failure {
+    let short: String = text.chars().take(NAMED_CHARS_MAX).collect();
+    let failure = Failure::usage(format!("{short:?} is a file, and this takes KIND/NAME"));
+    failure.hint("files are named with -f: hctl apply -f FILE, hctl delete -f FILE")
 }
 
 /// Exactly one object: `KIND/NAME`, `KIND NAME`, or `NAME` of the kind `usual`.
@@ -169,6 +196,9 @@ pub fn several_of(words: &[String], usual: Option<KindId>) -> Result<Vec<Target>
     if first.contains('/') || (usual.is_some() && !is_kind) {
         return words.iter().map(|text| one(text, usual)).collect();
     }
+    if is_file(first, None) {
+        return Err(file_named(first));
+    }
     let kind = kind(first)?;
     if words.len() < 2 {
         let hint = format!("write {}/NAME, or {} NAME", word(kind), word(kind));
@@ -194,6 +224,25 @@ mod tests {
                 )
             }
         }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_name_is_seen() {
+        for file in ["a.yaml", "/tmp/a", "./a.json", "team/a.yml"] {
+            let failure = several(&[file.to_owned()]).unwrap_err();
+            assert!(failure.message.ends_with("is a file, and this takes KIND/NAME"), "{file}");
+            assert!(failure.hint.unwrap().contains("hctl delete -f FILE"));
+        }
+        assert!(one("configmap/app.yaml", None).is_ok());
+        assert!(one("app.yaml", Some(KindId::ConfigMap)).is_ok());
+    }
+
+    #[test]
+    fn a_kind_may_have_its_group_behind_it() {
+        for word in ["jobs.heliox.dev", "job.v1.heliox.dev", "jobs"] {
+            assert_eq!(kind(word).unwrap(), KindId::Job, "{word}");
+        }
+        assert!(kind("jobs.batch").is_err());
     }
 
     #[test]
