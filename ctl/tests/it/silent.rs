@@ -169,3 +169,21 @@ async fn that_a_deleted_job_of_a_run_is_made_again_is_told() {
     let said = server().await.run("delete run/w-1 job/w-1-sum").await;
     assert!(!said.err.contains("again"), "the run is gone, too: {said:?}");
 }
+
+#[tokio::test]
+async fn what_may_still_run_on_a_silent_node_is_described() {
+    let server = server().await;
+    let said = server.run("describe node/node-b").await;
+    let section = said.out.split("May still run here, until the node is back:\n").nth(1);
+    let rows: Vec<Vec<&str>> = section
+        .unwrap_or_else(|| panic!("{said:?}"))
+        .lines()
+        .skip(1)
+        .take(2)
+        .map(|line| line.split_whitespace().take(5).collect())
+        .collect();
+    assert_eq!(rows[0][..3], ["default/w-1-load-0", "1", "Lost"]);
+    assert_eq!(rows[1], ["default/w-1-load-1", "1", "Running", "on", "node-a"]);
+    let said = server.run("describe node/node-a").await;
+    assert!(!said.out.contains("May still run"), "{said:?}");
+}
