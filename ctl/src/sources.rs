@@ -81,7 +81,7 @@ pub fn files(paths: &[PathBuf], is_recursive: bool) -> Result<Vec<PathBuf>, Fail
         if found.is_empty() {
             let message = format!("there is no *.yaml, *.yml or *.json in {}", path.display());
             let failure = Failure::usage(message);
-            let hint = "-R reads the directories in it, too";
+            let hint = "hctl apply -R reads the directories in it, too";
             return Err(if is_recursive { failure } else { failure.hint(hint) });
         }
         files.append(&mut found);
@@ -330,7 +330,7 @@ mod tests {
         let paths = [folder.path().to_owned()];
         assert_eq!(files(&paths, true).unwrap(), [below.join("x.yaml")]);
         let failure = files(&paths, false).unwrap_err();
-        assert_eq!(failure.hint.unwrap(), "-R reads the directories in it, too");
+        assert_eq!(failure.hint.unwrap(), "hctl apply -R reads the directories in it, too");
         for number in 0..DIRECTORIES_MAX {
             fs::create_dir(folder.path().join(number.to_string())).unwrap();
         }
