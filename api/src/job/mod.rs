@@ -111,8 +111,8 @@ macro_rules! with_job_fields {
             /// `tasks`, `items` and `target` that takes the place of another. Default Rerun.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub on_change: Option<$crate::job::OnChange>,
-            /// How long Task objects are kept after their tasks have ended. Default 24h. Of a job
-            /// with more than 10,000 tasks only the last 1,000 succeeded and the last 1,000 failed
+            /// How long Task objects are kept after their tasks have ended. Default 24h. For a job
+            /// with more than 10,000 tasks, only the last 1,000 succeeded and the last 1,000 failed
             /// ones are kept.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub keep_tasks: Option<$crate::duration::Duration>,
@@ -134,7 +134,7 @@ with_job_fields! {
         /// out of manifests.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub cancel: bool,
-        /// Why the job was cancelled, shown where its end is shown. At most 256 characters.
+        /// Why the job was cancelled. Shown wherever the job's end is shown. At most 256 characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cancel_reason: Option<String>,
         /// How many times the job was asked to run again unchanged. Set by `hctl rerun`; leave it
@@ -226,9 +226,9 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Number of attempts of a task that may fail before the task has failed, the first one
-    /// included. Default 3. Attempts that were interrupted by a lost or drained node do not count,
-    /// unless `countDisruptions` is true.
+    /// Number of failed attempts, the first one included, after which the task fails. Default 3.
+    /// Attempts that were interrupted by a lost or drained node do not count, unless
+    /// `countDisruptions` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_attempts: Option<u32>,
@@ -460,8 +460,8 @@ pub struct JobStatus {
     /// Empty for a job with `count`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<String>,
-    /// Of a job with `tasks`, for each named task in the order of `indexes` a hash of its own
-    /// template; empty text where it has none. A named task whose hash changes runs again.
+    /// For a job with `tasks`: a hash of each named task's own template, in the order of `indexes`;
+    /// empty for a task that has none. A named task whose hash changes runs again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
     /// What the run's tasks come from: `count`, `tasks`, `items`, or `target` and the name of the

@@ -70,7 +70,7 @@ pub struct NodeStatus {
     /// Images on the node, by name; at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// Attempts that the agent still has to stop although they no longer belong on the node. Their
+    /// Attempts that no longer belong on the node and that the agent still has to stop. Their
     /// resources stay reserved until they have stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
@@ -80,7 +80,7 @@ pub struct NodeStatus {
     /// When the node was declared lost; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Timestamp>,
-    /// When the agent was last heard; absent while it is heard.
+    /// When the agent was last heard from; absent unless it is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_since: Option<Timestamp>,
     /// Why a node whose agent is silent is not declared lost, for example `3 of 4 nodes are silent`;
@@ -124,10 +124,10 @@ pub struct Leftover {
     pub uid: String,
     /// Number of the attempt.
     pub attempt: u32,
-    /// Resources that it holds.
+    /// Resources that the attempt holds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: Amounts,
-    /// Node ports that it holds.
+    /// Node ports that the attempt holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<HostPort>,
 }
@@ -142,7 +142,7 @@ pub enum NodePhase {
     /// The agent has a problem that keeps it from running tasks, has never reported, or is silent and
     /// not declared lost.
     NotReady,
-    /// The agent has not been heard for 6 seconds.
+    /// The agent has not been heard from for 6 seconds.
     Lost,
     /// Runs its tasks and accepts no new ones.
     Cordoned,

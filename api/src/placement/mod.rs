@@ -31,7 +31,7 @@ pub struct Placement {
     /// `os`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<String>,
-    /// Conditions that are preferred, not required. Nodes that satisfy more weight are chosen
+    /// Conditions that are preferred, not required. Nodes with the highest total weight are chosen
     /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferences: Vec<Preference>,
@@ -40,7 +40,7 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<Near>,
     /// What happens to a task whose node is lost. Default: it is replaced 10 seconds after the node
-    /// was last heard.
+    /// was last heard from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_node_loss: Option<OnNodeLoss>,
 }

@@ -62,7 +62,7 @@ pub struct TaskSpec {
     /// Number of the job's run that the task belongs to, from 1.
     #[serde(default = "one")]
     pub run: u32,
-    /// Number of the current attempt, from 1. It only grows, also across runs of the job.
+    /// Number of the current attempt, from 1. It only grows, even across runs of the job.
     #[serde(default = "one")]
     pub attempt: u32,
     /// Lowest number of the next attempt. Set after a restore from a backup, which may not know the
@@ -94,7 +94,7 @@ pub struct TaskSpec {
     /// Node that the scheduler chose for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
-    /// Why no node is found for the attempt.
+    /// Why no node was found for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<Unschedulable>,
     /// Nodes whose agents returned the attempt without starting it.
@@ -145,10 +145,10 @@ impl Overrides {
 pub struct Stop {
     /// Number of the attempt.
     pub attempt: u32,
-    /// Why the attempt is to stop.
+    /// Why the attempt has to stop.
     pub reason: StopReason,
-    /// What happened, in a few words, for example `job timed out after 10s`. At most 256 characters;
-    /// absent where the reason says all.
+    /// What happened, in a few words, for example `job timed out after 10s`. At most 256
+    /// characters; absent if the reason is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the request was made.
@@ -296,13 +296,13 @@ pub struct TaskStatus {
     /// Current phase of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<TaskPhase>,
-    /// Number of the attempt that the report is about; 0 before the first.
+    /// Number of the attempt that the status describes; 0 before the first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,
-    /// Number of the binding that the report is about.
+    /// Number of the binding that the status describes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub binding: u32,
-    /// Identifier of the agent's start that reported.
+    /// The `bootId` of the agent that reported the status.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
     /// State of the container as the agent sees it.
@@ -445,7 +445,7 @@ impl ReportState {
 pub struct Loss {
     /// Number of the attempt.
     pub attempt: u32,
-    /// When the node was last heard.
+    /// When the node was last heard from.
     pub since: Timestamp,
     /// Whether the attempt may be replaced. Its resources are then free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -461,7 +461,8 @@ pub struct Loss {
 pub struct PastAttempt {
     /// Number of the attempt.
     pub attempt: u32,
-    /// Number of the job's run that the attempt was of. 0 if an older version of Heliox recorded it.
+    /// Number of the job's run that the attempt belonged to. 0 if an older version of Heliox
+    /// recorded it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub run: u32,
     /// Phase in which it ended.

@@ -39,9 +39,9 @@ impl Definition for WorkflowRunDefinition {
 pub struct WorkflowRunSpec {
     /// Name of the workflow, in the same namespace. Cannot be changed.
     pub workflow: String,
-    /// Values of the workflow's parameters, always text. Parameters left out have their default. What
-    /// the workflow does not take, or what makes one of its jobs invalid, is refused; if the workflow
-    /// does not exist yet, the run fails then. Cannot be changed.
+    /// Values of the workflow's parameters, always text. Parameters left out have their default.
+    /// Parameters that the workflow does not have, or that make one of its jobs invalid, are refused;
+    /// if the workflow does not exist yet, the run fails when it starts. Cannot be changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
     /// Stop the tasks of the run and start no new ones, keeping the progress made. Set it back to

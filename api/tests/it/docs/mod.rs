@@ -104,18 +104,19 @@ fn docs_tell_every_name_that_is_substituted_and_every_variable() {
     let reference = |name: &str| format!("$({name})");
     let page = format!(
         "# Substitution and environment\n\n\
-         Texts in the `template` and `placement` of a job can contain names in `$(...)`, which Heliox \
+         Strings in the `template` and `placement` of a job can contain names in `$(...)`, which Heliox \
          replaces with values. This works in `command`, `args`, `env`, `mounts`, `labels` and all other \
-         texts of a template.\n\n\
+         strings of a template.\n\n\
          ```yaml\n\
          template:\n  image: busybox\n  \
          command: [load, --day, $(params.day), --part, $(task.index)/$(task.count)]\n\
          ```\n\n\
          ## Names of a run\n\n\
-         Only in the jobs of a workflow, and replaced when a run creates its jobs. They work in every text, \
-         `image` and `placement` included. The `default` of a parameter can contain `$(run...)`.\n\n{}\n\
+         Available only in the jobs of a workflow, and replaced when a run creates its jobs. They work in \
+         every string, including `image` and `placement`. The `default` of a parameter can contain \
+         `$(run...)`.\n\n{}\n\
          ## Names of a task\n\n\
-         In any job, and replaced when an attempt starts on its node. They do not work in `image` and \
+         Available in any job, and replaced when an attempt starts on its node. They do not work in `image` and \
          `placement`, which are needed to choose the node; in `labels` only names under `task` work.\n\n{}\n\
          `$(NAME)` is replaced with the value of a variable that `env` declares earlier, or of one that \
          Heliox sets ([Environment](#environment)).\n\n\
@@ -123,12 +124,12 @@ fn docs_tell_every_name_that_is_substituted_and_every_variable() {
          - `$$(` is a literal `$(`.\n\
          - An unknown name under `params`, `run`, `task`, `node` or `ports` is an error when the manifest is \
          applied.\n\
-         - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns of what \
-         looks like a mistake: `$(item)`, `$(task_name)`, `${{params.x}}`, `{{{{item}}}}`, \
+         - Any other `$(...)`, such as the shell's `$(date)`, is left alone. `hctl apply` warns about \
+         what looks like a mistake: `$(item)`, `$(task_name)`, `${{params.x}}`, `{{{{item}}}}`, \
          and variables that other systems set, such as `$JOB_COMPLETION_INDEX`.\n\
-         - Values are not searched again: the value of a parameter cannot refer to a task.\n\
-         - Values are inserted as they are. In a shell script, a value could end a quoted string and run as \
-         code: pass what other people choose in `env` or as an argument instead.\n\n\
+         - Values are not expanded again: the value of a parameter cannot refer to a task.\n\
+         - Values are inserted as they are. In a shell script, a value could end a quoted string and run \
+         as code: pass values that other people choose in `env` or as arguments instead.\n\n\
          ## Environment\n\n\
          Heliox sets these variables for every task. A template cannot declare names that begin with \
          `HELIOX_`.\n\n{}",

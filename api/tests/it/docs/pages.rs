@@ -50,11 +50,11 @@ no run yet | refused |
 | `template` of a named task | that task runs again; after a run that failed, timed out or was cancelled: a \
 new run | the task stays as it is | refused |
 | `count`, entries added to or removed from `tasks` and `items` | in the current run: added tasks run, removed \
-ones are stopped, the others go on | the same | the same |
-| anything else | in place: running tasks go on, tasks that have no node yet use the change | the same | the same |
+ones are stopped, the others continue | the same | the same |
+| anything else | in place: running tasks continue, tasks that have no node yet use the change | the same | the same |
 
 It makes no difference whether the run has ended, with one exception: a run that failed, timed out or was \
-cancelled takes in no more tasks. `hctl rerun job/NAME` runs such a job again. With `Ignore`, a `target` with \
+cancelled accepts no more tasks. `hctl rerun job/NAME` runs such a job again. With `Ignore`, a `target` with \
 another partition set is refused; other `partitions` of the same set are added and removed as entries of \
 `tasks` are. `hctl apply` says what a change does, for example `configured: run 4 replaces run 3; 2 running \
 tasks are stopped`.
@@ -102,7 +102,7 @@ const JOB: Page = Page {
         },
         Section {
             title: "Named tasks",
-            about: "The part that a task gives is merged over the job's template or placement: maps \
+            about: "What a task sets is merged over the job's template or placement: maps \
                     are merged; `env` and `ports` are merged by name, `mounts` by path; any other \
                     value replaces the job's.",
             example: Some("job-tasks"),
@@ -125,10 +125,10 @@ const JOB: Page = Page {
         },
         Section {
             title: "What runs where",
-            about: "These parts have pages of their own: [Template](template.md) is the container, \
-                    [Placement](placement.md) says which nodes it may run on, [Retry](retry.md) what \
+            about: "These parts have their own pages: [Template](template.md) describes the container, \
+                    [Placement](placement.md) which nodes it may run on, and [Retry](retry.md) what \
                     happens after a failure. [Substitution](substitution.md) lists the names, such as \
-                    `$(task.index)`, that texts in them may contain.",
+                    `$(task.index)`, that you can use in them.",
             fields: &["template", "placement", "retry"],
             ..EMPTY
         },
@@ -207,7 +207,7 @@ const WORKFLOW: Page = Page {
         },
         Section {
             title: "Defaults",
-            about: "The defaults lie under every job: maps are merged; `env` and `ports` are merged by \
+            about: "The defaults apply to every job: maps are merged; `env` and `ports` are merged by \
                     name, `mounts` by path; any other value of the job replaces the default.",
             example: Some("workflow-defaults"),
             fields: &["defaults"],
@@ -240,8 +240,8 @@ const WORKFLOW: Page = Page {
 const RUN: Page = Page {
     file: "workflowrun.md",
     title: "WorkflowRun",
-    intro: "A run is one execution of a [workflow](workflow.md). Heliox creates one for a new revision of \
-            the workflow, `hctl run` and `hctl rerun` create others. A run belongs to its workflow: it \
+    intro: "A run is one execution of a [workflow](workflow.md). Heliox creates one for each new revision \
+            of the workflow; `hctl run` and `hctl rerun` create others. A run belongs to its workflow: it \
             is deleted with it, and counts in its `history`.",
     kind: KindId::WorkflowRun,
     sections: &[
@@ -324,8 +324,8 @@ const TASK: Page = Page {
     file: "task.md",
     title: "Task",
     intro: "A task is one container on one node at a time. Its name is stable; each execution of it is an \
-            *attempt*, counted from 1. Jobs create tasks, so there is nothing here to write by hand: look \
-            at them with `hctl get tasks`, `hctl describe task NAME` and `hctl logs NAME`.",
+            *attempt*, counted from 1. Jobs create tasks, so you do not write them by hand. To see them, \
+            use `hctl get tasks`, `hctl describe task NAME` and `hctl logs NAME`.",
     kind: KindId::Task,
     sections: &[
         Section {
@@ -377,7 +377,7 @@ const TASK: Page = Page {
         },
         Section {
             title: "Scheduling and stopping",
-            about: "Written by the scheduler, or by whoever asks the task to stop.",
+            about: "Written by the scheduler, or when somebody asks the task to stop.",
             fields: &["nodeName", "binding", "unschedulable", "refusals", "stop"],
             values: &["stop.reason"],
             ..EMPTY
@@ -404,7 +404,7 @@ const NODE: Page = Page {
     title: "Node",
     intro: "A node is a host that runs tasks. The agent on the host registers it and reports its state; \
             labels come from the agent's `--label` flags. Before maintenance, `hctl cordon NAME` keeps new \
-            tasks away, and `hctl uncordon NAME` takes the node back into use.",
+            tasks away, and `hctl uncordon NAME` admits them again afterwards.",
     kind: KindId::Node,
     sections: &[
         Section { title: "Spec", fields: &["unschedulable"], ..EMPTY },
@@ -444,7 +444,7 @@ const TEMPLATE: Page = Page {
     sections: &[
         Section {
             title: "Image and command",
-            about: "A command is executed without a shell. For pipes and variables write \
+            about: "The command is executed without a shell. For pipes and variables, write \
                     `command: [sh, -c, \"...\"]`.",
             example: Some("template-image"),
             part: "spec.template",
@@ -472,7 +472,7 @@ const TEMPLATE: Page = Page {
         Section {
             title: "Ports",
             about: "A program that listens on `$(ports.NAME)` works with every `networkMode` and with the \
-                    process runtime: this is the number to listen on, wherever the container is.",
+                    process runtime: it is always the right port to listen on.",
             example: Some("template-ports"),
             part: "spec.template",
             fields: &["ports"],
@@ -509,7 +509,7 @@ const PLACEMENT: Page = Page {
     title: "Placement",
     intro: "The placement says which nodes a task may run on, and which of them it prefers. It is \
             `spec.placement` of a [Job](job.md), and in part that of a job's named tasks, of a workflow's \
-            jobs and of a workflow's `defaults`. Where no node fits, `hctl describe job NAME` says why.",
+            jobs and of a workflow's `defaults`. If no node fits, `hctl describe job NAME` says why.",
     kind: KindId::Job,
     sections: &[
         Section {
@@ -537,7 +537,7 @@ const PLACEMENT: Page = Page {
         },
         Section {
             title: "If the node is lost",
-            about: "A node is lost when its agent has not been heard for 6 seconds.",
+            about: "A node is lost when its agent has not been heard from for 6 seconds.",
             example: Some("placement-loss"),
             part: "spec.placement",
             fields: &["onNodeLoss"],
@@ -551,9 +551,9 @@ const RETRY: Page = Page {
     file: "retry.md",
     title: "Retry",
     intro: "The retry policy says what happens after an attempt of a task has failed. It is `spec.retry` of \
-            a [Job](job.md) and of a workflow's jobs; a workflow's `defaults.retry` is for jobs that have \
-            none. An attempt that was interrupted, because its node was lost or drained, is repeated at no \
-            cost.",
+            a [Job](job.md) and of a workflow's jobs; a workflow's `defaults.retry` applies to jobs that \
+            have none. An attempt that was interrupted because its node was lost or drained is repeated \
+            and does not count.",
     kind: KindId::Job,
     sections: &[
         Section {
@@ -579,9 +579,9 @@ const CONDITIONS: Page = Page {
     file: "conditions.md",
     title: "Conditions",
     intro: "Jobs, workflows, runs and partition sets have the conditions that Flux and `kubectl wait` \
-            understand; exactly one of them is `True`. `Ready`: the object is as its spec asks, a job or run \
-            has succeeded. `Reconciling`: Heliox is working on it. `Stalled`: it will not get there \
-            without a change, for example because the job failed. `hctl wait` looks at them, too.",
+            understand; exactly one of them is `True`. `Ready`: the object matches its spec; a job or run \
+            has succeeded. `Reconciling`: Heliox is working on it. `Stalled`: it will not become Ready \
+            without a change, for example because the job failed. `hctl wait` uses them, too.",
     kind: KindId::Job,
     sections: &[Section {
         title: "Fields",
