@@ -128,11 +128,11 @@ fn immutable(was: Option<bool>, is: Option<bool>, changed: bool) -> Vec<Violatio
     let mut found = Vec::new();
     if changed {
         let why = "cannot be changed: the object is immutable";
-        found.push(Violation::new("data", why).hint("delete the object and create it anew"));
+        found.push(Violation::new("data", why).hint("delete the object and create it again"));
     }
     if is != Some(true) {
         let why = "cannot be unset once it is true";
-        found.push(Violation::new("immutable", why).hint("delete the object and create it anew"));
+        found.push(Violation::new("immutable", why).hint("delete the object and create it again"));
     }
     found
 }

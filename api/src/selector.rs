@@ -102,12 +102,12 @@ impl FieldSelector {
         let unknown = self.fields().find(|field| !known.contains(field))?;
         let short: String = unknown.chars().take(NAMED_CHARS_MAX).collect();
         let meant = match nearest(unknown, known.iter().copied()) {
-            Some(meant) => format!("did you mean {meant}? They"),
-            None => "they".to_owned(),
+            Some(meant) => format!("did you mean {meant}? Use"),
+            None => "use".to_owned(),
         };
         let plural = kind.info().plural;
         let known = known.join(", ");
-        Some(format!("{plural} cannot be selected by {short:?}; {meant} can be by {known}"))
+        Some(format!("{plural} cannot be selected by {short:?}; {meant} one of {known}"))
     }
 
     /// A value that the field can never have in objects of `kind`, if it names one, and what it may
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(problem(KindId::WorkflowRun, "spec.workflow=a,metadata.name=b"), None);
         assert_eq!(
             problem(KindId::Job, "metadata.name=a,status.phas=b").unwrap(),
-            "jobs cannot be selected by \"status.phas\"; did you mean status.phase? They can be by \
+            "jobs cannot be selected by \"status.phas\"; did you mean status.phase? Use one of \
              metadata.name, metadata.namespace, status.phase, spec.suspend"
         );
         assert!(!problem(KindId::Job, "x=a").unwrap().contains("mean"));

@@ -26,7 +26,7 @@ pub(crate) async fn compact(
 ) {
     // Requests are answered meanwhile, but the store grows.
     let backoff = Backoff::new(PERIOD, PERIOD, rng);
-    let mut retry = Retry::aside("cutting the store's history", backoff, &health);
+    let mut retry = Retry::aside("compacting the store's history", backoff, &health);
     let mut seen: VecDeque<(Instant, Revision)> = VecDeque::new();
     let mut kept_from = Revision::default();
     loop {

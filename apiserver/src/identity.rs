@@ -124,7 +124,7 @@ pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(
         Some(Outcome::Full(why)) => Err(StartError::Full(why)),
         // It is read next, which tells.
         Some(Outcome::Unknown) | None => {
-            warn!(key, "the store does not say whether it wrote; looking again");
+            warn!(key, "the store did not confirm a write; checking whether it was made");
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(())
         }

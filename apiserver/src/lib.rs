@@ -84,8 +84,8 @@ pub enum StartError {
     Incompatible(String),
     /// Finish the restore, or clear the store.
     #[error(
-        "use a store into which a backup was restored in part: finish that with the same \
-         `heliox restore`, or clear the store"
+        "a restore into this store is not finished: run the same `heliox restore` again, or clear \
+         the store"
     )]
     Restoring,
     /// Counters of these names are registered already.

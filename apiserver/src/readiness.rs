@@ -27,7 +27,7 @@ pub(crate) async fn of(server: &Server) -> Option<String> {
             Err(_elapsed) => {
                 let waited = STORE_TIMEOUT.as_secs();
                 let behind = format!(
-                    "not ready: the watch cache has not shown for {waited} s what the store holds\n"
+                    "not ready: the watch cache has been behind the store for {waited} s\n"
                 );
                 Some(behind + &server.health.not_ready().unwrap_or_default())
             }

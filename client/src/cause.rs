@@ -6,7 +6,7 @@ use std::io;
 use base::ErrorChain;
 
 /// The connection was there, and went before the answer was whole.
-const BROKE_OFF: &str = "the connection broke off";
+const BROKE_OFF: &str = "the connection broke";
 /// Nothing came for too long.
 const NO_ANSWER: &str = "no answer in time";
 
@@ -54,7 +54,7 @@ fn of_hyper(error: &hyper::Error) -> Option<&'static str> {
     } else if error.is_timeout() {
         Some(NO_ANSWER)
     } else if error.is_parse() {
-        Some("what answers there does not speak HTTP")
+        Some("the program that answers there does not speak HTTP")
     } else {
         None
     }
@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(said(begun).await, BROKE_OFF);
         assert_eq!(said("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").await, BROKE_OFF);
         assert_eq!(said("").await, BROKE_OFF);
-        assert_eq!(said("SSH-2.0-x\r\n\r\n").await, "what answers there does not speak HTTP");
+        let no_http = "the program that answers there does not speak HTTP";
+        assert_eq!(said("SSH-2.0-x\r\n\r\n").await, no_http);
     }
 
     #[tokio::test(start_paused = true)]

@@ -298,10 +298,7 @@ mod tests {
         let eof =
             io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF during chunk size line");
         let broken = Failure::of_call(&Error::Unavailable(eof.into()), "http://h:1").message;
-        assert_eq!(
-            broken,
-            "the apiserver at http://h:1 does not answer now: the connection broke off"
-        );
+        assert_eq!(broken, "the apiserver at http://h:1 does not answer now: the connection broke");
         let doubt = "the store did not answer; the change may have been made";
         let body = serde_json::to_vec(&api::status::failure(Reason::Timeout, doubt)).unwrap();
         let doubt = Error::of_answer(http::StatusCode::GATEWAY_TIMEOUT, &body);

@@ -57,7 +57,8 @@ pub enum Runtime {
     Docker,
     /// Plain processes without isolation, for development.
     Process,
-    /// Simulated: nothing is run. Tasks end after duration=TIME with exit=CODE of their arguments.
+    /// Simulated: nothing is run. A task ends after duration=TIME with exit=CODE, as its arguments
+    /// say.
     Sim,
 }
 
@@ -67,7 +68,7 @@ pub struct DevArgs {
     /// Address to serve the API on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070", value_parser = crate::listen::address)]
     pub listen: SocketAddr,
-    /// Directory of the embedded store, which survives restarts.
+    /// Directory of the embedded store, which keeps the state across restarts.
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub data_dir: Option<PathBuf>,
     /// Keep the state in memory (the default).
@@ -186,14 +187,14 @@ pub struct AgentArgs {
     /// ~/.local/state/heliox/agent/NAME].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Range of host ports for tasks that name none.
+    /// Range of host ports for task ports without a hostPort.
     #[arg(long, value_name = "FIRST-LAST", default_value = "20000-32768", value_parser = port_range)]
     pub port_range: (u16, u16),
     /// Address at which this host's tasks can be reached.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = ip_address)]
     pub address: std::net::IpAddr,
-    /// Join the cluster that answers even if it is another one or was restored. Tasks that still run for
-    /// the old one are stopped.
+    /// Join the cluster that answers, even if it is a different or a restored one. Tasks that still
+    /// run for the old cluster are stopped.
     #[arg(long)]
     pub accept_cluster: bool,
     /// Address to serve health and metrics on; port 0 picks a free port.
@@ -215,10 +216,10 @@ pub struct BackupArgs {
     /// Check that this backup is complete, and show what it contains.
     #[arg(long, value_name = "FILE", conflicts_with = "out", conflicts_with_all = ETCD_FLAGS)]
     pub check: Option<PathBuf>,
-    /// URL of a running apiserver whose cluster to back up.
+    /// URL of an apiserver of the cluster to back up.
     #[arg(long, value_name = "URL[,URL...]", conflicts_with_all = ETCD_FLAGS)]
     pub server: Option<String>,
-    /// Directory of the embedded store of a stopped server.
+    /// Directory of the embedded store of a server that is not running.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where else.

@@ -61,7 +61,7 @@ impl DirLock {
         // Who holds the lock is said to people alone, and a full disk must not keep an agent from
         // starting: the lock counts, not the text.
         if let Err(error) = written.and_then(|()| writeln!(file, "{pid}")) {
-            tracing::warn!(%error, path = %path.display(), "cannot write down who uses the directory");
+            tracing::warn!(%error, path = %path.display(), "cannot record which process uses the directory");
         }
         Ok(Self(file))
     }

@@ -130,7 +130,7 @@ async fn serve_status(
     tasks: &Tasks,
 ) -> Result<()> {
     let status = listen::listen(listen::Served::Status, listen, insecure).await?;
-    info!(address = %status.local_addr()?, "health and metrics are served");
+    info!(address = %status.local_addr()?, "serving health and metrics");
     let shown = (common.registry.clone(), common.health.clone());
     tasks.spawn_part("status", serve::status(status, shown, tasks.spawner()));
     Ok(())

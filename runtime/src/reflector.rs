@@ -170,7 +170,7 @@ fn parse(kind: KindId, json: &[u8]) -> Result<Any, Error> {
         let document: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
         let part = |field: &str| document["metadata"][field].as_str().unwrap_or_default();
         let key = ObjectKey::new(part("namespace"), part("name"));
-        let why = format!("{kind} {key} is not of a form that this version reads: {error}");
+        let why = format!("{kind} {key} is not in a form that this version can read: {error}");
         Error::Malformed(why.into())
     })
 }

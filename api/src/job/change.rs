@@ -152,7 +152,7 @@ pub(super) fn refused(new: &Job, old: &Job) -> Vec<Violation> {
         OnChange::Rerun | OnChange::Ignore => {
             let is_kept = new.spec.on_change() != OnChange::Rerun && old.status.run > 0;
             let why = format!(
-                "{} cannot take the place of {} because onChange is {:?}: run {} has its tasks",
+                "{} cannot replace {} because onChange is {:?}: run {} has its tasks",
                 list_words(&to),
                 list_words(&from),
                 new.spec.on_change(),
@@ -179,7 +179,7 @@ fn rejected(new: &Job, old: &Job, (from, to): (&str, &str)) -> Vec<Violation> {
     if new.spec.target != old.spec.target {
         reject("target".to_owned(), "cannot be changed");
     } else if from != to {
-        let what = format!("cannot take the place of {}", list_words(from));
+        let what = format!("cannot replace {}", list_words(from));
         reject(field_of(to).to_owned(), &what);
     }
     for (index, _) in differing(&new.spec, &old.spec) {
@@ -253,7 +253,7 @@ pub fn consequence(before: &Job, after: &Job) -> Consequence {
     }
     if let Some(phase) = status.ending.filter(|_| adds_tasks(before, after)) {
         return Consequence::TooLate(format!(
-            "run {} takes in no more tasks ({phase}); run it again with hctl rerun job/{}",
+            "run {} accepts no more tasks ({phase}); run the job again with hctl rerun job/{}",
             status.run,
             after.name()
         ));

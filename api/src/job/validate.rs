@@ -64,11 +64,11 @@ fn no_index_left(new: &Job, old: &Job) -> Option<Violation> {
         if change::run_begins_anew(new, old) { &JobStatus::default() } else { &old.status };
     let mut next = new.clone();
     (next.status.indexes, next.status.parts) = indexes::next(&new.spec, before)?;
-    let of = "with what its run has to remember of tasks that were removed, the job takes";
+    let of = "with its run's list of removed tasks, the job takes";
     let violation = size::problem(size::json_bytes(&next) + size::ADDED_BYTES, "spec", of)?;
     Some(
         violation
-            .hint("make a job of another name, or change its template, which begins a new run"),
+            .hint("create a job with another name, or change its template, which begins a new run"),
     )
 }
 

@@ -175,7 +175,7 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
     };
     // Found while a value is read, its error comes as text in another one.
     let said = if said.starts_with("alias replay") || said.starts_with("alias expansion") {
-        format!("aliases stand for too much: at most {ALIASED_NODES_MAX} values are allowed")
+        format!("aliases expand to too many values: at most {ALIASED_NODES_MAX} are allowed")
     } else {
         said
     };

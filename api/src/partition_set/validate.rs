@@ -186,7 +186,7 @@ impl PartitionSet {
 pub(super) fn validate_update(new: &PartitionSet, old: &PartitionSet) -> Vec<Violation> {
     let mut found = Vec::new();
     if new.spec.state_model != old.spec.state_model {
-        let violation = Violation::new("spec.stateModel", "may not change");
+        let violation = Violation::new("spec.stateModel", "cannot be changed");
         found.push(violation.hint("the states of its replicas would mean something else"));
     }
     debug_assert_eq!(new.name(), old.name(), "an update is of one object");

@@ -111,7 +111,7 @@ impl Task {
             1 => String::new(),
             count => format!(", {count} times"),
         };
-        Some(format!("{} gave it back{times}: {}", last.node, last.message))
+        Some(format!("{} returned it{times}: {}", last.node, last.message))
     }
 }
 

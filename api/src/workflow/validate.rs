@@ -27,7 +27,7 @@ const PARAM_BYTES_MAX: usize = 64 * 1024;
 pub(super) fn validate(workflow: &Workflow) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Workflow, &workflow.metadata);
     spec(&workflow.spec, &mut found);
-    let of = "a run keeps a copy of the workflow and tells how each job stands: that takes up to";
+    let of = "a run keeps a copy of the workflow and the state of each job, which take up to";
     found.extend(size::problem(size::run_bytes(&workflow.spec), "spec", of));
     found
 }
@@ -113,7 +113,7 @@ fn room_for_jobs(spec: &WorkflowSpec, found: &mut Vec<Violation>) -> Option<usiz
     let left = EXPANDED_BYTES_MAX.checked_sub(bytes);
     if left.is_none() {
         let why = format!(
-            "{defaults} bytes under each of {} jobs: together {bytes} bytes; at most \
+            "{defaults} bytes of defaults in each of {} jobs: together {bytes} bytes; at most \
              {EXPANDED_BYTES_MAX} are allowed",
             spec.jobs.len()
         );

@@ -54,7 +54,7 @@ pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Viola
         }
     }
     if old.spec.cancel && !new.spec.cancel {
-        let why = "a cancelled run cannot go on";
+        let why = "a cancelled run cannot be resumed";
         found.push(Violation::new("spec.cancel", why).hint("start another run"));
     }
     found

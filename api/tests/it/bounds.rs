@@ -111,7 +111,7 @@ fn products_of_a_manifest_have_a_bound() {
     let jobs: Vec<Value> = (0..1_000).map(|n| json!({ "name": format!("j{n}") })).collect();
     let spec = json!({ "defaults": { "template": { "image": "x", "args": args } }, "jobs": jobs });
     expect![[r#"
-        spec.defaults: 500050 bytes under each of 1000 jobs: together 500065891 bytes; at most 67108864 are allowed
+        spec.defaults: 500050 bytes of defaults in each of 1000 jobs: together 500065891 bytes; at most 67108864 are allowed
     "#]]
     .assert_eq(&violations(KindId::Workflow, spec));
     let tasks: Vec<Value> = (0..1_000)
@@ -150,7 +150,7 @@ fn what_leaves_no_room_is_refused_with_its_size() {
         .collect();
     let spec = json!({ "defaults": { "template": { "image": "x" } }, "jobs": jobs });
     expect![[r#"
-        spec: a run keeps a copy of the workflow and tells how each job stands: that takes up to 1124112 bytes as JSON, 76560 more than the 1047552 that can be stored
+        spec: a run keeps a copy of the workflow and the state of each job, which take up to 1124112 bytes as JSON, 76560 more than the 1047552 that can be stored
     "#]]
     .assert_eq(&violations(KindId::Workflow, spec));
     let spec = json!({ "data": { "a": "x".repeat(1_048_000) } });

@@ -178,8 +178,9 @@ impl<'a> Restore<'a> {
     ) -> Result<Self, RestoreError> {
         if mark.sha256 != summary.sha256 {
             return Err(RestoreError::Unfinished(format!(
-                "another backup (of {}, SHA-256 {}) was being restored into this store, and that \
-                 has not ended: finish it with the same command and that backup, or clear the store",
+                "another backup (of {}, SHA-256 {}) is being restored into this store, and its \
+                 restore is not finished: run the same command with that backup, or clear the \
+                 store",
                 mark.restored.backup_taken_at, mark.sha256
             )));
         }

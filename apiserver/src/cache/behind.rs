@@ -14,7 +14,7 @@ const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// Tells, in the log and in `/readyz`, while the cache does not show what somebody waits for.
 pub(super) async fn tell_when_behind(cache: &Cache, (rng, health): (Rng, &Health)) {
     let backoff = Backoff::new(BEHIND_MAX, BEHIND_MAX, rng);
-    let mut retry = Retry::new("showing what the store holds", backoff, health);
+    let mut retry = Retry::new("catching up with the store", backoff, health);
     loop {
         let wanted = cache.is_behind().await;
         while timeout(BEHIND_MAX, cache.reached(wanted)).await.is_err() {
@@ -27,7 +27,7 @@ pub(super) async fn tell_when_behind(cache: &Cache, (rng, health): (Rng, &Health
 fn why(cache: &Cache, wanted: Revision) -> String {
     let (shown, applied) = (cache.revision(), cache.applied());
     if shown == Revision::default() {
-        return format!("the watch cache is still being filled: it has come to revision {applied}");
+        return format!("the watch cache is still being filled: it has reached revision {applied}");
     }
-    format!("the watch cache shows revision {shown}, and the store has come to {wanted}")
+    format!("the watch cache is at revision {shown}, the store at {wanted}")
 }

@@ -155,9 +155,8 @@ fn not_connected(server: &Server, node: &str) -> Box<Status> {
             "the agent of node {node:?} is not connected to any apiserver at the moment; try again"
         ),
         _ => format!(
-            "the agent that holds the lease of node {node:?} is not connected to any apiserver now, \
-             and another agent is that calls itself by this name: stop that one, or give it another \
-             name"
+            "the agent that holds the lease of node {node:?} is not connected to any apiserver, \
+             but another agent of the same name is: stop that one, or give it another name"
         ),
     };
     Box::new(failure(Reason::ServiceUnavailable, message))

@@ -135,8 +135,8 @@ pub fn is_of_component<B>(request: &Request<B>) -> bool {
 }
 
 fn panicked() -> Box<Status> {
-    let message = "a bug was met while this request was answered; the server's log says more. If it \
-                   was to change something, look whether it did";
+    let message = "internal error: a bug, described in the log of the server. If the request was a \
+                   change, check whether it was made";
     Box::new(failure(Reason::InternalError, message))
 }
 

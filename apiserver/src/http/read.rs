@@ -43,8 +43,8 @@ async fn reached(server: &Server, revision: Revision) -> Result<(), Box<Status>>
     timeout(CATCH_UP_MAX, server.cache.reached(revision)).await.map_err(|_elapsed| {
         let seconds = CATCH_UP_MAX.as_secs();
         let message = format!(
-            "this server has not seen what the store holds for {seconds} s; its log says why. Try \
-             again, or ask another one"
+            "this apiserver has been behind the store for {seconds} s; its log says why. Try \
+             again, or use another apiserver"
         );
         Box::new(failure(Reason::ServiceUnavailable, message))
     })

@@ -140,7 +140,7 @@ fn guard_task(
 ) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::conflict(KindId::Task, &key.name, why));
     let Ok(task) = Task::deserialize(object) else {
-        return refuse("the object is no task".to_owned());
+        return refuse("the object is not a task".to_owned());
     };
     let Some(owner) = task.controller().filter(|owner| owner.kind == KindId::Job.info().kind)
     else {
@@ -171,7 +171,7 @@ pub(super) fn replace(
     if !may_be_replaced_blindly(kind) && names_no_version(&object) {
         let violation =
             Violation::new("metadata.resourceVersion", "must be specified for an update")
-                .hint("read the object, and send back what was read with your change");
+                .hint("read the object, and send it back with your change");
         return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
     }
     change((kind, key), &current, (object, part, Sent::Whole), facts, now)
@@ -303,7 +303,7 @@ fn check_version(
     let version = named.as_str().and_then(|text| text.parse::<ResourceVersion>().ok());
     let Some(version) = version else {
         let named: String = named.to_string().chars().take(100).collect();
-        let message = format!("resourceVersion {named} is not one; send it back as it was read");
+        let message = format!("invalid resourceVersion {named}; send it back as you read it");
         return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
     };
     if version.revision() != current.modified().0 {

@@ -278,7 +278,7 @@ async fn of_two_agents_under_one_name_the_one_that_has_the_lease_is_asked() {
     drop(agent);
     loop {
         match log(&two.a, "").await {
-            Err((_, why)) if why.contains("another agent is that calls itself by this name") => {
+            Err((_, why)) if why.contains("another agent of the same name is") => {
                 break;
             }
             Err(_) => tokio::task::yield_now().await,

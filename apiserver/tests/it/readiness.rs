@@ -78,7 +78,7 @@ async fn an_apiserver_whose_cache_is_not_filled_is_not_ready_and_says_how_far_it
     let router = server.service();
     is_not_ready(&router, "the watch cache is still being filled").await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    is_not_ready(&router, "showing what the store holds: the watch cache is still being filled: ")
+    is_not_ready(&router, "catching up with the store: the watch cache is still being filled: ")
         .await;
     is_refused(&router, "the watch cache is still being filled").await;
 }
@@ -95,10 +95,10 @@ async fn an_apiserver_whose_cache_is_behind_is_not_ready_and_says_how_far_it_is(
     odd.hold_watches();
     is_ready(&router).await;
     world.job("a").await;
-    is_not_ready(&router, "has not shown for 2 s what the store holds").await;
-    is_refused(&router, "this server has not seen what the store holds for 30 s").await;
+    is_not_ready(&router, "has been behind the store for 2 s").await;
+    is_refused(&router, "this apiserver has been behind the store for 30 s").await;
     let shown = world.store.revision().await.unwrap();
-    is_not_ready(&router, &format!("and the store has come to {shown}")).await;
+    is_not_ready(&router, &format!("the store at {shown}")).await;
     assert_eq!(health.problems().len(), 1);
 }
 

@@ -225,7 +225,10 @@ async fn a_restore_that_was_interrupted_anywhere_is_used_by_nobody_and_finished_
         let cut = restore_some(&store, &bytes, records).await;
         assert!(matches!(cut, Err(RestoreError::Store(_))), "{cut:?}");
         let started = World::try_over(store.clone()).await.map(drop).unwrap_err().to_string();
-        assert!(started.contains("restored in part"), "after {records}: {started}");
+        assert!(
+            started.contains("a restore into this store is not finished"),
+            "after {records}: {started}"
+        );
         let refused = restore(&store, &other).await;
         assert!(matches!(refused, Err(RestoreError::Unfinished(_))), "{refused:?}");
         restore(&store, &bytes).await.unwrap();

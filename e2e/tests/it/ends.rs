@@ -63,7 +63,7 @@ async fn an_agent_whose_journal_is_damaged_ends_and_says_what_to_do() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("journal.log"), "x\n").unwrap();
     let said = last_words(agent(dir.path(), NOBODY, &[])).await;
-    for part in ["error: ", "journal.log is damaged", "Its containers run on", "byte 0"] {
+    for part in ["error: ", "journal.log is damaged", "Its containers keep running", "byte 0"] {
         assert!(said.contains(part), "{said}");
     }
 }
@@ -120,7 +120,8 @@ async fn a_server_whose_disk_is_full_ends_and_says_what_to_do_and_keeps_what_it_
     });
     let (code, said) = ended.await.expect("it ends by itself");
     assert_eq!(code, Some(1), "{said}");
-    for part in ["error: this process cannot continue and exits", "If its disk is full, make room"]
+    for part in
+        ["error: this process cannot continue and exits", "If its disk is full, free some space"]
     {
         assert!(said.contains(part), "{said}");
     }

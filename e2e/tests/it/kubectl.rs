@@ -128,7 +128,8 @@ async fn kubectl_deletes_a_task_with_the_grace_that_is_asked_for() {
     assert_ne!(kubectl.says(&uid).await, before);
     // Events are written a moment after what they tell of.
     let sorted = ["get", "events", "--sort-by=.lastTimestamp"];
-    let told = async || kubectl.says(&sorted).await.contains("deleted by a user, run again: a-0");
+    let told =
+        async || kubectl.says(&sorted).await.contains("deleted by a user, running again: a-0");
     until_async("the event is shown", told).await;
     let described = kubectl.says(&["describe", "job", "a"]).await;
     assert!(described.contains("TaskDeleted"), "{described}");

@@ -121,9 +121,9 @@ pub enum JournalError {
     },
     /// What is there is no journal of ours.
     #[error(
-        "the journal {path} is damaged or of another version, and without it the agent could start \
-         tasks twice. Its containers run on. Put back a copy of the file; or stop this node's \
-         containers and remove the file. Then start the agent again"
+        "the journal {path} is damaged or has another version, and without it the agent could \
+         start tasks twice. Its containers keep running. Restore a copy of the file; or stop this \
+         node's containers and remove the file. Then start the agent again"
     )]
     Damaged {
         /// The file.
@@ -264,9 +264,9 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     match fs::metadata(path) {
         Ok(facts) if facts.len() > BYTES_MAX => {
             let message = format!(
-                "the file has {} bytes, and no journal has more than {BYTES_MAX}: it is none. Put \
-                 back a copy of it; or stop this node's containers and remove the file. Then start \
-                 the agent again",
+                "the file has {} bytes, but a journal has at most {BYTES_MAX}: it is not a \
+                 journal. Restore a copy of the file; or stop this node's containers and remove \
+                 the file. Then start the agent again",
                 facts.len()
             );
             Err(io(io::Error::new(io::ErrorKind::FileTooLarge, message)))

@@ -219,7 +219,7 @@ async fn damage_in_the_middle_is_told_with_its_place_and_a_torn_end_is_dropped()
     let said = base::ErrorChain(&error).to_string();
     for part in [
         path(&journal).to_str().unwrap(),
-        "Its containers run on",
+        "Its containers keep running",
         &format!("line 2 (at byte {second}): checksum mismatch"),
     ] {
         assert!(said.contains(part), "{said}");
@@ -244,7 +244,7 @@ async fn where_a_file_ends_too_early_is_told_with_the_line_that_is_missing() {
     ] {
         fs::write(path(&journal), &whole[..length]).unwrap();
         let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
-        assert!(said.contains(&expected) && said.contains("Put back a copy"), "{length}: {said}");
+        assert!(said.contains(&expected) && said.contains("Restore a copy"), "{length}: {said}");
     }
     // What is no journal at all.
     fs::write(path(&journal), "x\n").unwrap();

@@ -73,8 +73,8 @@ fn stranger(own: Option<&Cluster>, now: &Cluster) -> String {
         ),
     };
     format!(
-        "{what}. Nothing is started or stopped; to give this node to it, restart its agent with \
-         --accept-cluster"
+        "{what}. Nothing is started or stopped; to hand this node over to that cluster, restart \
+         its agent with --accept-cluster"
     )
 }
 

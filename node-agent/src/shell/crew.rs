@@ -132,7 +132,7 @@ impl Crew {
         // Nobody hears what comes of them: the next agent looks for itself.
         drop(self.events);
         if timeout(END_TIMEOUT, self.tasks.stop()).await.is_err() {
-            warn!("the engine has not answered in time; it may go on although the agent ends");
+            warn!("the engine did not answer in time; it may continue after the agent has exited");
         }
     }
 

@@ -66,8 +66,8 @@ impl Agent {
         };
         if is_short(self.disk.shortage.is_some(), free) {
             let shortage = format!(
-                "the disk that the agent keeps its state on is nearly full, so it starts nothing \
-                 new: make room, {} KiB and {} files at least",
+                "the disk with the agent's state is nearly full, so the agent starts nothing new: \
+                 free at least {} KiB and {} files",
                 ENOUGH_BYTES / 1024,
                 2 * FILES_MIN
             );

@@ -318,9 +318,11 @@ async fn stop(identity: &Identity, control: &dyn ExecControl) {
     match timeout(STOP_TIMEOUT, control.stop()).await {
         Ok(Ok(())) => debug!(%identity, "killed a command whose client has gone"),
         Ok(Err(error)) => {
-            info!(%identity, %error, "a command keeps running although its client has gone")
+            info!(%identity, %error, "a command keeps running although its client has disconnected")
         }
-        Err(_elapsed) => info!(%identity, "a command keeps running although its client has gone"),
+        Err(_elapsed) => {
+            info!(%identity, "a command keeps running although its client has disconnected");
+        }
     }
 }
 

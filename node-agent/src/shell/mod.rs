@@ -135,8 +135,8 @@ pub enum AgentError {
     Journal(#[from] JournalError),
     /// Its record is of another node, whose attempts nobody would look after.
     #[error(
-        "the state directory is node {node}'s, which has {attempts} attempts in it: start the agent \
-         with that name, or with another --state-dir; to rename the node, drain it first"
+        "the state directory belongs to node {node} and holds {attempts} of its attempts: start \
+         the agent with that name, or with another --state-dir; to rename the node, drain it first"
     )]
     OtherNode {
         /// The node.

@@ -107,7 +107,7 @@ impl Served {
         let all = u32::try_from(exec::EXECS_MAX).unwrap_or(u32::MAX);
         // Each has its place until it has ended.
         if timeout(END_TIMEOUT, self.places.acquire_many(all)).await.is_err() {
-            warn!("a command beside a task may run on, although the agent ends");
+            warn!("a command beside a task may keep running after the agent has exited");
         }
     }
 

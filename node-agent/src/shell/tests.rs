@@ -128,7 +128,7 @@ async fn a_container_that_is_damaged_is_found_by_its_uid_and_attempt() {
 #[tokio::test(start_paused = true)]
 async fn the_state_directory_of_another_node_is_refused_where_anything_is_in_it() {
     let refused = run_on(record_of("n1", 2).await, "n2").await.unwrap().to_string();
-    for part in ["node n1's", "has 2 attempts", "--state-dir", "drain it first"] {
+    for part in ["belongs to node n1", "holds 2 of its attempts", "--state-dir", "drain it first"] {
         assert!(refused.contains(part), "{refused}");
     }
     for (journal, name) in [

@@ -34,7 +34,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Use a newer program, or another directory.
-    #[error("{} has format {found}; this program knows up to {known}", .path.display())]
+    #[error("{} has format {found}; this version reads formats up to {known}", .path.display())]
     Format {
         /// The file.
         path: PathBuf,

@@ -65,7 +65,7 @@ async fn a_full_disk_ends_the_writer_with_its_reason_and_answers_nothing_as_done
     // Whoever owns the writer learns of it without asking, and what to do.
     let failure = ErrorChain(&tasks.failure().await).to_string();
     assert!(failure.contains("store writer failed"), "{failure}");
-    assert!(failure.contains("If its disk is full, make room"), "{failure}");
+    assert!(failure.contains("If its disk is full, free some space"), "{failure}");
     // Nothing is read any more as if it were current, although the disk has room again.
     is_full.store(false, Ordering::Relaxed);
     assert!(matches!(store.get("/a").await, Err(ReadError::Unavailable(_))));

@@ -67,8 +67,8 @@ pub(crate) struct Shared {
 /// The database failed: nothing is known of what is on disk until it is opened anew.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the embedded store cannot go on: {0}. Every answered write is kept. If its disk is full, make \
-     room; then start the process again"
+    "the embedded store cannot continue: {0}. Every acknowledged write is kept. If its disk is \
+     full, free some space; then start the process again"
 )]
 pub(crate) struct DatabaseFailed(String);
 

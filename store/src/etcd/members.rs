@@ -61,8 +61,8 @@ pub(crate) enum Trouble {
     /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the
     /// very write that filled it, which was done; any other was not.
     #[error(
-        "etcd is full: its database has reached --quota-backend-bytes; delete what is not needed \
-         (that goes on), or compact it, defragment every member and disarm the alarm \
+        "etcd is full: its database has reached --quota-backend-bytes; delete what you do not need \
+         (deletes still work), or compact it, defragment every member and disarm the alarm \
          (docs/operations.md says how)"
     )]
     Full,
@@ -194,7 +194,7 @@ impl Members {
         let changed = self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
         match full {
             true if changed => error!("{}", Trouble::Full),
-            false if changed => info!("etcd takes writes again"),
+            false if changed => info!("etcd accepts writes again"),
             true | false => (),
         }
     }

@@ -285,7 +285,7 @@ async fn compacted_at(client: Client, key: Vec<u8>) -> Result<i64, Error> {
 /// What to say of a key that another program has put.
 pub(crate) fn foreign(key: &str) -> String {
     format!(
-        "{key} was not written by Heliox, or by a newer version: see \"A key that was not written by \
-         Heliox\" in docs/operations.md"
+        "{key} was not written by Heliox, or was written by a newer version: see \"A key that was not \
+         written by Heliox\" in docs/operations.md"
     )
 }

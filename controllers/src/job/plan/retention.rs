@@ -76,7 +76,7 @@ fn deleted<'a>(scene: &Scene<'a>) -> Vec<&'a Task> {
 
 fn notice(deleted: &[&Task]) -> Notice {
     let named = some_of(deleted.iter().map(|task| task.name()), steps::NAMED_MAX);
-    let message = format!("deleted by a user, run again: {named}");
+    let message = format!("deleted by a user, running again: {named}");
     Notice { warning: false, reason: "TaskDeleted", message }
 }
 

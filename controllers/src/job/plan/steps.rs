@@ -150,14 +150,14 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
         return Cause::new(StopReason::Cancel, "its end is recorded already".to_owned());
     }
     if roster.index_named_as(job, task).is_some() {
-        let why = format!("job {job} has another template for it");
+        let why = format!("job {job} has a changed template for this task");
         return Cause::new(StopReason::Revision, why);
     }
     let why = if view.job.spec.count.is_some() {
         let tasks = if roster.total() == 1 { "task" } else { "tasks" };
         format!("job {job} was scaled down to {} {tasks}", roster.total())
     } else {
-        format!("job {job} does not have this task any more")
+        format!("job {job} no longer has this task")
     };
     Cause::new(StopReason::ScaleDown, why)
 }

@@ -203,7 +203,7 @@ fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
               Pending run=1 p2 a0 s0 f0 c0 of 2 + create template + create j-a #0 run=1 {"name":"a"} + create j-b #1 run=1 {"name":"b"}
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-a/1 evict ScaleDown (job j does not have this task any more)
+              j-a/1 evict ScaleDown (job j no longer has this task)
               create j-c #2 run=1 {"name":"c"}
               j-b/1 amend count=2
               waits: 2 tasks have not ended
@@ -212,7 +212,7 @@ fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
               waits: 2 tasks have not ended
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-c/1 evict ScaleDown (job j does not have this task any more)
+              j-c/1 evict ScaleDown (job j no longer has this task)
               remove j-a
               waits: 2 tasks have not ended
             plan
@@ -244,7 +244,7 @@ fn equal_items_are_told_apart_and_keep_their_indexes() {
               Pending run=1 p3 a0 s0 f0 c0 of 3 + create template + create j-0 #0 run=1 {"item":"x"} + create j-1 #1 run=1 {"item":"x"} + create j-2 #2 run=1 {"item":"y"}
             plan
               Pending run=1 p2 a0 s0 f0 c0 of 2
-              j-1/1 evict ScaleDown (job j does not have this task any more)
+              j-1/1 evict ScaleDown (job j no longer has this task)
               j-0/1 amend count=2
               j-2/1 amend count=2
               waits: 3 tasks have not ended

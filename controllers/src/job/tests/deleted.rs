@@ -28,7 +28,7 @@ fn a_deleted_task_is_run_again_by_a_new_one() {
               Running run=1 p1 a1 s0 f0 c0 of 2
               remove j-1
               waits: 1 tasks have not ended
-              tells: TaskDeleted: deleted by a user, run again: j-1
+              tells: TaskDeleted: deleted by a user, running again: j-1
             plan
               create j-1 #1 run=1
               waits: 1 tasks have not ended
@@ -36,7 +36,7 @@ fn a_deleted_task_is_run_again_by_a_new_one() {
               remove j-0
               later: Running run=1 p2 a0 s0 f0 c0 of 2
               waits: 1 tasks have not ended
-              tells: TaskDeleted: deleted by a user, run again: j-0
+              tells: TaskDeleted: deleted by a user, running again: j-0
             plan
               create j-0 #0 run=1
               waits: 1 tasks have not ended
@@ -71,7 +71,7 @@ fn a_deleted_task_that_ended_by_itself_is_recorded() {
               record run=1 0=Succeeded + j-0/1 recorded
               remove j-1
               waits: 1 tasks have not ended
-              tells: TaskDeleted: deleted by a user, run again: j-1
+              tells: TaskDeleted: deleted by a user, running again: j-1
             Running run=1 p1 a1 s1 f0 c0 of 3
         "#]],
     );
@@ -124,7 +124,7 @@ fn a_task_of_an_earlier_run_that_was_deleted_makes_room_for_the_new_run() {
         expect![[r#"
             plan
               remove j-0
-              tells: TaskDeleted: deleted by a user, run again: j-0
+              tells: TaskDeleted: deleted by a user, running again: j-0
             plan
               create template + create j-0 #0 run=2
             Pending run=2 p1 a0 s0 f0 c0 of 1

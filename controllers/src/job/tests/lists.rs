@@ -68,10 +68,10 @@ fn in_a_run_that_goes_on_the_old_one_is_stopped_first() {
         expect![[r#"
             plan
               Running run=1 p1 a1 s0 f0 c0 of 2
-              j-us/1 evict Revision (job j has another template for it)
+              j-us/1 evict Revision (job j has a changed template for this task)
               waits: 2 tasks have not ended
               tells: TaskChanged: task us runs again with its changed template; 1 running task is stopped
-            us Stopping: stopping for 0s: job j has another template for it
+            us Stopping: stopping for 0s: job j has a changed template for this task
             plan
               record run=1 1=Cancelled + j-us/1 recorded
               waits: 1 tasks have not ended

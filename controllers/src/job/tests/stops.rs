@@ -152,11 +152,11 @@ fn of_a_job_that_was_scaled_down() {
         expect![[r#"
             plan
               Running run=1 p1 a0 s0 f0 c0 of 1
-              j-high/1 evict ScaleDown (job j does not have this task any more)
+              j-high/1 evict ScaleDown (job j no longer has this task)
               j-low/1 amend count=1
               waits: 2 tasks have not ended
               tells: ScaledDown: scaled down from 2 to 1 task; 1 running task is stopped
-            high Stopping: stopping for 0s: job j does not have this task any more
+            high Stopping: stopping for 0s: job j no longer has this task
         "#]],
     );
 }

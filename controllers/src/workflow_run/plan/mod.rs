@@ -193,7 +193,7 @@ fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
         return Err(Stuck::Stalled { reason: "WorkflowMissing", message });
     };
     if spec.suspend {
-        let message = "suspended before it began".to_owned();
+        let message = "suspended before it started".to_owned();
         return Err(Stuck::Stalled { reason: "Suspended", message });
     }
     match expand::params(&workflow.spec, view.run, view.now) {
@@ -344,7 +344,7 @@ fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Op> {
             None => {
                 standing.report.phase = JobPhase::Cancelled;
                 standing.report.job = None;
-                standing.report.message = Some("the run ended before".to_owned());
+                standing.report.message = Some("the run ended before this job started".to_owned());
                 standing.due = false;
             }
         }

@@ -149,9 +149,9 @@ fn what_depends_on_a_failure_is_skipped_and_its_clean_up_runs() {
             plan
               change w-1-x suspend=false cancel=true
               create w-1-clean
-              Running (job a failed: exit 3) 0/2: a Failed (exit 3), x Running, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before), clean Pending
+              Running (job a failed: exit 3) 0/2: a Failed (exit 3), x Running, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before this job started), clean Pending
             plan
-              Failed (job a failed: exit 3) 1/3: a Failed (exit 3), x Cancelled, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before), clean Succeeded
+              Failed (job a failed: exit 3) 1/3: a Failed (exit 3), x Cancelled, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before this job started), clean Succeeded
               tells: Failed: job a failed: exit 3
         "#]],
     );

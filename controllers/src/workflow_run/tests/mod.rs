@@ -435,9 +435,9 @@ fn a_cancelled_run_makes_nothing_more() {
               Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
             plan
               change w-1-a suspend=false cancel=true
-              Running (cancelled on request) 0/0: a Pending, b Cancelled (the run ended before)
+              Running (cancelled on request) 0/0: a Pending, b Cancelled (the run ended before this job started)
             plan
-              Cancelled (cancelled on request) 0/1: a Cancelled, b Cancelled (the run ended before)
+              Cancelled (cancelled on request) 0/1: a Cancelled, b Cancelled (the run ended before this job started)
               tells: Cancelled: cancelled on request
         "#]],
     );
@@ -567,9 +567,9 @@ fn a_job_that_was_never_made_is_no_failure_of_a_run_whose_time_was_up() {
               wakes at 60s
             plan
               change w-1-a suspend=false cancel=true
-              Running (longer than timeout (1m)) 0/0: a Pending, b Cancelled (the run ended before)
+              Running (longer than timeout (1m)) 0/0: a Pending, b Cancelled (the run ended before this job started)
             plan
-              TimedOut (longer than timeout (1m)) 0/1: a Cancelled, b Cancelled (the run ended before)
+              TimedOut (longer than timeout (1m)) 0/1: a Cancelled, b Cancelled (the run ended before this job started)
               tells: TimedOut: longer than timeout (1m)
         "#]],
     );

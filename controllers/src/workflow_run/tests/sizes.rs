@@ -56,7 +56,7 @@ fn a_job_that_can_never_be_written_fails_and_says_why() {
         ",
         expect![[r#"
             plan
-              Failed (job a failed: it is too large) 0/0: a Failed (it is too large), b Skipped (job a failed), c Cancelled (the run ended before)
+              Failed (job a failed: it is too large) 0/0: a Failed (it is too large), b Skipped (job a failed), c Cancelled (the run ended before this job started)
               tells: Failed: job a failed: it is too large
         "#]],
     );

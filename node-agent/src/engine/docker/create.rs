@@ -30,8 +30,8 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     let words = spec.command.iter().chain(&spec.args).map(String::len);
     if let Some(bytes) = env.chain(words).find(|bytes| *bytes > WORD_BYTES_MAX) {
         let message = format!(
-            "an argument or an environment variable has {bytes} bytes: the kernel starts no \
-             program with one of more than {WORD_BYTES_MAX} (argument list too long)"
+            "an argument or an environment variable has {bytes} bytes: the kernel allows at most \
+             {WORD_BYTES_MAX} (argument list too long)"
         );
         return Err(EngineError::refused(Reason::CannotRun, message));
     }

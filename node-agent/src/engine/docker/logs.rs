@@ -135,9 +135,9 @@ impl DockerEngine {
                 if !self.has_told_of_logs.swap(true, Ordering::Relaxed) {
                     warn!(
                         path = %path.display(), %error,
-                        "the engine's log files cannot be read, so it is asked for logs instead, \
-                         which may lose lines or repeat them; let the agent read them: run it as \
-                         root on the engine's machine"
+                        "cannot read the engine's log files; asking the engine for logs instead, \
+                         which may lose or repeat lines. Run the agent as root on the engine's \
+                         machine"
                     );
                 }
                 None

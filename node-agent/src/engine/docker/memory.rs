@@ -162,8 +162,8 @@ impl Memory {
             let hint = remedy(error);
             warn!(
                 group = %group.display(), %error, hint,
-                "the memory of containers cannot be watched: where the Docker Engine misses an \
-                 out-of-memory kill, the task's end is told as a plain KILL"
+                "cannot watch the memory of containers: if the Docker Engine misses an \
+                 out-of-memory kill, the task is reported as killed by signal 9"
             );
         }
     }

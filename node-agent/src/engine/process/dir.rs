@@ -217,7 +217,7 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> S
         }
         ended_message(&left)
     } else {
-        "the node was restarted while it ran: nobody knows how far it had come, and the last lines \
+        "the node was rebooted while the task ran: its result is unknown, and the last lines \
          of its log may be missing"
             .to_owned()
     };
@@ -244,8 +244,8 @@ pub(crate) fn end_orphaned(spec: &TaskSpec, run: RunRecord, now: Timestamp) -> S
 /// How a task ended that was ended without its shim, except for those that are left.
 fn ended_message(left: &[i32]) -> String {
     let mut message =
-        "the process that watches over it (its shim) was killed, so it was ended: nobody \
-                       knows how far it had come, and the last lines of its log may be missing"
+        "the process that supervises the task (its shim) was killed, so the task was ended: its \
+         result is unknown, and the last lines of its log may be missing"
             .to_owned();
     if !left.is_empty() {
         message.push_str("; ");
@@ -354,8 +354,9 @@ fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
     let is_exit = path.extension().is_none();
     let what = if is_exit { path } else { path.parent().unwrap_or(path) };
     let message = format!(
-        "{} is damaged: {error}. Until that is mended the task is left as it is, and its node is given no others: put \
-         back a copy of it; or end the task's processes by hand, if any run, and remove {}",
+        "{} is damaged: {error}. Until the file is repaired, the task is left as it is, and its \
+         node accepts no new tasks. Restore a copy of the file; or end the task's processes by \
+         hand, if any are running, and remove {}",
         path.display(),
         what.display()
     );

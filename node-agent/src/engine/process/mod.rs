@@ -497,8 +497,8 @@ fn check_mount(mount: &Mount) -> Result<(), EngineError> {
             refused(format!("mount {path}: the process runtime does not support tmpfs"))
         }
         MountSource::HostPath { host_path, .. } if *host_path != mount.path => refused(format!(
-            "mount {path}: the process runtime cannot show {} there; \
-             give both the same path",
+            "mount {path}: the process runtime cannot mount {} there; make path and hostPath the \
+             same",
             host_path.display()
         )),
         MountSource::HostPath { create: false, .. } if !mount.path.exists() => {

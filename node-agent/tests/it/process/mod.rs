@@ -105,7 +105,7 @@ async fn a_mount_must_be_where_it_is() {
             source: MountSource::HostPath { host_path: dir.clone(), read_only: false, create },
         };
         let refused = [
-            (host_path(Path::new("/elsewhere"), true), "same path"),
+            (host_path(Path::new("/elsewhere"), true), "path and hostPath the same"),
             (host_path(&dir, false), "does not exist"),
             (
                 Mount { path: "/tmp/x".into(), source: MountSource::Tmpfs { size_bytes: None } },

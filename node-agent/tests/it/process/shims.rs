@@ -28,7 +28,7 @@ async fn a_task_whose_shim_was_killed_is_ended_and_told_at_once() {
         else {
             panic!("{state:?}")
         };
-        assert!(message.contains("was killed, so it was ended"), "{message}");
+        assert!(message.contains("was killed, so the task was ended"), "{message}");
         for pid in pids {
             is_gone(&pid).await;
         }

@@ -61,18 +61,18 @@ pub(super) enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Look => f.write_str("cannot make room in etcd, and try again"),
-            Self::Permission => {
-                f.write_str("this user may not make room in etcd: see docs/operations.md")
-            }
+            Self::Look => f.write_str("cannot free space in etcd; trying again"),
+            Self::Permission => f.write_str(
+                "this user is not permitted to free space in etcd: see docs/operations.md",
+            ),
             Self::Away(member) => {
-                write!(f, "etcd member {member} is left out while room is made")
+                write!(f, "etcd member {member} is skipped while space is freed")
             }
             Self::Defragment(member) => {
                 write!(
                     f,
-                    "cannot defragment etcd member {member}, and try again later: its disk needs \
-                     room for a second copy of what is in use"
+                    "cannot defragment etcd member {member}, trying again later: its disk needs \
+                     space for a second copy of the data in use"
                 )
             }
         }
