@@ -29,8 +29,8 @@ pub struct Args {
     #[arg(long, global = true, default_value_t = SERVER.value())]
     #[arg(value_name = "URL", help_heading = GLOBAL)]
     pub server: String,
-    /// Namespace to use; a manifest that names another is refused. HELIOX_NAMESPACE sets the default,
-    /// and refuses none.
+    /// Namespace to use. HELIOX_NAMESPACE sets the default. With -n, manifests that name another
+    /// namespace are refused.
     #[arg(short, long, global = true, default_value_t = NAMESPACE.value())]
     #[arg(value_parser = door::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
     pub namespace: String,
@@ -85,13 +85,13 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether people read tables, and lines of what happens.
+    /// Whether it is a table, and lines that tell what happens, for people to read.
     pub fn is_table(self) -> bool {
         matches!(self, Format::Table | Format::Wide)
     }
 
-    /// Whether objects are printed as documents. A command that waits for what it starts prints that once,
-    /// in the end.
+    /// Whether objects are printed as documents. A command that waits for what it starts prints that
+    /// once, at the end.
     pub fn is_document(self) -> bool {
         matches!(self, Format::Json | Format::Yaml)
     }
@@ -219,12 +219,12 @@ pub struct Apply {
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
     #[arg(alias = "filename")]
     pub files: Vec<PathBuf>,
-    /// Read directories with all directories in them.
+    /// Read directories recursively.
     #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// Wait until all jobs and runs have finished, and of each workflow the run that it starts for what
-    /// is applied; fail if one fails. What is unchanged counts as it stands. A workflow that starts no
-    /// run by itself is not waited for.
+    /// Wait until the applied jobs and runs, and the run that each workflow starts for this change, have
+    /// finished; fail if one fails. Of unchanged objects the current result counts. A workflow that
+    /// starts no run by itself is not waited for.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 90s or 1h30m [default: no limit].
@@ -243,7 +243,7 @@ pub struct Get {
     /// and tasks.
     #[arg(required = true, value_name = "KIND", add = kinds_or_objects())]
     pub what: Vec<String>,
-    /// Keep printing changes.
+    /// After listing, watch for changes.
     #[arg(short, long)]
     pub watch: bool,
     /// Only objects whose labels match: app=web,tier in (a, b),!spot.
@@ -252,7 +252,7 @@ pub struct Get {
     /// Only objects whose fields match: status.phase=Running. An unknown field lists the valid ones.
     #[arg(long, value_parser = door::fields, add = fields())]
     pub field_selector: Option<String>,
-    /// In all namespaces.
+    /// List objects in all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only tasks of this job.
@@ -286,7 +286,7 @@ pub struct Delete {
     /// Delete the objects described by these manifests.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., alias = "filename")]
     pub files: Vec<PathBuf>,
-    /// Read directories with all directories in them.
+    /// Read directories recursively.
     #[arg(short = 'R', long, requires = "files")]
     pub recursive: bool,
     /// Delete all objects of the kind whose labels match: app=web,tier in (a, b),!spot.
@@ -328,7 +328,7 @@ pub struct Logs {
     #[arg(add = named(KindId::Task, &[KindId::Job, KindId::WorkflowRun], Which::OpenIfFollowed))]
     pub of: Vec<String>,
     /// Follow until the tasks have finished, including new tasks and attempts. After a lost connection,
-    /// continue behind the last line printed.
+    /// continue after the last line printed.
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last LINES lines of each task.
@@ -379,7 +379,7 @@ pub struct Exec {
 /// What `top` shows.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Top {
-    /// Show the CPU and memory in use on each node, by the whole host, and what tasks may use.
+    /// Show the CPU and memory usage of each host, and the amounts that tasks may use.
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only these nodes.
@@ -401,7 +401,7 @@ pub enum Top {
         /// Only tasks with these labels: app=web,tier in (a, b),!spot.
         #[arg(short = 'l', long, value_parser = door::labels)]
         selector: Option<String>,
-        /// In all namespaces.
+        /// Show tasks in all namespaces.
         #[arg(short = 'A', long)]
         all_namespaces: bool,
     },
@@ -426,10 +426,10 @@ pub struct Events {
     /// Same as KIND/NAME, as in kubectl.
     #[arg(long = "for", value_name = "KIND/NAME", add = objects(&[], Which::All))]
     pub about: Option<String>,
-    /// In all namespaces.
+    /// List events in all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// Keep printing new events.
+    /// After listing, watch for new events.
     #[arg(short, long, alias = "follow", short_alias = 'f')]
     pub watch: bool,
 }
@@ -469,7 +469,8 @@ pub struct Run {
 /// Whether to wait for the end of what is started.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct UntilEnd {
-    /// Wait until it has finished; fail if it fails. With json or yaml, print it once, in the end.
+    /// Wait until it has finished; fail if it fails. With -o json or yaml, print the object once, at the
+    /// end.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 90s or 1h30m [default: no limit].
@@ -503,7 +504,7 @@ pub struct Cluster {
 /// What to do with the cluster.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ClusterCommand {
-    /// Let agents work for a restored cluster: they stop everything that it does not know.
+    /// Confirm a restored cluster: agents resume work, and stop the tasks that it does not know.
     Confirm {
         /// Do not ask for confirmation.
         #[arg(long)]

@@ -4,9 +4,9 @@
 /// Exit codes, as `hctl --help` tells them.
 pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
                           object waited for failed, 4 timed out, 5 conflict, 6 not found, 7 forbidden. exec \
-                          exits with the command's own code. If the reader of its output goes away, a \
-                          command that only shows something ends with 0; one that changes or waits for \
-                          something finishes, and its exit code says how that went";
+                          exits with the code of the command that it ran. If the reader of a pipe goes \
+                          away, commands that only show something exit with 0; commands that change or \
+                          wait for something finish their work first";
 
 /// Exit codes, as `hctl wait --help` tells them.
 pub const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one never will; 6 one was not \

@@ -180,7 +180,7 @@ impl Failure {
                 failure.hint("choose another name, or delete that one first")
             }
             (Code::Conflict, _) => {
-                failure.hint("check how it stands with hctl describe, then try again")
+                failure.hint("check its status with hctl describe, then try again")
             }
             _ => failure,
         }
@@ -214,8 +214,8 @@ pub fn what_is_there(plural: &str) -> String {
         Some(kind) => target::plural(kind),
         None => plural,
     };
-    let everywhere = if is_namespaced { " (-A: everywhere)" } else { "" };
-    format!("see what is there with hctl get {plural}{everywhere}")
+    let everywhere = if is_namespaced { " (-A: in all namespaces)" } else { "" };
+    format!("list what exists with hctl get {plural}{everywhere}")
 }
 
 impl fmt::Display for Failure {
@@ -310,12 +310,12 @@ mod tests {
         let lost = Failure::of_call(&lost, "http://h:1");
         assert_eq!(lost.message, "node \"b\" is lost", "the apiserver is not to blame");
         assert!(!lost.is_last, "others may answer");
-        let see = "see what is there with hctl get";
-        assert_eq!(what_is_there("workflowruns"), format!("{see} runs (-A: everywhere)"));
+        let see = "list what exists with hctl get";
+        assert_eq!(what_is_there("workflowruns"), format!("{see} runs (-A: in all namespaces)"));
         assert_eq!(what_is_there("nodes"), format!("{see} nodes"));
         let gone = failure_of(Reason::NotFound, KindId::Job, "a", "jobs \"a\" not found");
         let json = Failure::of_status(&gone).to_json().to_string();
-        let hint = "see what is there with hctl get jobs (-A: everywhere)";
+        let hint = "list what exists with hctl get jobs (-A: in all namespaces)";
         let expected = format!(r#"{{"code":6,"message":"jobs \"a\" not found","hint":"{hint}"}}"#);
         assert_eq!(json, expected);
     }

@@ -23,7 +23,7 @@ pub const FLAGS: [(&str, &str, &str); 66] = [
     (
         "apply",
         "--force",
-        "hctl apply changes what the manifest says; to make an object anew, delete it first",
+        "hctl apply changes what the manifest says; to create an object again, delete it first",
     ),
     ("apply", "--kustomize", "kustomize build DIR | hctl apply -f -"),
     ("apply", "--prune", "delete what the manifests no longer name with hctl delete KIND/NAME"),

@@ -14,12 +14,12 @@ pub enum Goal {
     /// It failed, timed out or was cancelled.
     #[value(aliases = ["condition=failed", "condition=Failed"])]
     Failed,
-    /// It has finished, whichever way.
+    /// It has finished: succeeded, failed, timed out or cancelled.
     Done,
-    /// It is ready: a node accepts tasks, a task serves, any other object is as specified.
+    /// It is ready: a node that accepts tasks, a task that runs, any other object that is as specified.
     #[value(aliases = ["condition=ready", "condition=Ready"])]
     Ready,
-    /// It is gone.
+    /// It no longer exists.
     #[value(aliases = ["delete"])]
     Deleted,
 }
@@ -284,7 +284,14 @@ pub fn standing(object: &Value) -> String {
         .filter(|condition| condition["type"] == "Ready")
         .filter_map(|condition| condition["message"].as_str())
         .find(|message| !message.is_empty());
-    if let Some(message) = status["message"].as_str().or(refused).or(of_condition) {
+    // What the jobs of a run wait for is said of each.
+    let of_run = (object["kind"] == KindId::WorkflowRun.info().kind)
+        .then(|| serde_json::from_value::<WorkflowRun>(object.clone()).ok())
+        .flatten()
+        .map(|run| run.why())
+        .filter(|why| !why.is_empty());
+    let own = status["message"].as_str().or(refused);
+    if let Some(message) = of_run.as_deref().or(own).or(of_condition) {
         text.push_str(&format!(": {message}"));
     }
     text
@@ -455,6 +462,15 @@ mod tests {
         assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded: waits");
         job["status"]["failed"] = 2.into();
         assert_eq!(standing(&job), "Running, 3 of 8 tasks succeeded, 2 failed: waits");
+        let run = json!({
+            "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun", "metadata": {"name": "w-1"},
+            "spec": {"workflow": "w"},
+            "status": {"phase": "Running", "total": 3, "succeeded": 1, "jobs": [
+                {"name": "a", "job": "w-1-a", "phase": "Running", "message": "retrying task w-1-a-0: exit 3"},
+            ]},
+        });
+        let retries = "Running, 1 of 3 tasks succeeded: a: retrying task w-1-a-0: exit 3";
+        assert_eq!(standing(&run), retries);
         let mut workflow = object("Failed", 2);
         workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
         assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");

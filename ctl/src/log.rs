@@ -203,7 +203,7 @@ impl AttemptLog {
                             continue;
                         }
                         Some(Err(error)) => Error::Unavailable(error),
-                        None => Error::Unavailable("the log broke off".into()),
+                        None => Error::Unavailable("the log stream broke".into()),
                     },
                     () = until(self.settles_at) => {
                         if let Some(back) = self.settle() {

@@ -63,7 +63,7 @@ fn next_step(task: &Task, target: &Target) -> String {
             format!("see what it printed with hctl logs {}", target.name)
         }
         TaskPhase::Pending | TaskPhase::Running | TaskPhase::Stopping | TaskPhase::Lost => {
-            format!("see how it stands with hctl describe {target}")
+            format!("check its status with hctl describe {target}")
         }
     }
 }
@@ -159,8 +159,8 @@ mod tests {
         let full = json!({ "unschedulable": { "attempt": 2, "message": "0 of 3 nodes: 3 full" } });
         assert_eq!(
             told(&task(&full, &json!({})), None),
-            "5: no command can be run in task/a-0: it is Pending: 0 of 3 nodes: 3 full; see how it \
-             stands with hctl describe task/a-0"
+            "5: no command can be run in task/a-0: it is Pending: 0 of 3 nodes: 3 full; check \
+             its status with hctl describe task/a-0"
         );
         assert_eq!(
             told(&bound("Starting", Value::Null), None),
@@ -169,7 +169,7 @@ mod tests {
         );
         let loss = json!({ "attempt": 2, "since": "2026-01-02T11:59:21Z", "replaceable": true });
         assert!(
-            told(&bound("Running", loss), None).ends_with("it is Lost: node silent for 39s; to be replaced; see how it stands with hctl describe task/a-0")
+            told(&bound("Running", loss), None).ends_with("it is Lost: node silent for 39s; to be replaced; check its status with hctl describe task/a-0")
         );
         let runs = bound("Running", Value::Null);
         assert_eq!(told(&runs, None), "nothing");

@@ -292,11 +292,11 @@ mod tests {
 
     #[test]
     fn an_error_is_folded_at_a_terminal_and_left_alone_in_a_pipe() {
-        let text = "see what is there with hctl get jobs (-A: everywhere)";
+        let text = "list what exists with hctl get jobs (-A: in all namespaces)";
         assert_eq!(folded_after("hint:", text, None), format!("hint: {text}"));
         assert_eq!(
             folded_after("hint:", text, Some(32)),
-            "hint: see what is there with\n      hctl get jobs (-A:\n      everywhere)"
+            "hint: list what exists with hctl\n      get jobs (-A: in all\n      namespaces)"
         );
         let two = "spec.x: unknown field of this\n  hint: did you mean count?";
         assert_eq!(

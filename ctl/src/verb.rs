@@ -154,7 +154,7 @@ fn over(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
     let refuse = |why: String| {
         let failure =
             Failure::new(format!("{target} {why}: nothing to {word}")).code(Code::Conflict);
-        Some(Step::Never(failure.hint(format!("see how it stands with hctl describe {target}"))))
+        Some(Step::Never(failure.hint(format!("check its status with hctl describe {target}"))))
     };
     if object["metadata"]["deletionTimestamp"].is_string() {
         return refuse("is being deleted".to_owned());

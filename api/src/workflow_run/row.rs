@@ -93,8 +93,9 @@ impl WorkflowRun {
         }
     }
 
-    /// Why it is in its phase, in a line.
-    fn why(&self) -> String {
+    /// Why it is in its phase, in a line: what failed, or what its jobs wait for. Empty where there is
+    /// nothing to say.
+    pub fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {
             return "being deleted".to_owned();

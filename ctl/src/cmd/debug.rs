@@ -134,8 +134,8 @@ fn tell(file: &Path, bundle: &Bundle, missing: &[String]) -> Result<(), Failure>
     }
     terminal::note(
         "Left out: Secrets, ConfigMaps, and the values of annotations, environment variables, commands, \
-         arguments, items and parameters. In it: names, images, labels, paths, and messages as they were. \
-         Look at it before you send it.",
+         arguments, items and parameters. Included: names, images, labels, paths, and messages unchanged. \
+         Review the archive before you send it.",
     );
     terminal::print_line(&file.display().to_string())
 }

@@ -32,7 +32,7 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
         let failure = Failure::usage(format!("commands run in tasks, and {task} is not one"));
         let of_job = (task.kind == KindId::Job).then(|| format!(" --job {}", task.name));
         let tasks = format!("hctl get tasks{}", of_job.unwrap_or_default());
-        return Err(failure.hint(format!("name a running task: {tasks}")));
+        return Err(failure.hint(format!("choose a running task: {tasks}")));
     }
     let is_terminal = std::io::stdin().is_terminal();
     let tty = args.tty && args.stdin && is_terminal;
@@ -107,7 +107,7 @@ async fn cut(
 
 /// A hint for a command of which nothing more is heard, where nobody says yet that its node is silent.
 fn look_at(failure: Failure, task: &Target) -> Failure {
-    let hint = format!("see how the task stands with hctl describe {task}");
+    let hint = format!("check its status with hctl describe {task}");
     if failure.hint.is_some() { failure } else { failure.hint(hint) }
 }
 

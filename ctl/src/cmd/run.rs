@@ -25,9 +25,8 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
     let workflow = target::only_one(&args.workflow, Some(KindId::Workflow))?;
     if workflow.kind != KindId::Workflow {
         let message = format!("{workflow} is not a workflow");
-        return Err(Failure::usage(message).hint(
-            "see which there are with hctl get workflows; to repeat a job or a run: hctl rerun",
-        ));
+        return Err(Failure::usage(message)
+            .hint("list them with hctl get workflows; to repeat a job or a run: hctl rerun"));
     }
     let params = named_once(args.params)?;
     // A run of a workflow that is not there would wait for it.

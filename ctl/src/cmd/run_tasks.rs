@@ -107,7 +107,7 @@ fn nothing_of(target: &Target, job: &Job, (run, has_no_tasks): (u32, bool)) -> R
             now => format!("its newest run is {now}"),
         };
         return Err(missing(format!("{target} has no run {run}: {newest}"))
-            .hint(format!("see how it stands with hctl describe {target}")));
+            .hint(format!("check its status with hctl describe {target}")));
     }
     let why = if has_no_tasks {
         "finished tasks are removed after a while (keepTasks)".to_owned()

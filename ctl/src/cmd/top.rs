@@ -126,7 +126,7 @@ fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
     match idle.split_last() {
         Some((last, others)) if idle.len() == tasks.len() => {
             others.iter().for_each(|other| terminal::note(&said(other)));
-            let hint = format!("see how it stands with hctl describe task/{}", last.0);
+            let hint = format!("check its status with hctl describe task/{}", last.0);
             Err(Failure::new(said(last)).code(Code::Conflict).hint(hint))
         }
         // The figures of the others are wanted all the same.

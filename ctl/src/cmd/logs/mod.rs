@@ -2,6 +2,7 @@
 
 mod follow;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{Kind as _, KindId, Task};
@@ -128,13 +129,27 @@ async fn wanted(
     if let Some(run) = failed {
         tasks.retain(|task| has_failed(task, run));
     }
-    tasks.sort_by_key(|task| (task.meta().labels.clone(), task.spec.index));
+    in_order(&mut tasks);
     if tasks.is_empty() && there_are_some {
         terminal::note(&format!("No task of {target} has failed."));
     } else if tasks.is_empty() {
         tell_of_no_tasks(connection, target, found);
     }
     Ok(tasks)
+}
+
+/// Sorts tasks as they were made: those of a run by job, the job that began first before the others.
+fn in_order(tasks: &mut [Task]) {
+    let job = |task: &Task| task.label(api::labels::JOB).unwrap_or_default().to_owned();
+    let mut began = BTreeMap::new();
+    for task in &*tasks {
+        let earliest = began.entry(job(task)).or_insert_with(|| task.created());
+        *earliest = task.created().min(*earliest);
+    }
+    tasks.sort_by_cached_key(|task| {
+        let job = job(task);
+        (began.get(&job).copied().flatten(), job, task.spec.index)
+    });
 }
 
 /// Says why there are no tasks, with commands that look where this one did.
@@ -169,7 +184,9 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
         | KindId::CompletionChunk
         | KindId::TaskTemplate => {
             return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
-                .hint("tasks, jobs and runs have: hctl logs TASK, job/JOB or run/RUN"));
+                .hint(
+                    "print the logs of tasks, jobs or runs: hctl logs TASK, job/JOB or run/RUN",
+                ));
         }
     };
     Ok(connection.query(KindId::Task, labels, fields))
@@ -204,4 +221,33 @@ fn heard(of: Arc<Of>, log: AttemptLog) -> Hearing {
         .flat_map(|heard| stream::iter(heard.into_iter().flatten()))
         .map(move |heard| (Arc::clone(&of), heard))
         .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_tasks_of_a_run_are_in_the_order_of_its_jobs() {
+        let task = |job: &str, index: u32, second: u32| -> Task {
+            serde_json::from_value(json!({
+                "apiVersion": "heliox.dev/v1", "kind": "Task",
+                "metadata": {
+                    "name": format!("{job}-{index}"), "namespace": "default",
+                    "creationTimestamp": format!("2026-01-02T12:00:{second:02}Z"),
+                    "labels": { api::labels::JOB: job },
+                },
+                "spec": { "index": index, "template": "t" },
+            }))
+            .unwrap()
+        };
+        // The second task of `load` was made last, since only one may run at a time.
+        let mut tasks =
+            vec![task("clean", 0, 8), task("load", 0, 1), task("load", 1, 9), task("pack", 0, 1)];
+        in_order(&mut tasks);
+        let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();
+        assert_eq!(names, ["load-0", "load-1", "pack-0", "clean-0"]);
+    }
 }
