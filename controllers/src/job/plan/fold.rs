@@ -134,7 +134,9 @@ fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
     let end = match &member.verdict {
         Verdict::Done { end, .. } => *end,
-        Verdict::Again(_) | Verdict::Anew => outcome::end_without_retry(member.task),
+        // A change left it out before it was tried again: that may be taken back, and must not fail the job
+        // then, whose tasks have attempts left.
+        Verdict::Again(_) | Verdict::Anew => End::Cancelled,
         Verdict::FailsJob { .. } => End::Failed,
         Verdict::Recorded | Verdict::Open => return None,
     };

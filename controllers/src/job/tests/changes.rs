@@ -183,6 +183,32 @@ fn a_lowered_count_cancels_the_surplus_and_a_raised_one_goes_on() {
     );
 }
 
+/// A lowered count is taken back: the job has attempts left, and must not fail of the task that it was not
+/// allowed to try again meanwhile.
+#[test]
+fn a_task_that_failed_as_the_count_was_lowered_does_not_fail_the_job_when_it_is_raised_again() {
+    check(
+        "
+        spec count=3
+        settle
+        bind 0
+        bind 1
+        bind 2
+        end 2 1
+        spec count=2
+        settle
+        status
+        spec count=3
+        settle
+        status
+        ",
+        expect![[r#"
+            Running run=1 p0 a2 s0 f0 c0 of 2
+            Running run=1 p0 a2 s0 f0 c1 of 3
+        "#]],
+    );
+}
+
 #[test]
 fn listed_tasks_keep_their_indexes_and_removed_ones_do_not_come_back() {
     check(
