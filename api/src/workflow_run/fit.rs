@@ -9,12 +9,16 @@ use crate::object::Kind as _;
 use crate::schema::VIOLATIONS_MAX;
 use crate::size::{self, ADDED_BYTES, OBJECT_BYTES_MAX};
 use crate::substitute::{self, RunNames, job_document_in_run, params_of_run};
+use crate::task::report::shortened;
 use crate::violation::Violation;
 use crate::workflow::{WorkflowJob, WorkflowSpec, revision};
 use crate::{job, merge, path};
 
 /// Bytes of jobs that are looked at for one new run (and one job more).
 const CHECKED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Longest reason that is told of one field, in characters.
+const MESSAGE_CHARS_MAX: usize = 256;
 
 /// What is wrong with a new run of this workflow: parameters that the workflow does not take, and those
 /// that make one of its jobs invalid. What is only known later (a task's index, a node) stays as it is
@@ -82,12 +86,15 @@ fn of_the_run(violation: Violation, job: &WorkflowJob, raw: &Value) -> Violation
         None => "spec.params".to_owned(),
     };
     let (field, name) = (path::text(&way), &job.name);
+    // It may quote a value, which stands in any number of fields: each would be answered whole.
+    let message = shortened(&violation.message, MESSAGE_CHARS_MAX);
     let why = if field.is_empty() {
-        format!("makes job {name} invalid: {}", violation.message)
+        format!("makes job {name} invalid: {message}")
     } else {
-        format!("makes {field} of job {name} invalid: {}", violation.message)
+        format!("makes {field} of job {name} invalid: {message}")
     };
-    Violation { path: at, message: why, hint: violation.hint }
+    let hint = violation.hint.map(|hint| shortened(&hint, MESSAGE_CHARS_MAX));
+    Violation { path: at, message: why, hint }
 }
 
 /// That the run, with its copy of the workflow, its parameters and all that it will tell of its
@@ -159,6 +166,18 @@ mod tests {
             { "name": "b", "template": { "image": "stored under older rules" } },
         ]);
         assert_eq!(misfits_of(params, jobs, json!({ "p": "$(any) thing" })), [""; 0]);
+    }
+
+    /// A value stands in as many fields as people like, and each message would quote it.
+    #[test]
+    fn a_long_value_is_not_told_whole() {
+        let job = |number: usize| json!({ "name": format!("j-{number}"), "template": { "image": "b", "resources": { "requests": { "cpu": "$(params.p)" } } } });
+        let jobs: Vec<Value> = (0..200).map(job).collect();
+        let given = json!({ "p": "\\".repeat(60_000) });
+        let told = misfits_of(json!([{ "name": "p" }]), jobs.into(), given);
+        assert!(told.len() >= VIOLATIONS_MAX, "{}", told.len());
+        let longest = told.iter().map(String::len).max();
+        assert!(longest < Some(3 * MESSAGE_CHARS_MAX), "{longest:?}");
     }
 
     /// Each of the jobs takes nearly a mebibyte with these parameters: not all of them are looked at.

@@ -1,6 +1,7 @@
 //! Requests that change one object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::object::Kind as _;
 use api::partition_set::missing_words;
@@ -20,6 +21,10 @@ use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
 use crate::write::{Committed, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text};
 use crate::{Server, keys, kinds};
+
+/// How long an answer waits for the cache to say what a person should be warned of. The object is
+/// written by then, and clients wait for no answer for ever.
+const WARNING_WAIT: Duration = Duration::from_secs(1);
 
 /// The guard that a leader's request carries.
 pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
@@ -125,12 +130,12 @@ pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
 }
 
 /// The same, with what a person should know of an object that was accepted. A warning decides nothing:
-/// where the cache is behind, there is none.
+/// where the cache is behind for longer than [`WARNING_WAIT`], there is none.
 async fn answered_with_warnings(server: &Server, code: StatusCode, committed: Committed) -> Answer {
     let made = committed.answers.iter().flatten().next();
     let set = made.filter(|answer| answer.kind == KindId::PartitionSet).map(|it| it.wire());
     let warning = match set {
-        Some(set) if read::current(server).await.is_ok() => missing_nodes(server, &set),
+        Some(set) if is_current(server).await => missing_nodes(server, &set),
         Some(_) | None => None,
     };
     let mut answer = answered(code, committed)?;
@@ -138,6 +143,12 @@ async fn answered_with_warnings(server: &Server, code: StatusCode, committed: Co
         answer.headers_mut().insert(header::WARNING, warning);
     }
     Ok(answer)
+}
+
+/// Whether the cache shows, soon enough, what the store holds.
+async fn is_current(server: &Server) -> bool {
+    let current = tokio::time::timeout(WARNING_WAIT, read::current(server)).await;
+    current.is_ok_and(|current| current.is_ok())
 }
 
 /// That nodes which a partition set names do not exist.

@@ -132,7 +132,7 @@ pub(super) fn emptied(
         return refuse("the namespace is not being deleted");
     }
     if !finalizers(&current.object()).is_empty() {
-        return refuse("the task still has finalizers");
+        return refuse("the namespace still has finalizers");
     }
     if !facts.shows(current.modified()) {
         return refuse("this apiserver has not seen its deletion yet");
