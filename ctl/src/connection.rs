@@ -319,11 +319,23 @@ impl Connection {
         &self,
         query: &Query,
     ) -> Result<(Vec<A>, String), Failure> {
+        self.list_some(query, |_| true).await
+    }
+
+    /// The same of those objects alone that are wanted: the others take no memory beyond their page.
+    ///
+    /// # Errors
+    /// As [`Connection::list`].
+    pub async fn list_some<A: DeserializeOwned>(
+        &self,
+        query: &Query,
+        is_wanted: impl Fn(&A) -> bool,
+    ) -> Result<(Vec<A>, String), Failure> {
         let (mut query, mut items, mut version) = (query.clone(), Vec::new(), String::new());
         query.options.limit = Some(PAGE_OBJECTS);
         loop {
             let (more, metadata) = self.page(&query).await?;
-            items.extend(more);
+            items.extend(more.into_iter().filter(|item| is_wanted(item)));
             if version.is_empty() {
                 version = metadata.resource_version;
             }

@@ -17,6 +17,8 @@ const NAMES_ONLY: &str =
 const DESCRIBE_ONE: &str =
     "name the objects: hctl get KIND lists them, hctl describe KIND/NAME shows one";
 const EACH_CANCELLED: &str = "name each: hctl get jobs -o name | xargs hctl cancel";
+/// The selector is kept: without it everything would be cancelled.
+const SELECTED_CANCELLED: &str = "name each: hctl get jobs -l LABELS -o name | xargs hctl cancel";
 
 /// Flags of other tools, for the verb that has them there (any, where that is empty), and what to do.
 pub const FLAGS: [(&str, &str, &str); 66] = [
@@ -58,10 +60,10 @@ pub const FLAGS: [(&str, &str, &str); 66] = [
     ("apply", "-w", "write --wait"),
     ("cancel", "--all", EACH_CANCELLED),
     ("cancel", "--file", "name the objects in the file: hctl cancel KIND/NAME"),
-    ("cancel", "--selector", EACH_CANCELLED),
+    ("cancel", "--selector", SELECTED_CANCELLED),
     ("cancel", "--wait", "hctl cancel, then hctl wait KIND/NAME --for done"),
     ("cancel", "-f", "name the objects in the file: hctl cancel KIND/NAME"),
-    ("cancel", "-l", EACH_CANCELLED),
+    ("cancel", "-l", SELECTED_CANCELLED),
     ("cordon", "--selector", "name the nodes: hctl get nodes -l LABELS lists them"),
     ("cordon", "-l", "name the nodes: hctl get nodes -l LABELS lists them"),
     ("describe", "--all-namespaces", DESCRIBE_ONE),

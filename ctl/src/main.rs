@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         }
     };
     let (format, namespace) = (args.output, args.named_namespace());
+    terminal::name_namespace(namespace.clone());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

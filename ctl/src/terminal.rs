@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
@@ -13,8 +14,8 @@ use tokio::net::unix::pipe;
 
 use crate::args::Format;
 use crate::failure::{Code, Failure};
-use crate::foreign;
 use crate::output::{Paper, folded, printable};
+use crate::{foreign, hints};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
@@ -112,7 +113,7 @@ pub async fn unread() -> Failure {
 
 /// Tells something after a word that says what it is, below whose end it goes on where it is folded.
 fn labelled(style: Style, label: &str, text: &str) {
-    let text = folded_after(label, text, width(&std::io::stderr()));
+    let text = folded_after(label, &typable(text), width(&std::io::stderr()));
     say(&format!("{style}{label}{style:#}{}", text.strip_prefix(label).unwrap_or(&text)));
 }
 
@@ -134,10 +135,27 @@ fn folded_text(text: &str, hang: usize, width: Option<usize>) -> String {
     text.trim_end().to_owned()
 }
 
+/// The namespace that commands have to name which people are told to type; nothing where they find it
+/// without.
+static NAMESPACE: OnceLock<String> = OnceLock::new();
+
+/// From now on commands in notes and hints name this namespace. To be said once.
+pub fn name_namespace(namespace: Option<String>) {
+    if let Some(namespace) = namespace {
+        // A second one would be a bug that harms nobody.
+        let _first_stays = NAMESPACE.set(namespace);
+    }
+}
+
+/// A text whose commands can be typed as they stand.
+fn typable(text: &str) -> String {
+    hints::within(text, NAMESPACE.get().map(String::as_str))
+}
+
 /// Tells the person at the terminal something that is no data: a note, a warning, how far something has
-/// come. At a terminal it is folded between words.
+/// come. Commands in it name the namespace where they have to. At a terminal it is folded between words.
 pub fn note(text: &str) {
-    say(&folded_text(text, 0, width(&std::io::stderr())));
+    say(&folded_text(&typable(text), 0, width(&std::io::stderr())));
 }
 
 /// Prints to stderr, as it is.

@@ -40,8 +40,10 @@ pub(super) async fn change(
     }
     if verb.stops() && connection.format != Format::Json {
         let nodes = silent::nodes(connection).await;
-        let stragglers = silent::stragglers(connection, &changed, &nodes).await;
-        silence::told_of(&stragglers).iter().for_each(|told| terminal::note(told));
+        let tasks = silent::left_on(connection, &changed, &nodes).await;
+        silence::told_of(&silence::stragglers(&tasks, &nodes))
+            .iter()
+            .for_each(|told| terminal::note(told));
     }
     failures.end()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::KindId;
+use api::{KindId, Node, Task};
 use client::object_path;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::connection::{Connection, deadline};
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::made_again::{self, Placed};
-use crate::silence::{self, Straggler};
+use crate::silence;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 use crate::{sources, terminal};
@@ -35,7 +35,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
     let mut deleted = Vec::new();
     let places = places(connection, &args).await?;
     // Before anything is deleted: what is gone cannot be asked what it ran.
-    let stragglers = stragglers(connection, &places).await;
+    let left = left(connection, &places).await;
     for place in places {
         let target = &place.target;
         match delete_one(connection, &args, &place).await {
@@ -61,7 +61,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
         }
     }
     if connection.format != Format::Json {
-        tell_of_stragglers(&deleted, &stragglers);
+        left.tell(&deleted, args.cascade);
         tell_of_returns(connection, &deleted).await;
     }
     if args.wait {
@@ -71,9 +71,16 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
     failures.end()
 }
 
-/// What may go on of what is to be deleted, on nodes that are not heard, by namespace. A node has tasks of
-/// all namespaces.
-async fn stragglers(connection: &Connection, places: &[Place]) -> Vec<(String, Vec<Straggler>)> {
+/// What may go on of what is to be deleted.
+#[derive(Default)]
+struct Left {
+    /// The nodes that are not heard.
+    nodes: Vec<Node>,
+    /// Tasks of which something may run there, by namespace. A node has tasks of all namespaces.
+    tasks: Vec<(String, Vec<Task>)>,
+}
+
+async fn left(connection: &Connection, places: &[Place]) -> Left {
     let mut by_namespace: BTreeMap<String, Vec<Target>> = BTreeMap::new();
     for Place { target, namespace, .. } in places {
         let namespace = if target.kind == KindId::Namespace {
@@ -88,27 +95,47 @@ async fn stragglers(connection: &Connection, places: &[Place]) -> Vec<(String, V
         by_namespace.entry(namespace).or_default().push(target.clone());
     }
     if by_namespace.is_empty() {
-        return Vec::new();
+        return Left::default();
     }
-    let (nodes, mut found) = (silent::nodes(connection).await, Vec::new());
+    let (nodes, mut tasks) = (silent::nodes(connection).await, Vec::new());
     for (namespace, targets) in by_namespace {
         let there = connection.within(&namespace);
-        let stragglers = silent::stragglers(&there, &targets, &nodes).await;
-        found.push((namespace, stragglers));
+        let left = silent::left_on(&there, &targets, &nodes).await;
+        tasks.push((namespace, left));
     }
-    found
+    Left { nodes, tasks }
 }
 
-/// Tells what may go on of what was deleted.
-fn tell_of_stragglers(deleted: &[Deleted], stragglers: &[(String, Vec<Straggler>)]) {
-    for (namespace, stragglers) in stragglers {
-        if namespace.is_empty() {
-            let nodes = deleted.iter().filter(|((_, target), _)| target.kind == KindId::Node);
-            let told =
-                nodes.filter_map(|((_, node), _)| silence::told_of_deleted(&node.name, stragglers));
-            told.for_each(|told| terminal::note(&told));
-        } else {
-            silence::told_of(stragglers).iter().for_each(|told| terminal::note(told));
+impl Left {
+    /// Tells what may go on of what was deleted. The tasks of objects that are deleted without them are
+    /// stopped by nobody.
+    fn tell(&self, deleted: &[Deleted], cascade: Option<Cascade>) {
+        let mut gone: BTreeMap<&str, Vec<Target>> = BTreeMap::new();
+        for ((namespace, target), _) in deleted {
+            let is_whole = matches!(target.kind, KindId::Node | KindId::Namespace | KindId::Task);
+            if cascade == Some(Cascade::Orphan) && !is_whole {
+                continue;
+            }
+            let namespace = if target.kind == KindId::Node {
+                ""
+            } else if target.kind == KindId::Namespace {
+                &target.name
+            } else {
+                namespace
+            };
+            gone.entry(namespace).or_default().push(target.clone());
+        }
+        for (namespace, tasks) in &self.tasks {
+            let Some(targets) = gone.get(namespace.as_str()) else { continue };
+            let tasks = tasks.iter().filter(|task| silence::belongs_to(task, targets));
+            let stragglers = silence::stragglers(tasks, &self.nodes);
+            let told = if namespace.is_empty() {
+                let nodes = targets.iter();
+                nodes.filter_map(|it| silence::told_of_deleted(&it.name, &stragglers)).collect()
+            } else {
+                silence::told_of(&stragglers)
+            };
+            told.iter().for_each(|told| terminal::note(told));
         }
     }
 }

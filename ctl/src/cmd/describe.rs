@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::describe::Sheet;
 use crate::failure::Failure;
 use crate::target::{self, Target};
-use crate::{describe, document, terminal};
+use crate::{describe, document, silence, terminal};
 
 pub(super) async fn describe(connection: &Connection, words: &[String]) -> Result<(), Failure> {
     if connection.format != Format::Table {
@@ -78,7 +78,12 @@ async fn sheet(
                 true => String::new(),
                 false => format!("spec.nodeName={}", target.name),
             };
-            let tasks = tasks(&everywhere, "", &fields).await?;
+            let tasks = everywhere.query(KindId::Task, String::new(), fields);
+            let is_here = |task: &Task| {
+                task.takes_resources_on() == Some(target.name.as_str())
+                    || !silence::stragglers([task], std::slice::from_ref(&node)).is_empty()
+            };
+            let (tasks, _) = everywhere.list_some(&tasks, is_here).await?;
             let templates =
                 connection.within("").query(KindId::TaskTemplate, String::new(), String::new());
             let (templates, _) = connection.list(&templates).await?;

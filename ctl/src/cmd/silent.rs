@@ -6,7 +6,7 @@ use api::{Kind as _, KindId, Node, Task};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::silence::{self, Straggler};
+use crate::silence;
 use crate::target::Target;
 
 /// Nodes as they were when they were first asked about: many tasks may be on one of them.
@@ -77,24 +77,26 @@ pub(super) async fn nodes(connection: &Connection) -> Vec<Node> {
     nodes
 }
 
-/// What may still run of objects in a namespace, on these nodes that are not heard.
-pub(super) async fn stragglers(
+/// The tasks of objects in a namespace of which something may still run on these nodes that are not heard.
+pub(super) async fn left_on(
     connection: &Connection,
     targets: &[Target],
     nodes: &[Node],
-) -> Vec<Straggler> {
+) -> Vec<Task> {
     if nodes.is_empty() || targets.is_empty() {
         return Vec::new();
     }
-    let labels = match targets {
-        [one] => silence::label_of(one).unwrap_or_default(),
-        _ => String::new(),
+    let (labels, fields) = match targets {
+        [one] if one.kind == KindId::Task => (String::new(), format!("metadata.name={}", one.name)),
+        [one] => (silence::label_of(one).unwrap_or_default(), String::new()),
+        _ => (String::new(), String::new()),
     };
-    let query = connection.query(KindId::Task, labels, String::new());
-    let mut tasks = match connection.list::<Task>(&query).await {
+    let query = connection.query(KindId::Task, labels, fields);
+    let is_left = |task: &Task| {
+        silence::belongs_to(task, targets) && !silence::stragglers([task], nodes).is_empty()
+    };
+    match connection.list_some(&query, is_left).await {
         Ok((tasks, _)) => tasks,
         Err(_unknown) => Vec::new(),
-    };
-    tasks.retain(|task| silence::belongs_to(task, targets));
-    silence::stragglers(&tasks, nodes)
+    }
 }

@@ -144,6 +144,13 @@ async fn what_may_go_on_after_it_was_deleted_is_told() {
     assert!(said.err.contains(&format!("task/w-1-load-0 may still run {STOPPED}")), "{said:?}");
 }
 
+/// The tasks of a job that is deleted without them are stopped by nobody when the node is back.
+#[tokio::test]
+async fn what_was_not_deleted_is_not_said_to_end() {
+    let said = server().await.run("delete job w-1-load --cascade orphan").await;
+    assert!(said.code == 0 && !said.err.contains("may still run"), "{said:?}");
+}
+
 #[tokio::test]
 async fn that_a_deleted_job_of_a_run_is_made_again_is_told() {
     let again =
@@ -168,6 +175,28 @@ async fn that_a_deleted_job_of_a_run_is_made_again_is_told() {
     assert!(said.err.ends_with(expected), "{said:?}");
     let said = server().await.run("delete run/w-1 job/w-1-sum").await;
     assert!(!said.err.contains("again"), "the run is gone, too: {said:?}");
+}
+
+/// As it is told it is typed: without the namespace it would stop another one's run.
+#[tokio::test]
+async fn commands_in_notes_name_the_namespace_that_was_named() {
+    let server = Server::start(nothing).await;
+    let runs = "/apis/heliox.dev/v1/namespaces/team/workflowruns/w-1";
+    let running = json!({ "phase": "Running", "observedGeneration": 1 });
+    server.put(
+        runs,
+        json!({ "metadata": { "name": "w-1", "namespace": "team" }, "spec": { "workflow": "w" },
+                "status": running }),
+    );
+    server.put(
+        "/apis/heliox.dev/v1/namespaces/team/jobs/w-1-a",
+        json!({ "metadata": { "name": "w-1-a", "namespace": "team", "uid": "a",
+                              "ownerReferences": owner("WorkflowRun", "w-1") },
+                "spec": { "template": { "image": "x" } }, "status": running }),
+    );
+    let said = server.run("-n team delete job w-1-a").await;
+    let expected = "run/w-1 makes job/w-1-a again; hctl -n team cancel run/w-1 stops the run\n";
+    assert!(said.err.ends_with(expected), "{said:?}");
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ fn in_order(tasks: &mut [Task]) {
 /// Says why there are no tasks, with commands that look where this one did.
 fn tell_of_no_tasks(connection: &Connection, target: &Target, object: &Value) {
     let why = not_running::no_tasks(target, object, connection.clock.now());
-    terminal::note(&hints::within(&why, connection.named_namespace.as_deref()));
+    terminal::note(&why);
 }
 
 fn of(task: &Task, attempt: u32) -> Of {
