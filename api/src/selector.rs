@@ -135,6 +135,17 @@ impl FieldSelector {
         self.unknown_field(kind).or_else(|| self.impossible_value(kind))
     }
 
+    /// What it asks of objects of `kind`, where it is meant for several kinds, which do not all have the same
+    /// values: what they can never have says nothing after `!=`, and after `=` that it selects none of
+    /// them, so that nothing is returned.
+    pub fn narrowed(&self, kind: KindId) -> Option<Self> {
+        let impossible = |requirement: &(String, bool, String)| {
+            Self(vec![requirement.clone()]).impossible_value(kind).is_some()
+        };
+        let (never, usual): (Vec<_>, Vec<_>) = self.0.iter().cloned().partition(impossible);
+        never.iter().all(|(_, equal, _)| !equal).then(|| Self(usual))
+    }
+
     /// The fields it looks at.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(field, _, _)| field.as_str())
@@ -243,6 +254,16 @@ fn joined(values: &BTreeSet<String>) -> String {
     values.iter().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
+impl fmt::Display for FieldSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (field, equal, wanted)) in self.0.iter().enumerate() {
+            let (comma, sign) = (if index == 0 { "" } else { "," }, if *equal { "" } else { "!" });
+            write!(f, "{comma}{field}{sign}={wanted}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for LabelSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, requirement) in self.0.iter().enumerate() {
@@ -265,6 +286,21 @@ impl fmt::Display for LabelSelector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_kinds_each_is_asked_what_it_can_have() {
+        let asked = |text: &str, kind| {
+            let selector: FieldSelector = text.parse().unwrap();
+            selector.narrowed(kind).map(|narrowed| narrowed.to_string())
+        };
+        let (set, job) = (KindId::PartitionSet, KindId::Job);
+        for text in ["status.phase=Running", "status.phase!=Running,metadata.name=a"] {
+            assert_eq!(asked(text, job).as_deref(), Some(text));
+        }
+        assert_eq!(asked("status.phase=Running", set), None, "none of them is Running");
+        let all_are = asked("status.phase!=Running,metadata.name=a", set);
+        assert_eq!(all_are.as_deref(), Some("metadata.name=a"));
+    }
 
     #[test]
     fn label_selectors_select_as_kubernetes_does() {

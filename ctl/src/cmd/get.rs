@@ -37,8 +37,11 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
     }
     let shown = match &what {
         What::Kinds(kinds) => {
-            let queries: Result<Vec<Query>, Failure> =
-                kinds.iter().map(|kind| query(connection, *kind, &args)).collect();
+            let asked = fields_of_each(kinds, args.field_selector.as_deref());
+            let queries: Result<Vec<Query>, Failure> = asked
+                .into_iter()
+                .map(|(kind, fields)| query(connection, (kind, fields), &args))
+                .collect();
             queries?
         }
         What::Objects(targets) => {
@@ -162,10 +165,25 @@ fn is_all(word: &str) -> bool {
     word.eq_ignore_ascii_case("all")
 }
 
+/// The field selector for each of several kinds. Those that can never be as it says are left out, unless
+/// that is so of all: then it is a slip, which is told.
+fn fields_of_each(kinds: &[KindId], fields: Option<&str>) -> Vec<(KindId, Option<String>)> {
+    let as_given = || kinds.iter().map(|kind| (*kind, fields.map(str::to_owned))).collect();
+    let selector: Option<FieldSelector> = fields.and_then(|fields| fields.parse().ok());
+    let (Some(selector), [_, _, ..]) = (selector, kinds) else { return as_given() };
+    let narrowed = |kind: &KindId| Some((*kind, Some(selector.narrowed(*kind)?.to_string())));
+    let some: Vec<_> = kinds.iter().filter_map(narrowed).collect();
+    if some.is_empty() { as_given() } else { some }
+}
+
 /// What the arguments select of a kind.
-fn query(connection: &Connection, kind: KindId, args: &Get) -> Result<Query, Failure> {
+fn query(
+    connection: &Connection,
+    (kind, fields): (KindId, Option<String>),
+    args: &Get,
+) -> Result<Query, Failure> {
     let mut labels: Vec<String> = args.selector.iter().cloned().collect();
-    let mut fields: Vec<String> = args.field_selector.iter().cloned().collect();
+    let mut fields: Vec<String> = fields.into_iter().filter(|fields| !fields.is_empty()).collect();
     if let Some(job) = &args.job {
         if kind != KindId::Task {
             let message = format!("--job selects tasks, not {}", kind.info().plural);
@@ -476,6 +494,22 @@ fn hides_finished(status: &JobStatus, shown: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_that_are_never_as_asked_are_left_out_of_several() {
+        let asked = |kinds: &[KindId], fields: &str| -> Vec<(KindId, String)> {
+            let each = fields_of_each(kinds, Some(fields)).into_iter();
+            each.map(|(kind, fields)| (kind, fields.unwrap_or_default())).collect()
+        };
+        let (job, set) = (KindId::Job, KindId::PartitionSet);
+        let running = "status.phase=Running".to_owned();
+        assert_eq!(asked(&[job, set], &running), [(job, running.clone())]);
+        assert_eq!(asked(&[set], &running), [(set, running)], "the server says what is wrong");
+        let slip = "status.phase=Runing".to_owned();
+        assert_eq!(asked(&[job, set], &slip), [(job, slip.clone()), (set, slip)]);
+        let others = asked(&[job, set], "status.phase!=Running");
+        assert_eq!(others, [(job, "status.phase!=Running".to_owned()), (set, String::new())]);
+    }
 
     #[test]
     fn what_is_not_shown_is_told_where_tasks_have_ended_whatever_the_counts() {
