@@ -135,15 +135,15 @@ impl FieldSelector {
         self.unknown_field(kind).or_else(|| self.impossible_value(kind))
     }
 
-    /// What it asks of objects of `kind`, where it is meant for several kinds, which do not all have the same
-    /// values: what they can never have says nothing after `!=`, and after `=` that it selects none of
-    /// them, so that nothing is returned.
+    /// What it asks of objects of `kind`, where it is meant for several kinds that do not all have the
+    /// same values. After `!=`, a value that this kind never has asks nothing; after `=`, it selects no
+    /// object of the kind, and nothing is returned.
     pub fn narrowed(&self, kind: KindId) -> Option<Self> {
         let impossible = |requirement: &(String, bool, String)| {
             Self(vec![requirement.clone()]).impossible_value(kind).is_some()
         };
         let (never, usual): (Vec<_>, Vec<_>) = self.0.iter().cloned().partition(impossible);
-        never.iter().all(|(_, equal, _)| !equal).then(|| Self(usual))
+        never.iter().all(|(_, equal, _)| !equal).then_some(Self(usual))
     }
 
     /// The fields it looks at.

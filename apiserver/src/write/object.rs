@@ -105,9 +105,9 @@ fn terminating(kind: KindId, key: &ObjectKey) -> Refusal {
     Refusal::Status(Box::new(status))
 }
 
-/// A run is given parameters that its workflow takes, and of which valid jobs come. Where there is no workflow, which the store is
-/// to say, the run waits for it and is looked at then. One that changes later needs no guard: a run that
-/// does not fit it any more fails when it begins.
+/// A run is given parameters that its workflow takes, and that make valid jobs. Where there is no
+/// workflow, which the store is to say, the run waits for it and is looked at then. A workflow that
+/// changes later needs no guard: a run that no longer fits it fails when it begins.
 fn check_params_of_run(
     key: &ObjectKey,
     object: &Value,
