@@ -4,6 +4,7 @@
 //! them all on one watch, whenever this process leads.
 
 pub mod event;
+mod freed;
 pub mod garbage;
 pub mod job;
 pub mod metrics;

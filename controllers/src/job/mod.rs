@@ -16,6 +16,7 @@ use api::object::Kind as _;
 use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate, labels};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
+use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
@@ -35,6 +36,8 @@ pub(crate) enum Key {
     Job(ObjectKey),
     /// All jobs that target a set.
     TargetsOf(ObjectKey),
+    /// All jobs that wait for the name of a task or a template that is gone.
+    Freed(ObjectKey),
 }
 
 /// What a view is of, shared with the cache.
@@ -174,23 +177,30 @@ impl runtime::Controller for Controller {
             }
             let namespace = object.key().namespace;
             let key = |job| Key::Job(ObjectKey::new(&*namespace, job));
-            return jobs.into_iter().map(key).collect();
+            let freed = now.is_none().then(|| Key::Freed(object.key()));
+            return jobs.into_iter().map(key).chain(freed).collect();
         }
         // A chunk of the record changes with its tasks, or by a plan that asks for the next look.
         Vec::new()
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
-        let set = match key {
+        let jobs: Vec<ObjectKey> = match key {
             Key::Job(job) => return self.look(job).await,
-            Key::TargetsOf(set) => set,
+            Key::TargetsOf(set) => self.tools.cache.read(|snapshot| {
+                let of_set = |job: &&Arc<Job>| {
+                    job.spec.target.as_ref().is_some_and(|target| target.partition_set == set.name)
+                };
+                let jobs = snapshot.jobs.of_namespace(&set.namespace);
+                jobs.filter(of_set).map(|job| job.key()).collect()
+            }),
+            Key::Freed(gone) => self.tools.cache.read(|snapshot| {
+                let job = |name| snapshot.jobs.get(&ObjectKey::new(&*gone.namespace, name));
+                let jobs = freed::wanted_by(&gone.name).filter_map(job);
+                let waits = |job: &&Arc<Job>| waits_for_a_name(&job.status.conditions);
+                jobs.filter(waits).map(|job| job.key()).collect()
+            }),
         };
-        let jobs: Vec<ObjectKey> = self.tools.cache.read(|snapshot| {
-            let of_set = |job: &&Arc<Job>| {
-                job.spec.target.as_ref().is_some_and(|target| target.partition_set == set.name)
-            };
-            snapshot.jobs.of_namespace(&set.namespace).filter(of_set).map(|job| job.key()).collect()
-        });
         for job in jobs {
             self.look(&job).await?;
         }

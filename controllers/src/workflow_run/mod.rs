@@ -13,6 +13,7 @@ use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
 use runtime::{Any, ReconcileError, Requeue, Severity};
 
+use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
@@ -32,6 +33,8 @@ pub(crate) enum Key {
     Run(ObjectKey),
     /// All runs that wait for a workflow to begin.
     WaitingFor(ObjectKey),
+    /// All runs that wait for the name of a job that is gone.
+    Freed(ObjectKey),
 }
 
 /// What a view is of, shared with the cache.
@@ -177,23 +180,30 @@ impl runtime::Controller for Controller {
             let owners = object.meta().owner_references.iter().flatten();
             let runs = owners.filter(|owner| owner.kind == KindId::WorkflowRun.info().kind);
             let namespace = object.key().namespace;
-            return runs.map(|run| Key::Run(ObjectKey::new(&*namespace, &*run.name))).collect();
+            let runs = runs.map(|run| Key::Run(ObjectKey::new(&*namespace, &*run.name)));
+            let freed = now.is_none().then(|| Key::Freed(object.key()));
+            return runs.chain(freed).collect();
         }
         Vec::new()
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
-        let workflow = match key {
+        let runs: Vec<ObjectKey> = match key {
             Key::Run(run) => return self.look(run).await,
-            Key::WaitingFor(workflow) => workflow,
+            Key::WaitingFor(workflow) => self.tools.cache.read(|snapshot| {
+                let waits = |run: &&Arc<WorkflowRun>| {
+                    run.spec.workflow == workflow.name && run.status.workflow.is_none()
+                };
+                let runs = snapshot.workflow_runs.of_namespace(&workflow.namespace);
+                runs.filter(waits).map(|run| run.key()).collect()
+            }),
+            Key::Freed(job) => self.tools.cache.read(|snapshot| {
+                let run = |name| snapshot.workflow_runs.get(&ObjectKey::new(&*job.namespace, name));
+                let runs = freed::wanted_by(&job.name).filter_map(run);
+                let waits = |run: &&Arc<WorkflowRun>| waits_for_a_name(&run.status.conditions);
+                runs.filter(waits).map(|run| run.key()).collect()
+            }),
         };
-        let runs: Vec<ObjectKey> = self.tools.cache.read(|snapshot| {
-            let waits = |run: &&Arc<WorkflowRun>| {
-                run.spec.workflow == workflow.name && run.status.workflow.is_none()
-            };
-            let runs = snapshot.workflow_runs.of_namespace(&workflow.namespace);
-            runs.filter(waits).map(|run| run.key()).collect()
-        });
         for run in runs {
             self.look(&run).await?;
         }

@@ -20,6 +20,7 @@ mod promises;
 mod restored;
 mod seeds;
 mod stories;
+mod taken_names;
 mod watcher;
 mod workflows;
 mod workload;
