@@ -13,6 +13,9 @@ use api::workflow::{revision, written_revision};
 use api::{Kind as _, Workflow, WorkflowRun, labels};
 use serde_json::Value;
 
+/// Why nothing of a suspended workflow is waited for.
+const HELD: &str = "is suspended, and starts no run until it is resumed";
+
 /// What counts in a workflow that was applied.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deployed<'a> {
@@ -63,8 +66,13 @@ pub fn deployed<'a>(
     let is_new = if is_replaced { !was_handled } else { has_started(applied, now) };
     // A run of an upgraded cluster may have the hash that versions before made of the same.
     let mut of_this = vec![revision(&known.spec), written_revision(&known.spec)];
+    let stood = &known.status.revision;
+    if is_held && is_handled && !stood.is_empty() && !of_this.contains(stood) {
+        // It may have been run before another revision came: that is no run of this change.
+        return Deployed::Nothing(HELD);
+    }
     if is_handled && !is_held {
-        of_this.push(known.status.revision.clone());
+        of_this.push(stood.clone());
     }
     let is_of_this = |of: &str| !of.is_empty() && of_this.iter().any(|this| this == of);
     let is_own = |run: &&WorkflowRun| {
@@ -82,7 +90,7 @@ pub fn deployed<'a>(
     };
     match runs.iter().filter(is_own).filter(counts).max_by_key(|run| run.place()) {
         Some(run) => Deployed::Run(run),
-        None if is_held => Deployed::Nothing("is suspended, and starts no run until it is resumed"),
+        None if is_held => Deployed::Nothing(HELD),
         None if !is_handled => Deployed::Replaced,
         None if is_new => Deployed::Gone,
         None => Deployed::Nothing("has no run that it started for this revision"),
@@ -201,6 +209,8 @@ mod tests {
         let held = stands(&json!({ "suspend": true }), 2, ("newer-1", 1));
         let why = "is suspended, and starts no run until it is resumed";
         assert_eq!(told((&held, &held), false, &runs[..1]), why, "the status is of before");
+        let back = stands(&json!({ "suspend": true }), 3, ("other", 2));
+        assert_eq!(told((&back, &back), false, &["w-1 ended", "w-2 of=other ended"]), why);
     }
 
     #[test]

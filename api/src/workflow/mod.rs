@@ -172,7 +172,8 @@ impl Dependency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
-    /// Number of succeeded runs to keep. Default 10.
+    /// Number of succeeded runs to keep. Default 10. The newest run, and the newest one that was started
+    /// by itself for the current revision, are always kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<u32>,
     /// Number of runs to keep that ended in any other way. Default 10.

@@ -4,7 +4,8 @@
 //!
 //! * A revision is run once by itself, whatever is lost on the way: the run and the note that it was
 //!   made are one write.
-//! * Only runs that Heliox made are removed, never the one that the workflow's phase is of.
+//! * Only runs that Heliox made are removed, never the one that the workflow's phase is of, nor the one
+//!   that it started by itself for its revision.
 //! * On the state that its own actions lead to, `plan` returns nothing.
 
 use std::cell::LazyCell;
@@ -131,7 +132,9 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
 }
 
 /// The newest run of the newest revision, whoever started it. One that has not taken over the workflow
-/// yet takes it as it is now. A revision that is held back is not the one that the status speaks of.
+/// yet takes it as it is now. A revision that is held back is not the one that the status speaks of: of
+/// it there is a run only if somebody started one since. It may have runs from before another revision
+/// came; they tell nothing of what is to run now.
 fn newest<'a>(
     view: &View<'a>,
     status: &WorkflowStatus,
@@ -150,6 +153,7 @@ fn newest<'a>(
     };
     let mut runs = view.runs.to_vec();
     runs.sort_by_key(|run| Reverse(run.place()));
+    runs.truncate(if is_held_back { 1 } else { runs.len() });
     runs.into_iter().find(of_now)
 }
 
@@ -205,28 +209,31 @@ pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Opti
     (next.status != workflow.status).then_some(next)
 }
 
-/// Finished runs beyond those kept, the oldest first.
+/// Finished runs beyond those kept, the oldest first. Two stay whatever their number: the one that the
+/// workflow's phase is of, and the one that it started by itself for its revision, by which the next apply
+/// of the same is judged.
 fn past<'a>(view: &View<'a>, status: &WorkflowStatus) -> Vec<&'a WorkflowRun> {
     let history = view.workflow.spec.history.unwrap_or_default();
-    let ours = |run: &&&'a WorkflowRun| {
-        run.controller().is_some_and(|owner| owner.uid == view.workflow.uid())
-            && run.status.phase.is_final()
-            && !run.is_deleting()
-            && status.last_run.as_deref() != Some(run.name())
-    };
+    let is_own =
+        |run: &WorkflowRun| run.controller().is_some_and(|owner| owner.uid == view.workflow.uid());
+    let is_by_itself =
+        |run: &&&WorkflowRun| run.label(labels::REVISION) == Some(status.revision.as_str());
+    let own = view.runs.iter().filter(|run| is_own(run));
+    let deployed = own.clone().filter(is_by_itself).max_by_key(|run| run.place());
+    let deployed = deployed.map(|run| run.name());
+    let stays =
+        |run: &WorkflowRun| [status.last_run.as_deref(), deployed].contains(&Some(run.name()));
     let mut past = Vec::new();
     for (succeeded, keep) in [(true, history.succeeded), (false, history.failed)] {
-        let mut runs: Vec<&WorkflowRun> = view
-            .runs
-            .iter()
-            .filter(ours)
-            .filter(|run| (run.status.phase == RunPhase::Succeeded) == succeeded)
-            .copied()
-            .collect();
+        let of_this = |run: &&&'a WorkflowRun| {
+            let phase = run.status.phase;
+            phase.is_final() && !run.is_deleting() && (phase == RunPhase::Succeeded) == succeeded
+        };
+        let mut runs: Vec<&WorkflowRun> = own.clone().filter(of_this).copied().collect();
         runs.sort_by_key(|run| (run.status.finished_at, run.created(), run.name()));
         let keep = usize::try_from(keep.unwrap_or(HISTORY)).unwrap_or(usize::MAX);
         runs.truncate(runs.len().saturating_sub(keep));
-        past.extend(runs);
+        past.extend(runs.into_iter().filter(|run| !stays(run)));
     }
     past
 }

@@ -123,6 +123,40 @@ fn a_revision_that_is_held_back_does_not_stand_as_the_one_before() {
     assert_eq!(workflow.status.last_run.as_deref(), Some("w-2"));
 }
 
+/// It ran before another revision came: that says nothing of what is to run now.
+#[test]
+fn a_revision_that_is_held_back_does_not_stand_as_it_ended_once() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    settle(&mut workflow, &mut runs, &[]);
+    end(&mut runs[0], &workflow, 900);
+    edit(&mut workflow, |spec| spec.jobs[0].count = Some(2));
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-2"]);
+    end(&mut runs[1], &workflow, 901);
+    settle(&mut workflow, &mut runs, &[]);
+    edit(&mut workflow, |spec| {
+        spec.suspend = Some(true);
+        spec.jobs[0].count = None;
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!((workflow.status.phase, workflow.status.last_run.as_deref()), (None, None));
+    // A person runs it meanwhile.
+    let mut by_hand = runs[0].clone();
+    by_hand.metadata.name = Some("by-hand".to_owned());
+    by_hand.metadata.creation_timestamp = Some(Time(second(902)));
+    runs.push(by_hand);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(workflow.status.last_run.as_deref(), Some("by-hand"));
+    edit(&mut workflow, |spec| spec.suspend = None);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-3"]);
+}
+
+/// The run succeeds, as one of the revision that the workflow has now.
+fn end(run: &mut WorkflowRun, workflow: &Workflow, made: i64) {
+    run.status.revision = revision(&workflow.spec);
+    run.status.phase = RunPhase::Succeeded;
+    run.metadata.creation_timestamp = Some(Time(second(made)));
+}
+
 #[test]
 fn a_workflow_that_is_suspended_from_birth_says_so() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
@@ -206,6 +240,34 @@ fn history_takes_the_oldest_runs_that_heliox_made() {
     // The run that the workflow's phase is of stays, although no failed one is kept.
     runs.last_mut().unwrap().status.phase = RunPhase::Failed;
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+}
+
+/// The next apply of the same is judged by it: without it, what is broken would look fine.
+#[test]
+fn history_leaves_the_run_that_a_revision_started_and_counts_the_newest_ones() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    let history = History { succeeded: Some(1), failed: Some(1) };
+    edit(&mut workflow, |spec| spec.history = Some(history));
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-1"]);
+    runs[0].status.phase = RunPhase::Failed;
+    let by_hand = |number: i64, phase| {
+        let mut run = runs[0].clone();
+        run.metadata.name = Some(format!("w-{number}"));
+        run.metadata.uid = Some(format!("w-{number}"));
+        run.metadata.creation_timestamp = Some(Time(second(1000 + number)));
+        run.metadata.labels.as_mut().unwrap().remove(labels::REVISION);
+        run.status.revision = revision(&workflow.spec);
+        run.status.phase = phase;
+        run.status.finished_at = Some(second(1000 + number));
+        run
+    };
+    let others = [(2, RunPhase::Failed), (3, RunPhase::Failed), (4, RunPhase::Succeeded)];
+    let others: Vec<_> = others.into_iter().map(|(number, phase)| by_hand(number, phase)).collect();
+    let newest = by_hand(5, RunPhase::Succeeded);
+    runs.extend(others);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["delete w-2"]);
+    runs.push(newest);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["delete w-4"], "one of them is kept");
 }
 
 #[test]
