@@ -39,8 +39,17 @@ impl Error {
     }
 
     /// A request that was given up, as no answer came. A write may have happened by then.
-    pub(crate) fn silent(writes: bool) -> Self {
+    pub fn silent(writes: bool) -> Self {
         Self::broken(writes, Box::new(Silent))
+    }
+
+    /// Whether the server accepted the connection, as far as that is known, and gave no answer for as
+    /// long as it was waited for.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Error::Unavailable(source) | Error::Unknown(source) => source.is::<Silent>(),
+            Error::Refused(_) | Error::Malformed(_) => false,
+        }
     }
 
     /// An answer that is no success.
@@ -133,7 +142,7 @@ struct InDoubt(String);
 
 /// No answer came for as long as a request is waited for.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {}s", crate::REQUEST_TIMEOUT.as_secs())]
+#[error("no answer in time")]
 struct Silent;
 
 /// Whether an error of the transport came before anything was sent.

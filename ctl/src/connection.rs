@@ -25,6 +25,11 @@ use crate::terminal;
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// An answer that takes longer is said to be missing, and still waited for.
 const ANSWER_DUE: Duration = Duration::from_secs(10);
+/// What the requests of a command may take, however short the time that is given: what is certain now
+/// needs no waiting.
+pub const LOOK_MIN: Duration = Duration::from_secs(3);
+/// How long a server may take to accept a connection, where it is only asked for whether it does.
+const ACCEPT_DUE: Duration = Duration::from_millis(500);
 /// Objects in a page.
 const PAGE_OBJECTS: u32 = 500;
 /// How tables are asked for.
@@ -50,6 +55,10 @@ pub struct Connection {
     /// Tells ages.
     pub clock: Clock,
     outage: Outage,
+    /// When the time of the whole command is up; never where no limit is given.
+    until: Option<Instant>,
+    /// When no answer is waited for any more.
+    answers_until: Option<Instant>,
 }
 
 /// What is asked of a kind.
@@ -107,7 +116,30 @@ impl Connection {
             format,
             clock: Clock::system(),
             outage: Outage::new(server),
+            until: None,
+            answers_until: None,
         })
+    }
+
+    /// The same connection, for a command that may take so long from now on, whichever of its requests
+    /// is not answered.
+    #[must_use]
+    pub fn for_at_most(self, timeout: Option<api::duration::Duration>) -> Self {
+        let now = Instant::now();
+        let until = timeout.map(|timeout| now + timeout.get());
+        Self { until, answers_until: until.map(|until| until.max(now + LOOK_MIN)), ..self }
+    }
+
+    /// When the time of the whole command is up; never where no limit is given.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// The same connection, whose requests have no limit but their own: for those who keep the
+    /// command's themselves.
+    #[must_use]
+    pub fn without_limit(&self) -> Self {
+        Self { until: None, answers_until: None, ..self.clone() }
     }
 
     /// The same connection with another namespace.
@@ -147,12 +179,12 @@ impl Connection {
     ) -> Result<A, Failure> {
         let (mut link, mut wait) = (self.link(), None);
         loop {
-            let read = read();
+            let (read, asked) = (read(), Instant::now());
             tokio::pin!(read);
             let answer = match tokio::time::timeout(ANSWER_DUE, &mut read).await {
                 Ok(answer) => answer,
                 Err(_elapsed) => {
-                    link.broken("it does not answer");
+                    link.broken_since(asked, "it does not answer");
                     read.await
                 }
             };
@@ -170,17 +202,40 @@ impl Connection {
         }
     }
 
-    /// Notes that the server has answered, also where it refused.
-    fn heard<A>(&self, answer: Result<A, client::Error>) -> Result<A, client::Error> {
+    /// What a request comes to before the command's time is up. Notes that the server has answered, also
+    /// where it refused.
+    async fn in_time<A>(
+        &self,
+        method: &Method,
+        asking: impl Future<Output = Result<A, client::Error>>,
+    ) -> Result<A, client::Error> {
+        let answer = match self.answers_until {
+            None => asking.await,
+            // Nothing is begun that nobody waits for.
+            Some(until) if until <= Instant::now() => Err(client::Error::silent(false)),
+            Some(until) => match tokio::time::timeout_at(until, asking).await {
+                Ok(answer) => answer,
+                Err(_elapsed) if !self.accepts().await => Err(not_accepted(method)),
+                Err(_elapsed) => Err(client::Error::silent(*method != Method::GET)),
+            },
+        };
         if answer.as_ref().map_or_else(|error| error.status().is_some(), |_| true) {
             self.outage.answered();
         }
         answer
     }
 
+    /// Whether something accepts connections where the server should be.
+    pub async fn accepts(&self) -> bool {
+        let dialled = tokio::time::timeout(ACCEPT_DUE, (self.dial)()).await;
+        dialled.is_ok_and(|stream| stream.is_ok())
+    }
+
     /// What a call's error means for the command.
     pub fn failure(&self, error: &client::Error) -> Failure {
-        Failure::of_call(error, &self.server)
+        let failure = Failure::of_call(error, &self.server);
+        let is_late = self.answers_until.is_some_and(|until| until <= Instant::now());
+        if is_late && failure.may_pass.is_some() { failure.too_late() } else { failure }
     }
 
     /// Objects of a kind in the command's namespace that are selected.
@@ -201,8 +256,8 @@ impl Connection {
         body: Option<(&str, &Value)>,
     ) -> Result<A, Failure> {
         let body = body.map(|(form, body)| (form, body.to_string().into_bytes()));
-        let answer = self.heard(self.client.json(method, path, body).await);
-        answer.map_err(|error| self.failure(&error))
+        let asking = self.client.json(method.clone(), path, body);
+        self.in_time(&method, asking).await.map_err(|error| self.failure(&error))
     }
 
     /// Reads one object.
@@ -218,7 +273,8 @@ impl Connection {
     /// # Errors
     /// No answer.
     pub async fn find<A: DeserializeOwned>(&self, target: &Target) -> Result<Option<A>, Failure> {
-        match self.heard(self.client.json(Method::GET, &self.path(target), None).await) {
+        let path = self.path(target);
+        match self.in_time(&Method::GET, self.client.json(Method::GET, &path, None)).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(self.failure(&error)),
@@ -257,8 +313,8 @@ impl Connection {
         query: &str,
     ) -> Result<Value, client::Error> {
         let path = format!("{}{query}", object_path(kind, namespace, ""));
-        let body = object.to_string().into_bytes();
-        self.heard(self.client.json(Method::POST, &path, Some(("application/json", body))).await)
+        let body = Some(("application/json", object.to_string().into_bytes()));
+        self.in_time(&Method::POST, self.client.json(Method::POST, &path, body)).await
     }
 
     /// Changes an object by a merge patch.
@@ -274,7 +330,7 @@ impl Connection {
         let path = format!("{}{query}", object_path(target.kind, namespace, &target.name));
         let body = patch.to_string().into_bytes();
         let body = Some(("application/merge-patch+json", body));
-        self.heard(self.client.json(Method::PATCH, &path, body).await)
+        self.in_time(&Method::PATCH, self.client.json(Method::PATCH, &path, body)).await
     }
 
     /// Asks for an object's deletion; with a uid of this very object, not of a later one of its name.
@@ -397,8 +453,8 @@ impl Connection {
     }
 
     async fn table(&self, path: &str) -> Result<Table, Failure> {
-        let read = self.heard(self.tables.json(Method::GET, path, None).await);
-        read.map_err(|error| self.failure(&error))
+        let asking = self.tables.json(Method::GET, path, None);
+        self.in_time(&Method::GET, asking).await.map_err(|error| self.failure(&error))
     }
 
     /// Runs a command beside a task; `query` names it.
@@ -420,9 +476,13 @@ impl Connection {
     }
 }
 
-/// When to stop waiting; never where no limit is given.
-pub fn deadline(timeout: Option<api::duration::Duration>) -> Option<Instant> {
-    timeout.map(|timeout| Instant::now() + timeout.get())
+/// No connection is accepted. An earlier one may have carried a write there.
+fn not_accepted(method: &Method) -> client::Error {
+    let why = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+    match *method {
+        Method::GET => client::Error::Unavailable(why),
+        _ => client::Error::Unknown(why),
+    }
 }
 
 /// The path of the server's version.
@@ -462,11 +522,11 @@ mod tests {
         let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
         connection.outage().answered();
         let slow = connection.insist(async || {
-            tokio::time::sleep(ANSWER_DUE * 2).await;
-            let lost = connection.outage().lost().map(|lost| lost.why);
-            Ok::<_, Failure>(lost)
+            tokio::time::sleep(ANSWER_DUE + Duration::from_secs(1)).await;
+            Ok::<_, Failure>(connection.outage().lost().map(|lost| (lost.for_secs, lost.why)))
         });
-        assert_eq!(slow.await.unwrap().as_deref(), Some("it does not answer"));
+        // Since it was asked, not since that was found too long.
+        assert_eq!(slow.await.unwrap(), Some((11, "it does not answer".to_owned())));
         assert!(!connection.outage().is_on());
     }
 }

@@ -142,10 +142,17 @@ impl Failure {
             return Self::new(why).hint("try again in a moment");
         }
         match error {
+            Error::Unavailable(_) if error.is_silent() => {
+                Self::new(silent(server)).hint(OTHER_SERVER)
+            }
             Error::Unavailable(source) => unavailable(source.as_ref(), server),
             // The server says itself that the change may have been made.
             Error::Unknown(_) if error.in_doubt().is_some() => {
                 Self::new(error.in_doubt().unwrap_or_default())
+                    .hint("look with hctl get before trying again")
+            }
+            Error::Unknown(_) if error.is_silent() => {
+                Self::new(format!("{}; the change may have been made", silent(server)))
                     .hint("look with hctl get before trying again")
             }
             Error::Unknown(source) => {
@@ -160,6 +167,14 @@ impl Failure {
                     .hint("check the address and the versions with hctl version")
             }
         }
+    }
+
+    /// The same of a request whose answer did not come before the time of the whole command was up:
+    /// nothing else is asked then.
+    #[must_use]
+    pub fn too_late(self) -> Self {
+        let message = format!("the time is up: {}", self.message);
+        Self { code: Code::Timeout, message, is_last: true, may_pass: None, ..self }
     }
 
     /// A refusal.
@@ -224,9 +239,23 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What to do where something is there, which may be no apiserver, or one that hangs.
+const OTHER_SERVER: &str =
+    "check whether it hangs or is stopped, or name another with --server or HELIOX_SERVER";
+
+/// What is said of a server that is there, and silent.
+fn silent(server: &str) -> String {
+    format!("the server at {server} accepts connections and does not answer")
+}
+
 fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Failure {
     let why = cause(source);
-    if of_the_system(source).is_some_and(|io| !client::broke_off(io)) {
+    if let Some(io) = of_the_system(source).filter(|io| !client::broke_off(io)) {
+        if io.kind() == io::ErrorKind::TimedOut {
+            // A full queue of connections looks like a host that is not there.
+            return Failure::new(format!("the server at {server} accepts no connection: {why}"))
+                .hint(OTHER_SERVER);
+        }
         return Failure::new(format!("no apiserver at {server}: {why}"))
             .hint("start one with `heliox dev`, or name another with --server or HELIOX_SERVER");
     }
@@ -293,6 +322,19 @@ mod tests {
         let failure = Failure::of_call(&Error::Unavailable(refused.into()), "http://h:1");
         assert_eq!(failure.message, "no apiserver at http://h:1: connection refused");
         assert!(failure.hint.unwrap().contains("heliox dev"));
+        let silent = Failure::of_call(&Error::silent(false), "http://h:1");
+        let is_there = "the server at http://h:1 accepts connections and does not answer";
+        assert_eq!(silent.message, is_there);
+        assert!(!silent.hint.unwrap().contains("heliox dev"), "there is something already");
+        let doubt = Failure::of_call(&Error::silent(true), "http://h:1").too_late();
+        let told = format!("the time is up: {is_there}; the change may have been made");
+        assert_eq!((doubt.code, doubt.message), (Code::Timeout, told));
+        let full = io::Error::new(io::ErrorKind::TimedOut, "elapsed");
+        let full = Failure::of_call(&Error::Unavailable(full.into()), "http://h:1");
+        assert_eq!(
+            full.message,
+            "the server at http://h:1 accepts no connection: no answer in time"
+        );
         let busy = Failure::of_call(&Error::Unavailable("too much at once".into()), "http://h:1");
         assert!(busy.message.ends_with("does not answer now: too much at once"));
         let eof =

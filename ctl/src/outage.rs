@@ -85,10 +85,10 @@ impl Outage {
         Some(Lost { server, for_secs: since.elapsed().as_secs(), why: why.clone() })
     }
 
-    fn begins(&self, why: &str) {
+    fn begins(&self, since: Instant, why: &str) {
         self.missing.send_modify(|missing| {
             missing.count += 1;
-            missing.lost.get_or_insert_with(|| (Instant::now(), why.to_owned()));
+            missing.lost.get_or_insert_with(|| (since, why.to_owned()));
         });
     }
 
@@ -152,8 +152,13 @@ pub struct Link {
 impl Link {
     /// It broke, or is not answered.
     pub fn broken(&mut self, why: &str) {
+        self.broken_since(Instant::now(), why);
+    }
+
+    /// It is not answered, and was asked then.
+    pub fn broken_since(&mut self, since: Instant, why: &str) {
         if !std::mem::replace(&mut self.is_broken, true) {
-            self.outage.begins(why);
+            self.outage.begins(since, why);
         }
     }
 
@@ -237,7 +242,7 @@ mod tests {
     async fn an_outage_is_over_when_the_server_has_been_back_for_a_while() {
         let outage = Outage::new("http://h:1");
         outage.is_over_for(SECOND).await;
-        outage.begins("refused");
+        outage.begins(Instant::now(), "refused");
         let began = Instant::now();
         let events = async {
             for is_back in [true, false, true] {
@@ -245,7 +250,7 @@ mod tests {
                 if is_back {
                     outage.ends();
                 } else {
-                    outage.begins("refused");
+                    outage.begins(Instant::now(), "refused");
                 }
             }
         };

@@ -14,7 +14,7 @@ use super::show;
 use super::starting::Starting;
 use super::wait::{ends, wait_for};
 use crate::args::Apply;
-use crate::connection::{Connection, deadline};
+use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::target::Target;
@@ -71,7 +71,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
         print_started(connection, &ending);
         return Err(failure);
     }
-    wait_for(connection, ending, Goal::Succeeded, deadline(args.timeout)).await.and(told)
+    wait_for(connection, ending, Goal::Succeeded).await.and(told)
 }
 
 /// Prints the documents that are due once their objects have ended, which is not waited for any more.

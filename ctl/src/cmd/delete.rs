@@ -10,7 +10,7 @@ use super::each::Failures;
 use super::wait::wait_for;
 use super::{show, silent};
 use crate::args::{Cascade, Delete, Format};
-use crate::connection::{Connection, deadline};
+use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::made_again::{self, Placed};
@@ -65,8 +65,7 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
         tell_of_returns(connection, &deleted).await;
     }
     if args.wait {
-        let until = deadline(Some(args.timeout));
-        failures.add(wait_for(connection, leaving, Goal::Deleted, until).await)?;
+        failures.add(wait_for(connection, leaving, Goal::Deleted).await)?;
     }
     failures.end()
 }

@@ -25,6 +25,8 @@ mod version;
 mod wait;
 mod watch;
 
+use api::duration::Duration;
+
 use crate::args::{Args, Command, DebugCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -45,6 +47,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut connection = Connection::new(&server, &namespace, output)?;
     connection.named_namespace = named_namespace;
     connection.is_namespace_typed = is_namespace_typed;
+    // From here on: the limit is for the whole command, whichever of its requests is not answered.
+    let connection = connection.for_at_most(time_limit(&command));
     let outage = connection.outage().clone();
     let is_endless = is_endless(&command);
     let taken = namesakes::taken_by(&command);
@@ -60,6 +64,33 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         done = done => done,
         unread = terminal::unread(), if is_endless => Err(unread),
         never = outage.tell(terminal::note) => match never {},
+    }
+}
+
+/// How long a command may take, where its command line limits that.
+fn time_limit(command: &Command) -> Option<Duration> {
+    match command {
+        Command::Apply(args) => args.timeout,
+        Command::Delete(args) => args.wait.then_some(args.timeout),
+        Command::Wait(args) => Some(args.timeout),
+        Command::Run(args) => args.until_end.timeout,
+        Command::Rerun(args) => args.until_end.timeout,
+        Command::Get(_)
+        | Command::Describe(_)
+        | Command::Logs(_)
+        | Command::Events(_)
+        | Command::Exec(_)
+        | Command::Top(_)
+        | Command::Cancel { .. }
+        | Command::Suspend { .. }
+        | Command::Resume { .. }
+        | Command::Evict { .. }
+        | Command::Cordon { .. }
+        | Command::Uncordon { .. }
+        | Command::Cluster(_)
+        | Command::Debug(_)
+        | Command::Version
+        | Command::Completion { .. } => None,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::show;
 use super::wait::wait_for;
 use crate::args::{Run, UntilEnd};
-use crate::connection::{Connection, deadline};
+use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::goal::Goal;
 use crate::hints;
@@ -100,7 +100,7 @@ pub(super) async fn started(
     if !until_end.wait {
         return told;
     }
-    wait_for(connection, vec![waited], goal, deadline(until_end.timeout)).await.and(told)
+    wait_for(connection, vec![waited], goal).await.and(told)
 }
 
 /// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::show;
 use crate::args::{Format, Wait};
-use crate::connection::{Connection, Query, deadline};
+use crate::connection::{Connection, LOOK_MIN, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::goal::{self, Goal};
@@ -31,7 +31,7 @@ pub(super) async fn wait(connection: &Connection, args: Wait) -> Result<(), Fail
     }
     let waited = |target| Waited::new(target, connection.namespace.clone(), args.goal);
     let all = targets.into_iter().map(waited).collect();
-    wait_for(connection, all, args.goal, deadline(Some(args.timeout))).await
+    wait_for(connection, all, args.goal).await
 }
 
 /// Whether objects of a kind end at all.
@@ -41,11 +41,9 @@ pub(super) fn ends(kind: KindId) -> bool {
 
 /// Between two lines that tell how far it has come, where nobody looks at a terminal.
 const PERIOD: Duration = Duration::from_secs(10);
-/// What the first look may take, whatever the time that is given: what is certain now needs no waiting.
-const LOOK_MIN: Duration = Duration::from_secs(10);
 
 /// Waits until it is certain of each object whether it will be as `goal` says, and tells each as
-/// soon as that is so.
+/// soon as that is so; for as long as the command may take.
 ///
 /// # Errors
 /// Some will not get there, are not there, or the time is up.
@@ -53,8 +51,8 @@ pub(super) async fn wait_for(
     connection: &Connection,
     all: Vec<Waited>,
     goal: Goal,
-    until: Option<Instant>,
 ) -> Result<(), Failure> {
+    let until = connection.until();
     // An object that is named twice is one.
     let count = all.iter().map(key_of).collect::<BTreeSet<_>>().len();
     // Who has no time to wait, or reads errors as JSON, is told the outcome alone.
@@ -105,8 +103,10 @@ async fn certain(
         }
         Ok::<_, Failure>(())
     };
+    let began = Instant::now();
     match in_time(connection, look, looking).await {
         Ok(looked) => looked?,
+        Err(Late { lost: None }) => return Ok(Some(unanswered(connection, began).await)),
         Err(late) => return Ok(Some(late)),
     }
     let following = try_join_all(groups.iter_mut().map(Group::follow));
@@ -114,6 +114,16 @@ async fn certain(
         Ok(followed) => followed.map(|_| None),
         Err(late) => Ok(Some(late)),
     }
+}
+
+/// The time was up before the server answered what was asked then.
+async fn unanswered(connection: &Connection, asked: Instant) -> Late {
+    let for_secs = asked.elapsed().as_secs();
+    let why = match connection.accepts().await {
+        true => "it accepts connections and does not answer",
+        false => "it accepts no connection",
+    };
+    Late { lost: Some(Lost { server: connection.server.clone(), for_secs, why: why.to_owned() }) }
 }
 
 /// What something comes to, if that is before `until`. How the server stands is seen while it is still
@@ -192,7 +202,8 @@ struct Group {
 impl Group {
     fn new(connection: &Connection, first: &Waited, standings: &Rc<Standings>) -> Self {
         Self {
-            connection: connection.within(first.namespace()),
+            // The time is kept for all requests together, and an outage is told of then.
+            connection: connection.within(first.namespace()).without_limit(),
             kind: first.target().kind,
             open: BTreeMap::new(),
             failures: Vec::new(),

@@ -25,6 +25,8 @@ struct Kept {
     revision: u64,
     /// What was deleted, as it was then.
     gone: Vec<(String, Value)>,
+    /// Whether writes are made, and never answered.
+    answers_no_write: bool,
     /// Paths that nobody may read.
     refused: Vec<String>,
     /// Method and path of every request that is no read.
@@ -108,6 +110,11 @@ impl Server {
         self.changes.send_replace(());
     }
 
+    /// Makes what is written from now on, and never answers that.
+    pub(crate) fn answer_no_write(&self) {
+        self.kept.lock().unwrap().answers_no_write = true;
+    }
+
     /// Refuses to tell what is at a path from now on.
     pub(crate) fn refuse(&self, path: &str) {
         self.kept.lock().unwrap().refused.push(path.to_owned());
@@ -173,11 +180,17 @@ impl Kept {
 }
 
 async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let is_answered = method == Method::GET || !keeper.kept.lock().unwrap().answers_no_write;
+    let answer = made(keeper, &method, &uri, &body);
+    if is_answered { answer } else { std::future::pending().await }
+}
+
+fn made(keeper: Keeper, method: &Method, uri: &Uri, body: &[u8]) -> Response {
     let Keeper { kept, becomes, changes, watches } = keeper;
     let all = Arc::clone(&kept);
     let mut kept = kept.lock().unwrap();
-    let (path, body) = (uri.path(), serde_json::from_slice(&body).unwrap_or(Value::Null));
-    if method == Method::GET {
+    let (path, body) = (uri.path(), serde_json::from_slice(body).unwrap_or(Value::Null));
+    if *method == Method::GET {
         kept.reads.push(path.to_owned());
         let query = uri.query().unwrap_or_default();
         return match query.contains("watch=") {
@@ -190,9 +203,9 @@ async fn answer(State(keeper): State<Keeper>, method: Method, uri: Uri, body: By
     }
     kept.writes.push(format!("{method} {path}"));
     let name = body["metadata"]["name"].as_str().unwrap_or_default();
-    let at = if method == Method::POST { format!("{path}/{name}") } else { path.to_owned() };
+    let at = if *method == Method::POST { format!("{path}/{name}") } else { path.to_owned() };
     let found = kept.objects.get(&at).cloned();
-    let mut object = match (&method, found) {
+    let mut object = match (method, found) {
         (&Method::POST, None) => {
             let mut object = body;
             object["metadata"]["generation"] = 1.into();
