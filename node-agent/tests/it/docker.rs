@@ -215,6 +215,26 @@ async fn a_command_at_a_terminal_writes_any_bytes() {
     .await;
 }
 
+/// It runs, as everybody sees: that it does not would send people looking in the wrong place.
+#[tokio::test]
+async fn a_container_that_was_paused_says_so_where_a_command_is_to_run() {
+    hold(bench().await, async |bench| {
+        let engine = bench.engine("a").await;
+        let spec = conformance::spec(bench, "paused", Program::Forever);
+        engine.create_and_start(&spec).await.unwrap();
+        let name = Scope::new(&bench.cluster, "a").unwrap().container_name(&spec.identity);
+        let docker = docker::connect(SOCKET).await.unwrap();
+        docker.pause_container(&name).await.unwrap();
+        let request = ExecRequest { command: vec!["true".to_owned()], stdin: false, tty: false };
+        let refused = engine.exec(&spec.identity, &request).await;
+        docker.unpause_container(&name).await.unwrap();
+        let why = refused.map(drop).unwrap_err().to_string();
+        assert!(why.contains("is paused; docker unpause"), "{why}");
+        engine.exec(&spec.identity, &request).await.map(drop).unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_tmpfs_has_its_size() {
     hold(bench().await, async |bench| {

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use tokio::io::AsyncWrite;
 use tokio::time::{sleep, timeout};
 
-use super::classify::{Stage, classify, is_conflict};
+use super::classify::{Stage, classify, is_conflict, message};
 use super::{CALL_TIMEOUT, DockerEngine, terminal};
 use crate::engine::logs::Output;
 use crate::engine::{Answer, EngineError, Exec, ExecControl, Identity, Reason};
@@ -55,8 +55,7 @@ impl DockerEngine {
         let created = timeout(CALL_TIMEOUT, self.docker.create_exec(&found.id, options)).await;
         let created = match created {
             Ok(Ok(created)) => created,
-            // It does not run (any more).
-            Ok(Err(error)) if is_conflict(&error) => return Err(EngineError::Gone),
+            Ok(Err(error)) if is_conflict(&error) => return Err(not_running(&message(&error))),
             Ok(Err(error)) => return Err(classify(&error, Stage::Ask)),
             Err(_) => return Err(EngineError::unavailable("the engine did not answer in time")),
         };
@@ -69,6 +68,17 @@ impl DockerEngine {
         let is_tty = request.tty;
         let control = Box::new(Running { docker, id: created.id, container: found.id, is_tty });
         Ok(Exec { input: request.stdin.then_some(input), output, control })
+    }
+}
+
+/// Why no command can be run in a container that is there: it does not run (any more), unless the engine
+/// says that somebody paused it.
+fn not_running(message: &str) -> EngineError {
+    if message.contains("is paused") {
+        let why = "the container is paused; docker unpause on its node resumes it";
+        EngineError::refused(Reason::Invalid, why)
+    } else {
+        EngineError::Gone
     }
 }
 
