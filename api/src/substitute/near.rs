@@ -14,7 +14,7 @@ use super::foreign::{self, Variable};
 use super::names;
 use super::reference::{Piece, ROOTS, pieces};
 use crate::schema::VIOLATIONS_MAX;
-use crate::violation::Violation;
+use crate::violation::{Violation, nearest};
 
 /// Everything in the spec of a Job or Workflow that was probably meant for us and is not, with what was
 /// probably meant.
@@ -77,7 +77,9 @@ fn walk<'a>(
     match value {
         Value::String(text) => {
             texts.push(Text { path: path.to_owned(), text, data });
-            variables.extend(assigned(text).filter(|name| foreign::variable(name).is_some()));
+            let may_be_told =
+                |name: &&str| name.starts_with(OURS) || foreign::variable(name).is_some();
+            variables.extend(assigned(text).filter(may_be_told));
         }
         Value::Array(list) => {
             for (index, value) in list.iter().enumerate() {
@@ -131,6 +133,20 @@ impl<'a> NearMiss<'a> {
         Self { whole, meant: variable.ours, system: Some(variable.system) }
     }
 
+    /// A variable that is called like those that Heliox sets, and is none of them.
+    fn of_slip(whole: &'a str, name: &str) -> Option<Self> {
+        let known = || names::ENVIRONMENT.iter().map(|known| known.name);
+        let is_of_port = OF_PORTS
+            .iter()
+            .any(|start| name.strip_prefix(start).is_some_and(|end| !end.is_empty()));
+        let is_fine = !name.starts_with(OURS)
+            || is_of_port
+            || OF_HCTL.contains(&name)
+            || known().any(|known| known == name);
+        let meant = || nearest(name, known()).map(|meant| format!("${meant}"));
+        (!is_fine).then(|| Self { whole, meant: meant(), system: None })
+    }
+
     fn violation(self, path: &str) -> Violation {
         let whole = self.whole;
         let why = match self.system {
@@ -144,6 +160,13 @@ impl<'a> NearMiss<'a> {
         Violation::new(path, why).hint(hint)
     }
 }
+
+/// How the variables begin that Heliox sets: templates declare none of these.
+const OURS: &str = "HELIOX_";
+/// Variables of ours that are not set for tasks, but that a script may have for hctl.
+const OF_HCTL: [&str; 2] = ["HELIOX_SERVER", "HELIOX_LOG"];
+/// Beginnings of variables whose ends are names of ports.
+const OF_PORTS: [&str; 2] = ["HELIOX_PORT_", "HELIOX_ADDR_"];
 
 /// Longest name that is looked at, in characters.
 const NAME_CHARS_MAX: usize = 256;
@@ -204,8 +227,14 @@ fn miss<'a>(text: &'a str, is_declared: &impl Fn(&str) -> bool) -> Option<NearMi
     match after.chars().next()? {
         '(' => {
             let inner = until(&after[1..], ")")?;
-            let meant = in_round(inner).filter(|_| !is_declared(inner))?;
-            Some(NearMiss::of_name(&text[..inner.len() + 3], &meant))
+            if is_declared(inner) {
+                return None;
+            }
+            let whole = &text[..inner.len() + 3];
+            match in_round(inner) {
+                Some(meant) => Some(NearMiss::of_name(whole, &meant)),
+                None => NearMiss::of_slip(whole, inner),
+            }
         }
         '{' => {
             let inner = until(&after[1..], "}")?;
@@ -216,13 +245,18 @@ fn miss<'a>(text: &'a str, is_declared: &impl Fn(&str) -> bool) -> Option<NearMi
             let meant = foreign::name(inner).filter(|_| inner.contains('.'));
             match meant.or_else(|| in_curly(inner)) {
                 Some(meant) => Some(NearMiss::of_name(whole, &meant)),
-                None => Some(NearMiss::of_variable(whole, foreign::variable(inner)?)),
+                None => NearMiss::of_slip(whole, inner)
+                    .or_else(|| Some(NearMiss::of_variable(whole, foreign::variable(inner)?))),
             }
         }
         _ => {
             let name = &after[..after.find(|c| !is_of_name(c)).unwrap_or(after.len())];
-            let variable = foreign::variable(name).filter(|_| !is_declared(name))?;
-            Some(NearMiss::of_variable(&text[..name.len() + 1], variable))
+            if is_declared(name) {
+                return None;
+            }
+            let whole = &text[..=name.len()];
+            NearMiss::of_slip(whole, name)
+                .or_else(|| Some(NearMiss::of_variable(whole, foreign::variable(name)?)))
         }
     }
 }
@@ -336,6 +370,10 @@ mod tests {
             ("${job.name}", "${job.name} -> $(HELIOX_JOB)"),
             ("{{ partition.id }}", "{{ partition.id }} -> $(task.partition)"),
             ("$(workflow.parameters.day)", "$(workflow.parameters.day) -> $(params.day)"),
+            ("echo $HELIOX_INDX", "$HELIOX_INDX -> $HELIOX_INDEX"),
+            ("${HELIOX_PARTITON}", "${HELIOX_PARTITON} -> $HELIOX_PARTITION"),
+            ("$(HELIOX_NODES)", "$(HELIOX_NODES) -> $HELIOX_NODE"),
+            ("$HELIOX_SOMETHING_ELSE", "$HELIOX_SOMETHING_ELSE -> nothing"),
             ("echo {{item}}", "{{item}} -> $(task.item)"),
             ("{{ item.path }}", "{{ item.path }} -> $(task.item.path)"),
             ("{{inputs.parameters.x}}", "{{inputs.parameters.x}} -> $(params.x)"),
@@ -395,6 +433,7 @@ mod tests {
     #[test]
     fn what_is_for_a_shell_or_is_right_is_left_alone() {
         for text in [
+            "$HELIOX_INDEX ${HELIOX_JOB} $(HELIOX_NODE) $HELIOX_PORT_HTTP $HELIOX_SERVER",
             "$(date)",
             "$(date +%s)",
             "${item}",
