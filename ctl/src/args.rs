@@ -347,7 +347,7 @@ pub struct Logs {
     #[arg(long, value_name = "NUMBER", value_parser = door::number)]
     #[arg(conflicts_with = "attempt", add = runs())]
     pub run: Option<u32>,
-    /// Print the previous attempt.
+    /// Print the attempt before the one that is printed without this.
     #[arg(short, long, conflicts_with = "follow")]
     pub previous: bool,
     /// Only tasks that failed.

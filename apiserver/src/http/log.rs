@@ -101,11 +101,11 @@ pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Box<Sta
 
 /// The attempt whose log is meant.
 fn attempt_of(task: &Task, query: &Query) -> Result<u32, Box<Status>> {
-    if !query.previous {
-        return Ok(query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node()));
-    }
     // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
-    let newest = query.attempt.unwrap_or(task.spec.attempt);
+    let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
+    if !query.previous {
+        return Ok(newest);
+    }
     let earlier = task.status.attempts.iter().rev().map(|past| past.attempt);
     earlier.filter(|attempt| *attempt < newest).max().ok_or_else(|| {
         let message = format!("task {:?} has no attempt before attempt {newest}", task.name());
@@ -197,8 +197,8 @@ mod tests {
             "template": "a", "attempt": 3,
             "unschedulable": { "attempt": 3, "message": "0 of 3 nodes: 3 full" },
         });
-        let past = serde_json::json!([{ "attempt": 2, "nodeName": "n2", "phase": "Failed" }]);
-        let waiting = task(spec, past);
+        let past = |attempt| serde_json::json!({ "attempt": attempt, "nodeName": "n2", "phase": "Failed" });
+        let waiting = task(spec.clone(), [past(2)].into_iter().collect());
         assert_eq!(why(&waiting, 2), Ok("n2".to_owned()));
         for (attempt, text) in [(1, "no longer known"), (3, "0 of 3 nodes"), (4, "newest is 3")] {
             let told = why(&waiting, attempt).unwrap_err();
@@ -208,8 +208,14 @@ mod tests {
             |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap(), Asks::Log).unwrap();
         assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
         assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
-        assert_eq!(attempt_of(&waiting, &query("previous=true")), Ok(2), "it waits for its retry");
-        assert!(attempt_of(&waiting, &query("attempt=2&previous=true")).is_err());
+        let told = attempt_of(&waiting, &query("previous=true")).unwrap_err().message.unwrap();
+        assert!(
+            told.ends_with("no attempt before attempt 2"),
+            "attempt 2 is shown without: {told}"
+        );
+        let waiting = task(spec, [past(1), past(2)].into_iter().collect());
+        assert_eq!(attempt_of(&waiting, &query("previous=true")), Ok(1));
+        assert!(attempt_of(&waiting, &query("attempt=1&previous=true")).is_err());
         let pending = task(serde_json::json!({ "template": "a" }), serde_json::json!([]));
         assert!(why(&pending, 1).unwrap_err().contains("Pending"));
     }

@@ -1,5 +1,6 @@
 //! Which attempts of tasks are meant where logs are asked for. Pure.
 
+use api::table::some_of;
 use api::task::TaskPhase;
 use api::{Kind as _, KindId, Task, Timestamp};
 use serde_json::Value;
@@ -9,7 +10,11 @@ use crate::failure::{Code, Failure};
 use crate::not_running;
 use crate::target::Target;
 
-/// The attempt of a task whose log is meant.
+/// Attempts that are named at most where they are not the newest.
+const NAMED_MAX: usize = 5;
+
+/// The attempt of a task whose log is meant: the newest that has a node, and with `--previous` the one
+/// before that, as in kubectl.
 pub(super) fn chosen(
     task: &Task,
     args: &Logs,
@@ -17,11 +22,6 @@ pub(super) fn chosen(
     now: Timestamp,
 ) -> Result<u32, Failure> {
     let run = run.unwrap_or(task.spec.run);
-    // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
-    let shown = args.previous && args.attempt.is_none() && run == task.spec.run;
-    if let Some(before) = attempt_before(task, task.spec.attempt).filter(|_| shown) {
-        return Ok(before);
-    }
     let missing = |why: String| Failure::new(why).code(Code::NotFound);
     let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
     let Some(attempt) = newest else {
@@ -44,8 +44,43 @@ pub(super) fn chosen(
     if !args.previous {
         return Ok(attempt);
     }
-    attempt_before(task, attempt)
-        .ok_or_else(|| missing(format!("{} has no attempt before attempt {attempt}", task.name())))
+    attempt_before(task, attempt).ok_or_else(|| {
+        let name = task.name();
+        let failure = missing(format!("{name} has no attempt before attempt {attempt}"));
+        // Who sees that a retry waits may take the attempt that failed for the previous one.
+        if args.attempt.is_none() && attempt < task.spec.attempt {
+            failure.hint(format!("attempt {attempt} is the newest with a log: hctl logs {name}"))
+        } else {
+            failure
+        }
+    })
+}
+
+/// Which attempts are printed, where the tasks are in later ones by now; nothing where all are in these,
+/// or where the command line names them.
+pub(super) fn not_the_newest(
+    printed: &[(&Task, u32)],
+    args: &Logs,
+    now: Timestamp,
+) -> Option<String> {
+    let older = printed.iter().filter(|(task, attempt)| *attempt < task.spec.attempt);
+    let older: Vec<&(&Task, u32)> = older.filter(|_| args.attempt.is_none()).collect();
+    let words = |(task, attempt): &(&Task, u32)| format!("{} attempt {attempt}", task.name());
+    match older.as_slice() {
+        [] => None,
+        [one] if printed.len() == 1 => {
+            let (task, newest) = (one.0, one.0.spec.attempt);
+            let state = not_running::state(task, now);
+            let state = state.map(|state| format!(", which {state}")).unwrap_or_default();
+            Some(format!("-- {}; the newest is attempt {newest}{state}", words(one)))
+        }
+        // The names before the lines say it.
+        _ if args.previous || args.run.is_some() => None,
+        several => {
+            let some = some_of(several.iter().map(|it| words(it)), NAMED_MAX);
+            Some(format!("-- the next attempts of these have not started: {some}"))
+        }
+    }
 }
 
 /// The run that an object is in, where that is a job: some of its tasks may still be in the run before.
@@ -122,11 +157,17 @@ mod tests {
         assert_eq!(chosen(two_runs(), "hctl logs job/a --run 1"), Ok(1));
         assert_eq!(
             chosen(two_runs(), "hctl logs job/a --previous"),
-            Ok(2),
-            "attempt 3 waits for its retry"
+            Ok(1),
+            "attempt 3 waits for its retry: without the flag it is attempt 2"
         );
         assert_eq!(chosen(two_runs(), "hctl logs job/a --attempt 2 --previous"), Ok(1));
         assert!(chosen(two_runs(), "hctl logs job/a --run 1 --previous").is_err());
+        assert_eq!(
+            chosen(serde_json::json!([past(2, 2)]), "hctl logs a-0 -p"),
+            Err("a-0 has no attempt before attempt 2; attempt 2 is the newest with a log: hctl logs \
+                 a-0"
+                .to_owned())
+        );
         let before = serde_json::json!([past(1, 1)]);
         assert_eq!(
             chosen(before, "hctl logs job/a"),
@@ -143,6 +184,25 @@ mod tests {
         );
         let older = serde_json::json!([past(1, 0)]);
         assert_eq!(chosen(older, "hctl logs a-0"), Ok(1), "an older version did not say the run");
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_the_newest_is_named() {
+        let told = |line: &str, printed: &[u32]| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Command::Logs(logs) = args.command else { panic!("{line}") };
+            let task = task(&serde_json::json!({}));
+            let printed: Vec<_> = printed.iter().map(|attempt| (&task, *attempt)).collect();
+            not_the_newest(&printed, &logs, Timestamp::UNIX_EPOCH)
+        };
+        let said = |text: &str| Some(text.to_owned());
+        let one = said("-- a-0 attempt 2; the newest is attempt 3, which is Pending");
+        assert_eq!(told("hctl logs a-0", &[2]), one);
+        assert_eq!(told("hctl logs a-0", &[3]), None);
+        assert_eq!(told("hctl logs a-0 --attempt 2", &[2]), None, "it is named already");
+        let some = said("-- the next attempts of these have not started: a-0 attempt 2");
+        assert_eq!(told("hctl logs job/a", &[2, 3]), some);
+        assert_eq!(told("hctl logs job/a -p", &[1, 2]), None);
     }
 
     #[test]

@@ -60,13 +60,21 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
 
 /// How to see what its attempts printed.
 fn logs(task: &Task) -> String {
-    let name = task.name();
-    let attempts = task.status.attempts.len() + usize::from(task.node().is_some());
-    match attempts {
-        0 => String::new(),
-        1 => format!("hctl logs {name}"),
-        _ => format!("hctl logs {name}    before that: hctl logs {name} --previous"),
-    }
+    let (name, newest) = (task.name(), task.spec.attempt);
+    let past = || task.status.attempts.iter().map(|past| past.attempt);
+    let Some(attempt) = task.newest_attempt_of_run(task.spec.run) else {
+        // What an earlier run printed is printed for that run alone.
+        let run = task.status.attempts.iter().map(|past| past.run).max();
+        return run.map(|run| format!("hctl logs {name} --run {run}")).unwrap_or_default();
+    };
+    let which = if attempt < newest { format!(" (attempt {attempt})") } else { String::new() };
+    let before = past().any(|before| before < attempt);
+    let before = if before {
+        format!("    before that: hctl logs {name} --previous")
+    } else {
+        String::new()
+    };
+    format!("hctl logs {name}{which}{before}")
 }
 
 fn index(task: &Task) -> String {

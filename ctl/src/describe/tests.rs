@@ -210,6 +210,27 @@ fn a_job_that_could_not_be_made_has_no_logs() {
     );
 }
 
+/// The commands are those that print what they are said to.
+#[test]
+fn a_task_tells_which_logs_there_are() {
+    let logs = |attempt: u32, past: &[(u32, u32)]| {
+        let past = past.iter().map(|(attempt, run)| {
+            json!({ "attempt": attempt, "run": run, "phase": "Failed", "nodeName": "n1" })
+        });
+        let past: Vec<_> = past.collect();
+        let spec = json!({ "run": 2, "attempt": attempt });
+        let task = task("a-0", &json!({ "spec": spec, "status": { "attempts": past } }));
+        let text = task::text(&task, now()).on(None);
+        let line = text.lines().find_map(|line| line.strip_prefix("Logs:"));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(logs(1, &[]), "");
+    assert_eq!(logs(2, &[(1, 2)]), "hctl logs a-0 (attempt 1)", "the retry waits");
+    let before = "hctl logs a-0 (attempt 2)    before that: hctl logs a-0 --previous";
+    assert_eq!(logs(3, &[(1, 2), (2, 2)]), before);
+    assert_eq!(logs(2, &[(1, 1)]), "hctl logs a-0 --run 1", "it has not started in run 2");
+}
+
 #[test]
 fn a_task_tells_its_parts_and_attempts() {
     check(

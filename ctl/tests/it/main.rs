@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod applies;
+mod follows;
 mod hanging;
 mod lookups;
 mod pipes;

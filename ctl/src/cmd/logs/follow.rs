@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::super::attempts::{is_past, run_of};
 use super::super::silent::Nodes;
-use super::{Hearing, heard, of, open};
+use super::waits::Waits;
+use super::{Hearing, heard, of, open, why_no_tasks};
 use crate::args::Logs;
 use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
@@ -23,6 +24,7 @@ use crate::log::{GiveUp, Heard};
 use crate::log_printer::{Of, Printer};
 use crate::silence;
 use crate::target::Target;
+use crate::terminal;
 
 /// Logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
@@ -39,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn follow(
     connection: &Connection,
     args: &Logs,
-    target: &Target,
-    tasks: Query,
+    (target, tasks): (&Target, Query),
+    told: Option<String>,
 ) -> Result<(), Failure> {
     let fields = format!("metadata.name={}", target.name);
     let owner = connection.query(target.kind, String::new(), fields);
@@ -48,14 +50,18 @@ pub(super) async fn follow(
     let mut news = live::news(connection, tasks.clone());
     let mut printer = Printer::new(args.timestamps, target.kind != KindId::Task);
     let mut logs = Logging::new(connection, args);
-    let mut has_ended = false;
+    let (mut has_ended, mut was_deleted, mut waits) = (false, false, Waits::new(told));
     while !has_ended || !logs.are_done() {
         tokio::select! {
             biased;
             Some(said) = owner.next(), if !has_ended => {
                 has_ended = match said? {
-                    News::Gone(_) => true,
+                    News::Gone(object) => {
+                        was_deleted = !ends(target.kind, &object);
+                        true
+                    }
                     News::There(object) => {
+                        waits.see_owner(why_no_tasks(connection, target, &object));
                         logs.run = logs.run.max(run_of(target, &object));
                         ends(target.kind, &object) || is_past(args, target, &object)
                     }
@@ -74,17 +80,24 @@ pub(super) async fn follow(
                 match said? {
                     News::There(object) => {
                         if let Ok(task) = serde_json::from_value::<Task>(object) {
+                            waits.see(&task);
                             logs.consider(&task, &mut printer)?;
                         }
                     }
                     // The log of another task of its name is not to wait for the rest of this one's.
                     News::Gone(object) => {
-                        logs.current.remove(object["metadata"]["name"].as_str().unwrap_or_default());
+                        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                        waits.forget(name);
+                        logs.current.remove(name);
                     }
                 }
             }
             () = are_due(connection, logs.untold_since), if !logs.untold.is_empty() => {
                 logs.tell_untold(&mut printer).await?;
+            }
+            () = are_told(waits.due_at()), if !has_ended && logs.are_done() => {
+                let line = waits.tell(connection.clock.now());
+                line.iter().for_each(|line| terminal::note(line));
             }
             // After all that is known of the tasks by now, so that the number is theirs.
             () = std::future::ready(()), if logs.has_waiting_untold() => {
@@ -98,6 +111,10 @@ pub(super) async fn follow(
         logs.open_next();
     }
     printer.finish()?;
+    if was_deleted {
+        let message = format!("{target} was deleted before it had ended");
+        return Err(Failure::new(message).code(Code::NotFound));
+    }
     // What was asked for by its number is missed; all there is may be nothing.
     let number = args.run.map(|run| format!("run {run}"));
     let number = number.or_else(|| args.attempt.map(|attempt| format!("attempt {attempt}")));
@@ -118,6 +135,14 @@ async fn are_due(connection: &Connection, since: Instant) {
         if !connection.outage().is_on() {
             return;
         }
+    }
+}
+
+/// Resolves when it is due to say what is waited for; never where there is nothing to say.
+async fn are_told(due_at: Option<Instant>) {
+    match due_at {
+        Some(due_at) => tokio::time::sleep_until(due_at).await,
+        None => std::future::pending().await,
     }
 }
 

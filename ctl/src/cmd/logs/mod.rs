@@ -1,6 +1,7 @@
 //! `hctl logs`: what tasks print.
 
 mod follow;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 
-use super::attempts::{chosen, has_failed, run_of};
+use super::attempts::{chosen, has_failed, not_the_newest, run_of};
 use super::awaited;
 use super::silent::Nodes;
 use crate::args::Logs;
@@ -31,11 +32,9 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         false => connection.get::<Value>(&target).await?,
     };
     if args.follow {
-        if target.kind != KindId::Task && found["status"]["total"].as_u64().unwrap_or_default() == 0
-        {
-            tell_of_no_tasks(connection, &target, &found);
-        }
-        return follow::follow(connection, &args, &target, query).await;
+        let why = why_no_tasks(connection, &target, &found);
+        why.iter().for_each(|why| terminal::note(why));
+        return follow::follow(connection, &args, (&target, query), why).await;
     }
     let run = args.run.or_else(|| run_of(&target, &found));
     let tasks = wanted(connection, (&target, &found), query, args.failed.then_some(run)).await?;
@@ -45,6 +44,12 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     let with_attempts: Vec<_> = with_attempts.collect();
     for (task, attempt) in &with_attempts {
         printer.make_room(&of(task, *attempt.as_ref().unwrap_or(&1)));
+    }
+    let printed = with_attempts.iter().filter_map(|(task, it)| Some((*task, *it.as_ref().ok()?)));
+    // One that did not start says itself which attempt it is.
+    let printed: Vec<_> = printed.filter(|(task, it)| task.failed_start(*it).is_none()).collect();
+    if let Some(which) = not_the_newest(&printed, &args, now) {
+        terminal::note(&which);
     }
     let (mut missing, mut nodes) = (0, Nodes::new(connection));
     for (task, attempt) in with_attempts {
@@ -150,6 +155,13 @@ fn in_order(tasks: &mut [Task]) {
         let job = job(task);
         (began.get(&job).copied().flatten(), job, task.spec.index)
     });
+}
+
+/// Why an object that should have tasks has none, if so.
+fn why_no_tasks(connection: &Connection, target: &Target, object: &Value) -> Option<String> {
+    let has_tasks = object["status"]["total"].as_u64().unwrap_or_default() > 0;
+    let is_without = target.kind != KindId::Task && !has_tasks;
+    is_without.then(|| not_running::no_tasks(target, object, connection.clock.now()))
 }
 
 /// Says why there are no tasks, with commands that look where this one did.
