@@ -79,7 +79,7 @@ async fn a_bundle_tells_how_things_stand_and_no_secret() {
 
     let file = dir.path().join("b.tar.gz");
     let said = hctl(&url, &["debug", "bundle", "-f", file.to_str().unwrap()]).await;
-    assert!(said.contains("Look at it before you send it"), "{said}");
+    assert!(said.contains("Review the archive before you send it"), "{said}");
     let archive = std::fs::File::open(&file).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let mut files = BTreeMap::new();
