@@ -111,14 +111,23 @@ pub(super) async fn follow(
         logs.open_next();
     }
     printer.finish()?;
+    missed(args, target, (was_deleted, logs.seen.is_empty()))
+}
+
+/// What is missed once all that there was is printed: the end of what was deleted, and what was asked for by
+/// its number, as all there is may be nothing.
+fn missed(
+    args: &Logs,
+    target: &Target,
+    (was_deleted, is_nothing): (bool, bool),
+) -> Result<(), Failure> {
     if was_deleted {
         let message = format!("{target} was deleted before it had ended");
         return Err(Failure::new(message).code(Code::NotFound));
     }
-    // What was asked for by its number is missed; all there is may be nothing.
     let number = args.run.map(|run| format!("run {run}"));
     let number = number.or_else(|| args.attempt.map(|attempt| format!("attempt {attempt}")));
-    match number.filter(|_| logs.seen.is_empty()) {
+    match number.filter(|_| is_nothing) {
         Some(number) => Err(Failure::new(format!("{target} has no log of {number}"))
             .code(Code::NotFound)
             .hint(format!("see what there is with hctl describe {target}"))),
