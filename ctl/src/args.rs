@@ -488,6 +488,9 @@ pub struct Rerun {
     /// Another value of a parameter of the run; may be given several times.
     #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
     pub params: Vec<(String, String)>,
+    /// Name of the new run; a second run with this name is refused [default: the next number].
+    #[arg(long, value_parser = door::name)]
+    pub name: Option<String>,
     /// Whether to wait for its end.
     #[command(flatten)]
     pub until_end: UntilEnd,

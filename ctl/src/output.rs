@@ -37,12 +37,14 @@ pub struct Paper {
 pub struct Columns {
     widths: Vec<usize>,
     paper: Paper,
+    /// The longest word or label in the last column: it is to be whole on its line.
+    longest_word: usize,
 }
 
 impl Columns {
     /// Columns on this paper.
     pub fn on(paper: Paper) -> Self {
-        Self { widths: Vec::new(), paper }
+        Self { paper, ..Self::default() }
     }
 
     /// What they are printed on.
@@ -53,7 +55,8 @@ impl Columns {
     /// Columns for rows of which most are still to come: with room for what they usually say, so
     /// that they seldom widen.
     pub fn with_room(headings: &[String], paper: Paper) -> Self {
-        Self { widths: headings.iter().map(|heading| room(heading)).collect(), paper }
+        let widths = headings.iter().map(|heading| room(heading)).collect();
+        Self { widths, paper, ..Self::default() }
     }
 
     /// Whether a row does not fit in: columns widen for it.
@@ -74,6 +77,8 @@ impl Columns {
                     None => self.widths.push(width),
                 }
             }
+            let word = row.last().map(|cell| longest_word(cell)).unwrap_or_default();
+            self.longest_word = self.longest_word.max(word);
         }
         match self.paper.width.filter(|_| self.paper.folds) {
             Some(width) => {
@@ -90,9 +95,12 @@ impl Columns {
         let (mut line, mut at) = (0, 0);
         let mut starts = Vec::new();
         let last = self.widths.len().saturating_sub(1);
+        // One that no line has room for is cut wherever it stands.
+        let word = Some(self.longest_word).filter(|word| CONTINUED.len() + word <= width);
+        let sentence = SENTENCE_ROOM.max(word.unwrap_or_default());
         for (index, chars) in self.widths.iter().enumerate() {
             // The last cell is a sentence, as a rule, and goes on below its beginning.
-            let needed = if index == last { (*chars).min(SENTENCE_ROOM) } else { *chars };
+            let needed = if index == last { (*chars).min(sentence) } else { *chars };
             let excess = (at + needed).saturating_sub(width);
             if index == last && line == 0 && excess > 0 && self.can_stand_out_by(excess) {
                 at -= excess;
@@ -204,6 +212,12 @@ fn paint(cell: &str) -> Option<Style> {
         "Failed" | "TimedOut" | "Lost" | "NotReady" | "Warning" => Some(BAD),
         _ => None,
     }
+}
+
+/// The longest part of a cell that is not folded: a word, or a label with its comma.
+fn longest_word(cell: &str) -> usize {
+    let words = cell.split(' ').flat_map(|word| word.split_inclusive(','));
+    words.map(|word| word.chars().count()).max().unwrap_or_default()
 }
 
 fn width_of(cell: &str) -> usize {
@@ -421,6 +435,23 @@ mod tests {
                 app=web, tier=front,
                 team=a-long-name
                 exit 3
+        "]]
+        .assert_eq(&lines(&mut Columns::on(paper), text));
+    }
+
+    #[test]
+    fn no_label_is_folded_within() {
+        let paper = Paper { width: Some(52), folds: true, ..Paper::default() };
+        let text = "NAME|STATUS|LABELS\n\
+                    nightly-1|Succeeded|heliox.dev/workflow=nightly-load,app=b\n\
+                    one|Failed|heliox.dev/workflow=nightly-load";
+        expect![[r"
+            NAME       STATUS
+                LABELS
+            nightly-1  Succeeded
+                heliox.dev/workflow=nightly-load,app=b
+            one        Failed
+                heliox.dev/workflow=nightly-load
         "]]
         .assert_eq(&lines(&mut Columns::on(paper), text));
     }

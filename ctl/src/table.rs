@@ -86,7 +86,7 @@ pub struct Look {
 
 /// Columns that give way first where a terminal is too narrow for all of them and for a reason.
 const SAY_LEAST: [&str; 15] = [
-    "GPU", "VERSION", "RUNTIME", "MODEL", "MODE", "ZONE", "READY", "TOOK", "ATTEMPT", "PORTS",
+    "GPU", "MODE", "VERSION", "RUNTIME", "MODEL", "ZONE", "READY", "TOOK", "ATTEMPT", "PORTS",
     "STATES", "REPLICAS", "ACTIVE", "FAILED", "MEMORY",
 ];
 /// Columns that say why, in a sentence: the last ones of their tables.
@@ -154,15 +154,18 @@ impl Shown {
     /// the lines fit into `width` characters. What a row says last, why it is as it is, would be cut
     /// off otherwise.
     ///
-    /// Where that is not enough, and there are reasons to be shown, columns give way that say least.
+    /// Where that is not enough, columns give way that say least: for reasons, where there are any, and
+    /// otherwise for the last column, which would be cut off.
     pub fn fit(&mut self, rows: &[Row], width: usize) {
         let cells = self.leave_out_what_tells_nothing(rows, width);
         let reasons = cells.iter().skip(1).filter_map(|row| row.last());
         let longest = reasons.map(|why| why.chars().count()).max().unwrap_or_default();
-        if self.headings.last().is_none_or(|heading| !is_reason(heading)) || longest == 0 {
-            return;
-        }
         let widest = |index: usize| cells.iter().map(|row| row[index].chars().count()).max();
+        if self.headings.last().is_none_or(|heading| !is_reason(heading)) || longest == 0 {
+            let widths = (0..self.headings.len()).map(|index| widest(index).unwrap_or_default());
+            // Nothing follows the last one.
+            return self.give_way(widths.collect(), width + GAP.len());
+        }
         let widths = (0..self.headings.len() - 1).map(|index| widest(index).unwrap_or_default());
         let widths: Vec<usize> = widths.collect();
         self.give_way(widths, width.saturating_sub(longest.min(WHY_ROOM)));
@@ -492,7 +495,9 @@ mod tests {
         assert_eq!(headings(&rows, 46), all, "the longest line has 46 characters");
         assert_eq!(headings(&rows, 45), "NAME STATUS FAILED NODE AGE WHY");
         assert_eq!(headings(&rows, 10), "NAME STATUS NODE AGE WHY", "the rest is cut");
-        assert_eq!(headings(&[row(0, ""), row(2, "")], 10), "NAME STATUS FAILED NODE AGE");
+        let rows = [row(0, ""), row(2, "")];
+        assert_eq!(headings(&rows, 31), "NAME STATUS FAILED NODE AGE", "it has 31 characters");
+        assert_eq!(headings(&rows, 30), "NAME STATUS NODE AGE", "the age is not cut off");
     }
 
     #[test]

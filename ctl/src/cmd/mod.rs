@@ -197,6 +197,7 @@ mod tests {
             ("run job/a", "job/a"),
             ("run w day=1", "\"day=1\" is a parameter, and needs -p before it"),
             ("rerun run w-1 day=1", "\"day=1\" is a parameter, and needs -p before it"),
+            ("rerun job/j --name again", "job/j runs again under its own name"),
             ("run w -p a=1 -p a=2", "--param a is given twice"),
             ("wait node/a --for succeeded", "node"),
             ("cancel node/a", "node/a cannot be cancelled"),

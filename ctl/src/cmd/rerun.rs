@@ -17,6 +17,12 @@ pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Fa
     match target.kind {
         KindId::Job if !args.params.is_empty() => Err(Failure::usage("a job has no parameters")
             .hint("leave --param out, or change the job and apply it")),
+        KindId::Job if args.name.is_some() => Err(Failure::usage(format!(
+            "{target} runs again under its own name; each of its runs has a number"
+        ))
+        .hint(
+            "leave --name out; a run of a workflow can be named: hctl rerun run/RUN --name NAME",
+        )),
         KindId::Job => job(connection, &target, &args).await,
         KindId::WorkflowRun => of_run(connection, &target, args).await,
         KindId::Workflow => Err(Failure::usage(format!("{target} is not a run"))
@@ -103,7 +109,7 @@ async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result
         keep
     });
     params.extend(run::named_once(args.params)?);
-    run::start(connection, &workflow, (None, params), &args.until_end).await
+    run::start(connection, &workflow, (args.name.as_deref(), params), &args.until_end).await
 }
 
 #[cfg(test)]

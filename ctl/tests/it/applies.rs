@@ -328,3 +328,21 @@ async fn a_run_that_ended_in_time_decides_though_its_workflow_does_not_say_so_ye
         assert_eq!(told, (code, Some("Running")), "{said:?}");
     }
 }
+
+/// As a run that is started: with a name of its own where it is given one.
+#[tokio::test]
+async fn a_run_that_is_started_anew_may_be_named() {
+    let server = Server::start(nothing).await;
+    let all = "/apis/heliox.dev/v1/namespaces/default";
+    server.put(
+        &format!("{all}/workflows/w"),
+        json!({ "metadata": { "name": "w" }, "spec": { "jobs": [] } }),
+    );
+    server.put(
+        &format!("{all}/workflowruns/w-1"),
+        json!({ "metadata": { "name": "w-1" }, "spec": { "workflow": "w" } }),
+    );
+    let said = server.run("rerun run/w-1 --name again").await;
+    assert_eq!((said.code, said.out.as_str()), (0, "run/again created\n"), "{said:?}");
+    assert_eq!(server.get(&format!("{all}/workflowruns/again"))["spec"]["workflow"], "w");
+}
