@@ -64,7 +64,10 @@ async fn a_newer_format_is_left_alone() {
     transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(newer);
-    assert_eq!(refusal(dir.path()), "DIR/store.redb has format 2; this version reads formats up to 1");
+    assert_eq!(
+        refusal(dir.path()),
+        "DIR/store.redb has format 2; this version reads formats up to 1"
+    );
 }
 
 #[tokio::test]
