@@ -1,11 +1,13 @@
 //! `hctl run`: starts a run of a workflow.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::workflow::check_params;
 use api::workflow_run::WorkflowRunSpec;
 use api::{Kind as _, KindId, Violation, Workflow, WorkflowRun, labels, names};
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
 
 use super::show;
 use super::wait::wait_for;
@@ -16,6 +18,10 @@ use crate::goal::Goal;
 use crate::hints;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
+
+/// How long a workflow may take to show how its run has ended, and how often that is looked at.
+const WORKFLOW_WAIT: Duration = Duration::from_secs(1);
+const WORKFLOW_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Numbers that are tried for a run's name, each taken by somebody else meanwhile.
 const NUMBERS_TRIED: u32 = 32;
@@ -91,6 +97,7 @@ pub(super) async fn started(
     let goal = Goal::Succeeded;
     let waited = Waited::new(target.clone(), connection.namespace.clone(), goal);
     let waited = waited.started(object.clone());
+    let workflow = object["spec"]["workflow"].as_str().map(str::to_owned);
     // One document tells all, and a name needs to be told once.
     let told = if until_end.wait && connection.format.is_document() {
         Ok(())
@@ -100,7 +107,28 @@ pub(super) async fn started(
     if !until_end.wait {
         return told;
     }
-    wait_for(connection, vec![waited], goal).await.and(told)
+    let ended = wait_for(connection, vec![waited], goal).await;
+    let is_certain = ended.as_ref().err().is_none_or(|failure| failure.code == Code::Failed);
+    if let Some(workflow) = workflow.filter(|_| is_certain) {
+        let shown = is_shown(connection, &workflow, &target.name);
+        let _late = timeout(WORKFLOW_WAIT, shown).await;
+    }
+    ended.and(told)
+}
+
+/// Waits until a workflow shows how its run has ended: its controller looks at the run a moment after
+/// that, and who looks at both next would see them contradict each other.
+async fn is_shown(connection: &Connection, workflow: &str, run: &str) {
+    let workflow = Target::new(KindId::Workflow, workflow);
+    // One that cannot be read, or is gone, shows nothing.
+    while let Ok(Some(found)) = connection.find::<Workflow>(&workflow).await {
+        let status = &found.status;
+        let is_open = status.phase.is_some_and(|phase| !phase.is_final());
+        if status.last_run.as_deref() != Some(run) || !is_open {
+            return;
+        }
+        sleep(WORKFLOW_INTERVAL).await;
+    }
 }
 
 /// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One

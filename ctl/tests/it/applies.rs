@@ -190,6 +190,29 @@ async fn a_run_that_is_waited_for_is_one_document_and_one_name() {
     }
 }
 
+/// Otherwise the next command would show a workflow that runs beside its run that has ended.
+#[tokio::test]
+async fn a_run_that_is_waited_for_has_ended_in_its_workflow_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(controllers).await;
+    let file = manifest(&dir, "runOnApply: false,");
+    server.run(&format!("apply -f {file}")).await;
+    let mut workflow = server.get(WORKFLOW);
+    json_patch::merge(&mut workflow["status"], &json!({ "lastRun": "w-1", "phase": "Running" }));
+    server.put(WORKFLOW, workflow.clone());
+    let looks = || server.reads().iter().filter(|path| *path == WORKFLOW).count();
+    let before = looks();
+    let mut child = server.hctl("run w --wait").stderr(Stdio::null()).spawn().unwrap();
+    // It reads the workflow once to begin with. The run has ended as soon as it was made.
+    while looks() < before + 3 {
+        assert_eq!(child.try_wait().unwrap(), None, "the workflow shows the run as it was");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    workflow["status"]["phase"] = "Failed".into();
+    server.put(WORKFLOW, workflow);
+    assert_eq!(child.wait().await.unwrap().code(), Some(3));
+}
+
 /// Who has no time to wait still learns what was started.
 #[tokio::test]
 async fn a_document_comes_also_where_nothing_is_certain_yet() {
