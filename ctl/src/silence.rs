@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::node::Leftover;
 use api::table::span;
 use api::task::TaskPhase;
-use api::{Kind as _, KindId, Node, Task, Timestamp, labels};
+use api::{Kind as _, KindId, Node, Task, Timestamp};
 
 use crate::failure::{Code, Failure};
 use crate::target::Target;
@@ -167,38 +167,10 @@ fn goes_on(task: &Task, attempt: u32, node: &Node) -> bool {
     node.status.leftovers.iter().any(is_it) || !was_heard_since
 }
 
-/// The label that tasks of an object have, where one tells.
-pub fn label_of(target: &Target) -> Option<String> {
-    let key = match target.kind {
-        KindId::Job => labels::JOB,
-        KindId::WorkflowRun => labels::RUN,
-        KindId::Workflow => labels::WORKFLOW,
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => return None,
-    };
-    Some(format!("{key}={}", target.name))
-}
-
-/// Whether objects of a kind are tasks, or have some.
-pub fn has_tasks(kind: KindId) -> bool {
-    kind == KindId::Task || label_of(&Target::new(kind, "")).is_some()
-}
-
 /// Whether a task is one of those that `targets` name, or belongs to one of them.
 pub fn belongs_to(task: &Task, targets: &[Target]) -> bool {
-    let labels = task.metadata.labels.iter().flatten();
-    let own: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
-    let is_of = |target: &Target| match label_of(target) {
-        Some(label) => own.contains(&label),
+    let is_of = |target: &Target| match target.task_label() {
+        Some(label) => task.label(label) == Some(&target.name),
         None if target.kind == KindId::Task => task.name() == target.name,
         None if target.kind == KindId::Namespace => task.namespace() == target.name,
         // Which tasks of a node are meant, the node itself says.

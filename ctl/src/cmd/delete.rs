@@ -86,7 +86,7 @@ async fn left(connection: &Connection, places: &[Place]) -> Left {
             target.name.clone()
         } else if target.kind == KindId::Node {
             String::new()
-        } else if silence::has_tasks(target.kind) {
+        } else if target.task_selectors().is_some() {
             namespace.clone()
         } else {
             continue;

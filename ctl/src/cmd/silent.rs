@@ -87,9 +87,8 @@ pub(super) async fn left_on(
         return Vec::new();
     }
     let (labels, fields) = match targets {
-        [one] if one.kind == KindId::Task => (String::new(), format!("metadata.name={}", one.name)),
-        [one] => (silence::label_of(one).unwrap_or_default(), String::new()),
-        _ => (String::new(), String::new()),
+        [one] => one.task_selectors().unwrap_or_default(),
+        _ => Default::default(),
     };
     let query = connection.query(KindId::Task, labels, fields);
     let is_left = |task: &Task| {

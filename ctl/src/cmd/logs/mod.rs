@@ -176,30 +176,13 @@ fn of(task: &Task, attempt: u32) -> Of {
 
 /// The tasks whose logs are meant.
 fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> {
-    let name = &target.name;
-    let (labels, fields) = match target.kind {
-        KindId::Task => (String::new(), format!("metadata.name={name}")),
-        KindId::Job => (format!("{}={name}", api::labels::JOB), String::new()),
-        KindId::WorkflowRun => (format!("{}={name}", api::labels::RUN), String::new()),
-        KindId::Workflow => {
-            let failure = Failure::usage("workflows have no logs");
-            return Err(failure.hint(format!("its runs have: {}", hints::runs_of(name))));
-        }
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => {
-            return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
-                .hint(
-                    "print the logs of tasks, jobs or runs: hctl logs TASK, job/JOB or run/RUN",
-                ));
-        }
+    if target.kind == KindId::Workflow {
+        let failure = Failure::usage("workflows have no logs");
+        return Err(failure.hint(format!("its runs have: {}", hints::runs_of(&target.name))));
+    }
+    let Some((labels, fields)) = target.task_selectors() else {
+        return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
+            .hint("print the logs of tasks, jobs or runs: hctl logs TASK, job/JOB or run/RUN"));
     };
     Ok(connection.query(KindId::Task, labels, fields))
 }
