@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ctl::args::Args;
-use ctl::{hints, terminal};
+use ctl::terminal;
 
 fn main() -> ExitCode {
     ctl::completion::answer();
@@ -15,12 +15,12 @@ fn main() -> ExitCode {
         }
     };
     let (format, namespace) = (args.output, args.named_namespace());
-    terminal::name_namespace(namespace.clone());
+    terminal::name_namespace(namespace);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = ctl::failure::Failure::new(format!("cannot start: {error}"));
-            return terminal::report(&failure, format);
+            return terminal::report(failure, format);
         }
     };
     let done = runtime.block_on(ctl::cmd::run(args));
@@ -28,9 +28,6 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(mut failure) => {
-            failure.hint = failure.hint.map(|hint| hints::within(&hint, namespace.as_deref()));
-            terminal::report(&failure, format)
-        }
+        Err(failure) => terminal::report(failure, format),
     }
 }

@@ -189,7 +189,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
         let failure = Failure::usage(format!("there is no command {word:?}"));
         let hint = foreign::command(words, &word);
         let hint = hint.unwrap_or_else(|| "hctl --help lists the commands".to_owned());
-        return report(&failure.hint(hint), format_of(words));
+        return report(failure.hint(hint), format_of(words));
     }
     let argument = context(&error, ContextKind::InvalidArg);
     let hint = match (error.kind(), &argument, context(&error, ContextKind::InvalidValue)) {
@@ -208,7 +208,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
     }
     if format_of(words) == Format::Json {
         let failure = Failure::usage(first_paragraph(&error.to_string()));
-        return report(&Failure { hint, ..failure }, Format::Json);
+        return report(Failure { hint, ..failure }, Format::Json);
     }
     not_understood(&error.to_string(), width(&std::io::stderr()));
     if let Some(hint) = hint {
@@ -257,7 +257,8 @@ fn first_paragraph(text: &str) -> String {
 }
 
 /// Tells what went wrong, and what to do about it.
-pub fn report(failure: &Failure, format: Format) -> ExitCode {
+pub fn report(mut failure: Failure, format: Format) -> ExitCode {
+    failure.hint = failure.hint.map(|hint| typable(&hint));
     if failure.code == Code::Unread {
         return ExitCode::SUCCESS;
     }
