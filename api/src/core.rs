@@ -45,6 +45,9 @@ macro_rules! kubernetes_kind {
             fn meta_mut(&mut self) -> &mut ObjectMeta {
                 &mut self.metadata
             }
+            fn schema() -> serde_json::Value {
+                crate::schema::kubernetes::<Self>()
+            }
         }
     )+};
 }
@@ -52,12 +55,21 @@ macro_rules! kubernetes_kind {
 kubernetes_kind!(Namespace, ConfigMap, Secret, Event, Lease);
 
 impl Resource for Namespace {
+    // Kubernetes' finalizers of a namespace are in its spec; ours has none.
+    const SHOWN: &'static [&'static str] = &["/status", "/spec"];
+
     fn validate(&self) -> Vec<Violation> {
         metadata::validate(KindId::Namespace, &self.metadata)
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("status.phase", self.phase().to_owned())]
+    }
+
+    fn show(&mut self) -> bool {
+        let phase = self.phase().to_owned();
+        self.status.get_or_insert_default().phase = Some(phase);
+        true
     }
 
     fn columns() -> &'static [Column] {

@@ -1,6 +1,11 @@
-//! The table of kinds: names, groups and what each serves.
+//! The table of kinds: names, groups and what each serves. A new kind begins here: a variant, its row in
+//! [`KindId::info`], its type in [`every_kind`]. Its type says the rest ([`crate::resource::Resource`]).
 
 use std::fmt;
+
+use crate::labels;
+use crate::phases;
+use crate::resource::Resource;
 
 /// The API group of Heliox's own kinds.
 pub const GROUP: &str = "heliox.dev";
@@ -24,8 +29,6 @@ pub enum KindId {
     Node,
     /// The proof that a node's agent lives; goes by itself when it is not renewed.
     NodeLease,
-    /// A thing cut into partitions.
-    PartitionSet,
     /// A DAG of jobs.
     Workflow,
     /// One execution of a workflow.
@@ -34,6 +37,8 @@ pub enum KindId {
     Job,
     /// 8,192 indexes of a job run's completion record.
     CompletionChunk,
+    /// A thing cut into partitions.
+    PartitionSet,
     /// An immutable revision of what tasks run.
     TaskTemplate,
     /// One container, on one node at a time.
@@ -47,6 +52,17 @@ pub enum Scope {
     Namespaced,
     /// One for the cluster.
     Cluster,
+}
+
+/// Which names objects of a kind may have ([`crate::names`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// A DNS label or subdomain of at most 63 characters.
+    Dns,
+    /// A DNS label.
+    Label,
+    /// What Kubernetes takes, since other programs make them: a DNS subdomain of at most 253 characters.
+    Foreign,
 }
 
 /// What is fixed about a kind.
@@ -64,13 +80,28 @@ pub struct Info {
     pub singular: &'static str,
     /// Short names.
     pub short: &'static [&'static str],
+    /// The word in `KIND/NAME`, as people type it and `hctl` prints it (`run/load-3`), where that is not
+    /// the singular.
+    pub word: Option<&'static str>,
     /// Namespaced or not.
     pub scope: Scope,
     /// Fields that selectors may name beside `metadata.name` and `metadata.namespace`, with values
     /// from [`crate::resource::Resource::fields`].
     pub fields: &'static [&'static str],
+    /// Every value of `status.phase`, where objects have one.
+    pub phases: &'static [&'static str],
+    /// Which names objects may have.
+    pub names: Names,
     /// Subresources beside the object itself.
     pub subresources: &'static [&'static str],
+    /// Whether it is part of `all`, as in `hctl get all`: what people run, not what they keep.
+    pub in_all: bool,
+    /// The place of a kind among others that are applied together: what others need has a lower one.
+    pub apply_order: u8,
+    /// Whether `status.observedGeneration` says which generation its controller has handled.
+    pub is_observed: bool,
+    /// The label by which tasks name an object of this kind as the one that they belong to.
+    pub task_label: Option<&'static str>,
     /// Internal kinds are read through watches and written by the apiserver alone: they have no
     /// discovery entry and no routes of their own.
     pub internal: bool,
@@ -83,32 +114,71 @@ const OURS: Info = Info {
     plural: "",
     singular: "",
     short: &[],
+    word: None,
     scope: Scope::Namespaced,
     fields: &[],
+    phases: &[],
+    names: Names::Dns,
     subresources: &["status"],
+    in_all: false,
+    apply_order: 3,
+    is_observed: false,
+    task_label: None,
     internal: false,
 };
-const CORE: Info = Info { group: "", version: "v1", subresources: &[], ..OURS };
+const CORE: Info =
+    Info { group: "", version: "v1", names: Names::Foreign, subresources: &[], ..OURS };
+
+/// Passes every kind to a macro, in the order of [`KindId`]: its variant, the name of a field for many of
+/// its objects, and its type. Whatever has a part for each kind is made with it.
+#[macro_export]
+macro_rules! every_kind {
+    ($then:ident) => {
+        $then! {
+            Namespace, namespaces: $crate::core::Namespace;
+            ConfigMap, config_maps: $crate::core::ConfigMap;
+            Secret, secrets: $crate::core::Secret;
+            Event, events: $crate::core::Event;
+            Lease, leases: $crate::core::Lease;
+            Node, nodes: $crate::Node;
+            NodeLease, node_leases: $crate::NodeLease;
+            Workflow, workflows: $crate::Workflow;
+            WorkflowRun, workflow_runs: $crate::WorkflowRun;
+            Job, jobs: $crate::Job;
+            CompletionChunk, completion_chunks: $crate::CompletionChunk;
+            PartitionSet, partition_sets: $crate::PartitionSet;
+            TaskTemplate, task_templates: $crate::TaskTemplate;
+            Task, tasks: $crate::Task;
+        }
+    };
+}
+
+/// What can be done with the type of any kind, by [`KindId::with_type`].
+pub trait WithType {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with a kind's type.
+    fn of<K: Resource>(self) -> Self::Output;
+}
+
+macro_rules! typed {
+    ($($kind:ident, $field:ident: $type:ty;)+) => {
+        impl KindId {
+            /// Every kind.
+            pub const ALL: [KindId; [$(KindId::$kind),+].len()] = [$(KindId::$kind),+];
+
+            /// Does something with the type of this kind: the way from a kind that is known at run time
+            /// alone to code that is generic over kinds.
+            pub fn with_type<W: WithType>(self, what: W) -> W::Output {
+                match self { $(KindId::$kind => what.of::<$type>(),)+ }
+            }
+        }
+    };
+}
+every_kind!(typed);
 
 impl KindId {
-    /// Every kind.
-    pub const ALL: [KindId; 14] = [
-        KindId::Namespace,
-        KindId::ConfigMap,
-        KindId::Secret,
-        KindId::Event,
-        KindId::Lease,
-        KindId::Node,
-        KindId::NodeLease,
-        KindId::PartitionSet,
-        KindId::Workflow,
-        KindId::WorkflowRun,
-        KindId::Job,
-        KindId::CompletionChunk,
-        KindId::TaskTemplate,
-        KindId::Task,
-    ];
-
     /// What is fixed about this kind.
     #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub const fn info(self) -> &'static Info {
@@ -122,6 +192,9 @@ impl KindId {
                         short: &["ns"],
                         scope: Scope::Cluster,
                         fields: &["status.phase"],
+                        phases: &["Active", "Terminating"],
+                        names: Names::Label,
+                        apply_order: 0,
                         ..CORE
                     }
                 }
@@ -133,6 +206,7 @@ impl KindId {
                         plural: "configmaps",
                         singular: "configmap",
                         short: &["cm"],
+                        apply_order: 1,
                         ..CORE
                     }
                 }
@@ -144,6 +218,7 @@ impl KindId {
                         plural: "secrets",
                         singular: "secret",
                         fields: &["type"],
+                        apply_order: 1,
                         ..CORE
                     }
                 }
@@ -192,6 +267,8 @@ impl KindId {
                         subresources: &["status", "stats"],
                         scope: Scope::Cluster,
                         fields: &["status.phase", "spec.unschedulable"],
+                        phases: phases::NODE,
+                        apply_order: 2,
                         ..OURS
                     }
                 }
@@ -205,6 +282,7 @@ impl KindId {
                         scope: Scope::Cluster,
                         subresources: &[],
                         internal: true,
+                        apply_order: 2,
                         ..OURS
                     }
                 }
@@ -217,6 +295,9 @@ impl KindId {
                         singular: "partitionset",
                         short: &["ps"],
                         fields: &["status.phase", "spec.stateModel"],
+                        phases: &["Ready", "Degraded"],
+                        in_all: true,
+                        apply_order: 2,
                         ..OURS
                     }
                 }
@@ -229,6 +310,10 @@ impl KindId {
                         singular: "workflow",
                         short: &["wf"],
                         fields: &["status.phase", "spec.suspend"],
+                        phases: phases::RUN,
+                        in_all: true,
+                        is_observed: true,
+                        task_label: Some(labels::WORKFLOW),
                         ..OURS
                     }
                 }
@@ -241,6 +326,12 @@ impl KindId {
                         singular: "workflowrun",
                         short: &["run", "runs"],
                         fields: &["status.phase", "spec.workflow", "spec.suspend"],
+                        word: Some("run"),
+                        phases: phases::RUN,
+                        in_all: true,
+                        apply_order: 4,
+                        is_observed: true,
+                        task_label: Some(labels::RUN),
                         ..OURS
                     }
                 }
@@ -253,6 +344,10 @@ impl KindId {
                         singular: "job",
                         subresources: &["status", "scale", "record"],
                         fields: &["status.phase", "spec.suspend"],
+                        phases: phases::JOB,
+                        in_all: true,
+                        is_observed: true,
+                        task_label: Some(labels::JOB),
                         ..OURS
                     }
                 }
@@ -291,6 +386,8 @@ impl KindId {
                         short: &["tk"],
                         subresources: &["binding", "status", "evict", "log", "stats", "exec"],
                         fields: &["status.phase", "spec.nodeName", "spec.template"],
+                        phases: phases::TASK,
+                        in_all: true,
                         ..OURS
                     }
                 }
@@ -332,21 +429,9 @@ impl KindId {
 
     /// The word for this kind in `KIND/NAME`, as people type it and `hctl` prints it: `run/load-3`.
     pub const fn word(self) -> &'static str {
-        match self {
-            KindId::WorkflowRun => "run",
-            KindId::Namespace
-            | KindId::ConfigMap
-            | KindId::Secret
-            | KindId::Event
-            | KindId::Lease
-            | KindId::Node
-            | KindId::NodeLease
-            | KindId::PartitionSet
-            | KindId::Workflow
-            | KindId::Job
-            | KindId::CompletionChunk
-            | KindId::TaskTemplate
-            | KindId::Task => self.info().singular,
+        match self.info().word {
+            Some(word) => word,
+            None => self.info().singular,
         }
     }
 

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::amounts::Quantity;
 use crate::duration::Duration;
-use crate::kind::KindId;
+use crate::kind::{KindId, WithType};
 use crate::placement::{Constraint, REPLACE_AFTER};
+use crate::resource::Resource;
 use crate::template::GRACE_SECONDS;
 use crate::workflow::HISTORY;
 
@@ -48,25 +49,29 @@ const ON_NODE_LOSS: [&str; 2] = ["action", "after"];
 pub fn spec(kind: KindId, spec: &Value) -> Value {
     let mut spec = spec.clone();
     let Some(document) = spec.as_object_mut() else { return spec };
-    match kind {
-        KindId::Job => job(document, &Map::new()),
-        KindId::Workflow => workflow(document),
-        KindId::PartitionSet => {
-            leave_out(document, &[("replicas", json!(1)), ("mode", json!("Auto"))], &Map::new());
-        }
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::WorkflowRun
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => (),
-    }
+    kind.with_type(Simplify(document));
     spec
+}
+
+/// Brings the spec of an object of a kind into its one form.
+struct Simplify<'a>(&'a mut Document);
+
+impl WithType for Simplify<'_> {
+    type Output = ();
+
+    fn of<K: Resource>(self) {
+        K::simplify(self.0);
+    }
+}
+
+/// A PartitionSet's spec.
+pub(crate) fn partition_set(document: &mut Document) {
+    leave_out(document, &[("replicas", json!(1)), ("mode", json!("Auto"))], &Map::new());
+}
+
+/// A Job's spec.
+pub(crate) fn job_spec(document: &mut Document) {
+    job(document, &Map::new());
 }
 
 /// A Workflow's spec.

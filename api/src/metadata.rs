@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::kind::KindId;
+use crate::kind::{KindId, Names};
 use crate::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, LAST_APPLIED};
 use crate::names;
 use crate::violation::Violation;
@@ -94,21 +94,10 @@ fn at(path: &str, key: &str) -> String {
 
 /// Why no object of `kind` can be called `name`, if so.
 pub fn name_problem(kind: KindId, name: &str) -> Option<String> {
-    match kind {
-        // Kubernetes' own kinds come with names that other programs made.
-        KindId::ConfigMap | KindId::Secret | KindId::Event | KindId::Lease => {
-            names::long_problem(name)
-        }
-        KindId::Namespace => names::label_problem(name),
-        KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::Workflow
-        | KindId::WorkflowRun
-        | KindId::Job
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => names::problem(name),
+    match kind.info().names {
+        Names::Foreign => names::long_problem(name),
+        Names::Label => names::label_problem(name),
+        Names::Dns => names::problem(name),
     }
 }
 

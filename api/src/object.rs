@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::kind::KindId;
+use crate::schema;
 use crate::violation::Violation;
 
 /// For fields that are left out while they say nothing.
@@ -44,6 +46,8 @@ pub trait Kind:
     fn meta(&self) -> &ObjectMeta;
     /// Its metadata, to change.
     fn meta_mut(&mut self) -> &mut ObjectMeta;
+    /// The JSON Schema of the whole object, as its types tell it ([`crate::schema::of`] has it ready).
+    fn schema() -> Value;
 
     /// `metadata.name`; empty before one is given.
     fn name(&self) -> &str {
@@ -192,6 +196,9 @@ impl<D: Definition> Kind for Object<D> {
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+    fn schema() -> Value {
+        schema::ours::<D>()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the apiserver asks of every kind beyond its shape: rules, selectable fields, table rows.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
+use crate::kind::{KindId, WithType};
 use crate::object::Kind;
 use crate::violation::Violation;
 
@@ -35,10 +37,27 @@ pub trait Resource: Kind {
     /// Says the same in the words in which it is kept, once nothing is wrong with it.
     fn normalize(&mut self) {}
 
+    /// Leaves out of a spec what is the default and writes the rest in one way: two specs mean the same if
+    /// they are equal then ([`crate::meaning`]). Of a document, since parts of a workflow have parameters
+    /// in them and cannot be typed.
+    fn simplify(_spec: &mut Map<String, Value>) {}
+
+    /// Whether [`Resource::settle`] does anything.
+    const SETTLES: bool = false;
+
     /// Writes into the status what follows from the rest of the object, for kinds of which nothing but
     /// a write of the object itself changes that: the apiserver asks for it with every write. `before`
     /// is what the object replaces, so that a condition tells since when it is so.
     fn settle(&mut self, _before: Option<&Self>, _now: Timestamp) {}
+
+    /// Adds to a stored object what clients see as well: what follows from the rest of it and is not
+    /// stored, and what an earlier version did not store. Whether there was anything.
+    fn show(&mut self) -> bool {
+        false
+    }
+
+    /// Fields that clients see and that are never stored: what a client sends back of them says nothing.
+    const SHOWN: &'static [&'static str] = &[];
 
     /// The values of the fields that selectors may name beside `metadata.name` and
     /// `metadata.namespace`: exactly those that the table of kinds lists for it
@@ -52,6 +71,21 @@ pub trait Resource: Kind {
 
     /// Its cells, one for each column.
     fn row(&self, now: Timestamp) -> Vec<String>;
+}
+
+/// The columns of the table of a kind.
+pub fn columns_of(kind: KindId) -> &'static [Column] {
+    kind.with_type(Columns)
+}
+
+struct Columns;
+
+impl WithType for Columns {
+    type Output = &'static [Column];
+
+    fn of<K: Resource>(self) -> Self::Output {
+        K::columns()
+    }
 }
 
 /// A column of a table.

@@ -1,15 +1,12 @@
-//! What differs between kinds, as functions over documents: everything else is generic.
+//! What kinds say of themselves ([`Resource`]), as functions over documents.
 
 use std::collections::BTreeMap;
 
-use api::core::{ConfigMap, Event, Lease, Namespace, NamespacePhase as _, Secret};
+use api::kind::WithType;
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::table::NOTHING;
-use api::{
-    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, ObjectKey, ObjectMeta, PartitionSet,
-    Task, TaskTemplate, Timestamp, Violation, Workflow, WorkflowRun,
-};
+use api::{KindId, ObjectKey, ObjectMeta, Task, Timestamp, Violation};
 use bytes::Bytes;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
@@ -41,6 +38,8 @@ pub(crate) struct Strategy {
     pub(crate) settle: Option<Settle>,
     /// The stored JSON as clients see it, and the fields that selectors may name.
     pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
+    /// Fields that are added on the way out, as JSON pointers.
+    pub(crate) shown: &'static [&'static str],
     /// The table's columns.
     pub(crate) columns: fn() -> &'static [Column],
     /// The cells of an object on the wire.
@@ -116,39 +115,26 @@ impl Wire {
 
 /// What is done with documents of `kind`.
 pub(crate) fn strategy(kind: KindId) -> Strategy {
-    match kind {
-        KindId::Namespace => Strategy { to_wire: namespace_to_wire, ..of::<Namespace>() },
-        KindId::ConfigMap => of::<ConfigMap>(),
-        KindId::Secret => Strategy { to_wire: secret_to_wire, ..of::<Secret>() },
-        KindId::Event => of::<Event>(),
-        KindId::Lease => of::<Lease>(),
-        KindId::Node => {
-            Strategy { to_wire: node_to_wire, settle: Some(settle::<Node>), ..of::<Node>() }
-        }
-        KindId::NodeLease => of::<NodeLease>(),
-        KindId::PartitionSet => Strategy {
-            to_wire: partition_set_to_wire,
-            settle: Some(settle::<PartitionSet>),
-            ..of::<PartitionSet>()
-        },
-        KindId::Workflow => of::<Workflow>(),
-        KindId::WorkflowRun => of::<WorkflowRun>(),
-        KindId::Job => of::<Job>(),
-        KindId::CompletionChunk => of::<CompletionChunk>(),
-        KindId::TaskTemplate => of::<TaskTemplate>(),
-        KindId::Task => Strategy { to_wire: task_to_wire, ..of::<Task>() },
-    }
+    kind.with_type(Generic)
 }
 
-fn of<K: Resource>() -> Strategy {
-    Strategy {
-        admit: admit::<K>,
-        normal: normal::<K>,
-        admit_update: admit_update::<K>,
-        settle: None,
-        to_wire: to_wire::<K>,
-        columns: K::columns,
-        row: row::<K>,
+/// The functions that are generic over kinds, for one.
+struct Generic;
+
+impl WithType for Generic {
+    type Output = Strategy;
+
+    fn of<K: Resource>(self) -> Strategy {
+        Strategy {
+            admit: admit::<K>,
+            normal: normal::<K>,
+            admit_update: admit_update::<K>,
+            settle: K::SETTLES.then_some(settle::<K>),
+            to_wire: to_wire::<K>,
+            shown: K::SHOWN,
+            columns: K::columns,
+            row: row::<K>,
+        }
     }
 }
 
@@ -208,43 +194,39 @@ fn to_value<K: Resource>(object: &K) -> Value {
     serde_json::to_value(object).expect("our kinds have text keys and finite numbers")
 }
 
+/// A stored object as clients see it.
 fn to_wire<K: Resource>(
     json: &[u8],
     version: ResourceVersion,
 ) -> Result<Wire, encoding::Unreadable> {
-    as_read::<K>(json, version, read(json)?)
-}
-
-fn task_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    rewritten(json, version, read::<Task>(json)?, Task::to_wire)
-}
-
-fn node_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    rewritten(json, version, read::<Node>(json)?, |mut node| {
-        if node.status.conditions.is_empty() {
-            // An earlier version stored it.
-            let since = node.created().unwrap_or_default();
-            node.settle(None, since);
-        }
-        node.status.phase = Some(node.phase());
-        node
-    })
-}
-
-/// A partition set with its state: one that an earlier version stored may lack it.
-fn partition_set_to_wire(
-    json: &[u8],
-    version: ResourceVersion,
-) -> Result<Wire, encoding::Unreadable> {
-    let (set, has_more) = read::<PartitionSet>(json)?;
-    if !set.status.conditions.is_empty() {
-        return as_read(json, version, (set, has_more));
+    let unreadable = |error: serde_json::Error| encoding::Unreadable(error.to_string());
+    let (mut object, has_more) = read::<K>(json)?;
+    let before = has_more.then(|| to_value(&object));
+    if !object.show() {
+        return Ok(wire(&object, (encoding::with_version(json, version), has_more)));
     }
-    rewritten(json, version, (set, has_more), |mut set| {
-        let since = set.created().unwrap_or_default();
-        set.settle(None, since);
-        set
-    })
+    object.meta_mut().resource_version = Some(version.to_string());
+    let mut shown = Vec::with_capacity(json.len() + ADDED_BYTES);
+    match before {
+        None => serde_json::to_writer(&mut shown, &object).map_err(unreadable)?,
+        Some(before) => {
+            let stored = serde_json::from_slice(json).map_err(unreadable)?;
+            let changed = carried::over(stored, &before, &to_value(&object));
+            serde_json::to_writer(&mut shown, &changed).map_err(unreadable)?;
+        }
+    }
+    Ok(wire(&object, (shown, has_more)))
+}
+
+/// Takes away what is added to an object on the way out, and what a client may send back.
+pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
+    for way in ["/metadata/resourceVersion"].iter().chain(strategy(kind).shown) {
+        if let Some((parent, field)) = way.rsplit_once('/')
+            && let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut)
+        {
+            parent.shift_remove(field);
+        }
+    }
 }
 
 /// An object as it is shown to who asks for it by kind: a task with its conditions, which are kept
@@ -261,58 +243,6 @@ pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
         return wire.clone();
     };
     [open, br#","conditions":"#, &conditions, b"}}"].concat().into()
-}
-
-/// A namespace with its phase.
-fn namespace_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    rewritten(json, version, read::<Namespace>(json)?, |mut namespace| {
-        namespace.status.get_or_insert_default().phase = Some(namespace.phase().to_owned());
-        namespace
-    })
-}
-
-/// A secret in its normal form: one that an earlier version stored may lack its type.
-fn secret_to_wire(json: &[u8], version: ResourceVersion) -> Result<Wire, encoding::Unreadable> {
-    let (secret, has_more) = read::<Secret>(json)?;
-    if secret.type_.is_some() && secret.string_data.is_none() {
-        return as_read(json, version, (secret, has_more));
-    }
-    rewritten(json, version, (secret, has_more), |mut secret| {
-        secret.normalize();
-        secret
-    })
-}
-
-/// A stored object as clients see it, where they see what is stored.
-fn as_read<K: Resource>(
-    json: &[u8],
-    version: ResourceVersion,
-    (object, has_more): (K, bool),
-) -> Result<Wire, encoding::Unreadable> {
-    Ok(wire(&object, (encoding::with_version(json, version), has_more)))
-}
-
-/// A stored object as clients see it, where they see it as `show` makes it.
-fn rewritten<K: Resource>(
-    json: &[u8],
-    version: ResourceVersion,
-    (object, has_more): (K, bool),
-    show: impl FnOnce(K) -> K,
-) -> Result<Wire, encoding::Unreadable> {
-    let unreadable = |error: serde_json::Error| encoding::Unreadable(error.to_string());
-    let before = has_more.then(|| to_value(&object));
-    let mut object = show(object);
-    object.meta_mut().resource_version = Some(version.to_string());
-    let mut shown = Vec::with_capacity(json.len() + ADDED_BYTES);
-    match before {
-        None => serde_json::to_writer(&mut shown, &object).map_err(unreadable)?,
-        Some(before) => {
-            let stored = serde_json::from_slice(json).map_err(unreadable)?;
-            let changed = carried::over(stored, &before, &to_value(&object));
-            serde_json::to_writer(&mut shown, &changed).map_err(unreadable)?;
-        }
-    }
-    Ok(wire(&object, (shown, has_more)))
 }
 
 /// A stored object, and whether it has fields that this version does not know.

@@ -97,7 +97,7 @@ pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
 pub fn impossible(kind: KindId, goal: Goal) -> Option<String> {
     match goal {
         Goal::Ready | Goal::Deleted => None,
-        Goal::Succeeded | Goal::Failed | Goal::Done => (!is_controlled(kind)
+        Goal::Succeeded | Goal::Failed | Goal::Done => (!kind.info().is_observed
             && kind != KindId::Task)
             .then(|| format!("{} never end; wait for ready or deleted", kind.info().plural)),
     }
@@ -133,25 +133,7 @@ fn unhandled(kind: KindId, object: &Value, seen: &str) -> String {
 pub fn is_handled(kind: KindId, object: &Value) -> bool {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
     let observed = object["status"]["observedGeneration"].as_i64().unwrap_or_default();
-    !is_controlled(kind) || observed >= generation
-}
-
-/// Kinds whose controllers say which generation their status speaks of.
-fn is_controlled(kind: KindId) -> bool {
-    match kind {
-        KindId::Workflow | KindId::WorkflowRun | KindId::Job => true,
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => false,
-    }
+    !kind.info().is_observed || observed >= generation
 }
 
 fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) -> Verdict {
@@ -224,20 +206,17 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
         let list = object["status"]["conditions"].as_array();
         list.into_iter().flatten().any(|it| it["type"] == kind && it["status"] == "True")
     };
-    let is_ready = match kind {
-        KindId::Node => phase == "Ready",
-        KindId::Task => object["status"]["ready"] == Value::Bool(true),
+    let is_ready = if kind == KindId::Node {
+        phase == "Ready"
+    } else if kind == KindId::Task {
+        object["status"]["ready"] == Value::Bool(true)
+    } else if kind == KindId::PartitionSet {
         // An assignment is taken as given.
-        KindId::PartitionSet => phase.is_empty() || condition("Ready"),
-        KindId::Namespace => object["metadata"]["deletionTimestamp"].is_null(),
-        KindId::Workflow | KindId::WorkflowRun | KindId::Job => condition("Ready"),
-        KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::NodeLease
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => true,
+        phase.is_empty() || condition("Ready")
+    } else if kind.info().is_observed {
+        condition("Ready")
+    } else {
+        kind != KindId::Namespace || object["metadata"]["deletionTimestamp"].is_null()
     };
     // A task whose attempt has ended says that it is stalled, although its job may be about to try it again.
     let is_over = if kind == KindId::Task {

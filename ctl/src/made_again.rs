@@ -9,6 +9,9 @@ use crate::goal;
 use crate::hints;
 use crate::target::Target;
 
+/// What an owner makes again as long as it goes on. A run of a workflow is not: it was one execution.
+const MADE_AGAIN: [KindId; 2] = [KindId::Job, KindId::Task];
+
 /// An object and its namespace.
 pub type Placed = (String, Target);
 
@@ -17,40 +20,24 @@ pub type Placed = (String, Target);
 pub fn by_owner(deleted: &[(Placed, Value)]) -> BTreeMap<Placed, Vec<Target>> {
     let mut found: BTreeMap<Placed, Vec<Target>> = BTreeMap::new();
     for ((namespace, target), object) in deleted {
-        let owner_kind = match target.kind {
-            KindId::Job => KindId::WorkflowRun,
-            KindId::Task => KindId::Job,
-            KindId::Namespace
-            | KindId::ConfigMap
-            | KindId::Secret
-            | KindId::Event
-            | KindId::Lease
-            | KindId::Node
-            | KindId::NodeLease
-            | KindId::PartitionSet
-            | KindId::CompletionChunk
-            | KindId::TaskTemplate
-            | KindId::Workflow
-            | KindId::WorkflowRun => continue,
-        };
-        if goal::has_ended(target.kind, object) {
+        if !MADE_AGAIN.contains(&target.kind) || goal::has_ended(target.kind, object) {
             continue;
         }
-        if let Some(name) = controller(object, owner_kind) {
-            let owner = (namespace.clone(), Target::new(owner_kind, name));
+        if let Some(owner) = controller(object) {
+            let owner = (namespace.clone(), owner);
             found.entry(owner).or_default().push(target.clone());
         }
     }
     found
 }
 
-/// The name of the object of this kind that controls another one.
-fn controller(object: &Value, kind: KindId) -> Option<&str> {
+/// The object that controls another one, and makes it again.
+fn controller(object: &Value) -> Option<Target> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
-    let is_it = |owner: &&Value| {
-        owner["controller"] == Value::Bool(true) && owner["kind"] == kind.info().kind
-    };
-    owners.iter().find(is_it)?["name"].as_str()
+    let owner = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
+    let word = |field: &str| owner[field].as_str();
+    let kind = KindId::from_manifest(word("apiVersion")?, word("kind")?)?;
+    Some(Target::new(kind, word("name")?))
 }
 
 /// What a person is told who deleted `targets`, which belong to `owner`. `object` is the owner as it is
@@ -90,7 +77,7 @@ mod tests {
     }
 
     fn owned(kind: KindId, name: &str, owner: (&str, &str), phase: &str) -> (Placed, Value) {
-        let owner = json!({ "kind": owner.0, "name": owner.1, "controller": true });
+        let owner = json!({ "apiVersion": "heliox.dev/v1", "kind": owner.0, "name": owner.1, "controller": true });
         let object = json!({
             "metadata": { "name": name, "ownerReferences": [owner] },
             "status": { "phase": phase },

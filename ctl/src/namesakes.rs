@@ -29,6 +29,8 @@ pub struct Namesake {
 /// What there is of the name, or nearly so.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
+    /// Whether it is there by now: a job, for one, makes a task that was deleted again.
+    pub is_there: bool,
     /// Objects of other kinds that have the name.
     pub others: Vec<Namesake>,
     /// Other namespaces that have an object of the kind and the name.
@@ -44,6 +46,9 @@ pub fn hint(missing: &Missing, taken: &[KindId], found: &Found) -> Option<String
     {
         let (first, second) = (kind.info().plural, other.info().plural);
         return Some(format!("for objects of several kinds: hctl get {first},{second}"));
+    }
+    if found.is_there {
+        return Some("one of this name was made a moment later: try again".to_owned());
     }
     let is_taken = |other: &&Namesake| taken.contains(&other.target.kind);
     let meant: Vec<String> = found
@@ -171,6 +176,13 @@ mod tests {
         assert!(differ_in_numbers_alone("load-9", "load-10"));
         assert!(!differ_in_numbers_alone("laod-9", "load-9"));
         assert!(!differ_in_numbers_alone("load", "load"));
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_not_said_to_be_elsewhere() {
+        let others = of(KindId::Job, None).others;
+        let found = Found { is_there: true, others, ..Found::default() };
+        assert_eq!(told(&ANY, &found), "one of this name was made a moment later: try again");
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn goes_on(task: &Task, attempt: u32, node: &Node) -> bool {
 
 /// Whether a task is one of those that `targets` name, or belongs to one of them.
 pub fn belongs_to(task: &Task, targets: &[Target]) -> bool {
-    let is_of = |target: &Target| match target.task_label() {
+    let is_of = |target: &Target| match target.kind.info().task_label {
         Some(label) => task.label(label) == Some(&target.name),
         None if target.kind == KindId::Task => task.name() == target.name,
         None if target.kind == KindId::Namespace => task.namespace() == target.name,

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use api::KindId;
 use api::manifest::{self, Document, MANIFEST_BYTES_MAX, Problem};
 
 use crate::connection::Connection;
@@ -53,7 +52,7 @@ pub fn read(paths: &[PathBuf], place: Place<'_>) -> Result<Vec<Document>, Failur
     if documents.is_empty() {
         return Err(Failure::usage("there is no manifest in what -f names"));
     }
-    documents.sort_by_key(|document| rank(document.kind));
+    documents.sort_by_key(|document| document.kind.info().apply_order);
     Ok(documents)
 }
 
@@ -175,25 +174,9 @@ fn twice(documents: &[Document]) -> Vec<Problem> {
     found
 }
 
-/// What others need comes first.
-fn rank(kind: KindId) -> u8 {
-    match kind {
-        KindId::Namespace => 0,
-        KindId::ConfigMap | KindId::Secret => 1,
-        KindId::Node | KindId::NodeLease | KindId::PartitionSet => 2,
-        KindId::Event
-        | KindId::Lease
-        | KindId::Workflow
-        | KindId::Job
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => 3,
-        KindId::WorkflowRun => 4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use api::KindId;
     use serde_json::Value;
 
     use super::*;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use api::KindId;
 use api::metadata::name_problem;
 use api::violation::nearest;
-use api::{KindId, labels};
 
 use crate::failure::Failure;
 use crate::namesakes::Missing;
@@ -22,26 +22,6 @@ pub struct Target {
 }
 
 impl Target {
-    /// The label by which tasks name an object of this kind as the one that they belong to.
-    pub fn task_label(&self) -> Option<&'static str> {
-        match self.kind {
-            KindId::Job => Some(labels::JOB),
-            KindId::WorkflowRun => Some(labels::RUN),
-            KindId::Workflow => Some(labels::WORKFLOW),
-            KindId::Namespace
-            | KindId::ConfigMap
-            | KindId::Secret
-            | KindId::Event
-            | KindId::Lease
-            | KindId::Node
-            | KindId::NodeLease
-            | KindId::PartitionSet
-            | KindId::CompletionChunk
-            | KindId::TaskTemplate
-            | KindId::Task => None,
-        }
-    }
-
     /// The selectors of labels and of fields for this task, or for the tasks that belong to this object;
     /// nothing where none do.
     pub fn task_selectors(&self) -> Option<(String, String)> {
@@ -49,7 +29,7 @@ impl Target {
         if self.kind == KindId::Task {
             return Some((String::new(), format!("metadata.name={name}")));
         }
-        self.task_label().map(|label| (format!("{label}={name}"), String::new()))
+        self.kind.info().task_label.map(|label| (format!("{label}={name}"), String::new()))
     }
 
     /// A target.

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
-use api::{
-    CompletionChunk, Job, Kind as _, KindId, Node, NodeLease, ObjectKey, ObjectMeta, PartitionSet,
-    Task, TaskTemplate, Workflow, WorkflowRun,
-};
+use api::{Kind as _, KindId, ObjectKey, ObjectMeta};
 
 macro_rules! any {
-    ($($kind:ident),+ $(,)?) => {
+    ($($kind:ident, $field:ident: $type:ty;)+) => {
         /// An object of any kind.
         #[derive(Debug, Clone)]
         #[expect(missing_docs, reason = "each variant is the kind it is named after")]
-        pub enum Any { $($kind(Arc<$kind>),)+ }
+        pub enum Any { $($kind(Arc<$type>),)+ }
 
         impl Any {
             /// Reads an object of `kind`.
@@ -41,19 +37,4 @@ macro_rules! any {
     };
 }
 
-any!(
-    Namespace,
-    ConfigMap,
-    Secret,
-    Event,
-    Lease,
-    Node,
-    NodeLease,
-    PartitionSet,
-    Workflow,
-    WorkflowRun,
-    Job,
-    CompletionChunk,
-    TaskTemplate,
-    Task,
-);
+api::every_kind!(any);

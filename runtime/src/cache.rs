@@ -3,12 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use api::core::{ConfigMap, Event, Lease, Namespace, Secret};
 use api::resource_version::ResourceVersion;
-use api::{
-    CompletionChunk, Job, Kind, KindId, Node, NodeLease, ObjectKey, PartitionSet, Task,
-    TaskTemplate, Workflow, WorkflowRun,
-};
+use api::{Job, Kind, KindId, ObjectKey, Task};
 use tokio::sync::watch;
 
 use crate::any::Any;
@@ -108,12 +104,12 @@ fn owners_of<K: Kind>(object: &K) -> impl Iterator<Item = &str> {
 }
 
 macro_rules! snapshot {
-    ($($field:ident: $kind:ident),+ $(,)?) => {
+    ($($kind:ident, $field:ident: $type:ty;)+) => {
         /// Everything watched, as of one revision.
         #[derive(Debug, Clone, Default)]
         #[expect(missing_docs, reason = "each table holds the kind it is named after")]
         pub struct Snapshot {
-            $(pub $field: Table<$kind>,)+
+            $(pub $field: Table<$type>,)+
             /// The point in history that it shows.
             pub version: ResourceVersion,
             /// How many tasks run each template.
@@ -161,7 +157,7 @@ macro_rules! snapshot {
                     $(.chain(
                         self.$field
                             .of_namespace(namespace)
-                            .filter(|_| $kind::ID.is_namespaced() && !$kind::ID.info().internal)
+                            .filter(|_| KindId::$kind.is_namespaced() && !KindId::$kind.info().internal)
                             .cloned()
                             .map(Any::$kind),
                     ))+
@@ -175,22 +171,7 @@ macro_rules! snapshot {
     };
 }
 
-snapshot!(
-    namespaces: Namespace,
-    config_maps: ConfigMap,
-    secrets: Secret,
-    events: Event,
-    leases: Lease,
-    nodes: Node,
-    node_leases: NodeLease,
-    partition_sets: PartitionSet,
-    workflows: Workflow,
-    workflow_runs: WorkflowRun,
-    jobs: Job,
-    completion_chunks: CompletionChunk,
-    task_templates: TaskTemplate,
-    tasks: Task,
-);
+api::every_kind!(snapshot);
 
 impl Snapshot {
     /// How many tasks run a template.

@@ -70,6 +70,15 @@ impl Resource for Secret {
         vec![("type", self.kind_of_data().to_owned())]
     }
 
+    fn show(&mut self) -> bool {
+        // One that an earlier version stored may lack its type.
+        let lacks = self.type_.is_none() || self.string_data.is_some();
+        if lacks {
+            self.normalize();
+        }
+        lacks
+    }
+
     fn columns() -> &'static [Column] {
         const { &[column("NAME"), column("TYPE"), column("DATA"), column("AGE")] }
     }

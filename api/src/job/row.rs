@@ -1,8 +1,10 @@
 //! Jobs in tables and field selectors.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::{FailureCount, Job, JobPhase, JobStatus, is_of_earlier_run, validate};
+use crate::meaning;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
 use crate::size;
@@ -40,6 +42,10 @@ impl Resource for Job {
             ("status.phase", self.status.phase.to_string()),
             ("spec.suspend", self.spec.is_suspended().to_string()),
         ]
+    }
+
+    fn simplify(spec: &mut Map<String, Value>) {
+        meaning::job_spec(spec);
     }
 
     fn columns() -> &'static [Column] {

@@ -12,6 +12,9 @@ use crate::table::{NOTHING, age, span, text_or_dash};
 use crate::violation::Violation;
 
 impl Resource for Node {
+    const SETTLES: bool = true;
+    const SHOWN: &'static [&'static str] = &["/status/phase"];
+
     fn validate(&self) -> Vec<Violation> {
         metadata::validate(KindId::Node, &self.metadata)
     }
@@ -25,6 +28,16 @@ impl Resource for Node {
             ("status.phase", self.phase().to_string()),
             ("spec.unschedulable", self.spec.unschedulable.to_string()),
         ]
+    }
+
+    fn show(&mut self) -> bool {
+        if self.status.conditions.is_empty() {
+            // An earlier version stored it.
+            let since = self.created().unwrap_or_default();
+            self.settle(None, since);
+        }
+        self.status.phase = Some(self.phase());
+        true
     }
 
     fn columns() -> &'static [Column] {

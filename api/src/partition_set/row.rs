@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::{PartitionSet, PartitionSetStatus, missing_words, validate};
 use crate::conditions::{Condition, Standing, conditions};
+use crate::meaning;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column};
 use crate::table::{age, text_or_dash};
 use crate::violation::Violation;
 
 impl Resource for PartitionSet {
+    const SETTLES: bool = true;
+
     fn validate(&self) -> Vec<Violation> {
         validate::validate(self)
     }
@@ -48,6 +52,20 @@ impl Resource for PartitionSet {
             ("status.phase", self.phase().to_owned()),
             ("spec.stateModel", self.spec.state_model.clone()),
         ]
+    }
+
+    fn simplify(spec: &mut Map<String, Value>) {
+        meaning::partition_set(spec);
+    }
+
+    fn show(&mut self) -> bool {
+        // One that an earlier version stored lacks its state.
+        let lacks = self.status.conditions.is_empty();
+        if lacks {
+            let since = self.created().unwrap_or_default();
+            self.settle(None, since);
+        }
+        lacks
     }
 
     fn columns() -> &'static [Column] {

@@ -16,23 +16,15 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::completion::{CompletionChunk, CompletionChunkDefinition};
-use crate::core::{ConfigMap, Event, Lease, Namespace, Secret};
-use crate::job::{Job, JobDefinition, JobSpec};
-use crate::kind::KindId;
-use crate::node::{Node, NodeDefinition, NodeLease, NodeLeaseDefinition};
+use crate::job::JobSpec;
+use crate::kind::{KindId, WithType};
 use crate::object::Definition;
-use crate::partition_set::{PartitionSet, PartitionSetDefinition};
 use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::resource::Resource;
 use crate::size;
-use crate::task::{Task, TaskDefinition};
-use crate::task_template::{TaskTemplate, TaskTemplateDefinition};
 use crate::template::Template;
 use crate::violation::Violation;
-use crate::workflow::{Workflow, WorkflowDefinition};
-use crate::workflow_run::{WorkflowRun, WorkflowRunDefinition};
 
 pub use words::{another_tools_file, neighbours_word, unknown_kind};
 
@@ -47,7 +39,7 @@ const PARTIAL: &str = "x-heliox-partial";
 /// The JSON Schema of a kind: `apiVersion`, `kind`, `metadata`, and what the kind has.
 pub fn of(kind: KindId) -> &'static Value {
     static SCHEMAS: LazyLock<BTreeMap<KindId, Value>> = LazyLock::new(|| {
-        KindId::ALL.into_iter().map(|kind| (kind, described(generate(kind)))).collect()
+        KindId::ALL.into_iter().map(|kind| (kind, described(kind.with_type(Generate)))).collect()
     });
     &SCHEMAS[&kind]
 }
@@ -70,22 +62,14 @@ fn described(mut schema: Value) -> Value {
     schema
 }
 
-fn generate(kind: KindId) -> Value {
-    match kind {
-        KindId::Namespace => kubernetes::<Namespace>(),
-        KindId::ConfigMap => kubernetes::<ConfigMap>(),
-        KindId::Secret => kubernetes::<Secret>(),
-        KindId::Event => kubernetes::<Event>(),
-        KindId::Lease => kubernetes::<Lease>(),
-        KindId::Node => ours::<NodeDefinition>(),
-        KindId::NodeLease => ours::<NodeLeaseDefinition>(),
-        KindId::PartitionSet => ours::<PartitionSetDefinition>(),
-        KindId::Workflow => ours::<WorkflowDefinition>(),
-        KindId::WorkflowRun => ours::<WorkflowRunDefinition>(),
-        KindId::Job => ours::<JobDefinition>(),
-        KindId::CompletionChunk => ours::<CompletionChunkDefinition>(),
-        KindId::TaskTemplate => ours::<TaskTemplateDefinition>(),
-        KindId::Task => ours::<TaskDefinition>(),
+/// Makes the schema of a kind.
+struct Generate;
+
+impl WithType for Generate {
+    type Output = Value;
+
+    fn of<K: Resource>(self) -> Value {
+        K::schema()
     }
 }
 
@@ -97,14 +81,16 @@ fn schema_for<T: JsonSchema>() -> Value {
     generator().subschema_for::<T>().to_value()
 }
 
-fn kubernetes<T: JsonSchema>() -> Value {
+/// The schema of a kind of Kubernetes.
+pub(crate) fn kubernetes<T: JsonSchema>() -> Value {
     let mut schema = schema_for::<T>();
     schema["properties"]["apiVersion"] = json!({ "type": "string" });
     schema["properties"]["kind"] = json!({ "type": "string" });
     schema
 }
 
-fn ours<D: Definition>() -> Value {
+/// The schema of a kind of ours.
+pub(crate) fn ours<D: Definition>() -> Value {
     json!({
         "type": "object",
         "properties": {
@@ -229,26 +215,18 @@ fn rules_of_the_rest<K: Resource>(document: &Value, shape: &[Violation]) -> Vec<
 /// Everything that is wrong with a user's document of this kind: [`parse_object`] for a kind that
 /// is known only at run time.
 pub fn check_document(kind: KindId, document: &Value) -> Vec<Violation> {
-    fn found<K: Resource>(document: &Value) -> Vec<Violation> {
-        parse_object::<K>(document.clone()).err().unwrap_or_default()
+    kind.with_type(Check(document))
+}
+
+/// Checks a document as one of a kind.
+struct Check<'a>(&'a Value);
+
+impl WithType for Check<'_> {
+    type Output = Vec<Violation>;
+
+    fn of<K: Resource>(self) -> Vec<Violation> {
+        parse_object::<K>(self.0.clone()).err().unwrap_or_default()
     }
-    let found = match kind {
-        KindId::Namespace => found::<Namespace>,
-        KindId::ConfigMap => found::<ConfigMap>,
-        KindId::Secret => found::<Secret>,
-        KindId::Event => found::<Event>,
-        KindId::Lease => found::<Lease>,
-        KindId::Node => found::<Node>,
-        KindId::NodeLease => found::<NodeLease>,
-        KindId::PartitionSet => found::<PartitionSet>,
-        KindId::Workflow => found::<Workflow>,
-        KindId::WorkflowRun => found::<WorkflowRun>,
-        KindId::Job => found::<Job>,
-        KindId::CompletionChunk => found::<CompletionChunk>,
-        KindId::TaskTemplate => found::<TaskTemplate>,
-        KindId::Task => found::<Task>,
-    };
-    found(document)
 }
 
 #[cfg(test)]
@@ -298,7 +276,7 @@ mod tests {
             "apiVersion": "heliox.dev/v1", "kind": "Job",
             "metadata": {"name": "a"}, "spec": {"template": {"image": "x"}},
         });
-        let job: Job = parse_object(job).unwrap();
+        let job: crate::Job = parse_object(job).unwrap();
         let served = serde_json::to_value(&job).unwrap();
         assert_eq!(check(KindId::Job, &served), []);
     }

@@ -45,6 +45,14 @@ pub(super) enum Place {
     Other,
 }
 
+/// The specs of which there is something to say.
+const SPECS: [(KindId, Place); 4] = [
+    (KindId::Job, Place::Job),
+    (KindId::Workflow, Place::Workflow),
+    (KindId::PartitionSet, Place::PartitionSet),
+    (KindId::Node, Place::Node),
+];
+
 impl Place {
     /// The place that these fields lead to.
     pub(super) fn of(kind: KindId, fields: &[&str]) -> Self {
@@ -52,22 +60,10 @@ impl Place {
             [] => Place::Document,
             ["metadata"] => Place::Metadata,
             ["metadata", ..] => Place::Other,
-            ["spec"] => match kind {
-                KindId::Job => Place::Job,
-                KindId::Workflow => Place::Workflow,
-                KindId::PartitionSet => Place::PartitionSet,
-                KindId::Node => Place::Node,
-                KindId::Namespace
-                | KindId::ConfigMap
-                | KindId::Secret
-                | KindId::Event
-                | KindId::Lease
-                | KindId::NodeLease
-                | KindId::WorkflowRun
-                | KindId::CompletionChunk
-                | KindId::TaskTemplate
-                | KindId::Task => Place::Other,
-            },
+            ["spec"] => {
+                let place = SPECS.into_iter().find(|(of, _)| *of == kind);
+                place.map_or(Place::Other, |(_, place)| place)
+            }
             ["spec", "jobs" | "defaults"] if kind == KindId::Workflow => Place::Job,
             [.., "template"] => Place::Template,
             [.., "template", "env"] => Place::EnvVar,

@@ -11,6 +11,9 @@ use crate::violation::Violation;
 use crate::{metadata, names};
 
 impl Resource for Task {
+    const SHOWN: &'static [&'static str] =
+        &["/status/phase", "/status/conditions", "/spec/nodeName"];
+
     fn validate(&self) -> Vec<Violation> {
         let mut found = metadata::validate(KindId::Task, &self.metadata);
         if let Some(problem) = names::problem(&self.spec.template) {
@@ -51,6 +54,12 @@ impl Resource for Task {
             ("spec.nodeName", self.node().unwrap_or_default().to_owned()),
             ("spec.template", self.spec.template.clone()),
         ]
+    }
+
+    fn show(&mut self) -> bool {
+        self.status.phase = Some(self.phase());
+        self.spec.node_name = self.node().map(str::to_owned);
+        true
     }
 
     fn columns() -> &'static [Column] {

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::resource::Resource as _;
+
 use super::{Binding, Loss, PastAttempt, ReportState, Stop, StopReason, Task, TaskPhase};
 
 /// Where the current attempt stands. Plans match on this alone.
@@ -208,8 +210,7 @@ impl Task {
     /// The task as clients see it: with the phase and the node of the current attempt.
     #[must_use]
     pub fn to_wire(mut self) -> Self {
-        self.status.phase = Some(self.phase());
-        self.spec.node_name = self.node().map(str::to_owned);
+        self.show();
         self
     }
 

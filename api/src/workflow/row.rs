@@ -1,9 +1,11 @@
 //! Workflows in tables and field selectors.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::{Workflow, validate};
 use crate::conditions::stalled;
+use crate::meaning;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{age, or_dash};
@@ -28,6 +30,10 @@ impl Resource for Workflow {
             ("status.phase", phase),
             ("spec.suspend", self.spec.suspend.unwrap_or(false).to_string()),
         ]
+    }
+
+    fn simplify(spec: &mut Map<String, Value>) {
+        meaning::workflow(spec);
     }
 
     fn columns() -> &'static [Column] {

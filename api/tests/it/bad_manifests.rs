@@ -81,7 +81,7 @@ fn everything_wrong_in_a_file_is_said_at_once() {
             a.yaml:9:11: spec.retry.maxAttempts: 0 would let nothing run
               hint: write 1 for no second attempt
             a.yaml:11:1: kind: unknown kind "Sevice"
-              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, PartitionSet, Workflow, WorkflowRun, Job, TaskTemplate, Task
+              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, Workflow, WorkflowRun, Job, PartitionSet, TaskTemplate, Task
             a.yaml:18:3: spec.jobs: at least one job is required
         "#]],
     );
@@ -174,9 +174,9 @@ fn kinds_that_are_not_served() {
         (
             "apiVersion: heliox.dev/v1\nkind: NodeLease\n",
             expect![[r#"
-            a.yaml:2:1: kind: unknown kind "NodeLease"
-              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, PartitionSet, Workflow, WorkflowRun, Job, TaskTemplate, Task
-        "#]],
+                a.yaml:2:1: kind: unknown kind "NodeLease"
+                  hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, Workflow, WorkflowRun, Job, PartitionSet, TaskTemplate, Task
+            "#]],
         ),
         (
             "kind: Job\n",

@@ -61,31 +61,6 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Takes away what is added to an object on the way out, and what a client may send back.
-pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
-    let remove = |object: &mut Value, part: &str, field: &str| {
-        if let Some(part) = object.get_mut(part).and_then(Value::as_object_mut) {
-            part.shift_remove(field);
-        }
-    };
-    remove(object, "metadata", "resourceVersion");
-    if matches!(kind, KindId::Task | KindId::Node) {
-        remove(object, "status", "phase");
-    }
-    if kind == KindId::Task {
-        remove(object, "status", "conditions");
-    }
-    if kind == KindId::Namespace
-        && let Some(fields) = object.as_object_mut()
-    {
-        fields.shift_remove("spec");
-        fields.shift_remove("status");
-    }
-    if kind == KindId::Task {
-        remove(object, "spec", "nodeName");
-    }
-}
-
 /// An object's JSON under another version.
 fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
     let mut object: Value = serde_json::from_slice(wire).ok()?;

@@ -118,25 +118,14 @@ fn grace(seconds: Option<i64>) -> Result<Option<u32>, Box<Status>> {
 /// What a person is told who names a grace period for something that has none itself, while what it
 /// owns does. (Of all other kinds nothing is stopped: they go at once, as is asked.)
 fn no_grace(kind: KindId) -> Option<HeaderValue> {
-    match kind {
-        KindId::Namespace | KindId::Job | KindId::Workflow | KindId::WorkflowRun => {
-            let plural = kind.info().plural;
-            let text = format!(
-                "299 - \"gracePeriodSeconds has no effect on {plural}: their tasks stop within the \
-                 terminationGracePeriodSeconds of their template; to stop a task sooner, delete the \
-                 task with a shorter one\""
-            );
-            HeaderValue::from_str(&text).ok()
-        }
-        KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => None,
+    if kind != KindId::Namespace && kind.info().task_label.is_none() {
+        return None;
     }
+    let plural = kind.info().plural;
+    let text = format!(
+        "299 - \"gracePeriodSeconds has no effect on {plural}: their tasks stop within the \
+         terminationGracePeriodSeconds of their template; to stop a task sooner, delete the task with a \
+         shorter one\""
+    );
+    HeaderValue::from_str(&text).ok()
 }

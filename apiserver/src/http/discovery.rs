@@ -81,9 +81,12 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
     for kind in kinds {
         let info = kind.info();
         let namespaced = info.scope == Scope::Namespaced;
+        // What `kubectl get all` shows.
+        let categories: &[&str] = if info.in_all { &["all"] } else { &[] };
         resources.push(json!({
             "name": info.plural, "singularName": info.singular, "namespaced": namespaced,
             "kind": info.kind, "verbs": VERBS, "shortNames": info.short,
+            "categories": categories,
         }));
         for subresource in info.subresources.iter().filter(|name| **name != "scale") {
             let verbs: &[&str] = match *subresource {

@@ -15,8 +15,8 @@ use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
 use super::{Prepared, Refusal};
-use crate::cache::{Cache, Entry, Tally, strip_wire};
-use crate::kinds::Wire;
+use crate::cache::{Cache, Entry, Tally};
+use crate::kinds::{Wire, strip_wire};
 use crate::{carried, encoding, keys};
 
 /// An object as it is now, for all that is known. Most decisions need no more than its metadata:

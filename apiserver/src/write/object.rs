@@ -16,7 +16,7 @@ use store::{Change, Expectation, Write};
 use super::facts::{Current, Facts, absent, make};
 use super::record::bit_guard;
 use super::{Answer, Document, Part, Prepared, Refusal, Repeatable, fixed};
-use crate::cache::strip_wire;
+use crate::kinds::strip_wire;
 use crate::{carried, encoding, keys, kinds};
 
 /// Finalizers that are understood.
@@ -168,35 +168,15 @@ pub(super) fn replace(
     let Some(current) = facts.object(kind, key) else {
         return Err(Refusal::not_found(kind, &key.name));
     };
-    if !may_be_replaced_blindly(kind) && names_no_version(&object) {
+    // As in Kubernetes that is the writer's choice, but for a Lease, over which several contend: who takes
+    // one blindly has it beside the one who holds it.
+    if kind == KindId::Lease && names_no_version(&object) {
         let violation =
             Violation::new("metadata.resourceVersion", "must be specified for an update")
                 .hint("read the object, and send it back with your change");
         return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
     }
     change((kind, key), &current, (object, part, Sent::Whole), facts, now)
-}
-
-/// Whether an object may be replaced whatever it has become since it was read. As in Kubernetes that
-/// is the writer's choice, but for a Lease, over which several contend: who takes one blindly has it
-/// beside the one who holds it.
-fn may_be_replaced_blindly(kind: KindId) -> bool {
-    match kind {
-        KindId::Lease => false,
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::Workflow
-        | KindId::WorkflowRun
-        | KindId::Job
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate
-        | KindId::Task => true,
-    }
 }
 
 fn names_no_version(object: &Value) -> bool {

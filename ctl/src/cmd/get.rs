@@ -1,6 +1,7 @@
 //! `hctl get`: objects as tables or documents, once or as they change.
 
 use api::job::JobStatus;
+use api::resource::columns_of;
 use api::selector::FieldSelector;
 use api::{Job, Kind as _, KindId};
 use serde_json::Value;
@@ -15,9 +16,10 @@ use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};
 use crate::{door, terminal};
 
-/// What `get all` shows: what people run. Not what they keep, such as secrets.
-const ALL: [KindId; 5] =
-    [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::PartitionSet, KindId::Task];
+/// What `get all` shows.
+fn all() -> Vec<KindId> {
+    KindId::ALL.into_iter().filter(|kind| kind.info().in_all).collect()
+}
 
 pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failure> {
     let mut what = wanted(&args.what)?;
@@ -140,7 +142,7 @@ enum What {
 
 fn wanted(words: &[String]) -> Result<What, Failure> {
     match words {
-        [all] if is_all(all) => Ok(What::Kinds(ALL.to_vec())),
+        [word] if is_all(word) => Ok(What::Kinds(all())),
         [kinds] if !kinds.contains('/') => {
             let kinds: Result<Vec<KindId>, Failure> = kinds.split(',').map(target::kind).collect();
             kinds.map(What::Kinds)
@@ -398,27 +400,8 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
 /// nothing else.
 pub(super) fn paper(kind: KindId, look: &Look) -> Paper {
     let is_asked_for = look.is_wide || look.with_labels;
-    Paper { folds: is_asked_for || !gives_reasons(kind), ..terminal::paper() }
-}
-
-/// Whether a row of a kind ends with a reason that `describe` tells in full.
-fn gives_reasons(kind: KindId) -> bool {
-    match kind {
-        KindId::Node
-        | KindId::PartitionSet
-        | KindId::Workflow
-        | KindId::WorkflowRun
-        | KindId::Job
-        | KindId::Task => true,
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::NodeLease
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => false,
-    }
+    let gives_reasons = columns_of(kind).last().is_some_and(|last| last.name == "WHY");
+    Paper { folds: is_asked_for || !gives_reasons, ..terminal::paper() }
 }
 
 /// Makes the columns fit the terminal, unless all are asked for.

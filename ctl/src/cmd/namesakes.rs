@@ -117,12 +117,16 @@ async fn look(connection: &Connection, missing: &Target) -> Found {
         connection.first_page::<Named>(&here),
     );
     let namespaces = elsewhere.unwrap_or_default().into_iter();
+    let (here_now, namespaces): (Vec<String>, Vec<String>) = namespaces
+        .filter_map(|it| it.metadata.namespace)
+        .partition(|namespace| *namespace == connection.namespace);
     let names: Vec<String> =
         here.unwrap_or_default().into_iter().filter_map(|it| it.metadata.name).collect();
     let is_slip = |name: &&str| !differ_in_numbers_alone(name, &missing.name);
     Found {
+        is_there: !here_now.is_empty(),
         others,
-        namespaces: namespaces.filter_map(|it| it.metadata.namespace).collect(),
+        namespaces,
         near: nearest(&missing.name, names.iter().map(String::as_str).filter(is_slip))
             .map(str::to_owned),
     }

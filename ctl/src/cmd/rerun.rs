@@ -14,36 +14,39 @@ use crate::terminal;
 pub(super) async fn rerun(connection: &Connection, args: Rerun) -> Result<(), Failure> {
     run::no_parameters("rerun", &args.of)?;
     let target = target::only_one(&args.of, None)?;
-    match target.kind {
-        KindId::Job if !args.params.is_empty() => Err(Failure::usage("a job has no parameters")
-            .hint("leave --param out, or change the job and apply it")),
-        KindId::Job if args.name.is_some() => Err(Failure::usage(format!(
-            "{target} runs again under its own name; each of its runs has a number"
-        ))
-        .hint(
-            "leave --name out; a run of a workflow can be named: hctl rerun run/RUN --name NAME",
-        )),
-        KindId::Job => job(connection, &target, &args).await,
-        KindId::WorkflowRun => of_run(connection, &target, args).await,
-        KindId::Workflow => Err(Failure::usage(format!("{target} is not a run"))
-            .hint(format!("start a run with hctl run {}", target.name))),
-        KindId::Task => Err(Failure::usage("a single task cannot be run again").hint(
-            "run its job again with hctl rerun job/JOB; to move a running task: hctl evict TASK",
-        )),
-        KindId::Namespace
-        | KindId::ConfigMap
-        | KindId::Secret
-        | KindId::Event
-        | KindId::Lease
-        | KindId::Node
-        | KindId::NodeLease
-        | KindId::PartitionSet
-        | KindId::CompletionChunk
-        | KindId::TaskTemplate => {
-            let plural = target.kind.info().plural;
-            Err(Failure::usage(format!("{plural} cannot be run again"))
-                .hint("hctl rerun takes job/JOB and run/RUN"))
+    if target.kind == KindId::Job {
+        if !args.params.is_empty() {
+            return Err(Failure::usage("a job has no parameters")
+                .hint("leave --param out, or change the job and apply it"));
         }
+        if args.name.is_some() {
+            return Err(Failure::usage(format!(
+                "{target} runs again under its own name; each of its runs has a number"
+            ))
+            .hint(
+                "leave --name out; a run of a workflow can be named: hctl rerun run/RUN --name NAME",
+            ));
+        }
+        job(connection, &target, &args).await
+    } else if target.kind == KindId::WorkflowRun {
+        of_run(connection, &target, args).await
+    } else {
+        Err(cannot_run_again(&target))
+    }
+}
+
+fn cannot_run_again(target: &Target) -> Failure {
+    if target.kind == KindId::Workflow {
+        Failure::usage(format!("{target} is not a run"))
+            .hint(format!("start a run with hctl run {}", target.name))
+    } else if target.kind == KindId::Task {
+        Failure::usage("a single task cannot be run again").hint(
+            "run its job again with hctl rerun job/JOB; to move a running task: hctl evict TASK",
+        )
+    } else {
+        let plural = target.kind.info().plural;
+        Failure::usage(format!("{plural} cannot be run again"))
+            .hint("hctl rerun takes job/JOB and run/RUN")
     }
 }
 

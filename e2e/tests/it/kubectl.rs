@@ -101,6 +101,8 @@ async fn kubectl_shows_our_kinds_in_every_form() {
     assert!(described.contains("Events:"), "{described}");
     let why = kubectl.fails(&["get", "job", "none"]).await;
     assert!(why.contains("NotFound") && why.contains("not found"), "{why}");
+    let all = kubectl.says(&["get", "all", "-o", "name"]).await;
+    assert_eq!(all, "job.heliox.dev/a\ntask.heliox.dev/a-0\n");
     let kinds = kubectl.says(&["api-resources", "--api-group=heliox.dev"]).await;
     assert!(kinds.contains("partitionsets"), "{kinds}");
 }

@@ -306,42 +306,37 @@ async fn wait_until(due: Option<Instant>) {
 
 /// What a snapshot is told of an object; nothing of kinds that it does not know.
 fn upsert(object: Any) -> Option<Change> {
-    match object {
-        Any::Node(node) => Some(Change::Node(node)),
-        Any::Task(task) => Some(Change::Task(task)),
-        Any::TaskTemplate(template) => Some(Change::TaskTemplate(template)),
-        Any::PartitionSet(set) => Some(Change::PartitionSet(set)),
-        Any::Namespace(_)
-        | Any::ConfigMap(_)
-        | Any::Secret(_)
-        | Any::Event(_)
-        | Any::Lease(_)
-        | Any::NodeLease(_)
-        | Any::Workflow(_)
-        | Any::WorkflowRun(_)
-        | Any::Job(_)
-        | Any::CompletionChunk(_) => None,
+    if let Any::Node(node) = object {
+        Some(Change::Node(node))
+    } else if let Any::Task(task) = object {
+        Some(Change::Task(task))
+    } else if let Any::TaskTemplate(template) = object {
+        Some(Change::TaskTemplate(template))
+    } else if let Any::PartitionSet(set) = object {
+        Some(Change::PartitionSet(set))
+    } else {
+        None
+    }
+}
+
+/// The same of one that is gone.
+fn gone(kind: KindId, key: ObjectKey) -> Option<Change> {
+    if kind == KindId::Node {
+        Some(Change::NodeGone(key.name))
+    } else if kind == KindId::Task {
+        Some(Change::TaskGone(key))
+    } else if kind == KindId::TaskTemplate {
+        Some(Change::TaskTemplateGone(key))
+    } else if kind == KindId::PartitionSet {
+        Some(Change::PartitionSetGone(key))
+    } else {
+        None
     }
 }
 
 fn change(change: reflector::Change) -> Option<Change> {
     match change {
         reflector::Change::Upsert(object) => upsert(object),
-        reflector::Change::Remove(kind, key) => match kind {
-            KindId::Node => Some(Change::NodeGone(key.name)),
-            KindId::Task => Some(Change::TaskGone(key)),
-            KindId::TaskTemplate => Some(Change::TaskTemplateGone(key)),
-            KindId::PartitionSet => Some(Change::PartitionSetGone(key)),
-            KindId::Namespace
-            | KindId::ConfigMap
-            | KindId::Secret
-            | KindId::Event
-            | KindId::Lease
-            | KindId::NodeLease
-            | KindId::Workflow
-            | KindId::WorkflowRun
-            | KindId::Job
-            | KindId::CompletionChunk => None,
-        },
+        reflector::Change::Remove(kind, key) => gone(kind, key),
     }
 }
