@@ -10,6 +10,7 @@ use crate::completion::End;
 use crate::kind::KindId;
 use crate::object::{Kind, ObjectKey, is_default};
 use crate::resource_version::ResourceVersion;
+use crate::status::{Refusal, Why};
 use crate::task::Task;
 use crate::task::transition::TaskChange;
 
@@ -187,32 +188,126 @@ pub struct BatchResponse {
     pub results: Vec<GroupResult>,
 }
 
-/// How a group ended: one variant for each thing that the writer does next.
+/// How a group ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all_fields = "camelCase")]
+#[serde(from = "WireResult", into = "WireResult")]
 pub enum GroupResult {
     /// It happened, or was in effect already.
-    Done {},
-    /// Facts have changed: look again.
+    Done,
+    /// It did not happen, as far as `why` says.
     Refused {
-        /// Which, as a sentence.
+        /// What the writer does next.
+        why: Why,
+        /// What happened, as a sentence.
         message: String,
     },
-    /// It may have happened, or may still: look again before deciding anew.
-    Unknown {},
-    /// It can never happen as it is: tell the user.
-    Invalid {
-        /// Why, as a sentence.
-        message: String,
-    },
-    /// The writer is not the leader any more: stop.
-    Deposed {},
 }
 
 impl GroupResult {
+    /// A group that was refused.
+    pub fn refused(why: Why, message: impl Into<String>) -> Self {
+        GroupResult::Refused { why, message: message.into() }
+    }
+
     /// Whether it happened.
     pub fn is_done(&self) -> bool {
-        *self == GroupResult::Done {}
+        *self == GroupResult::Done
+    }
+}
+
+impl From<Refusal> for GroupResult {
+    fn from(refusal: Refusal) -> Self {
+        GroupResult::Refused { why: refusal.why, message: refusal.message }
+    }
+}
+
+/// A result as it is written: a coarse word that every version knows, and the finer one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct WireResult {
+    outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// All that the first versions tell of a result, and read of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Outcome {
+    Done,
+    /// Look again.
+    Refused,
+    /// It may have happened, or may still, or can be had later: what was to be told is told again.
+    Unknown,
+    /// It can never happen as it is.
+    Invalid,
+    /// The writer is not the leader any more.
+    Deposed,
+}
+
+impl Outcome {
+    fn of(why: Why) -> Self {
+        match why {
+            Why::Mistaken(_) | Why::Invalid | Why::TooLarge => Outcome::Invalid,
+            Why::Forbidden | Why::NotFound | Why::Exists | Why::Conflict | Why::Expired => {
+                Outcome::Refused
+            }
+            // An agent of the first versions takes "refused" for heard, and would not tell the end of a
+            // task again which was refused only for now.
+            Why::Contended
+            | Why::Busy
+            | Why::Unavailable
+            | Why::Full
+            | Why::Late
+            | Why::Unknown
+            | Why::Internal => Outcome::Unknown,
+            Why::Deposed => Outcome::Deposed,
+        }
+    }
+
+    /// What it means of a version that says no more, or more than this one knows.
+    fn why(self) -> Option<Why> {
+        match self {
+            Outcome::Done => None,
+            Outcome::Refused => Some(Why::Conflict),
+            Outcome::Unknown => Some(Why::Unknown),
+            Outcome::Invalid => Some(Why::Invalid),
+            Outcome::Deposed => Some(Why::Deposed),
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Refused => "what it was decided on has changed",
+            Outcome::Unknown => "the apiserver does not know whether it was written",
+            Outcome::Invalid => "it can never be written as it is",
+            Outcome::Deposed => "another process is the leader now",
+        }
+    }
+}
+
+impl From<GroupResult> for WireResult {
+    fn from(result: GroupResult) -> Self {
+        match result {
+            GroupResult::Done => Self { outcome: Outcome::Done, why: None, message: None },
+            GroupResult::Refused { why, message } => Self {
+                outcome: Outcome::of(why),
+                why: Some(why.word().to_owned()),
+                message: Some(message),
+            },
+        }
+    }
+}
+
+impl From<WireResult> for GroupResult {
+    fn from(WireResult { outcome, why, message }: WireResult) -> Self {
+        let Some(coarse) = outcome.why() else { return GroupResult::Done };
+        let fine = why.as_deref().and_then(Why::of_word);
+        GroupResult::Refused {
+            why: fine.unwrap_or(coarse),
+            message: message.unwrap_or_else(|| outcome.message().to_owned()),
+        }
     }
 }
 
@@ -222,4 +317,64 @@ pub const LEADER_HEADER: &str = "heliox-leader";
 /// A kind's plural, or its name in any case, as [`Op::Delete`] has it.
 pub fn kind_of(word: &str) -> Option<KindId> {
     KindId::ALL.into_iter().find(|id| id.info().plural == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::{from_str, to_string};
+
+    use super::*;
+
+    #[test]
+    fn a_result_is_read_back_as_it_was_written() {
+        let all = Why::ALL.map(|why| GroupResult::refused(why, "no"));
+        let mut lines = String::new();
+        for result in all.into_iter().chain([GroupResult::Done]) {
+            let written = to_string(&result).unwrap();
+            assert_eq!(from_str::<GroupResult>(&written).unwrap(), result);
+            lines.push_str(&format!("{written}\n"));
+        }
+        expect![[r#"
+            {"outcome":"Invalid","why":"BadRequest","message":"no"}
+            {"outcome":"Invalid","why":"MethodNotAllowed","message":"no"}
+            {"outcome":"Invalid","why":"UnsupportedMediaType","message":"no"}
+            {"outcome":"Invalid","why":"Invalid","message":"no"}
+            {"outcome":"Invalid","why":"RequestEntityTooLarge","message":"no"}
+            {"outcome":"Refused","why":"Forbidden","message":"no"}
+            {"outcome":"Refused","why":"NotFound","message":"no"}
+            {"outcome":"Refused","why":"AlreadyExists","message":"no"}
+            {"outcome":"Refused","why":"Conflict","message":"no"}
+            {"outcome":"Unknown","why":"Contended","message":"no"}
+            {"outcome":"Deposed","why":"Deposed","message":"no"}
+            {"outcome":"Refused","why":"Expired","message":"no"}
+            {"outcome":"Unknown","why":"TooManyRequests","message":"no"}
+            {"outcome":"Unknown","why":"ServiceUnavailable","message":"no"}
+            {"outcome":"Unknown","why":"StoreFull","message":"no"}
+            {"outcome":"Unknown","why":"ReadTimeout","message":"no"}
+            {"outcome":"Unknown","why":"Timeout","message":"no"}
+            {"outcome":"Unknown","why":"InternalError","message":"no"}
+            {"outcome":"Done"}
+        "#]]
+        .assert_eq(&lines);
+    }
+
+    /// Of a version that has only the coarse words, or finer ones than this one knows.
+    #[test]
+    fn a_result_of_another_version_is_read_by_its_coarse_word() {
+        for (written, why) in [
+            (r#"{"outcome":"Refused","message":"no"}"#, Why::Conflict),
+            (r#"{"outcome":"Unknown"}"#, Why::Unknown),
+            (r#"{"outcome":"Invalid","message":"no"}"#, Why::Invalid),
+            (r#"{"outcome":"Deposed"}"#, Why::Deposed),
+            (r#"{"outcome":"Invalid","why":"Newer","message":"no"}"#, Why::Invalid),
+        ] {
+            let read = from_str::<GroupResult>(written).unwrap();
+            assert!(
+                matches!(read, GroupResult::Refused { why: read, .. } if read == why),
+                "{written}"
+            );
+        }
+        assert_eq!(from_str::<GroupResult>(r#"{"outcome":"Done"}"#).unwrap(), GroupResult::Done);
+    }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use serde::{Deserialize, Serialize};
 
-use crate::status::{Reason, failure};
+use crate::status::{Refusal, Why};
 
 /// The protocol that is spoken over a WebSocket.
 pub const PROTOCOL: &str = "v5.channel.k8s.io";
@@ -122,7 +122,7 @@ pub fn ended(code: i32) -> Status {
     Status {
         reason: Some(NON_ZERO_EXIT.to_owned()),
         details: Some(StatusDetails { causes: Some(vec![cause]), ..StatusDetails::default() }),
-        ..failure(Reason::InternalError, message)
+        ..Refusal::new(Why::Internal, message).to_status()
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
         for code in [0, 1, 137] {
             assert_eq!(exit_code(&ended(code)), Some(code));
         }
-        assert_eq!(exit_code(&failure(Reason::InternalError, "no")), None);
+        assert_eq!(exit_code(&Refusal::new(Why::Internal, "no").to_status()), None);
         let json = serde_json::to_value(ended(3)).unwrap();
         assert_eq!(
             (&json["reason"], &json["status"]),

@@ -1,126 +1,417 @@
-//! Errors on the wire: Kubernetes' `Status`.
+//! Why a request was refused: one variant for each thing that the caller does next, and its form on
+//! the wire, which is Kubernetes' `Status`.
+//!
+//! What happened, and what each caller does next:
+//!
+//! | [`Why`] | controllers, scheduler | agent with a report | `hctl` |
+//! |---|---|---|---|
+//! | `Mistaken`, `Invalid` | never again as it is: say so on the object | say less | show what to mend |
+//! | `TooLarge` | the same; a batch of several groups is cut | say less | show what to mend |
+//! | `Forbidden`, `NotFound`, `Exists`, `Conflict` | look, decide anew | it is heard: what we know is over | an exit code of its own; `apply` and verbs read again after a conflict |
+//! | `Expired` | read everything anew | the same | the same |
+//! | `Contended`, `Busy`, `Unavailable`, `Late` | the same again, later | the same again, later | say so; watches and logs go on by themselves |
+//! | `Full` | later; a leader keeps its lead without renewing | the same again, later | say how room is made |
+//! | `Unknown` | look before deciding anew; a binding is sent again | the same again | say that it may have happened |
+//! | `Deposed` | stop: another process leads | the same again | |
+//! | `Internal` | later, and warn | the same again | show where to look |
+//!
+//! [`Why`] is the truth. Code, reason and cause are made from it here and read back into it here, and
+//! nowhere else: nobody decides by a status code or by a text.
+
+use std::error::Error;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 
 use crate::kind::KindId;
 use crate::violation::Violation;
 
-/// Why a request was refused. Code and word are Kubernetes', so that stock clients branch on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// 400: the request makes no sense.
-    BadRequest,
-    /// 403: not allowed.
-    Forbidden,
-    /// 404: not there.
-    NotFound,
-    /// 405: this cannot be done to that.
-    MethodNotAllowed,
-    /// 406: no form that the client accepts.
-    NotAcceptable,
-    /// 409: it is there already.
-    AlreadyExists,
-    /// 409: it changed meanwhile.
-    Conflict,
-    /// 410: the revision is no longer kept.
-    Expired,
-    /// 413: too large.
-    RequestEntityTooLarge,
-    /// 415: the body's form is not known.
-    UnsupportedMediaType,
-    /// 422: the object is not valid.
+/// Why a request was refused, as what its sender does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// The request makes no sense to this server: mend the request.
+    Mistaken(Mistake),
+    /// The object is not valid: mend the object. The causes say where.
     Invalid,
-    /// 429: too much at once.
-    TooManyRequests,
-    /// 500: a bug.
-    InternalError,
-    /// 503: try again later.
-    ServiceUnavailable,
-    /// 504: it may have happened.
-    Timeout,
+    /// More than a request, an object or a transaction may hold: send less.
+    TooLarge,
+    /// Not allowed.
+    Forbidden,
+    /// What is asked for is not there.
+    NotFound,
+    /// Another object has the name: take another name, or delete that object first.
+    Exists,
+    /// The object is not, or not any more, what the request takes it for: read it, decide anew.
+    Conflict,
+    /// Others changed the object at every try, so that nothing was decided: send the same again.
+    Contended,
+    /// The sender writes as a leader and leads no more: stop.
+    Deposed,
+    /// The point in history is no longer kept, or was never told by this store: read everything anew.
+    Expired,
+    /// Too much at once: send the same again, later.
+    Busy,
+    /// Something that is needed is out of reach, and nothing happened: send the same again, later.
+    Unavailable,
+    /// The store has no room, and nothing happened: what needs room has to wait, deletions need none.
+    Full,
+    /// A read took longer than it may: read again.
+    Late,
+    /// The change may have been made, or may still be: look before deciding anew.
+    Unknown,
+    /// A bug of the server, or something stored that it cannot read. Its log says more.
+    Internal,
 }
 
-impl Reason {
+/// What is wrong with a request that makes no sense. For stock clients alone, which know the codes: ours
+/// show it to whoever can mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mistake {
+    /// What it asks for.
+    Request,
+    /// This cannot be done to that.
+    Method,
+    /// The form of the body is not known.
+    MediaType,
+}
+
+/// How a [`Why`] is written: an HTTP status code, Kubernetes' word, and, where several have both in
+/// common, a cause in the details that tells them apart.
+struct Form {
+    code: u16,
+    reason: &'static str,
+    cause: Option<&'static str>,
+}
+
+impl Why {
+    /// All there are.
+    pub const ALL: [Why; 18] = [
+        Why::Mistaken(Mistake::Request),
+        Why::Mistaken(Mistake::Method),
+        Why::Mistaken(Mistake::MediaType),
+        Why::Invalid,
+        Why::TooLarge,
+        Why::Forbidden,
+        Why::NotFound,
+        Why::Exists,
+        Why::Conflict,
+        Why::Contended,
+        Why::Deposed,
+        Why::Expired,
+        Why::Busy,
+        Why::Unavailable,
+        Why::Full,
+        Why::Late,
+        Why::Unknown,
+        Why::Internal,
+    ];
+
+    /// Code and reason are Kubernetes', so that stock clients do what they should.
+    fn form(self) -> Form {
+        let (code, reason, cause) = match self {
+            Why::Mistaken(Mistake::Request) => (400, "BadRequest", None),
+            Why::Mistaken(Mistake::Method) => (405, "MethodNotAllowed", None),
+            Why::Mistaken(Mistake::MediaType) => (415, "UnsupportedMediaType", None),
+            Why::Invalid => (422, "Invalid", None),
+            Why::TooLarge => (413, "RequestEntityTooLarge", None),
+            Why::Forbidden => (403, "Forbidden", None),
+            Why::NotFound => (404, "NotFound", None),
+            Why::Exists => (409, "AlreadyExists", None),
+            Why::Conflict => (409, "Conflict", None),
+            Why::Contended => (409, "Conflict", Some("Contended")),
+            Why::Deposed => (409, "Conflict", Some("Deposed")),
+            Why::Expired => (410, "Expired", None),
+            Why::Busy => (429, "TooManyRequests", None),
+            Why::Unavailable => (503, "ServiceUnavailable", None),
+            Why::Full => (503, "ServiceUnavailable", Some("StoreFull")),
+            Why::Late => (504, "Timeout", Some("ReadTimeout")),
+            Why::Unknown => (504, "Timeout", None),
+            Why::Internal => (500, "InternalError", None),
+        };
+        Form { code, reason, cause }
+    }
+
     /// The HTTP status code.
     pub fn code(self) -> u16 {
-        match self {
-            Reason::BadRequest => 400,
-            Reason::Forbidden => 403,
-            Reason::NotFound => 404,
-            Reason::MethodNotAllowed => 405,
-            Reason::NotAcceptable => 406,
-            Reason::AlreadyExists | Reason::Conflict => 409,
-            Reason::Expired => 410,
-            Reason::RequestEntityTooLarge => 413,
-            Reason::UnsupportedMediaType => 415,
-            Reason::Invalid => 422,
-            Reason::TooManyRequests => 429,
-            Reason::InternalError => 500,
-            Reason::ServiceUnavailable => 503,
-            Reason::Timeout => 504,
+        self.form().code
+    }
+
+    /// Its word in the results of a batch: the cause where it has one, else the reason.
+    pub(crate) fn word(self) -> &'static str {
+        let form = self.form();
+        form.cause.unwrap_or(form.reason)
+    }
+
+    /// What a word in the results of a batch means; nothing for one of a newer version.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.word() == word)
+    }
+
+    /// What an answer means; nothing for one that no Heliox gives. One that somebody between here and
+    /// there gives has no reason, or one that is not ours: its code counts, but that nothing is there is
+    /// believed of a Heliox alone.
+    fn of_form(code: u16, reason: &str, causes: &[StatusCause]) -> Option<Self> {
+        let has = |word: &str| causes.iter().any(|cause| cause.reason.as_deref() == Some(word));
+        let fits = |why: &Why| why.form().code == code && why.form().reason == reason;
+        let named = |why: &Why| fits(why) && why.form().cause.is_some_and(has);
+        let plain = |why: &Why| fits(why) && why.form().cause.is_none();
+        let find = |fits: &dyn Fn(&Why) -> bool| Self::ALL.into_iter().find(fits);
+        let by_code = || Self::of_code(code).filter(|why| *why != Why::NotFound);
+        find(&named).or_else(|| find(&plain)).or_else(by_code)
+    }
+
+    /// What a status code means by itself.
+    fn of_code(code: u16) -> Option<Self> {
+        Some(match code {
+            400 => Why::Mistaken(Mistake::Request),
+            401 | 403 => Why::Forbidden,
+            404 => Why::NotFound,
+            405 => Why::Mistaken(Mistake::Method),
+            409 => Why::Conflict,
+            410 => Why::Expired,
+            413 => Why::TooLarge,
+            415 => Why::Mistaken(Mistake::MediaType),
+            422 => Why::Invalid,
+            429 => Why::Busy,
+            500 => Why::Internal,
+            // Whoever stands between here and there may have passed the request on.
+            502 | 504 => Why::Unknown,
+            503 => Why::Unavailable,
+            _ => return None,
+        })
+    }
+}
+
+/// A refusal: why, in words for people, and what it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// What the sender does next.
+    pub why: Why,
+    /// What happened and what to do, for people.
+    pub message: String,
+    /// As on the wire, but for the cause that stands for `why`.
+    details: Option<Box<StatusDetails>>,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(why: Why, message: impl Into<String>) -> Self {
+        Self { why, message: message.into(), details: None }
+    }
+
+    /// The same, about one object.
+    #[must_use]
+    pub fn about(mut self, kind: KindId, name: &str) -> Self {
+        let info = kind.info();
+        let details = self.details.get_or_insert_default();
+        details.name = Some(name.to_owned());
+        details.group = (!info.group.is_empty()).then(|| info.group.to_owned());
+        details.kind = Some(info.plural.to_owned());
+        self
+    }
+
+    /// The same with a cause that stock clients look for.
+    #[must_use]
+    pub fn with_cause(mut self, cause: StatusCause) -> Self {
+        self.details.get_or_insert_default().causes.get_or_insert_default().push(cause);
+        self
+    }
+
+    /// The same, to be tried again after so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: i32) -> Self {
+        self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// An object that is not valid: every violation is a cause.
+    pub fn invalid(kind: KindId, name: &str, violations: &[Violation]) -> Self {
+        let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        let message = format!("{kind} {name:?} is invalid: {}", list.join("; "));
+        let causes = violations.iter().map(|violation| StatusCause {
+            field: Some(violation.path.clone()),
+            message: Some(match &violation.hint {
+                Some(hint) => format!("{} ({hint})", violation.message),
+                None => violation.message.clone(),
+            }),
+            reason: Some("FieldValueInvalid".to_owned()),
+        });
+        let mut refusal = Self::new(Why::Invalid, message).about(kind, name);
+        refusal.details.get_or_insert_default().causes = Some(causes.collect());
+        refusal
+    }
+
+    /// The plural of the kind that it is about, if it is about one.
+    pub fn plural(&self) -> Option<&str> {
+        self.details.as_ref()?.kind.as_deref()
+    }
+
+    /// The name of the object that it is about, if it is about one.
+    pub fn name(&self) -> Option<&str> {
+        self.details.as_ref()?.name.as_deref()
+    }
+
+    /// What is wrong, each with its field.
+    pub fn causes(&self) -> &[StatusCause] {
+        self.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default()
+    }
+
+    /// Its form on the wire.
+    pub fn to_status(&self) -> Status {
+        let form = self.why.form();
+        let mut details = self.details.clone();
+        if let Some(word) = form.cause {
+            let message = Some(self.message.clone());
+            let cause = StatusCause { reason: Some(word.to_owned()), message, field: None };
+            details.get_or_insert_default().causes.get_or_insert_default().push(cause);
+        }
+        Status {
+            status: Some("Failure".to_owned()),
+            message: Some(self.message.clone()),
+            reason: Some(form.reason.to_owned()),
+            code: Some(i32::from(form.code)),
+            details: details.map(|details| *details),
+            ..Status::default()
         }
     }
-}
 
-/// A failure as a `Status`.
-pub fn failure(reason: Reason, message: impl Into<String>) -> Status {
-    Status {
-        status: Some("Failure".to_owned()),
-        message: Some(message.into()),
-        reason: Some(format!("{reason:?}")),
-        code: Some(i32::from(reason.code())),
-        ..Status::default()
+    /// What a `Status` means; nothing where it is no refusal of a Heliox.
+    pub fn of_status(status: Status) -> Option<Self> {
+        let code = u16::try_from(status.code?).ok()?;
+        let mut details = status.details.map(Box::new);
+        let causes = details.as_ref().and_then(|details| details.causes.as_deref());
+        let reason = status.reason.as_deref().unwrap_or_default();
+        let why = Why::of_form(code, reason, causes.unwrap_or_default())?;
+        if let (Some(word), Some(found)) = (why.form().cause, &mut details) {
+            let others = |cause: &StatusCause| cause.reason.as_deref() != Some(word);
+            let causes = found.causes.take().map(|causes| causes.into_iter().filter(others));
+            found.causes = causes.map(Iterator::collect).filter(|left: &Vec<_>| !left.is_empty());
+            details = details.filter(|left| **left != StatusDetails::default());
+        }
+        let message = status.message.unwrap_or_else(|| format!("the server answered {code}"));
+        Some(Self { why, message, details })
+    }
+
+    /// What an answer with a status code that is no success means; nothing where no Heliox gives that.
+    /// A body that is no `Status` is passed over: it is of somebody between here and there.
+    pub fn of_answer(code: u16, body: &[u8]) -> Option<Self> {
+        let status = serde_json::from_slice::<Status>(body).unwrap_or_default();
+        Self::of_status(Status { code: Some(i32::from(code)), ..status })
+    }
+
+    /// What an answer with a line of plain text means, as agents give it.
+    pub fn of_line(code: u16, line: &str) -> Option<Self> {
+        Some(Self::new(Why::of_code(code)?, line))
     }
 }
 
-/// A failure that is about one object.
-pub fn failure_of(reason: Reason, kind: KindId, name: &str, message: impl Into<String>) -> Status {
-    let info = kind.info();
-    let details = StatusDetails {
-        name: Some(name.to_owned()),
-        group: (!info.group.is_empty()).then(|| info.group.to_owned()),
-        kind: Some(info.plural.to_owned()),
-        ..StatusDetails::default()
-    };
-    Status { details: Some(details), ..failure(reason, message) }
-}
-
-/// The cause that a full store's refusals name: nobody can write anything that takes room.
-pub const STORE_FULL: &str = "StoreFull";
-
-/// The store has no room; `message` says what to do.
-pub fn store_full(message: impl Into<String>) -> Status {
-    let message = message.into();
-    let cause = StatusCause {
-        reason: Some(STORE_FULL.to_owned()),
-        message: Some(message.clone()),
-        field: None,
-    };
-    let details = StatusDetails { causes: Some(vec![cause]), ..StatusDetails::default() };
-    Status { details: Some(details), ..failure(Reason::ServiceUnavailable, message) }
-}
-
-/// Whether a failure says that the store has no room.
-pub fn is_store_full(status: &Status) -> bool {
-    let causes = status.details.as_ref().and_then(|details| details.causes.as_ref());
-    causes.into_iter().flatten().any(|cause| cause.reason.as_deref() == Some(STORE_FULL))
-}
-
-/// An object that is not valid: every violation is a cause.
-pub fn invalid(kind: KindId, name: &str, violations: &[Violation]) -> Status {
-    let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    let message = format!("{kind} {name:?} is invalid: {}", list.join("; "));
-    let mut status = failure_of(Reason::Invalid, kind, name, message);
-    let causes = violations.iter().map(|violation| StatusCause {
-        field: Some(violation.path.clone()),
-        message: Some(match &violation.hint {
-            Some(hint) => format!("{} ({hint})", violation.message),
-            None => violation.message.clone(),
-        }),
-        reason: Some("FieldValueInvalid".to_owned()),
-    });
-    if let Some(details) = status.details.as_mut() {
-        details.causes = Some(causes.collect());
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
-    status
+}
+
+impl Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn cause(reason: &str) -> StatusCause {
+        StatusCause { reason: Some(reason.to_owned()), ..StatusCause::default() }
+    }
+
+    /// A variant that is missing in [`Why::ALL`] would never be read back.
+    #[test]
+    fn all_are_all() {
+        let place = |why: Why| match why {
+            Why::Mistaken(Mistake::Request) => 0,
+            Why::Mistaken(Mistake::Method) => 1,
+            Why::Mistaken(Mistake::MediaType) => 2,
+            Why::Invalid => 3,
+            Why::TooLarge => 4,
+            Why::Forbidden => 5,
+            Why::NotFound => 6,
+            Why::Exists => 7,
+            Why::Conflict => 8,
+            Why::Contended => 9,
+            Why::Deposed => 10,
+            Why::Expired => 11,
+            Why::Busy => 12,
+            Why::Unavailable => 13,
+            Why::Full => 14,
+            Why::Late => 15,
+            Why::Unknown => 16,
+            Why::Internal => 17,
+        };
+        let places: Vec<usize> = Why::ALL.into_iter().map(place).collect();
+        assert_eq!(places, (0..Why::ALL.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_as_it_was() {
+        for why in Why::ALL {
+            let bare = Refusal::new(why, "no");
+            let full = bare.clone().about(KindId::Job, "a").with_cause(cause("Other"));
+            let invalid = Refusal::invalid(KindId::Job, "a", &[Violation::new("spec", "is wrong")]);
+            let late = bare.clone().retry_after(3);
+            for refusal in [bare, full, late, Refusal { why, ..invalid }] {
+                let status = refusal.to_status();
+                assert_eq!(status.code, Some(i32::from(why.code())));
+                let body = serde_json::to_vec(&status).unwrap();
+                assert_eq!(Refusal::of_answer(why.code(), &body), Some(refusal.clone()));
+                assert_eq!(Refusal::of_status(status), Some(refusal));
+            }
+            assert_eq!(Why::of_word(why.word()), Some(why));
+        }
+        assert_eq!(Why::of_word("OfANewerVersion"), None);
+    }
+
+    /// The promise to stock clients, and to our own of other versions.
+    #[test]
+    fn the_forms_are_a_contract() {
+        let line = |why: Why| {
+            let Form { code, reason, cause } = why.form();
+            format!("{why:?}: {code} {reason} {}\n", cause.unwrap_or_default()).replace(" \n", "\n")
+        };
+        expect![[r#"
+            Mistaken(Request): 400 BadRequest
+            Mistaken(Method): 405 MethodNotAllowed
+            Mistaken(MediaType): 415 UnsupportedMediaType
+            Invalid: 422 Invalid
+            TooLarge: 413 RequestEntityTooLarge
+            Forbidden: 403 Forbidden
+            NotFound: 404 NotFound
+            Exists: 409 AlreadyExists
+            Conflict: 409 Conflict
+            Contended: 409 Conflict Contended
+            Deposed: 409 Conflict Deposed
+            Expired: 410 Expired
+            Busy: 429 TooManyRequests
+            Unavailable: 503 ServiceUnavailable
+            Full: 503 ServiceUnavailable StoreFull
+            Late: 504 Timeout ReadTimeout
+            Unknown: 504 Timeout
+            Internal: 500 InternalError
+        "#]]
+        .assert_eq(&Why::ALL.map(line).concat());
+    }
+
+    #[test]
+    fn an_answer_of_somebody_else_is_read_by_its_code() {
+        let of = |code, body: &str| Refusal::of_answer(code, body.as_bytes()).map(|it| it.why);
+        assert_eq!(of(502, "<html>bad gateway</html>"), Some(Why::Unknown));
+        assert_eq!(of(401, r#"{"reason":"Unauthorized"}"#), Some(Why::Forbidden));
+        assert_eq!(of(409, r#"{"reason":"OfANewerVersion"}"#), Some(Why::Conflict));
+        assert_eq!(of(301, ""), None);
+        let codes = (100..600).filter(|code| of(*code, "{}").is_some()).collect::<Vec<_>>();
+        let known = [400, 401, 403, 405, 409, 410, 413, 415, 422, 429, 500, 502, 503, 504];
+        assert_eq!(codes, known, "that nothing is there is believed of a Heliox alone");
+        let without = Refusal::of_answer(503, b"").unwrap();
+        assert_eq!(without, Refusal::new(Why::Unavailable, "the server answered 503"));
+        let of_agent = Refusal::of_line(429, "too many logs").unwrap();
+        assert_eq!(of_agent, Refusal::new(Why::Busy, "too many logs"));
+    }
 }

@@ -1,23 +1,22 @@
 //! Why a call gave nothing: one variant for each thing that the caller does next.
 
-use api::status::{Reason, is_store_full};
+use api::status::{Refusal, Why};
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use crate::BoxError;
 
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It did not happen, and may work later: the server was not reached, or is too busy.
+    /// No server was reached, so that nothing happened: it may work later.
     #[error("cannot reach the server")]
     Unavailable(#[source] BoxError),
-    /// A write that may have happened, or may still: look before deciding anew.
+    /// A write whose answer was lost. It may have happened, or may still: look before deciding anew.
     #[error("the connection broke before the answer came; the request may have been carried out")]
     Unknown(#[source] BoxError),
-    /// The server said no, and why.
-    #[error("{}", .0.message.as_deref().unwrap_or("the server refused"))]
-    Refused(Box<Status>),
+    /// The server refused: [`Refusal::why`] says what to do next.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
     /// The answer (or the request) makes no sense: a bug, or another version.
     #[error("cannot parse the answer")]
     Malformed(#[source] BoxError),
@@ -27,6 +26,11 @@ impl Error {
     /// Something that could not be read or built.
     pub(crate) fn malformed(source: impl Into<BoxError>) -> Self {
         Error::Malformed(source.into())
+    }
+
+    /// A refusal.
+    pub fn refused(refusal: Refusal) -> Self {
+        Error::Refused(Box::new(refusal))
     }
 
     /// A connection that broke. A write may have happened by then, unless it was never opened.
@@ -54,91 +58,39 @@ impl Error {
 
     /// An answer that is no success.
     pub fn of_answer(code: StatusCode, body: &[u8]) -> Self {
-        let status = serde_json::from_slice(body).unwrap_or_else(|_| Status {
-            code: Some(i32::from(code.as_u16())),
-            message: Some(format!("the server answered {code}")),
-            ..Status::default()
-        });
-        let message = || status.message.clone().unwrap_or_else(|| code.to_string());
-        match code.as_u16() {
-            503 if is_store_full(&status) => Error::Unavailable(Box::new(StoreFull(message()))),
-            429 | 503 => Error::Unavailable(Box::new(NotNow(message()))),
-            502 | 504 => Error::Unknown(Box::new(InDoubt(message()))),
-            _ => Error::Refused(Box::new(status)),
+        match Refusal::of_answer(code.as_u16(), body) {
+            Some(refusal) => Self::refused(refusal),
+            None => Self::malformed(format!("the server answered {code}")),
         }
     }
 
-    /// The HTTP code of a refusal.
-    pub fn code(&self) -> Option<u16> {
+    /// An event of a watch that says why the server ends it.
+    pub fn of_event(object: &str) -> Self {
+        match serde_json::from_str(object).map(Refusal::of_status) {
+            Ok(Some(refusal)) => Self::refused(refusal),
+            Ok(None) => Self::malformed("the watch ended with an error that is none of Heliox's"),
+            Err(error) => Self::malformed(error),
+        }
+    }
+
+    /// The refusal, where the server gave one.
+    pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Error::Refused(status) => status.code.and_then(|code| u16::try_from(code).ok()),
+            Error::Refused(refusal) => Some(refusal),
             Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => None,
         }
     }
 
-    /// The status of a refusal.
-    pub fn status(&self) -> Option<&Status> {
-        match self {
-            Error::Refused(status) => Some(status),
-            Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => None,
-        }
-    }
-
-    /// Whether the server gave this reason.
-    pub fn is(&self, reason: Reason) -> bool {
-        self.status().and_then(|status| status.reason.as_deref()) == Some(&format!("{reason:?}"))
-    }
-
-    /// Whether the store has no room. Then nobody can write anything that takes some.
-    pub fn is_store_full(&self) -> bool {
-        match self {
-            Error::Unavailable(source) => source.is::<StoreFull>(),
-            Error::Refused(_) | Error::Unknown(_) | Error::Malformed(_) => false,
-        }
-    }
-
-    /// What the server itself answered, where it was reached and cannot do this now: that it is
-    /// too busy, or that a node does not answer it.
-    pub fn not_now(&self) -> Option<&str> {
-        match self {
-            Error::Unavailable(source) => source.downcast_ref::<NotNow>().map(|it| it.0.as_str()),
-            Error::Refused(_) | Error::Unknown(_) | Error::Malformed(_) => None,
-        }
-    }
-
-    /// What the server itself answered, where it does not know whether the change was made.
-    pub fn in_doubt(&self) -> Option<&str> {
-        match self {
-            Error::Unknown(source) => source.downcast_ref::<InDoubt>().map(|it| it.0.as_str()),
-            Error::Unavailable(_) | Error::Refused(_) | Error::Malformed(_) => None,
-        }
+    /// Why the server refused, where it did.
+    pub fn why(&self) -> Option<Why> {
+        self.refusal().map(|refusal| refusal.why)
     }
 
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
-        self.is(Reason::NotFound)
-    }
-
-    /// Whether the object changed meanwhile.
-    pub fn is_conflict(&self) -> bool {
-        self.is(Reason::Conflict)
+        self.why() == Some(Why::NotFound)
     }
 }
-
-/// The store behind the server has no room.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct StoreFull(String);
-
-/// The server was reached, and cannot do this now.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NotNow(String);
-
-/// The server was reached, and does not know what became of the request.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct InDoubt(String);
 
 /// No answer came for as long as a request is waited for.
 #[derive(Debug, thiserror::Error)]

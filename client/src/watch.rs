@@ -8,7 +8,6 @@ use api::resource_version::ResourceVersion;
 use api::watch::{INITIAL_EVENTS_END, WatchEventType};
 use api::{Kind, ObjectKey};
 use bytes::Bytes;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,7 +46,7 @@ impl<K: Kind> Watch<K> {
             let event: RawEvent<'_> = serde_json::from_slice(&line).map_err(Error::malformed)?;
             match event.kind {
                 WatchEventType::Bookmark => (),
-                WatchEventType::Error => return Err(refusal(event.object)),
+                WatchEventType::Error => return Err(Error::of_event(event.object.get())),
                 WatchEventType::Added | WatchEventType::Modified | WatchEventType::Deleted => {
                     let object =
                         serde_json::from_str(event.object.get()).map_err(Error::malformed)?;
@@ -56,13 +55,6 @@ impl<K: Kind> Watch<K> {
             }
         }
         Ok(None)
-    }
-}
-
-fn refusal(object: &RawValue) -> Error {
-    match serde_json::from_str::<Status>(object.get()) {
-        Ok(status) => Error::Refused(Box::new(status)),
-        Err(error) => Error::malformed(error),
     }
 }
 
@@ -149,7 +141,7 @@ impl ManyWatch {
 fn parse(line: &Bytes) -> Result<AnyEvent, Error> {
     let event: RawEvent<'_> = serde_json::from_slice(line).map_err(Error::malformed)?;
     if event.kind == WatchEventType::Error {
-        return Err(refusal(event.object));
+        return Err(Error::of_event(event.object.get()));
     }
     let text = event.object.get();
     let any: AnyMeta = serde_json::from_str(text).map_err(Error::malformed)?;

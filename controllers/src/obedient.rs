@@ -31,7 +31,7 @@ impl Asked {
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         let batch: Batch = serde_json::from_slice(request.body()).unwrap();
         self.0.fetch_add(batch.groups.len(), Ordering::Relaxed);
-        let results = batch.groups.iter().map(|_| GroupResult::Done {}).collect();
+        let results = batch.groups.iter().map(|_| GroupResult::Done).collect();
         let answer = BatchResponse { resource_version: ResourceVersion::default(), results };
         Response::new(Full::new(Bytes::from(serde_json::to_vec(&answer).unwrap())))
     }

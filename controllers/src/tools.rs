@@ -95,6 +95,7 @@ mod tests {
     use api::ObjectKey;
     use api::batch::{BatchResponse, GroupResult};
     use api::resource_version::ResourceVersion;
+    use api::status::{Refusal, Why};
     use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::Full;
@@ -127,8 +128,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_never_be_written_comes_back_with_why() {
-        let invalid = |why: &str| GroupResult::Invalid { message: why.to_owned() };
-        let answer = vec![GroupResult::Done {}, invalid("too large"), GroupResult::Done {}];
+        let invalid = |why: &str| GroupResult::refused(Why::TooLarge, why);
+        let answer = vec![GroupResult::Done, invalid("too large"), GroupResult::Done];
         let never = written(&["a", "b", "c"], results(answer)).await.unwrap();
         assert_eq!(never, [(group("b"), "too large".to_owned())]);
         let long = written(&["a"], results(vec![invalid(&"x".repeat(5000))])).await.unwrap();
@@ -138,10 +139,7 @@ mod tests {
     /// A group alone in its batch that is too large for any.
     #[tokio::test]
     async fn a_group_that_no_batch_takes_comes_back_alone() {
-        let refused = json!({
-            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 413,
-            "message": "the batch is too large",
-        });
+        let refused = json!(Refusal::new(Why::TooLarge, "the batch is too large").to_status());
         let never = written(&["a"], (413, refused.clone())).await.unwrap();
         assert_eq!(never, [(group("a"), "the batch is too large".to_owned())]);
         let both = written(&["a", "b"], (413, refused)).await;
@@ -150,12 +148,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_did_not_happen_is_tried_again_unless_another_leads() {
-        let refused = GroupResult::Refused { message: "it has changed".to_owned() };
-        let again = written(&["a", "b"], results(vec![refused, GroupResult::Done {}])).await;
+        let refused = GroupResult::refused(Why::Conflict, "it has changed");
+        let again = written(&["a", "b"], results(vec![refused, GroupResult::Done])).await;
         assert!(matches!(&again, Err(ReconcileError::Again(why)) if why == "it has changed"));
-        let unknown = written(&["a"], results(vec![GroupResult::Unknown {}])).await;
+        let unknown =
+            written(&["a"], results(vec![GroupResult::refused(Why::Unknown, "no answer")])).await;
         assert!(matches!(unknown, Err(ReconcileError::Again(_))), "{unknown:?}");
-        let deposed = written(&["a"], results(vec![GroupResult::Deposed {}])).await;
+        let deposed =
+            written(&["a"], results(vec![GroupResult::refused(Why::Deposed, "no more")])).await;
         assert!(matches!(deposed, Err(ReconcileError::Deposed)), "{deposed:?}");
     }
 }

@@ -219,7 +219,14 @@ impl Connection {
                 Err(_elapsed) => Err(client::Error::silent(*method != Method::GET)),
             },
         };
-        if answer.as_ref().map_or_else(|error| error.status().is_some(), |_| true) {
+        let answered = match &answer {
+            Ok(_) => true,
+            // What may pass is said of a server that is away, by whoever stands before it.
+            Err(error) => {
+                error.refusal().is_some_and(|it| Failure::of_refusal(it).may_pass.is_none())
+            }
+        };
+        if answered {
             self.outage.answered();
         }
         answer

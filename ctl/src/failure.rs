@@ -6,9 +6,9 @@ use std::io;
 
 use api::KindId;
 use api::manifest::Problem;
+use api::status::{Refusal, Why};
 use base::ErrorChain;
 use client::{Error, cause};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 
 use crate::namesakes::Missing;
@@ -55,13 +55,21 @@ impl Code {
     }
 
     /// What a refusal of the server means.
-    fn of_http(code: i32) -> Self {
-        match code {
-            401 | 403 => Code::Forbidden,
-            404 => Code::NotFound,
-            409 => Code::Conflict,
-            504 => Code::Timeout,
-            _ => Code::Error,
+    fn of(why: Why) -> Self {
+        match why {
+            Why::Forbidden => Code::Forbidden,
+            Why::NotFound => Code::NotFound,
+            Why::Exists | Why::Conflict | Why::Contended | Why::Deposed => Code::Conflict,
+            Why::Late => Code::Timeout,
+            Why::Mistaken(_)
+            | Why::Invalid
+            | Why::TooLarge
+            | Why::Expired
+            | Why::Busy
+            | Why::Unavailable
+            | Why::Full
+            | Why::Unknown
+            | Why::Internal => Code::Error,
         }
     }
 }
@@ -128,29 +136,20 @@ impl Failure {
 
     /// What the call to the server at `server` came to.
     pub fn of_call(error: &Error, server: &str) -> Self {
-        let was_reached = error.status().is_some() || error.not_now().is_some();
         let may_pass = match error {
             Error::Unavailable(source) | Error::Unknown(source) => Some(cause(source.as_ref())),
-            Error::Refused(_) | Error::Malformed(_) => None,
+            Error::Refused(refusal) => return Self::of_refusal(refusal),
+            Error::Malformed(_) => None,
         };
-        Self { is_last: !was_reached, may_pass, ..Self::of_error(error, server) }
+        Self { is_last: true, may_pass, ..Self::of_error(error, server) }
     }
 
     fn of_error(error: &Error, server: &str) -> Self {
-        if let Some(why) = error.not_now() {
-            // The apiserver is there, and says of what it is not.
-            return Self::new(why).hint("try again in a moment");
-        }
         match error {
             Error::Unavailable(_) if error.is_silent() => {
                 Self::new(silent(server)).hint(OTHER_SERVER)
             }
             Error::Unavailable(source) => unavailable(source.as_ref(), server),
-            // The server says itself that the change may have been made.
-            Error::Unknown(_) if error.in_doubt().is_some() => {
-                Self::new(error.in_doubt().unwrap_or_default())
-                    .hint("look with hctl get before trying again")
-            }
             Error::Unknown(_) if error.is_silent() => {
                 Self::new(format!("{}; the change may have been made", silent(server)))
                     .hint("look with hctl get before trying again")
@@ -160,7 +159,7 @@ impl Failure {
                 Self::new(format!("the answer of {server} was lost: {why}"))
                     .hint("the change may have been made; look with hctl get before trying again")
             }
-            Error::Refused(status) => Self::of_status(status),
+            Error::Refused(refusal) => Self::of_refusal(refusal),
             Error::Malformed(source) => {
                 let why = ErrorChain(source.as_ref());
                 Self::new(format!("the answer of {server} is not understood: {why}"))
@@ -178,26 +177,43 @@ impl Failure {
     }
 
     /// A refusal.
-    pub fn of_status(status: &Status) -> Self {
-        let message = status.message.clone().unwrap_or_else(|| "the server refused".to_owned());
-        let code = Code::of_http(status.code.unwrap_or_default());
-        let failure = Self::new(message).code(code);
-        let plural = status.details.as_ref().and_then(|details| details.kind.as_deref());
-        match (code, plural) {
-            (Code::NotFound, Some(plural)) => {
-                let name = status.details.as_ref().and_then(|details| details.name.clone());
-                let missing = KindId::from_word(plural).zip(name);
-                let missing =
-                    missing.map(|(kind, name)| Missing::Object(Target::new(kind, name)).into());
-                Self { missing, ..failure.hint(what_is_there(plural)) }
-            }
-            (Code::Conflict, Some(_)) if status.reason.as_deref() == Some("AlreadyExists") => {
+    pub fn of_refusal(refusal: &Refusal) -> Self {
+        let why = refusal.why;
+        let failure = Self::new(&refusal.message).code(Code::of(why));
+        let passing = |failure: Self| Self { may_pass: Some(refusal.message.clone()), ..failure };
+        match why {
+            Why::NotFound => match refusal.plural() {
+                Some(plural) => {
+                    let object = KindId::from_word(plural).zip(refusal.name());
+                    let missing =
+                        object.map(|(kind, name)| Missing::Object(Target::new(kind, name)).into());
+                    Self { missing, ..failure.hint(what_is_there(plural)) }
+                }
+                None => failure,
+            },
+            Why::Exists if refusal.plural().is_some() => {
                 failure.hint("choose another name, or delete that one first")
             }
-            (Code::Conflict, _) => {
+            Why::Exists | Why::Conflict | Why::Contended | Why::Deposed => {
                 failure.hint("check its status with hctl describe, then try again")
             }
-            _ => failure,
+            // The apiserver is there, and says of what it is not.
+            Why::Busy | Why::Unavailable | Why::Late => {
+                passing(failure.hint("try again in a moment"))
+            }
+            // The message says how room is made; nothing else can be written either.
+            Why::Full => Self { is_last: true, ..passing(failure) },
+            // The server says itself that the change may have been made.
+            Why::Unknown => {
+                let failure = failure.hint("look with hctl get before trying again");
+                Self { is_last: true, ..passing(failure) }
+            }
+            Why::Mistaken(_)
+            | Why::Invalid
+            | Why::TooLarge
+            | Why::Forbidden
+            | Why::Expired
+            | Why::Internal => failure,
         }
     }
 
@@ -218,6 +234,31 @@ impl Failure {
             object["problems"] = problems.collect();
         }
         object
+    }
+}
+
+/// Whether somebody else was faster: what was read is not what is there any more, so that it is worth
+/// reading again.
+pub fn is_outrun(error: &Error) -> bool {
+    let why = match error {
+        Error::Refused(refusal) => refusal.why,
+        Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => return false,
+    };
+    match why {
+        Why::Exists | Why::Conflict | Why::Contended => true,
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Deposed
+        | Why::Expired
+        | Why::Busy
+        | Why::Unavailable
+        | Why::Full
+        | Why::Late
+        | Why::Unknown
+        | Why::Internal => false,
     }
 }
 
@@ -292,25 +333,28 @@ impl From<client::InvalidServer> for Failure {
 #[cfg(test)]
 mod tests {
     use api::KindId;
-    use api::status::{Reason, failure, failure_of};
+    use api::status::Mistake;
 
     use super::*;
 
     #[test]
     fn exit_codes_are_a_contract() {
         let cases = [
-            (Reason::BadRequest, 1),
-            (Reason::Forbidden, 7),
-            (Reason::NotFound, 6),
-            (Reason::AlreadyExists, 5),
-            (Reason::Conflict, 5),
-            (Reason::Invalid, 1),
-            (Reason::Timeout, 4),
-            (Reason::InternalError, 1),
+            (Why::Mistaken(Mistake::Request), 1),
+            (Why::Forbidden, 7),
+            (Why::NotFound, 6),
+            (Why::Exists, 5),
+            (Why::Conflict, 5),
+            (Why::Contended, 5),
+            (Why::Invalid, 1),
+            (Why::Late, 4),
+            (Why::Full, 1),
+            (Why::Unknown, 1),
+            (Why::Internal, 1),
         ];
-        for (reason, code) in cases {
-            let error = Error::Refused(Box::new(failure(reason, "no")));
-            assert_eq!(Failure::of_call(&error, "s").code.number(), code, "{reason:?}");
+        for (why, code) in cases {
+            let error = Error::refused(Refusal::new(why, "no"));
+            assert_eq!(Failure::of_call(&error, "s").code.number(), code, "{why:?}");
         }
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).code.number(), 0);
         assert_eq!(Failure::from(io::Error::other("disk")).code.number(), 1);
@@ -342,21 +386,21 @@ mod tests {
         let broken = Failure::of_call(&Error::Unavailable(eof.into()), "http://h:1").message;
         assert_eq!(broken, "the apiserver at http://h:1 does not answer now: the connection broke");
         let doubt = "the store did not answer; the change may have been made";
-        let body = serde_json::to_vec(&api::status::failure(Reason::Timeout, doubt)).unwrap();
-        let doubt = Error::of_answer(http::StatusCode::GATEWAY_TIMEOUT, &body);
+        let doubt = Error::refused(Refusal::new(Why::Unknown, doubt));
         let doubt = Failure::of_call(&doubt, "http://h:1").to_json().to_string();
         assert_eq!(doubt.matches("may have been made").count(), 1, "{doubt}");
-        let lost = api::status::failure(Reason::ServiceUnavailable, "node \"b\" is lost");
-        let body = serde_json::to_vec(&lost).unwrap();
-        let lost = Error::of_answer(http::StatusCode::SERVICE_UNAVAILABLE, &body);
+        let lost = Error::refused(Refusal::new(Why::Unavailable, "node \"b\" is lost"));
         let lost = Failure::of_call(&lost, "http://h:1");
         assert_eq!(lost.message, "node \"b\" is lost", "the apiserver is not to blame");
         assert!(!lost.is_last, "others may answer");
         let see = "list what exists with hctl get";
         assert_eq!(what_is_there("workflowruns"), format!("{see} runs (-A: in all namespaces)"));
         assert_eq!(what_is_there("nodes"), format!("{see} nodes"));
-        let gone = failure_of(Reason::NotFound, KindId::Job, "a", "jobs \"a\" not found");
-        let json = Failure::of_status(&gone).to_json().to_string();
+        let full = Error::refused(Refusal::new(Why::Full, "the store is full: delete something"));
+        let full = Failure::of_call(&full, "http://h:1");
+        assert_eq!(full.message, "the store is full: delete something", "it is no outage");
+        let gone = Refusal::new(Why::NotFound, "jobs \"a\" not found").about(KindId::Job, "a");
+        let json = Failure::of_refusal(&gone).to_json().to_string();
         let hint = "list what exists with hctl get jobs (-A: in all namespaces)";
         let expected = format!(r#"{{"code":6,"message":"jobs \"a\" not found","hint":"{hint}"}}"#);
         assert_eq!(json, expected);

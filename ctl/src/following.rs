@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use api::resource_version::ResourceVersion;
+use api::status::Why;
 use api::watch::WatchEventType;
 use client::{Client, Error, Lines, RawEvent};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,8 +17,6 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 /// The server says something at least every 5 seconds: that all is as it was, where nothing changes. One
 /// that says nothing for so long hangs, or cannot be reached any more.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// The code of "that point is no longer kept".
-const GONE: u16 = 410;
 
 /// Follows what a query selects.
 #[derive(Debug)]
@@ -138,11 +136,27 @@ impl Following {
                 self.told = true;
                 Ok(Seen::Broken(client::cause(source.as_ref())))
             }
-            Error::Refused(status) if status.code == Some(i32::from(GONE)) => {
-                self.told = false;
-                Ok(Seen::Missed)
-            }
-            Error::Refused(_) | Error::Malformed(_) => Err(error),
+            Error::Refused(ref refusal) => match refusal.why {
+                Why::Expired => {
+                    self.told = false;
+                    Ok(Seen::Missed)
+                }
+                Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => {
+                    self.told = true;
+                    Ok(Seen::Broken(refusal.message.clone()))
+                }
+                Why::Mistaken(_)
+                | Why::Invalid
+                | Why::TooLarge
+                | Why::Forbidden
+                | Why::NotFound
+                | Why::Exists
+                | Why::Conflict
+                | Why::Contended
+                | Why::Deposed
+                | Why::Internal => Err(error),
+            },
+            Error::Malformed(_) => Err(error),
         }
     }
 }
@@ -155,8 +169,7 @@ fn event(line: &[u8]) -> Result<Heard, Error> {
     let event: RawEvent<'_> = serde_json::from_slice(line).map_err(malformed)?;
     let text = event.object.get();
     if event.kind == WatchEventType::Error {
-        let status: Status = serde_json::from_str(text).map_err(malformed)?;
-        return Err(Error::Refused(Box::new(status)));
+        return Err(Error::of_event(text));
     }
     let object: Value = serde_json::from_str(text).map_err(malformed)?;
     let version = version_of(&object).unwrap_or_default();

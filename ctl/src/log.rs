@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::log::{Position, Record, Records};
+use api::status::Why;
 use base::Timestamp;
 use client::{Body, Client, Error};
 use http_body_util::BodyExt as _;
@@ -288,8 +289,22 @@ impl Place {
 fn is_passing(error: &Error) -> bool {
     match error {
         Error::Unavailable(_) | Error::Unknown(_) => true,
-        Error::Refused(status) => matches!(status.code, Some(429 | 500 | 503 | 504)),
         Error::Malformed(_) => false,
+        Error::Refused(refusal) => match refusal.why {
+            Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown | Why::Internal => {
+                true
+            }
+            Why::Mistaken(_)
+            | Why::Invalid
+            | Why::TooLarge
+            | Why::Forbidden
+            | Why::NotFound
+            | Why::Exists
+            | Why::Conflict
+            | Why::Contended
+            | Why::Deposed
+            | Why::Expired => false,
+        },
     }
 }
 
@@ -298,7 +313,7 @@ fn why(error: &Error) -> String {
         Error::Unavailable(source) | Error::Unknown(source) | Error::Malformed(source) => {
             client::cause(source.as_ref())
         }
-        Error::Refused(status) => status.message.clone().unwrap_or_default(),
+        Error::Refused(refusal) => refusal.message.clone(),
     }
 }
 

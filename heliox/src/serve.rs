@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use apiserver::Router;
 use axum::body::Body;
 use base::{ErrorChain, Health, Spawner, without_panic};
@@ -122,8 +122,8 @@ async fn serve_placed<A>(
 fn no_place() -> Response<Body> {
     let message = "as many connections of clients are open here as may be (the rest is for agents): \
                    end watches, logs or commands that nobody needs, or try again later";
-    let status = failure(Reason::ServiceUnavailable, message);
-    let mut response = Response::new(Body::from(json!(status).to_string()));
+    let refusal = Refusal::new(Why::Unavailable, message);
+    let mut response = Response::new(Body::from(json!(refusal.to_status()).to_string()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

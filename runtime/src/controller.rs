@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
 use api::resource_version::ResourceVersion;
 use api::size::{BATCH_BYTES_MAX, json_bytes};
+use api::status::Why;
 use base::{Backoff, ErrorChain, Rng, Spawner, without_panic};
 use client::{Client, Error};
 use futures_util::{StreamExt as _, stream};
@@ -193,7 +194,7 @@ const FRAME_BYTES: usize = 64;
 
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
-/// A group that is `Invalid` is given back to the caller with why; anything else that did not happen
+/// A group that can never be written is given back to the caller with why; anything else that did not happen
 /// ends in [`ReconcileError::Again`] after all groups were tried.
 pub async fn write(
     client: &Client,
@@ -210,27 +211,41 @@ pub async fn write(
     while let Some((groups, answer)) = answers.next().await {
         let answer = match answer {
             Ok(answer) => answer,
+            Err(Error::Refused(refusal)) => match (refusal.why, &groups[..]) {
+                // One group alone is too much for any batch: it can never be written.
+                (Why::TooLarge, [group]) => {
+                    invalid.push((group.clone(), refusal.message));
+                    continue;
+                }
+                (why, _) => return Err(as_a_whole(why, refusal.message)),
+            },
             Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
             }
-            // One group alone is too much for any batch: it can never be written.
-            Err(error) if groups.len() == 1 && error.code() == Some(413) => {
-                let why = ErrorChain(&error).to_string();
-                invalid.extend(groups.into_iter().map(|group| (group, why.clone())));
-                continue;
-            }
-            Err(error) => {
-                warn!(error = %ErrorChain(&error), "a batch was refused as a whole");
-                return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
+            Err(error @ Error::Malformed(_)) => {
+                return Err(as_a_whole(Why::Internal, ErrorChain(&error).to_string()));
             }
         };
         for (group, result) in groups.into_iter().zip(answer.results) {
-            match result {
-                GroupResult::Done {} => (),
-                GroupResult::Refused { message } => again = Some(message),
-                GroupResult::Unknown {} => again = Some("the answer was lost".to_owned()),
-                GroupResult::Invalid { message } => invalid.push((group, message)),
-                GroupResult::Deposed {} => return Err(ReconcileError::Deposed),
+            let GroupResult::Refused { why, message } = result else { continue };
+            match why {
+                // It would be refused each time.
+                Why::Mistaken(_) | Why::Invalid | Why::TooLarge => invalid.push((group, message)),
+                // Something is not, or may not be, as it was when this was planned; or it is so again
+                // later. A look at what is there then decides.
+                Why::Forbidden
+                | Why::NotFound
+                | Why::Exists
+                | Why::Conflict
+                | Why::Expired
+                | Why::Contended
+                | Why::Busy
+                | Why::Unavailable
+                | Why::Full
+                | Why::Late
+                | Why::Unknown
+                | Why::Internal => again = Some(message),
+                Why::Deposed => return Err(ReconcileError::Deposed),
             }
         }
         seen = seen.max(answer.resource_version);
@@ -239,6 +254,30 @@ pub async fn write(
     match again {
         Some(why) => Err(ReconcileError::Again(why)),
         None => Ok(invalid),
+    }
+}
+
+/// What it means that a batch was refused as a whole.
+fn as_a_whole(why: Why, message: String) -> ReconcileError {
+    match why {
+        Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => {
+            ReconcileError::Again(message)
+        }
+        Why::Deposed => ReconcileError::Deposed,
+        // No plan of ours brings this about: somebody has to look.
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Conflict
+        | Why::Contended
+        | Why::Expired
+        | Why::Internal => {
+            warn!(message, "a batch was refused as a whole");
+            ReconcileError::Again(message)
+        }
     }
 }
 

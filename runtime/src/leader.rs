@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use api::core::{Lease, LeaseSpec};
 use api::labels::SYSTEM_NAMESPACE;
+use api::status::Why;
 use api::{Kind as _, ObjectMeta};
 use base::{Backoff, Clock, ErrorChain, Health, PartFailure, Retry, Rng, Stop, Tasks};
 use client::{Api, Client, Error};
@@ -29,6 +30,43 @@ const PERIOD: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(500);
 /// A leader that could not renew for so long steps down: earlier than others take over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What it means for the election that the Lease object was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setback {
+    /// It has changed: somebody else may have taken it.
+    Outrun,
+    /// Nobody can write it, since the store is full.
+    NoRoom,
+    /// Nothing: it may work the next time.
+    Passing,
+}
+
+impl Setback {
+    fn of(error: &Error) -> Self {
+        let why = match error {
+            Error::Refused(refusal) => refusal.why,
+            Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => {
+                return Setback::Passing;
+            }
+        };
+        match why {
+            Why::Exists | Why::Conflict | Why::Contended | Why::Deposed => Setback::Outrun,
+            Why::Full => Setback::NoRoom,
+            Why::Mistaken(_)
+            | Why::Invalid
+            | Why::TooLarge
+            | Why::Forbidden
+            | Why::NotFound
+            | Why::Expired
+            | Why::Busy
+            | Why::Unavailable
+            | Why::Late
+            | Why::Unknown
+            | Why::Internal => Setback::Passing,
+        }
+    }
+}
 
 /// Stands for the leadership of `component` again and again, and does its work while it leads.
 ///
@@ -126,7 +164,7 @@ impl Election {
                     LOOK
                 }
                 Err(error) => {
-                    if error.is_store_full() {
+                    if Setback::of(&error) == Setback::NoRoom {
                         // The holder could not renew either: it has its whole time once it can.
                         self.seen = None;
                     }
@@ -170,9 +208,11 @@ impl Election {
                     renewed: asked,
                 }))
             }
-            // Somebody else was quicker.
-            Err(error) if error.code() == Some(409) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => match Setback::of(&error) {
+                // Somebody else was quicker.
+                Setback::Outrun => Ok(None),
+                Setback::NoRoom | Setback::Passing => Err(error),
+            },
         }
     }
 
@@ -223,16 +263,17 @@ impl Election {
                     leadership.lease = lease;
                     leadership.renewed = asked;
                 }
-                Ok(Err(error)) if error.code() == Some(409) => {
+                Ok(Err(error)) => match Setback::of(&error) {
                     // Our own renewal whose answer was not heard looks the same: read it.
-                    match self.leases.get(next.name()).await {
+                    Setback::Outrun => match self.leases.get(next.name()).await {
                         Ok(now) if self.is_ours(&now, leadership.term) => leadership.lease = now,
                         _ => break,
-                    }
-                }
-                Ok(Err(error)) if error.is_store_full() => leadership.renewed = asked,
-                Ok(Err(_)) if leadership.renewed.elapsed() < RENEW_DEADLINE => (),
-                Ok(Err(_)) | Err(_) => break,
+                    },
+                    Setback::NoRoom => leadership.renewed = asked,
+                    Setback::Passing if leadership.renewed.elapsed() < RENEW_DEADLINE => (),
+                    Setback::Passing => break,
+                },
+                Err(_elapsed) => break,
             }
         }
         info!(component = self.component, term = leadership.term, "no longer the leader");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::resource_version::ResourceVersion;
+use api::status::Why;
 use api::{KindId, ObjectKey};
 use base::{Backoff, Health, Retry, Rng};
 use client::{AnyEvent, Client, Error, ManyWatch};
@@ -85,10 +86,11 @@ impl Reflector {
                     return update;
                 }
                 Ok(None) => (),
-                Err(error) if error.code() == Some(410) => {
+                Err(error) if error.why() == Some(Why::Expired) => {
                     debug!(kinds = ?self.kinds, "history is gone; listing again");
                     self.seen = None;
                 }
+                // Whatever else it is: the watch is asked for until it is there, and `/readyz` says why.
                 Err(error) => tokio::time::sleep(self.retry.failed(&error)).await,
             }
         }

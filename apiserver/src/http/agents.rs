@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use api::kind::{GROUP, VERSION};
 use api::node::{PEER_HEADER, TUNNEL_PROTOCOL};
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{KindId, NodeLease, ObjectKey};
 use axum::body::Body;
 use base::ErrorChain;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tracing::{debug, warn};
 
 use super::asks::Asks;
@@ -69,7 +68,7 @@ pub(super) async fn ask(
     if let Some(agent) = connected(server, node, lease.as_ref()) {
         return ask_here(node, agent, request).await;
     }
-    let unavailable = |why: String| Box::new(failure(Reason::ServiceUnavailable, why));
+    let unavailable = |why: String| Refusal::new(Why::Unavailable, why);
     let Some(lease) = lease else {
         return Err(unavailable(format!(
             "node {node:?} is not connected: its agent is not running, or cannot reach an apiserver"
@@ -120,7 +119,7 @@ pub(super) async fn pass_on(
 async fn ask_here(node: &str, agent: Agent, request: Request<Body>) -> Answer {
     let response = agent.ask(request).await.map_err(|error| {
         let message = format!("the agent of node {node:?} did not answer: {}", ErrorChain(&error));
-        Box::new(failure(Reason::ServiceUnavailable, message))
+        Refusal::new(Why::Unavailable, message)
     })?;
     if response.status().is_success() {
         return Ok(response.map(Body::new));
@@ -129,18 +128,17 @@ async fn ask_here(node: &str, agent: Agent, request: Request<Body>) -> Answer {
 }
 
 /// An agent refuses with a line of text.
-async fn refused(node: &str, response: Response<Incoming>) -> Box<Status> {
-    let reason = match response.status() {
-        StatusCode::BAD_REQUEST => Reason::BadRequest,
-        StatusCode::NOT_FOUND => Reason::NotFound,
-        StatusCode::CONFLICT => Reason::Conflict,
-        StatusCode::TOO_MANY_REQUESTS => Reason::TooManyRequests,
-        _ => Reason::ServiceUnavailable,
-    };
+async fn refused(node: &str, response: Response<Incoming>) -> Refusal {
+    let code = response.status().as_u16();
     let text = Limited::new(response.into_body(), REASON_BYTES_MAX).collect().await;
     let text = text.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    Box::new(failure(reason, format!("node {node:?}: {}", text.trim())))
+    let line = format!("node {node:?}: {}", text.trim());
+    match Refusal::of_line(code, &line) {
+        Some(refusal) => refusal,
+        // None of ours gives such an answer: what it is worth nobody knows.
+        None => Refusal::new(Why::Unavailable, line),
+    }
 }
 
 /// The connection of the agent that has the node lease, if it is here: another one under the same
@@ -149,7 +147,7 @@ fn connected(server: &Server, node: &str, lease: Option<&NodeLease>) -> Option<A
     server.connections.of(node, lease.map(|lease| lease.spec.boot_id.as_str()))
 }
 
-fn not_connected(server: &Server, node: &str) -> Box<Status> {
+fn not_connected(server: &Server, node: &str) -> Refusal {
     let message = match server.connections.count(node) {
         0 => format!(
             "the agent of node {node:?} is not connected to any apiserver at the moment; try again"
@@ -159,7 +157,7 @@ fn not_connected(server: &Server, node: &str) -> Box<Status> {
              but another agent of the same name is: stop that one, or give it another name"
         ),
     };
-    Box::new(failure(Reason::ServiceUnavailable, message))
+    Refusal::new(Why::Unavailable, message)
 }
 
 /// The lease of a node, as the cache has it.

@@ -1,8 +1,8 @@
 //! Answers.
 
+use api::status::Refusal;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Serialize;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -20,11 +20,10 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {
     raw(code, serde_json::to_vec(value).expect("our answers have text keys and finite numbers"))
 }
 
-/// A failure.
-pub(crate) fn status(status: &Status) -> Response<Body> {
-    let code = status.code.and_then(|code| u16::try_from(code).ok());
-    let code = code.and_then(|code| StatusCode::from_u16(code).ok());
-    json(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), status)
+/// A refusal.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+    let code = StatusCode::from_u16(refusal.why.code()).expect("all of ours are status codes");
+    json(code, &refusal.to_status())
 }
 
 /// Plain text.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::batch::{BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, GroupResult, Op, kind_of};
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
+use api::status::{Refusal, Why};
 use api::{KindId, ObjectKey};
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -14,7 +15,7 @@ use super::change::{leader, new_object};
 use super::query::bad;
 use super::{Answer, BATCH_BYTES_MAX, answer, json_body};
 use crate::Server;
-use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run};
+use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, unknown};
 
 pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let leader = leader(request.headers())?;
@@ -35,44 +36,42 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
                 groups.push(intents);
                 results.push(None);
             }
-            Err(message) => results.push(Some(GroupResult::Invalid { message })),
+            Err(refusal) => results.push(Some(refusal.into())),
         }
     }
     let mut seen = ResourceVersion::default();
     let outcomes = server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
-    let mut outcomes = outcomes.into_iter().zip(&groups).map(|(outcome, group)| match outcome {
+    let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(committed) => {
             seen = seen.max(committed.seen);
-            GroupResult::Done {}
+            GroupResult::Done
         }
-        Err(refusal) => refusal.into_result(group),
+        Err(refusal) => refusal.into(),
     });
     let results = results
         .into_iter()
-        .map(|known| known.or_else(|| outcomes.next()).unwrap_or(GroupResult::Unknown {}))
+        .map(|known| known.or_else(|| outcomes.next()).unwrap_or_else(|| unknown().into()))
         .collect();
     let response = BatchResponse { resource_version: seen, results };
     Ok(answer::json(StatusCode::OK, &response))
 }
 
 /// The intents of a group, or why it can never happen.
-fn intents(server: &Server, ops: Vec<Op>) -> Result<Vec<Intent>, String> {
+fn intents(server: &Server, ops: Vec<Op>) -> Result<Vec<Intent>, Refusal> {
     if ops.len() > GROUP_OPS_MAX {
-        return Err(format!(
-            "too many operations in a group: {} (maximum {GROUP_OPS_MAX})",
-            ops.len()
-        ));
+        let count = ops.len();
+        let message = format!("too many operations in a group: {count} (maximum {GROUP_OPS_MAX})");
+        return Err(Refusal::new(Why::TooLarge, message));
     }
     ops.into_iter().map(|op| intent(server, op)).collect()
 }
 
-fn intent(server: &Server, op: Op) -> Result<Intent, String> {
+fn intent(server: &Server, op: Op) -> Result<Intent, Refusal> {
     match op {
         Op::Create { object } => {
             let (kind, key) = identify(&object)?;
             let place = (kind, key.namespace.as_str());
             new_object(server, place, object, Repeatable::BySameController)
-                .map_err(|status| status.message.unwrap_or_default())
         }
         Op::Replace { object } => {
             let (kind, key) = identify(&object)?;
@@ -82,15 +81,15 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         Op::Status { object } => {
             let (kind, key) = identify(&object)?;
             if kind == KindId::Task {
-                return Err(
-                    "the status of a task can only be changed by the agent of its node".to_owned()
-                );
+                return Err(bad(
+                    "the status of a task can only be changed by the agent of its node",
+                ));
             }
             is_as_read(&object)?;
             Ok(Intent::Replace { kind, key, object, part: Part::Status })
         }
         Op::Delete { kind, key, uid, propagation, version } => {
-            let kind = kind_of(&kind).ok_or_else(|| format!("unknown kind {kind:?}"))?;
+            let kind = kind_of(&kind).ok_or_else(|| bad(format!("unknown kind {kind:?}")))?;
             let options =
                 DeleteOptions { propagation, uid: Some(uid), version, grace_seconds: None };
             Ok(Intent::Delete { kind, key, options })
@@ -98,7 +97,7 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
         Op::Patch { kind, key, patch } => {
             let kind = kind_of(&kind)
                 .filter(|kind| !kind.info().internal)
-                .ok_or_else(|| format!("unknown kind {kind:?}"))?;
+                .ok_or_else(|| bad(format!("unknown kind {kind:?}")))?;
             is_as_read(&patch)?;
             Ok(Intent::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
         }
@@ -114,28 +113,28 @@ fn intent(server: &Server, op: Op) -> Result<Intent, String> {
 /// Whether a document names the object that it takes the place of, and its state. Our components
 /// decide on what they have read, so that one that does not say what that was would write blindly: a
 /// bug of its own, or a person's request that has its own form (PUT, PATCH).
-fn is_as_read(document: &Value) -> Result<(), String> {
+fn is_as_read(document: &Value) -> Result<(), Refusal> {
     for field in ["uid", "resourceVersion"] {
         if document["metadata"][field].as_str().is_none_or(str::is_empty) {
-            return Err(format!(
+            return Err(bad(format!(
                 "metadata.{field} is missing: a batch must name the version of the object that it was decided on"
-            ));
+            )));
         }
     }
     Ok(())
 }
 
 /// The kind and place that an object says it has.
-fn identify(object: &Value) -> Result<(KindId, ObjectKey), String> {
+fn identify(object: &Value) -> Result<(KindId, ObjectKey), Refusal> {
     let word = |field: &str| object[field].as_str().unwrap_or_default();
     let kind = KindId::from_manifest(word("apiVersion"), word("kind"))
         .filter(|kind| !kind.info().internal)
-        .ok_or_else(|| format!("unknown kind {} {}", word("apiVersion"), word("kind")))?;
+        .ok_or_else(|| bad(format!("unknown kind {} {}", word("apiVersion"), word("kind"))))?;
     let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let key = ObjectKey::new(part("namespace"), part("name"));
     if api::names::problem(&key.name).is_some() || key.namespace.is_empty() == kind.is_namespaced()
     {
-        return Err(format!("{kind} {key}: invalid name or namespace"));
+        return Err(bad(format!("{kind} {key}: invalid name or namespace")));
     }
     Ok((kind, key))
 }

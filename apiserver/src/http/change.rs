@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::object::Kind as _;
 use api::partition_set::missing_words;
 use api::patch::{Patch, PatchError, PatchForm};
-use api::status::{Reason, failure, invalid};
+use api::status::{Mistake, Refusal, Why};
 use api::task::StopReason;
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, PartitionSet, Violation, names};
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::asks::Asks;
 use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
-use crate::write::{Committed, Intent, Leader, Part, Refusal, Repeatable, Run, admit, text};
+use crate::write::{Committed, Intent, Leader, Part, Repeatable, Run, admit, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache to say what a person should be warned of. The object is
@@ -27,7 +27,7 @@ use crate::{Server, keys, kinds};
 const WARNING_WAIT: Duration = Duration::from_secs(1);
 
 /// The guard that a leader's request carries.
-pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Box<Status>> {
+pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Refusal> {
     let Some(header) = headers.get(api::batch::LEADER_HEADER) else {
         return Ok(None);
     };
@@ -46,7 +46,7 @@ pub(super) fn new_object(
     (kind, namespace): (KindId, &str),
     mut object: Value,
     repeatable: Repeatable,
-) -> Result<Intent, Box<Status>> {
+) -> Result<Intent, Refusal> {
     place_object(server, (kind, namespace), &mut object)?;
     let name = text(&object, "name").to_owned();
     let object = admit(kind, object).map_err(|violations| refused(kind, &name, &violations))?;
@@ -54,8 +54,8 @@ pub(super) fn new_object(
     Ok(Intent::Create { kind, key, object: stamp(server, kind, object), repeatable })
 }
 
-fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Box<Status> {
-    Box::new(invalid(kind, name, violations))
+fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Refusal {
+    Refusal::invalid(kind, name, violations)
 }
 
 /// Gives the object its namespace and name, if the request says them.
@@ -63,7 +63,7 @@ fn place_object(
     server: &Server,
     (kind, namespace): (KindId, &str),
     object: &mut Value,
-) -> Result<(), Box<Status>> {
+) -> Result<(), Refusal> {
     let Some(fields) = object.as_object_mut() else {
         return Err(bad("the body must be a JSON object"));
     };
@@ -173,20 +173,19 @@ pub(super) async fn carry_out(
     intent: Intent,
     headers: &HeaderMap,
     run: Run,
-) -> Result<Committed, Box<Status>> {
+) -> Result<Committed, Refusal> {
     let leader = leader(headers)?;
-    let committed = server.writer.one(intent, leader.as_ref(), run).await;
-    committed.map_err(|refusal: Refusal| Box::new(refusal.into_status()))
+    server.writer.one(intent, leader.as_ref(), run).await
 }
 
-fn must_be_json(headers: &HeaderMap) -> Result<(), Box<Status>> {
+fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
     match form {
         None => Ok(()),
         Some(form) if form.starts_with("application/json") => Ok(()),
         Some(form) => {
             let message = format!("unsupported content type {form:?}; send application/json");
-            Err(Box::new(failure(Reason::UnsupportedMediaType, message)))
+            Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message))
         }
     }
 }
@@ -214,10 +213,10 @@ fn part(subresource: Option<&str>) -> Part {
 }
 
 /// A task's status is its agent's to report, through a batch.
-fn may_write_status(place: &Place, part: Part) -> Result<(), Box<Status>> {
+fn may_write_status(place: &Place, part: Part) -> Result<(), Refusal> {
     if place.kind == KindId::Task && part == Part::Status {
         let message = "the status of a task can only be changed by the agent of its node";
-        return Err(Box::new(failure(Reason::Forbidden, message)));
+        return Err(Refusal::new(Why::Forbidden, message));
     }
     Ok(())
 }
@@ -256,15 +255,17 @@ pub(super) async fn patch(
     let Some(form) = PatchForm::of_content_type(sent) else {
         let known = PatchForm::ALL.map(PatchForm::content_type).join(" or ");
         let message = format!("unsupported content type {sent:?} for a patch; send {known}");
-        return Err(Box::new(failure(Reason::UnsupportedMediaType, message)));
+        return Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message));
     };
     let bytes = body(request, BODY_BYTES_MAX).await?;
     let patch = Patch::parse(form, &bytes).map_err(|error| {
         let reason = match error {
-            PatchError::TooLarge(_) => Reason::RequestEntityTooLarge,
-            PatchError::Malformed(_) | PatchError::Inapplicable(_) => Reason::BadRequest,
+            PatchError::TooLarge(_) => Why::TooLarge,
+            PatchError::Malformed(_) | PatchError::Inapplicable(_) => {
+                Why::Mistaken(Mistake::Request)
+            }
         };
-        Box::new(failure(reason, error.to_string()))
+        Refusal::new(reason, error.to_string())
     })?;
     let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
     let committed = carry_out(server, intent, &headers, query.run()?).await?;

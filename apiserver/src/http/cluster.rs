@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use api::cluster::{AWAITS_CONFIRMATION, ClusterInfo, Confirmation};
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{KindId, Node, NodeLease, Timestamp};
 use axum::body::Body;
 use futures_util::stream;
 use http::{Request, StatusCode};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use store::Outcome;
 use tracing::warn;
 
@@ -17,7 +16,7 @@ use crate::write::unavailable;
 use crate::{Server, backup, keys};
 
 /// Whether agents are to work for the cluster.
-pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Box<Status>> {
+pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Refusal> {
     let confirmed = server.identity.is_confirmed(&*server.store).await;
     confirmed.map_err(|error| unavailable(&error))
 }
@@ -27,7 +26,7 @@ pub(super) async fn info(server: &Arc<Server>) -> Answer {
     Ok(answer::json(StatusCode::OK, &of(server).await?))
 }
 
-async fn of(server: &Server) -> Result<ClusterInfo, Box<Status>> {
+async fn of(server: &Server) -> Result<ClusterInfo, Refusal> {
     let (identity, restored) = (&server.identity, server.identity.restored.as_ref());
     let nodes: Vec<Node> = objects(server, KindId::Node);
     let leases: Vec<NodeLease> = objects(server, KindId::NodeLease);
@@ -62,7 +61,7 @@ pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Ans
     let ours = &server.identity.cluster;
     if cluster != *ours {
         let message = format!("this is cluster {ours}, not {cluster}");
-        return Err(Box::new(failure(Reason::Conflict, message)));
+        return Err(Refusal::new(Why::Conflict, message));
     }
     if !is_confirmed(server).await? {
         match server.store.commit(vec![server.identity.confirmation()]).await.pop() {
@@ -70,12 +69,12 @@ pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Ans
                 warn!(%cluster, "cluster confirmed: its agents may start and stop tasks")
             }
             Some(Outcome::Full(why)) => {
-                return Err(Box::new(failure(Reason::ServiceUnavailable, why)));
+                return Err(Refusal::new(Why::Full, why));
             }
             Some(Outcome::Refused { .. } | Outcome::Invalid(_) | Outcome::Unknown) | None => {
                 let message =
                     "the store did not answer; the confirmation may have been written: try again";
-                return Err(Box::new(failure(Reason::ServiceUnavailable, message)));
+                return Err(Refusal::new(Why::Unavailable, message));
             }
         }
     }
@@ -87,7 +86,7 @@ pub(super) async fn backup(server: &Arc<Server>) -> Answer {
     let lines = backup::backup(Arc::clone(&server.store), server.clock.now()).await;
     let lines = lines.map_err(|error| {
         let message = base::ErrorChain(&error).to_string();
-        Box::new(failure(Reason::ServiceUnavailable, message))
+        Refusal::new(Why::Unavailable, message)
     })?;
     let hold = server.holds.hold(lines.revision());
     let frames = stream::unfold((lines, hold), |(mut lines, hold)| async move {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use api::KindId;
 use api::batch::Propagation;
 use api::resource_version::ResourceVersion;
+use api::status::Refusal;
 use api::template::GRACE_SECONDS_MAX;
 use axum::body::Body;
 use http::{HeaderValue, Request, StatusCode, header};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 
 use super::asks::Asks;
@@ -61,7 +61,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
 
 /// What is wanted, of a body and a query. As in Kubernetes the body, where it says something, is what
 /// counts.
-fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Box<Status>> {
+fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Refusal> {
     if let Some(kind) = wire.kind.as_deref().filter(|kind| *kind != "DeleteOptions") {
         let shown: String = kind.chars().take(100).collect();
         return Err(bad(format!("the body of a delete must be DeleteOptions, not {shown:?}")));
@@ -93,7 +93,7 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
 }
 
 /// `orphanDependents` is the older word for `propagationPolicy`.
-fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Box<Status>> {
+fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Refusal> {
     match orphans {
         None => propagation(policy),
         Some(_) if !policy.is_empty() => {
@@ -105,7 +105,7 @@ fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Box<Statu
 }
 
 /// A grace period within its bounds.
-fn grace(seconds: Option<i64>) -> Result<Option<u32>, Box<Status>> {
+fn grace(seconds: Option<i64>) -> Result<Option<u32>, Refusal> {
     let Some(seconds) = seconds else { return Ok(None) };
     match u32::try_from(seconds) {
         Ok(bounded) if bounded <= GRACE_SECONDS_MAX => Ok(Some(bounded)),

@@ -1,7 +1,7 @@
 //! Discovery: which groups, versions and kinds are served.
 
 use api::kind::{KindId, Scope};
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ pub(super) fn groups() -> Response<Body> {
 
 pub(super) fn group(name: &str) -> Answer {
     if !group_names().contains(&name) {
-        return Err(Box::new(failure(Reason::NotFound, format!("unknown API group {name:?}"))));
+        return Err(Refusal::new(Why::NotFound, format!("unknown API group {name:?}")));
     }
     let mut body = group_json(name);
     body["kind"] = "APIGroup".into();
@@ -75,7 +75,7 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
         .collect();
     if kinds.is_empty() {
         let message = format!("unknown version {version:?} of API group {group:?}");
-        return Err(Box::new(failure(Reason::NotFound, message)));
+        return Err(Refusal::new(Why::NotFound, message));
     }
     let mut resources = Vec::new();
     for kind in kinds {

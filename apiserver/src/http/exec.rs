@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
 use api::query::pairs;
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::ErrorChain;
@@ -22,7 +22,6 @@ use futures_util::stream::{self, SplitSink, SplitStream};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -58,7 +57,7 @@ pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<B
     let attempt = query.attempt.unwrap_or(task.spec.attempt);
     let node = log::node_of(&task, attempt)?;
     if let Some(why) = over(&task, attempt) {
-        return Err(Box::new(failure(Reason::Conflict, why)));
+        return Err(Refusal::new(Why::Conflict, why));
     }
     let path = format!("/exec/{}/{attempt}", task.uid());
     let (input, rest) = mpsc::channel::<Bytes>(MESSAGES_MAX);
@@ -110,7 +109,7 @@ fn over(task: &Task, attempt: u32) -> Option<String> {
 }
 
 /// The key that accepts the upgrade which the headers ask for.
-fn accept(headers: &HeaderMap) -> Result<String, Box<Status>> {
+fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
     let has = |name, word: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         let mut words = values.flat_map(|value| value.split(','));
@@ -140,7 +139,7 @@ fn switching(accept: String) -> Response<Body> {
 }
 
 /// What the query asks for: `command=sh&command=-c&command=...&stdin=true&tty=false`.
-fn asked(query: &str) -> Result<ExecRequest, Box<Status>> {
+fn asked(query: &str) -> Result<ExecRequest, Refusal> {
     let mut asked = ExecRequest { command: Vec::new(), stdin: false, tty: false };
     for (key, value) in pairs(query).map_err(|error| bad(error.to_string()))? {
         let is_true = matches!(value.as_str(), "true" | "1");
@@ -331,8 +330,9 @@ fn message(channel: Channel, bytes: &[u8]) -> Message {
 /// The agent went away before it said how the command ended.
 fn lost() -> Message {
     let why = "the connection to the node was lost; the command may still be running";
-    let status = failure(Reason::ServiceUnavailable, why);
-    message(Channel::Status, &serde_json::to_vec(&status).expect("a status has text keys only"))
+    let status = Refusal::new(Why::Unavailable, why);
+    let status = serde_json::to_vec(&status.to_status()).expect("a status has text keys only");
+    message(Channel::Status, &status)
 }
 
 #[cfg(test)]

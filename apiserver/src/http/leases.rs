@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
 use api::placement::NODE_LEASE_TTL;
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{KindId, NodeLease, ObjectKey, names};
 use axum::body::Body;
 use http::{Request, StatusCode};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use store::{Change, Expectation, Group, LeaseId, Outcome, Write};
+use store::{Change, Expectation, Group, LeaseId, Write};
 use tracing::info;
 
 use super::query::bad;
 use super::{Answer, BODY_BYTES_MAX, answer, cluster, json_body};
-use crate::write::unavailable;
+use crate::write::{settled, unavailable};
 use crate::{Server, encoding, keys};
 
 /// Node leases that are renewed in one call at most.
@@ -46,7 +45,7 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
             "node {:?} is held by another agent ({}); stop that agent, or choose another name with --name",
             request.node, held.spec.agent
         );
-        return Err(Box::new(failure(Reason::Conflict, message)));
+        return Err(Refusal::new(Why::Conflict, message));
     }
     let ttl = NODE_LEASE_TTL.get();
     let lease = server.store.grant(ttl).await.map_err(|error| unavailable(&error))?;
@@ -56,10 +55,13 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
     let change = Change::Put { value: encoding::encode(&object), lease: Some(lease) };
     let group = Group { guards: Vec::new(), writes: vec![Write { key, expect, change }] };
     let outcome = server.store.commit(vec![group]).await.pop();
-    if !matches!(outcome, Some(Outcome::Done { .. })) {
-        let _expires_by_itself = server.store.revoke(lease).await;
+    let changed = || {
         let message = "the lease of the node was changed at the same time; try again";
-        return Err(Box::new(failure(Reason::Conflict, message)));
+        Refusal::new(Why::Contended, message)
+    };
+    if let Err(refusal) = settled(outcome, changed) {
+        let _expires_by_itself = server.store.revoke(lease).await;
+        return Err(refusal);
     }
     if let Some(held) = held {
         // Its key is under the new lease by now: this deletes nothing.
@@ -78,8 +80,8 @@ pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answe
     Ok(answer::json(StatusCode::CREATED, &response))
 }
 
-fn lease_of(record: &store::Record) -> Result<NodeLease, Box<Status>> {
-    let unreadable = |why: String| Box::new(failure(Reason::InternalError, why));
+fn lease_of(record: &store::Record) -> Result<NodeLease, Refusal> {
+    let unreadable = |why: String| Refusal::new(Why::Internal, why);
     let json = encoding::json(&record.value).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::log::Position;
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::Timestamp;
 use http::Request;
 use http_body_util::BodyExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use super::query::{Query, bad};
 use super::{Answer, Place, agents, read};
@@ -29,7 +28,7 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
             "task {:?} was deleted, and its log with it; another task has its name now",
             task.name()
         );
-        return Err(Box::new(failure(Reason::NotFound, message)));
+        return Err(Refusal::new(Why::NotFound, message));
     }
     let attempt = attempt_of(&task, query)?;
     let node = node_of(&task, attempt)?;
@@ -37,7 +36,7 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
         let message = format!(
             "this apiserver already serves {LOGS_MAX} log requests; try again later, or ask another one"
         );
-        Box::new(failure(Reason::TooManyRequests, message))
+        Refusal::new(Why::Busy, message)
     })?;
     let path = format!("/logs/{}/{attempt}?{asked}", task.uid());
     let answer = agents::ask(server, node, Request::new(Body::empty()), &path).await?;
@@ -52,7 +51,7 @@ pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> A
 }
 
 /// What the agent is asked for. Whatever makes no sense is refused here.
-fn asked(query: &Query, now: Timestamp) -> Result<String, Box<Status>> {
+fn asked(query: &Query, now: Timestamp) -> Result<String, Refusal> {
     let mut asked = format!(
         "follow={}&timestamps={}&records={}",
         query.follow, query.timestamps, query.records,
@@ -77,7 +76,7 @@ fn asked(query: &Query, now: Timestamp) -> Result<String, Box<Status>> {
     Ok(asked)
 }
 
-fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Box<Status>> {
+fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
     match (query.since_time.as_str(), query.since_seconds) {
         ("", None) => Ok(None),
         ("", Some(seconds)) => {
@@ -93,14 +92,14 @@ fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Box<Status>
 }
 
 /// The task at a place, as of now.
-pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Box<Status>> {
+pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Refusal> {
     let entry = read::one(server, place).await?;
     serde_json::from_slice(&entry.wire)
-        .map_err(|error| Box::new(failure(Reason::InternalError, error.to_string())))
+        .map_err(|error| Refusal::new(Why::Internal, error.to_string()))
 }
 
 /// The attempt whose log is meant.
-fn attempt_of(task: &Task, query: &Query) -> Result<u32, Box<Status>> {
+fn attempt_of(task: &Task, query: &Query) -> Result<u32, Refusal> {
     // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
     let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
     if !query.previous {
@@ -109,12 +108,12 @@ fn attempt_of(task: &Task, query: &Query) -> Result<u32, Box<Status>> {
     let earlier = task.status.attempts.iter().rev().map(|past| past.attempt);
     earlier.filter(|attempt| *attempt < newest).max().ok_or_else(|| {
         let message = format!("task {:?} has no attempt before attempt {newest}", task.name());
-        Box::new(failure(Reason::NotFound, message))
+        Refusal::new(Why::NotFound, message)
     })
 }
 
 /// The node on which an attempt runs or ran.
-pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Box<Status>> {
+pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Refusal> {
     let past = || task.status.attempts.iter().find(|past| past.attempt == attempt);
     let node = if attempt == task.spec.attempt {
         task.node()
@@ -136,7 +135,7 @@ pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Box<Status>> {
                 task.phase()
             )
         };
-        Box::new(failure(Reason::NotFound, message))
+        Refusal::new(Why::NotFound, message)
     })
 }
 
@@ -149,7 +148,7 @@ mod tests {
         let query = Query::parse(&format!("/log?{query}").parse().unwrap(), Asks::Log);
         let now = "2026-11-21T10:00:30Z".parse().unwrap();
         let asked = query.and_then(|query| asked(&query, now));
-        asked.map_err(|status| status.message.unwrap_or_default())
+        asked.map_err(|status| status.message)
     }
 
     #[test]
@@ -191,7 +190,7 @@ mod tests {
             .unwrap()
         };
         let why = |task: &Task, attempt| {
-            node_of(task, attempt).map(str::to_owned).map_err(|it| it.message.unwrap_or_default())
+            node_of(task, attempt).map(str::to_owned).map_err(|it| it.message)
         };
         let spec = serde_json::json!({
             "template": "a", "attempt": 3,
@@ -208,7 +207,7 @@ mod tests {
             |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap(), Asks::Log).unwrap();
         assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
         assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
-        let told = attempt_of(&waiting, &query("previous=true")).unwrap_err().message.unwrap();
+        let told = attempt_of(&waiting, &query("previous=true")).unwrap_err().message;
         assert!(
             told.ends_with("no attempt before attempt 2"),
             "attempt 2 is shown without: {told}"

@@ -24,13 +24,12 @@ use std::time::Duration;
 
 use api::batch::LEADER_HEADER;
 use api::node::{CLUSTER_HEADER, PEER_HEADER};
-use api::status::{Reason, failure};
+use api::status::{Mistake, Refusal, Why};
 use axum::body::Body;
 use base::without_panic;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{Server, readiness};
@@ -49,7 +48,7 @@ const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A body is there after this long: the largest one, over a line of half a megabit a second.
 const BODY_TIME_MAX: Duration = Duration::from_secs(300);
 
-type Answer = Result<Response<Body>, Box<Status>>;
+type Answer = Result<Response<Body>, Refusal>;
 
 /// Answers a request. A panic in it is a bug that this request has met: it is answered, logged and
 /// counted, and hurts no other one.
@@ -78,14 +77,14 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     // the store, where a write is all or nothing.
     let response = without_panic("request", answering).await;
     let response = response.unwrap_or_else(|_logged| Err(panicked()));
-    let response = response.unwrap_or_else(|refused| answer::status(&refused));
+    let response = response.unwrap_or_else(|refused| answer::refused(&refused));
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
 }
 
 /// A request for objects that comes while the cache is being filled waits for it, or is told why that
 /// takes so long. Those that ask just that do not wait.
-async fn is_filled(server: &Server, path: &str) -> Result<(), Box<Status>> {
+async fn is_filled(server: &Server, path: &str) -> Result<(), Refusal> {
     if !path.starts_with("/api") {
         return Ok(());
     }
@@ -95,7 +94,7 @@ async fn is_filled(server: &Server, path: &str) -> Result<(), Box<Status>> {
         Err(_elapsed) => server.health.not_ready(),
     };
     let why = why.unwrap_or_else(|| "not ready: the watch cache is still being filled".to_owned());
-    Err(Box::new(failure(Reason::ServiceUnavailable, why.trim_end().to_owned())))
+    Err(Refusal::new(Why::Unavailable, why.trim_end().to_owned()))
 }
 
 /// Whether a request is of those that agents, schedulers, controllers and other apiservers send, and
@@ -134,36 +133,36 @@ pub fn is_of_component<B>(request: &Request<B>) -> bool {
     }
 }
 
-fn panicked() -> Box<Status> {
+fn panicked() -> Refusal {
     let message = "internal error: a bug, described in the log of the server. If the request was a \
                    change, check whether it was made";
-    Box::new(failure(Reason::InternalError, message))
+    Refusal::new(Why::Internal, message)
 }
 
 /// Nobody is asked who they are yet, and any page in a browser of this machine can reach what listens
 /// on loopback: what comes from a page is refused. (Browsers say so; nobody else sends the header.)
-fn not_from_a_page(request: &Request<Body>) -> Result<(), Box<Status>> {
+fn not_from_a_page(request: &Request<Body>) -> Result<(), Refusal> {
     if request.headers().contains_key(header::ORIGIN) {
         let message = "requests from browser pages are refused: the request has an Origin header";
-        return Err(Box::new(failure(Reason::Forbidden, message)));
+        return Err(Refusal::new(Why::Forbidden, message));
     }
     Ok(())
 }
 
 /// Whether a request that names a cluster names this one.
-fn meant_for(server: &Server, request: &Request<Body>) -> Result<(), Box<Status>> {
+fn meant_for(server: &Server, request: &Request<Body>) -> Result<(), Refusal> {
     let Some(named) = request.headers().get(CLUSTER_HEADER) else { return Ok(()) };
     let ours = server.identity.cluster.to_string();
     if named.as_bytes() == ours.as_bytes() {
         return Ok(());
     }
     let message = format!("this is cluster {ours}; the request is meant for another cluster");
-    Err(Box::new(failure(Reason::Conflict, message)))
+    Err(Refusal::new(Why::Conflict, message))
 }
 
-fn not_served(path: &str) -> Box<Status> {
+fn not_served(path: &str) -> Refusal {
     let message = format!("unknown path {path}");
-    Box::new(failure(Reason::NotFound, message))
+    Refusal::new(Why::NotFound, message)
 }
 
 async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) -> Answer {
@@ -210,11 +209,11 @@ struct Place {
     name: Option<String>,
 }
 
-fn not_allowed(method: &Method, what: &str) -> Box<Status> {
-    Box::new(failure(
-        Reason::MethodNotAllowed,
+fn not_allowed(method: &Method, what: &str) -> Refusal {
+    Refusal::new(
+        Why::Mistaken(Mistake::Method),
         format!("method {method} is not allowed for {what}"),
-    ))
+    )
 }
 
 async fn objects(
@@ -273,7 +272,7 @@ fn wants_table(request: &Request<Body>) -> bool {
 }
 
 /// Reads a body within its bounds of size and time.
-async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Status>> {
+async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Refusal> {
     let mut body = Limited::new(request.into_body(), bytes_max);
     let ends_at = Instant::now() + BODY_TIME_MAX;
     let mut read = BytesMut::new();
@@ -284,7 +283,7 @@ async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Sta
             Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
                 let message =
                     format!("the body is too large (maximum {} MiB)", bytes_max / 1024 / 1024);
-                return Err(Box::new(failure(Reason::RequestEntityTooLarge, message)));
+                return Err(Refusal::new(Why::TooLarge, message));
             }
             Ok(Some(Err(_))) => {
                 return Err(query::bad("the connection broke before the whole body was received"));
@@ -308,7 +307,7 @@ async fn body(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Box<Sta
 async fn json_body<T: serde::de::DeserializeOwned>(
     request: Request<Body>,
     bytes_max: usize,
-) -> Result<T, Box<Status>> {
+) -> Result<T, Refusal> {
     let bytes = body(request, bytes_max).await?;
     api::json::read(&bytes).map_err(|why| query::bad(format!("cannot parse the body: {why}")))
 }

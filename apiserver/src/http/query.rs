@@ -5,8 +5,7 @@ use api::list::Continue;
 use api::query::{QueryError, pairs};
 use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
-use api::status::{Reason, failure};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use api::status::{Mistake, Refusal, Why};
 
 use super::asks::Asks;
 use crate::write::Run;
@@ -70,7 +69,7 @@ pub(crate) enum IncludeObject {
 }
 
 /// A switch. As in Kubernetes, one that is only named is on.
-fn boolean(name: &str, text: &str) -> Result<bool, Box<Status>> {
+fn boolean(name: &str, text: &str) -> Result<bool, Refusal> {
     match text {
         "" | "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -82,17 +81,17 @@ fn boolean(name: &str, text: &str) -> Result<bool, Box<Status>> {
 }
 
 /// A request that makes no sense.
-pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
-    Box::new(failure(Reason::BadRequest, message))
+pub(crate) fn bad(message: impl Into<String>) -> Refusal {
+    Refusal::new(Why::Mistaken(Mistake::Request), message)
 }
 
 impl Query {
     /// Reads the query of a request.
-    pub(crate) fn parse(uri: &http::Uri, asks: Asks) -> Result<Self, Box<Status>> {
+    pub(crate) fn parse(uri: &http::Uri, asks: Asks) -> Result<Self, Refusal> {
         Self::of_text(uri.query().unwrap_or_default(), asks)
     }
 
-    fn of_text(text: &str, asks: Asks) -> Result<Self, Box<Status>> {
+    fn of_text(text: &str, asks: Asks) -> Result<Self, Refusal> {
         let mut query = Self::default();
         let mut seen = Vec::new();
         for (name, value) in pairs(text).map_err(|error| bad(error.to_string()))? {
@@ -127,7 +126,7 @@ impl Query {
         None
     }
 
-    fn set(&mut self, name: &str, value: String) -> Result<(), Box<Status>> {
+    fn set(&mut self, name: &str, value: String) -> Result<(), Refusal> {
         match name {
             "labelSelector" => self.label_selector = value,
             "fieldSelector" => self.field_selector = value,
@@ -185,16 +184,16 @@ impl Query {
         Ok(())
     }
 
-    pub(crate) fn labels(&self) -> Result<LabelSelector, Box<Status>> {
+    pub(crate) fn labels(&self) -> Result<LabelSelector, Refusal> {
         self.label_selector.parse().map_err(|error| bad(format!("labelSelector: {error}")))
     }
 
-    pub(crate) fn fields(&self) -> Result<FieldSelector, Box<Status>> {
+    pub(crate) fn fields(&self) -> Result<FieldSelector, Refusal> {
         self.field_selector.parse().map_err(|error| bad(format!("fieldSelector: {error}")))
     }
 
     /// The point in history that is named. "0" and "" name none.
-    pub(crate) fn version(&self) -> Result<Option<ResourceVersion>, Box<Status>> {
+    pub(crate) fn version(&self) -> Result<Option<ResourceVersion>, Refusal> {
         if matches!(self.resource_version.as_str(), "" | "0") {
             return Ok(None);
         }
@@ -206,7 +205,7 @@ impl Query {
         self.watch
     }
 
-    pub(crate) fn run(&self) -> Result<Run, Box<Status>> {
+    pub(crate) fn run(&self) -> Result<Run, Refusal> {
         dry_run(&self.dry_run)
     }
 
@@ -217,7 +216,7 @@ impl Query {
 }
 
 /// Whether a write is only tried.
-pub(crate) fn dry_run(word: &str) -> Result<Run, Box<Status>> {
+pub(crate) fn dry_run(word: &str) -> Result<Run, Refusal> {
     match word {
         "" => Ok(Run::Real),
         "All" => Ok(Run::Dry),
@@ -226,7 +225,7 @@ pub(crate) fn dry_run(word: &str) -> Result<Run, Box<Status>> {
 }
 
 /// A number; nothing where none is given. What is over its type's bound is as little a number here.
-fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Box<Status>> {
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -236,7 +235,7 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Box
 }
 
 /// Who writes, within Kubernetes' bounds. It is not kept.
-fn field_manager(name: String) -> Result<String, Box<Status>> {
+fn field_manager(name: String) -> Result<String, Refusal> {
     let is_long = name.chars().count() > FIELD_MANAGER_CHARS_MAX;
     if is_long || name.chars().any(char::is_control) {
         return Err(bad(format!(
@@ -248,7 +247,7 @@ fn field_manager(name: String) -> Result<String, Box<Status>> {
 
 /// What is to be done about unknown fields: here they are always refused, which is more than the two
 /// weaker words ask for and never silent.
-fn field_validation(word: String) -> Result<String, Box<Status>> {
+fn field_validation(word: String) -> Result<String, Refusal> {
     if matches!(word.as_str(), "" | "Ignore" | "Warn" | "Strict") {
         return Ok(word);
     }
@@ -257,7 +256,7 @@ fn field_validation(word: String) -> Result<String, Box<Status>> {
 }
 
 /// What a deletion means for the objects that it owns.
-pub(crate) fn propagation(word: &str) -> Result<Propagation, Box<Status>> {
+pub(crate) fn propagation(word: &str) -> Result<Propagation, Refusal> {
     match word {
         "" | "Background" => Ok(Propagation::Background),
         "Foreground" => Ok(Propagation::Foreground),
@@ -292,7 +291,7 @@ mod tests {
     fn refusal(text: &str) -> String {
         let name = text.split('=').next().unwrap();
         let asks = ALL.into_iter().find(|asks| asks.takes().contains(&name)).unwrap();
-        Query::of_text(text, asks).unwrap_err().message.unwrap_or_default()
+        Query::of_text(text, asks).unwrap_err().message
     }
 
     #[test]

@@ -7,12 +7,12 @@ use api::completion::End;
 use api::list::Continue;
 use api::resource_version::ResourceVersion;
 use api::selector::{FieldSelector, LabelSelector};
-use api::status::{Reason, failure, failure_of};
+use api::status::{Refusal, Why};
 use api::{CompletionChunk, KindId, ObjectKey};
 use axum::body::Body;
 use futures_util::stream;
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Serialize;
 use store::{Key, Revision};
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
 use crate::cache::{Cut, Entry};
-use crate::write::unavailable;
+use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
 
 /// Objects in one page where no limit is named.
@@ -32,26 +32,26 @@ pub(super) const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
 /// a read of the store.
-pub(super) async fn current(server: &Server) -> Result<(), Box<Status>> {
+pub(super) async fn current(server: &Server) -> Result<(), Refusal> {
     let revision = server.store.revision().await.map_err(|error| unavailable(&error))?;
     reached(server, revision).await
 }
 
 /// Waits until the cache shows `revision`. It is milliseconds behind, unless it cannot follow the
 /// store: then a client does better elsewhere than to wait for ever.
-async fn reached(server: &Server, revision: Revision) -> Result<(), Box<Status>> {
+async fn reached(server: &Server, revision: Revision) -> Result<(), Refusal> {
     timeout(CATCH_UP_MAX, server.cache.reached(revision)).await.map_err(|_elapsed| {
         let seconds = CATCH_UP_MAX.as_secs();
         let message = format!(
             "this apiserver has been behind the store for {seconds} s; its log says why. Try \
              again, or use another apiserver"
         );
-        Box::new(failure(Reason::ServiceUnavailable, message))
+        Refusal::new(Why::Unavailable, message)
     })
 }
 
 /// Whether a point is after all that the store holds: nobody was told of it by this store.
-pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<bool, Box<Status>> {
+pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<bool, Refusal> {
     let at = Revision(at.revision());
     if at <= server.cache.revision() {
         return Ok(false);
@@ -61,19 +61,15 @@ pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<boo
 }
 
 /// As Kubernetes refuses it: clients then read what is current.
-fn too_large(asked: ResourceVersion, current: Revision) -> Box<Status> {
+fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
     let current = ResourceVersion::after(current.0);
     let message = format!("Too large resource version: {asked}, current: {current}");
-    let mut status = failure(Reason::Timeout, message);
     let cause = StatusCause {
         reason: Some("ResourceVersionTooLarge".to_owned()),
         message: Some("Too large resource version".to_owned()),
         field: None,
     };
-    let details = status.details.get_or_insert_default();
-    details.causes = Some(vec![cause]);
-    details.retry_after_seconds = Some(1);
-    Box::new(status)
+    Refusal::new(Why::Late, message).with_cause(cause).retry_after(1)
 }
 
 /// An object, as of now: that is not older than any point which the query may name.
@@ -98,14 +94,11 @@ pub(super) async fn get(
 }
 
 /// The object at a place, as of now.
-pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Box<Status>> {
+pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Refusal> {
     current(server).await?;
     let name = place.name.as_deref().unwrap_or_default();
     let key = keys::object(place.kind, &ObjectKey::new(&*place.namespace, name));
-    server.cache.get(&key).ok_or_else(|| {
-        let message = format!("{} {name:?} not found", place.kind.info().plural);
-        Box::new(failure_of(Reason::NotFound, place.kind, name, message))
-    })
+    server.cache.get(&key).ok_or_else(|| not_found(place.kind, name))
 }
 
 /// What is selected of a kind's objects.
@@ -117,7 +110,7 @@ pub(super) struct Selection {
 
 impl Selection {
     /// What a query selects of objects of `kind`.
-    pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Box<Status>> {
+    pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Refusal> {
         let selection = Self { labels: query.labels()?, fields: query.fields()? };
         match selection.fields.problem(kind) {
             Some(problem) => Err(bad(format!("fieldSelector: {problem}"))),
@@ -147,7 +140,7 @@ pub(super) async fn list_in_time(
     let Some(seconds) = query.timeout_seconds else { return list.await };
     timeout(Duration::from_secs(seconds), list).await.unwrap_or_else(|_elapsed| {
         let message = format!("timed out: the list took longer than timeoutSeconds ({seconds})");
-        Err(Box::new(failure(Reason::Timeout, message)))
+        Err(Refusal::new(Why::Late, message))
     })
 }
 
@@ -164,7 +157,7 @@ async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool
     {
         // A list of another history. Its pages do not fit together with what is here.
         let message = "the store was replaced since this list began; list again";
-        return Err(Box::new(failure(Reason::Expired, message)));
+        return Err(Refusal::new(Why::Expired, message));
     }
     match version {
         Some(version) if query.resource_version_match == "NotOlderThan" => {
@@ -272,7 +265,7 @@ const FAILED_INDEXES_MAX: usize = 1000;
 pub(super) async fn record(server: &Arc<Server>, place: &Place) -> Answer {
     let entry = one(server, place).await?;
     let job: api::Job = serde_json::from_slice(&entry.wire)
-        .map_err(|error| Box::new(failure(Reason::InternalError, error.to_string())))?;
+        .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;
     let uid = api::Kind::uid(&job);
     let Cut { entries, .. } = server.cache.cut(&[keys::prefix(KindId::CompletionChunk, uid)], None);
     let chunks = entries

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use api::node::stats::NodeStats;
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::{Kind as _, KindId};
 use axum::body::Body;
 use http::{Request, StatusCode};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use super::{Answer, Place, agents, answer, log, read};
 use crate::Server;
@@ -29,24 +28,24 @@ pub(super) async fn stats(server: &Arc<Server>, place: &Place) -> Answer {
         Some(stats) => Ok(answer::json(StatusCode::OK, &stats)),
         None => {
             let message = format!("task {:?} is not running on node {node:?}", task.name());
-            Err(Box::new(failure(Reason::NotFound, message)))
+            Err(Refusal::new(Why::NotFound, message))
         }
     }
 }
 
-async fn of_node(server: &Server, node: &str) -> Result<NodeStats, Box<Status>> {
+async fn of_node(server: &Server, node: &str) -> Result<NodeStats, Refusal> {
     let answer = agents::ask(server, node, Request::new(Body::empty()), "/stats").await?;
     let unreadable = |why: String| {
         let message = format!("cannot parse the answer of node {node:?}: {why}");
-        Box::new(failure(Reason::ServiceUnavailable, message))
+        Refusal::new(Why::Unavailable, message)
     };
     // What another apiserver refused is passed on as it is.
     let code = answer.status();
     let bytes = axum::body::to_bytes(answer.into_body(), STATS_BYTES_MAX).await;
     let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;
     if !code.is_success() {
-        let refused = serde_json::from_slice::<Status>(&bytes);
-        return Err(refused.map_or_else(|error| unreadable(error.to_string()), Box::new));
+        let refused = Refusal::of_answer(code.as_u16(), &bytes);
+        return Err(refused.unwrap_or_else(|| unreadable(format!("it has the code {code}"))));
     }
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use api::kind::KindId;
 use api::resource_version::ResourceVersion;
 use api::selector::FieldSelector;
-use api::status::{Reason, failure};
+use api::status::{Refusal, Why};
 use api::watch::INITIAL_EVENTS_END;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::json;
 use store::{Key, Revision};
 use tokio::sync::watch;
@@ -171,12 +170,12 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
     if from.is_none() || query.send_initial_events {
         session.send_all(query.send_initial_events);
     } else if let Err(too_old) = server.cache.events_after(session.sent, 0) {
-        return Err(Box::new(expired(too_old)));
+        return Err(expired(too_old));
     } else if read::is_ahead(server, session.sent).await? {
         // Of another history: what it was read from is gone.
         let message =
             "the requested resourceVersion is in the future: the store was replaced; list again";
-        return Err(Box::new(failure(Reason::Expired, message)));
+        return Err(Refusal::new(Why::Expired, message));
     }
     server.metrics.watch_started();
     let counted = CountedSession(session);
@@ -196,9 +195,9 @@ impl Drop for CountedSession {
     }
 }
 
-fn expired(too_old: TooOld) -> Status {
+fn expired(too_old: TooOld) -> Refusal {
     let message = format!("too old resource version; the oldest available is {}", too_old.oldest);
-    failure(Reason::Expired, message)
+    Refusal::new(Why::Expired, message)
 }
 
 impl Session {
@@ -263,7 +262,7 @@ impl Session {
             match self.server.cache.events_after(self.sent, EVENTS_AT_ONCE) {
                 Err(too_old) => {
                     self.ended = true;
-                    let line = json!({ "type": "ERROR", "object": expired(too_old) });
+                    let line = json!({ "type": "ERROR", "object": expired(too_old).to_status() });
                     return Some(format!("{line}\n").into());
                 }
                 Ok((events, reached)) => {

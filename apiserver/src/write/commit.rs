@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::resource_version::ResourceVersion;
-use api::status::{Reason, failure, store_full};
+use api::status::{Refusal, Why};
 use base::Clock;
 use futures_util::future::join_all;
 use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
 use tracing::error;
 
 use super::facts::{Chunks, Current, Facts, Known};
+use super::refusals::{contended, deposed, full, never, unavailable, unknown};
 use super::turns::Turns;
-use super::{Answer, Intent, Prepared, Refusal, prepare, unavailable};
+use super::{Answer, Intent, Prepared, prepare};
 use crate::cache::Cache;
 use crate::kinds::Wire;
 use crate::{encoding, keys};
@@ -82,7 +83,7 @@ impl Writer {
         let _turn = self.turns.take(intent.key()).await;
         let groups = [vec![intent]];
         let mut results = self.groups(&groups, leader, run).await;
-        results.pop().unwrap_or(Err(Refusal::Unknown))
+        results.pop().unwrap_or_else(|| Err(unknown()))
     }
 
     /// Carries out groups of intents: each all or nothing, independent of each other.
@@ -105,7 +106,7 @@ impl Writer {
             }
             self.round(open, &mut learned, leader, run).await;
         }
-        let result = |attempt: Attempt<'_>| attempt.result.unwrap_or(Err(Refusal::Busy));
+        let result = |attempt: Attempt<'_>| attempt.result.unwrap_or_else(|| Err(contended()));
         attempts.into_iter().map(result).collect()
     }
 
@@ -192,7 +193,7 @@ impl Writer {
     async fn look(&self, known: &mut Known, keys: BTreeSet<Key>) -> Result<(), Refusal> {
         let reads = keys.iter().map(|key| self.store.get(key));
         for (key, read) in keys.iter().zip(join_all(reads).await) {
-            let record = read.map_err(|error| Refusal::Status(unavailable(&error)))?;
+            let record = read.map_err(|error| unavailable(&error))?;
             let current = record.as_ref().map(Current::of_record).transpose();
             known.insert(Arc::clone(key), current.map_err(|error| unreadable(key, &error))?);
         }
@@ -212,18 +213,15 @@ impl Writer {
                 let done = (!positions.is_empty()).then_some((revision, positions.as_slice()));
                 Some(Ok(committed(prepared, done)))
             }
-            Outcome::Unknown => Some(Err(Refusal::Unknown)),
-            Outcome::Full(why) => Some(Err(Refusal::Status(Box::new(store_full(why))))),
-            Outcome::Invalid(why) => {
-                let why = failure(Reason::RequestEntityTooLarge, why);
-                Some(Err(Refusal::Status(Box::new(why))))
-            }
+            Outcome::Unknown => Some(Err(unknown())),
+            Outcome::Full(why) => Some(Err(full(why))),
+            Outcome::Invalid(why) => Some(Err(never(why))),
             Outcome::Refused { conflicts } => {
                 let leader_key = leader.map(|leader| keys::leader(&leader.component));
                 let mut result = None;
                 for conflict in conflicts {
                     if Some(&conflict.key) == leader_key.as_ref() {
-                        result = Some(Err(Refusal::Deposed));
+                        result = Some(Err(deposed()));
                         break;
                     }
                     match conflict.found.as_ref().map(Current::of_record).transpose() {
@@ -313,5 +311,5 @@ fn looked_at(group: Group) -> Group {
 
 fn unreadable(key: &Key, error: &encoding::Unreadable) -> Refusal {
     error!(%key, %error, "a stored object cannot be read");
-    Refusal::Status(Box::new(failure(Reason::InternalError, error.to_string())))
+    Refusal::new(Why::Internal, error.to_string())
 }

@@ -4,7 +4,7 @@ use api::batch::Propagation;
 use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, SYSTEM_NAMESPACE};
 use api::object::DEFAULT_NAMESPACE;
 use api::resource_version::ResourceVersion;
-use api::status::Reason;
+use api::status::{Refusal, Why};
 use api::task::StopReason;
 use api::task::TaskState;
 use api::task::transition::TaskChange;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::facts::{Current, Facts, absent};
 use super::object::finalizers;
-use super::{Answer, Document, Prepared, Refusal, task};
+use super::refusals::{conflict, not_found, other_uid};
+use super::{Answer, Document, Prepared, task};
 use crate::{encoding, keys};
 
 /// How a deletion is wanted, and what must hold of the object.
@@ -43,13 +44,13 @@ pub(super) fn delete(
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(kind, key) else {
-        return Err(Refusal::not_found(kind, &key.name));
+        return Err(not_found(kind, &key.name));
     };
     if options.uid.as_deref().is_some_and(|uid| uid != current.uid()) {
-        return Err(Refusal::other_uid(kind, &key.name));
+        return Err(other_uid(kind, &key.name));
     }
     if options.version.is_some_and(|version| version.revision() != current.modified().0) {
-        return Err(Refusal::conflict(
+        return Err(conflict(
             kind,
             &key.name,
             "the object has changed since it was read; read it again",
@@ -65,7 +66,7 @@ pub(super) fn delete(
     }
     if kind == KindId::Namespace && [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE].contains(&&*key.name) {
         let message = format!("namespace {:?} cannot be deleted: Heliox needs it", key.name);
-        return Err(Refusal::of(Reason::Forbidden, kind, &key.name, message));
+        return Err(Refusal::new(Why::Forbidden, message).about(kind, &key.name));
     }
     Ok(mark((kind, key), &current, finalizer, now))
 }
@@ -127,7 +128,7 @@ pub(super) fn emptied(
         // It was asked for before.
         return Ok(Prepared::default());
     };
-    let refuse = |why: &str| Err(Refusal::conflict(kind, &key.name, why));
+    let refuse = |why: &str| Err(conflict(kind, &key.name, why));
     if !current.is_deleting() {
         return refuse("the namespace is not being deleted");
     }
@@ -215,14 +216,14 @@ fn remove(
 ) -> Result<Prepared, Refusal> {
     if task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
         let why = "its finalizers are still there";
-        return Err(Refusal::conflict(KindId::Task, &key.name, why));
+        return Err(conflict(KindId::Task, &key.name, why));
     }
     let mut prepared = Prepared::default();
     if let Some(node) = runs_on(task) {
         let node_key = ObjectKey::new("", node);
         if facts.object(KindId::Node, &node_key).is_some() {
             let why = format!("the task is {} on {node}", task.phase());
-            return Err(Refusal::conflict(KindId::Task, &key.name, why));
+            return Err(conflict(KindId::Task, &key.name, why));
         }
         prepared.guards.push(absent(keys::object(KindId::Node, &node_key)));
     }
@@ -238,7 +239,7 @@ fn remove(
                     if !may_go_unrecorded(task, by, &living) {
                         let why =
                             format!("{kind} {:?} has not recorded how it ended yet", owner.name);
-                        return Err(Refusal::conflict(KindId::Task, &key.name, why));
+                        return Err(conflict(KindId::Task, &key.name, why));
                     }
                 }
                 Some(other) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, EVENTS_REFUSED_FACTOR};
 use api::resource_version::ResourceVersion;
-use api::status::Reason;
+use api::status::{Refusal, Why};
 use api::{CompletionChunk, Kind, KindId, ObjectKey, Task, Workflow};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Change, Expectation, Guard, Key, Record, Revision, Write};
 
-use super::{Prepared, Refusal};
+use super::Prepared;
+use super::refusals::not_found;
 use crate::cache::{Cache, Entry, Tally};
 use crate::kinds::{Wire, strip_wire};
 use crate::{carried, encoding, keys};
@@ -101,7 +102,7 @@ impl<'a> Facts<'a> {
     /// A task in its stored form.
     pub(crate) fn task(&mut self, key: &ObjectKey) -> Result<(Task, Current), Refusal> {
         let Some(current) = self.object(KindId::Task, key) else {
-            return Err(Refusal::not_found(KindId::Task, &key.name));
+            return Err(not_found(KindId::Task, &key.name));
         };
         Ok((current.task()?, current))
     }
@@ -240,12 +241,8 @@ impl Current {
     /// It as a type. Of a kind with fields that are added on the way out, they may be there.
     fn typed<K: Kind>(&self) -> Result<K, Refusal> {
         serde_json::from_slice(&self.json).map_err(|error| {
-            Refusal::of(
-                Reason::InternalError,
-                self.kind,
-                "",
-                format!("the stored object cannot be read: {error}"),
-            )
+            Refusal::new(Why::Internal, format!("the stored object cannot be read: {error}"))
+                .about(self.kind, "")
         })
     }
 

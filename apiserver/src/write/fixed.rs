@@ -9,12 +9,12 @@
 //!   object is meant, 409); what is the apiserver's own is put back without a word, since clients send
 //!   back what they have read.
 
-use api::status::Reason;
+use api::status::{Mistake, Refusal, Why};
 use api::{KindId, ObjectKey};
 use serde_json::{Map, Value};
 
-use super::Refusal;
 use super::facts::Current;
+use super::refusals::conflict;
 
 /// Metadata that only the apiserver writes.
 const SERVER_FIELDS: [&str; 5] =
@@ -30,7 +30,9 @@ pub(super) fn hold(
     (current, before): (&Current, &Value),
     object: &mut Value,
 ) -> Result<(), Refusal> {
-    let bad = |message: String| Refusal::of(Reason::BadRequest, kind, &key.name, message);
+    let bad = |message: String| {
+        Refusal::new(Why::Mistaken(Mistake::Request), message).about(kind, &key.name)
+    };
     let Some(fields) = object.as_object_mut() else {
         return Err(bad("the object must be a JSON object".to_owned()));
     };
@@ -53,7 +55,7 @@ pub(super) fn hold(
             "uid {uid} does not match {}, the uid of the object that has this name now",
             current.uid()
         );
-        return Err(Refusal::conflict(kind, &key.name, why));
+        return Err(conflict(kind, &key.name, why));
     }
     for field in SERVER_FIELDS {
         metadata.shift_remove(field);

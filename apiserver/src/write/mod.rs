@@ -18,19 +18,17 @@ mod facts;
 mod fixed;
 mod object;
 mod record;
+mod refusals;
 mod task;
 mod turns;
 
-use api::batch::GroupResult;
 use api::completion::End;
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
-use api::status::{Reason, failure, failure_of};
+use api::status::Refusal;
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, Timestamp};
-use base::ErrorChain;
 use bytes::Bytes;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
 use store::{Guard, Key, Write};
 
@@ -40,9 +38,8 @@ pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Current, Facts, text};
 pub(crate) use object::admit;
+pub(crate) use refusals::{not_found, settled, unavailable, unknown};
 pub(crate) use turns::Turns;
-
-const TOO_BUSY: &str = "the object is being changed by others too often; try again";
 
 /// What is wanted of the store. Not to be logged: it may hold a Secret.
 #[derive(Clone)]
@@ -79,12 +76,6 @@ impl Intent {
             }
             Intent::Record { job, .. } => keys::object(KindId::Job, job),
         }
-    }
-
-    /// Whether an agent says it, which says it again until that was heard.
-    fn is_of_agent(&self) -> bool {
-        let Intent::Task { change, .. } = self else { return false };
-        matches!(change, TaskChange::Report(_) | TaskChange::Refuse { .. })
     }
 }
 
@@ -158,89 +149,6 @@ impl Document {
     }
 }
 
-/// Why nothing was written: one variant for each thing that the writer does next.
-#[derive(Debug, Clone)]
-pub(crate) enum Refusal {
-    /// The facts are against it, or the request makes no sense.
-    Status(Box<Status>),
-    /// It may have happened, or may still.
-    Unknown,
-    /// Others changed the object at every try, so that nothing was decided: to be tried again.
-    Busy,
-    /// The writer does not lead any more.
-    Deposed,
-}
-
-impl Refusal {
-    /// A refusal about one object.
-    pub(crate) fn of(reason: Reason, kind: KindId, name: &str, message: impl Into<String>) -> Self {
-        Refusal::Status(Box::new(failure_of(reason, kind, name, message)))
-    }
-
-    /// The object is not there.
-    pub(crate) fn not_found(kind: KindId, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", kind.info().plural);
-        Self::of(Reason::NotFound, kind, name, message)
-    }
-
-    /// The object changed meanwhile.
-    pub(crate) fn conflict(kind: KindId, name: &str, why: impl std::fmt::Display) -> Self {
-        Self::of(Reason::Conflict, kind, name, format!("{kind} {name:?} cannot be changed: {why}"))
-    }
-
-    /// What was meant is gone, and another object is there under its name.
-    pub(crate) fn other_uid(kind: KindId, name: &str) -> Self {
-        Self::conflict(kind, name, "another object has its name now (the uid differs)")
-    }
-
-    /// As a status for a single request.
-    pub(crate) fn into_status(self) -> Status {
-        match self {
-            Refusal::Status(status) => *status,
-            Refusal::Unknown => {
-                failure(Reason::Timeout, "the store did not answer; the change may have been made")
-            }
-            Refusal::Busy => failure(Reason::Conflict, TOO_BUSY),
-            Refusal::Deposed => failure(Reason::Conflict, "another process is the leader now"),
-        }
-    }
-
-    /// As a result of a group in a batch.
-    pub(crate) fn into_result(self, group: &[Intent]) -> GroupResult {
-        let nothing_decided = |message: String| {
-            // A controller decides anew after a refusal. An agent takes one for heard: a task whose
-            // end was refused only for now would run for ever.
-            if group.iter().any(Intent::is_of_agent) {
-                GroupResult::Unknown {}
-            } else {
-                GroupResult::Refused { message }
-            }
-        };
-        match self {
-            Refusal::Status(status) => {
-                let message = status.message.unwrap_or_default();
-                match status.code {
-                    // What cannot be read now may be readable later: that is no reason to give up.
-                    Some(500) => nothing_decided(message),
-                    // 403: a namespace that is being deleted takes nothing new, and what wanted it
-                    // to is about to go, too. 429: there are too many events.
-                    Some(403 | 404 | 409 | 429) => GroupResult::Refused { message },
-                    Some(503) => GroupResult::Unknown {},
-                    _ => GroupResult::Invalid { message },
-                }
-            }
-            Refusal::Unknown => GroupResult::Unknown {},
-            Refusal::Busy => nothing_decided(TOO_BUSY.to_owned()),
-            Refusal::Deposed => GroupResult::Deposed {},
-        }
-    }
-}
-
-/// The store cannot be read at the moment.
-pub(crate) fn unavailable(error: &store::ReadError) -> Box<Status> {
-    Box::new(failure(Reason::ServiceUnavailable, ErrorChain(error).to_string()))
-}
-
 /// Decides one intent.
 pub(crate) fn prepare(
     intent: &Intent,
@@ -264,29 +172,5 @@ pub(crate) fn prepare(
             task::change(key, uid.as_deref(), *attempt, change, facts, now)
         }
         Intent::Record { job, uid, run, ends } => record::record((job, uid), *run, ends, facts),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use api::task::transition::Report;
-
-    use super::*;
-
-    #[test]
-    fn an_agent_says_again_what_was_not_decided_since_the_object_is_too_busy() {
-        let of = |change: TaskChange| {
-            let key = ObjectKey::new("default", "t");
-            [Intent::Task { key, uid: None, attempt: None, change }]
-        };
-        let report: Report = serde_json::from_value(serde_json::json!({
-            "binding": 1, "bootId": "b", "state": "Succeeded",
-        }))
-        .unwrap();
-        let said = Refusal::Busy.into_result(&of(TaskChange::Report(Box::new(report))));
-        assert_eq!(said, GroupResult::Unknown {});
-        let lost = Refusal::Busy.into_result(&of(TaskChange::Lose));
-        assert_eq!(lost, GroupResult::Refused { message: TOO_BUSY.to_owned() });
-        assert_eq!(Refusal::Busy.into_status().code, Some(409), "a person reads why");
     }
 }

@@ -3,7 +3,7 @@
 use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
-use api::status::{Reason, failure_of, invalid};
+use api::status::{Mistake, Refusal, Why};
 use api::workflow_run::misfits;
 use api::{
     Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, WorkflowRun, key_order, meaning,
@@ -15,7 +15,8 @@ use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, absent, make};
 use super::record::bit_guard;
-use super::{Answer, Document, Part, Prepared, Refusal, Repeatable, fixed};
+use super::refusals::{conflict, not_found};
+use super::{Answer, Document, Part, Prepared, Repeatable, fixed};
 use crate::kinds::strip_wire;
 use crate::{carried, encoding, keys, kinds};
 
@@ -46,12 +47,12 @@ pub(super) fn create(
             return Ok(prepared);
         }
         let message = format!("{} {:?} already exists", kind.info().plural, key.name);
-        return Err(Refusal::of(Reason::AlreadyExists, kind, &key.name, message));
+        return Err(Refusal::new(Why::Exists, message).about(kind, &key.name));
     }
     if kind.is_namespaced() {
         let namespace = ObjectKey::new("", &*key.namespace);
         let Some(current) = facts.object(KindId::Namespace, &namespace) else {
-            return Err(Refusal::not_found(KindId::Namespace, &key.namespace));
+            return Err(not_found(KindId::Namespace, &key.namespace));
         };
         if current.is_deleting() {
             return Err(terminating(kind, key));
@@ -83,7 +84,7 @@ pub(super) fn create(
 /// So that what is removed keeps up with what is taken.
 fn too_many_events(key: &ObjectKey) -> Refusal {
     let message = "there are too many events: the oldest are being removed; try again later";
-    Refusal::of(Reason::TooManyRequests, KindId::Event, &key.name, message)
+    Refusal::new(Why::Busy, message).about(KindId::Event, &key.name)
 }
 
 /// Nothing is made in a namespace that is being deleted. As Kubernetes says it.
@@ -95,14 +96,12 @@ fn terminating(kind: KindId, key: &ObjectKey) -> Refusal {
         key.name,
         key.namespace
     );
-    let mut status = failure_of(Reason::Forbidden, kind, &key.name, message);
     let cause = StatusCause {
         reason: Some("NamespaceTerminating".to_owned()),
         message: Some(format!("namespace {} is being terminated", key.namespace)),
         field: Some("metadata.namespace".to_owned()),
     };
-    status.details.get_or_insert_default().causes = Some(vec![cause]);
-    Refusal::Status(Box::new(status))
+    Refusal::new(Why::Forbidden, message).about(kind, &key.name).with_cause(cause)
 }
 
 /// A run is given parameters that its workflow takes, and that make valid jobs. Where there is no
@@ -127,7 +126,7 @@ fn check_params_of_run(
     if found.is_empty() {
         return Ok(());
     }
-    Err(Refusal::Status(Box::new(invalid(KindId::WorkflowRun, &key.name, &found))))
+    Err(Refusal::invalid(KindId::WorkflowRun, &key.name, &found))
 }
 
 /// A task's create is guarded on its owner, and on its bit of the completion record: a stale
@@ -138,7 +137,7 @@ fn guard_task(
     facts: &mut Facts<'_>,
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
-    let refuse = |why: String| Err(Refusal::conflict(KindId::Task, &key.name, why));
+    let refuse = |why: String| Err(conflict(KindId::Task, &key.name, why));
     let Ok(task) = Task::deserialize(object) else {
         return refuse("the object is not a task".to_owned());
     };
@@ -166,7 +165,7 @@ pub(super) fn replace(
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(kind, key) else {
-        return Err(Refusal::not_found(kind, &key.name));
+        return Err(not_found(kind, &key.name));
     };
     // As in Kubernetes that is the writer's choice, but for a Lease, over which several contend: who takes
     // one blindly has it beside the one who holds it.
@@ -174,7 +173,7 @@ pub(super) fn replace(
         let violation =
             Violation::new("metadata.resourceVersion", "must be specified for an update")
                 .hint("read the object, and send it back with your change");
-        return Err(Refusal::Status(Box::new(invalid(kind, &key.name, &[violation]))));
+        return Err(Refusal::invalid(kind, &key.name, &[violation]));
     }
     change((kind, key), &current, (object, part, Sent::Whole), facts, now)
 }
@@ -194,18 +193,18 @@ pub(super) fn patch(
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(kind, key) else {
-        return Err(Refusal::not_found(kind, &key.name));
+        return Err(not_found(kind, &key.name));
     };
     let mut object = current.object();
     // A patch may test the version that it was made for.
     object["metadata"]["resourceVersion"] = current.version.to_string().into();
     patch.apply(&mut object).map_err(|error| {
         let reason = match error {
-            PatchError::Malformed(_) => Reason::BadRequest,
-            PatchError::TooLarge(_) => Reason::RequestEntityTooLarge,
-            PatchError::Inapplicable(_) => Reason::Invalid,
+            PatchError::Malformed(_) => Why::Mistaken(Mistake::Request),
+            PatchError::TooLarge(_) => Why::TooLarge,
+            PatchError::Inapplicable(_) => Why::Invalid,
         };
-        Refusal::of(reason, kind, &key.name, error.to_string())
+        Refusal::new(reason, error.to_string()).about(kind, &key.name)
     })?;
     change((kind, key), &current, (object, part, Sent::Patched), facts, now)
 }
@@ -284,11 +283,11 @@ fn check_version(
     let Some(version) = version else {
         let named: String = named.to_string().chars().take(100).collect();
         let message = format!("invalid resourceVersion {named}; send it back as you read it");
-        return Err(Refusal::of(Reason::BadRequest, kind, &key.name, message));
+        return Err(Refusal::new(Why::Mistaken(Mistake::Request), message).about(kind, &key.name));
     };
     if version.revision() != current.modified().0 {
         let why = "the object has changed since it was read; read it again";
-        return Err(Refusal::conflict(kind, &key.name, why));
+        return Err(conflict(kind, &key.name, why));
     }
     Ok(())
 }
@@ -347,9 +346,7 @@ fn admit_change(
     old: &Value,
     next: Value,
 ) -> Result<Value, Refusal> {
-    let refuse = |violations: Vec<Violation>| {
-        Refusal::Status(Box::new(invalid(kind, &key.name, &violations)))
-    };
+    let refuse = |violations: Vec<Violation>| Refusal::invalid(kind, &key.name, &violations);
     if kind == KindId::Task && next["spec"] != old["spec"] {
         let violation = Violation::new("spec", "cannot be changed: tasks follow their job")
             .hint("change the job, or stop the task with evict");

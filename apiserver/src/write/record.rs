@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::completion::{End, place_of};
+use api::status::Refusal;
 use api::{CompletionChunk, KindId, ObjectKey};
 use store::Guard;
 
+use super::Prepared;
 use super::facts::{Facts, absent, make};
-use super::{Prepared, Refusal};
+use super::refusals::conflict;
 use crate::{encoding, keys};
 
 /// A guard: the index is not recorded in this run, and nothing is recorded beside it meanwhile.
@@ -25,7 +27,7 @@ pub(super) fn bit_guard(
     };
     if let Some(end) = chunk.spec.bits.get(place) {
         let why = format!("index {index} is already recorded as {end:?} in run {run}");
-        return Err(Refusal::conflict(KindId::Task, &index.to_string(), why));
+        return Err(conflict(KindId::Task, &index.to_string(), why));
     }
     Ok(current.unchanged(key))
 }
@@ -37,7 +39,7 @@ pub(super) fn record(
     ends: &[(u32, End)],
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
-    let refuse = |why: &str| Err(Refusal::conflict(KindId::Job, &job.name, why));
+    let refuse = |why: &str| Err(conflict(KindId::Job, &job.name, why));
     let chunks: BTreeSet<u32> = ends.iter().map(|(index, _)| place_of(*index).0).collect();
     let (Some(&chunk), 1) = (chunks.first(), chunks.len()) else {
         return refuse("the indexes of one record must be in one chunk");

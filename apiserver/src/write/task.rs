@@ -1,12 +1,15 @@
 //! Changes of a task's parts, with the guards that reach beyond the task itself.
 
+use api::status::Refusal;
 use api::task::TaskState;
 use api::task::transition::{self, Step, TaskChange};
 use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
+use store::Guard;
 
 use super::facts::{Current, Facts, absent};
 use super::record::bit_guard;
-use super::{Answer, Document, Prepared, Refusal};
+use super::refusals::{conflict, not_found, other_uid};
+use super::{Answer, Document, Prepared};
 use crate::keys;
 
 /// Applies `change`, decided on `attempt` (the current one if none is named).
@@ -20,7 +23,7 @@ pub(super) fn change(
 ) -> Result<Prepared, Refusal> {
     let (task, current) = facts.task(key)?;
     if uid.is_some_and(|uid| uid != task.uid()) {
-        return Err(Refusal::other_uid(KindId::Task, &key.name));
+        return Err(other_uid(KindId::Task, &key.name));
     }
     let attempt = attempt.unwrap_or(task.spec.attempt);
     let Some(next) = applied(&task, attempt, change, now)? else {
@@ -41,7 +44,7 @@ pub(super) fn applied(
     match transition::apply(task, attempt, change, now) {
         Ok(Step::Changed(next)) => Ok(Some(*next)),
         Ok(Step::Already) => Ok(None),
-        Err(refusal) => Err(Refusal::conflict(KindId::Task, task.name(), refusal)),
+        Err(refusal) => Err(conflict(KindId::Task, task.name(), refusal)),
     }
 }
 
@@ -53,14 +56,13 @@ fn guard(
     facts: &mut Facts<'_>,
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
-    let node_lease = || task.node().map(keys::node_lease);
     match change {
         // While the node's lease is there its agent may be about to report.
         TaskChange::Lose | TaskChange::LoseNode { .. } | TaskChange::Replaceable => {
-            prepared.guards.extend(node_lease().map(absent));
+            prepared.guards.extend(lease_is_gone(task, facts)?);
         }
         TaskChange::Retry(_) if matches!(task.state(), TaskState::Lost { .. }) => {
-            prepared.guards.extend(node_lease().map(absent));
+            prepared.guards.extend(lease_is_gone(task, facts)?);
         }
         TaskChange::Rerun(_) => {
             if let Some(owner) = task.controller() {
@@ -71,7 +73,7 @@ fn guard(
         TaskChange::Bind { node } => {
             let key = keys::object(KindId::Node, &ObjectKey::new("", &**node));
             let Some(current) = facts.at(&key) else {
-                return Err(Refusal::not_found(KindId::Node, node));
+                return Err(not_found(KindId::Node, node));
             };
             prepared.guards.push(current.alive(key));
         }
@@ -85,6 +87,18 @@ fn guard(
         | TaskChange::Record => (),
     }
     Ok(())
+}
+
+/// A guard: the lease of the task's node is gone. Where it is there that is said, since a guard that
+/// fails alone says only that something has changed.
+fn lease_is_gone(task: &Task, facts: &mut Facts<'_>) -> Result<Option<Guard>, Refusal> {
+    let Some(node) = task.node() else { return Ok(None) };
+    let key = keys::node_lease(node);
+    if facts.at(&key).is_some() {
+        let why = format!("node {node:?} has its lease: its agent may be about to report");
+        return Err(conflict(KindId::Task, task.name(), why));
+    }
+    Ok(Some(absent(key)))
 }
 
 /// Puts the changed task in its place.

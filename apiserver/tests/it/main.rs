@@ -15,6 +15,7 @@ mod other_versions;
 mod parameters;
 mod peers;
 mod readiness;
+mod refusals;
 mod restores;
 mod rules;
 mod secrets;

@@ -117,7 +117,7 @@ async fn more_events_than_are_collected_are_refused_until_some_have_gone() {
     let refused = world.post(path, &event("late")).await;
     assert_eq!(refused.code, StatusCode::TOO_MANY_REQUESTS, "{}", refused.json);
     let outcomes = world.batch(&[json!({ "create": { "object": event("late") } })]).await;
-    assert_eq!(outcomes[0]["outcome"], "Refused");
+    assert_eq!(outcomes[0]["why"], "TooManyRequests");
     assert_eq!(world.post(&jobs().replace("/n/", "/default/"), &job("a")).await.code, 201);
     // Some were made before the first was seen to be too many: not one more than needed has to go.
     let mut gone = 0;

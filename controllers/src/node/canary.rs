@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
+use api::status::Why;
 use base::{Backoff, Health, Retry, Rng};
 use client::{Client, Error};
 use tokio::time::Instant;
@@ -69,13 +70,39 @@ impl CanaryCage {
                     self.set(None);
                 }
                 Err(error) => {
-                    if error.is_conflict() && lease.take().is_some() {
+                    if is_of_another_store(&error) && lease.take().is_some() {
                         self.set(None);
                     }
                 }
             }
             tokio::time::sleep(PERIOD).await;
         }
+    }
+}
+
+/// Whether another store than the one that granted the lease was asked to renew it.
+fn is_of_another_store(error: &Error) -> bool {
+    let why = match error {
+        Error::Refused(refusal) => refusal.why,
+        Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => return false,
+    };
+    match why {
+        Why::Conflict => true,
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Contended
+        | Why::Deposed
+        | Why::Expired
+        | Why::Busy
+        | Why::Unavailable
+        | Why::Full
+        | Why::Late
+        | Why::Unknown
+        | Why::Internal => false,
     }
 }
 

@@ -4,6 +4,7 @@ use api::job::change::{self, Consequence, run_again};
 use api::job::{is_left_out, scaled_down, tasks_wanted};
 use api::manifest::{Document, Problem};
 use api::object::Kind as _;
+use api::status::Refusal;
 use api::task::StopReason;
 use api::{Job, KindId, Task, Violation, labels};
 use client::Error;
@@ -15,7 +16,7 @@ use super::starting::Starting;
 use super::wait::{ends, wait_for};
 use crate::args::Apply;
 use crate::connection::Connection;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, is_outrun};
 use crate::goal::Goal;
 use crate::target::Target;
 use crate::waiting::Waited;
@@ -166,7 +167,7 @@ async fn apply_one(
         let Some(live) = found else {
             match connection.create((document.kind, &namespace), &noted, query).await {
                 Ok(object) => return Ok(made(object)),
-                Err(error) if error.code() == Some(409) && !last => continue,
+                Err(error) if is_outrun(&error) && !last => continue,
                 Err(error) => return Err(refused(connection, document, &error)),
             }
         };
@@ -180,7 +181,7 @@ async fn apply_one(
         let before = Some(live.clone());
         match change(connection, (&target, &namespace), (&noted, live), query).await {
             Ok((what, object)) => return Ok(Applied { target, what, before, object }),
-            Err(error) if error.is_conflict() && !last => (),
+            Err(error) if is_outrun(&error) && !last => (),
             Err(error) => return Err(refused(connection, document, &error)),
         }
     }
@@ -273,8 +274,7 @@ async fn change(
 }
 
 fn refused(connection: &Connection, document: &Document, error: &Error) -> Refused {
-    let causes = error.status().and_then(|status| status.details.as_ref()?.causes.as_ref());
-    let causes = causes.filter(|causes| !causes.is_empty());
+    let causes = error.refusal().map(Refusal::causes).filter(|causes| !causes.is_empty());
     let Some(causes) = causes else {
         return Refused::Other(connection.failure(error));
     };

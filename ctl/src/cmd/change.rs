@@ -8,7 +8,7 @@ use super::starting::Starting;
 use super::{show, silent};
 use crate::args::Format;
 use crate::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Failure, is_outrun};
 use crate::target::{self, Target};
 use crate::verb::{self, Step, Verb};
 use crate::{silence, terminal};
@@ -69,7 +69,7 @@ async fn change_one(connection: &Connection, verb: Verb, target: &Target) -> Res
                 let starts = starts(connection, (verb, target), &object).await;
                 return show::done(connection.format, target, &format!("{what}{starts}"), object);
             }
-            Err(error) if error.is_conflict() && try_number < TRIES_MAX => (),
+            Err(error) if is_outrun(&error) && try_number < TRIES_MAX => (),
             Err(error) => return Err(connection.failure(&error)),
         }
     }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
 use api::exec::{self, Channel};
+use api::status::Refusal;
 use api::task::TaskPhase;
 use api::{Kind as _, KindId, Node, Task};
 use bytes::Bytes;
@@ -294,7 +295,12 @@ fn outcome(status: &[u8]) -> Result<(), Failure> {
             let message = format!("command terminated with exit code {code}");
             Err(Failure::new(message).code(Code::Command(u8::try_from(code).unwrap_or(255))))
         }
-        None => Err(Failure::of_status(&status)),
+        None => {
+            let message = status.message.clone();
+            let message = message.unwrap_or_else(|| "the server ended the command".to_owned());
+            let refusal = Refusal::of_status(status).map(|refusal| Failure::of_refusal(&refusal));
+            Err(refusal.unwrap_or_else(|| Failure::new(message)))
+        }
     }
 }
 
@@ -302,6 +308,7 @@ fn outcome(status: &[u8]) -> Result<(), Failure> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use api::status::Why;
     use client::{Dial, Stream, open_exec};
     use futures_util::{FutureExt as _, StreamExt as _, future};
     use http::HeaderValue;
@@ -366,7 +373,7 @@ mod tests {
         };
         assert_eq!(told(&exec::ended(0)), Ok(()));
         assert_eq!(told(&exec::ended(42)), Err(42));
-        let lost = api::status::failure(api::status::Reason::ServiceUnavailable, "lost");
+        let lost = Refusal::new(Why::Unavailable, "lost").to_status();
         assert_eq!(told(&lost), Err(1));
     }
 }

@@ -13,7 +13,7 @@ use super::show;
 use super::wait::wait_for;
 use crate::args::{Run, UntilEnd};
 use crate::connection::Connection;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, is_outrun};
 use crate::goal::Goal;
 use crate::hints;
 use crate::target::{self, Target};
@@ -170,7 +170,7 @@ async fn create(
         match connection.create(place, &object, "").await {
             Ok(created) => return Ok(created),
             // Somebody else was faster, or the name is too long for the numbers to be seen in it.
-            Err(error) if name.is_none() && error.code() == Some(409) => (),
+            Err(error) if name.is_none() && is_outrun(&error) => (),
             Err(error) => return Err(connection.failure(&error)),
         }
     }

@@ -46,7 +46,7 @@ impl<'a> Nodes<'a> {
         error: &client::Error,
     ) -> Failure {
         let failure = self.connection.failure(error);
-        if failure.is_last || error.status().is_some() {
+        if failure.is_last || failure.may_pass.is_none() {
             return failure;
         }
         // It may have been replaced while its node was asked.
@@ -58,7 +58,7 @@ impl<'a> Nodes<'a> {
             return why;
         }
         match silence::node_of(task, attempt) {
-            Some(node) if error.not_now().is_some() => silence::may_be_lost(failure, node),
+            Some(node) if error.refusal().is_some() => silence::may_be_lost(failure, node),
             Some(_) | None => failure,
         }
     }

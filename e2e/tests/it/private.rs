@@ -26,7 +26,10 @@ async fn ask(client: &Client, method: Method, path: &str, body: &Value) -> Resul
     let form =
         if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
     let body = Some((form, body.to_string().into_bytes()));
-    client.json::<Value>(method, path, body).await.map_err(|error| error.code().unwrap_or(0))
+    client
+        .json::<Value>(method, path, body)
+        .await
+        .map_err(|error| error.why().map_or(0, api::status::Why::code))
 }
 
 /// Writes secrets in every way that meets others who do, and some that are refused.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::core::{ConfigMap, Namespace};
 use api::job::JobPhase;
+use api::status::Why;
 use api::task::TaskPhase;
 use api::{Job, Kind as _, KindId, Task, TaskTemplate, Workflow};
 use client::{DeletePropagation, object_path};
@@ -323,7 +324,7 @@ async fn a_namespace_empties_itself_and_goes() {
     let marked = namespaces.get("n").await.unwrap();
     assert_eq!(marked.status.unwrap().phase.as_deref(), Some("Terminating"));
     let late = make(KindId::ConfigMap, json!({ "metadata": { "name": "late" } })).await;
-    assert_eq!(late.unwrap_err().code(), Some(403), "nothing is made in it any more");
+    assert_eq!(late.unwrap_err().why(), Some(Why::Forbidden), "nothing is made in it any more");
     // The controllers are killed in the middle of it: others go on.
     cluster.crash_leaders();
     cluster.start_leaders();
@@ -372,7 +373,7 @@ async fn what_is_deleted_goes_while_the_store_is_full() {
         "metadata": { "name": "next", "namespace": "default" }, "spec": { "template": template },
     });
     let next: Job = serde_json::from_value(next).unwrap();
-    assert!(jobs.create(&next).await.unwrap_err().is_store_full());
+    assert_eq!(jobs.create(&next).await.unwrap_err().why(), Some(Why::Full));
     cluster.store.faults().fill(false);
     jobs.create(&next).await.unwrap();
     cluster

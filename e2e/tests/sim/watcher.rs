@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::kind::{GROUP, VERSION};
 use api::resource_version::ResourceVersion;
+use api::status::Why;
 use api::watch::{INITIAL_EVENTS_END, WatchEventType};
 use api::{KindId, ObjectKey, ObjectMeta};
 use bytes::Bytes;
@@ -60,7 +61,7 @@ pub(crate) async fn watch(client: Client, memory: Memory) {
     loop {
         memory.add(Heard::Opened(seen));
         match follow(&client, &mut seen, &memory).await {
-            Err(error) if error.code() == Some(410) => {
+            Err(error) if error.why() == Some(Why::Expired) => {
                 memory.add(Heard::Expired(seen.unwrap_or_default()));
                 seen = None;
             }
@@ -100,7 +101,7 @@ fn parse(line: &Bytes) -> Result<Heard, Error> {
     let event: RawEvent<'_> = serde_json::from_slice(line).unwrap();
     let text = event.object.get();
     if event.kind == WatchEventType::Error {
-        return Err(Error::Refused(Box::new(serde_json::from_str(text).unwrap())));
+        return Err(Error::of_event(text));
     }
     let meta: Meta = serde_json::from_str(text).unwrap();
     let version = meta.metadata.resource_version.as_deref().unwrap_or_default().parse().unwrap();

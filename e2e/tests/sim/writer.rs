@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::Kind as _;
 use api::core::ConfigMap;
+use api::status::Why;
 use base::Rng;
 use client::{Client, DeletePropagation, Error, ListOptions};
 use serde_json::json;
@@ -55,6 +56,7 @@ impl Ledger {
         self.add(Entry::Wrote { name: name.to_owned(), value, answer: Answer::Unknown });
         let answered = match call.await {
             Ok(_) => Answer::Done,
+            Err(Error::Refused(refusal)) if refusal.why == Why::Unknown => Answer::Unknown,
             Err(Error::Unavailable(_) | Error::Refused(_)) => Answer::NotDone,
             Err(Error::Unknown(_) | Error::Malformed(_)) => Answer::Unknown,
         };

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, TerminalSize};
-use api::status::{Reason, failure};
+use api::status::{Mistake, Refusal, Why};
 use base::ErrorChain;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::serving::{Body, NO_ENGINE, Served, text};
+use super::serving::{Body, NO_ENGINE, Served, refused};
 use crate::engine::logs::Output;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, ExecControl, Identity};
 
@@ -52,35 +52,40 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn answer(served: &Served, path: &str, body: Incoming) -> Response<Body> {
     match start(served, path, body).await {
         Ok(response) => response,
-        Err((code, message)) => text(code, &message),
+        Err(refusal) => refused(refusal.why, &refusal.message),
     }
 }
 
-type Refusal = (StatusCode, String);
-
 async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<Body>, Refusal> {
     let identity = identity(served, path).ok_or_else(|| {
-        (StatusCode::NOT_FOUND, "invalid path; commands are at /exec/{uid}/{attempt}".to_owned())
+        Refusal::new(
+            Why::NotFound,
+            "invalid path; commands are at /exec/{uid}/{attempt}".to_owned(),
+        )
     })?;
     let place = served.place_for_exec().ok_or_else(|| {
         let message = format!(
             "too many commands: {EXECS_MAX} are running on this node already; try again later"
         );
-        (StatusCode::TOO_MANY_REQUESTS, message)
+        Refusal::new(Why::Busy, message)
     })?;
     let mut asked = Asked { body, frames: Frames::default() };
     let request = match timeout(REQUEST_TIMEOUT, asked.next()).await {
         Ok(Some((Channel::Stdin, request))) => serde_json::from_slice::<ExecRequest>(&request),
         Ok(_) | Err(_) => {
-            return Err((StatusCode::BAD_REQUEST, "no command was received".to_owned()));
+            return Err(Refusal::new(
+                Why::Mistaken(Mistake::Request),
+                "no command was received".to_owned(),
+            ));
         }
     };
-    let request = request.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    let request = request
+        .map_err(|error| Refusal::new(Why::Mistaken(Mistake::Request), error.to_string()))?;
     if let Some(problem) = request.problem() {
-        return Err((StatusCode::BAD_REQUEST, problem));
+        return Err(Refusal::new(Why::Mistaken(Mistake::Request), problem));
     }
     let engine =
-        served.engine().ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE.to_owned()))?;
+        served.engine().ok_or_else(|| Refusal::new(Why::Unavailable, NO_ENGINE.to_owned()))?;
     let exec = begin(&engine, &identity, &request).await?;
     info!(%identity, tty = request.tty, "running a command beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
@@ -101,13 +106,15 @@ async fn begin(
 ) -> Result<Exec, Refusal> {
     engine.exec(identity, request).await.map_err(|error| match error {
         EngineError::Gone => {
-            (StatusCode::CONFLICT, "the task is not running on this node".to_owned())
+            Refusal::new(Why::Conflict, "the task is not running on this node".to_owned())
         }
-        EngineError::Refused { message, .. } => (StatusCode::BAD_REQUEST, message),
+        EngineError::Refused { message, .. } => {
+            Refusal::new(Why::Mistaken(Mistake::Request), message)
+        }
         error @ (EngineError::NeedsImage
         | EngineError::Failed { .. }
         | EngineError::Unavailable { .. }
-        | EngineError::Unknown { .. }) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        | EngineError::Unknown { .. }) => Refusal::new(Why::Unavailable, error.to_string()),
     })
 }
 
@@ -184,16 +191,17 @@ impl Session {
         let status = match end {
             End::Exited(Ok(code)) => exec::ended(code),
             End::Exited(Err(error)) => {
-                failure(Reason::InternalError, ErrorChain(&error).to_string())
+                Refusal::new(Why::Internal, ErrorChain(&error).to_string()).to_status()
             }
             End::TaskEnded => {
                 stop(&self.identity, control.as_ref()).await;
-                failure(Reason::InternalError, "the task ended, and the command with it")
+                let why = "the task ended, and the command with it";
+                Refusal::new(Why::Internal, why).to_status()
             }
             End::AgentEnds => {
                 stop(&self.identity, control.as_ref()).await;
                 let why = "the agent of the node was stopped, and the command with it";
-                failure(Reason::ServiceUnavailable, why)
+                Refusal::new(Why::Unavailable, why).to_status()
             }
             End::Left => return stop(&self.identity, control.as_ref()).await,
         };

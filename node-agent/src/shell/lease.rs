@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
+use api::status::Why;
 use base::{Backoff, ErrorChain, Health, Retry, Rng};
 use client::{Client, Error};
 use tokio::sync::{mpsc, watch};
@@ -48,7 +49,7 @@ impl Keeper {
                 Err(error) => {
                     let wait = retry.failed(&error);
                     let displaced = || Event::Displaced(ErrorChain(&error).to_string());
-                    if error.is_conflict() && events.send(displaced()).await.is_err() {
+                    if is_taken(&error) && events.send(displaced()).await.is_err() {
                         return;
                     }
                     sleep(wait).await;
@@ -90,8 +91,8 @@ impl Keeper {
                         "the node lease has expired or was removed"
                     );
                 }
-                Ok(Err(error @ Error::Refused(_))) => {
-                    return warn!(error = %ErrorChain(&error), "cannot renew the node lease");
+                Ok(Err(Error::Refused(refusal))) if needs_another(refusal.why) => {
+                    return warn!(error = %refusal, "cannot renew the node lease");
                 }
                 Ok(Err(error)) => {
                     self.metrics.renewals_failed.inc();
@@ -107,13 +108,57 @@ impl Keeper {
     }
 }
 
+/// Whether another agent has the node's lease.
+fn is_taken(error: &Error) -> bool {
+    let why = match error {
+        Error::Refused(refusal) => refusal.why,
+        Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => return false,
+    };
+    match why {
+        Why::Conflict => true,
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Contended
+        | Why::Deposed
+        | Why::Expired
+        | Why::Busy
+        | Why::Unavailable
+        | Why::Full
+        | Why::Late
+        | Why::Unknown
+        | Why::Internal => false,
+    }
+}
+
+/// Whether a renewal that was refused would be refused each time, so that another lease is needed.
+fn needs_another(why: Why) -> bool {
+    match why {
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Conflict
+        | Why::Contended
+        | Why::Deposed
+        | Why::Expired
+        | Why::Internal => true,
+        Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
     use std::sync::{Arc, Mutex};
 
-    use api::status::{Reason, failure};
+    use api::status::Refusal;
     use base::Tasks;
     use bytes::Bytes;
     use http::{Request, Response};
@@ -139,7 +184,7 @@ mod tests {
         let answers = Arc::new(Mutex::new(answers));
         let transport = client::transport(tower::service_fn(move |_: Request<Bytes>| {
             let next = answers.lock().unwrap().pop_front();
-            let (code, body) = next.unwrap_or_else(|| (503, status(Reason::ServiceUnavailable)));
+            let (code, body) = next.unwrap_or_else(|| (503, status(Why::Unavailable)));
             let body = Full::new(Bytes::from(body.to_string()));
             let answer = Response::builder().status(code).body(body).unwrap();
             std::future::ready(Ok::<_, Infallible>(answer))
@@ -159,8 +204,8 @@ mod tests {
         World { _tasks: tasks, began: Instant::now(), news, lives_until }
     }
 
-    fn status(reason: Reason) -> Value {
-        serde_json::to_value(failure(reason, "on purpose")).unwrap()
+    fn status(why: Why) -> Value {
+        serde_json::to_value(Refusal::new(why, "on purpose").to_status()).unwrap()
     }
 
     fn granted(lease: u64) -> Value {
@@ -177,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn that_another_agent_has_the_lease_is_told() {
-        let mut world = answered([(409, status(Reason::Conflict)), (200, granted(7))]);
+        let mut world = answered([(409, status(Why::Conflict)), (200, granted(7))]);
         let first = world.news.recv().await;
         assert!(matches!(&first, Some(Event::Displaced(why)) if why.contains("on purpose")));
         assert_eq!(next_lease(&mut world).await, 7, "it is asked for again");

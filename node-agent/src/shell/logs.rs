@@ -7,15 +7,16 @@
 //! * A body of records that has no end in it broke off.
 
 use api::log::{self, Record};
+use api::status::{Mistake, Why};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::serving::{Body, Served, no_engine, pairs, text};
+use super::serving::{Body, Served, no_engine, pairs, refused};
 use crate::engine::log_lines::{Lines, Shown};
 use crate::engine::{EngineError, LogOptions, LogStream};
 
@@ -75,16 +76,19 @@ impl Question {
 /// Answers what is asked at `path`.
 pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response<Body> {
     let Some(question) = Question::parse(path, query) else {
-        return text(StatusCode::BAD_REQUEST, "invalid path; logs are at /logs/{uid}/{attempt}");
+        return refused(
+            Why::Mistaken(Mistake::Request),
+            "invalid path; logs are at /logs/{uid}/{attempt}",
+        );
     };
     let Some(identity) = served.find(&question.uid, question.attempt) else {
-        return text(StatusCode::NOT_FOUND, "invalid attempt number");
+        return refused(Why::NotFound, "invalid attempt number");
     };
     let Some(place) = served.place_for_log() else {
         let message = format!(
             "too many log requests: {LOGS_MAX} logs of this node are being read; try again later"
         );
-        return text(StatusCode::TOO_MANY_REQUESTS, &message);
+        return refused(Why::Busy, &message);
     };
     let Some(engine) = served.engine() else { return no_engine() };
     match engine.logs(&identity, question.options).await {
@@ -94,9 +98,9 @@ pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response
             Response::new(StreamBody::new(frames).boxed_unsync())
         }
         Err(EngineError::Gone) => {
-            text(StatusCode::NOT_FOUND, "this node has no log of this attempt (any more)")
+            refused(Why::NotFound, "this node has no log of this attempt (any more)")
         }
-        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => refused(Why::Unavailable, &error.to_string()),
     }
 }
 
@@ -205,6 +209,7 @@ fn prefix(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use api::log::{Output, Position};
+    use http::StatusCode;
 
     use super::*;
     use crate::engine::{LogEvent, LogLine};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::node::Leftover;
+use api::status::{Mistake, Why};
 use api::task::report::shortened;
 use base::{Backoff, Health, Retry, Rng};
 use tokio::time::Instant;
@@ -180,7 +181,7 @@ impl Publishing {
     pub(super) fn failed(&mut self, error: client::Error, now: Instant) -> Result<(), AgentError> {
         self.is_under_way = false;
         // Later refusals are about what the node has seen since, and its containers need an agent.
-        if !self.was_published && matches!(error.code(), Some(400 | 422)) {
+        if !self.was_published && error.why().is_some_and(is_never_taken) {
             return Err(AgentError::Refused(error));
         }
         self.is_news = true;
@@ -200,6 +201,29 @@ impl Publishing {
         self.is_news = false;
         self.is_under_way = true;
         Some(self.presence.clone())
+    }
+}
+
+/// Whether what was refused would be refused each time: only with other flags is it another request.
+fn is_never_taken(why: Why) -> bool {
+    match why {
+        Why::Mistaken(Mistake::Request) | Why::Invalid => true,
+        // The server, or who stands before it, may be another one the next time.
+        Why::Mistaken(Mistake::Method | Mistake::MediaType)
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Conflict
+        | Why::Contended
+        | Why::Deposed
+        | Why::Expired
+        | Why::Busy
+        | Why::Unavailable
+        | Why::Full
+        | Why::Late
+        | Why::Unknown
+        | Why::Internal => false,
     }
 }
 
@@ -229,6 +253,7 @@ impl Agent {
 mod tests {
     use api::KindId;
     use api::node::NodeInfo;
+    use api::status::Refusal;
     use api::violation::Violation;
 
     use super::*;
@@ -251,7 +276,7 @@ mod tests {
 
     fn refusal() -> client::Error {
         let wrong = [Violation::new("metadata.labels", "a label is wrong")];
-        client::Error::Refused(Box::new(api::status::invalid(KindId::Node, "n1", &wrong)))
+        client::Error::refused(Refusal::invalid(KindId::Node, "n1", &wrong))
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::ObjectKey;
 use api::batch::{Batch, BatchResponse, Group, GroupResult, Op};
+use api::status::Why;
 use api::task::report::{MESSAGE_CHARS_MAX, shortened};
 use api::task::transition::{Report, TaskChange};
 use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
@@ -92,21 +93,21 @@ impl Desk {
         let mut heard = Vec::new();
         for ((identity, number), result) in sent.words.into_iter().zip(results) {
             match result {
-                GroupResult::Done {} => (),
-                // The attempt is over, or has its end: what we have to say does not count.
-                GroupResult::Refused { message } => info!(%identity, message, "report refused"),
-                GroupResult::Invalid { message } => {
-                    warn!(%identity, message, "report rejected");
-                    if say_less(ledger, (&identity, number), &message) {
-                        heard.push(identity);
+                GroupResult::Done => (),
+                GroupResult::Refused { why, message } => match Next::after(why) {
+                    Next::Drop => info!(%identity, message, "report refused"),
+                    Next::SayLess => {
+                        warn!(%identity, message, "report rejected");
+                        if say_less(ledger, (&identity, number), &message) {
+                            heard.push(identity);
+                            continue;
+                        }
+                    }
+                    Next::SayAgain => {
+                        unheard.get_or_insert(message);
                         continue;
                     }
-                }
-                GroupResult::Unknown {} | GroupResult::Deposed {} => {
-                    let why = "the apiserver does not know whether the reports were written";
-                    unheard.get_or_insert_with(|| why.to_owned());
-                    continue;
-                }
+                },
             }
             if ledger.heard(&identity, number) {
                 heard.push(identity);
@@ -117,6 +118,36 @@ impl Desk {
             Some(why) => self.rest_until = Some(now + self.retry.failed_because(&why)),
         }
         heard
+    }
+}
+
+/// What an agent does with a report that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Forgets it: the attempt is over, or has its end, so that what we have to say does not count.
+    Drop,
+    /// Says less: it can never be stored as it is.
+    SayLess,
+    /// Says it again: a task whose end is not heard would run for ever.
+    SayAgain,
+}
+
+impl Next {
+    fn after(why: Why) -> Self {
+        match why {
+            Why::Forbidden | Why::NotFound | Why::Exists | Why::Conflict | Why::Expired => {
+                Next::Drop
+            }
+            Why::Mistaken(_) | Why::Invalid | Why::TooLarge => Next::SayLess,
+            Why::Contended
+            | Why::Deposed
+            | Why::Busy
+            | Why::Unavailable
+            | Why::Full
+            | Why::Late
+            | Why::Unknown
+            | Why::Internal => Next::SayAgain,
+        }
     }
 }
 
@@ -200,7 +231,7 @@ mod tests {
         let identity = ended().identity;
         let mut answer = |number, ledger: &mut Ledger| {
             let message = "it is too large".to_owned();
-            let results = Ok(vec![GroupResult::Invalid { message }]);
+            let results = Ok(vec![GroupResult::refused(Why::TooLarge, message)]);
             let sent = Sent { words: vec![(identity.clone(), number)], results };
             desk.heard(sent, ledger, Instant::now());
         };
@@ -213,5 +244,36 @@ mod tests {
         let number = word.number;
         answer(number, &mut ledger);
         assert_eq!(ledger.unsent(), 0, "there is nothing less to say");
+    }
+
+    /// A task whose end is not heard would run for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_was_refused_only_for_now_is_said_again() {
+        let tasks = Tasks::new("test");
+        let (events, _news) = mpsc::channel(1);
+        let unsent = |why: Why| {
+            let outside = (Rng::seeded(1), &Health::default());
+            let mut desk = Desk::new(tasks.spawner(), events.clone(), outside);
+            let mut ledger = Ledger::of([ended()]);
+            let results = Ok(vec![GroupResult::refused(why, "no")]);
+            let sent = Sent { words: vec![(ended().identity, 7)], results };
+            desk.heard(sent, &mut ledger, Instant::now());
+            (ledger.unsent(), desk.wake_at().is_some())
+        };
+        for why in [Why::Conflict, Why::NotFound, Why::Forbidden] {
+            assert_eq!(unsent(why), (0, false), "{why:?}: what we know is over");
+        }
+        for why in [
+            Why::Contended,
+            Why::Deposed,
+            Why::Busy,
+            Why::Unavailable,
+            Why::Full,
+            Why::Late,
+            Why::Unknown,
+            Why::Internal,
+        ] {
+            assert_eq!(unsent(why), (1, true), "{why:?}: it is said again");
+        }
     }
 }

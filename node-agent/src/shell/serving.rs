@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::status::Why;
 use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use bytes::Bytes;
 use client::{BoxError, Dial, Tunnel, open_tunnel};
@@ -215,7 +216,7 @@ async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
         (&Method::GET, "logs") => logs::answer(served, path, query).await,
         (&Method::GET, "stats") => stats::answer(served, &served.sampler).await,
         (&Method::POST, "exec") => exec::answer(served, path, request.into_body()).await,
-        _ => text(StatusCode::NOT_FOUND, "unknown path; an agent serves /logs, /exec and /stats"),
+        _ => refused(Why::NotFound, "unknown path; an agent serves /logs, /exec and /stats"),
     }
 }
 
@@ -226,14 +227,15 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// What is answered before the engine is opened.
 pub(super) fn no_engine() -> Response<Body> {
-    text(StatusCode::SERVICE_UNAVAILABLE, NO_ENGINE)
+    refused(Why::Unavailable, NO_ENGINE)
 }
 
 /// A line of text: how an agent refuses.
-pub(super) fn text(code: StatusCode, message: &str) -> Response<Body> {
+pub(super) fn refused(why: Why, message: &str) -> Response<Body> {
     let body = Full::new(Bytes::from(format!("{message}\n")));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = code;
+    *response.status_mut() =
+        StatusCode::from_u16(why.code()).expect("all of ours are status codes");
     response
 }
 

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use api::node::stats::{NodeStats, TaskStats};
+use api::status::Why;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::serving::{Body, Served, no_engine, text};
+use super::serving::{Body, Served, no_engine, refused};
 use crate::engine::{Engine, EngineError, Identity, Usage, Used};
 
 /// Over how long processor time is measured where there are no earlier figures, and how long an
@@ -91,7 +92,7 @@ pub(super) async fn answer(served: &Served, sampler: &Sampler) -> Response<Body>
             response.headers_mut().insert(header::CONTENT_TYPE, form);
             response
         }
-        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => refused(Why::Unavailable, &error.to_string()),
     }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::batch::{BATCH_OPS_MAX, GroupResult, Op};
+use api::batch::{BATCH_OPS_MAX, Op};
 use api::object::ObjectKey;
 use api::task::transition::TaskChange;
 use api::{KindId, Timestamp};
@@ -32,7 +32,7 @@ use crate::metrics::{Metrics, Outcome};
 use crate::plan::{Limits, explain, place};
 use crate::snapshot::{Change, Snapshot};
 
-use send::{Answer, Answered, Sender};
+use send::{Answer, Answered, Became, Sender};
 
 /// The component whose leader decides.
 pub const COMPONENT: &str = "scheduler";
@@ -216,23 +216,21 @@ impl Term {
     }
 
     fn on_answer(&mut self, answer: Answer) -> Next {
-        for Answered { task, attempt, result } in answer.bindings {
-            let outcome = match result {
+        for Answered { task, attempt, became } in answer.bindings {
+            let outcome = match became {
                 // The promise stands until the watch shows the binding.
-                GroupResult::Done {} => Outcome::Bound,
-                GroupResult::Refused { message } => {
+                Became::Bound => Outcome::Bound,
+                Became::Refused(message) => {
                     debug!(%task, attempt, message, "binding refused");
                     self.put_back(&task, attempt, REFUSED_WAIT);
                     Outcome::Refused
                 }
-                GroupResult::Invalid { message } => {
+                Became::Impossible(message) => {
                     warn!(%task, attempt, message, "binding is not possible");
                     self.put_back(&task, attempt, INVALID_WAIT);
                     Outcome::Invalid
                 }
-                // Sent again by then.
-                GroupResult::Unknown {} => continue,
-                GroupResult::Deposed {} => return Next::Deposed,
+                Became::Deposed => return Next::Deposed,
             };
             self.metrics.answered(outcome);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::Kind as _;
 use api::batch::{Batch, Group, GroupResult, Op};
 use api::object::ObjectKey;
+use api::status::Why;
 use api::task::transition::TaskChange;
 use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::{Client, Error};
@@ -29,7 +30,39 @@ pub(crate) struct Answer {
 pub(crate) struct Answered {
     pub(crate) task: ObjectKey,
     pub(crate) attempt: u32,
-    pub(crate) result: GroupResult,
+    pub(crate) became: Became,
+}
+
+/// What became of a binding: what the scheduler does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Became {
+    /// It is stored.
+    Bound,
+    /// The task was elsewhere by then: decide anew, soon.
+    Refused(String),
+    /// It can never be stored as it was asked for: decide anew, but not soon.
+    Impossible(String),
+    /// Another process leads.
+    Deposed,
+}
+
+impl Became {
+    /// What a result means; nothing, but why, where the same binding is sent again.
+    fn of(result: GroupResult) -> Result<Self, String> {
+        let GroupResult::Refused { why, message } = result else { return Ok(Became::Bound) };
+        match why {
+            Why::Forbidden
+            | Why::NotFound
+            | Why::Exists
+            | Why::Conflict
+            | Why::Expired
+            | Why::Contended
+            | Why::Internal => Ok(Became::Refused(message)),
+            Why::Mistaken(_) | Why::Invalid | Why::TooLarge => Ok(Became::Impossible(message)),
+            Why::Deposed => Ok(Became::Deposed),
+            Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => Err(message),
+        }
+    }
 }
 
 /// A binding that is on its way.
@@ -79,11 +112,11 @@ impl Sender {
         self.spawner.spawn_awaited("scheduler-tell", async move {
             let batch = Batch { groups: ops.into_iter().map(Group::from).collect() };
             match client.batch(&batch).await {
-                Ok(answer) if answer.results.contains(&GroupResult::Deposed {}) => {
+                Ok(answer) if answer.results.iter().any(is_deposed) => {
                     let deposed = Answered {
                         task: ObjectKey::default(),
                         attempt: 0,
-                        result: GroupResult::Deposed {},
+                        became: Became::Deposed,
                     };
                     // If nobody listens, the term is over.
                     let _over =
@@ -104,17 +137,16 @@ async fn send(
     answers: mpsc::Sender<Answer>,
 ) {
     while !open.is_empty() {
-        let (results, why) = attempt(&client, &open).await;
-        let mut bindings = Vec::new();
-        let mut unheard = Vec::new();
-        for (sent, result) in open.into_iter().zip(results) {
-            match result {
-                GroupResult::Unknown {} => unheard.push(sent),
-                GroupResult::Done {}
-                | GroupResult::Refused { .. }
-                | GroupResult::Invalid { .. }
-                | GroupResult::Deposed {} => {
-                    bindings.push(Answered { task: sent.task, attempt: sent.attempt, result })
+        let all = attempt(&client, &open).await;
+        let (mut bindings, mut unheard, mut why) = (Vec::new(), Vec::new(), String::new());
+        for (sent, became) in open.into_iter().zip(all) {
+            match became {
+                Ok(became) => {
+                    bindings.push(Answered { task: sent.task, attempt: sent.attempt, became });
+                }
+                Err(message) => {
+                    unheard.push(sent);
+                    why = message;
                 }
             }
         }
@@ -129,27 +161,87 @@ async fn send(
     }
 }
 
-/// What became of each, and why of those that are unknown: all are if no answer was heard.
-async fn attempt(client: &Client, open: &[Sent]) -> (Vec<GroupResult>, String) {
+fn is_deposed(result: &GroupResult) -> bool {
+    matches!(result, GroupResult::Refused { why: Why::Deposed, .. })
+}
+
+/// What became of each, or why that is not known: of none is it if no answer was heard.
+async fn attempt(client: &Client, open: &[Sent]) -> Vec<Result<Became, String>> {
     let batch = Batch { groups: open.iter().map(|sent| sent.group.clone()).collect() };
-    let all = |result: GroupResult| vec![result; open.len()];
+    let all = |became: Result<Became, String>| vec![became; open.len()];
     match client.batch(&batch).await {
-        Ok(answer) if answer.results.len() == open.len() => (
-            answer.results,
-            "the apiserver does not know whether the bindings were written".to_owned(),
-        ),
+        Ok(answer) if answer.results.len() == open.len() => {
+            answer.results.into_iter().map(Became::of).collect()
+        }
         Ok(answer) => {
             let (asked, answered) = (open.len(), answer.results.len());
-            let why = format!("{asked} were asked for, and {answered} answered");
-            (all(GroupResult::Unknown {}), why)
+            all(Err(format!("{asked} were asked for, and {answered} answered")))
         }
         Err(error @ (Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_))) => {
-            (all(GroupResult::Unknown {}), ErrorChain(&error).to_string())
+            all(Err(ErrorChain(&error).to_string()))
         }
-        Err(error @ Error::Refused(_)) => {
-            let message = ErrorChain(&error).to_string();
+        Err(Error::Refused(refusal)) => all(of_all(refusal.why, refusal.message)),
+    }
+}
+
+/// What it means for each binding that all were refused at once.
+fn of_all(why: Why, message: String) -> Result<Became, String> {
+    match why {
+        Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => Err(message),
+        Why::Deposed => Ok(Became::Deposed),
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Conflict
+        | Why::Contended
+        | Why::Expired
+        | Why::Internal => {
             warn!(error = message, "bindings were refused as a whole");
-            (all(GroupResult::Invalid { message }), String::new())
+            Ok(Became::Impossible(message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A binding that is not sent again keeps its room on the node for ever.
+    #[test]
+    fn each_binding_is_decided_anew_or_sent_again() {
+        let table = Why::ALL.map(|why| {
+            let became = match Became::of(GroupResult::refused(why, "no")) {
+                Ok(Became::Bound) => "bound",
+                Ok(Became::Refused(_)) => "decided anew, soon",
+                Ok(Became::Impossible(_)) => "decided anew, late",
+                Ok(Became::Deposed) => "left to another leader",
+                Err(_) => "sent again",
+            };
+            format!("{why:?}: {became}\n")
+        });
+        expect_test::expect![[r#"
+            Mistaken(Request): decided anew, late
+            Mistaken(Method): decided anew, late
+            Mistaken(MediaType): decided anew, late
+            Invalid: decided anew, late
+            TooLarge: decided anew, late
+            Forbidden: decided anew, soon
+            NotFound: decided anew, soon
+            Exists: decided anew, soon
+            Conflict: decided anew, soon
+            Contended: decided anew, soon
+            Deposed: left to another leader
+            Expired: decided anew, soon
+            Busy: sent again
+            Unavailable: sent again
+            Full: sent again
+            Late: sent again
+            Unknown: sent again
+            Internal: decided anew, soon
+        "#]]
+        .assert_eq(&table.concat());
     }
 }

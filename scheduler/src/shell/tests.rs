@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use api::batch::{Batch, BatchResponse};
+use api::batch::{Batch, BatchResponse, GroupResult};
 use api::resource_version::ResourceVersion;
+use api::status::Why;
 use api::task::transition;
 use api::watch::INITIAL_EVENTS_END;
 use api::{Kind as _, Task};
@@ -113,15 +114,15 @@ impl Server {
                 let object = wire(&*next, self.revision);
                 self.tasks[place] = *next;
                 self.event("MODIFIED", &object);
-                GroupResult::Done {}
+                GroupResult::Done
             }
             Ok(transition::Step::Already) => {
                 self.journal.push(format!("{what} (again)"));
-                GroupResult::Done {}
+                GroupResult::Done
             }
             Err(refusal) => {
                 self.journal.push(format!("{what} (refused)"));
-                GroupResult::Refused { message: refusal.to_string() }
+                GroupResult::refused(Why::Conflict, refusal.to_string())
             }
         }
     }
@@ -131,8 +132,8 @@ impl Server {
         let binds = batch.groups.iter().flat_map(|group| &group.ops).any(is_bind);
         let fault = if binds { self.faults.pop_front() } else { None };
         let results = batch.groups.iter().map(|group| match fault {
-            Some(Fault::Refuse) => GroupResult::Refused { message: "on purpose".to_owned() },
-            Some(Fault::Depose) => GroupResult::Deposed {},
+            Some(Fault::Refuse) => GroupResult::refused(Why::Conflict, "on purpose"),
+            Some(Fault::Depose) => GroupResult::refused(Why::Deposed, "on purpose"),
             Some(Fault::LostAnswer) | None => self.change(&group.ops[0]),
         });
         let results = results.collect();
