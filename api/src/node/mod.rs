@@ -313,23 +313,23 @@ impl GrantResponse {
     }
 }
 
-/// Renews node leases: `POST /apis/heliox.dev/v1/nodeleases/renew`.
+/// Renews the lease of a node: `POST /apis/heliox.dev/v1/nodeleases/renew`. It names both, so that nobody
+/// keeps alive the lease of a node that is not his by a wrong number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewRequest {
-    /// Their ids.
-    pub leases: Vec<u64>,
-    /// The node whose agent asks, which wants to hear that its Node object is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
+    /// The node.
+    pub node: String,
+    /// The id of its lease, as it was granted.
+    pub lease: u64,
 }
 
-/// Which of them were still there, in order.
+/// What became of a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewResponse {
-    /// In the order of the request.
-    pub alive: Vec<bool>,
+    /// Whether the node still had this lease. It lives on then.
+    pub alive: bool,
     /// As in [`GrantResponse::unconfirmed`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,

@@ -1,4 +1,4 @@
-//! Node leases: granted, and renewed many at a time.
+//! Node leases: granted, and renewed.
 
 use std::sync::Arc;
 
@@ -16,8 +16,6 @@ use super::{Answer, BODY_BYTES_MAX, answer, cluster, json_body};
 use crate::write::{settled, unavailable};
 use crate::{Server, encoding, keys};
 
-/// Node leases that are renewed in one call at most.
-const RENEWALS_MAX: usize = 10_000;
 /// Longest name that an agent gives itself or one of its starts: each is kept with its lease.
 pub(super) const NAME_BYTES_MAX: usize = 253;
 
@@ -113,20 +111,35 @@ fn new_lease(
 
 pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answer {
     let request: RenewRequest = json_body(request, BODY_BYTES_MAX).await?;
-    if request.leases.len() > RENEWALS_MAX {
-        return Err(bad(format!("too many leases in one request (maximum {RENEWALS_MAX})")));
-    }
-    if let Some(problem) = request.node.as_deref().and_then(names::problem) {
+    if let Some(problem) = names::problem(&request.node) {
         return Err(bad(format!("node: {problem}")));
     }
-    let is_gone = |node: String| {
-        let key = keys::object(KindId::Node, &ObjectKey::new("", node));
-        server.cache.get(&key).is_none()
+    let lease = LeaseId(request.lease);
+    let alive = if holds(server, &request.node, lease).await? {
+        let renewed = server.store.renew(vec![lease]).await.map_err(|error| unavailable(&error))?;
+        renewed == [true]
+    } else {
+        false
     };
-    // The cache may be behind: an agent that registers once more changes nothing.
-    let unregistered = request.node.is_some_and(is_gone);
-    let leases = request.leases.into_iter().map(LeaseId).collect();
-    let alive = server.store.renew(leases).await.map_err(|error| unavailable(&error))?;
     let unconfirmed = !cluster::is_confirmed(server).await?;
+    let key = keys::object(KindId::Node, &ObjectKey::new("", &*request.node));
+    // The cache may be behind: an agent that registers once more changes nothing.
+    let unregistered = server.cache.get(&key).is_none();
     Ok(answer::json(StatusCode::OK, &RenewResponse { alive, unconfirmed, unregistered }))
+}
+
+/// Whether this is the lease of the node. The cache may be behind, so the store is asked before it is said
+/// that it is not.
+async fn holds(server: &Server, node: &str, lease: LeaseId) -> Result<bool, Refusal> {
+    let key = keys::node_lease(node);
+    let shown = server.cache.get(&key);
+    let shown = shown.and_then(|entry| serde_json::from_slice::<NodeLease>(&entry.wire).ok());
+    if shown.is_some_and(|shown| shown.spec.lease == lease.0) {
+        return Ok(true);
+    }
+    let there = server.store.get(&key).await.map_err(|error| unavailable(&error))?;
+    Ok(match &there {
+        Some(record) => lease_of(record)?.spec.lease == lease.0,
+        None => false,
+    })
 }

@@ -223,9 +223,14 @@ async fn a_second_agent_under_the_same_name_is_refused() {
     assert_eq!(world.post(&path, &grant("y")).await.code, StatusCode::CONFLICT);
     let again = world.post(&path, &grant("x")).await;
     assert_eq!(again.code, StatusCode::CREATED, "the same agent may restart");
-    let renewed = json!({ "leases": [again.json["lease"], 999] });
-    let answer = world.post(&format!("{path}/renew"), &renewed).await.json;
-    assert_eq!(answer["alive"], json!([true, false]));
+    let other = json!({ "node": "n2", "agent": "z", "bootId": "b" });
+    let other = world.post(&path, &other).await.json["lease"].clone();
+    let own = again.json["lease"].clone();
+    for (lease, is_alive) in [(own, true), (json!(999), false), (other, false)] {
+        let renew = json!({ "node": "n1", "lease": lease });
+        let answer = world.post(&format!("{path}/renew"), &renew).await.json;
+        assert_eq!(answer["alive"], is_alive, "{renew}: no agent renews the lease of another node");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ impl CanaryCage {
         loop {
             let sent = started.elapsed();
             let seen = match &lease {
-                Some((of, lease)) => renew(of, *lease).await,
+                Some((of, lease)) => renew(of, &name, *lease).await,
                 None => match grant(&client, &name).await {
                     Ok(granted) => {
                         lease = Some((client.for_cluster(&granted.granted_by()), granted.lease));
@@ -116,18 +116,23 @@ enum Seen {
 
 async fn grant(client: &Client, name: &str) -> Result<GrantResponse, Error> {
     let request = GrantRequest {
-        node: format!("canary-{name}"),
+        node: node_of(name),
         agent: "node-controller".to_owned(),
         boot_id: name.to_owned(),
     };
     client.grant(&request).await
 }
 
-async fn renew(client: &Client, lease: u64) -> Result<Seen, Error> {
-    let answer = client.renew(&RenewRequest { leases: vec![lease], node: None }).await?;
-    Ok(match answer.alive[..] {
-        [true] if answer.unconfirmed => Seen::Unconfirmed,
-        [true] => Seen::Alive,
-        _ => Seen::Gone,
+async fn renew(client: &Client, name: &str, lease: u64) -> Result<Seen, Error> {
+    let answer = client.renew(&RenewRequest { node: node_of(name), lease }).await?;
+    Ok(match answer.alive {
+        true if answer.unconfirmed => Seen::Unconfirmed,
+        true => Seen::Alive,
+        false => Seen::Gone,
     })
+}
+
+/// The name under which it has its lease.
+fn node_of(name: &str) -> String {
+    format!("canary-{name}")
 }

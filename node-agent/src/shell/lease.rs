@@ -66,8 +66,7 @@ impl Keeper {
     /// Renews a lease until it is gone; or until the cluster was confirmed, which a new one tells.
     async fn renew(&self, granted: &GrantResponse, events: &mpsc::Sender<Event>) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
-        let node = Some(self.request.node.clone());
-        let request = RenewRequest { leases: vec![granted.lease], node };
+        let request = RenewRequest { node: self.request.node.clone(), lease: granted.lease };
         // A lease of the same number in another cluster is not ours.
         let client = self.client.for_cluster(&granted.granted_by());
         // The next try is due when the interval is over, whatever a back-off would say.
@@ -78,7 +77,7 @@ impl Keeper {
             let next = sent + interval;
             match timeout(interval, client.renew(&request)).await {
                 Ok(Ok(answer)) if granted.unconfirmed && !answer.unconfirmed => return,
-                Ok(Ok(answer)) if answer.alive.first() == Some(&true) => {
+                Ok(Ok(answer)) if answer.alive => {
                     self.acknowledged(sent, granted);
                     retry.worked();
                     if answer.unregistered && events.send(Event::Unregistered).await.is_err() {
