@@ -22,3 +22,7 @@ pub const SYSTEM_NAMESPACE: &str = "heliox-system";
 /// An annotation of a TaskTemplate whose owner was deleted without it: it goes when the last task
 /// that runs it has gone.
 pub const ORPHANED: &str = "heliox.dev/orphaned";
+
+/// Labels by which Heliox finds what it made for an owner. Once an object is made they stay as they are:
+/// controllers decide by them.
+pub const OF_OWNER: [&str; 5] = [WORKFLOW, RUN, RUN_NUMBER, REVISION, JOB];

@@ -40,10 +40,6 @@ pub fn wish(mut manifest: Value) -> Value {
     manifest
 }
 
-/// Labels by which Heliox finds what it made for an owner.
-const OF_OWNER: [&str; 5] =
-    [labels::WORKFLOW, labels::RUN, labels::RUN_NUMBER, labels::REVISION, labels::JOB];
-
 /// Takes controllers out of a wish that the live object does not have, with the labels that say the
 /// same, and says whether there were any. Only a controller makes an object its own: in a manifest they
 /// come from `get -o yaml` of something that a controller made, and a copy of it under another name
@@ -65,9 +61,9 @@ pub fn without_controllers(wish: &mut Value, live: Option<&Value>) -> bool {
     if has_gone && is_empty {
         metadata.shift_remove("ownerReferences");
     }
-    let labels = metadata.get_mut("labels").and_then(Value::as_object_mut).filter(|_| has_gone);
-    if let Some(labels) = labels {
-        labels.retain(|label, _| !OF_OWNER.contains(&label.as_str()));
+    let given = metadata.get_mut("labels").and_then(Value::as_object_mut).filter(|_| has_gone);
+    if let Some(given) = given {
+        given.retain(|label, _| !labels::OF_OWNER.contains(&label.as_str()));
     }
     has_gone
 }

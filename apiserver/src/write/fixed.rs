@@ -10,7 +10,7 @@
 //!   back what they have read.
 
 use api::status::{Mistake, Refusal, Why};
-use api::{KindId, ObjectKey};
+use api::{KindId, ObjectKey, labels};
 use serde_json::{Map, Value};
 
 use super::facts::Current;
@@ -65,6 +65,33 @@ pub(super) fn hold(
     }
     for field in PASSING_FIELDS {
         metadata.shift_remove(field);
+    }
+    hold_labels(&before["metadata"]["labels"], metadata).map_err(bad)
+}
+
+/// Holds the labels by which controllers find what they made, so that nobody decides by editing them what
+/// belongs to what.
+fn hold_labels(before: &Value, metadata: &mut Map<String, Value>) -> Result<(), String> {
+    for label in labels::OF_OWNER {
+        let (ours, now) =
+            (before.get(label), metadata.get("labels").and_then(|all| all.get(label)));
+        match (ours, now) {
+            (ours, now) if ours == now => (),
+            (Some(ours), None | Some(Value::Null)) => {
+                let all = metadata.entry("labels").or_insert(Value::Null);
+                if !all.is_object() {
+                    *all = Value::Object(Map::new());
+                }
+                all[label] = ours.clone();
+            }
+            (_, Some(now)) => {
+                let now: String = now.to_string().chars().take(100).collect();
+                return Err(format!(
+                    "metadata.labels[{label:?}]: cannot be changed to {now}: Heliox finds by it what it made"
+                ));
+            }
+            (None, None) => (),
+        }
     }
     Ok(())
 }
