@@ -372,7 +372,7 @@ impl KindId {
                         singular: "tasktemplate",
                         short: &["tt"],
                         subresources: &[],
-                        fields: &["spec.job", "spec.run"],
+                        fields: &["spec.owner.kind", "spec.owner.name", "spec.run"],
                         ..OURS
                     }
                 }

@@ -24,6 +24,7 @@ pub mod metadata;
 pub mod names;
 pub mod node;
 pub mod object;
+pub mod owner;
 pub mod partition_set;
 pub mod patch;
 pub mod path;

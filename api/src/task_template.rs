@@ -11,6 +11,7 @@ use crate::kind::KindId;
 use crate::merge;
 use crate::metadata;
 use crate::object::{Definition, Kind as _, Object};
+use crate::owner::{self, Owner};
 use crate::placement::{self, Placement};
 use crate::resource::{Column, Resource, column};
 use crate::table::{age, text_or_dash};
@@ -44,8 +45,9 @@ pub struct TaskTemplateSpec {
     /// Partition set beside whose replicas the tasks run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Name of the job.
-    pub job: String,
+    /// The object that the tasks belong to.
+    #[serde(alias = "job", deserialize_with = "owner::read")]
+    pub owner: Owner,
     /// Name of the workflow run; empty if the job does not belong to one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub run: String,
@@ -76,6 +78,7 @@ impl Resource for TaskTemplate {
         template::validate(&self.spec.template, "spec.template", &mut found);
         placement::validate(&self.spec.placement, "spec.placement", &mut found);
         job::timeout(self.spec.attempt_timeout, "spec.attemptTimeout", &mut found);
+        owner::validate(&self.spec.owner, "spec.owner", &mut found);
         found
     }
 
@@ -88,17 +91,21 @@ impl Resource for TaskTemplate {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![("spec.job", self.spec.job.clone()), ("spec.run", self.spec.run.clone())]
+        vec![
+            ("spec.owner.kind", self.spec.owner.kind.clone()),
+            ("spec.owner.name", self.spec.owner.name.clone()),
+            ("spec.run", self.spec.run.clone()),
+        ]
     }
 
     fn columns() -> &'static [Column] {
-        const { &[column("NAME"), column("JOB"), column("RUN"), column("IMAGE"), column("AGE")] }
+        const { &[column("NAME"), column("OWNER"), column("RUN"), column("IMAGE"), column("AGE")] }
     }
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         vec![
             self.name().to_owned(),
-            text_or_dash(&self.spec.job),
+            self.spec.owner.to_string(),
             text_or_dash(&self.spec.run),
             self.spec.template.image.clone(),
             age(self.created(), now),

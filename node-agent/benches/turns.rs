@@ -31,7 +31,7 @@ struct World {
 }
 
 async fn world(tasks: u32) -> World {
-    let template = serde_json::json!({ "template": { "image": "x" }, "job": "j" });
+    let template = serde_json::json!({ "template": { "image": "x" }, "owner": { "kind": "Job", "name": "j" } });
     let template = serde_json::from_value(template).expect("the template is valid");
     let template = Template::Known(Arc::new(template));
     let mut assignments = BTreeMap::new();

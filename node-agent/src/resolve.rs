@@ -8,7 +8,7 @@ use api::amounts::{CPU, MEMORY, amount};
 use api::substitute::{NodeNames, for_node};
 use api::task_template::TaskTemplateSpec;
 use api::template::{ImagePullPolicy, Protocol, Template};
-use api::{Kind as _, Task, Violation};
+use api::{Kind as _, KindId, Task, Violation};
 
 use crate::engine::{
     ContainerSpec, Identity, Mount, MountSource, Port, Protocol as EngineProtocol, PullPolicy,
@@ -127,7 +127,7 @@ fn environment(
     let partition = task.spec.overrides.partition.clone().unwrap_or_default();
     let mut env: BTreeMap<String, String> = [
         ("NAMESPACE", task.namespace().to_owned()),
-        ("JOB", template.job.clone()),
+        ("JOB", template.owner.name_as(KindId::Job).to_owned()),
         ("RUN", template.run.clone()),
         ("TASK", task.name().to_owned()),
         ("INDEX", task.spec.index.to_string()),
@@ -215,8 +215,10 @@ mod tests {
             json!({ "metadata": { "name": "a-0" }, "spec": { "template": "a" } }),
         )
         .unwrap();
-        let template: TaskTemplateSpec =
-            serde_json::from_value(json!({ "job": "a", "template": { "image": "x" } })).unwrap();
+        let template: TaskTemplateSpec = serde_json::from_value(
+            json!({ "owner": { "kind": "Job", "name": "a" }, "template": { "image": "x" } }),
+        )
+        .unwrap();
         let ports = BTreeMap::from([("name".to_owned(), 31_000)]);
         let place = Place { node: "n1", address: "127.0.0.1", own_network: false };
         let env = environment(&task, &template, &ports, &ports, &place);

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use api::job::Target;
 use api::object::ObjectKey;
+use api::owner::Owner;
 use api::placement::{Constraint, Near, Placement};
 use api::room::WantedPorts;
 use api::task::Overrides;
 use api::task_template::TaskTemplateSpec;
 use api::template::Template;
-use api::{Kind as _, Task, Violation, labels, merge, names};
+use api::{Kind as _, KindId, Task, Violation, merge, names};
 
 use crate::plan::{Blocked, Parked};
 use crate::resources::{Requests, Resources};
@@ -36,37 +37,26 @@ impl JobId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ShapeId(pub(crate) u32);
 
-/// Tells jobs apart, over runs of workflows too.
+/// Tells owners of tasks apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobKey {
     pub(crate) namespace: String,
-    /// The workflow run; empty outside of one.
-    pub(crate) run: String,
-    pub(crate) job: String,
+    pub(crate) owner: Owner,
 }
 
 impl JobKey {
-    /// The job that a task belongs to: by its label, else its controller, else its template.
+    /// What a task belongs to: its controller, else its template. Not what its labels say, which anybody
+    /// may change.
     pub(crate) fn of(task: &Task) -> Self {
-        let job = task
-            .label(labels::JOB)
-            .or_else(|| task.controller().map(|owner| owner.name.as_str()))
-            .unwrap_or(&task.spec.template);
-        Self {
-            namespace: task.namespace().to_owned(),
-            run: task.label(labels::RUN).unwrap_or_default().to_owned(),
-            job: job.to_owned(),
-        }
+        let alone = || Owner { kind: String::new(), name: task.spec.template.clone() };
+        let owner = task.controller().map_or_else(alone, Owner::of);
+        Self { namespace: task.namespace().to_owned(), owner }
     }
 
-    /// The jobs that `near: {job: name}` may mean: within a run, the run's job of that name.
-    pub(crate) fn near(&self, name: &str) -> Vec<JobKey> {
-        let key = |job: String| JobKey { job, ..self.clone() };
-        if self.run.is_empty() {
-            vec![key(name.to_owned())]
-        } else {
-            vec![key(names::job_in_run(&self.run, name)), key(name.to_owned())]
-        }
+    /// The job that `near: {job: name}` means: within a run, the run's job of that name.
+    pub(crate) fn near(&self, run: &str, name: &str) -> JobKey {
+        let name = if run.is_empty() { name.to_owned() } else { names::job_in_run(run, name) };
+        Self { namespace: self.namespace.clone(), owner: Owner::new(KindId::Job, name) }
     }
 }
 
@@ -182,8 +172,8 @@ impl Shape {
 pub(crate) struct Facts {
     pub(crate) key: ClassKey,
     pub(crate) job: JobId,
-    /// The jobs that `near` may mean, for each of its entries that names one.
-    pub(crate) near_jobs: Vec<Vec<JobId>>,
+    /// The jobs that `near` means, for each of its entries that names one.
+    pub(crate) near_jobs: Vec<JobId>,
     /// Nothing if the template was never seen or makes no sense.
     pub(crate) shape: Option<Arc<Shape>>,
     /// The number of the shape, if there is one.
@@ -206,4 +196,52 @@ pub(crate) struct Class {
     pub(crate) has_own_index: bool,
     /// How often nodes had changed when it was served last; 0 before the first time.
     pub(crate) served_at: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindId;
+    use api::task::TaskSpec;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    /// A value for a field of a template that differs from what a template has that says nothing.
+    fn other(field: &str) -> Value {
+        match field {
+            "image" | "workingDir" => json!("other"),
+            "stopSignal" => json!("SIGUSR1"),
+            "imagePullPolicy" => json!("Always"),
+            "networkMode" => json!("host"),
+            "command" | "args" => json!(["other"]),
+            "env" => json!([{ "name": "OTHER", "value": "1" }]),
+            "resources" => json!({ "requests": { "cpu": "7" } }),
+            "ports" => json!([{ "name": "other", "hostPort": 7 }]),
+            "mounts" => json!([{ "path": "/other", "tmpfs": {} }]),
+            "labels" => json!({ "other": "1" }),
+            "terminationGracePeriodSeconds" => json!(7),
+            _ => panic!("say how a template differs in {field}"),
+        }
+    }
+
+    #[test]
+    fn tasks_of_a_class_want_the_same_of_a_node_whatever_their_overrides_say() {
+        let schema = &api::schema::of(KindId::TaskTemplate)["properties"]["spec"]["properties"];
+        let fields = schema["template"]["properties"].as_object().unwrap();
+        assert!(fields.len() > 10, "{fields:?}");
+        let task = |template: Option<Map<String, Value>>| {
+            let overrides = Overrides { template, ..Overrides::default() };
+            Task::new("default", "t", TaskSpec { overrides, ..TaskSpec::default() })
+        };
+        let mut resources = Resources::default();
+        let mut shape = |task: &Task| {
+            Shape::new(&TaskTemplateSpec::default(), &task.spec.overrides, &mut resources).unwrap()
+        };
+        let plain = task(None);
+        for field in fields.keys() {
+            let over = task(Some(Map::from_iter([(field.clone(), other(field))])));
+            let is_another_class = ClassKey::of(&over) != ClassKey::of(&plain);
+            assert!(is_another_class || shape(&over) == shape(&plain), "{field}");
+        }
+    }
 }

@@ -5,8 +5,8 @@
 //! set mydb mydb-0=a:LEADER,b:STANDBY
 //! template t cpu=500m memory=1Gi ports=http:80,dns:53/UDP@127.0.0.1,admin nodes=a,b selector=disk:ssd image=app
 //!   constraint=zone_in_(a) prefer=50:gen_>=_3 near=mydb:LEADER nearby=mydb nearjob=split
-//!   target=mydb:LEADER max=1
-//! task web-0 of=t job=web run=r1 partition=mydb-0 priority=5 created=10 after=200 avoid=a
+//!   target=mydb:LEADER max=1 run=r1
+//! task web-0 of=t job=web partition=mydb-0 priority=5 created=10 after=200 avoid=a
 //!   refused=a@99,b@98 on=a state=Running attempt=2 stop=Cancel lost=replaceable port=http:20001 over=cpu:2
 //! gone node a | gone task web-0 | gone template t | gone set mydb
 //! refuse web-0
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::amounts::{Quantity, amounts};
-use api::job::Target;
+use api::job::{JobSpec, Target};
 use api::node::{Leftover, NodeSpec};
 use api::object::ObjectKey;
 use api::partition_set::PartitionSetSpec;
@@ -27,7 +27,7 @@ use api::room::HostPort;
 use api::task::{Binding, Loss, Refusal, Refusals, ReportState, Stop, StopReason, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::template::{Port, Resources, Template};
-use api::{Kind as _, Node, PartitionSet, Task, TaskTemplate, Time, Timestamp, labels};
+use api::{Job, Kind as _, Node, PartitionSet, Task, TaskTemplate, Time, Timestamp};
 use serde_json::json;
 
 use crate::plan::{Limits, Plan, explain, place};
@@ -164,7 +164,9 @@ fn template(name: &str, words: &Words<'_>) -> TaskTemplate {
         Target { partition_set, states: texts(&states), ..Target::default() }
     });
     let max_per_node = words.number("max");
-    let spec = TaskTemplateSpec { template, placement, target, max_per_node, ..Default::default() };
+    let run = words.get("run").unwrap_or_default().to_owned();
+    let spec =
+        TaskTemplateSpec { template, placement, target, max_per_node, run, ..Default::default() };
     TaskTemplate::new("default", name, spec)
 }
 
@@ -211,10 +213,7 @@ fn task(name: &str, words: &Words<'_>) -> Task {
     });
     let mut task = Task::new("default", name, spec);
     let job = words.get("job").unwrap_or("job");
-    task = task.with_labels([(labels::JOB, job)]);
-    if let Some(run) = words.get("run") {
-        task = task.with_labels([(labels::RUN, run)]);
-    }
+    task = task.with_controller(Job::new("default", job, JobSpec::default()).as_controller());
     task.metadata.uid = Some(format!("uid-{name}"));
     task.metadata.creation_timestamp = Some(Time(at(words.number("created").unwrap_or(0))));
     if let Some(state) = words.get("state") {

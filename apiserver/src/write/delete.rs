@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::facts::{Current, Facts, absent};
 use super::object::finalizers;
+use super::owner::Owner;
 use super::refusals::{conflict, not_found, other_uid};
 use super::{Answer, Document, Prepared, task};
 use crate::{encoding, keys};
@@ -230,22 +231,30 @@ fn remove(
     if !task.is_recorded()
         && let Some(owner) = task.controller()
     {
-        let owner_kind = KindId::from_manifest(&owner.api_version, &owner.kind)
-            .filter(|kind| *kind == KindId::Job);
-        let owner_key = ObjectKey::new(&*key.namespace, &*owner.name);
-        if let Some(kind) = owner_kind {
-            match facts.object(kind, &owner_key) {
-                Some(living) if living.uid() == owner.uid && !living.is_deleting() => {
-                    if !may_go_unrecorded(task, by, &living) {
-                        let why =
-                            format!("{kind} {:?} has not recorded how it ended yet", owner.name);
-                        return Err(conflict(KindId::Task, &key.name, why));
-                    }
+        let refuse = |why: String| Err(conflict(KindId::Task, &key.name, why));
+        let is_known = KindId::from_manifest(&owner.api_version, &owner.kind).is_some();
+        match Owner::named(owner, &key.namespace) {
+            Some(owner) => match owner.living(facts) {
+                Some(living)
+                    if owner.rules.keeps_record && !may_go_unrecorded(task, by, &living) =>
+                {
+                    let (kind, name) = (owner.kind, owner.name);
+                    return refuse(format!("{kind} {name:?} has not recorded how it ended yet"));
                 }
-                Some(other) => {
-                    prepared.guards.push(other.unchanged(keys::object(kind, &owner_key)));
-                }
-                None => prepared.guards.push(absent(keys::object(kind, &owner_key))),
+                Some(_) => (),
+                None => prepared.guards.push(match facts.at(&owner.store_key) {
+                    Some(other) => other.unchanged(owner.store_key),
+                    None => absent(owner.store_key),
+                }),
+            },
+            // Nothing of this kind records anything.
+            None if is_known => (),
+            // A newer version made the task, and knows who records how it ended.
+            None => {
+                let kind = &owner.kind;
+                return refuse(format!(
+                    "this apiserver does not know what a {kind:?} records of it"
+                ));
             }
         }
     }

@@ -17,6 +17,7 @@ mod delete;
 mod facts;
 mod fixed;
 mod object;
+mod owner;
 mod record;
 mod refusals;
 mod task;

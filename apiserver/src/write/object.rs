@@ -1,19 +1,20 @@
 //! Making, replacing and patching objects of any kind.
 
+use std::sync::Arc;
+
 use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Mistake, Refusal, Why};
 use api::workflow_run::misfits;
-use api::{
-    Kind as _, KindId, ObjectKey, Task, Timestamp, Violation, WorkflowRun, key_order, meaning,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
-use serde::Deserialize as _;
+use api::{KindId, ObjectKey, Timestamp, Violation, WorkflowRun, key_order, meaning};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, StatusCause};
+use serde::Deserialize;
 use serde_json::Value;
 use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, absent, make};
+use super::owner::Owner;
 use super::record::bit_guard;
 use super::refusals::{conflict, not_found};
 use super::{Answer, Document, Part, Prepared, Repeatable, fixed};
@@ -62,8 +63,8 @@ pub(super) fn create(
         // creates share this guard in a transaction, and a namespace hardly ever changes.
         prepared.guards.push(current.unchanged(keys::object(KindId::Namespace, &namespace)));
     }
-    if kind == KindId::Task {
-        guard_task(key, object, facts, &mut prepared)?;
+    if matches!(kind, KindId::Task | KindId::TaskTemplate) {
+        guard_owner((kind, key), object, facts, &mut prepared)?;
     }
     // A controller's run fails by itself with the same words, which its workflow then shows.
     if kind == KindId::WorkflowRun && repeatable == Repeatable::No {
@@ -129,31 +130,44 @@ fn check_params_of_run(
     Err(Refusal::invalid(KindId::WorkflowRun, &key.name, &found))
 }
 
-/// A task's create is guarded on its owner, and on its bit of the completion record: a stale
-/// controller cannot make finished work run again.
-fn guard_task(
-    key: &ObjectKey,
+/// Which work a task does.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Work {
+    run: u32,
+    index: u32,
+}
+
+/// The controller that an object names.
+fn controller_of(object: &Value) -> Option<OwnerReference> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let controller = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
+    OwnerReference::deserialize(controller).ok()
+}
+
+/// The create of a task or a template is guarded on its owner, and a task's on its bit of the owner's
+/// completion record, where there is one: a stale controller cannot make finished work run again.
+fn guard_owner(
+    (kind, key): (KindId, &ObjectKey),
     object: &Value,
     facts: &mut Facts<'_>,
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
-    let refuse = |why: String| Err(conflict(KindId::Task, &key.name, why));
-    let Ok(task) = Task::deserialize(object) else {
-        return refuse("the object is not a task".to_owned());
+    let refuse = |why: String| conflict(kind, &key.name, why);
+    let controller = controller_of(object);
+    let Some(owner) = Owner::of_new((kind, key), controller.as_ref())? else { return Ok(()) };
+    let Some(living) = owner.living(facts) else {
+        let (owner_kind, name) = (owner.kind.info().singular, owner.name);
+        return Err(refuse(format!(
+            "the {}'s {owner_kind} {name:?} is gone",
+            kind.info().singular
+        )));
     };
-    let Some(owner) = task.controller().filter(|owner| owner.kind == KindId::Job.info().kind)
-    else {
-        return Ok(());
-    };
-    let job = ObjectKey::new(&*key.namespace, &*owner.name);
-    let job_key = keys::object(KindId::Job, &job);
-    match facts.at(&job_key) {
-        Some(current) if current.uid() == owner.uid && !current.is_deleting() => {
-            prepared.guards.push(current.alive(job_key));
-        }
-        _ => return refuse(format!("the task's job {:?} is gone", owner.name)),
+    prepared.guards.push(living.alive(Arc::clone(&owner.store_key)));
+    if kind == KindId::Task && owner.rules.keeps_record {
+        let work = Work::deserialize(&object["spec"]).map_err(|error| refuse(error.to_string()))?;
+        prepared.guards.push(bit_guard(owner.uid, work.run, work.index, facts)?);
     }
-    prepared.guards.push(bit_guard(&owner.uid, task.spec.run, task.spec.index, facts)?);
     Ok(())
 }
 
@@ -248,6 +262,12 @@ fn change(
     let mut next = with_generation(kind, &before, next);
     if let Some(settle) = kinds::strategy(kind).settle {
         next = settle(next, Some(&before), now);
+    }
+    if matches!(kind, KindId::Task | KindId::TaskTemplate) {
+        let controller = controller_of(&next);
+        if controller != controller_of(&before) {
+            Owner::of_new((kind, key), controller.as_ref())?;
+        }
     }
     let stored = encoding::encode(&next);
     let mut prepared = Prepared::default();

@@ -45,7 +45,9 @@ fn sample(kind: KindId) -> Option<Value> {
         }
         KindId::WorkflowRun => json!({ "spec": { "workflow": "a" } }),
         KindId::Job => json!({ "spec": { "count": 1, "template": template } }),
-        KindId::TaskTemplate => json!({ "spec": { "job": "a", "template": template } }),
+        KindId::TaskTemplate => {
+            json!({ "spec": { "owner": { "kind": "Job", "name": "a" }, "template": template } })
+        }
     };
     let mut object = json!({
         "apiVersion": kind.api_version(), "kind": kind.info().kind, "metadata": { "name": "a" },
@@ -317,4 +319,33 @@ async fn no_form_of_write_changes_what_never_changes() {
         200 200 200 200 200 200 400 400 400 /metadata/resourceVersion (left out)
     "#]]
     .assert_eq(&table);
+}
+
+/// Controllers find by these labels what they made. Whoever edited them would decide what belongs to what.
+#[tokio::test]
+async fn labels_by_which_controllers_find_what_they_made_stay() {
+    let world = World::new().await;
+    let mut job = crate::harness::job("a");
+    job["metadata"]["labels"] = json!({ "heliox.dev/run": "load-1", "own": "x" });
+    let path = "/apis/heliox.dev/v1/namespaces/default/jobs";
+    assert_eq!(world.post(path, &job).await.code, StatusCode::CREATED);
+    let path = format!("{path}/a");
+    let labels = |labels: Value| json!({ "metadata": { "labels": labels } });
+    for lie in [json!({ "heliox.dev/run": "load-2" }), json!({ "heliox.dev/revision": "abc" })] {
+        let answer = world.merge(&path, &labels(lie.clone())).await;
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{lie}");
+        let why = answer.json["message"].as_str().unwrap();
+        assert!(why.contains("Heliox finds by it what it made"), "{why}");
+    }
+    // Who leaves them out says nothing of them.
+    let mut job = world.get(&path).await.json;
+    job["metadata"].as_object_mut().unwrap().shift_remove("labels");
+    assert_eq!(world.put(&path, &job).await.code, StatusCode::OK);
+    let kept = json!({ "heliox.dev/run": "load-1" });
+    assert_eq!(world.get(&path).await.json["metadata"]["labels"], kept);
+    let answer = world.merge(&path, &labels(json!({ "heliox.dev/run": null, "own": "y" }))).await;
+    assert_eq!(
+        answer.json["metadata"]["labels"],
+        json!({ "own": "y", "heliox.dev/run": "load-1" })
+    );
 }

@@ -12,6 +12,7 @@ mod namespaces;
 mod objects;
 mod odd_store;
 mod other_versions;
+mod owners;
 mod parameters;
 mod peers;
 mod readiness;

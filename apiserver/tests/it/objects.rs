@@ -261,7 +261,7 @@ async fn a_table_of_nodes_shows_what_tasks_take() {
             &json!({
                 "apiVersion": "heliox.dev/v1", "kind": "TaskTemplate",
                 "metadata": { "name": "t", "namespace": "default" },
-                "spec": { "job": "a", "template": { "image": "x", "resources": resources } },
+                "spec": { "owner": { "kind": "Job", "name": "a" }, "template": { "image": "x", "resources": resources } },
             }),
         )
         .await;

@@ -300,3 +300,23 @@ async fn what_is_in_another_form_altogether_is_there_by_name_and_can_be_deleted(
         assert_eq!(world.store.get(KEY).await.unwrap().map(|record| record.value), None);
     }
 }
+
+/// This version does not know what the owner records of it, so nobody may take its end away.
+#[tokio::test]
+async fn a_task_of_an_owner_that_a_newer_version_knows_stays() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.batch(&[json!({ "create": { "object": task_of(&job, 0) } })]).await;
+    let mut task = stored_at(&world, TASK_KEY).await;
+    let owner = &mut task["metadata"]["ownerReferences"][0];
+    owner["kind"] = json!("Service");
+    put_object(&world, TASK_KEY, &task).await;
+    let key = json!({ "namespace": "default", "name": "a-0" });
+    let remove = json!({ "remove": { "key": key, "uid": task["metadata"]["uid"] } });
+    let refused = &world.batch(&[remove]).await[0];
+    assert_eq!(refused["outcome"], "Refused", "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("Service"), "{refused}");
+    // A label, too, can still be given.
+    let patch = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(world.merge(&format!("{TASKS}/a-0"), &patch).await.code, StatusCode::OK);
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::core::{ConfigMap, Namespace};
 use api::job::JobPhase;
+use api::owner::owning_kind;
 use api::status::Why;
 use api::task::TaskPhase;
 use api::{Job, Kind as _, KindId, Task, TaskTemplate, Workflow};
@@ -36,7 +37,9 @@ fn sample(kind: KindId) -> Option<Value> {
         } }),
         KindId::WorkflowRun => json!({ "spec": { "workflow": "nowhere" } }),
         KindId::Job => json!({ "spec": { "template": template } }),
-        KindId::TaskTemplate => json!({ "spec": { "job": "j", "template": template } }),
+        KindId::TaskTemplate => {
+            json!({ "spec": { "owner": { "kind": "Job", "name": "j" }, "template": template } })
+        }
         KindId::Task => json!({ "spec": { "template": "forever" } }),
     })
 }
@@ -51,10 +54,13 @@ impl Objects<'_> {
         object["kind"] = kind.info().kind.into();
         object["metadata"] = json!({ "name": name });
         if let Some(owner) = owner {
+            // Of tasks, an owner of any kind may wait for them, but not make them.
+            let is_task = matches!(kind, KindId::Task | KindId::TaskTemplate);
+            let controls = !is_task || owning_kind(owner["kind"].as_str().unwrap()).is_some();
             object["metadata"]["ownerReferences"] = json!([{
                 "apiVersion": owner["apiVersion"], "kind": owner["kind"],
                 "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
-                "controller": true, "blockOwnerDeletion": true,
+                "controller": controls, "blockOwnerDeletion": true,
             }]);
         }
         let path = object_path(kind, namespace(kind), "");
@@ -113,7 +119,7 @@ fn namespace(kind: KindId) -> &'static str {
 /// The template of tasks that run until they are stopped.
 async fn forever(cluster: &Cluster) {
     let spec = json!({
-        "job": "j", "template": { "image": "x", "args": ["duration=forever"] },
+        "owner": { "kind": "Job", "name": "j" }, "template": { "image": "x", "args": ["duration=forever"] },
     });
     let template = TaskTemplate::new("default", "forever", serde_json::from_value(spec).unwrap());
     cluster.god.api::<TaskTemplate>("default").create(&template).await.unwrap();
@@ -157,7 +163,7 @@ async fn every_kind_of_owner_is_deleted_in_every_way() {
     assert!(cluster.hosts.iter().all(|host| host.machine.running().is_empty()));
 }
 
-/// A task is deleted although what controls it is there, when that is nothing that finishes tasks.
+/// A task is deleted although what it belongs to is there, when that is nothing that finishes tasks.
 #[tokio::test(start_paused = true)]
 async fn a_task_of_a_living_owner_of_any_kind_can_be_deleted() {
     let cluster = Cluster::start(41).await;

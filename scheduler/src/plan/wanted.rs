@@ -32,8 +32,8 @@ pub(crate) struct NearData<'a> {
 pub(crate) enum NearPlace<'a> {
     /// Where replicas of a set are; nowhere if there is no such set.
     Set { name: &'a str, states: &'a [String], served_by: Option<&'a ServedBy> },
-    /// Where tasks of jobs succeeded.
-    Job { name: &'a str, succeeded: Vec<&'a BTreeMap<String, u32>> },
+    /// Where tasks of a job succeeded.
+    Job { name: &'a str, succeeded: &'a BTreeMap<String, u32> },
 }
 
 /// The partition beside which a task must be.
@@ -71,9 +71,7 @@ impl<'a> Wanted<'a> {
                     NearPlace::Set { name, states: &near.states, served_by }
                 }
                 (None, Some(name)) => {
-                    let ids = near_jobs.next().into_iter().flatten();
-                    let succeeded = ids.map(|id| &jobs.at(*id).succeeded).collect();
-                    NearPlace::Job { name, succeeded }
+                    NearPlace::Job { name, succeeded: &jobs.at(*near_jobs.next()?).succeeded }
                 }
                 (None, None) => return None,
             };
@@ -106,9 +104,7 @@ impl NearData<'_> {
                 let held = served_by.and_then(|served_by| served_by.get(node));
                 held.is_some_and(|held| held.iter().any(|state| matches(states, state)))
             }
-            NearPlace::Job { succeeded, .. } => {
-                succeeded.iter().any(|nodes| nodes.contains_key(node))
-            }
+            NearPlace::Job { succeeded, .. } => succeeded.contains_key(node),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Jobs {
     /// All jobs with their names.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (JobId, String, &JobState)> {
-        let named = |key: &JobKey| format!("{} of {:?}", key.job, key.run);
+        let named = |key: &JobKey| key.owner.to_string();
         self.0.iter().map(move |(id, key, state)| (JobId(id), named(key), state))
     }
 

@@ -278,11 +278,12 @@ impl Snapshot {
         }
         let (shape, blocked) = self.shape_of(&key, task);
         let near = shape.as_ref().map(|shape| shape.near.as_slice()).unwrap_or_default();
-        let near: Vec<Vec<JobKey>> =
-            near.iter().filter_map(|near| Some(key.job.near(near.job.as_ref()?))).collect();
+        let run = self.run_of(&key.template);
+        let near: Vec<JobKey> =
+            near.iter().filter_map(|near| Some(key.job.near(&run, near.job.as_ref()?))).collect();
         let mut acquire = |job: &JobKey| self.jobs.acquire(job);
         let job = acquire(&key.job);
-        let near_jobs = near.iter().map(|jobs| jobs.iter().map(&mut acquire).collect()).collect();
+        let near_jobs = near.iter().map(&mut acquire).collect();
         let (shape, shape_id) = shape.map(|shape| self.shapes.acquire(shape)).unzip();
         let facts = Facts { key: key.clone(), job, near_jobs, shape, shape_id, blocked };
         let class = Class {
@@ -317,6 +318,12 @@ impl Snapshot {
         }
     }
 
+    /// The workflow run that a template was made in; empty outside of one.
+    fn run_of(&self, template: &ObjectKey) -> String {
+        let template = self.templates.get(template).and_then(|state| state.object.as_ref());
+        template.map(|template| template.spec.run.clone()).unwrap_or_default()
+    }
+
     fn release_class(&mut self, id: ClassId) {
         let class = self.classes.at_mut(id.0);
         class.tasks -= 1;
@@ -333,7 +340,7 @@ impl Snapshot {
         {
             self.indexes.take(IndexOf::Shape(shape));
         }
-        for job in facts.near_jobs.iter().flatten() {
+        for job in &facts.near_jobs {
             self.jobs.release(*job);
         }
         self.jobs.release(facts.job);
@@ -354,7 +361,7 @@ impl Snapshot {
         for set in self.sets_of(id) {
             self.sets.entry(set).or_default().classes.insert(id);
         }
-        for job in self.classes.at(id.0).facts.near_jobs.iter().flatten() {
+        for job in &self.classes.at(id.0).facts.near_jobs {
             self.jobs.at_mut(*job).near_classes.insert(id);
         }
     }
@@ -367,7 +374,7 @@ impl Snapshot {
                 self.sets.remove(&key);
             }
         }
-        for job in self.classes.at(id.0).facts.near_jobs.iter().flatten() {
+        for job in &self.classes.at(id.0).facts.near_jobs {
             self.jobs.at_mut(*job).near_classes.remove(&id);
         }
     }

@@ -394,7 +394,15 @@ const TASK_TEMPLATE: Page = Page {
     sections: &[Section {
         title: "Spec",
         about: "Written by the job's controller.",
-        fields: &["template", "placement", "target", "job", "run", "maxPerNode", "attemptTimeout"],
+        fields: &[
+            "template",
+            "placement",
+            "target",
+            "owner",
+            "run",
+            "maxPerNode",
+            "attemptTimeout",
+        ],
         ..EMPTY
     }],
 };

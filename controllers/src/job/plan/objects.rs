@@ -1,9 +1,14 @@
 //! The objects that a job makes: its TaskTemplate and its Tasks.
 
+use api::duration::Duration;
+use api::job::Target;
 use api::object::Kind as _;
+use api::owner::Owner;
+use api::placement::Placement;
 use api::task::TaskSpec;
 use api::task_template::TaskTemplateSpec;
-use api::{Job, Task, TaskTemplate, labels, meaning, names};
+use api::template::Template;
+use api::{Job, KindId, Task, TaskTemplate, labels, meaning, names};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,7 +26,7 @@ fn hash(value: &impl Serialize) -> String {
 /// The TaskTemplate of the job as it is now. Its name is made from all that it means.
 pub(crate) fn template(job: &Job) -> TaskTemplate {
     let spec = template_spec(job);
-    let mut document = serde_json::json!(spec);
+    let mut document = serde_json::json!(Revision::of(&spec));
     if let Some(template) = document.get_mut("template").and_then(Value::as_object_mut) {
         meaning::template(template, &Map::new());
     }
@@ -37,7 +42,39 @@ pub(crate) fn template(job: &Job) -> TaskTemplate {
 /// Its name in versions before, which made it from what was written. Tasks that name that one have
 /// the template that is wanted.
 pub(super) fn written_template_name(job: &Job) -> String {
-    names::template(job.name(), &hash(&template_spec(job)))
+    names::template(job.name(), &hash(&Revision::of(&template_spec(job))))
+}
+
+/// What a template's name is made from. This form never changes: an upgrade would run every job anew.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Revision<'a> {
+    template: &'a Template,
+    placement: &'a Placement,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: &'a Option<Target>,
+    job: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    run: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_node: &'a Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_timeout: &'a Option<Duration>,
+}
+
+impl<'a> Revision<'a> {
+    fn of(spec: &'a TaskTemplateSpec) -> Self {
+        let TaskTemplateSpec {
+            template,
+            placement,
+            target,
+            owner,
+            run,
+            max_per_node,
+            attempt_timeout,
+        } = spec;
+        Self { template, placement, target, job: &owner.name, run, max_per_node, attempt_timeout }
+    }
 }
 
 fn template_spec(job: &Job) -> TaskTemplateSpec {
@@ -45,7 +82,7 @@ fn template_spec(job: &Job) -> TaskTemplateSpec {
         template: job.spec.template.clone(),
         placement: job.spec.placement(),
         target: job.spec.target.clone(),
-        job: job.name().to_owned(),
+        owner: Owner::new(KindId::Job, job.name()),
         run: job.label(labels::RUN).unwrap_or_default().to_owned(),
         max_per_node: job.spec.max_per_node,
         attempt_timeout: job.spec.attempt_timeout,

@@ -199,14 +199,16 @@ fn tasks_go_where_the_job_before_left_its_output() {
         node a
         node b
         template s
-        template t nearjob=split
-        task split-0 of=s job=r1-split run=r1 on=b state=Succeeded
-        task split-1 of=s job=r2-split run=r2 on=a state=Succeeded
-        task load-0 job=r1-load run=r1
-        task load-1 job=r2-load run=r2
-        task load-2 job=r3-load run=r3
+        template t1 run=r1 nearjob=split
+        template t2 run=r2 nearjob=split
+        template t3 run=r3 nearjob=split
+        task split-0 of=s job=r1-split on=b state=Succeeded
+        task split-1 of=s job=r2-split on=a state=Succeeded
+        task load-0 of=t1 job=r1-load
+        task load-1 of=t2 job=r2-load
+        task load-2 of=t3 job=r3-load
         place
-        task split-2 of=s job=r3-split run=r3 on=a state=Succeeded
+        task split-2 of=s job=r3-split on=a state=Succeeded
         place
         ",
         expect![[r#"
