@@ -146,6 +146,12 @@ impl FieldSelector {
         never.iter().all(|(_, equal, _)| !equal).then_some(Self(usual))
     }
 
+    /// The value that a field must have, where it demands one.
+    pub fn demanded(&self, field: &str) -> Option<&str> {
+        let demands = |(name, equal, _): &&(String, bool, String)| *equal && name == field;
+        self.0.iter().find(demands).map(|(_, _, wanted)| wanted.as_str())
+    }
+
     /// The fields it looks at.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(field, _, _)| field.as_str())

@@ -21,7 +21,7 @@ use base::{Backoff, Retry};
 use store::{Expectation, Group, LeaseId, Outcome, Revision};
 use tracing::debug;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, News};
 use crate::connections::ConnectionId;
 use crate::write::Current;
 use crate::{Server, keys};
@@ -108,12 +108,12 @@ impl Changed {
         if seen == ResourceVersion::default() {
             return all();
         }
-        match cache.events_after(seen, EVENTS_MAX) {
-            Ok((events, reached)) => {
+        match cache.news_after(seen, EVENTS_MAX) {
+            Ok(News { events, reached, is_all }) => {
                 let now = events.iter().filter_map(|event| event.now.as_ref());
                 let leases = now.filter(|entry| entry.kind == KindId::NodeLease);
                 let nodes = leases.map(|entry| entry.key.name.clone()).collect();
-                Self { nodes: Some(nodes), reached, more: events.len() == EVENTS_MAX }
+                Self { nodes: Some(nodes), reached, more: !is_all }
             }
             Err(_too_old) => all(),
         }

@@ -254,6 +254,7 @@ mod tests {
     use api::{KindId, ObjectKey};
 
     use super::*;
+    use crate::cache::News as CacheNews;
     use crate::encoding::encode;
     use serde_json::json;
 
@@ -322,7 +323,7 @@ mod tests {
         assert!(cache.get(&there.key).is_some());
         apply(&cache, &news(&[event("a", 5, false)]));
         assert!(cache.get(&there.key).is_none());
-        let (events, _) = cache.events_after(ResourceVersion::after(4), 10).unwrap();
+        let CacheNews { events, .. } = cache.news_after(ResourceVersion::after(4), 10).unwrap();
         let [deleted] = &*events else { panic!("{events:?}") };
         assert!(deleted.now.is_none());
         assert_eq!(deleted.before.as_ref().unwrap().key.name, "a");
@@ -351,7 +352,7 @@ mod tests {
         apply(&cache, &news(&[event.clone()]));
         (event.revision, event.now) = (Revision(5), event.before.take());
         apply(&cache, &news(&[event]));
-        let events = cache.events_after(ResourceVersion::default(), 10).unwrap();
+        let events = cache.news_after(ResourceVersion::default(), 10).unwrap();
         // Bytes are shown as text, or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());
         for shown in [format!("{cache:?} {events:?}"), format!("{cache:#?} {events:#?}")] {

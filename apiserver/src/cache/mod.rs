@@ -8,14 +8,18 @@
 //! * An event is encoded once; its bytes are shared by every watcher.
 //! * It starts at the oldest kept revision, so that a restart does not send 410 to everybody.
 //! * Events are bounded in number and bytes; a watcher that falls behind further gets 410.
+//! * An event wakes the watches that it can concern, and no others.
 
+mod audience;
 mod behind;
 mod follow;
+mod scope;
+mod subscription;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use api::resource_version::ResourceVersion;
 use api::{KindId, ObjectKey};
@@ -24,7 +28,11 @@ use serde_json::Value;
 use store::{Key, Revision};
 use tokio::sync::watch;
 
+use audience::Audience;
 pub(crate) use follow::follow;
+pub(crate) use scope::{Scope, Selection};
+use subscription::Listener;
+pub(crate) use subscription::{News, Subscription};
 
 /// Most events kept.
 const EVENTS_MAX: usize = 200_000;
@@ -131,12 +139,51 @@ struct State {
     revision: Revision,
 }
 
+impl State {
+    /// Where the events after `after` begin.
+    fn start_after(&self, after: ResourceVersion) -> Result<usize, TooOld> {
+        if after < self.complete_after {
+            return Err(TooOld { oldest: self.complete_after });
+        }
+        Ok(self.events.partition_point(|event| event.version <= after))
+    }
+
+    /// At most `limit` events after `after`, whomever they concern.
+    fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
+        let start = self.start_after(after)?;
+        let events: Vec<Arc<Event>> =
+            self.events.range(start..).take(limit).map(Arc::clone).collect();
+        let is_all = start + events.len() == self.events.len();
+        let reached = match events.last() {
+            Some(last) if !is_all => last.version,
+            _ => ResourceVersion::after(self.revision.0).max(after),
+        };
+        Ok(News { events, reached, is_all })
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.events.pop_front() {
+            self.event_bytes -= oldest.bytes();
+            self.complete_after = oldest.version;
+        }
+    }
+
+    /// The event at a point, while it is kept.
+    fn event_at(&self, version: ResourceVersion) -> Option<Arc<Event>> {
+        let at = self.events.binary_search_by_key(&version, |event| event.version).ok()?;
+        self.events.get(at).map(Arc::clone)
+    }
+}
+
 /// The watch cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
     /// Guards the state: written by the follower for the length of a revision, read for the length
     /// of copying some pointers.
     state: RwLock<State>,
+    /// Guards who listens: for the length of entering and leaving, and, within the state's lock, of
+    /// announcing a revision's events.
+    audience: Mutex<Audience<Arc<Listener>>>,
     /// The revision that the cache shows; 0 before it was filled.
     progress: watch::Sender<Revision>,
     /// The newest revision that somebody has waited for.
@@ -147,6 +194,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             state: RwLock::default(),
+            audience: Mutex::default(),
             progress: watch::Sender::new(Revision::default()),
             // That it is filled.
             wanted: watch::Sender::new(Revision(1)),
@@ -171,6 +219,10 @@ pub(crate) struct Cut {
 impl Cache {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn audience(&self) -> MutexGuard<'_, Audience<Arc<Listener>>> {
+        self.audience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One object.
@@ -237,24 +289,14 @@ impl Cache {
         self.progress.subscribe()
     }
 
-    /// At most `limit` events after `after`, and the point that they lead to.
-    pub(crate) fn events_after(
-        &self,
-        after: ResourceVersion,
-        limit: usize,
-    ) -> Result<(Vec<Arc<Event>>, ResourceVersion), TooOld> {
-        let state = self.state();
-        if after < state.complete_after {
-            return Err(TooOld { oldest: state.complete_after });
-        }
-        let start = state.events.partition_point(|event| event.version <= after);
-        let events: Vec<Arc<Event>> =
-            state.events.range(start..).take(limit).map(Arc::clone).collect();
-        let reached = match events.last() {
-            Some(last) if start + events.len() < state.events.len() => last.version,
-            _ => ResourceVersion::after(state.revision.0).max(after),
-        };
-        Ok((events, reached))
+    /// At most `limit` events after `after`, whomever they concern.
+    pub(crate) fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
+        self.state().news_after(after, limit)
+    }
+
+    /// Whether every event after `after` is held.
+    pub(crate) fn can_resume(&self, after: ResourceVersion) -> Result<(), TooOld> {
+        self.state().start_after(after).map(drop)
     }
 
     /// The revision after which every event is held.
@@ -281,11 +323,16 @@ impl Cache {
             complete_after: ResourceVersion::after(revision.0),
             revision,
         };
+        // What happened before is not told as events: whoever listens has to see whether it can go on.
+        self.audience().everybody().for_each(|listener| listener.start_over());
+        drop(state);
     }
 
     /// Applies the events of whole revisions.
     fn apply(&self, changes: Vec<(Key, Event)>, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let audience = self.audience();
+        let mut asleep: Vec<Arc<Listener>> = Vec::new();
         for (key, mut event) in changes {
             event.before = match &event.now {
                 Some(now) => state.objects.insert(key, Arc::clone(now)),
@@ -297,16 +344,19 @@ impl Cache {
             }
             event.now.iter().for_each(|entry| state.told.add(entry));
             event.before.iter().for_each(|entry| state.told.take(entry));
+            let concerned = event.before.iter().chain(&event.now);
+            let listeners = concerned.flat_map(|entry| audience.of(entry));
+            asleep.extend(listeners.filter(|it| it.announce(event.version)).map(Arc::clone));
             state.event_bytes += event.bytes();
             state.events.push_back(Arc::new(event));
         }
+        drop(audience);
         state.revision = revision;
         while state.events.len() > EVENTS_MAX || state.event_bytes > EVENTS_BYTES_MAX {
-            let Some(oldest) = state.events.pop_front() else { break };
-            state.event_bytes -= oldest.bytes();
-            state.complete_after = oldest.version;
+            state.forget_oldest();
         }
         drop(state);
+        asleep.iter().for_each(|listener| listener.wake());
     }
 
     fn publish(&self, revision: Revision) {

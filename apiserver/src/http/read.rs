@@ -6,7 +6,6 @@ use std::time::Duration;
 use api::completion::End;
 use api::list::Continue;
 use api::resource_version::ResourceVersion;
-use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Refusal, Why};
 use api::{CompletionChunk, KindId, ObjectKey};
 use axum::body::Body;
@@ -19,7 +18,7 @@ use tokio::time::timeout;
 
 use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
-use crate::cache::{Cut, Entry};
+use crate::cache::{Cut, Entry, Selection};
 use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
 
@@ -101,31 +100,12 @@ pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Re
     server.cache.get(&key).ok_or_else(|| not_found(place.kind, name))
 }
 
-/// What is selected of a kind's objects.
-#[derive(Debug)]
-pub(super) struct Selection {
-    pub(super) labels: LabelSelector,
-    pub(super) fields: FieldSelector,
-}
-
-impl Selection {
-    /// What a query selects of objects of `kind`.
-    pub(super) fn of(query: &Query, kind: KindId) -> Result<Self, Refusal> {
-        let selection = Self { labels: query.labels()?, fields: query.fields()? };
-        match selection.fields.problem(kind) {
-            Some(problem) => Err(bad(format!("fieldSelector: {problem}"))),
-            None => Ok(selection),
-        }
-    }
-
-    /// Whether it selects an object.
-    pub(super) fn selects(&self, entry: &Entry) -> bool {
-        self.labels.matches(Some(&entry.labels))
-            && self.fields.matches(|field| match field {
-                "metadata.name" => Some(entry.key.name.clone()),
-                "metadata.namespace" => Some(entry.key.namespace.clone()),
-                field => entry.fields.get(field).cloned(),
-            })
+/// What a query selects of objects of `kind`.
+pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusal> {
+    let selection = Selection { labels: query.labels()?, fields: query.fields()? };
+    match selection.fields.problem(kind) {
+        Some(problem) => Err(bad(format!("fieldSelector: {problem}"))),
+        None => Ok(selection),
     }
 }
 
@@ -145,7 +125,7 @@ pub(super) async fn list_in_time(
 }
 
 async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool) -> Answer {
-    let selection = Selection::of(query, place.kind)?;
+    let selection = selection(query, place.kind)?;
     let version = query.version()?;
     if let Some(version) = version
         && is_ahead(server, version).await?

@@ -14,18 +14,19 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::json;
-use store::{Key, Revision};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::query::{IncludeObject, Query, bad};
-use super::read::Selection;
 use super::{Answer, Place, answer, read, table};
-use crate::cache::{Entry, Event, TooOld};
-use crate::{Server, keys, kinds};
+use crate::cache::{Entry, Event, News, Scope, Selection, Subscription, TooOld};
+use crate::{Server, kinds};
 
 /// A watch says something at least this often: where nothing changes, a bookmark.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
+/// The bookmarks of many watches are spread over this time before the period's end.
+const BOOKMARK_SPREAD: Duration = Duration::from_secs(1);
+/// In how many parts.
+const BOOKMARK_SLOTS: u32 = 64;
 /// What a line has beside its object.
 const LINE_BYTES: usize = 64;
 /// Bytes that are made ready at a time, about: a client that reads slowly, or a watch that begins with
@@ -42,17 +43,14 @@ pub(super) async fn objects(
     query: &Query,
     as_table: bool,
 ) -> Answer {
-    let mut selection = Selection::of(query, place.kind)?;
+    let mut selection = read::selection(query, place.kind)?;
     if let Some(name) = &place.name {
         selection.fields = format!("metadata.name={name}").parse().map_err(|_| bad("name"))?;
     }
-    let scope = Scope {
-        selections: vec![(place.kind, selection)],
-        namespace: place.namespace.clone(),
-        as_table,
-        is_of_people: true,
-    };
-    start(server, scope, query).await
+    let scope =
+        Scope { selections: vec![(place.kind, selection)], namespace: place.namespace.clone() };
+    let form = if as_table { Form::Table } else { Form::Shown };
+    start(server, (scope, form), query).await
 }
 
 /// One watch over several kinds: one cut in revision order.
@@ -87,46 +85,27 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
     if selections.is_empty() {
         return Err(bad("kinds: name at least one kind"));
     }
-    start(
-        server,
-        Scope { selections, namespace: String::new(), as_table: false, is_of_people: false },
-        query,
-    )
-    .await
+    start(server, (Scope { selections, namespace: String::new() }, Form::Wire), query).await
 }
 
-/// What a watch is of.
-struct Scope {
-    selections: Vec<(KindId, Selection)>,
-    /// Empty for all.
-    namespace: String,
-    as_table: bool,
-    /// Whether objects are shown with all that follows from them. Our own components, which watch
-    /// several kinds at once, derive that themselves.
-    is_of_people: bool,
-}
-
-impl Scope {
-    fn selects(&self, entry: &Entry) -> bool {
-        let within = self.namespace.is_empty() || entry.key.namespace == self.namespace;
-        within
-            && self
-                .selections
-                .iter()
-                .any(|(kind, selection)| *kind == entry.kind && selection.selects(entry))
-    }
-
-    fn prefixes(&self) -> Vec<Key> {
-        let kinds = self.selections.iter().map(|(kind, _)| *kind);
-        kinds.map(|kind| keys::prefix(kind, &self.namespace)).collect()
-    }
+/// How a watch shows objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they are on the wire: our own components, which watch several kinds at once, derive by
+    /// themselves what follows from that.
+    Wire,
+    /// With all that follows from them, as people and other clients see them.
+    Shown,
+    /// As rows of tables.
+    Table,
 }
 
 /// One watch on its way.
 struct Session {
     server: Arc<Server>,
     scope: Scope,
-    progress: watch::Receiver<Revision>,
+    form: Form,
+    subscription: Subscription,
     /// Everything up to here was sent.
     sent: ResourceVersion,
     /// What is to be sent next.
@@ -148,7 +127,7 @@ struct Line {
     wire: Bytes,
 }
 
-async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
+async fn start(server: &Arc<Server>, (scope, form): (Scope, Form), query: &Query) -> Answer {
     let from = query.version()?;
     if from.is_none() {
         read::current(server).await?;
@@ -156,8 +135,10 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
     let wanted = query.timeout_seconds.map_or(DURATION_MAX, Duration::from_secs);
     let mut session = Session {
         server: Arc::clone(server),
+        // Before anything is read: what comes meanwhile is announced.
+        subscription: server.cache.listen(scope.topics()),
         scope,
-        progress: server.cache.progress(),
+        form,
         sent: from.unwrap_or_default(),
         lines: VecDeque::new(),
         marks_end: false,
@@ -169,7 +150,7 @@ async fn start(server: &Arc<Server>, scope: Scope, query: &Query) -> Answer {
     };
     if from.is_none() || query.send_initial_events {
         session.send_all(query.send_initial_events);
-    } else if let Err(too_old) = server.cache.events_after(session.sent, 0) {
+    } else if let Err(too_old) = server.cache.can_resume(session.sent) {
         return Err(expired(too_old));
     } else if read::is_ahead(server, session.sent).await? {
         // Of another history: what it was read from is gone.
@@ -193,6 +174,30 @@ impl Drop for CountedSession {
     fn drop(&mut self) {
         self.0.server.metrics.watch_ended();
     }
+}
+
+/// What an event changes of a selection.
+fn line(scope: &Scope, event: &Event) -> Option<Line> {
+    let before = event.before.as_ref().filter(|entry| scope.selects(entry));
+    let now = event.now.as_ref().filter(|entry| scope.selects(entry));
+    let (what, entry, wire) = match (before, now) {
+        (None, None) => return None,
+        (None, Some(now)) => ("ADDED", now, &now.wire),
+        (Some(_), Some(now)) => ("MODIFIED", now, &now.wire),
+        (Some(before), None) => {
+            // Deleted: send the last state. No longer selected: send the current one.
+            let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
+            ("DELETED", before, wire.unwrap_or(&before.wire))
+        }
+    };
+    Some(Line { what, entry: Arc::clone(entry), wire: wire.clone() })
+}
+
+/// How long a watch says nothing at most. Not the same for all: whom one event has woken together
+/// would otherwise all send their bookmarks together, too.
+fn silence_max(number: u64) -> Duration {
+    let slot = u32::try_from(number % u64::from(BOOKMARK_SLOTS)).unwrap_or_default();
+    BOOKMARK_PERIOD - BOOKMARK_SPREAD * slot / BOOKMARK_SLOTS
 }
 
 fn expired(too_old: TooOld) -> Refusal {
@@ -231,19 +236,15 @@ impl Session {
         frame.extend_from_slice(br#"{"type":""#);
         frame.extend_from_slice(what.as_bytes());
         frame.extend_from_slice(br#"","object":"#);
-        if self.scope.as_table {
-            let table = table::table(
-                &self.server,
-                entry.kind,
-                std::slice::from_ref(entry),
-                (None, self.include),
-            );
-            serde_json::to_writer(&mut *frame, &table)
-                .expect("our answers have text keys and finite numbers");
-        } else if self.scope.is_of_people {
-            frame.extend_from_slice(&kinds::shown(entry.kind, wire));
-        } else {
-            frame.extend_from_slice(wire);
+        match self.form {
+            Form::Wire => frame.extend_from_slice(wire),
+            Form::Shown => frame.extend_from_slice(&kinds::shown(entry.kind, wire)),
+            Form::Table => {
+                let entries = std::slice::from_ref(entry);
+                let table = table::table(&self.server, entry.kind, entries, (None, self.include));
+                serde_json::to_writer(&mut *frame, &table)
+                    .expect("our answers have text keys and finite numbers");
+            }
         }
         frame.extend_from_slice(b"}\n");
     }
@@ -258,18 +259,16 @@ impl Session {
             if self.ended || Instant::now() >= self.ends_at {
                 return None;
             }
-            self.progress.mark_unchanged();
-            match self.server.cache.events_after(self.sent, EVENTS_AT_ONCE) {
+            match self.subscription.news(self.sent, EVENTS_AT_ONCE) {
                 Err(too_old) => {
                     self.ended = true;
                     let line = json!({ "type": "ERROR", "object": expired(too_old).to_status() });
                     return Some(format!("{line}\n").into());
                 }
-                Ok((events, reached)) => {
-                    let caught_up = events.len() < EVENTS_AT_ONCE;
+                Ok(News { events, reached, is_all }) => {
                     self.sent = reached;
-                    self.take(&events);
-                    if caught_up
+                    self.lines.extend(events.iter().filter_map(|event| line(&self.scope, event)));
+                    if is_all
                         && self.lines.is_empty()
                         && let Some(bookmark) = self.wait().await
                     {
@@ -280,32 +279,13 @@ impl Session {
         }
     }
 
-    /// Turns events into lines: what changed of the selection.
-    fn take(&mut self, events: &[Arc<Event>]) {
-        for event in events {
-            let before = event.before.as_ref().filter(|entry| self.scope.selects(entry));
-            let now = event.now.as_ref().filter(|entry| self.scope.selects(entry));
-            let (what, entry, wire) = match (before, now) {
-                (None, None) => continue,
-                (None, Some(now)) => ("ADDED", now, &now.wire),
-                (Some(_), Some(now)) => ("MODIFIED", now, &now.wire),
-                (Some(before), None) => {
-                    // Deleted: send the last state. No longer selected: send the current one.
-                    let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
-                    ("DELETED", before, wire.unwrap_or(&before.wire))
-                }
-            };
-            self.lines.push_back(Line { what, entry: Arc::clone(entry), wire: wire.clone() });
-        }
-    }
-
     /// Waits for news; where none concern this watch for a while, says up to where all was sent.
     async fn wait(&mut self) -> Option<Bytes> {
-        let bookmark_at = self.said_at + BOOKMARK_PERIOD;
+        let bookmark_at = self.said_at + silence_max(self.subscription.number());
         if Instant::now() < bookmark_at {
             let until = bookmark_at.min(self.ends_at);
             // News or the time: either way it is looked again.
-            let _news = tokio::time::timeout_at(until, self.progress.changed()).await;
+            let _news = tokio::time::timeout_at(until, self.subscription.woken()).await;
             return None;
         }
         self.said_at = Instant::now();
@@ -322,7 +302,7 @@ impl Session {
         let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
         let metadata = json!({ "resourceVersion": self.sent, "annotations": notes });
         let mut object = json!({ "metadata": metadata });
-        if self.scope.as_table {
+        if self.form == Form::Table {
             object["apiVersion"] = "meta.k8s.io/v1".into();
             object["kind"] = "Table".into();
             object["columnDefinitions"] = json!([]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
-use super::{Figure, Sizes, placements};
+use super::{Figure, Sizes, placements, watches};
 use crate::fleet::{ControlPlane, Fleet, Shape, program};
 
 /// How often a state that ends a measurement is asked for.
@@ -41,6 +41,7 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     tell(bound(&fleet, sizes.tasks, ("embedded", &limit)).await);
     let timed = complete_one(&fleet, sizes.tasks, ("embedded", &limit)).await;
     timed.into_iter().for_each(&mut tell);
+    tell(watches::figure(&fleet, sizes.tasks.div_ceil(2)).await);
     if sizes.nodes > 1 {
         tell(loss(&mut fleet).await);
     }
@@ -101,7 +102,7 @@ async fn memory(fleet: &Fleet) -> [Figure; 2] {
     [figure("server", "80 MiB", "40 MiB", server), figure("agent", "25 MiB", "12 MiB", agent)]
 }
 
-fn no_op(name: &str, count: u32) -> Job {
+pub(super) fn no_op(name: &str, count: u32) -> Job {
     let template = json!({ "image": "x", "resources": { "requests": { "cpu": "10m" } } });
     typed(json!({
         "apiVersion": "heliox.dev/v1", "kind": "Job",
@@ -115,7 +116,7 @@ fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
 }
 
 /// Runs a job to its end.
-async fn complete(fleet: &Fleet, job: &Job) -> Duration {
+pub(super) async fn complete(fleet: &Fleet, job: &Job) -> Duration {
     let start = Instant::now();
     fleet.create(job).await;
     let jobs = fleet.client().api::<Job>("default");

@@ -4,6 +4,7 @@
 mod figures;
 mod limits;
 mod placements;
+mod watches;
 
 use std::fmt;
 

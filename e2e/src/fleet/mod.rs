@@ -179,6 +179,11 @@ impl Fleet {
         self.processes.values().map(|process| process.cpu_ticks() * 10).sum()
     }
 
+    /// Processor time that one process has used, in milliseconds.
+    pub fn cpu_millis_of(&self, name: &str) -> u64 {
+        self.process(name).cpu_ticks() * 10
+    }
+
     /// A client of all its apiservers: it asks one, and the next when that does not answer.
     pub fn client(&self) -> Client {
         self.client_of(&self.urls.join(","))

@@ -1,0 +1,72 @@
+//! What a reader of the cache asks for: kinds, a namespace, and selectors.
+
+use api::KindId;
+use api::selector::{FieldSelector, LabelSelector};
+use store::Key;
+
+use super::Entry;
+use super::audience::{Among, NODE_FIELD, Topic};
+use crate::keys;
+
+/// What is selected of a kind's objects.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) labels: LabelSelector,
+    pub(crate) fields: FieldSelector,
+}
+
+impl Selection {
+    /// Whether it selects an object.
+    pub(crate) fn selects(&self, entry: &Entry) -> bool {
+        self.labels.matches(Some(&entry.labels))
+            && self.fields.matches(|field| match field {
+                "metadata.name" => Some(entry.key.name.clone()),
+                "metadata.namespace" => Some(entry.key.namespace.clone()),
+                field => entry.fields.get(field).cloned(),
+            })
+    }
+}
+
+/// What a watch is of.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) selections: Vec<(KindId, Selection)>,
+    /// Empty for all.
+    pub(crate) namespace: String,
+}
+
+impl Scope {
+    /// Whether an object belongs to it.
+    pub(crate) fn selects(&self, entry: &Entry) -> bool {
+        let within = self.namespace.is_empty() || entry.key.namespace == self.namespace;
+        within
+            && self
+                .selections
+                .iter()
+                .any(|(kind, selection)| *kind == entry.kind && selection.selects(entry))
+    }
+
+    /// What the keys of all its objects start with.
+    pub(crate) fn prefixes(&self) -> Vec<Key> {
+        let kinds = self.selections.iter().map(|(kind, _)| *kind);
+        kinds.map(|kind| keys::prefix(kind, &self.namespace)).collect()
+    }
+
+    /// Where events are announced that can concern it: one topic for each kind, the narrowest that
+    /// still covers all that is selected.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        let topic = |(kind, selection): &(KindId, Selection)| {
+            let demanded = |field| selection.fields.demanded(field).map(str::to_owned);
+            let namespace = Some(self.namespace.clone()).filter(|namespace| !namespace.is_empty());
+            let among = demanded("metadata.name")
+                .map(Among::Name)
+                .or_else(|| demanded(NODE_FIELD).map(Among::Node))
+                .or_else(|| {
+                    namespace.or_else(|| demanded("metadata.namespace")).map(Among::Namespace)
+                })
+                .unwrap_or(Among::All);
+            Topic { kind: *kind, among }
+        };
+        self.selections.iter().map(topic).collect()
+    }
+}
