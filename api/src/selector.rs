@@ -89,10 +89,10 @@ impl LabelSelector {
 
 impl FieldSelector {
     /// Whether it selects an object whose fields `value` tells.
-    pub fn matches(&self, value: impl Fn(&str) -> Option<String>) -> bool {
-        self.0.iter().all(|(field, equal, wanted)| {
-            (value(field).as_deref().unwrap_or_default() == wanted) == *equal
-        })
+    pub fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0
+            .iter()
+            .all(|(field, equal, wanted)| (value(field).unwrap_or_default() == wanted) == *equal)
     }
 
     /// Which of its fields objects of `kind` cannot be selected by, if there is one, and what they
@@ -337,7 +337,7 @@ mod tests {
     fn field_selectors_compare_text() {
         let selector: FieldSelector = "metadata.name=a,status.phase!=Running".parse().unwrap();
         let fields = |phase: &'static str| {
-            move |field: &str| Some(if field == "metadata.name" { "a" } else { phase }.to_owned())
+            move |field: &str| Some(if field == "metadata.name" { "a" } else { phase })
         };
         assert!(selector.matches(fields("Failed")));
         assert!(!selector.matches(fields("Running")));

@@ -11,7 +11,7 @@ use store::{Key, List, News, PAGE_RECORDS_MAX, ReadError, Record, Revision, Stor
 use tracing::{error, info};
 
 use super::behind::tell_when_behind;
-use super::{Cache, Entry, Event};
+use super::{Cache, Entry, Event, Objects};
 use crate::keys;
 use crate::kinds::Wire;
 
@@ -71,7 +71,7 @@ async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
 /// Reads all there is at the oldest kept revision: the watch then replays what came since.
 async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
     let at = store.oldest().await?;
-    let mut objects = BTreeMap::new();
+    let mut objects = Objects::default();
     let mut after = None;
     loop {
         let list =
@@ -145,7 +145,7 @@ async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError
 /// first: of each object, what is newest.
 #[derive(Debug, Default)]
 struct Filling {
-    objects: BTreeMap<Key, Arc<Entry>>,
+    objects: Objects,
     /// When the watch told that a key was deleted: a page that was read earlier may still have it.
     deleted: BTreeMap<Key, Revision>,
     /// What the watch has told of.

@@ -13,12 +13,13 @@
 mod audience;
 mod behind;
 mod follow;
+mod objects;
+mod part;
 mod scope;
 mod subscription;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use api::resource_version::ResourceVersion;
@@ -30,6 +31,8 @@ use tokio::sync::watch;
 
 use audience::Audience;
 pub(crate) use follow::follow;
+use objects::Objects;
+pub(crate) use part::Part;
 pub(crate) use scope::{Scope, Selection};
 use subscription::Listener;
 pub(crate) use subscription::{News, Subscription};
@@ -129,7 +132,7 @@ impl Tally {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<Key, Arc<Entry>>,
+    objects: Objects,
     events: VecDeque<Arc<Event>>,
     event_bytes: usize,
     /// How many objects of kind Event there are, and their bytes.
@@ -230,27 +233,30 @@ impl Cache {
         self.state().objects.get(key).cloned()
     }
 
-    /// Objects whose keys start with one of `prefixes` and come after `after`, as of one revision.
-    pub(crate) fn cut(&self, prefixes: &[Key], after: Option<&Key>) -> Cut {
+    /// Those objects whose keys start with one of `prefixes` and which are selected, as of one revision.
+    pub(crate) fn cut(&self, prefixes: &[Key], selects: impl Fn(&Entry) -> bool) -> Cut {
         let state = self.state();
-        let mut entries = Vec::new();
-        for prefix in prefixes {
-            let from = match after {
-                Some(after) if **after >= **prefix => Bound::Excluded(Arc::clone(after)),
-                _ => Bound::Included(Arc::clone(prefix)),
-            };
-            let range = state.objects.range((from, Bound::Unbounded));
-            let within = range.take_while(|(key, _)| key.starts_with(&**prefix));
-            entries.extend(within.map(|(_, entry)| Arc::clone(entry)));
-        }
+        let all = prefixes.iter().flat_map(|prefix| state.objects.within(prefix, None));
+        let entries = all.filter(|entry| selects(entry)).map(Arc::clone).collect();
         Cut { revision: state.revision, entries }
+    }
+
+    /// A part of the objects whose keys start with `prefix`, and the revision that it shows: what comes
+    /// after the key `after`.
+    pub(crate) fn part(
+        &self,
+        (prefix, after): (&Key, Option<&str>),
+        limit: usize,
+        selection: &Selection,
+    ) -> (Part, Revision) {
+        let state = self.state();
+        let left = state.objects.within(prefix, after);
+        (Part::of(left, limit, selection), state.revision)
     }
 
     /// Whether there is an object whose key starts with `prefix`.
     pub(crate) fn holds_any(&self, prefix: &Key) -> bool {
-        let state = self.state();
-        let from = (Bound::Included(Arc::clone(prefix)), Bound::Unbounded);
-        state.objects.range(from).next().is_some_and(|(key, _)| key.starts_with(&**prefix))
+        self.state().objects.within(prefix, None).len() > 0
     }
 
     /// How many objects of kind Event there are, and their bytes.
@@ -311,7 +317,7 @@ impl Cache {
     }
 
     /// Starts over with all there is at `revision`.
-    fn reset(&self, objects: BTreeMap<Key, Arc<Entry>>, revision: Revision) {
+    fn reset(&self, objects: Objects, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut told = Tally::default();
         objects.values().for_each(|entry| told.add(entry));

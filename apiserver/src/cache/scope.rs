@@ -20,10 +20,15 @@ impl Selection {
     pub(crate) fn selects(&self, entry: &Entry) -> bool {
         self.labels.matches(Some(&entry.labels))
             && self.fields.matches(|field| match field {
-                "metadata.name" => Some(entry.key.name.clone()),
-                "metadata.namespace" => Some(entry.key.namespace.clone()),
-                field => entry.fields.get(field).cloned(),
+                "metadata.name" => Some(&*entry.key.name),
+                "metadata.namespace" => Some(&*entry.key.namespace),
+                field => entry.fields.get(field).map(String::as_str),
             })
+    }
+
+    /// Whether it selects every object of the kind.
+    pub(super) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
     }
 }
 

@@ -13,12 +13,12 @@ use futures_util::stream;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Serialize;
-use store::{Key, Revision};
+use store::Revision;
 use tokio::time::timeout;
 
 use super::query::{Query, bad};
 use super::{Answer, Place, answer, table};
-use crate::cache::{Cut, Entry, Selection};
+use crate::cache::{Cut, Entry, Part, Selection};
 use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
 
@@ -145,16 +145,15 @@ async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool
         }
         _ => current(server).await?,
     }
-    let after: Option<Key> = query.next.as_ref().map(|next| next.after().into());
-    let cut = server.cache.cut(&[keys::prefix(place.kind, &place.namespace)], after.as_ref());
+    let prefix = keys::prefix(place.kind, &place.namespace);
+    let after = query.next.as_ref().map(Continue::after);
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let (part, shown) = server.cache.part((&prefix, after), limit, &selection);
+    let Part { entries, more, remaining } = part;
     // Every page tells the first one's point: a watch from there brings what changed since, on
     // whichever page it is.
-    let revision = query.next.as_ref().map_or(cut.revision, |next| Revision(next.revision()));
-    let mut selected = cut.entries.into_iter().filter(|entry| selection.selects(entry));
-    let entries: Vec<Arc<Entry>> = selected.by_ref().take(limit).collect();
-    let remaining = selected.count();
-    let more = entries.last().filter(|_| remaining > 0).map(|last| {
+    let revision = query.next.as_ref().map_or(shown, |next| Revision(next.revision()));
+    let more = entries.last().filter(|_| more).map(|last| {
         let after = keys::object(place.kind, &last.key).to_string();
         Continue::new(revision.0, after).to_string()
     });
@@ -172,7 +171,8 @@ async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool
 pub(super) struct Page {
     pub(super) revision: Revision,
     pub(super) more: Option<String>,
-    pub(super) remaining: usize,
+    /// How many objects are on the pages after it, where that is known.
+    pub(super) remaining: Option<usize>,
 }
 
 impl Page {
@@ -182,7 +182,9 @@ impl Page {
         let mut metadata = serde_json::json!({ "resourceVersion": version });
         if let Some(more) = &self.more {
             metadata["continue"] = more.as_str().into();
-            metadata["remainingItemCount"] = self.remaining.into();
+            if let Some(remaining) = self.remaining {
+                metadata["remainingItemCount"] = remaining.into();
+            }
         }
         metadata
     }
@@ -247,7 +249,8 @@ pub(super) async fn record(server: &Arc<Server>, place: &Place) -> Answer {
     let job: api::Job = serde_json::from_slice(&entry.wire)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;
     let uid = api::Kind::uid(&job);
-    let Cut { entries, .. } = server.cache.cut(&[keys::prefix(KindId::CompletionChunk, uid)], None);
+    let Cut { entries, .. } =
+        server.cache.cut(&[keys::prefix(KindId::CompletionChunk, uid)], |_| true);
     let chunks = entries
         .iter()
         .filter_map(|entry| serde_json::from_slice::<CompletionChunk>(&entry.wire).ok())

@@ -17,11 +17,9 @@ pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, 
         return usages;
     }
     let mut templates: BTreeMap<ObjectKey, Option<TaskTemplate>> = BTreeMap::new();
-    for entry in cache.cut(&[keys::prefix(KindId::Task, "")], None).entries {
-        let Some(usage) = entry.fields.get("spec.nodeName").and_then(|at| usages.get_mut(at))
-        else {
-            continue;
-        };
+    let tasks = cache.cut(&[keys::prefix(KindId::Task, "")], |it| usages.contains_key(node_of(it)));
+    for entry in tasks.entries {
+        let Some(usage) = usages.get_mut(node_of(&entry)) else { continue };
         let Ok(task) = serde_json::from_slice::<Task>(&entry.wire) else { continue };
         if task.takes_resources_on().is_none() {
             continue;
@@ -35,6 +33,11 @@ pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, 
         usage.add(requests.unwrap_or_default());
     }
     usages
+}
+
+/// The node that a task is bound to; empty where there is none.
+fn node_of(task: &Entry) -> &str {
+    task.fields.get("spec.nodeName").map(String::as_str).unwrap_or_default()
 }
 
 /// A node's row, with what is taken of it.

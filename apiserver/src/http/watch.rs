@@ -208,10 +208,10 @@ fn expired(too_old: TooOld) -> Refusal {
 impl Session {
     /// Sends all there is, as if it had just been made.
     fn send_all(&mut self, mark_end: bool) {
-        let cut = self.server.cache.cut(&self.scope.prefixes(), None);
-        let selected = cut.entries.into_iter().filter(|entry| self.scope.selects(entry));
+        let scope = &self.scope;
+        let cut = self.server.cache.cut(&scope.prefixes(), |entry| scope.selects(entry));
         let added = |entry: Arc<Entry>| Line { what: "ADDED", wire: entry.wire.clone(), entry };
-        self.lines = selected.map(added).collect();
+        self.lines = cut.entries.into_iter().map(added).collect();
         self.sent = ResourceVersion::after(cut.revision.0);
         self.marks_end = mark_end;
     }

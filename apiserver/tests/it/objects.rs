@@ -163,6 +163,11 @@ async fn lists_are_selected_and_paged() {
     );
     let first = world.get(&format!("{JOBS}?limit=2")).await.json;
     assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], 1);
+    // As in Kubernetes: with a selector nobody knows without looking at all of them.
+    let selected = world.get(&format!("{JOBS}?limit=1&labelSelector=odd%3Dtrue")).await.json;
+    assert!(selected["metadata"]["continue"].is_string());
+    assert!(selected["metadata"].get("remainingItemCount").is_none());
     world.job("d").await;
     let token = first["metadata"]["continue"].as_str().unwrap();
     let token: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();

@@ -273,7 +273,7 @@ fn a_cache_that_is_filled_anew_wakes_everybody() {
     let cache = Arc::new(Cache::default());
     cache.put(&[on(1, 0), on(1, 1)]);
     let mut watchers = ["", "spec.nodeName=z"].map(|it| Watcher::new(&cache, scope(it), 10));
-    cache.reset(BTreeMap::new(), Revision(1));
+    cache.reset(<_>::default(), Revision(1));
     for watcher in &mut watchers {
         assert!(watcher.is_woken());
         assert_eq!(watcher.read(10), 0);
@@ -285,7 +285,7 @@ fn a_cache_that_is_filled_anew_wakes_everybody() {
     assert!(all.is_woken());
     all.read(10);
     assert_eq!(all.received, [ResourceVersion::of_event(3, 0)]);
-    cache.reset(BTreeMap::new(), Revision(9));
+    cache.reset(<_>::default(), Revision(9));
     let news = all.subscription.news(all.sent, 10);
     assert_eq!(news.unwrap_err(), TooOld { oldest: ResourceVersion::after(9) });
 }
