@@ -1,7 +1,5 @@
 //! What kinds say of themselves ([`Resource`]), as functions over documents.
 
-use std::collections::BTreeMap;
-
 use api::kind::WithType;
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
@@ -12,6 +10,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::cache::{Fields, Labels};
 use crate::{carried, encoding};
 
 /// Bytes that the fields take that are added on the way out, about.
@@ -57,9 +56,9 @@ pub(crate) struct Wire {
     /// Whether it has fields that this version does not know.
     pub(crate) has_more: bool,
     /// Its labels.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
     /// Values of the kind's [`api::kind::Info::fields`].
-    pub(crate) fields: BTreeMap<&'static str, String>,
+    pub(crate) fields: Fields,
 }
 
 impl Wire {
@@ -109,7 +108,7 @@ impl Wire {
         }
         let (api_version, kind) = (kind.api_version(), kind.info().kind);
         let json = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
-        described(&ObjectMeta::default(), BTreeMap::new(), (json.to_string().into_bytes(), true))
+        described(&ObjectMeta::default(), Fields::default(), (json.to_string().into_bytes(), true))
     }
 }
 
@@ -254,11 +253,7 @@ fn wire<K: Resource>(object: &K, shown: (Vec<u8>, bool)) -> Wire {
     described(object.meta(), object.fields().into_iter().collect(), shown)
 }
 
-fn described(
-    meta: &ObjectMeta,
-    fields: BTreeMap<&'static str, String>,
-    (json, has_more): (Vec<u8>, bool),
-) -> Wire {
+fn described(meta: &ObjectMeta, fields: Fields, (json, has_more): (Vec<u8>, bool)) -> Wire {
     Wire {
         json,
         uid: meta.uid.clone().unwrap_or_default(),

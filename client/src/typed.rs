@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::marker::PhantomData;
 
+use api::Kind;
 use api::kind::KindId;
 use api::resource_version::ResourceVersion;
-use api::{Kind, ObjectMeta};
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::Deserialize;
@@ -189,15 +189,4 @@ impl<K: Kind> Api<K> {
         let body = serde_json::to_vec(object).map_err(Error::malformed)?;
         self.client.json(method, path, Some(("application/json", body))).await
     }
-}
-
-/// The metadata of an object of any kind.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct AnyMeta {
-    #[serde(default)]
-    pub(crate) kind: String,
-    #[serde(default, rename = "apiVersion")]
-    pub(crate) api_version: String,
-    #[serde(default)]
-    pub(crate) metadata: ObjectMeta,
 }

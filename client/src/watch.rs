@@ -1,5 +1,7 @@
 //! Watches: events of one kind, or of several as one cut in revision order.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::marker::PhantomData;
 
@@ -15,7 +17,6 @@ use crate::Client;
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::transport::Body;
-use crate::typed::AnyMeta;
 
 /// An event whose object is still text.
 #[derive(Debug, Deserialize)]
@@ -138,29 +139,54 @@ impl ManyWatch {
     }
 }
 
+/// What every event says of its object, whatever else the object holds: a watch reads no more of it than
+/// this, since who the event is for reads all of it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    metadata: HeadMeta<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadMeta<'a> {
+    #[serde(borrow, default)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    resource_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    annotations: Option<&'a RawValue>,
+}
+
 fn parse(line: &Bytes) -> Result<AnyEvent, Error> {
     let event: RawEvent<'_> = serde_json::from_slice(line).map_err(Error::malformed)?;
     if event.kind == WatchEventType::Error {
         return Err(Error::of_event(event.object.get()));
     }
     let text = event.object.get();
-    let any: AnyMeta = serde_json::from_str(text).map_err(Error::malformed)?;
-    let version = any.metadata.resource_version.as_deref().unwrap_or_default();
-    let version: ResourceVersion = version.parse().map_err(Error::malformed)?;
+    let Head { api_version, kind, metadata } =
+        serde_json::from_str(text).map_err(Error::malformed)?;
+    let version: ResourceVersion = metadata.resource_version.parse().map_err(Error::malformed)?;
     if event.kind == WatchEventType::Bookmark {
-        let notes = any.metadata.annotations.unwrap_or_default();
+        let notes = metadata.annotations.map_or("{}", RawValue::get);
+        let notes: BTreeMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(notes).map_err(Error::malformed)?;
         return Ok(AnyEvent::Bookmark {
             version,
             initial_end: notes.contains_key(INITIAL_EVENTS_END),
         });
     }
-    let kind = KindId::from_manifest(&any.api_version, &any.kind).ok_or_else(|| {
-        Error::malformed(format!("unknown kind {} {}", any.api_version, any.kind))
-    })?;
-    let key = ObjectKey {
-        namespace: any.metadata.namespace.unwrap_or_default(),
-        name: any.metadata.name.unwrap_or_default(),
-    };
+    let kind = KindId::from_manifest(&api_version, &kind)
+        .ok_or_else(|| Error::malformed(format!("unknown kind {api_version} {kind}")))?;
+    let HeadMeta { namespace, name, .. } = metadata;
+    let key = ObjectKey::new(namespace.unwrap_or_default(), name.unwrap_or_default());
     Ok(match event.kind {
         WatchEventType::Deleted => AnyEvent::Remove { kind, key, version },
         WatchEventType::Added

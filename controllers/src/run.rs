@@ -3,7 +3,7 @@
 use api::KindId;
 use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
 use client::Client;
-use runtime::{Cache, Crew, Deposed, Feed, Recorder, Reflector};
+use runtime::{Cache, Crew, Deposed, Feed, Parsed, Recorder, Reflector};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -29,6 +29,8 @@ pub struct Config {
     pub health: Health,
     /// Counts.
     pub metrics: Metrics,
+    /// Tasks that other parts of this process hold, too.
+    pub parsed: Parsed,
     /// How long events stay, and how many.
     pub events: event::plan::Limits,
 }
@@ -43,7 +45,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
 /// One term: a cache of its own, and every controller on it, until one of them learns that another
 /// process leads.
 fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
-    let Config { clock, rng, metrics, health, events, .. } = config.clone();
+    let Config { clock, rng, metrics, health, parsed, events, .. } = config.clone();
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
@@ -63,7 +65,9 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     feed.add(event::Controller::new(tools.clone(), events), 1, &crew);
     feed.add(namespace::Controller::new(tools.clone()), WORKERS, &crew);
     feed.add(garbage::Controller::new(tools), WORKERS, &crew);
-    let reflector = Reflector::new(client, &KindId::ALL, "", rng.clone()).shown_in(rng, &health);
+    let reflector = Reflector::new(client, &KindId::ALL, "", rng.clone())
+        .shown_in(rng, &health)
+        .sharing(parsed);
     async move {
         tokio::select! {
             biased;

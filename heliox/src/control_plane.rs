@@ -8,6 +8,7 @@ use base::{Clock, Health, Rng, Tasks};
 use client::{Client, Servers};
 use controllers::event::plan::Limits;
 use prometheus::Registry;
+use runtime::Parsed;
 use store::Store;
 
 use crate::in_process;
@@ -35,6 +36,8 @@ pub struct Common {
     pub registry: Registry,
     /// What works in this process and what does not.
     pub health: Health,
+    /// Tasks that scheduler and controllers both hold.
+    pub parsed: Parsed,
     /// How long the controllers keep events.
     pub event_ttl: api::duration::Duration,
 }
@@ -47,7 +50,7 @@ impl Common {
             HealthMetrics::new(health.clone()).context("cannot describe the health metrics")?;
         registry.register(Box::new(shown)).context("cannot register the health metrics")?;
         let (clock, rng, event_ttl) = (Clock::system(), Rng::from_machine(), api::core::EVENT_TTL);
-        Ok(Self { clock, rng, registry, health, event_ttl })
+        Ok(Self { clock, rng, registry, health, parsed: Parsed::default(), event_ttl })
     }
 
     /// The same, whose controllers keep events for so long.
@@ -114,6 +117,7 @@ pub fn scheduler(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
         rng: common.rng.fork("scheduler"),
         health: common.health.clone(),
         metrics: scheduler::Metrics::new(&common.registry).context("register metrics")?,
+        parsed: common.parsed.clone(),
     };
     tasks.spawn_part("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
     Ok(())
@@ -127,6 +131,7 @@ pub fn controllers(client: Client, common: &Common, tasks: &Tasks) -> Result<()>
         rng: common.rng.fork("controllers"),
         health: common.health.clone(),
         metrics: controllers::Metrics::new(&common.registry).context("register metrics")?,
+        parsed: common.parsed.clone(),
         events: Limits::with_ttl(common.event_ttl.signed()),
     };
     tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));

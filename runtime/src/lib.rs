@@ -12,6 +12,7 @@ pub mod cache;
 pub mod controller;
 pub mod events;
 pub mod leader;
+pub mod parsed;
 pub mod queue;
 pub mod reflector;
 
@@ -20,5 +21,6 @@ pub use cache::{Cache, Snapshot, Table};
 pub use controller::{Controller, Crew, Deposed, Feed, ReconcileError, Requeue};
 pub use events::{Recorder, Severity};
 pub use leader::{Election, Leadership, lead};
+pub use parsed::Parsed;
 pub use queue::Queue;
 pub use reflector::{Change, Reflector, Update};

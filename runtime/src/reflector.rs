@@ -10,6 +10,7 @@ use client::{AnyEvent, Client, Error, ManyWatch};
 use tracing::debug;
 
 use crate::any::Any;
+use crate::parsed::Parsed;
 
 /// Changes that are handed over at once, at most.
 const CHANGES_MAX: usize = 10_000;
@@ -52,6 +53,7 @@ pub struct Reflector {
     kinds: Vec<KindId>,
     fields: String,
     watch: Option<ManyWatch>,
+    parsed: Parsed,
     /// The point up to which news were handed over; nothing before the first reset.
     seen: Option<ResourceVersion>,
     retry: Retry,
@@ -62,7 +64,13 @@ impl Reflector {
     pub fn new(client: Client, kinds: &[KindId], fields: &str, rng: Rng) -> Self {
         let retry = retry(rng, &Health::default());
         let (kinds, fields) = (kinds.to_vec(), fields.to_owned());
-        Self { client, kinds, fields, watch: None, seen: None, retry }
+        Self { client, kinds, fields, watch: None, parsed: Parsed::default(), seen: None, retry }
+    }
+
+    /// Holds what other watches of this process read, too, once.
+    #[must_use]
+    pub fn sharing(self, parsed: Parsed) -> Self {
+        Self { parsed, ..self }
     }
 
     /// Shows in `health` while the watch fails.
@@ -106,8 +114,8 @@ impl Reflector {
         let mut objects = Vec::new();
         loop {
             match next_event(&mut watch).await? {
-                AnyEvent::Upsert { kind, json, .. } => {
-                    objects.push(parse(kind, &json)?);
+                AnyEvent::Upsert { kind, key, version, json } => {
+                    objects.push(self.parse((kind, &key, version), &json)?);
                 }
                 AnyEvent::Remove { .. } => (),
                 AnyEvent::Bookmark { version, initial_end: true } => {
@@ -127,8 +135,8 @@ impl Reflector {
         let mut version = self.seen.unwrap_or_default();
         loop {
             match event {
-                AnyEvent::Upsert { kind, json, version: at, .. } => {
-                    changes.push(Change::Upsert(parse(kind, &json)?));
+                AnyEvent::Upsert { kind, key, version: at, json } => {
+                    changes.push(Change::Upsert(self.parse((kind, &key, at), &json)?));
                     version = version.max(at);
                 }
                 AnyEvent::Remove { kind, key, version: at } => {
@@ -151,6 +159,21 @@ impl Reflector {
     }
 }
 
+impl Reflector {
+    /// Reads an object. One that this version cannot read holds everything up, which is safe: who went on
+    /// without it would take it for deleted. So the error names it, for a person to see to it.
+    fn parse(
+        &self,
+        (kind, key, version): (KindId, &ObjectKey, ResourceVersion),
+        json: &[u8],
+    ) -> Result<Any, Error> {
+        self.parsed.object((kind, key, version), json).map_err(|error| {
+            let why = format!("{kind} {key} is not in a form that this version can read: {error}");
+            Error::Malformed(why.into())
+        })
+    }
+}
+
 fn retry(rng: Rng, health: &Health) -> Retry {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rng);
     Retry::new("watching the apiserver", backoff, health)
@@ -163,16 +186,4 @@ async fn next_event(watch: &mut ManyWatch) -> Result<AnyEvent, Error> {
         Ok(Err(error)) => Err(error),
         Err(elapsed) => Err(Error::Unavailable(elapsed.into())),
     }
-}
-
-/// Reads an object. One that this version cannot read holds everything up, which is safe: who went on
-/// without it would take it for deleted. So the error names it, for a person to see to it.
-fn parse(kind: KindId, json: &[u8]) -> Result<Any, Error> {
-    Any::parse(kind, json).map_err(|error| {
-        let document: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-        let part = |field: &str| document["metadata"][field].as_str().unwrap_or_default();
-        let key = ObjectKey::new(part("namespace"), part("name"));
-        let why = format!("{kind} {key} is not in a form that this version can read: {error}");
-        Error::Malformed(why.into())
-    })
 }

@@ -117,7 +117,7 @@ impl<L: Clone> Audience<L> {
     /// Who may select `entry`, in no order that means anything. Nobody comes twice.
     pub(super) fn of(&self, entry: &Entry) -> impl Iterator<Item = &L> {
         let of_kind = self.kinds.get(&entry.kind);
-        let node = entry.fields.get(NODE_FIELD).map(String::as_str).unwrap_or_default();
+        let node = entry.fields.get(NODE_FIELD).unwrap_or_default();
         let topics = of_kind.into_iter().flat_map(move |of_kind| {
             [
                 Some(&of_kind.all),

@@ -11,6 +11,7 @@ use store::{Key, List, News, PAGE_RECORDS_MAX, ReadError, Record, Revision, Stor
 use tracing::{error, info};
 
 use super::behind::tell_when_behind;
+use super::sharing::Sharing;
 use super::{Cache, Entry, Event, Objects};
 use crate::keys;
 use crate::kinds::Wire;
@@ -33,14 +34,15 @@ pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, healt
 }
 
 async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
+    let mut sharing = Sharing::default();
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), rng);
     let mut retry = Retry::new("watching the store", backoff, health);
     let mut next = Next::FillFromOldest;
     loop {
         let outcome = match next {
-            Next::FillFromOldest => fill(cache, store).await,
-            Next::FillFromNow => fill_from_now(cache, store).await,
-            Next::Read => read(cache, store, &mut retry).await,
+            Next::FillFromOldest => fill(cache, store, &mut sharing).await,
+            Next::FillFromNow => fill_from_now(cache, store, &mut sharing).await,
+            Next::Read => read(cache, store, (&mut sharing, &mut retry)).await,
         };
         match outcome {
             Ok(()) => {
@@ -69,7 +71,7 @@ async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
 }
 
 /// Reads all there is at the oldest kept revision: the watch then replays what came since.
-async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
+async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result<(), ReadError> {
     let at = store.oldest().await?;
     let mut objects = Objects::default();
     let mut after = None;
@@ -79,7 +81,7 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
         let page = store.list(list).await?;
         after = page.records.last().map(|record| Arc::clone(&record.key));
         for record in page.records {
-            if let Some(entry) = entry(&record, None) {
+            if let Some(entry) = entry(&record, None, (None, sharing)) {
                 objects.insert(record.key, Arc::new(entry));
             }
         }
@@ -93,7 +95,7 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
     let current = store.revision().await?;
     let mut reached = at;
     while reached < current {
-        reached = apply(cache, &watch.next().await?);
+        reached = apply(cache, &watch.next().await?, sharing);
     }
     cache.publish(reached);
     Ok(())
@@ -101,7 +103,11 @@ async fn fill(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
 
 /// Reads all there is now, page by page, while a watch tells what changes meanwhile. Neither needs
 /// history: others may compact as they like. Who resumes a watch from before has to begin anew.
-async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError> {
+async fn fill_from_now(
+    cache: &Cache,
+    store: &dyn Store,
+    sharing: &mut Sharing,
+) -> Result<(), ReadError> {
     let from = store.revision().await?;
     let shown = cache.revision();
     if from < shown {
@@ -121,19 +127,19 @@ async fn fill_from_now(cache: &Cache, store: &dyn Store) -> Result<(), ReadError
                 biased;
                 page = &mut listing => break page?,
                 // It is read meanwhile, so that it does not fall behind what is kept.
-                news = watch.next() => filling.apply(&news?),
+                news = watch.next() => filling.apply(&news?, sharing),
             }
         };
         after = page.records.last().map(|record| Arc::clone(&record.key));
         wanted = wanted.max(page.revision);
-        filling.add(page.records);
+        filling.add(page.records, sharing);
         if !page.more {
             break;
         }
     }
     // Nobody may read before all pages are shown as of one revision.
     while filling.reached < wanted {
-        filling.apply(&watch.next().await?);
+        filling.apply(&watch.next().await?, sharing);
     }
     let Filling { objects, reached, .. } = filling;
     cache.reset(objects, reached);
@@ -153,20 +159,20 @@ struct Filling {
 }
 
 impl Filling {
-    fn add(&mut self, records: Vec<Record>) {
+    fn add(&mut self, records: Vec<Record>, sharing: &mut Sharing) {
         for record in records {
             let known = self.objects.get(&record.key).map(|entry| entry.version.revision());
             let known = known.max(self.deleted.get(&record.key).map(|at| at.0));
             if known.is_some_and(|known| known >= record.modified.0) {
                 continue;
             }
-            if let Some(entry) = entry(&record, None) {
+            if let Some(entry) = entry(&record, None, (None, sharing)) {
                 self.objects.insert(record.key, Arc::new(entry));
             }
         }
     }
 
-    fn apply(&mut self, news: &News) {
+    fn apply(&mut self, news: &News, sharing: &mut Sharing) {
         self.reached = self.reached.max(news.reached);
         for event in &news.events {
             let known = self.objects.get(&event.key).map(|entry| entry.version.revision());
@@ -175,7 +181,8 @@ impl Filling {
                 continue;
             }
             let version = ResourceVersion::of_event(event.revision.0, event.position);
-            match event.now.as_ref().map(|record| entry(record, Some(version))) {
+            let now = event.now.as_ref();
+            match now.map(|record| entry(record, Some(version), (None, sharing))) {
                 Some(Some(entry)) => drop(self.objects.insert(event.key.clone(), Arc::new(entry))),
                 // It is no object.
                 Some(None) => (),
@@ -189,7 +196,11 @@ impl Filling {
 }
 
 /// Reads the watch until it breaks.
-async fn read(cache: &Cache, store: &dyn Store, retry: &mut Retry) -> Result<(), ReadError> {
+async fn read(
+    cache: &Cache,
+    store: &dyn Store,
+    (sharing, retry): (&mut Sharing, &mut Retry),
+) -> Result<(), ReadError> {
     let mut watch = store.watch(keys::PREFIX, Revision(cache.revision().0 + 1)).await?;
     if store.revision().await? <= cache.revision() {
         // Nothing may come for long, and nothing is missing. Whatever is missing comes.
@@ -198,54 +209,70 @@ async fn read(cache: &Cache, store: &dyn Store, retry: &mut Retry) -> Result<(),
     loop {
         let news = watch.next().await?;
         retry.worked();
-        cache.publish(apply(cache, &news));
+        cache.publish(apply(cache, &news, sharing));
     }
 }
 
 /// Applies news; the revision that they lead to.
-fn apply(cache: &Cache, news: &News) -> Revision {
-    let changes =
-        news.events.iter().filter_map(|event| Some((Arc::clone(&event.key), change(event)?)));
-    cache.apply(changes.collect(), news.reached);
+fn apply(cache: &Cache, news: &News, sharing: &mut Sharing) -> Revision {
+    let mut changes = Vec::with_capacity(news.events.len());
+    for event in &news.events {
+        let known = cache.get(&event.key);
+        if let Some(change) = change(event, (known.as_deref(), sharing)) {
+            changes.push((Arc::clone(&event.key), change));
+        }
+    }
+    cache.apply(changes, news.reached);
     news.reached
 }
 
-fn change(event: &store::Event) -> Option<Event> {
+fn change(event: &store::Event, (known, sharing): (Option<&Entry>, &mut Sharing)) -> Option<Event> {
     keys::kind_of(&event.key)?;
     let version = ResourceVersion::of_event(event.revision.0, event.position);
     let now = match &event.now {
-        Some(record) => Some(Arc::new(entry(record, Some(version))?)),
+        Some(record) => Some(Arc::new(entry(record, Some(version), (known, sharing))?)),
         None => None,
     };
     // A delete counts even where the store cannot tell any more what was there: the cache knows.
     let last = match (&now, &event.before) {
-        (None, Some(before)) => entry(before, Some(version)).map(|last| last.wire),
+        (None, Some(before)) => entry(before, Some(version), (known, sharing)).map(|it| it.wire),
         _ => None,
     };
     Some(Event { version, before: None, now, last })
 }
 
-/// A record as an entry, if it is an object.
-fn entry(record: &Record, version: Option<ResourceVersion>) -> Option<Entry> {
+/// A record as an entry, if it is an object. It shares with others what it has alike: with what was
+/// `known` of the same key, which object it is.
+fn entry(
+    record: &Record,
+    version: Option<ResourceVersion>,
+    (known, sharing): (Option<&Entry>, &mut Sharing),
+) -> Option<Entry> {
     let kind = keys::kind_of(&record.key)?;
     let version =
         version.unwrap_or_else(|| ResourceVersion::of_event(record.modified.0, record.position));
-    let key = keys::object_key(kind, &record.key)?;
-    let (wire, unreadable) = Wire::of(kind, &key, &record.value, version);
+    let key = match known {
+        Some(known) => Arc::clone(&known.key),
+        None => Arc::new(keys::object_key(kind, &record.key)?),
+    };
+    let (mut wire, unreadable) = Wire::of(kind, &key, &record.value, version);
     if let Some(why) = unreadable {
         error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
     }
+    // It is kept for long: what its buffer has left is not.
+    wire.json.shrink_to_fit();
+    let uid = known.map(|known| &known.uid).filter(|uid| ***uid == *wire.uid);
     Some(Entry {
         kind,
         key,
         version,
         created: record.created,
-        uid: wire.uid.into(),
+        uid: uid.map_or_else(|| wire.uid.into(), Arc::clone),
         is_deleting: wire.is_deleting,
         has_more: wire.has_more,
         wire: Bytes::from(wire.json),
-        labels: wire.labels,
-        fields: wire.fields,
+        labels: sharing.labels(wire.labels),
+        fields: sharing.fields(wire.fields),
     })
 }
 
@@ -295,18 +322,15 @@ mod tests {
 
     #[test]
     fn of_pages_and_events_the_newest_counts_whichever_comes_first() {
-        let mut filling = Filling::default();
+        let (mut filling, sharing) = (Filling::default(), &mut Sharing::default());
         // The watch is ahead of a page that is read later.
-        filling.apply(&news(&[event("changed", 5, true), event("gone", 5, false)]));
-        filling.add(vec![record("changed", 3), record("gone", 3), record("same", 2)]);
+        filling.apply(&news(&[event("changed", 5, true), event("gone", 5, false)]), sharing);
+        filling.add(vec![record("changed", 3), record("gone", 3), record("same", 2)], sharing);
         assert_eq!(shown(&filling), [("changed".to_owned(), 5), ("same".to_owned(), 2)]);
         // A page is ahead of the watch.
-        filling.add(vec![record("again", 9), record("gone", 8)]);
-        filling.apply(&news(&[
-            event("again", 6, true),
-            event("again", 7, false),
-            event("gone", 8, true),
-        ]));
+        filling.add(vec![record("again", 9), record("gone", 8)], sharing);
+        let events = [event("again", 6, true), event("again", 7, false), event("gone", 8, true)];
+        filling.apply(&news(&events), sharing);
         let names = shown(&filling);
         let want = [("again", 9), ("changed", 5), ("gone", 8), ("same", 2)];
         assert_eq!(names, want.map(|(name, at)| (name.to_owned(), at)));
@@ -318,10 +342,10 @@ mod tests {
     #[test]
     fn a_delete_without_what_was_before_deletes_and_is_told_under_its_own_version() {
         let cache = Cache::default();
-        apply(&cache, &news(&[event("a", 3, true), event("b", 3, true)]));
+        apply(&cache, &news(&[event("a", 3, true), event("b", 3, true)]), &mut Sharing::default());
         let there = record("a", 3);
         assert!(cache.get(&there.key).is_some());
-        apply(&cache, &news(&[event("a", 5, false)]));
+        apply(&cache, &news(&[event("a", 5, false)]), &mut Sharing::default());
         assert!(cache.get(&there.key).is_none());
         let CacheNews { events, .. } = cache.news_after(ResourceVersion::after(4), 10).unwrap();
         let [deleted] = &*events else { panic!("{events:?}") };
@@ -347,11 +371,11 @@ mod tests {
         let there = Record { key: key.clone(), value: encode(&object), ..record("a", 3) };
         (event.key, event.now) = (key.clone(), Some(there));
         let cache = Cache::default();
-        apply(&cache, &news(&[event.clone()]));
+        apply(&cache, &news(&[event.clone()]), &mut Sharing::default());
         (event.revision, event.before) = (Revision(4), event.now.take());
-        apply(&cache, &news(&[event.clone()]));
+        apply(&cache, &news(&[event.clone()]), &mut Sharing::default());
         (event.revision, event.now) = (Revision(5), event.before.take());
-        apply(&cache, &news(&[event]));
+        apply(&cache, &news(&[event]), &mut Sharing::default());
         let events = cache.news_after(ResourceVersion::default(), 10).unwrap();
         // Bytes are shown as text, or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());
@@ -369,11 +393,11 @@ mod tests {
         cache.publish(shown);
         let put = store::Group::default().put("/a", store::Expectation::Any, "x");
         store.commit(vec![put.clone()]).await;
-        let filled = fill_from_now(&cache, &store).await;
+        let filled = fill_from_now(&cache, &store, &mut Sharing::default()).await;
         assert_eq!(filled, Err(ReadError::Future { asked: shown, current: now }));
         assert_eq!(cache.revision(), shown);
         store.commit(vec![put.clone(), put]).await;
-        assert_eq!(fill_from_now(&cache, &store).await, Ok(()));
+        assert_eq!(fill_from_now(&cache, &store, &mut Sharing::default()).await, Ok(()));
         assert!(cache.revision() > shown, "once the store has come further it is filled anew");
     }
 
@@ -381,6 +405,6 @@ mod tests {
     fn what_is_no_object_is_no_change() {
         let mut lock = event("a", 5, false);
         lock.key = keys::leader("scheduler");
-        assert!(change(&lock).is_none());
+        assert!(change(&lock, (None, &mut Sharing::default())).is_none());
     }
 }

@@ -16,9 +16,10 @@ mod follow;
 mod objects;
 mod part;
 mod scope;
+mod sharing;
 mod subscription;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -34,6 +35,7 @@ pub(crate) use follow::follow;
 use objects::Objects;
 pub(crate) use part::Part;
 pub(crate) use scope::{Scope, Selection};
+pub(crate) use sharing::{Fields, Labels};
 use subscription::Listener;
 pub(crate) use subscription::{News, Subscription};
 
@@ -45,7 +47,7 @@ const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// An object at one point of its life.
 pub(crate) struct Entry {
     pub(crate) kind: KindId,
-    pub(crate) key: ObjectKey,
+    pub(crate) key: Arc<ObjectKey>,
     /// The point of its last change.
     pub(crate) version: ResourceVersion,
     /// The revision that created it.
@@ -57,8 +59,8 @@ pub(crate) struct Entry {
     pub(crate) has_more: bool,
     /// Its JSON as clients see it.
     pub(crate) wire: Bytes,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) fields: BTreeMap<&'static str, String>,
+    pub(crate) labels: Arc<Labels>,
+    pub(crate) fields: Arc<Fields>,
 }
 
 /// Without the object: it may be a Secret.

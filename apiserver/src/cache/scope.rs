@@ -22,7 +22,7 @@ impl Selection {
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(&*entry.key.name),
                 "metadata.namespace" => Some(&*entry.key.namespace),
-                field => entry.fields.get(field).map(String::as_str),
+                field => entry.fields.get(field),
             })
     }
 

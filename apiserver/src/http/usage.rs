@@ -37,7 +37,7 @@ pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, 
 
 /// The node that a task is bound to; empty where there is none.
 fn node_of(task: &Entry) -> &str {
-    task.fields.get("spec.nodeName").map(String::as_str).unwrap_or_default()
+    task.fields.get("spec.nodeName").unwrap_or_default()
 }
 
 /// A node's row, with what is taken of it.

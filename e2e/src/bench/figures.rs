@@ -38,7 +38,8 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     let limit = limits::embedded().await;
     let mut fleet = fleet(sizes.nodes, ControlPlane::Embedded).await;
     memory(&fleet).await.into_iter().for_each(&mut tell);
-    tell(bound(&fleet, sizes.tasks, ("embedded", &limit)).await);
+    let timed = bound(&fleet, sizes.tasks, ("embedded", &limit)).await;
+    timed.into_iter().for_each(&mut tell);
     let timed = complete_one(&fleet, sizes.tasks, ("embedded", &limit)).await;
     timed.into_iter().for_each(&mut tell);
     tell(watches::figure(&fleet, sizes.tasks.div_ceil(2)).await);
@@ -48,7 +49,8 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     drop(fleet);
     let limit = limits::etcd().await;
     let fleet = self::fleet(sizes.nodes, ControlPlane::OnEtcd { members: 1 }).await;
-    tell(bound(&fleet, sizes.tasks, ("etcd", &limit)).await);
+    let timed = bound(&fleet, sizes.tasks, ("etcd", &limit)).await;
+    timed.into_iter().for_each(&mut tell);
     let timed = complete_one(&fleet, sizes.tasks, ("etcd", &limit)).await;
     timed.into_iter().for_each(&mut tell);
     steps(&fleet, sizes.chain, &limit).await.into_iter().for_each(&mut tell);
@@ -130,8 +132,10 @@ pub(super) async fn complete(fleet: &Fleet, job: &Job) -> Duration {
     }
 }
 
-/// Tasks that run on: from the job's submission to the binding of the last. They are gone after it.
-async fn bound(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit)) -> Figure {
+/// Tasks that run on: from the job's submission to the binding of the last, and what the server's memory
+/// has grown by once all run. They are gone after it.
+async fn bound(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit)) -> [Figure; 2] {
+    let memory_before = fleet.memory_kib("server");
     let mut job = no_op("bound", count);
     job.spec.template.args = vec!["duration=3600s".to_owned()];
     let began = base::Clock::system().now();
@@ -144,6 +148,11 @@ async fn bound(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit)) -> Fig
     let listed = tasks.list(&ListOptions::default()).await.unwrap();
     let times = listed.items.iter().filter_map(|task| task.binding()).map(|binding| binding.at);
     let took = times.max().map_or(0, |last| between(began, last)).max(1);
+    let starting = ListOptions { fields: "status.phase!=Running".to_owned(), ..<_>::default() };
+    while !tasks.list(&starting).await.is_ok_and(|left| left.items.is_empty()) {
+        sleep(LOOK).await;
+    }
+    let memory = fleet.memory_kib("server").saturating_sub(memory_before);
     jobs.delete("bound", DeletePropagation::Background).await.unwrap();
     while !tasks.list(&ListOptions::default()).await.is_ok_and(|left| left.items.is_empty()) {
         sleep(LOOK).await;
@@ -152,7 +161,12 @@ async fn bound(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit)) -> Fig
     let number = u64::from(count) * 1000 / took;
     let allowed = limit.writes_per_second / WRITES_TO_BOUND;
     let of = format!("{}, {WRITES_TO_BOUND} writes a task", limit.of);
-    Figure::new(what, ("5000 /s", "20000 /s"), (number, "/s")).beside(allowed, of)
+    let each = format!("memory a running task of {count}, control plane, {store}");
+    let bytes = (memory * 1024 / u64::from(count)).max(1);
+    [
+        Figure::new(what, ("5000 /s", "20000 /s"), (number, "/s")).beside(allowed, of),
+        Figure::new(each, ("10000 B", "3000 B"), (bytes, "B")),
+    ]
 }
 
 async fn complete_one(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit)) -> [Figure; 2] {

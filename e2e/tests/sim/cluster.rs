@@ -12,7 +12,7 @@ use node_agent::engine::Engine;
 use node_agent::engine::sim::SimMachine;
 use node_agent::{Config, Journal, OpenEngine, Outside};
 use prometheus::Registry;
-use runtime::{Any, Snapshot, Update};
+use runtime::{Any, Parsed, Snapshot, Update};
 use store::Simulated;
 
 use crate::network::{Line, Network};
@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     server: Option<Tasks>,
     pub(crate) schedulers: Vec<Part>,
     pub(crate) controllers: Vec<Part>,
+    /// Tasks that all of these hold, as if they were in one process.
+    parsed: Parsed,
     /// A line without faults: what a test sees through.
     pub(crate) god: Client,
     quiet: Network,
@@ -78,6 +80,7 @@ impl Cluster {
             server: None,
             schedulers: Part::new(CANDIDATES, &network, &rng),
             controllers: Part::new(CANDIDATES, &network, &rng),
+            parsed: Parsed::default(),
             network: network.clone(),
             quiet,
             clock,
@@ -162,6 +165,7 @@ impl Cluster {
             rng: self.rng.fork("scheduler"),
             health: Health::default(),
             metrics: scheduler::Metrics::new(&Registry::new()).unwrap(),
+            parsed: self.parsed.clone(),
         };
         tasks.spawn_part("scheduler", scheduler::shell::run(config, tasks.stop_signal()));
         part.tasks = Some(tasks);
@@ -179,6 +183,7 @@ impl Cluster {
             rng: self.rng.fork("controllers"),
             health: Health::default(),
             metrics: controllers::Metrics::new(&Registry::new()).unwrap(),
+            parsed: self.parsed.clone(),
             events: controllers::event::plan::Limits::with_ttl(api::core::EVENT_TTL.signed()),
         };
         tasks.spawn_part("controllers", controllers::run(config, tasks.stop_signal()));

@@ -22,7 +22,7 @@ use api::{KindId, Timestamp};
 use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
 use client::Client;
 use jiff::SignedDuration;
-use runtime::{Any, Reflector, Update, reflector};
+use runtime::{Any, Parsed, Reflector, Update, reflector};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -65,6 +65,8 @@ pub struct Config {
     pub health: Health,
     /// What it counts.
     pub metrics: Metrics,
+    /// Tasks that other parts of this process hold, too.
+    pub parsed: Parsed,
 }
 
 /// Stands for election, decides while it leads, and stands again; until it is to stop or a part
@@ -120,7 +122,8 @@ impl Term {
         let (answers_in, answers) = mpsc::channel(QUEUE_MAX);
         let rng = config.rng.fork("scheduler");
         let mut reflector = Reflector::new(leader.clone(), &KINDS, "", rng.clone())
-            .shown_in(rng.clone(), &config.health);
+            .shown_in(rng.clone(), &config.health)
+            .sharing(config.parsed.clone());
         // In a task of its own: a reflector that is dropped while it waits loses its watch.
         tasks.spawn_part("scheduler-watch", async move {
             while news_in.send(reflector.next().await).await.is_ok() {}

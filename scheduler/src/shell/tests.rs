@@ -242,6 +242,7 @@ impl Cluster {
             rng: Rng::seeded(1),
             health: Health::default(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
+            parsed: Parsed::default(),
         };
         let tasks = Tasks::new("test");
         tasks.spawn_part("scheduler", run(config, tasks.stop_signal()));

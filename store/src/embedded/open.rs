@@ -10,8 +10,9 @@ use crate::embedded::format::{
     CHANGES, CURRENT, FORMAT, LEASE_KEYS, LEASES, LOG, META, META_FORMAT,
 };
 
-/// Pages that the database keeps in memory; the system's page cache holds the rest. 32 MiB.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Pages that the database keeps in memory; the system's page cache holds the rest. 8 MiB: the inner
+/// pages of all tables, and what one transaction changes. Who reads objects reads the apiserver's cache.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The same where the pages are in memory anyway. 4 MiB.
 const CACHE_BYTES_IN_MEMORY: usize = 4 * 1024 * 1024;
 pub(crate) const FILE: &str = "store.redb";

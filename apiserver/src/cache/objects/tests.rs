@@ -10,20 +10,20 @@ use proptest::prelude::*;
 use store::Revision;
 
 use super::*;
-use crate::cache::{Part, Selection};
+use crate::cache::{Labels, Part, Selection};
 
 fn entry(name: &str, tier: &str) -> Arc<Entry> {
     Arc::new(Entry {
         kind: KindId::Task,
-        key: ObjectKey::new("a", name),
+        key: ObjectKey::new("a", name).into(),
         version: ResourceVersion::default(),
         created: Revision(1),
         uid: "u".into(),
         is_deleting: false,
         has_more: false,
         wire: Bytes::new(),
-        labels: BTreeMap::from([("tier".to_owned(), tier.to_owned())]),
-        fields: BTreeMap::new(),
+        labels: Arc::new(Labels::from([("tier".to_owned(), tier.to_owned())])),
+        fields: Arc::default(),
     })
 }
 
@@ -98,7 +98,7 @@ fn page(objects: &Objects, after: Option<&str>, labels: &str) -> (Vec<String>, P
 
 #[test]
 fn a_page_costs_the_page_and_what_its_selector_skips() {
-    let tier = |number: usize| if number % 2 == 0 { "even" } else { "odd" };
+    let tier = |number: usize| if number.is_multiple_of(2) { "even" } else { "odd" };
     let of = |number: usize| format!("{number:06}");
     let object =
         |number| (Key::from(format!("/a/{}", of(number))), entry(&of(number), tier(number)));

@@ -1,7 +1,5 @@
 //! What watches receive is what a plain filter lets through, and nobody is woken for nothing.
 
-use std::collections::BTreeMap;
-
 use api::selector::FieldSelector;
 use api::{KindId, ObjectKey};
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use store::{Key, Revision};
 
 use super::*;
 use crate::cache::audience::NODE_FIELD;
-use crate::cache::{Entry, Scope, Selection};
+use crate::cache::{Entry, Labels, Scope, Selection};
 use crate::keys;
 
 /// Watches that are compared with the filter.
@@ -46,19 +44,19 @@ impl Put {
 
     fn entry(self, version: ResourceVersion) -> Entry {
         let node = NODES[self.node % NODES.len()].to_owned();
-        let fields = (self.kind() == KindId::Task).then(|| (NODE_FIELD, node));
+        let fields = (self.kind() == KindId::Task).then_some((NODE_FIELD, node));
         let tier = TIERS[self.tier % TIERS.len()].to_owned();
         Entry {
             kind: self.kind(),
-            key: self.key(),
+            key: self.key().into(),
             version,
             created: Revision(1),
             uid: "u".into(),
             is_deleting: false,
             has_more: false,
             wire: Bytes::from(version.to_string()),
-            labels: BTreeMap::from([("tier".to_owned(), tier)]),
-            fields: fields.into_iter().collect(),
+            labels: Arc::new(Labels::from([("tier".to_owned(), tier)])),
+            fields: Arc::new(fields.into_iter().collect()),
         }
     }
 
@@ -248,7 +246,8 @@ fn a_watch_that_ends_leaves_the_audience() {
     }
     cache.put(&[on(1, 0)]);
     let entry = on(1, 0).entry(ResourceVersion::default());
-    assert_eq!((cache.audience().of(&entry).count(), cache.audience().everybody().count()), (0, 0));
+    let audience = cache.audience();
+    assert_eq!((audience.of(&entry).count(), audience.everybody().count()), (0, 0));
 }
 
 #[test]
