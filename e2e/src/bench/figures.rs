@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
-use super::{Figure, Sizes, placements, watches};
+use super::{Figure, Sizes, idle, placements, removal, watches};
 use crate::fleet::{ControlPlane, Fleet, Shape, program};
 
 /// How often a state that ends a measurement is asked for.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long nothing happens before memory is read.
-const IDLE: Duration = Duration::from_secs(3);
+pub(super) const IDLE: Duration = Duration::from_secs(3);
 
 /// A task is created and bound.
 const WRITES_TO_BOUND: u64 = 2;
@@ -59,9 +59,13 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     }
     drop(fleet);
     tell(takeover().await);
+    tell(removal::figure(sizes.tasks).await);
+    if sizes.finished > 0 {
+        idle::figures(sizes.finished, sizes.idle).await.into_iter().for_each(&mut tell);
+    }
 }
 
-async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
+pub(super) async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
     Fleet::start(Shape { runtime: "sim", agents, capacity: CAPACITY, control_plane }).await
 }
 
@@ -113,7 +117,7 @@ pub(super) fn no_op(name: &str, count: u32) -> Job {
     }))
 }
 
-fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
+pub(super) fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 

@@ -2,8 +2,10 @@
 //! protocol, and stands beside its target and its goal. Nothing here asserts a time.
 
 mod figures;
+mod idle;
 mod limits;
 mod placements;
+mod removal;
 mod watches;
 
 use std::fmt;
@@ -23,6 +25,10 @@ pub struct Sizes {
     pub large: u32,
     /// Jobs of the workflow in which each follows the one before; at least 2.
     pub chain: u32,
+    /// Finished jobs that an idle server has; it is not measured where 0.
+    pub finished: u32,
+    /// For how long an idle server is measured, in whole seconds.
+    pub idle: std::time::Duration,
 }
 
 /// One line of the table.

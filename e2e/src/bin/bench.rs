@@ -24,6 +24,12 @@ struct Args {
     /// Jobs of the workflow in which each follows the one before.
     #[arg(long, default_value_t = 50)]
     chain: u32,
+    /// Finished jobs of the idle server that is measured.
+    #[arg(long, default_value_t = 10_000)]
+    finished: u32,
+    /// Seconds for which an idle server is measured.
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
     /// Writes the figures here, too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
@@ -32,13 +38,15 @@ struct Args {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
 async fn main() -> std::io::Result<()> {
-    let Args { placement_nodes, placement_tasks, nodes, tasks, large, chain, json } = Args::parse();
-    let placements = (placement_nodes, placement_tasks);
+    let args = Args::parse();
+    let placements = (args.placement_nodes, args.placement_tasks);
     println!("{}", bench::header());
-    let sizes = Sizes { placements, nodes, tasks, large, chain };
+    let Args { nodes, tasks, large, chain, finished, .. } = args;
+    let idle = std::time::Duration::from_secs(args.idle);
+    let sizes = Sizes { placements, nodes, tasks, large, chain, finished, idle };
     let report = bench::run(&sizes, |figure| println!("{figure}")).await;
     println!("{}", report.footer());
-    if let Some(file) = json {
+    if let Some(file) = args.json {
         std::fs::write(file, report.to_json().to_string())?;
     }
     Ok(())
