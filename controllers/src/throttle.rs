@@ -8,31 +8,39 @@ use tokio::time::Instant;
 
 /// Between two such writes of one object passes at least this.
 const PERIOD: Duration = Duration::from_millis(500);
-/// Objects that are remembered at most; beyond them the oldest are forgotten.
-const OBJECTS_MAX: usize = 10_000;
-
-/// When each object's status was written last, by uid.
+/// When each object's status was written last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throttle(
     /// Guards the times; held for one look.
-    Arc<Mutex<BTreeMap<String, Instant>>>,
+    Arc<Mutex<Times>>,
 );
+
+/// Times by uid. Those of one period are forgotten together, two periods later: looking through all of
+/// them for old ones would cost each write of one object as much as there are objects.
+#[derive(Debug, Default)]
+struct Times {
+    /// Since when `current` is written to.
+    since: Option<Instant>,
+    current: BTreeMap<String, Instant>,
+    previous: BTreeMap<String, Instant>,
+}
 
 impl Throttle {
     /// Nothing if the status may be written now, which then counts as done; else how long to wait.
     pub(crate) fn ask(&self, uid: &str) -> Option<Duration> {
         let now = Instant::now();
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = written.get(uid) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.since.is_none_or(|since| now.saturating_duration_since(since) >= PERIOD) {
+            times.previous = std::mem::take(&mut times.current);
+            times.since = Some(now);
+        }
+        if let Some(last) = times.current.get(uid).or_else(|| times.previous.get(uid)) {
             let since = now.saturating_duration_since(*last);
             if since < PERIOD {
                 return Some(PERIOD - since);
             }
         }
-        if written.len() >= OBJECTS_MAX {
-            written.retain(|_, last| now.saturating_duration_since(*last) < PERIOD);
-        }
-        written.insert(uid.to_owned(), now);
+        times.current.insert(uid.to_owned(), now);
         None
     }
 }
@@ -49,5 +57,18 @@ mod tests {
         assert_eq!(throttle.ask("a"), Some(PERIOD));
         tokio::time::advance(PERIOD).await;
         assert_eq!(throttle.ask("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_is_remembered_for_a_period_and_no_longer_than_two() {
+        let throttle = Throttle::default();
+        for at in 0..100 {
+            assert_eq!(throttle.ask(&at.to_string()), None);
+            tokio::time::advance(PERIOD / 10).await;
+            let told = throttle.ask(&at.to_string());
+            assert_eq!(told, Some(PERIOD - PERIOD / 10), "{at}");
+            let times = throttle.0.lock().unwrap();
+            assert!(times.current.len() + times.previous.len() <= 20);
+        }
     }
 }
