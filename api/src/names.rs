@@ -73,8 +73,21 @@ pub fn bounded(whole: &str) -> String {
     if whole.len() <= NAME_CHARS_MAX {
         return whole.to_owned();
     }
-    let kept: String = whole.chars().take(NAME_CHARS_MAX - HASH_CHARS - 1).collect();
+    let kept: String = whole.chars().take(KEPT_CHARS).collect();
     format!("{}-{}", kept.trim_end_matches(['-', '.']), hash(whole.as_bytes()))
+}
+
+/// What a name that is too long keeps of its beginning.
+const KEPT_CHARS: usize = NAME_CHARS_MAX - HASH_CHARS - 1;
+
+/// What all names `<owner>-<part>` start with, of whatever length the parts are: to look for the names
+/// that are taken without a look at all there are. Names of others may start with it, too.
+pub fn prefix_of_owned(owner: &str) -> String {
+    if owner.len() < KEPT_CHARS {
+        return format!("{owner}-");
+    }
+    let kept: String = owner.chars().take(KEPT_CHARS).collect();
+    kept.trim_end_matches(['-', '.']).to_owned()
 }
 
 /// The first ten hexadecimal digits of the SHA-256: enough to tell revisions of one owner apart.
@@ -114,6 +127,21 @@ mod tests {
         for good in ["a", "resize-10", "node-1.example.org", &"a".repeat(63)] {
             assert_eq!(problem(good), None, "{good:?}");
         }
+    }
+
+    #[test]
+    fn what_an_owner_makes_is_found_by_its_prefix() {
+        for length in 1..=63 {
+            for (owner, end) in [("a".repeat(length), ""), ("a".repeat(length - 1), "z")] {
+                let owner = owner + end;
+                let prefix = prefix_of_owned(&owner);
+                for part in ["1", "4294967295", &"b".repeat(63)] {
+                    let name = job_in_run(&owner, part);
+                    assert!(name.starts_with(&prefix), "{name} does not start with {prefix}");
+                }
+            }
+        }
+        assert_eq!(prefix_of_owned("a"), "a-", "and not those of others: ab-1");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub struct Metrics {
     plans: IntCounterVec,
     groups: IntCounterVec,
     refusals: IntCounterVec,
+    objects: IntCounterVec,
 }
 
 impl Metrics {
@@ -28,6 +29,10 @@ impl Metrics {
                 "heliox_controllers_refusals_total",
                 "Plans of which a write was refused or not answered",
             )?,
+            objects: counter(
+                "heliox_controllers_objects_read_total",
+                "Objects read from the cache to make plans",
+            )?,
         })
     }
 
@@ -35,6 +40,19 @@ impl Metrics {
         self.plans.with_label_values(&[controller]).inc();
         let groups = u64::try_from(groups).unwrap_or(u64::MAX);
         self.groups.with_label_values(&[controller]).inc_by(groups);
+    }
+
+    /// A plan was made on so many objects. Where this grows faster than what happens in the cluster,
+    /// something reads all objects to find a few.
+    pub(crate) fn viewed(&self, controller: &str, objects: usize) {
+        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
+        self.objects.with_label_values(&[controller]).inc_by(objects);
+    }
+
+    /// How many objects a controller's plans were made on.
+    #[cfg(test)]
+    pub(crate) fn objects_viewed(&self, controller: &str) -> u64 {
+        self.objects.with_label_values(&[controller]).get()
     }
 
     pub(crate) fn refused(&self, controller: &str) {

@@ -54,7 +54,7 @@ where
     }));
     let (client, clock) = (Client::new(transport), Clock::simulated(now));
     let cache = Cache::default();
-    cache.apply(Update::Reset { objects, version: ResourceVersion::after(1) }, |_, _| ());
+    cache.apply(Update::Reset { objects, version: ResourceVersion::after(1) }, |_, _, _| ());
     let recorder = Recorder::new(client.clone(), "test", clock.clone(), Rng::seeded(1));
     let metrics = Metrics::new(&Registry::new()).unwrap();
     Tools { client, cache, clock, recorder, metrics }

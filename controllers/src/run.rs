@@ -48,9 +48,14 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     let Config { clock, rng, metrics, health, parsed, events, .. } = config.clone();
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
-    let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
     let deposed = Deposed::default();
-    let crew = Crew { spawner: tasks.spawner(), rng: rng.clone(), deposed: deposed.clone() };
+    let crew = Crew {
+        spawner: tasks.spawner(),
+        rng: rng.clone(),
+        clock: clock.clone(),
+        deposed: deposed.clone(),
+    };
+    let tools = Tools { client: client.clone(), cache: cache.clone(), clock, recorder, metrics };
     let (canary, started) = (node::CanaryCage::default(), Instant::now());
     tasks.spawn_part(
         "canary",

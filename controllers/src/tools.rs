@@ -81,12 +81,16 @@ impl Tools {
         }
     }
 
-    /// Waits for a time of the wall clock.
-    pub(crate) fn until(&self, at: Option<Timestamp>) -> Requeue {
-        at.map_or(Requeue::OnChange, |at| {
-            let wait = at.duration_since(self.clock.now());
-            Requeue::After(Duration::try_from(wait).unwrap_or_default())
-        })
+    /// When to reconcile again what wants it at a time of the wall clock, if at any, and is at rest or
+    /// not. A time that has come already means at once.
+    pub(crate) fn until(&self, at: Option<Timestamp>, is_at_rest: bool) -> Requeue {
+        match at {
+            Some(at) if at <= self.clock.now() => Requeue::After(Duration::ZERO),
+            Some(at) if is_at_rest => Requeue::AtRestUntil(at),
+            Some(at) => Requeue::At(at),
+            None if is_at_rest => Requeue::AtRest,
+            None => Requeue::OnChange,
+        }
     }
 }
 

@@ -1,107 +1,15 @@
 //! Everything that a component watches, as of one revision.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::resource_version::ResourceVersion;
-use api::{Job, Kind, KindId, ObjectKey, Task};
+use api::{Job, Kind as _, KindId, ObjectKey, PartitionSet, Task, WorkflowRun};
 use tokio::sync::watch;
 
 use crate::any::Any;
 use crate::reflector::{Change, Update};
-
-/// Objects of one kind, by key and by the uids of their owners.
-#[derive(Debug, Clone)]
-pub struct Table<K> {
-    objects: BTreeMap<ObjectKey, Arc<K>>,
-    by_owner: BTreeMap<String, BTreeSet<ObjectKey>>,
-}
-
-impl<K> Default for Table<K> {
-    fn default() -> Self {
-        Self { objects: BTreeMap::new(), by_owner: BTreeMap::new() }
-    }
-}
-
-impl<K: Kind> Table<K> {
-    /// One object.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<K>> {
-        self.objects.get(key)
-    }
-
-    /// Every object, in order of namespace and name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
-        self.objects.values()
-    }
-
-    /// Objects of one namespace.
-    pub fn of_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<K>> {
-        self.objects
-            .range(ObjectKey::new(namespace, "")..)
-            .take_while(move |(key, _)| key.namespace == namespace)
-            .map(|(_, object)| object)
-    }
-
-    /// Objects whose controller has this uid.
-    pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
-        self.dependents(uid).filter(move |object| controller_of(object.as_ref()) == Some(uid))
-    }
-
-    /// Objects that name this uid among their owners, as their controller or not.
-    pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
-        self.by_owner.get(uid).into_iter().flatten().filter_map(|key| self.objects.get(key))
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
-    /// Puts an object; what was there before.
-    pub fn insert(&mut self, object: Arc<K>) -> Option<Arc<K>> {
-        let key = object.key();
-        let before = self.remove(&key);
-        for owner in owners_of(object.as_ref()) {
-            self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
-        }
-        self.objects.insert(key, object);
-        before
-    }
-
-    /// Takes an object away.
-    pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
-        let before = self.objects.remove(key)?;
-        for owner in owners_of(before.as_ref()) {
-            let Some(keys) = self.by_owner.get_mut(owner) else { continue };
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_owner.remove(owner);
-            }
-        }
-        Some(before)
-    }
-}
-
-/// The uid of an object's controller. A chunk of a completion record has no owner reference: it is
-/// its job's by its key.
-fn controller_of<K: Kind>(object: &K) -> Option<&str> {
-    if K::ID == KindId::CompletionChunk {
-        return Some(object.namespace());
-    }
-    object.controller().map(|owner| owner.uid.as_str())
-}
-
-/// The uids of all owners of an object. One that is named twice comes twice.
-fn owners_of<K: Kind>(object: &K) -> impl Iterator<Item = &str> {
-    let chunk = (K::ID == KindId::CompletionChunk).then(|| object.namespace());
-    let owners = object.meta().owner_references.iter().flatten();
-    chunk.into_iter().chain(owners.map(|owner| owner.uid.as_str()))
-}
+use crate::relations::Relations;
+use crate::table::Table;
 
 macro_rules! snapshot {
     ($($kind:ident, $field:ident: $type:ty;)+) => {
@@ -112,20 +20,18 @@ macro_rules! snapshot {
             $(pub $field: Table<$type>,)+
             /// The point in history that it shows.
             pub version: ResourceVersion,
-            /// How many tasks run each template.
-            template_users: BTreeMap<ObjectKey, usize>,
-            /// Where the job of each uid is: a chunk of its record knows no more of it.
-            job_keys: BTreeMap<String, ObjectKey>,
+            relations: Relations,
         }
 
         impl Snapshot {
             /// Puts an object; what was there before.
             pub fn insert(&mut self, object: Any) -> Option<Any> {
-                self.count(&object);
-                let before = match object {
+                let before = match object.clone() {
                     $(Any::$kind(object) => self.$field.insert(object).map(Any::$kind),)+
                 };
-                before.inspect(|before| self.discount(before))
+                before.iter().for_each(|before| self.relations.leave(before));
+                self.relations.enter(&object);
+                before
             }
 
             /// Takes an object away.
@@ -133,7 +39,7 @@ macro_rules! snapshot {
                 let before = match kind {
                     $(KindId::$kind => self.$field.remove(key).map(Any::$kind),)+
                 };
-                before.inspect(|before| self.discount(before))
+                before.inspect(|before| self.relations.leave(before))
             }
 
             /// One object of any kind.
@@ -148,6 +54,17 @@ macro_rules! snapshot {
             pub fn dependents(&self, uid: &str) -> impl Iterator<Item = Any> {
                 std::iter::empty()
                     $(.chain(self.$field.dependents(uid).cloned().map(Any::$kind)))+
+            }
+
+            /// Those of them that are not on their way out: see [`Table::staying_dependents`].
+            pub fn staying_dependents(&self, uid: &str) -> impl Iterator<Item = Any> {
+                std::iter::empty()
+                    $(.chain(self.$field.staying_dependents(uid).cloned().map(Any::$kind)))+
+            }
+
+            /// How many dependents this uid waits for when it is deleted in the foreground.
+            pub fn blocking_dependents(&self, uid: &str) -> usize {
+                0 $(+ self.$field.blocking_dependents(uid))+
             }
 
             /// Objects of every kind in a namespace. Chunks of completion records are in none: they
@@ -176,67 +93,99 @@ api::every_kind!(snapshot);
 impl Snapshot {
     /// How many tasks run a template.
     pub fn template_users(&self, template: &ObjectKey) -> usize {
-        self.template_users.get(template).copied().unwrap_or_default()
+        self.relations.template_users.get(template).copied().unwrap_or_default()
+    }
+
+    /// Whether the owner with this uid has tasks of a run.
+    pub fn has_tasks_of_run(&self, uid: &str, run: u32) -> bool {
+        self.relations.tasks_of_runs.get(uid).is_some_and(|runs| runs.contains_key(&run))
     }
 
     /// The job with this uid.
     pub fn job_with_uid(&self, uid: &str) -> Option<&Arc<Job>> {
-        self.jobs.get(self.job_keys.get(uid)?).filter(|job| job.uid() == uid)
+        self.jobs.get(self.relations.job_keys.get(uid)?).filter(|job| job.uid() == uid)
     }
 
-    /// Enters an object that comes into the indexes that span kinds.
-    fn count(&mut self, object: &Any) {
-        if let Any::Task(task) = object {
-            *self.template_users.entry(template_of(task)).or_default() += 1;
-        }
-        if let Any::Job(job) = object {
-            self.job_keys.insert(job.uid().to_owned(), job.key());
-        }
+    /// Tasks that are bound to a node and have not ended, as far as anybody knows.
+    pub fn tasks_on(&self, node: &str) -> impl Iterator<Item = &Arc<Task>> {
+        self.relations.tasks_on.get(node).into_iter().flat_map(|tasks| tasks.iter())
     }
 
-    /// Takes an object that goes out of the indexes that span kinds. The one that replaces it was
-    /// entered before.
-    fn discount(&mut self, object: &Any) {
-        if let Any::Task(task) = object {
-            let template = template_of(task);
-            if let Some(users) = self.template_users.get_mut(&template) {
-                *users -= 1;
-                if *users == 0 {
-                    self.template_users.remove(&template);
-                }
-            }
-        }
-        if let Any::Job(job) = object
-            && self.jobs.get(&job.key()).is_none_or(|now| now.uid() != job.uid())
-        {
-            self.job_keys.remove(job.uid());
-        }
+    /// The names of nodes that such tasks are bound to, whether there is such a node or not.
+    pub fn nodes_with_tasks(&self) -> impl Iterator<Item = &str> {
+        self.relations.tasks_on.keys().map(String::as_str)
     }
 
-    /// Applies news. What each object was and is goes to `touched`: either may be nothing.
-    pub fn apply(&mut self, update: Update, mut touched: impl FnMut(Option<&Any>, Option<&Any>)) {
+    /// Tasks that have not ended and whose node was declared lost.
+    pub fn lost_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.relations.lost_tasks.iter()
+    }
+
+    /// Jobs that target a partition set, whether that is there or not.
+    pub fn jobs_targeting(&self, set: &ObjectKey) -> impl Iterator<Item = &Arc<Job>> {
+        self.relations.jobs_targeting.get(set).into_iter().flat_map(|jobs| jobs.iter())
+    }
+
+    /// Runs of a workflow, whether that is there or not.
+    pub fn runs_of_workflow(
+        &self,
+        workflow: &ObjectKey,
+    ) -> impl Iterator<Item = &Arc<WorkflowRun>> {
+        self.relations.runs_of_workflow.get(workflow).into_iter().flat_map(|runs| runs.iter())
+    }
+
+    /// Partition sets whose assignment has a node serve something, whether that is there or not.
+    pub fn sets_naming(&self, node: &str) -> impl Iterator<Item = &Arc<PartitionSet>> {
+        self.relations.sets_naming.get(node).into_iter().flat_map(|sets| sets.iter())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn relations_are_empty(&self) -> bool {
+        self.relations == Relations::default()
+    }
+
+    /// Applies news. What each object was and is goes to `touched`, with what is there then: either
+    /// may be nothing. An object that another one of its name replaced has gone, and that one came.
+    ///
+    /// After a reset everything that is there counts as new, so that all of it is looked at: whatever
+    /// was missed while the history was lost is found by that.
+    pub fn apply(
+        &mut self,
+        update: Update,
+        mut touched: impl FnMut(Option<&Any>, Option<&Any>, &Self),
+    ) {
         match update {
             Update::Reset { objects, version } => {
-                let before = std::mem::take(self);
-                for object in before.objects() {
-                    touched(Some(&object), None);
-                }
+                let mut next = Self { version, ..Self::default() };
                 for object in objects {
-                    touched(None, Some(&object));
-                    self.insert(object);
+                    next.insert(object);
                 }
-                self.version = version;
+                let before = std::mem::replace(self, next);
+                for object in before.objects() {
+                    let now = self.get(object.kind(), &object.key());
+                    if now.is_none_or(|now| now.meta().uid != object.meta().uid) {
+                        touched(Some(&object), None, self);
+                    }
+                }
+                for object in self.objects() {
+                    touched(None, Some(&object), self);
+                }
             }
             Update::Changes { changes, version } => {
                 for change in changes {
                     match change {
                         Change::Upsert(object) => {
                             let before = self.insert(object.clone());
-                            touched(before.as_ref(), Some(&object));
+                            let is_same = |before: &&Any| before.meta().uid == object.meta().uid;
+                            let same = before.as_ref().filter(is_same);
+                            if same.is_none() && before.is_some() {
+                                touched(before.as_ref(), None, self);
+                            }
+                            touched(same, Some(&object), self);
                         }
                         Change::Remove(kind, key) => {
                             let before = self.remove(kind, &key);
-                            touched(before.as_ref(), None);
+                            touched(before.as_ref(), None, self);
                         }
                     }
                 }
@@ -244,10 +193,6 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn template_of(task: &Task) -> ObjectKey {
-    ObjectKey::new(task.namespace(), &*task.spec.template)
 }
 
 /// A snapshot that one task writes and others read.
@@ -272,7 +217,13 @@ impl Cache {
     }
 
     /// Applies news: only the task that follows the watch does.
-    pub fn apply(&self, update: Update, touched: impl FnMut(Option<&Any>, Option<&Any>)) {
+    /// `touched` runs while the cache is locked: it reads the snapshot that it is given, and must not
+    /// come back here.
+    pub fn apply(
+        &self,
+        update: Update,
+        touched: impl FnMut(Option<&Any>, Option<&Any>, &Snapshot),
+    ) {
         let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
         snapshot.apply(update, touched);
         self.version.send_replace(snapshot.version);
@@ -337,7 +288,7 @@ mod tests {
         assert_eq!(snapshot.jobs.of_owner("u1").count(), 0);
         snapshot.remove(KindId::Job, &ObjectKey::new("default", "child"));
         assert_eq!(snapshot.dependents("u1").count(), 0);
-        assert!(snapshot.jobs.by_owner.is_empty());
+        assert!(snapshot.jobs.is_unowned());
     }
 
     #[test]
@@ -356,14 +307,14 @@ mod tests {
         snapshot.insert(task("b"));
         assert_eq!((users(&snapshot, "a"), users(&snapshot, "b")), (0, 1));
         snapshot.remove(KindId::Task, &ObjectKey::new("default", "t"));
-        assert!(snapshot.template_users.is_empty());
+        assert!(snapshot.relations.template_users.is_empty());
         snapshot.insert(job("j", "u1", None));
         snapshot.insert(job("j", "u1", None));
         assert!(snapshot.job_with_uid("u1").is_some());
         snapshot.insert(job("j", "u2", None));
         assert!(snapshot.job_with_uid("u1").is_none() && snapshot.job_with_uid("u2").is_some());
         snapshot.remove(KindId::Job, &ObjectKey::new("default", "j"));
-        assert!(snapshot.job_keys.is_empty());
+        assert!(snapshot.relations.job_keys.is_empty());
     }
 
     #[test]
@@ -375,7 +326,7 @@ mod tests {
             objects: vec![job("new", "u2", None)],
             version: ResourceVersion::after(3),
         };
-        snapshot.apply(update, |before, now| {
+        snapshot.apply(update, |before, now, _| {
             gone.extend(before.map(|object| object.key().name));
             there.extend(now.map(|object| object.key().name));
         });

@@ -15,12 +15,15 @@ pub mod leader;
 pub mod parsed;
 pub mod queue;
 pub mod reflector;
+mod relations;
+pub mod table;
 
 pub use any::Any;
-pub use cache::{Cache, Snapshot, Table};
+pub use cache::{Cache, Snapshot};
 pub use controller::{Controller, Crew, Deposed, Feed, ReconcileError, Requeue};
 pub use events::{Recorder, Severity};
 pub use leader::{Election, Leadership, lead};
 pub use parsed::Parsed;
-pub use queue::Queue;
+pub use queue::{Due, Queue};
 pub use reflector::{Change, Reflector, Update};
+pub use table::Table;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::KindId;
-use runtime::{Any, ReconcileError, Requeue};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
 use tokio::time::Instant;
 
 use crate::tools::Tools;
@@ -49,7 +49,7 @@ impl runtime::Controller for Controller {
 
     const NAME: &'static str = "event";
 
-    fn keys(&self, _: Option<&Any>, now: Option<&Any>) -> Vec<()> {
+    fn keys(_: Option<&Any>, now: Option<&Any>, _: &Snapshot) -> Vec<()> {
         // One that was changed may be larger than before.
         let is_told = |object: &Any| object.kind() == KindId::Event;
         if now.is_some_and(is_told) { vec![()] } else { Vec::new() }
@@ -66,7 +66,8 @@ impl runtime::Controller for Controller {
         });
         if plan.groups.is_empty() {
             self.set_looked(Some(Instant::now()));
-            return Ok(self.tools.until(plan.wake_at));
+            // The next event brings the key back, or the age of the oldest one.
+            return Ok(self.tools.until(plan.wake_at, true));
         }
         // While there are too many, the next look follows at once.
         self.set_looked(None);

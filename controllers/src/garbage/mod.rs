@@ -8,6 +8,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::batch::Group;
 use api::object::Kind as _;
 use api::{CompletionChunk, KindId, ObjectKey, Task, TaskTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -16,8 +17,8 @@ use runtime::{Any, ReconcileError, Requeue, Snapshot};
 use crate::tools::Tools;
 use circle::{Link, waits_for_dependents};
 use plan::{
-    Dependent, Object, ROUND_OPS_MAX, View, finish, is_orphan, may_be_outdated, orphaned, outdated,
-    plan,
+    Dependent, Object, Outdated, ROUND_OPS_MAX, View, finish, is_concerned, is_orphan, orphaned,
+    outdated, plan, wants_every_dependent,
 };
 
 /// Removes what nobody needs any more.
@@ -29,9 +30,9 @@ pub(crate) struct Controller {
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
-    /// What an owner owns.
+    /// What an owner owns, but for a completion record.
     Owner(Owner),
-    /// The completion record of the job with this uid.
+    /// The completion record of the job with this uid. It goes when the job has gone.
     Record(String),
     /// A task that is being deleted.
     Task(ObjectKey),
@@ -63,6 +64,15 @@ impl Owner {
         Some(Self { kind, key, uid: reference.uid.clone() })
     }
 
+    /// Whether an object names just this owner: one that names the uid of a living owner with another
+    /// name or kind has an owner that does not exist, and takes nothing of the living one with it.
+    fn is_named_by(&self, any: &Any) -> bool {
+        let namespace = any.key().namespace;
+        let references = any.meta().owner_references.iter().flatten();
+        let mut same_uid = references.filter(|reference| reference.uid == self.uid);
+        same_uid.any(|it| Self::named(it, &namespace).as_ref() == Some(self))
+    }
+
     fn find(&self, snapshot: &Snapshot) -> Option<Any> {
         let found = snapshot.get(self.kind, &self.key)?;
         (found.meta().uid.as_deref() == Some(&*self.uid)).then_some(found)
@@ -74,35 +84,69 @@ impl Controller {
         Self { tools }
     }
 
-    /// The owner's own object is looked for by `find`.
-    async fn look_at_owner(
-        &self,
-        uid: &str,
-        find: impl FnOnce(&Snapshot) -> Option<Any>,
-    ) -> Result<Requeue, ReconcileError> {
-        let groups = self.tools.cache.read(|snapshot| {
-            let owner = find(snapshot);
+    async fn look_at_owner(&self, key: &Owner) -> Result<Requeue, ReconcileError> {
+        let read = self.tools.cache.read(|snapshot| {
+            let owner = key.find(snapshot);
             if owner.as_ref().is_some_and(|owner| owner.meta().deletion_timestamp.is_none()) {
                 return None;
             }
-            let found: Vec<Found> =
-                snapshot.dependents(uid).map(|any| Found::of(snapshot, any, uid)).collect();
-            if owner.is_none() && found.is_empty() {
+            // Mostly the first one says so.
+            if owner.is_none() && !snapshot.dependents(&key.uid).any(|any| key.is_named_by(&any)) {
                 return None;
             }
+            // The rest of many comes with the next rounds: none of them is read twice for that.
+            let (object_of, uid) = (owner.as_ref().map(object), key.uid.as_str());
+            let mut read = 0;
+            let found: Vec<Found> = dependents(snapshot, object_of, uid)
+                .inspect(|_| read += 1)
+                .filter(|any| key.is_named_by(any))
+                .map(|any| Found::of(snapshot, any, key))
+                .filter(|found| is_concerned(object_of, uid, &found.as_dependent()))
+                .take(ROUND_OPS_MAX)
+                .collect();
             let dependents: Vec<Dependent<'_>> = found.iter().map(Found::as_dependent).collect();
             let circle = owner.as_ref().and_then(|owner| circle::cut(owner, find_owner(snapshot)));
             let circle = circle
                 .as_ref()
                 .map(|link| Link { dependent: object(&link.dependent), owner: link.owner.clone() });
-            let owner = owner.as_ref().map(object);
-            Some(plan(&View { owner, uid, dependents: &dependents, circle: circle.as_ref() }))
+            let groups = plan(&View {
+                owner: object_of,
+                uid,
+                dependents: &dependents,
+                blocking: snapshot.blocking_dependents(uid),
+                circle: circle.as_ref(),
+            });
+            Some((groups, dependents.len(), read))
         });
-        let Some(groups) = groups else { return Ok(Requeue::Gone) };
-        let is_cut = groups.len() >= ROUND_OPS_MAX;
+        let Some((groups, concerned, read)) = read else { return Ok(Requeue::Gone) };
+        self.tools.metrics.viewed("garbage", read);
+        self.round(groups, concerned).await
+    }
+
+    /// Writes what a plan asks for a number of objects.
+    async fn round(&self, groups: Vec<Group>, objects: usize) -> Result<Requeue, ReconcileError> {
         self.tools.write("garbage", groups).await?;
         // What was asked of the first ones need not change them soon: nothing else asks for the rest.
+        let is_cut = objects >= ROUND_OPS_MAX;
         Ok(if is_cut { Requeue::After(Duration::ZERO) } else { Requeue::OnChange })
+    }
+
+    async fn look_at_record(&self, uid: &str) -> Result<Requeue, ReconcileError> {
+        let found: Vec<Found> = self.tools.cache.read(|snapshot| {
+            if snapshot.job_with_uid(uid).is_some() {
+                return Vec::new();
+            }
+            let chunks = snapshot.completion_chunks.staying_dependents(uid).cloned();
+            let found = chunks.take(ROUND_OPS_MAX).map(Any::CompletionChunk);
+            found.map(|any| Found { any, is_kept: false, owns: false }).collect()
+        });
+        if found.is_empty() {
+            return Ok(Requeue::Gone);
+        }
+        let dependents: Vec<Dependent<'_>> = found.iter().map(Found::as_dependent).collect();
+        let view = View { owner: None, uid, dependents: &dependents, blocking: 0, circle: None };
+        self.tools.metrics.viewed("garbage", dependents.len());
+        self.round(plan(&view), dependents.len()).await
     }
 
     /// A job finishes off its own tasks, once their ends are recorded; an owner that is gone or
@@ -132,22 +176,45 @@ impl Controller {
     }
 
     async fn look_at_job(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let groups = self.tools.cache.read(|snapshot| {
+        let read = self.tools.cache.read(|snapshot| {
             let job = snapshot.jobs.get(key)?;
             let templates: Vec<&TaskTemplate> =
                 snapshot.task_templates.of_owner(job.uid()).map(Arc::as_ref).collect();
             let chunks: Vec<&CompletionChunk> =
                 snapshot.completion_chunks.of_owner(job.uid()).map(Arc::as_ref).collect();
-            if !may_be_outdated(job, &templates, &chunks) {
-                return None;
-            }
-            let tasks: Vec<&Task> = snapshot.tasks.of_owner(job.uid()).map(Arc::as_ref).collect();
-            Some(outdated(job, &tasks, &templates, &chunks))
+            let (groups, is_more_later) = outdated(&Outdated {
+                job,
+                templates: &templates,
+                chunks: &chunks,
+                is_used: &|template| snapshot.template_users(&template.key()) > 0,
+                has_tasks_of: &|run| snapshot.has_tasks_of_run(job.uid(), run),
+            });
+            // The last task of an earlier run or template brings the key back: see `keys_of_task`.
+            let requeue = match (groups.is_empty(), is_more_later) {
+                (false, _) => Requeue::After(Duration::ZERO),
+                (true, true) if job.status.phase.is_final() => Requeue::AtRest,
+                (true, true) => Requeue::OnChange,
+                (true, false) => Requeue::Gone,
+            };
+            Some((groups, templates.len() + chunks.len() + 1, requeue))
         });
-        let Some(groups) = groups else { return Ok(Requeue::Gone) };
-        let is_done = groups.is_empty();
+        let Some((groups, objects, requeue)) = read else { return Ok(Requeue::Gone) };
+        self.tools.metrics.viewed("garbage", objects);
         self.tools.write("garbage", groups).await?;
-        Ok(if is_done { Requeue::OnChange } else { Requeue::After(Duration::ZERO) })
+        Ok(requeue)
+    }
+}
+
+/// The dependents of an owner of which some may be concerned.
+fn dependents<'a>(
+    snapshot: &'a Snapshot,
+    owner: Option<Object<'_>>,
+    uid: &'a str,
+) -> Box<dyn Iterator<Item = Any> + 'a> {
+    if wants_every_dependent(owner) {
+        Box::new(snapshot.dependents(uid))
+    } else {
+        Box::new(snapshot.staying_dependents(uid))
     }
 }
 
@@ -159,12 +226,13 @@ struct Found {
 }
 
 impl Found {
-    fn of(snapshot: &Snapshot, any: Any, uid: &str) -> Self {
+    /// A dependent of `owner`.
+    fn of(snapshot: &Snapshot, any: Any, owner: &Owner) -> Self {
         let namespace = any.key().namespace;
         // Nothing keeps itself.
         let own_uid = any.meta().uid.as_deref().filter(|uid| !uid.is_empty());
         let others = any.meta().owner_references.iter().flatten();
-        let others = others.filter(|owner| owner.uid != uid && own_uid != Some(&*owner.uid));
+        let others = others.filter(|it| it.uid != owner.uid && own_uid != Some(&*it.uid));
         let is_kept = others.into_iter().any(|reference| {
             let Some(owner) = Owner::named(reference, &namespace) else { return true };
             owner.find(snapshot).is_some_and(|owner| !waits_for_dependents(owner.meta()))
@@ -229,13 +297,16 @@ impl runtime::Controller for Controller {
 
     const NAME: &'static str = "garbage";
 
-    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Key> {
+    fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<Key> {
         let Some(object) = now.or(before) else { return Vec::new() };
         let mut keys = Vec::new();
         let (meta, kind, key) = (object.meta(), object.kind(), object.key());
         let is_going = meta.deletion_timestamp.is_some() || now.is_none();
         if is_going && let Some(uid) = meta.uid.as_ref().filter(|uid| !uid.is_empty()) {
             keys.push(Key::Owner(Owner { kind, key: key.clone(), uid: uid.clone() }));
+            if kind == KindId::Job {
+                keys.push(Key::Record(uid.clone()));
+            }
         }
         // New, gone, or on its way: its owners may be gone, or wait for it. With other owners than
         // before: those that it had may wait for just that.
@@ -245,7 +316,12 @@ impl runtime::Controller for Controller {
             before.is_none() || is_going || disowned.is_some() || has_let_go(before, now);
         let named = concerned.then_some(object).into_iter().chain(disowned);
         let named = named.flat_map(|object| object.meta().owner_references.iter().flatten());
-        keys.extend(named.filter_map(|it| Owner::named(it, &key.namespace)).map(Key::Owner));
+        let owners = named.filter_map(|it| Owner::named(it, &key.namespace));
+        // An owner that stays has nothing to do with what becomes of its dependents, such as the ends
+        // of a job's tasks. Its own key comes when it is deleted.
+        let stays = |owner: &Any| owner.meta().deletion_timestamp.is_none();
+        let owners = owners.filter(|owner| !owner.find(snapshot).is_some_and(|it| stays(&it)));
+        keys.extend(owners.map(Key::Owner));
         if kind == KindId::CompletionChunk && (before.is_none() || is_going) {
             keys.push(Key::Record(key.namespace.clone()));
         }
@@ -269,13 +345,8 @@ impl runtime::Controller for Controller {
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
         match key {
-            Key::Owner(owner) => {
-                self.look_at_owner(&owner.uid, |snapshot| owner.find(snapshot)).await
-            }
-            Key::Record(uid) => {
-                let find = |snapshot: &Snapshot| snapshot.job_with_uid(uid).cloned().map(Any::Job);
-                self.look_at_owner(uid, find).await
-            }
+            Key::Owner(owner) => self.look_at_owner(owner).await,
+            Key::Record(uid) => self.look_at_record(uid).await,
             Key::Task(task) => self.look_at_task(task).await,
             Key::Template(template) => self.look_at_template(template).await,
             Key::Job(job) => self.look_at_job(job).await,

@@ -15,8 +15,6 @@
 //!   it goes after the job.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
 
-use std::collections::BTreeSet;
-
 use api::batch::{Group, Op, Propagation};
 use api::object::Kind as _;
 use api::task::StopReason;
@@ -34,8 +32,12 @@ pub struct View<'a> {
     pub owner: Option<Object<'a>>,
     /// Its uid.
     pub uid: &'a str,
-    /// What names it among its owners.
+    /// What names it among its owners, as far as [`is_concerned`] says so, and as many of that as a plan
+    /// asks something of.
     pub dependents: &'a [Dependent<'a>],
+    /// How many objects that name it among their owners it waits for when it is deleted in the
+    /// foreground.
+    pub blocking: usize,
     /// Where the circle is cut in which the owner waits for itself, if it does.
     pub circle: Option<&'a Link<Object<'a>>>,
 }
@@ -73,27 +75,65 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
     if owner.meta.deletion_timestamp.is_none() {
         return Vec::new();
     }
+    match waits_for(&owner) {
+        Some(Waits::ForNone) => {
+            let mut named =
+                view.dependents.iter().filter(|dependent| !is_record(dependent)).peekable();
+            if named.peek().is_none() {
+                return groups([without_finalizer(&owner, labels::FINALIZER_ORPHAN)]);
+            }
+            groups(named.map(|dependent| cut(dependent, view.uid)))
+        }
+        Some(Waits::ForBlocking) if view.blocking == 0 => {
+            groups([without_finalizer(&owner, labels::FINALIZER_FOREGROUND)])
+        }
+        Some(Waits::ForBlocking) => {
+            let blocking = view.dependents.iter().filter(|dependent| blocks(dependent, view.uid));
+            let cut = view.circle.map(unblock);
+            let before = blocking.filter_map(|dependent| before(dependent, view.uid));
+            groups(cut.into_iter().chain(before))
+        }
+        None => Vec::new(),
+    }
+}
+
+/// What an owner that is being deleted waits for before it goes.
+enum Waits {
+    /// That nothing names it as an owner any more: its dependents stay.
+    ForNone,
+    /// That those of its dependents are gone that block it.
+    ForBlocking,
+}
+
+fn waits_for(owner: &Object<'_>) -> Option<Waits> {
+    owner.meta.deletion_timestamp.as_ref()?;
     let finalizers = owner.meta.finalizers.as_deref().unwrap_or_default();
     let has = |finalizer: &str| finalizers.iter().any(|name| name == finalizer);
     if has(labels::FINALIZER_ORPHAN) {
-        let named: Vec<&Dependent<'_>> =
-            view.dependents.iter().filter(|dependent| !is_record(dependent)).collect();
-        if named.is_empty() {
-            return groups([without_finalizer(&owner, labels::FINALIZER_ORPHAN)]);
-        }
-        return groups(named.into_iter().map(|dependent| cut(dependent, view.uid)));
+        return Some(Waits::ForNone);
     }
-    if has(labels::FINALIZER_FOREGROUND) {
-        let blocking: Vec<&Dependent<'_>> =
-            view.dependents.iter().filter(|dependent| blocks(dependent, view.uid)).collect();
-        if blocking.is_empty() {
-            return groups([without_finalizer(&owner, labels::FINALIZER_FOREGROUND)]);
-        }
-        let cut = view.circle.map(unblock);
-        let before = blocking.into_iter().filter_map(|dependent| before(dependent, view.uid));
-        return groups(cut.into_iter().chain(before));
+    has(labels::FINALIZER_FOREGROUND).then_some(Waits::ForBlocking)
+}
+
+/// Whether dependents that are on their way out matter to an owner, too: it takes itself off them. Any
+/// other owner asks nothing of those.
+pub(super) fn wants_every_dependent(owner: Option<Object<'_>>) -> bool {
+    owner.is_some_and(|owner| matches!(waits_for(&owner), Some(Waits::ForNone)))
+}
+
+/// Whether [`plan`] asks something of a dependent, so that of many objects only as many need be read
+/// as a plan asks for.
+pub(super) fn is_concerned(
+    owner: Option<Object<'_>>,
+    uid: &str,
+    dependent: &Dependent<'_>,
+) -> bool {
+    let Some(owner) = owner else { return after(dependent, uid).is_some() };
+    match waits_for(&owner) {
+        Some(Waits::ForNone) => !is_record(dependent),
+        Some(Waits::ForBlocking) => blocks(dependent, uid) && before(dependent, uid).is_some(),
+        None => false,
     }
-    Vec::new()
 }
 
 fn groups(ops: impl IntoIterator<Item = Op>) -> Vec<Group> {
@@ -106,7 +146,7 @@ fn is_record(dependent: &Dependent<'_>) -> bool {
 }
 
 /// Whether an owner that is deleted in the foreground waits for it.
-fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
+pub(super) fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
     let owners = dependent.object.meta.owner_references.iter().flatten();
     owners.into_iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
 }
@@ -237,38 +277,39 @@ pub fn orphaned(template: &TaskTemplate, users: usize) -> Vec<Group> {
     groups([delete(&object, Propagation::Background)])
 }
 
-/// Whether a job may have what [`outdated`] removes: a quick look that reads no task.
-pub fn may_be_outdated(
-    job: &Job,
-    templates: &[&TaskTemplate],
-    chunks: &[&CompletionChunk],
-) -> bool {
-    let current = template_name(job);
-    templates.iter().any(|template| template.name() != current)
-        || chunks.iter().any(|chunk| chunk.spec.run < job.status.run)
+/// What of a job that lives may not be needed any longer.
+pub(super) struct Outdated<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its templates.
+    pub templates: &'a [&'a TaskTemplate],
+    /// Its record.
+    pub chunks: &'a [&'a CompletionChunk],
+    /// Whether any task runs a template.
+    pub is_used: &'a dyn Fn(&TaskTemplate) -> bool,
+    /// Whether the job has tasks of a run.
+    pub has_tasks_of: &'a dyn Fn(u32) -> bool,
 }
 
 /// What a job that lives needs no longer: templates that no task runs, and the records of runs that
-/// no task is of.
-pub fn outdated(
-    job: &Job,
-    tasks: &[&Task],
-    templates: &[&TaskTemplate],
-    chunks: &[&CompletionChunk],
-) -> Vec<Group> {
+/// no task is of; and whether there is more that will not be needed once tasks are gone.
+pub(super) fn outdated(view: &Outdated<'_>) -> (Vec<Group>, bool) {
+    let job = view.job;
     if job.is_deleting() {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let current = template_name(job);
-    let used: BTreeSet<&str> = tasks.iter().map(|task| task.spec.template.as_str()).collect();
-    let runs: BTreeSet<u32> = tasks.iter().map(|task| task.spec.run).collect();
-    let templates = templates
+    let (used, unused): (Vec<&TaskTemplate>, Vec<&TaskTemplate>) = view
+        .templates
         .iter()
-        .filter(|template| template.name() != current && !used.contains(template.name()))
-        .map(|template| Op::delete(*template));
-    let chunks = chunks
+        .filter(|template| template.name() != current)
+        .partition(|template| (view.is_used)(template));
+    let (read, unread): (Vec<&CompletionChunk>, Vec<&CompletionChunk>) = view
+        .chunks
         .iter()
-        .filter(|chunk| chunk.spec.run < job.status.run && !runs.contains(&chunk.spec.run))
-        .map(|chunk| Op::delete(*chunk));
-    groups(templates.chain(chunks))
+        .filter(|chunk| chunk.spec.run < job.status.run)
+        .partition(|chunk| (view.has_tasks_of)(chunk.spec.run));
+    let (templates, chunks) =
+        (unused.into_iter().map(Op::delete), unread.into_iter().map(Op::delete));
+    (groups(templates.chain(chunks)), !used.is_empty() || !read.is_empty())
 }

@@ -12,6 +12,7 @@ use api::batch::{Group, Op, Propagation};
 use api::core::ConfigMap;
 use api::job::JobSpec;
 use api::object::Kind as _;
+use api::resource_version::ResourceVersion;
 use api::task::transition::{Step, TaskChange, apply};
 use api::task::{StopReason, TaskSpec};
 use api::{
@@ -19,10 +20,12 @@ use api::{
     labels,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use runtime::{Any, Controller as _, Requeue, Snapshot};
+use runtime::{Any, Change, Controller as _, Requeue, Snapshot, Update};
 
 use super::circle::Link;
-use super::plan::{Dependent, Object, ROUND_OPS_MAX, View, finish, orphaned, outdated, plan};
+use super::plan::{
+    Dependent, Object, Outdated, ROUND_OPS_MAX, View, blocks, finish, orphaned, outdated, plan,
+};
 use super::{Controller, Found, Key, Owner};
 use crate::job::plan::template_name;
 use crate::obedient;
@@ -102,6 +105,7 @@ fn of<K: api::Kind>(object: &K) -> Dependent<'_> {
 fn config(name: &str) -> ConfigMap {
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
+        namespace: Some("default".to_owned()),
         owner_references: Some(vec![job().as_controller()]),
         ..ObjectMeta::default()
     };
@@ -110,7 +114,14 @@ fn config(name: &str) -> ConfigMap {
 
 fn asked(owner: Option<&ObjectMeta>, dependents: &[Dependent<'_>]) -> Vec<String> {
     let owner = owner.map(|meta| Object { kind: KindId::Job, meta });
-    ops(&plan(&View { owner, uid: "job-uid", dependents, circle: None }))
+    ops(&plan(&view(owner, dependents)))
+}
+
+/// A view of dependents of which some may be of no concern.
+fn view<'a>(owner: Option<Object<'a>>, dependents: &'a [Dependent<'a>]) -> View<'a> {
+    let uid = "job-uid";
+    let blocking = dependents.iter().filter(|dependent| blocks(dependent, uid)).count();
+    View { owner, uid, dependents, blocking, circle: None }
 }
 
 #[test]
@@ -145,7 +156,7 @@ fn what_goes_is_what_was_looked_at() {
     let mut chunk = CompletionChunk::empty("job-uid", 1, 0);
     chunk.metadata.resource_version = Some("6".to_owned());
     let dependents = [of(&config), of(&chunk)];
-    let groups = plan(&View { owner: None, uid: "job-uid", dependents: &dependents, circle: None });
+    let groups = plan(&view(None, &dependents));
     let versions: Vec<Option<String>> = groups
         .iter()
         .flat_map(|group| &group.ops)
@@ -193,9 +204,7 @@ fn an_owner_in_a_circle_has_one_of_it_no_longer_waited_for() {
     let config = config("c");
     let link = Link { dependent: of(&config).object, owner: "job-uid".to_owned() };
     let dependents = [of(&config)];
-    let view =
-        View { owner: Some(owner), uid: "job-uid", dependents: &dependents, circle: Some(&link) };
-    let groups = plan(&view);
+    let groups = plan(&View { circle: Some(&link), ..view(Some(owner), &dependents) });
     let Op::Patch { patch, .. } = &groups[0].ops[0] else { panic!("{groups:?}") };
     let owners = &patch["metadata"]["ownerReferences"];
     assert_eq!(owners[0]["uid"], "job-uid");
@@ -273,8 +282,15 @@ fn a_job_keeps_its_current_template_those_in_use_and_records_of_runs_with_tasks(
     let chunks: Vec<CompletionChunk> =
         (1..=3).map(|run| CompletionChunk::empty("job-uid", run, 0)).collect();
     let chunks: Vec<&CompletionChunk> = chunks.iter().collect();
-    let groups = outdated(&job, &[&user], &[&current, &used, &old], &chunks);
+    let (groups, is_more_later) = outdated(&Outdated {
+        job: &job,
+        templates: &[&current, &used, &old],
+        chunks: &chunks,
+        is_used: &|template| user.spec.template == template.name(),
+        has_tasks_of: &|run| user.spec.run == run,
+    });
     assert_eq!(ops(&groups), ["delete tasktemplates/old", "delete done/1.0"]);
+    assert!(is_more_later, "what the task uses");
 }
 
 /// What was asked of the first ones need not change the owner's key again, such as tasks that take
@@ -303,8 +319,8 @@ async fn a_round_that_was_cut_is_followed_by_the_next_one_at_once() {
 fn what_is_made_after_its_owner_has_gone_is_looked_at() {
     let mut late = config("c");
     late.metadata.namespace = Some("default".to_owned());
-    let (tools, _) = obedient::tools(Vec::new(), Timestamp::UNIX_EPOCH);
-    let keys = Controller::new(tools).keys(None, Some(&Any::ConfigMap(Arc::new(late))));
+    let there = Snapshot::default();
+    let keys = Controller::keys(None, Some(&Any::ConfigMap(Arc::new(late))), &there);
     let key = ObjectKey::new("default", "j");
     assert_eq!(keys, [Key::Owner(Owner { kind: KindId::Job, key, uid: "job-uid".to_owned() })]);
 }
@@ -328,7 +344,9 @@ fn an_owner_keeps_what_it_owns_unless_it_has_gone_or_waits_for_it_to_go() {
         let mut config = config("c");
         config.metadata.namespace = Some("default".to_owned());
         config.metadata.owner_references.as_mut().unwrap().push(named.clone());
-        Found::of(&snapshot, Any::ConfigMap(Arc::new(config)), "job-uid").is_kept
+        let key = ObjectKey::new("default", "j");
+        let owner = Owner { kind: KindId::Job, key, uid: "job-uid".to_owned() };
+        Found::of(&snapshot, Any::ConfigMap(Arc::new(config)), &owner).is_kept
     };
     assert!(is_kept(Some(other("other-uid", None)), &named));
     assert!(is_kept(Some(other("other-uid", Some(labels::FINALIZER_ORPHAN))), &named));
@@ -337,4 +355,102 @@ fn an_owner_keeps_what_it_owns_unless_it_has_gone_or_waits_for_it_to_go() {
     assert!(!is_kept(None, &named));
     let unknown = OwnerReference { kind: "OfANewerVersion".to_owned(), ..named };
     assert!(is_kept(None, &unknown), "nobody can tell whether it is there");
+}
+
+fn owner_key() -> Owner {
+    Owner { kind: KindId::Job, key: ObjectKey::new("default", "j"), uid: "job-uid".to_owned() }
+}
+
+fn removed(snapshot_of: &crate::tools::Tools, names: impl Iterator<Item = String>) {
+    let gone = |name: String| Change::Remove(KindId::Task, ObjectKey::new("default", name));
+    let (changes, version) = (names.map(gone).collect(), ResourceVersion::after(1));
+    snapshot_of.cache.apply(Update::Changes { changes, version }, |_, _, _| ());
+}
+
+/// Of many that go with their owner each is read once: not again with each round, and not again with
+/// each of the others that has gone.
+#[tokio::test(start_paused = true)]
+async fn many_dependents_cost_one_look_each() {
+    let tasks = |state: fn(&str) -> Task, kind: char, count: usize| {
+        (0..count).map(move |at| Any::Task(Arc::new(state(&format!("{kind}{at:05}")))))
+    };
+    let stopping = |name: &str| changed(&bound(name), &TaskChange::evict(StopReason::Delete));
+    let objects = tasks(task, 'a', 4 * ROUND_OPS_MAX).chain(tasks(stopping, 's', 5_000));
+    let (tools, asked) = obedient::tools(objects.collect(), Timestamp::UNIX_EPOCH);
+    let (controller, key) = (Controller::new(tools.clone()), Key::Owner(owner_key()));
+    for round in 0..4 {
+        assert_eq!(controller.reconcile(&key).await.unwrap(), Requeue::After(Duration::ZERO));
+        let names = (round * ROUND_OPS_MAX)..((round + 1) * ROUND_OPS_MAX);
+        removed(&tools, names.map(|at| format!("a{at:05}")));
+    }
+    assert_eq!(asked.groups(), 4 * ROUND_OPS_MAX);
+    // Those that stop let go of their nodes one after the other, and each of them brings the owner.
+    for at in 0..100 {
+        assert_eq!(controller.reconcile(&key).await.unwrap(), Requeue::OnChange);
+        removed(&tools, std::iter::once(format!("s{at:05}")));
+    }
+    assert_eq!(tools.metrics.objects_viewed("garbage"), 4 * ROUND_OPS_MAX as u64);
+}
+
+/// The index of what is not on its way out holds just those of which something may be asked.
+#[test]
+fn a_task_that_stays_is_one_of_which_something_is_asked() {
+    let mut held = task("held");
+    held.metadata.finalizers = Some(vec!["example.com/f".to_owned()]);
+    let deleted = |task: Task| {
+        let mut task = task;
+        task.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        task
+    };
+    let stops = changed(&bound("stops"), &TaskChange::evict(StopReason::Drain));
+    let lost = changed(&bound("lost"), &TaskChange::Lose);
+    let lost_stops = changed(&lost, &TaskChange::evict(StopReason::Drain));
+    let replaceable = changed(&lost, &TaskChange::Replaceable);
+    let mut going = deleted(held);
+    going.metadata.name = Some("going".to_owned());
+    let waits = deleted(task("waits"));
+    for task in [task("new"), bound("runs"), stops, lost, lost_stops, replaceable, going, waits] {
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(Any::Task(Arc::new(task.clone())));
+        let stays = snapshot.staying_dependents("job-uid").count() == 1;
+        assert_eq!(stays, finish(&task).is_some(), "{}", task.name());
+        assert_eq!(snapshot.dependents("job-uid").count(), 1);
+    }
+}
+
+/// Whoever writes an owner reference with the uid of a job that lives, but another name, has an owner
+/// that does not exist: what has just that goes, and nothing of the job.
+#[tokio::test]
+async fn who_names_a_living_owner_wrongly_takes_nothing_of_it_along() {
+    let mut wrong = config("c");
+    wrong.metadata.namespace = Some("default".to_owned());
+    wrong.metadata.owner_references.as_mut().unwrap()[0].name = "wrong".to_owned();
+    let wrong = Any::ConfigMap(Arc::new(wrong));
+    let tasks = [bound("j-0"), task("j-1")].map(|task| Any::Task(Arc::new(task)));
+    let objects = [Any::Job(Arc::new(job())), wrong.clone()].into_iter().chain(tasks).collect();
+    let (tools, asked) = obedient::tools(objects, Timestamp::UNIX_EPOCH);
+    let controller = Controller::new(tools.clone());
+    let keys = tools.cache.read(|snapshot| Controller::keys(None, Some(&wrong), snapshot));
+    assert_eq!(keys.len(), 1);
+    for key in &keys {
+        controller.reconcile(key).await.unwrap();
+    }
+    assert_eq!(asked.groups(), 1, "the ConfigMap's deletion");
+}
+
+/// Ends of its tasks are nothing to the collector while the owner stays.
+#[test]
+fn an_owner_that_stays_is_not_looked_at_for_its_dependents() {
+    let mut snapshot = Snapshot::default();
+    snapshot.insert(Any::Job(Arc::new(job())));
+    let (runs, new) = (Any::Task(Arc::new(bound("t"))), Any::Task(Arc::new(task("t"))));
+    for (before, now) in [(None, Some(&new)), (Some(&runs), Some(&new)), (Some(&runs), None)] {
+        let keys = Controller::keys(before, now, &snapshot);
+        assert!(!keys.contains(&Key::Owner(owner_key())), "{keys:?}");
+    }
+    let mut going = job();
+    going.metadata = deleting(labels::FINALIZER_FOREGROUND);
+    snapshot.insert(Any::Job(Arc::new(going)));
+    let keys = Controller::keys(Some(&runs), Some(&new), &snapshot);
+    assert_eq!(keys, [Key::Owner(owner_key())], "it may wait for that");
 }

@@ -20,24 +20,13 @@ use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
-use plan::{Holder, Plan, View, plan, template_name, unwritable};
+use plan::{Holder, Plan, View, is_at_rest, plan, template_name, unwritable};
 
 /// Brings jobs' tasks to their ends.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
     throttle: Throttle,
-}
-
-/// What is looked at.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
-    /// A job.
-    Job(ObjectKey),
-    /// All jobs that target a set.
-    TargetsOf(ObjectKey),
-    /// All jobs that wait for the name of a task or a template that is gone.
-    Freed(ObjectKey),
 }
 
 /// What a view is of, shared with the cache.
@@ -51,7 +40,9 @@ struct Shared {
 
 impl Shared {
     fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
-        let job = Arc::clone(snapshot.jobs.get(key)?);
+        // What a job that is being deleted still has is the collector's: for each of its tasks that
+        // goes, all others would be read for nothing.
+        let job = Arc::clone(snapshot.jobs.get(key).filter(|job| !job.is_deleting())?);
         let template = ObjectKey::new(&*key.namespace, template_name(&job));
         let target = job.spec.target.as_ref();
         let set = target.map(|target| ObjectKey::new(&*key.namespace, &*target.partition_set));
@@ -68,31 +59,6 @@ impl Shared {
 impl Controller {
     pub(crate) fn new(tools: Tools) -> Self {
         Self { tools, throttle: Throttle::default() }
-    }
-
-    async fn look(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let Some(shared) = self.tools.cache.read(|snapshot| Shared::of(snapshot, key)) else {
-            return Ok(Requeue::Gone);
-        };
-        let job = &shared.job;
-        let Plan { mut groups, status, wake_at, notices, .. } = self.plan(&shared);
-        let mut requeue = self.tools.until(wake_at);
-        if let Some(next) = status {
-            match self.throttle.ask(job.uid()) {
-                None => groups.push(Op::status(next.as_ref()).into()),
-                Some(wait) => requeue = Requeue::After(wait),
-            }
-        }
-        if let Some((_, why)) = self.tools.write("job", groups).await?.into_iter().next() {
-            return self.give_up(job, &why).await;
-        }
-        let news = notices.into_iter().map(|notice| News {
-            severity: if notice.warning { Severity::Warning } else { Severity::Normal },
-            reason: notice.reason,
-            message: notice.message,
-        });
-        self.tools.tell(job.as_ref(), news.collect()).await;
-        Ok(requeue)
     }
 
     /// A write of the job can never happen. Asking again would be refused again, and nobody would
@@ -153,18 +119,19 @@ impl Controller {
 }
 
 impl runtime::Controller for Controller {
-    type Key = Key;
+    /// A job's.
+    type Key = ObjectKey;
 
     const NAME: &'static str = "job";
 
-    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Key> {
+    fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<ObjectKey> {
         let Some(object) = now.or(before) else { return Vec::new() };
         let kind = object.kind();
         if kind == KindId::Job {
-            return vec![Key::Job(object.key())];
+            return vec![object.key()];
         }
         if kind == KindId::PartitionSet {
-            return vec![Key::TargetsOf(object.key())];
+            return snapshot.jobs_targeting(&object.key()).map(|job| job.key()).collect();
         }
         if kind == KindId::Task || kind == KindId::TaskTemplate {
             let owners = object.meta().owner_references.iter().flatten();
@@ -175,35 +142,46 @@ impl runtime::Controller for Controller {
                 let labels = object.meta().labels.as_ref();
                 jobs.extend(labels.and_then(|all| all.get(labels::JOB)).map(String::as_str));
             }
-            let namespace = object.key().namespace;
-            let key = |job| Key::Job(ObjectKey::new(&*namespace, job));
-            let freed = now.is_none().then(|| Key::Freed(object.key()));
-            return jobs.into_iter().map(key).chain(freed).collect();
+            let key = object.key();
+            let mut keys: Vec<ObjectKey> =
+                jobs.into_iter().map(|job| ObjectKey::new(&*key.namespace, job)).collect();
+            if now.is_none() {
+                let job = |name| snapshot.jobs.get(&ObjectKey::new(&*key.namespace, name));
+                let jobs = freed::wanted_by(&key.name).filter_map(job);
+                let waits = |job: &&Arc<Job>| waits_for_a_name(&job.status.conditions);
+                keys.extend(jobs.filter(waits).map(|job| job.key()));
+            }
+            return keys;
         }
         // A chunk of the record changes with its tasks, or by a plan that asks for the next look.
         Vec::new()
     }
 
-    async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
-        let jobs: Vec<ObjectKey> = match key {
-            Key::Job(job) => return self.look(job).await,
-            Key::TargetsOf(set) => self.tools.cache.read(|snapshot| {
-                let of_set = |job: &&Arc<Job>| {
-                    job.spec.target.as_ref().is_some_and(|target| target.partition_set == set.name)
-                };
-                let jobs = snapshot.jobs.of_namespace(&set.namespace);
-                jobs.filter(of_set).map(|job| job.key()).collect()
-            }),
-            Key::Freed(gone) => self.tools.cache.read(|snapshot| {
-                let job = |name| snapshot.jobs.get(&ObjectKey::new(&*gone.namespace, name));
-                let jobs = freed::wanted_by(&gone.name).filter_map(job);
-                let waits = |job: &&Arc<Job>| waits_for_a_name(&job.status.conditions);
-                jobs.filter(waits).map(|job| job.key()).collect()
-            }),
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let Some(shared) = self.tools.cache.read(|snapshot| Shared::of(snapshot, key)) else {
+            return Ok(Requeue::Gone);
         };
-        for job in jobs {
-            self.look(&job).await?;
+        self.tools.metrics.viewed(Self::NAME, shared.tasks.len() + shared.chunks.len() + 1);
+        let job = &shared.job;
+        let plan = self.plan(&shared);
+        let is_at_rest = is_at_rest(job, &plan);
+        let Plan { mut groups, status, wake_at, notices, .. } = plan;
+        let mut requeue = self.tools.until(wake_at, is_at_rest);
+        if let Some(next) = status {
+            match self.throttle.ask(job.uid()) {
+                None => groups.push(Op::status(next.as_ref()).into()),
+                Some(wait) => requeue = Requeue::After(wait),
+            }
         }
-        Ok(Requeue::Gone)
+        if let Some((_, why)) = self.tools.write(Self::NAME, groups).await?.into_iter().next() {
+            return self.give_up(job, &why).await;
+        }
+        let news = notices.into_iter().map(|notice| News {
+            severity: if notice.warning { Severity::Warning } else { Severity::Normal },
+            reason: notice.reason,
+            message: notice.message,
+        });
+        self.tools.tell(job.as_ref(), news.collect()).await;
+        Ok(requeue)
     }
 }

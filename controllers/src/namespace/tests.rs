@@ -11,7 +11,13 @@ use api::job::JobSpec;
 use api::task::TaskSpec;
 use api::{Job, Kind as _, KindId, ObjectMeta, Task, Time, Timestamp};
 
+use runtime::{Any, Change, Controller as _, Requeue, Update};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Controller;
 use super::plan::{Held, View, plan};
+use crate::obedient;
 
 fn namespace(is_deleting: bool) -> Namespace {
     let metadata = ObjectMeta {
@@ -91,4 +97,32 @@ fn an_empty_one_goes_unless_a_finalizer_holds_it() {
     assert_eq!(asked(&namespace, &[]), ["emptied n n-uid"]);
     namespace.metadata.finalizers = Some(vec![api::labels::FINALIZER_FOREGROUND.to_owned()]);
     assert!(asked(&namespace, &[]).is_empty());
+}
+
+/// Each of the tasks that go brings the namespace: it is not read anew for each of them.
+#[tokio::test(start_paused = true)]
+async fn what_goes_one_by_one_is_read_once_in_a_second_and_the_last_is_not_waited_for() {
+    let mut owner = job("a");
+    owner.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    let tasks = (0..100).map(|at| Any::Task(Arc::new(task(&format!("a-{at}"), &owner))));
+    let namespace = Any::Namespace(Arc::new(namespace(true)));
+    let objects = [namespace, Any::Job(Arc::new(owner.clone()))].into_iter().chain(tasks).collect();
+    let (tools, asked) = obedient::tools(objects, Timestamp::UNIX_EPOCH);
+    let controller = Controller::new(tools.clone());
+    let remove = |kind: KindId, name: String| {
+        let changes = vec![Change::Remove(kind, api::ObjectKey::new("n", name))];
+        let version = api::resource_version::ResourceVersion::after(1);
+        tools.cache.apply(Update::Changes { changes, version }, |_, _, _| ());
+    };
+    let name = "n".to_owned();
+    assert_eq!(controller.reconcile(&name).await.unwrap(), Requeue::OnChange);
+    for at in 0..100 {
+        remove(KindId::Task, format!("a-{at}"));
+        let next = controller.reconcile(&name).await.unwrap();
+        assert!(matches!(next, Requeue::After(wait) if wait <= Duration::from_secs(1)), "{next:?}");
+    }
+    assert_eq!(tools.metrics.objects_viewed("namespace"), 102, "by the first look alone");
+    remove(KindId::Job, "a".to_owned());
+    assert_eq!(controller.reconcile(&name).await.unwrap(), Requeue::OnChange);
+    assert_eq!(asked.groups(), 1, "it is empty: that is said at once");
 }

@@ -20,7 +20,8 @@ use crate::tools::{News, Tools};
 pub(crate) use canary::CanaryCage;
 use plan::{Missing, Placed, Plan, Verdict, View, plan};
 
-/// While a lease is missing, the node is looked at as often: its deadlines are no events.
+/// While a deadline of a silent node or of its tasks is to come, nodes are looked at as often: the
+/// deadlines are on a clock of this process, and no events.
 const LOOK: Duration = Duration::from_millis(500);
 /// After something was written, it is looked at again after this.
 const LOOK_ON: Duration = Duration::from_millis(20);
@@ -40,18 +41,25 @@ struct Shared {
     nodes: Vec<Arc<Node>>,
     leased: BTreeSet<String>,
     tasks: Vec<(Arc<Task>, OnNodeLoss)>,
+    /// How many tasks were read for it.
+    tasks_read: usize,
 }
 
 impl Shared {
     fn of(snapshot: &Snapshot) -> Self {
         let leased: BTreeSet<String> =
             snapshot.node_leases.iter().map(|lease| lease.name().to_owned()).collect();
-        let concerned = |task: &&Arc<Task>| {
-            task.node().is_some_and(|node| task.loss().is_some() || !leased.contains(node))
-        };
-        let tasks = snapshot.tasks.iter().filter(concerned);
-        let tasks = tasks.map(|task| (Arc::clone(task), on_loss(snapshot, task))).collect();
-        Self { nodes: snapshot.nodes.iter().cloned().collect(), leased, tasks }
+        // Of the tasks, which may be a hundred times as many as nodes, only those are read that matter.
+        let silent = snapshot.nodes_with_tasks().filter(|node| !leased.contains(*node));
+        let cut_off = silent.flat_map(|node| snapshot.tasks_on(node));
+        let is_heard = |task: &&Arc<Task>| task.node().is_some_and(|node| leased.contains(node));
+        let mut tasks_read = 0;
+        let lost = snapshot.lost_tasks().inspect(|_| tasks_read += 1);
+        let returned: Vec<&Arc<Task>> = lost.filter(is_heard).collect();
+        let tasks = cut_off.inspect(|_| tasks_read += 1).chain(returned);
+        let tasks: Vec<(Arc<Task>, OnNodeLoss)> =
+            tasks.map(|task| (Arc::clone(task), on_loss(snapshot, task))).collect();
+        Self { nodes: snapshot.nodes.iter().cloned().collect(), leased, tasks, tasks_read }
     }
 }
 
@@ -95,45 +103,42 @@ impl runtime::Controller for Controller {
 
     const NAME: &'static str = "node";
 
-    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<()> {
+    fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<()> {
         let Some(object) = now.or(before) else { return Vec::new() };
-        let concerned = match object.kind() {
-            KindId::Node => before.is_none() || now.is_none() || lost(before) != lost(now),
+        let concerned = if let Any::Task(task) = object {
+            // One that comes onto a silent node, such as by a binding that was under way when the node
+            // fell silent, or that is evicted there.
+            now.is_some() && is_cut_off(task, snapshot)
+        } else if let Any::Node(_) = object {
+            before.is_none() || now.is_none() || standing(before) != standing(now)
+        } else {
             // Only its coming and going: a renewal writes nothing.
-            KindId::NodeLease => true,
-            KindId::Namespace
-            | KindId::ConfigMap
-            | KindId::Secret
-            | KindId::Event
-            | KindId::Lease
-            | KindId::PartitionSet
-            | KindId::Workflow
-            | KindId::WorkflowRun
-            | KindId::Job
-            | KindId::CompletionChunk
-            | KindId::TaskTemplate
-            | KindId::Task => false,
+            object.kind() == KindId::NodeLease
         };
         if concerned { vec![()] } else { Vec::new() }
     }
 
     async fn reconcile(&self, (): &()) -> Result<Requeue, ReconcileError> {
         let shared = self.tools.cache.read(Shared::of);
+        self.tools.metrics.viewed(Self::NAME, shared.nodes.len() + shared.tasks_read);
         let plan = self.plan(&shared);
         if let Some(waiting) = plan.waiting {
             warn!(?waiting, "no heartbeats from nodes, but they are not declared lost");
         }
         // What was written may lead to more that is to be done (a node is well once its tasks are),
         // and no event need tell of that: it is looked at again until a look finds nothing to do.
-        let requeue = match (plan.groups.is_empty(), plan.missing.is_empty()) {
+        let requeue = match (plan.groups.is_empty(), plan.has_deadlines) {
             (false, _) => Requeue::After(LOOK_ON),
-            (true, false) => Requeue::After(LOOK),
-            (true, true) => Requeue::OnChange,
+            (true, true) => Requeue::After(LOOK),
+            // A node that is away for weeks costs nothing.
+            (true, false) => Requeue::OnChange,
         };
         self.tools.write(Self::NAME, plan.groups).await?;
         for (name, verdict) in plan.verdicts {
             info!(node = name, ?verdict, "verdict");
-            let Some(node) = shared.nodes.iter().find(|node| node.name() == name) else { continue };
+            // They are in order of their names.
+            let place = shared.nodes.binary_search_by(|node| node.name().cmp(&name));
+            let Some(node) = place.ok().and_then(|at| shared.nodes.get(at)) else { continue };
             let (severity, reason, message) = match verdict {
                 Verdict::Lost => {
                     (Severity::Warning, "NodeLost", "no heartbeat from its agent".to_owned())
@@ -151,6 +156,14 @@ impl runtime::Controller for Controller {
     }
 }
 
-fn lost(object: Option<&Any>) -> bool {
-    matches!(object, Some(Any::Node(node)) if node.status.lost.is_some())
+/// What a node's own status says that matters here: whether it was ever heard, and is lost.
+fn standing(object: Option<&Any>) -> (bool, bool) {
+    let Some(Any::Node(node)) = object else { return (false, false) };
+    (node.status.ready_since.is_some(), node.status.lost.is_some())
+}
+
+/// Whether a task that has not ended is on a node that is silent, or was.
+fn is_cut_off(task: &Task, snapshot: &Snapshot) -> bool {
+    let Some(node) = task.node().filter(|_| !task.has_ended()) else { return false };
+    task.loss().is_some() || snapshot.node_leases.get(&ObjectKey::new("", node)).is_none()
 }

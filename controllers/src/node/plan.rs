@@ -97,6 +97,8 @@ pub struct Plan {
     pub verdicts: Vec<(String, Verdict)>,
     /// Why nodes whose lease is missing are not taken for lost.
     pub waiting: Option<Waiting>,
+    /// Whether time alone leads to more: somebody waits for a deadline.
+    pub has_deadlines: bool,
 }
 
 /// What was decided of a node.
@@ -167,7 +169,10 @@ pub fn plan(view: &View<'_>) -> Plan {
     let waiting = waiting(view, &missing);
     let mut plan = Plan { missing, ..Plan::default() };
     let verdict_allowed = waiting.is_none();
+    let recoverable = view.tasks.iter().filter(|placed| is_recoverable(placed.task));
+    let recoverable: BTreeSet<&str> = recoverable.filter_map(|it| it.task.node()).collect();
     let mut lost: BTreeSet<&str> = BTreeSet::new();
+    let mut told = 0;
     for node in view.nodes {
         let is_missing = plan.missing.contains_key(node.name());
         match (is_missing, node.status.lost.is_some()) {
@@ -180,9 +185,10 @@ pub fn plan(view: &View<'_>) -> Plan {
             }
             (true, false) if is_heard_of(node) => {
                 plan.waiting = waiting;
-                plan.hold(view, node);
+                plan.has_deadlines = true;
+                plan.hold(view, node, &mut told);
             }
-            (false, true) if !has_lost_tasks(view, node.name()) => {
+            (false, true) if !recoverable.contains(node.name()) => {
                 plan.groups.push(set_silence(node, None, None, None));
                 plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
             }
@@ -201,7 +207,16 @@ pub fn plan(view: &View<'_>) -> Plan {
     });
     let changes: Vec<Group> = changes.take(ROUND_OPS_MAX).collect();
     plan.groups.extend(changes);
+    plan.has_deadlines |=
+        view.tasks.iter().any(|placed| waits_to_be_replaced(&plan.missing, placed));
     plan
+}
+
+/// Whether a task of a silent node can be replaced once it has been lost for long enough.
+fn waits_to_be_replaced(missing: &Missing, Placed { task, on_loss }: &Placed<'_>) -> bool {
+    let is_missing = task.node().is_some_and(|node| missing.contains_key(node));
+    let is_lost = task.loss().is_some_and(|loss| !loss.replaceable && !loss.waits);
+    is_missing && is_lost && !task.has_ended() && on_loss.replace_after().is_some()
 }
 
 /// Whether its agent was ever heard: a node that somebody only wrote down cannot be lost.
@@ -217,7 +232,8 @@ fn is_told_of(node: &Node) -> bool {
 
 impl Plan {
     /// Says of a silent node why it is not declared lost.
-    fn hold(&mut self, view: &View<'_>, node: &Node) {
+    /// Of those that people hear of there are at most [`HELD_TOLD_MAX`]; `told` counts them.
+    fn hold(&mut self, view: &View<'_>, node: &Node, told: &mut usize) {
         let Some(waiting) = self.waiting else { return };
         let since = silent_since(view, &self.missing, node);
         let held = Some(waiting.to_string());
@@ -229,8 +245,8 @@ impl Plan {
             return;
         }
         self.groups.push(set_silence(node, since, None, held));
-        let told = self.verdicts.iter().filter(|(_, it)| matches!(it, Verdict::Held(_))).count();
-        if waiting != Waiting::Canary && !was_told && told < HELD_TOLD_MAX {
+        if waiting != Waiting::Canary && !was_told && *told < HELD_TOLD_MAX {
+            *told += 1;
             self.verdicts.push((node.name().to_owned(), Verdict::Held(waiting)));
         }
     }
@@ -260,10 +276,6 @@ fn set_silence(
     let mut next = node.clone();
     (next.status.silent_since, next.status.lost, next.status.held) = (silent_since, lost, held);
     Op::status(&next).into()
-}
-
-fn has_lost_tasks(view: &View<'_>, node: &str) -> bool {
-    view.tasks.iter().any(|placed| placed.task.node() == Some(node) && is_recoverable(placed.task))
 }
 
 /// Whether a lost attempt goes on when its node is heard again.

@@ -64,29 +64,43 @@ fn many_missing_nodes_are_told_by_the_first_of_them() {
 }
 
 #[test]
-fn only_that_a_node_came_or_went_is_looked_at() {
-    let (tools, _) = crate::obedient::tools(Vec::new(), Timestamp::UNIX_EPOCH);
-    let controller = Controller::new(tools);
-    let node = Any::Node(Arc::new(Node::new("", "node-9", Default::default())));
-    let key = vec![Key::Node("node-9".to_owned())];
-    assert_eq!(controller.keys(None, Some(&node)), key);
-    assert_eq!(controller.keys(Some(&node), None), key);
-    assert_eq!(controller.keys(Some(&node), Some(&node)), [], "a report of its agent");
-}
-
-#[tokio::test]
-async fn a_node_that_comes_is_looked_for_in_the_sets_that_wait_for_it() {
+fn only_that_a_node_came_or_went_is_looked_at_in_the_sets_that_it_matters_to() {
     let assigned = json!({ "db-0": { "node-9": "ONLINE" }, "db-1": { "node-9": "ONLINE" } });
     let mut waits = set(&assigned);
     waits.status.missing_nodes = vec!["node-9".to_owned()];
+    let mut serves = set(&assigned);
+    serves.metadata.name = Some("serves".to_owned());
     let mut other = set(&json!({ "db-0": { "node-1": "ONLINE" } }));
     other.metadata.name = Some("other".to_owned());
     other.status.missing_nodes = vec!["node-1".to_owned()];
+    let mut snapshot = Snapshot::default();
+    for set in [waits, serves, other] {
+        snapshot.insert(Any::PartitionSet(Arc::new(set)));
+    }
     let node = Any::Node(Arc::new(Node::new("", "node-9", Default::default())));
-    let sets = [waits, other].map(|set| Any::PartitionSet(Arc::new(set)));
-    let objects = sets.into_iter().chain([node]).collect();
-    let (tools, asked) = crate::obedient::tools(objects, Timestamp::UNIX_EPOCH);
-    let controller = Controller::new(tools);
-    controller.reconcile(&Key::Node("node-9".to_owned())).await.unwrap();
-    assert_eq!(asked.groups(), 1, "the other set does not wait for it");
+    let names = |before: Option<&Any>, now: Option<&Any>| -> Vec<String> {
+        Controller::keys(before, now, &snapshot).into_iter().map(|key| key.name).collect()
+    };
+    assert_eq!(names(None, Some(&node)), ["db"], "the others do not wait for it");
+    assert_eq!(names(Some(&node), None), ["db", "serves"]);
+    assert_eq!(names(Some(&node), Some(&node)), [""; 0], "a report of its agent");
+}
+
+#[tokio::test]
+async fn a_set_is_at_rest_once_it_waits_for_no_node() {
+    let mut waits = set(&json!({ "db-0": { "node-9": "ONLINE" } }));
+    waits.status.missing_nodes = vec!["node-9".to_owned()];
+    let set = Any::PartitionSet(Arc::new(waits.clone()));
+    let node = Any::Node(Arc::new(Node::new("", "node-9", Default::default())));
+    let key = waits.key();
+    let (tools, asked) = crate::obedient::tools(vec![set.clone()], Timestamp::UNIX_EPOCH);
+    assert_eq!(Controller::new(tools).reconcile(&key).await.unwrap(), Requeue::OnChange);
+    assert_eq!(asked.groups(), 0);
+    let (tools, asked) = crate::obedient::tools(vec![set, node.clone()], Timestamp::UNIX_EPOCH);
+    assert_eq!(Controller::new(tools).reconcile(&key).await.unwrap(), Requeue::OnChange);
+    assert_eq!(asked.groups(), 1, "it says so");
+    waits.status.missing_nodes.clear();
+    let objects = vec![Any::PartitionSet(Arc::new(waits)), node];
+    let (tools, _) = crate::obedient::tools(objects, Timestamp::UNIX_EPOCH);
+    assert_eq!(Controller::new(tools).reconcile(&key).await.unwrap(), Requeue::AtRest);
 }

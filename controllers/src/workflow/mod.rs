@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use api::batch::Op;
 use api::object::Kind as _;
-use api::{KindId, ObjectKey, WorkflowRun};
-use runtime::{Any, ReconcileError, Requeue, Severity};
+use api::{KindId, ObjectKey, WorkflowRun, names};
+use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
 use crate::tools::{News, Tools};
-use plan::{View, plan, unwritable};
+use plan::{View, is_at_rest, plan, unwritable};
 
 /// Runs workflows' revisions.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl runtime::Controller for Controller {
 
     const NAME: &'static str = "workflow";
 
-    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<ObjectKey> {
+    fn keys(before: Option<&Any>, now: Option<&Any>, _: &Snapshot) -> Vec<ObjectKey> {
         let Some(object) = now.or(before) else { return Vec::new() };
         if let Any::WorkflowRun(run) = object {
             return vec![ObjectKey::new(run.namespace(), &*run.spec.workflow)];
@@ -43,19 +43,19 @@ impl runtime::Controller for Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
         let read = self.tools.cache.read(|snapshot| {
             let workflow = Arc::clone(snapshot.workflows.get(key)?);
-            let (mut runs, mut names) = (Vec::new(), BTreeSet::new());
-            for run in snapshot.workflow_runs.of_namespace(&key.namespace) {
-                names.insert(run.name().to_owned());
-                if run.spec.workflow == key.name {
-                    runs.push(Arc::clone(run));
-                }
-            }
+            let runs: Vec<Arc<WorkflowRun>> = snapshot.runs_of_workflow(key).cloned().collect();
+            let prefix = names::prefix_of_owned(workflow.name());
+            let alike = snapshot.workflow_runs.starting_with(&key.namespace, &prefix);
+            let names: BTreeSet<String> = alike.map(|run| run.name().to_owned()).collect();
             Some((workflow, runs, names))
         });
         let Some((workflow, runs, taken)) = read else { return Ok(Requeue::Gone) };
+        self.tools.metrics.viewed(Self::NAME, runs.len() + taken.len() + 1);
         let runs: Vec<&WorkflowRun> = runs.iter().map(Arc::as_ref).collect();
         let now = self.tools.clock.now();
-        let plan = plan(&View { workflow: &workflow, runs: &runs, taken: &taken, now });
+        let view = View { workflow: &workflow, runs: &runs, taken: &taken, now };
+        let plan = plan(&view);
+        let is_at_rest = is_at_rest(&view, &plan);
         let never = self.tools.write(Self::NAME, plan.groups).await?;
         if let Some((_, why)) = never.first()
             && let Some(next) = unwritable(&workflow, why, now)
@@ -65,7 +65,7 @@ impl runtime::Controller for Controller {
             let news = News { severity: Severity::Warning, reason: "NotWritable", message };
             self.tools.tell(workflow.as_ref(), vec![news]).await;
         }
-        Ok(Requeue::OnChange)
+        Ok(if is_at_rest { Requeue::AtRest } else { Requeue::OnChange })
     }
 }
 

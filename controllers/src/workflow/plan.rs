@@ -98,6 +98,13 @@ pub fn plan(view: &View<'_>) -> Plan {
     Plan { groups }
 }
 
+/// Whether only a change of the workflow or of its runs can give it anything to do: none of its runs
+/// goes on, or it is being deleted.
+pub fn is_at_rest(view: &View<'_>, plan: &Plan) -> bool {
+    let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
+    plan.groups.is_empty() && (view.workflow.is_deleting() || !goes_on)
+}
+
 /// Whether what the workflow means `now` is the revision that it had at the last look. That may be a
 /// hash of words that are gone, by a version before: a run that is of it has them still.
 fn is_same(view: &View<'_>, now: &str) -> bool {

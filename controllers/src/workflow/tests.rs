@@ -16,7 +16,7 @@ use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
 use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::json;
 
-use super::plan::{View, plan};
+use super::plan::{View, is_at_rest, plan};
 
 fn workflow() -> Workflow {
     let job = WorkflowJob { name: "a".to_owned(), ..WorkflowJob::default() };
@@ -84,6 +84,25 @@ fn each_revision_is_run_once() {
     edit(&mut workflow, |spec| spec.jobs[0].count = Some(2));
     assert_eq!(settle(&mut workflow, &mut runs, &["w-2"]), ["create w-3"]);
     assert_eq!(workflow.status.active, 1);
+}
+
+#[test]
+fn a_workflow_is_at_rest_while_none_of_its_runs_goes_on() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    let is_at_rest = |workflow: &Workflow, runs: &[WorkflowRun]| {
+        let runs: Vec<&WorkflowRun> = runs.iter().collect();
+        let view = View { workflow, runs: &runs, taken: &BTreeSet::new(), now: second(1000) };
+        is_at_rest(&view, &plan(&view))
+    };
+    assert!(!is_at_rest(&workflow, &runs), "its first run is to be made");
+    settle(&mut workflow, &mut runs, &[]);
+    assert!(!is_at_rest(&workflow, &runs), "it goes on");
+    runs[0].status.phase = RunPhase::Succeeded;
+    assert!(!is_at_rest(&workflow, &runs), "the status does not say so yet");
+    settle(&mut workflow, &mut runs, &[]);
+    assert!(is_at_rest(&workflow, &runs));
+    edit(&mut workflow, |spec| spec.jobs[0].count = Some(2));
+    assert!(!is_at_rest(&workflow, &runs));
 }
 
 #[test]
@@ -433,4 +452,25 @@ fn a_run_is_made_whatever_the_last_number_was() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
     workflow.status.last_run_number = u32::MAX;
     assert_eq!(settle(&mut workflow, &mut runs, &["w-1"]), ["create w-2"]);
+}
+
+/// A namespace may hold thousands of runs of other workflows.
+#[tokio::test]
+async fn a_look_reads_the_workflows_own_runs_and_no_others() {
+    use std::sync::Arc;
+
+    use runtime::{Any, Controller as _};
+
+    let run = |name: String, of: &str| {
+        let spec = WorkflowRunSpec { workflow: of.to_owned(), ..WorkflowRunSpec::default() };
+        Any::WorkflowRun(Arc::new(WorkflowRun::new("default", &name, spec)))
+    };
+    let others = (0..1_000).map(|at| run(format!("www-{at}"), "www"));
+    let own = [run("w-1".to_owned(), "w"), run("by-hand".to_owned(), "w")];
+    let objects = others.chain(own).chain([Any::Workflow(Arc::new(workflow()))]).collect();
+    let (tools, _) = crate::obedient::tools(objects, second(1000));
+    let controller = super::Controller::new(tools.clone());
+    controller.reconcile(&workflow().key()).await.unwrap();
+    // Itself, two runs, and of the names that are taken the one that begins like those it makes.
+    assert_eq!(tools.metrics.objects_viewed("workflow"), 4);
 }

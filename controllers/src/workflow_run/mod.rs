@@ -11,30 +11,19 @@ use api::batch::{Group, Op};
 use api::object::Kind as _;
 use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
-use runtime::{Any, ReconcileError, Requeue, Severity};
+use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
 use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use crate::workflow::created;
-use plan::{Plan, View, plan, unwritable};
+use plan::{Plan, View, is_at_rest, plan, unwritable};
 
 /// Brings runs' jobs to their ends.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
     throttle: Throttle,
-}
-
-/// What is looked at.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
-    /// A run.
-    Run(ObjectKey),
-    /// All runs that wait for a workflow to begin.
-    WaitingFor(ObjectKey),
-    /// All runs that wait for the name of a job that is gone.
-    Freed(ObjectKey),
 }
 
 /// What a view is of, shared with the cache.
@@ -57,38 +46,6 @@ impl Controller {
             let jobs = snapshot.jobs.of_owner(run.uid()).cloned().collect();
             Some(Shared { run, workflow, jobs })
         })
-    }
-
-    async fn look(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let mut unwritable = BTreeMap::new();
-        // Each round learns of at least one more job that can never be written, or is the last.
-        loop {
-            let Some(shared) = self.shared(key) else { return Ok(Requeue::Gone) };
-            let Plan { mut groups, status, wake_at, ended } = self.plan(&shared, &unwritable);
-            let mut requeue = self.tools.until(wake_at);
-            if let Some(next) = status {
-                match self.throttle.ask(shared.run.uid()) {
-                    None => groups.push(Op::status(next.as_ref()).into()),
-                    Some(wait) => requeue = Requeue::After(wait),
-                }
-            }
-            let never = self.write(groups).await?;
-            let mut learned = false;
-            for (group, why) in &never {
-                for name in created(std::slice::from_ref(group), KindId::Job) {
-                    learned |= unwritable.insert(name.to_owned(), why.clone()).is_none();
-                }
-            }
-            if learned {
-                continue;
-            }
-            if let Some((_, why)) = never.first() {
-                return self.say_unwritable(&shared.run, why).await;
-            }
-            let news = ended.map(|(phase, message)| news(phase, message));
-            self.tools.tell(shared.run.as_ref(), news.into_iter().collect()).await;
-            return Ok(requeue);
-        }
     }
 
     /// Writes groups; what of them can never be written, one operation each, and why. Of a group of
@@ -163,50 +120,69 @@ fn news(phase: RunPhase, message: String) -> News {
 }
 
 impl runtime::Controller for Controller {
-    type Key = Key;
+    /// A run's.
+    type Key = ObjectKey;
 
     const NAME: &'static str = "workflow run";
 
-    fn keys(&self, before: Option<&Any>, now: Option<&Any>) -> Vec<Key> {
+    fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<ObjectKey> {
         let Some(object) = now.or(before) else { return Vec::new() };
-        let kind = object.kind();
+        let (kind, key) = (object.kind(), object.key());
         if kind == KindId::WorkflowRun {
-            return vec![Key::Run(object.key())];
+            return vec![key];
         }
         if kind == KindId::Workflow {
-            return vec![Key::WaitingFor(object.key())];
+            let waits = |run: &&Arc<WorkflowRun>| run.status.workflow.is_none();
+            return snapshot.runs_of_workflow(&key).filter(waits).map(|run| run.key()).collect();
         }
         if kind == KindId::Job {
             let owners = object.meta().owner_references.iter().flatten();
             let runs = owners.filter(|owner| owner.kind == KindId::WorkflowRun.info().kind);
-            let namespace = object.key().namespace;
-            let runs = runs.map(|run| Key::Run(ObjectKey::new(&*namespace, &*run.name)));
-            let freed = now.is_none().then(|| Key::Freed(object.key()));
-            return runs.chain(freed).collect();
+            let runs = runs.map(|run| ObjectKey::new(&*key.namespace, &*run.name));
+            let mut runs: Vec<ObjectKey> = runs.collect();
+            if now.is_none() {
+                let run = |name| snapshot.workflow_runs.get(&ObjectKey::new(&*key.namespace, name));
+                let freed = freed::wanted_by(&key.name).filter_map(run);
+                let waits = |run: &&Arc<WorkflowRun>| waits_for_a_name(&run.status.conditions);
+                runs.extend(freed.filter(waits).map(|run| run.key()));
+            }
+            return runs;
         }
         Vec::new()
     }
 
-    async fn reconcile(&self, key: &Key) -> Result<Requeue, ReconcileError> {
-        let runs: Vec<ObjectKey> = match key {
-            Key::Run(run) => return self.look(run).await,
-            Key::WaitingFor(workflow) => self.tools.cache.read(|snapshot| {
-                let waits = |run: &&Arc<WorkflowRun>| {
-                    run.spec.workflow == workflow.name && run.status.workflow.is_none()
-                };
-                let runs = snapshot.workflow_runs.of_namespace(&workflow.namespace);
-                runs.filter(waits).map(|run| run.key()).collect()
-            }),
-            Key::Freed(job) => self.tools.cache.read(|snapshot| {
-                let run = |name| snapshot.workflow_runs.get(&ObjectKey::new(&*job.namespace, name));
-                let runs = freed::wanted_by(&job.name).filter_map(run);
-                let waits = |run: &&Arc<WorkflowRun>| waits_for_a_name(&run.status.conditions);
-                runs.filter(waits).map(|run| run.key()).collect()
-            }),
-        };
-        for run in runs {
-            self.look(&run).await?;
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let mut unwritable = BTreeMap::new();
+        // Each round learns of at least one more job that can never be written, or is the last.
+        loop {
+            let Some(shared) = self.shared(key) else { return Ok(Requeue::Gone) };
+            self.tools.metrics.viewed(Self::NAME, shared.jobs.len() + 1);
+            let plan = self.plan(&shared, &unwritable);
+            let is_at_rest = is_at_rest(&shared.run, &plan);
+            let Plan { mut groups, status, wake_at, ended } = plan;
+            let mut requeue = self.tools.until(wake_at, is_at_rest);
+            if let Some(next) = status {
+                match self.throttle.ask(shared.run.uid()) {
+                    None => groups.push(Op::status(next.as_ref()).into()),
+                    Some(wait) => requeue = Requeue::After(wait),
+                }
+            }
+            let never = self.write(groups).await?;
+            let mut learned = false;
+            for (group, why) in &never {
+                for name in created(std::slice::from_ref(group), KindId::Job) {
+                    learned |= unwritable.insert(name.to_owned(), why.clone()).is_none();
+                }
+            }
+            if learned {
+                continue;
+            }
+            if let Some((_, why)) = never.first() {
+                return self.say_unwritable(&shared.run, why).await;
+            }
+            let news = ended.map(|(phase, message)| news(phase, message));
+            self.tools.tell(shared.run.as_ref(), news.into_iter().collect()).await;
+            return Ok(requeue);
         }
-        Ok(Requeue::Gone)
     }
 }

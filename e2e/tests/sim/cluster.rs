@@ -310,7 +310,7 @@ impl Cluster {
                 client::AnyEvent::Remove { .. } => (),
                 client::AnyEvent::Bookmark { version, .. } => {
                     let mut snapshot = Snapshot::default();
-                    snapshot.apply(Update::Reset { objects, version }, |_, _| ());
+                    snapshot.apply(Update::Reset { objects, version }, |_, _, _| ());
                     return Some(snapshot);
                 }
             }

@@ -414,6 +414,15 @@ fn act(scene: &Scene<'_>) -> Plan {
     plan
 }
 
+/// Whether only a change of something, or the time that `plan` names, can give the job anything to do:
+/// its run has ended, or it is being deleted, and it waits for nothing. Whatever a job says that it
+/// waits for is looked for by the full look, too.
+pub fn is_at_rest(job: &Job, plan: &Plan) -> bool {
+    let asks_nothing = plan.groups.is_empty() && plan.status.is_none();
+    let is_over = job.status.phase.is_final() && plan.waiting.is_empty();
+    asks_nothing && (job.is_deleting() || is_over)
+}
+
 /// The job once a write that it needs was found to be impossible for ever: its run has failed, and
 /// says why. Nothing where its status says so already.
 pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {

@@ -11,6 +11,7 @@ mod ends;
 mod lists;
 mod not_going_on;
 mod obstacles;
+mod rest;
 mod sizes;
 mod stops;
 
@@ -26,12 +27,12 @@ use expect_test::Expect;
 use serde_json::json;
 
 use super::model::World;
-use super::plan::{Holder, Plan};
+use super::plan::{Holder, Plan, is_at_rest};
 
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
 /// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
-/// so silently until nothing is left, `why TASK` shows the task's WHY,
+/// so silently until nothing is left, `rest` says whether the job needs a look, `why TASK` shows the task's WHY,
 /// `bind|nowhere|run|end|lose|lose-waiting|replaceable|recover|evict|delete TASK ...` are other writers,
 /// `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
@@ -41,10 +42,22 @@ fn check(script: &str, expected: Expect) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
         let (verb, rest) = (words.next().unwrap(), words.collect::<Vec<_>>());
-        step(&mut world, verb, &rest, &mut shown);
+        if verb == "rest" {
+            writeln!(shown, "{}", rest_of(&world)).unwrap();
+        } else {
+            step(&mut world, verb, &rest, &mut shown);
+        }
         world.check();
     }
     expected.assert_eq(&shown);
+}
+
+/// Whether the job needs a look although nothing happens, and when it will.
+fn rest_of(world: &World) -> String {
+    let plan = world.plan();
+    let until = plan.wake_at.map(|at| format!(" until {}s", at.as_second()));
+    let at_rest = || format!("at rest{}", until.unwrap_or_default());
+    if is_at_rest(&world.job, &plan) { at_rest() } else { "busy".to_owned() }
 }
 
 fn template(image: &str) -> Template {

@@ -5,6 +5,7 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
+mod cost;
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};

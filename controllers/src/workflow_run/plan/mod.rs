@@ -110,6 +110,12 @@ pub fn plan(view: &View<'_>) -> Plan {
     assemble(view, next, steps.ops)
 }
 
+/// Whether nothing is left to do for the run: it has ended, or is being deleted.
+pub fn is_at_rest(run: &WorkflowRun, plan: &Plan) -> bool {
+    let asks_nothing = plan.groups.is_empty() && plan.status.is_none();
+    asks_nothing && (run.is_deleting() || run.status.phase.is_final())
+}
+
 /// What is done with the jobs.
 struct Steps {
     ops: Vec<Parcel>,

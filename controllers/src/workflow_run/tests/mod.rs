@@ -22,7 +22,7 @@ use expect_test::{Expect, expect};
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::plan::{Plan, View, plan};
+use super::plan::{Plan, View, is_at_rest, plan};
 
 struct World {
     workflow: Option<Workflow>,
@@ -88,6 +88,8 @@ fn check(script: &str, expected: Expect) {
                 world.act(&plan);
                 let again = world.plan();
                 assert!(again.groups.is_empty() && again.status.is_none(), "{again:#?}");
+                let is_over = world.run.status.phase.is_final();
+                assert_eq!(is_at_rest(&world.run, &again), is_over, "{again:#?}");
             }
             other => panic!("no such verb: {other}"),
         }
