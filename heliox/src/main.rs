@@ -20,11 +20,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Shim { dir, command } = &cli.command {
         // Before anything else: a shim has no threads and no log.
-        return if command.is_empty() {
-            node_agent::shim::main(dir)
-        } else {
-            node_agent::shim::beside(dir, command)
-        };
+        return shim::main(dir, command);
     }
     process::make_private();
     match run(cli.command) {

@@ -1,7 +1,6 @@
 //! A node's agent, put together with what runs its tasks.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +10,12 @@ use api::amounts::Amounts;
 use base::{Clock, ErrorChain, Tasks};
 use client::{Client, Dial};
 use node_agent::engine::docker::{DockerConfig, DockerEngine};
-use node_agent::engine::process::{ProcessConfig, ProcessEngine};
+use node_agent::engine::process::{ProcessConfig, ProcessEngine, ShimProgram};
 use node_agent::engine::sim::SimMachine;
 use node_agent::engine::{Engine, EngineError, Scope};
 use node_agent::{Config, Journal, OpenEngine, Outside};
 use prometheus::Registry;
+use tokio::sync::OnceCell;
 use tracing::{error, info};
 
 use crate::args::Runtime;
@@ -130,11 +130,7 @@ async fn open(
             Ok(Arc::new(DockerEngine::connect(config).await?))
         }
         Runtime::Process => {
-            let program = std::env::current_exe().map_err(|error| {
-                EngineError::unavailable(format!("cannot find the path of this program: {error}"))
-            })?;
-            let shim = vec![program.into_os_string(), OsString::from("shim")];
-            let config = ProcessConfig { scope, state_dir, shim, clock };
+            let config = ProcessConfig { scope, state_dir, shim: shim().await?, clock };
             let engine = ProcessEngine::open(config).map_err(|error| {
                 EngineError::unavailable(format!("cannot run tasks as processes: {error}"))
             })?;
@@ -144,6 +140,18 @@ async fn open(
             Ok(Arc::new(SimMachine::new(clock, SIM_CPUS, SIM_MEMORY_BYTES).engine(scope)))
         }
     }
+}
+
+/// The program that is started beside each process task. Chosen once, for all nodes of this process.
+async fn shim() -> Result<ShimProgram, EngineError> {
+    static CHOSEN: OnceCell<ShimProgram> = OnceCell::const_new();
+    let choose = || async {
+        let this = std::env::current_exe().map_err(|error| {
+            EngineError::unavailable(format!("cannot find the path of this program: {error}"))
+        })?;
+        Ok(ShimProgram::beside(this).await)
+    };
+    CHOSEN.get_or_try_init(choose).await.cloned()
 }
 
 /// Starts a node's agent in `tasks`.

@@ -16,7 +16,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("runtime", &["api", "base", "client"]),
     ("controllers", &["api", "base", "client", "runtime"]),
     ("scheduler", &["api", "base", "client", "runtime"]),
-    ("node-agent", &["api", "base", "client", "runtime"]),
+    ("shim", &[]),
+    ("node-agent", &["api", "base", "client", "runtime", "shim"]),
     ("ctl", &["api", "base", "client"]),
     ("xtask", &[]),
 ];

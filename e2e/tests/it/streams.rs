@@ -60,7 +60,7 @@ impl Pair {
         let engines = Engines::default();
         let opened = engines.clone();
         let open_engine: OpenEngine = Arc::new(move |scope| {
-            let shim = vec![program("heliox").into_os_string(), OsString::from("shim")];
+            let shim = vec![program("heliox").into_os_string(), OsString::from("shim")].into();
             let state_dir = state_dir.clone();
             let config = ProcessConfig { scope, state_dir, shim, clock: Clock::system() };
             let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::open(config).unwrap());

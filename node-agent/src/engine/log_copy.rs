@@ -9,7 +9,7 @@ use api::log::Position;
 use super::log_segments::first_time;
 use super::log_store::remove_if_there;
 use super::logs::part_mark;
-use crate::private::{self, named};
+use shim::private::{self, named};
 
 /// In no file.
 const NOWHERE: Position = Position { file: i64::MIN, offset: 0 };

@@ -16,7 +16,7 @@ use api::log::Position;
 use jiff::Timestamp;
 
 use super::logs::{LOG_FILES, Stored, parse_part_mark, rotated};
-use crate::private::named;
+use shim::private::named;
 
 /// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
 pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;

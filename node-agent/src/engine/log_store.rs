@@ -15,7 +15,7 @@ use super::log_segments::LogFiles;
 use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity, log_copy};
 use crate::free::Free;
-use crate::private::{self, named};
+use shim::private::{self, named};
 
 /// How often a followed log is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -192,7 +192,9 @@ impl LogStore {
         })?;
         while let Some(event) = next {
             let kept = match event {
-                Ok(LogEvent::Line { line, .. }) => writer.write(&line).map_err(|it| failed(&it)),
+                Ok(LogEvent::Line { line, .. }) => {
+                    writer.write(line.written()).map_err(|it| failed(&it))
+                }
                 Ok(LogEvent::Gap) => {
                     writer.lost();
                     Ok(())

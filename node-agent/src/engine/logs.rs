@@ -19,10 +19,6 @@
 //! readable as it is: `<time> stdout|stderr F|P <text>`, one line each, where P marks text that no
 //! newline ended; `G` marks that lines were lost there because they could not be written.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-
 use api::log::Position;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -30,19 +26,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::EngineError;
-use crate::private::{self, named};
 
 pub use api::log::Output;
-
-/// Longest text of one stored record. A longer line is split into several, so that no program can
-/// make the agent hold more than this.
-pub const LINE_BYTES_MAX: usize = 16 * 1024;
+#[cfg(test)]
+pub(crate) use shim::log::gap_mark;
+pub use shim::log::{LINE_BYTES_MAX, LOG_FILES, Line, LogWriter};
+pub(crate) use shim::log::{room_of, rotated};
 
 /// Bytes of log kept for one container, in its stored form, on either side of its end.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Files that they are kept in: when the last is full, the oldest is deleted.
-pub const LOG_FILES: u32 = 8;
 
 /// Which lines are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,184 +152,14 @@ impl Stored {
 }
 
 impl LogLine {
-    /// Appends the stored form.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
+    /// The same as it is written ([`LogWriter`]).
+    pub fn written(&self) -> Line<'_> {
         let output = match self.output {
-            Output::Stdout => "stdout",
-            Output::Stderr => "stderr",
+            Output::Stdout => shim::log::Output::Stdout,
+            Output::Stderr => shim::log::Output::Stderr,
         };
-        let (text, tag) = match self.bytes.strip_suffix(b"\n") {
-            Some(text) => (text, 'F'),
-            None => (&self.bytes[..], 'P'),
-        };
-        out.extend_from_slice(format!("{:.9} {output} {tag} ", self.time).as_bytes());
-        out.extend_from_slice(text);
-        out.push(b'\n');
+        Line { output, time: self.time, text: &self.bytes }
     }
-}
-
-/// Appends lines to files of bounded size.
-///
-/// Each record is later than the one before, whatever the clock does, so that the time of a
-/// file's first record tells it from all others.
-#[derive(Debug)]
-pub struct LogWriter {
-    path: PathBuf,
-    file: File,
-    /// Whole records in the file, in bytes.
-    bytes: u64,
-    bytes_max: u64,
-    latest: Timestamp,
-    /// Whether lines were lost since the last one that was written.
-    has_lost: bool,
-    /// Room on the disk for a mark that the last lines were lost.
-    room: Option<PathBuf>,
-}
-
-/// Bytes that are kept free for a last mark: a block of most file systems.
-const ROOM_BYTES: usize = 4096;
-
-impl LogWriter {
-    /// Opens `path` to append to it; with its older files it never holds more than `bytes_max`.
-    pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = private::appended(path)?;
-        let bytes = file.metadata()?.len();
-        let latest = Timestamp::UNIX_EPOCH;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            bytes,
-            bytes_max,
-            latest,
-            has_lost: false,
-            room: None,
-        })
-    }
-
-    /// Opens a log whose writer was killed, to end it `now`.
-    pub(crate) fn resume(path: &Path, bytes_max: u64, now: Timestamp) -> io::Result<Self> {
-        let mut log = Self::open(path, bytes_max)?;
-        log.latest = now;
-        log.room = Some(room_of(path)).filter(|room| room.exists());
-        Ok(log)
-    }
-
-    /// Sets room aside for a mark, so that a log whose last lines are lost on a full disk says so.
-    pub fn reserve_mark(&mut self) -> io::Result<()> {
-        let room = room_of(&self.path);
-        private::reserve(&room, ROOM_BYTES).map_err(|error| named(&room, &error))?;
-        self.room = Some(room);
-        Ok(())
-    }
-
-    /// Appends a line. After an error the line is lost, and the next one that can be written
-    /// stands behind a mark that says so.
-    pub fn write(&mut self, line: &LogLine) -> io::Result<()> {
-        let next = self.latest.saturating_add(std::time::Duration::from_nanos(1));
-        let time = next.map_or(line.time, |next| next.max(line.time));
-        let mut stored = Vec::with_capacity(line.bytes.len() + 48);
-        if self.has_lost {
-            stored.extend_from_slice(gap_mark(time).as_bytes());
-        }
-        LogLine { time, ..line.clone() }.write_to(&mut stored);
-        let written = self.append(&stored);
-        match &written {
-            Ok(()) => (self.latest, self.has_lost) = (time, false),
-            // Of a record that was written in half nothing may stay: the next would be its end.
-            // Where that fails as well, the reader sees a damaged record, which is a gap, too.
-            Err(_) => {
-                self.has_lost = true;
-                let _ = self.file.set_len(self.bytes);
-            }
-        }
-        written
-    }
-
-    /// Lines that come here were lost before they came to this: that is marked with the next one.
-    pub fn lost(&mut self) {
-        self.has_lost = true;
-    }
-
-    /// Marks that the last lines were lost, where they were, and gives back the room that was set
-    /// aside for that.
-    pub fn end(&mut self) -> io::Result<()> {
-        let room = self.room.take();
-        if self.has_lost {
-            let time = self.latest.saturating_add(std::time::Duration::from_nanos(1));
-            let time = time.unwrap_or(Timestamp::MAX);
-            let mark = gap_mark(time);
-            if let Err(error) = self.append(mark.as_bytes()) {
-                // Of a mark that was written in half nothing may stay, either.
-                let _ = self.file.set_len(self.bytes);
-                return self.put_mark(&mark, room.ok_or(error)?);
-            }
-            (self.latest, self.has_lost) = (time, false);
-        }
-        room.map_or(Ok(()), std::fs::remove_file)
-    }
-
-    /// The disk is full: the mark is written over what was set aside, and that becomes the log's
-    /// newest file. Names take no room.
-    fn put_mark(&mut self, mark: &str, room: PathBuf) -> io::Result<()> {
-        let mut file = private::overwritten(&room)?;
-        file.write_all(mark.as_bytes())?;
-        file.set_len(mark.len() as u64)?;
-        if self.bytes > 0 {
-            self.move_up()?;
-        }
-        std::fs::rename(&room, &self.path)?;
-        self.file = private::appended(&self.path)?;
-        (self.bytes, self.has_lost) = (mark.len() as u64, false);
-        Ok(())
-    }
-
-    fn append(&mut self, stored: &[u8]) -> io::Result<()> {
-        let length = stored.len() as u64;
-        if self.bytes > 0 && self.bytes + length > self.bytes_max / u64::from(LOG_FILES) {
-            self.rotate()?;
-        }
-        self.file.write_all(stored)?;
-        self.bytes += length;
-        Ok(())
-    }
-
-    /// Begins a new file.
-    fn rotate(&mut self) -> io::Result<()> {
-        self.move_up()?;
-        self.file = private::appended(&self.path)?;
-        self.bytes = 0;
-        Ok(())
-    }
-
-    /// Makes room for a new file. Older files move up, so that a reader that looks at them from the
-    /// newest to the oldest misses none.
-    ///
-    /// None is moved beyond a place that is free. A rotation that failed halfway has left one, and
-    /// each line after it rotates again: it must not push out one old file after the other.
-    fn move_up(&self) -> io::Result<()> {
-        let mut free = 0;
-        while free < LOG_FILES - 1 && rotated(&self.path, free).try_exists()? {
-            free += 1;
-        }
-        for number in (1..=free).rev() {
-            let (from, to) = (rotated(&self.path, number - 1), rotated(&self.path, number));
-            match std::fs::rename(from, to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => (),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where room is set aside for a mark in the log at `path`: it goes with the log's other files.
-pub(crate) fn room_of(path: &Path) -> PathBuf {
-    path.with_extension("room")
-}
-
-/// Marks that lines were lost at `time`.
-pub(super) fn gap_mark(time: Timestamp) -> String {
-    format!("{time:.9} stderr G \n")
 }
 
 /// Marks, at the beginning of a file that holds the end of another, what it is the end of: which file,
@@ -351,16 +173,6 @@ pub(super) fn parse_part_mark(stored: &[u8]) -> Option<Position> {
     let words = std::str::from_utf8(stored).ok()?.trim_end().split(' ').skip(3);
     let [file, offset] = words.collect::<Vec<_>>().try_into().ok()?;
     Some(Position { file: file.parse().ok()?, offset: offset.parse().ok()? })
-}
-
-/// Where an older file of a log is: the older, the larger its number. The newest is number 0.
-pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
-    if number == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -381,7 +193,7 @@ mod tests {
     fn a_line_survives_its_stored_form() {
         for text in ["hello\n", "no newline", "\n", "", "two  spaces \n"] {
             let mut stored = Vec::new();
-            line(text).write_to(&mut stored);
+            line(text).written().write_to(&mut stored);
             assert_eq!(Stored::parse(&stored), Some(Stored::Line(line(text))), "{text:?}");
         }
         assert_eq!(Stored::parse(b"2026-11-21T10:00:00Z stdout"), None);
@@ -393,69 +205,5 @@ mod tests {
         let stored = format!(r#"{{"log":"a \u003cb\u003e\n","stream":"stderr","time":"{TIME}"}}"#);
         assert_eq!(Stored::parse(stored.as_bytes()), Some(Stored::Line(line("a <b>\n"))));
         assert_eq!(Stored::parse(b"{\"log\":\"cut off by a cra"), None);
-    }
-
-    #[test]
-    fn a_log_keeps_its_newest_lines_within_its_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.log");
-        let mut writer = LogWriter::open(&path, 4_000).unwrap();
-        for n in 0..500 {
-            writer.write(&line(&format!("line {n}\n"))).unwrap();
-        }
-        let files = std::fs::read_dir(dir.path()).unwrap();
-        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
-        assert!((3_000..=4_000).contains(&bytes), "{bytes}");
-        let new = std::fs::read(&path).unwrap();
-        let last = new.split_inclusive(|b| *b == b'\n').next_back().unwrap();
-        let Some(Stored::Line(last)) = Stored::parse(last) else { panic!("{last:?}") };
-        assert_eq!(last.bytes, "line 499\n");
-        let shift = last.time.duration_since(TIME.parse().unwrap());
-        assert_eq!(shift.as_nanos(), 499, "each is later than the one before");
-    }
-
-    #[test]
-    fn a_rotation_that_fails_again_and_again_destroys_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.log");
-        let mut writer = LogWriter::open(&path, 4_000).unwrap();
-        for n in 0..500 {
-            writer.write(&line(&format!("line {n}\n"))).unwrap();
-        }
-        let read = |number| std::fs::read(rotated(&path, number)).unwrap_or_default();
-        let newest = read(0);
-        writer.rotate().unwrap();
-        let older: Vec<_> = (1..LOG_FILES).map(read).collect();
-        assert_eq!(older[0], newest);
-        for _ in 0..LOG_FILES {
-            // As if the new file could not be made.
-            std::fs::remove_file(&path).unwrap();
-            writer.rotate().unwrap();
-        }
-        assert_eq!((1..LOG_FILES).map(read).collect::<Vec<_>>(), older);
-    }
-
-    #[test]
-    fn lines_that_cannot_be_written_leave_a_mark() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.log");
-        let mut writer = LogWriter::open(&path, 4_000_000).unwrap();
-        writer.write(&line("one\n")).unwrap();
-        // A disk that is full: every write to it fails.
-        let disk =
-            std::mem::replace(&mut writer.file, private::appended(Path::new("/dev/full")).unwrap());
-        writer.write(&line("two\n")).unwrap_err();
-        writer.file = disk;
-        writer.write(&line("three\n")).unwrap();
-        let text = std::fs::read(&path).unwrap();
-        let records = text.split_inclusive(|byte| *byte == b'\n').map(Stored::parse);
-        let told: Vec<_> = records
-            .map(|record| match record {
-                Some(Stored::Line(line)) => String::from_utf8_lossy(&line.bytes).into_owned(),
-                Some(Stored::Lost(_)) => "lost".to_owned(),
-                None => "damaged".to_owned(),
-            })
-            .collect();
-        assert_eq!(told, ["one\n", "lost", "three\n"]);
     }
 }

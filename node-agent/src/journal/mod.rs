@@ -22,9 +22,9 @@ use thiserror::Error;
 
 use crate::attempt::Attempt;
 use crate::engine::Identity;
-use crate::private;
 pub use form::Damage;
 pub(crate) use room::{ENOUGH_BYTES, LOW_BYTES};
+use shim::private;
 
 /// Largest file that is read: some hundred thousand attempts.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 
 use super::{Journal, JournalError, blocking};
 use crate::free::Free;
-use crate::private;
+use shim::private;
 
 /// A disk with less room than this is nearly full: a task takes a handful of blocks.
 pub(crate) const LOW_BYTES: u64 = 64 * 1024;

@@ -18,7 +18,7 @@ use node_agent::engine::{
 };
 use tempfile::TempDir;
 
-use crate::process::set_shell_program;
+use crate::process::{heliox_shim, set_shell_program};
 
 /// A disk of 1 MiB that holds all that the engine writes, beside a folder with room.
 struct SmallDisk {
@@ -70,7 +70,7 @@ impl Bench for SmallDisk {
         let config = ProcessConfig {
             scope: Scope::new("test", node).unwrap(),
             state_dir: self.disk.join(node),
-            shim: vec![env!("CARGO_BIN_EXE_heliox-shim").into()],
+            shim: vec![heliox_shim().into()].into(),
             clock: Clock::system(),
         };
         // After a test there is room again, so that everything can be removed.

@@ -33,7 +33,7 @@ impl Log {
                 time: "2026-11-21T10:00:00Z".parse().unwrap(),
                 bytes: Bytes::from(format!("line number {}\n", self.written)),
             };
-            self.writer.write(&line).unwrap();
+            self.writer.write(line.written()).unwrap();
             self.written += 1;
         }
     }
@@ -323,7 +323,7 @@ fn a_log_whose_files_are_others_at_every_look_is_given_up() {
             time: time.parse().unwrap(),
             bytes: Bytes::from_static(b"line\n"),
         };
-        writer.write(&line).unwrap();
+        writer.write(line.written()).unwrap();
         path
     };
     let files = [file("one", "2026-11-21T10:00:00Z"), file("two", "2026-11-21T11:00:00Z")];

@@ -41,7 +41,7 @@ impl ProcessEngine {
         }
         let asked = identity.clone();
         self.blocking(move |inner| inner.must_run(&asked)).await?;
-        let mut child = start(&self.inner.config.shim, &self.inner.dir(identity), request)?;
+        let mut child = start(&self.inner.config.shim.words, &self.inner.dir(identity), request)?;
         let input = child.stdin.take().map(|input| Box::pin(input) as _);
         let ended = Arc::new(Ended::of(&child));
         let stdout = child.stdout.take().map(|output| (output.into_owned_fd(), Output::Stdout));

@@ -1,6 +1,6 @@
 //! Tasks as plain processes of the node, for development and for hosts without Docker.
 //!
-//! Each task has a shim ([`crate::shim`]) that outlives the agent; the agent knows of tasks by
+//! Each task has a shim ([`shim`]) that outlives the agent; the agent knows of tasks by
 //! their files alone ([`dir`]). With its main process a task ends, and all that this has begun. Where
 //! a shim is killed, the agent ends its task ([`dir::end_orphaned`]). What it does not do: images are
 //! ignored, resource limits and `readOnly` are not enforced, ports are not mapped (the process listens
@@ -10,10 +10,9 @@ pub(crate) mod dir;
 mod events;
 mod exec;
 mod ports;
-pub(crate) mod table;
+mod program;
 mod usage;
 
-use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -31,7 +30,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned, is_damage};
+use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned, is_damage, look};
+pub use self::program::ShimProgram;
 use super::log_segments::LogFiles;
 use super::log_store::{read_files, remove_if_there};
 use super::logs::room_of;
@@ -40,7 +40,7 @@ use super::{
     Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
     Reason, Scope, Signal, Started, Usage,
 };
-use crate::private;
+use shim::private;
 
 /// What a task finds as PATH where its environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,8 +64,8 @@ pub struct ProcessConfig {
     pub scope: Scope,
     /// Its own folder; made where it is missing. One engine at a time.
     pub state_dir: PathBuf,
-    /// The program that is the shim, and its leading arguments; the task's directory is added.
-    pub shim: Vec<OsString>,
+    /// The program that is the shim.
+    pub shim: ShimProgram,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -171,6 +171,7 @@ impl ProcessEngine {
             .inner
             .config
             .shim
+            .words
             .split_first()
             .ok_or_else(|| EngineError::unavailable("no shim is configured"))?;
         Command::new(program)
@@ -317,12 +318,12 @@ impl Inner {
     }
 
     fn look_in(&self, dir: &TaskDir, spec: &TaskSpec) -> io::Result<Seen> {
-        if let Found::Said(seen) = dir.look(&spec.exit)? {
+        if let Found::Said(seen) = look(dir, &spec.exit)? {
             return Ok(seen);
         }
         let _one = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         // Another one may have seen to it meanwhile.
-        match dir.look(&spec.exit)? {
+        match look(dir, &spec.exit)? {
             Found::Said(seen) => Ok(seen),
             Found::Orphaned(run) => Ok(end_orphaned(spec, run, self.config.clock.now())),
         }
@@ -415,7 +416,7 @@ impl Inner {
 
     fn signal(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
         match self.look(identity)? {
-            Seen::Running(run) => run.signal(signal).map_err(|error| failed(&error)),
+            Seen::Running(run) => run.signal(signal.as_nix()).map_err(|error| failed(&error)),
             Seen::Starting | Seen::Abandoned | Seen::Ended(_) => Ok(()),
         }
     }
@@ -466,7 +467,7 @@ impl Inner {
 /// shim was not waited for, so its number is still its own.
 async fn end_started(shim: &Child) -> Result<(), EngineError> {
     let Some(pid) = shim.id().and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
-    let ended = base::blocking("process engine", move || table::end_session(pid));
+    let ended = base::blocking("process engine", move || shim::table::end_session(pid));
     match ended.await.map_err(EngineError::unknown)? {
         Ok(left) if left.is_empty() => Ok(()),
         Ok(left) => Err(EngineError::unknown(dir::not_permitted(&left))),

@@ -2,6 +2,7 @@
 
 mod shims;
 
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,18 @@ use tempfile::TempDir;
 
 /// Each node has a folder of its own here.
 struct ProcessBench(TempDir);
+
+/// The shim that was built with these tests.
+pub(crate) fn heliox_shim() -> String {
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join("heliox-shim");
+    assert!(
+        program.is_file(),
+        "{} is missing: run `make test`, which builds it",
+        program.display()
+    );
+    program.to_str().unwrap().to_owned()
+}
 
 /// What the laws' programs are in shell.
 pub(crate) fn set_shell_program(spec: &mut ContainerSpec, program: Program<'_>) {
@@ -53,7 +66,7 @@ impl Bench for ProcessBench {
         let config = ProcessConfig {
             scope: Scope::new("test", node).unwrap(),
             state_dir: self.0.path().join(node),
-            shim: vec![env!("CARGO_BIN_EXE_heliox-shim").into()],
+            shim: vec![heliox_shim().into()].into(),
             clock: Clock::system(),
         };
         let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::open(config).unwrap());
@@ -350,7 +363,7 @@ fn engine_with_a_past(bench: &ProcessBench) -> Arc<dyn Engine> {
     let config = ProcessConfig {
         scope: Scope::new("test", "a").unwrap(),
         state_dir: bench.0.path().join("a"),
-        shim: ["sh", "-c", past, env!("CARGO_BIN_EXE_heliox-shim")].map(Into::into).into(),
+        shim: ["sh", "-c", past, &heliox_shim()].map(OsString::from).to_vec().into(),
         clock: Clock::system(),
     };
     Arc::new(ProcessEngine::open(config).unwrap())

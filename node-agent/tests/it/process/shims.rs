@@ -103,7 +103,7 @@ async fn what_a_shim_has_started_that_ends_without_an_answer_is_ended() {
         let config = ProcessConfig {
             scope: Scope::new("test", "a").unwrap(),
             state_dir,
-            shim: ["setsid", "sh", "-c", &script].map(Into::into).into(),
+            shim: ["setsid", "sh", "-c", &script].map(OsString::from).to_vec().into(),
             clock: Clock::system(),
         };
         let engine = ProcessEngine::open(config).unwrap();
@@ -133,7 +133,7 @@ async fn a_program_whose_shim_was_killed_before_it_answered_is_not_started_again
         let config = ProcessConfig {
             scope: Scope::new("test", "a").unwrap(),
             state_dir,
-            shim: ["setsid", "sh", "-c", &script].map(Into::into).into(),
+            shim: ["setsid", "sh", "-c", &script].map(OsString::from).to_vec().into(),
             clock: Clock::system(),
         };
         let engine = ProcessEngine::open(config).unwrap();
@@ -160,7 +160,7 @@ async fn a_command_beside_a_task_ends_with_the_agent_that_started_it() {
         engine.create_and_start(&spec).await.unwrap();
         let dir = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
         let agent = std::thread::spawn(move || {
-            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_heliox-shim"))
+            let mut command = std::process::Command::new(heliox_shim())
                 .arg(dir)
                 .args(["sh", "-c", "echo begun; exec sleep 10"])
                 .stdout(std::process::Stdio::piped())

@@ -13,16 +13,16 @@ const ROUNDS_MAX: u32 = 100;
 
 /// Of `/proc/<pid>/stat`, whose a process is, and what tells it from others and from its remains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) is_zombie: bool,
-    pub(crate) parent: i32,
-    pub(crate) group: i32,
-    pub(crate) session: i32,
-    pub(crate) start_ticks: u64,
+pub struct Stat {
+    pub is_zombie: bool,
+    pub parent: i32,
+    pub group: i32,
+    pub session: i32,
+    pub start_ticks: u64,
 }
 
 /// Nothing where there is no such process, or none that this user may see: such a one is none of ours.
-pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
+pub fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(line) => Ok(parse_stat(&line)),
         Err(error) if is_none_of_ours(&error) => Ok(None),
@@ -61,7 +61,7 @@ fn all() -> io::Result<BTreeMap<i32, Stat>> {
 }
 
 /// The children of a process that it has not waited for.
-pub(crate) fn children(parent: i32) -> io::Result<Vec<i32>> {
+pub fn children(parent: i32) -> io::Result<Vec<i32>> {
     let is_child = |(pid, stat): (i32, Stat)| (stat.parent == parent).then_some(pid);
     Ok(all()?.into_iter().filter_map(is_child).collect())
 }
@@ -69,12 +69,12 @@ pub(crate) fn children(parent: i32) -> io::Result<Vec<i32>> {
 /// Ends the main process of a task whose shim is gone, and all that belongs to it: its group, its
 /// session, and their descendants. A process that made a session of its own, and whose parent has
 /// ended, is not found. Returned are the processes that this user may not end.
-pub(crate) fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<Vec<i32>> {
+pub fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<Vec<i32>> {
     end_found(|| Ok(find_family(&all()?, main, start_ticks, session)), send)
 }
 
 /// Ends a shim, which nobody has waited for, and all that it has started, as [`end_family`] does.
-pub(crate) fn end_session(shim: i32) -> io::Result<Vec<i32>> {
+pub fn end_session(shim: i32) -> io::Result<Vec<i32>> {
     // Its number is not used again as long as anybody is in its session.
     let start_ticks = stat(shim)?.map_or(0, |stat| stat.start_ticks);
     end_family(shim, start_ticks, shim)

@@ -15,11 +15,13 @@
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::close;
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::FORBIDDEN;
 
 /// What a task's files are not by default: writable by others.
 const UMASK: u32 = 0o022;
@@ -45,7 +47,7 @@ const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 /// Closes every descriptor but the three that every program has. To be called before anything is
 /// opened: whoever holds one of these would be left with somebody else's.
-pub(crate) fn close_descriptors() -> io::Result<()> {
+pub fn close_descriptors() -> io::Result<()> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
     // All numbers are read before one is closed: the folder is read with one of them.
     let numbers: Vec<RawFd> =
@@ -58,11 +60,13 @@ pub(crate) fn close_descriptors() -> io::Result<()> {
 }
 
 /// Sets what a child gets. It fails nowhere: what may not be set stays as it is.
-pub(crate) fn reset() {
+pub fn reset() {
     forget_ignored_signals();
     umask(Mode::from_bits_truncate(UMASK));
     for (resource, wanted) in SOFT_LIMITS {
-        if let Ok((_, hard)) = getrlimit(*resource) {
+        if let Ok((soft, hard)) = getrlimit(*resource)
+            && soft != (*wanted).min(hard)
+        {
             let _ = setrlimit(*resource, (*wanted).min(hard), hard);
         }
     }
@@ -76,20 +80,11 @@ pub(crate) fn reset() {
 /// Lets children have the default of each signal that this process was started to ignore: it
 /// catches the signal instead, without doing anything, which no child inherits. This process minds
 /// it as little as before.
-pub(crate) fn forget_ignored_signals() {
+fn forget_ignored_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored: Vec<i32> = ignored(&status);
-    if ignored.is_empty() {
-        return;
-    }
-    let catch = || ignored.iter().for_each(|number| drop(signal(SignalKind::from_raw(*number))));
-    if tokio::runtime::Handle::try_current().is_ok() {
-        return catch();
-    }
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-        // What is caught stays caught when the runtime is gone.
-        let _inside = runtime.enter();
-        catch();
+    let can_be_caught = |number: &i32| !FORBIDDEN.contains(number);
+    for number in ignored(&status).into_iter().filter(can_be_caught) {
+        let _nobody_asks = signal_hook::flag::register(number, Arc::new(AtomicBool::new(false)));
     }
 }
 

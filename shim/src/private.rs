@@ -15,7 +15,7 @@ const OTHERS: u32 = 0o077;
 
 /// Makes a folder where none is, with those above it. One that is there is made private: an older
 /// version made it readable.
-pub(crate) fn folder(path: &Path) -> io::Result<()> {
+pub fn folder(path: &Path) -> io::Result<()> {
     state_folder(path)?;
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & OTHERS != 0 {
@@ -26,33 +26,33 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
 
 /// Makes a folder where none is, with those above it. One that is there belongs to whoever made
 /// it, and is left as it is.
-pub(crate) fn state_folder(path: &Path) -> io::Result<()> {
+pub fn state_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
 /// Opens a file to write it anew.
-pub(crate) fn file(path: &Path) -> io::Result<File> {
+pub fn file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
 }
 
 /// Opens a file to add to it.
-pub(crate) fn appended(path: &Path) -> io::Result<File> {
+pub fn appended(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
 }
 
 /// Opens a file to write over what is in it.
-pub(crate) fn overwritten(path: &Path) -> io::Result<File> {
+pub fn overwritten(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
 /// Makes a file private that somebody else made.
-pub(crate) fn take_over(path: &Path) -> io::Result<()> {
+pub fn take_over(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
 }
 
 /// Sets room aside on the disk, in a file that is written over or removed when the room is needed.
 /// Where there is not enough, nothing stays.
-pub(crate) fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
+pub fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
     // Spaces, which the disk must keep, unlike zeros. They need not outlive the machine.
     let kept = file(path).and_then(|mut room| room.write_all(&vec![b' '; bytes]));
     kept.inspect_err(|_| {
@@ -61,7 +61,7 @@ pub(crate) fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
 }
 
 /// An error with the name of the file that it is about, which the system leaves out.
-pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
+pub fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

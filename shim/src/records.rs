@@ -1,0 +1,394 @@
+//! The files by which the process engine, its shims and a later agent know of a task.
+//!
+//! ```text
+//! <state>/tasks/<stem>/spec.json   what is to run; written before the shim starts
+//!                      shim.json   the shim; written by it before it starts the program
+//!                      run.json    the main process; written by the shim
+//!                      lock        locked as long as the shim lives
+//!                      work/       where the task starts, by default
+//! <state>/exits/<stem>             how it ended; written by the shim, last of all
+//! <state>/logs/<stem>.log          what it wrote; outlives the rest
+//! ```
+//!
+//! # Invariants
+//!
+//! * A task directory appears whole (renamed into place), and its lock is taken before its shim
+//!   starts and is handed over to it: a free lock means that no shim runs or ever will.
+//! * An exit is written before the lock is released, atomically, and never changed.
+//! * What a killed process leaves of a record is whole or nothing.
+//! * Before the program starts, `spec.json` and `shim.json` are on disk: an agent that starts after
+//!   the machine has lost its power knows that the program was started.
+//!
+//! # What is synced, and what is not
+//!
+//! A sync costs as much as all else that is done to a file, so only what must outlive a loss of power
+//! is synced: the two records above. `run.json` means nothing to another boot, since all processes are
+//! gone. An exit counts for an agent once its journal holds it, which is synced, once for many tasks,
+//! before anybody is told; where power is lost before that, the task counts as one that ran when the
+//! power was lost. Either may then be found empty or in part, so of an earlier boot a record that
+//! cannot be read is taken as absent ([`TaskDir::is_of_earlier_boot`]).
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::private::{self, named};
+use crate::table::{self, stat};
+
+/// How often, and with which rest, a killed process is looked at until it is gone.
+const DEATH_LOOKS: u32 = 200;
+const DEATH_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What the shim is told. Whose task it is (`I`) only the agent reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec<I> {
+    /// The agent's cluster.
+    pub cluster: String,
+    /// The agent's node.
+    pub node: String,
+    /// Whose it is.
+    pub identity: I,
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub working_dir: PathBuf,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// How much of that is kept.
+    pub log_bytes_max: u64,
+    /// Where its end is to be written down.
+    pub exit: PathBuf,
+}
+
+/// A task's main process, or its shim as long as there is none, told apart from any later process with
+/// the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The process. A main process leads its group, and a shim its session.
+    pub pid: i32,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The session, which the shim leads; 0 in a record of an older version.
+    #[serde(default)]
+    pub session: i32,
+    /// Which start of the machine it belongs to.
+    pub boot_id: String,
+    /// When the task started.
+    pub started: Timestamp,
+}
+
+/// How the main process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// When it had started; nothing where it never did.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Its exit code: 128 + n where signal n ended it.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Nobody saw how it ended.
+    #[serde(default)]
+    pub is_unseen: bool,
+    /// What else is known.
+    pub message: Option<String>,
+}
+
+/// What the shim says to the agent that started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShimAnswer {
+    /// The program runs.
+    Started,
+    /// It will not run, however often it is tried.
+    Refused(String),
+    /// The task's own files cannot be used, such as on a full disk: it may run another time.
+    Failed(String),
+}
+
+/// A task's directory.
+#[derive(Debug, Clone)]
+pub struct TaskDir(
+    /// Where it is.
+    pub PathBuf,
+);
+
+impl TaskDir {
+    /// What is to run; nothing where the directory is gone.
+    pub fn spec<I: DeserializeOwned>(&self) -> io::Result<Option<TaskSpec<I>>> {
+        read(&self.0.join("spec.json"))
+    }
+
+    /// Says what is to run, in a directory that has not its name yet: nobody reads it before it is whole.
+    pub fn write_spec<I: Serialize>(&self, spec: &TaskSpec<I>) -> io::Result<()> {
+        create(&self.0.join("spec.json"), spec)
+    }
+
+    /// The main process, once the shim has recorded it.
+    pub fn run(&self) -> io::Result<Option<RunRecord>> {
+        read(&self.0.join("run.json"))
+    }
+
+    /// The shim that was about to start the program, if one came so far. One that is killed between
+    /// making the file and writing to it has not started the program.
+    pub fn shim(&self) -> io::Result<Option<RunRecord>> {
+        let path = self.0.join("shim.json");
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            return Ok(None);
+        }
+        read(&path)
+    }
+
+    /// Says which process the shim is, before the program starts. Where the shim is killed before it
+    /// has recorded the main process, the program is found by the shim's session. `folder` is this
+    /// directory, opened. Nobody reads the file as long as the shim holds its lock.
+    pub fn write_shim(&self, shim: &RunRecord, folder: &File) -> io::Result<()> {
+        create(&self.0.join("shim.json"), shim)?;
+        // The name of the file, too. File systems with a journal have written it with the file's sync.
+        folder.sync_all()
+    }
+
+    /// Takes that back: the program could not be started.
+    pub fn forget_shim(&self) -> io::Result<()> {
+        std::fs::remove_file(self.0.join("shim.json"))
+    }
+
+    /// Room for the record of the main process.
+    pub fn reserve_run(&self) -> io::Result<Reserved> {
+        Reserved::at(&self.0.join("run.json"))
+    }
+
+    /// Takes the lock for as long as the file, or a copy of its descriptor, is open.
+    pub fn lock(&self) -> io::Result<File> {
+        let file = private::appended(&self.0.join("lock"))?;
+        file.try_lock().map_err(io::Error::from)?;
+        Ok(file)
+    }
+
+    /// Whether a shim is at work, or is about to be.
+    pub fn has_shim(&self) -> io::Result<bool> {
+        let file = match File::open(self.0.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether the program was started before the machine was: none of its processes is left, and
+    /// records that were not synced may be empty or in part.
+    pub fn is_of_earlier_boot(&self) -> bool {
+        self.shim().is_ok_and(|shim| shim.is_some_and(|shim| !shim.is_of_this_boot()))
+    }
+}
+
+impl RunRecord {
+    /// Describes the process `pid` as it is now.
+    pub fn of(pid: u32, started: Timestamp) -> io::Result<Self> {
+        Self::with(pid, started, boot_id()?)
+    }
+
+    /// Describes another process of the same task.
+    pub fn of_child(&self, pid: u32) -> io::Result<Self> {
+        Self::with(pid, self.started, self.boot_id.clone())
+    }
+
+    fn with(pid: u32, started: Timestamp, boot_id: String) -> io::Result<Self> {
+        let number = i32::try_from(pid).map_err(io::Error::other)?;
+        let stat = stat(number)?
+            .ok_or_else(|| io::Error::other(format!("process {pid} has no readable start time")))?;
+        let table::Stat { start_ticks, session, .. } = stat;
+        Ok(Self { pid: number, start_ticks, session, boot_id, started })
+    }
+
+    /// Whether the machine was not started anew since.
+    pub fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+    }
+
+    /// Whether that very process is still there.
+    pub fn is_alive(&self) -> bool {
+        self.is_of_this_boot()
+            && stat(self.pid).is_ok_and(|stat| {
+                stat.is_some_and(|stat| !stat.is_zombie && stat.start_ticks == self.start_ticks)
+            })
+    }
+
+    /// Whether the process, which was killed, is gone soon. Nobody tells of it: its parent is gone.
+    pub fn dies(&self) -> bool {
+        for _ in 0..DEATH_LOOKS {
+            if !self.is_alive() {
+                return true;
+            }
+            std::thread::park_timeout(DEATH_INTERVAL);
+        }
+        !self.is_alive()
+    }
+
+    /// Signals the process's group, unless the process is not there any more.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match killpg(Pid::from_raw(self.pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Reads a record; nothing where it is missing.
+pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, &error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(path, &error)),
+    }
+}
+
+/// Records are never there in part: somebody else wrote to this one, or the disk has changed it.
+fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
+    let is_exit = path.extension().is_none();
+    let what = if is_exit { path } else { path.parent().unwrap_or(path) };
+    let message = format!(
+        "{} is damaged: {error}. Until the file is repaired, the task is left as it is, and its \
+         node accepts no new tasks. Restore a copy of the file; or end the task's processes by \
+         hand, if any are running, and remove {}",
+        path.display(),
+        what.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Whether a record is damaged, of a task that is to be left alone therefore.
+pub fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+/// Writes a record that nobody reads before it is whole, and waits until it is on disk.
+fn create<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|bytes| {
+        let mut file = private::file(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        // Half of a record is no use, and takes what room there is.
+        let _stays = std::fs::remove_file(path);
+        named(path, &error)
+    })
+}
+
+/// Where a record is written before it takes its place.
+pub fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Bytes that are kept free for a record: a block of most file systems, and more than any takes.
+const RESERVED_BYTES: usize = 4096;
+
+/// Room for a record that is to be written later, when the disk may be full. Without it what is known
+/// of a running process, or how it ended, could be lost.
+#[derive(Debug)]
+pub struct Reserved {
+    path: PathBuf,
+}
+
+impl Reserved {
+    /// Keeps room for the record that is to be at `path`.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let room = private::reserve(&beside(path), RESERVED_BYTES);
+        room.map_err(|error| named(path, &error))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// What a shim that is gone has kept, if anything.
+    pub fn kept(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Writes the record over what was kept, and moves it into its place: it is there whole or not at
+    /// all, whatever is killed. May be tried again after an error.
+    pub fn write<T: Serialize>(&self, record: &T) -> io::Result<()> {
+        self.put(record).map_err(|error| named(&self.path, &error))
+    }
+
+    fn put<T: Serialize>(&self, record: &T) -> io::Result<()> {
+        let (new, bytes) = (beside(&self.path), serde_json::to_vec(record)?);
+        let mut file = private::overwritten(&new)?;
+        file.write_all(&bytes)?;
+        // What was reserved was longer.
+        file.set_len(bytes.len() as u64)?;
+        std::fs::rename(new, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_record_is_named_with_what_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("0af3-1");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("spec.json"), "{}").unwrap();
+        let said = TaskDir(folder.clone()).spec::<String>().unwrap_err().to_string();
+        let file = folder.join("spec.json");
+        assert!(said.starts_with(&format!("{} is damaged: ", file.display())), "{said}");
+        assert!(said.ends_with(&format!("and remove {}", folder.display())), "{said}");
+    }
+
+    #[test]
+    fn a_record_is_written_over_its_room_and_nothing_else_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("0af3-1");
+        let reserved = Reserved::at(&path).unwrap();
+        assert_eq!(read::<String>(&path).unwrap(), None, "room is no record");
+        reserved.write(&"what is known").unwrap();
+        assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("what is known"));
+        assert!(!beside(&path).exists());
+        reserved.write(&"x".repeat(2 * RESERVED_BYTES)).unwrap();
+        assert_eq!(read::<String>(&path).unwrap().map(|it| it.len()), Some(2 * RESERVED_BYTES));
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_signalled() {
+        let mut own = RunRecord::of(std::process::id(), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(own.is_alive());
+        own.start_ticks += 1;
+        assert!(!own.is_alive());
+        // Would end this test.
+        own.signal(Signal::SIGKILL).unwrap();
+    }
+
+    /// As a shim leaves it that is killed while it writes the file, or a loss of power.
+    #[test]
+    fn a_shim_that_did_not_come_to_write_its_record_has_started_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = TaskDir(root.path().to_owned());
+        std::fs::write(root.path().join("shim.json"), "").unwrap();
+        assert_eq!(dir.shim().unwrap(), None);
+        std::fs::write(root.path().join("shim.json"), "{").unwrap();
+        assert!(is_damage(&dir.shim().unwrap_err()), "anything else is damage");
+    }
+}
