@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
-use super::{Figure, Sizes, idle, placements, removal, watches};
+use super::{Figure, Sizes, containers, idle, millis, placements, processes, removal, watches};
 use crate::fleet::{ControlPlane, Fleet, Shape, program};
 
 /// How often a state that ends a measurement is asked for.
@@ -63,14 +63,16 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     if sizes.finished > 0 {
         idle::figures(sizes.finished, sizes.idle).await.into_iter().for_each(&mut tell);
     }
+    if sizes.processes > 0 {
+        processes::figures(sizes.processes).await.into_iter().for_each(&mut tell);
+    }
+    if sizes.containers > 0 {
+        tell(containers::figure(sizes.containers).await);
+    }
 }
 
 pub(super) async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
     Fleet::start(Shape { runtime: "sim", agents, capacity: CAPACITY, control_plane }).await
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn between(from: Timestamp, to: Timestamp) -> u64 {

@@ -1,14 +1,17 @@
 //! The table of figures: each is measured on real processes, with simulated nodes that speak the real
 //! protocol, and stands beside its target and its goal. Nothing here asserts a time.
 
+mod containers;
 mod figures;
 mod idle;
 mod limits;
 mod placements;
+mod processes;
 mod removal;
 mod watches;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -23,12 +26,16 @@ pub struct Sizes {
     pub tasks: u32,
     /// Tasks of the large job; none where 0.
     pub large: u32,
+    /// Real processes; none where 0.
+    pub processes: u32,
+    /// Containers of a Docker Engine; none where 0.
+    pub containers: u32,
     /// Jobs of the workflow in which each follows the one before; at least 2.
     pub chain: u32,
     /// Finished jobs that an idle server has; it is not measured where 0.
     pub finished: u32,
     /// For how long an idle server is measured, in whole seconds.
-    pub idle: std::time::Duration,
+    pub idle: Duration,
 }
 
 /// One line of the table.
@@ -46,6 +53,17 @@ pub struct Figure {
     pub unit: &'static str,
     /// What the machine allows, where that was measured.
     pub limit: Option<Bound>,
+    /// What of it could not be measured, and why.
+    pub missing: Option<Missing>,
+}
+
+/// What could not be measured, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The figure itself.
+    Measure(String),
+    /// What it is to be compared with.
+    Limit(String),
 }
 
 /// What a figure would be if nothing but the durable writes that it needs were done.
@@ -94,6 +112,19 @@ fn load() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+impl Missing {
+    fn why(&self) -> &str {
+        match self {
+            Self::Measure(why) | Self::Limit(why) => why,
+        }
+    }
+}
+
+/// In whole milliseconds.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Report {
     /// The figures for programs.
     pub fn to_json(&self) -> Value {
@@ -103,6 +134,7 @@ impl Report {
                 "number": figure.number, "unit": figure.unit,
                 "limit": figure.limit.as_ref().map(|limit| limit.number),
                 "limitOf": figure.limit.as_ref().map(|limit| limit.of.as_str()),
+                "missing": figure.missing.as_ref().map(Missing::why),
             })
         };
         let figures: Vec<Value> = self.figures.iter().map(figure).collect();
@@ -123,20 +155,31 @@ impl Figure {
         (first, goal): (&'static str, &'static str),
         (number, unit): (u64, &'static str),
     ) -> Self {
-        Self { what, first, goal, number, unit, limit: None }
+        Self { what, first, goal, number, unit, limit: None, missing: None }
     }
 
     /// The same beside what the machine allows, in its unit.
     fn beside(self, number: u64, of: String) -> Self {
         Self { limit: Some(Bound { number: number.max(1), of }), ..self }
     }
+
+    /// The same, of which something could not be measured.
+    fn without(self, missing: Missing) -> Self {
+        Self { missing: Some(missing), ..self }
+    }
 }
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, first, goal, number, unit, limit } = self;
-        let measured = format!("{number} {unit}");
+        let Self { what, first, goal, number, unit, limit, missing } = self;
+        let measured = match missing {
+            Some(Missing::Measure(_)) => "-".to_owned(),
+            Some(Missing::Limit(_)) | None => format!("{number} {unit}"),
+        };
         write!(f, "{what:<58} {measured:>14}  {first:<16} ")?;
+        if let Some(missing) = missing {
+            return write!(f, "{goal:<14} not measured: {}", missing.why());
+        }
         let Some(Bound { number: limit, of }) = limit else { return write!(f, "{goal}") };
         // Two digits behind the point, without rounding errors.
         let hundredths = number.saturating_mul(100) / limit;

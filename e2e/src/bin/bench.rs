@@ -21,6 +21,12 @@ struct Args {
     /// Tasks of the large job.
     #[arg(long, default_value_t = 100_000)]
     large: u32,
+    /// Real processes.
+    #[arg(long, default_value_t = 2_000)]
+    processes: u32,
+    /// Containers of a Docker Engine.
+    #[arg(long, default_value_t = 40)]
+    containers: u32,
     /// Jobs of the workflow in which each follows the one before.
     #[arg(long, default_value_t = 50)]
     chain: u32,
@@ -41,9 +47,10 @@ async fn main() -> std::io::Result<()> {
     let args = Args::parse();
     let placements = (args.placement_nodes, args.placement_tasks);
     println!("{}", bench::header());
-    let Args { nodes, tasks, large, chain, finished, .. } = args;
     let idle = std::time::Duration::from_secs(args.idle);
-    let sizes = Sizes { placements, nodes, tasks, large, chain, finished, idle };
+    let Args { nodes, tasks, large, processes, containers, chain, finished, .. } = args;
+    let sizes =
+        Sizes { placements, nodes, tasks, large, processes, containers, chain, finished, idle };
     let report = bench::run(&sizes, |figure| println!("{figure}")).await;
     println!("{}", report.footer());
     if let Some(file) = args.json {

@@ -184,6 +184,11 @@ impl Fleet {
         self.process(name).cpu_ticks() * 10
     }
 
+    /// The same with that of processes that they have started and that have ended, such as tasks.
+    pub fn cpu_of_all_millis(&self) -> u64 {
+        self.processes.values().map(|process| process.cpu_ticks_with_children() * 10).sum()
+    }
+
     /// A client of all its apiservers: it asks one, and the next when that does not answer.
     pub fn client(&self) -> Client {
         self.client_of(&self.urls.join(","))
@@ -302,12 +307,17 @@ pub fn remove_container(uid: &str) {
 }
 
 impl Fleet {
+    /// Which cluster it is, as its server logs it.
+    pub fn cluster(&self) -> Option<String> {
+        let logs = ["server.log", "apiserver-1.log"].map(|name| self.dir.path().join(name));
+        let log = logs.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
+        let cluster = log.split("cluster=\"").nth(1)?.split('"').next()?;
+        Some(cluster.to_owned())
+    }
+
     /// Removes what agents left in the Docker Engine.
     fn remove_containers(&self) {
-        let logs = ["server.log", "apiserver-1.log"].map(|name| self.dir.path().join(name));
-        let log = logs.iter().find_map(|path| std::fs::read_to_string(path).ok());
-        let cluster = log.as_deref().and_then(|log| log.split("cluster=\"").nth(1));
-        let Some(cluster) = cluster.and_then(|text| text.split('"').next()) else { return };
+        let Some(cluster) = self.cluster() else { return };
         let label = format!("label=heliox.dev/cluster={cluster}");
         let docker = |args: &[&str]| Command::new("docker").args(args).output();
         let Ok(found) = docker(&["ps", "-aq", "--filter", &label]) else { return };

@@ -65,10 +65,20 @@ impl Process {
 
     /// The processor time that it has used, in hundredths of a second (Linux's clock ticks).
     pub(super) fn cpu_ticks(&self) -> u64 {
+        self.ticks(2)
+    }
+
+    /// The same, with that of those of its children that have ended.
+    pub(super) fn cpu_ticks_with_children(&self) -> u64 {
+        self.ticks(4)
+    }
+
+    fn ticks(&self, fields: usize) -> u64 {
         let stat = self.proc_file("stat");
-        // After the program's name in parentheses: state is field 3, utime 14, stime 15.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = fields.split_whitespace().skip(11).take(2);
+        // After the program's name in parentheses: state is field 3, utime 14, stime 15, and the same of
+        // children 16 and 17.
+        let stat = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = stat.split_whitespace().skip(11).take(fields);
         ticks.filter_map(|field| field.parse::<u64>().ok()).sum()
     }
 

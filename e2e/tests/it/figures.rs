@@ -10,6 +10,8 @@ async fn every_figure_is_measured() {
         nodes: 2,
         tasks: 50,
         large: 100,
+        processes: 10,
+        containers: 8,
         chain: 3,
         finished: 20,
         idle,
@@ -23,6 +25,8 @@ async fn every_figure_is_measured() {
     let missing: Vec<&str> = report
         .figures
         .iter()
+        // Where HyperQueue cannot be installed, or Docker does not run, the row says so.
+        .filter(|figure| figure.missing.is_none())
         .filter(|figure| figure.number == 0 && !may_be_none(figure.unit, &figure.what))
         .map(|figure| figure.what.as_str())
         .collect();
