@@ -26,7 +26,7 @@ pub use self::logs::{
 use super::logs::Output;
 use super::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogEvent, LogLine,
-    LogOptions, LogStream, PullPolicy, Reason, Resources, Signal, Usage,
+    LogOptions, LogStream, MAIN, PullPolicy, Reason, Resources, Signal, Usage,
 };
 
 /// How long a law waits before it calls a state missing.
@@ -288,6 +288,43 @@ pub async fn an_unknown_container_is_gone(bench: &dyn Bench) {
     assert_eq!(engine.logs(&identity, LogOptions::default()).await.err(), Some(EngineError::Gone));
 }
 
+/// An attempt may have containers one after another, and beside each other.
+pub async fn containers_of_one_attempt_are_apart(bench: &dyn Bench) {
+    let engine = bench.engine("a").await;
+    let first = spec(bench, "several", Program::Says(&["first"], &[]));
+    let of = |container: &str, restart| {
+        let mut other = spec(bench, "several", Program::Forever);
+        let identity = first.identity.clone().of_container(container, restart);
+        other.identity = identity.expect("the name is valid");
+        other
+    };
+    let (again, beside) = (of(MAIN, 1), of("beside", 0));
+    for spec in [&first, &again, &beside] {
+        let started = engine.create_and_start(spec).await.expect("it starts");
+        assert!(!started.adopted, "{} is one of its own", spec.identity);
+    }
+    assert_eq!(ended(&*engine, &first.identity).await, (0, None));
+    // What follows is said by an engine that remembers nothing.
+    let engine = bench.engine("a").await;
+    for spec in [&again, &beside] {
+        let state = engine.inspect(&spec.identity).await.expect("it is looked at");
+        assert!(matches!(state, Some(ContainerState::Running { .. })), "{state:?}");
+    }
+    engine.remove(&first.identity).await.expect("it is removed");
+    engine.kill(&beside.identity).await.expect("it is killed");
+    assert_eq!(ended(&*engine, &beside.identity).await.1, Some(9));
+    assert_eq!(state(&*engine, &first.identity).await, None);
+    let state = state(&*engine, &again.identity).await;
+    assert!(matches!(state, Some(ContainerState::Running { .. })), "{state:?}");
+    let kept = all_logs(&*engine, &first.identity, LogOptions::default()).await;
+    assert_eq!(
+        text(&kept, Output::Stdout),
+        "first
+",
+        "each has a log of its own"
+    );
+}
+
 /// Nodes that share an engine leave each other's containers alone.
 pub async fn two_nodes_do_not_see_each_other(bench: &dyn Bench) {
     let (a, b) = (bench.engine("a").await, bench.engine("b").await);
@@ -493,6 +530,7 @@ macro_rules! conformance_suite {
             an_inspection_says_what_the_list_says,
             an_unknown_container_is_gone,
             two_nodes_do_not_see_each_other,
+            containers_of_one_attempt_are_apart,
             containers_outlive_the_engine_value,
             both_outputs_are_logged,
             a_followed_log_ends_with_its_container,

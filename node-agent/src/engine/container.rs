@@ -1,5 +1,6 @@
 //! Whose a container is, and what is seen of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -19,6 +20,16 @@ pub const LABEL_TASK: &str = "heliox.dev/task";
 pub const LABEL_UID: &str = "heliox.dev/uid";
 /// The attempt.
 pub const LABEL_ATTEMPT: &str = "heliox.dev/attempt";
+/// Label with a container's name in its attempt; the main one has [`MAIN`].
+pub const LABEL_CONTAINER: &str = "heliox.dev/container";
+/// Label with the number of a container's restart.
+pub const LABEL_RESTART: &str = "heliox.dev/restart";
+
+/// The name of an attempt's main container.
+pub const MAIN: &str = "main";
+
+/// Longest name of a container in its attempt: a DNS label's.
+const CONTAINER_BYTES_MAX: usize = 63;
 
 /// Longest accepted uid, cluster, node, namespace or task: Kubernetes' limit for a DNS subdomain.
 const NAME_BYTES_MAX: usize = 253;
@@ -32,10 +43,16 @@ pub struct Scope {
     node: String,
 }
 
-/// Which execution of which task a container is. One container per identity and scope.
+/// Which container of which execution of which task a container is. One container per identity and
+/// scope.
 ///
-/// Invariant: the uid is hex digits and dashes, the names are DNS-like: all are safe as parts of
-/// file names.
+/// An attempt may have several containers: one after another, when it is restarted in its place, and
+/// beside each other, each under a name. The main container before its first restart is the one that
+/// every attempt has; versions that knew no other wrote neither name nor number, and what they wrote
+/// (journals, labels, file names) means that one. It is still written so.
+///
+/// Invariant: the uid is hex digits and dashes, the names are DNS-like, the container's is a DNS label:
+/// all are safe as parts of file names, and none has an underscore.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "IdentityRecord")]
 pub struct Identity {
@@ -43,6 +60,19 @@ pub struct Identity {
     task: String,
     uid: String,
     attempt: u32,
+    #[serde(skip_serializing_if = "is_main")]
+    container: Cow<'static, str>,
+    #[serde(skip_serializing_if = "is_first")]
+    restart: u32,
+}
+
+fn is_main(container: &str) -> bool {
+    container == MAIN
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_first(restart: &u32) -> bool {
+    *restart == 0
 }
 
 #[derive(Deserialize)]
@@ -51,6 +81,9 @@ struct IdentityRecord {
     task: String,
     uid: String,
     attempt: u32,
+    container: Option<String>,
+    #[serde(default)]
+    restart: u32,
 }
 
 /// A part of an identity that could reach a file name or a label and must not.
@@ -147,7 +180,11 @@ impl Scope {
     /// create whose answer was lost meets its own container.
     pub fn container_name(&self, identity: &Identity) -> String {
         let uid: String = identity.uid.chars().filter(|c| *c != '-').take(8).collect();
-        format!("heliox-{}-{}-{}-{uid}", self.node, identity.task, identity.attempt)
+        let mut name = format!("heliox-{}-{}-{}-{uid}", self.node, identity.task, identity.attempt);
+        if !identity.is_first_main() {
+            name.push_str(&format!("-{}-{}", identity.container, identity.restart));
+        }
+        name
     }
 
     /// The labels that say whose the container with this identity is.
@@ -159,6 +196,8 @@ impl Scope {
             (LABEL_TASK.to_owned(), identity.task.clone()),
             (LABEL_UID.to_owned(), identity.uid.clone()),
             (LABEL_ATTEMPT.to_owned(), identity.attempt.to_string()),
+            (LABEL_CONTAINER.to_owned(), identity.container.clone().into_owned()),
+            (LABEL_RESTART.to_owned(), identity.restart.to_string()),
         ])
     }
 
@@ -168,12 +207,17 @@ impl Scope {
             return None;
         }
         let attempt = label(LABEL_ATTEMPT)?.parse().ok()?;
-        Identity::new(label(LABEL_NAMESPACE)?, label(LABEL_TASK)?, label(LABEL_UID)?, attempt).ok()
+        let (namespace, task, uid) =
+            (label(LABEL_NAMESPACE)?, label(LABEL_TASK)?, label(LABEL_UID)?);
+        // Without these two labels it was made by a version that knew the first main container only.
+        let restart = label(LABEL_RESTART).map_or(Ok(0), str::parse).ok()?;
+        let container = label(LABEL_CONTAINER).unwrap_or(MAIN);
+        Identity::new(namespace, task, uid, attempt).ok()?.of_container(container, restart).ok()
     }
 }
 
 impl Identity {
-    /// Checks every part.
+    /// An attempt's main container before its first restart. Checks every part.
     pub fn new(
         namespace: &str,
         task: &str,
@@ -191,7 +235,24 @@ impl Identity {
             task: name("task", task)?,
             uid: uid.to_owned(),
             attempt,
+            container: Cow::Borrowed(MAIN),
+            restart: 0,
         })
+    }
+
+    /// The container of the same attempt with this name, after so many restarts.
+    pub fn of_container(self, container: &str, restart: u32) -> Result<Self, InvalidIdentity> {
+        let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = container.as_bytes();
+        let is_label = (1..=CONTAINER_BYTES_MAX).contains(&bytes.len())
+            && bytes.iter().all(|b| is_part(*b) || *b == b'-')
+            && [bytes.first(), bytes.last()].into_iter().flatten().all(|b| is_part(*b));
+        if !is_label {
+            return Err(InvalidIdentity { part: "container", value: container.to_owned() });
+        }
+        let container =
+            if container == MAIN { Cow::Borrowed(MAIN) } else { Cow::Owned(container.to_owned()) };
+        Ok(Self { container, restart, ..self })
     }
 
     /// A container whose task has a name that is not known. Where its uid and attempt are what counts.
@@ -201,8 +262,28 @@ impl Identity {
 
     /// The same, by what files of the container are called.
     pub(crate) fn of_file_stem(stem: &str) -> Option<Self> {
-        let (uid, attempt) = stem.rsplit_once('-')?;
-        Self::nameless(uid, attempt.parse().ok()?).ok()
+        let mut parts = stem.split('_');
+        let (uid, attempt) = parts.next()?.rsplit_once('-')?;
+        let identity = Self::nameless(uid, attempt.parse().ok()?).ok()?;
+        let identity = match (parts.next(), parts.next(), parts.next()) {
+            (None, ..) => identity,
+            (Some(container), Some(restart), None) => {
+                identity.of_container(container, restart.parse().ok()?).ok()?
+            }
+            (Some(_), ..) => return None,
+        };
+        // Each container has one such name: another spelling of it, such as a leading zero, is none.
+        (identity.file_stem() == stem).then_some(identity)
+    }
+
+    /// The same under the name of a task that is not known: equal for two that differ in nothing else.
+    pub(crate) fn without_name(&self) -> Self {
+        let unknown = || "unknown".to_owned();
+        Self { namespace: unknown(), task: unknown(), ..self.clone() }
+    }
+
+    fn is_first_main(&self) -> bool {
+        is_main(&self.container) && is_first(&self.restart)
     }
 
     /// The task's namespace.
@@ -225,20 +306,34 @@ impl Identity {
         self.attempt
     }
 
-    /// What it is known by where the task's name may be missing.
-    pub(crate) fn uid_and_attempt(&self) -> (String, u32) {
-        (self.uid.clone(), self.attempt)
+    /// Which of the attempt's containers, by name.
+    pub fn container(&self) -> &str {
+        &self.container
     }
 
-    /// `<uid>-<attempt>`: what files of this container are called.
+    /// How often it was restarted in its place before, from 0.
+    pub fn restart(&self) -> u32 {
+        self.restart
+    }
+
+    /// What files of this container are called: `<uid>-<attempt>`, and for all but the main container
+    /// before its first restart `<uid>-<attempt>_<container>_<restart>`.
     pub fn file_stem(&self) -> String {
-        format!("{}-{}", self.uid, self.attempt)
+        let mut stem = format!("{}-{}", self.uid, self.attempt);
+        if !self.is_first_main() {
+            stem.push_str(&format!("_{}_{}", self.container, self.restart));
+        }
+        stem
     }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} attempt {}", self.namespace, self.task, self.attempt)
+        write!(f, "{}/{} attempt {}", self.namespace, self.task, self.attempt)?;
+        if !self.is_first_main() {
+            write!(f, " container {} restart {}", self.container, self.restart)?;
+        }
+        Ok(())
     }
 }
 
@@ -246,7 +341,9 @@ impl TryFrom<IdentityRecord> for Identity {
     type Error = InvalidIdentity;
 
     fn try_from(record: IdentityRecord) -> Result<Self, InvalidIdentity> {
-        Self::new(&record.namespace, &record.task, &record.uid, record.attempt)
+        let container = record.container.as_deref().unwrap_or(MAIN);
+        Self::new(&record.namespace, &record.task, &record.uid, record.attempt)?
+            .of_container(container, record.restart)
     }
 }
 
@@ -283,6 +380,52 @@ mod tests {
         assert_eq!((read.uid(), read.attempt()), ("0af3-77", 2));
         for stem in ["", "0af3", "-1", "0af3-", "x-1", "0af3-1.new"] {
             assert_eq!(Identity::of_file_stem(stem), None, "{stem:?}");
+        }
+    }
+
+    /// As versions wrote it that knew no other container.
+    #[test]
+    fn without_container_and_restart_it_is_the_first_main_container() {
+        let first = Identity::new("default", "web-0", "0af3-77", 2).unwrap();
+        assert_eq!((first.container(), first.restart()), ("main", 0));
+        let record = r#"{"namespace":"default","task":"web-0","uid":"0af3-77","attempt":2}"#;
+        assert_eq!(serde_json::from_str::<Identity>(record).unwrap(), first);
+        assert_eq!(serde_json::to_string(&first).unwrap(), record, "older versions read it, too");
+        let scope = Scope::new("c1", "node-1").unwrap();
+        let mut labels = scope.labels(&first);
+        labels.retain(|key, _| key != LABEL_CONTAINER && key != LABEL_RESTART);
+        let read = scope.identity_in(|key| labels.get(key).map(String::as_str));
+        assert_eq!(read, Some(first.clone()));
+        assert_eq!(scope.container_name(&first), "heliox-node-1-web-0-2-0af377");
+        assert_eq!(first.file_stem(), "0af3-77-2");
+        assert_eq!(Identity::of_file_stem("0af3-77-2"), Some(first.without_name()));
+        assert_eq!(first.to_string(), "default/web-0 attempt 2");
+    }
+
+    #[test]
+    fn containers_of_one_attempt_are_told_apart_wherever_they_are_named() {
+        let first = Identity::new("default", "web-0", "0af3-77", 2).unwrap();
+        let of = |container, restart| first.clone().of_container(container, restart).unwrap();
+        let all = [first.clone(), of("main", 1), of("proxy-2", 0), of("proxy", 2)];
+        let scope = Scope::new("c1", "node-1").unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for identity in &all {
+            let record = serde_json::to_string(identity).unwrap();
+            assert_eq!(serde_json::from_str::<Identity>(&record).unwrap(), *identity);
+            let labels = scope.labels(identity);
+            let read = scope.identity_in(|key| labels.get(key).map(String::as_str));
+            assert_eq!(read.as_ref(), Some(identity));
+            let stem = identity.file_stem();
+            assert_eq!(Identity::of_file_stem(&stem), Some(identity.without_name()));
+            assert!(!stem.contains('.'), "what follows a dot is no part of a stem");
+            names.extend([record, stem, scope.container_name(identity), identity.to_string()]);
+        }
+        assert_eq!(names.len(), 4 * all.len());
+        for container in ["", "Main", "-a", "a-", "a_b", "a.b", "a/b", &"a".repeat(64)] {
+            assert!(first.clone().of_container(container, 0).is_err(), "{container:?}");
+        }
+        for stem in ["0a-1_main_0", "0a-1_main_01", "0a-01", "0a-1_a", "0a-1_a_1_2", "0a-1__1"] {
+            assert_eq!(Identity::of_file_stem(stem), None, "{stem}");
         }
     }
 

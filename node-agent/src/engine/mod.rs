@@ -39,7 +39,8 @@ use jiff::Timestamp;
 
 pub use container::{
     Container, ContainerState, Identity, InvalidIdentity, LABEL_ATTEMPT, LABEL_CLUSTER,
-    LABEL_NAMESPACE, LABEL_NODE, LABEL_TASK, LABEL_UID, NodeFacts, Scope,
+    LABEL_CONTAINER, LABEL_NAMESPACE, LABEL_NODE, LABEL_RESTART, LABEL_TASK, LABEL_UID, MAIN,
+    NodeFacts, Scope,
 };
 pub use error::{EngineError, Reason};
 pub use exec::{Exec, ExecControl};

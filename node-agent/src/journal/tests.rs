@@ -259,3 +259,32 @@ fn a_record_is_of_one_node() {
     assert!(!owner.is_of_another("n1"));
     assert!(!Owner::default().is_of_another("n2"), "nobody used it, or an older version did");
 }
+
+/// As versions wrote it that knew no other containers than main ones that were not restarted.
+#[test]
+fn an_attempt_without_container_and_restart_is_of_its_first_main_container() {
+    let lines = [
+        r#"d797d0744ed477d3 {"version":2,"owner":{"agent":"a","node":"n1","cluster":null},"attempts":1}"#,
+        r#"e8d0255070e9c33f {"identity":{"namespace":"default","task":"web-0","uid":"0af3","attempt":2},"binding":1,"progress":"ended"}"#,
+        r#"d97bdf059c243988 [{"forget":{"namespace":"default","task":"web-1","uid":"0af3","attempt":2}}]"#,
+    ];
+    let held = Held { bytes: format!("{}\n", lines.join("\n")).into(), ..Held::default() };
+    let journal = Journal::Memory(Arc::new(Mutex::new(held)));
+    let attempts = journal.load().unwrap().attempts;
+    let first = Identity::new("default", "web-0", "0af3", 2).unwrap();
+    assert_eq!(attempts.keys().collect::<Vec<_>>(), [&first]);
+    assert_eq!((first.container(), first.restart()), (crate::engine::MAIN, 0));
+}
+
+#[tokio::test]
+async fn containers_of_one_attempt_are_apart_in_a_journal() {
+    let journal = Journal::in_memory();
+    let mut record = record([]);
+    for restart in 0..2 {
+        let mut attempt = attempt(1);
+        attempt.identity = attempt.identity.of_container("main", restart).unwrap();
+        record.attempts.insert(attempt.identity.clone(), attempt);
+    }
+    begun(&journal, &record).await;
+    assert_eq!(journal.load().unwrap(), record);
+}

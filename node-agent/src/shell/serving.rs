@@ -66,8 +66,8 @@ pub(super) struct Served {
 struct Known {
     /// Nothing until it is opened.
     engine: Option<Arc<dyn Engine>>,
-    /// Which attempts there were, by uid and attempt.
-    names: BTreeMap<(String, u32), Identity>,
+    /// Which containers there were, by themselves without their tasks' names.
+    names: BTreeMap<Identity, Identity>,
 }
 
 impl Served {
@@ -130,18 +130,18 @@ impl Served {
     /// Remembers an attempt.
     pub(super) fn remember(&self, identity: &Identity) {
         self.with(|known| {
-            known.names.insert(identity.uid_and_attempt(), identity.clone());
+            known.names.insert(identity.without_name(), identity.clone());
             while known.names.len() > NAMES_MAX {
                 known.names.pop_first();
             }
         });
     }
 
-    /// An attempt by its uid and number.
+    /// The main container of an attempt, by the task's uid and the attempt's number.
     pub(super) fn find(&self, uid: &str, attempt: u32) -> Option<Identity> {
-        let known = self.with(|known| known.names.get(&(uid.to_owned(), attempt)).cloned());
-        // Kept logs are found by uid and attempt alone; the names do not matter then.
-        known.or_else(|| Identity::nameless(uid, attempt).ok())
+        // Kept logs are found without the task's name; it does not matter then.
+        let nameless = Identity::nameless(uid, attempt).ok()?;
+        Some(self.with(|known| known.names.get(&nameless).cloned()).unwrap_or(nameless))
     }
 }
 

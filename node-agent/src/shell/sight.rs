@@ -36,8 +36,9 @@ pub(super) struct Sight {
     listening: Option<oneshot::Sender<()>>,
     pub(super) own_network: bool,
     pub(super) containers: BTreeMap<Identity, ContainerState>,
-    /// Of which the engine knows no more than the uid and the attempt, and why.
-    unreadable: BTreeMap<(String, u32), String>,
+    /// Those that are damaged, and why. The engine may not even know the names of their tasks, so they
+    /// are kept here without.
+    unreadable: BTreeMap<Identity, String>,
     /// Those that may have changed since they were looked at.
     stale: BTreeSet<Identity>,
     /// Any may have.
@@ -138,7 +139,7 @@ impl Sight {
     }
 
     pub(super) fn take_in(&mut self, identity: Identity, state: Option<ContainerState>) {
-        let key = identity.uid_and_attempt();
+        let key = identity.without_name();
         self.unreadable.remove(&key);
         self.containers.remove(&identity);
         match state {
@@ -158,7 +159,7 @@ impl Sight {
         }
         let mut seen = self.containers.clone();
         for identity in known() {
-            let key = identity.uid_and_attempt();
+            let key = identity.without_name();
             if let Some(why) = self.unreadable.get(&key) {
                 let state = ContainerState::Unreadable { why: why.clone() };
                 seen.insert(identity.clone(), state);

@@ -76,8 +76,29 @@ fn compared(before: &Usage, now: &Usage) -> NodeStats {
         window_millis: u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
         cpu_millis: now.machine.cpu_millis_since(&before.machine),
         memory_bytes: now.machine.memory_bytes,
-        tasks: now.containers.iter().map(task).collect(),
+        tasks: together(now.containers.iter().map(task)),
     }
+}
+
+/// Adds up what the containers of one attempt use. They follow each other.
+fn together(containers: impl Iterator<Item = TaskStats>) -> Vec<TaskStats> {
+    let mut tasks: Vec<TaskStats> = Vec::new();
+    for container in containers {
+        match tasks
+            .last_mut()
+            .filter(|last| (&last.uid, last.attempt) == (&container.uid, container.attempt))
+        {
+            Some(last) => {
+                // What has just started has no rate yet, and neither has a sum with it.
+                let rates = last.cpu_millis.zip(container.cpu_millis);
+                last.cpu_millis = rates.map(|(one, other)| one.saturating_add(other));
+                last.cpu_nanos = last.cpu_nanos.saturating_add(container.cpu_nanos);
+                last.memory_bytes = last.memory_bytes.saturating_add(container.memory_bytes);
+            }
+            None => tasks.push(container),
+        }
+    }
+    tasks
 }
 
 /// Answers with what is used now.
@@ -103,6 +124,24 @@ mod tests {
     use super::*;
     use crate::engine::Scope;
     use crate::engine::sim::SimMachine;
+
+    #[test]
+    fn what_containers_of_one_attempt_use_is_one_sum() {
+        let of = |uid: &str, attempt, rate| TaskStats {
+            namespace: "default".to_owned(),
+            name: "t".to_owned(),
+            uid: uid.to_owned(),
+            attempt,
+            cpu_millis: rate,
+            cpu_nanos: 5,
+            memory_bytes: 7,
+        };
+        let used =
+            [of("a", 1, Some(1)), of("a", 1, Some(2)), of("a", 2, Some(4)), of("b", 2, None)];
+        let sums = together(used.into_iter().chain([of("b", 2, Some(8))]));
+        let shown: Vec<_> = sums.iter().map(|it| (it.cpu_millis, it.memory_bytes)).collect();
+        assert_eq!(shown, [(Some(3), 14), (Some(4), 7), (None, 14)]);
+    }
 
     #[test]
     fn what_has_just_started_has_no_rate_yet() {

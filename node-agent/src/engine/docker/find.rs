@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -96,19 +96,29 @@ impl DockerEngine {
         let mut labels = ours(&self.config.scope);
         labels.push(format!("{LABEL_UID}={}", identity.uid()));
         labels.push(format!("{LABEL_ATTEMPT}={}", identity.attempt()));
-        let ids = self.ids_with(labels).await?;
-        let found = self.inspect_all(identity, ids.into_iter().take(TWINS_MAX)).await?;
+        // One attempt may have many containers. Which of them each is, only labels say that older
+        // versions did not set, so that the engine cannot be asked for it.
+        let listed = self.summaries_with(labels).await?.into_iter();
+        let is_it = |summary: &ContainerSummary| {
+            let labels = summary.labels.as_ref();
+            let label = |key: &str| labels?.get(key).map(String::as_str);
+            self.config.scope.identity_in(label).as_ref() == Some(identity)
+        };
+        let ids = listed.filter(is_it).filter_map(|summary| summary.id).take(TWINS_MAX);
+        let found = self.inspect_all(identity, ids).await?;
         found.iter().for_each(|found| self.ids.add(identity, &found.id));
         Ok(found)
     }
 
-    async fn ids_with(&self, labels: Vec<String>) -> Result<Vec<String>, EngineError> {
+    async fn summaries_with(
+        &self,
+        labels: Vec<String>,
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
         let options = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&[("label", labels)].into())
             .build();
-        let summaries = self.ask(self.docker.list_containers(Some(options))).await?;
-        Ok(summaries.into_iter().filter_map(|summary| summary.id).collect())
+        self.ask(self.docker.list_containers(Some(options))).await
     }
 
     /// What the engine says of a container. Where it fails to say it (a container whose files are
@@ -189,7 +199,8 @@ impl DockerEngine {
 
     pub(super) async fn list_ours(&self) -> Result<Vec<Container>, EngineError> {
         let scope = &self.config.scope;
-        let ids = self.ids_with(ours(scope)).await?;
+        let listed = self.summaries_with(ours(scope)).await?;
+        let ids: Vec<String> = listed.into_iter().filter_map(|summary| summary.id).collect();
         self.memory.keep(&ids.iter().cloned().collect());
         let inspect = |id: String| async move {
             match self.inspect_id(&id).await {
