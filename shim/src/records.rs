@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <state>/tasks/<stem>/spec.json   what is to run; written before the shim starts
-//!                      shim.json   the shim; written by it before it starts the program
+//!                      shim.json   the shim; locked as long as it lives, and written by it before
+//!                                  it starts the program
 //!                      run.json    the main process; written by the shim
-//!                      lock        locked as long as the shim lives
 //!                      work/       where the task starts, by default
 //! <state>/exits/<stem>             how it ended; written by the shim, last of all
 //! <state>/logs/<stem>.log          what it wrote; outlives the rest
@@ -13,7 +13,8 @@
 //! # Invariants
 //!
 //! * A task directory appears whole (renamed into place), and its lock is taken before its shim
-//!   starts and is handed over to it: a free lock means that no shim runs or ever will.
+//!   starts and is handed over to it: a free lock means that no shim runs or ever will. (Older versions
+//!   locked a file `lock` of its own: where there is one, it is the lock.)
 //! * An exit is written before the lock is released, atomically, and never changed.
 //! * What a killed process leaves of a record is whole or nothing.
 //! * Before the program starts, `spec.json` and `shim.json` are on disk: an agent that starts after
@@ -30,18 +31,22 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::private::{self, named};
 use crate::table::{self, stat};
+
+/// The record of a task's shim, which is its lock as well.
+const SHIM: &str = "shim.json";
 
 /// How often, and with which rest, a killed process is looked at until it is gone.
 const DEATH_LOOKS: u32 = 200;
@@ -139,10 +144,10 @@ impl TaskDir {
         read(&self.0.join("run.json"))
     }
 
-    /// The shim that was about to start the program, if one came so far. One that is killed between
-    /// making the file and writing to it has not started the program.
+    /// The shim that was about to start the program, if one came so far. The file is there before, and
+    /// empty.
     pub fn shim(&self) -> io::Result<Option<RunRecord>> {
-        let path = self.0.join("shim.json");
+        let path = self.0.join(SHIM);
         if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
             return Ok(None);
         }
@@ -150,17 +155,26 @@ impl TaskDir {
     }
 
     /// Says which process the shim is, before the program starts. Where the shim is killed before it
-    /// has recorded the main process, the program is found by the shim's session. `folder` is this
-    /// directory, opened. Nobody reads the file as long as the shim holds its lock.
-    pub fn write_shim(&self, shim: &RunRecord, folder: &File) -> io::Result<()> {
-        create(&self.0.join("shim.json"), shim)?;
+    /// has recorded the main process, the program is found by the shim's session.
+    ///
+    /// `lock` is what [`TaskDir::lock`] opened, as it was handed over: whoever closed another descriptor
+    /// of that file would seem to be the shim that ends. `folder` is this directory, opened. Nobody reads
+    /// the record as long as the lock is held.
+    pub fn write_shim(lock: BorrowedFd<'_>, shim: &RunRecord, folder: &File) -> io::Result<()> {
+        let bytes = serde_json::to_vec(shim)?;
+        let written = write_all(lock, &bytes).and_then(|()| rustix::fs::fsync(lock));
+        if let Err(error) = written {
+            // Half of a record is no use. If it stays, the task is taken for damaged, and not started twice.
+            let _stays = Self::forget_shim(lock);
+            return Err(error.into());
+        }
         // The name of the file, too. File systems with a journal have written it with the file's sync.
         folder.sync_all()
     }
 
     /// Takes that back: the program could not be started.
-    pub fn forget_shim(&self) -> io::Result<()> {
-        std::fs::remove_file(self.0.join("shim.json"))
+    pub fn forget_shim(lock: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(lock, 0)?)
     }
 
     /// Room for the record of the main process.
@@ -170,14 +184,20 @@ impl TaskDir {
 
     /// Takes the lock for as long as the file, or a copy of its descriptor, is open.
     pub fn lock(&self) -> io::Result<File> {
-        let file = private::appended(&self.0.join("lock"))?;
+        let file = private::appended(&self.0.join(SHIM))?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }
 
+    /// The file that is locked.
+    pub fn lock_path(&self) -> PathBuf {
+        let of_older_version = self.0.join("lock");
+        if of_older_version.exists() { of_older_version } else { self.0.join(SHIM) }
+    }
+
     /// Whether a shim is at work, or is about to be.
     pub fn has_shim(&self) -> io::Result<bool> {
-        let file = match File::open(self.0.join("lock")) {
+        let file = match File::open(self.lock_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened?,
         };
@@ -244,7 +264,7 @@ impl RunRecord {
             return Ok(());
         }
         match killpg(Pid::from_raw(self.pid), signal) {
-            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -298,6 +318,17 @@ fn create<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     })
 }
 
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::INTR) => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Where a record is written before it takes its place.
 pub fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
@@ -344,6 +375,8 @@ impl Reserved {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -381,14 +414,34 @@ mod tests {
         own.signal(Signal::SIGKILL).unwrap();
     }
 
-    /// As a shim leaves it that is killed while it writes the file, or a loss of power.
     #[test]
-    fn a_shim_that_did_not_come_to_write_its_record_has_started_nothing() {
+    fn a_shim_is_known_once_its_record_is_written_and_no_more_when_that_is_taken_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, folder) = (TaskDir(root.path().to_owned()), File::open(root.path()).unwrap());
+        assert!(!dir.has_shim().unwrap());
+        let lock = dir.lock().unwrap();
+        assert!(dir.has_shim().unwrap());
+        assert_eq!(dir.shim().unwrap(), None, "it has started nothing");
+        let shim = RunRecord::of(std::process::id(), Timestamp::UNIX_EPOCH).unwrap();
+        TaskDir::write_shim(lock.as_fd(), &shim, &folder).unwrap();
+        assert_eq!(dir.shim().unwrap(), Some(shim));
+        TaskDir::forget_shim(lock.as_fd()).unwrap();
+        assert_eq!(dir.shim().unwrap(), None);
+        std::fs::write(root.path().join(SHIM), "{").unwrap();
+        assert!(is_damage(&dir.shim().unwrap_err()), "anything else is damage");
+        drop(lock);
+        assert!(!dir.has_shim().unwrap());
+    }
+
+    #[test]
+    fn a_lock_of_an_older_version_is_the_lock() {
         let root = tempfile::tempdir().unwrap();
         let dir = TaskDir(root.path().to_owned());
-        std::fs::write(root.path().join("shim.json"), "").unwrap();
-        assert_eq!(dir.shim().unwrap(), None);
-        std::fs::write(root.path().join("shim.json"), "{").unwrap();
-        assert!(is_damage(&dir.shim().unwrap_err()), "anything else is damage");
+        std::fs::write(root.path().join(SHIM), "").unwrap();
+        let lock = private::appended(&root.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        assert!(dir.has_shim().unwrap());
+        drop(lock);
+        assert!(!dir.has_shim().unwrap());
     }
 }

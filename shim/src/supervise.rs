@@ -16,7 +16,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -30,6 +30,7 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpid, setsid};
+use rustix::stdio::stdin;
 use serde::de::IgnoredAny;
 
 use crate::log::LogWriter;
@@ -87,11 +88,13 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let folder = File::open(&dir.0)?;
     let mut ends = Ends::hear()?;
     let shim = RunRecord::of(std::process::id(), now())?;
-    dir.write_shim(&shim, &folder)?;
+    // The agent has handed the lock over.
+    let lock = stdin();
+    TaskDir::write_shim(lock, &shim, &folder)?;
     let mut child = match start(&spec) {
         Ok(child) => child,
         Err(message) => {
-            refuse(dir, (log, &exit), message);
+            refuse(lock, (log, &exit), message);
             return Ok(());
         }
     };
@@ -112,9 +115,9 @@ fn run(dir: &TaskDir) -> io::Result<()> {
 }
 
 /// The program could not be started: that is the task's end.
-fn refuse(dir: &TaskDir, (mut log, exit): (LogWriter, &Reserved), message: String) {
+fn refuse(lock: BorrowedFd<'_>, (mut log, exit): (LogWriter, &Reserved), message: String) {
     // Nothing was started, so it may be tried again where nobody hears of this.
-    let _taken_for_started = dir.forget_shim();
+    let _taken_for_started = TaskDir::forget_shim(lock);
     // For a later agent, where the one that asked is not there any more. Written first: who hears the
     // answer removes everything.
     let record = ExitRecord {

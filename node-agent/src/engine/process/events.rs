@@ -144,7 +144,7 @@ impl<F: Fn(&str) -> Option<Identity>> Watcher<F> {
         let dir = TaskDir(self.tasks.join(name));
         // Whoever only looks whether it is locked opens it to read.
         let mask = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONESHOT;
-        match self.inotify.add_watch(&dir.0.join("lock"), mask).map(WatchDescriptor::as_raw) {
+        match self.inotify.add_watch(&dir.lock_path(), mask).map(WatchDescriptor::as_raw) {
             Ok(watch) => {
                 self.locks.insert(watch, name.to_owned());
                 if !dir.has_shim().unwrap_or(true) && !self.exits.join(name).exists() {

@@ -189,23 +189,18 @@ impl ProcessEngine {
     }
 
     async fn remove_task(&self, identity: &Identity) -> Result<(), EngineError> {
-        let killed = async {
+        let removed = async {
             loop {
                 let asked = identity.clone();
-                if self.blocking(move |inner| inner.kill(&asked)).await? {
+                if self.blocking(move |inner| inner.remove(&asked)).await? {
                     return Ok(());
                 }
                 sleep(REMOVE_INTERVAL).await;
             }
         };
-        match timeout(REMOVE_TIMEOUT, killed).await {
-            Err(_) => Err(EngineError::unavailable(format!("cannot kill {identity}"))),
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) => {
-                let identity = identity.clone();
-                self.blocking(move |inner| inner.delete(&identity)).await
-            }
-        }
+        timeout(REMOVE_TIMEOUT, removed)
+            .await
+            .unwrap_or_else(|_| Err(EngineError::unavailable(format!("cannot kill {identity}"))))
     }
 }
 
@@ -421,11 +416,22 @@ impl Inner {
         }
     }
 
-    /// Kills a task. Whether nothing of it is there any more, its shim included.
-    fn kill(&self, identity: &Identity) -> Result<bool, EngineError> {
-        self.signal(identity, Signal::KILL)?;
-        Ok(!self.dir(identity).has_shim().map_err(|error| failed(&error))?
-            && matches!(self.look(identity)?, Seen::Ended(_) | Seen::Abandoned))
+    /// Kills a task, and deletes its files once nothing of it is there any more, its shim included.
+    /// Whether that was done: it may take a moment to end.
+    fn remove(&self, identity: &Identity) -> Result<bool, EngineError> {
+        match self.look(identity)? {
+            Seen::Running(run) => {
+                run.signal(Signal::KILL.as_nix()).map_err(|error| failed(&error))?;
+                Ok(false)
+            }
+            Seen::Starting => Ok(false),
+            Seen::Ended(_) | Seen::Abandoned => {
+                if self.dir(identity).has_shim().map_err(|error| failed(&error))? {
+                    return Ok(false);
+                }
+                self.delete(identity).map(|()| true)
+            }
+        }
     }
 
     /// Deletes a task's files but its log. From the rename on it is not listed any more.

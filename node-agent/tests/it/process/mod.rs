@@ -325,7 +325,7 @@ async fn a_half_made_task_is_made_again() {
         let tasks = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
         let exits = bench.0.path().join("a/exits").join(spec.identity.file_stem());
         // The shim has written the exit, and may not have ended yet.
-        std::fs::File::open(tasks.join("lock")).unwrap().lock_shared().unwrap();
+        std::fs::File::open(tasks.join("shim.json")).unwrap().lock_shared().unwrap();
         for file in [tasks.join("shim.json"), tasks.join("run.json"), exits] {
             std::fs::remove_file(file).unwrap();
         }

@@ -81,7 +81,7 @@ async fn a_program_that_a_killed_shim_has_not_recorded_is_ended_and_not_started_
         let unrecord = |task: &Path| std::fs::remove_file(task.join("run.json")).unwrap();
         let (spec, program) = shim_killed_without_agent(bench, unrecord).await;
         let task = bench.0.path().join("a/tasks").join(spec.identity.file_stem());
-        std::fs::File::open(task.join("lock")).unwrap().lock_shared().unwrap();
+        std::fs::File::open(task.join("shim.json")).unwrap().lock_shared().unwrap();
         let engine = bench.engine("a").await;
         assert!(engine.create_and_start(&spec).await.unwrap().adopted);
         is_gone(&program).await;
