@@ -3,6 +3,7 @@
 //! `UPDATE_EXPECT=1 cargo nextest run --workspace -E 'test(docs_)'` writes them anew.
 
 mod pages;
+mod parts;
 mod render;
 mod written;
 

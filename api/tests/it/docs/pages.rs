@@ -2,6 +2,8 @@
 
 use api::KindId;
 
+use super::parts::{CONDITIONS, PLACEMENT, RETRY, TEMPLATE};
+
 /// A page that is made from the types.
 pub(super) struct Page {
     /// Its file in `docs/`.
@@ -60,7 +62,7 @@ another partition set is refused; other `partitions` of the same set are added a
 tasks are stopped`.
 ";
 
-const EMPTY: Section = Section {
+pub(super) const EMPTY: Section = Section {
     title: "",
     about: "",
     example: None,
@@ -441,167 +443,4 @@ const NODE: Page = Page {
             ..EMPTY
         },
     ],
-};
-
-const TEMPLATE: Page = Page {
-    file: "template.md",
-    title: "Template: the container",
-    intro: "The template says what a task runs. It is `spec.template` of a [Job](job.md), and in part that \
-            of a job's named tasks, of a workflow's jobs and of a workflow's `defaults`.",
-    kind: KindId::Job,
-    sections: &[
-        Section {
-            title: "Image and command",
-            about: "The command is executed without a shell. For pipes and variables, write \
-                    `command: [sh, -c, \"...\"]`.",
-            example: Some("template-image"),
-            part: "spec.template",
-            fields: &["image", "imagePullPolicy", "command", "args", "workingDir"],
-            values: &["imagePullPolicy"],
-            note: "",
-        },
-        Section {
-            title: "Environment",
-            about: "Heliox adds the variables listed under [Environment](substitution.md#environment).",
-            example: Some("template-env"),
-            part: "spec.template",
-            fields: &["env"],
-            ..EMPTY
-        },
-        Section {
-            title: "Resources",
-            about: "Quantities are written as in Kubernetes: `500m` is half a processor, `64Mi` is 64 \
-                    mebibytes. A container may use no swap beyond its memory limit.",
-            example: Some("template-resources"),
-            part: "spec.template",
-            fields: &["resources"],
-            ..EMPTY
-        },
-        Section {
-            title: "Ports",
-            about: "A program that listens on `$(ports.NAME)` works with every `networkMode` and with the \
-                    process runtime: it is always the right port to listen on.",
-            example: Some("template-ports"),
-            part: "spec.template",
-            fields: &["ports"],
-            ..EMPTY
-        },
-        Section {
-            title: "Mounts",
-            example: Some("template-mounts"),
-            part: "spec.template",
-            fields: &["mounts"],
-            ..EMPTY
-        },
-        Section {
-            title: "Stopping",
-            about: "A task that is cancelled, timed out, evicted or deleted gets the stop signal, and is \
-                    killed when the grace period is over.",
-            example: Some("template-stop"),
-            part: "spec.template",
-            fields: &["stopSignal", "terminationGracePeriodSeconds"],
-            ..EMPTY
-        },
-        Section {
-            title: "Network and labels",
-            example: Some("template-network"),
-            part: "spec.template",
-            fields: &["networkMode", "labels"],
-            ..EMPTY
-        },
-    ],
-};
-
-const PLACEMENT: Page = Page {
-    file: "placement.md",
-    title: "Placement",
-    intro: "The placement says which nodes a task may run on, and which of them it prefers. It is \
-            `spec.placement` of a [Job](job.md), and in part that of a job's named tasks, of a workflow's \
-            jobs and of a workflow's `defaults`. If no node fits, `hctl describe job NAME` says why.",
-    kind: KindId::Job,
-    sections: &[
-        Section {
-            title: "By name",
-            example: Some("placement-nodes"),
-            part: "spec.placement",
-            fields: &["nodes"],
-            ..EMPTY
-        },
-        Section {
-            title: "By label",
-            about: "`hctl get nodes --show-labels` lists the labels of the nodes. Numbers and dotted \
-                    versions are compared part by part: `kernel >= 5.10` holds for 5.15.",
-            example: Some("placement-labels"),
-            part: "spec.placement",
-            fields: &["nodeSelector", "constraints", "preferences"],
-            ..EMPTY
-        },
-        Section {
-            title: "Close to data",
-            example: Some("placement-near"),
-            part: "spec.placement",
-            fields: &["near"],
-            ..EMPTY
-        },
-        Section {
-            title: "If the node is lost",
-            about: "A node is lost when its agent has not been heard from for 6 seconds.",
-            example: Some("placement-loss"),
-            part: "spec.placement",
-            fields: &["onNodeLoss"],
-            values: &["onNodeLoss.action"],
-            note: "",
-        },
-    ],
-};
-
-const RETRY: Page = Page {
-    file: "retry.md",
-    title: "Retry",
-    intro: "The retry policy says what happens after an attempt of a task has failed. It is `spec.retry` of \
-            a [Job](job.md) and of a workflow's jobs; a workflow's `defaults.retry` applies to jobs that \
-            have none. An attempt that was interrupted because its node was lost or drained is repeated \
-            and does not count.",
-    kind: KindId::Job,
-    sections: &[
-        Section {
-            title: "Attempts and delays",
-            example: Some("retry"),
-            part: "spec.retry",
-            fields: &["maxAttempts", "backoff", "avoidFailedNodes", "countDisruptions"],
-            ..EMPTY
-        },
-        Section {
-            title: "Rules",
-            about: "The reasons are explained in [Troubleshooting](troubleshooting.md#reasons).",
-            example: Some("retry-rules"),
-            part: "spec.retry",
-            fields: &["rules"],
-            values: &["rules[].action"],
-            note: "",
-        },
-    ],
-};
-
-const CONDITIONS: Page = Page {
-    file: "conditions.md",
-    title: "Conditions",
-    intro: "Jobs, workflows, runs and partition sets have the conditions that Flux and `kubectl wait` \
-            understand; exactly one of them is `True`. `Ready`: the object matches its spec; a job or run \
-            has succeeded. `Reconciling`: Heliox is working on it. `Stalled`: it will not become Ready \
-            without a change, for example because the job failed. `hctl wait` uses them, too.",
-    kind: KindId::Job,
-    sections: &[Section {
-        title: "Fields",
-        part: "status.conditions[]",
-        fields: &[
-            "type",
-            "status",
-            "reason",
-            "message",
-            "lastTransitionTime",
-            "observedGeneration",
-        ],
-        ..EMPTY
-    }],
 };
