@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::verb::Subresource;
+
 use crate::labels;
 use crate::phases;
 use crate::resource::Resource;
@@ -93,7 +95,7 @@ pub struct Info {
     /// Which names objects may have.
     pub names: Names,
     /// Subresources beside the object itself.
-    pub subresources: &'static [&'static str],
+    pub subresources: &'static [Subresource],
     /// Whether it is part of `all`, as in `hctl get all`: what people run, not what they keep.
     pub in_all: bool,
     /// The place of a kind among others that are applied together: what others need has a lower one.
@@ -119,7 +121,7 @@ const OURS: Info = Info {
     fields: &[],
     phases: &[],
     names: Names::Dns,
-    subresources: &["status"],
+    subresources: &[Subresource::Status],
     in_all: false,
     apply_order: 3,
     is_observed: false,
@@ -264,7 +266,7 @@ impl KindId {
                         plural: "nodes",
                         singular: "node",
                         short: &["no"],
-                        subresources: &["status", "stats"],
+                        subresources: &[Subresource::Status, Subresource::Stats],
                         scope: Scope::Cluster,
                         fields: &["status.phase", "spec.unschedulable"],
                         phases: phases::NODE,
@@ -342,7 +344,11 @@ impl KindId {
                         kind: "Job",
                         plural: "jobs",
                         singular: "job",
-                        subresources: &["status", "scale", "record"],
+                        subresources: &[
+                            Subresource::Status,
+                            Subresource::Scale,
+                            Subresource::Record,
+                        ],
                         fields: &["status.phase", "spec.suspend"],
                         phases: phases::JOB,
                         in_all: true,
@@ -384,7 +390,14 @@ impl KindId {
                         plural: "tasks",
                         singular: "task",
                         short: &["tk"],
-                        subresources: &["binding", "status", "evict", "log", "stats", "exec"],
+                        subresources: &[
+                            Subresource::Binding,
+                            Subresource::Status,
+                            Subresource::Evict,
+                            Subresource::Log,
+                            Subresource::Stats,
+                            Subresource::Exec,
+                        ],
                         fields: &["status.phase", "spec.nodeName", "spec.template"],
                         phases: phases::TASK,
                         in_all: true,

@@ -43,6 +43,7 @@ pub mod table;
 pub mod task;
 pub mod task_template;
 pub mod template;
+pub mod verb;
 pub mod violation;
 pub mod watch;
 pub mod workflow;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::kind::{KindId, WithType};
 use crate::object::Kind;
+use crate::verb::Subresource;
 use crate::violation::Violation;
 
 /// A kind as the apiserver serves it.
@@ -27,7 +28,7 @@ pub trait Resource: Kind {
     /// How many bytes Heliox may add to the object later, at most: an object that leaves no room for
     /// them is refused, since its status could never be written.
     fn added_bytes(&self) -> usize {
-        if Self::ID.info().subresources.contains(&"status") {
+        if Self::ID.info().subresources.contains(&Subresource::Status) {
             crate::size::ADDED_BYTES
         } else {
             crate::size::ADDED_METADATA_BYTES

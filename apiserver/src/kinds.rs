@@ -4,6 +4,7 @@ use api::kind::WithType;
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::table::NOTHING;
+use api::verb::Subresource;
 use api::{KindId, ObjectKey, ObjectMeta, Task, Timestamp, Violation};
 use bytes::Bytes;
 use serde::Deserialize as _;
@@ -139,8 +140,9 @@ impl WithType for Generic {
 
 fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     let status = document.as_object_mut().and_then(|fields| fields.shift_remove("status"));
-    let status =
-        status.filter(|status| !status.is_null() && K::ID.info().subresources.contains(&"status"));
+    let status = status.filter(|status| {
+        !status.is_null() && K::ID.info().subresources.contains(&Subresource::Status)
+    });
     let of_status =
         status.as_ref().map(|status| api::schema::check_status(K::ID, status)).unwrap_or_default();
     // All of it is told at once: what is wrong with the one must not hide what is with the other.

@@ -8,6 +8,7 @@
 //!   looked at.
 //! * Reads are as fresh as the store when they were asked for, and come from the watch cache.
 
+mod access;
 pub mod backup;
 mod cache;
 mod carried;
@@ -22,6 +23,7 @@ mod kinds;
 mod metrics;
 mod peers;
 mod readiness;
+mod requester;
 mod write;
 
 use std::convert::Infallible;
@@ -43,11 +45,13 @@ use tower::Service;
 
 use self::http::LOGS_MAX;
 pub use self::http::is_of_component;
+use access::Gate;
 use cache::Cache;
 use connections::Connections;
 use identity::Identity;
 use metrics::Metrics;
 pub use peers::{BoxError, PeerTransport, Peers};
+pub use requester::Requester;
 use write::{Turns, Writer};
 
 /// One apiserver.
@@ -66,6 +70,7 @@ pub struct Server {
     spawner: Spawner,
     identity: Identity,
     holds: Holds,
+    gate: Gate,
     /// Places among the logs that are read through this apiserver at the same time.
     log_places: Arc<Semaphore>,
 }
@@ -155,6 +160,7 @@ impl Server {
             spawner,
             identity,
             holds,
+            gate: Gate::default(),
             log_places: Arc::new(Semaphore::new(LOGS_MAX)),
         });
         if let Some(peers) = &server.peers {
@@ -174,9 +180,10 @@ impl Server {
         self.cache.reached(store::Revision(1)).await;
     }
 
-    /// The service that answers requests, whatever brings them: a socket, or the same process.
+    /// The service that answers requests, whatever brings them: of whoever is at the other end of a
+    /// connection, unless [`Router::asked_by`] says more.
     pub fn service(self: &Arc<Self>) -> Router {
-        Router(Arc::clone(self))
+        Router { server: Arc::clone(self), requester: Requester::anonymous() }
     }
 
     fn metrics_text(&self) -> Vec<u8> {
@@ -188,9 +195,20 @@ impl Server {
     }
 }
 
-/// Answers requests.
+/// Answers the requests of one requester.
 #[derive(Debug, Clone)]
-pub struct Router(Arc<Server>);
+pub struct Router {
+    server: Arc<Server>,
+    requester: Requester,
+}
+
+impl Router {
+    /// The same, for the requests of another one.
+    #[must_use]
+    pub fn asked_by(&self, requester: Requester) -> Self {
+        Self { server: Arc::clone(&self.server), requester }
+    }
+}
 
 type Answering = futures_util::future::BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
@@ -207,8 +225,8 @@ impl Service<Request<Body>> for Router {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answering {
-        let server = Arc::clone(&self.0);
-        Box::pin(async move { Ok(http::serve(server, request).await) })
+        let Self { server, requester } = self.clone();
+        Box::pin(async move { Ok(http::serve(server, &requester, request).await) })
     }
 }
 

@@ -93,7 +93,7 @@ pub async fn start_apiserver(
 ) -> Result<ControlPlane> {
     let server = apiserver((store, peers), common, tasks).await?;
     let router = server.service();
-    let client = in_process::client(router.clone());
+    let client = in_process::client(&router, "heliox");
     Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
 }
 
@@ -104,8 +104,8 @@ pub async fn start(
     tasks: &Tasks,
 ) -> Result<ControlPlane> {
     let plane = start_apiserver((store, peers), common, tasks).await?;
-    scheduler(plane.client.clone(), common, tasks)?;
-    controllers(plane.client.clone(), common, tasks)?;
+    scheduler(in_process::client(&plane.router, scheduler::shell::COMPONENT), common, tasks)?;
+    controllers(in_process::client(&plane.router, controllers::COMPONENT), common, tasks)?;
     Ok(plane)
 }
 

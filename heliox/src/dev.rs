@@ -127,7 +127,7 @@ async fn begin(
     let runtime = node::chosen(args.runtime).await;
     let (mut metrics, mut names) = (NodesMetrics::default(), Vec::new());
     for number in 1..=args.nodes {
-        let dial = in_process::dial(plane.router.clone(), agents.spawner());
+        let dial = in_process::dial(&plane.router, "node-agent", agents.spawner());
         let config = node_config(place, (number, args.nodes), runtime);
         let outside = (plane.client.clone(), Some(dial));
         let registry = metrics.of_node(&config.name)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apiserver::Router;
+use apiserver::{Requester, Router};
 use base::Spawner;
 use client::{Client, Dial, Stream, transport};
 
@@ -11,13 +11,14 @@ use crate::serve;
 /// Bytes that a connection within the process buffers in each direction.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// A client of an apiserver in this process.
-pub fn client(router: Router) -> Client {
-    Client::new(transport(Whole(router)))
+/// A client of an apiserver in this process, for one of its components.
+pub fn client(router: &Router, component: &str) -> Client {
+    Client::new(transport(Whole(router.asked_by(Requester::component(component)))))
 }
 
-/// Opens connections to an apiserver in this process.
-pub fn dial(router: Router, spawner: Spawner) -> Dial {
+/// Opens connections to an apiserver in this process, for one of its components.
+pub fn dial(router: &Router, component: &str, spawner: Spawner) -> Dial {
+    let router = router.asked_by(Requester::component(component));
     Arc::new(move || {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         spawner.spawn("connection within the process", serve::connection(far, router.clone()));

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::asks::Asks;
 use super::query::{Query, bad};
-use super::{Answer, leases};
+use super::{Answer, Call, leases};
 use crate::connections::{Agent, ConnectionId};
 use crate::{Server, keys};
 
@@ -28,7 +28,8 @@ use crate::{Server, keys};
 const REASON_BYTES_MAX: usize = 4 * 1024;
 
 /// Turns a connection round: from here on, this side asks and the agent answers.
-pub(super) fn connect(server: &Arc<Server>, node: &str, mut request: Request<Body>) -> Answer {
+pub(super) fn connect(call: Call<'_>, node: &str, mut request: Request<Body>) -> Answer {
+    let server = call.server;
     let wants = request.headers().get(header::UPGRADE).and_then(|word| word.to_str().ok());
     if wants != Some(TUNNEL_PROTOCOL) {
         return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
@@ -94,11 +95,12 @@ pub(super) async fn ask(
 
 /// Passes a question of another apiserver on to an agent, if its connection is here.
 pub(super) async fn pass_on(
-    server: &Server,
+    call: Call<'_>,
     node: &str,
     rest: &str,
     request: Request<Body>,
 ) -> Answer {
+    let server = call.server;
     // A page in somebody's browser cannot send this header.
     if !request.headers().contains_key(PEER_HEADER) {
         return Err(bad("this path is reserved for other apiservers"));

@@ -1,11 +1,11 @@
 //! Batches of Heliox's own components.
 
-use std::sync::Arc;
-
 use api::batch::{BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, GroupResult, Op, kind_of};
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
 use api::status::{Refusal, Why};
+use api::task::transition::TaskChange;
+use api::verb::{Subresource, Verb};
 use api::{KindId, ObjectKey};
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use super::change::{leader, new_object};
 use super::query::bad;
-use super::{Answer, BATCH_BYTES_MAX, answer, json_body};
+use super::{Answer, BATCH_BYTES_MAX, Call, answer, json_body};
 use crate::Server;
-use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, unknown};
+use crate::access::Ask;
+use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, Wish, unknown};
 
-pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answer {
+pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
+    let server = call.server;
     let leader = leader(request.headers())?;
     let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
     let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
@@ -31,7 +33,7 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
     let mut results: Vec<Option<GroupResult>> = Vec::new();
     let mut groups = Vec::new();
     for group in batch.groups {
-        match intents(server, group.ops) {
+        match intents(call, group.ops) {
             Ok(intents) => {
                 groups.push(intents);
                 results.push(None);
@@ -57,56 +59,116 @@ pub(super) async fn batch(server: &Arc<Server>, request: Request<Body>) -> Answe
 }
 
 /// The intents of a group, or why it can never happen.
-fn intents(server: &Server, ops: Vec<Op>) -> Result<Vec<Intent>, Refusal> {
+fn intents(call: Call<'_>, ops: Vec<Op>) -> Result<Vec<Intent>, Refusal> {
     if ops.len() > GROUP_OPS_MAX {
         let count = ops.len();
         let message = format!("too many operations in a group: {count} (maximum {GROUP_OPS_MAX})");
         return Err(Refusal::new(Why::TooLarge, message));
     }
-    ops.into_iter().map(|op| intent(server, op)).collect()
+    ops.into_iter().map(|op| intent(call, op)).collect()
 }
 
-fn intent(server: &Server, op: Op) -> Result<Intent, Refusal> {
-    match op {
+/// What an operation wants, if its requester may want it: it is a request of its own.
+fn intent(call: Call<'_>, op: Op) -> Result<Intent, Refusal> {
+    let (verb, of, key) = asked(&op)?;
+    let by = call.enter(Ask::of(verb, of, &key))?;
+    Ok(Intent { by, wish: wish(call.server, op, (of.0, key))? })
+}
+
+/// What an operation does, and to what.
+pub(super) type Asked = (Verb, (KindId, Option<Subresource>), ObjectKey);
+
+/// What an operation asks for, in the words of single requests.
+pub(super) fn asked(op: &Op) -> Result<Asked, Refusal> {
+    let named = |verb, kind, key: &ObjectKey| (verb, (kind, None), key.clone());
+    Ok(match op {
         Op::Create { object } => {
-            let (kind, key) = identify(&object)?;
-            let place = (kind, key.namespace.as_str());
-            new_object(server, place, object, Repeatable::BySameController)
+            let (kind, key) = identify(object)?;
+            (Verb::Create, (kind, None), key)
         }
         Op::Replace { object } => {
-            let (kind, key) = identify(&object)?;
-            is_as_read(&object)?;
-            Ok(Intent::Replace { kind, key, object, part: Part::Spec })
+            let (kind, key) = identify(object)?;
+            (Verb::Update, (kind, None), key)
         }
         Op::Status { object } => {
-            let (kind, key) = identify(&object)?;
+            let (kind, key) = identify(object)?;
+            (Verb::Update, (kind, Some(Subresource::Status)), key)
+        }
+        Op::Delete { kind, key, .. } => named(Verb::Delete, known(kind)?, key),
+        Op::Patch { kind, key, .. } => named(Verb::Patch, known(kind)?, key),
+        Op::Emptied { key, .. } => named(Verb::Delete, KindId::Namespace, key),
+        Op::Remove { key, .. } => named(Verb::Delete, KindId::Task, key),
+        Op::Task { key, change, .. } => {
+            let (verb, subresource) = asked_of_task(change);
+            (verb, (KindId::Task, subresource), key.clone())
+        }
+        Op::Record { job, .. } => {
+            (Verb::Update, (KindId::Job, Some(Subresource::Record)), job.clone())
+        }
+    })
+}
+
+/// Each part of a task has a writer of its own, and so have the verbs.
+fn asked_of_task(change: &TaskChange) -> (Verb, Option<Subresource>) {
+    match change {
+        TaskChange::Bind { .. } => (Verb::Create, Some(Subresource::Binding)),
+        TaskChange::Evict { .. } => (Verb::Create, Some(Subresource::Evict)),
+        TaskChange::Report(_) | TaskChange::Refuse { .. } => {
+            (Verb::Update, Some(Subresource::Status))
+        }
+        TaskChange::Unschedulable { .. }
+        | TaskChange::Lose
+        | TaskChange::LoseNode { .. }
+        | TaskChange::Recover
+        | TaskChange::Replaceable
+        | TaskChange::Retry(_)
+        | TaskChange::Rerun(_)
+        | TaskChange::Amend(_)
+        | TaskChange::Record => (Verb::Update, None),
+    }
+}
+
+fn known(plural: &str) -> Result<KindId, Refusal> {
+    kind_of(plural).ok_or_else(|| bad(format!("unknown kind {plural:?}")))
+}
+
+/// What an operation wants of the object of this kind at this place.
+fn wish(server: &Server, op: Op, (kind, key): (KindId, ObjectKey)) -> Result<Wish, Refusal> {
+    match op {
+        Op::Create { object } => {
+            new_object(server, (kind, &key.namespace), object, Repeatable::BySameController)
+        }
+        Op::Replace { object } => {
+            is_as_read(&object)?;
+            Ok(Wish::Replace { kind, key, object, part: Part::Spec })
+        }
+        Op::Status { object } => {
             if kind == KindId::Task {
                 return Err(bad(
                     "the status of a task can only be changed by the agent of its node",
                 ));
             }
             is_as_read(&object)?;
-            Ok(Intent::Replace { kind, key, object, part: Part::Status })
+            Ok(Wish::Replace { kind, key, object, part: Part::Status })
         }
-        Op::Delete { kind, key, uid, propagation, version } => {
-            let kind = kind_of(&kind).ok_or_else(|| bad(format!("unknown kind {kind:?}")))?;
+        Op::Delete { uid, propagation, version, .. } => {
             let options =
                 DeleteOptions { propagation, uid: Some(uid), version, grace_seconds: None };
-            Ok(Intent::Delete { kind, key, options })
+            Ok(Wish::Delete { kind, key, options })
         }
-        Op::Patch { kind, key, patch } => {
-            let kind = kind_of(&kind)
-                .filter(|kind| !kind.info().internal)
-                .ok_or_else(|| bad(format!("unknown kind {kind:?}")))?;
+        Op::Patch { patch, .. } => {
+            if kind.info().internal {
+                return Err(bad(format!("unknown kind {:?}", kind.info().plural)));
+            }
             is_as_read(&patch)?;
-            Ok(Intent::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
+            Ok(Wish::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
         }
-        Op::Emptied { key, uid } => Ok(Intent::Emptied { key, uid }),
-        Op::Remove { key, uid } => Ok(Intent::Remove { key, uid }),
-        Op::Task { key, uid, attempt, change } => {
-            Ok(Intent::Task { key, uid: Some(uid), attempt: Some(attempt), change })
+        Op::Emptied { uid, .. } => Ok(Wish::Emptied { key, uid }),
+        Op::Remove { uid, .. } => Ok(Wish::Remove { key, uid }),
+        Op::Task { uid, attempt, change, .. } => {
+            Ok(Wish::Task { key, uid: Some(uid), attempt: Some(attempt), change })
         }
-        Op::Record { job, uid, run, ends } => Ok(Intent::Record { job, uid, run, ends }),
+        Op::Record { uid, run, ends, .. } => Ok(Wish::Record { job: key, uid, run, ends }),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Requests that change one object.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Kind as _;
@@ -9,6 +8,7 @@ use api::patch::{Patch, PatchError, PatchForm};
 use api::status::{Mistake, Refusal, Why};
 use api::task::StopReason;
 use api::task::transition::TaskChange;
+use api::verb::Subresource;
 use api::{KindId, ObjectKey, PartitionSet, Violation, names};
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 
 use super::asks::Asks;
 use super::query::{Query, bad};
-use super::{Answer, BODY_BYTES_MAX, Place, answer, body, json_body, read};
-use crate::write::{Committed, Intent, Leader, Part, Repeatable, Run, admit, text};
+use super::{Answer, BODY_BYTES_MAX, Call, Place, answer, body, json_body, read};
+use crate::write::{Committed, Intent, Leader, Part, Repeatable, Run, Wish, admit, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache to say what a person should be warned of. The object is
@@ -40,18 +40,18 @@ pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Refusal> {
     }
 }
 
-/// A new object as an intent: admitted, named and stamped.
+/// A new object as a wish: admitted, named and stamped.
 pub(super) fn new_object(
     server: &Server,
     (kind, namespace): (KindId, &str),
     mut object: Value,
     repeatable: Repeatable,
-) -> Result<Intent, Refusal> {
+) -> Result<Wish, Refusal> {
     place_object(server, (kind, namespace), &mut object)?;
     let name = text(&object, "name").to_owned();
     let object = admit(kind, object).map_err(|violations| refused(kind, &name, &violations))?;
     let key = ObjectKey::new(namespace, &*name);
-    Ok(Intent::Create { kind, key, object: stamp(server, kind, object), repeatable })
+    Ok(Wish::Create { kind, key, object: stamp(server, kind, object), repeatable })
 }
 
 fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Refusal {
@@ -99,7 +99,7 @@ fn place_object(
 /// Metadata that only the apiserver gives. A status is written by those who are to write it.
 fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
     let fields = object.as_object_mut();
-    if kind.info().subresources.contains(&"status") {
+    if kind.info().subresources.contains(&Subresource::Status) {
         fields.map(|fields| fields.shift_remove("status"));
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -190,7 +190,8 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+pub(super) async fn create(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Create)?, request.headers().clone());
     must_be_json(&headers)?;
     if place.kind.is_namespaced() && place.namespace.is_empty() {
@@ -199,7 +200,8 @@ pub(super) async fn create(server: &Arc<Server>, place: &Place, request: Request
         return Err(bad(message));
     }
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
-    let intent = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
+    let wish = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
+    let intent = call.intent(wish);
     let committed = carry_out(server, intent, &headers, query.run()?).await?;
     answered_with_warnings(server, StatusCode::CREATED, committed).await
 }
@@ -208,8 +210,8 @@ pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
-fn part(subresource: Option<&str>) -> Part {
-    if subresource == Some("status") { Part::Status } else { Part::Spec }
+fn part(subresource: Option<Subresource>) -> Part {
+    if subresource == Some(Subresource::Status) { Part::Status } else { Part::Spec }
 }
 
 /// A task's status is its agent's to report, through a batch.
@@ -222,28 +224,30 @@ fn may_write_status(place: &Place, part: Part) -> Result<(), Refusal> {
 }
 
 pub(super) async fn replace(
-    server: &Arc<Server>,
+    call: Call<'_>,
     place: &Place,
-    subresource: Option<&str>,
+    subresource: Option<Subresource>,
     request: Request<Body>,
 ) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Replace)?, request.headers().clone());
     must_be_json(&headers)?;
     let part = part(subresource);
     may_write_status(place, part)?;
     let object: Value = json_body(request, BODY_BYTES_MAX).await?;
     let key = named(place);
-    let intent = Intent::Replace { kind: place.kind, key, object, part };
+    let intent = call.intent(Wish::Replace { kind: place.kind, key, object, part });
     let committed = carry_out(server, intent, &headers, query.run()?).await?;
     answered_with_warnings(server, StatusCode::OK, committed).await
 }
 
 pub(super) async fn patch(
-    server: &Arc<Server>,
+    call: Call<'_>,
     place: &Place,
-    subresource: Option<&str>,
+    subresource: Option<Subresource>,
     request: Request<Body>,
 ) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Patch)?, request.headers().clone());
     if query.force {
         return Err(bad("force applies to server-side apply only, which is not supported yet"));
@@ -267,7 +271,7 @@ pub(super) async fn patch(
         };
         Refusal::new(reason, error.to_string())
     })?;
-    let intent = Intent::Patch { kind: place.kind, key: named(place), patch, part };
+    let intent = call.intent(Wish::Patch { kind: place.kind, key: named(place), patch, part });
     let committed = carry_out(server, intent, &headers, query.run()?).await?;
     answered_with_warnings(server, StatusCode::OK, committed).await
 }
@@ -282,11 +286,13 @@ struct Eviction {
     attempt: Option<u32>,
 }
 
-pub(super) async fn evict(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+pub(super) async fn evict(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
     let eviction: Eviction = json_body(request, BODY_BYTES_MAX).await?;
     let change = TaskChange::evict(eviction.reason);
-    let intent = Intent::Task { key: named(place), uid: None, attempt: eviction.attempt, change };
+    let intent =
+        call.intent(Wish::Task { key: named(place), uid: None, attempt: eviction.attempt, change });
     answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
 }
 
@@ -299,10 +305,12 @@ struct BindingRequest {
     attempt: Option<u32>,
 }
 
-pub(super) async fn bind(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+pub(super) async fn bind(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
     let binding: BindingRequest = json_body(request, BODY_BYTES_MAX).await?;
     let change = TaskChange::Bind { node: binding.node };
-    let intent = Intent::Task { key: named(place), uid: None, attempt: binding.attempt, change };
+    let intent =
+        call.intent(Wish::Task { key: named(place), uid: None, attempt: binding.attempt, change });
     answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
 }

@@ -11,7 +11,7 @@ use http::{Request, StatusCode};
 use store::Outcome;
 use tracing::warn;
 
-use super::{Answer, BODY_BYTES_MAX, answer, json_body, read};
+use super::{Answer, BODY_BYTES_MAX, Call, answer, json_body, read};
 use crate::write::unavailable;
 use crate::{Server, backup, keys};
 
@@ -21,7 +21,8 @@ pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Refusal> {
     confirmed.map_err(|error| unavailable(&error))
 }
 
-pub(super) async fn info(server: &Arc<Server>) -> Answer {
+pub(super) async fn info(call: Call<'_>) -> Answer {
+    let server = call.server;
     read::current(server).await?;
     Ok(answer::json(StatusCode::OK, &of(server).await?))
 }
@@ -56,7 +57,8 @@ fn first_start(server: &Server) -> Option<Timestamp> {
     namespace.metadata.creation_timestamp.map(|it| it.0)
 }
 
-pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Answer {
+pub(super) async fn confirm(call: Call<'_>, request: Request<Body>) -> Answer {
+    let server = call.server;
     let Confirmation { cluster } = json_body(request, BODY_BYTES_MAX).await?;
     let ours = &server.identity.cluster;
     if cluster != *ours {
@@ -78,11 +80,12 @@ pub(super) async fn confirm(server: &Arc<Server>, request: Request<Body>) -> Ans
             }
         }
     }
-    info(server).await
+    info(call).await
 }
 
 /// Everything, Secrets too: who may read this may read all.
-pub(super) async fn backup(server: &Arc<Server>) -> Answer {
+pub(super) async fn backup(call: Call<'_>) -> Answer {
+    let server = call.server;
     let lines = backup::backup(Arc::clone(&server.store), server.clock.now()).await;
     let lines = lines.map_err(|error| {
         let message = base::ErrorChain(&error).to_string();

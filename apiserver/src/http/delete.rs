@@ -1,7 +1,5 @@
 //! Deletions: the options of Kubernetes, each of which does what it says or is refused.
 
-use std::sync::Arc;
-
 use api::KindId;
 use api::batch::Propagation;
 use api::resource_version::ResourceVersion;
@@ -14,9 +12,8 @@ use serde::Deserialize;
 use super::asks::Asks;
 use super::change::{answered, carry_out, named};
 use super::query::{Query, bad, dry_run, propagation};
-use super::{Answer, BODY_BYTES_MAX, Place, body};
-use crate::Server;
-use crate::write::{DeleteOptions, Intent, Run};
+use super::{Answer, BODY_BYTES_MAX, Call, Place, body};
+use crate::write::{DeleteOptions, Run, Wish};
 
 /// Kubernetes' DeleteOptions. A field that is not here is refused: what deletes more, or sooner, than
 /// was meant cannot be taken back.
@@ -41,7 +38,8 @@ struct Preconditions {
     resource_version: Option<ResourceVersion>,
 }
 
-pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+pub(super) async fn delete(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
+    let server = call.server;
     let (query, headers) = (Query::parse(request.uri(), Asks::Delete)?, request.headers().clone());
     let bytes = body(request, BODY_BYTES_MAX).await?;
     let wire: WireDeleteOptions = if bytes.is_empty() {
@@ -51,7 +49,7 @@ pub(super) async fn delete(server: &Arc<Server>, place: &Place, request: Request
     };
     let (options, run) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
-    let intent = Intent::Delete { kind: place.kind, key: named(place), options };
+    let intent = call.intent(Wish::Delete { kind: place.kind, key: named(place), options });
     let mut answer = answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)?;
     if let Some(warning) = warning {
         answer.headers_mut().insert(header::WARNING, warning);

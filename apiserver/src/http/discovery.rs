@@ -2,13 +2,12 @@
 
 use api::kind::{KindId, Scope};
 use api::status::{Refusal, Why};
+use api::verb::{Subresource, verbs};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Answer, answer};
-
-const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
 
 fn served() -> impl Iterator<Item = KindId> {
     KindId::ALL.into_iter().filter(|kind| !kind.info().internal)
@@ -69,6 +68,10 @@ pub(super) fn group(name: &str) -> Answer {
     Ok(answer::json(StatusCode::OK, &body))
 }
 
+fn words(kind: KindId, subresource: Option<Subresource>) -> Vec<&'static str> {
+    verbs(kind, subresource).requests.iter().map(|verb| verb.word()).collect()
+}
+
 pub(super) fn resources(group: &str, version: &str) -> Answer {
     let kinds: Vec<KindId> = served()
         .filter(|kind| kind.info().group == group && kind.info().version == version)
@@ -85,18 +88,16 @@ pub(super) fn resources(group: &str, version: &str) -> Answer {
         let categories: &[&str] = if info.in_all { &["all"] } else { &[] };
         resources.push(json!({
             "name": info.plural, "singularName": info.singular, "namespaced": namespaced,
-            "kind": info.kind, "verbs": VERBS, "shortNames": info.short,
+            "kind": info.kind, "verbs": words(kind, None), "shortNames": info.short,
             "categories": categories,
         }));
-        for subresource in info.subresources.iter().filter(|name| **name != "scale") {
-            let verbs: &[&str] = match *subresource {
-                "status" => &["get", "patch", "update"],
-                "exec" => &["create", "get"],
-                "log" | "record" | "stats" => &["get"],
-                _ => &["create"],
-            };
+        for subresource in info.subresources {
+            let verbs = words(kind, Some(*subresource));
+            if verbs.is_empty() {
+                continue;
+            }
             resources.push(json!({
-                "name": format!("{}/{subresource}", info.plural), "singularName": "",
+                "name": format!("{}/{}", info.plural, subresource.word()), "singularName": "",
                 "namespaced": namespaced, "kind": info.kind, "verbs": verbs,
             }));
         }

@@ -8,7 +8,6 @@
 //! * A client that does not read is not gone: its silence is not counted while something waits for
 //!   room on the way to it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
@@ -33,8 +32,7 @@ use tracing::debug;
 
 use super::asks::Asks;
 use super::query::{Query, bad};
-use super::{Answer, Place, agents, log};
-use crate::Server;
+use super::{Answer, Call, Place, agents, log};
 
 /// Messages of input that wait for the agent.
 const MESSAGES_MAX: usize = 4;
@@ -49,7 +47,8 @@ type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
 type Source<S> = SplitStream<WebSocketStream<S>>;
 
 /// Runs a command beside a task.
-pub(super) async fn exec(server: &Arc<Server>, place: &Place, request: Request<Body>) -> Answer {
+pub(super) async fn exec(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
+    let server = call.server;
     let accept = accept(request.headers())?;
     let asked = asked(request.uri().query().unwrap_or_default())?;
     let query = Query::parse(request.uri(), Asks::Exec)?;

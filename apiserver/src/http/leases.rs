@@ -1,7 +1,5 @@
 //! Node leases: granted, and renewed.
 
-use std::sync::Arc;
-
 use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
 use api::placement::NODE_LEASE_TTL;
 use api::status::{Refusal, Why};
@@ -12,14 +10,15 @@ use store::{Change, Expectation, Group, LeaseId, Write};
 use tracing::info;
 
 use super::query::bad;
-use super::{Answer, BODY_BYTES_MAX, answer, cluster, json_body};
+use super::{Answer, BODY_BYTES_MAX, Call, answer, cluster, json_body};
 use crate::write::{settled, unavailable};
 use crate::{Server, encoding, keys};
 
 /// Longest name that an agent gives itself or one of its starts: each is kept with its lease.
 pub(super) const NAME_BYTES_MAX: usize = 253;
 
-pub(super) async fn grant(server: &Arc<Server>, request: Request<Body>) -> Answer {
+pub(super) async fn grant(call: Call<'_>, request: Request<Body>) -> Answer {
+    let server = call.server;
     let request: GrantRequest = json_body(request, BODY_BYTES_MAX).await?;
     if let Some(problem) = names::problem(&request.node) {
         return Err(bad(format!("node: {problem}")));
@@ -109,7 +108,8 @@ fn new_lease(
     serde_json::to_value(&object).expect("a node lease has text keys and finite numbers")
 }
 
-pub(super) async fn renew(server: &Arc<Server>, request: Request<Body>) -> Answer {
+pub(super) async fn renew(call: Call<'_>, request: Request<Body>) -> Answer {
+    let server = call.server;
     let request: RenewRequest = json_body(request, BODY_BYTES_MAX).await?;
     if let Some(problem) = names::problem(&request.node) {
         return Err(bad(format!("node: {problem}")));

@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 
 use super::query::{Query, bad};
-use super::{Answer, Place, agents, read};
+use super::{Answer, Call, Place, agents, read};
 use crate::Server;
 
 /// Logs that are read through one apiserver at the same time. Each may hold what is on its way from
@@ -20,7 +20,8 @@ use crate::Server;
 pub(crate) const LOGS_MAX: usize = 1_000;
 
 /// The log of a task's attempt.
-pub(super) async fn log(server: &Arc<Server>, place: &Place, query: &Query) -> Answer {
+pub(super) async fn log(call: Call<'_>, place: &Place, query: &Query) -> Answer {
+    let server = call.server;
     let asked = asked(query, server.clock.now())?;
     let task = task(server, place).await?;
     if !query.uid.is_empty() && query.uid != task.uid() {

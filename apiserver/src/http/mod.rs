@@ -9,6 +9,8 @@ mod cluster;
 mod delete;
 mod discovery;
 mod exec;
+#[cfg(test)]
+mod gate_tests;
 mod leases;
 mod log;
 mod query;
@@ -25,13 +27,18 @@ use std::time::Duration;
 use api::batch::LEADER_HEADER;
 use api::node::{CLUSTER_HEADER, PEER_HEADER};
 use api::status::{Mistake, Refusal, Why};
+use api::verb::{Subresource, Verb};
 use axum::body::Body;
 use base::without_panic;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
 
+use crate::access::{Allowed, Ask, What};
+use crate::requester::Requester;
+use crate::write::{Intent, Wish};
 use crate::{Server, readiness};
 use asks::Asks;
 pub(crate) use log::LOGS_MAX;
@@ -50,10 +57,35 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(300);
 
 type Answer = Result<Response<Body>, Refusal>;
 
+/// A request that was let in: what a handler is given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) server: &'a Arc<Server>,
+    allowed: &'a Allowed,
+}
+
+impl Call<'_> {
+    /// What this request wants of the store.
+    pub(super) fn intent(self, wish: Wish) -> Intent {
+        Intent { by: self.allowed.clone(), wish }
+    }
+
+    /// Whether who was let in with this request may do something else as well, which is part of it: each
+    /// operation of a batch is a request of its own.
+    pub(super) fn enter(self, ask: Ask<'_>) -> Result<Allowed, Refusal> {
+        self.server.gate.enter(self.allowed.requester(), ask)
+    }
+}
+
 /// Answers a request. A panic in it is a bug that this request has met: it is answered, logged and
 /// counted, and hurts no other one.
-pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    requester: &Requester,
+    request: Request<Body>,
+) -> Response<Body> {
     let started = Instant::now();
+    let requester = requester.of_request(request.headers());
     let verb = request.method().clone();
     let route = Route::parse(request.uri().path());
     let kind = match &route {
@@ -68,7 +100,7 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
             (Err(refused), _) => Err(refused),
             (Ok(()), Some(route)) => {
                 is_filled(&server, request.uri().path()).await?;
-                dispatch(&server, route, request).await
+                dispatch(&server, &requester, route, request).await
             }
             (Ok(()), None) => Err(not_served(request.uri().path())),
         }
@@ -77,9 +109,34 @@ pub(crate) async fn serve(server: Arc<Server>, request: Request<Body>) -> Respon
     // the store, where a write is all or nothing.
     let response = without_panic("request", answering).await;
     let response = response.unwrap_or_else(|_logged| Err(panicked()));
-    let response = response.unwrap_or_else(|refused| answer::refused(&refused));
+    let response = response.unwrap_or_else(|refused| {
+        tell(&requester, (&verb, kind), refused.why);
+        answer::refused(&refused)
+    });
     server.metrics.answered(&verb, kind, response.status(), started.elapsed());
     response
+}
+
+/// Logs who was refused. Without the message, which may tell what an object holds.
+fn tell(requester: &Requester, (method, kind): (&Method, &str), why: Why) {
+    match why {
+        Why::Internal => warn!(%requester, %method, kind, ?why, "a request failed"),
+        Why::Mistaken(_)
+        | Why::Invalid
+        | Why::TooLarge
+        | Why::Forbidden
+        | Why::NotFound
+        | Why::Exists
+        | Why::Conflict
+        | Why::Contended
+        | Why::Deposed
+        | Why::Expired
+        | Why::Busy
+        | Why::Unavailable
+        | Why::Full
+        | Why::Late
+        | Why::Unknown => debug!(%requester, %method, kind, ?why, "a request was refused"),
+    }
 }
 
 /// A request for objects that comes while the cache is being filled waits for it, or is told why that
@@ -165,37 +222,69 @@ fn not_served(path: &str) -> Refusal {
     Refusal::new(Why::NotFound, message)
 }
 
-async fn dispatch(server: &Arc<Server>, route: Route, request: Request<Body>) -> Answer {
-    let method = request.method().clone();
-    match (route, &method) {
-        (Route::Healthz, &Method::GET) => Ok(answer::text(StatusCode::OK, "ok\n")),
-        (Route::Readyz, &Method::GET) => Ok(readyz(server).await),
-        (Route::Metrics, &Method::GET) => Ok(answer::text(StatusCode::OK, server.metrics_text())),
-        (Route::Version, &Method::GET) => Ok(discovery::version()),
-        (Route::CoreVersions, &Method::GET) => Ok(discovery::core_versions()),
-        (Route::Groups, &Method::GET) => Ok(discovery::groups()),
-        (Route::Group(group), &Method::GET) => discovery::group(&group),
-        (Route::Resources { group, version }, &Method::GET) => {
-            discovery::resources(&group, &version)
+/// What a request asks for; refused where the table of verbs has no such thing.
+fn asked<'a>(route: &'a Route, request: &Request<Body>) -> Result<Ask<'a>, Refusal> {
+    let method = request.method();
+    let what = route.what();
+    let (is_one, name) = match what {
+        What::Objects { kind, subresource, name, .. } => {
+            (name.is_some() && subresource.is_none(), kind.info().plural)
         }
-        (Route::Batches, &Method::POST) => batch::batch(server, request).await,
-        (Route::WatchMany, &Method::GET) => {
-            watch::many(server, &Query::parse(request.uri(), Asks::WatchMany)?).await
+        What::Path(_) => (false, "this path"),
+    };
+    let is_all = matches!(what, What::Objects { name: None, .. });
+    let verb = match *method {
+        Method::GET if is_all => {
+            let query = Query::parse(request.uri(), Asks::List)?;
+            Some(if query.is_watch() { Verb::Watch } else { Verb::List })
         }
-        (Route::Cluster, &Method::GET) => cluster::info(server).await,
-        (Route::ConfirmCluster, &Method::POST) => cluster::confirm(server, request).await,
-        (Route::Backup, &Method::GET) => cluster::backup(server).await,
-        (Route::NodeLeases, &Method::POST) => leases::grant(server, request).await,
-        (Route::RenewNodeLeases, &Method::POST) => leases::renew(server, request).await,
-        (Route::Connect { node }, &Method::POST) => agents::connect(server, &node, request),
-        (Route::Agent { node, rest }, &Method::GET | &Method::POST) => {
-            agents::pass_on(server, &node, &rest, request).await
-        }
-        (Route::Objects { kind, namespace, name, subresource }, _) => {
+        Method::GET => Some(Verb::Get),
+        // It is made among the others, not in its own place.
+        Method::POST if is_one => None,
+        Method::POST => Some(Verb::Create),
+        Method::PUT if !is_all => Some(Verb::Update),
+        Method::PATCH if !is_all => Some(Verb::Patch),
+        Method::DELETE if !is_all => Some(Verb::Delete),
+        _ => None,
+    };
+    match verb.filter(|verb| route.verbs().contains(verb)) {
+        Some(verb) => Ok(Ask { verb, what }),
+        None => Err(not_allowed(method, name)),
+    }
+}
+
+async fn dispatch(
+    server: &Arc<Server>,
+    requester: &Requester,
+    route: Route,
+    request: Request<Body>,
+) -> Answer {
+    let ask = asked(&route, &request)?;
+    let verb = ask.verb;
+    let allowed = server.gate.enter(requester, ask)?;
+    let call = Call { server, allowed: &allowed };
+    match route {
+        Route::Healthz => Ok(answer::text(StatusCode::OK, "ok\n")),
+        Route::Readyz => Ok(readyz(server).await),
+        Route::Metrics => Ok(answer::text(StatusCode::OK, server.metrics_text())),
+        Route::Version => Ok(discovery::version()),
+        Route::CoreVersions => Ok(discovery::core_versions()),
+        Route::Groups => Ok(discovery::groups()),
+        Route::Group(group) => discovery::group(&group),
+        Route::Resources { group, version } => discovery::resources(&group, &version),
+        Route::Batches => batch::batch(call, request).await,
+        Route::WatchMany => watch::many(call, &Query::parse(request.uri(), Asks::WatchMany)?).await,
+        Route::Cluster => cluster::info(call).await,
+        Route::ConfirmCluster => cluster::confirm(call, request).await,
+        Route::Backup => cluster::backup(call).await,
+        Route::NodeLeases => leases::grant(call, request).await,
+        Route::RenewNodeLeases => leases::renew(call, request).await,
+        Route::Connect { node } => agents::connect(call, &node, request),
+        Route::Agent { node, rest } => agents::pass_on(call, &node, &rest, request).await,
+        Route::Objects { kind, namespace, name, subresource } => {
             let place = Place { kind, namespace, name };
-            objects(server, place, subresource.as_deref(), request).await
+            objects(call, &place, (subresource, verb), request).await
         }
-        (_, method) => Err(not_allowed(method, "this path")),
     }
 }
 
@@ -217,42 +306,54 @@ fn not_allowed(method: &Method, what: &str) -> Refusal {
 }
 
 async fn objects(
-    server: &Arc<Server>,
-    place: Place,
-    subresource: Option<&str>,
+    call: Call<'_>,
+    place: &Place,
+    (subresource, verb): (Option<Subresource>, Verb),
     request: Request<Body>,
 ) -> Answer {
-    let method = request.method().clone();
-    match (&place.name, subresource, method.as_str()) {
-        (None, None, "GET") => {
-            let query = Query::parse(request.uri(), Asks::List)?;
-            if query.is_watch() {
-                watch::objects(server, &place, &query, wants_table(&request)).await
-            } else {
-                read::list_in_time(server, &place, &query, wants_table(&request)).await
-            }
+    match (subresource, verb) {
+        (None, Verb::Watch) => {
+            watch::objects(
+                call,
+                place,
+                &Query::parse(request.uri(), Asks::List)?,
+                wants_table(&request),
+            )
+            .await
         }
-        (None, None, "POST") => change::create(server, &place, request).await,
-        (Some(_), None | Some("status"), "GET") => {
-            let query = Query::parse(request.uri(), Asks::Get)?;
-            read::get(server, &place, &query, wants_table(&request)).await
+        (None, Verb::List) => {
+            read::list_in_time(
+                call,
+                place,
+                &Query::parse(request.uri(), Asks::List)?,
+                wants_table(&request),
+            )
+            .await
         }
-        (Some(_), None | Some("status"), "PUT") => {
-            change::replace(server, &place, subresource, request).await
+        (None, Verb::Create) => change::create(call, place, request).await,
+        (None | Some(Subresource::Status), Verb::Get) => {
+            read::get(call, place, &Query::parse(request.uri(), Asks::Get)?, wants_table(&request))
+                .await
         }
-        (Some(_), None | Some("status"), "PATCH") => {
-            change::patch(server, &place, subresource, request).await
+        (None | Some(Subresource::Status), Verb::Update) => {
+            change::replace(call, place, subresource, request).await
         }
-        (Some(_), None, "DELETE") => delete::delete(server, &place, request).await,
-        (Some(_), Some("evict"), "POST") => change::evict(server, &place, request).await,
-        (Some(_), Some("binding"), "POST") => change::bind(server, &place, request).await,
-        (Some(_), Some("log"), "GET") => {
-            log::log(server, &place, &Query::parse(request.uri(), Asks::Log)?).await
+        (None | Some(Subresource::Status), Verb::Patch) => {
+            change::patch(call, place, subresource, request).await
         }
-        (Some(_), Some("stats"), "GET") => stats::stats(server, &place).await,
-        (Some(_), Some("exec"), "GET" | "POST") => exec::exec(server, &place, request).await,
-        (Some(_), Some("record"), "GET") => read::record(server, &place).await,
-        _ => Err(not_allowed(&method, place.kind.info().plural)),
+        (None, Verb::Delete) => delete::delete(call, place, request).await,
+        (Some(Subresource::Evict), Verb::Create) => change::evict(call, place, request).await,
+        (Some(Subresource::Binding), Verb::Create) => change::bind(call, place, request).await,
+        (Some(Subresource::Log), Verb::Get) => {
+            log::log(call, place, &Query::parse(request.uri(), Asks::Log)?).await
+        }
+        (Some(Subresource::Stats), Verb::Get) => stats::stats(call, place).await,
+        (Some(Subresource::Exec), Verb::Create | Verb::Get) => {
+            exec::exec(call, place, request).await
+        }
+        (Some(Subresource::Record), Verb::Get) => read::record(call, place).await,
+        // What is in the table of verbs is served, as a test sees.
+        (_, _) => Err(not_allowed(request.method(), place.kind.info().plural)),
     }
 }
 

@@ -17,7 +17,7 @@ use store::Revision;
 use tokio::time::timeout;
 
 use super::query::{Query, bad};
-use super::{Answer, Place, answer, table};
+use super::{Answer, Call, Place, answer, table};
 use crate::cache::{Cut, Entry, Part, Selection};
 use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
@@ -72,12 +72,8 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
 }
 
 /// An object, as of now: that is not older than any point which the query may name.
-pub(super) async fn get(
-    server: &Arc<Server>,
-    place: &Place,
-    query: &Query,
-    as_table: bool,
-) -> Answer {
+pub(super) async fn get(call: Call<'_>, place: &Place, query: &Query, as_table: bool) -> Answer {
+    let server = call.server;
     if let Some(version) = query.version()?
         && is_ahead(server, version).await?
     {
@@ -111,11 +107,12 @@ pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusa
 
 /// A list, if it is there within the time that the client names.
 pub(super) async fn list_in_time(
-    server: &Arc<Server>,
+    call: Call<'_>,
     place: &Place,
     query: &Query,
     as_table: bool,
 ) -> Answer {
+    let server = call.server;
     let list = list(server, place, query, as_table);
     let Some(seconds) = query.timeout_seconds else { return list.await };
     timeout(Duration::from_secs(seconds), list).await.unwrap_or_else(|_elapsed| {
@@ -244,7 +241,8 @@ struct RecordAnswer {
 /// Failed indexes that an answer lists.
 const FAILED_INDEXES_MAX: usize = 1000;
 
-pub(super) async fn record(server: &Arc<Server>, place: &Place) -> Answer {
+pub(super) async fn record(call: Call<'_>, place: &Place) -> Answer {
+    let server = call.server;
     let entry = one(server, place).await?;
     let job: api::Job = serde_json::from_slice(&entry.wire)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;

@@ -3,6 +3,9 @@
 use api::KindId;
 use api::kind::{GROUP, VERSION};
 use api::query::percent_decoded;
+use api::verb::{Subresource, Verb, verbs};
+
+use crate::access::What;
 
 /// What a path means. Names are still as they were sent, percent-decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub(crate) enum Route {
         kind: KindId,
         namespace: String,
         name: Option<String>,
-        subresource: Option<String>,
+        subresource: Option<Subresource>,
     },
     Batches,
     WatchMany,
@@ -82,6 +85,58 @@ impl Route {
     }
 }
 
+impl Route {
+    /// What may be done to it, by a request of its own: see [`api::verb`] for objects.
+    pub(crate) fn verbs(&self) -> &'static [Verb] {
+        match self {
+            Route::Objects { kind, subresource, .. } => verbs(*kind, *subresource).requests,
+            Route::Healthz
+            | Route::Readyz
+            | Route::Metrics
+            | Route::Version
+            | Route::CoreVersions
+            | Route::Groups
+            | Route::Group(_)
+            | Route::Resources { .. }
+            | Route::WatchMany
+            | Route::Cluster
+            | Route::Backup => &[Verb::Get],
+            Route::Batches
+            | Route::ConfirmCluster
+            | Route::NodeLeases
+            | Route::RenewNodeLeases
+            | Route::Connect { .. } => &[Verb::Create],
+            Route::Agent { .. } => &[Verb::Create, Verb::Get],
+        }
+    }
+
+    /// To what something is done.
+    pub(crate) fn what(&self) -> What<'_> {
+        What::Path(match self {
+            Route::Objects { kind, subresource, namespace, name } => {
+                let (kind, subresource, name) = (*kind, *subresource, name.as_deref());
+                return What::Objects { kind, subresource, namespace, name };
+            }
+            Route::Healthz => "healthz",
+            Route::Readyz => "readyz",
+            Route::Metrics => "metrics",
+            Route::Version => "version",
+            Route::CoreVersions | Route::Groups | Route::Group(_) | Route::Resources { .. } => {
+                "discovery"
+            }
+            Route::Batches => "batches",
+            Route::WatchMany => "watch",
+            Route::Cluster => "cluster",
+            Route::ConfirmCluster => "cluster/confirm",
+            Route::Backup => "backup",
+            Route::NodeLeases => "nodeleases",
+            Route::RenewNodeLeases => "nodeleases/renew",
+            Route::Connect { .. } => "nodes/connect",
+            Route::Agent { .. } => "nodes/agent",
+        })
+    }
+}
+
 fn special(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
     if group != GROUP || version != VERSION {
         return None;
@@ -118,18 +173,21 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
     };
     let kind = KindId::from_path(group, version, plural)?;
     let info = kind.info();
-    let known = subresource.is_none_or(|word| info.subresources.contains(&word));
+    let subresource = match subresource {
+        Some(word) => Some(Subresource::of_word(word).filter(|it| info.subresources.contains(it))?),
+        None => None,
+    };
     // A namespaced object is found in its namespace only, and a cluster's in none.
     let placed = if kind.is_namespaced() {
         !namespace.is_empty() || name.is_none()
     } else {
         namespace.is_empty()
     };
-    (known && placed && !info.internal).then(|| Route::Objects {
+    (placed && !info.internal).then(|| Route::Objects {
         kind,
         namespace: namespace.to_owned(),
         name: name.map(str::to_owned),
-        subresource: subresource.map(str::to_owned),
+        subresource,
     })
 }
 
@@ -150,7 +208,7 @@ mod tests {
     fn paths_mean_what_kubernetes_means_by_them() {
         assert_eq!(
             route("/apis/heliox.dev/v1/namespaces/a/tasks/b/log"),
-            r#"Task "a" Some("b") Some("log")"#
+            r#"Task "a" Some("b") Some(Log)"#
         );
         assert_eq!(route("/apis/heliox.dev/v1/jobs"), r#"Job "" None None"#);
         assert_eq!(route("/api/v1/namespaces/a"), r#"Namespace "" Some("a") None"#);

@@ -1,21 +1,20 @@
 //! What nodes and tasks use, from the agents.
 
-use std::sync::Arc;
-
 use api::node::stats::NodeStats;
 use api::status::{Refusal, Why};
 use api::{Kind as _, KindId};
 use axum::body::Body;
 use http::{Request, StatusCode};
 
-use super::{Answer, Place, agents, answer, log, read};
+use super::{Answer, Call, Place, agents, answer, log, read};
 use crate::Server;
 
 /// Largest answer of an agent: tens of thousands of tasks.
 const STATS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a node or a task uses.
-pub(super) async fn stats(server: &Arc<Server>, place: &Place) -> Answer {
+pub(super) async fn stats(call: Call<'_>, place: &Place) -> Answer {
+    let server = call.server;
     if place.kind == KindId::Node {
         let entry = read::one(server, place).await?;
         return Ok(answer::json(StatusCode::OK, &of_node(server, &entry.key.name).await?));

@@ -8,6 +8,7 @@ use api::kind::KindId;
 use api::resource_version::ResourceVersion;
 use api::selector::FieldSelector;
 use api::status::{Refusal, Why};
+use api::verb::Verb;
 use api::watch::INITIAL_EVENTS_END;
 use axum::body::Body;
 use bytes::Bytes;
@@ -17,7 +18,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::query::{IncludeObject, Query, bad};
-use super::{Answer, Place, answer, read, table};
+use super::{Answer, Call, Place, answer, read, table};
+use crate::access::{Ask, What};
 use crate::cache::{Entry, Event, News, Scope, Selection, Subscription, TooOld};
 use crate::{Server, kinds};
 
@@ -38,11 +40,12 @@ const EVENTS_AT_ONCE: usize = 1000;
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 pub(super) async fn objects(
-    server: &Arc<Server>,
+    call: Call<'_>,
     place: &Place,
     query: &Query,
     as_table: bool,
 ) -> Answer {
+    let server = call.server;
     let mut selection = read::selection(query, place.kind)?;
     if let Some(name) = &place.name {
         selection.fields = format!("metadata.name={name}").parse().map_err(|_| bad("name"))?;
@@ -54,7 +57,8 @@ pub(super) async fn objects(
 }
 
 /// One watch over several kinds: one cut in revision order.
-pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
+pub(super) async fn many(call: Call<'_>, query: &Query) -> Answer {
+    let server = call.server;
     let mut selections: Vec<(KindId, Selection)> = Vec::new();
     // What is no selector at all is refused, whichever kinds have its fields.
     let (_labels, fields) = (query.labels()?, query.fields()?);
@@ -70,6 +74,9 @@ pub(super) async fn many(server: &Arc<Server>, query: &Query) -> Answer {
         if selections.iter().any(|(there, _)| *there == kind) {
             continue;
         }
+        let (subresource, name) = (None, None);
+        let what = What::Objects { kind, subresource, namespace: "", name };
+        call.enter(Ask { verb: Verb::Watch, what })?;
         // A field selector concerns the kinds that have the field.
         let concerns = fields.unknown_field(kind).is_none();
         let fields = if concerns { fields.clone() } else { FieldSelector::default() };

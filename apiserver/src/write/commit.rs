@@ -8,7 +8,7 @@ use api::status::{Refusal, Why};
 use base::Clock;
 use futures_util::future::join_all;
 use store::{Expectation, Group, Guard, Key, Outcome, Revision, Store};
-use tracing::error;
+use tracing::{debug, error};
 
 use super::facts::{Chunks, Current, Facts, Known};
 use super::refusals::{contended, deposed, full, never, unavailable, unknown};
@@ -64,6 +64,18 @@ struct Attempt<'a> {
     result: Option<Result<Committed, Refusal>>,
 }
 
+impl Attempt<'_> {
+    /// How it ended. Who was refused is logged, without the message: it may tell what an object holds.
+    fn ended(self) -> Result<Committed, Refusal> {
+        let result = self.result.unwrap_or_else(|| Err(contended()));
+        if let (Err(refusal), Some(first)) = (&result, self.intents.first()) {
+            let (requester, key, why) = (first.by.requester(), first.key(), refusal.why);
+            debug!(%requester, %key, ?why, "a write was refused");
+        }
+        result
+    }
+}
+
 /// What all groups of one request know.
 #[derive(Default)]
 struct Learned {
@@ -106,8 +118,7 @@ impl Writer {
             }
             self.round(open, &mut learned, leader, run).await;
         }
-        let result = |attempt: Attempt<'_>| attempt.result.unwrap_or_else(|| Err(contended()));
-        attempts.into_iter().map(result).collect()
+        attempts.into_iter().map(Attempt::ended).collect()
     }
 
     /// Decides every open group once and tries what was decided. A group that looks at what another

@@ -33,6 +33,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Guard, Key, Write};
 
+use crate::access::Allowed;
 use crate::{encoding, keys};
 
 pub(crate) use commit::{Committed, Leader, Run, Writer};
@@ -42,9 +43,17 @@ pub(crate) use object::admit;
 pub(crate) use refusals::{not_found, settled, unavailable, unknown};
 pub(crate) use turns::Turns;
 
-/// What is wanted of the store. Not to be logged: it may hold a Secret.
+/// What somebody who may want it wants of the store. Not to be logged: it may hold a Secret.
 #[derive(Clone)]
-pub(crate) enum Intent {
+pub(crate) struct Intent {
+    /// Who wants it, and was let in for it.
+    pub(crate) by: Allowed,
+    pub(crate) wish: Wish,
+}
+
+/// What is wanted of the store.
+#[derive(Clone)]
+pub(crate) enum Wish {
     /// Makes an object, admitted and stamped already.
     Create { kind: KindId, key: ObjectKey, object: Value, repeatable: Repeatable },
     /// Replaces spec and metadata, or the status.
@@ -66,16 +75,14 @@ pub(crate) enum Intent {
 impl Intent {
     /// The key of the object that it is about.
     fn key(&self) -> Key {
-        match self {
-            Intent::Create { kind, key, .. }
-            | Intent::Replace { kind, key, .. }
-            | Intent::Patch { kind, key, .. }
-            | Intent::Delete { kind, key, .. } => keys::object(*kind, key),
-            Intent::Emptied { key, .. } => keys::object(KindId::Namespace, key),
-            Intent::Remove { key, .. } | Intent::Task { key, .. } => {
-                keys::object(KindId::Task, key)
-            }
-            Intent::Record { job, .. } => keys::object(KindId::Job, job),
+        match &self.wish {
+            Wish::Create { kind, key, .. }
+            | Wish::Replace { kind, key, .. }
+            | Wish::Patch { kind, key, .. }
+            | Wish::Delete { kind, key, .. } => keys::object(*kind, key),
+            Wish::Emptied { key, .. } => keys::object(KindId::Namespace, key),
+            Wish::Remove { key, .. } | Wish::Task { key, .. } => keys::object(KindId::Task, key),
+            Wish::Record { job, .. } => keys::object(KindId::Job, job),
         }
     }
 }
@@ -156,22 +163,22 @@ pub(crate) fn prepare(
     facts: &mut Facts<'_>,
     now: Timestamp,
 ) -> Result<Prepared, Refusal> {
-    match intent {
-        Intent::Create { kind, key, object, repeatable } => {
+    match &intent.wish {
+        Wish::Create { kind, key, object, repeatable } => {
             object::create((*kind, key), object, *repeatable, facts)
         }
-        Intent::Replace { kind, key, object, part } => {
+        Wish::Replace { kind, key, object, part } => {
             object::replace((*kind, key), object.clone(), *part, facts, now)
         }
-        Intent::Patch { kind, key, patch, part } => {
+        Wish::Patch { kind, key, patch, part } => {
             object::patch((*kind, key), patch, *part, facts, now)
         }
-        Intent::Delete { kind, key, options } => delete::delete((*kind, key), options, facts, now),
-        Intent::Emptied { key, uid } => delete::emptied(key, uid, facts),
-        Intent::Remove { key, uid } => delete::remove_task(key, uid, facts),
-        Intent::Task { key, uid, attempt, change } => {
+        Wish::Delete { kind, key, options } => delete::delete((*kind, key), options, facts, now),
+        Wish::Emptied { key, uid } => delete::emptied(key, uid, facts),
+        Wish::Remove { key, uid } => delete::remove_task(key, uid, facts),
+        Wish::Task { key, uid, attempt, change } => {
             task::change(key, uid.as_deref(), *attempt, change, facts, now)
         }
-        Intent::Record { job, uid, run, ends } => record::record((job, uid), *run, ends, facts),
+        Wish::Record { job, uid, run, ends } => record::record((job, uid), *run, ends, facts),
     }
 }

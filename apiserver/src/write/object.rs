@@ -6,6 +6,7 @@ use api::labels::SYSTEM_NAMESPACE;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Mistake, Refusal, Why};
+use api::verb::Subresource;
 use api::workflow_run::misfits;
 use api::{KindId, ObjectKey, Timestamp, Violation, WorkflowRun, key_order, meaning};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, StatusCause};
@@ -350,7 +351,7 @@ impl Part {
 
 /// The new object, with the status, which is the controllers', taken from the old one.
 fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
-    if kind.info().subresources.contains(&"status")
+    if kind.info().subresources.contains(&Subresource::Status)
         && let Some(fields) = new.as_object_mut()
     {
         fields.shift_remove("status");

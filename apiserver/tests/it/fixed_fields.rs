@@ -202,7 +202,7 @@ impl std::fmt::Display for Form {
 }
 
 fn forms(kind: KindId) -> Vec<Form> {
-    let subresources = kind.info().subresources.iter().map(|word| format!("/{word}"));
+    let subresources = kind.info().subresources.iter().map(|it| format!("/{}", it.word()));
     let mut forms = Vec::new();
     for part in std::iter::once(String::new()).chain(subresources) {
         forms.push(Form::Put(part.clone()));

@@ -1,0 +1,289 @@
+//! Every request passes the gate, and so does every operation of a batch: where one is closed, nobody gets
+//! anything.
+
+use std::collections::BTreeSet;
+
+use api::batch::{Batch, BatchResponse, Group, GroupResult, Op, Propagation};
+use api::completion::End;
+use api::status::{Refusal, Why};
+use api::task::StopReason;
+use api::task::transition::TaskChange;
+use api::verb::{Subresource, Verb, verbs};
+use api::{KindId, ObjectKey, Timestamp};
+use axum::body::Body;
+use base::{Clock, Health, Rng, Tasks};
+use expect_test::expect;
+use http_body_util::BodyExt as _;
+use prometheus::Registry;
+use serde_json::{Value, json};
+use store::Simulated;
+use tower::Service as _;
+
+use super::*;
+use crate::access::Gate;
+use crate::{Parts, Router};
+
+const OURS: &str = "/apis/heliox.dev/v1";
+/// For nobody and nothing: no path is called so.
+const CLOSED: Gate = Gate::ClosedBut("");
+
+struct World {
+    router: Router,
+    _tasks: Tasks,
+}
+
+impl World {
+    async fn new(gate: Gate) -> Self {
+        let tasks = Tasks::new("apiserver");
+        let parts = Parts {
+            store: Arc::new(Simulated::new()),
+            clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+            rng: Rng::seeded(1),
+            spawner: tasks.spawner(),
+            registry: Registry::new(),
+            health: Health::default(),
+            peers: None,
+        };
+        let mut server = Server::start(parts).await.unwrap();
+        server.ready().await;
+        Arc::get_mut(&mut server).expect("nobody else has it yet").gate = gate;
+        Self { router: server.service(), _tasks: tasks }
+    }
+
+    async fn ask(&self, method: &Method, path: &str, body: &Value) -> Response<Body> {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(path).body(body).unwrap();
+        self.router.clone().call(request).await.unwrap()
+    }
+
+    /// Why a request is refused.
+    async fn refusal(&self, method: &Method, path: &str, body: &Value) -> Option<Refusal> {
+        let answer = self.ask(method, path, body).await;
+        let code = answer.status();
+        if code.is_success() {
+            return None;
+        }
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        Refusal::of_answer(code.as_u16(), &bytes)
+    }
+}
+
+/// A request that does this to a kind, or to a part of it; nothing where no request can.
+fn request(kind: KindId, subresource: Option<Subresource>, verb: Verb) -> Option<(Method, String)> {
+    let info = kind.info();
+    let version = if info.group.is_empty() {
+        "/api/v1".to_owned()
+    } else {
+        format!("/apis/{}/v1", info.group)
+    };
+    let namespace = if kind.is_namespaced() { "/namespaces/a" } else { "" };
+    let all = format!("{version}{namespace}/{}", info.plural);
+    let one = match subresource {
+        Some(subresource) => format!("{all}/x/{}", subresource.word()),
+        None => format!("{all}/x"),
+    };
+    let is_part = subresource.is_some();
+    match verb {
+        Verb::List | Verb::Watch if is_part => None,
+        Verb::List => Some((Method::GET, all)),
+        Verb::Watch => Some((Method::GET, format!("{all}?watch=true"))),
+        Verb::Create => Some((Method::POST, if is_part { one } else { all })),
+        Verb::Get => Some((Method::GET, one)),
+        Verb::Update => Some((Method::PUT, one)),
+        Verb::Patch => Some((Method::PATCH, one)),
+        Verb::Delete => Some((Method::DELETE, one)),
+    }
+}
+
+const VERBS: [Verb; 7] =
+    [Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
+/// Everything that can be asked of objects: what it is, the request, and whether it is in the table.
+fn of_objects() -> Vec<(String, (Method, String), bool)> {
+    let mut all = Vec::new();
+    for kind in KindId::ALL.into_iter().filter(|kind| !kind.info().internal) {
+        let parts = kind.info().subresources.iter().copied().map(Some);
+        for subresource in std::iter::once(None).chain(parts) {
+            for verb in VERBS {
+                let Some(request) = request(kind, subresource, verb) else { continue };
+                let name = format!("{} {kind} {subresource:?}", verb.word());
+                all.push((name, request, verbs(kind, subresource).requests.contains(&verb)));
+            }
+        }
+    }
+    all
+}
+
+/// A request of each path that is no object's.
+fn of_paths() -> Vec<(Method, String)> {
+    let of = |method: Method, paths: &[&str]| {
+        paths.iter().map(|path| (method.clone(), (*path).to_owned())).collect::<Vec<_>>()
+    };
+    let ours = |method: Method, paths: &[&str]| {
+        paths.iter().map(|path| (method.clone(), format!("{OURS}/{path}"))).collect::<Vec<_>>()
+    };
+    let general =
+        ["/healthz", "/readyz", "/metrics", "/version", "/api", "/apis", "/apis/heliox.dev", OURS];
+    let posts = [
+        "batches",
+        "cluster/confirm",
+        "nodeleases",
+        "nodeleases/renew",
+        "nodes/n/connect",
+        "nodes/n/agent/x",
+    ];
+    let mut all = of(Method::GET, &general);
+    all.extend(ours(Method::GET, &["watch?kinds=jobs", "cluster", "backup", "nodes/n/agent/x"]));
+    all.extend(ours(Method::POST, &posts));
+    all
+}
+
+/// So that a new route is asked for here.
+fn number(route: &Route) -> usize {
+    match route {
+        Route::Healthz => 0,
+        Route::Readyz => 1,
+        Route::Metrics => 2,
+        Route::Version => 3,
+        Route::CoreVersions => 4,
+        Route::Groups => 5,
+        Route::Group(_) => 6,
+        Route::Resources { .. } => 7,
+        Route::Objects { .. } => 8,
+        Route::Batches => 9,
+        Route::WatchMany => 10,
+        Route::Cluster => 11,
+        Route::ConfirmCluster => 12,
+        Route::Backup => 13,
+        Route::NodeLeases => 14,
+        Route::RenewNodeLeases => 15,
+        Route::Connect { .. } => 16,
+        Route::Agent { .. } => 17,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_let_in_gets_nothing_whatever_they_ask_for() {
+    let world = World::new(CLOSED).await;
+    let served = of_objects().into_iter().filter(|(_, _, is_served)| *is_served);
+    let all: Vec<(Method, String)> =
+        served.map(|(_, request, _)| request).chain(of_paths()).collect();
+    let mut routes = BTreeSet::new();
+    for (method, path) in all {
+        let what = path.split('?').next().unwrap_or_default();
+        routes.insert(number(&Route::parse(what).expect("a path that is served")));
+        let refusal = world.refusal(&method, &path, &Value::Null).await;
+        let refusal = refusal.unwrap_or_else(|| panic!("{method} {path} was answered"));
+        assert_eq!(refusal.why, Why::Forbidden, "{method} {path}: {refusal}");
+        let who = "system:anonymous via a connection may not ";
+        assert!(refusal.message.starts_with(who), "{refusal}");
+    }
+    assert_eq!(routes, (0..18).collect(), "a route is asked for nowhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_table_of_verbs_is_routed_and_nothing_else() {
+    let world = World::new(Gate::Open).await;
+    for (name, (method, path), is_served) in of_objects() {
+        let refusal = world.refusal(&method, &path, &Value::Null).await;
+        let is_routed = refusal.as_ref().is_none_or(|it| it.why != Why::Mistaken(Mistake::Method));
+        assert_eq!(is_routed, is_served, "{name}: {refusal:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_several_kinds_needs_to_be_let_in_for_each() {
+    let world = World::new(Gate::ClosedBut("watch")).await;
+    let path = format!("{OURS}/watch?kinds=jobs,completionchunks");
+    let refusal = world.refusal(&Method::GET, &path, &Value::Null).await.unwrap();
+    let expected = "system:anonymous via a connection may not watch jobs";
+    assert_eq!((refusal.why, refusal.message.as_str()), (Why::Forbidden, expected));
+}
+
+/// An operation of each form.
+fn operations() -> Vec<Op> {
+    let key = || ObjectKey::new("a", "x");
+    let uid = || "u".to_owned();
+    let object = || {
+        json!({
+            "apiVersion": "heliox.dev/v1", "kind": "Job",
+            "metadata": { "name": "x", "namespace": "a" },
+        })
+    };
+    let task = |change: TaskChange| Op::Task { key: key(), uid: uid(), attempt: 1, change };
+    let report = json!({ "binding": 1, "bootId": "b", "state": "Succeeded" });
+    let (kind, propagation) = ("jobs".to_owned(), Propagation::Background);
+    vec![
+        Op::Create { object: object() },
+        Op::Replace { object: object() },
+        Op::Status { object: object() },
+        Op::Delete { kind: kind.clone(), key: key(), uid: uid(), propagation, version: None },
+        Op::Patch { kind, key: key(), patch: json!({}) },
+        Op::Emptied { key: ObjectKey::new("", "a"), uid: uid() },
+        Op::Remove { key: key(), uid: uid() },
+        task(TaskChange::Bind { node: "n".to_owned() }),
+        task(TaskChange::evict(StopReason::Evict)),
+        task(TaskChange::Report(serde_json::from_value(report).unwrap())),
+        task(TaskChange::Lose),
+        Op::Record { job: key(), uid: uid(), run: 1, ends: vec![(0, End::Succeeded)] },
+    ]
+}
+
+/// So that a new form is asked for here.
+fn form(op: &Op) -> usize {
+    match op {
+        Op::Create { .. } => 0,
+        Op::Replace { .. } => 1,
+        Op::Status { .. } => 2,
+        Op::Delete { .. } => 3,
+        Op::Patch { .. } => 4,
+        Op::Emptied { .. } => 5,
+        Op::Remove { .. } => 6,
+        Op::Task { .. } => 7,
+        Op::Record { .. } => 8,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_operation_of_a_batch_is_let_in_by_itself() {
+    let ops = operations();
+    assert_eq!(ops.iter().map(form).collect::<BTreeSet<_>>(), (0..9).collect());
+    let World { router, _tasks } = World::new(Gate::ClosedBut("batches")).await;
+    let world = World { router: router.asked_by(Requester::component("controllers")), _tasks };
+    let batch = Batch { groups: ops.into_iter().map(Group::from).collect() };
+    let answer = world.ask(&Method::POST, &format!("{OURS}/batches"), &json!(batch)).await;
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    let answer: BatchResponse = serde_json::from_slice(&bytes).unwrap();
+    let told = answer.results.iter().map(|result| match result {
+        GroupResult::Refused { why: Why::Forbidden, message } => format!("{message}\n"),
+        other @ (GroupResult::Done | GroupResult::Refused { .. }) => {
+            panic!("it was let in: {other:?}")
+        }
+    });
+    expect![[r#"
+        controllers via this process may not create jobs "x" in namespace "a"
+        controllers via this process may not update jobs "x" in namespace "a"
+        controllers via this process may not update jobs/status "x" in namespace "a"
+        controllers via this process may not delete jobs "x" in namespace "a"
+        controllers via this process may not patch jobs "x" in namespace "a"
+        controllers via this process may not delete namespaces "a"
+        controllers via this process may not delete tasks "x" in namespace "a"
+        controllers via this process may not create tasks/binding "x" in namespace "a"
+        controllers via this process may not create tasks/evict "x" in namespace "a"
+        controllers via this process may not update tasks/status "x" in namespace "a"
+        controllers via this process may not update tasks "x" in namespace "a"
+        controllers via this process may not update jobs/record "x" in namespace "a"
+    "#]]
+    .assert_eq(&told.collect::<String>());
+}
+
+/// What batches do is in the table, too.
+#[test]
+fn what_operations_ask_for_is_in_the_table_of_verbs() {
+    for op in operations() {
+        let (verb, (kind, subresource), _) = batch::asked(&op).unwrap();
+        let served = verbs(kind, subresource);
+        let is_there = served.requests.contains(&verb) || served.batches.contains(&verb);
+        assert!(is_there, "{} {kind} {subresource:?}", verb.word());
+    }
+}

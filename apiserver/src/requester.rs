@@ -1,0 +1,100 @@
+//! Who asks.
+//!
+//! Every request has a requester, from the connection that it comes over to the store: those of
+//! components in the same process, too. Nobody is asked yet who they are, so that a requester is what its
+//! connection and its headers say; what is built on it (access rules, field managers, the audit trail)
+//! finds it where it will be needed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use api::node::{CLUSTER_HEADER, PEER_HEADER};
+use http::HeaderMap;
+
+/// As Kubernetes names whoever does not say who they are.
+const ANONYMOUS: &str = "system:anonymous";
+
+/// Who sends a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requester {
+    name: Arc<str>,
+    via: Via,
+}
+
+/// How a request came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// Over a connection that somebody opened to a listener.
+    Listener,
+    /// Over such a connection, from an agent: it says for which cluster it works.
+    Agent,
+    /// Over such a connection, passed on by another apiserver.
+    Peer,
+    /// Within the process.
+    Process,
+}
+
+impl Requester {
+    /// Whoever is at the other end of a connection to a listener.
+    pub fn anonymous() -> Self {
+        Self { name: ANONYMOUS.into(), via: Via::Listener }
+    }
+
+    /// A component of the same process.
+    pub fn component(name: &str) -> Self {
+        Self { name: name.into(), via: Via::Process }
+    }
+
+    /// The same requester of a request with these headers. They are believed: nobody is told anything,
+    /// or let do anything, because of them.
+    pub(crate) fn of_request(&self, headers: &HeaderMap) -> Self {
+        let via = match self.via {
+            Via::Process => Via::Process,
+            Via::Listener | Via::Agent | Via::Peer if headers.contains_key(PEER_HEADER) => {
+                Via::Peer
+            }
+            Via::Listener | Via::Agent | Via::Peer if headers.contains_key(CLUSTER_HEADER) => {
+                Via::Agent
+            }
+            Via::Listener | Via::Agent | Via::Peer => self.via,
+        };
+        Self { name: Arc::clone(&self.name), via }
+    }
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let via = match self.via {
+            Via::Listener => "a connection",
+            Via::Agent => "an agent's connection",
+            Via::Peer => "another apiserver",
+            Via::Process => "this process",
+        };
+        write!(f, "{} via {via}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_requester_is_what_its_connection_and_headers_say() {
+        let with = |requester: Requester, name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static("x"));
+            requester.of_request(&headers).to_string()
+        };
+        let anonymous = Requester::anonymous();
+        assert_eq!(with(anonymous.clone(), "accept"), "system:anonymous via a connection");
+        assert_eq!(
+            with(anonymous.clone(), CLUSTER_HEADER),
+            "system:anonymous via an agent's connection"
+        );
+        assert_eq!(with(anonymous, PEER_HEADER), "system:anonymous via another apiserver");
+        let scheduler = Requester::component("scheduler");
+        assert_eq!(with(scheduler, PEER_HEADER), "scheduler via this process");
+    }
+}
