@@ -229,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_lives_from_when_its_last_acknowledged_renewal_was_sent() {
-        let alive = || (200, json!({ "alive": [true] }));
+        let alive = || (200, json!({ "alive": true }));
         let mut world = answered([(200, granted(7)), alive(), alive()]);
         assert_eq!(next_lease(&mut world).await, 7);
         sleep(TTL).await;
@@ -240,8 +240,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn that_the_node_object_is_gone_is_told() {
-        let gone = (200, json!({ "alive": [true], "unregistered": true }));
-        let mut world = answered([(200, granted(7)), (200, json!({ "alive": [true] })), gone]);
+        let gone = (200, json!({ "alive": true, "unregistered": true }));
+        let mut world = answered([(200, granted(7)), (200, json!({ "alive": true })), gone]);
         assert_eq!(next_lease(&mut world).await, 7);
         assert!(matches!(world.news.recv().await, Some(Event::Unregistered)));
         assert_eq!(world.began.elapsed(), TTL / RENEWALS_PER_TTL, "by the second renewal");
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_gone_is_asked_for_anew() {
-        let gone = (200, json!({ "alive": [false] }));
+        let gone = (200, json!({ "alive": false }));
         let mut world = answered([(200, granted(7)), gone, (200, granted(8))]);
         assert_eq!(next_lease(&mut world).await, 7);
         assert_eq!(next_lease(&mut world).await, 8);
@@ -259,8 +259,8 @@ mod tests {
     async fn that_a_restored_cluster_was_confirmed_is_told_by_a_new_lease() {
         let mut unconfirmed = granted(7);
         unconfirmed["unconfirmed"] = true.into();
-        let still = (200, json!({ "alive": [true], "unconfirmed": true }));
-        let confirmed = (200, json!({ "alive": [true] }));
+        let still = (200, json!({ "alive": true, "unconfirmed": true }));
+        let confirmed = (200, json!({ "alive": true }));
         let mut world = answered([(200, unconfirmed), still, confirmed, (200, granted(8))]);
         assert_eq!(next_lease(&mut world).await, 7);
         assert_eq!(next_lease(&mut world).await, 8);
