@@ -137,7 +137,7 @@ pub enum Says {
 }
 
 /// What one process of the agent knows of an attempt.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Session {
     /// So often the engine answered that it could not deliver the signal that asks it to end.
     pub signal_failures: u32,
@@ -176,13 +176,6 @@ pub enum Begun {
     No,
 }
 
-/// Sessions say nothing of what an attempt is.
-impl PartialEq for Session {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
 impl Default for Manner {
     fn default() -> Self {
         Self {
@@ -216,6 +209,25 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 impl Attempt {
+    /// Whether the journal says the same of both. What only this process knows is not in it.
+    pub fn is_written_as(&self, other: &Self) -> bool {
+        let Self {
+            identity,
+            binding,
+            requests,
+            ports,
+            fixed_ports,
+            manner,
+            progress,
+            unsent,
+            session: _,
+        } = self;
+        (identity, binding, requests, ports)
+            == (&other.identity, &other.binding, &other.requests, &other.ports)
+            && (fixed_ports, manner) == (&other.fixed_ports, &other.manner)
+            && (progress, unsent) == (&other.progress, &other.unsent)
+    }
+
     /// An attempt of which nothing but its identity is known.
     pub fn found(identity: Identity, progress: Progress) -> Self {
         Self {

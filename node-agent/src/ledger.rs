@@ -60,8 +60,8 @@ impl Ledger {
             self.words = self.words.max(word.number);
             self.unsent.insert(word.number, attempt.identity.clone());
         }
-        // What only this process knows is not written.
-        if self.attempts.get(&attempt.identity) != Some(&attempt) {
+        let before = self.attempts.get(&attempt.identity);
+        if !before.is_some_and(|before| before.is_written_as(&attempt)) {
             self.unwritten.insert(attempt.identity.clone());
         }
         self.attempts.insert(attempt.identity.clone(), attempt);
