@@ -201,6 +201,21 @@ mod tests {
         ledger.put(attempt);
     }
 
+    #[test]
+    fn what_only_this_process_knows_is_not_written() {
+        let mut ledger = Ledger::default();
+        let mut attempt = Attempt::found(id(1), Progress::Ended);
+        ledger.put(attempt.clone());
+        assert_eq!(ledger.take_unwritten().len(), 1);
+        attempt.session.start_failures += 1;
+        ledger.put(attempt.clone());
+        assert_eq!(ledger.take_unwritten(), []);
+        assert_eq!(ledger.get(&id(1)).unwrap().session.start_failures, 1, "it is known, though");
+        attempt.binding += 1;
+        ledger.put(attempt.clone());
+        assert_eq!(ledger.take_unwritten(), [(id(1), Some(attempt))]);
+    }
+
     fn http() -> Vec<Port> {
         serde_json::from_value(serde_json::json!([{ "name": "http" }])).unwrap()
     }
