@@ -119,23 +119,10 @@ pub(crate) async fn serve(
 
 /// Logs who was refused. Without the message, which may tell what an object holds.
 fn tell(requester: &Requester, (method, kind): (&Method, &str), why: Why) {
-    match why {
-        Why::Internal => warn!(%requester, %method, kind, ?why, "a request failed"),
-        Why::Mistaken(_)
-        | Why::Invalid
-        | Why::TooLarge
-        | Why::Forbidden
-        | Why::NotFound
-        | Why::Exists
-        | Why::Conflict
-        | Why::Contended
-        | Why::Deposed
-        | Why::Expired
-        | Why::Busy
-        | Why::Unavailable
-        | Why::Full
-        | Why::Late
-        | Why::Unknown => debug!(%requester, %method, kind, ?why, "a request was refused"),
+    if why == Why::Internal {
+        warn!(%requester, %method, kind, ?why, "a request failed");
+    } else {
+        debug!(%requester, %method, kind, ?why, "a request was refused");
     }
 }
 

@@ -232,7 +232,6 @@ fn remove(
         && let Some(owner) = task.controller()
     {
         let refuse = |why: String| Err(conflict(KindId::Task, &key.name, why));
-        let is_known = KindId::from_manifest(&owner.api_version, &owner.kind).is_some();
         match Owner::named(owner, &key.namespace) {
             Some(owner) => match owner.living(facts) {
                 Some(living)
@@ -248,7 +247,7 @@ fn remove(
                 }),
             },
             // Nothing of this kind records anything.
-            None if is_known => (),
+            None if KindId::from_manifest(&owner.api_version, &owner.kind).is_some() => (),
             // A newer version made the task, and knows who records how it ended.
             None => {
                 let kind = &owner.kind;

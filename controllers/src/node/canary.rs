@@ -70,39 +70,14 @@ impl CanaryCage {
                     self.set(None);
                 }
                 Err(error) => {
-                    if is_of_another_store(&error) && lease.take().is_some() {
+                    // Another store was asked than the one that granted it.
+                    if error.why() == Some(Why::Conflict) && lease.take().is_some() {
                         self.set(None);
                     }
                 }
             }
             tokio::time::sleep(PERIOD).await;
         }
-    }
-}
-
-/// Whether another store than the one that granted the lease was asked to renew it.
-fn is_of_another_store(error: &Error) -> bool {
-    let why = match error {
-        Error::Refused(refusal) => refusal.why,
-        Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => return false,
-    };
-    match why {
-        Why::Conflict => true,
-        Why::Mistaken(_)
-        | Why::Invalid
-        | Why::TooLarge
-        | Why::Forbidden
-        | Why::NotFound
-        | Why::Exists
-        | Why::Contended
-        | Why::Deposed
-        | Why::Expired
-        | Why::Busy
-        | Why::Unavailable
-        | Why::Full
-        | Why::Late
-        | Why::Unknown
-        | Why::Internal => false,
     }
 }
 

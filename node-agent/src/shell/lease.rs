@@ -49,7 +49,8 @@ impl Keeper {
                 Err(error) => {
                     let wait = retry.failed(&error);
                     let displaced = || Event::Displaced(ErrorChain(&error).to_string());
-                    if is_taken(&error) && events.send(displaced()).await.is_err() {
+                    let is_taken = error.why() == Some(Why::Conflict);
+                    if is_taken && events.send(displaced()).await.is_err() {
                         return;
                     }
                     sleep(wait).await;
@@ -104,32 +105,6 @@ impl Keeper {
             }
             tokio::time::sleep_until(next).await;
         }
-    }
-}
-
-/// Whether another agent has the node's lease.
-fn is_taken(error: &Error) -> bool {
-    let why = match error {
-        Error::Refused(refusal) => refusal.why,
-        Error::Unavailable(_) | Error::Unknown(_) | Error::Malformed(_) => return false,
-    };
-    match why {
-        Why::Conflict => true,
-        Why::Mistaken(_)
-        | Why::Invalid
-        | Why::TooLarge
-        | Why::Forbidden
-        | Why::NotFound
-        | Why::Exists
-        | Why::Contended
-        | Why::Deposed
-        | Why::Expired
-        | Why::Busy
-        | Why::Unavailable
-        | Why::Full
-        | Why::Late
-        | Why::Unknown
-        | Why::Internal => false,
     }
 }
 
