@@ -5,8 +5,8 @@
 //! * No transaction holds two groups of which one writes what the other writes, guards or expects:
 //!   etcd evaluates all comparisons before any write, and refuses a transaction that writes a key
 //!   twice.
-//! * A transaction of several groups fits etcd's limits in both of its forms: everything at once,
-//!   or each group by itself inside of it.
+//! * A transaction of several groups fits etcd's limits in both of its forms: everything at once and,
+//!   should that be refused, each group by itself inside of it.
 //! * The first of those that wait is always taken, so that nobody waits for ever.
 //! * While etcd is full, what only deletes does not travel with what puts: etcd would refuse both.
 
@@ -20,9 +20,9 @@ use crate::{Change, Expectation, Group, Key};
 const OPERATIONS_MAX: usize = 128;
 /// A group with more operations than this goes alone: little else would fit beside it.
 const SHARED_OPERATIONS_MAX: usize = 64;
-/// Bytes of a transaction's groups. They travel twice, and etcd takes 1.5 MiB. 600 KiB.
-const TRANSACTION_BYTES_MAX: usize = 600 * 1024;
-/// A larger group goes alone, and then travels once. 256 KiB.
+/// Bytes of a transaction's groups, which travel once in each form; etcd takes 1.5 MiB. 1 MiB.
+const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
+/// A larger group goes alone. 256 KiB.
 const SHARED_BYTES_MAX: usize = 256 * 1024;
 /// What a comparison or a write takes beside its key and value, generously.
 const OPERATION_BYTES: usize = 64;
@@ -153,10 +153,10 @@ struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     fn takes(&self, candidate: &Waiting<'a>) -> bool {
         let new: usize = self.new_comparisons(candidate.group);
-        let outer =
-            (self.comparisons + new).max(self.writes + candidate.load.writes).max(self.groups + 1);
+        let together = (self.comparisons + new).max(self.writes + candidate.load.writes);
         let nested = self.nested.max(candidate.load.operations());
-        outer + nested <= OPERATIONS_MAX
+        together <= OPERATIONS_MAX
+            && self.groups + 1 + nested <= OPERATIONS_MAX
             && self.bytes + candidate.load.bytes <= TRANSACTION_BYTES_MAX
             && !self.collides(candidate.group)
     }
@@ -192,7 +192,8 @@ impl<'a> Transaction<'a> {
 
     /// Whether not even a group of one write would fit.
     fn is_full(&self) -> bool {
-        self.groups.max(self.comparisons).max(self.writes) + self.nested >= OPERATIONS_MAX
+        self.comparisons.max(self.writes) >= OPERATIONS_MAX
+            || self.groups + self.nested >= OPERATIONS_MAX
     }
 }
 

@@ -43,11 +43,11 @@ fn a_transaction_holds_as_many_groups_as_etcd_takes() {
         |i: usize| Group::default().put(format!("/{i}"), Expectation::Modified(Revision(9)), "x");
     assert_eq!(many(200, swap), 127, "a compare-and-swap each");
     let shared = |i: usize| swap(i).guard("/leader", Expectation::Created(Revision(3)));
-    assert_eq!(many(200, shared), 125, "a shared guard");
+    assert_eq!(many(200, shared), 126, "a shared guard");
     let by_value = |i: usize| swap(i).guard("/leader", Expectation::Value("me".into()));
-    assert_eq!(many(200, by_value), 123, "a shared guard by value is two comparisons");
+    assert_eq!(many(200, by_value), 125, "a shared guard by value is two comparisons");
     let own = |i: usize| swap(i).guard(format!("/guard/{i}"), Expectation::Absent);
-    assert_eq!(many(200, own), 63, "a guard each");
+    assert_eq!(many(200, own), 64, "a guard each");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn large_groups_go_alone_and_others_by_weight() {
     let (large, small) = (sized("/large", 300 * 1024), put("/small"));
     assert_eq!(gathered(&[large.clone(), small.clone()]), [0], "at its turn it goes by itself");
     assert_eq!(gathered(&[small, large]), [0], "and waits for it");
-    assert_eq!(many(10, |i| sized(&format!("/{i}"), 100 * 1024)), 5, "under 600 KiB together");
+    assert_eq!(many(20, |i| sized(&format!("/{i}"), 100 * 1024)), 10, "under 1 MiB together");
     let wide = (0..65).fold(Group::default(), |group, i| {
         group.put_under(LeaseId(1), format!("/wide/{i}"), Expectation::Any, "x")
     });

@@ -23,7 +23,7 @@ use crate::etcd::Remote;
 use crate::etcd::doubt::{History, Verdict};
 use crate::etcd::format::{Decoded, revision};
 use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, Trouble};
-use crate::etcd::transaction::{Named, build, read_answer};
+use crate::etcd::transaction::{Answer, Form, Named, build, read_answer};
 use crate::etcd::watch::Stream;
 use crate::{Change, Outcome, Revision};
 
@@ -63,6 +63,8 @@ enum Next {
     Full,
     /// It has not happened.
     Again,
+    /// It has not happened, since a group was refused: ask which one.
+    Conflict,
 }
 
 impl Remote {
@@ -71,6 +73,7 @@ impl Remote {
         let mut backoff = self.members.backoff();
         let mut endings: Vec<Option<Ending>> = Vec::new();
         endings.resize_with(groups.len(), || None);
+        let mut form = Form::first(&groups);
         let mut left: Vec<(usize, Named)> = groups.into_iter().enumerate().collect();
         let mut doubted_since = None;
         while !left.is_empty() && Instant::now() < deadline {
@@ -85,11 +88,15 @@ impl Remote {
             }
             let seen = self.members.seen();
             let (places, groups): (Vec<usize>, Vec<Named>) = left.drain(..).unzip();
-            match self.send_once(groups, deadline).await {
+            match self.send_once(groups, form, deadline).await {
                 (_, Next::End(ends)) => {
                     for (place, ending) in places.into_iter().zip(ends) {
                         endings[place] = Some(ending);
                     }
+                }
+                (groups, Next::Conflict) => {
+                    left = places.into_iter().zip(groups).collect();
+                    form = Form::Each;
                 }
                 (groups, Next::Full) => {
                     left = places.into_iter().zip(groups).collect();
@@ -119,8 +126,13 @@ impl Remote {
     }
 
     /// One try; gives the groups back unless it was the last.
-    async fn send_once(&self, groups: Vec<Named>, deadline: Instant) -> (Vec<Named>, Next) {
-        let transaction = build(&groups, &self.keys);
+    async fn send_once(
+        &self,
+        groups: Vec<Named>,
+        form: Form,
+        deadline: Instant,
+    ) -> (Vec<Named>, Next) {
+        let transaction = build(&groups, form, &self.keys);
         let calling = self.members.call(|client| commit(client, transaction));
         let trouble = match timeout_at(deadline, calling).await {
             Ok(Ok(answer)) => {
@@ -129,9 +141,11 @@ impl Remote {
                     .learn(answer.header())
                     .map_err(|trouble| trouble.to_string())
                     .and_then(|_| {
-                        read_answer(answer.0, &groups, &self.keys).map_err(|it| it.to_string())
+                        let read = read_answer(answer.0, &groups, form, &self.keys);
+                        read.map_err(|it| it.to_string())
                     }) {
-                    Ok(outcomes) => {
+                    Ok(Answer::Conflict) => (groups, Next::Conflict),
+                    Ok(Answer::Ended(outcomes)) => {
                         if groups.iter().zip(&outcomes).any(took_room) {
                             self.members.tell_full(false);
                         }

@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //!
-//! * The first form does everything if all expectations hold; else each group is tried by itself,
-//!   nested, so a conflict fails only its own group. Both forms write the same bytes for a group.
+//! * The form that is sent first does everything if all expectations hold, and otherwise nothing. Only
+//!   after a conflict is each group tried by itself, nested, so that it fails only its own group. Both
+//!   forms write the same bytes for a group.
 //! * Every write has its own position, given before anything is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +18,43 @@ use crate::{
     Change, Conflict, Expectation, Group, Key, LeaseId, Outcome, POSITIONS_MAX, Record, Revision,
 };
 
+/// Expectations of a single group up to which what they are of is read at once, should it be refused.
+const READS_AT_ONCE_MAX: usize = 8;
+
 /// A group with the name of this try to commit it.
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) group: Group,
     pub(crate) id: WriteId,
+}
+
+/// How groups are put into a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// All of them or none. Each value is sent once; a conflict is seen, but not whose it is.
+    Together,
+    /// Each by itself; what a refused one expected is read.
+    Each,
+}
+
+impl Form {
+    /// The form in which `groups` are sent first. The reads of one small group cost less than asking
+    /// again after a conflict.
+    pub(crate) fn first(groups: &[Named]) -> Self {
+        match groups {
+            [only] if expected(&only.group).count() <= READS_AT_ONCE_MAX => Form::Each,
+            _ => Form::Together,
+        }
+    }
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// How each group ended.
+    Ended(Vec<Outcome>),
+    /// Nothing happened, since an expectation of some group did not hold.
+    Conflict,
 }
 
 /// An answer that does not fit what was sent.
@@ -32,7 +65,7 @@ pub(crate) enum Misfit {
 }
 
 /// The transaction of `groups`, which planning put together.
-pub(crate) fn build(groups: &[Named], keys: &Keyspace) -> Txn {
+pub(crate) fn build(groups: &[Named], form: Form, keys: &Keyspace) -> Txn {
     let mut first = 0;
     let mut all = Vec::with_capacity(groups.len());
     for named in groups {
@@ -40,11 +73,21 @@ pub(crate) fn build(groups: &[Named], keys: &Keyspace) -> Txn {
         first += count(&named.group);
     }
     assert!(first <= POSITIONS_MAX, "etcd's limit on writes is far lower");
-    if let [(named, first)] = all[..] {
-        return by_itself(named, first, keys);
+    match form {
+        Form::Together => together(&all, keys),
+        Form::Each => match all[..] {
+            [(named, first)] => by_itself(named, first, keys),
+            _ => {
+                let each = all.iter().map(|(named, first)| by_itself(named, *first, keys));
+                Txn::new().and_then(each.map(TxnOp::txn).collect::<Vec<_>>())
+            }
+        },
     }
+}
+
+fn together(all: &[(&Named, u32)], keys: &Keyspace) -> Txn {
     let mut distinct: BTreeMap<&Key, Vec<&Expectation>> = BTreeMap::new();
-    for (key, expect) in groups.iter().flat_map(|named| expected(&named.group)) {
+    for (key, expect) in all.iter().flat_map(|(named, _)| expected(&named.group)) {
         let known = distinct.entry(key).or_default();
         if !known.contains(&expect) {
             known.push(expect);
@@ -55,31 +98,29 @@ pub(crate) fn build(groups: &[Named], keys: &Keyspace) -> Txn {
         .flat_map(|(key, expects)| expects.iter().map(move |expect| (*key, *expect)))
         .flat_map(|(key, expect)| comparisons(&keys.stored(key), expect))
         .collect();
-    let together: Vec<TxnOp> =
+    let writes: Vec<TxnOp> =
         all.iter().flat_map(|(named, first)| writes(named, *first, keys)).collect();
-    let each: Vec<TxnOp> =
-        all.iter().map(|(named, first)| TxnOp::txn(by_itself(named, *first, keys))).collect();
-    Txn::new().when(comparisons).and_then(together).or_else(each)
+    Txn::new().when(comparisons).and_then(writes)
 }
 
-/// How each of `groups` ended.
+/// What became of `groups`, which were sent in this form.
 pub(crate) fn read_answer(
     answer: PbTxnResponse,
     groups: &[Named],
+    form: Form,
     keys: &Keyspace,
-) -> Result<Vec<Outcome>, Misfit> {
+) -> Result<Answer, Misfit> {
+    if form == Form::Together && !answer.succeeded {
+        return Ok(Answer::Conflict);
+    }
     let at = revision(answer.header.as_ref().ok_or(Misfit::Shape)?.revision);
+    let is_nested = form == Form::Each && groups.len() > 1;
     let mut first = 0;
     let mut outcomes = Vec::with_capacity(groups.len());
     let mut responses = answer.responses.into_iter();
     let mut events = Events::default();
-    let alone = groups.len() == 1;
     for Named { group, .. } in groups {
-        let outcome = if answer.succeeded {
-            events.done(group, first, at, responses.by_ref().take(group.writes.len()))
-        } else if alone {
-            refused(group, responses.by_ref(), keys)
-        } else {
+        let outcome = if is_nested {
             let Some(PbTxnOpResponse::ResponseTxn(nested)) = next(&mut responses) else {
                 return Err(Misfit::Shape);
             };
@@ -89,11 +130,15 @@ pub(crate) fn read_answer(
             } else {
                 refused(group, responses, keys)
             }
+        } else if answer.succeeded {
+            events.done(group, first, at, responses.by_ref().take(group.writes.len()))
+        } else {
+            refused(group, responses.by_ref(), keys)
         };
         outcomes.push(outcome?);
         first += count(group);
     }
-    Ok(outcomes)
+    Ok(Answer::Ended(outcomes))
 }
 
 /// Where writes of a group have their places, if `position` is that of its write `index`.
