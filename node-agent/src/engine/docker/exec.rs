@@ -34,6 +34,8 @@ pub(super) type Streams = (
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// One that runs for long is looked at less and less often, down to this.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// How long the engine may take to start a command that it said it would start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -110,7 +112,29 @@ fn written(
     }
 }
 
-/// A command that runs.
+/// What the engine tells of a command.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// The engine answers the call that starts a command before it starts it: until then the command
+    /// neither runs nor has it ended.
+    NotBegun,
+    /// With the number of its process, which the engine knows a moment later.
+    Runs(Option<i32>),
+    Ended(i32),
+}
+
+fn seen(told: &ExecInspectResponse) -> Seen {
+    match (told.running, told.exit_code) {
+        (Some(true), _) => {
+            let pid = told.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+            Seen::Runs(pid)
+        }
+        (_, None) => Seen::NotBegun,
+        (_, Some(code)) => Seen::Ended(i32::try_from(code).unwrap_or(255)),
+    }
+}
+
+/// A command that was asked for.
 struct Running {
     docker: Docker,
     id: String,
@@ -119,40 +143,47 @@ struct Running {
 }
 
 impl Running {
-    async fn look(&self) -> Result<ExecInspectResponse, EngineError> {
+    async fn look(&self) -> Result<Seen, EngineError> {
         match timeout(CALL_TIMEOUT, self.docker.inspect_exec(&self.id)).await {
-            Ok(seen) => seen.map_err(|error| classify(&error, Stage::Ask)),
+            Ok(told) => told.map(|told| seen(&told)).map_err(|e| classify(&e, Stage::Ask)),
             Err(_) => Err(EngineError::unavailable("the engine did not answer in time")),
         }
+    }
+
+    /// Looks until the command runs or has ended. It never begins where its container stopped between
+    /// the two calls that make and start it.
+    async fn begun(&self) -> Result<Seen, EngineError> {
+        let begun = async {
+            loop {
+                match self.look().await? {
+                    Seen::NotBegun => sleep(LOOK_INTERVAL).await,
+                    begun @ (Seen::Runs(_) | Seen::Ended(_)) => return Ok(begun),
+                }
+            }
+        };
+        let never = EngineError::unavailable("the engine did not start the command");
+        timeout(START_TIMEOUT, begun).await.unwrap_or(Err(never))
     }
 
     async fn end(&self) -> Result<i32, EngineError> {
         let mut interval = LOOK_INTERVAL;
         loop {
-            let seen = self.look().await?;
-            if seen.running != Some(true) {
-                let code = seen.exit_code.and_then(|code| i32::try_from(code).ok());
-                return Ok(code.unwrap_or(255));
+            if let Seen::Ended(code) = self.begun().await? {
+                return Ok(code);
             }
             sleep(interval).await;
             interval = (interval * 2).min(LOOK_INTERVAL_MAX);
         }
     }
 
-    /// The number of its process; nothing where it has ended. A command runs a moment before the
-    /// engine knows that number.
+    /// The number of its process; nothing where it has ended.
     async fn process(&self) -> Result<Option<i32>, EngineError> {
         loop {
-            let seen = self.look().await?;
-            if seen.running != Some(true) {
-                return Ok(None);
+            match self.begun().await? {
+                Seen::Ended(_) => return Ok(None),
+                Seen::Runs(Some(pid)) => return Ok(Some(pid)),
+                Seen::Runs(None) | Seen::NotBegun => sleep(LOOK_INTERVAL).await,
             }
-            if let Some(pid) = seen.pid.and_then(|pid| i32::try_from(pid).ok())
-                && pid > 1
-            {
-                return Ok(Some(pid));
-            }
-            sleep(LOOK_INTERVAL).await;
         }
     }
 
@@ -169,7 +200,7 @@ impl Running {
         if let Ok(ended) = timeout(GRACE, self.end()).await {
             return ended.map(drop);
         }
-        if self.look().await?.running == Some(true) && is_in(pid, &self.container) {
+        if matches!(self.look().await?, Seen::Runs(_)) && is_in(pid, &self.container) {
             self.signal(pid, Signal::SIGKILL)?;
         }
         Ok(())
@@ -207,5 +238,63 @@ impl ExecControl for Running {
 
     fn stop(&self) -> Answer<'_, ()> {
         self.stop_process().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use axum::http::header::CONTENT_TYPE;
+    use base::Tasks;
+
+    use super::*;
+
+    const NOT_BEGUN: &str = r#"{"Running":false,"ExitCode":null,"Pid":0}"#;
+
+    /// A command of an engine that answers each look with the next of `told`, and then with the last.
+    fn command(told: &'static [&'static str], dir: &std::path::Path, tasks: &Tasks) -> Running {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let answer = move || {
+            let look = looks.fetch_add(1, Relaxed).min(told.len() - 1);
+            future::ready(([(CONTENT_TYPE, "application/json")], told[look]))
+        };
+        let socket = dir.join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let engine = axum::Router::new().fallback(axum::routing::get(answer));
+        tasks.spawn("engine", axum::serve(listener, engine).into_future().map(drop));
+        let address = format!("unix://{}", socket.display());
+        let docker =
+            Docker::connect_with_unix(&address, 3600, bollard::API_DEFAULT_VERSION).unwrap();
+        Running { docker, id: "e1".to_owned(), container: "c1".to_owned(), is_tty: true }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_has_not_begun_has_not_ended() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new("test"));
+        let told = &[
+            NOT_BEGUN,
+            NOT_BEGUN,
+            r#"{"Running":true,"ExitCode":null,"Pid":0}"#,
+            r#"{"Running":false,"ExitCode":126,"Pid":0}"#,
+        ];
+        assert_eq!(command(told, dir.path(), &tasks).exit_code().await, Ok(126));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_stopped_before_it_began_is_looked_for_until_it_runs() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new("test"));
+        let told = &[NOT_BEGUN, NOT_BEGUN, r#"{"Running":true,"ExitCode":null,"Pid":4194303}"#];
+        let stopped = command(told, dir.path(), &tasks).stop().await.unwrap_err().to_string();
+        assert!(stopped.contains("is not on this machine"), "{stopped}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_never_begins_is_told_of() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new("test"));
+        let never = command(&[NOT_BEGUN], dir.path(), &tasks).exit_code().await;
+        assert!(never.unwrap_err().to_string().contains("did not start the command"));
     }
 }
