@@ -65,7 +65,7 @@ pub enum Op {
         object: Value,
     },
     /// Replaces spec and labels. The uid and resourceVersion in it must be there, and be the current
-    /// ones.
+    /// ones. Asked for by components of earlier versions; now they patch the fields that they mean.
     Replace {
         /// The object.
         object: Value,
@@ -143,28 +143,6 @@ impl Op {
     /// Makes an object.
     pub fn create<K: Kind>(object: &K) -> Self {
         Op::Create { object: to_value(object) }
-    }
-
-    /// Replaces spec and labels.
-    pub fn replace<K: Kind>(object: &K) -> Self {
-        Op::Replace { object: to_value(object) }
-    }
-
-    /// Replaces the status.
-    pub fn status<K: Kind>(object: &K) -> Self {
-        Op::Status { object: to_value(object) }
-    }
-
-    /// Deletes an object.
-    pub fn delete<K: Kind>(object: &K) -> Self {
-        let kind = K::ID.info().plural.to_owned();
-        let (propagation, version) = (Propagation::Background, None);
-        Op::Delete { kind, key: object.key(), uid: object.uid().to_owned(), propagation, version }
-    }
-
-    /// Removes a task's object.
-    pub fn remove(task: &Task) -> Self {
-        Op::Remove { key: task.key(), uid: task.uid().to_owned() }
     }
 
     /// Changes one part of a task, decided on its current attempt.

@@ -1,14 +1,16 @@
 //! What the shells of all controllers use to read, write and tell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::batch::{BATCH_OPS_MAX, Batch, Group, Op};
+use api::batch::{self, BATCH_OPS_MAX, Batch, Op};
 use api::{Kind, Timestamp};
 use base::{Clock, ErrorChain};
 use client::Client;
 use runtime::{Cache, ReconcileError, Recorder, Requeue, Severity};
 use tracing::{debug, warn};
 
+use crate::action::Group;
 use crate::metrics::Metrics;
 
 /// Longest reason that is passed on of a group that can never be written.
@@ -47,26 +49,28 @@ impl Tools {
             return Ok(Vec::new());
         }
         debug!(controller, groups = groups.len(), "writing");
-        let outcome = runtime::controller::write(&self.client, &self.cache, groups).await;
+        let writes = groups.iter().map(Group::to_batch).collect();
+        let outcome = runtime::controller::write(&self.client, &self.cache, writes).await;
         if outcome.is_err() {
             self.metrics.refused(controller);
         }
-        let mut never = outcome?;
-        for (group, why) in &mut never {
-            warn!(controller, ops = group.ops.len(), why, "a group of writes can never succeed");
+        let mut never: BTreeMap<usize, String> = outcome?.into_iter().collect();
+        let refused = groups.into_iter().enumerate().filter_map(|(place, group)| {
+            let why = never.remove(&place)?;
+            warn!(controller, ops = group.ops(), why, "a group of writes can never succeed");
             // It goes into a status, which has to be written.
-            *why = why.chars().take(WHY_CHARS_MAX).collect();
-        }
-        Ok(never)
+            Some((group, why.chars().take(WHY_CHARS_MAX).collect()))
+        });
+        Ok(refused.collect())
     }
 
     /// Tells people of an object. Best effort.
     pub(crate) async fn tell<K: Kind>(&self, object: &K, news: Vec<News>) {
         let event = |news: News| {
             let event = self.recorder.event(object, news.severity, news.reason, &news.message);
-            Group::from(Op::create(&event))
+            batch::Group::from(Op::create(&event))
         };
-        let groups: Vec<Group> = news.into_iter().take(BATCH_OPS_MAX).map(event).collect();
+        let groups: Vec<batch::Group> = news.into_iter().take(BATCH_OPS_MAX).map(event).collect();
         if !groups.is_empty() {
             // Nothing follows from an event, so that the work goes on without it.
             match self.client.batch(&Batch { groups }).await {
@@ -106,10 +110,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::action::{Action, ObjectRef};
     use crate::obedient::tools_at;
 
     fn group(name: &str) -> Group {
-        Op::Remove { key: ObjectKey::new("default", name), uid: "u".to_owned() }.into()
+        let key = ObjectKey::new("default", name);
+        Action::Remove { task: ObjectRef { key, uid: "u".to_owned() } }.into()
     }
 
     /// What comes of groups `a`, `b`, ... where the apiserver answers with a code and a document.

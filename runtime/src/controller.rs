@@ -249,31 +249,35 @@ const FRAME_BYTES: usize = 64;
 
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
-/// A group that can never be written is given back to the caller with why; anything else that did not happen
-/// ends in [`ReconcileError::Again`] after all groups were tried.
+/// Of a group that can never be written the caller gets the place among `groups`, and why; anything else
+/// that did not happen ends in [`ReconcileError::Again`] after all groups were tried.
 pub async fn write(
     client: &Client,
     cache: &Cache,
     groups: Vec<Group>,
-) -> Result<Vec<(Group, String)>, ReconcileError> {
+) -> Result<Vec<(usize, String)>, ReconcileError> {
     let (mut invalid, mut again) = (Vec::new(), None);
+    // Answers come in the order of the batches, and those are in the order of the groups.
+    let mut first = 0;
     let mut seen = ResourceVersion::default();
     let send = |batch: Batch| async move {
         let answer = client.batch(&batch).await;
-        (batch.groups, answer)
+        (batch.groups.len(), answer)
     };
     let mut answers = stream::iter(batches(groups)).map(send).buffered(BATCHES_AT_ONCE);
-    while let Some((groups, answer)) = answers.next().await {
+    while let Some((count, answer)) = answers.next().await {
+        let places = first..first + count;
+        first = places.end;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(Error::Refused(refusal)) => match (refusal.why, &groups[..]) {
-                // One group alone is too much for any batch: it can never be written.
-                (Why::TooLarge, [group]) => {
-                    invalid.push((group.clone(), refusal.message));
-                    continue;
-                }
-                (why, _) => return Err(as_a_whole(why, refusal.message)),
-            },
+            // One group alone is too much for any batch: it can never be written.
+            Err(Error::Refused(refusal)) if refusal.why == Why::TooLarge && count == 1 => {
+                invalid.push((places.start, refusal.message));
+                continue;
+            }
+            Err(Error::Refused(refusal)) => {
+                return Err(as_a_whole(refusal.why, refusal.message));
+            }
             Err(error @ (Error::Unavailable(_) | Error::Unknown(_))) => {
                 return Err(ReconcileError::Again(ErrorChain(&error).to_string()));
             }
@@ -281,11 +285,11 @@ pub async fn write(
                 return Err(as_a_whole(Why::Internal, ErrorChain(&error).to_string()));
             }
         };
-        for (group, result) in groups.into_iter().zip(answer.results) {
+        for (place, result) in places.zip(answer.results) {
             let GroupResult::Refused { why, message } = result else { continue };
             match why {
                 // It would be refused each time.
-                Why::Mistaken(_) | Why::Invalid | Why::TooLarge => invalid.push((group, message)),
+                Why::Mistaken(_) | Why::Invalid | Why::TooLarge => invalid.push((place, message)),
                 // Something is not, or may not be, as it was when this was planned; or it is so again
                 // later. A look at what is there then decides.
                 Why::Forbidden

@@ -7,11 +7,12 @@
 //!   ever, and push out the others.
 
 use api::Timestamp;
-use api::batch::{Group, Op};
 use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
 use api::object::Kind as _;
 use api::size::json_bytes;
 use jiff::SignedDuration;
+
+use crate::action::{Action, Group};
 
 /// How long events stay, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub fn plan<'a>(events: impl Iterator<Item = &'a Event>, limits: Limits, now: Ti
     let (kept, gone) = all.split_at(kept);
     let oldest_first = gone.iter().rev().take(ROUND_OPS_MAX);
     Plan {
-        groups: oldest_first.map(|(_, event)| Op::delete(*event).into()).collect(),
+        groups: oldest_first.map(|(_, event)| Action::delete(*event).into()).collect(),
         wake_at: kept.last().map(|(seen, _)| until(*seen)),
     }
 }

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::batch::Op;
 use api::core::Event;
 use api::{ObjectMeta, Time, Timestamp};
 use jiff::SignedDuration;
@@ -16,6 +15,7 @@ use runtime::{Any, Controller as _, Requeue};
 
 use super::Controller;
 use super::plan::{Limits, Plan, ROUND_OPS_MAX, plan};
+use crate::action::Action;
 use crate::obedient;
 
 const LIMITS: Limits = Limits { ttl: SignedDuration::from_hours(24), count: 3, bytes: 1024 * 1024 };
@@ -37,8 +37,8 @@ fn event(name: &str, made: i64, told: i64) -> Event {
 }
 
 fn gone(plan: &Plan) -> Vec<&str> {
-    let names = plan.groups.iter().flat_map(|group| &group.ops).map(|op| match op {
-        Op::Delete { key, .. } => key.name.as_str(),
+    let names = plan.groups.iter().flat_map(|group| &group.actions).map(|action| match action {
+        Action::Delete { object, .. } => object.key.name.as_str(),
         other => panic!("{other:?}"),
     });
     names.collect()

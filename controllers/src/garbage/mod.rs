@@ -8,12 +8,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::batch::Group;
 use api::object::Kind as _;
 use api::{CompletionChunk, KindId, ObjectKey, Task, TaskTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
+use crate::action::Group;
 use crate::tools::Tools;
 use circle::{Link, waits_for_dependents};
 use plan::{
@@ -152,7 +152,7 @@ impl Controller {
     /// A job finishes off its own tasks, once their ends are recorded; an owner that is gone or
     /// going has its own key. All others are finished off here.
     async fn look_at_task(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let op = self.tools.cache.read(|snapshot| {
+        let action = self.tools.cache.read(|snapshot| {
             let task = snapshot.tasks.get(key).filter(|task| task.is_deleting())?;
             let by_job = task
                 .controller()
@@ -162,7 +162,7 @@ impl Controller {
                 .is_some_and(|job| job.meta().deletion_timestamp.is_none());
             (!by_job).then(|| finish(task)).flatten()
         });
-        self.tools.write("garbage", op.into_iter().map(Into::into).collect()).await?;
+        self.tools.write("garbage", action.into_iter().map(Group::from).collect()).await?;
         Ok(Requeue::Gone)
     }
 

@@ -15,14 +15,14 @@
 //!   it goes after the job.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
 
-use api::batch::{Group, Op, Propagation};
+use api::batch::Propagation;
 use api::object::Kind as _;
 use api::task::StopReason;
-use api::task::transition::TaskChange;
-use api::{CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, labels};
-use serde_json::{Value, json};
+use api::{CompletionChunk, Job, KindId, ObjectMeta, Task, TaskTemplate, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::circle::Link;
+use crate::action::{Action, Group, ObjectRef, Patch};
 use crate::job::plan::template_name;
 
 /// An owner that is going or has gone, and what it owns.
@@ -136,8 +136,8 @@ pub(super) fn is_concerned(
     }
 }
 
-fn groups(ops: impl IntoIterator<Item = Op>) -> Vec<Group> {
-    ops.into_iter().take(ROUND_OPS_MAX).map(Group::from).collect()
+fn groups(actions: impl IntoIterator<Item = Action>) -> Vec<Group> {
+    actions.into_iter().take(ROUND_OPS_MAX).map(Group::from).collect()
 }
 
 /// A completion record has no owner references: there is nothing to cut.
@@ -152,7 +152,7 @@ pub(super) fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
 }
 
 /// What is done with a dependent whose owner has gone.
-fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
+fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
     if dependent.is_kept {
         return Some(cut(dependent, uid));
     }
@@ -160,7 +160,7 @@ fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
 }
 
 /// What is done with a dependent whose owner waits for it to go.
-fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
+fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
     if dependent.is_kept {
         return Some(cut(dependent, uid));
     }
@@ -168,7 +168,7 @@ fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Op> {
     removal(dependent, cascade)
 }
 
-fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Op> {
+fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Action> {
     let Dependent { object, task, .. } = dependent;
     match task {
         // Its own dependents go first.
@@ -182,25 +182,24 @@ fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Op> {
 }
 
 /// The next step towards the end of a task that is not wanted and that no job takes care of.
-pub fn finish(task: &Task) -> Option<Op> {
+pub fn finish(task: &Task) -> Option<Action> {
     if task.takes_resources_on().is_some() {
         // Once asked to stop, it ends by itself, or its node is lost: either is an event.
         let owner = task.controller();
         let message =
             owner.map(|it| format!("{} {} was deleted", KindId::word_of(&it.kind), it.name));
-        let stop = TaskChange::Evict { reason: StopReason::Delete, message };
-        return task.stop().is_none().then(|| Op::task(task, stop));
+        let stop = || Action::evict(task, StopReason::Delete, message);
+        return task.stop().is_none().then(stop);
     }
     // What it owns itself is waited for: its finalizer says so.
     let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());
-    (!is_held).then(|| Op::remove(task))
+    (!is_held).then(|| Action::remove(task))
 }
 
-fn delete(object: &Object<'_>, propagation: Propagation) -> Op {
-    Op::Delete {
-        kind: object.kind.info().plural.to_owned(),
-        key: key_of(object.meta),
-        uid: object.meta.uid.clone().unwrap_or_default(),
+fn delete(object: &Object<'_>, propagation: Propagation) -> Action {
+    Action::Delete {
+        kind: object.kind,
+        object: ObjectRef::of_meta(object.meta),
         propagation,
         // Somebody may give it another owner meanwhile. A record has none to be given.
         version: (object.kind != KindId::CompletionChunk)
@@ -209,56 +208,35 @@ fn delete(object: &Object<'_>, propagation: Propagation) -> Op {
     }
 }
 
-fn key_of(meta: &ObjectMeta) -> ObjectKey {
-    ObjectKey::new(
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
-}
-
-/// A patch of an object's metadata as it was seen.
-fn patch(object: &Object<'_>, change: &[(&str, Value)]) -> Op {
-    let Object { kind, meta } = object;
-    let mut metadata = json!({ "uid": meta.uid, "resourceVersion": meta.resource_version });
-    for (field, value) in change {
-        metadata[*field] = value.clone();
-    }
-    let patch = json!({ "metadata": metadata });
-    Op::Patch { kind: kind.info().plural.to_owned(), key: key_of(meta), patch }
-}
-
 /// Takes an owner off a dependent. A template that is left without one is marked: nobody but its
 /// last task will say that it can go.
-fn cut(dependent: &Dependent<'_>, uid: &str) -> Op {
+fn cut(dependent: &Dependent<'_>, uid: &str) -> Action {
     let Object { kind, meta } = dependent.object;
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    let others: Vec<_> = owners.iter().filter(|owner| owner.uid != uid).collect();
+    let others: Vec<OwnerReference> =
+        owners.iter().filter(|owner| owner.uid != uid).cloned().collect();
     let is_orphan = others.is_empty() && kind == KindId::TaskTemplate;
-    let mut change = vec![("ownerReferences", json!(others))];
-    if is_orphan {
-        change.push(("annotations", json!({ labels::ORPHANED: "true" })));
-    }
-    patch(&dependent.object, &change)
+    let patch = Patch::owner_references(kind, meta, others);
+    Action::Patch(if is_orphan { patch.and_annotation(labels::ORPHANED, "true") } else { patch })
 }
 
 /// Has an owner no longer wait for a dependent.
-fn unblock(link: &Link<Object<'_>>) -> Op {
-    let owners = link.dependent.meta.owner_references.iter().flatten().cloned();
-    let owners: Vec<_> = owners
-        .map(|mut owner| {
-            if owner.uid == link.owner {
-                owner.block_owner_deletion = Some(false);
-            }
-            owner
-        })
-        .collect();
-    patch(&link.dependent, &[("ownerReferences", json!(owners))])
+fn unblock(link: &Link<Object<'_>>) -> Action {
+    let Object { kind, meta } = link.dependent;
+    let owners = meta.owner_references.iter().flatten().cloned();
+    let owners = owners.map(|mut owner| {
+        if owner.uid == link.owner {
+            owner.block_owner_deletion = Some(false);
+        }
+        owner
+    });
+    Action::Patch(Patch::owner_references(kind, meta, owners.collect()))
 }
 
-fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Op {
+fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Action {
     let finalizers = owner.meta.finalizers.as_deref().unwrap_or_default();
-    let others: Vec<_> = finalizers.iter().filter(|name| *name != finalizer).collect();
-    patch(owner, &[("finalizers", json!(others))])
+    let others = finalizers.iter().filter(|name| *name != finalizer).cloned().collect();
+    Action::Patch(Patch::finalizers(owner.kind, owner.meta, others))
 }
 
 /// Whether a template was left behind by its owner, and goes with the last task that runs it.
@@ -310,6 +288,6 @@ pub(super) fn outdated(view: &Outdated<'_>) -> (Vec<Group>, bool) {
         .filter(|chunk| chunk.spec.run < job.status.run)
         .partition(|chunk| (view.has_tasks_of)(chunk.spec.run));
     let (templates, chunks) =
-        (unused.into_iter().map(Op::delete), unread.into_iter().map(Op::delete));
+        (unused.into_iter().map(Action::delete), unread.into_iter().map(Action::delete));
     (groups(templates.chain(chunks)), !used.is_empty() || !read.is_empty())
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::batch::{Group, Op, Propagation};
+use api::batch::Propagation;
 use api::core::ConfigMap;
 use api::job::JobSpec;
 use api::object::Kind as _;
@@ -27,6 +27,7 @@ use super::plan::{
     Dependent, Object, Outdated, ROUND_OPS_MAX, View, blocks, finish, orphaned, outdated, plan,
 };
 use super::{Controller, Found, Key, Owner};
+use crate::action::{Action, Field, Group, ObjectRef, Patch};
 use crate::job::plan::template_name;
 use crate::obedient;
 
@@ -55,31 +56,34 @@ fn bound(name: &str) -> Task {
 }
 
 fn ops(groups: &[Group]) -> Vec<String> {
-    let words = groups.iter().flat_map(|group| &group.ops).map(|op| match op {
-        Op::Remove { key, .. } => format!("remove {}", key.name),
-        Op::Delete { kind, key, propagation: Propagation::Background, .. } => {
-            format!("delete {kind}/{}", key.name)
+    let name = |kind: &KindId, of: &ObjectRef| format!("{}/{}", kind.info().plural, of.key.name);
+    let words = groups.iter().flat_map(|group| &group.actions).map(|action| match action {
+        Action::Remove { task } => format!("remove {}", task.key.name),
+        Action::Delete { kind, object, propagation: Propagation::Background, .. } => {
+            format!("delete {}", name(kind, object))
         }
-        Op::Delete { kind, key, propagation, .. } => {
-            format!("delete {kind}/{} {propagation:?}", key.name)
+        Action::Delete { kind, object, propagation, .. } => {
+            format!("delete {} {propagation:?}", name(kind, object))
         }
-        Op::Patch { kind, key, patch } => {
-            let change = |field: &str| patch["metadata"].get(field).cloned().unwrap_or_default();
-            let (owners, finalizers) = (change("ownerReferences"), change("finalizers"));
-            match (owners.as_array(), finalizers.as_array()) {
-                (Some(owners), None) => {
-                    let left: Vec<&str> =
-                        owners.iter().filter_map(|owner| owner["uid"].as_str()).collect();
-                    let mark = patch["metadata"]["annotations"][labels::ORPHANED].is_string();
-                    let mark = if mark { " as an orphan" } else { "" };
-                    format!("leave {kind}/{} to {left:?}{mark}", key.name)
+        Action::Patch(Patch { kind, object, fields, .. }) => {
+            let of = name(kind, object);
+            let left = |owners: &[OwnerReference]| -> Vec<String> {
+                owners.iter().map(|owner| owner.uid.clone()).collect()
+            };
+            match &fields[..] {
+                [Field::OwnerReferences(owners)] => format!("leave {of} to {:?}", left(owners)),
+                [Field::OwnerReferences(owners), Field::Annotation(labels::ORPHANED, _)] => {
+                    format!("leave {of} to {:?} as an orphan", left(owners))
                 }
-                (None, Some(_)) => format!("leave {kind}/{} the finalizers {finalizers}", key.name),
-                _ => panic!("{patch}"),
+                [Field::Finalizers(left)] => {
+                    format!("leave {of} the finalizers {}", serde_json::json!(left))
+                }
+                other => panic!("{other:?}"),
             }
         }
-        Op::Task { key, change: TaskChange::Evict { reason, message }, .. } => {
-            format!("evict {} {reason} ({})", key.name, message.as_deref().unwrap_or_default())
+        Action::Task { task, change: TaskChange::Evict { reason, message }, .. } => {
+            let why = message.as_deref().unwrap_or_default();
+            format!("evict {} {reason} ({why})", task.key.name)
         }
         other => format!("{other:?}"),
     });
@@ -159,9 +163,9 @@ fn what_goes_is_what_was_looked_at() {
     let groups = plan(&view(None, &dependents));
     let versions: Vec<Option<String>> = groups
         .iter()
-        .flat_map(|group| &group.ops)
-        .map(|op| match op {
-            Op::Delete { version, .. } => version.map(|version| version.to_string()),
+        .flat_map(|group| &group.actions)
+        .map(|action| match action {
+            Action::Delete { version, .. } => version.map(|version| version.to_string()),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -205,10 +209,10 @@ fn an_owner_in_a_circle_has_one_of_it_no_longer_waited_for() {
     let link = Link { dependent: of(&config).object, owner: "job-uid".to_owned() };
     let dependents = [of(&config)];
     let groups = plan(&View { circle: Some(&link), ..view(Some(owner), &dependents) });
-    let Op::Patch { patch, .. } = &groups[0].ops[0] else { panic!("{groups:?}") };
-    let owners = &patch["metadata"]["ownerReferences"];
-    assert_eq!(owners[0]["uid"], "job-uid");
-    assert_eq!(owners[0]["blockOwnerDeletion"], false);
+    let Action::Patch(Patch { fields, .. }) = &groups[0].actions[0] else { panic!("{groups:?}") };
+    let [Field::OwnerReferences(owners)] = &fields[..] else { panic!("{fields:?}") };
+    assert_eq!(owners[0].uid, "job-uid");
+    assert_eq!(owners[0].block_owner_deletion, Some(false));
     assert_eq!(ops(&groups[1..]), ["delete configmaps/c"], "all else goes its way");
 }
 

@@ -11,15 +11,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::batch::Op;
 use api::object::Kind as _;
 use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate, labels};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
+use crate::action::{Action, created};
 use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
-use crate::workflow::created;
 use plan::{Holder, Plan, View, is_at_rest, plan, template_name, unwritable};
 
 /// Brings jobs' tasks to their ends.
@@ -67,8 +66,8 @@ impl Controller {
         let Some(failed) = unwritable(job, why, self.tools.clock.now()) else {
             return Ok(Requeue::OnChange);
         };
-        self.tools.write("job", vec![Op::status(&failed).into()]).await?;
-        let message = failed.status.message.unwrap_or_default();
+        let message = failed.status.message.clone().unwrap_or_default();
+        self.tools.write("job", vec![Action::status(failed).into()]).await?;
         let news = News { severity: Severity::Warning, reason: "NotWritable", message };
         self.tools.tell(job, vec![news]).await;
         Ok(Requeue::OnChange)
@@ -113,7 +112,7 @@ impl Controller {
                 let leaves = is_predecessors || there.is_deleting();
                 Some(if leaves { Holder::Predecessor } else { Holder::Another })
             };
-            names.filter_map(|name| Some((name.to_owned(), holder(name)?))).collect()
+            names.into_iter().filter_map(|name| Some((name.to_owned(), holder(name)?))).collect()
         })
     }
 }
@@ -169,7 +168,7 @@ impl runtime::Controller for Controller {
         let mut requeue = self.tools.until(wake_at, is_at_rest);
         if let Some(next) = status {
             match self.throttle.ask(job.uid()) {
-                None => groups.push(Op::status(next.as_ref()).into()),
+                None => groups.push(Action::status(*next).into()),
                 Some(wait) => requeue = Requeue::After(wait),
             }
         }

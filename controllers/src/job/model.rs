@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::batch::{Group, Op};
 use api::completion::{End, chunk_name, place_of};
 use api::object::Kind as _;
 use api::resource::Resource as _;
@@ -12,6 +11,8 @@ use api::task::transition::{Step, TaskChange, apply};
 use api::task::{StopReason, TaskState};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
+
+use crate::action::{Action, Group, New, Status};
 
 use super::plan::{Holder, Plan, View, plan, template_name};
 
@@ -129,37 +130,40 @@ impl World {
     pub(super) fn commit(&mut self, group: &Group) -> Result<(), String> {
         let mut next = self.clone();
         // The job first: a create is guarded on the run that the group itself opens.
-        let (status, rest): (Vec<&Op>, Vec<&Op>) =
-            group.ops.iter().partition(|op| matches!(op, Op::Status { .. }));
-        for op in status.into_iter().chain(rest) {
-            next.commit_op(op)?;
+        let (status, rest): (Vec<&Action>, Vec<&Action>) =
+            group.actions.iter().partition(|action| matches!(action, Action::Status(_)));
+        for action in status.into_iter().chain(rest) {
+            next.commit_action(action)?;
         }
         *self = next;
         Ok(())
     }
 
-    fn commit_op(&mut self, op: &Op) -> Result<(), String> {
-        match op {
-            Op::Create { object } => self.create(object),
-            Op::Status { object } => {
-                let job: Job = serde_json::from_value(object.clone()).unwrap();
+    fn commit_action(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Create(New::TaskTemplate(template)) => {
+                self.templates.insert(template.name().to_owned(), TaskTemplate::clone(template));
+                Ok(())
+            }
+            Action::CreateTasks(tasks) => tasks.objects().try_for_each(|task| self.create(task)),
+            Action::Status(Status::Job(job)) => {
                 if job.resource_version() != self.job.resource_version() {
                     return Err("the job has changed".to_owned());
                 }
-                self.job.status = job.status;
+                self.job.status = job.status.clone();
                 self.touch_job();
                 Ok(())
             }
-            Op::Task { key, uid, attempt, change } => {
-                let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
+            Action::Task { task: of, attempt, change } => {
+                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
                 let task = task.ok_or("no such task")?;
                 let step = apply(task, *attempt, change, self.now);
                 if let Step::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
-                    self.tasks.insert(key.name.clone(), Arc::from(task));
+                    self.tasks.insert(of.key.name.clone(), Arc::from(task));
                 }
                 Ok(())
             }
-            Op::Record { run, ends, .. } => {
+            Action::Record { run, ends, .. } => {
                 for (index, end) in ends {
                     let (chunk, place) = place_of(*index);
                     let empty = || CompletionChunk::empty("job-uid", *run, chunk);
@@ -172,8 +176,8 @@ impl World {
                 }
                 Ok(())
             }
-            Op::Remove { key, uid } => {
-                let task = self.tasks.get(&key.name).filter(|task| task.uid() == uid);
+            Action::Remove { task: of } => {
+                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
                 let task = task.ok_or("no such task")?;
                 if task.takes_resources_on().is_some() {
                     return Err("it is still bound to a node".to_owned());
@@ -183,22 +187,18 @@ impl World {
                 if !task.is_recorded() && (is_done || !task.is_deleting()) {
                     return Err("it is not recorded".to_owned());
                 }
-                self.tasks.remove(&key.name);
+                self.tasks.remove(&of.key.name);
                 Ok(())
             }
-            Op::Replace { .. } | Op::Delete { .. } | Op::Patch { .. } | Op::Emptied { .. } => {
-                Err("not asked for by jobs".to_owned())
-            }
+            Action::Create(_)
+            | Action::Status(_)
+            | Action::Delete { .. }
+            | Action::Patch(_)
+            | Action::Emptied { .. } => Err("not asked for by jobs".to_owned()),
         }
     }
 
-    fn create(&mut self, object: &serde_json::Value) -> Result<(), String> {
-        if object["kind"] == "TaskTemplate" {
-            let template: TaskTemplate = serde_json::from_value(object.clone()).unwrap();
-            self.templates.insert(template.name().to_owned(), template);
-            return Ok(());
-        }
-        let mut task: Task = serde_json::from_value(object.clone()).unwrap();
+    fn create(&mut self, mut task: Task) -> Result<(), String> {
         if self.tasks.contains_key(task.name()) {
             return Ok(());
         }
@@ -223,32 +223,35 @@ impl World {
     /// Commits all of a plan; each refusal is an error.
     pub(super) fn act(&mut self, plan: &Plan) -> Result<(), String> {
         for group in &plan.groups {
-            assert!(group.ops.len() <= api::batch::GROUP_OPS_MAX, "a group fits a transaction");
+            assert!(group.ops() <= api::batch::GROUP_OPS_MAX, "a group fits a transaction");
             self.commit(group)?;
-            let bytes: usize = group.ops.iter().map(|op| self.bytes_written(op)).sum();
+            let bytes: usize = group.actions.iter().map(|action| self.bytes_written(action)).sum();
             assert!(
                 bytes <= api::size::GROUP_BYTES_MAX,
                 "{bytes} bytes are too many for one transaction"
             );
         }
         if let Some(job) = &plan.status {
-            self.commit(&Op::status(job.as_ref()).into())?;
+            self.commit(&Action::status(Job::clone(job)).into())?;
         }
         Ok(())
     }
 
-    /// What the store writes for an operation that has happened.
-    fn bytes_written(&self, op: &Op) -> usize {
-        match op {
-            Op::Create { object } | Op::Replace { object } | Op::Status { object } => {
-                json_bytes(object)
+    /// What the store writes for an action that has happened.
+    fn bytes_written(&self, action: &Action) -> usize {
+        match action {
+            Action::Create(New::TaskTemplate(template)) => json_bytes(template),
+            Action::CreateTasks(tasks) => tasks.objects().map(|task| json_bytes(&task)).sum(),
+            Action::Status(_) => json_bytes(&self.job),
+            Action::Task { task, .. } => {
+                self.tasks.get(&task.key.name).map_or(0, |task| json_bytes(&**task))
             }
-            Op::Task { key, .. } => self.tasks.get(&key.name).map_or(0, |task| json_bytes(&**task)),
-            Op::Record { .. }
-            | Op::Remove { .. }
-            | Op::Delete { .. }
-            | Op::Patch { .. }
-            | Op::Emptied { .. } => 0,
+            Action::Create(_)
+            | Action::Record { .. }
+            | Action::Remove { .. }
+            | Action::Delete { .. }
+            | Action::Patch(_)
+            | Action::Emptied { .. } => 0,
         }
     }
 

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::Job;
-use api::batch::Group;
 use api::completion::End;
 use api::job::{JobSpec, NumberOrPercent, Retry};
 use api::object::Kind as _;
@@ -14,6 +13,7 @@ use api::template::Template;
 use base::Rng;
 
 use super::model::World;
+use crate::action::{Action, Group};
 
 /// Worlds tried.
 const SEEDS: u64 = 200;
@@ -89,7 +89,7 @@ impl Simulation {
         let plan = self.states[at].plan_at(self.present().now);
         let mut groups: Vec<Group> = plan.groups;
         if let Some(job) = plan.status {
-            groups.push(api::batch::Op::status(job.as_ref()).into());
+            groups.push(Action::status(*job).into());
         }
         for group in groups {
             if faults && self.rng.chance(150) {

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use api::batch::Group;
 use api::core::Namespace;
 use api::object::Kind as _;
 use api::{KindId, ObjectKey};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 use tokio::time::Instant;
 
+use crate::action::Group;
 use crate::tools::Tools;
 use plan::{Held, View, plan};
 

@@ -8,10 +8,12 @@
 //!   gracefully and lets foreground deletions reach the last generation.
 //! * Objects that own each other in a circle do not keep a namespace.
 
-use api::batch::{Group, Op, Propagation};
+use api::batch::Propagation;
 use api::core::Namespace;
 use api::object::Kind as _;
-use api::{KindId, ObjectKey, ObjectMeta};
+use api::{KindId, ObjectMeta};
+
+use crate::action::{Action, Group, ObjectRef};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,7 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
     if view.held.is_empty() {
         // A foreground deletion waits for what the namespace owns elsewhere.
         let is_held = namespace.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty());
-        let emptied = Op::Emptied { key: namespace.key(), uid: namespace.uid().to_owned() };
+        let emptied = Action::Emptied { namespace: ObjectRef::of(namespace) };
         return (!is_held).then(|| emptied.into()).into_iter().collect();
     }
     let stays = |held: &&Held<'_>| held.meta.deletion_timestamp.is_none();
@@ -61,12 +63,10 @@ fn has_owner_here(meta: &ObjectMeta) -> bool {
     })
 }
 
-fn delete(held: &Held<'_>) -> Op {
-    let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    Op::Delete {
-        kind: held.kind.info().plural.to_owned(),
-        key: ObjectKey::new(part(&held.meta.namespace), part(&held.meta.name)),
-        uid: part(&held.meta.uid),
+fn delete(held: &Held<'_>) -> Action {
+    Action::Delete {
+        kind: held.kind,
+        object: ObjectRef::of_meta(held.meta),
         propagation: Propagation::Background,
         version: None,
     }

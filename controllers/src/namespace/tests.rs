@@ -5,7 +5,6 @@
     reason = "a test shows or refuses whatever it does not expect"
 )]
 
-use api::batch::Op;
 use api::core::Namespace;
 use api::job::JobSpec;
 use api::task::TaskSpec;
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::plan::{Held, View, plan};
+use crate::action::Action;
 use crate::obedient;
 
 fn namespace(is_deleting: bool) -> Namespace {
@@ -41,9 +41,11 @@ fn task(name: &str, owner: &Job) -> Task {
 
 fn asked(namespace: &Namespace, held: &[Held<'_>]) -> Vec<String> {
     let groups = plan(&View { namespace, held });
-    let words = groups.iter().flat_map(|group| &group.ops).map(|op| match op {
-        Op::Delete { kind, key, .. } => format!("delete {kind}/{}", key.name),
-        Op::Emptied { key, uid } => format!("emptied {} {uid}", key.name),
+    let words = groups.iter().flat_map(|group| &group.actions).map(|action| match action {
+        Action::Delete { kind, object, .. } => {
+            format!("delete {}/{}", kind.info().plural, object.key.name)
+        }
+        Action::Emptied { namespace: of } => format!("emptied {} {}", of.key.name, of.uid),
         other => panic!("{other:?}"),
     });
     words.collect()

@@ -15,13 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use api::batch::{Group, Op};
 use api::object::Kind as _;
 use api::placement::{NODE_LEASE_TTL, OnNodeLoss};
 use api::task::StopReason;
 use api::task::transition::TaskChange;
 use api::{Node, Task, Timestamp};
 use jiff::SignedDuration;
+
+use crate::action::{Action, Group};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -203,7 +204,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let changes = view.tasks.iter().filter_map(|placed| {
         let change = change(view, &plan.missing, &known, &lost, placed)?;
-        Some(Op::task(placed.task, change).into())
+        Some(Action::task(placed.task, change).into())
     });
     let changes: Vec<Group> = changes.take(ROUND_OPS_MAX).collect();
     plan.groups.extend(changes);
@@ -275,7 +276,7 @@ fn set_silence(
 ) -> Group {
     let mut next = node.clone();
     (next.status.silent_since, next.status.lost, next.status.held) = (silent_since, lost, held);
-    Op::status(&next).into()
+    Action::status(next).into()
 }
 
 /// Whether a lost attempt goes on when its node is heard again.

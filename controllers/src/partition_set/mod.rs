@@ -6,11 +6,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use api::batch::Op;
 use api::object::Kind as _;
 use api::{KindId, ObjectKey, PartitionSet};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
+use crate::action::Group;
 use crate::tools::Tools;
 use plan::{concerns, plan};
 
@@ -48,16 +48,15 @@ impl runtime::Controller for Controller {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
-        let next = self.tools.cache.read(|snapshot| {
+        let read = self.tools.cache.read(|snapshot| {
             let set: &Arc<PartitionSet> = snapshot.partition_sets.get(key)?;
             let exists = |node: &str| snapshot.nodes.get(&ObjectKey::new("", node)).is_some();
             Some((plan(set, exists), set.status.missing_nodes.is_empty() || set.is_deleting()))
         });
-        let Some((next, is_complete)) = next else { return Ok(Requeue::Gone) };
+        let Some((action, is_complete)) = read else { return Ok(Requeue::Gone) };
         self.tools.metrics.viewed(Self::NAME, 1);
-        let is_at_rest = next.is_none() && is_complete;
-        let groups = next.map(|next| Op::status(&next).into()).into_iter().collect();
-        self.tools.write(Self::NAME, groups).await?;
+        let is_at_rest = action.is_none() && is_complete;
+        self.tools.write(Self::NAME, action.into_iter().map(Group::from).collect()).await?;
         Ok(if is_at_rest { Requeue::AtRest } else { Requeue::OnChange })
     }
 }

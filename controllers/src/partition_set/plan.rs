@@ -8,15 +8,17 @@
 use api::PartitionSet;
 use api::object::Kind as _;
 
-/// The set with another status, where nodes that its assignment names do not exist, or exist by now.
-pub fn plan(set: &PartitionSet, exists: impl Fn(&str) -> bool) -> Option<PartitionSet> {
+use crate::action::Action;
+
+/// Another status of the set, where nodes that its assignment names do not exist, or exist by now.
+pub fn plan(set: &PartitionSet, exists: impl Fn(&str) -> bool) -> Option<Action> {
     let missing = set.nodes_that_are_not(exists);
     if set.is_deleting() || set.status.missing_nodes == missing {
         return None;
     }
     let mut next = set.clone();
     next.status.missing_nodes = missing;
-    Some(next)
+    Some(Action::status(next))
 }
 
 /// Whether it matters to a set that a node came or went. Of one that came it is enough to know the nodes

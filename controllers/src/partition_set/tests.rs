@@ -6,12 +6,20 @@ use runtime::Controller as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::action::{Action, Status};
 
 fn set(assignment: &Value) -> PartitionSet {
     let spec = json!({
         "partitions": 2, "stateModel": "OnlineOffline", "mode": "Manual", "assignment": assignment,
     });
     PartitionSet::new("default", "db", serde_json::from_value(spec).unwrap())
+}
+
+/// The set with the status that is planned for it, if any is.
+fn plan(set: &PartitionSet, exists: impl Fn(&str) -> bool) -> Option<PartitionSet> {
+    let action = plan::plan(set, exists)?;
+    let Action::Status(Status::PartitionSet(next)) = action else { panic!("{action:?}") };
+    Some(*next)
 }
 
 /// What a set says once its status was written.

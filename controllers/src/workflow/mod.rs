@@ -7,11 +7,11 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::batch::Op;
 use api::object::Kind as _;
 use api::{KindId, ObjectKey, WorkflowRun, names};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
+use crate::action::Action;
 use crate::tools::{News, Tools};
 use plan::{View, is_at_rest, plan, unwritable};
 
@@ -61,19 +61,10 @@ impl runtime::Controller for Controller {
             && let Some(next) = unwritable(&workflow, why, now)
         {
             let message = format!("the workflow's status or its next run cannot be stored: {why}");
-            self.tools.write(Self::NAME, vec![Op::status(&next).into()]).await?;
+            self.tools.write(Self::NAME, vec![Action::status(next).into()]).await?;
             let news = News { severity: Severity::Warning, reason: "NotWritable", message };
             self.tools.tell(workflow.as_ref(), vec![news]).await;
         }
         Ok(if is_at_rest { Requeue::AtRest } else { Requeue::OnChange })
     }
-}
-
-/// The names of a plan's new objects of a kind.
-pub(crate) fn created(groups: &[api::batch::Group], kind: KindId) -> impl Iterator<Item = &str> {
-    groups.iter().flat_map(|group| &group.ops).filter_map(move |op| {
-        let Op::Create { object } = op else { return None };
-        let is_kind = object["kind"] == kind.info().kind;
-        is_kind.then(|| object["metadata"]["name"].as_str())?
-    })
 }

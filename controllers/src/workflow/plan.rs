@@ -12,12 +12,13 @@ use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use api::batch::{Group, Op};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable, stalled};
 use api::object::{Kind as _, NUMBER_MAX};
 use api::workflow::{HISTORY, WorkflowStatus, revision, written_revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
 use api::{Timestamp, Workflow, WorkflowRun, labels, names};
+
+use crate::action::{Action, Group};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -90,11 +91,11 @@ pub fn plan(view: &View<'_>) -> Plan {
     if status != workflow.status {
         let mut next = workflow.clone();
         next.status = status.clone();
-        let mut group = Group::from(Op::status(&next));
-        group.ops.extend(made.iter().map(Op::create));
+        let mut group = Group::from(Action::status(next));
+        group.actions.extend(made.map(Action::create));
         groups.push(group);
     }
-    groups.extend(past(view, &status).into_iter().map(|run| Op::delete(run).into()));
+    groups.extend(past(view, &status).into_iter().map(|run| Action::delete(run).into()));
     Plan { groups }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use api::batch::Op;
 use api::conditions::{Standing, conditions};
 use api::object::Kind as _;
 use api::resource::Resource as _;
@@ -17,6 +16,7 @@ use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::json;
 
 use super::plan::{View, is_at_rest, plan};
+use crate::action::{Action, New, Status};
 
 fn workflow() -> Workflow {
     let job = WorkflowJob { name: "a".to_owned(), ..WorkflowJob::default() };
@@ -46,21 +46,18 @@ fn settle(workflow: &mut Workflow, runs: &mut Vec<WorkflowRun>, taken: &[&str]) 
     };
     let mut done = Vec::new();
     for group in look(workflow, runs).groups {
-        for op in group.ops {
-            match op {
-                Op::Status { object } => {
-                    let next: Workflow = serde_json::from_value(object).unwrap();
-                    workflow.status = next.status;
-                }
-                Op::Create { object } => {
-                    let mut run: WorkflowRun = serde_json::from_value(object).unwrap();
+        for action in group.actions {
+            match action {
+                Action::Status(Status::Workflow(next)) => workflow.status = next.status,
+                Action::Create(New::WorkflowRun(run)) => {
+                    let mut run = *run;
                     run.metadata.creation_timestamp = Some(Time(second(1000)));
                     done.push(format!("create {}", run.name()));
                     runs.push(run);
                 }
-                Op::Delete { key, .. } => {
-                    done.push(format!("delete {}", key.name));
-                    runs.retain(|run| run.name() != key.name);
+                Action::Delete { object: of, .. } => {
+                    done.push(format!("delete {}", of.key.name));
+                    runs.retain(|run| run.name() != of.key.name);
                 }
                 other => panic!("{other:?}"),
             }

@@ -7,16 +7,15 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::batch::{Group, Op};
 use api::object::Kind as _;
 use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
+use crate::action::{Action, Group, created};
 use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
-use crate::workflow::created;
 use plan::{Plan, View, is_at_rest, plan, unwritable};
 
 /// Brings runs' jobs to their ends.
@@ -48,16 +47,17 @@ impl Controller {
         })
     }
 
-    /// Writes groups; what of them can never be written, one operation each, and why. Of a group of
-    /// several operations one may be the reason: they are tried one by one.
+    /// Writes groups; what of them can never be written, one action each, and why. Of a group of
+    /// several actions one may be the reason: they are tried one by one.
     async fn write(&self, groups: Vec<Group>) -> Result<Vec<(Group, String)>, ReconcileError> {
         let mut tried = groups;
         loop {
             let never = self.tools.write("workflow run", tried).await?;
-            if never.iter().all(|(group, _)| group.ops.len() <= 1) {
+            if never.iter().all(|(group, _)| group.actions.len() <= 1) {
                 return Ok(never);
             }
-            tried = never.into_iter().flat_map(|(group, _)| group.ops).map(Group::from).collect();
+            let actions = never.into_iter().flat_map(|(group, _)| group.actions);
+            tried = actions.map(Group::from).collect();
         }
     }
 
@@ -68,8 +68,8 @@ impl Controller {
         why: &str,
     ) -> Result<Requeue, ReconcileError> {
         if let Some(next) = unwritable(run, why, self.tools.clock.now()) {
-            self.tools.write("workflow run", vec![Op::status(&next).into()]).await?;
-            let message = next.status.message.unwrap_or_default();
+            let message = next.status.message.clone().unwrap_or_default();
+            self.tools.write("workflow run", vec![Action::status(next).into()]).await?;
             let news = News { severity: Severity::Warning, reason: "NotWritable", message };
             self.tools.tell(run, vec![news]).await;
         }
@@ -96,7 +96,7 @@ impl Controller {
                     let owner = there.map(|job| job.controller().map(|owner| owner.uid.as_str()));
                     owner.is_some_and(|owner| owner != Some(run.uid()))
                 };
-                let names = created(&plan.groups, KindId::Job);
+                let names = created(&plan.groups, KindId::Job).into_iter();
                 names.filter(is_anothers).map(str::to_owned).collect()
             });
             if found.is_empty() {
@@ -163,7 +163,7 @@ impl runtime::Controller for Controller {
             let mut requeue = self.tools.until(wake_at, is_at_rest);
             if let Some(next) = status {
                 match self.throttle.ask(shared.run.uid()) {
-                    None => groups.push(Op::status(next.as_ref()).into()),
+                    None => groups.push(Action::status(*next).into()),
                     Some(wait) => requeue = Requeue::After(wait),
                 }
             }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use api::Task;
-use api::batch::{Group, Op};
 use api::completion::{End, place_of};
 use api::object::Kind as _;
 use api::size::{ADDED_BYTES, GROUP_BYTES_MAX, OBJECT_BYTES_MAX, json_bytes};
 use api::task::transition::TaskChange;
 
+use crate::action::{Action, Group, ObjectRef};
 use crate::packing::{self, Parcel, task_bytes};
 
 use super::cast::Member;
@@ -52,9 +52,9 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
 
 /// Whether a group records ends of which the tasks are to be told when the record is seen.
 pub(super) fn leaves_tasks_untold(group: &Group) -> bool {
-    let is_record = |op: &Op| matches!(op, Op::Record { .. });
-    let is_task = |op: &Op| matches!(op, Op::Task { .. });
-    group.ops.iter().any(is_record) && !group.ops.iter().any(is_task)
+    let is_record = |action: &Action| matches!(action, Action::Record { .. });
+    let is_task = |action: &Action| matches!(action, Action::Task { .. });
+    group.actions.iter().any(is_record) && !group.actions.iter().any(is_task)
 }
 
 /// Whether it is a success that the record does not have.
@@ -70,24 +70,23 @@ fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = &'a Member<'a>> {
     scene.cast.predecessors.values().filter(move |_| ending)
 }
 
-fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Op {
-    let job = scene.view.job;
+fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Action {
     let ends = folds.iter().map(|fold| (fold.member.task.spec.index, fold.end)).collect();
-    Op::Record { job: job.key(), uid: job.uid().to_owned(), run, ends }
+    Action::Record { job: ObjectRef::of(scene.view.job), run, ends }
 }
 
 /// Records and tells the tasks, as many in a group as fit: each task is written whole.
 fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
     let tasks = folds.iter().map(|fold| fold.member.task);
     let tasks = tasks
-        .map(|task| Parcel::of_task(Op::task(task, TaskChange::Record), task))
+        .map(|task| Parcel::of_task(Action::task(task, TaskChange::Record), task))
         .collect::<Vec<_>>();
     let mut rest = folds;
     let group = |tasks: Group| {
-        let (folds, after) = rest.split_at(tasks.ops.len());
+        let (folds, after) = rest.split_at(tasks.ops());
         rest = after;
         let record = std::iter::once(record(scene, run, folds));
-        Group { ops: record.chain(tasks.ops).collect() }
+        Group { actions: record.chain(tasks.actions).collect() }
     };
     packing::groups(tasks, GROUP_OPS).into_iter().map(group).collect()
 }
@@ -96,18 +95,20 @@ fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
 pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
     let tasks: BTreeMap<&str, &Task> =
         scene.cast.all().map(|member| (member.task.name(), member.task)).collect();
-    let bytes_of = |op: &Op| match op {
-        Op::Task { key, .. } => tasks.get(key.name.as_str()).map_or(0, |task| task_bytes(task)),
-        Op::Create { .. }
-        | Op::Replace { .. }
-        | Op::Status { .. }
-        | Op::Delete { .. }
-        | Op::Remove { .. }
-        | Op::Patch { .. }
-        | Op::Emptied { .. }
-        | Op::Record { .. } => 0,
+    let bytes_of = |action: &Action| match action {
+        Action::Task { task, .. } => {
+            tasks.get(task.key.name.as_str()).map_or(0, |task| task_bytes(task))
+        }
+        Action::Create(_)
+        | Action::CreateTasks(_)
+        | Action::Patch(_)
+        | Action::Status(_)
+        | Action::Record { .. }
+        | Action::Remove { .. }
+        | Action::Delete { .. }
+        | Action::Emptied { .. } => 0,
     };
-    let bytes: usize = group.ops.iter().map(bytes_of).sum();
+    let bytes: usize = group.actions.iter().map(bytes_of).sum();
     bytes + OBJECT_BYTES_MAX <= GROUP_BYTES_MAX
         || bytes + json_bytes(scene.view.job) + ADDED_BYTES <= GROUP_BYTES_MAX
 }

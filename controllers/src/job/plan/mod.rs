@@ -24,13 +24,13 @@ mod steps;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use api::batch::{Group, Op};
 use api::job::change::Run;
 use api::job::{JobPhase, JobStatus};
 use api::object::Kind as _;
 use api::size::{ADDED_BYTES, OBJECT_BYTES_MAX, json_bytes};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 
+use crate::action::{Action, Group};
 use crate::packing::{self, Parcel};
 use cast::Cast;
 use record::Record;
@@ -334,7 +334,7 @@ fn failed(view: &View<'_>, why: &str) -> Plan {
     let Some(job) = unwritable(view.job, why, view.now) else { return Plan::default() };
     let message = job.status.message.clone().unwrap_or_default();
     let notices = vec![Notice { warning: true, reason: "NotWritable", message }];
-    Plan { groups: vec![Op::status(&job).into()], notices, ..Plan::default() }
+    Plan { groups: vec![Action::status(job).into()], notices, ..Plan::default() }
 }
 
 /// What one plan works on.
@@ -367,34 +367,34 @@ fn act(scene: &Scene<'_>) -> Plan {
     let write = (next != *before).then(|| {
         let mut job = scene.view.job.clone();
         job.status = next.clone();
-        Box::new(job)
+        job
     });
     plan.notices.extend(status::notices(scene, &next));
     match write {
         Some(job) if scene.run.opens => {
             // Nothing else before the run is there. Its first tasks come with it, as many as fit: the
             // look at what this writes makes the others.
-            let first = steps.into_iter().next().into_iter().flat_map(|group| group.ops);
-            let status = Op::status(job.as_ref()).into();
+            let first = steps.into_iter().next().into_iter().flat_map(|group| group.actions);
+            let status = Action::status(job).into();
             plan.groups = vec![packing::beside(status, first.map(Parcel::from), GROUP_OPS + 1)];
         }
         Some(job) if next.phase.is_final() && folds.len() <= 1 => {
             let mut last = folds.pop().unwrap_or_default();
-            last.ops.push(Op::status(job.as_ref()));
+            last.actions.push(Action::status(job));
             plan.groups = vec![last];
             plan.groups.extend(steps);
         }
         // What decided on the ending may be gone once it is folded: remember it first.
         Some(job) if next.ending != before.ending => {
-            plan.groups = vec![Op::status(job.as_ref()).into()];
+            plan.groups = vec![Action::status(job).into()];
         }
         Some(job) if status::is_urgent(before, &next) => {
-            plan.groups = vec![Op::status(job.as_ref()).into()];
+            plan.groups = vec![Action::status(job).into()];
             plan.groups.extend(folds);
             plan.groups.extend(steps);
         }
         write => {
-            plan.status = write;
+            plan.status = write.map(Box::new);
             plan.groups = folds;
             plan.groups.extend(steps);
         }
@@ -449,7 +449,7 @@ fn blocked(view: &View<'_>, waiting: Waiting) -> Plan {
     let mut job = view.job.clone();
     status::say(&mut job, &waiting, view.now);
     let changed = job.status != view.job.status;
-    let groups = changed.then(|| Op::status(&job).into()).into_iter().collect();
+    let groups = changed.then(|| Action::status(job).into()).into_iter().collect();
     Plan { groups, waiting: vec![waiting], ..Plan::default() }
 }
 

@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Run;
-use super::roster::Roster;
 
 /// Labels of a job that its tasks and template have, too.
 const INHERITED: [&str; 2] = [labels::WORKFLOW, labels::RUN];
@@ -95,19 +94,17 @@ fn inherited_labels(job: &Job) -> impl Iterator<Item = (String, String)> {
     std::iter::once((labels::JOB.to_owned(), job.name().to_owned())).chain(inherited)
 }
 
-/// The task of an index, new.
-pub(super) fn task(job: &Job, run: &Run, roster: &Roster, index: u32, template: &str) -> Task {
+/// A new task of the run, of which there are `count`, but for its name, its index and its own part.
+pub(super) fn task(job: &Job, run: &Run, count: u32, template: &str) -> Task {
     let spec = TaskSpec {
         template: template.to_owned(),
-        overrides: roster.overrides(index),
-        index,
-        count: roster.total(),
+        count,
         run: run.number,
         attempt: 1,
         priority: job.spec.priority.unwrap_or_default(),
         ..TaskSpec::default()
     };
-    Task::new(job.namespace(), &roster.object_name(job.name(), index), spec)
+    Task::new(job.namespace(), "", spec)
         .with_labels(job.spec.template.labels.clone())
         .with_labels(inherited_labels(job))
         .with_controller(job.as_controller())

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use api::Timestamp;
-use api::batch::{Group, Op};
 use api::job::SMALL_JOB_TASKS_MAX;
 use api::object::Kind as _;
 use api::table::some_of;
 use api::task::{Task, TaskState};
+
+use crate::action::{Action, Group};
 
 use super::cast::Member;
 use super::outcome::Verdict;
@@ -49,7 +50,8 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
         }
     }
     gone.truncate(ROUND_OPS_MAX);
-    let group = |tasks: &[&Task]| Group { ops: tasks.iter().copied().map(Op::remove).collect() };
+    let group =
+        |tasks: &[&Task]| Group { actions: tasks.iter().copied().map(Action::remove).collect() };
     Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at, notice }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use api::batch::{Group, Op};
 use api::job::{SMALL_JOB_TASKS_MAX, is_revision};
 use api::object::Kind as _;
 use api::size::json_bytes;
@@ -12,6 +11,7 @@ use api::task::{Overrides, StopReason, Task, TaskState};
 
 use super::cast::Member;
 use super::outcome::{self, Verdict};
+use crate::action::{Action, Group, NewTask, NewTasks};
 use crate::packing::{self, Parcel};
 
 use super::{
@@ -53,7 +53,7 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     let (open, limit) = (scene.cast.open(), open_limit(scene));
     if scene.run.opens {
         let starts = creations(scene, limit.saturating_sub(open), plan);
-        return with_template(scene, starts, Vec::new());
+        return with_template(scene, starts.into_iter().collect(), Vec::new());
     }
     let mut groups = stops(scene, None);
     let held = surplus(scene, open);
@@ -92,7 +92,7 @@ fn open_limit(scene: &Scene<'_>) -> u32 {
 }
 
 fn evict(task: &Task, Cause { reason, message }: Cause) -> Group {
-    Op::task(task, TaskChange::Evict { reason, message }).into()
+    Action::evict(task, reason, message).into()
 }
 
 /// Why tasks are stopped: what their WHY says.
@@ -197,7 +197,7 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
         plan.notices.push(Notice { warning: true, reason: "TaskRetried", message });
     }
     let retry = |(task, again): (&Task, &outcome::Again)| {
-        Op::task(task, TaskChange::Retry(again.retry.clone())).into()
+        Action::task(task, TaskChange::Retry(again.retry.clone())).into()
     };
     again.into_iter().map(retry).collect()
 }
@@ -232,19 +232,19 @@ fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Parcel> {
         };
         with_overrides(&rerun.overrides.clone(), member.task, TaskChange::Rerun(Box::new(rerun)))
     };
-    let ops: Vec<Parcel> = ended.take(count).map(rerun).collect();
-    *slots -= u32::try_from(ops.len()).unwrap_or(*slots);
-    ops
+    let reruns: Vec<Parcel> = ended.take(count).map(rerun).collect();
+    *slots -= u32::try_from(reruns.len()).unwrap_or(*slots);
+    reruns
 }
 
 /// A change that gives a task this own part.
 fn with_overrides(overrides: &Overrides, task: &Task, change: TaskChange) -> Parcel {
-    let sized = Parcel::of_task(Op::task(task, change), task);
+    let sized = Parcel::of_task(Action::task(task, change), task);
     Parcel { bytes: sized.bytes + json_bytes(overrides), ..sized }
 }
 
 /// Tasks that are not there yet.
-fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
+fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
     let Scene { view, run, roster, record, cast, template, .. } = scene;
     let there = cast.members.len() + cast.predecessors.len();
     let ended = super::status::ends_of(roster, record).total();
@@ -253,31 +253,32 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Vec<Parcel> {
     let there = u32::try_from(there - recorded_members).unwrap_or(u32::MAX);
     let missing = roster.total().saturating_sub(ended).saturating_sub(there);
     if missing == 0 || slots == 0 {
-        return Vec::new();
+        return None;
     }
     let in_the_way: BTreeSet<&str> = cast.strays.iter().map(|member| member.task.name()).collect();
     let count = usize::try_from(missing.min(slots)).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
-    let mut ops = Vec::new();
+    let mut each = Vec::new();
     for index in record.missing(roster.limit()) {
-        if ops.len() == count {
+        if each.len() == count {
             break;
         }
         let is_there = cast.members.contains_key(&index) || cast.predecessors.contains_key(&index);
         if is_there || !roster.has(index) {
             continue;
         }
-        let task = objects::task(view.job, run, roster, index, template.name());
-        if let Some(holder) = view.taken.get(task.name()) {
+        let name = roster.object_name(view.job.name(), index);
+        if let Some(holder) = view.taken.get(&name) {
             // The first of each kind is enough, and of many names all are often taken.
-            let waiting = name_taken(*holder, task.name());
+            let waiting = name_taken(*holder, &name);
             if !plan.waiting.iter().any(|other| other.reason() == waiting.reason()) {
                 plan.waiting.push(waiting);
             }
-        } else if !in_the_way.contains(task.name()) {
-            ops.push(Op::create(&task).into());
+        } else if !in_the_way.contains(name.as_str()) {
+            each.push(NewTask { index, name, overrides: roster.overrides(index) });
         }
     }
-    ops
+    let alike = || Box::new(objects::task(view.job, run, roster.total(), template.name()));
+    (!each.is_empty()).then(|| Action::CreateTasks(NewTasks { alike: alike(), each }).into())
 }
 
 fn name_taken(holder: Holder, name: &str) -> Waiting {
@@ -325,11 +326,11 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
 /// as fit beside it, and the rest waits until it is.
 fn with_template(scene: &Scene<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
     if scene.view.template.is_none() {
-        let template = Op::create(&scene.template).into();
+        let template = Action::create(scene.template.clone()).into();
         let needed = !starts.is_empty() || !amends.is_empty();
         let with = || packing::beside(template, starts.into_iter().chain(amends), GROUP_OPS);
         return needed.then(with).into_iter().collect();
     }
-    let amends = amends.into_iter().map(|amend| Group::from(amend.op));
+    let amends = amends.into_iter().map(|amend| Group::from(amend.action));
     packing::groups(starts, GROUP_OPS).into_iter().chain(amends).collect()
 }

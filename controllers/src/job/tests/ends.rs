@@ -579,7 +579,7 @@ fn many_successes_of_a_chunk_are_recorded_in_one_write() {
     }
     let plan = world.plan();
     assert_eq!(plan.groups.len(), 1, "the record, and the job's end with it");
-    assert_eq!(plan.groups[0].ops.len(), 2);
+    assert_eq!(plan.groups[0].ops(), 2);
     assert_eq!(
         plan.wake_at,
         Some(world.now),

@@ -17,17 +17,18 @@ mod stops;
 
 use std::fmt::Write as _;
 
-use api::Job;
-use api::batch::{Group, Op};
 use api::job::{JobSpec, JobStatus};
+use api::object::Kind as _;
 use api::task::ReportState;
 use api::task::transition::{Report, TaskChange};
 use api::template::Template;
+use api::{Job, Task};
 use expect_test::Expect;
 use serde_json::json;
 
 use super::model::World;
 use super::plan::{Holder, Plan, is_at_rest};
+use crate::action::{Action, Group, New, Status};
 
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
@@ -188,32 +189,32 @@ fn show(plan: &Plan, shown: &mut String) {
 }
 
 fn show_group(group: &Group) -> String {
-    let ops: Vec<String> = group.ops.iter().map(show_op).collect();
-    ops.join(" + ")
+    let actions: Vec<String> = group.actions.iter().map(show_action).collect();
+    actions.join(" + ")
 }
 
-fn show_op(op: &Op) -> String {
-    match op {
-        Op::Create { object } if object["kind"] == "TaskTemplate" => "create template".to_owned(),
-        Op::Create { object } => {
-            let spec = &object["spec"];
-            let own = spec.get("overrides").map(|own| format!(" {own}")).unwrap_or_default();
-            let name = object["metadata"]["name"].as_str().unwrap();
-            format!("create {name} #{} run={}{own}", spec["index"], spec["run"])
+fn show_action(action: &Action) -> String {
+    match action {
+        Action::Create(New::TaskTemplate(_)) => "create template".to_owned(),
+        Action::CreateTasks(tasks) => {
+            let create = |task: Task| {
+                let (name, spec) = (task.name(), &task.spec);
+                let own = (!spec.overrides.is_empty()).then(|| json!(spec.overrides));
+                let own = own.map(|own| format!(" {own}")).unwrap_or_default();
+                format!("create {name} #{} run={}{own}", spec.index, spec.run)
+            };
+            tasks.objects().map(create).collect::<Vec<_>>().join(" + ")
         }
-        Op::Status { object } => {
-            let job: Job = serde_json::from_value(object.clone()).unwrap();
-            show_status(&job.status)
+        Action::Status(Status::Job(job)) => show_status(&job.status),
+        Action::Task { task, attempt, change } => {
+            format!("{}/{attempt} {}", task.key.name, show_change(change))
         }
-        Op::Task { key, attempt, change, .. } => {
-            format!("{}/{attempt} {}", key.name, show_change(change))
-        }
-        Op::Record { run, ends, .. } => {
+        Action::Record { run, ends, .. } => {
             let ends: Vec<String> =
                 ends.iter().map(|(index, end)| format!("{index}={end:?}")).collect();
             format!("record run={run} {}", ends.join(" "))
         }
-        Op::Remove { key, .. } => format!("remove {}", key.name),
+        Action::Remove { task } => format!("remove {}", task.key.name),
         other => format!("{other:?}"),
     }
 }

@@ -80,7 +80,7 @@ fn whatever_concerns_a_job_brings_it_by_its_own_key() {
         snapshot.insert(Any::Job(Arc::new(job.clone())));
     }
     let set = Any::PartitionSet(Arc::new(PartitionSet::new("default", "s", Default::default())));
-    let task = api::Task::new("default", "j-0", Default::default());
+    let task = Task::new("default", "j-0", Default::default());
     let owned = Any::Task(Arc::new(task.clone().with_controller(job.as_controller())));
     let (of_another, job) = (Any::Task(Arc::new(task)), Any::Job(Arc::new(job)));
     let key = BTreeSet::from([ObjectKey::new("default", "j")]);

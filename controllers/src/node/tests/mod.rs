@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use api::batch::Op;
 use api::node::NodeSpec;
 use api::object::Kind as _;
 use api::placement::{LossAction, OnNodeLoss};
@@ -23,6 +22,7 @@ use expect_test::{Expect, expect};
 use jiff::SignedDuration;
 
 use super::plan::{Canary, Missing, Placed, Plan, View, plan};
+use crate::action::{Action, Status};
 
 #[derive(Default)]
 struct World {
@@ -165,14 +165,13 @@ impl World {
 
     fn act(&mut self, plan: &Plan) {
         self.missing = plan.missing.clone();
-        for op in plan.groups.iter().flat_map(|group| &group.ops) {
-            match op {
-                Op::Status { object } => {
-                    let node: Node = serde_json::from_value(object.clone()).unwrap();
-                    self.nodes.insert(node.name().to_owned(), node);
+        for action in plan.groups.iter().flat_map(|group| &group.actions) {
+            match action {
+                Action::Status(Status::Node(node)) => {
+                    self.nodes.insert(node.name().to_owned(), Node::clone(node));
                 }
-                Op::Task { key, attempt, change, .. } => {
-                    let (task, _) = self.tasks.get_mut(&key.name).unwrap();
+                Action::Task { task: of, attempt, change } => {
+                    let (task, _) = self.tasks.get_mut(&of.key.name).unwrap();
                     let Step::Changed(next) = apply(task, *attempt, change, self.now).unwrap()
                     else {
                         panic!("asked for twice: {change:?}")
@@ -190,9 +189,9 @@ fn show(plan: &Plan, shown: &mut String) {
     for (node, verdict) in &plan.verdicts {
         writeln!(shown, "  {node} is {verdict:?}").unwrap();
     }
-    for op in plan.groups.iter().flat_map(|group| &group.ops) {
-        if let Op::Task { key, change, .. } = op {
-            writeln!(shown, "  {} {change:?}", key.name).unwrap();
+    for action in plan.groups.iter().flat_map(|group| &group.actions) {
+        if let Action::Task { task, change, .. } = action {
+            writeln!(shown, "  {} {change:?}", task.key.name).unwrap();
         }
     }
     if let Some(waiting) = plan.waiting {

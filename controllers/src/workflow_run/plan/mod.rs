@@ -15,7 +15,6 @@ mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::batch::{Group, Op};
 use api::conditions::{Standing as Condition, conditions};
 use api::job::{JobPhase, REASON_CHARS_MAX};
 use api::object::Kind as _;
@@ -26,6 +25,7 @@ use api::workflow_run::{RunJob, RunPhase, WorkflowRunStatus, too_large};
 use api::{Job, Timestamp, Workflow, WorkflowRun};
 use jiff::SignedDuration;
 
+use crate::action::{Action, Group, Patch};
 use crate::packing::{self, Parcel};
 use hitch::Hitch;
 use standing::{Standing, follow, standings};
@@ -107,7 +107,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     conclude(view, &mut next.status, end, hitch.as_ref());
     drop(standings);
     next.status.workflow = Some(workflow);
-    assemble(view, next, steps.ops)
+    assemble(view, next, steps.actions)
 }
 
 /// Whether nothing is left to do for the run: it has ended, or is being deleted.
@@ -118,7 +118,7 @@ pub fn is_at_rest(run: &WorkflowRun, plan: &Plan) -> bool {
 
 /// What is done with the jobs.
 struct Steps {
-    ops: Vec<Parcel>,
+    actions: Vec<Parcel>,
     /// Why one that is due cannot be made yet.
     stalled: Option<String>,
     /// Whether one turned out to be impossible to make.
@@ -137,8 +137,7 @@ fn go_on(
     if ending.is_some_and(|end| !end.at_once) {
         follow(standings);
     }
-    let stops = ending.map(|end| stop(end, standings)).unwrap_or_default();
-    let mut ops: Vec<Parcel> = stops.into_iter().map(Parcel::from).collect();
+    let mut actions = ending.map(|end| stop(end, standings)).unwrap_or_default();
     // What was stopped is what others may have waited for.
     follow(standings);
     let final_ones = |standings: &[Standing<'_>]| {
@@ -146,12 +145,12 @@ fn go_on(
     };
     let (mut stalled, before) = (None, final_ones(standings));
     if ending.is_none_or(|end| !end.at_once) {
-        ops.extend(hold(view, standings).into_iter().map(Parcel::from));
+        actions.extend(hold(view, standings));
         if !view.run.spec.suspend {
-            ops.extend(start(view, next, workflow, standings, &mut stalled));
+            actions.extend(start(view, next, workflow, standings, &mut stalled));
         }
     }
-    Steps { ops, stalled, fails: final_ones(standings) > before }
+    Steps { actions, stalled, fails: final_ones(standings) > before }
 }
 
 /// Why a run cannot begin.
@@ -334,16 +333,14 @@ fn why_stopped(end: &End) -> String {
 
 /// Stops what runs; what was not made will not be. Where the run ends by a failure, not the jobs
 /// that are meant for it.
-fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Op> {
-    let mut ops = Vec::new();
+fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Parcel> {
+    let mut stops = Vec::new();
     let why = shortened(&why_stopped(end), REASON_CHARS_MAX);
     for standing in standings.iter_mut().filter(|job| end.at_once || !job.after_failure) {
         match standing.object {
             Some(object) if !object.status.phase.is_final() && !object.spec.cancel => {
-                let mut stopped = object.clone();
-                stopped.spec.cancel = true;
-                stopped.spec.cancel_reason = Some(why.clone());
-                ops.push(Op::replace(&stopped));
+                let cancel = Action::Patch(Patch::cancel(object, &why));
+                stops.push(Parcel::of_patch(cancel, object));
             }
             Some(_) => (),
             None if standing.report.phase.is_final() => (),
@@ -355,20 +352,18 @@ fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Op> {
             }
         }
     }
-    ops
+    stops
 }
 
 /// Hands the run's suspension down to its jobs, and takes it back.
-fn hold(view: &View<'_>, standings: &[Standing<'_>]) -> Vec<Op> {
+fn hold(view: &View<'_>, standings: &[Standing<'_>]) -> Vec<Parcel> {
     let change = |standing: &Standing<'_>| {
         let object = standing.object.filter(|object| !object.status.phase.is_final())?;
         let held = view.run.spec.suspend || standing.wanted.suspend.unwrap_or(false);
         if object.spec.is_suspended() == held {
             return None;
         }
-        let mut changed = object.clone();
-        changed.spec.suspend = held.then_some(true);
-        Some(Op::replace(&changed))
+        Some(Parcel::of_patch(Action::Patch(Patch::suspend(object, held)), object))
     };
     standings.iter().filter_map(change).collect()
 }
@@ -381,7 +376,7 @@ fn start(
     standings: &mut [Standing<'_>],
     stalled: &mut Option<String>,
 ) -> Vec<Parcel> {
-    let (mut ops, mut bytes) = (Vec::new(), 0);
+    let (mut starts, mut bytes) = (Vec::new(), 0);
     for standing in standings.iter_mut().filter(|standing| standing.due) {
         if bytes > ROUND_BYTES_MAX {
             break;
@@ -396,9 +391,9 @@ fn start(
             }
             Ok(job) => {
                 standing.report.job = Some(job.name().to_owned());
-                let op = Parcel::from(Op::create(&job));
-                bytes += op.bytes;
-                ops.push(op);
+                let create = Parcel::from(Action::create(job));
+                bytes += create.bytes;
+                starts.push(create);
             }
             Err(why) => {
                 standing.report.phase = JobPhase::Failed;
@@ -406,7 +401,7 @@ fn start(
             }
         }
     }
-    ops
+    starts
 }
 
 fn summarize(status: &mut WorkflowRunStatus, standings: &[Standing<'_>]) {
@@ -490,7 +485,7 @@ fn bounded(message: &str, chars: usize) -> String {
 }
 
 /// The plan: the status with what it makes at first, apart from it later.
-fn assemble(view: &View<'_>, mut next: WorkflowRun, ops: Vec<Parcel>) -> Plan {
+fn assemble(view: &View<'_>, mut next: WorkflowRun, actions: Vec<Parcel>) -> Plan {
     shorten(&mut next);
     let before = &view.run.status;
     let mut plan = Plan::default();
@@ -502,15 +497,15 @@ fn assemble(view: &View<'_>, mut next: WorkflowRun, ops: Vec<Parcel>) -> Plan {
         plan.wake_at = deadline(&next.status, workflow).filter(|at| *at > view.now);
     }
     if before.workflow.is_none() && next.status.workflow.is_some() {
-        plan.groups = vec![packing::beside(Op::status(&next).into(), ops, GROUP_OPS)];
+        plan.groups = vec![packing::beside(Action::status(next).into(), actions, GROUP_OPS)];
         return plan;
     }
-    plan.groups = ops.into_iter().map(|sized| Group::from(sized.op)).collect();
+    plan.groups = actions.into_iter().map(|parcel| Group::from(parcel.action)).collect();
     if next.status == *before {
         return plan;
     }
     if is_urgent(before, &next.status) {
-        plan.groups.push(Op::status(&next).into());
+        plan.groups.push(Action::status(next).into());
     } else {
         plan.status = Some(Box::new(next));
     }

@@ -25,7 +25,7 @@ fn a_job_that_waits_for_a_failure_runs_although_the_run_fails() {
             plan
               Running 0/0: d Pending, x Pending, clean Pending (waits for job d), notify Pending (waits for job clean), after Pending (waits for job d), late Pending (waits for jobs x, clean) + create w-1-d + create w-1-x
             plan
-              change w-1-x suspend=false cancel=true
+              change w-1-x [Cancel(true), CancelReason("job d failed: exit 3")]
               create w-1-clean
               Running (job d failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
             plan
@@ -58,7 +58,7 @@ fn a_clean_up_waits_for_what_is_being_stopped() {
             plan
               Running 0/0: a Pending, b Pending, clean Pending (waits for job b) + create w-1-a + create w-1-b
             plan
-              change w-1-b suspend=false cancel=true
+              change w-1-b [Cancel(true), CancelReason("job a failed")]
               Running (job a failed) 0/2: a Failed, b Running, clean Pending (waits for job b)
             plan
               create w-1-clean
@@ -93,7 +93,7 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
               Running (job d failed) 0/1: d Failed, clean Pending
               wakes at 10s
             plan
-              change w-1-clean suspend=false cancel=true
+              change w-1-clean [Cancel(true), CancelReason("job d failed")]
               Running (job d failed) 0/2: d Failed, clean Running
             plan
               Failed (job d failed) 0/2: d Failed, clean Cancelled
@@ -119,7 +119,7 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
               create w-1-clean
               Running (job d failed) 0/1: d Failed, clean Pending
             plan
-              change w-1-clean suspend=false cancel=true
+              change w-1-clean [Cancel(true), CancelReason("the run was cancelled")]
               Running (cancelled on request) 0/2: d Failed, clean Running
             plan
               Cancelled (cancelled on request) 0/2: d Failed, clean Cancelled
@@ -147,7 +147,7 @@ fn what_depends_on_a_failure_is_skipped_and_its_clean_up_runs() {
             plan
               Running 0/0: a Pending, x Pending, b Pending (waits for job a), c Pending (waits for job b), other Pending (waits for job x), clean Pending (waits for job c) + create w-1-a + create w-1-x
             plan
-              change w-1-x suspend=false cancel=true
+              change w-1-x [Cancel(true), CancelReason("job a failed: exit 3")]
               create w-1-clean
               Running (job a failed: exit 3) 0/2: a Failed (exit 3), x Running, b Skipped (job a failed), c Skipped (job b was skipped), other Cancelled (the run ended before this job started), clean Pending
             plan

@@ -11,7 +11,6 @@ mod sizes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use api::batch::{Group, Op};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::job::JobPhase;
 use api::object::Kind as _;
@@ -23,6 +22,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::plan::{Plan, View, is_at_rest, plan};
+use crate::action::{Action, Field, Group, New, Patch, Status};
 
 struct World {
     workflow: Option<Workflow>,
@@ -118,16 +118,27 @@ impl World {
     }
 
     fn act(&mut self, plan: &Plan) {
-        for op in plan.groups.iter().flat_map(|group| &group.ops) {
-            match op {
-                Op::Create { object } | Op::Replace { object } => {
-                    let job: Job = serde_json::from_value(object.clone()).unwrap();
+        for action in plan.groups.iter().flat_map(|group| &group.actions) {
+            match action {
+                Action::Create(New::Job(job)) => {
                     assert_eq!(job.controller().unwrap().uid, "run-uid");
-                    self.jobs.insert(job.name().to_owned(), job);
+                    self.jobs.insert(job.name().to_owned(), Job::clone(job));
                 }
-                Op::Status { object } => {
-                    let run: WorkflowRun = serde_json::from_value(object.clone()).unwrap();
-                    self.run.status = run.status;
+                Action::Patch(patch) => {
+                    let job = self.jobs.get_mut(&patch.object.key.name).unwrap();
+                    for field in &patch.fields {
+                        match field {
+                            Field::Cancel(cancel) => job.spec.cancel = *cancel,
+                            Field::CancelReason(why) => {
+                                job.spec.cancel_reason = Some(why.clone());
+                            }
+                            Field::Suspend(held) => job.spec.suspend = held.then_some(true),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+                Action::Status(Status::WorkflowRun(run)) => {
+                    self.run.status = run.status.clone();
                 }
                 other => panic!("{other:?}"),
             }
@@ -190,21 +201,15 @@ fn show(plan: &Plan, shown: &mut String) {
 }
 
 fn show_group(group: &Group) -> String {
-    let ops = group.ops.iter().map(|op| match op {
-        Op::Create { object } => format!("create {}", object["metadata"]["name"].as_str().unwrap()),
-        Op::Replace { object } => {
-            let spec = &object["spec"];
-            let (suspend, cancel) = (spec.get("suspend").is_some(), spec.get("cancel").is_some());
-            let name = object["metadata"]["name"].as_str().unwrap();
-            format!("change {name} suspend={suspend} cancel={cancel}")
+    let actions = group.actions.iter().map(|action| match action {
+        Action::Create(New::Job(job)) => format!("create {}", job.name()),
+        Action::Patch(Patch { object, fields, .. }) => {
+            format!("change {} {fields:?}", object.key.name)
         }
-        Op::Status { object } => {
-            let run: WorkflowRun = serde_json::from_value(object.clone()).unwrap();
-            show_status(&run.status)
-        }
+        Action::Status(Status::WorkflowRun(run)) => show_status(&run.status),
         other => format!("{other:?}"),
     });
-    ops.collect::<Vec<_>>().join(" + ")
+    actions.collect::<Vec<_>>().join(" + ")
 }
 
 fn show_status(status: &WorkflowRunStatus) -> String {
@@ -233,7 +238,7 @@ fn a_run_whose_job_a_person_cancelled_has_not_succeeded() {
             plan
               Running 0/0: a Pending, b Pending (waits for job a), c Pending + create w-1-a + create w-1-c
             plan
-              change w-1-c suspend=false cancel=true
+              change w-1-c [Cancel(true), CancelReason("job a was cancelled: cancelled on request")]
               Running (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Skipped (job a was cancelled), c Running
             plan
               Failed (job a was cancelled: cancelled on request) 0/1: a Cancelled (cancelled on request), b Skipped (job a was cancelled), c Cancelled
@@ -310,7 +315,7 @@ fn a_failed_job_ends_the_run_once_the_others_have_stopped() {
             plan
               Running 0/0: a Pending, b Pending, c Pending (waits for job a) + create w-1-a + create w-1-b
             plan
-              change w-1-b suspend=false cancel=true
+              change w-1-b [Cancel(true), CancelReason("job a failed")]
               Running (job a failed) 0/2: a Failed, b Running, c Skipped (job a failed)
             plan
               Failed (job a failed) 0/2: a Failed, b Cancelled, c Skipped (job a failed)
@@ -371,7 +376,7 @@ fn suspending_a_run_holds_its_jobs_and_its_clock() {
               Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
               wakes at 60s
             plan
-              change w-1-a suspend=true cancel=false
+              change w-1-a [Suspend(true)]
               Suspended 0/0: a Pending, b Pending (waits for job a)
             plan
               Suspended 1/1: a Succeeded, b Pending
@@ -382,7 +387,7 @@ fn suspending_a_run_holds_its_jobs_and_its_clock() {
             plan
               wakes at 260s
             plan
-              change w-1-b suspend=false cancel=true
+              change w-1-b [Cancel(true), CancelReason("the run took longer than timeout (1m)")]
               Running (longer than timeout (1m)) 1/1: a Succeeded, b Pending
             plan
               TimedOut (longer than timeout (1m)) 1/2: a Succeeded, b Cancelled
@@ -436,7 +441,7 @@ fn a_cancelled_run_makes_nothing_more() {
             plan
               Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
             plan
-              change w-1-a suspend=false cancel=true
+              change w-1-a [Cancel(true), CancelReason("the run was cancelled")]
               Running (cancelled on request) 0/0: a Pending, b Cancelled (the run ended before this job started)
             plan
               Cancelled (cancelled on request) 0/1: a Cancelled, b Cancelled (the run ended before this job started)
@@ -568,7 +573,7 @@ fn a_job_that_was_never_made_is_no_failure_of_a_run_whose_time_was_up() {
               Running 0/0: a Pending, b Pending (waits for job a) + create w-1-a
               wakes at 60s
             plan
-              change w-1-a suspend=false cancel=true
+              change w-1-a [Cancel(true), CancelReason("the run took longer than timeout (1m)")]
               Running (longer than timeout (1m)) 0/0: a Pending, b Cancelled (the run ended before this job started)
             plan
               TimedOut (longer than timeout (1m)) 0/1: a Cancelled, b Cancelled (the run ended before this job started)

@@ -22,7 +22,7 @@ fn large_jobs_are_made_in_groups_that_fit() {
     for _ in 0..10 {
         let plan = world.plan();
         for group in &plan.groups {
-            let bytes: usize = group.ops.iter().map(json_bytes).sum();
+            let bytes: usize = group.to_batch().ops.iter().map(json_bytes).sum();
             assert!(bytes <= GROUP_BYTES_MAX, "{bytes} bytes fit no transaction");
         }
         world.act(&plan);
