@@ -3,18 +3,23 @@
 //! Groups are all or nothing and independent of each other; results come in order. Preconditions
 //! are facts (uid, attempt, phase), not resource versions, since several writers share an object.
 
+mod ranges;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use ranges::Ranges;
+
 use crate::completion::End;
 use crate::kind::KindId;
+use crate::names;
 use crate::object::{Kind, ObjectKey, is_default};
 use crate::resource_version::ResourceVersion;
 use crate::status::{Refusal, Why};
 use crate::task::Task;
 use crate::task::transition::TaskChange;
 
-/// Most operations of a batch, over all groups.
+/// Most operations of a batch, over all groups; each task that is made is one.
 pub const BATCH_OPS_MAX: usize = 1_000;
 /// Most operations of a group: what one transaction of etcd takes.
 pub const GROUP_OPS_MAX: usize = 110;
@@ -33,6 +38,13 @@ pub struct Batch {
 pub struct Group {
     /// In order; no object twice.
     pub ops: Vec<Op>,
+}
+
+impl Group {
+    /// For how many operations it counts.
+    pub fn count(&self) -> usize {
+        self.ops.iter().map(Op::count).fold(0, usize::saturating_add)
+    }
 }
 
 impl From<Op> for Group {
@@ -63,6 +75,15 @@ pub enum Op {
     Create {
         /// The object, with apiVersion and kind.
         object: Value,
+    },
+    /// Makes tasks of one owner that differ in nothing but their index, and the name that follows from it
+    /// ([`names::task`]). Each is made as [`Op::Create`] makes it: with the same guards, as a request of
+    /// its own, and counted as an operation of its own.
+    CreateTasks {
+        /// One of them, with apiVersion and kind, and the owner as its controller.
+        task: Value,
+        /// Their indexes.
+        indexes: Ranges,
     },
     /// Replaces spec and labels. The uid and resourceVersion in it must be there, and be the current
     /// ones. Asked for by components of earlier versions; now they patch the fields that they mean.
@@ -145,11 +166,52 @@ impl Op {
         Op::Create { object: to_value(object) }
     }
 
+    /// Makes tasks that are all like this one of theirs.
+    pub fn create_tasks(task: &Task, indexes: Ranges) -> Self {
+        Op::CreateTasks { task: to_value(task), indexes }
+    }
+
+    /// For how many operations it counts.
+    pub fn count(&self) -> usize {
+        match self {
+            Op::CreateTasks { indexes, .. } => indexes.count(),
+            Op::Create { .. }
+            | Op::Replace { .. }
+            | Op::Status { .. }
+            | Op::Delete { .. }
+            | Op::Patch { .. }
+            | Op::Emptied { .. }
+            | Op::Remove { .. }
+            | Op::Task { .. }
+            | Op::Record { .. } => 1,
+        }
+    }
+
+    /// The same in operations that every version knows.
+    pub fn one_by_one(self) -> Vec<Self> {
+        let Op::CreateTasks { task, indexes } = self else { return vec![self] };
+        let owner = owner_name(&task).unwrap_or_default().to_owned();
+        let create = |index: u32| {
+            let mut object = task.clone();
+            object["metadata"]["name"] = names::task(&owner, &index.to_string()).into();
+            object["spec"]["index"] = index.into();
+            Op::Create { object }
+        };
+        indexes.iter().map(create).collect()
+    }
+
     /// Changes one part of a task, decided on its current attempt.
     pub fn task(task: &Task, change: TaskChange) -> Self {
         let (uid, attempt) = (task.uid().to_owned(), task.spec.attempt);
         Op::Task { key: task.key(), uid, attempt, change }
     }
+}
+
+/// The name of an object's controller.
+pub fn owner_name(object: &Value) -> Option<&str> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
+    owner["name"].as_str()
 }
 
 fn to_value<K: Kind>(object: &K) -> Value {

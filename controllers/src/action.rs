@@ -12,7 +12,7 @@ use api::task::transition::TaskChange;
 use api::task::{Overrides, StopReason};
 use api::{
     Job, KindId, Node, ObjectKey, ObjectMeta, PartitionSet, Task, TaskTemplate, Workflow,
-    WorkflowRun,
+    WorkflowRun, names,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
@@ -143,13 +143,32 @@ pub struct NewTask {
 impl NewTasks {
     /// The tasks as objects.
     pub fn objects(&self) -> impl Iterator<Item = Task> {
-        self.each.iter().map(|own| {
-            let mut task = Task::clone(&self.alike);
-            task.metadata.name = Some(own.name.clone());
-            task.spec.index = own.index;
-            task.spec.overrides = own.overrides.clone();
-            task
-        })
+        self.each.iter().map(|own| self.object(own))
+    }
+
+    fn object(&self, own: &NewTask) -> Task {
+        let mut task = Task::clone(&self.alike);
+        task.metadata.name = Some(own.name.clone());
+        task.spec.index = own.index;
+        task.spec.overrides = own.overrides.clone();
+        task
+    }
+
+    /// Adds the operations that make them: one for all those of which nothing is their own but the index
+    /// and the name that follows from it.
+    fn write(&self, ops: &mut Vec<Op>) {
+        let owner = self.alike.controller().map(|owner| owner.name.as_str());
+        let is_plain = |task: &NewTask| {
+            let name = owner.map(|owner| names::task(owner, &task.index.to_string()));
+            task.overrides.is_empty() && name.as_ref() == Some(&task.name)
+        };
+        let (plain, own): (Vec<&NewTask>, Vec<&NewTask>) =
+            self.each.iter().partition(|task| is_plain(task));
+        if let Some(first) = plain.first() {
+            let indexes = plain.iter().map(|task| task.index).collect();
+            ops.push(Op::create_tasks(&self.object(first), indexes));
+        }
+        ops.extend(own.into_iter().map(|own| Op::create(&self.object(own))));
     }
 
     /// Keeps the first `count` tasks, and gives back the others.
@@ -351,10 +370,7 @@ impl Action {
     /// Adds its operations to those of a group.
     fn write(&self, ops: &mut Vec<Op>) {
         ops.push(match self {
-            Action::CreateTasks(tasks) => {
-                ops.extend(tasks.objects().map(|task| Op::Create { object: json!(task) }));
-                return;
-            }
+            Action::CreateTasks(tasks) => return tasks.write(ops),
             Action::Create(new) => Op::Create { object: new.document() },
             Action::Status(status) => Op::Status { object: status.document() },
             Action::Patch(patch) => Op::Patch {
@@ -511,19 +527,23 @@ mod tests {
                 ..Overrides::default()
             },
         };
+        alike.metadata.owner_references = Some(vec![job.as_controller()]);
+        let mut listed = own(8, None);
+        listed.name = "j-eight".to_owned();
         let mut tasks = NewTasks {
             alike: Box::new(alike),
-            each: vec![own(3, None), own(5, Some("p")), own(6, None)],
+            each: vec![own(3, None), own(5, Some("p")), own(4, None), listed, own(6, None)],
         };
-        let rest = tasks.split_off(2);
-        assert_eq!((tasks.each.len(), rest.each.len()), (2, 1));
+        let rest = tasks.split_off(4);
+        assert_eq!((tasks.each.len(), rest.each.len()), (4, 1));
         let groups = [Action::create(job), Action::CreateTasks(tasks)].map(Group::from);
         assert_eq!(created(&groups, KindId::Job), ["j"]);
-        assert_eq!(created(&groups, KindId::Task), ["j-3", "j-5"]);
-        assert_eq!(groups[1].ops(), 2);
+        assert_eq!(created(&groups, KindId::Task), ["j-3", "j-5", "j-4", "j-eight"]);
+        assert_eq!(groups[1].ops(), 4);
         expect![[r#"
-            {"create":{"object":{"apiVersion":"heliox.dev/v1","kind":"Task","metadata":{"name":"j-3","namespace":"default"},"spec":{"template":"","index":3,"count":2,"run":1,"attempt":1}}}}
-            {"create":{"object":{"apiVersion":"heliox.dev/v1","kind":"Task","metadata":{"name":"j-5","namespace":"default"},"spec":{"template":"","overrides":{"partition":"p"},"index":5,"count":2,"run":1,"attempt":1}}}}
+            {"createTasks":{"task":{"apiVersion":"heliox.dev/v1","kind":"Task","metadata":{"name":"j-3","namespace":"default","ownerReferences":[{"apiVersion":"heliox.dev/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"j","uid":"job-uid"}]},"spec":{"template":"","index":3,"count":2,"run":1,"attempt":1}},"indexes":[[3,2]]}}
+            {"create":{"object":{"apiVersion":"heliox.dev/v1","kind":"Task","metadata":{"name":"j-5","namespace":"default","ownerReferences":[{"apiVersion":"heliox.dev/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"j","uid":"job-uid"}]},"spec":{"template":"","overrides":{"partition":"p"},"index":5,"count":2,"run":1,"attempt":1}}}}
+            {"create":{"object":{"apiVersion":"heliox.dev/v1","kind":"Task","metadata":{"name":"j-eight","namespace":"default","ownerReferences":[{"apiVersion":"heliox.dev/v1","blockOwnerDeletion":true,"controller":true,"kind":"Job","name":"j","uid":"job-uid"}]},"spec":{"template":"","index":8,"count":2,"run":1,"attempt":1}}}}
         "#]].assert_eq(&written(groups[1].actions.clone()));
     }
 

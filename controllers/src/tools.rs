@@ -100,17 +100,19 @@ impl Tools {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use api::ObjectKey;
     use api::batch::{BatchResponse, GroupResult};
     use api::resource_version::ResourceVersion;
-    use api::status::{Refusal, Why};
+    use api::status::{Mistake, Refusal, Why};
     use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::Full;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::action::{Action, ObjectRef};
+    use crate::action::{Action, NewTask, NewTasks, ObjectRef};
     use crate::obedient::tools_at;
 
     fn group(name: &str) -> Group {
@@ -154,6 +156,42 @@ mod tests {
         assert_eq!(never, [(group("a"), "the batch is too large".to_owned())]);
         let both = written(&["a", "b"], (413, refused)).await;
         assert!(matches!(both, Err(ReconcileError::Again(_))), "one of two is too large: {both:?}");
+    }
+
+    /// While hosts are upgraded one after the other, an apiserver may know fewer operations than this.
+    #[tokio::test]
+    async fn an_apiserver_of_an_earlier_version_is_asked_for_each_task_by_itself() {
+        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let answer = move |request: &Request<Bytes>| {
+            let batch: Value = serde_json::from_slice(request.body()).unwrap();
+            seen.lock().unwrap().push(batch["groups"].clone());
+            let (code, answer) = if batch.to_string().contains("createTasks") {
+                (400, json!(Refusal::new(Why::Mistaken(Mistake::Request), "?").to_status()))
+            } else {
+                results(vec![GroupResult::Done, GroupResult::refused(Why::Invalid, "no")])
+            };
+            let body = Full::new(Bytes::from(answer.to_string()));
+            Response::builder().status(code).body(body).unwrap()
+        };
+        let owner = api::Job::new("default", "j", <_>::default()).as_controller();
+        let alike = Box::new(api::Task::new("default", "", <_>::default()).with_controller(owner));
+        let task =
+            |index: u32| NewTask { index, name: format!("j-{index}"), overrides: <_>::default() };
+        let tasks = NewTasks { alike, each: vec![task(0), task(3)] };
+        let tools = tools_at(Vec::new(), Timestamp::UNIX_EPOCH, answer);
+        let groups = vec![Action::CreateTasks(tasks).into(), group("b")];
+        let never = tools.write("test", groups).await.unwrap();
+        assert_eq!(never, [(group("b"), "no".to_owned())]);
+        let asked = asked.lock().unwrap();
+        let first = &asked[0][0]["ops"];
+        assert_eq!(first[0]["createTasks"]["indexes"], json!([[0, 1], [3, 1]]), "{first}");
+        let names = asked[1][0]["ops"].as_array().unwrap().iter().map(|op| {
+            let object = &op["create"]["object"];
+            format!("{} {}", object["metadata"]["name"], object["spec"]["index"])
+        });
+        assert_eq!(names.collect::<Vec<_>>(), ["\"j-0\" 0", "\"j-3\" 3"]);
+        assert_eq!(asked.len(), 2);
     }
 
     #[tokio::test]

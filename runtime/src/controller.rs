@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Timestamp;
-use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
+use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult, Op};
 use api::resource_version::ResourceVersion;
 use api::size::{BATCH_BYTES_MAX, json_bytes};
-use api::status::Why;
+use api::status::{Mistake, Why};
 use base::{Backoff, Clock, ErrorChain, Rng, Spawner, without_panic};
 use client::{Client, Error};
 use futures_util::{StreamExt as _, stream};
@@ -262,6 +262,13 @@ pub async fn write(
     let mut seen = ResourceVersion::default();
     let send = |batch: Batch| async move {
         let answer = client.batch(&batch).await;
+        let is_unknown = |error: &Error| matches!(error, Error::Refused(it) if it.why == Why::Mistaken(Mistake::Request));
+        // An apiserver of an earlier version may be asked while hosts are upgraded one after the other.
+        if answer.as_ref().is_err_and(is_unknown) && batch.groups.iter().any(makes_many) {
+            let batch = Batch { groups: batch.groups.into_iter().map(one_by_one).collect() };
+            let answer = client.batch(&batch).await;
+            return (batch.groups.len(), answer);
+        }
         (batch.groups.len(), answer)
     };
     let mut answers = stream::iter(batches(groups)).map(send).buffered(BATCHES_AT_ONCE);
@@ -316,6 +323,15 @@ pub async fn write(
     }
 }
 
+fn makes_many(group: &Group) -> bool {
+    group.ops.iter().any(|op| matches!(op, Op::CreateTasks { .. }))
+}
+
+/// The same group in operations that every version knows.
+fn one_by_one(group: Group) -> Group {
+    Group { ops: group.ops.into_iter().flat_map(Op::one_by_one).collect() }
+}
+
 /// What it means that a batch was refused as a whole.
 fn as_a_whole(why: Why, message: String) -> ReconcileError {
     match why {
@@ -346,7 +362,7 @@ fn batches(groups: Vec<Group>) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let (mut ops_left, mut bytes_left) = (0, 0);
     for group in groups {
-        let (ops, bytes) = (group.ops.len(), json_bytes(&group) + 1);
+        let (ops, bytes) = (group.count(), json_bytes(&group) + 1);
         if ops > ops_left || bytes > bytes_left {
             batches.push(Batch::default());
             (ops_left, bytes_left) = (BATCH_OPS_MAX, BATCH_BYTES_MAX - FRAME_BYTES);

@@ -1,6 +1,10 @@
 //! Batches of Heliox's own components.
 
-use api::batch::{BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, GroupResult, Op, kind_of};
+mod tasks;
+
+use api::batch::{
+    BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, Group, GroupResult, Op, kind_of,
+};
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
 use api::status::{Refusal, Why};
@@ -22,7 +26,8 @@ pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
     let server = call.server;
     let leader = leader(request.headers())?;
     let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
-    let ops: usize = batch.groups.iter().map(|group| group.ops.len()).sum();
+    let counts = batch.groups.iter().map(Group::count);
+    let ops = counts.fold(0, usize::saturating_add);
     if batch.groups.len() > BATCH_OPS_MAX {
         let groups = batch.groups.len();
         return Err(bad(format!("too many groups: {groups} (maximum {BATCH_OPS_MAX})")));
@@ -33,7 +38,7 @@ pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
     let mut results: Vec<Option<GroupResult>> = Vec::new();
     let mut groups = Vec::new();
     for group in batch.groups {
-        match intents(call, group.ops) {
+        match intents(call, group) {
             Ok(intents) => {
                 groups.push(intents);
                 results.push(None);
@@ -59,33 +64,41 @@ pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
 }
 
 /// The intents of a group, or why it can never happen.
-fn intents(call: Call<'_>, ops: Vec<Op>) -> Result<Vec<Intent>, Refusal> {
-    if ops.len() > GROUP_OPS_MAX {
-        let count = ops.len();
+fn intents(call: Call<'_>, group: Group) -> Result<Vec<Intent>, Refusal> {
+    let count = group.count();
+    if count > GROUP_OPS_MAX {
         let message = format!("too many operations in a group: {count} (maximum {GROUP_OPS_MAX})");
         return Err(Refusal::new(Why::TooLarge, message));
     }
-    ops.into_iter().map(|op| intent(call, op)).collect()
+    let mut intents = Vec::with_capacity(count);
+    for op in group.ops {
+        intents.extend(intents_of(call, op)?);
+    }
+    Ok(intents)
 }
 
-/// What an operation wants, if its requester may want it: it is a request of its own.
-fn intent(call: Call<'_>, op: Op) -> Result<Intent, Refusal> {
-    let (verb, of, key) = asked(&op)?;
-    let by = call.enter(Ask::of(verb, of, &key))?;
-    Ok(Intent { by, wish: wish(call.server, op, (of.0, key))? })
+/// What an operation wants, if its requester may want it: it is a request of its own, and so is each task
+/// of an operation that makes several.
+fn intents_of(call: Call<'_>, op: Op) -> Result<Vec<Intent>, Refusal> {
+    let asked = asked(&op)?;
+    let enter = |(verb, of, key): &Asked| call.enter(Ask::of(*verb, *of, key));
+    let allowed = asked.iter().map(enter).collect::<Result<Vec<_>, _>>()?;
+    let wishes = wishes(call.server, op, asked)?;
+    Ok(allowed.into_iter().zip(wishes).map(|(by, wish)| Intent { by, wish }).collect())
 }
 
 /// What an operation does, and to what.
 pub(super) type Asked = (Verb, (KindId, Option<Subresource>), ObjectKey);
 
 /// What an operation asks for, in the words of single requests.
-pub(super) fn asked(op: &Op) -> Result<Asked, Refusal> {
+pub(super) fn asked(op: &Op) -> Result<Vec<Asked>, Refusal> {
     let named = |verb, kind, key: &ObjectKey| (verb, (kind, None), key.clone());
-    Ok(match op {
+    let one = match op {
         Op::Create { object } => {
             let (kind, key) = identify(object)?;
             (Verb::Create, (kind, None), key)
         }
+        Op::CreateTasks { task, indexes } => return tasks::asked(task, indexes),
         Op::Replace { object } => {
             let (kind, key) = identify(object)?;
             (Verb::Update, (kind, None), key)
@@ -105,7 +118,8 @@ pub(super) fn asked(op: &Op) -> Result<Asked, Refusal> {
         Op::Record { job, .. } => {
             (Verb::Update, (KindId::Job, Some(Subresource::Record)), job.clone())
         }
-    })
+    };
+    Ok(vec![one])
 }
 
 /// Each part of a task has a writer of its own, and so have the verbs.
@@ -132,15 +146,18 @@ fn known(plural: &str) -> Result<KindId, Refusal> {
     kind_of(plural).ok_or_else(|| bad(format!("unknown kind {plural:?}")))
 }
 
-/// What an operation wants of the object of this kind at this place.
-fn wish(server: &Server, op: Op, (kind, key): (KindId, ObjectKey)) -> Result<Wish, Refusal> {
-    match op {
+/// What an operation wants of each object that it asks for.
+fn wishes(server: &Server, op: Op, asked: Vec<Asked>) -> Result<Vec<Wish>, Refusal> {
+    let place = asked.first().map(|(_, (kind, _), key)| (*kind, key.clone()));
+    let Some((kind, key)) = place else { return Ok(Vec::new()) };
+    let one = match op {
+        Op::CreateTasks { task, indexes } => return tasks::wishes(server, task, &indexes, asked),
         Op::Create { object } => {
-            new_object(server, (kind, &key.namespace), object, Repeatable::BySameController)
+            new_object(server, (kind, &key.namespace), object, Repeatable::BySameController)?
         }
         Op::Replace { object } => {
             is_as_read(&object)?;
-            Ok(Wish::Replace { kind, key, object, part: Part::Spec })
+            Wish::Replace { kind, key, object, part: Part::Spec }
         }
         Op::Status { object } => {
             if kind == KindId::Task {
@@ -149,27 +166,28 @@ fn wish(server: &Server, op: Op, (kind, key): (KindId, ObjectKey)) -> Result<Wis
                 ));
             }
             is_as_read(&object)?;
-            Ok(Wish::Replace { kind, key, object, part: Part::Status })
+            Wish::Replace { kind, key, object, part: Part::Status }
         }
         Op::Delete { uid, propagation, version, .. } => {
             let options =
                 DeleteOptions { propagation, uid: Some(uid), version, grace_seconds: None };
-            Ok(Wish::Delete { kind, key, options })
+            Wish::Delete { kind, key, options }
         }
         Op::Patch { patch, .. } => {
             if kind.info().internal {
                 return Err(bad(format!("unknown kind {:?}", kind.info().plural)));
             }
             is_as_read(&patch)?;
-            Ok(Wish::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec })
+            Wish::Patch { kind, key, patch: Patch::Merge(patch), part: Part::Spec }
         }
-        Op::Emptied { uid, .. } => Ok(Wish::Emptied { key, uid }),
-        Op::Remove { uid, .. } => Ok(Wish::Remove { key, uid }),
+        Op::Emptied { uid, .. } => Wish::Emptied { key, uid },
+        Op::Remove { uid, .. } => Wish::Remove { key, uid },
         Op::Task { uid, attempt, change, .. } => {
-            Ok(Wish::Task { key, uid: Some(uid), attempt: Some(attempt), change })
+            Wish::Task { key, uid: Some(uid), attempt: Some(attempt), change }
         }
-        Op::Record { uid, run, ends, .. } => Ok(Wish::Record { job: key, uid, run, ends }),
-    }
+        Op::Record { uid, run, ends, .. } => Wish::Record { job: key, uid, run, ends },
+    };
+    Ok(vec![one])
 }
 
 /// Whether a document names the object that it takes the place of, and its state. Our components

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::asks::Asks;
 use super::query::{Query, bad};
 use super::{Answer, BODY_BYTES_MAX, Call, Place, answer, body, json_body, read};
-use crate::write::{Committed, Intent, Leader, Part, Repeatable, Run, Wish, admit, text};
+use crate::write::{Committed, Intent, Leader, New, Part, Repeatable, Run, Wish, admit, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache to say what a person should be warned of. The object is
@@ -40,21 +40,31 @@ pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Refusal> {
     }
 }
 
-/// A new object as a wish: admitted, named and stamped.
+/// A new object as a wish.
 pub(super) fn new_object(
     server: &Server,
     (kind, namespace): (KindId, &str),
-    mut object: Value,
+    object: Value,
     repeatable: Repeatable,
 ) -> Result<Wish, Refusal> {
+    let object = admitted(server, (kind, namespace), object)?;
+    let key = ObjectKey::new(namespace, text(&object, "name"));
+    Ok(Wish::Create { kind, key, object: New::Document(object), repeatable })
+}
+
+/// A new object: admitted, named and stamped.
+pub(super) fn admitted(
+    server: &Server,
+    (kind, namespace): (KindId, &str),
+    mut object: Value,
+) -> Result<Value, Refusal> {
     place_object(server, (kind, namespace), &mut object)?;
     let name = text(&object, "name").to_owned();
     let object = admit(kind, object).map_err(|violations| refused(kind, &name, &violations))?;
-    let key = ObjectKey::new(namespace, &*name);
-    Ok(Wish::Create { kind, key, object: stamp(server, kind, object), repeatable })
+    Ok(stamp(server, kind, object))
 }
 
-fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Refusal {
+pub(super) fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Refusal {
     Refusal::invalid(kind, name, violations)
 }
 

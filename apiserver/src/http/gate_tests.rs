@@ -200,6 +200,17 @@ async fn who_watches_several_kinds_needs_to_be_let_in_for_each() {
     assert_eq!((refusal.why, refusal.message.as_str()), (Why::Forbidden, expected));
 }
 
+/// A task of the job of this name.
+fn task_of(job: &str) -> Value {
+    json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Task",
+        "metadata": {
+            "name": "x", "namespace": "a",
+            "ownerReferences": [{ "controller": true, "name": job }],
+        },
+    })
+}
+
 /// An operation of each form.
 fn operations() -> Vec<Op> {
     let key = || ObjectKey::new("a", "x");
@@ -226,6 +237,7 @@ fn operations() -> Vec<Op> {
         task(TaskChange::Report(serde_json::from_value(report).unwrap())),
         task(TaskChange::Lose),
         Op::Record { job: key(), uid: uid(), run: 1, ends: vec![(0, End::Succeeded)] },
+        Op::CreateTasks { task: task_of("x"), indexes: [3, 4].into_iter().collect() },
     ]
 }
 
@@ -241,13 +253,14 @@ fn form(op: &Op) -> usize {
         Op::Remove { .. } => 6,
         Op::Task { .. } => 7,
         Op::Record { .. } => 8,
+        Op::CreateTasks { .. } => 9,
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_operation_of_a_batch_is_let_in_by_itself() {
     let ops = operations();
-    assert_eq!(ops.iter().map(form).collect::<BTreeSet<_>>(), (0..9).collect());
+    assert_eq!(ops.iter().map(form).collect::<BTreeSet<_>>(), (0..10).collect());
     let World { router, _tasks } = World::new(Gate::ClosedBut("batches")).await;
     let world = World { router: router.asked_by(Requester::component("controllers")), _tasks };
     let batch = Batch { groups: ops.into_iter().map(Group::from).collect() };
@@ -273,17 +286,28 @@ async fn each_operation_of_a_batch_is_let_in_by_itself() {
         controllers via this process may not update tasks/status "x" in namespace "a"
         controllers via this process may not update tasks "x" in namespace "a"
         controllers via this process may not update jobs/record "x" in namespace "a"
+        controllers via this process may not create tasks "x-3" in namespace "a"
     "#]]
     .assert_eq(&told.collect::<String>());
+}
+
+/// One operation makes both tasks, and asks for each of them.
+#[test]
+fn each_task_of_many_is_a_request_of_its_own() {
+    let op = Op::CreateTasks { task: task_of("x"), indexes: [3, 4].into_iter().collect() };
+    let asked = batch::asked(&op).unwrap();
+    let tasks = ["x-3", "x-4"].map(|name| ObjectKey::new("a", name));
+    assert_eq!(asked, tasks.map(|key| (Verb::Create, (KindId::Task, None), key)));
 }
 
 /// What batches do is in the table, too.
 #[test]
 fn what_operations_ask_for_is_in_the_table_of_verbs() {
     for op in operations() {
-        let (verb, (kind, subresource), _) = batch::asked(&op).unwrap();
-        let served = verbs(kind, subresource);
-        let is_there = served.requests.contains(&verb) || served.batches.contains(&verb);
-        assert!(is_there, "{} {kind} {subresource:?}", verb.word());
+        for (verb, (kind, subresource), _) in batch::asked(&op).unwrap() {
+            let served = verbs(kind, subresource);
+            let is_there = served.requests.contains(&verb) || served.batches.contains(&verb);
+            assert!(is_there, "{} {kind} {subresource:?}", verb.word());
+        }
     }
 }

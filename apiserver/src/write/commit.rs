@@ -1,6 +1,6 @@
 //! Tries decisions, and takes them anew when only the cache was behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::resource_version::ResourceVersion;
@@ -260,6 +260,8 @@ fn wait_for(written: &BTreeSet<Key>, attempt: &Attempt<'_>, awaited: &mut BTreeS
 fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Committed {
     let keys: Vec<Key> =
         prepared.iter().flat_map(|one| &one.writes).map(|write| Arc::clone(&write.key)).collect();
+    let places: BTreeMap<&Key, usize> =
+        keys.iter().enumerate().map(|(place, key)| (key, place)).collect();
     let event_of = |place: usize| {
         let (revision, positions) = done?;
         let position = positions.get(place).copied().unwrap_or_default();
@@ -271,7 +273,7 @@ fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Commi
     let there = prepared.iter().map(|one| one.seen).max();
     let answer = |one: Prepared| {
         let mut answer = one.answer?;
-        let place = keys.iter().position(|key| *key == answer.key);
+        let place = places.get(&answer.key).copied();
         if let Some(version) = place.and_then(event_of) {
             answer.version = version;
         }
@@ -296,6 +298,7 @@ impl Answer {
 /// writes have expectations.
 fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
     let writes: Vec<_> = prepared.iter().flat_map(|one| one.writes.iter().cloned()).collect();
+    let written: BTreeSet<Key> = writes.iter().map(|write| Arc::clone(&write.key)).collect();
     let mut guards: Vec<Guard> = Vec::new();
     let leader = leader.map(|leader| Guard {
         key: keys::leader(&leader.component),
@@ -304,8 +307,8 @@ fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
     for guard in
         leader.into_iter().chain(prepared.iter().flat_map(|one| one.guards.iter().cloned()))
     {
-        let written = writes.iter().any(|write| write.key == guard.key);
-        if !written && !guards.contains(&guard) {
+        // Most guards of a group are alike.
+        if !guards.contains(&guard) && !written.contains(&guard.key) {
             guards.push(guard);
         }
     }

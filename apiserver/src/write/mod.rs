@@ -16,6 +16,7 @@ mod commit;
 mod delete;
 mod facts;
 mod fixed;
+mod new;
 mod object;
 mod owner;
 mod record;
@@ -39,6 +40,7 @@ use crate::{encoding, keys};
 pub(crate) use commit::{Committed, Leader, Run, Writer};
 pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Current, Facts, text};
+pub(crate) use new::{New, NewTask};
 pub(crate) use object::admit;
 pub(crate) use refusals::{not_found, settled, unavailable, unknown};
 pub(crate) use turns::Turns;
@@ -55,7 +57,7 @@ pub(crate) struct Intent {
 #[derive(Clone)]
 pub(crate) enum Wish {
     /// Makes an object, admitted and stamped already.
-    Create { kind: KindId, key: ObjectKey, object: Value, repeatable: Repeatable },
+    Create { kind: KindId, key: ObjectKey, object: New, repeatable: Repeatable },
     /// Replaces spec and metadata, or the status.
     Replace { kind: KindId, key: ObjectKey, object: Value, part: Part },
     /// Changes a part of the document.

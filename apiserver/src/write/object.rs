@@ -9,12 +9,13 @@ use api::status::{Mistake, Refusal, Why};
 use api::verb::Subresource;
 use api::workflow_run::misfits;
 use api::{KindId, ObjectKey, Timestamp, Violation, WorkflowRun, key_order, meaning};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, StatusCause};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 use serde_json::Value;
 use store::{Change, Expectation, Write};
 
 use super::facts::{Current, Facts, absent, make};
+use super::new::{New, controller_of};
 use super::owner::Owner;
 use super::record::bit_guard;
 use super::refusals::{conflict, not_found};
@@ -27,7 +28,7 @@ const FINALIZERS: [&str; 2] = [api::labels::FINALIZER_FOREGROUND, api::labels::F
 
 pub(super) fn create(
     (kind, key): (KindId, &ObjectKey),
-    object: &Value,
+    object: &New,
     repeatable: Repeatable,
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
@@ -38,12 +39,13 @@ pub(super) fn create(
     let mut prepared = Prepared::default();
     if let Some(current) = facts.at(&store_key) {
         let there = current.object();
-        let controller = controller_uid(object);
+        let controller = object.controller();
+        let controller = controller.as_ref().map(|owner| owner.uid.as_str());
         // Its owner may have made it in another way than this: a person's run of a workflow bears the
         // next number, too, and not the label of a revision.
         let same = controller.is_some()
             && controller == controller_uid(&there)
-            && object["metadata"]["labels"] == there["metadata"]["labels"];
+            && object.labels() == there["metadata"]["labels"];
         if repeatable == Repeatable::BySameController && same && !current.is_deleting() {
             prepared.seen = current.version;
             return Ok(prepared);
@@ -68,12 +70,17 @@ pub(super) fn create(
         guard_owner((kind, key), object, facts, &mut prepared)?;
     }
     // A controller's run fails by itself with the same words, which its workflow then shows.
-    if kind == KindId::WorkflowRun && repeatable == Repeatable::No {
+    if let New::Document(object) = object
+        && kind == KindId::WorkflowRun
+        && repeatable == Repeatable::No
+    {
         check_params_of_run(key, object, facts, &mut prepared)?;
     }
-    let stored = encoding::encode(object);
+    let stored = object.stored();
     prepared.writes.push(make(store_key.clone(), stored.clone()));
-    guard_leader(kind, key, object, facts, &mut prepared);
+    if let New::Document(object) = object {
+        guard_leader(kind, key, object, facts, &mut prepared);
+    }
     prepared.answer = Some(Answer {
         kind,
         key: store_key,
@@ -131,32 +138,17 @@ fn check_params_of_run(
     Err(Refusal::invalid(KindId::WorkflowRun, &key.name, &found))
 }
 
-/// Which work a task does.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Work {
-    run: u32,
-    index: u32,
-}
-
-/// The controller that an object names.
-fn controller_of(object: &Value) -> Option<OwnerReference> {
-    let owners = object["metadata"]["ownerReferences"].as_array()?;
-    let controller = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
-    OwnerReference::deserialize(controller).ok()
-}
-
 /// The create of a task or a template is guarded on its owner, and a task's on its bit of the owner's
 /// completion record, where there is one: a stale controller cannot make finished work run again.
 fn guard_owner(
     (kind, key): (KindId, &ObjectKey),
-    object: &Value,
+    object: &New,
     facts: &mut Facts<'_>,
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
     let refuse = |why: String| conflict(kind, &key.name, why);
-    let controller = controller_of(object);
-    let Some(owner) = Owner::of_new((kind, key), controller.as_ref())? else { return Ok(()) };
+    let controller = object.controller();
+    let Some(owner) = Owner::of_new((kind, key), controller.as_deref())? else { return Ok(()) };
     let Some(living) = owner.living(facts) else {
         let (owner_kind, name) = (owner.kind.info().singular, owner.name);
         return Err(refuse(format!(
@@ -166,7 +158,7 @@ fn guard_owner(
     };
     prepared.guards.push(living.alive(Arc::clone(&owner.store_key)));
     if kind == KindId::Task && owner.rules.keeps_record {
-        let work = Work::deserialize(&object["spec"]).map_err(|error| refuse(error.to_string()))?;
+        let work = object.work().map_err(|error| refuse(error.to_string()))?;
         prepared.guards.push(bit_guard(owner.uid, work.run, work.index, facts)?);
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Batches: groups of facts-guarded operations.
 
+use std::collections::BTreeSet;
+
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -56,6 +58,89 @@ async fn a_create_is_asked_twice_without_harm() {
     for outcome in ["Done", "Refused"] {
         assert_eq!(world.batch(&[create(nobodys.clone())]).await[0]["outcome"], outcome);
     }
+}
+
+fn create_tasks(like: &Value, indexes: &Value) -> Value {
+    json!({ "createTasks": { "task": like, "indexes": indexes } })
+}
+
+/// A task but for what no two have alike.
+fn without_identity(mut task: Value) -> Value {
+    for field in ["name", "uid", "resourceVersion"] {
+        task["metadata"].as_object_mut().unwrap().shift_remove(field).unwrap();
+    }
+    task["spec"].as_object_mut().unwrap().shift_remove("index").unwrap();
+    task
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_are_made_by_one_operation_are_as_if_each_was_made_by_itself() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    let mut like = task_of(&job, 0);
+    like["metadata"]["labels"] = json!({ "team": "blue" });
+    let one = like.clone();
+    like["metadata"]["name"] = "whatever".into();
+    // What is not for whoever makes tasks to say is left out of all of them.
+    like["status"] = json!({ "message": "done" });
+    let many = create_tasks(&like, &json!([[1, 2], [7, 1]]));
+    for time in ["first", "second"] {
+        let results = world.batch(&[create(one.clone()), many.clone()]).await;
+        let done = results.iter().filter(|result| result["outcome"] == "Done").count();
+        assert_eq!(done, 2, "the {time} time: {results:?}");
+    }
+    let tasks = world.get(TASKS).await.json["items"].as_array().unwrap().clone();
+    let of = |task: &Value| (task["metadata"]["name"].clone(), task["spec"]["index"].clone());
+    let expected = [("a-0", 0), ("a-1", 1), ("a-2", 2), ("a-7", 7)];
+    assert_eq!(
+        tasks.iter().map(of).collect::<Vec<_>>(),
+        expected.map(|(name, index)| (json!(name), json!(index)))
+    );
+    let uids: BTreeSet<&str> =
+        tasks.iter().map(|task| task["metadata"]["uid"].as_str().unwrap()).collect();
+    assert_eq!(uids.len(), tasks.len());
+    let mut rest = tasks.into_iter().map(without_identity);
+    let first = rest.next().unwrap();
+    assert!(rest.all(|task| task == first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_many_tasks_is_guarded_and_all_are_made_or_none() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    world.merge(&format!("{JOBS}/a/status"), &json!({ "status": { "run": 1 } })).await;
+    world.batch(&[record(&job, 1, &json!([[3, "Succeeded"]]))]).await;
+    let like = task_of(&job, 0);
+    let of_another = create(task_of(&world.job("b").await, 9));
+    let mut taken = task_of(&job, 5);
+    taken["metadata"]["ownerReferences"] = json!([]);
+    assert_eq!(world.batch(&[of_another, create(taken)]).await[1]["outcome"], "Done");
+    let mut gone = like.clone();
+    gone["metadata"]["ownerReferences"][0]["uid"] = "another".into();
+    let mut nobodys = like.clone();
+    nobodys["metadata"]["ownerReferences"] = json!([]);
+    let mut mistaken = like.clone();
+    mistaken["spec"]["run"] = 0.into();
+    let ops = [
+        ("recorded", create_tasks(&like, &json!([[2, 3]])), "Refused"),
+        ("a name is taken", create_tasks(&like, &json!([[4, 2]])), "Refused"),
+        ("the owner is gone", create_tasks(&gone, &json!([[0, 2]])), "Refused"),
+        ("no owner", create_tasks(&nobodys, &json!([[0, 2]])), "Invalid"),
+        ("not a task", create_tasks(&job, &json!([[0, 2]])), "Invalid"),
+        ("against the rules", create_tasks(&mistaken, &json!([[0, 2]])), "Invalid"),
+        ("an index twice", create_tasks(&like, &json!([[0, 1], [0, 1]])), "Invalid"),
+        ("more than a group", create_tasks(&like, &json!([[10, 111]])), "Invalid"),
+        ("as many as a group", create_tasks(&like, &json!([[10, 110]])), "Done"),
+    ];
+    let results = world.batch(&ops.clone().map(|(_, op, _)| op)).await;
+    for ((what, _, outcome), result) in ops.iter().zip(&results) {
+        assert_eq!(result["outcome"], *outcome, "{what}: {result}");
+    }
+    let made = world.get(TASKS).await.json["items"].as_array().unwrap().len();
+    assert_eq!(made, 2 + 110, "nothing of what was refused");
+    let groups = json!({ "groups": [{ "ops": [create_tasks(&like, &json!([[0, 1001]]))] }] });
+    let answer = world.post(&format!("{OURS}/batches"), &groups).await;
+    assert_eq!(answer.json["message"], "too many operations: 1001 (maximum 1000)");
 }
 
 /// A person's run of a workflow has the name that the workflow's own next run would have, and its owner.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use api::batch::{Op, Propagation};
+use api::batch::{Op, Propagation, Ranges};
 use api::patch::PatchForm;
 use api::task::transition::TaskChange;
 use api::{KindId, ObjectKey, merge};
@@ -218,6 +218,7 @@ fn documents() -> Vec<&'static str> {
     let uid = String::new;
     let all = [
         Op::Create { object: object.clone() },
+        Op::CreateTasks { task: object.clone(), indexes: Ranges::default() },
         Op::Replace { object: object.clone() },
         Op::Status { object },
         Op::Delete {
@@ -238,7 +239,7 @@ fn documents() -> Vec<&'static str> {
         Op::Status { .. } => Some("status"),
         Op::Patch { .. } => Some("patch"),
         // What is there already is answered as it is, or refused.
-        Op::Create { .. } => None,
+        Op::Create { .. } | Op::CreateTasks { .. } => None,
         // These name an object, and send nothing of its metadata.
         Op::Delete { .. }
         | Op::Emptied { .. }

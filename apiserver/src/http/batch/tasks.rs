@@ -1,0 +1,59 @@
+//! Tasks of one owner that are alike, made by one operation: admitted once, and each let in, guarded and
+//! written by itself.
+
+use std::sync::Arc;
+
+use api::batch::{Ranges, owner_name};
+use api::status::Refusal;
+use api::verb::Verb;
+use api::{KindId, ObjectKey, Task, Violation, names};
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::{Asked, identify};
+use crate::Server;
+use crate::http::change::{admitted, refused};
+use crate::http::query::bad;
+use crate::write::{New, NewTask, Repeatable, Wish};
+
+/// What is asked for: each of the tasks.
+pub(super) fn asked(task: &Value, indexes: &Ranges) -> Result<Vec<Asked>, Refusal> {
+    let (kind, like) = identify(task)?;
+    if kind != KindId::Task {
+        return Err(bad(format!("createTasks makes tasks, not {}", kind.info().plural)));
+    }
+    let Some(owner) = owner_name(task) else {
+        return Err(bad("metadata.ownerReferences names no controller: its tasks are made"));
+    };
+    let ask = |index| {
+        let key = ObjectKey::new(&*like.namespace, NewTask::name(owner, index));
+        match names::problem(&key.name) {
+            None => Ok((Verb::Create, (KindId::Task, None), key)),
+            Some(problem) => {
+                let violation = Violation::new("metadata.ownerReferences.name", problem);
+                Err(refused(KindId::Task, &key.name, &[violation]))
+            }
+        }
+    };
+    indexes.iter().map(ask).collect()
+}
+
+/// What is wanted: each of the tasks that were asked for, in the order of their indexes.
+pub(super) fn wishes(
+    server: &Server,
+    task: Value,
+    indexes: &Ranges,
+    asked: Vec<Asked>,
+) -> Result<Vec<Wish>, Refusal> {
+    let (kind, like) = identify(&task)?;
+    let admitted = admitted(server, (kind, &like.namespace), task)?;
+    let like = Task::deserialize(admitted)
+        .map_err(|error| refused(kind, &like.name, &[Violation::new("", error.to_string())]))?;
+    let like = Arc::new(like);
+    let wish = |(index, (_, _, key)): (u32, Asked)| {
+        let task = NewTask::of(&like, (index, &key.name), server.rng.uuid());
+        let (object, repeatable) = (New::Task(task), Repeatable::BySameController);
+        Wish::Create { kind, key, object, repeatable }
+    };
+    Ok(indexes.iter().zip(asked).map(wish).collect())
+}
