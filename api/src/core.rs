@@ -24,14 +24,15 @@ pub use secret::KindOfData;
 /// Most bytes of a ConfigMap or Secret: what Kubernetes allows.
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long events stay after they were seen last, where nothing else is said. 24 h.
+/// How long an event is kept after it was last seen, unless configured otherwise: 24 h.
 pub const EVENT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// Events that stay at most: beyond them the oldest go.
+/// Most events that are kept. Beyond that the oldest are removed.
 pub const EVENTS_MAX: usize = 10_000;
-/// Bytes that they take at most, about. 16 MiB.
+/// Most bytes that events take in the store, approximately: 16 MiB.
 pub const EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Where the number or the bytes of events are over their bound by this factor, new ones are refused
-/// until the oldest have gone: so what is removed keeps up with what is taken.
+/// New events are refused while the number or the bytes of events exceed their bound by this
+/// factor. Otherwise a flood of events would grow the store faster than the controller can remove
+/// old ones.
 pub const EVENTS_REFUSED_FACTOR: usize = 2;
 
 macro_rules! kubernetes_kind {
@@ -46,7 +47,7 @@ macro_rules! kubernetes_kind {
                 &mut self.metadata
             }
             fn schema() -> serde_json::Value {
-                crate::schema::kubernetes::<Self>()
+                crate::schema::generate::kubernetes::<Self>()
             }
         }
     )+};
@@ -55,7 +56,7 @@ macro_rules! kubernetes_kind {
 kubernetes_kind!(Namespace, ConfigMap, Secret, Event, Lease);
 
 impl Resource for Namespace {
-    // Kubernetes' finalizers of a namespace are in its spec; ours has none.
+    // Kubernetes clients send `spec.finalizers` of a namespace back. Heliox stores no such field.
     const SHOWN: &'static [&'static str] = &["/status", "/spec"];
 
     fn validate(&self) -> Vec<Violation> {
@@ -81,7 +82,7 @@ impl Resource for Namespace {
     }
 }
 
-/// Whether a namespace takes new objects, in one word.
+/// Whether a namespace accepts new objects, as one word.
 pub trait NamespacePhase {
     /// `Active` or `Terminating`.
     fn phase(&self) -> &'static str;
@@ -93,7 +94,8 @@ impl NamespacePhase for Namespace {
     }
 }
 
-/// What is wrong with the data of a ConfigMap or Secret: each key once, over both of its maps.
+/// Violations in the data of a ConfigMap or Secret: bad keys, keys that are in both maps, and too
+/// much data.
 fn validate_data<'a>(
     parts: impl Iterator<Item = (&'static str, &'a str, usize)>,
 ) -> Vec<Violation> {
@@ -124,7 +126,7 @@ fn validate_data<'a>(
     found
 }
 
-/// Whether two maps differ. One without entries is the same as none: clients send either.
+/// Whether two maps differ. An absent map and an empty one are equal: clients send either.
 fn has_other_data<T: PartialEq>(
     is: Option<&BTreeMap<String, T>>,
     was: Option<&BTreeMap<String, T>>,
@@ -132,7 +134,7 @@ fn has_other_data<T: PartialEq>(
     !is.into_iter().flatten().eq(was.into_iter().flatten())
 }
 
-/// What is wrong with changing what `immutable` says may not change.
+/// Violations of `immutable: true`: changed data, or the flag taken back.
 fn immutable(was: Option<bool>, is: Option<bool>, changed: bool) -> Vec<Violation> {
     if was != Some(true) {
         return Vec::new();

@@ -1,20 +1,19 @@
-//! The table of kinds: names, groups and what each serves. A new kind begins here: a variant, its row in
-//! [`KindId::info`], its type in [`every_kind`]. Its type says the rest ([`crate::resource::Resource`]).
+//! The table of kinds: names, groups and what each serves. A new kind begins here: a variant and its row
+//! in [`KindId::info`]; then its type goes into [`crate::every_kind`], and that type says the rest
+//! ([`crate::resource::Resource`]).
 
 use std::fmt;
 
-use crate::verb::Subresource;
-
 use crate::labels;
 use crate::phases;
-use crate::resource::Resource;
+use crate::subresource::Subresource;
 
-/// The API group of Heliox's own kinds.
+/// The API group of Heliox's kinds.
 pub const GROUP: &str = "heliox.dev";
-/// Its one version.
+/// The API version of that group.
 pub const VERSION: &str = "v1";
 
-/// Names a kind. The order is that of lists that show several.
+/// A kind. The order is the one in which a list of several kinds shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KindId {
     /// `v1/Namespace`.
@@ -29,7 +28,7 @@ pub enum KindId {
     Lease,
     /// A host that runs tasks.
     Node,
-    /// The proof that a node's agent lives; goes by itself when it is not renewed.
+    /// The proof that a node's agent lives. It expires unless the agent renews it.
     NodeLease,
     /// A DAG of jobs.
     Workflow,
@@ -50,62 +49,65 @@ pub enum KindId {
 /// Whether objects of a kind live in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// In a namespace.
+    /// Each object is in a namespace.
     Namespaced,
-    /// One for the cluster.
+    /// Objects belong to the whole cluster.
     Cluster,
 }
 
-/// Which names objects of a kind may have ([`crate::names`]).
+/// Which names objects of a kind may have; the rules are in [`crate::names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// A DNS label or subdomain of at most 63 characters.
     Dns,
     /// A DNS label.
     Label,
-    /// What Kubernetes takes, since other programs make them: a DNS subdomain of at most 253 characters.
+    /// A DNS subdomain of at most 253 characters: what Kubernetes allows, because other programs
+    /// choose these names.
     Foreign,
 }
 
-/// What is fixed about a kind.
+/// The constant properties of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
-    /// API group; empty for Kubernetes' core.
+    /// API group; empty for Kubernetes' core group.
     pub group: &'static str,
     /// API version within the group.
     pub version: &'static str,
-    /// The kind as manifests say it.
+    /// The kind as manifests write it.
     pub kind: &'static str,
-    /// The plural in paths and keys.
+    /// The plural, in URL paths and store keys.
     pub plural: &'static str,
-    /// The singular that `hctl` accepts, too.
+    /// The singular, which `hctl` accepts as well.
     pub singular: &'static str,
-    /// Short names.
+    /// Short names that `hctl` accepts.
     pub short: &'static [&'static str],
-    /// The word in `KIND/NAME`, as people type it and `hctl` prints it (`run/load-3`), where that is not
-    /// the singular.
+    /// The word in `KIND/NAME`, as people type it and `hctl` prints it (`run/load-3`). Absent where
+    /// it is the singular.
     pub word: Option<&'static str>,
-    /// Namespaced or not.
+    /// Whether objects are in a namespace.
     pub scope: Scope,
-    /// Fields that selectors may name beside `metadata.name` and `metadata.namespace`, with values
-    /// from [`crate::resource::Resource::fields`].
+    /// Fields that field selectors may name besides `metadata.name` and `metadata.namespace`. Their
+    /// values come from [`crate::resource::Resource::fields`].
     pub fields: &'static [&'static str],
-    /// Every value of `status.phase`, where objects have one.
+    /// Every value of `status.phase`; empty for kinds without one.
     pub phases: &'static [&'static str],
     /// Which names objects may have.
     pub names: Names,
-    /// Subresources beside the object itself.
+    /// Subresources of its objects.
     pub subresources: &'static [Subresource],
-    /// Whether it is part of `all`, as in `hctl get all`: what people run, not what they keep.
+    /// Whether `hctl get all` includes it: kinds that run something, not kinds that only hold data.
     pub in_all: bool,
-    /// The place of a kind among others that are applied together: what others need has a lower one.
+    /// The order in which `hctl apply` applies kinds, lowest first: what others refer to comes
+    /// before them.
     pub apply_order: u8,
-    /// Whether `status.observedGeneration` says which generation its controller has handled.
+    /// Whether its controller writes `status.observedGeneration`.
     pub is_observed: bool,
-    /// The label by which tasks name an object of this kind as the one that they belong to.
+    /// The label that tasks of such an object carry, with its name as value; absent for kinds that
+    /// have no tasks.
     pub task_label: Option<&'static str>,
-    /// Internal kinds are read through watches and written by the apiserver alone: they have no
-    /// discovery entry and no routes of their own.
+    /// Internal kinds are written by the apiserver alone and read through watches: discovery does
+    /// not list them, and they have no paths of their own.
     pub internal: bool,
 }
 
@@ -131,57 +133,8 @@ const OURS: Info = Info {
 const CORE: Info =
     Info { group: "", version: "v1", names: Names::Foreign, subresources: &[], ..OURS };
 
-/// Passes every kind to a macro, in the order of [`KindId`]: its variant, the name of a field for many of
-/// its objects, and its type. Whatever has a part for each kind is made with it.
-#[macro_export]
-macro_rules! every_kind {
-    ($then:ident) => {
-        $then! {
-            Namespace, namespaces: $crate::core::Namespace;
-            ConfigMap, config_maps: $crate::core::ConfigMap;
-            Secret, secrets: $crate::core::Secret;
-            Event, events: $crate::core::Event;
-            Lease, leases: $crate::core::Lease;
-            Node, nodes: $crate::Node;
-            NodeLease, node_leases: $crate::NodeLease;
-            Workflow, workflows: $crate::Workflow;
-            WorkflowRun, workflow_runs: $crate::WorkflowRun;
-            Job, jobs: $crate::Job;
-            CompletionChunk, completion_chunks: $crate::CompletionChunk;
-            PartitionSet, partition_sets: $crate::PartitionSet;
-            TaskTemplate, task_templates: $crate::TaskTemplate;
-            Task, tasks: $crate::Task;
-        }
-    };
-}
-
-/// What can be done with the type of any kind, by [`KindId::with_type`].
-pub trait WithType {
-    /// What comes of it.
-    type Output;
-
-    /// Does it with a kind's type.
-    fn of<K: Resource>(self) -> Self::Output;
-}
-
-macro_rules! typed {
-    ($($kind:ident, $field:ident: $type:ty;)+) => {
-        impl KindId {
-            /// Every kind.
-            pub const ALL: [KindId; [$(KindId::$kind),+].len()] = [$(KindId::$kind),+];
-
-            /// Does something with the type of this kind: the way from a kind that is known at run time
-            /// alone to code that is generic over kinds.
-            pub fn with_type<W: WithType>(self, what: W) -> W::Output {
-                match self { $(KindId::$kind => what.of::<$type>(),)+ }
-            }
-        }
-    };
-}
-every_kind!(typed);
-
 impl KindId {
-    /// What is fixed about this kind.
+    /// The constant properties of this kind.
     #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub const fn info(self) -> &'static Info {
         match self {
@@ -418,12 +371,12 @@ impl KindId {
         }
     }
 
-    /// The kind that a manifest's `apiVersion` and `kind` mean.
+    /// The kind that `apiVersion` and `kind` of a manifest name.
     pub fn from_manifest(api_version: &str, kind: &str) -> Option<KindId> {
         Self::ALL.into_iter().find(|id| id.info().kind == kind && id.api_version() == api_version)
     }
 
-    /// The kind that a path's group and plural mean.
+    /// The kind that a URL path's group, version and plural name.
     pub fn from_path(group: &str, version: &str, plural: &str) -> Option<KindId> {
         Self::ALL.into_iter().find(|id| {
             let info = id.info();
@@ -431,7 +384,8 @@ impl KindId {
         })
     }
 
-    /// The kind that a person means by a word: plural, singular, short name or kind, in any case.
+    /// The kind that a word on the command line names: plural, singular or short name, in any case.
+    /// Internal kinds have none.
     pub fn from_word(word: &str) -> Option<KindId> {
         let word = word.to_ascii_lowercase();
         Self::ALL.into_iter().filter(|id| !id.info().internal).find(|id| {
@@ -448,15 +402,31 @@ impl KindId {
         }
     }
 
-    /// The same for a kind as an object refers to it; one that is not known is shown in lower case.
+    /// The same for the kind of an owner or involved object, which may be a kind that this version
+    /// does not know: then it is shown in lower case.
     pub fn word_of(kind: &str) -> String {
         let known = Self::ALL.into_iter().find(|id| id.info().kind == kind);
         known.map_or_else(|| kind.to_ascii_lowercase(), |id| id.word().to_owned())
     }
 
-    /// Every field that a selector of this kind may name.
+    /// Every field that a field selector of this kind may name.
     pub fn selectable_fields(self) -> Vec<&'static str> {
         [&["metadata.name", "metadata.namespace"], self.info().fields].concat()
+    }
+
+    /// Every phase that objects of this kind can be in; empty where they have none.
+    pub const fn phases(self) -> &'static [&'static str] {
+        self.info().phases
+    }
+
+    /// Every value that a selectable field of this kind can have; nothing where it may be any text.
+    pub fn values(self, field: &str) -> Option<&'static [&'static str]> {
+        match field {
+            "status.phase" => Some(self.phases()),
+            "spec.suspend" | "spec.unschedulable" => Some(phases::SWITCH),
+            "spec.stateModel" => Some(&phases::MODELS),
+            _ => None,
+        }
     }
 
     /// Whether objects of this kind live in a namespace.
@@ -495,5 +465,32 @@ mod tests {
                 assert_eq!(KindId::from_word(word), Some(id), "{word}");
             }
         }
+    }
+
+    /// The words of an enum, from its schema.
+    fn words<T: schemars::JsonSchema>() -> Vec<String> {
+        let schema = schemars::schema_for!(T).to_value();
+        let word = |of: &serde_json::Value| of["const"].as_str().map(str::to_owned);
+        let described = schema["oneOf"].as_array().into_iter().flatten().filter_map(word);
+        described.collect()
+    }
+
+    #[test]
+    fn phases_are_those_of_the_types() {
+        assert_eq!(KindId::Task.phases(), words::<crate::task::TaskPhase>());
+        assert_eq!(KindId::Job.phases(), words::<crate::job::JobPhase>());
+        assert_eq!(KindId::WorkflowRun.phases(), words::<crate::workflow_run::RunPhase>());
+        assert_eq!(KindId::Node.phases(), words::<crate::node::NodePhase>());
+    }
+
+    #[test]
+    fn a_field_with_phases_has_values() {
+        for kind in KindId::ALL {
+            let has = kind.selectable_fields().contains(&"status.phase");
+            assert_eq!(has, !kind.phases().is_empty(), "{kind}");
+        }
+        let models =
+            ["LeaderStandby", "MasterSlave", "OnlineOffline", "OnlineOfflineWithBootstrap"];
+        assert_eq!(KindId::PartitionSet.values("spec.stateModel"), Some(&models[..]));
     }
 }

@@ -1,16 +1,17 @@
-//! What a spec means, whatever words say it: amounts and durations in one form, what is the default
-//! left out, keys in one order.
+//! The canonical form of a spec: amounts and durations in one form, default values left out, keys
+//! in one order.
 //!
-//! A revision is decided on the meaning, so that a manifest that says the same in other words runs
-//! nothing anew. All of this works on documents, since parts of workflows have parameters in them
-//! and cannot be typed. What is written in the usual form already stays as it is, byte for byte: a
-//! hash of it is the same with and without.
+//! Revisions are computed from this form, so that a manifest that says the same in other words does
+//! not run anything again. It works on documents and not on types, because parts of workflows
+//! contain parameters and cannot be typed. A spec that is written in canonical form already stays
+//! the same byte for byte, so its hash equals the one that earlier versions computed.
 
 use serde_json::{Map, Value, json};
 
 use crate::amounts::Quantity;
 use crate::duration::Duration;
-use crate::kind::{KindId, WithType};
+use crate::every_kind::WithType;
+use crate::kind::KindId;
 use crate::placement::{Constraint, REPLACE_AFTER};
 use crate::resource::Resource;
 use crate::template::GRACE_SECONDS;
@@ -18,7 +19,7 @@ use crate::workflow::HISTORY;
 
 type Document = Map<String, Value>;
 
-/// Fields in the order of their types: see the test that holds them to it.
+/// The fields of a template in the order of its type. A test compares the two.
 const TEMPLATE: [&str; 13] = [
     "image",
     "imagePullPolicy",
@@ -44,8 +45,7 @@ const PREFERENCE: [&str; 2] = ["weight", "constraint"];
 const NEAR: [&str; 4] = ["partitionSet", "states", "job", "required"];
 const ON_NODE_LOSS: [&str; 2] = ["action", "after"];
 
-/// The spec of an object of this kind, as far as it has other words for the same: two specs mean the
-/// same if these are equal.
+/// The canonical form of the spec of an object: two specs mean the same if these are equal.
 pub fn spec(kind: KindId, spec: &Value) -> Value {
     let mut spec = spec.clone();
     let Some(document) = spec.as_object_mut() else { return spec };
@@ -53,7 +53,7 @@ pub fn spec(kind: KindId, spec: &Value) -> Value {
     spec
 }
 
-/// Brings the spec of an object of a kind into its one form.
+/// Brings the spec of one kind into its canonical form.
 struct Simplify<'a>(&'a mut Document);
 
 impl WithType for Simplify<'_> {
@@ -102,8 +102,9 @@ pub fn workflow(document: &mut Document) {
     leave_out(document, &defaults, &Map::new());
 }
 
-/// A Job's spec, or a workflow's job, or what is laid under those. What `under` says of a field is
-/// what the job has where it says nothing, so there the default is left in.
+/// The spec of a Job, a workflow's job, or the defaults of a workflow. `under` holds the defaults
+/// that apply where the document says nothing: a field that `under` sets is kept even if it has the
+/// built-in default, because leaving it out would mean the value of `under`.
 fn job(document: &mut Document, under: &Document) {
     let part = |under: &Document, field: &str| {
         under.get(field).and_then(Value::as_object).cloned().unwrap_or_default()
@@ -146,7 +147,7 @@ fn job(document: &mut Document, under: &Document) {
         ("keepTasks", json!(keep)),
     ];
     leave_out(document, &defaults, under);
-    // An empty part says nothing, whatever it is laid over.
+    // An empty part changes nothing.
     for part in ["template", "placement", "retry"] {
         if document.get(part).and_then(Value::as_object).is_some_and(Map::is_empty) {
             document.shift_remove(part);
@@ -157,13 +158,13 @@ fn job(document: &mut Document, under: &Document) {
     }
 }
 
-/// What a listed task changes in its job's template. What is laid under it is the job's and the
-/// workflow's: nothing is left out.
+/// What a listed task changes in its job's template. The job and the workflow may set any field
+/// beneath it, so no field can be left out as a default.
 pub fn template_part(document: &mut Document) {
     template(document, &TEMPLATE.iter().map(|it| ((*it).to_owned(), json!(1))).collect());
 }
 
-/// A template, or part of one that is laid over `under`.
+/// A template, or a partial one that is merged over `under`.
 pub fn template(document: &mut Document, under: &Document) {
     let is_free = |field: &str| !under.contains_key(field);
     if let Some(resources) = document.get_mut("resources").and_then(Value::as_object_mut) {
@@ -215,7 +216,7 @@ pub fn template(document: &mut Document, under: &Document) {
     order(document, &TEMPLATE);
 }
 
-/// A placement, or part of one that is laid over `under`.
+/// A placement, or a partial one that is merged over `under`.
 pub fn placement(document: &mut Document, under: &Document) {
     let constraints = document.get_mut("constraints").and_then(Value::as_array_mut);
     constraints.into_iter().flatten().for_each(constraint);
@@ -257,7 +258,7 @@ fn entries<'a>(document: &'a mut Document, list: &str) -> impl Iterator<Item = &
     list.into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
-/// Leaves out fields that say what is the default, unless something under them says otherwise.
+/// Leaves out the fields that have their default value, unless `under` sets another one.
 fn leave_out(document: &mut Document, defaults: &[(&str, Value)], under: &Document) {
     for (field, default) in defaults {
         if document.get(*field) == Some(default) && !under.contains_key(*field) {
@@ -266,7 +267,7 @@ fn leave_out(document: &mut Document, defaults: &[(&str, Value)], under: &Docume
     }
 }
 
-/// Puts fields into the order of their type.
+/// Sorts fields into the order of their type.
 fn order(document: &mut Document, fields: &[&str]) {
     let mut ordered = Map::new();
     for field in fields {
@@ -302,11 +303,12 @@ mod tests {
     use super::*;
     use crate::schema;
 
-    /// A field that this file does not know would be put in the wrong place, or its default left in.
+    /// A field that is missing here would be sorted wrongly, or keep its default value, and change
+    /// revisions.
     #[test]
     fn every_field_has_its_place() {
         let schema = schema::of(KindId::Job);
-        // An optional part is its own schema, or one of several.
+        // The schema of an optional part is either its own, or one of several alternatives.
         let fields = |path: &str| {
             let nested = path.replace("//", "/anyOf/0/");
             let found = schema.pointer(&path.replace("//", "/")).or(schema.pointer(&nested));

@@ -12,19 +12,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::kind::KindId;
-use crate::schema;
+use crate::schema::generate;
 use crate::violation::Violation;
 
-/// For fields that are left out while they say nothing.
+/// For `skip_serializing_if`: fields that have their default value are left out.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The largest number of a run or an attempt that anybody may write: those that Heliox counts on
-/// from there never come to the last number there is, after which nothing could follow.
+/// Largest number of a run or an attempt that a client may write. Heliox counts on from there, and
+/// the numbers above leave it enough room never to overflow.
 pub const NUMBER_MAX: u32 = u32::MAX - 1_000_000;
 
-/// What is wrong with a number at `path` that is to be counted on.
+/// The violation of a number at `path` that is too large to count on from.
 pub(crate) fn number_problem(path: &str, number: u32) -> Option<Violation> {
     (number > NUMBER_MAX).then(|| {
         let why = format!("{number} is too large (maximum {NUMBER_MAX})");
@@ -35,7 +35,7 @@ pub(crate) fn number_problem(path: &str, number: u32) -> Option<Violation> {
 /// The namespace of an object whose manifest names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// An object of any kind, ours or Kubernetes'.
+/// An object of any kind, Heliox's or Kubernetes'.
 pub trait Kind:
     Serialize + DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static
 {
@@ -46,7 +46,8 @@ pub trait Kind:
     fn meta(&self) -> &ObjectMeta;
     /// Its metadata, to change.
     fn meta_mut(&mut self) -> &mut ObjectMeta;
-    /// The JSON Schema of the whole object, as its types tell it ([`crate::schema::of`] has it ready).
+    /// The JSON Schema of the whole object, generated from its types. [`crate::schema::of`] caches
+    /// it.
     fn schema() -> Value;
 
     /// `metadata.name`; empty before one is given.
@@ -57,23 +58,23 @@ pub trait Kind:
     fn namespace(&self) -> &str {
         self.meta().namespace.as_deref().unwrap_or_default()
     }
-    /// `metadata.uid`; empty before the apiserver gave one.
+    /// `metadata.uid`; empty until the apiserver has assigned one.
     fn uid(&self) -> &str {
         self.meta().uid.as_deref().unwrap_or_default()
     }
-    /// `metadata.generation`: counts changes of the spec.
+    /// `metadata.generation`, which counts the changes of what the spec means.
     fn generation(&self) -> i64 {
         self.meta().generation.unwrap_or_default()
     }
-    /// `metadata.resourceVersion`; empty for an object that was not read.
+    /// `metadata.resourceVersion`; empty for an object that was not read from the API.
     fn resource_version(&self) -> &str {
         self.meta().resource_version.as_deref().unwrap_or_default()
     }
-    /// When it was created.
+    /// `metadata.creationTimestamp`.
     fn created(&self) -> Option<Timestamp> {
         self.meta().creation_timestamp.as_ref().map(|time| time.0)
     }
-    /// Whether its deletion was asked for.
+    /// Whether it is being deleted: `metadata.deletionTimestamp` is set.
     fn is_deleting(&self) -> bool {
         self.meta().deletion_timestamp.is_some()
     }
@@ -81,11 +82,11 @@ pub trait Kind:
     fn label(&self, key: &str) -> Option<&str> {
         self.meta().labels.as_ref()?.get(key).map(String::as_str)
     }
-    /// The object that controls this one.
+    /// The owner that is marked as the controller of this object.
     fn controller(&self) -> Option<&OwnerReference> {
         self.meta().owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
     }
-    /// Where it is found.
+    /// Namespace and name.
     fn key(&self) -> ObjectKey {
         ObjectKey { namespace: self.namespace().to_owned(), name: self.name().to_owned() }
     }
@@ -129,13 +130,13 @@ impl std::fmt::Display for ObjectKey {
     }
 }
 
-/// What makes a kind of ours: its spec and status.
+/// What defines a kind of Heliox's own: its spec and its status.
 pub trait Definition: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// Which kind.
     const ID: KindId;
-    /// What is wanted.
+    /// The desired state, which users write.
     type Spec: Serialize + DeserializeOwned + Clone + Debug + PartialEq + JsonSchema + Send + Sync;
-    /// What is.
+    /// The observed state, which Heliox writes.
     type Status: Serialize
         + DeserializeOwned
         + Clone
@@ -150,16 +151,16 @@ pub trait Definition: Clone + Debug + PartialEq + Send + Sync + 'static {
 /// An object of one of our kinds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object<D: Definition> {
-    /// Name, labels, owners and so on.
+    /// Name, namespace, labels, owners and the like.
     pub metadata: ObjectMeta,
-    /// What is wanted.
+    /// The desired state.
     pub spec: D::Spec,
-    /// What is.
+    /// The observed state.
     pub status: D::Status,
 }
 
 impl<D: Definition> Object<D> {
-    /// An object that was not stored yet.
+    /// A new object, which has not been stored.
     pub fn new(namespace: &str, name: &str, spec: D::Spec) -> Self {
         let metadata = ObjectMeta {
             name: Some(name.to_owned()),
@@ -198,7 +199,7 @@ impl<D: Definition> Kind for Object<D> {
         &mut self.metadata
     }
     fn schema() -> Value {
-        schema::ours::<D>()
+        generate::ours::<D::Spec, D::Status>()
     }
 }
 

@@ -1,32 +1,33 @@
-//! What the apiserver asks of every kind beyond its shape: rules, selectable fields, table rows.
+//! What the apiserver needs to know of each kind besides its shape: rules, selectable fields, table
+//! rows.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::kind::{KindId, WithType};
 use crate::object::Kind;
-use crate::verb::Subresource;
+use crate::subresource::Subresource;
 use crate::violation::Violation;
 
 /// A kind as the apiserver serves it.
 pub trait Resource: Kind {
-    /// Everything that is wrong with the object by itself. Shape and unknown fields were checked
-    /// against the schema before it was typed.
+    /// All violations of the object by itself. Its shape and unknown fields were checked against
+    /// the schema before it was typed.
     fn validate(&self) -> Vec<Violation>;
 
-    /// Everything that is wrong with changing `old` into this. [`Resource::validate`] is asked, too.
+    /// All violations of changing `old` into this object. [`Resource::validate`] is called as well.
     fn validate_update(&self, _old: &Self) -> Vec<Violation> {
         Vec::new()
     }
 
-    /// Takes out of the spec what was said of something that this change puts an end to, and puts back
-    /// what only grows; whether there was anything. Asked once nothing is wrong with the change.
+    /// Resets fields of the spec that must not carry over this change. For example, `spec.cancel`
+    /// is reset by a change that begins a new run, and `spec.reruns` never goes back. Returns
+    /// whether anything was changed. Called only for changes that have no violation.
     fn let_go(&mut self, _old: &Self) -> bool {
         false
     }
 
-    /// How many bytes Heliox may add to the object later, at most: an object that leaves no room for
-    /// them is refused, since its status could never be written.
+    /// Most bytes that Heliox may add to the object later. An object that leaves no room for them
+    /// is refused, because its status could never be stored.
     fn added_bytes(&self) -> usize {
         if Self::ID.info().subresources.contains(&Subresource::Status) {
             crate::size::ADDED_BYTES
@@ -35,58 +36,45 @@ pub trait Resource: Kind {
         }
     }
 
-    /// Says the same in the words in which it is kept, once nothing is wrong with it.
+    /// Rewrites the object in the form in which it is stored. Called only for objects that have no
+    /// violation.
     fn normalize(&mut self) {}
 
-    /// Leaves out of a spec what is the default and writes the rest in one way: two specs mean the same if
-    /// they are equal then ([`crate::meaning`]). Of a document, since parts of a workflow have parameters
-    /// in them and cannot be typed.
+    /// Brings a spec into its canonical form, without defaults: two specs mean the same if they are
+    /// then equal ([`crate::meaning`]). It works on a document, because parts of a workflow contain
+    /// parameters and cannot be typed.
     fn simplify(_spec: &mut Map<String, Value>) {}
 
-    /// Whether [`Resource::settle`] does anything.
+    /// Whether [`Resource::settle`] does anything for this kind.
     const SETTLES: bool = false;
 
-    /// Writes into the status what follows from the rest of the object, for kinds of which nothing but
-    /// a write of the object itself changes that: the apiserver asks for it with every write. `before`
-    /// is what the object replaces, so that a condition tells since when it is so.
+    /// Computes the status from the rest of the object, for kinds whose status depends on nothing
+    /// else. The apiserver calls it with every write. `before` is the object that is replaced; it
+    /// supplies the transition times of conditions that stay the same.
     fn settle(&mut self, _before: Option<&Self>, _now: Timestamp) {}
 
-    /// Adds to a stored object what clients see as well: what follows from the rest of it and is not
-    /// stored, and what an earlier version did not store. Whether there was anything.
+    /// Adds what clients see and the store does not hold: fields that are computed, and fields that
+    /// an earlier version did not store. Returns whether anything was added.
     fn show(&mut self) -> bool {
         false
     }
 
-    /// Fields that clients see and that are never stored: what a client sends back of them says nothing.
+    /// JSON pointers of fields that clients see and that are never stored. What a client sends in
+    /// them is ignored.
     const SHOWN: &'static [&'static str] = &[];
 
-    /// The values of the fields that selectors may name beside `metadata.name` and
-    /// `metadata.namespace`: exactly those that the table of kinds lists for it
+    /// The values of the fields that field selectors may name besides `metadata.name` and
+    /// `metadata.namespace`. They must be exactly the fields in the table of kinds
     /// ([`crate::kind::Info::fields`]).
     fn fields(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// The columns of its table, names first, why last.
+    /// The columns of its table. Names come first, the reason for the phase last.
     fn columns() -> &'static [Column];
 
-    /// Its cells, one for each column.
+    /// The cells of the object's row, one for each column.
     fn row(&self, now: Timestamp) -> Vec<String>;
-}
-
-/// The columns of the table of a kind.
-pub fn columns_of(kind: KindId) -> &'static [Column] {
-    kind.with_type(Columns)
-}
-
-struct Columns;
-
-impl WithType for Columns {
-    type Output = &'static [Column];
-
-    fn of<K: Resource>(self) -> Self::Output {
-        K::columns()
-    }
 }
 
 /// A column of a table.

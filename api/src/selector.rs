@@ -6,18 +6,17 @@ use std::str::FromStr;
 
 use crate::kind::KindId;
 use crate::metadata::label_value_problem;
-use crate::phases;
 use crate::violation::nearest;
 
-/// Longest selector.
+/// Longest selector, in bytes.
 pub const SELECTOR_BYTES_MAX: usize = 4096;
-/// Most requirements of a selector: every one is looked at for every object.
+/// Most requirements of a selector: each is checked for every object.
 pub const REQUIREMENTS_MAX: usize = 64;
-/// Characters of a text that a refusal repeats.
+/// Most characters of a text that an error message repeats.
 const NAMED_CHARS_MAX: usize = 100;
 
-/// What labels must be: requirements that all hold. Unlike a placement's constraint, `!=` and
-/// `notin` hold of a missing label, too.
+/// A label selector: requirements that must all hold. Unlike a placement's constraint, `!=` and
+/// `notin` match an object without the label, too, as in Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelSelector(Vec<Requirement>);
 
@@ -30,35 +29,35 @@ enum Requirement {
     Absent(String),
 }
 
-/// What fields must be: `metadata.name=web,status.phase!=Running`.
+/// A field selector: `metadata.name=web,status.phase!=Running`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldSelector(Vec<(String, bool, String)>);
 
-/// Text that is no label selector.
+/// The text is not a label selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotASelector {
-    /// It says nothing that is understood.
+    /// It cannot be parsed.
     #[error("{0:?} is not a selector; write for example app=web,tier in (a, b),!spot")]
     Unreadable(String),
-    /// It is over a bound.
+    /// It exceeds a bound.
     #[error(transparent)]
     TooLong(#[from] TooLong),
 }
 
-/// Text that is no field selector.
+/// The text is not a field selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAFieldSelector {
-    /// It says nothing that is understood.
+    /// It cannot be parsed.
     #[error(
         "{0:?} is not a field selector; write for example metadata.name=web,status.phase!=Running"
     )]
     Unreadable(String),
-    /// It is over a bound.
+    /// It exceeds a bound.
     #[error(transparent)]
     TooLong(#[from] TooLong),
 }
 
-/// A selector that is over a bound.
+/// The selector exceeds a bound.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the selector has {is} {what}; at most {max} are allowed")]
 pub struct TooLong {
@@ -88,15 +87,15 @@ impl LabelSelector {
 }
 
 impl FieldSelector {
-    /// Whether it selects an object whose fields `value` tells.
+    /// Whether it selects an object with the field values that `value` returns.
     pub fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0
             .iter()
             .all(|(field, equal, wanted)| (value(field).unwrap_or_default() == wanted) == *equal)
     }
 
-    /// Which of its fields objects of `kind` cannot be selected by, if there is one, and what they
-    /// can be selected by instead.
+    /// The message for the first field that `kind` cannot be selected by, with the fields that it
+    /// can be selected by; nothing if all are known.
     pub fn unknown_field(&self, kind: KindId) -> Option<String> {
         let known = kind.selectable_fields();
         let unknown = self.fields().find(|field| !known.contains(field))?;
@@ -110,13 +109,13 @@ impl FieldSelector {
         Some(format!("{plural} cannot be selected by {short:?}; {meant} one of {known}"))
     }
 
-    /// A value that the field can never have in objects of `kind`, if it names one, and what it may
-    /// be instead. Without this a slip of the pen would select nothing for ever (or, after `!=`,
-    /// everything), and nobody would be told.
+    /// The message for a value that the field can never have in objects of `kind`, with the values
+    /// that it can have. Without this check a typing error would select nothing for ever (or, after
+    /// `!=`, everything), without an error.
     pub fn impossible_value(&self, kind: KindId) -> Option<String> {
         let impossible = |(field, _, wanted): &(String, bool, String)| {
-            let known = phases::values(kind, field)?;
-            // A workflow without a run has no phase.
+            let known = kind.values(field)?;
+            // A workflow that has no run yet has an empty phase.
             let is_possible = wanted.is_empty() || known.contains(&wanted.as_str());
             (!is_possible).then_some((field.clone(), wanted.clone(), known))
         };
@@ -130,14 +129,14 @@ impl FieldSelector {
         Some(format!("{field} of {plural} is never {short:?}; {meant} may be {all}"))
     }
 
-    /// Why it makes no sense for objects of `kind`.
+    /// Why the selector makes no sense for objects of `kind`; nothing if it does.
     pub fn problem(&self, kind: KindId) -> Option<String> {
         self.unknown_field(kind).or_else(|| self.impossible_value(kind))
     }
 
-    /// What it asks of objects of `kind`, where it is meant for several kinds that do not all have the
-    /// same values. After `!=`, a value that this kind never has asks nothing; after `=`, it selects no
-    /// object of the kind, and nothing is returned.
+    /// The selector for objects of `kind`, when it is applied to several kinds that have different
+    /// values. A `!=` with a value that this kind never has is left out; after a `=` with one, no
+    /// object of the kind can match, and nothing is returned.
     pub fn narrowed(&self, kind: KindId) -> Option<Self> {
         let impossible = |requirement: &(String, bool, String)| {
             Self(vec![requirement.clone()]).impossible_value(kind).is_some()
@@ -146,13 +145,13 @@ impl FieldSelector {
         never.iter().all(|(_, equal, _)| !equal).then_some(Self(usual))
     }
 
-    /// The value that a field must have, where it demands one.
+    /// The value that a field must have, if a requirement demands one.
     pub fn demanded(&self, field: &str) -> Option<&str> {
         let demands = |(name, equal, _): &&(String, bool, String)| *equal && name == field;
         self.0.iter().find(demands).map(|(_, _, wanted)| wanted.as_str())
     }
 
-    /// The fields it looks at.
+    /// The fields that it names.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(field, _, _)| field.as_str())
     }
@@ -163,7 +162,7 @@ impl FieldSelector {
     }
 }
 
-/// Splits at commas that are not within parentheses.
+/// Splits at commas outside of parentheses.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_u32;
     text.split(move |c| {
@@ -178,7 +177,7 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
-/// The requirements of a selector, as text.
+/// The requirements of a selector as texts.
 fn parts(text: &str) -> Result<Vec<&str>, TooLong> {
     let within = |is, what, max| if is > max { Err(TooLong { is, what, max }) } else { Ok(()) };
     within(text.len(), "bytes", SELECTOR_BYTES_MAX)?;
@@ -187,7 +186,7 @@ fn parts(text: &str) -> Result<Vec<&str>, TooLong> {
     Ok(parts)
 }
 
-/// The beginning of a text that a refusal repeats.
+/// The beginning of a text, for an error message.
 fn shown(text: &str) -> String {
     text.chars().take(NAMED_CHARS_MAX).collect()
 }
@@ -198,7 +197,8 @@ fn key(text: &str) -> Option<String> {
     (!text.is_empty() && text.chars().all(legal)).then(|| text.to_owned())
 }
 
-/// A label's value: what no label can be is a slip of the pen, and would select nothing for ever.
+/// Parses a label's value. A value that no label can have is a typing error and would select
+/// nothing for ever.
 fn value(text: &str) -> Option<String> {
     let text = text.trim();
     label_value_problem(text).is_none().then(|| text.to_owned())

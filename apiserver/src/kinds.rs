@@ -1,6 +1,6 @@
 //! What kinds say of themselves ([`Resource`]), as functions over documents.
 
-use api::kind::WithType;
+use api::every_kind::WithType;
 use api::resource::{Column, Resource};
 use api::resource_version::ResourceVersion;
 use api::table::NOTHING;

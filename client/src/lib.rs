@@ -10,6 +10,7 @@
 
 mod cause;
 mod error;
+mod escape;
 mod exec;
 mod http;
 mod lines;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::Client;
 use crate::error::Error;
+use crate::escape::escape;
 use crate::watch::Watch;
 
 /// Objects of kind `K`, in one namespace or (where it is empty) in all.
@@ -82,18 +83,6 @@ pub fn object_path(kind: KindId, namespace: &str, name: &str) -> String {
         let _infallible = write!(path, "/{}", escape(name));
     }
     path
-}
-
-/// `text` as part of a path or query: all but unreserved characters are percent-encoded.
-pub(crate) fn escape(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            escaped.push(char::from(byte));
-        } else {
-            let _infallible = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
 }
 
 impl ListOptions {

@@ -117,7 +117,7 @@ impl Client {
             None => write!(path, "&sendInitialEvents=true"),
         };
         if !fields.is_empty() {
-            let _infallible = write!(path, "&fieldSelector={}", crate::typed::escape(fields));
+            let _infallible = write!(path, "&fieldSelector={}", crate::escape::escape(fields));
         }
         let response = self.stream(&path).await?;
         Ok(ManyWatch { lines: Lines::new(response.into_body()) })

@@ -1,6 +1,5 @@
 //! What arguments may be, checked before anything is sent. Pure.
 
-use api::phases::phases;
 use api::selector::{FieldSelector, LabelSelector};
 use api::violation::nearest;
 use api::{KindId, names};
@@ -88,7 +87,7 @@ pub fn param(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// A phase that they are never in would select nothing for ever.
 pub fn phase(kind: KindId, text: &str) -> Result<&'static str, Failure> {
-    let (known, plural) = (phases(kind), kind.info().plural);
+    let (known, plural) = (kind.phases(), kind.info().plural);
     if known.is_empty() {
         return Err(Failure::usage(format!("{plural} have no phase")));
     }

@@ -12,7 +12,7 @@ use client::{Error, cause};
 use serde_json::{Value, json};
 
 use crate::namesakes::Missing;
-use crate::target::{self, Target};
+use crate::target::name::{Target, plural};
 
 /// Exit codes: a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,7 +267,7 @@ pub fn what_is_there(plural: &str) -> String {
     let kind = KindId::from_word(plural);
     let is_namespaced = kind.is_none_or(KindId::is_namespaced);
     let plural = match kind {
-        Some(kind) => target::plural(kind),
+        Some(kind) => self::plural(kind),
         None => plural,
     };
     let everywhere = if is_namespaced { " (-A: in all namespaces)" } else { "" };

@@ -3,7 +3,7 @@
 use api::KindId;
 
 use crate::hints;
-use crate::target::{Target, word};
+use crate::target::name::{Target, word};
 
 /// Namesakes that are named at most.
 const NAMED_MAX: usize = 3;

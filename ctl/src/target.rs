@@ -1,48 +1,18 @@
 //! What a person names: `job/load`, `jobs`, `task load-0`.
 
-use std::fmt;
+pub mod name;
 
 use api::KindId;
 use api::metadata::name_problem;
 use api::violation::nearest;
+
+pub use name::{Target, plural, word};
 
 use crate::failure::Failure;
 use crate::namesakes::Missing;
 
 /// Characters of a name that a refusal repeats.
 pub const NAMED_CHARS_MAX: usize = 100;
-
-/// A kind and a name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// The kind.
-    pub kind: KindId,
-    /// The name.
-    pub name: String,
-}
-
-impl Target {
-    /// The selectors of labels and of fields for this task, or for the tasks that belong to this object;
-    /// nothing where none do.
-    pub fn task_selectors(&self) -> Option<(String, String)> {
-        let name = &self.name;
-        if self.kind == KindId::Task {
-            return Some((String::new(), format!("metadata.name={name}")));
-        }
-        self.kind.info().task_label.map(|label| (format!("{label}={name}"), String::new()))
-    }
-
-    /// A target.
-    pub fn new(kind: KindId, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind.word(), self.name)
-    }
-}
 
 /// Words for what runs for good elsewhere.
 const SERVICES: [&str; 18] = [
@@ -65,11 +35,6 @@ const SERVICES: [&str; 18] = [
     "sts",
     "svc",
 ];
-
-/// The word for a kind in `kind/name`.
-pub fn word(kind: KindId) -> &'static str {
-    kind.word()
-}
 
 /// What may stand behind the word for a kind of ours.
 const GROUPS: [&str; 2] = ["heliox.dev", "v1.heliox.dev"];
@@ -107,11 +72,6 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
         Some(meant) => failure.hint(format!("did you mean {meant}?")),
         None => failure.hint(format!("the kinds are {}", kinds())),
     })
-}
-
-/// The word for several objects of a kind.
-pub fn plural(kind: KindId) -> &'static str {
-    if kind == KindId::WorkflowRun { "runs" } else { kind.info().plural }
 }
 
 /// The kinds that there are, as a list: first what people run.

@@ -1,178 +1,179 @@
-//! What this node knows of one attempt of a task: what it promised, how far it came, and what it
-//! has still to say about it. The journal keeps these over restarts.
+//! What this node knows of one attempt of a task: its binding, how far it has come, and what the
+//! apiserver has not been told yet. The journal keeps this across restarts of the agent.
 //!
 //! # Invariants
 //!
-//! * An attempt is written down as [`Progress::Starting`] before its container is made. One that
-//!   is [`Progress::Ended`] is never started again.
-//! * What is to be said is kept until the apiserver has heard it or will not hear it any more.
+//! * An attempt is written to the journal as [`Progress::Starting`] before its container is
+//!   created. One that is [`Progress::Ended`] is never started again.
+//! * A message is kept until the apiserver has acknowledged it or refuses it for good.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::room::HostPort;
-use api::task::transition::Report;
+use api::task::report::Report;
 use api::template::Port;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Identity, Signal};
 
-/// How long a container may take to end when nothing says otherwise: one whose template is not
-/// known any more.
+/// How long a container has to end if its template is not known any more.
 const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// One attempt of a task on this node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attempt {
-    /// Which.
+    /// Its container, and the task that it belongs to.
     pub identity: Identity,
-    /// The number of its binding; 0 for a container that was found and that nobody wants.
+    /// Number of the binding; 0 for a container that was found and that no task wants.
     pub binding: u32,
-    /// What it takes of the node.
+    /// Resources that it holds.
     #[serde(default)]
     pub requests: Amounts,
-    /// Its host ports, by name.
+    /// Its node ports, by name.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
-    /// What of a host port the template names, by name; one that is not here has its number whole.
+    /// For node ports that the template asks for by number: protocol and address. A port that is
+    /// not here is held with both protocols on all addresses.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fixed_ports: BTreeMap<String, HostPort>,
-    /// How it is stopped.
+    /// How it has to be stopped.
     #[serde(default)]
     pub manner: Manner,
-    /// How far it came.
+    /// How far it has come.
     pub progress: Progress,
-    /// What the apiserver has not acknowledged. A newer word replaces an older one.
+    /// What the apiserver has not acknowledged. A newer message replaces an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsent: Option<Word>,
-    /// What only this process knows.
+    /// What is known to this process alone and is not in the journal.
     #[serde(skip)]
     pub session: Session,
 }
 
-/// How an attempt is stopped.
+/// How an attempt has to be stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manner {
-    /// What asks it to end.
+    /// The signal that asks it to end.
     pub signal: String,
-    /// How long it then has, in milliseconds.
+    /// How long it then has to end, in milliseconds.
     pub grace_millis: u64,
-    /// How long it may run, in milliseconds.
+    /// Its time limit, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_millis: Option<u64>,
 }
 
-/// How far an attempt came.
+/// How far an attempt has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Progress {
-    /// Its container is being made, or was: only a look tells.
+    /// Its container is being created, or has been: only the engine knows.
     Starting {
-        /// When that was decided.
+        /// When the start was decided.
         since: Timestamp,
     },
     /// It was seen running.
     Running {
         /// When its container started.
         started: Timestamp,
-        /// When this agent first saw it: what its time-out counts from.
+        /// When this agent first saw it running. The time limit counts from then.
         seen: Timestamp,
     },
     /// It is being stopped.
     Stopping {
         /// When its container had started.
         started: Option<Timestamp>,
-        /// When that was decided.
+        /// When the stop was decided, on the agent's clock.
         since: Timestamp,
-        /// The same as the engine's clock has it.
+        /// The same moment on the engine's clock.
         asked: Timestamp,
         /// Why.
         why: Why,
-        /// When the engine had delivered the signal that asks it to end: what its grace counts
-        /// from. An engine or an agent that is away for longer than the grace takes nothing of it.
+        /// When the engine had delivered the stop signal; the grace period counts from then. If
+        /// engine or agent were away for a while, the container still has all of its grace period.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         delivered: Option<Timestamp>,
     },
-    /// Its end was written down: nothing but tidying is left.
+    /// Its end was written to the journal. All that is left is to remove its container.
     Ended,
-    /// It was given back, since it does not fit.
+    /// It was returned to the scheduler, because it does not fit.
     Refused,
 }
 
 /// Why an attempt is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
-    /// Its time is up.
+    /// Its time limit was exceeded.
     TimedOut,
-    /// A task of higher priority needs the place.
+    /// A task with a higher priority needs its resources.
     Preempted,
-    /// It was asked for.
+    /// A stop was requested.
     Asked,
-    /// No task wants it here any more.
+    /// No task wants it on this node any more.
     Unwanted,
 }
 
-/// Something to say to the apiserver.
+/// A message to the apiserver about an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Word {
-    /// Tells this word from the one that replaced it while it was on its way.
+    /// Tells this message from the one that replaced it while it was being sent.
     pub number: u64,
     /// What is said.
     pub says: Says,
 }
 
-/// What is said.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Says {
-    /// What was seen.
+    /// An observation.
     Report(Box<Report>),
     /// The binding does not fit.
     Refuse(String),
 }
 
-/// What one process of the agent knows of an attempt.
+/// What this process knows of an attempt. A restart of the agent begins with nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Session {
-    /// So often the engine answered that it could not deliver the signal that asks it to end.
+    /// How many times in a row the engine could not deliver the stop signal.
     pub signal_failures: u32,
-    /// So often the engine answered that it could not start it.
+    /// How many times in a row the engine could not start it.
     pub start_failures: u32,
-    /// The image that it waits for.
+    /// The image that it waits for, if it does.
     pub wanted_image: Option<String>,
-    /// Its image was fetched.
+    /// Whether its image has been pulled.
     pub is_fetched: bool,
-    /// Whether its start may have begun.
+    /// Whether a start may have begun.
     pub begun: Begun,
-    /// Why it is not started yet.
+    /// What delays its start or its stop.
     pub trouble: Option<String>,
-    /// That it is being started was said.
+    /// Whether the apiserver was told that it is being started.
     pub told_starting: bool,
-    /// What was then said of the trouble.
+    /// The delay that the apiserver was told last.
     pub told_trouble: Option<String>,
-    /// Something else holds a port that it was given from the node's range: it is to get others.
+    /// Whether it needs other ports, because something that is not a task holds one of those it was
+    /// given from the node's range.
     pub wants_ports: bool,
-    /// So often it got others.
+    /// How many times it was given other ports.
     pub port_tries: u32,
-    /// How what the engine knows of it is damaged, if it is: the trouble says so.
+    /// What is damaged in the engine's records of it, if anything is.
     pub damage: Option<String>,
-    /// It was killed, and is not killed again before.
+    /// It was killed. It is not killed again before this time.
     pub kill_again_at: Option<Timestamp>,
 }
 
 /// Whether the start of an attempt may have begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Begun {
-    /// The engine's answer to a start is not known, such as to one of an agent before this one.
+    /// The engine's answer to a start is not known, for example because an earlier agent asked.
     #[default]
     Perhaps,
-    /// This agent decided the first start, and to each that it asked for the engine has answered that
-    /// nothing was done.
+    /// This agent decided on the first start, and the engine has answered to every start so far
+    /// that nothing was done.
     No,
 }
 
@@ -187,17 +188,17 @@ impl Default for Manner {
 }
 
 impl Manner {
-    /// How long it has to end.
+    /// How long it has to end after the stop signal.
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_millis)
     }
 
-    /// How long it may run.
+    /// Its time limit.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_millis.map(Duration::from_millis)
     }
 
-    /// What asks it to end: TERM where the template's word is no signal here.
+    /// The stop signal; TERM if the template names a signal that this machine does not have.
     pub fn signal(&self) -> Signal {
         self.signal.parse().unwrap_or(Signal::TERM)
     }
@@ -209,7 +210,8 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 impl Attempt {
-    /// Whether the journal says the same of both. What only this process knows is not in it.
+    /// Whether the journal's records of both are equal. What only this process knows is not
+    /// compared, so that a change of it does not cause a write.
     pub fn is_written_as(&self, other: &Self) -> bool {
         let Self {
             identity,
@@ -228,7 +230,7 @@ impl Attempt {
             && (progress, unsent) == (&other.progress, &other.unsent)
     }
 
-    /// An attempt of which nothing but its identity is known.
+    /// An attempt of which only the identity is known.
     pub fn found(identity: Identity, progress: Progress) -> Self {
         Self {
             identity,
@@ -243,8 +245,8 @@ impl Attempt {
         }
     }
 
-    /// As it is known to an agent that starts at `now`. What was written down later was so before
-    /// somebody set the clock back, perhaps by hours: its waits count from now instead.
+    /// The attempt as an agent sees it that starts at `now`. Times in the future are replaced by
+    /// `now`: the clock was set back, perhaps by hours, and waits must not last for that long.
     #[must_use]
     pub(crate) fn loaded_at(mut self, now: Timestamp) -> Self {
         let clamp = |time: &mut Timestamp| *time = now.min(*time);
@@ -260,7 +262,7 @@ impl Attempt {
         self
     }
 
-    /// Whether it takes its resources and ports.
+    /// Whether it holds its resources and ports.
     pub fn holds(&self) -> bool {
         match self.progress {
             Progress::Starting { .. } | Progress::Running { .. } | Progress::Stopping { .. } => {
@@ -270,7 +272,7 @@ impl Attempt {
         }
     }
 
-    /// Its host ports, as far as it has them.
+    /// The node ports that it has been given so far.
     pub fn host_ports(&self) -> impl Iterator<Item = HostPort> {
         self.ports.iter().map(|(name, number)| {
             let fixed = self.fixed_ports.get(name).copied();
@@ -278,18 +280,18 @@ impl Attempt {
         })
     }
 
-    /// Takes over what the template says of the ports that it names.
+    /// Stores protocol and address of the ports that the template asks for by number.
     pub(crate) fn name_fixed_ports(&mut self, ports: &[Port]) {
         let fixed = |port: &Port| Some((port.name.clone(), HostPort::fixed(port)?));
         self.fixed_ports = ports.iter().filter_map(fixed).collect();
     }
 
-    /// Whether it cannot be started before its image is there.
+    /// Whether it cannot be started before its image has been pulled.
     pub(crate) fn waits_for_image(&self) -> bool {
         self.session.wanted_image.is_some() && matches!(self.progress, Progress::Starting { .. })
     }
 
-    /// Says something: what was said before and not heard is void.
+    /// Sets the message to send. An older one that was not acknowledged is dropped.
     pub fn say(&mut self, number: u64, says: Says) {
         self.unsent = Some(Word { number, says });
     }

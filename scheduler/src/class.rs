@@ -4,6 +4,7 @@
 //! each task. What differs between tasks of a class is only which nodes they would rather avoid.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use api::job::Target;
@@ -16,9 +17,8 @@ use api::task_template::TaskTemplateSpec;
 use api::template::Template;
 use api::{Kind as _, KindId, Task, Violation, merge, names};
 
-use crate::plan::{Blocked, Parked};
 use crate::resources::{Requests, Resources};
-use crate::snapshot::Queued;
+use crate::snapshot::queued::Queued;
 
 /// A class's number. Once all its tasks are gone, another class may get it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +165,47 @@ impl Shape {
             max_per_node: spec.max_per_node,
         })
     }
+}
+
+/// Why no node at all is asked for a class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// Its template is not there.
+    NoTemplate {
+        /// Its name.
+        template: String,
+    },
+    /// The partition set that it targets or has to be near is not there.
+    NoPartitionSet {
+        /// Its name.
+        set: String,
+    },
+    /// Template and overrides make no sense together.
+    Unreadable {
+        /// What is wrong, as a sentence.
+        problem: String,
+    },
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Blocked::NoTemplate { template } => write!(f, "task template {template} not found"),
+            Blocked::NoPartitionSet { set } => write!(f, "PartitionSet {set} does not exist"),
+            Blocked::Unreadable { problem } => f.write_str(problem),
+        }
+    }
+}
+
+/// What may help a class that no node is right for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// Its template or its partition set must come first: no node is asked.
+    Blocked,
+    /// A node that is new or changed.
+    UntilNode,
+    /// The same, or the end of a task.
+    UntilRoom,
 }
 
 /// What never changes about a class.

@@ -1,5 +1,7 @@
 //! Chores: anything with an `if`, a loop or a file in it that make should not hold.
 
+#[cfg(test)]
+mod cycles;
 mod demo;
 mod leftovers;
 #[cfg(test)]

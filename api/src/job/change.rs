@@ -18,23 +18,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
-use super::indexes::named;
-use super::{Job, JobSpec, JobStatus, ListedTask, OnChange, is_revision, revision, row};
+use super::indexes::{changed_tasks, part};
+use super::{Job, JobSpec, JobStatus, ListedTask, OnChange, is_revision, revision};
 use crate::object::Kind as _;
 use crate::table::some_of;
 use crate::violation::Violation;
-use crate::{meaning, names};
 
-/// The run that a job is in, or begins now.
+/// The current run of a job, or the one that begins now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Its number.
+    /// Number of the run, from 1.
     pub number: u32,
-    /// What it is of.
+    /// The revision that it runs.
     pub revision: String,
-    /// Whether the job's status does not know of it yet.
+    /// Whether it begins now: the job's status does not have it yet.
     pub opens: bool,
 }
 
@@ -45,10 +42,11 @@ impl Run {
         Self::of_parts(&job.spec, &job.status, is_changed)
     }
 
-    /// The run of a job with this spec, if a run before left this status. `is_changed` says that the
-    /// spec means something else than the one which that run was last looked at with.
+    /// The run of a job with this spec whose status is `status`. `is_changed` says whether the spec
+    /// means something else than when the controller last wrote that status.
     fn of_parts(spec: &JobSpec, status: &JobStatus, is_changed: bool) -> Self {
-        // The apiserver keeps stored numbers far from the last one (`crate::object::NUMBER_MAX`).
+        // Cannot saturate: the apiserver keeps stored numbers far below the maximum
+        // (`crate::object::NUMBER_MAX`).
         let number = status.run.saturating_add(1);
         let opened = || Self { number, revision: revision(spec), opens: true };
         let same = |revision| Self { number: status.run, revision, opens: false };
@@ -60,20 +58,22 @@ impl Run {
         if now == status.revision || is_revision(spec, &status.revision) {
             let misses =
                 reruns && status.ending.is_some() && !changed_tasks(spec, status).is_empty();
-            // It may be of words, by a version before. From now on it is of what they mean.
+            // An earlier version may have stored a hash of the text. From now on the hash of the
+            // meaning is stored.
             return if misses { opened() } else { same(now) };
         }
         match spec.on_change() {
             OnChange::Rerun if is_changed => opened(),
-            // The generation counts changes of what is meant: other words for the same came.
+            // The spec was written in other words, and the generation counts only changes of the
+            // meaning.
             OnChange::Rerun => same(now),
             OnChange::Ignore | OnChange::Reject => same(status.revision.clone()),
         }
     }
 }
 
-/// Whether the run's tasks are of another list than the spec's. It was refused where the change would
-/// not have opened another run, unless `onChange` was changed before that run began.
+/// Whether the run's tasks come from another kind of list than the spec's. Such a change is refused
+/// where it would not begin another run, unless `onChange` itself was changed before the run began.
 fn is_of_another_list(spec: &JobSpec, status: &JobStatus) -> bool {
     !status.tasks_from.is_empty() && status.tasks_from != tasks_from(spec)
 }
@@ -88,29 +88,7 @@ pub fn tasks_from(spec: &JobSpec) -> String {
     }
 }
 
-/// A hash of what a listed task changes in the template; empty where it changes nothing. Where the
-/// task may run is changed in place, as for the whole job.
-pub fn part(task: &ListedTask) -> String {
-    match &task.template {
-        Some(part) if !part.is_empty() => {
-            let mut part = part.clone();
-            meaning::template_part(&mut part);
-            names::hash(Value::Object(part).to_string().as_bytes())
-        }
-        Some(_) | None => String::new(),
-    }
-}
-
-/// The run's listed tasks whose template is another one than when they came into the run. Of those
-/// that a version before took in nobody knows what they were: they stay.
-pub fn changed_tasks<'a>(spec: &'a JobSpec, status: &JobStatus) -> BTreeSet<&'a str> {
-    let known: BTreeMap<&str, &String> = named(&status.indexes).zip(&status.parts).collect();
-    let is_changed =
-        |task: &&ListedTask| known.get(task.name.as_str()).is_some_and(|it| **it != part(task));
-    spec.tasks.iter().filter(is_changed).map(|task| task.name.as_str()).collect()
-}
-
-/// Listed tasks that both specs have, each with another template.
+/// Listed tasks that both specs have, with different templates.
 fn differing<'a>(new: &'a JobSpec, old: &JobSpec) -> Vec<(usize, &'a str)> {
     let before: BTreeMap<&str, &ListedTask> =
         old.tasks.iter().map(|task| (task.name.as_str(), task)).collect();
@@ -122,13 +100,14 @@ fn differing<'a>(new: &'a JobSpec, old: &JobSpec) -> Vec<(usize, &'a str)> {
     tasks.map(|(index, task)| (index, task.name.as_str())).collect()
 }
 
-/// Whether the change from `old` to `new` opens another run than the one that is there, or that `old`
-/// asked for already.
+/// Whether the change from `old` to `new` begins another run than the one that exists or that `old`
+/// already asked for.
 pub(super) fn opens_run(new: &Job, old: &Job) -> bool {
     if new.spec.on_change() != OnChange::Rerun {
         return false;
     }
-    // With onChange: Ignore the template may have changed before; that opens a run only now.
+    // With onChange: Ignore the template may have changed earlier. That change begins a run only
+    // now.
     let was_held_back = old.spec.on_change() != OnChange::Rerun
         && old.status.run > 0
         && !is_revision(&new.spec, &old.status.revision);
@@ -143,12 +122,13 @@ pub(super) fn run_begins_anew(new: &Job, old: &Job) -> bool {
     Run::of_parts(&new.spec, &old.status, true).opens
 }
 
-/// What the job's `onChange` refuses.
+/// The violations of a change that the job's `onChange` does not allow.
 pub(super) fn refused(new: &Job, old: &Job) -> Vec<Violation> {
     let (from, to) = (tasks_from(&old.spec), tasks_from(&new.spec));
     match old.spec.on_change() {
         OnChange::Rerun if new.spec.on_change() == OnChange::Rerun => Vec::new(),
-        // What comes together with it is ignored or refused from now on.
+        // `onChange` itself changes to this value, so what is changed with it is ignored or refused
+        // already.
         OnChange::Rerun | OnChange::Ignore => {
             let is_kept = new.spec.on_change() != OnChange::Rerun && old.status.run > 0;
             let why = format!(
@@ -173,7 +153,7 @@ fn rejected(new: &Job, old: &Job, (from, to): (&str, &str)) -> Vec<Violation> {
         let why = format!("{what} because onChange is Reject");
         found.push(Violation::new(format!("spec.{field}"), why).hint(hint));
     };
-    if !super::validate::same_template(new, old) {
+    if !revision::same_template(new, old) {
         reject("template".to_owned(), "cannot be changed");
     }
     if new.spec.target != old.spec.target {
@@ -199,31 +179,40 @@ fn list_words(tasks_from: &str) -> String {
     }
 }
 
-/// That listed tasks run again in their run, since their template has changed:
-/// `task us runs again with its changed template; 1 running task is stopped`.
+/// The sentence that listed tasks run again in their run because their template has changed: `task
+/// us runs again with its changed template; 1 running task is stopped`.
 pub fn run_again<'a>(names: impl IntoIterator<Item = &'a str>, running: usize) -> String {
     const NAMED_MAX: usize = 3;
     let names: Vec<&str> = names.into_iter().collect();
     let named = some_of(names.iter(), NAMED_MAX);
-    let stopped = row::stopped(running);
+    let stopped = stopped(running);
     match names.len() {
         1 => format!("task {named} runs again with its changed template{stopped}"),
         _ => format!("tasks {named} run again with their changed templates{stopped}"),
     }
 }
 
-/// What a change does to the run that was there.
+/// How many running tasks are stopped, as the end of a sentence.
+pub(super) fn stopped(running: usize) -> String {
+    match running {
+        0 => String::new(),
+        1 => "; 1 running task is stopped".to_owned(),
+        running => format!("; {running} running tasks are stopped"),
+    }
+}
+
+/// What a change does to the current run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consequence {
-    /// Nothing, or what is changed in place.
+    /// The run continues, with or without changes in place.
     InPlace,
-    /// Another run begins, as this sentence says.
+    /// Another run begins; the text says so.
     Opens(String),
-    /// Listed tasks run again: those of these names.
+    /// The listed tasks of these names run again in the same run.
     RunAgain(Vec<String>),
-    /// The change is not for tasks that exist, as this sentence says.
+    /// Existing tasks ignore the change; the text says so.
     Ignored(String),
-    /// Tasks were added to a run that takes in none any more, as this sentence says.
+    /// Tasks were added to a run that accepts none any more; the text says so.
     TooLate(String),
 }
 
@@ -265,7 +254,7 @@ pub fn consequence(before: &Job, after: &Job) -> Consequence {
     Consequence::RunAgain(again.into_iter().map(str::to_owned).collect())
 }
 
-/// Whether a job has tasks that it did not have.
+/// Whether the job gets tasks that it did not have.
 fn adds_tasks(before: &Job, after: &Job) -> bool {
     let keys = |spec: &JobSpec| super::indexes::keys(spec).map(BTreeSet::from_iter);
     match (keys(&before.spec), keys(&after.spec)) {

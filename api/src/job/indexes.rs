@@ -1,18 +1,19 @@
-//! Which index of a run is of which listed task or item.
+//! Which index of a run belongs to which listed task or item.
 //!
 //! # Invariants
 //!
-//! * What has an index keeps it for the run, wherever the list moves it.
-//! * An index whose owner was removed is never used again in the run: its place stays, empty.
+//! * A task or item keeps its index for the whole run, wherever it moves in the list.
+//! * The index of a removed one is never used again in the run: its entry stays, empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::{changed_tasks, part};
-use super::{JobSpec, JobStatus, OnChange};
-use crate::names;
+use serde_json::Value;
 
-/// What each of a job's tasks is known by within a run: a listed task's name, an item's hash.
-/// Nothing where tasks are alike, or come from a partition set.
+use super::{JobSpec, JobStatus, ListedTask, OnChange};
+use crate::{meaning, names};
+
+/// The key of each of a job's tasks within a run: a listed task's name, or an item's hash. Nothing
+/// if tasks are identical or come from a partition set.
 pub fn keys(spec: &JobSpec) -> Option<Vec<String>> {
     if let Some(items) = &spec.items {
         return Some(item_keys(items));
@@ -21,8 +22,8 @@ pub fn keys(spec: &JobSpec) -> Option<Vec<String>> {
     (!spec.tasks.is_empty()).then(names)
 }
 
-/// The indexes of a run of a job with a list, and what its listed tasks are, where the job's status
-/// was `before` and its spec has changed since.
+/// The new `status.indexes` and `status.parts` of a job with a list, whose status was `before` and
+/// whose spec has changed since.
 pub fn next(spec: &JobSpec, before: &JobStatus) -> Option<(Vec<String>, Vec<String>)> {
     let keys = keys(spec)?;
     let changed = changed_tasks(spec, before);
@@ -33,7 +34,7 @@ pub fn next(spec: &JobSpec, before: &JobStatus) -> Option<(Vec<String>, Vec<Stri
     Some((indexes, parts))
 }
 
-/// A run's indexes without these, which get others.
+/// A run's indexes without those of `retired`, whose tasks get new ones.
 pub fn without(indexes: &[String], retired: &BTreeSet<&str>) -> Vec<String> {
     let keep = |key: &String| {
         if retired.contains(key.as_str()) { String::new() } else { key.clone() }
@@ -41,8 +42,30 @@ pub fn without(indexes: &[String], retired: &BTreeSet<&str>) -> Vec<String> {
     indexes.iter().map(keep).collect()
 }
 
-/// What each listed task of a run is, in the order of its indexes: what it was before, unless it runs
-/// `again`, else what it is now. Nothing where no tasks are listed. Places of removed tasks have none.
+/// A hash of what a listed task changes in the template; empty if it changes nothing. Its placement
+/// is not part of it, because a placement is changed in place, as for the whole job.
+pub fn part(task: &ListedTask) -> String {
+    match &task.template {
+        Some(part) if !part.is_empty() => {
+            let mut part = part.clone();
+            meaning::template_part(&mut part);
+            names::hash(Value::Object(part).to_string().as_bytes())
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+/// The run's listed tasks whose template has changed since they joined the run. Tasks for which an
+/// earlier version stored no hash are left out: nobody knows whether they have changed.
+pub fn changed_tasks<'a>(spec: &'a JobSpec, status: &JobStatus) -> BTreeSet<&'a str> {
+    let known: BTreeMap<&str, &String> = named(&status.indexes).zip(&status.parts).collect();
+    let is_changed =
+        |task: &&ListedTask| known.get(task.name.as_str()).is_some_and(|it| **it != part(task));
+    spec.tasks.iter().filter(is_changed).map(|task| task.name.as_str()).collect()
+}
+
+/// The hash of each listed task of a run, by index: the stored one, or the current one for a task
+/// that is new or runs `again`. Empty if no tasks are listed. Removed tasks have an empty entry.
 pub fn parts(
     spec: &JobSpec,
     (known, before): (&[String], &[String]),
@@ -52,7 +75,7 @@ pub fn parts(
     if spec.tasks.is_empty() {
         return Vec::new();
     }
-    let listed: BTreeMap<&str, &super::ListedTask> =
+    let listed: BTreeMap<&str, &ListedTask> =
         spec.tasks.iter().map(|task| (task.name.as_str(), task)).collect();
     let before: BTreeMap<&str, &String> =
         named(known).zip(before).filter(|(name, _)| !again.contains(name)).collect();
@@ -64,15 +87,15 @@ pub fn parts(
     named(indexes).map(part).collect()
 }
 
-/// Of these indexes, what those are of that were not removed.
+/// Those of these indexes that were not removed.
 pub fn named(indexes: &[String]) -> impl Iterator<Item = &str> {
     indexes.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 
-/// An item is known by its hash; equal items are told apart by how many came before.
-fn item_keys(items: &[serde_json::Value]) -> Vec<String> {
+/// The key of an item is its hash. Equal items are told apart by a counter.
+fn item_keys(items: &[Value]) -> Vec<String> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let key = |item: &serde_json::Value| {
+    let key = |item: &Value| {
         let hash = names::hash(item.to_string().as_bytes());
         let before = seen.entry(hash.clone()).or_default();
         *before += 1;
@@ -81,7 +104,7 @@ fn item_keys(items: &[serde_json::Value]) -> Vec<String> {
     items.iter().map(key).collect()
 }
 
-/// A run's indexes once its tasks are `wanted`, where they were `before`.
+/// A run's indexes after its tasks have become `wanted`, where they were `before`.
 pub fn assign<'a>(before: &[String], wanted: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let is_wanted: BTreeSet<&str> = wanted.clone().collect();
     let keep = |key: &String| {

@@ -41,8 +41,8 @@ impl Definition for JobDefinition {
     type Status = JobStatus;
 }
 
-/// Declares a struct with the fields of a Job's spec after its own: a workflow's job takes them in,
-/// and `#[serde(flatten)]` would lose the refusal of unknown fields.
+/// Declares a struct that has its own fields and all fields of a Job's spec. A workflow's job is
+/// one. `#[serde(flatten)]` would do the same, but then unknown fields would not be refused.
 macro_rules! with_job_fields {
     ($(#[$attributes:meta])* $vis:vis struct $name:ident { $(#[$template_attributes:meta])* template: $template:ty, $(#[$placement_attributes:meta])* placement: $placement:ty, $($(#[$field_attributes:meta])* $field_vis:vis $field:ident: $type:ty,)* }) => {
         $(#[$attributes])*
@@ -144,42 +144,42 @@ with_job_fields! {
     }
 }
 
-/// How long objects of finished tasks stay where the job says nothing.
+/// How long objects of finished tasks are kept if the job does not say.
 pub const KEEP_TASKS: Duration = Duration::from_secs(24 * 3600);
-/// A job with more tasks than this keeps a window of task objects.
+/// A job with more tasks than this keeps only the latest task objects.
 pub const SMALL_JOB_TASKS_MAX: u32 = 10_000;
 /// Most tasks of a job.
 pub const TASKS_MAX: u32 = 10_000_000;
-/// Most listed tasks or items of a job: they are stored in it.
+/// Most listed tasks or items of a job: they are stored within the job.
 pub const LISTED_TASKS_MAX: usize = 10_000;
 
 impl JobSpec {
-    /// What happens when an attempt fails, defaults included.
+    /// The retry policy with its defaults.
     pub fn retry(&self) -> Retry {
         self.retry.clone().unwrap_or_default()
     }
 
-    /// Whether it is suspended.
+    /// Whether the job is suspended.
     pub fn is_suspended(&self) -> bool {
         self.suspend.unwrap_or(false)
     }
 
-    /// How many tasks there are where they are alike.
+    /// Number of identical tasks.
     pub fn count(&self) -> u32 {
         self.count.unwrap_or(1)
     }
 
-    /// What a changed template or target means.
+    /// What a changed template or target does.
     pub fn on_change(&self) -> OnChange {
         self.on_change.unwrap_or_default()
     }
 
-    /// How long objects of finished tasks stay.
+    /// How long objects of finished tasks are kept.
     pub fn keep_tasks(&self) -> Duration {
         self.keep_tasks.unwrap_or(KEEP_TASKS)
     }
 
-    /// Where its tasks may run.
+    /// The placement of its tasks.
     pub fn placement(&self) -> Placement {
         self.placement.clone().unwrap_or_default()
     }
@@ -193,15 +193,15 @@ pub struct ListedTask {
     pub name: String,
     /// Changes to the template for this task: only the fields that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_template")]
+    #[schemars(schema_with = "crate::schema::generate::partial_template")]
     pub template: Option<Partial>,
     /// Changes to the placement for this task: only the fields that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_placement")]
+    #[schemars(schema_with = "crate::schema::generate::partial_placement")]
     pub placement: Option<Partial>,
 }
 
-/// Part of a template or placement: merged as a document before it is typed.
+/// A partial template or placement. It is merged as a document before it is typed.
 pub type Partial = serde_json::Map<String, serde_json::Value>;
 
 /// A partition set to run beside: one task for each of its partitions.
@@ -248,16 +248,16 @@ pub struct Retry {
     pub count_disruptions: Option<bool>,
 }
 
-/// Attempts that may fail where the job says nothing.
+/// How many attempts may fail if the job does not say.
 pub const MAX_ATTEMPTS: u32 = 3;
 
 impl Retry {
-    /// Attempts that may fail before a task is given up.
+    /// How many attempts may fail before the task has failed.
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts.unwrap_or(MAX_ATTEMPTS)
     }
 
-    /// How long to wait after the n-th counted failure, `failures` from 1.
+    /// The delay after the n-th failure that counts; `failures` counts from 1.
     pub fn wait_after(&self, failures: u32) -> Duration {
         let backoff = self.backoff.unwrap_or_default();
         let initial = backoff.initial.unwrap_or(Duration::from_secs(10));
@@ -331,14 +331,14 @@ pub enum OnChange {
 /// A number, or a share such as `10%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberOrPercent {
-    /// So many.
+    /// An absolute number.
     Number(u32),
-    /// So many of a hundred.
+    /// A percentage.
     Percent(u32),
 }
 
 impl NumberOrPercent {
-    /// How many of `total`, rounded down.
+    /// The number that it means of `total`, rounded down.
     pub fn of(self, total: u32) -> u32 {
         match self {
             NumberOrPercent::Number(number) => number,
@@ -527,7 +527,7 @@ pub enum JobPhase {
 }
 
 impl JobPhase {
-    /// Whether nothing more happens in this run.
+    /// Whether the run has ended.
     pub fn is_final(self) -> bool {
         match self {
             JobPhase::Pending | JobPhase::Running | JobPhase::Suspended => false,

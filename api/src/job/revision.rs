@@ -1,36 +1,42 @@
-//! The revision of a job: what a new run depends on.
+//! The revision of a job: a hash of what a new run depends on.
 //!
-//! It is a hash of what the template means. Versions before hashed what was written; what they stored
-//! still counts, so that an upgrade runs nothing anew.
+//! It is computed from the meaning of the template. Earlier versions hashed the text; the hashes
+//! that they stored are still recognised, so that an upgrade does not run anything again.
 
 use serde::Serialize;
 use serde_json::Map;
 
-use super::JobSpec;
+use super::{Job, JobSpec};
 use crate::template::Template;
 use crate::{meaning, merge, names};
 
-/// The revision of a job with this spec: its template, its target, and how tasks are counted. All
-/// else of a job is changed in place.
+/// The revision of a job with this spec: its template, its target and the kind of its task list.
+/// All other fields are changed in place.
 pub fn revision(spec: &JobSpec) -> String {
     hash(&(meaning_of(&spec.template), &spec.target, shape(spec)))
 }
 
-/// Whether `revision` is that of a job with this spec, hashed by this version or by one before.
+/// Whether `revision` is the revision of this spec, computed by this version or an earlier one.
 pub fn is_revision(spec: &JobSpec, revision: &str) -> bool {
     hash(&(&spec.template, &spec.target, shape(spec))) == revision
         || self::revision(spec) == revision
 }
 
-/// A template in the one form that all words for it share.
+/// The canonical form of a template.
 pub(crate) fn meaning_of(template: &Template) -> Map<String, serde_json::Value> {
     let mut document = merge::to_map(template);
     meaning::template(&mut document, &Map::new());
     document
 }
 
-/// How tasks are counted, and how often the same was asked for again: never asked is as it always
-/// was.
+/// Whether the templates of two jobs mean the same.
+pub(super) fn same_template(new: &Job, old: &Job) -> bool {
+    let (new, old) = (&new.spec.template, &old.spec.template);
+    new == old || meaning_of(new) == meaning_of(old)
+}
+
+/// The kind of task list, and how often a rerun was asked for. Without reruns it is the text that
+/// earlier versions hashed.
 fn shape(spec: &JobSpec) -> String {
     let shape = if spec.items.is_some() {
         "items"

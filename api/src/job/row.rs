@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{FailureCount, Job, JobPhase, JobStatus, is_of_earlier_run, validate};
+use super::{FailureCount, Job, JobPhase, JobStatus, change, is_of_earlier_run, validate};
 use crate::meaning;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
@@ -21,7 +21,8 @@ impl Resource for Job {
     }
 
     fn let_go(&mut self, old: &Self) -> bool {
-        // A manifest that was written before somebody asked for another run does not take it back.
+        // A manifest that was written before a rerun has the old number. Applying it must not undo
+        // the rerun.
         let is_older = self.spec.reruns < old.spec.reruns;
         self.spec.reruns = self.spec.reruns.max(old.spec.reruns);
         let is_stale = is_of_earlier_run(self, old);
@@ -89,31 +90,21 @@ impl Resource for Job {
 }
 
 impl JobStatus {
-    /// What its controller said, or how the tasks that were given up ended; nothing where all is
-    /// well.
+    /// The controller's message, or how the failed tasks ended; nothing if all is well.
     pub fn why(&self) -> Option<String> {
         let failures = (!self.failures.is_empty()).then(|| failures(&self.failures));
         self.message.clone().or(failures)
     }
 
-    /// What it does that a new run takes the place of this one, which has not ended:
-    /// `run 4 replaces run 3; 2 running tasks are stopped`.
+    /// The sentence for a new run that replaces this unfinished one: `run 4 replaces run 3; 2
+    /// running tasks are stopped`.
     pub fn replaced_by(&self, run: u32) -> String {
-        let stopped = stopped(usize::try_from(self.active).unwrap_or(usize::MAX));
+        let stopped = change::stopped(usize::try_from(self.active).unwrap_or(usize::MAX));
         format!("run {run} replaces run {}{stopped}", self.run)
     }
 }
 
-/// How many running tasks are stopped, at the end of a sentence.
-pub(super) fn stopped(running: usize) -> String {
-    match running {
-        0 => String::new(),
-        1 => "; 1 running task is stopped".to_owned(),
-        running => format!("; {running} running tasks are stopped"),
-    }
-}
-
-/// How often tasks were given up for which reason: `exit 3 x2, CannotRun x1: sh: not found`.
+/// How many tasks failed for each reason: `exit 3 x2, CannotRun x1: sh: not found`.
 pub fn failures(counts: &[FailureCount]) -> String {
     let said = |it: &FailureCount| {
         let message = it.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
@@ -123,7 +114,7 @@ pub fn failures(counts: &[FailureCount]) -> String {
 }
 
 impl Job {
-    /// Why it is in its phase, in a line.
+    /// The reason for its phase, as a line.
     fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {

@@ -1,16 +1,16 @@
-//! A job that is given fewer tasks while it runs.
+//! What lowering the number of tasks does to a job that runs.
 
-use super::{JobSpec, row};
+use super::{JobSpec, change};
 use crate::task::Task;
 
-/// What it does to a run that its job has fewer tasks from now on:
-/// `scaled down from 10 to 4 tasks; 2 running tasks are stopped`.
+/// The sentence for a run whose job has fewer tasks from now on: `scaled down from 10 to 4 tasks; 2
+/// running tasks are stopped`.
 pub fn scaled_down(before: u32, after: u32, running: usize) -> String {
     let tasks = if after == 1 { "task" } else { "tasks" };
-    format!("scaled down from {before} to {after} {tasks}{}", row::stopped(running))
+    format!("scaled down from {before} to {after} {tasks}{}", change::stopped(running))
 }
 
-/// How many tasks a spec asks for; nothing where its partition set says so.
+/// How many tasks a spec asks for; nothing if its partition set decides that.
 pub fn tasks_wanted(spec: &JobSpec) -> Option<u32> {
     let listed = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
     match (&spec.target, &spec.items) {
@@ -21,7 +21,7 @@ pub fn tasks_wanted(spec: &JobSpec) -> Option<u32> {
     }
 }
 
-/// Whether a task of the current run is wanted by one spec and no longer by another.
+/// Whether a task of the current run is in one spec and no longer in another.
 pub fn is_left_out(before: &JobSpec, after: &JobSpec, task: &Task) -> bool {
     wants(before, task) && !wants(after, task)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Job, JobSpec, JobStatus, LISTED_TASKS_MAX, ListedTask, OnChange, Retry, RetryRule, TASKS_MAX,
-    Target, cancel, change, indexes, revision,
+    Target, cancel, change, indexes,
 };
 use crate::duration::Duration;
 use crate::kind::KindId;
@@ -47,15 +47,9 @@ pub(super) fn validate_update(new: &Job, old: &Job) -> Vec<Violation> {
     found
 }
 
-/// Whether two jobs' templates mean the same.
-pub(super) fn same_template(new: &Job, old: &Job) -> bool {
-    let (new, old) = (&new.spec.template, &old.spec.template);
-    new == old || revision::meaning_of(new) == revision::meaning_of(old)
-}
-
-/// That the run cannot remember what the new list adds. Each place of a removed task or item stays
-/// taken for the run, so a job whose list is changed again and again would outgrow what can be
-/// stored.
+/// The violation of a list whose additions the run cannot store. The index of each removed task or
+/// item stays taken for the run, so a job whose list changes again and again would outgrow the
+/// largest object.
 fn no_index_left(new: &Job, old: &Job) -> Option<Violation> {
     if (&new.spec.tasks, &new.spec.items) == (&old.spec.tasks, &old.spec.items) {
         return None;
@@ -72,7 +66,7 @@ fn no_index_left(new: &Job, old: &Job) -> Option<Violation> {
     )
 }
 
-/// What is wrong with a job's spec that stands at `path`.
+/// The violations of a job's spec. Paths begin with `path`.
 pub(crate) fn spec(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     template::validate(&spec.template, &format!("{path}.template"), found);
     if let Some(placement) = &spec.placement {
@@ -96,7 +90,7 @@ pub(crate) fn spec(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// That the job's time is up before what it says of retries could ever happen.
+/// The violation of a timeout that is over before the retry policy could start a second attempt.
 pub(crate) fn too_late_to_retry(
     timeout: Option<Duration>,
     retry: Option<&Retry>,
@@ -110,7 +104,7 @@ pub(crate) fn too_late_to_retry(
     })
 }
 
-/// What is wrong with a timeout that stands at `path`.
+/// The violation of a timeout.
 pub(crate) fn timeout(timeout: Option<Duration>, path: &str, found: &mut Vec<Violation>) {
     if timeout.is_some_and(|timeout| timeout.get().is_zero()) {
         let violation = Violation::new(path, "0s would let nothing run");
@@ -168,7 +162,7 @@ fn listed(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     let mut before = Vec::new();
     template::validate(&spec.template, "", &mut before);
     for (index, task) in spec.tasks.iter().enumerate().take(LISTED_TASKS_MAX) {
-        // More are not reported.
+        // Beyond the limit nothing is reported.
         if found.len() >= VIOLATIONS_MAX {
             return;
         }
@@ -180,8 +174,8 @@ fn listed(spec: &JobSpec, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// What the templates and placements of listed tasks take once they are laid over the job's, about:
-/// each is made to be looked at.
+/// Approximate size of the merged templates and placements of all listed tasks, each of which is
+/// built to be checked.
 pub(crate) fn parts_bytes(spec: &JobSpec) -> usize {
     let templates = spec.tasks.iter().filter(|task| task.template.is_some()).count();
     let placements = spec.tasks.iter().filter(|task| task.placement.is_some()).count();
@@ -193,8 +187,9 @@ pub(crate) fn parts_bytes(spec: &JobSpec) -> usize {
     (templates * template).saturating_add(placements * placement)
 }
 
-/// What is wrong with a listed task's parts once they are laid over the job's, and was not before.
-/// `before` is what was wrong with the job's template, its paths relative to it.
+/// The violations of a listed task's template and placement after they were merged over the job's,
+/// without those that the job's own already have: `before` holds those, with paths relative to the
+/// template.
 fn own_parts(
     spec: &JobSpec,
     task: &ListedTask,
@@ -213,7 +208,7 @@ fn own_parts(
                 let (merged, under) = (Value::Object(merged), Value::Object(under));
                 let over = Value::Object(part.clone());
                 for violation in &mut parts {
-                    // Laid over the job's list, an entry may have another place than its own.
+                    // Merging over the job's list may have moved an entry to another index.
                     let way = path::steps(violation.path.trim_start_matches('.'));
                     let (_, way) = merge::origin(&way, &merged, (&under, &over));
                     violation.path = format!("{at}.{}", path::text(&way));
@@ -261,7 +256,7 @@ fn target(target: &Target, path: &str, found: &mut Vec<Violation>) {
     placement::states(&target.states, path, found);
 }
 
-/// What is wrong with a retry that stands at `path`.
+/// The violations of a retry policy.
 pub(crate) fn retry(retry: &Retry, path: &str, found: &mut Vec<Violation>) {
     if retry.max_attempts == Some(0) {
         let violation = Violation::new(format!("{path}.maxAttempts"), "0 would let nothing run");

@@ -1,7 +1,10 @@
 //! PartitionSet: a thing cut into partitions, each with replicas in states.
 
+pub(crate) mod models;
 mod row;
 mod validate;
+
+pub use models::{BUILT_IN_MODELS, BuiltInModel};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,9 +65,9 @@ pub const PARTITIONS_MAX: u32 = 10_000;
 /// Most replicas of a partition.
 pub const REPLICAS_MAX: u32 = 1_000;
 
-/// Most nodes that the status of a set names as missing.
+/// Most missing nodes that the status of a set lists.
 pub const MISSING_NODES_MAX: usize = 100;
-/// Most of them that a message names.
+/// Most nodes that a message names.
 const NODES_NAMED: usize = 3;
 
 /// Who decides where the replicas of a set are.
@@ -81,38 +84,7 @@ pub enum Mode {
     External,
 }
 
-/// A built-in state model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BuiltInModel {
-    /// Its name.
-    pub name: &'static str,
-    /// Its states in priority order, and the most replicas of a partition in each.
-    pub states: &'static [(&'static str, Option<u32>)],
-}
-
-/// Helix's four; a state without a number has no limit of its own.
-/// Source: Helix's `LeaderStandbySMD`, `MasterSlaveSMD`, `OnlineOfflineSMD`,
-/// `OnlineOfflineWithBootstrapSMD`.
-pub const BUILT_IN_MODELS: [BuiltInModel; 4] = [
-    BuiltInModel {
-        name: "LeaderStandby",
-        states: &[("LEADER", Some(1)), ("STANDBY", None), ("OFFLINE", None), ("DROPPED", None)],
-    },
-    BuiltInModel {
-        name: "MasterSlave",
-        states: &[("MASTER", Some(1)), ("SLAVE", None), ("OFFLINE", None), ("DROPPED", None)],
-    },
-    BuiltInModel {
-        name: "OnlineOffline",
-        states: &[("ONLINE", None), ("OFFLINE", None), ("DROPPED", None)],
-    },
-    BuiltInModel {
-        name: "OnlineOfflineWithBootstrap",
-        states: &[("ONLINE", None), ("BOOTSTRAP", None), ("OFFLINE", None), ("DROPPED", None)],
-    },
-];
-
-/// States in which a replica serves nothing.
+/// States in which a replica does not serve.
 pub const NOT_SERVING: [&str; 2] = ["OFFLINE", "DROPPED"];
 
 impl PartitionSet {
@@ -124,8 +96,8 @@ impl PartitionSet {
         }
     }
 
-    /// Whether a replica of the set may be in one of these states at all, as its state model has it;
-    /// of no states, or of a model that is not known, it may.
+    /// Whether the set's state model has any of these states. True if no states are named, or if
+    /// the model is not known to this version.
     pub fn may_be_in(&self, states: &[String]) -> bool {
         let model = BUILT_IN_MODELS.iter().find(|model| model.name == self.spec.state_model);
         let has = |model: &BuiltInModel| {
@@ -134,7 +106,7 @@ impl PartitionSet {
         states.is_empty() || model.is_none_or(has)
     }
 
-    /// Where a partition's replicas are: node and state.
+    /// The nodes that hold a replica of a partition, each with the replica's state.
     pub fn replicas(&self, partition: &str) -> impl Iterator<Item = (&str, &str)> {
         self.spec
             .assignment
@@ -144,16 +116,16 @@ impl PartitionSet {
             .map(|(node, state)| (node.as_str(), state.as_str()))
     }
 
-    /// Nodes that are to hold a replica that serves and that do not exist, in order of their names; at
-    /// most [`MISSING_NODES_MAX`].
+    /// Nodes that should hold a serving replica and do not exist, ordered by name; at most
+    /// [`MISSING_NODES_MAX`].
     pub fn nodes_that_are_not(&self, exists: impl Fn(&str) -> bool) -> Vec<String> {
         let named: BTreeSet<&str> = self.nodes_serving(&[]).collect();
         let missing = named.into_iter().filter(|node| !exists(node));
         missing.take(MISSING_NODES_MAX).map(str::to_owned).collect()
     }
 
-    /// Nodes that hold a replica of any partition in one of `states`; where those are empty, in any
-    /// state that serves.
+    /// Nodes that hold a replica of any partition in one of `states`, or in any serving state if
+    /// `states` is empty.
     pub fn nodes_serving<'a>(&'a self, states: &'a [String]) -> impl Iterator<Item = &'a str> {
         self.spec
             .assignment
@@ -164,7 +136,7 @@ impl PartitionSet {
     }
 }
 
-/// That nodes do not exist, as a sentence: `node node-9 does not exist`.
+/// The sentence that nodes do not exist: `node node-9 does not exist`; nothing if none is missing.
 pub fn missing_words(nodes: &[String]) -> Option<String> {
     let (noun, are) = match nodes.len() {
         0 => return None,
@@ -172,7 +144,7 @@ pub fn missing_words(nodes: &[String]) -> Option<String> {
         _ => ("nodes", "do not exist"),
     };
     let named = some_of(nodes.iter(), NODES_NAMED);
-    // There may be more than the status names.
+    // A full list may have been cut, so the sentence must not give a number.
     let named = if nodes.len() < MISSING_NODES_MAX {
         named
     } else {
@@ -181,7 +153,7 @@ pub fn missing_words(nodes: &[String]) -> Option<String> {
     Some(format!("{noun} {named} {are}"))
 }
 
-/// Whether a replica in `state` is one that `wanted` means: any that serves, where it is empty.
+/// Whether a replica in `state` matches `wanted`; if that is empty, whether it serves.
 pub fn matches(wanted: &[String], state: &str) -> bool {
     if wanted.is_empty() {
         !NOT_SERVING.contains(&state)

@@ -1,9 +1,10 @@
-//! Strictness: a document against its kind's schema, before it is typed.
+//! Checks documents against the schema of their kind, before they are typed.
 //!
-//! The typed front door is [`parse_object`]: schema, then types, then rules. Everything that is
-//! wrong is reported at once: unknown fields (with what was most likely meant), fields that are
-//! documented and not supported yet, wrong types, missing fields, unknown words, bad formats.
+//! The entry point is [`parse_object`]: first the schema, then the types, then the rules. All
+//! violations are reported at once: unknown fields (with what was probably meant), fields that are
+//! documented and not supported yet, wrong types, missing fields, unknown words and wrong formats.
 
+pub(crate) mod generate;
 mod mend;
 mod walk;
 mod words;
@@ -11,14 +12,11 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::every_kind::WithType;
 use crate::job::JobSpec;
-use crate::kind::{KindId, WithType};
-use crate::object::Definition;
+use crate::kind::KindId;
 use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::resource::Resource;
@@ -26,15 +24,14 @@ use crate::size;
 use crate::template::Template;
 use crate::violation::Violation;
 
+use generate::schema_for;
+
 pub use words::{another_tools_file, neighbours_word, unknown_kind};
 
 /// Deepest nesting of a document.
 pub const DEPTH_MAX: usize = 64;
-/// Most violations that are reported of one document.
+/// Most violations that are reported for one document.
 pub const VIOLATIONS_MAX: usize = 100;
-/// Marks a schema whose strings may still have names to substitute in them, so that their format
-/// is looked at later.
-const PARTIAL: &str = "x-heliox-partial";
 
 /// The JSON Schema of a kind: `apiVersion`, `kind`, `metadata`, and what the kind has.
 pub fn of(kind: KindId) -> &'static Value {
@@ -44,8 +41,8 @@ pub fn of(kind: KindId) -> &'static Value {
     &SCHEMAS[&kind]
 }
 
-/// The schema with descriptions for people who do not read the code: what rustdoc makes a link of is
-/// plain text for them.
+/// The schema with descriptions for readers outside the code: rustdoc's link syntax becomes plain
+/// text.
 fn described(mut schema: Value) -> Value {
     match &mut schema {
         Value::Object(fields) => {
@@ -73,62 +70,14 @@ impl WithType for Generate {
     }
 }
 
-fn generator() -> SchemaGenerator {
-    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into()
-}
-
-fn schema_for<T: JsonSchema>() -> Value {
-    generator().subschema_for::<T>().to_value()
-}
-
-/// The schema of a kind of Kubernetes.
-pub(crate) fn kubernetes<T: JsonSchema>() -> Value {
-    let mut schema = schema_for::<T>();
-    schema["properties"]["apiVersion"] = json!({ "type": "string" });
-    schema["properties"]["kind"] = json!({ "type": "string" });
-    schema
-}
-
-/// The schema of a kind of ours.
-pub(crate) fn ours<D: Definition>() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": schema_for::<ObjectMeta>(),
-            "spec": schema_for::<D::Spec>(),
-            "status": schema_for::<D::Status>(),
-        },
-        "required": ["spec"],
-    })
-}
-
-/// Part of a template: nothing of it is required.
-pub(crate) fn partial_template(generator: &mut SchemaGenerator) -> Schema {
-    partial(Template::json_schema(generator))
-}
-
-/// Part of a placement.
-pub(crate) fn partial_placement(generator: &mut SchemaGenerator) -> Schema {
-    partial(Placement::json_schema(generator))
-}
-
-fn partial(mut schema: Schema) -> Schema {
-    schema.remove("required");
-    schema.insert(PARTIAL.to_owned(), Value::Bool(true));
-    schema
-}
-
-/// Everything that is wrong with the shape of a user's document of this kind. Its `status` is
-/// tolerated and not looked at.
+/// All violations of a document's shape. Its `status` is ignored.
 pub fn check(kind: KindId, document: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     walk::document(kind, of(kind), document, &mut found);
     found
 }
 
-/// Everything that is wrong with the shape of a status. Paths start with `status`.
+/// All violations of the shape of a status. Paths start with `status`.
 pub fn check_status(kind: KindId, status: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
     let schema = &of(kind)["properties"]["status"];
@@ -136,20 +85,19 @@ pub fn check_status(kind: KindId, status: &Value) -> Vec<Violation> {
     found
 }
 
-/// Everything that is wrong with the shape of a merged document of a Job's spec. Paths are
-/// relative to it.
+/// All violations of the shape of a merged document of a Job's spec. Paths are relative to it.
 pub(crate) fn check_job_spec(document: &Value) -> Vec<Violation> {
     static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<JobSpec>);
     relative(KindId::Job, ("spec", &SCHEMA), document)
 }
 
-/// Everything that is wrong with the shape of a merged template. Paths are relative to it.
+/// All violations of the shape of a merged template. Paths are relative to it.
 pub(crate) fn check_template(document: &Value) -> Vec<Violation> {
     static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<Template>);
     relative(KindId::Job, ("template", &SCHEMA), document)
 }
 
-/// Everything that is wrong with the shape of a merged placement. Paths are relative to it.
+/// All violations of the shape of a merged placement. Paths are relative to it.
 pub(crate) fn check_placement(document: &Value) -> Vec<Violation> {
     static SCHEMA: LazyLock<Value> = LazyLock::new(schema_for::<Placement>);
     relative(KindId::Job, ("placement", &SCHEMA), document)
@@ -165,11 +113,11 @@ fn relative(kind: KindId, (root, schema): (&str, &Value), document: &Value) -> V
     found
 }
 
-/// A user's document as a valid object: its shape is checked, then it is typed, then its rules are
-/// asked. A status is ignored.
+/// Makes a valid object of a user's document: its shape is checked, then it is typed, then its
+/// rules are checked. A status is ignored.
 ///
 /// # Errors
-/// Everything that is wrong.
+/// All violations.
 pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation>> {
     if let Some(map) = document.as_object_mut() {
         map.remove("status");
@@ -189,19 +137,19 @@ pub fn parse_object<K: Resource>(mut document: Value) -> Result<K, Vec<Violation
     if found.is_empty() { Ok(object) } else { Err(found) }
 }
 
-/// That the object, with what Heliox will add to it, is more than the store takes.
+/// The violation of an object that, with what Heliox will add to it, exceeds what the store takes.
 fn too_large<K: Resource>(object: &K) -> Option<Violation> {
     let (own, added) = (size::json_bytes(object), object.added_bytes());
     let of = format!("the object takes {own} bytes and its status up to {added}: together");
     size::problem(own + added, "", &of)
 }
 
-/// What the rules say of a document without the fields whose shape is wrong, if there is an object
-/// left: so that a mistyped field does not hide a cycle of jobs.
+/// Violations of the rules in those parts of a document whose shape is correct. Without this, a
+/// mistyped field would hide a cycle of jobs until it is corrected.
 fn rules_of_the_rest<K: Resource>(document: &Value, shape: &[Violation]) -> Vec<Violation> {
     let ways: Vec<Vec<Step>> = shape.iter().map(|it| path::steps(&it.path)).collect();
-    // A field that the object cannot do without has some value. What the rules say of that is not
-    // told.
+    // A required field that was wrong has an invented value now. Violations of that value are not
+    // reported.
     let mended = mend::mended(of(K::ID), document.clone(), &ways);
     let object = mended.and_then(|document| serde_json::from_value::<K>(document).ok());
     let Some(object) = object else { return Vec::new() };
@@ -212,13 +160,12 @@ fn rules_of_the_rest<K: Resource>(document: &Value, shape: &[Violation]) -> Vec<
     object.validate().into_iter().filter(|rule| !said_before(rule)).collect()
 }
 
-/// Everything that is wrong with a user's document of this kind: [`parse_object`] for a kind that
-/// is known only at run time.
+/// All violations of a user's document: [`parse_object`] for a kind that is known only at run time.
 pub fn check_document(kind: KindId, document: &Value) -> Vec<Violation> {
     kind.with_type(Check(document))
 }
 
-/// Checks a document as one of a kind.
+/// Checks a document as an object of one kind.
 struct Check<'a>(&'a Value);
 
 impl WithType for Check<'_> {
@@ -231,6 +178,8 @@ impl WithType for Check<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn check_text(kind: KindId, document: Value) -> String {

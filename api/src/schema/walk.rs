@@ -1,49 +1,51 @@
-//! The walk over a document and its schema, side by side.
+//! Walks over a document and its schema side by side and collects the violations.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::generate::PARTIAL;
 use super::words;
-use super::{DEPTH_MAX, PARTIAL, VIOLATIONS_MAX};
+use super::{DEPTH_MAX, VIOLATIONS_MAX};
 use crate::amounts::Quantity;
 use crate::duration::Duration;
 use crate::kind::KindId;
 use crate::path;
-use crate::violation::{Violation, nearest};
+use crate::violation::Violation;
 
-/// A longer hint would say what is written once more.
+/// Longest hint that repeats what was written. A longer one would only be noise.
 const HINT_BYTES_MAX: usize = 60;
 
-/// The shortest word that is taken for a misspelled field of another map.
+/// Shortest word for which a similar field of another map is suggested: many fields are similar to
+/// a very short word.
 const FAR_CHARS_MIN: usize = 4;
 
-/// What is said of a field that is missing.
+/// The message for a missing field.
 const IS_REQUIRED: &str = "is required";
 
-/// Where the walk is.
+/// The state of the walk.
 struct Walk<'a> {
     kind: KindId,
-    /// Fields and indexes on the way here.
+    /// Fields and indexes from the root to here.
     steps: Vec<Step<'a>>,
-    /// Of each map on the way here, how many steps lead to it and which fields it may have.
+    /// For each map on the way here: how many steps lead to it, and which fields it may have.
     maps: Vec<(usize, &'a Map<String, Value>)>,
-    /// Whether names to substitute may still be in texts.
+    /// Whether texts may still contain `$(...)`.
     partial: bool,
-    /// Whether the map around cannot do without the field here.
+    /// Whether the surrounding map requires this field.
     required: bool,
     found: &'a mut Vec<Violation>,
 }
 
-/// One step down.
+/// One step of the path.
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Field(&'a str),
     Index(usize),
 }
 
-/// Checks a whole document; its status is not looked at.
+/// Checks a whole document except its status.
 pub(super) fn document<'a>(
     kind: KindId,
     schema: &'a Value,
@@ -55,7 +57,7 @@ pub(super) fn document<'a>(
     walk.value(schema, document);
 }
 
-/// Checks a part of a document that stands at `root`.
+/// Checks a part of a document. Paths begin with `root`.
 pub(super) fn part<'a>(
     kind: KindId,
     (root, schema): (&'a str, &'a Value),
@@ -72,7 +74,7 @@ impl<'a> Walk<'a> {
         self.path_of(self.steps.len())
     }
 
-    /// The path of the first so many steps.
+    /// The path of the first `steps` steps.
     fn path_of(&self, steps: usize) -> String {
         let mut path = String::new();
         for step in self.steps.iter().take(steps) {
@@ -116,7 +118,7 @@ impl<'a> Walk<'a> {
         self.partial = partial;
     }
 
-    /// One of several schemas: words, or a schema and null.
+    /// Checks a value against alternatives: either several words, or one schema and null.
     fn one_of(&mut self, alternatives: &[&'a Value], value: &'a Value) {
         if value.is_null() && alternatives.iter().any(|schema| allows(schema, value)) {
             return;
@@ -147,7 +149,8 @@ impl<'a> Walk<'a> {
             Value::String(text) => self.text(schema, text),
             Value::Number(_) => self.number(schema, value),
             Value::Null | Value::Bool(_) => {
-                // `true` and no schema allow everything; depth is bounded by what holds values.
+                // `true`, or no schema at all, allows any value. Its depth is bounded where values
+                // of this kind are checked.
             }
         }
     }
@@ -172,7 +175,7 @@ impl<'a> Walk<'a> {
             Value::Number(number) if schema.get("format").is_some_and(|it| it == "duration") => {
                 Some(format!("write its unit, for example {number}s"))
             }
-            // 1.10 was read as 1.1.
+            // YAML has read `1.10` as the number 1.1.
             Value::Number(number) if text && number.is_f64() => Some("quote it".to_owned()),
             Value::Number(number) if text => Some(format!("quote it: \"{number}\"")),
             Value::Bool(word) if text => Some(format!("quote it: \"{word}\"")),
@@ -214,7 +217,7 @@ impl<'a> Walk<'a> {
                     self.required = required.contains(&field.as_str());
                     self.down(Step::Field(field), schema, value);
                 }
-                // Without properties and without a word on others, anything goes.
+                // A schema without properties and without `additionalProperties` allows any field.
                 None if properties.is_none() && others.is_none() => {
                     self.down(Step::Field(field), &Value::Bool(true), value);
                 }
@@ -239,7 +242,8 @@ impl<'a> Walk<'a> {
         value: &Value,
         properties: Option<&'a Map<String, Value>>,
     ) {
-        // More are not reported, and finding what was meant takes its time.
+        // Beyond the limit nothing is reported, and searching for similar names would only take
+        // time.
         if self.found.len() >= VIOLATIONS_MAX {
             return;
         }
@@ -258,15 +262,15 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Where a field belongs that the map here does not have: in a map around it, or in one that it
-    /// holds.
+    /// The path at which a field that is unknown here would be valid: in a surrounding map, or in
+    /// one that this map contains.
     fn elsewhere(&self, field: &str, here: Option<&Map<String, Value>>) -> Option<String> {
         let around = self.maps.iter().rev().skip(usize::from(here.is_some()));
         for (steps, properties) in around {
             let known: Vec<&str> = properties.keys().map(String::as_str).collect();
-            // Of a short word nearly everything is near.
+            // Many fields are similar to a very short word, so a short word must match exactly.
             let is_meant = |meant: &&str| *meant == field || field.len() >= FAR_CHARS_MIN;
-            let Some(meant) = meant(field, &known).filter(is_meant) else { continue };
+            let Some(meant) = words::meant(field, &known).filter(is_meant) else { continue };
             let place = match self.path_of(*steps) {
                 path if path.is_empty() => "at the top of the document".to_owned(),
                 path => format!("in {path}"),
@@ -284,7 +288,7 @@ impl<'a> Walk<'a> {
         Some(format!("{field} belongs in {inner}"))
     }
 
-    /// What the map here is: it decides which words are known in it.
+    /// Which kind of map this is, which decides about hints for unknown words.
     fn place(&self) -> words::Place {
         let fields: Vec<&str> = self
             .steps
@@ -377,7 +381,7 @@ impl<'a> Walk<'a> {
         };
         let whole = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
         if whole.is_some_and(|whole| (bounds.0..=bounds.1).contains(&whole)) {
-            // What the field's own range leaves out, its rule says in better words.
+            // The rule of the field itself gives a better message about its range.
             return;
         }
         let bound = |name: &str| schema.get(name).and_then(Value::as_i64).map(i128::from);
@@ -393,13 +397,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The schemas of a choice.
+/// The alternatives of a schema that has some.
 pub(super) fn alternatives(schema: &Value) -> Option<Vec<&Value>> {
     let list = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
     Some(list.as_array()?.iter().collect())
 }
 
-/// The fields of a map, or of the maps in a list, that a schema is of.
+/// The fields of a map, or of the maps in a list.
 fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {
     let inner =
         alternatives(schema).into_iter().flatten().find(|it| it.get("properties").is_some());
@@ -408,13 +412,13 @@ fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties")?.as_object()
 }
 
-/// The fields that a map cannot do without.
+/// The required fields of a map.
 pub(super) fn required_of(schema: &Value) -> impl Iterator<Item = &str> {
     let required = schema.get("required").and_then(Value::as_array);
     required.into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The words that a schema allows.
+/// The words that a schema allows as values.
 pub(super) fn words_of(schema: &Value) -> impl Iterator<Item = &str> {
     let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
     listed.chain(schema.get("const")).filter_map(Value::as_str).chain(
@@ -472,20 +476,21 @@ fn found_name(value: &Value) -> &'static str {
     }
 }
 
-/// What to write where text stands for a map of which one field alone is required, or for a list of
-/// such maps: `a` for `{job: a}`.
+/// What to write in the place of a text where a map with one required field, or a list of such
+/// maps, is expected: for `a` the hint is `{job: a}`.
 fn one_entry(schema: &Value, text: &str) -> Option<String> {
     let is_list = types(schema).contains(&"array");
     let map = if is_list { schema.get("items")? } else { schema };
     let [field] = map.get("required")?.as_array()?.as_slice() else { return None };
-    // What is more than a name was meant otherwise.
+    // If the text is more than a name, something else was meant.
     let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     let entry = format!("{{{}: {text}}}", field.as_str()?);
     let hint = if is_list { format!("write [{entry}]") } else { format!("write {entry}") };
     (is_name && hint.len() <= HINT_BYTES_MAX).then_some(hint)
 }
 
-/// What to write where a map of one entry stands for a text: YAML reads `echo a: b` so.
+/// What to write in the place of a map with one entry where a text is expected: YAML reads `echo a:
+/// b` as such a map.
 fn quoted_entry(map: &Map<String, Value>) -> Option<String> {
     let mut entries = map.iter();
     let (Some((key, value)), None) = (entries.next(), entries.next()) else { return None };
@@ -499,8 +504,8 @@ fn quoted_entry(map: &Map<String, Value>) -> Option<String> {
     Some(if hint.len() <= HINT_BYTES_MAX { hint } else { "quote it".to_owned() })
 }
 
-/// What to do about text that says what was expected in other words. `01` and `1_000` are texts
-/// without quotes, too: what they mean as numbers differs from one reader of YAML to the next.
+/// What to write for a text that expresses the expected type in another way. `01` and `1_000` are
+/// read as texts here, because YAML readers differ in which number they mean.
 fn instead(expected: &[&str], text: &str) -> Option<String> {
     if expected.contains(&"integer") {
         let digits = text.replace('_', "");
@@ -529,7 +534,7 @@ fn instead(expected: &[&str], text: &str) -> Option<String> {
     }
 }
 
-/// How to write a text as a list of its words.
+/// A text rewritten as a list of its words.
 fn as_list(text: &str) -> String {
     const LIST: &str = "write it as a list:";
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=@+%".contains(c);
@@ -543,22 +548,12 @@ fn as_list(text: &str) -> String {
     };
     let words: Vec<String> = text.split_whitespace().map(entry).collect();
     let hint = format!("{LIST} [{}]", words.join(", "));
-    // Quotes of a shell hold words together, and its other signs would mean something in YAML.
+    // A text with shell quotes, or with characters that are special in YAML, cannot be split at
+    // spaces.
     let is_plain = text.chars().all(|c| is_plain(c) || c == ' ');
     if is_plain && hint.len() <= HINT_BYTES_MAX {
         hint
     } else {
         format!("{LIST} each entry begins with -")
     }
-}
-
-/// What a person who wrote `word` most likely meant, whatever its case and its dashes.
-pub(super) fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let plain = |word: &str| {
-        word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
-    };
-    let wanted = plain(word);
-    let same = known.iter().copied().find(|known| plain(known) == wanted);
-    // Comparing very long words takes long, and finds nothing.
-    same.or_else(|| (word.len() <= 64).then(|| nearest(word, known.iter().copied())).flatten())
 }

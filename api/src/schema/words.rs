@@ -1,14 +1,13 @@
-//! Words that are not ours: what neighbours call a thing, and what is documented and not supported
-//! yet.
+//! Hints for words that Heliox does not use: names that other systems have for a field, and fields
+//! that are documented and not supported yet.
 
 use serde_json::Value;
 
-use super::walk::meant;
 use crate::job::JobPhase;
 use crate::kind::KindId;
-use crate::violation::Violation;
+use crate::violation::{Violation, nearest};
 
-/// What a map in a document is.
+/// Which map of a document it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// The document itself.
@@ -45,7 +44,7 @@ pub(super) enum Place {
     Other,
 }
 
-/// The specs of which there is something to say.
+/// Kinds with hints for the fields of their spec.
 const SPECS: [(KindId, Place); 4] = [
     (KindId::Job, Place::Job),
     (KindId::Workflow, Place::Workflow),
@@ -54,7 +53,7 @@ const SPECS: [(KindId, Place); 4] = [
 ];
 
 impl Place {
-    /// The place that these fields lead to.
+    /// Which map these fields lead to.
     pub(super) fn of(kind: KindId, fields: &[&str]) -> Self {
         match fields {
             [] => Place::Document,
@@ -78,7 +77,7 @@ impl Place {
         }
     }
 
-    /// Fields that are documented and not supported yet.
+    /// Fields of this map that are documented and not supported yet.
     fn later(self) -> &'static [&'static str] {
         match self {
             Place::Job => &[
@@ -142,7 +141,7 @@ impl Place {
         }
     }
 
-    /// What neighbours call a thing, and what to write here.
+    /// What other systems call a field of this map, and what to write instead.
     fn neighbours(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Place::Document => &[("jobs", "spec.jobs"), ("template", "spec.template")],
@@ -313,10 +312,10 @@ const PLACEMENT_WORDS: &[(&str, &str)] = &[
     ("topologySpreadConstraints", "spread, which is not supported yet"),
 ];
 
-/// A field that jobs of a workflow have, and Jobs by themselves do not.
+/// A field of a workflow's jobs that a Job does not have.
 const DEPENDS_ON: &str = "dependsOn";
 
-/// A field that there is not, and what to write instead.
+/// The violation of an unknown field, with what to write instead.
 pub(super) fn unknown_field(
     place: Place,
     path: &str,
@@ -332,7 +331,7 @@ pub(super) fn unknown_field(
         if ours.starts_with(DEPENDS_ON) && !known.contains(&DEPENDS_ON) {
             return violation.hint("make it a job of a Workflow, whose jobs have dependsOn");
         }
-        // What neighbours write in seconds is a duration here, which has its unit.
+        // Other systems use a number of seconds where Heliox has a duration with a unit.
         let seconds = value.as_u64().filter(|_| field.contains("Seconds"));
         let value = seconds.map(|seconds| format!(": {seconds}s")).unwrap_or_default();
         return violation.hint(format!("write {ours}{value}"));
@@ -345,7 +344,7 @@ pub(super) fn unknown_field(
     }
 }
 
-/// A word that is none of those allowed.
+/// The violation of a value that is none of the allowed words.
 pub(super) fn unknown_word(place: Place, path: &str, word: &str, words: &[&str]) -> Violation {
     let later = match place {
         Place::OnNodeLoss => word == "Fence",
@@ -365,7 +364,7 @@ pub(super) fn unknown_word(place: Place, path: &str, word: &str, words: &[&str])
         | Place::Node
         | Place::Other => false,
     };
-    // The schema has all phases of a job, and a dependency those in which one ends.
+    // The schema allows every phase of a job, but a dependency can only wait for a final one.
     let ends = |word: &&str| {
         let phase = serde_json::from_value::<JobPhase>(Value::from(*word));
         place != Place::Dependency || phase.is_ok_and(JobPhase::is_final)
@@ -396,7 +395,7 @@ const LATER_KINDS: [&str; 9] = [
     "StateModel",
 ];
 
-/// Kinds of neighbours, and what to write here.
+/// Kinds of other systems, and the kind to write instead.
 const NEIGHBOUR_KINDS: [(&str, &str); 6] = [
     ("CronJob", "a Workflow with a schedule, which is not supported yet"),
     ("CronWorkflow", "a Workflow with a schedule, which is not supported yet"),
@@ -406,7 +405,8 @@ const NEIGHBOUR_KINDS: [(&str, &str); 6] = [
     ("DaemonSet", "a Service with perNode, which is not supported yet"),
 ];
 
-/// Kinds of other systems that have a name of ours, and what has to be changed beside `apiVersion`.
+/// Kinds of other systems that have the name of one of ours, and what has to be changed besides
+/// `apiVersion`.
 const NAMESAKES: [(&str, &str, &str); 3] = [
     (
         "batch/v1",
@@ -427,7 +427,8 @@ const NAMESAKES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What is wrong with a document that has no kind, where another tool's file is known by its fields.
+/// The violation of a document without a kind that is recognised, by its fields, as another tool's
+/// file.
 pub fn another_tools_file<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Violation> {
     let is_compose = fields.any(|field| field == "services");
     is_compose.then(|| {
@@ -437,7 +438,7 @@ pub fn another_tools_file<'a>(mut fields: impl Iterator<Item = &'a str>) -> Opti
     })
 }
 
-/// What is ours for a word of another tool that names a kind: `pods` are tasks.
+/// Our kind for another system's word: `pods` are tasks.
 pub fn neighbours_word(word: &str) -> Option<KindId> {
     let lower = word.to_ascii_lowercase();
     Some(match lower.as_str() {
@@ -452,7 +453,7 @@ pub fn neighbours_word(word: &str) -> Option<KindId> {
     })
 }
 
-/// What is wrong with a document's `apiVersion` and `kind`, which mean no kind that is served.
+/// The violation of an `apiVersion` and `kind` that name no kind that is served.
 pub fn unknown_kind(api_version: &str, kind: &str) -> Violation {
     let short: String = kind.chars().take(100).collect();
     let written = || KindId::ALL.into_iter().filter(|id| !id.info().internal);
@@ -478,4 +479,15 @@ pub fn unknown_kind(api_version: &str, kind: &str) -> Violation {
         Some(meant) => violation.hint(format!("did you mean {meant}?")),
         None => violation.hint(format!("the kinds are {}", names.join(", "))),
     }
+}
+
+/// The known word that the writer of `word` probably meant, ignoring case and dashes.
+pub(super) fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let plain = |word: &str| {
+        word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let wanted = plain(word);
+    let same = known.iter().copied().find(|known| plain(known) == wanted);
+    // Comparing very long words is slow and finds nothing.
+    same.or_else(|| (word.len() <= 64).then(|| nearest(word, known.iter().copied())).flatten())
 }

@@ -1,5 +1,5 @@
-//! The conditions of a task: a function of its parts, like its phase, and never stored. A hundred
-//! thousand tasks are kept in memory, and each is written several times.
+//! The conditions of a task. Like the phase they are computed from its parts and never stored: a
+//! hundred thousand tasks are kept in memory, and each is written several times.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::object::Kind as _;
 
 impl Task {
     /// Ready, Reconciling and Stalled, as Flux and `kubectl wait` understand them. The same parts
-    /// give the same conditions, whoever reads them and when.
+    /// always give the same conditions, whoever reads them and when.
     pub fn conditions(&self) -> Vec<Condition> {
         let stages = self.stages();
         let waits = self.unschedulable().filter(|_| matches!(self.state(), TaskState::Pending));
@@ -30,13 +30,14 @@ impl Task {
         CONDITIONS.map(condition).into()
     }
 
-    /// Where the current attempt stood, and since when, as its parts tell; never empty. (A loss that
-    /// is over is not among them: the attempt went on all the while.)
+    /// The standings that the current attempt has gone through, each with when it began; never
+    /// empty. A loss that is over is not among them, because the attempt went on during it.
     fn stages(&self) -> Vec<(Standing, Timestamp)> {
         let last_end = self.status.attempts.last().and_then(|past| past.finished_at);
         let opened = last_end.or(self.created()).unwrap_or(Timestamp::UNIX_EPOCH);
         let mut stages = vec![(Standing::Reconciling, opened)];
-        // Clocks of several machines tell these times: none is before the one that it follows.
+        // The times come from the clocks of several machines. None may be before the one that it
+        // follows.
         let mut and_then = |standing, at: Option<Timestamp>| {
             let before = stages.last().map_or(opened, |(_, at)| *at);
             stages.push((standing, at.unwrap_or(before).max(before)));
@@ -65,7 +66,7 @@ impl Task {
     }
 }
 
-/// Whether the last stage is `wanted`, and since when that is so or not so.
+/// Whether the last standing is `wanted`, and since when that has been the case or not.
 fn last_change(stages: &[(Standing, Timestamp)], wanted: Standing) -> (bool, Timestamp) {
     let mut holds = false;
     let mut since = stages.first().map_or(Timestamp::UNIX_EPOCH, |(_, at)| *at);
@@ -82,7 +83,8 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::task::transition::{Report, Step, TaskChange, apply};
+    use crate::task::report::Report;
+    use crate::task::transition::{Step, TaskChange, apply};
     use crate::task::{StopReason, TaskSpec};
 
     fn at(second: i64) -> Timestamp {

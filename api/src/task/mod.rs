@@ -124,16 +124,16 @@ pub struct Overrides {
     pub partition: Option<String>,
     /// Changes to the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_template")]
+    #[schemars(schema_with = "crate::schema::generate::partial_template")]
     pub template: Option<Partial>,
     /// Changes to the placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_placement")]
+    #[schemars(schema_with = "crate::schema::generate::partial_placement")]
     pub placement: Option<Partial>,
 }
 
 impl Overrides {
-    /// Whether the template says all.
+    /// Whether the task does not differ from the template.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -156,7 +156,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Why, for people: `stopped: job timed out after 10s`.
+    /// The reason for people: `stopped: job timed out after 10s`.
     pub fn words(&self) -> String {
         match &self.message {
             Some(message) => format!("stopped: {message}"),
@@ -164,14 +164,14 @@ impl Stop {
         }
     }
 
-    /// The same after a word for stopping: `job timed out after 10s`, `evicted`.
+    /// The same without the word for stopping: `job timed out after 10s`, `evicted`.
     pub fn cause(&self) -> String {
         let words = self.words();
         words.strip_prefix("stopped: ").map(str::to_owned).unwrap_or(words)
     }
 }
 
-/// What an attempt that was suspended is said to have ended with.
+/// The reason of the end of an attempt that was suspended.
 pub(crate) const SUSPENDED: &str = "Suspended";
 
 /// Why an attempt is to stop.
@@ -204,7 +204,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// What an attempt that ended by it is said to have ended with, where another follows it.
+    /// The reason that an attempt stopped for this is recorded with, if another attempt follows it.
     pub fn word_of_end(self) -> Option<&'static str> {
         match self {
             StopReason::Timeout => Some(reason::TIMEOUT),
@@ -221,7 +221,7 @@ impl StopReason {
         }
     }
 
-    /// Whether the task is not to run again in this run.
+    /// Whether the task does not run again in this run.
     pub fn is_for_good(self) -> bool {
         match self {
             StopReason::Cancel
@@ -240,7 +240,7 @@ impl StopReason {
 }
 
 impl StopReason {
-    /// Why, for people: `stopped: its job is suspended`.
+    /// The reason for people: `stopped: its job is suspended`.
     pub fn words(self) -> &'static str {
         match self {
             StopReason::Cancel => "cancelled",
@@ -349,17 +349,17 @@ pub struct TaskStatus {
     pub conditions: Computed,
 }
 
-/// Earlier attempts that a task remembers.
+/// How many earlier attempts a task keeps.
 pub const ATTEMPTS_KEPT: usize = 5;
-/// Characters of a past attempt's message that a task remembers.
+/// Longest message of an earlier attempt, in characters.
 pub const PAST_MESSAGE_CHARS_MAX: usize = 256;
-/// Nodes that a task avoids at most.
+/// Most nodes that a task avoids.
 pub const AVOIDED_NODES_MAX: usize = 5;
 
-/// Words for why an attempt ended. [`reason::ALL`] has every one of them, by construction: what an
-/// attempt can end with is what the rules of a retry may name.
+/// The reasons for which attempts end, each one word. [`reason::ALL`] is generated with the
+/// constants, so every reason can be named in retry rules.
 pub mod reason {
-    /// Makes the constants and the list of all of them.
+    /// Declares the constants and the list of all of them.
     macro_rules! reasons {
         ($($(#[$doc:meta])+ $name:ident = $word:literal;)+) => {
             $($(#[$doc])+ pub const $name: &str = $word;)+
@@ -370,25 +370,25 @@ pub mod reason {
     }
 
     reasons! {
-        /// The kernel killed it for its memory.
+        /// The kernel killed it because it exceeded its memory limit.
         OOM_KILLED = "OOMKilled";
-        /// Its time was up.
+        /// Its time limit was exceeded.
         TIMEOUT = "Timeout";
-        /// Its image is not there.
+        /// Its image could not be pulled.
         IMAGE_PULL = "ImagePull";
         /// Its command cannot be executed.
         CANNOT_RUN = "CannotRun";
         /// One of its mounts cannot be made.
         MOUNT_FAILED = "MountFailed";
-        /// Something that is no task has one of its host ports.
+        /// One of its node ports is in use by something other than a task.
         PORT_TAKEN = "PortTaken";
-        /// A container that is not ours has its name.
+        /// A container that is not Heliox's has its name.
         NAME_TAKEN = "NameTaken";
-        /// The runtime rejects something else that was asked of it.
+        /// The runtime rejects another property of the container.
         INVALID_CONTAINER = "InvalidContainer";
-        /// The agent refused it: what its template asks for cannot be, or does not fit the node.
+        /// The agent refused it: its template cannot be run, or does not fit the node.
         REFUSED = "Refused";
-        /// The runtime failed to start it, time and again.
+        /// The runtime failed to start it repeatedly.
         START_FAILED = "StartFailed";
         /// Its health check failed.
         UNHEALTHY = "Unhealthy";
@@ -398,11 +398,12 @@ pub mod reason {
         PREEMPTED = "Preempted";
         /// Its node was drained.
         DRAINED = "Drained";
-        /// A signal ended it that nobody here sent.
+        /// It was killed by a signal that Heliox did not send.
         SIGNAL = "Signal";
         /// Its container is gone, and nothing tells how it ended.
         CONTAINER_GONE = "ContainerGone";
-        /// It ended after the backup that the cluster was restored from, which does not tell how.
+        /// It ended after the backup was taken from which the cluster was restored, so its result
+        /// is not known.
         RESTORED = "Restored";
     }
 }
@@ -427,7 +428,7 @@ pub enum ReportState {
 }
 
 impl ReportState {
-    /// Whether nothing more happens in this attempt.
+    /// Whether the attempt has ended.
     pub fn is_terminal(self) -> bool {
         match self {
             ReportState::Starting | ReportState::Running => false,

@@ -1,12 +1,17 @@
-//! What an agent may say of an attempt: bounds that it keeps, and to which the apiserver cuts what
-//! comes.
+//! What an agent reports of an attempt, with the bounds of a report. The agent keeps to them, and
+//! the apiserver cuts what exceeds them.
 //!
 //! # Invariants
 //!
-//! * [`Report::bounded`] of any report whatsoever has no [`Report::problem`]: an end that an engine
-//!   told can always be stored, and no task waits for ever for an end that was refused.
+//! * [`Report::bounded`] of any report has no [`Report::problem`]. So every end that an engine
+//!   tells can be stored, and no task waits for ever for an end that was refused.
 
-use super::transition::Report;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ReportState;
 
 /// Longest reason, in characters: one word.
 pub const REASON_CHARS_MAX: usize = 64;
@@ -14,30 +19,66 @@ pub const REASON_CHARS_MAX: usize = 64;
 pub const MESSAGE_CHARS_MAX: usize = 4_096;
 /// Longest boot id, in characters: a UUID has 36.
 pub const BOOT_ID_CHARS_MAX: usize = 64;
-/// Most ports, and the longest name of one: a template has fewer.
+/// Most ports. A template has fewer.
 pub const PORTS_MAX: usize = 1_000;
-/// See [`PORTS_MAX`].
+/// Longest name of a port, in characters.
 pub const PORT_NAME_CHARS_MAX: usize = 63;
 
-/// What stands before why the apiserver refused the first form of a report.
+/// The beginning of the message of a report whose first form the apiserver refused.
 const WAS_REFUSED: &str = "the agent's report was refused";
 
-/// `text`, or as much of its beginning as fits into `chars_max` characters, with the number of
-/// characters that were left out.
+/// `text`, or as much of its beginning as fits into `chars_max` characters, followed by how many
+/// characters were left out.
 pub fn shortened(text: &str, chars_max: usize) -> String {
     let chars = text.chars().count();
     if chars <= chars_max {
         return text.to_owned();
     }
-    // More than the sentence that is added is long, whatever the number in it.
+    // 48 characters are enough for the added note, whatever number it contains.
     let kept = chars_max.saturating_sub(48);
     let beginning: String = text.chars().take(kept).collect();
     let ending = format!("... ({} more characters)", chars - kept);
     beginning.chars().chain(ending.chars()).take(chars_max).collect()
 }
 
+/// What an agent has observed of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// Number of the binding that it is about.
+    pub binding: u32,
+    /// The `bootId` of the agent.
+    pub boot_id: String,
+    /// State of the attempt.
+    pub state: ReportState,
+    /// Whether it is ready to serve. Default false.
+    #[serde(default)]
+    pub ready: bool,
+    /// Number of restarts in place. Default 0.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Exit code of the process.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// Why it ended, one word of [`super::reason`].
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Why it ended, or what delays its start or its stop, as a sentence.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// When the container started.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+    /// Node ports by port name.
+    #[serde(default)]
+    pub ports: BTreeMap<String, u16>,
+}
+
 impl Report {
-    /// The same within its bounds: what is too long is cut, and says so.
+    /// The report with everything that is too long shortened, with a note of how much is missing.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let cut = |text: &mut String, chars_max| *text = shortened(text, chars_max);
@@ -51,7 +92,7 @@ impl Report {
         self
     }
 
-    /// What is beyond its bounds, if anything.
+    /// The first bound that it exceeds.
     #[cfg(test)]
     fn problem(&self) -> Option<String> {
         let texts = [
@@ -73,8 +114,8 @@ impl Report {
         (ports > PORTS_MAX).then(why)
     }
 
-    /// The least that tells the same state, after this was refused because of `why`; nothing where
-    /// this is that least one already.
+    /// The smallest report of the same state, to be sent after this one was refused because of
+    /// `why`; nothing if this is that report already.
     pub fn minimal(&self, why: &str) -> Option<Self> {
         if self.message.as_ref().is_some_and(|message| message.starts_with(WAS_REFUSED)) {
             return None;
@@ -91,7 +132,7 @@ impl Report {
             message: Some(message),
             started_at: None,
             finished_at: self.finished_at,
-            ports: std::collections::BTreeMap::new(),
+            ports: BTreeMap::new(),
         };
         Some(least.bounded())
     }
@@ -99,11 +140,9 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::task::ReportState;
 
     proptest! {
         #[test]

@@ -1,41 +1,41 @@
-//! What becomes of a task that comes out of a backup.
+//! What happens to a task when its store is restored from a backup.
 //!
-//! After the backup was taken the lost store may have gone on: bound the task, tried it again, had
-//! it rejected by one node and bound to another. Agents still hold what came of that, under numbers
-//! that this task knows nothing of. An attempt's number must not name two executions, so:
+//! After the backup was taken the lost store may have gone on: it may have bound the task, retried
+//! it, or moved it to another node. Agents still hold the results, under attempt numbers that the
+//! restored task does not know. One attempt number must never mean two executions, so:
 //!
 //! # Invariants
 //!
-//! * An attempt that an agent has spoken of stays as it is: it was that agent's for good, and what
-//!   still runs of it is this attempt.
-//! * An open attempt that no agent has spoken of gets a number which no attempt of before has: under
-//!   the old one it may run on any node by now.
-//! * The next attempt of every task has such a number, too.
-//! * So whatever an agent holds under a number that the restored store does not give is of after
-//!   the backup, and not wanted.
+//! * An attempt that an agent has reported on keeps its number: it belonged to that agent for good,
+//!   and whatever still runs of it is this attempt.
+//! * An open attempt that no agent has reported on gets a number that no earlier attempt has: under
+//!   the old number it may run on any node by now.
+//! * The next attempt of every task gets such a number, too.
+//! * So whatever an agent holds under a number that the restored store does not have was started
+//!   after the backup and has to be stopped.
 
 use jiff::Timestamp;
 
 use super::Task;
 
-/// Where the minutes are counted from that number attempts: 2026 began.
+/// The minutes since the beginning of 2026 give attempts their numbers after a restore.
 const FIRST_MINUTE: i64 = 1_767_225_600 / 60;
-/// Numbers for each minute: no task makes more attempts than that, one minute with another. They
-/// last for eighty years.
+/// Numbers for each minute. On average, no task makes attempts faster than that. The numbers last
+/// for eighty years.
 const ATTEMPTS_A_MINUTE: u32 = 100;
 
-/// The first number that no attempt has which was made before `now`, in any life of the store: also
-/// where one backup is restored twice.
+/// The first number that no attempt can have that was made before `now`, even if one backup is
+/// restored twice.
 fn first_number(task: &Task, now: Timestamp) -> u32 {
     let minutes = now.as_second() / 60 - FIRST_MINUTE;
     let by_time = u32::try_from(minutes).unwrap_or(0).saturating_mul(ATTEMPTS_A_MINUTE);
-    // Should the clock be wrong.
+    // If the clock is wrong, the numbers must still grow.
     let known = task.spec.attempt.max(task.spec.next_attempt.unwrap_or_default());
     let by_known = (known / ATTEMPTS_A_MINUTE + 1).saturating_mul(ATTEMPTS_A_MINUTE);
     by_time.max(by_known).saturating_add(1)
 }
 
-/// The task as the store has it that is restored `now`.
+/// The task as a store has it that is restored at `now`.
 #[must_use]
 pub fn restored(task: &Task, now: Timestamp) -> Task {
     let mut next = task.clone();
@@ -53,7 +53,8 @@ pub fn restored(task: &Task, now: Timestamp) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::transition::{Report, Retry, Step, TaskChange, apply};
+    use crate::task::report::Report;
+    use crate::task::transition::{Retry, Step, TaskChange, apply};
     use crate::task::{ReportState, StopReason, TaskPhase, TaskSpec};
 
     /// So many minutes into 2026.

@@ -1,19 +1,17 @@
-//! The life of a task: every legal change of its parts, and the facts each was decided on.
+//! The life of a task: every legal change of its parts, with the facts that each change depends on.
 //!
 //! # Invariants
 //!
-//! * A change names the attempt (and binding) that it was decided on; if the task is elsewhere by
-//!   now, it is refused.
-//! * Asking twice is harmless: a change that is already in effect answers [`Step::Already`].
-//! * The first terminal report of an attempt wins, and is final for it.
-//! * Nothing that the completion record has is started again in the same run.
-
-use std::collections::BTreeMap;
+//! * A change names the attempt (and the binding) that it was decided on. If the task has gone on
+//!   since, it is refused.
+//! * Sending a change twice is harmless: one that is in effect already answers [`Step::Already`].
+//! * The first final report of an attempt wins and is never replaced.
+//! * What is in the completion record is not started again in the same run.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::report::{MESSAGE_CHARS_MAX, shortened};
+use super::report::{MESSAGE_CHARS_MAX, Report, shortened};
 use super::{
     ATTEMPTS_KEPT, AVOIDED_NODES_MAX, Binding, Loss, Overrides, PAST_MESSAGE_CHARS_MAX,
     PastAttempt, Refusals, ReportState, Stop, StopReason, Task, TaskState, TaskStatus,
@@ -21,104 +19,68 @@ use super::{
 };
 use crate::placement::NODE_LEASE_TTL;
 
-/// A change of one of a task's parts.
+/// A change of one of a task's parts. The sender is named first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum TaskChange {
-    /// The scheduler: this attempt runs on this node.
+    /// The scheduler: the attempt is to run on this node.
     Bind {
-        /// The node.
+        /// Name of the node.
         node: String,
     },
-    /// The scheduler: no node for this attempt.
+    /// The scheduler: no node fits the attempt.
     Unschedulable {
-        /// Why: `0 of 3 nodes: ...`.
+        /// The reasons: `0 of 3 nodes: ...`.
         message: String,
     },
-    /// The agent: this binding does not fit here after all, or cannot be started here any more, and
-    /// nothing of it ever ran.
+    /// The agent returns the binding: it does not fit the node after all, or can no longer be
+    /// started there, and nothing of it ever ran.
     Refuse {
-        /// The binding's number.
+        /// Number of the binding.
         binding: u32,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// The agent: this is what I see.
+    /// The agent: an observation.
     Report(Box<Report>),
-    /// Anyone: this attempt is to end.
+    /// Anyone: the attempt is to be stopped.
     Evict {
-        /// Why.
+        /// The reason.
         reason: StopReason,
-        /// What happened, where the reason does not say all: see [`Stop::message`].
+        /// Details, where the reason is not enough: see [`Stop::message`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
-    /// The node controller: the node is lost, a lease's life after it was last heard.
+    /// The node controller: the node is lost, and was last heard from one lease time ago.
     Lose,
-    /// The node controller: the node is lost, and more is to be said of that. An older apiserver does
-    /// not know this, so [`TaskChange::Lose`] is sent where it says all.
+    /// The node controller: the node is lost, with more details. An older apiserver does not know
+    /// this change, so [`TaskChange::Lose`] is sent where that is enough.
     LoseNode {
-        /// When the node was last heard.
+        /// When the node was last heard from.
         silent_since: Timestamp,
-        /// Whether the task waits for the node, however long that takes.
+        /// Whether the task waits for the node, however long it takes.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         waits: bool,
     },
-    /// The node controller: the node is heard again.
+    /// The node controller: the node is heard from again.
     Recover,
-    /// The node controller: `after` has passed.
+    /// The node controller: `onNodeLoss.after` has passed.
     Replaceable,
-    /// The owner: the next attempt.
+    /// The owner: open the next attempt.
     Retry(Retry),
-    /// The owner: the task's part in run `run`, with what that run wants of it.
+    /// The owner: the task takes part in a new run.
     Rerun(Box<Rerun>),
-    /// The owner: what is wanted of the task in this run, before its attempt is bound.
+    /// The owner: what the task is to run has changed, and its attempt has not been bound yet.
     Amend(Box<Amend>),
-    /// The owner: the completion record of this run has its end. Goes with that write in one group.
+    /// The owner: the completion record of this run has its end. Sent in one group with that write.
     Record,
 }
 
 impl TaskChange {
-    /// The end of an attempt, for a reason that says all.
+    /// A stop for a reason that needs no details.
     pub fn evict(reason: StopReason) -> Self {
         Self::Evict { reason, message: None }
     }
-}
-
-/// What an agent saw of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Report {
-    /// The binding's number.
-    pub binding: u32,
-    /// The start of the agent that speaks.
-    pub boot_id: String,
-    /// What it saw.
-    pub state: ReportState,
-    /// Whether it is ready to serve.
-    #[serde(default)]
-    pub ready: bool,
-    /// Restarts in place.
-    #[serde(default)]
-    pub restarts: u32,
-    /// How the process ended.
-    #[serde(default)]
-    pub exit_code: Option<i32>,
-    /// Why it ended, in one word.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// Why it ended, or what is in the way of its start or its stop, as a sentence.
-    #[serde(default)]
-    pub message: Option<String>,
-    /// When the container started.
-    #[serde(default)]
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    #[serde(default)]
-    pub finished_at: Option<Timestamp>,
-    /// Host ports by name.
-    #[serde(default)]
-    pub ports: BTreeMap<String, u16>,
 }
 
 /// The next attempt of a task in the same run.
@@ -127,60 +89,60 @@ pub struct Report {
 pub struct Retry {
     /// Whether the attempt that ended counts as a failure.
     pub counts: bool,
-    /// The next attempt is not bound before.
+    /// Earliest time at which the next attempt is bound.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
-    /// A node that the scheduler would rather not use again.
+    /// A node that the scheduler should avoid.
     #[serde(default)]
     pub avoid: Option<String>,
 }
 
-/// A task's part in a new run.
+/// The task in a new run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rerun {
-    /// The run.
+    /// Number of the run.
     pub run: u32,
-    /// What it runs now.
+    /// Name of the TaskTemplate that it runs.
     pub template: String,
-    /// What of it is this task's own.
+    /// What differs from the template for this task.
     #[serde(default)]
     pub overrides: Overrides,
     /// Its index in the new run.
     pub index: u32,
-    /// How many tasks the new run has.
+    /// Number of tasks in the new run.
     pub count: u32,
     /// Its priority.
     #[serde(default)]
     pub priority: i32,
 }
 
-/// What is wanted of a task, changed in place.
+/// Changes to a task that has not started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Amend {
-    /// What it runs now.
+    /// Name of the TaskTemplate that it runs.
     pub template: String,
-    /// How many tasks the run has now.
+    /// Number of tasks in the run.
     pub count: u32,
     /// Its priority.
     #[serde(default)]
     pub priority: i32,
-    /// What of the template is this task's own.
+    /// What differs from the template for this task.
     #[serde(default)]
     pub overrides: Overrides,
 }
 
-/// What a change came to.
+/// The result of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// The task as it is to be stored.
+    /// The task as it has to be stored.
     Changed(Box<Task>),
-    /// It is in effect already: nothing is to be written.
+    /// The change is in effect already; nothing has to be stored.
     Already,
 }
 
-/// Why a change is not made: the task is elsewhere by now. A fragment that reads after
+/// Why a change is refused: the task has gone on since it was decided. A fragment that reads after
 /// "refused: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -190,8 +152,8 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(why.into()))
 }
 
-/// Applies `change`, decided on `attempt`, to `task`. Guards on anything but the task itself (the
-/// leader, the completion record, the node's lease) are the apiserver's.
+/// Applies `change`, which was decided on `attempt`, to `task`. Checks of anything but the task
+/// itself (the leader, the completion record, the node's lease) are made by the apiserver.
 pub fn apply(
     task: &Task,
     attempt: u32,
@@ -249,7 +211,8 @@ pub fn apply(
             next.spec.overrides = amend.overrides.clone();
         }
         TaskChange::Record => {
-            // A lost attempt that may be replaced has ended for its owner, who may give it up.
+            // A lost attempt that may be replaced has ended as far as its owner is concerned, who
+            // may give it up.
             let lost = matches!(task.state(), TaskState::Lost { replaceable: true, .. });
             require(task.has_ended() || lost, task, "has not ended")?;
             next.spec.recorded = Some(task.spec.run);
@@ -266,7 +229,7 @@ fn not_recorded(task: &Task) -> Result<(), Refusal> {
     if task.is_recorded() { refuse("its end is already recorded") } else { Ok(()) }
 }
 
-/// Whether the change was made before: its writer did not hear the answer and asks again.
+/// Whether the change was made before. Its sender did not get the answer and sends it again.
 fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Step> {
     let current = attempt == task.spec.attempt;
     let same = match change {
@@ -275,7 +238,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
             let now = task.spec.unschedulable.as_ref();
             current && now.is_some_and(|now| now.attempt == attempt && now.message == *message)
         }
-        // The first reason stays.
+        // The first reason is kept.
         TaskChange::Evict { .. } => current && task.stop().is_some(),
         TaskChange::Lose | TaskChange::LoseNode { .. } => current && task.loss().is_some(),
         TaskChange::Replaceable => current && task.loss().is_some_and(|loss| loss.replaceable),
@@ -299,7 +262,8 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
     same.then_some(Step::Already)
 }
 
-/// Whether the task's attempt is the one that followed `attempt`: it may have left numbers out.
+/// Whether the task's attempt is the one that followed `attempt`. After a restore, numbers may have
+/// been left out.
 fn is_next(task: &Task, attempt: u32) -> bool {
     let last = task.status.attempts.last().map(|past| past.attempt);
     task.spec.attempt > attempt && last == Some(attempt)
@@ -336,7 +300,8 @@ fn refuse_binding(
     is_bound_as(task, number)?;
     match task.report() {
         None => (),
-        // What was being started may turn out to have no place: only what ran has begun.
+        // A container that was being created may not fit after all. But once it has run, the
+        // attempt has begun and cannot be returned.
         Some(ReportState::Starting) if task.status.restarts == 0 => forget_report(next),
         Some(_) => return refuse("the task was started"),
     }
@@ -345,7 +310,7 @@ fn refuse_binding(
     if let Some(binding) = next.spec.binding.as_mut() {
         binding.node = None;
     }
-    // The agent speaks again; and the next node is not the one that was lost.
+    // The agent is heard from again, and the next node is not the lost one.
     next.status.loss = None;
     let (attempt, node) = (task.spec.attempt, task.node().unwrap_or_default());
     let message = shortened(message, MESSAGE_CHARS_MAX);
@@ -364,8 +329,8 @@ fn is_bound_as(task: &Task, number: u32) -> Result<(), Refusal> {
 
 fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> {
     is_bound_as(task, report.binding)?;
-    // Not only by a report: a lost attempt that nobody wants any more has ended, too, and a late
-    // end does not change that.
+    // Not only a final report ends an attempt: so does a loss that nobody wants to wait for. A
+    // later report of the end does not change that.
     if task.has_ended() {
         return refuse(format!("the task has ended: it is {}", task.phase()));
     }
@@ -377,14 +342,14 @@ fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Nothing is said of the attempt any more. What is said of earlier ones stays.
+/// Removes what was reported of the current attempt. What is stored of earlier ones stays.
 fn forget_report(task: &mut Task) {
     let status = std::mem::take(&mut task.status);
     task.status = TaskStatus { attempts: status.attempts, ..TaskStatus::default() };
 }
 
 fn set_report(task: &mut Task, report: &Report) {
-    // Cut rather than refused: an agent of an older version must get rid of its reports, too.
+    // Cut rather than refused: an agent of an older version must be able to deliver its reports.
     let report = report.clone().bounded();
     let node = task.node().map(str::to_owned);
     let status = &mut task.status;
@@ -422,7 +387,8 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     next.spec.failures = task.spec.failures.saturating_add(retry.counts.into());
     next.spec.not_before = retry.not_before;
     if let Some(node) = &retry.avoid {
-        // The last one last: where all that would do are avoided, that one is the worst of them.
+        // The latest node goes last: if only avoided nodes fit, the scheduler takes the latest one
+        // last.
         next.spec.avoid.retain(|before| before != node);
         next.spec.avoid.push(node.clone());
         let surplus = next.spec.avoid.len().saturating_sub(AVOIDED_NODES_MAX);
@@ -431,10 +397,11 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     open_attempt(task, next)
 }
 
-/// The node of an attempt is lost, and was last heard at this time; the task may wait for it.
+/// The node of the attempt is lost; it was last heard from at `heard`, and the task may wait for
+/// it.
 fn lose(task: &Task, next: &mut Task, (heard, waits): (Timestamp, bool)) -> Result<(), Refusal> {
     require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
-    // It was given to the node while nobody knew that this was silent.
+    // A task may have been bound to the node after that, while nobody knew that it was silent.
     let since = task.binding().map_or(heard, |binding| heard.max(binding.at));
     next.status.loss = Some(Loss { attempt: task.spec.attempt, since, replaceable: false, waits });
     Ok(())
@@ -459,7 +426,7 @@ fn rerun(task: &Task, next: &mut Task, rerun: &Rerun) -> Result<(), Refusal> {
     open_attempt(task, next)
 }
 
-/// Why an attempt ended, in one word: what its agent said, or what was done to it.
+/// Why an attempt ended, in one word: what its agent reported, or why it was stopped.
 fn reason_of_end(task: &Task) -> Option<&str> {
     match task.state() {
         TaskState::Lost { .. } => Some(reason::NODE_LOST),
@@ -475,7 +442,7 @@ fn reason_of_end(task: &Task) -> Option<&str> {
     }
 }
 
-/// Opens the next attempt and remembers how the last one ended.
+/// Opens the next attempt and stores how the last one ended.
 fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     let Some(following) = task.spec.attempt.checked_add(1) else {
         return refuse("its attempt number cannot grow any further");
@@ -483,7 +450,7 @@ fn open_attempt(task: &Task, next: &mut Task) -> Result<(), Refusal> {
     // A report of an earlier attempt says nothing of this one.
     let unreported = TaskStatus::default();
     let status = if task.report().is_some() { &task.status } else { &unreported };
-    // Of a stopped attempt, what stopped it says more than its agent.
+    // For a stopped attempt the reason of the stop says more than the agent's report.
     let stopped = match task.state() {
         TaskState::Cancelled { .. } => task.stop().map(Stop::words),
         TaskState::Pending

@@ -13,7 +13,7 @@ use crate::duration::Duration;
 use crate::job::{JobPhase, Partial, Retry, with_job_fields};
 use crate::kind::KindId;
 use crate::object::{Definition, Object};
-use crate::workflow_run::RunPhase;
+use crate::workflow_run::phase::RunPhase;
 
 pub use revision::{revision, written_revision};
 pub use validate::check_params;
@@ -91,14 +91,14 @@ pub struct Param {
 pub struct JobDefaults {
     /// Default container settings. A job's own template is merged over them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_template")]
+    #[schemars(schema_with = "crate::schema::generate::partial_template")]
     pub template: Option<Partial>,
     /// Retry policy of jobs that have no `retry` of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Default placement. A job's own placement is merged over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::partial_placement")]
+    #[schemars(schema_with = "crate::schema::generate::partial_placement")]
     pub placement: Option<Partial>,
 }
 
@@ -109,9 +109,9 @@ with_job_fields! {
     #[serde(rename_all = "camelCase")]
     pub struct WorkflowJob {
         #[serde(default, skip_serializing_if = "WorkflowTemplate::is_empty")]
-        #[schemars(schema_with = "crate::schema::partial_template")]
+        #[schemars(schema_with = "crate::schema::generate::partial_template")]
         template: WorkflowTemplate,
-        #[schemars(schema_with = "crate::schema::partial_placement")]
+        #[schemars(schema_with = "crate::schema::generate::partial_placement")]
         placement: Partial,
         /// Name of the job, unique in the workflow.
         pub name: String,
@@ -150,7 +150,8 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// Whether it names a way to fail: its dependent is meant for when something goes wrong.
+    /// Whether it names a phase of failure: then the dependent job is meant to run when something
+    /// goes wrong.
     pub fn names_failure(&self) -> bool {
         let fails = |phase: &JobPhase| {
             matches!(phase, JobPhase::Failed | JobPhase::TimedOut | JobPhase::Cancelled)
@@ -158,7 +159,7 @@ impl Dependency {
         self.phases.iter().any(fails)
     }
 
-    /// Whether a job that ended as `phase` lets the dependent start.
+    /// Whether a job that ended in `phase` lets the dependent one start.
     pub fn is_met_by(&self, phase: JobPhase) -> bool {
         if self.phases.is_empty() {
             return matches!(phase, JobPhase::Succeeded | JobPhase::Skipped);
@@ -181,7 +182,7 @@ pub struct History {
     pub failed: Option<u32>,
 }
 
-/// Finished runs kept where the workflow says nothing.
+/// How many finished runs are kept if the workflow does not say.
 pub const HISTORY: u32 = 10;
 
 /// The observed state of a workflow.

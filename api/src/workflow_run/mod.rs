@@ -1,11 +1,11 @@
 //! WorkflowRun: one execution of a workflow.
 
 mod fit;
+pub(crate) mod phase;
 mod row;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -19,6 +19,7 @@ use crate::object::{Definition, Object};
 use crate::workflow::WorkflowSpec;
 
 pub use fit::{misfits, too_large};
+pub use phase::RunPhase;
 
 /// One execution of a workflow.
 pub type WorkflowRun = Object<WorkflowRunDefinition>;
@@ -155,48 +156,4 @@ pub struct RunJob {
     /// What the job waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-}
-
-/// Phase of a workflow run.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
-)]
-pub enum RunPhase {
-    /// No job has started.
-    #[default]
-    Pending,
-    /// Jobs are running, or more will.
-    Running,
-    /// Stopped by `suspend`; can be resumed.
-    Suspended,
-    /// All jobs have ended, and no more of them failed than `maxFailedJobs`.
-    Succeeded,
-    /// More jobs failed than `maxFailedJobs`.
-    Failed,
-    /// The workflow's `timeout` was exceeded.
-    TimedOut,
-    /// Cancelled by a user.
-    Cancelled,
-    /// Not run.
-    Skipped,
-}
-
-impl RunPhase {
-    /// Whether nothing more happens.
-    pub fn is_final(self) -> bool {
-        match self {
-            RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => false,
-            RunPhase::Succeeded
-            | RunPhase::Failed
-            | RunPhase::TimedOut
-            | RunPhase::Cancelled
-            | RunPhase::Skipped => true,
-        }
-    }
-}
-
-impl fmt::Display for RunPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
 }

@@ -1,7 +1,8 @@
 //! The life of a task: every row of its table, and what holds over all lives.
 
+use api::task::report::Report;
 use api::task::report::{MESSAGE_CHARS_MAX, REASON_CHARS_MAX};
-use api::task::transition::{Amend, Report, Rerun, Retry, Step, TaskChange, apply};
+use api::task::transition::{Amend, Rerun, Retry, Step, TaskChange, apply};
 use api::task::{Overrides, ReportState, StopReason, TaskPhase, TaskSpec};
 use api::{Task, Timestamp};
 use expect_test::{Expect, expect};

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use api::kind::WithType;
+use api::every_kind::WithType;
 use api::resource::Resource;
 use api::{Job, KindId, Node, PartitionSet, Task, Timestamp, Workflow, WorkflowRun, schema};
 use serde_json::Value;

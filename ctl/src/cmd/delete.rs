@@ -228,7 +228,7 @@ async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Place>, 
     let query = connection.query(kind, labels, String::new());
     let (found, _) = connection.list::<Value>(&query).await?;
     if found.is_empty() {
-        terminal::note(&super::get::nothing(&query));
+        terminal::note(&super::rows::nothing(&query));
     }
     let place = |object: &Value| {
         let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();

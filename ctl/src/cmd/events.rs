@@ -7,7 +7,7 @@ use api::resource::Resource as _;
 use api::{Kind as _, KindId};
 use serde_json::Value;
 
-use super::{get, show, watch};
+use super::{rows, show, watch};
 use crate::args::{Events, Format};
 use crate::connection::{Connection, Query};
 use crate::describe::events::{about, last_seen, retain_of};
@@ -55,9 +55,9 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     if events.is_empty() {
         let note = match &target {
             Some(target) => no_events(target),
-            None => get::nothing(&query),
+            None => rows::nothing(&query),
         };
-        get::tell_nothing(connection, &[note]).await;
+        rows::tell_nothing(connection, &[note]).await;
         return Ok(());
     }
     table(connection, &query, (&events, target.is_some()))
@@ -122,10 +122,10 @@ fn table(
     };
     let rows: Vec<Row> = events.iter().map(row).collect();
     let mut shown = Shown::of(&columns, &look);
-    let mut columns = Columns::on(get::paper(KindId::Event, &look));
-    get::fit(&mut shown, &columns, &rows);
+    let mut columns = Columns::on(rows::paper(KindId::Event, &look));
+    rows::fit(&mut shown, &columns, &rows);
     if let Some(width) = columns.paper().width.filter(|_| are_of_one) {
         shown.leave_out_what_is_known("OBJECT", &rows, width);
     }
-    get::print_rows(&mut columns, &shown, &rows, (&look, true))
+    rows::print_rows(&mut columns, &shown, &rows, (&look, true))
 }

@@ -1,18 +1,20 @@
 //! `hctl get`: objects as tables or documents, once or as they change.
 
-use api::job::JobStatus;
-use api::resource::columns_of;
 use api::selector::FieldSelector;
-use api::{Job, Kind as _, KindId};
+use api::{Job, KindId};
 use serde_json::Value;
 
 use super::each::Failures;
+use super::rows::{
+    fit, look, nothing, paper, place, print_rows, say_what_is_hidden, shown, sort_by, tell_nothing,
+    whole_table,
+};
 use super::{run_tasks, show, watch};
 use crate::args::{Format, Get};
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
-use crate::output::{Columns, Paper, grouped};
-use crate::table::{self, Look, Row, Shown, Table};
+use crate::output::Columns;
+use crate::table::{self, Look, Table};
 use crate::target::{self, Target};
 use crate::{door, terminal};
 
@@ -121,16 +123,6 @@ fn job_of_run(what: &What, args: &Get) -> Result<String, Failure> {
                 .hint(format!("{hint}; or hctl get run/NAME")))
         }
         _ => Err(Failure::usage("--run selects tasks").hint(hint)),
-    }
-}
-
-/// How the arguments want tables of one kind.
-fn look(connection: &Connection, args: &Get) -> Look {
-    Look {
-        is_wide: connection.format == Format::Wide,
-        with_labels: args.show_labels,
-        without_headings: args.no_headers,
-        ..Look::default()
     }
 }
 
@@ -255,29 +247,6 @@ async fn named_rows(
     failures.end()
 }
 
-/// Prints a table of which all rows are there.
-pub(super) fn whole_table(
-    connection: &Connection,
-    args: &Get,
-    (kind, table): (KindId, &mut Table),
-) -> Result<(), Failure> {
-    sort_by(args, table)?;
-    let look = look(connection, args);
-    let mut columns = Columns::on(paper(kind, &look));
-    let mut shown = Shown::of(&table.column_definitions, &look);
-    fit(&mut shown, &columns, &table.rows);
-    print_rows(&mut columns, &shown, &table.rows, (&look, true))
-}
-
-/// Sorts as the arguments say, where they do.
-fn sort_by(args: &Get, table: &mut Table) -> Result<(), Failure> {
-    let Some(order) = &args.sort_by else { return Ok(()) };
-    order.sort(table).map_err(|headings| {
-        Failure::usage("--sort-by: there is no such column")
-            .hint(format!("the columns are {headings}"))
-    })
-}
-
 /// Prints all that is selected as documents.
 async fn documents(connection: &Connection, queries: &[Query]) -> Result<(), Failure> {
     let mut found = Vec::new();
@@ -328,24 +297,6 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
     Ok(())
 }
 
-/// Says that nothing was found, or that the namespace is not there: a slip in its name looks the same. What
-/// was asked for is answered already: that this cannot be looked up is no failure of it.
-pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) {
-    let namespace = &connection.namespace;
-    let is_looked_into = notes.iter().any(|note| note.contains(&place(namespace)));
-    let target = Target::new(KindId::Namespace, namespace);
-    if is_looked_into && matches!(connection.find::<Value>(&target).await, Ok(None)) {
-        terminal::note(&format!("There is no namespace {namespace}: see hctl get namespaces."));
-        return;
-    }
-    notes.iter().for_each(|note| terminal::note(note));
-}
-
-/// ` in namespace default`; nothing where all are meant.
-fn place(namespace: &str) -> String {
-    if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") }
-}
-
 /// Prints the table of a kind, page by page, and tells how many rows there were.
 async fn one_table(
     connection: &Connection,
@@ -390,56 +341,6 @@ async fn one_table(
     }
 }
 
-pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
-    let with_namespace = query.kind.is_namespaced() && query.namespace.is_empty();
-    Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
-}
-
-/// What the table of a kind is printed on. Lines are cut where that shortens a reason alone: not where
-/// all columns or labels are asked for, nor those of kinds that give no reason, or events, which say
-/// nothing else.
-pub(super) fn paper(kind: KindId, look: &Look) -> Paper {
-    let is_asked_for = look.is_wide || look.with_labels;
-    let gives_reasons = columns_of(kind).last().is_some_and(|last| last.name == "WHY");
-    Paper { folds: is_asked_for || !gives_reasons, ..terminal::paper() }
-}
-
-/// Makes the columns fit the terminal, unless all are asked for.
-pub(super) fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
-    match columns.paper() {
-        Paper { width: Some(width), folds: false, .. } => shown.fit(rows, width),
-        Paper { width: Some(width), folds: true, .. } => {
-            shown.leave_out_what_tells_nothing(rows, width);
-        }
-        Paper { width: None, .. } => (),
-    }
-}
-
-pub(super) fn print_rows(
-    columns: &mut Columns,
-    shown: &Shown,
-    rows: &[Row],
-    (look, are_first): (&Look, bool),
-) -> Result<(), Failure> {
-    let mut cells: Vec<Vec<String>> = rows.iter().map(|row| shown.cells(row)).collect();
-    // Headings stand above what they are of: where columns move, they are said again.
-    let are_due = are_first || cells.iter().any(|row| columns.widen_for(row));
-    if are_due && !look.without_headings {
-        cells.insert(0, shown.headings().to_vec());
-    }
-    terminal::print(&columns.lines(cells.iter().map(Vec::as_slice)))
-}
-
-/// `No tasks found in namespace default.`
-pub(super) fn nothing(query: &Query) -> String {
-    let plural = target::plural(query.kind);
-    let selects = !query.options.labels.is_empty() || !query.options.fields.is_empty();
-    if query.kind == KindId::Node && !selects {
-        return "No node has joined. Start one with heliox agent --server URL".to_owned();
-    }
-    format!("No {plural} found{}.", place(&query.namespace))
-}
-
 /// Objects of finished tasks go after a while: says so where it matters. The tasks are printed already: that
 /// their job cannot be looked up is no failure.
 async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) {
@@ -451,27 +352,6 @@ async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) {
         }
         Err(_unknown) => (),
     }
-}
-
-/// Says that tasks of a job have ended that are not among the `shown` ones, where that is so.
-pub(super) fn say_what_is_hidden(connection: &Connection, job: &Job, shown: usize) {
-    let status = &job.status;
-    if hides_finished(status, shown) {
-        terminal::note(&format!(
-            "{}/{}: {} of {} tasks succeeded, {} failed; finished tasks are removed after a while (keepTasks)",
-            connection.namespace,
-            job.name(),
-            grouped(status.succeeded),
-            grouped(status.total),
-            grouped(status.failed)
-        ));
-    }
-}
-
-/// Whether tasks of the job have ended that are not among the `shown` ones.
-fn hides_finished(status: &JobStatus, shown: usize) -> bool {
-    let finished = [status.succeeded, status.failed, status.cancelled];
-    usize::try_from(status.total).unwrap_or(usize::MAX) > shown && finished != [0; 3]
 }
 
 #[cfg(test)]
@@ -492,20 +372,5 @@ mod tests {
         assert_eq!(asked(&[job, set], &slip), [(job, slip.clone()), (set, slip)]);
         let others = asked(&[job, set], "status.phase!=Running");
         assert_eq!(others, [(job, "status.phase!=Running".to_owned()), (set, String::new())]);
-    }
-
-    #[test]
-    fn what_is_not_shown_is_told_where_tasks_have_ended_whatever_the_counts() {
-        let status = |total, succeeded, failed| JobStatus {
-            total,
-            succeeded,
-            failed,
-            ..JobStatus::default()
-        };
-        assert!(hides_finished(&status(10, 1, 0), 9));
-        assert!(hides_finished(&status(10, 0, 1), 9));
-        assert!(!hides_finished(&status(10, 1, 0), 10), "all are shown");
-        assert!(!hides_finished(&status(10, 0, 0), 9), "they are not made yet");
-        assert!(hides_finished(&status(u32::MAX, u32::MAX, u32::MAX), 9));
     }
 }

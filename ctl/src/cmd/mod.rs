@@ -15,6 +15,7 @@ mod get;
 mod logs;
 mod namesakes;
 mod rerun;
+mod rows;
 mod run;
 mod run_tasks;
 mod show;

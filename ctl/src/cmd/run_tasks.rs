@@ -8,7 +8,7 @@ use api::task::ATTEMPTS_KEPT;
 use api::{Job, Kind as _, KindId, Task, Timestamp, labels};
 use serde_json::Value;
 
-use super::{get, show};
+use super::{rows, show};
 use crate::args::Get;
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
@@ -48,14 +48,14 @@ pub(super) async fn get(
     }
     let shown = rows.len();
     if rows.is_empty() {
-        terminal::note(&get::nothing(&query));
+        terminal::note(&rows::nothing(&query));
     } else {
         let mut table = Table { column_definitions: columns(), rows, ..Table::default() };
         table::sort(KindId::Task, &mut table.rows);
-        get::whole_table(connection, args, (KindId::Task, &mut table))?;
+        rows::whole_table(connection, args, (KindId::Task, &mut table))?;
     }
     if run == job.status.run {
-        get::say_what_is_hidden(connection, &job, shown);
+        rows::say_what_is_hidden(connection, &job, shown);
     } else if missing > 0 && shown > 0 {
         let all = tasks.len();
         terminal::note(&format!("{missing} of {all} tasks remember no attempt of run {run}."));

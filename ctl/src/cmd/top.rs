@@ -10,7 +10,7 @@ use client::object_path;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
-use super::get;
+use super::rows;
 use crate::args::{Format, Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
@@ -91,7 +91,7 @@ async fn top_tasks(
     let everywhere = connection.namespace.is_empty();
     if tasks.is_empty() && !everywhere {
         let nothing = format!("No running tasks in namespace {}.", connection.namespace);
-        get::tell_nothing(connection, &[nothing]).await;
+        rows::tell_nothing(connection, &[nothing]).await;
         return Ok(());
     }
     let requests = requests(connection, &tasks).await?;

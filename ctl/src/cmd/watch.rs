@@ -7,7 +7,7 @@ use api::watch::WatchEventType;
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::get::{nothing, paper, shown};
+use super::rows::{nothing, paper, shown};
 use crate::args::Format;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;

@@ -122,7 +122,7 @@ impl Which {
     fn fields(self, kind: KindId, line: &Line) -> String {
         let has_phases = matches!(kind, KindId::Task | KindId::Job | KindId::WorkflowRun);
         let other_than = |phases: &[&str]| {
-            let known = api::phases::phases(kind).iter().filter(|phase| phases.contains(phase));
+            let known = kind.phases().iter().filter(|phase| phases.contains(phase));
             known.map(|phase| format!("status.phase!={phase}")).collect::<Vec<_>>().join(",")
         };
         let ends = ["Succeeded", "Failed", "TimedOut", "Cancelled", "Skipped"];
@@ -206,7 +206,7 @@ pub fn phases() -> ArgValueCompleter {
 
 fn phases_that_begin(kind: KindId, word: &str) -> Vec<&'static str> {
     let word = word.to_ascii_lowercase();
-    let phases = api::phases::phases(kind).iter().copied();
+    let phases = kind.phases().iter().copied();
     phases.filter(|phase| phase.to_ascii_lowercase().starts_with(&word)).collect()
 }
 

@@ -14,7 +14,7 @@ use node_agent::engine::docker;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::figures::{complete, no_op};
+use super::workload::{complete, no_op};
 use super::{Figure, Missing, millis};
 use crate::fleet::{ControlPlane, Fleet, Shape};
 

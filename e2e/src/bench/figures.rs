@@ -3,21 +3,16 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use api::job::JobPhase;
 use api::workflow_run::RunPhase;
 use api::{Job, Kind as _, Task, Timestamp, Workflow, WorkflowRun};
 use client::{Client, DeletePropagation, ListOptions, Servers, http_transport};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
+use super::workload::{IDLE, LOOK, complete, fleet, no_op, typed};
 use super::{Figure, Sizes, containers, idle, millis, placements, processes, removal, watches};
-use crate::fleet::{ControlPlane, Fleet, Shape, program};
-
-/// How often a state that ends a measurement is asked for.
-const LOOK: Duration = Duration::from_millis(10);
-/// How long nothing happens before memory is read.
-pub(super) const IDLE: Duration = Duration::from_secs(3);
+use crate::fleet::{ControlPlane, Fleet, program};
 
 /// A task is created and bound.
 const WRITES_TO_BOUND: u64 = 2;
@@ -26,9 +21,6 @@ const WRITES_TO_END: u64 = 4;
 /// A step of a workflow at its least: the end is reported, the next job is there with its task, the
 /// task is bound.
 const COMMITS_OF_A_STEP: u32 = 3;
-
-/// Room for every task of a measurement at once: what is timed is us, not the nodes.
-const CAPACITY: &str = "cpu=10000,memory=10000Gi";
 
 /// Measures everything; each figure is told of when it is there.
 pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
@@ -71,10 +63,6 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     }
 }
 
-pub(super) async fn fleet(agents: usize, control_plane: ControlPlane) -> Fleet {
-    Fleet::start(Shape { runtime: "sim", agents, capacity: CAPACITY, control_plane }).await
-}
-
 fn between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default()
 }
@@ -108,34 +96,6 @@ async fn memory(fleet: &Fleet) -> [Figure; 2] {
         Figure::new(what, (first, goal), (kib / 1024, "MiB"))
     };
     [figure("server", "80 MiB", "40 MiB", server), figure("agent", "25 MiB", "12 MiB", agent)]
-}
-
-pub(super) fn no_op(name: &str, count: u32) -> Job {
-    let template = json!({ "image": "x", "resources": { "requests": { "cpu": "10m" } } });
-    typed(json!({
-        "apiVersion": "heliox.dev/v1", "kind": "Job",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": { "count": count, "template": template },
-    }))
-}
-
-pub(super) fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).unwrap()
-}
-
-/// Runs a job to its end.
-pub(super) async fn complete(fleet: &Fleet, job: &Job) -> Duration {
-    let start = Instant::now();
-    fleet.create(job).await;
-    let jobs = fleet.client().api::<Job>("default");
-    loop {
-        let phase = jobs.get(job.name()).await.map(|job| job.status.phase);
-        if phase.as_ref().is_ok_and(|phase| phase.is_final()) {
-            assert_eq!(phase.unwrap(), JobPhase::Succeeded);
-            return start.elapsed();
-        }
-        sleep(LOOK).await;
-    }
 }
 
 /// Tasks that run on: from the job's submission to the binding of the last, and what the server's memory

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Figure;
-use super::figures::{IDLE, fleet, typed};
+use super::workload::{IDLE, fleet, typed};
 use crate::fleet::{ControlPlane, Fleet};
 
 /// Requests for new jobs that are on their way at the same time.

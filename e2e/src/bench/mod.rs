@@ -9,6 +9,7 @@ mod placements;
 mod processes;
 mod removal;
 mod watches;
+mod workload;
 
 use std::fmt;
 use std::time::Duration;

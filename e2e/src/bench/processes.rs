@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tokio::time::Instant;
 
-use super::figures::{complete, no_op};
+use super::workload::{complete, no_op};
 use super::{Figure, Missing, millis};
 use crate::fleet::{ControlPlane, Fleet, Shape, program};
 

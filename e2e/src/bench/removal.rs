@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::Figure;
-use super::figures::{IDLE, fleet, typed};
+use super::workload::{IDLE, fleet, typed};
 use crate::fleet::{ControlPlane, Fleet};
 
 /// How many times as many tasks the larger job has.

@@ -6,7 +6,7 @@ use client::{AnyEvent, Client, ManyWatch};
 use tokio::task::JoinSet;
 
 use super::Figure;
-use super::figures::{complete, no_op};
+use super::workload::{complete, no_op};
 use crate::fleet::Fleet;
 
 /// Watches of one node each, beside those of the fleet's agents.

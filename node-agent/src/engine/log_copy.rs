@@ -1,4 +1,4 @@
-//! Copies a file of a log, or as much of its end as there is room for.
+//! Copies a log file, or as much of its end as the disk has room for.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
@@ -7,28 +7,28 @@ use std::path::Path;
 use api::log::Position;
 
 use super::log_segments::first_time;
-use super::log_store::remove_if_there;
 use super::logs::part_mark;
-use shim::private::{self, named};
+use shim::private::{self, named, remove_if_there};
 
-/// In no file.
+/// A position in no file.
 const NOWHERE: Position = Position { file: i64::MIN, offset: 0 };
 
-/// Less room than this is worth no records.
+/// With less room than this no records are kept.
 const END_BYTES_MIN: u64 = 512;
 
-/// Copies a file. After an error `to` holds the newest records that there is room for, with a mark
-/// before them that others are missing; or it is not there, where not even the mark could be written.
+/// Copies a file. After an error `to` holds the newest records for which there is room, after a
+/// mark that others are missing. If not even the mark could be written, `to` does not exist.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let Err(error) = std::fs::copy(from, to) else { return Ok(()) };
-    // Half of a file is no use: it has the oldest records. But it tells how much room there is.
+    // A partial copy holds the oldest records, which are the least useful ones. But its size tells
+    // how much room there is.
     let room = std::fs::metadata(to).map_or(0, |half| half.len());
     let fewer = std::iter::successors(Some(room), |bytes| Some(bytes / 2));
     let ends = fewer.take_while(|bytes| *bytes >= END_BYTES_MIN).chain([0]);
     let mut is_kept = false;
     for bytes in ends {
         remove_if_there(to)?;
-        // Others write to the same disk: what was free may be less by now.
+        // Other programs write to the same disk, so there may be less room than just before.
         is_kept = copy_end(from, to, bytes).is_ok();
         if is_kept {
             break;
@@ -40,17 +40,17 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Err(named(to, &error))
 }
 
-/// Copies the whole records at the end of a file that take, with the mark before them, no more than
-/// so many bytes. The mark says where in the file they are, for readers who come from there.
+/// Copies the last whole records that, with the mark before them, take at most `bytes` bytes. The
+/// mark tells where in the file they were, for readers with a position in that file.
 fn copy_end(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
     let wanted = bytes.saturating_sub(part_mark(NOWHERE).len() as u64);
     if wanted == 0 {
-        // Also of a file that cannot be read any more.
+        // Works for a file that cannot be read any more, too.
         let end = open(from).map_or(NOWHERE, |(_, end)| end);
         return private::file(to)?.write_all(part_mark(end).as_bytes());
     }
     let (mut source, end) = open(from)?;
-    // One byte more, so that a record that begins just there is seen to.
+    // One byte more, to find out whether a record begins exactly there.
     let begin = end.offset.saturating_sub(wanted + 1);
     source.seek(SeekFrom::Start(begin))?;
     let mut source = BufReader::new(source);
@@ -61,7 +61,7 @@ fn copy_end(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// A file, and where it ends.
+/// Opens a file and returns its end.
 fn open(path: &Path) -> io::Result<(File, Position)> {
     let mut file = File::open(path)?;
     let id = first_time(&mut file)?.unwrap_or(NOWHERE.file);
@@ -80,7 +80,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         std::fs::write(&from, "one\ntwo\nthree\n").unwrap();
-        // Damaged, a file is known by its number in the file system.
+        // A damaged file is identified by its inode.
         let file = -i64::try_from(std::fs::metadata(&from).unwrap().ino()).unwrap();
         let mark = |offset| part_mark(Position { file, offset });
         for (bytes, offset, end) in [

@@ -1,4 +1,4 @@
-//! The folder in which logs outlive their containers, and how logs are read.
+//! The folder in which logs are kept after their containers were removed, and how logs are read.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,19 +15,19 @@ use super::log_segments::LogFiles;
 use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
 use super::{EngineError, Identity, log_copy};
 use crate::free::Free;
-use shim::private::{self, named};
+use shim::private::{self, named, remove_if_there};
 
-/// How often a followed log is looked at again.
+/// How often a followed log is checked for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Bytes of logs that are kept of containers that were removed. Beyond that the oldest logs go.
+/// Most bytes of logs of removed containers. Beyond that the oldest are deleted.
 const KEPT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 
-/// What a log takes beside its lines, or less: the ends of the last blocks of its files, and the room
-/// for a mark.
+/// Upper bound of what a log takes besides its lines: the unused ends of its files' last blocks,
+/// and a mark.
 const MARGIN_BYTES: u64 = 4096 * (LOG_FILES as u64 + 2);
 
-/// Resolves once nothing will be written to a log any more.
+/// Resolves once nothing will be added to a log.
 pub(crate) type End = BoxFuture<'static, ()>;
 
 /// Logs by identity.
@@ -37,23 +37,23 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Makes the folder where it is missing.
+    /// Creates the folder if it does not exist.
     pub fn open(dir: &Path) -> io::Result<Self> {
         private::folder(dir)?;
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Where a container's log is.
+    /// Where a container's log is kept.
     pub fn path(&self, identity: &Identity) -> PathBuf {
         self.dir.join(format!("{}.log", identity.file_stem()))
     }
 
-    /// Whether anything of a container's log was kept.
+    /// Whether any part of a container's log was kept.
     pub(crate) fn has(&self, identity: &Identity) -> bool {
         LogFiles::at(vec![self.path(identity)]).exist()
     }
 
-    /// Reads a container's log, which nobody writes to. `Gone` where there is none.
+    /// Reads a kept log, to which nothing is added. `Gone` if there is none.
     pub async fn read(
         &self,
         identity: &Identity,
@@ -63,9 +63,9 @@ impl LogStore {
         read_files(files, options, future::ready(()).boxed()).await
     }
 
-    /// Deletes the logs last written before `before`, and the oldest ones where all together are too
-    /// large; but not those that `is_kept` says are in use. All that can be deleted is, also where this
-    /// fails.
+    /// Deletes the logs last written before `before`, and the oldest ones if all together are too
+    /// large, but none of those that are in use (`is_kept`). It deletes all it can even if one
+    /// deletion fails.
     pub(crate) fn prune(
         &self,
         before: Timestamp,
@@ -105,32 +105,34 @@ impl LogStore {
             if is_old || bytes > bytes_max {
                 bytes -= log.bytes;
                 let remove = |file: &PathBuf| remove_if_there(file).map_err(|it| named(file, &it));
-                // A file that cannot be deleted must not keep the others, or the disk would fill.
+                // A file that cannot be deleted must not prevent the deletion of others, or the
+                // disk would fill up.
                 stays = log.files.iter().map(remove).fold(stays, io::Result::and);
             }
         }
         stays
     }
 
-    /// Keeps the files of a log that is about to be deleted at `from`, to which nobody writes. Where
-    /// there are none (any more), what an earlier try has kept stays.
+    /// Keeps the files of a log at `from`, which is complete and about to be deleted. If they do
+    /// not exist any more, what an earlier try has kept stays.
     pub(crate) fn keep_files(&self, identity: &Identity, from: &Path) -> io::Result<()> {
         let path = self.path(identity);
         if !LogFiles::at(vec![from.to_owned()]).exist() {
             return Ok(());
         }
-        // The newest first: where the disk has no room for all, the oldest lines are missed least.
+        // The newest first: if there is not enough room for all, the oldest lines are the least
+        // missed.
         for number in 0..LOG_FILES {
             let (from, to) = (rotated(from, number), rotated(&path, number));
-            // What an earlier try has kept of a file that the engine has deleted since stays.
+            // The engine has deleted the file since an earlier try, which has kept it.
             if !from.try_exists()? {
                 continue;
             }
             remove_if_there(&to)?;
             if let Err(error) = self.keep_file(identity, &from, &to) {
-                // Of this file its end is kept, behind a mark that says so: a new file, since the one
-                // that is there may be a link to the engine's own. Without room even for a mark, that
-                // is told otherwise.
+                // Not all fits, so the end of this file is kept, after a mark that says so. It must
+                // be a new file, because the one that exists may be a hard link to the engine's
+                // own. If there is no room even for the mark, the file names tell it.
                 if !to.exists() {
                     tell_by_name(&path, number)?;
                 }
@@ -141,13 +143,13 @@ impl LogStore {
     }
 
     fn keep_file(&self, identity: &Identity, from: &Path, to: &Path) -> io::Result<()> {
-        // The same file under a second name, where both are in one file system. It becomes private
-        // under the engine's name, too, which the engine is about to delete; until then it reads it
-        // as the file's owner or as root.
+        // Within one file system a hard link is enough. The file then becomes private under the
+        // engine's name as well; the engine is about to delete it, and until then can read it as
+        // its owner or as root.
         if std::fs::hard_link(from, to).and_then(|()| private::take_over(to)).is_ok() {
             return Ok(());
         }
-        // A link to a file of somebody else, which cannot be made private.
+        // The link is to a file of another user, which cannot be made private. Copy it instead.
         remove_if_there(to)?;
         let copy = self.dir.join(format!("{}.copy", identity.file_stem()));
         let copied = log_copy::copy(from, &copy);
@@ -158,8 +160,8 @@ impl LogStore {
         copied
     }
 
-    /// Replaces what is kept of a container by what `events` say, if they say anything: the engine may
-    /// have deleted the log in an earlier try to remove the container, which has kept it.
+    /// Replaces the kept log of a container by `events`, if there are any. If there are none, an
+    /// earlier try to remove the container may have deleted the log after it was kept.
     pub(crate) async fn keep(
         &self,
         identity: &Identity,
@@ -168,8 +170,8 @@ impl LogStore {
     ) -> Result<(), EngineError> {
         let path = self.path(identity);
         let failed = |error: &io::Error| io_failed(&path, error);
-        // An engine tells the oldest lines first. As a log with less room keeps its newest lines, so
-        // does the copy where the disk has less.
+        // The engine returns the oldest lines first, so if the disk has little room, the file size
+        // is limited accordingly: the writer's rotation then drops the oldest lines.
         let room = Free::on(&self.dir).map_err(|error| failed(&error))?.bytes;
         let bytes_max = bytes_max.min(room.saturating_sub(MARGIN_BYTES).max(MARGIN_BYTES));
         let mut next = events.next().await;
@@ -177,7 +179,7 @@ impl LogStore {
         if !says_something && self.has(identity) {
             return Ok(());
         }
-        // What a copy that was cut off has left, too.
+        // Includes what an interrupted earlier copy has left.
         for number in 0..LOG_FILES {
             remove_if_there(&rotated(&path, number)).map_err(|error| failed(&error))?;
         }
@@ -186,7 +188,7 @@ impl LogStore {
             Ok(writer)
         });
         let mut writer = opened.map_err(|error| {
-            // An empty log would say that the container wrote nothing.
+            // An empty log would mean that the container wrote nothing.
             let _stays = remove_if_there(&path);
             failed(&error)
         })?;
@@ -203,7 +205,7 @@ impl LogStore {
                 Err(error) => Err(error),
             };
             if let Err(error) = kept {
-                // The rest is missing, which the log says: there is room for that.
+                // The rest is missing. There is still room to note that.
                 writer.lost();
                 let _broken = writer.end();
                 return Err(error);
@@ -214,7 +216,7 @@ impl LogStore {
     }
 }
 
-/// The files of a log whose container was removed.
+/// The files of a log of a removed container.
 #[derive(Debug, Default)]
 struct KeptLog {
     written: Option<Timestamp>,
@@ -222,11 +224,12 @@ struct KeptLog {
     files: Vec<PathBuf>,
 }
 
-/// Says that there was more of a log than is kept, where the file of this number and older ones are
-/// not: without a byte. The oldest file that is kept goes to the last place, by which readers know
-/// that others were deleted. Where nothing is kept, they are told that there is no log.
+/// Tells by the name of a file, without a byte on the full disk, that a log had more than is kept:
+/// the file of this number and older ones are missing. The oldest kept file gets the last number,
+/// from which readers conclude that older ones were deleted. If nothing is kept, readers are told
+/// that there is no log.
 fn tell_by_name(path: &Path, number: u32) -> io::Result<()> {
-    // What an earlier try has kept of older files would be taken for newer than that.
+    // What an earlier try has kept of older files would be taken for newer records.
     for older in number..LOG_FILES {
         remove_if_there(&rotated(path, older))?;
     }
@@ -234,15 +237,7 @@ fn tell_by_name(path: &Path, number: u32) -> io::Result<()> {
     newer.map_or(Ok(()), |newer| std::fs::rename(newer, rotated(path, LOG_FILES - 1)))
 }
 
-/// Deletes a file that may not be there.
-pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Reads the files of a log; if that is wanted, until `end` says that nothing more will be written.
+/// Reads the files of a log. If it is followed, until `end` resolves.
 pub(crate) async fn read_files(
     files: LogFiles,
     options: LogOptions,
@@ -258,7 +253,7 @@ pub(crate) async fn read_files(
     let following = Following {
         reader: Some(reader),
         end: end.fuse(),
-        // What is there now is read to its end.
+        // If it is not followed, what exists now is read to its end.
         has_ended: !options.follow,
     };
     let batches = stream::unfold(Some(following), |following| async move {
@@ -278,17 +273,18 @@ pub(crate) async fn read_files(
 
 /// A log that is read until its end.
 struct Following {
-    /// Here between two reads.
+    /// `None` while a read is in progress.
     reader: Option<Reader>,
     end: Fuse<End>,
     has_ended: bool,
 }
 
 impl Following {
-    /// What comes next; nothing after the end.
+    /// The next events; nothing after the end.
     async fn next(&mut self) -> Result<Option<Vec<LogEvent>>, EngineError> {
         loop {
-            // Known before the files are read: what was written before the end is then read.
+            // Must be determined before the files are read, so that everything written before the
+            // end is read.
             let had_ended = self.has_ended;
             let Some(mut reader) = self.reader.take() else { return Ok(None) };
             let read = blocking(move || {
@@ -312,7 +308,7 @@ impl Following {
     }
 }
 
-/// Runs file operations off the executor: they may wait for the disk.
+/// Runs file operations outside the executor, because they may wait for the disk.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, EngineError> {

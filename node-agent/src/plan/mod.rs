@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //!
-//! * Nothing is started and nothing is stopped while the list of assignments is not complete.
-//! * An attempt is started only as [`Progress::Starting`], which was written down before; what has
-//!   ended is never started again.
-//! * On the state that its own steps lead to, `plan` returns nothing.
-//! * A container of ours that no assignment wants is stopped and removed, and named until it is
-//!   gone.
-//! * What is decided about an attempt depends on it alone, and on what is left of the node: a plan
-//!   for those that something happened to, or whose time has come, is the plan for all.
+//! * Nothing is started and nothing is stopped until the list of assignments is complete.
+//! * An attempt is started only after it was written to the journal as [`Progress::Starting`]. One
+//!   that has ended is never started again.
+//! * On the state that its own actions lead to, `plan` returns nothing.
+//! * A container of ours that no assignment wants is stopped and removed, and reported as a
+//!   leftover until it is gone.
+//! * The decision about an attempt depends on that attempt and on the node's free resources alone.
+//!   So a plan for the attempts that have changed or are due equals the plan for all.
 
 mod anew;
 mod answer;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::node::Leftover;
-use api::task::transition::Report;
+use api::task::report::Report;
 use api::task::{ReportState, TaskState, reason};
 use api::task_template::TaskTemplateSpec;
 use api::template::Port;
@@ -40,54 +40,55 @@ pub(crate) use anew::tell_anew;
 pub(crate) use answer::{After, Asked, after, after_pull};
 pub(crate) use ending::Ending;
 
-/// A container that was killed and is still there is killed again so often.
+/// How often a killed container that still exists is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
-/// A start that takes longer is said.
+/// A start that takes longer than this is reported.
 const SLOW_START: Duration = Duration::from_secs(1);
 
 /// All that a decision may depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Tasks that are bound to this node; nothing before the list of them is complete.
+    /// Tasks that are bound to this node; `None` until the list of them is complete.
     pub assignments: Option<&'a BTreeMap<Identity, Assignment>>,
-    /// Containers of this node, ended ones too.
+    /// Containers of this node, including ended ones.
     pub containers: &'a BTreeMap<Identity, ContainerState>,
-    /// What was promised.
+    /// The attempts that the agent knows.
     pub ledger: &'a Ledger,
-    /// What is to be decided about.
+    /// What to decide about.
     pub which: Which<'a>,
-    /// Containers that something is being done to: nothing is decided about those.
+    /// Containers with an action in progress. Nothing is decided about them, because the result of
+    /// the action is not known.
     pub busy: &'a BTreeSet<Identity>,
-    /// What the node is.
+    /// The properties of the node.
     pub node: Node<'a>,
-    /// The time that waits are counted by: it neither jumps nor goes back within one start of
-    /// the agent.
+    /// The time for waits: it neither jumps nor goes back within one start of the agent.
     pub now: Timestamp,
-    /// The time as the engine has it, and as it is told.
+    /// The wall clock time, which the engine uses and reports contain.
     pub wall: Timestamp,
 }
 
-/// What is to be decided about.
+/// What to decide about.
 #[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
     /// Everything that is known.
     All,
-    /// These, where something is known of them.
+    /// Those of these identities that are known.
     These(&'a BTreeSet<Identity>),
 }
 
-/// What a node is and gives.
+/// The properties of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
-    /// Where containers find themselves.
+    /// What containers are told of the node.
     pub place: Place<'a>,
-    /// Which start of the agent this is.
+    /// Identifier of this start of the agent.
     pub boot_id: &'a str,
-    /// What tasks may use.
+    /// Resources that tasks may use.
     pub capacity: &'a Amounts,
-    /// Ports for tasks that name none: first and last.
+    /// First and last port of the range for tasks that do not choose a port.
     pub port_range: (u16, u16),
-    /// Why nothing new is started, such as on a disk that is nearly full. What runs is not concerned.
+    /// Why nothing new is started, for example because the disk is nearly full. Running tasks
+    /// continue.
     pub shortage: Option<&'a str>,
 }
 
@@ -96,47 +97,48 @@ pub struct Node<'a> {
 pub struct Assignment {
     /// The task.
     pub task: Arc<Task>,
-    /// Its template, once it is known.
+    /// Its template, once that was read.
     pub template: Option<Template>,
 }
 
 /// What is known of a template.
 #[derive(Debug, Clone)]
 pub enum Template {
-    /// It.
+    /// Its content.
     Known(Arc<TaskTemplateSpec>),
-    /// There is none of that name.
+    /// It does not exist.
     Missing,
 }
 
-/// Something to do. Each is about one container, and may be done twice.
+/// An action of the shell on one container. Repeating it does no harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Make and start it.
+    /// Create and start it.
     Start(Box<ContainerSpec>),
     /// Ask it to end.
     Signal(Identity, Signal),
-    /// End it.
+    /// Kill it.
     Kill(Identity),
     /// Remove it.
     Remove(Identity),
 }
 
-/// What to write down, and then to do.
+/// What to write to the journal, and then to do.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// What is known from now on; nothing of what is forgotten. To be written before any step.
+    /// The new state of attempts; `None` for forgotten ones. It must be in the journal before any
+    /// action is done.
     pub changes: BTreeMap<Identity, Option<Attempt>>,
     /// What to do.
     pub steps: Vec<Step>,
-    /// What is here and not wanted, of what was decided about.
+    /// Unwanted attempts among those that were decided about.
     pub leftovers: BTreeMap<Identity, Leftover>,
-    /// When to decide again although nothing has happened, of what was decided about.
+    /// When to decide again even if nothing happens, for those that were decided about.
     pub wakes: BTreeMap<Identity, Timestamp>,
 }
 
 impl Step {
-    /// Which container it is about.
+    /// The container that it is about.
     pub fn identity(&self) -> &Identity {
         match self {
             Step::Start(spec) => &spec.identity,
@@ -146,8 +148,8 @@ impl Step {
 }
 
 impl Assignment {
-    /// Whether its container is wanted: it was not ended, nor given up. An owner gives up what is
-    /// lost by recording it, and the loss stays.
+    /// Whether its container is wanted: the task is not being stopped and was not given up. An
+    /// owner gives up a lost task by recording its end, and the loss stays on the task.
     fn is_wanted(&self) -> bool {
         if self.task.is_recorded() {
             return false;
@@ -170,11 +172,11 @@ impl Assignment {
         self.task.binding().map_or(0, |binding| binding.number)
     }
 
-    /// The host ports that it asks for by number, as far as its template is known.
+    /// The node ports that the task asks for by number, as far as its template is known.
     fn named_ports(&self) -> BTreeSet<u16> {
         let Some(Template::Known(template)) = &self.template else { return BTreeSet::new() };
         let named = |ports: &[Port]| ports.iter().filter_map(|port| port.host_port).collect();
-        // Most tasks have nothing of their own: their template is not copied for this.
+        // Most tasks have no template of their own; avoid copying the shared one for them.
         if self.task.spec.overrides.template.is_none() {
             return named(&template.template.ports);
         }
@@ -185,8 +187,8 @@ impl Assignment {
         self.task.stop().map(|stop| Why::of(stop.reason))
     }
 
-    /// An attempt with the grace that somebody asked for who deletes the task, in the place of its
-    /// template's. It may come, or get shorter, while the attempt is being stopped already.
+    /// The attempt with the grace period of a deletion request, if there is one, in place of the
+    /// template's. The request may come while the attempt is already being stopped.
     fn with_asked_grace<'a>(&self, attempt: &'a Attempt) -> Cow<'a, Attempt> {
         let asked = self.task.metadata.deletion_grace_period_seconds;
         let Some(seconds) = asked.and_then(|seconds| u64::try_from(seconds).ok()) else {
@@ -194,7 +196,7 @@ impl Assignment {
         };
         let mut attempt = attempt.clone();
         let asked = seconds.saturating_mul(1_000);
-        // What was begun with the template's grace may be cut short, but goes on no longer.
+        // A stop that has begun may be shortened by it, but not extended.
         let is_stopping = matches!(attempt.progress, Progress::Stopping { .. });
         let longest = if is_stopping { attempt.manner.grace_millis } else { asked };
         attempt.manner.grace_millis = asked.min(longest);
@@ -202,7 +204,7 @@ impl Assignment {
     }
 }
 
-/// Decides.
+/// Decides what to do next.
 pub fn plan(view: &View<'_>) -> Plan {
     let Some(assignments) = view.assignments else {
         return Plan::default();
@@ -233,7 +235,7 @@ pub fn plan(view: &View<'_>) -> Plan {
             all.collect::<BTreeSet<_>>().into_iter().for_each(&mut known);
         }
     }
-    // Those that were bound first get what there is.
+    // The task that was bound first gets the resources first.
     fresh.sort_by_key(|(identity, assignment)| {
         (assignment.task.binding().map(|binding| binding.at), *identity)
     });
@@ -244,8 +246,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     planner.plan
 }
 
-/// Whether what is known is of the binding that is wanted. A binding that was given back may come
-/// again under a new number.
+/// Whether what is known belongs to the wanted binding. A binding that was returned may come again
+/// with a new number.
 fn is_of(assignment: Option<&Assignment>, attempt: &Attempt) -> bool {
     assignment.is_none_or(|assignment| match attempt.progress {
         Progress::Refused => assignment.binding() <= attempt.binding,
@@ -260,14 +262,14 @@ struct Planner<'a> {
     view: &'a View<'a>,
     plan: Plan,
     room: Room<'a>,
-    /// Host ports that attempts name which are to be started now.
+    /// Node ports that attempts ask for by number which are started by this plan.
     named: BTreeSet<u16>,
-    /// The number of the newest word.
+    /// Number of the newest message.
     words: u64,
 }
 
 impl Planner<'_> {
-    /// An attempt that is wanted and known.
+    /// An attempt that is known and wanted.
     fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
         let attempt = &*assignment.with_asked_grace(attempt);
         let identity = &attempt.identity;
@@ -290,7 +292,8 @@ impl Planner<'_> {
             Progress::Running { started, .. } => match container {
                 None => self.gone(attempt, Some(*started)),
                 Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
-                // Docker restarts nothing of ours: one that is only made was made anew by hand.
+                // Docker restarts nothing of ours, so a container that is merely created was
+                // created again by somebody else.
                 Some(ContainerState::Created) => self.gone(attempt, Some(*started)),
                 Some(ContainerState::Running { .. }) => self.running(assignment, attempt),
                 Some(ContainerState::Unreadable { .. }) => (),
@@ -300,8 +303,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Says that what the engine knows of an attempt is damaged, or no longer is. What is then known of
-    /// the attempt, if that is news. Nothing else is decided about it meanwhile.
+    /// Reports that the engine's records of an attempt are damaged, or no longer are. Returns the
+    /// new state of the attempt if that is news. Nothing else is decided about it while it is
+    /// damaged: it may be running.
     fn tell_damage(&mut self, attempt: &Attempt, why: Option<&str>) -> Option<Attempt> {
         if attempt.session.damage.as_deref() == why {
             return None;
@@ -370,7 +374,7 @@ impl Planner<'_> {
         self.turn_into(&identity, Some(attempt));
     }
 
-    /// What is known of an attempt from now on.
+    /// Sets the new state of an attempt.
     fn turn_into(&mut self, identity: &Identity, next: Option<Attempt>) {
         let before = self.plan.changes.get(identity).map(Option::as_ref);
         let before = before.unwrap_or_else(|| self.view.ledger.get(identity));
@@ -386,7 +390,7 @@ impl Planner<'_> {
     }
 }
 
-/// Writes an end down.
+/// Records an end in an attempt.
 pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &str) {
     let mut report = report(attempt, boot_id, ending.state);
     report.exit_code = ending.exit_code;
@@ -401,7 +405,7 @@ pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &st
     attempt.say(word, Says::Report(Box::new(report)));
 }
 
-/// A report of an attempt, without what only its end tells.
+/// A report of an attempt without the fields that only an end has.
 fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
     let started_at = match &attempt.progress {
         Progress::Running { started, .. } => Some(*started),
@@ -423,7 +427,7 @@ fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
     }
 }
 
-/// `wait` after `time`.
+/// `time` plus `wait`, saturating.
 pub(crate) fn later(time: Timestamp, wait: Duration) -> Timestamp {
     time.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

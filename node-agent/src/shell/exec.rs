@@ -1,13 +1,13 @@
-//! Commands beside tasks, asked for by the apiserver.
+//! Commands beside tasks, requested by the apiserver.
 //!
 //! # Invariants
 //!
-//! * Nothing is read that cannot be passed on: each side that is slow holds the other one back, and
-//!   input never holds back output.
-//! * A command's end is told once it has ended and what it wrote was passed on, also where a process
-//!   that it left behind holds its output open.
-//! * When the one who asked goes away, or the task or the agent ends, the command is ended, where the
-//!   engine can.
+//! * Nothing is read that cannot be passed on: a slow side slows down the other one, and input
+//!   never blocks output.
+//! * The end of a command is reported once it has ended and its output was passed on, even if a
+//!   process that it left behind holds its output open.
+//! * If the client disconnects, or the task or the agent ends, the command is ended, if the engine
+//!   can do that.
 
 use std::io;
 use std::sync::Arc;
@@ -27,28 +27,27 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::serving::{Body, NO_ENGINE, Served, refused};
+use super::answers::{Body, NO_ENGINE, refused};
+use super::served::{EXECS_MAX, Served};
 use crate::engine::logs::Output;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, ExecControl, Identity};
 
-/// Commands that run at the same time.
-pub(super) const EXECS_MAX: usize = 32;
-/// How long the request may take to arrive after its headers.
+/// How long the request body may take to arrive after its headers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages of output that wait for the one who asked.
+/// Most output messages that wait to be sent.
 const MESSAGES_MAX: usize = 4;
-/// How often it is looked whether the task still runs.
+/// How often to check that the task is still running.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A command that has ended has written everything; the rest is on its way. What has not come after
-/// so long a silence will not come: something that it left behind holds its output open.
+/// An ended command has written everything, and the rest is on its way. If nothing has come for
+/// this long, nothing more will come: a process that it left behind holds its output open.
 const DRAIN_SILENCE: Duration = Duration::from_secs(3);
-/// What it wrote is no more than all buffers on the way hold. The rest is written by something that
-/// it left behind.
+/// Most bytes that are passed on after a command has ended: as much as all buffers on the way can
+/// hold. More than that is written by a process that it left behind.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long ending a command may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts what is asked for at `path`, and answers with its streams.
+/// Starts the command that is requested at `path`, and answers with its streams.
 pub(super) async fn answer(served: &Served, path: &str, body: Incoming) -> Response<Body> {
     match start(served, path, body).await {
         Ok(response) => response,
@@ -118,20 +117,20 @@ async fn begin(
     })
 }
 
-/// The attempt that `/exec/{uid}/{attempt}` names.
+/// The attempt named by `/exec/{uid}/{attempt}`.
 fn identity(served: &Served, path: &str) -> Option<Identity> {
     let (uid, attempt) = path.strip_prefix("/exec/")?.split_once('/')?;
     served.find(uid, attempt.parse().ok()?)
 }
 
-/// What comes from the one who asked.
+/// What the client sends.
 struct Asked<B = Incoming> {
     body: B,
     frames: Frames,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Asked<B> {
-    /// The next message; nothing when they are gone, or make no sense.
+    /// The next message; nothing if the client has disconnected or sends no valid frames.
     async fn next(&mut self) -> Option<(Channel, Vec<u8>)> {
         loop {
             if let Some(frame) = self.frames.take().ok()? {
@@ -145,12 +144,12 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Asked<B> {
     }
 }
 
-/// A command, and the one who asked for it.
+/// A running command and its client.
 struct Session {
     engine: Arc<dyn Engine>,
     identity: Identity,
     sender: mpsc::Sender<Bytes>,
-    /// Whether the agent ends.
+    /// Becomes true when the agent ends.
     ending: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -158,7 +157,7 @@ struct Session {
 /// How a session ended.
 enum End {
     Exited(Result<i32, EngineError>),
-    /// The one who asked is gone.
+    /// The client has disconnected.
     Left,
     /// The task has ended.
     TaskEnded,
@@ -208,7 +207,8 @@ impl Session {
         self.tell(&status).await;
     }
 
-    /// Passes on what the command writes until it has ended, whoever else holds its output open.
+    /// Passes on the command's output until the command has ended, whatever else holds the output
+    /// open.
     async fn pass_on(
         &self,
         mut output: stream::BoxStream<'static, Result<(Output, Bytes), EngineError>>,
@@ -219,7 +219,7 @@ impl Session {
             let read = tokio::select! {
                 biased;
                 () = self.sender.closed() => return End::Left,
-                // Before the output: of that there may be no end.
+                // Before the output in this order, because output may come without end.
                 code = &mut exit, if exited.is_none() => {
                     exited = Some(code);
                     continue;
@@ -227,7 +227,7 @@ impl Session {
                 read = output.next() => read,
                 () = sleep(DRAIN_SILENCE), if exited.is_some() => None,
             };
-            // The exit code tells what became of a command whose output broke.
+            // If reading the output fails, the exit code still tells how the command ended.
             let Some(Ok((of, bytes))) = read else { break };
             let channel = match of {
                 Output::Stdout => Channel::Stdout,
@@ -249,7 +249,8 @@ impl Session {
         drop(exit);
         match exited {
             Some(code) => End::Exited(code),
-            // Asked anew: an engine that has to be asked for the end asks most often at first.
+            // A new call: an engine that has to be polled for the end polls most often at the
+            // beginning.
             None => End::Exited(control.exit_code().await),
         }
     }
@@ -262,13 +263,13 @@ impl Session {
         }
     }
 
-    /// Ends when the task does not run any more.
+    /// Resolves when the task is not running any more.
     async fn task_ended(&self) {
         loop {
             sleep(LOOK_INTERVAL).await;
             match self.engine.inspect(&self.identity).await {
                 Ok(Some(ContainerState::Exited { .. }) | None) => return,
-                // An engine that does not answer says nothing of the task.
+                // If the engine does not answer, nothing is known of the task.
                 Ok(Some(
                     ContainerState::Created
                     | ContainerState::Running { .. }
@@ -280,7 +281,7 @@ impl Session {
     }
 }
 
-/// Does what comes from the one who asked, until they are gone.
+/// Handles the client's messages until it disconnects.
 async fn obey(
     mut asked: Asked<impl HttpBody<Data = Bytes> + Unpin>,
     mut input: Option<std::pin::Pin<Box<dyn AsyncWrite + Send>>>,
@@ -292,13 +293,13 @@ async fn obey(
                 if let Some(writer) = &mut input
                     && write(writer, &message).await.is_err()
                 {
-                    // The command reads no more, which is its right.
+                    // The command has closed its input, which is allowed.
                     input = None;
                 }
             }
             Channel::Close if message == [Channel::Stdin.number()] => {
                 if let Some(mut writer) = input.take() {
-                    // It fails where the command has ended, which is told elsewhere.
+                    // Fails if the command has ended, which is handled elsewhere.
                     let _ended = writer.shutdown().await;
                 }
             }
@@ -347,7 +348,7 @@ mod tests {
     use crate::engine::sim::SimMachine;
     use crate::engine::{Answer, Scope};
 
-    /// A command that ends with this code, or goes on.
+    /// A test command that ends with this code, or runs on.
     struct Ends(Option<i32>);
 
     impl ExecControl for Ends {
@@ -435,7 +436,7 @@ mod tests {
         }
     }
 
-    /// A command that goes on until it is stopped.
+    /// A test command that runs until it is stopped.
     struct Endless(Arc<AtomicBool>);
 
     impl ExecControl for Endless {

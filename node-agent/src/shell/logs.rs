@@ -1,10 +1,10 @@
-//! Logs of attempts, asked for by the apiserver: as text, or as records (`api::log`).
+//! Logs of attempts, requested by the apiserver: as text, or as records (`api::log`).
 //!
 //! # Invariants
 //!
-//! * A log that is read costs the record that is being read, what [`Lines`] holds back of it, and
-//!   one batch of what is shown, however large the log is and however slow its reader.
-//! * A body of records that has no end in it broke off.
+//! * Reading a log takes the memory of one record, of what [`Lines`] holds back, and of one batch
+//!   of output, however large the log is and however slow its reader.
+//! * A body of records without an end record was cut off.
 
 use api::log::{self, Record};
 use api::status::{Mistake, Why};
@@ -16,18 +16,17 @@ use hyper::body::Frame;
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::serving::{Body, Served, no_engine, pairs, refused};
+use super::answers::{Body, no_engine, pairs, refused};
+use super::served::{LOGS_MAX, Served};
 use crate::engine::log_lines::{Lines, Shown};
 use crate::engine::{EngineError, LogOptions, LogStream};
 
-/// Logs that are read at the same time.
-pub(super) const LOGS_MAX: usize = 256;
-/// Records that are shown together at most, if they are there.
+/// Most records that are sent together, if they are available.
 const BATCH_EVENTS: usize = 512;
-/// What text says where lines are missing.
+/// What the text form shows where lines are missing.
 const GAP_TEXT: &[u8] = b"[heliox: some lines are missing here]\n";
 
-/// What is asked for.
+/// A request for a log.
 #[derive(Debug, PartialEq, Eq)]
 struct Question {
     uid: String,
@@ -37,7 +36,7 @@ struct Question {
     limit_bytes: Option<u64>,
 }
 
-/// How a log is shown.
+/// The form of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
@@ -46,7 +45,8 @@ enum Form {
 }
 
 impl Question {
-    /// Reads `/logs/{uid}/{attempt}?follow=&timestamps=&tailLines=&sinceTime=&limitBytes=&after=&records=`.
+    /// Parses
+    /// `/logs/{uid}/{attempt}?follow=&timestamps=&tailLines=&sinceTime=&limitBytes=&after=&records=`.
     fn parse(path: &str, query: &str) -> Option<Self> {
         let (uid, attempt) = path.strip_prefix("/logs/")?.split_once('/')?;
         let attempt = attempt.parse().ok()?;
@@ -73,7 +73,7 @@ impl Question {
     }
 }
 
-/// Answers what is asked at `path`.
+/// Answers the request at `path`.
 pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response<Body> {
     let Some(question) = Question::parse(path, query) else {
         return refused(
@@ -104,13 +104,13 @@ pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response
     }
 }
 
-/// A log that is being shown.
+/// A log that is being sent.
 struct Showing {
     events: stream::ReadyChunks<LogStream>,
     lines: Lines,
     form: Form,
     follow: bool,
-    /// Bytes that may still be shown; nothing for any number.
+    /// How many bytes may still be sent; `None` if there is no limit.
     left: Option<u64>,
     _place: OwnedSemaphorePermit,
 }
@@ -158,7 +158,7 @@ impl Showing {
         }
     }
 
-    /// Appends what is shown; false where that is enough.
+    /// Appends a piece of the log. Returns false if the limit is reached.
     fn show(&mut self, shown: &Shown, out: &mut Vec<u8>) -> bool {
         let piece = match shown {
             Shown::Text { line, starts } => {
@@ -186,7 +186,7 @@ impl Showing {
     fn add(&mut self, out: &mut Vec<u8>, record: Option<Record>, text: &[u8]) -> bool {
         match (self.form, record) {
             (Form::Records, Some(record)) => record.write_to(out),
-            // The next record says that a line begins with it.
+            // In records, the next text record says that it begins a line.
             (Form::Records, None) => (),
             (Form::Text | Form::TextWithTimes, _) => out.extend_from_slice(text),
         }
@@ -194,7 +194,7 @@ impl Showing {
     }
 }
 
-/// What may be shown of a text.
+/// The part of a text within the limit.
 fn limited<'a>(left: &mut Option<u64>, bytes: &'a [u8]) -> &'a [u8] {
     let Some(left) = left else { return bytes };
     let shown = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -246,7 +246,7 @@ mod tests {
         let tasks = base::Tasks::new("test");
         let served = Served::new(tasks.spawner());
         let ask = async || answer(&served, "/logs/0af3-77/1", "").await.status();
-        // A place is free: what is missing is the engine.
+        // A slot is free, so the request gets as far as the missing engine.
         assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
         let places: Vec<_> =
             std::iter::from_fn(|| served.place_for_log()).take(LOGS_MAX + 1).collect();
@@ -260,7 +260,7 @@ mod tests {
         );
     }
 
-    /// Everything that is shown of two pieces of a long line, a line of the other output between
+    /// Everything that is sent for two pieces of a long line, a line of the other output between
     /// them, and a gap.
     async fn shown(query: &str) -> Vec<u8> {
         let question = Question::parse("/logs/0af3/1", query).unwrap();

@@ -1,18 +1,19 @@
-//! The agent: keeps the node lease, follows its assignments, looks, plans and acts.
+//! The agent: renews the node lease, follows its assignments, observes, plans and acts.
 //!
 //! # Invariants
 //!
-//! * One task owns all that is known ([`Agent`]); others send it [`Event`]s.
-//! * The journal is written before any step of the plan that it belongs to.
-//! * Nothing is done before the known cluster granted the node lease and the list of assignments
-//!   is complete, as of that grant or later.
-//! * When the agent ends, by itself or by a crash, containers run on.
-//! * A turn costs what changed, not what there is: it looks at containers that may have changed,
-//!   plans for what changed or is due, and writes that down. All is looked at when the list of
-//!   assignments is complete and every [`RESYNC`].
+//! * One task owns all state ([`Agent`]); other tasks send it [`Event`]s.
+//! * A plan is written to the journal before any of its actions is carried out.
+//! * Nothing is done before the known cluster has granted the node lease and the list of
+//!   assignments is complete, as of that grant or later.
+//! * When the agent ends, in whatever way, containers continue to run.
+//! * The cost of a turn depends on what has changed: it looks at containers that may have changed,
+//!   plans for what has changed or is due, and writes that. Everything is looked at when the list
+//!   of assignments becomes complete, and every [`RESYNC`].
 
 mod agenda;
 mod allegiance;
+mod answers;
 mod bound;
 #[cfg(test)]
 mod broken;
@@ -28,6 +29,7 @@ mod presence;
 mod publishing;
 mod pulls;
 mod reports;
+mod served;
 mod serving;
 mod sight;
 mod stats;
@@ -66,33 +68,37 @@ use presence::Presence;
 use publishing::Publishing;
 use pulls::{Pulled, Pulls};
 use reports::{Desk, Sent};
-use serving::Served;
+use served::Served;
 use sight::{RESYNC, Sight};
 
-/// Events that wait for the agent; those who send more wait.
+/// Most events that wait for the agent. Further senders wait.
 const EVENTS_MAX: usize = 1_024;
 
-/// What fails, in words, while the cluster that answers is not the one that the agent works for.
+/// What fails while another cluster answers than the one that the agent works for, as a description
+/// for health reports.
 const WORKING_FOR: &str = "working for this cluster";
 
-/// What an agent is told when it is started.
+/// The configuration of an agent.
 #[derive(Clone)]
 pub struct Config {
-    /// The node's name.
+    /// Name of the node.
     pub name: String,
     /// Labels of the Node object.
     pub labels: BTreeMap<String, String>,
-    /// What tasks may use, where it is not what the engine says: named resources replace it.
+    /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
-    /// Host ports for tasks that name none: first and last; disjoint for agents on one machine.
+    /// First and last port of the range for tasks that do not choose a port. Agents on one machine
+    /// need disjoint ranges.
     pub port_range: (u16, u16),
-    /// The address at which ports of tasks are reached.
+    /// Address at which the ports of tasks are reached.
     pub address: String,
-    /// What is remembered over restarts.
+    /// Where the agent keeps its attempts across restarts.
     pub journal: Journal,
-    /// Opens the connection on which logs are asked for; without it, logs are not served.
+    /// Opens the connection on which the apiserver asks for logs. Without it, logs are not
+    /// available.
     pub dial: Option<Dial>,
-    /// Work for the cluster that answers, although it is another than before, or was restored.
+    /// Whether to work for the cluster that answers although it is another one than before, or was
+    /// restored.
     pub accept_cluster: bool,
 }
 
@@ -102,22 +108,22 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Opens the engine of a node, once the cluster's id is known: containers carry it.
+/// Opens the engine once the cluster's id is known, because containers are labelled with it.
 pub type OpenEngine =
     Arc<dyn Fn(Scope) -> BoxFuture<'static, Result<Arc<dyn Engine>, EngineError>> + Send + Sync>;
 
-/// What an agent works with.
+/// What an agent is connected to.
 #[derive(Clone)]
 pub struct Outside {
-    /// Speaks to the apiserver.
+    /// A client of the apiserver.
     pub client: Client,
     /// Opens the engine.
     pub open_engine: OpenEngine,
     /// Tells the time.
     pub clock: Clock,
-    /// Where randomness comes from.
+    /// The source of randomness.
     pub rng: Rng,
-    /// Where it shows what does not work.
+    /// Where the agent reports what does not work.
     pub health: Health,
 }
 
@@ -127,41 +133,42 @@ impl std::fmt::Debug for Outside {
     }
 }
 
-/// Why an agent ended, although nobody asked it to.
+/// Why an agent ended without being asked to.
 #[derive(Debug, Error)]
 pub enum AgentError {
-    /// What it promised before cannot be read: it must not go on.
+    /// The journal cannot be read. Without it the agent could start tasks twice.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Its record is of another node, whose attempts nobody would look after.
+    /// The journal belongs to another node, and nobody would take care of that node's attempts.
     #[error(
         "the state directory belongs to node {node} and holds {attempts} of its attempts: start \
          the agent with that name, or with another --state-dir; to rename the node, drain it first"
     )]
     OtherNode {
-        /// The node.
+        /// That node.
         node: String,
-        /// How many attempts it has.
+        /// Number of its attempts.
         attempts: usize,
     },
-    /// Its counters cannot be registered: another agent uses the same registry.
+    /// The metrics cannot be registered: another agent uses the same registry.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
-    /// The apiserver will never take this node as it describes itself: its flags are to be changed.
+    /// The apiserver refuses the description of this node and always will: the agent's flags are
+    /// wrong.
     #[error("cannot register the node")]
     Refused(#[source] client::Error),
-    /// One of its parts ended: it cannot work on without that.
+    /// A part of the agent ended, and it cannot work without it.
     #[error(transparent)]
     Part(#[from] PartFailure),
 }
 
-/// News for the agent.
+/// What other tasks tell the agent.
 #[derive(Debug)]
 enum Event {
     Granted(GrantResponse),
-    /// Somebody deleted the Node object.
+    /// The Node object was deleted.
     Unregistered,
-    /// No node lease is granted, since another agent has it; as a sentence.
+    /// The node lease was refused because another agent has it; the text says so.
     Displaced(String),
     Tasks {
         session: u64,
@@ -175,12 +182,12 @@ enum Event {
     Acted(Acted),
     Pulled(Pulled),
     Sent(Sent),
-    /// What became of writing the Node object.
+    /// The result of writing the Node object.
     Published(Result<(), client::Error>),
 }
 
-/// Runs an agent until `stop`. Containers run on after it; the next agent takes them over. Commands
-/// beside them end with it.
+/// Runs an agent until `stop`. Containers continue to run; the next agent takes them over. Commands
+/// beside them end with the agent.
 pub async fn run(
     config: Config,
     outside: Outside,
@@ -188,12 +195,12 @@ pub async fn run(
     stop: Stop,
 ) -> Result<(), AgentError> {
     let metrics = Metrics::new(registry)?;
-    // Dropped with this future: a crash.
+    // Dropped with this future, as in a crash.
     let tasks = Tasks::new("agent");
     let (events, mut news) = mpsc::channel(EVENTS_MAX);
     let mut agent = Agent::start(config, outside, metrics, &tasks, events)?;
     let ended = work(&mut agent, &mut news, &tasks, &stop).await;
-    // Nothing is heard any more: what tells of its end must not wait for that.
+    // No more events are received, so a task that sends its last one must not wait for room.
     drop(news);
     tokio::join!(agent.served.end_commands(), agent.crew.finish());
     ended
@@ -213,7 +220,8 @@ async fn work(
             biased;
             () = stop.requested() => return Ok(()),
             failure = &mut failure => return Err(failure.into()),
-            // A renewal is no event, but what was not told for want of a lease can be told now.
+            // A renewal is not an event, but what could not be reported without a lease can be
+            // reported now.
             Ok(()) = agent.lease_lives_until.changed(), if agent.publishing.awaits_lease() => (),
             event = news.recv() => if let Some(event) = event { agent.on_event(event)? },
             () = sleep_until(wake) => (),
@@ -225,7 +233,7 @@ async fn work(
     }
 }
 
-/// All that an agent knows.
+/// All state of an agent.
 struct Agent {
     config: Config,
     outside: Outside,
@@ -238,9 +246,9 @@ struct Agent {
     keeping: Keeping,
     disk: Disk,
     session: watch::Sender<Session>,
-    /// Whether the node lease is this agent's, as far as it was heard.
+    /// Whether this agent has the node lease, as far as it knows.
     has_lease: watch::Sender<bool>,
-    /// Until when nobody else can have it.
+    /// Until when no other agent can have it.
     lease_lives_until: watch::Receiver<Option<Instant>>,
     bound: Bound,
     sight: Sight,
@@ -250,11 +258,11 @@ struct Agent {
     desk: Desk,
     publishing: Publishing,
     served: Served,
-    /// The start of this agent by both clocks.
+    /// When this agent started, on both clocks.
     began: (Instant, Timestamp),
 }
 
-/// What this agent says of its node before it has seen anything.
+/// The description of the node before anything was observed.
 fn presence(config: &Config, boot_id: &str) -> Presence {
     Presence {
         name: config.name.clone(),
@@ -270,7 +278,7 @@ fn presence(config: &Config, boot_id: &str) -> Presence {
     }
 }
 
-/// What the agents of this node before this one have written down.
+/// What earlier agents of this node have written to the journal.
 fn load(config: &Config, rng: &Rng, now: Timestamp) -> Result<(Owner, Ledger), AgentError> {
     let Record { mut owner, attempts } = config.journal.load()?;
     if owner.is_of_another(&config.name) && !attempts.is_empty() {
@@ -373,7 +381,7 @@ impl Agent {
             }
             Event::Template { key, template } => self.bound.learn(&key, &template),
             Event::Engine(EngineEvent::Changed(identity)) => {
-                // What something is being done to is looked at when that is done.
+                // A container with an action in progress is looked at when the action is done.
                 if !self.crew.is_acting(&identity) {
                     self.sight.doubt(identity);
                 }
@@ -391,8 +399,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Another agent works under this node's name: what is bound to the node is its to run, and this
-    /// one says and does nothing until it has the node lease. What runs here runs on.
+    /// Another agent works under this node's name, and the node's tasks are its business. This
+    /// agent reports nothing and does nothing until it has the node lease again. Its containers
+    /// continue to run.
     fn displaced(&mut self, why: &str) {
         if self.has_lease.send_replace(false) {
             error!(
@@ -404,7 +413,7 @@ impl Agent {
         self.session.send_modify(|session| session.client = None);
     }
 
-    /// A node lease was granted: by the cluster that we know?
+    /// A node lease was granted. Decides whether its cluster is the one to work for.
     fn granted(&mut self, granted: &GrantResponse) {
         self.has_lease.send_replace(true);
         let cluster = granted.granted_by();
@@ -452,14 +461,15 @@ impl Agent {
         });
     }
 
-    /// For whom it works from now on. Nothing is done for that cluster before this is on disk, since
-    /// every turn saves before it decides.
+    /// Sets the cluster to work for. Nothing is done for it before that is in the journal, because
+    /// every turn saves before it plans.
     fn works_for(&mut self, cluster: Cluster) {
         self.owner.cluster = Some(cluster);
         self.keeping.begin_anew();
     }
 
-    /// Looks, plans, writes down and acts. Says when to do it again although nothing happens.
+    /// Observes, plans, writes the journal and acts. Returns when to do it again even if nothing
+    /// happens.
     async fn turn(&mut self) -> Instant {
         let began = Instant::now();
         self.look_at_disk_in_time().await;
@@ -470,7 +480,8 @@ impl Agent {
             if is_saved && self.sight.is_clear() && self.bound.is_complete {
                 is_saved = self.decide().await;
             }
-            // What is not on disk is not said either: a restarted agent would say something else.
+            // What is not in the journal is not reported either: a restarted agent would report
+            // something else.
             if is_saved {
                 self.desk.send(client.clone(), &self.ledger, Instant::now());
             }
@@ -487,7 +498,7 @@ impl Agent {
         self.wake_at(began)
     }
 
-    /// When something is due that was not due before this turn.
+    /// The next time at which anything becomes due.
     fn wake_at(&self, now: Instant) -> Instant {
         let engine = [self.sight.ask_at, self.sight.resync_at];
         let plan = self.agenda.next().map(|at| self.instant_of(at));

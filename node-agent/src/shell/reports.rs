@@ -1,12 +1,13 @@
-//! Sends what is to be said, many words in one batch, until it was heard.
+//! Sends messages about attempts to the apiserver, many in one batch, until they are acknowledged.
 
 use std::time::Duration;
 
 use api::ObjectKey;
 use api::batch::{Batch, BatchResponse, Group, GroupResult, Op};
 use api::status::Why;
+use api::task::report::Report;
 use api::task::report::{MESSAGE_CHARS_MAX, shortened};
-use api::task::transition::{Report, TaskChange};
+use api::task::transition::TaskChange;
 use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::Client;
 use tokio::sync::mpsc;
@@ -18,14 +19,15 @@ use crate::attempt::{Attempt, Says, Word};
 use crate::engine::Identity;
 use crate::ledger::Ledger;
 
-/// Words in one batch: under the apiserver's bound, so that one batch does not hold up the next.
+/// Most messages in one batch: less than the apiserver's bound, so that one batch does not delay
+/// the next for long.
 const WORDS_MAX: usize = 500;
 
-/// Words that were sent, and what became of each.
+/// The messages of a batch, and the result of each.
 #[derive(Debug)]
 pub(super) struct Sent {
     words: Vec<(Identity, u64)>,
-    /// Why not, where no answer came.
+    /// The reason if there was no answer.
     results: Result<Vec<GroupResult>, String>,
 }
 
@@ -55,7 +57,8 @@ impl Desk {
         self.rest_until.filter(|_| !self.is_sending)
     }
 
-    /// Sends what is to be said, unless something is on its way or the last try just failed.
+    /// Sends the messages of the ledger, unless a batch is in progress or the last one has just
+    /// failed.
     pub(super) fn send(&mut self, client: Client, ledger: &Ledger, now: Instant) {
         if self.is_sending || self.rest_until.is_some_and(|until| until > now) {
             return;
@@ -77,12 +80,13 @@ impl Desk {
                 Ok(BatchResponse { results, .. }) => Ok(results),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
-            // Nobody listens when the agent ends.
+            // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Sent(Sent { words, results })).await;
         });
     }
 
-    /// Takes what became of a batch over into the ledger; who has nothing to say any more.
+    /// Takes the results of a batch over into the ledger. Returns the attempts that have nothing
+    /// more to send.
     pub(super) fn heard(&mut self, sent: Sent, ledger: &mut Ledger, now: Instant) -> Vec<Identity> {
         self.is_sending = false;
         let (results, mut unheard) = match sent.results {
@@ -121,14 +125,14 @@ impl Desk {
     }
 }
 
-/// What an agent does with a report that was refused.
+/// What an agent does after a report was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Forgets it: the attempt is over, or has its end, so that what we have to say does not count.
+    /// Drops it: the attempt is over or its end is stored, so this report does not count.
     Drop,
-    /// Says less: it can never be stored as it is.
+    /// Sends a smaller one: this one can never be stored.
     SayLess,
-    /// Says it again: a task whose end is not heard would run for ever.
+    /// Sends it again: a task whose end is not stored would run for ever.
     SayAgain,
 }
 
@@ -151,8 +155,9 @@ impl Next {
     }
 }
 
-/// A report can never be stored, because of `why`: says the least in its place that tells the same
-/// state, since a task whose end is not heard waits for ever. Whether there is less to say.
+/// A report can never be stored, because of `why`. Replaces it by the smallest one of the same
+/// state, because a task whose end is not stored waits for ever. Returns whether there is a smaller
+/// one.
 fn say_less(ledger: &mut Ledger, (identity, number): (&Identity, u64), why: &str) -> bool {
     let Some(attempt) = ledger.get(identity) else { return false };
     let Some(Word { number: now, says: Says::Report(report) }) = &attempt.unsent else {
@@ -165,7 +170,7 @@ fn say_less(ledger: &mut Ledger, (identity, number): (&Identity, u64), why: &str
     true
 }
 
-/// What an attempt has to say, as an operation.
+/// An attempt's message as an operation of a batch.
 fn op(attempt: &Attempt, word: &Word) -> Op {
     let change = match &word.says {
         Says::Report(report) => TaskChange::Report(Box::new(Report::clone(report).bounded())),
@@ -201,7 +206,7 @@ mod tests {
         attempt
     }
 
-    /// What an engine says can be of any length.
+    /// An engine's messages can have any length.
     #[test]
     fn what_is_sent_is_within_its_bounds() {
         let mut attempt = ended();
@@ -246,7 +251,7 @@ mod tests {
         assert_eq!(ledger.unsent(), 0, "there is nothing less to say");
     }
 
-    /// A task whose end is not heard would run for ever.
+    /// A task whose end is not stored would run for ever.
     #[tokio::test(start_paused = true)]
     async fn a_report_that_was_refused_only_for_now_is_said_again() {
         let tasks = Tasks::new("test");

@@ -1,8 +1,9 @@
-//! What this node and its tasks use, asked for by the apiserver.
+//! Usage of this node and its tasks, requested by the apiserver.
 //!
-//! Engines count processor time since something began. What people want is a rate: so the last
-//! figures are kept, and compared with new ones.
+//! Engines report processor time since the start. People want a rate, so the last figures are kept
+//! and compared with new ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::node::stats::{NodeStats, TaskStats};
@@ -13,19 +14,18 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::serving::{Body, Served, no_engine, refused};
+use super::answers::{Body, no_engine, refused};
 use crate::engine::{Engine, EngineError, Identity, Usage, Used};
 
-/// Over how long processor time is measured where there are no earlier figures, and how long an
-/// answer is given again.
+/// How long to measure if there are no earlier figures, and how long an answer is reused.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Figures that are older say nothing of now.
+/// Figures older than this are not used for a rate.
 const WINDOW_MAX: Duration = Duration::from_secs(30);
 
 /// The last figures.
 #[derive(Debug, Default)]
 pub(super) struct Sampler(
-    /// Held while figures are taken: those who ask meanwhile get the same.
+    /// Locked during a measurement: others who ask meanwhile get its result.
     Mutex<Option<Sample>>,
 );
 
@@ -56,7 +56,7 @@ impl Sampler {
     }
 }
 
-/// What was used between two looks.
+/// The usage between two measurements.
 fn compared(before: &Usage, now: &Usage) -> NodeStats {
     let task = |(identity, used): &(Identity, Used)| {
         let found = before.containers.binary_search_by(|(other, _)| other.cmp(identity));
@@ -80,7 +80,7 @@ fn compared(before: &Usage, now: &Usage) -> NodeStats {
     }
 }
 
-/// Adds up what the containers of one attempt use. They follow each other.
+/// Adds up the containers of each attempt. Containers of one attempt are next to each other.
 fn together(containers: impl Iterator<Item = TaskStats>) -> Vec<TaskStats> {
     let mut tasks: Vec<TaskStats> = Vec::new();
     for container in containers {
@@ -89,7 +89,7 @@ fn together(containers: impl Iterator<Item = TaskStats>) -> Vec<TaskStats> {
             .filter(|last| (&last.uid, last.attempt) == (&container.uid, container.attempt))
         {
             Some(last) => {
-                // What has just started has no rate yet, and neither has a sum with it.
+                // A container that has just started has no rate yet, and neither has a sum with it.
                 let rates = last.cpu_millis.zip(container.cpu_millis);
                 last.cpu_millis = rates.map(|(one, other)| one.saturating_add(other));
                 last.cpu_nanos = last.cpu_nanos.saturating_add(container.cpu_nanos);
@@ -101,9 +101,9 @@ fn together(containers: impl Iterator<Item = TaskStats>) -> Vec<TaskStats> {
     tasks
 }
 
-/// Answers with what is used now.
-pub(super) async fn answer(served: &Served, sampler: &Sampler) -> Response<Body> {
-    let Some(engine) = served.engine() else { return no_engine() };
+/// Answers with the current usage.
+pub(super) async fn answer(engine: Option<Arc<dyn Engine>>, sampler: &Sampler) -> Response<Body> {
+    let Some(engine) = engine else { return no_engine() };
     match sampler.stats(engine.as_ref()).await {
         Ok(stats) => {
             let json = serde_json::to_vec(&stats).expect("stats have text keys only");

@@ -3,7 +3,8 @@
 use api::Timestamp;
 use jiff::SignedDuration;
 
-use crate::snapshot::{NodeId, Nodes, TaskEntry};
+use crate::snapshot::node::{NodeId, Nodes};
+use crate::snapshot::task::TaskEntry;
 
 /// A task that only nodes would take which gave it back is looked at again so often, whatever their
 /// waits: another node may have room by then.

@@ -6,38 +6,8 @@ use std::fmt;
 
 use super::filter::{Rejection, admits};
 use super::wanted::Wanted;
-use crate::class::ClassId;
+use crate::class::{Blocked, ClassId};
 use crate::snapshot::Snapshot;
-
-/// Why no node at all is asked for a class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocked {
-    /// Its template is not there.
-    NoTemplate {
-        /// Its name.
-        template: String,
-    },
-    /// The partition set that it targets or has to be near is not there.
-    NoPartitionSet {
-        /// Its name.
-        set: String,
-    },
-    /// Template and overrides make no sense together.
-    Unreadable {
-        /// What is wrong, as a sentence.
-        problem: String,
-    },
-}
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Blocked::NoTemplate { template } => write!(f, "task template {template} not found"),
-            Blocked::NoPartitionSet { set } => write!(f, "PartitionSet {set} does not exist"),
-            Blocked::Unreadable { problem } => f.write_str(problem),
-        }
-    }
-}
 
 /// Why a class waits, as text: `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use api::room::{self, HostPort, Misfit};
 
 use super::wanted::{NearPlace, Wanted};
 use crate::class::{JobId, Shape};
-use crate::snapshot::NodeState;
+use crate::snapshot::node::NodeState;
 
 /// Why a node may not run tasks of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,7 +15,7 @@ use super::against::Against;
 use super::filter::{admits, has_room};
 use super::score::{self, Candidate, HeadStart, Score, head_start};
 use super::wanted::Wanted;
-use crate::snapshot::{NodeId, Nodes};
+use crate::snapshot::node::{NodeId, Nodes};
 
 /// The nodes that are right for a class, best first.
 #[derive(Debug, Default)]

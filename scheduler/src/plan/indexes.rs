@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Index;
+use super::index::Index;
 use crate::class::{ClassId, ShapeId};
 
 /// Entries of all indexes together: some 20 MB, which is 100 classes of 5,000 nodes each.

@@ -13,7 +13,7 @@ mod against;
 mod explain;
 mod filter;
 mod index;
-mod indexes;
+pub(crate) mod indexes;
 #[cfg(test)]
 mod properties;
 mod score;
@@ -26,15 +26,15 @@ use std::sync::Arc;
 
 use api::{Task, Timestamp};
 
-use crate::class::ClassId;
+use crate::class::{ClassId, Parked};
 use crate::snapshot::{Improvement, Snapshot, Standing};
 
-pub use explain::{Blocked, Explanation, explain};
+pub use crate::class::Blocked;
+pub use explain::{Explanation, explain};
 pub use filter::Rejection;
 
 use against::Against;
-use index::{Choice, Index};
-pub(crate) use indexes::{IndexOf, Indexes};
+use index::Choice;
 use search::Search;
 use wanted::Wanted;
 
@@ -68,17 +68,6 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// Whether the limit left tasks that may have a node.
     pub more: bool,
-}
-
-/// What may help a class that no node is right for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parked {
-    /// Its template or its partition set must come first: no node is asked.
-    Blocked,
-    /// A node that is new or changed.
-    UntilNode,
-    /// The same, or the end of a task.
-    UntilRoom,
 }
 
 /// Decides for the tasks of `snapshot` that wait, in order: higher priority, then older.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::wanted::Wanted;
 use crate::class::JobId;
 use crate::resources::{Requests, ResourceId};
-use crate::snapshot::NodeState;
+use crate::snapshot::node::NodeState;
 
 /// How even the tasks are spread once one more is on a node; greater is better.
 ///

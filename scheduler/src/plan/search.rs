@@ -12,15 +12,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Parked;
 use super::against::Against;
 use super::filter::has_room;
 use super::index::{Choice, Entry, Found, Index, top};
 use super::indexes::{IndexOf, Indexes};
 use super::score::{HeadStart, score};
 use super::wanted::Wanted;
-use crate::class::{Class, ClassId};
-use crate::snapshot::{Nodes, Shapes};
+use crate::class::{Class, ClassId, Parked};
+use crate::snapshot::node::Nodes;
+use crate::snapshot::shapes::Shapes;
 
 /// So many nodes that have tasks of the job are compared for one task. A class that would have to compare
 /// more is given an index of its own, which has them in order. (The worlds of tests have few nodes, and

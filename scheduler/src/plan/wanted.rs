@@ -7,9 +7,9 @@ use api::job::Target;
 use api::object::ObjectKey;
 use api::partition_set::matches;
 
-use super::Blocked;
-use crate::class::{Facts, JobId, Shape};
-use crate::snapshot::{Jobs, ServedBy, SetState};
+use crate::class::{Blocked, Facts, JobId, Shape};
+use crate::snapshot::job::Jobs;
+use crate::snapshot::set::{ServedBy, SetState};
 
 /// What tasks of a class want, with the data that it speaks of looked up.
 #[derive(Debug)]

@@ -9,11 +9,13 @@
 //! * A promise ends when the cache shows what became of it (the attempt is bound, stopped, over or
 //!   gone), or when [`Snapshot::put_back`] says that the binding was refused.
 
-mod job;
-mod node;
+pub(crate) mod job;
+pub(crate) mod node;
 mod queue;
-mod shapes;
-mod task;
+pub(crate) mod queued;
+pub(crate) mod set;
+pub(crate) mod shapes;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;
 
@@ -24,16 +26,18 @@ use api::object::ObjectKey;
 use api::partition_set::PartitionSet;
 use api::{Kind as _, KindId, Node, Task, TaskTemplate, Timestamp};
 
-use crate::class::{Class, ClassId, ClassKey, Facts, JobKey, Shape};
-use crate::plan::{Blocked, IndexOf, Indexes};
+use crate::class::{Blocked, Class, ClassId, ClassKey, Facts, JobKey, Shape};
+use crate::plan::indexes::{IndexOf, Indexes};
 use crate::resources::Resources;
 use crate::slab::Slab;
 
 pub(crate) use job::Jobs;
-pub(crate) use node::{Improvement, NodeId, NodeState, Nodes};
-pub(crate) use queue::{Queued, Waiting};
+pub(crate) use node::{Improvement, Nodes};
+pub(crate) use queue::Waiting;
+pub(crate) use queued::TaskId;
+pub(crate) use set::SetState;
 pub(crate) use shapes::Shapes;
-pub(crate) use task::{Standing, TaskEntry, TaskId};
+pub(crate) use task::{Standing, TaskEntry};
 
 /// What a watch saw of an object.
 #[derive(Debug, Clone)]
@@ -54,17 +58,6 @@ pub enum Change {
     PartitionSet(Arc<PartitionSet>),
     /// A partition set is gone.
     PartitionSetGone(ObjectKey),
-}
-
-/// The states of the replicas that a node holds, by node.
-pub(crate) type ServedBy = BTreeMap<String, BTreeSet<String>>;
-
-/// A partition set, and the classes that speak of it.
-#[derive(Debug, Default)]
-pub(crate) struct SetState {
-    pub(crate) object: Option<Arc<PartitionSet>>,
-    pub(crate) served_by: ServedBy,
-    classes: BTreeSet<ClassId>,
 }
 
 /// A template, and the tasks that run it.

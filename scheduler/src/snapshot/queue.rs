@@ -5,21 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::Timestamp;
-use api::object::ObjectKey;
 
-use super::task::TaskId;
-use crate::class::{Class, ClassId, Facts};
-use crate::plan::Parked;
-
-/// A task's place among those of its class that wait: by priority, age, index and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Queued {
-    pub(crate) priority: Reverse<i32>,
-    pub(crate) created: Timestamp,
-    pub(crate) index: u32,
-    pub(crate) key: Arc<ObjectKey>,
-    pub(crate) task: TaskId,
-}
+use super::queued::{Queued, TaskId};
+use crate::class::{Class, ClassId, Facts, Parked};
 
 /// A class's place among those whose turn may come: that of its first task. Tasks of one priority
 /// and age go class by class, which asks each node once and not once for each task.

@@ -8,12 +8,8 @@ use api::task::{Refusals, TaskState};
 use api::{Kind as _, Task, Timestamp};
 
 use super::node::{NodeId, Nodes, SeenPorts};
-use super::queue::Queued;
+use super::queued::{Queued, TaskId};
 use crate::class::{ClassId, Shape};
-
-/// A task's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TaskId(pub(crate) u32);
 
 /// A task, the promise made for it, and what it counts for.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use api::room::HostPort;
 use proptest::prelude::*;
 
+use super::node::NodeId;
 use super::*;
 use crate::plan::{Limits, place};
 use crate::world;

@@ -8,7 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::job::change::{Run, changed_tasks};
+use api::job::change::Run;
+use api::job::indexes::changed_tasks;
 use api::job::{OnChange, indexes};
 use api::object::Kind as _;
 use api::task::{Overrides, Task};

@@ -1,10 +1,10 @@
-//! Commands beside a task, as the Docker Engine's exec runs them.
+//! Commands beside a task, run by the Docker Engine's exec.
 //!
-//! The engine has no call that ends such a command, and does not end it when its connection goes
-//! away. But it tells the command's process: where that is one of this machine and we may, it is
-//! signalled. Where not, the command goes on until it ends by itself, or its container does.
+//! The engine has no call that ends such a command, and it does not end the command when its
+//! connection is closed. But it reports the command's process id. If that process is on this
+//! machine and we have the permission, it is signalled. Otherwise the command runs until it ends by
+//! itself or its container ends.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use api::exec::{ExecRequest, TerminalSize};
@@ -12,31 +12,26 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ExecInspectResponse;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::StreamExt as _;
 use futures_util::{FutureExt as _, future};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::AsyncWrite;
 use tokio::time::{sleep, timeout};
 
 use super::classify::{Stage, classify, is_conflict, message};
-use super::{CALL_TIMEOUT, DockerEngine, terminal};
+use super::terminal::{self, Streams};
+use super::{CALL_TIMEOUT, DockerEngine};
 use crate::engine::logs::Output;
 use crate::engine::{Answer, EngineError, Exec, ExecControl, Identity, Reason};
 
-/// What a command writes and reads.
-pub(super) type Streams = (
-    stream::BoxStream<'static, Result<(Output, bytes::Bytes), EngineError>>,
-    Pin<Box<dyn AsyncWrite + Send>>,
-);
-
-/// How often a command is looked at whose end is near: no call waits for it.
+/// How often a command is inspected that will end soon: the engine has no call that waits for its
+/// end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// One that runs for long is looked at less and less often, down to this.
+/// The longest interval for a command that runs for a long time.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(500);
-/// How long the engine may take to start a command that it said it would start.
+/// How long the engine may take to start a command after it has answered that it would.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a command may take to end when it is asked to.
+/// How long a command has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl DockerEngine {
@@ -73,8 +68,8 @@ impl DockerEngine {
     }
 }
 
-/// Why no command can be run in a container that is there: it does not run (any more), unless the engine
-/// says that somebody paused it.
+/// Why no command can be run in an existing container: it is not running, or it is paused, as the
+/// engine says.
 fn not_running(message: &str) -> EngineError {
     if message.contains("is paused") {
         let why = "the container is paused; docker unpause on its node resumes it";
@@ -85,7 +80,7 @@ fn not_running(message: &str) -> EngineError {
 }
 
 impl DockerEngine {
-    /// Starts a command whose two outputs are told apart.
+    /// Starts a command whose stdout and stderr are separate.
     async fn start_exec(&self, id: &str) -> Result<Streams, EngineError> {
         let start = StartExecOptions { tty: false, ..StartExecOptions::default() };
         let started = self.act(Stage::Act, self.docker.start_exec(id, Some(start)));
@@ -112,13 +107,12 @@ fn written(
     }
 }
 
-/// What the engine tells of a command.
+/// The state of a command, as the engine tells it.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// The engine answers the call that starts a command before it starts it: until then the command
-    /// neither runs nor has it ended.
+    /// Not started yet. The engine answers the start call before it starts the command.
     NotBegun,
-    /// With the number of its process, which the engine knows a moment later.
+    /// Running, with its process id, which the engine learns shortly after the start.
     Runs(Option<i32>),
     Ended(i32),
 }
@@ -134,7 +128,7 @@ fn seen(told: &ExecInspectResponse) -> Seen {
     }
 }
 
-/// A command that was asked for.
+/// A requested command.
 struct Running {
     docker: Docker,
     id: String,
@@ -176,7 +170,7 @@ impl Running {
         }
     }
 
-    /// The number of its process; nothing where it has ended.
+    /// The process id of the command; nothing if it has ended.
     async fn process(&self) -> Result<Option<i32>, EngineError> {
         loop {
             match self.begun().await? {
@@ -194,7 +188,7 @@ impl Running {
                 "the process of the command is not on this machine, so it cannot be stopped";
             return Err(EngineError::unavailable(message));
         }
-        // A shell at a terminal ignores TERM, and ends when its terminal is gone.
+        // A shell at a terminal ignores TERM, but ends when its terminal is closed.
         let ask = if self.is_tty { Signal::SIGHUP } else { Signal::SIGTERM };
         self.signal(pid, ask)?;
         if let Ok(ended) = timeout(GRACE, self.end()).await {
@@ -213,8 +207,8 @@ impl Running {
     }
 }
 
-/// Whether a process of this machine runs in a container. The engine may be in another namespace of
-/// processes, where the number means another one.
+/// Whether a process of this machine belongs to a container. The engine may be in another process
+/// namespace, where the same id means another process.
 fn is_in(pid: i32, container: &str) -> bool {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
     groups.is_ok_and(|groups| groups.contains(container))

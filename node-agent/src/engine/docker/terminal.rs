@@ -1,25 +1,30 @@
-//! Starting a command that has a terminal.
+//! Starts a command that has a terminal.
 //!
-//! Its stream is raw: whatever bytes it writes. bollard tells raw streams from those with headers by
-//! their bytes, and takes a terminal's bytes 0 to 2 for a header; so this one call is made without it.
+//! The stream of such a command is raw. bollard tells raw streams from those with headers by
+//! looking at the bytes, and mistakes a terminal's bytes 0 to 2 for a header; so this one call is
+//! made without bollard.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::StreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures_util::stream::{BoxStream, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use super::exec::Streams;
 use crate::engine::logs::Output;
 use crate::engine::{EngineError, Reason};
 
-/// How long the engine may take to begin.
+/// Output and input of a command.
+pub(super) type Streams =
+    (BoxStream<'static, Result<(Output, Bytes), EngineError>>, Pin<Box<dyn AsyncWrite + Send>>);
+
+/// How long the engine may take to start it.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest head of its answer, with the reason of a refusal.
+/// Longest head of the engine's answer, and longest message of a refusal, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// Starts the command that was created under `id`.
@@ -41,7 +46,7 @@ async fn ask(socket: &str, id: &str) -> io::Result<Result<Streams, EngineError>>
         body.len()
     );
     stream.write_all(request.as_bytes()).await?;
-    // Byte by byte: what comes after the head is the command's.
+    // One byte at a time: everything after the head belongs to the command.
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < ANSWER_BYTES_MAX {
         head.push(stream.read_u8().await?);
@@ -50,8 +55,8 @@ async fn ask(socket: &str, id: &str) -> io::Result<Result<Streams, EngineError>>
     if !is_upgraded(&head) {
         return Ok(Err(refused(&head, stream).await));
     }
-    // Halves that do not shut anything down when one is dropped: a terminal whose input is shut down
-    // loses its output as well.
+    // These halves do not shut anything down when one is dropped. If the input of a terminal were
+    // shut down, its output would end as well.
     let (output, input) = tokio::io::split(stream);
     let output = ReaderStream::new(output).map(|read| {
         read.map(|bytes: Bytes| (Output::Stdout, bytes))
@@ -60,7 +65,7 @@ async fn ask(socket: &str, id: &str) -> io::Result<Result<Streams, EngineError>>
     Ok(Ok((output.boxed(), Box::pin(input))))
 }
 
-/// Whether the stream is the command's from here on. Older engines say so with a plain 200.
+/// Whether the stream belongs to the command from here on. Older engines answer with a plain 200.
 fn is_upgraded(head: &str) -> bool {
     let code = head.split(' ').nth(1);
     code == Some("101")
@@ -74,7 +79,7 @@ async fn refused(head: &str, stream: UnixStream) -> EngineError {
     });
     let mut reason = Vec::new();
     let limit = length.unwrap_or_default().min(ANSWER_BYTES_MAX as u64);
-    // What cannot be read of it is missing in the message only.
+    // If this fails, only the message is shorter.
     let _read = stream.take(limit).read_to_end(&mut reason).await;
     let status = head.lines().next().unwrap_or_default().to_owned();
     let reason = serde_json::from_slice::<serde_json::Value>(&reason)

@@ -33,14 +33,14 @@ use tokio::time::{sleep, timeout};
 use self::dir::{Found, Seen, ShimAnswer, TaskDir, TaskSpec, end_orphaned, is_damage, look};
 pub use self::program::ShimProgram;
 use super::log_segments::LogFiles;
-use super::log_store::{read_files, remove_if_there};
+use super::log_store::read_files;
 use super::logs::room_of;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
     Reason, Scope, Signal, Started, Usage,
 };
-use shim::private;
+use shim::private::{self, remove_if_there};
 
 /// What a task finds as PATH where its environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

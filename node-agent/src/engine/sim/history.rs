@@ -1,7 +1,9 @@
 //! What happened on a simulated machine, for those who check it. Kept on request only: it grows.
 
-use super::state::Key;
 use crate::engine::{ContainerSpec, Identity, Scope};
+
+/// A container among those of all nodes on the machine.
+pub(super) type ContainerKey = (Scope, Identity);
 
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl History {
         self.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, (scope, identity): &Key, what: What) {
+    pub(super) fn add(&mut self, (scope, identity): &ContainerKey, what: What) {
         if let Some(kept) = &mut self.0 {
             kept.push(Happening { scope: scope.clone(), identity: identity.clone(), what });
         }

@@ -26,9 +26,10 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::history::ContainerKey;
 pub use self::history::{Happening, What};
 pub use self::program::Program;
-use self::state::{Key, State};
+use self::state::State;
 use super::logs::LogEvent;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
@@ -38,13 +39,13 @@ use super::{
 /// What goes wrong with a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is done and the answer is lost.
+    /// It is done, and the answer is lost.
     UnknownDone,
-    /// It is not done, and nobody can know.
+    /// It is not done, and the caller cannot know that.
     UnknownNotDone,
     /// It is not done, and the engine says so.
     Unavailable,
-    /// It is refused: a stranger holds one of the host ports.
+    /// It is refused because something else holds one of the host ports.
     PortTaken,
 }
 
@@ -73,7 +74,7 @@ impl fmt::Debug for SimMachine {
 }
 
 impl SimMachine {
-    /// A machine that runs nothing, with so many processors and so much memory.
+    /// A machine without containers, with this number of processors and this much memory.
     pub fn new(clock: Clock, cpus: u32, memory_bytes: u64) -> Self {
         let facts = NodeFacts {
             engine: "sim".to_owned(),
@@ -92,48 +93,48 @@ impl SimMachine {
         SimEngine { machine: self.clone(), scope }
     }
 
-    /// The next create on this machine meets this fault; several wait in line.
+    /// The next create on this machine has this fault. Several faults are queued.
     pub fn fail_next_create(&self, fault: Fault) {
         self.with(|state| state.faults.push_back(fault));
     }
 
-    /// From now on this image is to be fetched before it is used, which takes so long.
+    /// From now on this image must be pulled before it is used, which takes this long.
     pub fn make_slow(&self, image: &str, time: Duration) {
         self.with(|state| state.slow_images.insert(image.to_owned(), time));
     }
 
-    /// From now on containers can be listed, or cannot.
+    /// Makes listing containers fail, or work again.
     pub fn break_listing(&self, is_broken: bool) {
         self.with(|state| state.is_listing_broken = is_broken);
     }
 
-    /// How many listen to events.
+    /// Number of subscribers to events.
     pub fn listeners(&self) -> usize {
         self.with(|state| state.listeners())
     }
 
-    /// The machine is replaced by an empty one: containers, exits and logs are gone.
+    /// Replaces the machine by an empty one: containers, exits and logs are gone.
     pub fn lose_everything(&self) {
         self.with(State::clear);
         self.changed.notify_waiters();
     }
 
-    /// Containers of all scopes, running ones only.
+    /// Running containers of all scopes.
     pub fn running(&self) -> Vec<(Scope, Identity)> {
         self.with(|state| state.running())
     }
 
-    /// From now on what happens to containers is kept until it is taken.
+    /// From now on, events are recorded until they are taken.
     pub fn keep_history(&self) {
         self.with(|state| state.history.keep());
     }
 
-    /// What happened since this was asked last, in order.
+    /// The events since the last call, in order.
     pub fn take_history(&self) -> Vec<Happening> {
         self.with(|state| state.history.take())
     }
 
-    /// What this machine has.
+    /// The properties of this machine.
     pub fn facts(&self) -> &NodeFacts {
         &self.facts
     }
@@ -146,7 +147,7 @@ impl SimMachine {
 }
 
 impl SimEngine {
-    fn key(&self, identity: &Identity) -> Key {
+    fn key(&self, identity: &Identity) -> ContainerKey {
         (self.scope.clone(), identity.clone())
     }
 
@@ -212,7 +213,8 @@ impl SimEngine {
         if !options.follow {
             return Ok(present.boxed());
         }
-        // A program writes all it ever does when it starts: what follows is its end.
+        // A simulated program writes all of its output when it starts, so following means waiting
+        // for its end.
         let machine = self.machine.clone();
         let end = stream::once(async move {
             machine.until(|state| (!state.is_running(&key)).then_some(())).await;
@@ -222,11 +224,11 @@ impl SimEngine {
 }
 
 impl SimMachine {
-    /// Waits until `seen` sees something.
+    /// Waits until `seen` returns something.
     async fn until<T>(&self, mut seen: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Counts from here on, not from the first poll.
+            // Registered now and not at the first poll, so that no change in between is missed.
             changed.as_mut().enable();
             let next = match self.with(|state| seen(state).ok_or_else(|| state.next_end())) {
                 Ok(found) => return found,
@@ -246,7 +248,7 @@ impl SimMachine {
     }
 }
 
-/// Registered with the machine as long as it lives.
+/// Registered with the machine while it exists.
 struct Subscription {
     machine: SimMachine,
     id: u64,

@@ -1,4 +1,4 @@
-//! The containers of a simulated machine. No waiting here: time is an argument.
+//! The containers of a simulated machine. Nothing waits here: the time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Fault;
-use super::history::{History, What};
+use super::history::{ContainerKey, History, What};
 use super::program::{Program, Run};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
@@ -18,16 +18,13 @@ use crate::engine::{
 
 const SIGSEGV: i32 = 11;
 
-/// A container among those of all nodes on the machine.
-pub(super) type Key = (Scope, Identity);
-
 #[derive(Debug)]
 struct Running {
     since: Timestamp,
-    /// When it ends by itself, on both clocks, and how.
+    /// When it ends by itself, on both clocks, with its result.
     end: Option<(Instant, End)>,
     ignores_term: bool,
-    /// What it pretends to use: what it may.
+    /// The usage that it reports: what it may use.
     resources: Resources,
 }
 
@@ -47,19 +44,20 @@ enum Life {
 #[derive(Debug)]
 struct Subscriber {
     scope: Scope,
-    /// Who changed since it last asked, each once: an event is only a reason to look.
+    /// Containers that have changed since the subscriber last asked, each once. An event only says
+    /// when to look.
     changed: BTreeSet<Identity>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    containers: BTreeMap<Key, Life>,
-    /// Ends to come.
-    ends: BTreeSet<(Instant, Key)>,
-    /// Logs of containers that wrote something, removed ones too.
-    logs: BTreeMap<Key, Vec<LogLine>>,
+    containers: BTreeMap<ContainerKey, Life>,
+    /// Future ends.
+    ends: BTreeSet<(Instant, ContainerKey)>,
+    /// Logs of containers that wrote something, including removed ones.
+    logs: BTreeMap<ContainerKey, Vec<LogLine>>,
     images: BTreeSet<(Scope, String)>,
-    /// Images that are not used without being fetched first, and how long that takes.
+    /// Images that have to be pulled before use, and how long that takes.
     pub(super) slow_images: BTreeMap<String, Duration>,
     subscribers: BTreeMap<u64, Subscriber>,
     subscribed: u64,
@@ -69,7 +67,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Ends what has run out by `now`.
+    /// Ends the containers whose time is over at `now`.
     pub(super) fn settle(&mut self, now: Instant) {
         while let Some((due, _)) = self.ends.first()
             && *due <= now
@@ -90,7 +88,7 @@ impl State {
 
     pub(super) fn start(
         &mut self,
-        key: Key,
+        key: ContainerKey,
         program: Program,
         spec: &ContainerSpec,
         now: Timestamp,
@@ -118,7 +116,7 @@ impl State {
             Run::For(duration) => {
                 let passes = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
                 let at = now.saturating_add(passes).unwrap_or(Timestamp::MAX);
-                // Beyond what the clock can say is for ever.
+                // A duration that the clock cannot represent means for ever.
                 Instant::now().checked_add(duration).map(|due| (due, outcome(&program, spec, at)))
             }
         };
@@ -140,7 +138,7 @@ impl State {
 
     pub(super) fn signal(
         &mut self,
-        key: &Key,
+        key: &ContainerKey,
         signal: Signal,
         now: Timestamp,
     ) -> Result<(), EngineError> {
@@ -158,7 +156,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, key: &Key) -> Result<(), EngineError> {
+    pub(super) fn remove(&mut self, key: &ContainerKey) -> Result<(), EngineError> {
         match self.containers.remove(key) {
             None => Err(EngineError::Gone),
             Some(Life::Running(running)) => {
@@ -187,11 +185,11 @@ impl State {
             .collect()
     }
 
-    pub(super) fn inspect(&self, key: &Key) -> Option<ContainerState> {
+    pub(super) fn inspect(&self, key: &ContainerKey) -> Option<ContainerState> {
         self.containers.get(key).map(Life::state)
     }
 
-    /// What running containers pretend to use.
+    /// The usage that running containers report.
     pub(super) fn usage(&self, scope: &Scope, now: Timestamp) -> Usage {
         let mut machine = Used { at: Instant::now(), cpu_nanos: 0, memory_bytes: 0 };
         let mut containers = Vec::new();
@@ -207,7 +205,7 @@ impl State {
         Usage { machine, containers }
     }
 
-    pub(super) fn running(&self) -> Vec<Key> {
+    pub(super) fn running(&self) -> Vec<ContainerKey> {
         self.containers
             .iter()
             .filter(|(_, life)| matches!(life, Life::Running(_)))
@@ -215,12 +213,12 @@ impl State {
             .collect()
     }
 
-    pub(super) fn is_running(&self, key: &Key) -> bool {
+    pub(super) fn is_running(&self, key: &ContainerKey) -> bool {
         matches!(self.containers.get(key), Some(Life::Running(_)))
     }
 
-    /// What it wrote; `Gone` where it neither exists nor has left a line.
-    pub(super) fn logs(&self, key: &Key) -> Result<Vec<LogLine>, EngineError> {
+    /// The log of a container; `Gone` if it does not exist and has written nothing.
+    pub(super) fn logs(&self, key: &ContainerKey) -> Result<Vec<LogLine>, EngineError> {
         match self.logs.get(key) {
             Some(lines) => Ok(lines.clone()),
             None if self.containers.contains_key(key) => Ok(Vec::new()),
@@ -276,7 +274,7 @@ impl State {
         self.images.clear();
     }
 
-    fn end(&mut self, key: &Key, end: End) {
+    fn end(&mut self, key: &ContainerKey, end: End) {
         let Some(life) = self.containers.get_mut(key) else {
             return;
         };
@@ -289,7 +287,7 @@ impl State {
         }
     }
 
-    fn tell(&mut self, (scope, identity): &Key) {
+    fn tell(&mut self, (scope, identity): &ContainerKey) {
         for subscriber in self.subscribers.values_mut().filter(|of| of.scope == *scope) {
             subscriber.changed.insert(identity.clone());
         }
@@ -297,7 +295,7 @@ impl State {
 }
 
 impl Running {
-    /// As much as it asked for, all the time.
+    /// All of what it requested, all the time.
     fn used(&self, now: Timestamp, at: Instant) -> Used {
         let lived = u64::try_from(now.duration_since(self.since).as_nanos()).unwrap_or_default();
         let millis = self.resources.cpu_request_millis.unwrap_or_default();
