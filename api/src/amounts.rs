@@ -1,4 +1,5 @@
-//! Quantities (`500m`, `64Mi`) and amounts of resources.
+//! Quantities as manifests write them (`500m`, `64Mi`) and amounts of resources as Heliox counts
+//! them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,20 +11,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::violation::nearest;
 
-/// The resource that is counted in thousandths.
+/// The resource that is counted in thousandths of a core.
 pub const CPU: &str = "cpu";
 /// The resource that is counted in bytes.
 pub const MEMORY: &str = "memory";
 
-/// Most cpu, in thousandths: 100,000 cores.
+/// Largest amount of cpu, in thousandths of a core: 100,000 cores.
 const CPU_MILLI_MAX: u64 = 100_000_000;
-/// Most memory, in bytes: 1 PiB.
+/// Largest amount of memory, in bytes: 1 PiB.
 const MEMORY_BYTES_MAX: u64 = 1 << 50;
-/// Most of any other resource.
+/// Largest amount of any other resource.
 const AMOUNT_MAX: u64 = 1_000_000_000_000;
 
-/// The resource that `name` was probably meant to be, where it names none that Heliox knows. Others
-/// may have any name, so only what is very near to a known one is taken for a slip: `gpu` is not.
+/// The known resource that `name` was probably meant to be, where `name` is not known itself.
+/// Resources may have any name, so only a name that is very near to a known one is taken for a
+/// typing error: `gpu` is not.
 pub fn meant(name: &str) -> Option<&'static str> {
     let lower = name.to_ascii_lowercase();
     if name == CPU || name == MEMORY {
@@ -32,7 +34,8 @@ pub fn meant(name: &str) -> Option<&'static str> {
     match lower.as_str() {
         "cpu" | "cpus" | "cup" | "pcu" | "cpuu" | "ccpu" | "cppu" | "core" | "cores" => Some(CPU),
         "mem" | "ram" => Some(MEMORY),
-        // `gpu-memory` may well be meant.
+        // Only names of nearly the same length are typing errors: `gpu-memory` is a resource of its
+        // own.
         other if other.starts_with(['m', 'e']) && other.len().abs_diff(MEMORY.len()) <= 2 => {
             nearest(other, [MEMORY])
         }
@@ -40,7 +43,8 @@ pub fn meant(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Why `quantity` of `resource` is no amount that a node can have, and what may have been meant.
+/// Why `quantity` of `resource` is an amount that no node can have, with what may have been meant;
+/// nothing if it is a possible amount.
 pub fn problem(resource: &str, quantity: &Quantity) -> Option<(String, Option<String>)> {
     let milli = quantity.milli();
     if resource != CPU && !milli.is_multiple_of(1000) {
@@ -59,11 +63,12 @@ pub fn problem(resource: &str, quantity: &Quantity) -> Option<(String, Option<St
     (amount > max).then(|| (format!("{quantity} is more than any node can have"), None))
 }
 
-/// How much of each resource: cpu in thousandths of a core, all else in whole units.
+/// How much of each resource, by its name: cpu in thousandths of a core, memory in bytes, all else
+/// in whole units.
 pub type Amounts = BTreeMap<String, u64>;
 
-/// A number with a unit, as Kubernetes writes it. Keeps the text it was read from; equal if the
-/// values are.
+/// A number with a unit, as Kubernetes writes it. It keeps the text it was read from, so that a
+/// manifest is shown as written; two quantities are equal if their values are.
 #[derive(Debug, Clone)]
 pub struct Quantity {
     text: String,
@@ -71,7 +76,7 @@ pub struct Quantity {
     milli: u64,
 }
 
-/// Text that is no quantity.
+/// The text is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi")]
 pub struct NotAQuantity(String);
@@ -87,8 +92,8 @@ impl Quantity {
         self.milli
     }
 
-    /// The value in the one form that all texts for it share: thousandths where they are needed, else
-    /// the largest binary unit that divides it.
+    /// The value in one canonical form, the same for every text that means it: in thousandths where
+    /// those are needed, else in the largest binary unit that divides it.
     pub fn usual(&self) -> String {
         if !self.milli.is_multiple_of(1000) {
             return format!("{}m", self.milli);
@@ -137,7 +142,7 @@ pub fn written(resource: &str, amount: u64) -> String {
     }
 }
 
-/// A unit that amounts of a resource are shown in: how much it is, and its sign.
+/// A unit in which amounts of a resource are shown: its size, and its suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit(u64, &'static str);
 
@@ -153,12 +158,12 @@ impl Unit {
         units.into_iter().find(|unit| amount >= unit.0).unwrap_or(Unit(1, ""))
     }
 
-    /// Its sign.
+    /// Its suffix, for example `Mi`.
     pub fn sign(self) -> &'static str {
         self.1
     }
 
-    /// `amount` in this unit, rounded down: with up to two digits after the point below 10.
+    /// `amount` in this unit, rounded down; below 10 with up to two digits after the point.
     pub fn number(self, amount: u64) -> String {
         let (whole, rest) = (amount / self.0, amount % self.0);
         let hundredths = rest.saturating_mul(100) / self.0;
@@ -169,18 +174,18 @@ impl Unit {
     }
 }
 
-/// An amount for people: `1.5Gi`, `0.25`.
+/// An amount as tables show it, rounded down: `1.5Gi`, `0.25`.
 pub fn shown(resource: &str, amount: u64) -> String {
     let unit = Unit::of(resource, amount);
     format!("{}{}", unit.number(amount), unit.sign())
 }
 
-/// How much of `all` is `taken`, in percent; nothing where there is none.
+/// The share of `all` that is `taken`, in percent; nothing if `all` is 0.
 pub fn percent(taken: u64, all: u64) -> Option<u64> {
     taken.saturating_mul(100).checked_div(all)
 }
 
-/// Thousandths that one of `suffix` is.
+/// The value of one unit with this suffix, in thousandths.
 fn scale(suffix: &str) -> Option<u128> {
     let binary = |power: u32| Some(1000 * 1024_u128.pow(power));
     let decimal = |power: u32| Some(1000 * 1000_u128.pow(power));
@@ -209,7 +214,7 @@ impl FromStr for Quantity {
     }
 }
 
-/// Digits, maybe a fraction of at most nine digits, and a suffix.
+/// Parses digits, an optional fraction of at most nine digits, and a suffix. Returns thousandths.
 fn parse_milli(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);

@@ -1,7 +1,9 @@
 //! Batches: how Heliox's own components write. `POST /apis/heliox.dev/v1/batches`.
 //!
-//! Groups are all or nothing and independent of each other; results come in order. Preconditions
-//! are facts (uid, attempt, phase), not resource versions, since several writers share an object.
+//! A batch holds groups of operations. Each group happens as a whole or not at all, independently
+//! of the others; results come in the order of the groups. Preconditions are facts (uid, attempt,
+//! phase) and not resource versions, because several writers share one object: a write of another
+//! part must not make this one fail.
 
 mod ranges;
 
@@ -19,16 +21,16 @@ use crate::status::{Refusal, Why};
 use crate::task::Task;
 use crate::task::transition::TaskChange;
 
-/// Most operations of a batch, over all groups; each task that is made is one.
+/// Most operations of a batch, all groups together. Each task that is made counts as one.
 pub const BATCH_OPS_MAX: usize = 1_000;
-/// Most operations of a group: what one transaction of etcd takes.
+/// Most operations of a group: what fits into one transaction of etcd.
 pub const GROUP_OPS_MAX: usize = 110;
 
-/// Writes that travel together.
+/// Groups of writes that are sent in one request.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
-    /// Each all or nothing.
+    /// The groups. Each happens as a whole or not at all.
     pub groups: Vec<Group>,
 }
 
@@ -36,7 +38,7 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Group {
-    /// In order; no object twice.
+    /// The operations, in order. No object may be in the group twice.
     pub ops: Vec<Op>,
 }
 
@@ -53,15 +55,16 @@ impl From<Op> for Group {
     }
 }
 
-/// What a deletion means for the objects that the deleted one owns.
+/// What a deletion does to the objects that the deleted one owns. In manifests and requests:
+/// `propagationPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Propagation {
-    /// They go after it.
+    /// The owned objects are deleted after it.
     #[default]
     Background,
-    /// They go before it.
+    /// The owned objects are deleted first, then the object itself.
     Foreground,
-    /// They stay.
+    /// The owned objects stay, without their owner.
     Orphan,
 }
 
@@ -69,9 +72,10 @@ pub enum Propagation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Op {
-    /// Makes an object. A task's create is guarded on its bit of the completion record and on its
-    /// owner's uid. An object of the same name and the same controller is "Done" (it was asked for
-    /// before); any other is a refusal.
+    /// Creates an object. The create of a task is guarded on its bit of the completion record and
+    /// on its owner's uid, so that an index that has ended is not started again. If an object of
+    /// the same name and the same controller exists, the result is "Done", because an earlier try
+    /// created it; any other existing object makes the group be refused.
     Create {
         /// The object, with apiVersion and kind.
         object: Value,
@@ -85,77 +89,80 @@ pub enum Op {
         /// Their indexes.
         indexes: Ranges,
     },
-    /// Replaces spec and labels. The uid and resourceVersion in it must be there, and be the current
-    /// ones. Asked for by components of earlier versions; now they patch the fields that they mean.
+    /// Replaces spec and labels. The object must have the uid and resourceVersion of the current
+    /// one. Components of earlier versions send this; newer ones patch the fields that they change.
     Replace {
         /// The object.
         object: Value,
     },
-    /// Replaces the status. The uid and resourceVersion in it must be there, and be the current ones.
+    /// Replaces the status. The object must have the uid and resourceVersion of the current one.
     Status {
         /// The object.
         object: Value,
     },
-    /// Deletes an object: as a person's delete does, owners and finalizers respected.
+    /// Deletes an object as a user's delete does: finalizers are respected and owned objects are
+    /// treated as `propagation` says.
     Delete {
-        /// Its kind.
+        /// The kind.
         kind: String,
-        /// Where it is.
+        /// Namespace and name.
         key: ObjectKey,
-        /// Which one.
+        /// The uid. Another object of the same name is not deleted.
         uid: String,
         /// What happens to the objects that it owns.
         #[serde(default, skip_serializing_if = "is_default")]
         propagation: Propagation,
-        /// The state that this was decided on; any, where none is named.
+        /// The resourceVersion that the decision was made on; the object must not have changed
+        /// since. Without one, any state will do.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<ResourceVersion>,
     },
-    /// Applies a merge patch to an object's metadata and spec. The uid and resourceVersion in the
-    /// patch must be there, and be the current ones.
+    /// Applies a JSON merge patch to an object's metadata and spec. The patch must contain the uid
+    /// and resourceVersion of the current object.
     Patch {
-        /// Its kind.
+        /// The kind.
         kind: String,
-        /// Where it is.
+        /// Namespace and name.
         key: ObjectKey,
         /// The patch.
         patch: Value,
     },
-    /// Removes a namespace that is being deleted and holds nothing any more.
+    /// Removes a namespace that is being deleted and that holds no objects any more.
     Emptied {
-        /// Where it is.
+        /// The name; its namespace is empty.
         key: ObjectKey,
-        /// Which one.
+        /// The uid of the namespace.
         uid: String,
     },
-    /// Removes a task's object: it is recorded or its owner is gone, and it runs nowhere.
+    /// Removes a task's object. Its end must be recorded or its owner must be gone, and it must not
+    /// run on any node.
     Remove {
-        /// Where it is.
+        /// Namespace and name.
         key: ObjectKey,
-        /// Which one.
+        /// The uid of the task.
         uid: String,
     },
     /// Changes one part of a task.
     Task {
-        /// Where it is.
+        /// Namespace and name.
         key: ObjectKey,
-        /// Which one.
+        /// The uid of the task.
         uid: String,
-        /// The attempt that the change was decided on.
+        /// The attempt that the change was decided on. A change for an earlier attempt is refused.
         attempt: u32,
         /// The change.
         change: TaskChange,
     },
-    /// Records ends in a chunk of a job's completion record. What is recorded otherwise refuses the
-    /// group.
+    /// Records how indexes ended, in one chunk of a job's completion record. If one of them is
+    /// recorded with another end already, the group is refused.
     Record {
-        /// The job.
+        /// Namespace and name of the job.
         job: ObjectKey,
-        /// Which one.
+        /// The uid of the job.
         uid: String,
-        /// The run.
+        /// The number of the run, from 1.
         run: u32,
-        /// Indexes, all of one chunk, and how they ended.
+        /// Indexes, all of one chunk, and how each ended.
         ends: Vec<(u32, End)>,
     },
 }
@@ -222,9 +229,9 @@ fn to_value<K: Kind>(object: &K) -> Value {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
-    /// A cache that has reached this has seen every write of the batch.
+    /// A watch cache that has reached this version has seen every write of the batch.
     pub resource_version: ResourceVersion,
-    /// In the order of the request.
+    /// One result for each group, in the order of the request.
     pub results: Vec<GroupResult>,
 }
 
@@ -232,19 +239,19 @@ pub struct BatchResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireResult", into = "WireResult")]
 pub enum GroupResult {
-    /// It happened, or was in effect already.
+    /// The group happened, or all of it was in effect already.
     Done,
-    /// It did not happen, as far as `why` says.
+    /// The group did not happen, or it is not known whether it did: see `why`.
     Refused {
-        /// What the writer does next.
+        /// The reason, which says what the writer does next.
         why: Why,
-        /// What happened, as a sentence.
+        /// The reason as a sentence.
         message: String,
     },
 }
 
 impl GroupResult {
-    /// A group that was refused.
+    /// The result of a group that was refused.
     pub fn refused(why: Why, message: impl Into<String>) -> Self {
         GroupResult::Refused { why, message: message.into() }
     }
@@ -261,7 +268,8 @@ impl From<Refusal> for GroupResult {
     }
 }
 
-/// A result as it is written: a coarse word that every version knows, and the finer one.
+/// A result on the wire: a coarse outcome that every version knows, and the finer reason that newer
+/// ones add.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct WireResult {
     outcome: Outcome,
@@ -271,15 +279,15 @@ struct WireResult {
     message: Option<String>,
 }
 
-/// All that the first versions tell of a result, and read of one.
+/// The only outcomes that the first versions write and read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Outcome {
     Done,
-    /// Look again.
+    /// Read the objects again before deciding anew.
     Refused,
-    /// It may have happened, or may still, or can be had later: what was to be told is told again.
+    /// It may have happened, may still happen, or failed only for now: send it again.
     Unknown,
-    /// It can never happen as it is.
+    /// The operation as it is can never happen.
     Invalid,
     /// The writer is not the leader any more.
     Deposed,
@@ -292,8 +300,8 @@ impl Outcome {
             Why::Forbidden | Why::NotFound | Why::Exists | Why::Conflict | Why::Expired => {
                 Outcome::Refused
             }
-            // An agent of the first versions takes "refused" for heard, and would not tell the end of a
-            // task again which was refused only for now.
+            // These refusals pass. An agent of the first versions drops a report that is "refused",
+            // so it must read "unknown" here and send the end of its task again.
             Why::Contended
             | Why::Busy
             | Why::Unavailable
@@ -305,7 +313,8 @@ impl Outcome {
         }
     }
 
-    /// What it means of a version that says no more, or more than this one knows.
+    /// The reason that this outcome stands for, where the sender gives no finer one that this
+    /// version knows.
     fn why(self) -> Option<Why> {
         match self {
             Outcome::Done => None,
@@ -351,10 +360,12 @@ impl From<WireResult> for GroupResult {
     }
 }
 
-/// The header by which a leader's write is guarded: `<component>/<identity>/<term>`.
+/// The header that names the leader on whose behalf a component writes:
+/// `<component>/<identity>/<term>`. The write is refused if another one leads.
 pub const LEADER_HEADER: &str = "heliox-leader";
 
-/// A kind's plural, or its name in any case, as [`Op::Delete`] has it.
+/// The kind that a plural, or a kind's name in any case, means: the words that [`Op::Delete`]
+/// takes.
 pub fn kind_of(word: &str) -> Option<KindId> {
     KindId::ALL.into_iter().find(|id| id.info().plural == word)
 }

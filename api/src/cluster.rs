@@ -1,24 +1,26 @@
-//! Which cluster this is, which life of its store, and whether that was confirmed.
+//! The identity of a cluster: its id, the epoch of its store, and whether a restored store was
+//! confirmed.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A cluster in one life of its store. Agents work for one, and take no other for it.
+/// A cluster during one epoch of its store. An agent works for exactly one, and refuses any other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
-    /// Its id: another one is another cluster, or a store that was made anew.
+    /// The cluster's id. Another id means another cluster, or a store that was created anew.
     pub id: String,
-    /// Counts the lives of its store from 1: a restore begins a new one.
+    /// The epoch of the store, from 1. Each restore of a backup begins the next one.
     pub epoch: u64,
-    /// Which restore began this life, since one backup can be restored twice; empty for the first.
+    /// Which restore began this epoch: one backup can be restored twice, with the same epoch both
+    /// times. Empty for the first epoch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub restore: String,
 }
 
-/// As the header [`CLUSTER_HEADER`](crate::node::CLUSTER_HEADER) names it.
+/// The form in the header [`CLUSTER_HEADER`](crate::node::CLUSTER_HEADER).
 impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.id, self.epoch)?;
@@ -26,37 +28,37 @@ impl fmt::Display for Cluster {
     }
 }
 
-/// What there is to know of a cluster: `GET /apis/heliox.dev/v1/cluster`.
+/// The state of the cluster: `GET /apis/heliox.dev/v1/cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterInfo {
-    /// Which.
+    /// The identity of the cluster.
     pub cluster: Cluster,
-    /// Since when its store lives this life.
+    /// When the current epoch began; absent if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The time of the backup that it was restored from; nothing of a first life.
+    /// When the backup was taken that the store was restored from; absent in the first epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_taken_at: Option<Timestamp>,
-    /// Whether agents work for it. A first life needs no confirmation.
+    /// Whether agents work for this epoch. The first epoch needs no confirmation.
     pub confirmed: bool,
-    /// How many nodes there are.
+    /// Number of nodes.
     pub nodes: usize,
-    /// How many of them wait for the confirmation.
+    /// Number of nodes whose agents wait for the confirmation.
     pub waiting: usize,
-    /// How many of them are heard.
+    /// Number of nodes whose agents are connected and renew their leases.
     pub heard: usize,
 }
 
-/// Confirms a restored cluster: `POST /apis/heliox.dev/v1/cluster/confirm`. Another cluster, or
-/// another life of it, refuses.
+/// Confirms a restored cluster: `POST /apis/heliox.dev/v1/cluster/confirm`. A server of another
+/// cluster, or of another epoch, refuses it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Confirmation {
-    /// What is confirmed.
+    /// The cluster and epoch that are confirmed.
     pub cluster: Cluster,
 }
 
-/// The problem of a node whose agent waits: as its Node shows it.
+/// The `status.problem` of a node whose agent waits for the confirmation.
 pub const AWAITS_CONFIRMATION: &str = "the cluster was restored from a backup: its agent starts \
                                        and stops nothing until you run `hctl cluster confirm`";

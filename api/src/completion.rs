@@ -1,7 +1,8 @@
 //! The completion record: which indexes of a job's run have ended for good, and how.
 //!
-//! Two bits an index, in chunks of 8,192 under the job's uid and the run. What a bit says is done
-//! stays done: a create of a task is guarded on its bit.
+//! Two bits for each index, in chunks of 8,192 indexes, stored under the job's uid and the run. An
+//! end that is recorded is never changed. The create of a task is guarded on its bit, so that no
+//! index runs again after its end was recorded.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,16 +26,16 @@ const BYTES: usize = CHUNK_INDEXES as usize / 4;
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum End {
-    /// Well.
+    /// The task succeeded.
     Succeeded,
-    /// Given up.
+    /// The task failed and is not tried again.
     Failed,
-    /// Stopped on purpose.
+    /// The task was stopped on purpose.
     Cancelled,
 }
 
-/// 8,192 indexes of a run's record. Its name is `<run>.<chunk>`, its "namespace" in keys is the
-/// job's uid.
+/// The ends of 8,192 indexes of one run. Its name is `<run>.<chunk>`; in the place of a namespace
+/// its key has the job's uid.
 pub type CompletionChunk = Object<CompletionChunkDefinition>;
 
 /// Makes [`CompletionChunk`] a kind.
@@ -47,7 +48,7 @@ impl Definition for CompletionChunkDefinition {
     type Status = CompletionChunkStatus;
 }
 
-/// A chunk's place and bits.
+/// Which chunk it is, and its bits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CompletionChunkSpec {
@@ -55,13 +56,13 @@ pub struct CompletionChunkSpec {
     pub job: String,
     /// The run.
     pub run: u32,
-    /// The chunk: index / 8,192.
+    /// Number of the chunk: index / 8,192.
     pub chunk: u32,
-    /// The bits.
+    /// How each index of the chunk ended.
     pub bits: Bits,
 }
 
-/// Nothing: a chunk is its bits.
+/// Empty: the whole content of a chunk is in its spec.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CompletionChunkStatus {}
 
@@ -73,9 +74,10 @@ impl CompletionChunk {
         Self::new(job_uid, &chunk_name(run, chunk), spec)
     }
 
-    /// The indexes of this chunk that have ended.
+    /// The indexes of this chunk that have ended, with how.
     pub fn ends(&self) -> impl Iterator<Item = (u32, End)> {
-        // Of chunks that hold anything, the last index is the last number there is.
+        // Saturating: a damaged chunk with a huge number must not make a reader panic. Valid chunks
+        // never reach the last number.
         let base = self.spec.chunk.saturating_mul(CHUNK_INDEXES);
         self.spec.bits.iter().map(move |(place, end)| (base.saturating_add(place), end))
     }
@@ -118,17 +120,17 @@ pub fn chunk_name(run: u32, chunk: u32) -> String {
     format!("{run}.{chunk}")
 }
 
-/// The chunk that an index is in, and its place there.
+/// The chunk that holds an index, and the position of the index in it.
 pub fn place_of(index: u32) -> (u32, u32) {
     (index / CHUNK_INDEXES, index % CHUNK_INDEXES)
 }
 
-/// Two bits for each of 8,192 places. On the wire base64, trailing zeros cut.
+/// Two bits for each of 8,192 positions. On the wire they are base64 without trailing zeros.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bits(Vec<u8>);
 
 impl Bits {
-    /// How the index at `place` ended, if it has.
+    /// How the index at position `place` ended; nothing if it has not.
     pub fn get(&self, place: u32) -> Option<End> {
         let (byte, shift) = Self::position(place);
         match self.0.get(byte).map_or(0, |bits| bits >> shift & 0b11) {
@@ -139,7 +141,8 @@ impl Bits {
         }
     }
 
-    /// Records an end. What was recorded before stays; whether it is recorded as `end` now.
+    /// Records an end unless one is recorded already. Returns whether `end` is what is recorded
+    /// now.
     pub fn set(&mut self, place: u32, end: End) -> bool {
         debug_assert!(place < CHUNK_INDEXES, "a place is within its chunk");
         if let Some(before) = self.get(place) {
@@ -158,13 +161,14 @@ impl Bits {
         true
     }
 
-    /// The places that have ended, in order.
+    /// The positions that have ended, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, End)> {
         let places = u32::try_from(self.0.len() * 4).unwrap_or(CHUNK_INDEXES);
         (0..places).filter_map(|place| Some((place, self.get(place)?)))
     }
 
-    /// How many of the places before `limit` have ended, by how. Costs a look at each byte.
+    /// How many of the positions before `limit` have ended in each way. It reads every byte of the
+    /// chunk.
     pub fn counts(&self, limit: u32) -> EndCounts {
         let (whole, rest) = (limit / 4, limit % 4);
         let whole = usize::try_from(whole).unwrap_or(usize::MAX);
@@ -186,9 +190,9 @@ impl Bits {
 /// How many indexes have ended, by how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndCounts {
-    /// Well.
+    /// Succeeded.
     pub succeeded: u32,
-    /// Given up.
+    /// Failed and not tried again.
     pub failed: u32,
     /// Stopped on purpose.
     pub cancelled: u32,
@@ -209,7 +213,7 @@ impl EndCounts {
         }
     }
 
-    /// Counts the four places of a byte.
+    /// Counts the four positions of one byte.
     fn add_byte(&mut self, byte: u8) {
         let (low, high) = (byte & 0x55, byte >> 1 & 0x55);
         self.succeeded += (low & !high).count_ones();

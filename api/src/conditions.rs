@@ -29,27 +29,27 @@ pub struct Condition {
     pub observed_generation: i64,
 }
 
-/// The reason of an object that wants to run and finds no node.
+/// The condition reason of an object whose tasks wait because no node fits them.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 
-/// Whether an object with these conditions wants to run and finds no node.
+/// Whether these conditions say that tasks wait because no node fits them.
 pub fn is_unschedulable(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| condition.reason == UNSCHEDULABLE)
 }
 
-/// The condition Stalled where it is true: a person has to do something.
+/// The condition Stalled if it is true: then a person has to act.
 pub fn stalled(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.kind == "Stalled" && condition.status == "True")
 }
 
-/// Conditions that are not kept but follow from the rest of an object. Who reads them over the wire
-/// sees a list of [`Condition`]; as a type there is nothing, so that a hundred thousand tasks in
-/// memory have nothing of them, and nobody can send back what they were.
+/// Conditions that are not stored but computed from the rest of an object. On the wire they are a
+/// list of [`Condition`]. In memory the type is empty: a hundred thousand cached tasks need no
+/// space for their conditions, and a client that sends old conditions back changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Computed;
 
 impl Computed {
-    /// Whether there is nothing to write: there never is.
+    /// Always true: nothing of this type is written to the store.
     pub fn is_nothing(&self) -> bool {
         true
     }
@@ -79,26 +79,26 @@ impl JsonSchema for Computed {
     }
 }
 
-/// Where an object stands: exactly one of these.
+/// Which of the three conditions is true. Exactly one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is as wanted.
+    /// The object is as its spec wants it.
     Ready,
-    /// It is on its way.
+    /// Work is going on that leads there without help.
     Reconciling,
-    /// It will not get there without a person.
+    /// It will not get there unless a person acts.
     Stalled,
 }
 
-/// The conditions by name, and the standing in which each holds.
+/// Each condition with the standing in which it is true.
 pub(crate) const CONDITIONS: [(&str, Standing); 3] = [
     ("Ready", Standing::Ready),
     ("Reconciling", Standing::Reconciling),
     ("Stalled", Standing::Stalled),
 ];
 
-/// The three conditions for a standing. Transition times are kept from `before` where the status
-/// stays the same, so that nothing is written when nothing changed.
+/// The three conditions for a standing. A transition time is kept from `before` where the status
+/// stays the same, so that an object is not written when nothing has changed.
 pub fn conditions(
     before: &[Condition],
     standing: Standing,

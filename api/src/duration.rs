@@ -10,19 +10,19 @@ use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Longest duration: 100 years, far from where arithmetic on times overflows.
+/// Longest duration: 100 years. Adding it to any current time cannot overflow.
 pub const DURATION_MAX: StdDuration = StdDuration::from_secs(100 * 366 * 24 * 3600);
 
-/// A duration of at most [`DURATION_MAX`], never negative.
+/// A duration from 0 to [`DURATION_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Duration(StdDuration);
 
-/// Text that is no duration.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a duration; write {}", .instead.as_deref().unwrap_or("for example 30s, 10m or 1h30m"))]
 pub struct NotADuration {
     text: String,
-    /// The same in the form that is read.
+    /// The same duration in the form that is accepted, where there is one.
     instead: Option<String>,
 }
 
@@ -32,10 +32,12 @@ impl Duration {
         Self(StdDuration::from_secs(secs as u64))
     }
 
-    /// A duration as people are to write it: `1h30m`. [`FromStr`] reads more, which stores may hold.
+    /// Parses a duration as manifests must write it: `1h30m`. [`FromStr`] accepts more, because
+    /// objects in a store may hold forms that earlier versions accepted.
     ///
     /// # Errors
-    /// What to write instead.
+    /// The text is no duration in this form; the error says what to write instead, where that is
+    /// known.
     pub fn written(text: &str) -> Result<Self, NotADuration> {
         let is_plain = |c: char| c.is_ascii_digit() || c == '.' || UNITS.contains(c);
         match text.parse::<Self>() {
@@ -45,12 +47,12 @@ impl Duration {
         }
     }
 
-    /// As the standard library has it.
+    /// As a duration of the standard library.
     pub fn get(self) -> StdDuration {
         self.0
     }
 
-    /// As jiff has it, to add to a time.
+    /// As a duration of jiff, to add to a timestamp.
     pub fn signed(self) -> SignedDuration {
         SignedDuration::try_from(self.0).unwrap_or(SignedDuration::MAX)
     }
@@ -67,7 +69,8 @@ impl FromStr for Duration {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || wrong(text, in_hours(text));
-        // jiff reads ISO 8601, too; manifests have one form.
+        // jiff accepts ISO 8601 (`PT30S`) as well. Manifests have one form alone, so that equal
+        // durations look equal.
         if !text.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(wrong());
         }
@@ -77,14 +80,15 @@ impl FromStr for Duration {
     }
 }
 
-/// Letters of the units that are written: hours, minutes, seconds and parts of them.
+/// Letters that a unit may contain: hours, minutes, seconds and fractions of a second.
 const UNITS: &str = "hmsun\u{b5}";
 
 fn wrong(text: &str, instead: Option<String>) -> NotADuration {
     NotADuration { text: text.to_owned(), instead }
 }
 
-/// Days and weeks in hours: they are not read, since a day is not always as long.
+/// Days and weeks rewritten in hours, as a hint. They are not accepted, because a day is not always
+/// 24 hours long.
 fn in_hours(text: &str) -> Option<String> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(end);

@@ -1,9 +1,9 @@
-//! Running a command beside a task: what is asked, and how the streams of it travel. Pure.
+//! Running a command beside a task: the request, and how the command's streams travel. Pure.
 //!
-//! Clients speak Kubernetes' `v5.channel.k8s.io` over a WebSocket: the first byte of a message is its
-//! channel. Between an apiserver and an agent the same messages travel as frames in the two bodies of
-//! one request: a channel, four bytes of length, and the rest. The first frame that an agent receives
-//! is an [`ExecRequest`].
+//! Clients speak Kubernetes' `v5.channel.k8s.io` over a WebSocket: the first byte of each message
+//! is its channel. Between an apiserver and an agent the same messages travel as frames in the two
+//! bodies of one HTTP request: one byte of channel, four bytes of length, and the message. The
+//! first frame that an agent receives holds an [`ExecRequest`].
 
 use std::fmt;
 
@@ -12,38 +12,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::{Refusal, Why};
 
-/// The protocol that is spoken over a WebSocket.
+/// The WebSocket subprotocol.
 pub const PROTOCOL: &str = "v5.channel.k8s.io";
-/// Most bytes that travel in one message: a channel's are split.
+/// Most bytes of one message. Longer data is split.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most words of a command.
 pub const COMMAND_WORDS_MAX: usize = 256;
-/// Most bytes of them together: they travel in a URL.
+/// Most bytes of the command's words together: they travel in a URL.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 
 const HEADER_BYTES: usize = 5;
 const NON_ZERO_EXIT: &str = "NonZeroExitCode";
 const EXIT_CODE: &str = "ExitCode";
 
-/// What a message is about.
+/// What a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// What the command reads.
+    /// Standard input of the command.
     Stdin,
-    /// What it writes.
+    /// Standard output.
     Stdout,
-    /// What it writes to standard error; with a terminal, that is stdout as well.
+    /// Standard error. With a terminal, everything comes on standard output.
     Stderr,
-    /// How it ended, as a `Status`: the last message.
+    /// How the command ended, as a Kubernetes `Status`. It is the last message.
     Status,
-    /// The size of the terminal, as a [`TerminalSize`].
+    /// The size of the client's terminal, as a [`TerminalSize`].
     Resize,
-    /// The channel that is named by the one byte in it has ended.
+    /// The channel whose number is the message's only byte is closed.
     Close,
 }
 
 impl Channel {
-    /// As it is on the wire.
+    /// The number of the channel on the wire.
     pub fn number(self) -> u8 {
         match self {
             Channel::Stdin => 0,
@@ -55,7 +55,7 @@ impl Channel {
         }
     }
 
-    /// The channel of a number; nothing for one that is not used.
+    /// The channel of a number; nothing for a number that is not used.
     pub fn of_number(number: u8) -> Option<Self> {
         let all = [
             Channel::Stdin,
@@ -69,20 +69,20 @@ impl Channel {
     }
 }
 
-/// What an agent is asked to run.
+/// A command that an agent is asked to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecRequest {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Whether it is given anything to read.
+    /// Whether the command is given standard input.
     pub stdin: bool,
-    /// Whether it has a terminal.
+    /// Whether it is given a terminal.
     pub tty: bool,
 }
 
 impl ExecRequest {
-    /// Why it cannot be run.
+    /// Why the command is refused; nothing if it may be run.
     pub fn problem(&self) -> Option<String> {
         let bytes: usize = self.command.iter().map(String::len).sum();
         if self.command.first().is_none_or(String::is_empty) {
@@ -108,7 +108,7 @@ pub struct TerminalSize {
     pub height: u16,
 }
 
-/// The status of a command that ended with `code`.
+/// The status of a command that exited with `code`.
 pub fn ended(code: i32) -> Status {
     if code == 0 {
         return Status { status: Some("Success".to_owned()), ..Status::default() };
@@ -126,7 +126,7 @@ pub fn ended(code: i32) -> Status {
     }
 }
 
-/// The exit code that a status tells; nothing where the command did not run to its end.
+/// The exit code that a status tells; nothing if the command did not run to its end.
 pub fn exit_code(status: &Status) -> Option<i32> {
     if status.status.as_deref() == Some("Success") {
         return Some(0);
@@ -136,7 +136,7 @@ pub fn exit_code(status: &Status) -> Option<i32> {
     cause.message.as_ref()?.parse().ok()
 }
 
-/// A message as a frame.
+/// Encodes a message as a frame.
 pub fn frame(channel: Channel, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("a message is far below 4 GiB");
     let mut frame = Vec::with_capacity(HEADER_BYTES + bytes.len());
@@ -146,7 +146,7 @@ pub fn frame(channel: Channel, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Bytes that are no frames.
+/// The bytes are not frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -156,13 +156,13 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Takes frames out of bytes as they arrive.
+/// Decodes frames from bytes that arrive in pieces.
 ///
-/// Invariant: it holds at most a frame beyond what was given to it last.
+/// Invariant: it holds at most one frame beyond the bytes that were added last.
 #[derive(Debug, Default)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// Up to where they were taken.
+    /// How many of the bytes were decoded already.
     taken: usize,
 }
 
@@ -174,10 +174,10 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next frame that is there whole.
+    /// The next frame that is complete; nothing until more bytes come.
     ///
     /// # Errors
-    /// A channel that is not known, or a message that is too long.
+    /// The channel is not known, or the message is too long.
     pub fn take(&mut self) -> Result<Option<(Channel, Vec<u8>)>, Malformed> {
         let rest = &self.bytes[self.taken..];
         let Some((header, rest)) = rest.split_at_checked(HEADER_BYTES) else { return Ok(None) };

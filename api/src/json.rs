@@ -1,10 +1,10 @@
-//! JSON that comes in as one of our types; where it is none, which field is wrong and what it should be,
-//! in the words that violations have. The library's own words name Rust's types and no field.
+//! Reads JSON from outside into our types. An error names the field that is wrong and what was
+//! expected, in the words of our violations: serde's own messages name Rust types and no field.
 
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-/// Characters of a message that is passed on.
+/// Most characters of a parser's message that are passed on.
 const MESSAGE_CHARS_MAX: usize = 500;
 
 /// Reads a document.
@@ -16,8 +16,8 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| problem::<T>(bytes, &error))
 }
 
-/// What is wrong with a document that could not be read. It is read once more for that, so that what can
-/// be read costs nothing more.
+/// Says what is wrong with a document that could not be read. It reads the document a second time
+/// to find the field, so that documents that are correct cost nothing more.
 fn problem<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     let text = words_of(error);
@@ -36,17 +36,17 @@ fn problem<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Stri
     }
 }
 
-/// The error without the place, which is told otherwise.
+/// The parser's message without its line and column, which are told apart from it.
 fn words_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
     text[..end].chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// What is wrong at a path of the document.
+/// The message for an error at a path of the document.
 fn said_of(path: &str, text: &str) -> String {
     let under = |field: &str| {
-        // The path may lead to the field already.
+        // The parser's path may or may not include the field that the message is about.
         let is_there = path == field || path.ends_with(&format!(".{field}"));
         let parent = if is_there { path.strip_suffix(field).unwrap_or_default() } else { path };
         let parent = parent.trim_end_matches('.');
@@ -62,7 +62,7 @@ fn said_of(path: &str, text: &str) -> String {
     if let Some((name, known)) = named(text, "unknown variant ") {
         return at(format!("unknown word {name:?}{}", hint(known)));
     }
-    // The library takes a list for a struct.
+    // serde accepts a list in the place of a struct, and complains about its length.
     if text.starts_with("invalid length ") && text.contains("struct ") {
         return at("expected an object, found a list".to_owned());
     }
@@ -75,7 +75,7 @@ fn said_of(path: &str, text: &str) -> String {
     at(text.to_owned())
 }
 
-/// The name that a message is about, and what is known instead.
+/// The name that a message is about, and the names that were expected.
 fn named<'a>(text: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
     let rest = text.strip_prefix(prefix)?.strip_prefix('`')?;
     rest.split_once('`')
@@ -90,7 +90,7 @@ fn hint(known: &str) -> String {
     format!(" (write one of {})", known.replace(" or ", ", "))
 }
 
-/// What should be there.
+/// The expected type, in our words.
 fn wanted(expected: &str) -> &str {
     match expected {
         "a string" | "string" | "a borrowed string" => "text",
@@ -106,7 +106,7 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// What is there.
+/// The type that was found, in our words.
 fn seen(found: &str) -> String {
     match found {
         "map" => "an object".to_owned(),

@@ -1,19 +1,21 @@
-//! Keeps the words of what a change leaves as it is.
+//! Keeps the order of JSON keys where a change leaves the meaning as it is.
 //!
-//! Keys in another order mean the same, but parts of a spec that have no type of their own (a job's
-//! items, what is laid over a template) are known by a hash of their text: items by theirs within a
-//! run, a workflow by its revision. So where a writer sends what is there already in another order,
-//! among other changes, the order that is there stays; what ran for it need not run again.
+//! Two documents with keys in another order mean the same. But parts of a spec that have no type of
+//! their own (a job's items, partial templates) are identified by a hash of their text. If a client
+//! sends such a part back with its keys sorted, the hash would change, and work that has been done
+//! would run again. So where a new spec contains something that is equal to a part of the old one,
+//! the old order is kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value};
 
-/// Gives whatever in `new` is equal to what stands in `old`, at the same place or elsewhere in the
-/// same list, the order of keys that it has there. The meaning of `new` stays.
+/// Gives each part of `new` that is equal to the part of `old` at the same path, or to another
+/// entry of the same list, the order of keys that it has in `old`. The meaning of `new` does not
+/// change.
 pub fn keep(old: &Value, new: &mut Value) {
     if old == new {
-        // Equal whatever the order of keys.
+        // Values compare as equal whatever the order of their keys.
         new.clone_from(old);
         return;
     }
@@ -64,7 +66,7 @@ fn sorted(value: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Documents as texts, since equality does not see what this is about.
+    /// Documents as text, because comparing values ignores the order that this is about.
     fn kept(old: &str, new: &str) -> String {
         let (old, mut new): (Value, Value) =
             (serde_json::from_str(old).unwrap(), serde_json::from_str(new).unwrap());

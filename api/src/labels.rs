@@ -1,28 +1,29 @@
-//! The labels, annotations and finalizers that Heliox gives a meaning.
+//! The labels, annotations and finalizers that have a meaning to Heliox.
 
-/// The workflow that an object was made for.
+/// Label: the workflow that an object was made for.
 pub const WORKFLOW: &str = "heliox.dev/workflow";
-/// The run that an object was made for.
+/// Label: the workflow run that an object was made for.
 pub const RUN: &str = "heliox.dev/run";
-/// The number in the name of a run that was not given a name: of a workflow's runs, no two have the
-/// same, also when earlier ones are gone.
+/// Label: the number in the name of a workflow run whose name Heliox chose. No two runs of a
+/// workflow have the same number, even after earlier runs were deleted.
 pub const RUN_NUMBER: &str = "heliox.dev/run-number";
-/// The job that a task belongs to: the Job's name.
+/// Label: the Job that a task belongs to.
 pub const JOB: &str = "heliox.dev/job";
-/// The revision of what made it.
+/// Label: the revision of the object that made this one.
 pub const REVISION: &str = "heliox.dev/revision";
-/// Which fields `hctl apply` applied last, as JSON. (Versions before noted what was in them, too.)
+/// Annotation: the fields that `hctl apply` applied last, as JSON. Earlier versions stored their
+/// values as well.
 pub const LAST_APPLIED: &str = "heliox.dev/last-applied-configuration";
-/// Deletion waits for dependents.
+/// Finalizer: the deletion waits until the owned objects are gone.
 pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
-/// Deletion leaves dependents, once they are cut loose.
+/// Finalizer: the deletion waits until the owned objects have lost their reference to this owner.
 pub const FINALIZER_ORPHAN: &str = "orphan";
-/// Where leader elections keep their Lease objects.
+/// The namespace of the Lease objects that elect leaders.
 pub const SYSTEM_NAMESPACE: &str = "heliox-system";
-/// An annotation of a TaskTemplate whose owner was deleted without it: it goes when the last task
-/// that runs it has gone.
+/// Annotation of a TaskTemplate whose owner was deleted with `propagationPolicy: Orphan`. The
+/// template is removed when the last task that runs it is gone.
 pub const ORPHANED: &str = "heliox.dev/orphaned";
 
-/// Labels by which Heliox finds what it made for an owner. Once an object is made they stay as they are:
-/// controllers decide by them.
+/// Labels by which Heliox finds what it made for an owner. They cannot be changed after an object
+/// was created, because controllers decide by them.
 pub const OF_OWNER: [&str; 5] = [WORKFLOW, RUN, RUN_NUMBER, REVISION, JOB];

@@ -1,4 +1,4 @@
-//! Where a list goes on: what `continue` carries from one page to the next.
+//! The `continue` token of a list: where the next page begins.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,33 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::resource_version::ResourceVersion;
 
-/// Longest token: the longest key of the store, with every character escaped, and room around it.
+/// Longest token, in bytes: the longest store key with every character escaped, and the text around
+/// it.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 
-/// The place in a list at which its next page begins. A client keeps it as it is: it is no promise of
-/// what is inside.
+/// Where the next page of a list begins. Clients must treat it as opaque: its content may change
+/// with any version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Continue {
-    /// The revision that the first page shows: every page tells it.
+    /// The revision of the first page. Every later page reports it as its resourceVersion, so that
+    /// a watch from there misses nothing.
     revision: u64,
     /// The last key of the page before.
     after: String,
 }
 
-/// Text that is no token of ours.
+/// The text is not a token that this version made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid token; list from the beginning")]
 pub struct NotAToken;
 
 impl Continue {
-    /// The page after the one that ends with `after`, of a list that shows `revision`.
+    /// The token of the page after `after`, in a list whose first page shows `revision`.
     pub fn new(revision: u64, after: impl Into<String>) -> Self {
         Self { revision, after: after.into() }
     }
 
-    /// The revision that the list shows.
+    /// The revision of the first page.
     ///
-    /// Invariant: it is a revision that a [`ResourceVersion`] can tell.
+    /// Invariant: a [`ResourceVersion`] can represent it.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -44,7 +46,7 @@ impl Continue {
     }
 }
 
-/// The token's form.
+/// The token's content, which is encoded as base64.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {

@@ -1,28 +1,31 @@
-//! How a log travels between an agent, an apiserver and a client that wants more than its text. Pure.
+//! How a log travels between an agent, an apiserver and a client that needs more than its text.
+//! Pure.
 //!
-//! A plain client gets the text of a log, as from Kubernetes. One that asks for `records=true` gets
-//! a sequence of records: a kind, four bytes of length, and the rest. They tell what plain text
-//! cannot: which output a line is of and when it was written, up to where a reader has seen
-//! everything ([`Position`]), that lines are missing, and that the log has ended. A body without an
-//! [`Record::End`] broke off, and the reader asks again with `after=<position>`.
+//! A plain client gets the text of a log, as from Kubernetes. A client that asks for `records=true`
+//! gets a sequence of records: one byte of type, four bytes of length, and the content. Records
+//! tell what text cannot: which output a line was written to and when, up to which position
+//! everything was sent ([`Position`]), that lines are missing, and that the log has ended. If the
+//! body ends without [`Record::End`], the connection was lost, and the client asks again with
+//! `after=<position>`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Most bytes of text in one record: a longer line travels in several.
+/// Most bytes of text in one record. A longer line is sent in several.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 const HEADER_BYTES: usize = 5;
-/// Before the text: eight bytes of time, and whether a line begins here.
+/// What precedes the text in a record: eight bytes of time, and one that says whether a line
+/// begins.
 const TEXT_HEADER_BYTES: usize = 9;
 
-/// Up to where a log was read. Means something to the log that it came from only.
+/// A position in a log. It has a meaning only for the log that it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Which of the log's files: when its first line was written, in nanoseconds. A file keeps this
-    /// name when it is rotated or copied.
+    /// Which of the log's files: the time of its first line, in nanoseconds since 1970. A file
+    /// keeps this identity when it is rotated or copied.
     pub file: i64,
-    /// Bytes of that file that were read.
+    /// Offset in that file, in bytes.
     pub offset: u64,
 }
 
@@ -32,7 +35,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Text that is no position.
+/// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidPosition;
 
@@ -55,7 +58,7 @@ impl FromStr for Position {
     }
 }
 
-/// Where a line was written to.
+/// The output that a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Standard output.
@@ -64,33 +67,33 @@ pub enum Output {
     Stderr,
 }
 
-/// What a log's stream says next.
+/// One record of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A line, or a piece of a long one. The pieces of a line follow each other.
+    /// A line, or a piece of a long line. The pieces of a line follow each other.
     Text {
-        /// Where it was written to.
+        /// The output it was written to.
         output: Output,
-        /// When, in nanoseconds since 1970.
+        /// When it was written, in nanoseconds since 1970.
         nanos: i64,
-        /// Whether a line begins with it.
+        /// Whether it is the beginning of a line.
         starts: bool,
-        /// The text, with the newline that ends it if there is one.
+        /// The text, with its newline if it has one.
         bytes: Vec<u8>,
     },
-    /// Everything up to here was told.
+    /// Everything before this position was sent.
     Position(Position),
-    /// Lines that were written here are missing.
+    /// Lines are missing here: they were lost or removed by rotation.
     Gap,
-    /// Everything was told that there is.
+    /// Everything was sent that the log has.
     End {
-        /// Whether the container has ended, so that nothing more will ever be written.
+        /// Whether the container has ended, so that nothing will ever be added to the log.
         complete: bool,
     },
 }
 
 impl Record {
-    /// Appends the record as it travels.
+    /// Appends the encoded record.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let (kind, text) = match self {
             Record::Text { output, nanos, starts, bytes } => {
@@ -122,7 +125,7 @@ impl Record {
     }
 }
 
-/// Appends a record of text, without a copy of the text before.
+/// Appends a text record without copying the text first.
 pub fn write_text(out: &mut Vec<u8>, of: (Output, i64, bool), bytes: &[u8]) {
     let (output, nanos, mut starts) = of;
     let kind = match output {
@@ -144,7 +147,7 @@ fn write_header(out: &mut Vec<u8>, kind: u8, length: usize) {
     out.extend_from_slice(&length.to_be_bytes());
 }
 
-/// Bytes that are no records.
+/// The bytes are not records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -156,13 +159,13 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Takes records out of bytes as they arrive.
+/// Decodes records from bytes that arrive in pieces.
 ///
-/// Invariant: it holds at most a record beyond what was given to it last.
+/// Invariant: it holds at most one record beyond the bytes that were added last.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
-    /// Up to where they were taken.
+    /// How many of the bytes were decoded already.
     taken: usize,
 }
 
@@ -174,10 +177,10 @@ impl Records {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next record that is there whole.
+    /// The next record that is complete; nothing until more bytes come.
     ///
     /// # Errors
-    /// A kind that is not known, or a record that is too long or makes no sense.
+    /// The type is not known, the record is too long, or its content is not valid.
     pub fn take(&mut self) -> Result<Option<Record>, Malformed> {
         let rest = &self.bytes[self.taken..];
         let Some((header, rest)) = rest.split_at_checked(HEADER_BYTES) else { return Ok(None) };

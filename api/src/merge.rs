@@ -1,8 +1,8 @@
-//! Laying one document over another: the one rule by which defaults, listed tasks and templates
-//! combine.
+//! Merging one document over another: the one rule by which defaults, listed tasks and templates
+//! are combined.
 //!
-//! Maps merge; lists with a key (`env` and `ports` by name, `mounts` by path) merge by it; other
-//! lists and values replace.
+//! Maps are merged; lists with a key (`env` and `ports` by name, `mounts` by path) are merged by
+//! it; other lists and values are replaced.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,10 +16,10 @@ use crate::template::Template;
 use crate::violation::{Violation, duplicates};
 use crate::workflow::{JobDefaults, WorkflowJob};
 
-/// Where a mount's content comes from: it has exactly one.
+/// Where the content of a mount comes from. Each mount has exactly one of these.
 const MOUNT_SOURCES: [&str; 5] = ["hostPath", "tmpfs", "volume", "configMap", "secret"];
 
-/// `over` laid over `under`.
+/// `over` merged over `under`.
 pub fn merge(under: &Value, over: &Value) -> Value {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => Value::Object(merge_maps(under, over)),
@@ -27,7 +27,7 @@ pub fn merge(under: &Value, over: &Value) -> Value {
     }
 }
 
-/// `over` laid over `under`.
+/// `over` merged over `under`.
 pub fn merge_maps(under: &Map<String, Value>, over: &Map<String, Value>) -> Map<String, Value> {
     let mut merged = under.clone();
     for (field, value) in over {
@@ -44,7 +44,7 @@ pub fn merge_maps(under: &Map<String, Value>, over: &Map<String, Value>) -> Map<
     merged
 }
 
-/// The field that tells the entries of a list apart.
+/// The field that identifies the entries of a list; nothing for lists that are replaced.
 fn key_of(list: &str) -> Option<&'static str> {
     match list {
         "env" | "ports" => Some("name"),
@@ -53,7 +53,8 @@ fn key_of(list: &str) -> Option<&'static str> {
     }
 }
 
-/// Entries of `over` go where `under` has the same key, else to the end.
+/// An entry of `over` replaces the one of `under` with the same key in place; new entries go to the
+/// end.
 fn merge_lists(under: &[Value], over: &[Value], key: &str) -> Vec<Value> {
     let mut merged = under.to_vec();
     for entry in over {
@@ -68,7 +69,7 @@ fn merge_lists(under: &[Value], over: &[Value], key: &str) -> Vec<Value> {
     merged
 }
 
-/// A mount that is given another source loses the one it had, and what belongs to that.
+/// A mount that is given another source loses its old one, with the fields that belong to that.
 fn without_old_source(under: &Value, over: &Value) -> Value {
     let given = MOUNT_SOURCES.into_iter().find(|source| over.get(source).is_some());
     match (under, given) {
@@ -83,8 +84,8 @@ fn without_old_source(under: &Value, over: &Value) -> Value {
     }
 }
 
-/// Entries of a partial template's lists that have the same key: laid over another list they would
-/// silently become one.
+/// Violations for entries of a partial template that have the same key: merged, they would silently
+/// become one.
 pub(crate) fn repeated(part: &Partial, path: &str, found: &mut Vec<Violation>) {
     for (list, entries) in part {
         let (Some(key), Some(entries)) = (key_of(list), entries.as_array()) else { continue };
@@ -96,7 +97,7 @@ pub(crate) fn repeated(part: &Partial, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// Where a value of a merged document was written: in `over`, or (true) in `under`.
+/// Where a value of a merged document came from: a path in `over`, or (true) in `under`.
 pub(crate) fn origin(
     steps: &[Step],
     merged: &Value,
@@ -115,7 +116,7 @@ pub(crate) fn origin(
                 let key = key_of(list);
                 let wanted = at.and_then(|at| at.get(index)).zip(key);
                 let wanted = wanted.and_then(|(entry, key)| Some((key, entry.get(key)?)));
-                // Of several with one key, the same one: the second is what is wrong then.
+                // If several entries have one key, the n-th is the n-th: a violation is about the second.
                 let before = |key: &str, wanted: &Value| {
                     let entries = at.and_then(Value::as_array).into_iter().flatten().take(*index);
                     entries.filter(|it| it.get(key) == Some(wanted)).count()
@@ -143,27 +144,27 @@ pub(crate) fn origin(
     if above.is_none() && below.is_some() { (true, way_below) } else { (false, way_above) }
 }
 
-/// A template with a task's own part laid over it.
+/// A template with the task's own partial template merged over it.
 ///
 /// # Errors
-/// What of the part does not belong in a template; paths are relative to it.
+/// Fields of the partial template that do not belong in a template. Paths are relative to it.
 pub fn template(under: &Template, over: Option<&Partial>) -> Result<Template, Vec<Violation>> {
     let Some(over) = over else { return Ok(under.clone()) };
     typed(Value::Object(merge_maps(&to_map(under), over)), schema::check_template)
 }
 
-/// A placement with a task's own part laid over it.
+/// A placement with the task's own partial placement merged over it.
 ///
 /// # Errors
-/// What of the part does not belong in a placement; paths are relative to it.
+/// Fields of the partial placement that do not belong in a placement. Paths are relative to it.
 pub fn placement(under: &Placement, over: Option<&Partial>) -> Result<Placement, Vec<Violation>> {
     let Some(over) = over else { return Ok(under.clone()) };
     typed(Value::Object(merge_maps(&to_map(under), over)), schema::check_placement)
 }
 
-/// A workflow's job as a document of a Job's spec: the defaults under it, its name and
-/// dependencies taken out. Substitution comes next, then [`typed_job`]; see
-/// [`crate::substitute::job_in_run`], which does all of it.
+/// A workflow's job as the document of a Job's spec: merged over the workflow's defaults, without
+/// its name and dependencies. Substitution comes next, then [`typed_job`];
+/// [`crate::substitute::job_in_run`] does all three.
 pub fn job_document(defaults: Option<&JobDefaults>, job: &WorkflowJob) -> Value {
     let mut document = to_map(job);
     document.remove("name");
@@ -177,16 +178,16 @@ pub fn job_document(defaults: Option<&JobDefaults>, job: &WorkflowJob) -> Value 
 /// A Job's spec from its document.
 ///
 /// # Errors
-/// What of it is no Job's spec; paths are relative to it.
+/// What does not belong in a Job's spec. Paths are relative to it.
 pub fn typed_job(document: Value) -> Result<JobSpec, Vec<Violation>> {
     typed(document, schema::check_job_spec)
 }
 
-/// A workflow's job with the defaults under it, without substitution: see
-/// [`crate::substitute::job_in_run`] for a job as a run makes it.
+/// A workflow's job merged over the workflow's defaults, without substitution. See
+/// [`crate::substitute::job_in_run`] for the job that a run makes.
 ///
 /// # Errors
-/// What of it is no Job's spec; paths are relative to it.
+/// What does not belong in a Job's spec. Paths are relative to it.
 pub fn job_spec(
     defaults: Option<&JobDefaults>,
     job: &WorkflowJob,

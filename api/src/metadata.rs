@@ -19,7 +19,8 @@ pub(crate) fn validate(kind: KindId, meta: &ObjectMeta) -> Vec<Violation> {
     let mut found = Vec::new();
     let name = meta.name.as_deref().unwrap_or_default();
     let problem = match (name, meta.generate_name.as_deref()) {
-        // The apiserver adds five characters to it.
+        // The apiserver appends five characters to the prefix, so the prefix must leave room for
+        // them.
         ("", Some(prefix)) => {
             names::problem(prefix.trim_end_matches(['-', '.'])).map(|it| ("generateName", it))
         }
@@ -49,7 +50,8 @@ pub(crate) fn validate(kind: KindId, meta: &ObjectMeta) -> Vec<Violation> {
                 found.push(Violation::new(at("metadata.annotations", key), problem));
             }
         }
-        // What hctl notes there is counted with the object: nobody wrote it, or could shorten it.
+        // The annotation that `hctl apply` writes does not count: users neither write it nor can
+        // shorten it.
         let written = annotations.iter().filter(|(key, _)| *key != LAST_APPLIED);
         bounded(written, "metadata.annotations", &mut found);
     }
@@ -87,12 +89,12 @@ fn bounded<'a>(
     }
 }
 
-/// The path of a key that may have dots in it.
+/// The path of a map entry whose key may contain dots.
 fn at(path: &str, key: &str) -> String {
     format!("{path}[{key:?}]")
 }
 
-/// Why no object of `kind` can be called `name`, if so.
+/// Why `name` cannot be the name of an object of `kind`; nothing if it can.
 pub fn name_problem(kind: KindId, name: &str) -> Option<String> {
     match kind.info().names {
         Names::Foreign => names::long_problem(name),
@@ -102,7 +104,7 @@ pub fn name_problem(kind: KindId, name: &str) -> Option<String> {
 }
 
 fn namespace_problem(kind: KindId, namespace: &str) -> Option<String> {
-    // A chunk's "namespace" is its job's uid, which may be anything that is legal in a key.
+    // In the place of a namespace, a chunk's key has its job's uid, which need not be a DNS name.
     if kind == KindId::CompletionChunk {
         names::problem(namespace)
     } else {
@@ -110,8 +112,8 @@ fn namespace_problem(kind: KindId, namespace: &str) -> Option<String> {
     }
 }
 
-/// Why `key` cannot be the key of a label, if so: a name of at most 63 characters, after an
-/// optional DNS prefix and a slash.
+/// Why `key` cannot be the key of a label; nothing if it can: an optional DNS prefix and a slash,
+/// then a name of at most 63 characters.
 pub fn label_key_problem(key: &str) -> Option<String> {
     let (prefix, name) =
         key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
@@ -126,7 +128,7 @@ pub fn label_key_problem(key: &str) -> Option<String> {
     label_value_problem(name).map(|problem| format!("the key is not allowed: {problem}"))
 }
 
-/// Why `value` cannot be the value of a label, if so.
+/// Why `value` cannot be the value of a label; nothing if it can.
 pub fn label_value_problem(value: &str) -> Option<String> {
     if value.len() > LABEL_VALUE_CHARS_MAX {
         let (is, max) = (value.len(), LABEL_VALUE_CHARS_MAX);

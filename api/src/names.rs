@@ -1,18 +1,19 @@
-//! Names: what is legal, and how names are made from what a thing is for.
+//! Names: which are legal, and how the names of objects that Heliox makes are built.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// Longest name of an object.
+/// Longest name of an object, in characters.
 pub const NAME_CHARS_MAX: usize = 63;
-/// Longest name of an object of Kubernetes' own kinds.
+/// Longest name of an object of Kubernetes' own kinds, in characters.
 pub const LONG_NAME_CHARS_MAX: usize = 253;
-/// Characters of a hash that ends a name.
+/// Length of the hash at the end of a name, in characters.
 pub const HASH_CHARS: usize = 10;
 
-/// Why `name` cannot name an object, or nothing if it can: a DNS label or subdomain in lower case
-/// (RFC 1123), so that it is never a path, a flag or a shell word.
+/// Why `name` cannot be the name of an object; nothing if it can. Names are DNS labels or
+/// subdomains in lower case (RFC 1123), so that a name is never a path, a flag or something special
+/// to a shell.
 pub fn problem(name: &str) -> Option<String> {
     problem_within(name, NAME_CHARS_MAX)
 }
@@ -30,8 +31,8 @@ pub fn label_problem(name: &str) -> Option<String> {
     problem(name).map(|problem| problem.replace(", '-' and '.'", " and '-'"))
 }
 
-/// Why `name` cannot name a parameter or an environment variable, if so: a letter or underscore,
-/// then letters, digits, '_', '-' and '.'.
+/// Why `name` cannot be the name of a parameter or an environment variable; nothing if it can: a
+/// letter or underscore, then letters, digits, '_', '-' and '.'.
 pub fn variable_problem(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a name is required".to_owned());
@@ -68,7 +69,8 @@ fn problem_within(name: &str, chars_max: usize) -> Option<String> {
     None
 }
 
-/// `whole` if it is short enough, else its beginning and a hash of all of it.
+/// `whole` if it is short enough, else its beginning and a hash of all of it, so that two long
+/// names stay different.
 pub fn bounded(whole: &str) -> String {
     if whole.len() <= NAME_CHARS_MAX {
         return whole.to_owned();
@@ -77,11 +79,11 @@ pub fn bounded(whole: &str) -> String {
     format!("{}-{}", kept.trim_end_matches(['-', '.']), hash(whole.as_bytes()))
 }
 
-/// What a name that is too long keeps of its beginning.
+/// How much of its beginning a name that is too long keeps, in characters.
 const KEPT_CHARS: usize = NAME_CHARS_MAX - HASH_CHARS - 1;
 
-/// What all names `<owner>-<part>` start with, of whatever length the parts are: to look for the names
-/// that are taken without a look at all there are. Names of others may start with it, too.
+/// The common prefix of all names `<owner>-<part>`, however long the parts are: to list the names
+/// that are taken without reading all objects. Names of other objects may have the prefix, too.
 pub fn prefix_of_owned(owner: &str) -> String {
     if owner.len() < KEPT_CHARS {
         return format!("{owner}-");
@@ -90,7 +92,8 @@ pub fn prefix_of_owned(owner: &str) -> String {
     kept.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// The first ten hexadecimal digits of the SHA-256: enough to tell revisions of one owner apart.
+/// The first ten hexadecimal digits of the SHA-256. That is enough to tell the revisions of one
+/// owner apart.
 pub fn hash(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().take(HASH_CHARS / 2).fold(String::new(), |mut text, byte| {

@@ -1,4 +1,4 @@
-//! Who owns tasks and their templates: an object of a kind that makes them.
+//! The owner of tasks and their templates: an object of a kind that creates tasks.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ impl Owner {
         Self { kind: reference.kind.clone(), name: reference.name.clone() }
     }
 
-    /// Its name, if it is of this kind; otherwise empty.
+    /// The owner's name if it is of this kind, otherwise empty.
     pub fn name_as(&self, kind: KindId) -> &str {
         if self.kind == kind.info().kind { &self.name } else { "" }
     }
@@ -46,11 +46,11 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Kinds whose objects tasks and templates may belong to. What such a kind is asked about its tasks is in
-/// the apiserver's `write/owner.rs`.
+/// Kinds whose objects may own tasks and templates. What else such a kind must implement is listed
+/// in the apiserver's `write/owner.rs`.
 pub const OWNERS: [KindId; 1] = [KindId::Job];
 
-/// The kind that may own tasks and has this name.
+/// The kind of this name, if it may own tasks.
 pub fn owning_kind(kind: &str) -> Option<KindId> {
     OWNERS.into_iter().find(|id| id.info().kind == kind)
 }
@@ -66,7 +66,7 @@ pub(crate) fn validate(owner: &Owner, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// Reads an owner. Earlier versions wrote the name of a job alone, since nothing else had tasks.
+/// Reads an owner. Earlier versions stored only a name, because a Job was the only possible owner.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Owner, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

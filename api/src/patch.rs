@@ -1,30 +1,32 @@
-//! Patches of documents, within bounds: JSON merge patch (RFC 7396) and JSON patch (RFC 6902).
+//! Applies patches to documents, within bounds: JSON merge patch (RFC 7396) and JSON patch (RFC
+//! 6902).
 //!
 //! # Invariants
 //!
-//! * A JSON patch of a few hundred bytes can double a document with each operation, in size and in
-//!   depth. So every operation is measured against what is left **before** it is carried out.
-//! * What was patched nests less deeply than [`DEPTH_MAX`], so that whoever parses or walks it later
-//!   needs no more of its stack than for any other object.
+//! * With each operation, a JSON patch of a few hundred bytes can double a document in size and in
+//!   depth. So the cost of every operation is computed and checked **before** it is applied.
+//! * A patched document nests less deeply than [`DEPTH_MAX`], so that parsing or walking it later
+//!   needs no more stack than any other object.
 
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use serde_json::Value;
 
 use crate::json;
 
-/// Most operations of a JSON patch; Kubernetes has the same bound.
+/// Most operations of a JSON patch. Kubernetes has the same bound.
 pub const OPERATIONS_MAX: usize = 10_000;
-/// Largest document that a patch may lead to, also in between: 4 MiB, room for what is stored (1 MiB)
-/// and the whole body of a request (2 MiB). What is stored in the end has its own, lower bound.
+/// Largest document that a patch may produce, even between two operations: 4 MiB. That has room for
+/// a stored object (1 MiB) and a whole request body (2 MiB). The stored result has its own, lower
+/// bound.
 pub const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most bytes that the operations of one JSON patch may copy, drop and move about together: 64 MiB,
-/// some tens of milliseconds.
+/// Most bytes that the operations of one JSON patch may copy, drop and move, all together: 64 MiB,
+/// which takes some tens of milliseconds.
 pub const WORK_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Deepest nesting of a document. Our kinds need 20 levels; readers give up at 128, lists and watches
-/// around the object included.
+/// Deepest nesting of a document. Our kinds need 20 levels; JSON readers give up at 128 levels,
+/// which include the lists and watch events around an object.
 pub const DEPTH_MAX: usize = 64;
 
-/// What one element of a list takes in memory, about: an insertion moves all that follow.
+/// Approximate size of a list element in memory. Inserting one moves all that follow.
 const ELEMENT_BYTES: usize = 32;
 
 /// The forms of patches that are understood.
@@ -48,14 +50,14 @@ impl PatchForm {
         }
     }
 
-    /// The form that a `Content-Type` header names, parameters after `;` left aside.
+    /// The form that a `Content-Type` header names. Parameters after `;` are ignored.
     pub fn of_content_type(header: &str) -> Option<Self> {
         let named = header.split(';').next().unwrap_or_default().trim();
         Self::ALL.into_iter().find(|form| form.content_type() == named)
     }
 }
 
-/// How a document is to be changed.
+/// A parsed patch.
 #[derive(Debug, Clone)]
 pub enum Patch {
     /// RFC 7396.
@@ -64,25 +66,25 @@ pub enum Patch {
     Json(JsonPatch),
 }
 
-/// Why a patch was not applied: one variant for each thing that the client does next.
+/// Why a patch was not applied: one variant for each thing the client does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
-    /// The bytes are no patch of this form.
+    /// The bytes are not a patch of this form. Correct the patch.
     #[error("cannot parse the patch: {0}")]
     Malformed(String),
-    /// It asks for more than is allowed: send less, or several patches.
+    /// The patch asks for more than is allowed. Send less, or several patches.
     #[error("the patch is too large: {0}")]
     TooLarge(String),
-    /// The document is not as the patch expects it.
+    /// The document is not as the patch expects it. Read it and decide again.
     #[error("the patch does not apply: {0}")]
     Inapplicable(String),
 }
 
 impl Patch {
-    /// Reads a patch.
+    /// Parses a patch.
     ///
     /// # Errors
-    /// The bytes are no patch of this form, or one with too many operations.
+    /// The bytes are not a patch of this form, or it has too many operations.
     pub fn parse(form: PatchForm, bytes: &[u8]) -> Result<Self, PatchError> {
         match form {
             PatchForm::Merge => json::read(bytes).map(Patch::Merge).map_err(PatchError::Malformed),
@@ -98,10 +100,10 @@ impl Patch {
         }
     }
 
-    /// Changes a document. After an error it may have been changed in part.
+    /// Applies the patch to a document. After an error the document may be changed in part.
     ///
     /// # Errors
-    /// The patch does not fit the document, or would make it too large.
+    /// The patch does not fit the document, or would make it too large or too deep.
     pub fn apply(&self, document: &mut Value) -> Result<(), PatchError> {
         match self {
             Patch::Merge(patch) => merge(document, patch),
@@ -114,7 +116,8 @@ impl Patch {
     }
 }
 
-/// The result of a merge is at most both of its parts together, and as deep as the deeper one.
+/// A merge result is at most as large as both documents together, and at most as deep as the deeper
+/// one.
 fn merge(document: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let (under, over) = (Measure::of(document), Measure::of(patch));
     check_bytes(under.bytes + over.bytes).map_err(PatchError::TooLarge)?;
@@ -123,28 +126,28 @@ fn merge(document: &mut Value, patch: &Value) -> Result<(), PatchError> {
     Ok(())
 }
 
-/// What the operations of a JSON patch have used up.
+/// How much of the bounds the operations of a JSON patch have used.
 #[derive(Debug)]
 struct Bounds {
-    /// At least the size of the document as it is now.
+    /// An upper bound of the document's current size.
     bytes: usize,
-    /// What was copied, dropped and moved about so far, in bytes.
+    /// Bytes that were copied, dropped and moved so far.
     work: usize,
 }
 
-/// What an operation will do, as far as it is bounded.
+/// The cost of one operation.
 #[derive(Debug, Default)]
 struct Cost {
     added: usize,
     removed: usize,
-    /// The depth of the document at the place that is written.
+    /// Depth of the place that is written.
     depth: usize,
-    /// Bytes that are moved about in the list that is written.
+    /// Bytes that are moved within the list that is written.
     shifted: usize,
 }
 
 impl Bounds {
-    /// Carries out one operation, if it is within the bounds.
+    /// Applies one operation if it is within the bounds.
     fn apply(
         &mut self,
         document: &mut Value,
@@ -175,7 +178,7 @@ impl Cost {
         let at = |path: &str| document.pointer(path).map(Measure::of).unwrap_or_default();
         let path = operation.path();
         let levels = path.count();
-        // The name of a field that is new.
+        // A new field needs room for its name, too.
         let name = path.last().map_or(0, |token| token.encoded().len() + FIELD_BYTES);
         let placed = |value: Measure, removed| Cost {
             added: value.bytes + name,
@@ -193,7 +196,7 @@ impl Cost {
             PatchOperation::Copy(copy) => {
                 placed(at(copy.from.as_str()), replaced(document, path.as_str()))
             }
-            // What goes from one place to the other is counted at both, so that the size is right.
+            // A moved value counts at both places, which is what keeps the size an upper bound.
             PatchOperation::Move(step) => {
                 let value = at(step.from.as_str());
                 let there = shifted(document, step.from.as_str());
@@ -205,14 +208,15 @@ impl Cost {
                 shifted: shifted(document, path.as_str()),
                 ..Cost::default()
             },
-            // It is compared with a value of the patch, which the request's body bounds.
+            // A comparison reads at most the value in the patch, which is bounded by the request's
+            // body.
             PatchOperation::Test(_) => Cost::default(),
         }
     }
 }
 
-/// The size of what an `add` or `copy` to `path` puts an end to: into a list it inserts, elsewhere it
-/// replaces.
+/// Size of the value that an `add` or `copy` to `path` overwrites: none in a list, where it
+/// inserts.
 fn replaced(document: &Value, path: &str) -> usize {
     match parent(document, path) {
         Some(Value::Array(_)) => 0,
@@ -220,7 +224,7 @@ fn replaced(document: &Value, path: &str) -> usize {
     }
 }
 
-/// Bytes that a change at `path` moves about at most in the list around it.
+/// Upper bound of the bytes that a change at `path` moves within the list around it.
 fn shifted(document: &Value, path: &str) -> usize {
     match parent(document, path) {
         Some(Value::Array(list)) => list.len() * ELEMENT_BYTES,
@@ -270,22 +274,23 @@ fn check_depth(depth: usize) -> Result<(), String> {
     Err(format!("the object would nest {depth} levels deep; at most {DEPTH_MAX} are allowed"))
 }
 
-/// How large and how deep a value is.
+/// Size and depth of a value.
 #[derive(Debug, Clone, Copy, Default)]
 struct Measure {
-    /// Its size as JSON, about.
+    /// Approximate size as JSON.
     bytes: usize,
     /// 0 for a text or a number, 1 for a flat list or map.
     depth: usize,
 }
 
-/// Quotes, colon and comma of a field.
+/// The quotes, colon and comma of a field.
 const FIELD_BYTES: usize = 4;
-/// A number, `null` or a boolean, about.
+/// Approximate size of a number, `null` or a boolean.
 const SCALAR_BYTES: usize = 8;
 
 impl Measure {
-    /// Recurses as deep as the value is, which a parser or [`DEPTH_MAX`] has bounded.
+    /// Recursion is bounded: either the JSON parser or [`DEPTH_MAX`] has limited the depth of the
+    /// value.
     fn of(value: &Value) -> Self {
         let inner = |parts: &mut dyn Iterator<Item = (usize, &Value)>| {
             parts.fold(Self { bytes: 2, depth: 1 }, |sum, (more, part)| {

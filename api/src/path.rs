@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-/// One step down into a document.
+/// One step of a path, down into a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Into a map.
+    /// The value of a map's field.
     Field(String),
-    /// Into a list.
+    /// An element of a list.
     Index(usize),
 }
 
-/// The steps of a path; what cannot be read ends it.
+/// Parses a path. Whatever cannot be parsed ends it.
 pub fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rest = path;
@@ -25,7 +25,8 @@ pub fn steps(path: &str) -> Vec<Step> {
 
 fn first_step(path: &str) -> Option<(Step, &str)> {
     if let Some(quoted) = path.strip_prefix('[').filter(|rest| rest.starts_with('"')) {
-        // A key is written as a Rust or JSON text: both escape alike what a key may have in it.
+        // The key is quoted as Rust or JSON quote texts; for characters that a key may contain the
+        // two agree.
         let mut texts = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
         let key = texts.next()?.ok()?;
         let after = quoted.get(texts.byte_offset()..)?.strip_prefix(']')?;
@@ -39,7 +40,7 @@ fn first_step(path: &str) -> Option<(Step, &str)> {
     Some((Step::Field(path[..end].to_owned()), &path[end..]))
 }
 
-/// The steps as a path.
+/// Formats steps as a path.
 pub fn text(steps: &[Step]) -> String {
     let mut path = String::new();
     for step in steps {
@@ -51,10 +52,10 @@ pub fn text(steps: &[Step]) -> String {
     path
 }
 
-/// `.field`, or `["app.kubernetes.io/name"]` for what is no plain word.
+/// `.field`, or `["app.kubernetes.io/name"]` if the field is not a plain word.
 pub(crate) fn field_step(field: &str, first: bool) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    // A very long key would drown what is said of it.
+    // A very long key would hide the message that follows it.
     let short: String = field.chars().take(100).collect();
     match (field.is_empty() || !field.chars().all(plain), first) {
         (true, _) => format!("[{short:?}]"),

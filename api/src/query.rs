@@ -1,27 +1,27 @@
 //! The query of a request: names and values, within bounds.
 
-/// Longest query: 60 KiB, which holds the longest command with every character escaped.
+/// Longest query, in bytes: 60 KiB. That holds the longest command with every character escaped.
 pub const QUERY_BYTES_MAX: usize = 60 * 1024;
-/// Most parameters of a query: as many as the words of the longest command, and room for the others.
+/// Most parameters of a query: the words of the longest command, and some more.
 pub const PARAMETERS_MAX: usize = crate::exec::COMMAND_WORDS_MAX + 32;
 
-/// Why a query cannot be read.
+/// Why a query was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// It is over a bound.
+    /// The query exceeds a bound.
     #[error("the query has {is} {what}; at most {max} are allowed")]
     TooLong {
-        /// How much of it there is.
+        /// Its size or number.
         is: usize,
-        /// Of what.
+        /// The unit of that number.
         what: &'static str,
-        /// How much is allowed.
+        /// The bound.
         max: usize,
     },
-    /// The value of a parameter is no text.
+    /// The value of this parameter cannot be decoded as text.
     #[error("{0}: cannot decode the value; write it percent-encoded, in UTF-8")]
     Unreadable(String),
-    /// What may be said once is said twice.
+    /// This parameter may be given once and was given twice.
     #[error("{0} is given more than once")]
     Repeated(&'static str),
 }
@@ -29,7 +29,7 @@ pub enum QueryError {
 /// The parameters of a query, decoded, in order. A parameter without `=` has an empty value.
 ///
 /// # Errors
-/// The query is over a bound, or is no text.
+/// The query exceeds a bound, or is not text.
 pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     let too_long = |is, what, max| Err(QueryError::TooLong { is, what, max });
     if query.len() > QUERY_BYTES_MAX {
@@ -49,12 +49,12 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
         .collect()
 }
 
-/// A name or value of a form: `+` is a blank.
+/// Decodes a name or value of a form, in which `+` means a space.
 fn decoded(text: &str) -> Option<String> {
     percent_decoded(&text.replace('+', " "))
 }
 
-/// Text without its percent-encoding; nothing where that is broken, or is no UTF-8.
+/// Decodes percent-encoded text; nothing if the encoding is broken or the result is not UTF-8.
 pub fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,15 +1,15 @@
-//! `resourceVersion`: a revision and a position in its transaction, as one number.
+//! `resourceVersion`: a store revision and a position within its transaction, as one number.
 //!
-//! `revision * 1024 + position`. One transaction gives many objects one revision, and a client
-//! resumes a watch from the last event that it saw: without the position, a stream cut in the
-//! middle of a transaction would lose the rest of it.
+//! `revision * 1024 + position`. All objects that one transaction writes have the same revision,
+//! but a client resumes a watch from the last event that it saw. Without the position, a stream
+//! that breaks in the middle of a transaction would lose the rest of that transaction.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Positions in a transaction: 0 to 1022. 1023 stands for "all of it".
+/// Number of positions in a transaction: 0 to 1022, and 1023 for "all of it".
 pub const POSITIONS: u64 = 1024;
 
 /// A point in the store's history, as clients see it.
@@ -17,21 +17,22 @@ pub const POSITIONS: u64 = 1024;
 pub struct ResourceVersion(u64);
 
 impl ResourceVersion {
-    /// The largest revision that has a point. Stores count from 1, so that none comes near it; a
-    /// number from outside may be larger, and is to be compared with this before it is used.
+    /// Largest revision that a resourceVersion can represent. Stores count from 1 and never come
+    /// near it. A number from outside may be larger and must be compared with this before it is
+    /// used.
     pub const REVISION_MAX: u64 = u64::MAX / POSITIONS;
 
-    /// The point of one event.
+    /// The resourceVersion of one event.
     pub fn of_event(revision: u64, position: u32) -> Self {
         Self(first_of(revision) + u64::from(position).min(POSITIONS - 2))
     }
 
-    /// The point after everything of `revision`: what lists and bookmarks answer.
+    /// The resourceVersion after everything of `revision`: the one of lists and bookmarks.
     pub fn after(revision: u64) -> Self {
         Self(first_of(revision) + (POSITIONS - 1))
     }
 
-    /// The revision: what compare-and-swap compares.
+    /// The revision, which compare-and-swap compares.
     pub fn revision(self) -> u64 {
         self.0 / POSITIONS
     }
@@ -41,14 +42,14 @@ impl ResourceVersion {
         self.0 % POSITIONS
     }
 
-    /// The point as a number.
+    /// The number itself.
     pub fn get(self) -> u64 {
         self.0
     }
 }
 
-/// The first point of a revision. One that has none counts as the largest that has: an order that
-/// ends there is better than one that wraps to its beginning.
+/// The first point of a revision, saturating: for a revision that is too large the order must not
+/// wrap round to the beginning.
 fn first_of(revision: u64) -> u64 {
     revision.min(ResourceVersion::REVISION_MAX) * POSITIONS
 }

@@ -1,13 +1,14 @@
-//! Whether a node has room for a task: the one rule that the scheduler offers a node by and that the
-//! node's agent accepts by. Where the two differed, a task would be bound and given back for ever.
+//! Whether a node has room for a task. The scheduler chooses nodes by this rule and the agent
+//! accepts tasks by it; if the two differed, a task would be bound and returned for ever.
 //!
-//! Both keep what is taken in a form of their own, so the rule asks through [`Room`].
+//! Both keep what is taken in a form of their own, so the rule reads it through the trait [`Room`].
 //!
 //! # Invariants
 //!
-//! * A host port conflicts with another of the same number, unless their protocols differ, or both
-//!   name an address and the addresses differ.
-//! * A number that a node gives from its range is given whole: with both protocols, on all addresses.
+//! * A host port conflicts with another one of the same number, unless their protocols differ, or
+//!   both name an address and the addresses differ.
+//! * A port number that a node assigns from its range is assigned as a whole: for both protocols,
+//!   on all addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::template::{Port, Protocol};
 
-/// A port of a host, as far as somebody has it.
-// Ordered by number first: the ports of one number stand together.
+/// A port of a node that is held or wanted. The order begins with the number, so that all ports of
+/// one number are next to each other.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -36,21 +37,21 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// All there is of a number: what a node gives from its range.
+    /// A number with both protocols on all addresses: what a node assigns from its range.
     pub fn whole(port: u16) -> Self {
         Self { port, protocol: None, address: None }
     }
 
-    /// The host port that a template asks for by number; nothing where the node is to choose one.
+    /// The node port that a template asks for by number; nothing if the node is to choose one.
     pub fn fixed(port: &Port) -> Option<Self> {
         let address = port.host_ip.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
-        // One text for each address: an IPv4 address may be written as an IPv6 one. `0.0.0.0` and
-        // `::` stand for all.
+        // Normalised, so that equal addresses compare as equal: an IPv4 address may be written as
+        // an IPv6 one, and `0.0.0.0` and `::` both mean all addresses.
         let address = address.map(|ip| ip.to_canonical()).filter(|ip| !ip.is_unspecified());
         Some(Self { port: port.host_port?, protocol: Some(port.protocol), address })
     }
 
-    /// Whether not both can be had at once.
+    /// Whether the two cannot be held at the same time.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         fn overlap<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
             one.is_none() || other.is_none() || one == other
@@ -75,19 +76,20 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Ports that are held, and how often each is: a port may be had by what ends and by what begins.
+/// Ports that are held, each with how many hold it: while one attempt stops and the next starts,
+/// both may hold the same port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeldPorts(BTreeMap<HostPort, u32>);
 
 impl HeldPorts {
-    /// Somebody holds a port, once more. Whether its number was held by nobody before.
+    /// Adds a holder of a port. Returns whether no port of this number was held before.
     pub fn add(&mut self, port: HostPort) -> bool {
         let is_new = self.of_number(port.port).next().is_none();
         *self.0.entry(port).or_default() += 1;
         is_new
     }
 
-    /// Takes back one [`Self::add`]. Whether nobody holds its number any more.
+    /// Removes a holder. Returns whether no port of this number is held any more.
     pub fn take_back(&mut self, port: HostPort) -> bool {
         let Some(times) = self.0.get_mut(&port) else { return false };
         *times -= 1;
@@ -98,12 +100,12 @@ impl HeldPorts {
         self.of_number(port.port).next().is_none()
     }
 
-    /// How often a port is held.
+    /// How many hold a port.
     pub fn times(&self, port: &HostPort) -> u32 {
         self.0.get(port).copied().unwrap_or(0)
     }
 
-    /// The ports of a number that are held.
+    /// The held ports of one number.
     pub fn of_number(&self, port: u16) -> impl Iterator<Item = &HostPort> {
         let ports = self.0.range(HostPort::whole(port)..).map(|(held, _)| held);
         ports.take_while(move |held| held.port == port)
@@ -122,12 +124,12 @@ impl HeldPorts {
     }
 }
 
-/// The host ports that a task wants.
+/// The node ports that a task wants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WantedPorts {
-    /// Those that it names.
+    /// Ports whose number the task chooses.
     pub fixed: Vec<HostPort>,
-    /// How many it wants from the node's range.
+    /// How many ports the node is to choose from its range.
     pub from_range: u32,
 }
 
@@ -140,22 +142,22 @@ impl WantedPorts {
     }
 }
 
-/// What is free of a node, however that is kept. `R` names a resource.
+/// The free resources of a node, however they are kept. `R` identifies a resource.
 pub trait Room<R> {
-    /// How much of a resource is free.
+    /// The free amount of a resource.
     fn free(&self, resource: R) -> u64;
 
-    /// Whether something holds a port that conflicts with this one.
+    /// Whether a port is held that conflicts with this one.
     fn is_held(&self, port: &HostPort) -> bool;
 
-    /// Whether something holds any port of this number.
+    /// Whether any port of this number is held.
     fn is_number_held(&self, port: u16) -> bool;
 
-    /// The first and the last port that the node gives to those who name none; nothing where it has
-    /// no such ports.
+    /// The first and the last port of the range from which the node assigns ports; nothing if it
+    /// has none.
     fn range(&self) -> Option<(u16, u16)>;
 
-    /// How many numbers of that range nothing holds.
+    /// How many numbers of that range are free.
     fn free_in_range(&self) -> u32;
 }
 
@@ -171,7 +173,7 @@ pub enum Misfit<R> {
         /// How much is free.
         free: u64,
     },
-    /// Something holds the port, or one that conflicts with it.
+    /// The port, or one that conflicts with it, is held.
     Port(HostPort),
     /// Too few ports of the node's range are free.
     Range {
@@ -186,7 +188,7 @@ pub enum Misfit<R> {
 ///
 /// # Errors
 ///
-/// What there is too little of first.
+/// The first thing that there is too little of.
 pub fn fits<R: Copy>(
     requests: impl IntoIterator<Item = (R, u64)>,
     ports: &WantedPorts,
@@ -211,7 +213,8 @@ pub fn fits<R: Copy>(
     Ok(())
 }
 
-/// How many free numbers of the range the task names itself.
+/// How many free numbers of the range the task itself asks for by number: the node cannot assign
+/// those.
 fn own_in_range<R>(ports: &WantedPorts, room: &impl Room<R>) -> u32 {
     let Some((first, last)) = room.range() else { return 0 };
     let named: BTreeSet<u16> = ports.fixed.iter().map(|port| port.port).collect();

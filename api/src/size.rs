@@ -1,9 +1,9 @@
 //! How large objects and writes may be, and how large they are.
 //!
-//! The store takes values of 1 MiB and groups of 1.25 MiB. What is larger can never be written, so
-//! it is refused where a user's document comes in, with room for what Heliox will add to it; what
-//! cannot be known there (parameters of a run, partitions of a set) is judged by the controllers
-//! with the same numbers.
+//! The store takes values of 1 MiB and groups of 1.25 MiB. Anything larger could never be written,
+//! so it is refused where a user's document comes in, with room for what Heliox will add to it.
+//! What is not known there (parameters of a run, partitions of a set) the controllers check later
+//! against the same numbers.
 
 use std::io;
 
@@ -13,29 +13,31 @@ use crate::job::JobSpec;
 use crate::violation::Violation;
 use crate::workflow::{WorkflowJob, WorkflowSpec};
 
-/// Most bytes of an object as JSON: a value of the store, less what the stored form adds.
+/// Largest object, in bytes of JSON: the store's largest value, less what the stored form adds.
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024 - 1024;
-/// Most bytes of the objects that one group writes: the store's bound, less room for keys and guards.
+/// Most bytes of all objects that one group writes: the store's bound, less room for keys and
+/// guards.
 pub const GROUP_BYTES_MAX: usize = 1200 * 1024;
-/// Most bytes of one batch as JSON. The apiserver reads no larger one.
+/// Largest batch, in bytes of JSON. The apiserver reads no larger one.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Room that every object keeps for what Heliox adds: uid, times, conditions, counts, an agent's
-/// report.
+/// Bytes that every object leaves free for what Heliox adds: uid, times, conditions, counts, an
+/// agent's report.
 pub const ADDED_BYTES: usize = 16 * 1024;
 /// The same for a kind without a status.
 pub const ADDED_METADATA_BYTES: usize = 1024;
-/// Most bytes that the jobs of one workflow (or the listed tasks of one job) have together once
-/// defaults and parameters are in them: each is looked at when the manifest is applied.
+/// Most bytes that all jobs of one workflow (or all listed tasks of one job) have together after
+/// defaults and parameters were merged in. Each is checked when the manifest is applied, so this
+/// bounds the work.
 pub const EXPANDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a run's status says of one job beside names and messages: phase, six counts, two times.
+/// What a run's status holds for one job besides names and messages: phase, six counts, two times.
 const RUN_JOB_BYTES: usize = 320;
 /// Longest name of an object, with quotes and a comma.
 const NAME_BYTES: usize = 66;
 /// An item's entry in `status.indexes`: ten characters of hash, maybe `.9999`, quotes and a comma.
 const ITEM_KEY_BYTES: usize = 18;
 
-/// How many bytes a value has as JSON, without making them.
+/// The size of a value as JSON in bytes, computed without building the text.
 pub fn json_bytes(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl io::Write for Count {
@@ -56,12 +58,13 @@ pub fn json_bytes(value: &impl Serialize) -> usize {
 /// An entry in `status.parts`: ten characters of hash, quotes and a comma.
 const PART_BYTES: usize = 13;
 
-/// What `status.indexes` and `status.parts` of a job with this spec take at most in a new run.
+/// Most bytes that `status.indexes` and `status.parts` of a job with this spec take in a new run.
 pub fn index_bytes(spec: &JobSpec) -> usize {
     let names: usize = spec.tasks.iter().map(|task| task.name.len() + 3 + PART_BYTES).sum();
     let items = spec.items.as_ref().map_or(0, Vec::len) * ITEM_KEY_BYTES;
     let partitions = match &spec.target {
-        // As many as a set may have, and as long as their names may be.
+        // The set may change, so the largest allowed number of partitions with the longest names
+        // counts.
         Some(target) if target.partitions.is_empty() => {
             crate::partition_set::PARTITIONS_MAX as usize * NAME_BYTES
         }
@@ -71,13 +74,13 @@ pub fn index_bytes(spec: &JobSpec) -> usize {
     names + items + partitions
 }
 
-/// What a run's status says of one job, at most, without a message.
+/// Most bytes that a run's status holds for one job, without its message.
 pub fn run_job_bytes(job: &WorkflowJob) -> usize {
     job.name.len() + NAME_BYTES + RUN_JOB_BYTES
 }
 
-/// What the status of a run of this workflow takes at most, without messages and with its defaults
-/// for parameters: it holds a copy of the spec and tells how each job stands.
+/// Most bytes of the status of a run of this workflow, with default parameters and without
+/// messages: it holds a copy of the spec and the state of each job.
 pub fn run_bytes(spec: &WorkflowSpec) -> usize {
     let jobs: usize = spec.jobs.iter().map(run_job_bytes).sum();
     let params =
@@ -86,7 +89,7 @@ pub fn run_bytes(spec: &WorkflowSpec) -> usize {
     json_bytes(spec) + jobs + params + ADDED_BYTES
 }
 
-/// That `bytes` are more than an object may have; `of` says what takes them.
+/// The violation of an object of more than the allowed size; `of` says what takes the bytes.
 pub(crate) fn problem(bytes: usize, path: &str, of: &str) -> Option<Violation> {
     (bytes > OBJECT_BYTES_MAX).then(|| {
         let over = bytes - OBJECT_BYTES_MAX;

@@ -26,7 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, Status
 use crate::kind::KindId;
 use crate::violation::Violation;
 
-/// Why a request was refused, as what its sender does next.
+/// Why a request was refused: one variant for each thing that its sender does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     /// The request makes no sense to this server: mend the request.
@@ -63,20 +63,20 @@ pub enum Why {
     Internal,
 }
 
-/// What is wrong with a request that makes no sense. For stock clients alone, which know the codes: ours
-/// show it to whoever can mend it.
+/// What is wrong with a request that makes no sense. Only stock clients, which know the status
+/// codes, tell these apart; our own show the message to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mistake {
-    /// What it asks for.
+    /// The content of the request.
     Request,
-    /// This cannot be done to that.
+    /// The method is not allowed for this path.
     Method,
-    /// The form of the body is not known.
+    /// The content type of the body is not supported.
     MediaType,
 }
 
-/// How a [`Why`] is written: an HTTP status code, Kubernetes' word, and, where several have both in
-/// common, a cause in the details that tells them apart.
+/// How a [`Why`] is written: an HTTP status code, Kubernetes' reason, and, where several variants
+/// share both, a cause in the details that tells them apart.
 struct Form {
     code: u16,
     reason: &'static str,
@@ -84,7 +84,7 @@ struct Form {
 }
 
 impl Why {
-    /// All there are.
+    /// Every variant.
     pub const ALL: [Why; 18] = [
         Why::Mistaken(Mistake::Request),
         Why::Mistaken(Mistake::Method),
@@ -106,7 +106,7 @@ impl Why {
         Why::Internal,
     ];
 
-    /// Code and reason are Kubernetes', so that stock clients do what they should.
+    /// Code and reason are those of Kubernetes, so that stock clients react as they should.
     fn form(self) -> Form {
         let (code, reason, cause) = match self {
             Why::Mistaken(Mistake::Request) => (400, "BadRequest", None),
@@ -136,20 +136,22 @@ impl Why {
         self.form().code
     }
 
-    /// Its word in the results of a batch: the cause where it has one, else the reason.
+    /// The word in the results of a batch: the cause where there is one, else the reason.
     pub(crate) fn word(self) -> &'static str {
         let form = self.form();
         form.cause.unwrap_or(form.reason)
     }
 
-    /// What a word in the results of a batch means; nothing for one of a newer version.
+    /// The variant that a word in the results of a batch means; nothing for a word of a newer
+    /// version.
     pub(crate) fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|why| why.word() == word)
     }
 
-    /// What an answer means; nothing for one that no Heliox gives. One that somebody between here and
-    /// there gives has no reason, or one that is not ours: its code counts, but that nothing is there is
-    /// believed of a Heliox alone.
+    /// The variant that an answer means; nothing for an answer that no Heliox server gives. A proxy
+    /// between client and server answers without a reason, or with one that is not ours. Then the
+    /// status code decides, except that "not found" is only believed when a Heliox server says it:
+    /// a proxy's 404 must not make a component take an object for deleted.
     fn of_form(code: u16, reason: &str, causes: &[StatusCause]) -> Option<Self> {
         let has = |word: &str| causes.iter().any(|cause| cause.reason.as_deref() == Some(word));
         let fits = |why: &Why| why.form().code == code && why.form().reason == reason;
@@ -160,7 +162,7 @@ impl Why {
         find(&named).or_else(|| find(&plain)).or_else(by_code)
     }
 
-    /// What a status code means by itself.
+    /// The variant that a status code means without a reason.
     fn of_code(code: u16) -> Option<Self> {
         Some(match code {
             400 => Why::Mistaken(Mistake::Request),
@@ -174,7 +176,7 @@ impl Why {
             422 => Why::Invalid,
             429 => Why::Busy,
             500 => Why::Internal,
-            // Whoever stands between here and there may have passed the request on.
+            // A gateway may have passed the request on before it gave up.
             502 | 504 => Why::Unknown,
             503 => Why::Unavailable,
             _ => return None,
@@ -182,14 +184,14 @@ impl Why {
     }
 }
 
-/// A refusal: why, in words for people, and what it is about.
+/// A refusal: the reason, a message for people, and what it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What the sender does next.
     pub why: Why,
     /// What happened and what to do, for people.
     pub message: String,
-    /// As on the wire, but for the cause that stands for `why`.
+    /// As on the wire, without the cause that encodes `why`.
     details: Option<Box<StatusDetails>>,
 }
 
@@ -199,7 +201,7 @@ impl Refusal {
         Self { why, message: message.into(), details: None }
     }
 
-    /// The same, about one object.
+    /// Adds which object it is about.
     #[must_use]
     pub fn about(mut self, kind: KindId, name: &str) -> Self {
         let info = kind.info();
@@ -210,21 +212,21 @@ impl Refusal {
         self
     }
 
-    /// The same with a cause that stock clients look for.
+    /// Adds a cause that stock clients look for.
     #[must_use]
     pub fn with_cause(mut self, cause: StatusCause) -> Self {
         self.details.get_or_insert_default().causes.get_or_insert_default().push(cause);
         self
     }
 
-    /// The same, to be tried again after so many seconds.
+    /// Adds after how many seconds the client is to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: i32) -> Self {
         self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
         self
     }
 
-    /// An object that is not valid: every violation is a cause.
+    /// The refusal of an invalid object: each violation is a cause.
     pub fn invalid(kind: KindId, name: &str, violations: &[Violation]) -> Self {
         let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
         let message = format!("{kind} {name:?} is invalid: {}", list.join("; "));
@@ -241,22 +243,22 @@ impl Refusal {
         refusal
     }
 
-    /// The plural of the kind that it is about, if it is about one.
+    /// The plural of the kind that it is about, if it is about an object.
     pub fn plural(&self) -> Option<&str> {
         self.details.as_ref()?.kind.as_deref()
     }
 
-    /// The name of the object that it is about, if it is about one.
+    /// The name of the object that it is about, if it is about an object.
     pub fn name(&self) -> Option<&str> {
         self.details.as_ref()?.name.as_deref()
     }
 
-    /// What is wrong, each with its field.
+    /// The violations, each with its field.
     pub fn causes(&self) -> &[StatusCause] {
         self.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default()
     }
 
-    /// Its form on the wire.
+    /// The refusal as a Kubernetes `Status`.
     pub fn to_status(&self) -> Status {
         let form = self.why.form();
         let mut details = self.details.clone();
@@ -275,7 +277,7 @@ impl Refusal {
         }
     }
 
-    /// What a `Status` means; nothing where it is no refusal of a Heliox.
+    /// Reads a `Status`; nothing if it is not a refusal of a Heliox server.
     pub fn of_status(status: Status) -> Option<Self> {
         let code = u16::try_from(status.code?).ok()?;
         let mut details = status.details.map(Box::new);
@@ -292,14 +294,14 @@ impl Refusal {
         Some(Self { why, message, details })
     }
 
-    /// What an answer with a status code that is no success means; nothing where no Heliox gives that.
-    /// A body that is no `Status` is passed over: it is of somebody between here and there.
+    /// Reads an answer whose status code is not a success; nothing if no Heliox server gives it. A
+    /// body that is not a `Status` comes from a proxy and is ignored.
     pub fn of_answer(code: u16, body: &[u8]) -> Option<Self> {
         let status = serde_json::from_slice::<Status>(body).unwrap_or_default();
         Self::of_status(Status { code: Some(i32::from(code)), ..status })
     }
 
-    /// What an answer with a line of plain text means, as agents give it.
+    /// Reads an agent's answer, whose body is a line of plain text.
     pub fn of_line(code: u16, line: &str) -> Option<Self> {
         Some(Self::new(Why::of_code(code)?, line))
     }
@@ -323,7 +325,7 @@ mod tests {
         StatusCause { reason: Some(reason.to_owned()), ..StatusCause::default() }
     }
 
-    /// A variant that is missing in [`Why::ALL`] would never be read back.
+    /// A variant that is missing in [`Why::ALL`] could be written and never be read back.
     #[test]
     fn all_are_all() {
         let place = |why: Why| match why {
@@ -369,7 +371,7 @@ mod tests {
         assert_eq!(Why::of_word("OfANewerVersion"), None);
     }
 
-    /// The promise to stock clients, and to our own of other versions.
+    /// Stock clients and our own of other versions depend on these forms.
     #[test]
     fn the_forms_are_a_contract() {
         let line = |why: Why| {

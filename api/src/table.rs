@@ -1,4 +1,5 @@
-//! Cells of tables and parts of sentences: ages, the first of several, and a dash for nothing.
+//! Cells of tables and parts of sentences: ages, the first of several names, and a dash for
+//! nothing.
 
 use std::fmt::Display;
 
@@ -12,7 +13,7 @@ pub fn age(since: Option<Timestamp>, now: Timestamp) -> String {
     since.map_or_else(|| NOTHING.to_owned(), |since| span(since, now))
 }
 
-/// The time between two points; 0s where they are the wrong way round.
+/// The time between two points; `0s` if the second is before the first.
 pub fn span(from: Timestamp, to: Timestamp) -> String {
     let secs = to.duration_since(from).as_secs().max(0);
     let (mins, hours) = (secs / 60, secs / 3600);
@@ -25,7 +26,7 @@ pub fn span(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// The time between start and end, or until now; a dash before the start.
+/// The time between start and end, or until now if it has not ended; a dash before the start.
 pub fn took(start: Option<Timestamp>, end: Option<Timestamp>, now: Timestamp) -> String {
     start.map_or_else(|| NOTHING.to_owned(), |start| span(start, end.unwrap_or(now)))
 }

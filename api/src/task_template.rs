@@ -1,4 +1,5 @@
-//! TaskTemplate: an immutable revision of what tasks run. All that agent and scheduler need.
+//! TaskTemplate: an immutable revision of what tasks run. It holds all that scheduler and agent
+//! need.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -63,12 +64,12 @@ impl TaskTemplateSpec {
     /// What a node must have free for a task with these overrides.
     pub fn requests(&self, overrides: &Overrides) -> Amounts {
         let merged = merge::template(&self.template, overrides.template.as_ref());
-        // The apiserver lets no overrides through that do not belong in a template.
+        // Cannot fail: the apiserver refuses overrides that do not belong in a template.
         merged.map(|template| template.requests()).unwrap_or_default()
     }
 }
 
-/// Nothing: a template never changes.
+/// Empty: a template never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TaskTemplateStatus {}
 

@@ -1,19 +1,19 @@
-//! What is wrong with a manifest: where, what, and what to write instead.
+//! Violations: what is wrong in a document, where, and what to write instead.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong with a document. All of a document's are reported at once.
+/// One violation of a schema or a rule. All violations of a document are reported at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Violation {
-    /// Where: `spec.jobs[1].dependsOn[0].job`.
+    /// Path of the field: `spec.jobs[1].dependsOn[0].job`.
     pub path: String,
-    /// What: a fragment that reads after the path.
+    /// What is wrong: a fragment that reads after the path.
     pub message: String,
-    /// What to do about it.
+    /// What to write instead, or another way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -24,7 +24,7 @@ impl Violation {
         Self { path: path.into(), message: message.into(), hint: None }
     }
 
-    /// The same violation of a document that stands at `path` in a larger one.
+    /// The violation of a document that is part of a larger one, at `path`.
     #[must_use]
     pub fn under(mut self, path: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
@@ -32,14 +32,14 @@ impl Violation {
         self
     }
 
-    /// The same violation elsewhere.
+    /// The violation at another path.
     #[must_use]
     pub(crate) fn at(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -60,12 +60,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Longest text for which what was meant is looked for: twice a name.
+/// Longest text for which similar names are searched, in bytes: twice the length of a name.
 const NEAREST_BYTES_MAX: usize = 128;
 
-/// `name` of `known` that a person who wrote `name` most likely meant.
+/// The entry of `known` that a person who wrote `name` probably meant; nothing if none is similar.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing two texts takes the product of their lengths, and nobody mistypes a page.
+    // The comparison takes time proportional to the product of both lengths.
     if name.len() > NEAREST_BYTES_MAX {
         return None;
     }
@@ -78,8 +78,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Reports values that come twice in a list: `path[index].field`, or `path[index]` where the field
-/// is empty.
+/// Reports values that occur twice in a list, at `path[index].field`, or at `path[index]` if
+/// `field` is empty.
 pub(crate) fn duplicates<'a>(
     values: impl IntoIterator<Item = &'a String>,
     path: &str,
@@ -88,13 +88,13 @@ pub(crate) fn duplicates<'a>(
 ) {
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, value) in values.into_iter().enumerate() {
-        // Empty names are reported as such.
+        // An empty name has a violation of its own.
         if value.is_empty() {
             continue;
         }
         if let Some(before) = first.get(value.as_str()) {
             let dot = if field.is_empty() { "" } else { "." };
-            // The list alone: the document that is looked at may be part of another one.
+            // Only the last part of the path, because the document may be part of another one.
             let list = path.rsplit('.').next().unwrap_or(path);
             let why = format!("{value:?} is a duplicate of {list}[{before}]");
             found.push(Violation::new(format!("{path}[{index}]{dot}{field}"), why));

@@ -1,15 +1,15 @@
-//! What a watch sends: one JSON document a line.
+//! The events of a watch: one JSON document on each line.
 
 use serde::{Deserialize, Serialize};
 
-/// One line of a watch.
+/// One event of a watch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WatchEvent<T> {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: WatchEventType,
-    /// The object as it is now; for DELETED as it was last, for BOOKMARK only its resourceVersion,
-    /// for ERROR a Status.
+    /// The object: its current state, for DELETED its last state, for BOOKMARK only its
+    /// resourceVersion. For ERROR it is a Status.
     pub object: T,
 }
 
@@ -17,17 +17,17 @@ pub struct WatchEvent<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum WatchEventType {
-    /// The object is new, or new to the selection.
+    /// The object was created, or begins to match the selector.
     Added,
-    /// It changed.
+    /// The object was changed.
     Modified,
-    /// It is gone, or gone from the selection.
+    /// The object was deleted, or no longer matches the selector.
     Deleted,
-    /// Nothing: all up to this resourceVersion was sent.
+    /// No change: everything up to this resourceVersion was sent.
     Bookmark,
-    /// The watch ends.
+    /// The watch ends with an error.
     Error,
 }
 
-/// The annotation of the bookmark that ends the initial events (Kubernetes' name).
+/// The annotation of the bookmark that follows the initial events. The name is Kubernetes'.
 pub const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";

@@ -1,33 +1,33 @@
-//! Which run `spec.cancel` speaks of: the one that is there when it is set.
+//! To which run `spec.cancel` applies: the one that exists when it is set.
 //!
 //! # Invariants
 //!
-//! * A run that a change opens is not cancelled by what was said of the run before it.
-//! * A cancel that could never do anything is refused.
+//! * A run that a change begins is not cancelled by a `cancel` that was set for the run before.
+//! * A cancel that could have no effect is refused.
 
 use super::change::opens_run;
 use super::{Job, JobSpec};
 use crate::object::Kind as _;
 use crate::violation::Violation;
 
-/// Characters of `spec.cancelReason` at most.
+/// Longest `spec.cancelReason`, in characters.
 pub const REASON_CHARS_MAX: usize = 256;
 
-/// Whether `new` still says `cancel` of a run that it replaces: both versions say it, and the change
-/// from `old` opens another run. Without this a job that was cancelled once could never run again,
-/// since people leave `cancel` out of their manifests and nobody else takes it away.
+/// Whether `new` still carries the `cancel` of an earlier run: both versions have it, and the
+/// change from `old` begins another run. Without this check a job that was cancelled once could
+/// never run again, because `cancel` is not in people's manifests and nobody else resets it.
 pub fn is_of_earlier_run(new: &Job, old: &Job) -> bool {
     new.spec.cancel && old.spec.cancel && opens_run(new, old)
 }
 
-/// What is wrong with the reason for a cancel.
+/// The violation of a cancel reason that is too long or has no cancel.
 pub(super) fn reason(spec: &JobSpec) -> Option<Violation> {
     let chars = spec.cancel_reason.as_ref()?.chars().count();
     let why = format!("{chars} characters; at most {REASON_CHARS_MAX} are allowed");
     (chars > REASON_CHARS_MAX).then(|| Violation::new("spec.cancelReason", why))
 }
 
-/// That the job's run has ended, so that there is nothing to cancel any more.
+/// The violation of a cancel when the job's run has ended: there is nothing left to cancel.
 pub(super) fn too_late(new: &Job, old: &Job) -> Option<Violation> {
     let mut otherwise = new.spec.clone();
     otherwise.cancel = old.spec.cancel;
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(said(json!({ "cancel": true })), None);
         let long = said(json!({ "cancel": true, "cancelReason": "w".repeat(257) })).unwrap();
         assert!(long.contains("257 characters; at most 256 are allowed"), "{long}");
-        // Whoever takes a cancel back need not know of the reason.
+        // A client that resets `cancel` need not know of the reason.
         assert_eq!(said(json!({ "cancel": false, "cancelReason": "why not" })), None);
     }
 

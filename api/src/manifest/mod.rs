@@ -1,7 +1,9 @@
-//! Manifests: YAML (or JSON) files as users write them, read with everything that is wrong in them.
+//! Manifests: YAML (or JSON) files as users write them. All problems of a file are reported at
+//! once.
 //!
-//! A file may hold several documents. Booleans are `true` and `false` alone, a key comes once, and
-//! size, depth, aliases and nodes are bounded. What is wrong is said with file, line and column.
+//! A file may hold several documents. Only `true` and `false` are booleans, and a key may occur
+//! once in a map. Size, depth, aliases and the number of nodes are bounded. Each problem names
+//! file, line and column.
 
 mod positions;
 
@@ -18,7 +20,7 @@ use crate::violation::{Violation, nearest};
 
 use positions::{Place, Positions};
 
-/// Largest file.
+/// Largest file, in bytes: 8 MiB.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most documents of a file.
 const DOCUMENTS_MAX: usize = 10_000;
@@ -29,26 +31,26 @@ const PARSED_DEPTH_MAX: usize = schema::DEPTH_MAX + 4;
 /// Most nodes that aliases may stand for.
 const ALIASED_NODES_MAX: usize = 100_000;
 
-/// One document of a manifest, its shape unchecked.
+/// One document of a manifest. Its shape has not been checked.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// What was written.
+    /// The content.
     pub value: Value,
     /// Its kind.
     pub kind: KindId,
-    /// The file, or what else people know it by.
+    /// The file, or another name by which people know where it came from.
     pub source: String,
-    /// Where it stands within what was written: `items[3]` in a list, else nothing.
+    /// The path of this document within what was written: `items[3]` in a list, otherwise empty.
     within: String,
     positions: Arc<Positions>,
 }
 
-/// One thing that is wrong in a manifest.
+/// One problem in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file.
     pub source: String,
-    /// The line, from 1; 0 where it is of the whole file.
+    /// The line, from 1; 0 for a problem of the whole file.
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
@@ -74,10 +76,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads a file, or what else `source` names, and checks every document of it: shape and rules.
+/// Reads a file and checks the shape and the rules of every document in it. `source` is its name in
+/// problems.
 ///
 /// # Errors
-/// Everything that is wrong in it, in the order of its lines.
+/// All problems of the file, ordered by line.
 pub fn read(source: &str, bytes: &[u8]) -> Result<Vec<Document>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut documents = Vec::new();
@@ -97,7 +100,8 @@ pub fn read(source: &str, bytes: &[u8]) -> Result<Vec<Document>, Vec<Problem>> {
     Err(problems)
 }
 
-/// The documents of a file, or what is wrong with each; what is no YAML at all is the error.
+/// Splits a file into documents, each of which may have a problem. The outer error is for text that
+/// is no YAML at all.
 fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, Vec<Problem>> {
     let whole = |message: String| {
         let violation = Violation::new("", message);
@@ -121,7 +125,7 @@ fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, V
     Ok(values.into_iter().flat_map(read).collect())
 }
 
-/// The document, or those of a list: what `hctl get -o yaml` prints of several objects.
+/// The document, or the items of a list such as `hctl get -o yaml` prints for several objects.
 fn documents(
     source: &str,
     mut value: Value,
@@ -154,7 +158,8 @@ fn options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_documents: DOCUMENTS_MAX,
             max_nodes: NODES_MAX,
-            // One more than what a document may have, which the schema reports with its path.
+            // A little more than a document may have, so that the schema check reports the excess
+            // with its path.
             max_depth: PARSED_DEPTH_MAX,
         },
     }
@@ -165,7 +170,7 @@ fn place_of(location: &Location) -> Place {
     Place { line: number(location.line()), column: number(location.column()) }
 }
 
-/// What is wrong where a text is no YAML, in the parser's words but for the place.
+/// The problem of a text that is no YAML, in the parser's words without its line and column.
 fn syntax_problem(source: &str, error: &Error) -> Problem {
     let place = error.location().map(|location| place_of(&location)).unwrap_or_default();
     let said = if let Error::Budget { breach, .. } = error.without_snippet() {
@@ -173,14 +178,14 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
     } else {
         error.without_snippet().to_string()
     };
-    // Found while a value is read, its error comes as text in another one.
+    // The parser reports an alias error that occurs inside a value as text within another error.
     let said = if said.starts_with("alias replay") || said.starts_with("alias expansion") {
         format!("aliases expand to too many values: at most {ALIASED_NODES_MAX} are allowed")
     } else {
         said
     };
-    // The parser ends its first line with the place, which is said before, or with what a program
-    // could set to have it otherwise.
+    // The parser appends the position, which is reported separately, or advice for programmers.
+    // Neither is for the user.
     let first = said.lines().next().unwrap_or_default();
     let message = first.split(" at line ").next().unwrap_or(first);
     let message = message.split(", set ").next().unwrap_or(message).trim_end_matches([':', ' ']);
@@ -192,7 +197,7 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
     Problem { source: source.to_owned(), line: place.line, column: place.column, violation }
 }
 
-/// Which bound a text exceeds.
+/// Which bound a text exceeds, in words.
 fn bound_words(breach: &BudgetBreach) -> String {
     let too_many =
         |what: &str, max: usize| format!("too many {what}: at most {max} in a file are allowed");
@@ -203,12 +208,12 @@ fn bound_words(breach: &BudgetBreach) -> String {
     } else if let BudgetBreach::Documents { .. } = breach {
         too_many("documents", DOCUMENTS_MAX)
     } else {
-        // The parser has bounds of its own, and more of them with each version.
+        // A bound of the parser itself, which may get new ones with each version.
         "too large or too complex to be read: split the file".to_owned()
     }
 }
 
-/// What to do about the slips that are made most.
+/// A hint for the most frequent mistakes.
 fn syntax_hint(message: &str) -> Option<&'static str> {
     if message.contains("tab") {
         Some("indent with spaces")
@@ -219,12 +224,12 @@ fn syntax_hint(message: &str) -> Option<&'static str> {
     }
 }
 
-/// The violation as it stands in what was written.
+/// The violation with the path that it has in the file.
 fn within_list(violation: Violation, within: &str) -> Violation {
     if within.is_empty() { violation } else { violation.under(within) }
 }
 
-/// A document whose kind is known.
+/// Makes a document of a value whose kind is known.
 fn document(
     source: &str,
     value: Value,
@@ -268,7 +273,7 @@ fn document(
 }
 
 impl Document {
-    /// Everything that is wrong with it.
+    /// All problems of the document.
     pub fn check(&self) -> Vec<Problem> {
         let found = schema::check_document(self.kind, &self.value);
         let mut problems: Vec<Problem> =
@@ -277,7 +282,8 @@ impl Document {
         problems
     }
 
-    /// Where a violation of this document is in its file. For what the server says of it, too.
+    /// Adds file, line and column to a violation of this document. Also used for violations that
+    /// the server reports.
     pub fn problem(&self, violation: Violation) -> Problem {
         let violation = within_list(violation, &self.within);
         let place = self.positions.place(&violation.path);

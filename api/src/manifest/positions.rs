@@ -1,4 +1,4 @@
-//! Where the fields of a document stand in its file.
+//! The line and column of each field of a document.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_saphyr::granit_parser::{Event, Marker, Parser};
 
 use crate::path::{Step, steps};
 
-/// A line and a column, from 1; 0 where it is not known.
+/// A line and a column, from 1; 0 where they are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Place {
     pub(super) line: usize,
@@ -20,11 +20,11 @@ impl From<&Marker> for Place {
     }
 }
 
-/// Where a document and all in it stand.
+/// The positions of a document and of everything in it.
 #[derive(Debug, Clone)]
 pub(super) struct Positions(Arc<Node>);
 
-/// Where a value stands: its key, or itself in a list; and what is in it.
+/// The position of a value, and of what it contains. A value in a map has the position of its key.
 #[derive(Debug, Default)]
 struct Node {
     place: Place,
@@ -33,12 +33,12 @@ struct Node {
 }
 
 impl Positions {
-    /// A document of which nothing but its beginning is known.
+    /// A document of which only the beginning is known.
     pub(super) fn only(place: Place) -> Self {
         Self(Arc::new(Node { place, ..Node::default() }))
     }
 
-    /// Where a path leads, or the nearest thing above it that is there.
+    /// The position that a path leads to, or that of its nearest parent that exists.
     pub(super) fn place(&self, path: &str) -> Place {
         let mut node = &*self.0;
         for step in steps(path) {
@@ -55,15 +55,15 @@ impl Positions {
     }
 }
 
-/// A collection that is being read.
+/// A map or list whose end has not been read yet.
 enum Open {
     List(Node),
     /// A map, and the key whose value comes next.
     Map(Node, Option<(String, Place)>),
 }
 
-/// The positions in each document of a text that was read already, by where the documents begin.
-/// Reads no further than the text is YAML.
+/// The positions in each document of a text, by where the documents begin. It stops at the first
+/// syntax error.
 pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
     let mut documents = BTreeMap::new();
     let mut open: Vec<Open> = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
             | Event::Anchor(..)
             | Event::UnresolvedAlias(_)
             | Event::Comment(..) => continue,
-            // The parser may learn new events.
+            // A newer parser may have more events. They have no position that matters here.
             _ => continue,
         };
         match open.last_mut() {
@@ -107,11 +107,11 @@ pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
             }
             Some(Open::List(list)) => list.entries.push(whole),
             Some(Open::Map(map, key)) => match key.take() {
-                // A value is found by its key, and stands where that does.
+                // A value in a map is found by its key and has the key's position.
                 Some((name, at)) => {
                     map.fields.insert(name, Node { place: at, ..whole });
                 }
-                // A key that is no scalar: nothing has a path through it.
+                // A key that is a map or a list: no path leads through it.
                 None => *key = Some((String::new(), place)),
             },
         }

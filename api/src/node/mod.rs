@@ -155,7 +155,7 @@ impl fmt::Display for NodePhase {
 }
 
 impl Node {
-    /// The phase: a function of what is stored.
+    /// The phase, computed from what is stored.
     pub fn phase(&self) -> NodePhase {
         if self.status.lost.is_some() {
             NodePhase::Lost
@@ -171,13 +171,15 @@ impl Node {
         }
     }
 
-    /// Whether its agent is not heard, lost or not.
+    /// Whether the agent has not been heard from for a while, whether or not the node was declared
+    /// lost.
     pub fn is_silent(&self) -> bool {
         self.status.silent_since.is_some() || self.status.lost.is_some()
     }
 
-    /// Its conditions, where it was `before`. As in Kubernetes a cordoned node is ready: it works, and
-    /// takes nothing new.
+    /// The conditions. `before` is the status that they were computed from last, for their
+    /// transition times. As in Kubernetes a cordoned node is Ready: it works, and only accepts
+    /// nothing new.
     fn conditions(&self, before: Option<&Self>, now: Timestamp) -> Vec<Condition> {
         let phase = self.phase();
         let (standing, message) = match phase {
@@ -198,12 +200,12 @@ impl Node {
         conditions(before, standing, &phase.to_string(), message, (self.generation(), now))
     }
 
-    /// Whether new tasks may be bound to it.
+    /// Whether new tasks may be bound to the node.
     pub fn is_schedulable(&self) -> bool {
         self.phase() == NodePhase::Ready && !self.is_deleting()
     }
 
-    /// The value of a label, the built-in ones included.
+    /// The value of a label that constraints look at, including the built-in labels.
     pub fn constraint_label(&self, label: &str) -> Option<&str> {
         match label {
             "name" => Some(self.name()),
@@ -213,7 +215,7 @@ impl Node {
         }
     }
 
-    /// What tasks may use.
+    /// The resources that tasks may use.
     pub fn allocatable(&self) -> Amounts {
         amounts(&self.status.allocatable)
     }
@@ -236,18 +238,20 @@ impl Definition for NodeLeaseDefinition {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeLeaseSpec {
-    /// The lease in the store.
+    /// The id of the lease in the store.
     pub lease: u64,
-    /// Which installation of an agent: kept in its state directory, so that a second agent under
-    /// the same name is told apart from the first one restarted.
+    /// The identity of the agent's installation. It is kept in the agent's state directory, so that
+    /// a second agent under the same node name can be told apart from the first one restarted.
     pub agent: String,
-    /// Which start of it.
+    /// Identifier of the current start of the agent.
     pub boot_id: String,
-    /// The URL of the apiserver that holds the agent's connection: where logs are asked for.
+    /// URL of the apiserver that holds the agent's connection. Requests for logs and commands go
+    /// there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub apiserver: String,
-    /// Which connection of this start of the agent that one holds, counted from 1: an apiserver
-    /// that has not noticed yet that its connection is dead does not take the place of a newer one.
+    /// Number of the connection that this apiserver holds, counted from 1 for each start of the
+    /// agent. By it an apiserver that has not noticed yet that its connection is dead does not
+    /// replace a newer connection.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub connection: u64,
 }
@@ -256,84 +260,88 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Nothing: a node lease is there or not.
+/// Empty: a node lease exists or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NodeLeaseStatus {}
 
-/// What an agent's connection is upgraded to: HTTP/2, served by the side that dialled. It is asked
-/// for at `POST /apis/heliox.dev/v1/nodes/{node}/connect?bootId=&connection=`.
+/// The protocol that an agent's connection is upgraded to: HTTP/2, with the agent, which opened the
+/// connection, as the server. It is opened with `POST
+/// /apis/heliox.dev/v1/nodes/{node}/connect?bootId=&connection=`.
 pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
 
-/// The header by which one apiserver tells another that it asks for somebody else. It holds the URL
-/// of the one that asks. What comes with it is never passed on to a third one.
+/// The header that marks a request which one apiserver passes on to another. Its value is the URL
+/// of the one that passes it on. Such a request is never passed on again, so that two apiservers
+/// cannot send it back and forth.
 pub const PEER_HEADER: &str = "heliox-peer";
 
 /// Asks for a node lease: `POST /apis/heliox.dev/v1/nodeleases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantRequest {
-    /// The node.
+    /// Name of the node.
     pub node: String,
-    /// Which installation of an agent.
+    /// Identity of the agent's installation.
     pub agent: String,
-    /// Which start of it.
+    /// Identifier of the current start of the agent.
     pub boot_id: String,
 }
 
-/// The header that names the [`Cluster`] which a request is meant for, as it shows itself: another
-/// one, or another life of its store, refuses it. So an agent never takes the list of another cluster
-/// for its own.
+/// The header that names the [`Cluster`] a request is meant for, in its text form. Any other
+/// cluster, or another epoch of the store, refuses the request. So an agent never takes an empty
+/// list of another cluster as the order to stop everything.
 pub const CLUSTER_HEADER: &str = "heliox-cluster";
 
-/// A node lease, granted.
+/// A granted node lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantResponse {
-    /// Its id, for renewals.
+    /// Id of the lease, for renewals.
     pub lease: u64,
-    /// How long it lives without one, in milliseconds.
+    /// Time after which it expires unless it is renewed, in milliseconds.
     pub ttl_millis: u64,
-    /// The cluster: an agent stops nothing of another cluster.
+    /// Id of the cluster. An agent stops nothing that it started for another cluster.
     pub cluster: String,
-    /// The store's epoch: a restored store has a new one.
+    /// Epoch of the store, which a restore increases.
     pub epoch: u64,
-    /// Which restore made the store what it is; empty where none did.
+    /// Which restore began the epoch; empty in the first one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub restore: String,
-    /// The store was restored, and nobody has said yet that agents are to work for it.
+    /// Whether the store was restored and nobody has confirmed it yet. The agent waits until then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
 }
 
 impl GrantResponse {
-    /// Who granted it.
+    /// The cluster that granted the lease.
     pub fn granted_by(&self) -> Cluster {
         let (id, restore) = (self.cluster.clone(), self.restore.clone());
         Cluster { id, epoch: self.epoch, restore }
     }
 }
 
-/// Renews the lease of a node: `POST /apis/heliox.dev/v1/nodeleases/renew`. It names both, so that nobody
-/// keeps alive the lease of a node that is not his by a wrong number.
+/// Renews the lease of a node: `POST /apis/heliox.dev/v1/nodeleases/renew`. The request names the
+/// node and the lease, so that a wrong lease id cannot keep another node's lease alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewRequest {
-    /// The node.
+    /// Name of the node.
     pub node: String,
-    /// The id of its lease, as it was granted.
+    /// Id of its lease, as granted.
     pub lease: u64,
 }
 
-/// What became of a renewal.
+/// The result of a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewResponse {
-    /// Whether the node still had this lease. It lives on then.
+    /// Whether the node still had this lease, which is then renewed. Otherwise the agent must ask
+    /// for a new one.
     pub alive: bool,
     /// As in [`GrantResponse::unconfirmed`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
-    /// There is no Node object of the node that the request names, as far as this apiserver has heard.
+    /// Whether no Node object exists for the node, as far as this apiserver knows. The agent then
+    /// creates it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unregistered: bool,
 }

@@ -32,7 +32,8 @@ impl Resource for Node {
 
     fn show(&mut self) -> bool {
         if self.status.conditions.is_empty() {
-            // An earlier version stored it.
+            // Conditions that an earlier version did not store are computed when the object is
+            // read.
             let since = self.created().unwrap_or_default();
             self.settle(None, since);
         }
@@ -67,12 +68,12 @@ impl Resource for Node {
     }
 }
 
-/// What tasks take of a node.
+/// What the tasks on a node have reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Tasks that hold resources of it.
+    /// Number of tasks that hold resources of the node.
     pub tasks: u32,
-    /// The sum of what they ask for.
+    /// Sum of what they request.
     pub requested: Amounts,
 }
 
@@ -88,7 +89,7 @@ impl Usage {
 }
 
 impl Node {
-    /// The row in a table of nodes, with what is taken where that is known.
+    /// The row in a table of nodes, with the reserved resources where they are known.
     pub fn row_with(&self, usage: Option<&Usage>, now: Timestamp) -> Vec<String> {
         let status = &self.status;
         let info = &status.info;
@@ -112,7 +113,8 @@ impl Node {
         ]
     }
 
-    /// `2/8(25%)`: requested, allocatable, and the share; what is allocatable alone otherwise.
+    /// `2/8(25%)`: requested, allocatable and the share; only the allocatable amount if the usage
+    /// is not known.
     fn resource_cell(&self, resource: &str, usage: Option<&Usage>) -> String {
         let Some(quantity) = self.status.allocatable.get(resource) else {
             return NOTHING.to_owned();
@@ -125,9 +127,9 @@ impl Node {
         format!("{}/{}{}({percent}%)", unit.number(taken), unit.number(all), unit.sign())
     }
 
-    /// For how long its agent has not been heard.
+    /// How long the agent has not been heard from.
     fn silence(&self, now: Timestamp) -> String {
-        // A version before kept only when the node was declared lost.
+        // An earlier version stored only when the node was declared lost.
         let since = self.status.silent_since.or(self.status.lost);
         since.map(|since| span(since, now)).unwrap_or_default()
     }

@@ -1,14 +1,14 @@
-//! What a node and its tasks use: answered by its agent, never stored.
+//! Measured usage of a node and its tasks. The agent measures it on request; it is never stored.
 
 use serde::{Deserialize, Serialize};
 
-/// What a node and the tasks that run on it use: `GET /apis/heliox.dev/v1/nodes/{node}/stats`.
+/// Usage of a node and of its tasks: `GET /apis/heliox.dev/v1/nodes/{node}/stats`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStats {
-    /// Over how long processor time was measured, in milliseconds.
+    /// Length of the interval over which processor time was measured, in milliseconds.
     pub window_millis: u64,
-    /// Processor time that the whole machine used, in thousandths of a core, tasks or not.
+    /// Processor time of the whole machine, in thousandths of a core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_millis: Option<u64>,
     /// Memory of the whole machine that is in use, in bytes.
@@ -17,23 +17,23 @@ pub struct NodeStats {
     pub tasks: Vec<TaskStats>,
 }
 
-/// What a task's attempt uses: `GET .../namespaces/{namespace}/tasks/{task}/stats`.
+/// Usage of a task's current attempt: `GET .../namespaces/{namespace}/tasks/{task}/stats`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStats {
-    /// The task's namespace.
+    /// Namespace of the task.
     pub namespace: String,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
-    /// Its uid.
+    /// UID of the task.
     pub uid: String,
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// Processor time, in thousandths of a core; nothing where it started just now.
+    /// Processor time, in thousandths of a core; absent if the container has just started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_millis: Option<u64>,
-    /// Processor time since it started, in nanoseconds.
+    /// Processor time since the start, in nanoseconds.
     pub cpu_nanos: u64,
-    /// Memory, in bytes, without files that are cached for it and can be dropped.
+    /// Memory in bytes, without the file cache that the kernel can drop.
     pub memory_bytes: u64,
 }

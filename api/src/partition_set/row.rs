@@ -25,7 +25,8 @@ impl Resource for PartitionSet {
     }
 
     fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
-        // What the assignment does not name any more is not waited for, before a controller looks.
+        // Nodes that the new assignment does not name are dropped at once. The controller, which
+        // checks the rest, may run later.
         let mut missing_nodes = std::mem::take(&mut self.status.missing_nodes);
         let named: BTreeSet<&str> = self.nodes_serving(&[]).collect();
         missing_nodes.retain(|node| named.contains(node.as_str()));
@@ -59,7 +60,7 @@ impl Resource for PartitionSet {
     }
 
     fn show(&mut self) -> bool {
-        // One that an earlier version stored lacks its state.
+        // Objects that an earlier version stored have no phase and no conditions.
         let lacks = self.status.conditions.is_empty();
         if lacks {
             let since = self.created().unwrap_or_default();
@@ -102,13 +103,13 @@ impl Resource for PartitionSet {
 }
 
 impl PartitionSet {
-    /// `Ready` or `Degraded`. The assignment is taken as given, so what is given is what is, as far as
-    /// its nodes exist.
+    /// `Ready` or `Degraded`. In mode Manual the assignment is taken as the actual state, so all
+    /// that can be missing is a node.
     fn phase(&self) -> &'static str {
         if self.why_degraded().is_some() { "Degraded" } else { "Ready" }
     }
 
-    /// What is missing, as a sentence.
+    /// Why the set is degraded, as a sentence.
     fn why_degraded(&self) -> Option<String> {
         let unserved = self.first_unserved();
         let unserved = unserved.map(|(partition, state)| format!("{partition} has no {state}"));

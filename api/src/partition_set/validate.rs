@@ -137,7 +137,7 @@ fn assignment(set: &PartitionSet, model: &BuiltInModel, found: &mut Vec<Violatio
     }
 }
 
-/// That no built-in model has this state.
+/// The violation of a state that no built-in model has.
 pub(crate) fn state_problem(state: &str, at: String) -> Option<Violation> {
     let known = |model: &BuiltInModel| model.states.iter().any(|(name, _)| *name == state);
     (!BUILT_IN_MODELS.iter().any(known)).then(|| unknown_state(state, &BUILT_IN_MODELS, at))
@@ -162,7 +162,8 @@ fn unknown_state(state: &str, models: &[BuiltInModel], at: String) -> Violation 
 }
 
 impl PartitionSet {
-    /// A partition that nobody serves, and the state that one of its replicas should be in.
+    /// The first partition without a serving replica, and the state that one of its replicas should
+    /// be in.
     pub(super) fn first_unserved(&self) -> Option<(String, &'static str)> {
         let model = BUILT_IN_MODELS.iter().find(|model| model.name == self.spec.state_model)?;
         let (first, _) = model.states.first()?;
@@ -170,7 +171,7 @@ impl PartitionSet {
         self.partition_names().into_iter().find(unserved).map(|partition| (partition, *first))
     }
 
-    /// How many replicas are in each state that serves, in priority order.
+    /// Number of replicas in each serving state, in order of priority.
     pub(super) fn replicas_by_state(&self) -> Vec<(&'static str, usize)> {
         let model = BUILT_IN_MODELS.iter().find(|model| model.name == self.spec.state_model);
         let states = model.into_iter().flat_map(|model| model.states).map(|(state, _)| *state);

@@ -1,4 +1,5 @@
-//! Placement: where tasks may run, where they would rather, and what a node's loss means.
+//! Placement: where tasks may run, where they run preferably, and what happens if their node is
+//! lost.
 
 mod possible;
 mod validate;
@@ -103,15 +104,16 @@ pub enum LossAction {
     Wait,
 }
 
-/// How long after a node was last heard its tasks are replaced, where nothing else is said.
+/// How long after a node was last heard from its tasks are replaced, if `onNodeLoss` does not say.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(10);
-/// How long a node lease lives without renewal.
+/// How long a node lease lasts without renewal.
 pub const NODE_LEASE_TTL: Duration = Duration::from_secs(6);
-/// `after` may not be less: the time to live of a node lease and two seconds.
+/// Smallest value of `after`: the time of a node lease and two seconds. Earlier the node may still
+/// be alive.
 pub const REPLACE_AFTER_MIN: Duration = Duration::from_secs(8);
 
 impl OnNodeLoss {
-    /// How long after the node was last heard its tasks may be replaced; never for Wait.
+    /// How long after the node was last heard from its tasks may be replaced; never for Wait.
     pub fn replace_after(self) -> Option<Duration> {
         match self.action {
             LossAction::Replace => Some(self.after.unwrap_or(REPLACE_AFTER)),
@@ -120,36 +122,36 @@ impl OnNodeLoss {
     }
 }
 
-/// Labels that every node has without being given them.
+/// Labels that every node has by itself.
 pub const BUILT_IN_LABELS: [&str; 4] = ["name", "arch", "os", "zone"];
 
-/// What must hold of a node's labels. A missing label never matches, but for `!exists`:
-/// `zone in (a, b)`, `zone notin (a)`, `disk = ssd`, `disk != ssd`, `gen >= 3`, `exists gpu` or
-/// `gpu`, `!exists spot` or `!spot`.
+/// A condition on one label of a node. A missing label satisfies only `!exists`. Forms: `zone in
+/// (a, b)`, `zone notin (a)`, `disk = ssd`, `disk != ssd`, `gen >= 3`, `exists gpu` or `gpu`,
+/// `!exists spot` or `!spot`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Constraint {
-    /// The label looked at.
+    /// The label.
     pub label: String,
-    /// What must hold of it.
+    /// The test of its value.
     pub test: Test,
 }
 
-/// What must hold of a label.
+/// The test of a label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Test {
-    /// One of these values.
+    /// The label has one of these values.
     In(Vec<String>),
-    /// There, and none of these values.
+    /// The label exists and has none of these values.
     NotIn(Vec<String>),
-    /// There.
+    /// The label exists.
     Exists,
-    /// Not there.
+    /// The label does not exist.
     Absent,
-    /// There, and in this relation to this value.
+    /// The label exists and its value is in this relation to the given one.
     Compare(Comparison, String),
 }
 
-/// An order between numbers, or dotted versions part by part.
+/// A comparison of numbers, or of dotted versions part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Comparison {
     /// `<`
@@ -162,7 +164,7 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// Text that is no constraint.
+/// The text is not a constraint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a constraint; write for example \"zone in (a, b)\", \"disk = ssd\", \"gen >= 3\" or \"!spot\""
@@ -170,7 +172,7 @@ pub enum Comparison {
 pub struct NotAConstraint(String);
 
 impl Constraint {
-    /// Whether it holds of a label's value.
+    /// Whether the value of a label satisfies it; `None` is a missing label.
     pub fn holds(&self, value: Option<&str>) -> bool {
         match (&self.test, value) {
             (Test::Absent, value) => value.is_none(),
@@ -189,7 +191,7 @@ impl Constraint {
     }
 }
 
-/// Compares dotted numbers part by part; a missing part is 0. No order where a part is no number.
+/// Compares dotted numbers part by part; a missing part is 0. Nothing if a part is not a number.
 fn compare_versions(left: &str, right: &str) -> Option<std::cmp::Ordering> {
     let parts = |text: &str| -> Option<Vec<u64>> {
         text.trim_start_matches('v').split('.').map(|part| part.parse().ok()).collect()

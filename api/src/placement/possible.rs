@@ -1,21 +1,21 @@
-//! Whether a node can be what a placement asks for, as far as the placement itself tells.
+//! Finds placements that no node can satisfy, as far as the placement alone shows.
 
 use std::collections::BTreeMap;
 
 use super::{Comparison, Constraint, Placement, Test, compare_versions};
 use crate::violation::Violation;
 
-/// The label that is a node's name.
+/// The built-in label with a node's name.
 const NAME: &str = "name";
 
-/// What is asked of a label, where, and in which words.
+/// A test of a label, with its path and its text.
 struct Wanted {
     test: Test,
     at: String,
     text: String,
 }
 
-/// Labels of which no value does all that is asked: no node will ever be taken.
+/// Reports labels for which no value satisfies all tests: such a task would wait for ever.
 pub(super) fn contradictions(placement: &Placement, path: &str) -> Vec<Violation> {
     let mut labels: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();
     if !placement.nodes.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn contradictions(placement: &Placement, path: &str) -> Vec<Violation
     labels.into_iter().filter_map(|(label, wanted)| contradiction(&label, &wanted)).collect()
 }
 
-/// That no value of a label does all of this; said of the last of it.
+/// The violation if no value of a label satisfies all of `wanted`, reported at the last of them.
 fn contradiction(label: &str, wanted: &[Wanted]) -> Option<Violation> {
     let (last, before) = wanted.split_last()?;
     if before.is_empty() || is_possible(label, wanted) {
@@ -79,13 +79,13 @@ fn is_possible(label: &str, wanted: &[Wanted]) -> bool {
     bounds(true).all(|(above, least)| {
         bounds(false).all(|(below, most)| match compare_versions(least, most) {
             Some(order) => order.is_lt() || (order.is_eq() && !above && !below),
-            // That it is no number is said by itself.
+            // A value that is not a number has a violation of its own.
             None => true,
         })
     })
 }
 
-/// That a comparison is with something that has no order: it never holds.
+/// The violation of a comparison with something that has no order, which is never satisfied.
 pub(super) fn no_order(constraint: &Constraint) -> Option<String> {
     let Test::Compare(_, value) = &constraint.test else { return None };
     compare_versions(value, value)

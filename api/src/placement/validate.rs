@@ -7,10 +7,10 @@ use crate::{metadata, names};
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 10_000;
-/// Most constraints, and most preferences: each is looked at for every node.
+/// Most constraints, and most preferences: each is checked for every node.
 const CONSTRAINTS_MAX: usize = 100;
 
-/// What is wrong with a placement that stands at `path`.
+/// The violations of a placement. Paths begin with `path`.
 pub(crate) fn validate(placement: &Placement, path: &str, found: &mut Vec<Violation>) {
     let lists = [
         ("nodes", placement.nodes.len(), ENTRIES_MAX),
@@ -86,7 +86,7 @@ fn near(near: &Near, at: &str, found: &mut Vec<Violation>) {
     states(&near.states, at, found);
 }
 
-/// What is wrong with states that are asked for at `at`.
+/// The violations of a list of replica states. `at` is its path.
 pub(crate) fn states(states: &[String], at: &str, found: &mut Vec<Violation>) {
     for (index, state) in states.iter().enumerate() {
         found.extend(state_problem(state, format!("{at}.states[{index}]")));

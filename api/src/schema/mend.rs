@@ -1,16 +1,17 @@
-//! A document without what is wrong in it, so that its rules can be asked.
+//! Removes what is wrong from a document, so that the rules can be checked for the rest.
 
 use serde_json::{Map, Value, json};
 
 use super::walk::{alternatives, required_of, types, words_of};
 use crate::path::{self, Step};
 
-/// The document without the fields that `ways` lead to. Those that it cannot do without have a value
-/// that their schema allows. Nothing where the document as a whole is wrong.
+/// The document without the fields at the paths `ways`. Required fields get a value that their
+/// schema allows. Nothing if the document as a whole is wrong.
 pub(super) fn mended(schema: &Value, mut document: Value, ways: &[Vec<Step>]) -> Option<Value> {
     for way in ways {
-        // A list that holds something wrong is left out as a whole: without the wrong entry the others
-        // would have other indexes, and what the rules say of them would name the wrong ones.
+        // If an element of a list is wrong, the whole list is removed. Without that element the
+        // others would move to other indexes, and violations of the rules would name the wrong
+        // ones.
         let at = way.iter().rposition(|step| matches!(step, Step::Field(_)))?;
         let (Step::Field(field), above) = way[..=at].split_last()? else { return None };
         let around = above.iter().try_fold(schema, within);
@@ -28,7 +29,7 @@ pub(super) fn mended(schema: &Value, mut document: Value, ways: &[Vec<Step>]) ->
     Some(document)
 }
 
-/// The schema of what a step leads to.
+/// The schema of the value that a step leads to.
 fn within<'a>(schema: &'a Value, step: &Step) -> Option<&'a Value> {
     let schema = chosen(schema);
     match step {
@@ -40,14 +41,14 @@ fn within<'a>(schema: &'a Value, step: &Step) -> Option<&'a Value> {
     }
 }
 
-/// Of a schema that is optional, the one of what may be there.
+/// For an optional value: the schema of the value if it is present.
 fn chosen(schema: &Value) -> &Value {
     let is_something = |inner: &&Value| inner.get("type").is_none_or(|it| it != "null");
     let inner = alternatives(schema).and_then(|inner| inner.into_iter().find(is_something));
     inner.unwrap_or(schema)
 }
 
-/// A value that a schema allows.
+/// Any value that a schema allows.
 fn sample(schema: &Value) -> Value {
     if let Some(word) = words_of(schema).next() {
         return word.into();

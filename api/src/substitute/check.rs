@@ -1,4 +1,4 @@
-//! Names that do not exist are found when a manifest is applied.
+//! Finds names in `$(...)` that do not exist, when a manifest is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use super::reference::{Piece, Reference, pieces};
 use crate::schema::VIOLATIONS_MAX;
 use crate::violation::{Violation, nearest};
 
-/// Names under `run` that later versions will have.
+/// Names under `run` that are reserved for later versions.
 const LATER_OF_RUN: [&str; 5] =
     ["scheduledTime", "previousTime", "previousDate", "phase", "failedJobs"];
 
-/// What may be named besides what every task has.
+/// Which names exist besides those that every task has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope<'a> {
     /// A job of a workflow that has these parameters.
@@ -22,20 +22,21 @@ pub(crate) enum Scope<'a> {
     Job,
 }
 
-/// Where a text stands: it decides which stages look at it.
+/// Where a text is, which decides which substitution stages apply to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zone {
-    /// Anywhere in a template but what follows.
+    /// In a template, other than in the following.
     Template,
-    /// A label of a template: the Task has it before it has a node.
+    /// A label of a template: the Task object has it before it has a node, so node names are not
+    /// known.
     Label,
-    /// An image: nodes are chosen by it.
+    /// An image: nodes are chosen by it, so it must be known before.
     Image,
     /// A placement.
     Placement,
 }
 
-/// What is wrong with the names in a document of a Job's spec that stands at `path`.
+/// All violations of names in a document of a Job's spec. Paths begin with `path`.
 pub(crate) fn check_job(
     document: &Value,
     scope: Scope<'_>,
@@ -59,8 +60,8 @@ pub(crate) fn check_job(
     }
 }
 
-/// What is wrong with the names in the default of a parameter at `path`. It gets its value when a run
-/// begins, where nothing but the run itself is known.
+/// All violations of names in a parameter's default at `path`. A default gets its value when a run
+/// begins; then only the names under `run` are known.
 pub(crate) fn check_default(default: &str, path: &str, found: &mut Vec<Violation>) {
     for piece in pieces(default) {
         if found.len() >= VIOLATIONS_MAX {
@@ -93,7 +94,7 @@ fn problem_in_default(reference: &Reference<'_>) -> Option<(String, Option<Strin
     }
 }
 
-/// Whether a text means what it says: nothing in it is replaced when a run begins.
+/// Whether a text contains nothing that is substituted when a run begins.
 pub(crate) fn is_plain(text: &str) -> bool {
     pieces(text).iter().all(|piece| match piece {
         Piece::Text(_) | Piece::Variable { .. } => true,
@@ -108,9 +109,9 @@ fn port_names(template: Option<&Value>) -> Vec<&str> {
 
 struct Check<'a> {
     job: &'a Map<String, Value>,
-    /// The names of ports that the part may use.
+    /// The names of the ports that the texts may refer to.
     ports: Vec<&'a str>,
-    /// For each field of items that a text names, the first item without it.
+    /// For each field of items that a text refers to: the index of the first item without it.
     lacking: BTreeMap<String, Option<usize>>,
     scope: Scope<'a>,
     found: &'a mut Vec<Violation>,
@@ -153,7 +154,8 @@ impl Check<'_> {
 
     fn text(&mut self, text: &str, zone: Zone, path: &str) {
         for piece in pieces(text) {
-            // More are not reported, and finding what was meant takes its time.
+            // Beyond the limit nothing is reported, and searching for similar names would only take
+            // time.
             if self.found.len() >= VIOLATIONS_MAX {
                 return;
             }
@@ -169,7 +171,7 @@ impl Check<'_> {
         }
     }
 
-    /// Why a name has no meaning, and what to do about it.
+    /// Why a name has no meaning and what to write instead.
     fn problem(
         &mut self,
         reference: &Reference<'_>,

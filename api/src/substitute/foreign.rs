@@ -1,20 +1,21 @@
-//! What people bring from other systems: their variables and their names in braces, which mean nothing
-//! here. Left alone, `$JOB_COMPLETION_INDEX` is empty and `{{item}}` reaches the program as it stands.
+//! Variables and placeholders of other systems, which mean nothing in Heliox. If nobody reports
+//! them, `$JOB_COMPLETION_INDEX` is empty and `{{item}}` reaches the program as it is.
 //!
-//! Only names that nothing else has are here: no program has a variable `NOMAD_ALLOC_INDEX` of its own.
+//! Only names that are unique to another system are listed: no program has its own variable
+//! `NOMAD_ALLOC_INDEX`.
 
 /// A variable that another system sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Variable {
     /// The system.
     pub(super) system: &'static str,
-    /// What to write for it here, if there is anything: `$HELIOX_INDEX`.
+    /// The Heliox variable to use instead, if there is one: `$HELIOX_INDEX`.
     pub(super) ours: Option<String>,
 }
 
-/// Variables that others set, and ours of the same meaning; nothing where we have nothing like it.
-/// Those that their command lines read, such as `NOMAD_ADDR`, are not here: a program may well be given
-/// them.
+/// Variables that other systems set, each with the Heliox variable of the same meaning; an empty
+/// text where there is none. Variables that only their command line tools read, such as
+/// `NOMAD_ADDR`, are not listed: a program may well be given those.
 const VARIABLES: [(&str, &str, &str); 31] = [
     ("JOB_COMPLETION_INDEX", "Kubernetes", "HELIOX_INDEX"),
     ("NOMAD_ALLOC_INDEX", "Nomad", "HELIOX_INDEX"),
@@ -48,7 +49,7 @@ const VARIABLES: [(&str, &str, &str); 31] = [
     ("CLOUD_RUN_TASK_COUNT", "Cloud Run", "HELIOX_COUNT"),
     ("CLOUD_RUN_TASK_ATTEMPT", "Cloud Run", "HELIOX_ATTEMPT"),
 ];
-/// Beginnings of Nomad's variables that end with the name of a port, and ours.
+/// Prefixes of Nomad's variables that end in the name of a port, and the Heliox prefixes.
 const PORTS: [(&str, &str); 6] = [
     ("NOMAD_PORT_", "HELIOX_PORT_"),
     ("NOMAD_HOST_PORT_", "HELIOX_PORT_"),
@@ -57,7 +58,7 @@ const PORTS: [(&str, &str); 6] = [
     ("NOMAD_IP_", "HELIOX_ADDR_"),
     ("NOMAD_HOST_IP_", "HELIOX_ADDR_"),
 ];
-/// The beginning of Nomad's variables that end with the name of a parameter.
+/// Prefix of Nomad's variables that end in the name of a parameter.
 const META: &str = "NOMAD_META_";
 
 /// What a variable of this name is, if another system sets it.
@@ -74,7 +75,7 @@ pub(super) fn variable(name: &str) -> Option<Variable> {
     Some(Variable { system: "Nomad", ours: Some(ours) })
 }
 
-/// Names that others write in double braces, or in `${}` with dots, and ours.
+/// Names that other systems write in double braces, or in `${}` with dots, and the Heliox names.
 const NAMES: [(&str, &str); 12] = [
     ("item", "task.item"),
     ("index", "task.index"),
@@ -89,7 +90,7 @@ const NAMES: [(&str, &str); 12] = [
     ("node.unique.name", "node.name"),
     ("node.unique.id", "node.name"),
 ];
-/// Beginnings of such names, and of ours.
+/// Prefixes of such names, and the Heliox prefixes.
 const BEGINNINGS: [(&str, &str); 7] = [
     ("item.", "task.item."),
     ("inputs.parameters.", "params."),
@@ -100,7 +101,7 @@ const BEGINNINGS: [(&str, &str); 7] = [
     ("param.", "params."),
 ];
 
-/// The name of ours that one of another system means.
+/// The Heliox name for a name of another system.
 pub(super) fn name(theirs: &str) -> Option<String> {
     if let Some((_, ours)) = NAMES.iter().find(|(known, _)| *known == theirs) {
         return Some((*ours).to_owned());

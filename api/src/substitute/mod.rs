@@ -1,13 +1,15 @@
-//! Substitution: what `$(...)` means in a template or placement.
+//! Substitution of `$(...)` in templates and placements.
 //!
-//! Two stages, both pure. When a run makes its jobs, `params` and `run` get their values
-//! ([`job_in_run`]); on the node, `task`, `node`, `ports` and declared environment variables get
-//! theirs ([`for_node`]). `$$(` is a literal `$(`; any other `$(...)` is left alone.
+//! It has two stages, both pure. When a run creates its jobs, `params` and `run` are replaced
+//! ([`job_in_run`]). On the node, `task`, `node`, `ports` and declared environment variables are
+//! replaced ([`for_node`]). `$$(` is a literal `$(`; any other `$(...)` is left as it is.
 //!
 //! # Invariants
 //!
-//! * A value is never looked at again: what a parameter says cannot name a task or a variable.
-//! * A name that does not exist under our roots is an error when the manifest is applied.
+//! * A value that was inserted is never searched for names again: a parameter's value cannot refer
+//!   to a task or a variable.
+//! * A name that does not exist under one of Heliox's roots is an error when the manifest is
+//!   applied.
 
 mod check;
 mod foreign;

@@ -1,5 +1,5 @@
-//! Every name that may stand in `$(...)`, and every variable that a program finds in its environment,
-//! with what they mean: what the page `docs/substitution.md` is made of.
+//! Every name that may stand in `$(...)`, and every variable that Heliox sets in a program's
+//! environment, with their meanings. The page `docs/substitution.md` is generated from this.
 
 /// A name, and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,14 +14,14 @@ const fn name(name: &'static str, meaning: &'static str) -> Name {
     Name { name, meaning }
 }
 
-/// Names that get their values when a run makes its jobs: in jobs of a workflow alone.
+/// Names that are replaced when a run creates its jobs: only in jobs of a workflow.
 pub const OF_RUN: [Name; 3] = [
     name("params.NAME", "Value of the run's parameter `NAME`."),
     name("run.name", "Name of the run."),
     name("run.date", "Date on which the run started, in UTC: `2026-01-02`."),
 ];
 
-/// Names that get their values on the node, when an attempt starts.
+/// Names that are replaced on the node, when an attempt starts.
 pub const OF_TASK: [Name; 9] = [
     name("task.name", "Name of the task."),
     name("task.index", "Index of the task in its job, from 0."),
@@ -58,12 +58,12 @@ pub const ENVIRONMENT: [Name; 11] = [
     name("HELIOX_ADDR_NAME", "Address at which others reach the port: `ADDRESS:PORT` of the node."),
 ];
 
-/// Whether a name of two words is one.
+/// Whether a name of the form `root.name` exists.
 pub(super) fn is_known(name: &str) -> bool {
     OF_RUN.iter().chain(&OF_TASK).any(|known| known.name == name)
 }
 
-/// The names that stand under a root: `name` and `date` under `run`.
+/// The names under a root: `name` and `date` under `run`.
 pub(super) fn under(root: &str) -> Vec<&'static str> {
     let under = |known: &Name| known.name.strip_prefix(root)?.strip_prefix('.');
     let names = OF_RUN.iter().chain(&OF_TASK).filter_map(under);

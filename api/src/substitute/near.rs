@@ -1,10 +1,9 @@
-//! What looks like one of our names and is none: `$(item)`, `$(task_name)`, `${params.x}`, `{{item}}`,
-//! `$JOB_COMPLETION_INDEX`. Left alone it would reach the program as it stands, and nobody would be
-//! told.
+//! Finds what looks like a name of ours and is none: `$(item)`, `$(task_name)`, `${params.x}`,
+//! `{{item}}`, `$JOB_COMPLETION_INDEX`. Without a warning it would reach the program as it is.
 //!
-//! Only what cannot well be meant for a shell is found: `$(date)`, `${item}` and `{{` of awk and of Go
-//! templates are left alone. What is found is told and not refused, since the program may have names
-//! like these of its own.
+//! Only what can hardly be meant for a shell is reported: `$(date)`, `${item}`, and the `{{` of awk
+//! and of Go templates are not. These are warnings and not errors, because the program may have
+//! such names of its own.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +15,8 @@ use super::reference::{Piece, ROOTS, pieces};
 use crate::schema::VIOLATIONS_MAX;
 use crate::violation::{Violation, nearest};
 
-/// Everything in the spec of a Job or Workflow that was probably meant for us and is not, with what was
-/// probably meant.
+/// Everything in the spec of a Job or Workflow that was probably meant as a Heliox name, with the
+/// name that was probably meant.
 pub fn near_misses(spec: &Value) -> Vec<Violation> {
     let (mut texts, mut variables) = (Vec::new(), BTreeSet::new());
     walk(spec, ("spec", None), &mut texts, &mut variables);
@@ -45,14 +44,14 @@ pub fn near_misses(spec: &Value) -> Vec<Violation> {
 struct Text<'a> {
     path: String,
     text: &'a str,
-    /// The field that it is data of, in which nothing is replaced.
+    /// The data field that contains the text; names in it are not replaced.
     data: Option<&'static str>,
 }
 
-/// Fields with data of the user's: what stands in them is never searched for names.
+/// Fields that hold the user's own data: nothing is replaced in them.
 const DATA: [&str; 2] = ["items", "enum"];
 
-/// Everything in a text that is a name of ours.
+/// All valid Heliox names in a text.
 fn ours(text: &str) -> Vec<&str> {
     let whole = |piece| match piece {
         Piece::Ours(reference) => Some(reference.whole),
@@ -61,13 +60,13 @@ fn ours(text: &str) -> Vec<&str> {
     pieces(text).into_iter().filter_map(whole).collect()
 }
 
-/// That a name stands in data.
+/// The warning that a name stands in a data field.
 fn in_data(path: &str, field: &str, whole: &str) -> Violation {
     let why = format!("{whole} is taken as it is: nothing is replaced in {field}");
     Violation::new(path, why).hint("refer to it in the template")
 }
 
-/// Collects the texts under a value, with their paths, and the names of variables that are declared.
+/// Collects all texts below a value with their paths, and the names of declared variables.
 fn walk<'a>(
     value: &'a Value,
     (path, data): (&str, Option<&'static str>),
@@ -89,7 +88,7 @@ fn walk<'a>(
         Value::Object(map) => {
             let env = map.get("env").and_then(Value::as_array).into_iter().flatten();
             variables.extend(env.filter_map(|variable| variable.get("name")?.as_str()));
-            // What a parameter is for is told to people alone.
+            // A parameter's description is only for people.
             for (field, value) in map.iter().filter(|(field, _)| *field != "description") {
                 let data = data.or_else(|| DATA.into_iter().find(|known| known == field));
                 walk(value, (&format!("{path}.{field}"), data), texts, variables);
@@ -104,7 +103,7 @@ fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The names of variables that a shell script sets: what stands before each `=`.
+/// The names of variables that a shell script assigns: the words before each `=`.
 fn assigned(text: &str) -> impl Iterator<Item = &str> {
     let before = |(at, _): (usize, &str)| {
         let start = text[..at].trim_end_matches(is_of_name).len();
@@ -113,14 +112,14 @@ fn assigned(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices('=').map(before)
 }
 
-/// Something that was probably meant for us.
+/// Something that was probably meant as a Heliox name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NearMiss<'a> {
-    /// All of it: `${params.x}`.
+    /// The whole text: `${params.x}`.
     whole: &'a str,
-    /// What was probably meant: `$(params.x)`; nothing where we have nothing like it.
+    /// What was probably meant: `$(params.x)`; nothing if Heliox has no such name.
     meant: Option<String>,
-    /// The system that sets it, of a variable.
+    /// For a variable: the other system that sets it.
     system: Option<&'static str>,
 }
 
@@ -133,7 +132,7 @@ impl<'a> NearMiss<'a> {
         Self { whole, meant: variable.ours, system: Some(variable.system) }
     }
 
-    /// A variable that is called like those that Heliox sets, and is none of them.
+    /// A variable with the prefix of those that Heliox sets, and not one of them.
     fn of_slip(whole: &'a str, name: &str) -> Option<Self> {
         let known = || names::ENVIRONMENT.iter().map(|known| known.name);
         let is_of_port = OF_PORTS
@@ -161,18 +160,18 @@ impl<'a> NearMiss<'a> {
     }
 }
 
-/// How the variables begin that Heliox sets: templates declare none of these.
+/// Prefix of the variables that Heliox sets. Templates cannot declare variables with it.
 const OURS: &str = "HELIOX_";
-/// Variables of ours that are not set for tasks, but that a script may have for hctl.
+/// Variables of `hctl` that have the same prefix: a script may set them.
 const OF_HCTL: [&str; 2] = ["HELIOX_SERVER", "HELIOX_LOG"];
 /// Beginnings of variables whose ends are names of ports.
 const OF_PORTS: [&str; 2] = ["HELIOX_PORT_", "HELIOX_ADDR_"];
 
 /// Longest name that is looked at, in characters.
 const NAME_CHARS_MAX: usize = 256;
-/// Names under `task` that stand for nothing else, so that people leave the root out.
+/// Names under `task` that mean nothing else, so that people leave out the root.
 const BARE: [&str; 4] = ["item", "index", "partition", "attempt"];
-/// Roots as people misremember them.
+/// Wrong roots that people use, and the right ones.
 const SIMILAR: [(&str, &str); 6] = [
     ("param", "params"),
     ("parameters", "params"),
@@ -182,7 +181,7 @@ const SIMILAR: [(&str, &str); 6] = [
     ("nodes", "node"),
 ];
 
-/// Names with a dot that people make up for what we call otherwise. No program is called like these.
+/// Names with a dot that people make up, and ours. No program has names like these.
 const MADE_UP: [(&str, &str); 8] = [
     ("partition.name", "task.partition"),
     ("partition.id", "task.partition"),
@@ -194,7 +193,7 @@ const MADE_UP: [(&str, &str); 8] = [
     ("namespace.name", "HELIOX_NAMESPACE"),
 ];
 
-/// Everything in a text that was probably meant for us, but for variables that the template declares.
+/// Everything in a text that was probably meant as a Heliox name, other than declared variables.
 fn misses<'a>(text: &'a str, is_declared: impl Fn(&str) -> bool) -> Vec<NearMiss<'a>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -215,7 +214,7 @@ fn misses<'a>(text: &'a str, is_declared: impl Fn(&str) -> bool) -> Vec<NearMiss
     found
 }
 
-/// What the text begins with, if that was probably meant for us.
+/// What stands at the beginning of the text, if it was probably meant as a Heliox name.
 fn miss<'a>(text: &'a str, is_declared: &impl Fn(&str) -> bool) -> Option<NearMiss<'a>> {
     if text.starts_with("{{") || text.starts_with("${{") {
         let open = text.find("{{")? + 2;
@@ -261,14 +260,14 @@ fn miss<'a>(text: &'a str, is_declared: &impl Fn(&str) -> bool) -> Option<NearMi
     }
 }
 
-/// A text up to where it is closed. Names are short: without a bound a text of nothing but openings
-/// would be searched to its end for each.
+/// The text up to its closing delimiter. The search is bounded, because otherwise a text of many
+/// opening delimiters would be searched to its end for each of them.
 fn until<'a>(text: &'a str, close: &str) -> Option<&'a str> {
     let near = text.char_indices().nth(NAME_CHARS_MAX).map_or(text, |(end, _)| &text[..end]);
     near.find(close).map(|end| &near[..end])
 }
 
-/// What `$(inner)` was probably meant to hold.
+/// What `$(inner)` was probably meant to contain.
 fn in_round(inner: &str) -> Option<String> {
     let name = inner.trim();
     let (root, rest) = name.split_at(name.find(['.', '[']).unwrap_or(name.len()));
@@ -282,17 +281,18 @@ fn in_round(inner: &str) -> Option<String> {
     let Some(ours) = root_of(root) else {
         return made_up(name).or_else(|| foreign::name(name));
     };
-    // As it should be, it is no near miss; what is wrong with it is told as of a name of ours.
+    // A correctly written name is not a near miss; whether it exists is checked elsewhere.
     (ours != root || name.len() != inner.len()).then(|| with_rest(ours, rest))
 }
 
-/// What a name that somebody made up means.
+/// The Heliox name for a made-up one.
 fn made_up(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     MADE_UP.iter().find(|(made_up, _)| *made_up == lower).map(|(_, ours)| (*ours).to_owned())
 }
 
-/// A root with what follows it, which is written small where it is then a name: `TASK.NAME`.
+/// A root with the rest that follows it; the rest is written in lower case if it is then a name:
+/// `TASK.NAME`.
 fn with_rest(root: &str, rest: &str) -> String {
     let end = rest[1..].find(['.', '[']).map_or(rest.len(), |end| end + 1);
     let (first, more) = rest.split_at(end);
@@ -301,7 +301,7 @@ fn with_rest(root: &str, rest: &str) -> String {
     format!("{root}{}{more}", if is_known { &small } else { first })
 }
 
-/// What `${inner}` was probably meant to hold. No shell has variables with a dot in their names.
+/// What `${inner}` was probably meant to contain. Shell variables have no dot in their names.
 fn in_curly(inner: &str) -> Option<String> {
     let (root, rest) = inner.split_at(inner.find('.')?);
     let is_plain = rest.chars().all(|c| is_of_name(c) || matches!(c, '.' | '-'));

@@ -1,4 +1,4 @@
-//! The second stage: an attempt starts on a node.
+//! The second substitution stage: an attempt starts on a node.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use super::reference::{Piece, Reference, pieces};
 use crate::template::{self, Template};
 use crate::violation::Violation;
 
-/// Longest argument or environment variable (its name and `=` included): Linux starts no program
-/// that is given a longer one.
+/// Longest argument or environment variable (including its name and `=`), in bytes: Linux starts no
+/// program with a longer one.
 pub const TEXT_BYTES_MAX: usize = 128 * 1024 - 1;
-/// Most bytes of all texts of a template that is substituted: about what Linux gives a program for
-/// its arguments and its environment.
+/// Most bytes of all texts of a substituted template: about what Linux allows for a program's
+/// arguments and environment together.
 pub const TEXTS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What names mean on a node.
+/// The values of names on a node.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeNames<'a> {
     /// The task's name.
@@ -33,9 +33,9 @@ pub struct NodeNames<'a> {
     pub item: Option<&'a Value>,
     /// The node.
     pub node: &'a str,
-    /// The numbers to listen on, by the ports' names.
+    /// Port numbers by the names of the ports.
     pub ports: &'a BTreeMap<String, u16>,
-    /// Variables that are set beside the template's own: `HELIOX_...`.
+    /// Variables that Heliox sets beside the template's own: `HELIOX_...`.
     pub env: &'a BTreeMap<String, String>,
 }
 
@@ -56,22 +56,22 @@ impl NodeNames<'_> {
     }
 }
 
-/// An item as text: text as it is, all else as JSON.
+/// An item as text: a text as it is, everything else as JSON.
 fn text_of(item: &Value) -> Cow<'_, str> {
     item.as_str().map_or_else(|| item.to_string().into(), Cow::from)
 }
 
-/// The template of one attempt: everything substituted. Lay the task's own part over the template
-/// before ([`crate::merge::template`]).
+/// The template of one attempt with everything substituted. The task's own partial template must be
+/// merged into it before ([`crate::merge::template`]).
 ///
 /// # Errors
-/// Names without a value, and what a value made wrong (a path with `..`); paths are relative to
-/// the template.
+/// Names without a value, and values that make a field invalid (a path with `..`). Paths are
+/// relative to the template.
 pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, Vec<Violation>> {
     let mut next = template.clone();
     let (env, room) = (names.env.clone(), TEXTS_BYTES_MAX);
     let mut stage = Stage { names, env, room, found: Vec::new() };
-    // In order: a variable may use those before it.
+    // In their order, because a variable may refer to those before it.
     for (index, variable) in next.env.iter_mut().enumerate() {
         let own = variable.name.len() + 1;
         stage.argument(&mut variable.value, own, || format!("env[{index}].value"));
@@ -114,9 +114,9 @@ pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, 
 
 struct Stage<'a> {
     names: &'a NodeNames<'a>,
-    /// Variables declared so far, with their values.
+    /// Variables declared so far, with their substituted values.
     env: BTreeMap<String, String>,
-    /// Bytes that the texts to come may take.
+    /// How many bytes the remaining texts may take.
     room: usize,
     found: Vec<Violation>,
 }
@@ -126,13 +126,14 @@ impl Stage<'_> {
         self.put_in(text, self.room, path);
     }
 
-    /// A text that the program is given, with `own` bytes beside it.
+    /// Substitutes a text that the program is given, which takes `own` bytes beside its value.
     fn argument(&mut self, text: &mut String, own: usize, path: impl Fn() -> String) {
         self.put_in(text, TEXT_BYTES_MAX.saturating_sub(own).min(self.room), path);
     }
 
-    /// Puts values into a text if it then has at most `most` bytes. They are counted before: thirty
-    /// variables that each hold the one before twice would take all of the agent's memory.
+    /// Substitutes a text if the result has at most `most` bytes. The length is computed first:
+    /// thirty variables that each contain the previous one twice would otherwise exhaust the
+    /// agent's memory.
     fn put_in(&mut self, text: &mut String, most: usize, path: impl Fn() -> String) {
         if !self.found.is_empty() && self.room == 0 {
             return;
@@ -154,7 +155,7 @@ impl Stage<'_> {
                 let why = format!("after substitution it takes more than {most} bytes");
                 let hint = "a program cannot be passed more; use a file";
                 self.found.push(Violation::new(path(), why).hint(hint));
-                // What comes after may use it, and would be wrong, too.
+                // Later texts may refer to this one; they must not be reported for the same reason.
                 self.room = 0;
                 return;
             }
@@ -184,9 +185,9 @@ impl Stage<'_> {
     }
 }
 
-/// Texts that are too long for any program whatever the names in them will mean on a node: those
-/// count nothing here, but variables that the template itself declares are known. Nothing is put
-/// in, only lengths are added up.
+/// Violations of texts that are too long for any program, whatever their names will mean on a node:
+/// such names count as empty here, except for variables that the template declares. Only lengths
+/// are added up; nothing is substituted.
 pub(crate) fn too_long(template: &Template) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut env: BTreeMap<&str, usize> = BTreeMap::new();
@@ -212,7 +213,7 @@ pub(crate) fn too_long(template: &Template) -> Vec<Violation> {
     for (index, variable) in template.env.iter().enumerate() {
         let bytes = least(&variable.value, &env);
         look(bytes, variable.name.len() + 1, format!("env[{index}].value"));
-        // One that is too long is said once, not again for all that use it.
+        // A variable that is too long is reported once, not again for each text that refers to it.
         env.insert(&variable.name, if bytes > TEXT_BYTES_MAX { 0 } else { bytes });
     }
     for (list, texts) in [("command", &template.command), ("args", &template.args)] {

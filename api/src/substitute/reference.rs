@@ -1,21 +1,21 @@
-//! `$(...)` in a text: finding it, and what it names.
+//! Parses `$(...)` in texts.
 
-/// The roots that are ours. Anything else in `$(...)` is a variable or not for us.
+/// The roots of Heliox's names. Anything else in `$(...)` is either a variable or not for Heliox.
 pub(super) const ROOTS: [&str; 7] =
     ["params", "run", "task", "node", "ports", "jobs", "transition"];
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// As it stands.
+    /// Text without a meaning.
     Text(&'a str),
     /// `$$(`: a literal `$(`.
     Escaped,
     /// A name under one of our roots.
     Ours(Reference<'a>),
-    /// `$(NAME)`: maybe an environment variable.
+    /// `$(NAME)`, which may be an environment variable.
     Variable {
-        /// All of it.
+        /// The whole piece.
         whole: &'a str,
         /// The name.
         name: &'a str,
@@ -25,7 +25,7 @@ pub(super) enum Piece<'a> {
 /// A name under one of our roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reference<'a> {
-    /// All of it: `$(task.item.path)`.
+    /// The whole piece: `$(task.item.path)`.
     pub(super) whole: &'a str,
     /// The root: `task`.
     pub(super) root: &'a str,
@@ -33,7 +33,7 @@ pub(super) struct Reference<'a> {
     pub(super) names: Vec<&'a str>,
 }
 
-/// The pieces of a text, in order.
+/// Splits a text into pieces, in order.
 pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let (mut plain_from, mut at) = (0, 0);
@@ -59,7 +59,7 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// The name that `$(...)` at the start of `text` holds, and its length.
+/// The name in a `$(...)` at the beginning of `text`, and the length of the whole.
 fn named(text: &str) -> Option<(Piece<'_>, usize)> {
     let inner = text.strip_prefix("$(")?;
     let inner = &inner[..inner.find(')')?];
@@ -77,7 +77,7 @@ fn named(text: &str) -> Option<(Piece<'_>, usize)> {
         .then_some((Piece::Variable { whole, name: inner }, whole.len()))
 }
 
-/// `.name` and `['name']`, one after the other.
+/// Parses `.name` and `['name']`, one after the other.
 fn steps(mut rest: &str) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! The first stage: a run makes its jobs.
+//! The first substitution stage: a run creates its jobs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ use crate::size::{self, OBJECT_BYTES_MAX};
 use crate::violation::Violation;
 use crate::workflow::{JobDefaults, WorkflowJob, WorkflowSpec, check_params};
 
-/// What names mean in a run.
+/// The values of names in a run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunNames<'a> {
-    /// The run's name.
+    /// Name of the run.
     pub run: &'a str,
-    /// When it began: `$(run.date)` is the date then, in UTC.
+    /// When it began: `$(run.date)` is that date in UTC.
     pub started: Timestamp,
-    /// Every parameter's value.
+    /// The value of every parameter.
     pub params: &'a BTreeMap<String, String>,
 }
 
 impl RunNames<'_> {
-    /// What a name means; nothing for what this stage does not know.
+    /// The value of a name; nothing for a name that this stage does not know.
     pub(super) fn value(&self, reference: &Reference<'_>) -> Option<Cow<'_, str>> {
         match (reference.root, reference.names.as_slice()) {
             ("params", [name]) => self.params.get(*name).map(Cow::from),
@@ -37,8 +37,8 @@ impl RunNames<'_> {
     }
 }
 
-/// Every parameter's value for a run: what it is given, and the defaults, in which `$(run...)` is
-/// substituted.
+/// The value of every parameter of a run: those it was given, and defaults with `$(run...)`
+/// replaced.
 ///
 /// # Errors
 /// As [`check_params`].
@@ -54,15 +54,15 @@ pub fn params_of_run(
     for (_, value) in full.iter_mut().filter(|(name, _)| !given.contains_key(*name)) {
         *value = default_in_run(value, &names);
     }
-    // A default may have become a value that is not allowed.
+    // After substitution a default may be a value that is not allowed.
     check_params(workflow, &full)
 }
 
-/// The Job's spec that a run makes of a workflow's job: the defaults laid under it, `params` and
-/// `run` substituted, typed and valid.
+/// The Job's spec that a run makes from a job of its workflow: merged over the defaults, with
+/// `params` and `run` replaced, typed and validated.
 ///
 /// # Errors
-/// Everything that is wrong with it; paths start with `spec`.
+/// All violations. Paths start with `spec`.
 pub fn job_in_run(
     defaults: Option<&JobDefaults>,
     job: &WorkflowJob,
@@ -72,8 +72,8 @@ pub fn job_in_run(
     job_document_in_run(merge::job_document(defaults, job), names, &mut room)
 }
 
-/// The same of a document with the defaults laid under it. `room` is how many bytes the texts may take,
-/// and tells how many of them are left.
+/// The same for a document that is merged already. `room` is the number of bytes that its texts may
+/// take; what is left of it is written back.
 ///
 /// # Errors
 /// As [`job_in_run`].
@@ -93,12 +93,12 @@ pub(crate) fn job_document_in_run(
     if found.is_empty() { Ok(spec) } else { Err(found) }
 }
 
-/// The default of a parameter with what is known of the run put in.
+/// The default of a parameter with the names of the run replaced.
 pub(crate) fn default_in_run(default: &str, names: &RunNames<'_>) -> String {
     finished(default, |reference| names.value(reference))
 }
 
-/// The parameters that a text names.
+/// The parameters that a text refers to.
 pub(crate) fn params_in(text: &str) -> Vec<&str> {
     fn param<'a>(piece: &Piece<'a>) -> Option<&'a str> {
         match piece {
@@ -112,7 +112,7 @@ pub(crate) fn params_in(text: &str) -> Vec<&str> {
     pieces(text).iter().filter_map(param).collect()
 }
 
-/// Whether the text that stands at these steps has a parameter in it that has no value yet.
+/// Whether the text at this path refers to a parameter that has no value yet.
 pub(crate) fn is_open(raw: &Value, way: &[Step], values: &BTreeMap<String, String>) -> bool {
     let text = path::find(raw, way).and_then(Value::as_str).unwrap_or_default();
     pieces(text).iter().any(|piece| match piece {
@@ -124,12 +124,12 @@ pub(crate) fn is_open(raw: &Value, way: &[Step], values: &BTreeMap<String, Strin
     })
 }
 
-/// Substitutes what is known in a Job's spec. `room` is how many bytes its texts may take: what they
-/// would take is counted before anything is put in, since a few references to a long value make
-/// gigabytes out of kilobytes.
+/// Substitutes what is known in a Job's spec. `room` is the number of bytes that its texts may
+/// take. The length is computed before anything is inserted, because a few references to a long
+/// value turn kilobytes into gigabytes.
 ///
 /// # Errors
-/// That there is no room. The document is then to be thrown away.
+/// There is not enough room. The document must then be discarded.
 pub(crate) fn substitute_job(
     document: &mut Value,
     names: &RunNames<'_>,
@@ -138,7 +138,8 @@ pub(crate) fn substitute_job(
     let (most, mut fits) = (*room, true);
     for (part, is_placement) in parts(document) {
         strings(part, &mut |field, text| {
-            // What no later stage looks at is finished here.
+            // The second stage does not process placements and images, so escapes must be resolved
+            // here.
             let is_final = is_placement || field == Some("image");
             fits = fits && take(text, is_final, names, room);
             if !fits || !text.contains("$(") {
@@ -155,7 +156,7 @@ pub(crate) fn substitute_job(
     if fits { Ok(()) } else { Err(Violation::new("spec", why()).hint("make the values shorter")) }
 }
 
-/// Takes from `room` what a text will need; whether it is there.
+/// Subtracts from `room` what the substituted text will need. Returns whether there was enough.
 fn take(text: &str, is_final: bool, names: &RunNames<'_>, room: &mut usize) -> bool {
     for piece in pieces(text) {
         let bytes = match piece {
@@ -163,7 +164,8 @@ fn take(text: &str, is_final: bool, names: &RunNames<'_>, room: &mut usize) -> b
             Piece::Escaped => 3,
             Piece::Ours(reference) => match names.value(&reference) {
                 Some(value) if is_final => value.len(),
-                // Each `$(` in a value is escaped, and a `$` at its end may be.
+                // Each `$(` in the value is escaped with one more character, and a `$` at its end
+                // may be.
                 Some(value) => value.len() + value.matches("$(").count() + 1,
                 None => reference.whole.len(),
             },
@@ -174,7 +176,7 @@ fn take(text: &str, is_final: bool, names: &RunNames<'_>, room: &mut usize) -> b
     true
 }
 
-/// The templates and placements of a Job's spec, and which of the two each is.
+/// The templates and placements in a Job's spec, each with whether it is a placement.
 fn parts(document: &mut Value) -> Vec<(&mut Value, bool)> {
     let mut found = Vec::new();
     let Some(map) = document.as_object_mut() else { return found };
@@ -198,7 +200,7 @@ fn parts(document: &mut Value) -> Vec<(&mut Value, bool)> {
     found
 }
 
-/// Hands every text of a part to `change`, with the top field of the part that it stands in.
+/// Passes every text of a part to `change`, with the top-level field that contains it.
 fn strings(part: &mut Value, change: &mut impl FnMut(Option<&str>, &mut String)) {
     fn walk(
         value: &mut Value,
@@ -219,8 +221,8 @@ fn strings(part: &mut Value, change: &mut impl FnMut(Option<&str>, &mut String))
     walk(part, None, change);
 }
 
-/// The text with what is known put in, for a later stage to go on with: values are escaped, so
-/// that it does not look into them.
+/// The text with what is known inserted, for the second stage. Values are escaped so that it does
+/// not search them for names.
 fn first_stage<'a>(text: &str, value: impl Fn(&Reference<'_>) -> Option<Cow<'a, str>>) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut after_value = false;
@@ -233,18 +235,18 @@ fn first_stage<'a>(text: &str, value: impl Fn(&Reference<'_>) -> Option<Cow<'a, 
                 None => (reference.whole.to_owned(), false),
             },
         };
-        // A name may come about where a value ends or begins, too.
+        // Text and value can also form a `$(` where they meet.
         if (after_value || is_value) && whole.ends_with('$') && next.starts_with('(') {
             whole.push('$');
         }
         whole.push_str(&next);
-        // An empty value joins what is before it with what is after it.
+        // An empty value joins the text before it with the text after it.
         after_value = is_value || (after_value && next.is_empty());
     }
     whole
 }
 
-/// The text with what is known put in, for good.
+/// The text with what is known inserted, for good: no later stage processes it.
 fn finished<'a>(text: &str, value: impl Fn(&Reference<'_>) -> Option<Cow<'a, str>>) -> String {
     let mut whole = String::with_capacity(text.len());
     for piece in pieces(text) {

@@ -1,12 +1,12 @@
-//! Bindings that agents gave back: written on the task, so that every scheduler knows of them, and a
-//! node that refused a task is not offered it again at once.
+//! Bindings that agents returned. They are written on the task, so that every scheduler knows of
+//! them and does not offer the task to the same node again at once.
 //!
 //! # Invariants
 //!
-//! * A node that gave an attempt back is not offered it before [`Refusal::over_at`], whose waits
-//!   double; other nodes may be at once.
-//! * However many nodes take turns in refusing, an attempt is not bound before
-//!   [`Refusals::rests_until`]: what is forgotten of nodes is counted there.
+//! * A node that returned an attempt is not offered it again before [`Refusal::over_at`]. The wait
+//!   doubles each time. Other nodes may be offered it at once.
+//! * However many nodes take turns in refusing an attempt, it is not bound before
+//!   [`Refusals::rests_until`], which counts the refusals of forgotten nodes as well.
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Task;
 
-/// Nodes that are remembered for an attempt at most; the one that refused longest ago goes first.
+/// Most nodes that are remembered for an attempt. The one whose refusal is the oldest is forgotten
+/// first.
 pub const REFUSING_NODES_MAX: usize = 8;
 /// Longest reason that is kept, in characters.
 const MESSAGE_CHARS_MAX: usize = 256;
-/// A node that gave an attempt back is not offered it for so long; twice as long the next time.
+/// How long a node is not offered an attempt after it returned it once. Each further refusal
+/// doubles it.
 const WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// The longest such wait.
 const WAIT_MAX: SignedDuration = SignedDuration::from_secs(60);
@@ -49,10 +51,10 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// The wait after so many refusals.
+/// The wait after `count` refusals.
 fn wait_after(count: u32) -> SignedDuration {
     let doubled = 1_i32.checked_shl(count.saturating_sub(1)).unwrap_or(i32::MAX);
-    // Seconds beyond the longest wait are not looked at.
+    // Larger factors would all exceed the longest wait.
     WAIT.checked_mul(doubled.clamp(1, 64)).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
 }
 
@@ -61,14 +63,14 @@ fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
 }
 
 impl Refusal {
-    /// From when on the node may be offered the attempt again.
+    /// When the node may be offered the attempt again.
     pub fn over_at(&self) -> Timestamp {
         later(self.at, wait_after(self.count))
     }
 }
 
 impl Refusals {
-    /// From when on the attempt may be bound at all.
+    /// When the attempt may be bound again at all.
     pub fn rests_until(&self) -> Timestamp {
         let remembered = u32::try_from(REFUSING_NODES_MAX).unwrap_or(u32::MAX);
         let last = self.by.last().map_or(Timestamp::MIN, |last| last.at);
@@ -78,7 +80,7 @@ impl Refusals {
         }
     }
 
-    /// The same with one refusal more.
+    /// Adds one refusal.
     pub(super) fn and(
         before: Option<&Self>,
         attempt: u32,
@@ -99,12 +101,12 @@ impl Refusals {
 }
 
 impl Task {
-    /// Who gave the current attempt back.
+    /// Nodes that returned the current attempt.
     pub fn refusals(&self) -> Option<&Refusals> {
         self.spec.refusals.as_ref().filter(|refusals| refusals.attempt == self.spec.attempt)
     }
 
-    /// Why the current attempt was given back last, in a line.
+    /// Why the current attempt was returned last, as a line.
     pub(super) fn last_refusal(&self) -> Option<String> {
         let last = self.refusals()?.by.last()?;
         let times = match last.count {

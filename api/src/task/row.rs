@@ -37,8 +37,8 @@ impl Resource for Task {
     }
 
     fn validate_update(&self, old: &Self) -> Vec<Violation> {
-        // Parts change by transitions, which have their own guards; a replace may change nothing
-        // but metadata.
+        // Parts are changed by transitions, which have their own checks. A replace may change only
+        // the metadata.
         let (new, old) = (self.clone().to_stored(), old.clone().to_stored());
         if new.spec == old.spec {
             return Vec::new();
@@ -48,7 +48,7 @@ impl Resource for Task {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        // Few: an apiserver keeps them beside each of up to a million tasks.
+        // Few, because an apiserver keeps them in memory for each of up to a million tasks.
         vec![
             ("status.phase", self.phase().to_string()),
             ("spec.nodeName", self.node().unwrap_or_default().to_owned()),
@@ -107,7 +107,7 @@ impl Resource for Task {
 }
 
 impl Task {
-    /// Why it is in its phase, in a line; empty where there is nothing to say.
+    /// The reason for its phase as a line; empty if there is nothing to say.
     pub fn why(&self, now: Timestamp) -> String {
         match self.state() {
             TaskState::Pending => self.why_pending(now),
@@ -118,7 +118,7 @@ impl Task {
             TaskState::Stopping { .. } => {
                 let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
                 let asked = format!("stopping for {since}: {}", self.cause());
-                // What is in the way, in the agent's words.
+                // What delays the stop, in the agent's words.
                 let said = self.status.message.as_deref().filter(|_| self.report().is_some());
                 with_message(&asked, said)
             }
@@ -152,14 +152,14 @@ impl Task {
         }
     }
 
-    /// Whether it is ready to serve, as far as anybody knows: what the agent of a lost node said last,
-    /// or of a task that is being stopped, is no promise.
+    /// Whether it is ready to serve. False on a lost node and while it is being stopped: the
+    /// agent's last report says nothing of those.
     pub fn is_ready(&self) -> bool {
         let runs = matches!(self.phase(), TaskPhase::Starting | TaskPhase::Running);
         self.status.ready && self.report().is_some() && runs
     }
 
-    /// Why it is to stop, in a few words.
+    /// Why it is being stopped, in a few words.
     fn cause(&self) -> String {
         self.stop().map(Stop::cause).unwrap_or_default()
     }
@@ -178,11 +178,10 @@ impl Task {
         }
     }
 
-    /// How the attempt before this one of the same run ended, and where:
-    /// `attempt 1 on node-1: CannotRun: sh: not found`, `attempt 1: node node-1 was lost`. Nothing of
-    /// one that was only held back.
+    /// How and where the previous attempt of the same run ended: `attempt 1 on node-1: CannotRun:
+    /// sh: not found`, `attempt 1: node node-1 was lost`. Nothing if it was only suspended.
     pub fn last_attempt(&self) -> Option<String> {
-        // A version before did not say of which run an attempt was.
+        // An earlier version did not store the run of an attempt.
         let is_of_run = |past: &&PastAttempt| {
             past.run == self.spec.run || past.run == 0 && self.spec.failures > 0
         };
@@ -206,8 +205,9 @@ impl Task {
         }
     }
 
-    /// The task's row as it was at the end of a run of its job, by the newest attempt of that run: now, if
-    /// the task is in that run. Nothing if no attempt of it is known any more.
+    /// The row of the task as it was at the end of a run of its job: by the newest attempt of that
+    /// run, or by the current state if that is the current run. Nothing if no attempt of the run is
+    /// stored any more.
     pub fn row_of_run(&self, run: u32, now: Timestamp) -> Option<Vec<String>> {
         if self.spec.run == run {
             return Some(self.row(now));
@@ -222,7 +222,7 @@ impl Task {
             "no".to_owned(),
             past.attempt.to_string(),
             or_dash(past.node_name.as_ref()),
-            // The task keeps these for its current attempt alone.
+            // The task keeps these only for its current attempt.
             unknown(),
             or_dash(self.spec.overrides.partition.as_ref()),
             run.to_string(),
@@ -236,7 +236,7 @@ impl Task {
 }
 
 impl PastAttempt {
-    /// How it ended, in a line: `CannotRun: sh: not found`, `node node-1 was lost`, `evicted`.
+    /// How it ended, as a line: `CannotRun: sh: not found`, `node node-1 was lost`, `evicted`.
     fn how_it_ended(&self) -> String {
         let (reason, message) = (self.reason.as_deref(), self.message.as_deref());
         match self.phase {
@@ -244,7 +244,7 @@ impl PastAttempt {
                 Some(node) => format!("node {node} was lost"),
                 None => "its node was lost".to_owned(),
             },
-            // It did what it was told to: how its process ended says nothing.
+            // It was stopped on request, so how its process ended says nothing.
             TaskPhase::Cancelled => message.or(reason).unwrap_or("stopped").to_owned(),
             TaskPhase::Pending
             | TaskPhase::Bound
@@ -264,8 +264,9 @@ impl PastAttempt {
 }
 
 impl Task {
-    /// Why an attempt could not be started, and where: `on node-1: CannotRun: sh: not found`. Nothing
-    /// of an attempt whose program ran, or that is not known any more. Such an attempt has no log.
+    /// Why and where an attempt could not be started: `on node-1: CannotRun: sh: not found`.
+    /// Nothing if its program ran, or if the attempt is not stored any more. An attempt that did
+    /// not start has no log.
     pub fn failed_start(&self, attempt: u32) -> Option<String> {
         let (node, code, reason, message) = if attempt == self.spec.attempt {
             let TaskState::Failed { exit_code, reason } = self.state() else { return None };

@@ -6,17 +6,17 @@ use crate::resource::Resource as _;
 
 use super::{Binding, Loss, PastAttempt, ReportState, Stop, StopReason, Task, TaskPhase};
 
-/// Where the current attempt stands. Plans match on this alone.
+/// The state of the current attempt. Plans decide by this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskState<'a> {
     /// Waits for a node.
     Pending,
-    /// Has a node, whose resources it takes.
+    /// It has a node, whose resources are reserved.
     Bound {
         /// The node.
         node: &'a str,
     },
-    /// Its container is being made.
+    /// Its container is being created.
     Starting {
         /// The node.
         node: &'a str,
@@ -26,25 +26,25 @@ pub enum TaskState<'a> {
         /// The node.
         node: &'a str,
     },
-    /// It is being stopped; everything stays taken.
+    /// It is being stopped; its resources stay reserved until it has ended.
     Stopping {
         /// The node.
         node: &'a str,
         /// Why.
         reason: StopReason,
     },
-    /// Ended well.
+    /// It exited with 0.
     Succeeded,
-    /// Ended otherwise, or could not be started.
+    /// It exited otherwise, or could not be started.
     Failed {
         /// How the process ended.
         exit_code: Option<i32>,
         /// Why, in one word of [`super::reason`].
         reason: Option<&'a str>,
     },
-    /// Was stopped, since its time was up.
+    /// It was stopped because its time limit was exceeded.
     TimedOut,
-    /// Was stopped for another reason, or never bound.
+    /// It was stopped for another reason, or before it was bound.
     Cancelled {
         /// Why.
         reason: StopReason,
@@ -55,21 +55,21 @@ pub enum TaskState<'a> {
         node: &'a str,
         /// Since when.
         since: Timestamp,
-        /// Whether the attempt may be replaced; until then its resources are taken.
+        /// Whether the attempt may be replaced. Until then its resources stay reserved.
         replaceable: bool,
-        /// Why it was being stopped.
+        /// Why it was being stopped when the node was lost.
         stop: Option<StopReason>,
     },
 }
 
 impl Task {
-    /// Why no node takes its attempt, as the scheduler last said; nothing where it said nothing.
+    /// Why no node fits its current attempt, in the scheduler's last words.
     pub fn unschedulable(&self) -> Option<&str> {
         let said = self.spec.unschedulable.as_ref()?;
         (said.attempt == self.spec.attempt).then_some(said.message.as_str())
     }
 
-    /// Where the current attempt stands.
+    /// The state of the current attempt.
     pub fn state(&self) -> TaskState<'_> {
         if let Some(ended) = self.ended() {
             return ended;
@@ -81,8 +81,8 @@ impl Task {
         };
         if let Some(loss) = self.loss() {
             return match stop {
-                // Nobody waits for the node to come back: the attempt may be replaced, and is not
-                // wanted any more.
+                // The attempt may be replaced and is not wanted any more, so there is no need to
+                // wait for the node to come back: it has ended.
                 Some(stop) if loss.replaceable && stop.reason.is_for_good() => {
                     TaskState::Cancelled { reason: stop.reason }
                 }
@@ -104,7 +104,7 @@ impl Task {
         }
     }
 
-    /// The state in one word.
+    /// The state as one word.
     pub fn phase(&self) -> TaskPhase {
         match self.state() {
             TaskState::Pending => TaskPhase::Pending,
@@ -136,7 +136,7 @@ impl Task {
         self.binding()?.node.as_deref()
     }
 
-    /// The newest attempt that was bound to a node: the one whose log is meant where none is named.
+    /// The newest attempt that was bound to a node: the one whose log is shown if none is named.
     pub fn newest_attempt_with_a_node(&self) -> u32 {
         if self.node().is_some() {
             return self.spec.attempt;
@@ -152,15 +152,15 @@ impl Task {
         self.attempts_of_run(run).map(|past| past.attempt).last()
     }
 
-    /// The attempts of a run that came before the current one, the oldest first. Those of which the run
-    /// is not known are taken for the current run's.
+    /// The earlier attempts of a run, the oldest first. An attempt whose run was not stored counts
+    /// as one of the current run.
     pub fn attempts_of_run(&self, run: u32) -> impl Iterator<Item = &PastAttempt> {
         let is_of =
             move |past: &&PastAttempt| past.run == run || past.run == 0 && run == self.spec.run;
         self.status.attempts.iter().filter(is_of)
     }
 
-    /// What the agent said of the current binding.
+    /// What the agent reported of the current binding.
     pub fn report(&self) -> Option<ReportState> {
         let binding = self.binding()?;
         let speaks_of_it =
@@ -173,7 +173,7 @@ impl Task {
         self.status.loss.as_ref().filter(|loss| loss.attempt == self.spec.attempt)
     }
 
-    /// Whether the end of the current run is in the completion record of its owner.
+    /// Whether its end in the current run is in the completion record of its owner.
     pub fn is_recorded(&self) -> bool {
         self.spec.recorded == Some(self.spec.run)
     }
@@ -189,8 +189,8 @@ impl Task {
         )
     }
 
-    /// The node whose resources and ports the task takes: from its binding until it has ended, or
-    /// its node is lost past `after`.
+    /// The node whose resources and ports the task holds: from its binding until it has ended, or
+    /// until the node is lost and `onNodeLoss.after` has passed.
     pub fn takes_resources_on(&self) -> Option<&str> {
         match self.state() {
             TaskState::Bound { node }
@@ -207,14 +207,14 @@ impl Task {
         }
     }
 
-    /// The task as clients see it: with the phase and the node of the current attempt.
+    /// The task as clients see it, with its phase and the node of the current attempt.
     #[must_use]
     pub fn to_wire(mut self) -> Self {
         self.show();
         self
     }
 
-    /// The task as it is stored: without what [`Task::to_wire`] adds.
+    /// The task as it is stored, without what [`Task::to_wire`] adds.
     #[must_use]
     pub fn to_stored(mut self) -> Self {
         self.status.phase = None;

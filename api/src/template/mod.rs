@@ -71,7 +71,8 @@ impl Template {
         self.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS)
     }
 
-    /// What a node must have free: the requests, and the limit where no request is made.
+    /// What a node must have free: the requests, and the limit of a resource for which no request
+    /// is made.
     pub fn requests(&self) -> Amounts {
         let mut wanted = amounts(&self.resources.limits);
         wanted.extend(amounts(&self.resources.requests));
@@ -119,7 +120,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Whether nothing is said.
+    /// Whether neither requests nor limits are set.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.limits.is_empty()
     }

@@ -9,7 +9,7 @@ use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{metadata, names, substitute};
 
-/// Longest command line, environment and the like: entries of one list.
+/// Most entries of one list: arguments, environment variables and the like.
 const ENTRIES_MAX: usize = 1_000;
 /// Longest grace period: a day.
 pub const GRACE_SECONDS_MAX: u32 = 24 * 3600;
@@ -128,7 +128,7 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
             if let Some(problem) = metadata::label_key_problem(name) {
                 found.push(Violation::new(at.clone(), problem));
             } else if let Some(meant) = amounts::meant(name) {
-                // It would wait for ever: no node offers it.
+                // The task would wait for ever, because no node offers such a resource.
                 let why = format!("unknown resource {name:?}");
                 let hint = format!("did you mean {meant}?");
                 found.push(Violation::new(at.clone(), why).hint(hint));
@@ -198,14 +198,14 @@ fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
             }
         }
     }
-    // `/data/` is `/data`.
+    // `/data/` and `/data` are the same path.
     let paths = mounts.iter().map(|mount| mount.path.trim_end_matches('/').to_owned());
     let paths: Vec<String> = paths.collect();
     duplicates(&paths, &format!("{path}.mounts"), "path", found);
 }
 
-/// Why a path is not absolute and plain. Names to be substituted are looked at when they have
-/// values.
+/// Why a path is not absolute and plain. A path that contains `$(...)` is checked after
+/// substitution.
 fn path_problem(path: &str) -> Option<String> {
     if !path.starts_with('/') && !path.starts_with("$(") {
         return Some(format!("{path:?} is not an absolute path"));

@@ -1,4 +1,4 @@
-//! Jobs that can never run, whatever happens: found when the manifest is applied.
+//! Finds jobs that can never run, whatever happens, when the manifest is applied.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{Dependency, WorkflowJob, WorkflowSpec};
 use crate::job::JobPhase;
 use crate::violation::Violation;
 
-/// What must have become of each job, one bit a job.
+/// A set of jobs, one bit for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bits(Vec<u64>);
 
@@ -37,15 +37,15 @@ impl Bits {
     }
 }
 
-/// What must have happened before a job ran.
+/// How other jobs must have ended before a job runs.
 #[derive(Debug, Clone)]
 struct Before {
     succeeded: Bits,
     failed: Bits,
 }
 
-/// Reports dependencies that can never be met. Nothing is said of jobs that wait for each other,
-/// which is reported as such.
+/// Reports dependencies that can never be met. Jobs that wait for each other are reported
+/// elsewhere.
 pub(super) fn check(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     let jobs: BTreeMap<&str, &WorkflowJob> =
         spec.jobs.iter().rev().map(|job| (job.name.as_str(), job)).collect();
@@ -63,7 +63,8 @@ pub(super) fn check(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     contradictions(spec, found);
 }
 
-/// That a job can end in none of the phases that are waited for; the path is left empty.
+/// The violation of a dependency on a job that cannot end in any of the phases it names. The path
+/// is left empty.
 fn never(dependency: &Dependency, on: &WorkflowJob) -> Option<Violation> {
     let problem = |phase: &JobPhase| match phase {
         JobPhase::Skipped if on.depends_on.is_empty() => {
@@ -84,7 +85,7 @@ fn never(dependency: &Dependency, on: &WorkflowJob) -> Option<Violation> {
     Some(violation.hint("this job would never run: name another phase"))
 }
 
-/// Jobs that wait for another to succeed and to fail, at once or through others.
+/// Reports jobs that need another job both to succeed and to fail, directly or through other jobs.
 fn contradictions(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     let count = spec.jobs.len();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -109,7 +110,8 @@ fn contradictions(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
         let mut own = before[index].clone();
         for dependency in &spec.jobs[index].depends_on {
             let Some(on) = places.get(dependency.job.as_str()).copied() else { continue };
-            // It may have been skipped: then nothing is known of what was before it.
+            // The other job may have been skipped, and then how the jobs before it ended is not
+            // known.
             if dependency.phases.contains(&JobPhase::Skipped) {
                 continue;
             }
@@ -124,7 +126,7 @@ fn contradictions(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
         }
         if let Some(both) = own.succeeded.first_common(&own.failed) {
             never.push((index, both));
-            // What follows it is not reported again for the same.
+            // The jobs that depend on this one would have the same violation. Report it once.
             own = Before { succeeded: Bits::none(count), failed: Bits::none(count) };
         }
         before[index] = own;
@@ -140,7 +142,7 @@ fn contradictions(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     }
 }
 
-/// Jobs that want to be near the tasks of one that waits for them.
+/// Reports jobs that are to run near the tasks of a job that waits for them.
 fn near_what_follows(
     spec: &WorkflowSpec,
     order: &[NodeIndex],

@@ -1,4 +1,4 @@
-//! The revision of a workflow: what of its spec runs execute.
+//! The revision of a workflow: a hash of the part of its spec that runs execute.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -6,16 +6,17 @@ use serde_json::{Map, Value};
 use super::WorkflowSpec;
 use crate::{meaning, names};
 
-/// The hash of what the part of the spec means that runs execute.
+/// The hash of the canonical form of the part that runs execute.
 pub fn revision(spec: &WorkflowSpec) -> String {
-    // Every field is named, so that of a new one somebody decides whether runs depend on it.
+    // The pattern names every field, so that the author of a new one must decide whether runs
+    // depend on it.
     let WorkflowSpec {
         params: _,
         defaults: _,
         jobs: _,
         max_failed_jobs: _,
         timeout: _,
-        // Of the workflow alone.
+        // These concern the workflow and not its runs.
         run_on_apply: _,
         suspend: _,
         history: _,
@@ -26,7 +27,7 @@ pub fn revision(spec: &WorkflowSpec) -> String {
     };
     meaning::workflow(&mut document);
     let mut part = |field: &str, none: Value| document.remove(field).unwrap_or(none);
-    // The form that versions before had: a usual text has the hash that it always had.
+    // The order of earlier versions, so that a spec in canonical form keeps its hash.
     hash(&[
         part("params", Value::Array(Vec::new())),
         part("defaults", Value::Null),
@@ -36,7 +37,7 @@ pub fn revision(spec: &WorkflowSpec) -> String {
     ])
 }
 
-/// The revision that versions before made of this spec: of what is written.
+/// The revision that earlier versions computed: of the text as it was written.
 pub fn written_revision(spec: &WorkflowSpec) -> String {
     hash(&(&spec.params, &spec.defaults, &spec.jobs, &spec.max_failed_jobs, &spec.timeout))
 }

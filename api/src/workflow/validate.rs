@@ -20,7 +20,7 @@ use crate::{merge, metadata, names, path, size};
 
 /// Most parameters.
 const PARAMS_MAX: usize = 1_000;
-/// Longest value of a parameter.
+/// Longest value of a parameter, in bytes.
 const PARAM_BYTES_MAX: usize = 64 * 1024;
 
 /// What is wrong with a workflow.
@@ -52,12 +52,13 @@ fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     let names: BTreeSet<&str> = spec.jobs.iter().map(|job| job.name.as_str()).collect();
     let mut room = room_for_jobs(spec, found);
     for (index, job) in spec.jobs.iter().enumerate() {
-        // More are not reported, and finding what was meant takes its time.
+        // Beyond the limit nothing is reported, and searching for similar names would only take
+        // time.
         if found.len() >= VIOLATIONS_MAX {
             return;
         }
         let at = format!("spec.jobs[{index}]");
-        // The name is a part of other names, and stands in `$(jobs.NAME)`.
+        // The name becomes part of other names and can be used in `$(jobs.NAME)`.
         if let Some(problem) = names::label_problem(&job.name) {
             found.push(Violation::new(format!("{at}.name"), problem));
         }
@@ -77,14 +78,14 @@ fn spec(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     reach::check(spec, found);
 }
 
-/// That a new revision is to be run at once, and nobody says what the run's parameters are: each such
-/// run would fail.
+/// The violation of a workflow whose revisions are run automatically and that has a parameter
+/// without a default: every such run would fail.
 fn cannot_run_by_itself(spec: &WorkflowSpec) -> Option<Violation> {
     if spec.run_on_apply == Some(false) {
         return None;
     }
     let open = spec.params.iter().filter(|param| param.default.is_none());
-    // One that is declared twice is one.
+    // A parameter that is declared twice counts once.
     let mut names: Vec<&str> = Vec::new();
     for name in open.map(|param| param.name.as_str()) {
         if !names.contains(&name) {
@@ -105,8 +106,8 @@ fn cannot_run_by_itself(spec: &WorkflowSpec) -> Option<Violation> {
     Some(Violation::new("spec.runOnApply", why).hint(hint))
 }
 
-/// How many bytes all jobs may have together once defaults and parameters are in them. Nothing, and
-/// a violation, where the defaults alone are too much for so many jobs.
+/// How many bytes all jobs together may have once defaults and parameters are merged in. Nothing,
+/// with a violation, if the defaults alone exceed that for so many jobs.
 fn room_for_jobs(spec: &WorkflowSpec, found: &mut Vec<Violation>) -> Option<usize> {
     let defaults = spec.defaults.as_ref().map_or(0, size::json_bytes);
     let bytes = defaults * spec.jobs.len() + size::json_bytes(&spec.jobs);
@@ -122,7 +123,7 @@ fn room_for_jobs(spec: &WorkflowSpec, found: &mut Vec<Violation>) -> Option<usiz
     left
 }
 
-/// What is wrong with a job once the defaults are laid under it and parameters have values.
+/// The violations of a job after the defaults were merged in and parameters got values.
 fn merged_job(
     spec: &WorkflowSpec,
     index: usize,
@@ -162,7 +163,7 @@ fn merged_job(
         }
         Err(problems) => later.extend(problems),
     }
-    // What a parameter without a value stands in is looked at when it has one.
+    // Text that refers to a parameter without a value is checked when a run gives it one.
     let way = |violation: &Violation| path::steps(&violation.path).split_off(1);
     own.extend(later.into_iter().filter(|it| !substitute::is_open(&raw, &way(it), &values)));
 
@@ -175,7 +176,7 @@ fn merged_job(
         let rest = path::text(&way);
         let dot = if rest.is_empty() || rest.starts_with('[') { "" } else { "." };
         let violation = violation.at(&format!("{at}{dot}{rest}"));
-        // The defaults are under every job.
+        // The defaults are merged into every job. Report their violations once.
         if !in_defaults || !found.contains(&violation) {
             found.push(violation);
         }
@@ -198,7 +199,7 @@ fn sample(param: &Param) -> Option<String> {
     let none = BTreeMap::new();
     let names = RunNames { run: "run", started: Timestamp::UNIX_EPOCH, params: &none };
     let default = param.default.as_ref().map(|it| substitute::default_in_run(it, &names));
-    // What is left of a name that does not exist is reported as such.
+    // A default that still contains a name is reported elsewhere: the name does not exist.
     default.filter(|text| substitute::is_plain(text)).or_else(|| param.allowed.first().cloned())
 }
 
@@ -217,7 +218,7 @@ fn params(params: &[Param], found: &mut Vec<Violation>) {
         if let Some(default) = &param.default {
             substitute::check_default(default, &format!("{at}.default"), found);
         }
-        // A default with a name in it is looked at when the name has a value.
+        // A default with a name in it is checked when the name has a value.
         let default = param.default.as_deref().filter(|default| substitute::is_plain(default));
         if let Some(default) = default
             && let Some(problem) = value_problem(param, default)
@@ -227,7 +228,7 @@ fn params(params: &[Param], found: &mut Vec<Violation>) {
     }
 }
 
-/// Longest value, and most of several, that a message shows.
+/// Longest value that a message repeats, and longest list of values, in characters.
 const SHOWN_MAX: usize = 60;
 const LISTED_MAX: usize = 10;
 
@@ -236,7 +237,7 @@ fn quoted(value: &str) -> String {
     if start.len() < value.len() { format!("{start:?}...") } else { format!("{value:?}") }
 }
 
-/// Why `value` is not allowed for `param`; the path is left empty.
+/// The violation of a `value` that is not allowed for `param`. The path is left empty.
 fn value_problem(param: &Param, value: &str) -> Option<Violation> {
     if value.len() > PARAM_BYTES_MAX {
         let why = format!("{} bytes; at most {PARAM_BYTES_MAX} are allowed", value.len());
@@ -255,12 +256,12 @@ fn value_problem(param: &Param, value: &str) -> Option<Violation> {
     })
 }
 
-/// Every parameter's value for a run that is given `given`: defaults included, as they are written
-/// (a default such as `$(run.date)` is substituted by whoever makes the run).
+/// The value of every parameter of a run that is given `given`. Defaults are returned as written:
+/// whoever makes the run replaces names such as `$(run.date)` in them.
 ///
 /// # Errors
-/// Parameters that the workflow has not, that are required and missing, or whose values are not
-/// allowed; paths start with `spec.params`.
+/// Parameters that the workflow does not have, required ones that are missing, and values that are
+/// not allowed. Paths start with `spec.params`.
 pub fn check_params(
     workflow: &WorkflowSpec,
     given: &BTreeMap<String, String>,
@@ -318,7 +319,7 @@ fn dependencies(
     }
 }
 
-/// That there is no job of this name.
+/// The violation of a dependency on a job that does not exist.
 fn unknown_job(
     spec: &WorkflowSpec,
     known: &BTreeSet<&str>,
@@ -372,13 +373,13 @@ fn near(
     }
 }
 
-/// Reports each knot of jobs that wait for each other, once.
+/// Reports each group of jobs that wait for each other, once.
 fn cycles(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     let mut graph: DiGraph<usize, ()> = DiGraph::new();
     let mut nodes: BTreeMap<&str, NodeIndex> = BTreeMap::new();
     for (index, job) in spec.jobs.iter().enumerate() {
         let node = graph.add_node(index);
-        // Of two jobs of one name the first is meant; the other is reported as such.
+        // If two jobs have one name, the first one is used; the second has a violation of its own.
         nodes.entry(&job.name).or_insert(node);
     }
     for (index, job) in spec.jobs.iter().enumerate() {
@@ -402,14 +403,14 @@ fn cycles(spec: &WorkflowSpec, found: &mut Vec<Violation>) {
     }
 }
 
-/// The shortest way from a job along its dependencies back to it, both ends included.
+/// The shortest way from a job along its dependencies back to itself, with both ends.
 fn way_round(graph: &DiGraph<usize, ()>, start: NodeIndex) -> Vec<NodeIndex> {
     let mut came_from: BTreeMap<NodeIndex, NodeIndex> = BTreeMap::new();
     let mut layer = vec![start];
     while !layer.is_empty() {
         let mut next = Vec::new();
         for node in layer {
-            // Edges are listed last first.
+            // petgraph lists edges in reverse order of their creation.
             let mut on: Vec<NodeIndex> = graph.neighbors(node).collect();
             on.reverse();
             for neighbour in on {

@@ -1,6 +1,6 @@
-//! Whether a run can be made of its workflow with the parameters that it is given: asked where a run
-//! comes in, so that nobody finds out from a run that failed. The controller asks the same functions
-//! again when it makes the jobs, since the workflow may have changed until then.
+//! Whether a workflow can be run with the given parameters. The apiserver checks it when a run is
+//! created, so that the error comes at once and not as a failed run. The controller checks the same
+//! when it creates the jobs, because the workflow may have changed until then.
 
 use serde_json::Value;
 
@@ -14,18 +14,18 @@ use crate::violation::Violation;
 use crate::workflow::{WorkflowJob, WorkflowSpec, revision};
 use crate::{job, merge, path};
 
-/// Bytes of jobs that are looked at for one new run (and one job more).
+/// Most bytes of jobs that are checked for one new run, and at least one job.
 const CHECKED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Longest reason that is told of one field, in characters.
+/// Longest message about one field, in characters.
 const MESSAGE_CHARS_MAX: usize = 256;
 
-/// What is wrong with a new run of this workflow: parameters that the workflow does not take, and those
-/// that make one of its jobs invalid. What is only known later (a task's index, a node) stays as it is
-/// written. Paths are those of the run.
+/// The violations of a new run of this workflow: parameters that the workflow does not have, and
+/// parameters that make one of its jobs invalid. Names that have a value only later (a task's
+/// index, a node) are left as they are. Paths are those of the run.
 ///
-/// Bounded work: jobs and what parameters make of them are looked at up to [`CHECKED_BYTES_MAX`]. Jobs
-/// beyond that are not refused here; the controller looks at each by itself.
+/// The work is bounded: jobs are checked with their parameters up to [`CHECKED_BYTES_MAX`]. The
+/// jobs after that are not checked here; the controller checks each one when it creates it.
 pub fn misfits(run: &WorkflowRun, workflow: &WorkflowSpec) -> Vec<Violation> {
     let started = run.created().unwrap_or_default();
     let params = match params_of_run(workflow, &run.spec.params, run.name(), started) {
@@ -49,7 +49,7 @@ pub fn misfits(run: &WorkflowRun, workflow: &WorkflowSpec) -> Vec<Violation> {
         }
         let raw = merge::job_document(workflow.defaults.as_ref(), job);
         room = room.saturating_sub(size::json_bytes(&raw));
-        // What has no names in it was looked at when the workflow was applied.
+        // A job without names was checked when the workflow was applied.
         if !has_names(&raw) {
             continue;
         }
@@ -65,7 +65,7 @@ pub fn misfits(run: &WorkflowRun, workflow: &WorkflowSpec) -> Vec<Violation> {
     found
 }
 
-/// Whether a name may stand in one of the document's texts.
+/// Whether a text of the document may contain a name.
 fn has_names(document: &Value) -> bool {
     match document {
         Value::String(text) => text.contains("$("),
@@ -75,8 +75,8 @@ fn has_names(document: &Value) -> bool {
     }
 }
 
-/// What is wrong with a job of the run, said of what in the run makes it so: the first parameter in the
-/// text that is wrong, or the run's name.
+/// The violation of a job of the run, attributed to what causes it: the first parameter in the
+/// invalid text, or else the run's name.
 fn of_the_run(violation: Violation, job: &WorkflowJob, raw: &Value) -> Violation {
     let way = path::steps(&violation.path).split_off(1);
     let text = path::find(raw, &way).and_then(Value::as_str).unwrap_or_default();
@@ -86,7 +86,8 @@ fn of_the_run(violation: Violation, job: &WorkflowJob, raw: &Value) -> Violation
         None => "spec.params".to_owned(),
     };
     let (field, name) = (path::text(&way), &job.name);
-    // It may quote a value, which stands in any number of fields: each would be answered whole.
+    // The message may quote a value, and one value can be in any number of fields. Cut, so that the
+    // answer stays small.
     let message = shortened(&violation.message, MESSAGE_CHARS_MAX);
     let why = if field.is_empty() {
         format!("makes job {name} invalid: {message}")
@@ -97,9 +98,9 @@ fn of_the_run(violation: Violation, job: &WorkflowJob, raw: &Value) -> Violation
     Violation { path: at, message: why, hint }
 }
 
-/// That the run, with its copy of the workflow, its parameters and all that it will tell of its
-/// jobs, is more than can be stored. The workflow alone was looked at when it was applied; what
-/// this run was given was not.
+/// The violation of a run that, with its copy of the workflow, its parameters and the state of all
+/// its jobs, cannot be stored. The workflow alone was checked when it was applied, without this
+/// run's parameters.
 pub fn too_large(
     run: &WorkflowRun,
     status: &WorkflowRunStatus,

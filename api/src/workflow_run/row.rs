@@ -9,7 +9,7 @@ use crate::resource::{Column, Resource, column, wide};
 use crate::table::{NOTHING, age, text_or_dash, took};
 use crate::violation::Violation;
 
-/// Jobs named in one cell.
+/// Most jobs that one cell names.
 const NAMED_MAX: usize = 3;
 
 impl Resource for WorkflowRun {
@@ -71,13 +71,13 @@ impl Resource for WorkflowRun {
 }
 
 impl WorkflowRun {
-    /// Its place among the runs of its workflow: the newest has the greatest. Of those made at the same
-    /// time the one with the longer name has the greater number.
+    /// The order of a workflow's runs: the newest is the greatest. Of runs created in the same
+    /// second, the one with the longer name has the greater number.
     pub fn place(&self) -> (Option<Timestamp>, usize, &str) {
         (self.created(), self.name().len(), self.name())
     }
 
-    /// The jobs that run now.
+    /// The jobs that are running.
     fn running_jobs(&self) -> String {
         let jobs = self.status.jobs.iter();
         let running: Vec<&str> = jobs
@@ -93,8 +93,8 @@ impl WorkflowRun {
         }
     }
 
-    /// Why it is in its phase, in a line: what failed, or what its jobs wait for. Empty where there is
-    /// nothing to say.
+    /// The reason for its phase as a line: what failed, or what its jobs wait for. Empty if there
+    /// is nothing to say.
     pub fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {
@@ -111,7 +111,7 @@ impl WorkflowRun {
             let why = job.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
             return format!("{} {}{why}", job.name, job.phase);
         }
-        // Jobs that were not made yet wait for others: that says nothing new.
+        // A job that does not exist yet waits for other jobs of the run, which says nothing new.
         let mut open = status.jobs.iter().filter(|job| job.job.is_some() && !job.phase.is_final());
         let waiting = open.find_map(|job| Some(format!("{}: {}", job.name, job.message.as_ref()?)));
         if let Some(waiting) = waiting {

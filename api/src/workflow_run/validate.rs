@@ -27,7 +27,7 @@ pub(super) fn validate(run: &WorkflowRun) -> Vec<Violation> {
     found
 }
 
-/// What is wrong with changing `old` into `new`: what a run is of never changes.
+/// The violations of changing `old` into `new`: workflow and parameters of a run never change.
 pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut fixed = |field: &str| {
@@ -44,7 +44,8 @@ pub(super) fn validate_update(new: &WorkflowRun, old: &WorkflowRun) -> Vec<Viola
         let why = format!("the run has ended ({}): nothing to {verb}", old.status.phase);
         found.push(Violation::new(format!("spec.{field}"), why).hint("start another run"));
     };
-    // A run that has ended never goes on: what is asked of it now would never happen.
+    // A run that has ended never continues. Accepting the change would promise something that never
+    // happens.
     if old.status.phase.is_final() {
         if new.spec.cancel && !old.spec.cancel {
             too_late("cancel", "cancel");
