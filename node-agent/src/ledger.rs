@@ -1,10 +1,10 @@
-//! The attempts of this node, with what follows from them: what they take, what is to be said, and
-//! what the journal does not have yet.
+//! The attempts of this node with everything derived from them: resources in use, messages to send,
+//! and changes that are not in the journal yet.
 //!
 //! # Invariants
 //!
-//! * Attempts change through [`Ledger::put`], [`Ledger::remove`] and [`Ledger::heard`] alone, and
-//!   each brings all that follows from them up to date: nothing here is found by looking at all.
+//! * Attempts are changed only by [`Ledger::put`], [`Ledger::remove`] and [`Ledger::heard`], which
+//!   update everything that is derived. So no query here has to look at all attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,26 +14,26 @@ use crate::attempt::{Attempt, Word};
 use crate::engine::Identity;
 use crate::taken::Taken;
 
-/// So often an attempt gets other ports because something else holds those that it has.
+/// How many times an attempt is given other ports because something else holds its own.
 const PORT_TRIES_MAX: u32 = 5;
 
 /// The attempts of a node.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     attempts: BTreeMap<Identity, Attempt>,
-    /// Who has something to say, by the number of the word: the oldest first.
+    /// Attempts with a message to send, by the number of the message: the oldest first.
     unsent: BTreeMap<u64, Identity>,
-    /// How many hold resources.
+    /// Number of attempts that hold resources.
     holding: usize,
     taken: Taken,
-    /// The number of the newest word.
+    /// Number of the newest message.
     words: u64,
-    /// What changed since this was last asked.
+    /// Attempts that have changed since [`Ledger::take_unwritten`].
     unwritten: BTreeSet<Identity>,
 }
 
 impl Ledger {
-    /// Attempts as they were written down.
+    /// A ledger of the attempts that were read from the journal.
     pub fn of(attempts: impl IntoIterator<Item = Attempt>) -> Self {
         let mut ledger = Self::default();
         attempts.into_iter().for_each(|attempt| ledger.put(attempt));
@@ -51,7 +51,7 @@ impl Ledger {
         &self.attempts
     }
 
-    /// Takes over what is known of an attempt from now on.
+    /// Replaces what is known of an attempt.
     pub fn put(&mut self, attempt: Attempt) {
         self.release(&attempt.identity);
         self.taken.add(&attempt);
@@ -75,7 +75,8 @@ impl Ledger {
         }
     }
 
-    /// A word has been heard, or never will be. Whether it was still the attempt's last.
+    /// Removes a message that was acknowledged or refused for good. Returns whether it was still
+    /// the attempt's current message.
     pub fn heard(&mut self, identity: &Identity, number: u64) -> bool {
         let Some(attempt) = self.attempts.get_mut(identity) else { return false };
         let is_last = attempt.unsent.as_ref().is_some_and(|word| word.number == number);
@@ -87,7 +88,7 @@ impl Ledger {
         is_last
     }
 
-    /// What is to be said, in the order in which it was first said.
+    /// All messages to send, in the order in which they were first set.
     pub fn to_say(&self) -> impl Iterator<Item = (&Attempt, &Word)> {
         let of = |identity| {
             let attempt = self.attempts.get(identity)?;
@@ -96,24 +97,24 @@ impl Ledger {
         self.unsent.values().filter_map(of)
     }
 
-    /// How many have something to say.
+    /// Number of attempts with a message to send.
     pub fn unsent(&self) -> usize {
         self.unsent.len()
     }
 
-    /// How many hold resources.
+    /// Number of attempts that hold resources.
     pub fn holding(&self) -> usize {
         self.holding
     }
 
-    /// The number of the newest word.
+    /// Number of the newest message.
     pub fn words(&self) -> u64 {
         self.words
     }
 
-    /// The engine says that something else holds a port of this attempt: it is to be started with
-    /// others of the range, and nobody is given these until `until`. Whether that may help: it was
-    /// not tried too often, and some of its ports come from the range.
+    /// Something other than a task holds a port of this attempt. The attempt is to be started with
+    /// other ports of the range, and its present ones are given to nobody until `until`. Returns
+    /// whether that may help: it was not tried too often, and some of its ports are from the range.
     pub(crate) fn shun_ports(&mut self, identity: &Identity, until: Timestamp) -> bool {
         let Some(attempt) = self.attempts.get_mut(identity) else { return false };
         let ports =
@@ -129,17 +130,18 @@ impl Ledger {
         true
     }
 
-    /// Ports that something else held until now may be free again.
+    /// Makes ports available again that were avoided until now.
     pub(crate) fn forgive(&mut self, now: Timestamp) {
         self.taken.forgive(now);
     }
 
-    /// What attempts take.
+    /// What the attempts hold.
     pub(crate) fn taken(&self) -> &Taken {
         &self.taken
     }
 
-    /// What changed since this was last called, and what it is now; nothing of what is forgotten.
+    /// The attempts that have changed since the last call, with their current state; `None` for
+    /// forgotten ones.
     pub fn take_unwritten(&mut self) -> Vec<(Identity, Option<Attempt>)> {
         let unwritten = std::mem::take(&mut self.unwritten);
         let now = |identity: Identity| {
@@ -149,7 +151,7 @@ impl Ledger {
         unwritten.into_iter().map(now).collect()
     }
 
-    /// Takes back what follows from an attempt. Whether there is one.
+    /// Removes what is derived from an attempt. Returns whether the attempt exists.
     fn release(&mut self, identity: &Identity) -> bool {
         let Some(before) = self.attempts.get(identity) else { return false };
         self.taken.take_back(before);
@@ -176,7 +178,8 @@ mod tests {
         Identity::new("default", &format!("t-{index}"), &format!("{index:x}"), 1).unwrap()
     }
 
-    /// What happens: an attempt is put as holding or ended, with a word or without; heard; removed.
+    /// A test input: an attempt is put as holding or ended, with a message or without; heard;
+    /// removed.
     type Happening = (u32, u8);
 
     fn happen(ledger: &mut Ledger, words: &mut u64, (index, what): Happening) {

@@ -1,8 +1,8 @@
 //! The node agent: runs the tasks that are bound to its node.
 //!
-//! [`plan`] decides what is done next, from the tasks that are bound here, the containers that are
-//! seen and the [`journal`] of what was promised; [`run`] looks, plans and acts. [`engine`] is
-//! what containers run in: Docker, plain processes, or a simulation, behind one trait.
+//! [`plan`] decides what to do next, from the tasks that are bound to the node, the containers that
+//! the engine shows, and the [`journal`] of what the agent has begun. [`run`] observes, plans and
+//! acts. [`engine`] runs the containers: Docker, plain processes or a simulation, behind one trait.
 
 pub mod attempt;
 pub mod engine;

@@ -1,13 +1,13 @@
-//! What an agent counts.
+//! The agent's metrics.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-/// Counters of one agent.
+/// Metrics of one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    /// Attempts whose containers are there, or being made.
+    /// Attempts whose containers exist or are being created.
     pub(crate) running: IntGauge,
-    /// Words that the apiserver has not acknowledged.
+    /// Messages that the apiserver has not acknowledged.
     pub(crate) unsent: IntGauge,
     /// Containers started.
     pub(crate) starts: IntCounter,

@@ -1,4 +1,4 @@
-//! From a task and its template to what an engine is to run.
+//! Makes the engine's container specification from a task and its template.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,24 +15,25 @@ use crate::engine::{
     Resources, Signal,
 };
 
-/// What of the node goes into a container.
+/// The properties of the node that go into a container.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The node's name.
+    /// Name of the node.
     pub node: &'a str,
-    /// The address at which its ports are reached.
+    /// Address at which its ports are reached.
     pub address: &'a str,
-    /// Whether a container may listen on other ports than the node's: it has a network of its own.
+    /// Whether containers have a network of their own, so that they may listen on other port
+    /// numbers than the node's.
     pub own_network: bool,
 }
 
-/// The task's template with its own part laid over it; the error is a sentence.
+/// The template with the task's own partial template merged over it. The error is a sentence.
 pub fn merged(task: &Task, template: &TaskTemplateSpec) -> Result<Template, String> {
     let over = task.spec.overrides.template.as_ref();
     api::merge::template(&template.template, over).map_err(|found| sentence(&found))
 }
 
-/// What the engine is to run, with these host ports; the error is a sentence.
+/// The specification for the engine, with these node ports. The error is a sentence.
 pub fn container_spec(
     identity: &Identity,
     (task, template): (&Task, &TaskTemplateSpec),
@@ -78,7 +79,7 @@ pub fn container_spec(
     })
 }
 
-/// What asks a container of this template to end.
+/// The stop signal of a container of this template.
 pub fn stop_signal(template: &Template) -> Result<Signal, String> {
     let word = template.stop_signal.as_deref();
     word.map_or(Ok(Signal::TERM), |word| {
@@ -86,8 +87,8 @@ pub fn stop_signal(template: &Template) -> Result<Signal, String> {
     })
 }
 
-/// Most of what is wrong that a sentence tells, and its longest part: the sentence goes into the
-/// task's report, which has to stay small enough to be written.
+/// Most violations that a sentence lists. The sentence goes into the task's report, which must stay
+/// small enough to be stored.
 const PROBLEMS_MAX: usize = 5;
 const PROBLEM_CHARS_MAX: usize = 200;
 
@@ -101,7 +102,8 @@ fn sentence(found: &[Violation]) -> String {
     each.chain(more).collect::<Vec<_>>().join("; ")
 }
 
-/// The numbers to listen on: the container's own where it has its own network and names them.
+/// The port numbers to listen on: those of the container if it has its own network and the template
+/// names them, otherwise the node's.
 fn listens_on(
     template: &Template,
     host_ports: &BTreeMap<String, u16>,

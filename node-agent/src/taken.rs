@@ -1,11 +1,11 @@
-//! Host ports and resources: what is taken of a node, and what a new attempt gets of what is left.
+//! Ports and resources of a node: what is held, and what a new attempt is given of the rest.
 //!
 //! # Invariants
 //!
-//! * What was added can be taken back, in any order: what is left is what was never added.
-//! * A port is found and taken in the same small time, however many are taken.
-//! * What the scheduler finds to fit, fits: both go by [`api::room::fits`], and what has ended or is
-//!   only kept in mind (a port that was free when it was promised) stands back.
+//! * What was added can be removed in any order; the rest is as if it had never been added.
+//! * Finding and taking a port takes the same short time however many are held.
+//! * If the scheduler's rule says that a task fits, it fits: both use [`api::room::fits`]. Ports of
+//!   ended attempts are only avoided where others are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,33 +16,34 @@ use api::template::Port;
 
 use crate::attempt::Attempt;
 
-/// What attempts on this node take.
+/// What the attempts on this node hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Taken {
-    /// Sums that nothing overflows.
+    /// Sums in a type that cannot overflow.
     amounts: BTreeMap<String, u128>,
-    /// Held by what runs.
+    /// Ports held by running attempts.
     held: Ports,
-    /// Held, or had by what has ended and was not tidied away yet.
+    /// Ports held by running attempts, and by ended ones that were not removed yet.
     kept: Ports,
-    /// Held by something that is none of ours, and until when that is believed.
+    /// Ports that something other than a task holds, and until when that is assumed.
     shunned: BTreeMap<u16, Timestamp>,
 }
 
-/// Ports, and how many have each: a port that is asked for by number may be had by one that has
-/// ended and by one that runs.
+/// Ports, each with its number of holders: a port that tasks ask for by number may be held by an
+/// ended attempt and by a running one.
 #[derive(Debug, Clone, Default)]
 struct Ports {
     ports: HeldPorts,
-    /// Bit n of word m: somebody has number 64 m + n. No words where no port ever was.
+    /// A bit set of all held port numbers: bit n of word m is number 64 m + n. Empty until the
+    /// first port is added.
     words: Vec<u64>,
 }
 
-/// Words for all ports that there are.
+/// Words for all port numbers.
 const WORDS: usize = 1 << 10;
 
 impl Taken {
-    /// Adds what an attempt takes.
+    /// Adds what an attempt holds.
     pub(crate) fn add(&mut self, attempt: &Attempt) {
         self.kept.add(attempt.host_ports());
         if attempt.holds() {
@@ -53,7 +54,7 @@ impl Taken {
         }
     }
 
-    /// Takes back what [`Self::add`] of the same attempt added.
+    /// Removes what [`Self::add`] of the same attempt added.
     pub(crate) fn take_back(&mut self, attempt: &Attempt) {
         self.kept.take_back(attempt.host_ports());
         if attempt.holds() {
@@ -68,12 +69,12 @@ impl Taken {
         }
     }
 
-    /// Something else on this machine holds these: they are not given until then.
+    /// Something else on this machine holds these ports. They are not assigned until then.
     pub(crate) fn shun(&mut self, ports: impl Iterator<Item = u16>, until: Timestamp) {
         self.shunned.extend(ports.map(|port| (port, until)));
     }
 
-    /// What was shunned until now may be free again.
+    /// Makes ports available again that were avoided until now.
     pub(crate) fn forgive(&mut self, now: Timestamp) {
         self.shunned.retain(|_, until| *until > now);
     }
@@ -104,18 +105,19 @@ impl Ports {
         }
     }
 
-    /// The numbers from 64 m to 64 m + 63 that somebody has, as bits.
+    /// The held numbers from 64 m to 64 m + 63, as bits.
     fn word(&self, word: usize) -> u64 {
         self.words.get(word).copied().unwrap_or(0)
     }
 }
 
-/// Where a port's bit is.
+/// The word and bit of a port.
 fn place(port: u16) -> (usize, u64) {
     (usize::from(port >> 6), 1 << (port & 63))
 }
 
-/// What is taken while a plan is made: what was, what the plan takes and what it gives back.
+/// What is held while a plan is made: what was held before, what the plan takes, and what it
+/// releases.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     taken: &'a Taken,
@@ -131,25 +133,25 @@ pub(crate) struct Offer<'a> {
     pub(crate) port_range: (u16, u16),
 }
 
-/// Whose ports: those of what runs, or of what has ended, too.
+/// Which ports count as held: those of running attempts, or those of ended ones, too.
 type Whose = fn(&Taken) -> &Ports;
 
 const HELD: Whose = |taken| &taken.held;
 const KEPT: Whose = |taken| &taken.kept;
 
 impl<'a> Room<'a> {
-    /// What `taken` leaves.
+    /// The room beside `taken`.
     pub(crate) fn beside(taken: &'a Taken, node: Offer<'a>) -> Self {
         Self { taken, more: Taken::default(), less: Taken::default(), node }
     }
 
-    /// An attempt that took something becomes another.
+    /// Replaces what an attempt holds.
     pub(crate) fn replace(&mut self, before: Option<&Attempt>, after: Option<&Attempt>) {
         before.into_iter().for_each(|before| self.less.add(before));
         after.into_iter().for_each(|after| self.more.add(after));
     }
 
-    /// Why a task does not fit any more, by the rule that the scheduler goes by.
+    /// Why a task does not fit any more, by the same rule that the scheduler uses.
     pub(crate) fn misfit(&self, requests: &Amounts, ports: &[Port]) -> Option<String> {
         let requests = requests.iter().filter(|(_, wanted)| **wanted > 0);
         let requests = requests.map(|(resource, wanted)| (&**resource, *wanted));
@@ -175,9 +177,10 @@ impl<'a> Room<'a> {
         format!("too few free ports from {first} to {last}: {wanted} requested{strangers}")
     }
 
-    /// Host ports for `ports`: those that were asked for, and others from the range. Of the free ones
-    /// so many are passed over first: an attempt that follows another gets other ports than that.
-    /// Those that `others` name, which start at the same time, are left to them where there are more.
+    /// Assigns node ports for `ports`: those that were asked for by number, and others from the
+    /// range. The first `passed_over` free ones are skipped, so that an attempt does not get the
+    /// ports of its predecessor. Ports in `others`, which attempts of the same plan ask for by
+    /// number, are avoided if possible.
     pub(crate) fn allot(
         &self,
         ports: &[Port],
@@ -200,7 +203,7 @@ impl<'a> Room<'a> {
         Ok(given)
     }
 
-    /// The same with other numbers for those that come from the range.
+    /// The same with other numbers for the ports that come from the range.
     pub(crate) fn allot_others(
         &self,
         ports: &[Port],
@@ -209,7 +212,7 @@ impl<'a> Room<'a> {
         let mut others = given.clone();
         let mut unfit: BTreeSet<u16> = given.values().copied().collect();
         for port in ports.iter().filter(|port| port.host_port.is_none()) {
-            // Where none is left, those that were given may have become free.
+            // If no other number is free, the present ones may have become free.
             if let Some(number) = self.free(&unfit, 0) {
                 unfit.insert(number);
                 others.insert(port.name.clone(), number);
@@ -218,7 +221,7 @@ impl<'a> Room<'a> {
         others
     }
 
-    /// A number of the range that is free: rather one that nobody has had of late.
+    /// A free number of the range, preferably one that was not used recently.
     fn free(&self, unfit: &BTreeSet<u16>, passed_over: u32) -> Option<u16> {
         let pick = |whose| {
             let all = self.count_free(whose, unfit);
@@ -232,14 +235,14 @@ impl<'a> Room<'a> {
         (times(self.taken) + times(&self.more)).saturating_sub(times(&self.less))
     }
 
-    /// The ports of a number that somebody has.
+    /// The held ports of a number.
     fn of_number(&self, port: u16, whose: Whose) -> impl Iterator<Item = HostPort> {
         let of = move |taken: &'a Taken| whose(taken).ports.of_number(port).copied();
         let more: Vec<HostPort> = whose(&self.more).ports.of_number(port).copied().collect();
         of(self.taken).chain(more).filter(move |port| self.times(port, whose) > 0)
     }
 
-    /// The numbers of a word that somebody has, or that are not in the range.
+    /// The numbers of a word that are held or not in the range, as bits.
     fn unfree(&self, word: usize, whose: Whose, unfit: &BTreeSet<u16>) -> u64 {
         let first = u16::try_from(word << 6).expect("there are 1,024 words");
         let numbers = first..=first | 63;
@@ -257,11 +260,11 @@ impl<'a> Room<'a> {
         shunned.chain(unfit.range(numbers)).for_each(|port| bits |= place(*port).1);
         let (from, to) = self.node.port_range;
         if from > first {
-            // Those of the word that come before the range.
+            // Numbers of the word before the range.
             bits |= place(from).1 - 1;
         }
         if to < first | 63 {
-            // And after it.
+            // Numbers of the word after the range.
             bits |= !(place(to).1 | (place(to).1 - 1));
         }
         bits
@@ -284,7 +287,7 @@ impl<'a> Room<'a> {
                 continue;
             }
             for _ in 0..n {
-                // The lowest goes.
+                // Clears the lowest bit.
                 free &= free - 1;
             }
             let bit = u16::try_from(free.trailing_zeros()).expect("a word has 64 bits");
@@ -355,7 +358,8 @@ mod tests {
         Room::beside(taken, Offer { capacity: &NOTHING, port_range })
     }
 
-    /// The numbers that are given for ports, in the order of their names; after so many free ones.
+    /// The numbers that are assigned to ports, in the order of their names, after `passed_over`
+    /// free ones.
     fn given(
         room: &Room<'_>,
         wanted: &[Option<u16>],

@@ -1,7 +1,7 @@
-//! What every engine must do, as laws that run against each of them.
+//! The laws that every engine must satisfy, as tests that run against each engine.
 //!
-//! A [`Bench`] makes engines and the small programs that the laws run. The laws of
-//! [`conformance_suite!`](crate::conformance_suite) hold for all engines; those of
+//! A [`Bench`] creates engines and the small programs that the laws run. The laws in
+//! [`conformance_suite!`](crate::conformance_suite) hold for all engines; those in
 //! [`shell_suite!`](crate::shell_suite) need programs that really run.
 
 mod logs;
@@ -29,7 +29,7 @@ use super::{
     LogOptions, LogStream, MAIN, PullPolicy, Reason, Resources, Signal, Usage,
 };
 
-/// How long a law waits before it calls a state missing.
+/// How long a law waits for a state before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A small program.
@@ -39,7 +39,7 @@ pub enum Program<'a> {
     Exit(i32),
     /// Runs until it is stopped; TERM ends it.
     Forever,
-    /// Runs until it is killed, says `ready` once TERM would do nothing.
+    /// Ignores TERM, and prints `ready` from when it does so.
     IgnoresTerm,
     /// Writes lines to stdout, then to stderr, then ends with 0.
     Says(&'a [&'a str], &'a [&'a str]),
@@ -47,20 +47,20 @@ pub enum Program<'a> {
     SaysAndLingers(&'a str),
 }
 
-/// The nodes that laws and tests use; what runs on others is not cleaned up.
+/// The nodes that laws and tests use. Containers on other nodes are not cleaned up.
 pub const NODES: [&str; 2] = ["a", "b"];
 
 /// Makes engines, and specs for them.
 pub trait Bench: Sync {
-    /// A new engine for one of [`NODES`]. The same name is the same node: a second engine for it
-    /// is what an agent has after its restart.
+    /// A new engine for one of [`NODES`]. A second engine for the same name is what an agent has
+    /// after a restart.
     fn engine<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Arc<dyn Engine>>;
 
     /// Makes `spec` run the program.
     fn set_program(&self, spec: &mut ContainerSpec, program: Program<'_>);
 }
 
-/// Runs a test on a bench, and removes every container afterwards, also where it panicked.
+/// Runs a test on a bench and removes every container afterwards, even if the test panicked.
 pub async fn hold<B: Bench>(bench: B, test: impl AsyncFnOnce(&B)) {
     let held = AssertUnwindSafe(test(&bench)).catch_unwind().await;
     for node in NODES {
@@ -227,7 +227,7 @@ pub async fn kill_ends_what_ignores_term(bench: &dyn Bench) {
     start(&*engine, &spec).await;
     let follow = LogOptions { follow: true, ..LogOptions::default() };
     let mut lines = engine.logs(&spec.identity, follow).await.expect("there are logs");
-    // It says that it ignores TERM from here on.
+    // From this line on the program ignores TERM.
     next_line(&mut lines).await;
     engine.signal(&spec.identity, Signal::TERM).await.expect("it can be signalled");
     let running = state(&*engine, &spec.identity).await;
@@ -245,7 +245,7 @@ pub async fn removing_a_running_one_ends_it(bench: &dyn Bench) {
     remove(&*engine, &spec.identity).await;
     assert_eq!(state(&*engine, &spec.identity).await, None);
     assert_eq!(engine.remove(&spec.identity).await, Err(EngineError::Gone));
-    // The name is free again, and it is a new container.
+    // The name can be used again, and this is a new container.
     start(&*engine, &spec).await;
     remove(&*engine, &spec.identity).await;
 }
@@ -257,8 +257,8 @@ async fn looked_at(engine: &dyn Engine, identity: &Identity) -> Option<Container
     listed
 }
 
-/// One container alone looks as it does in the list: before it is there, while it runs, when it has
-/// ended, and when it was removed; and not to another node.
+/// Inspecting one container gives the same as the list: before it exists, while it runs, after it
+/// has ended, and after it was removed. Another node's engine does not see it.
 pub async fn an_inspection_says_what_the_list_says(bench: &dyn Bench) {
     let (a, b) = (bench.engine("a").await, bench.engine("b").await);
     let neighbour = spec(bench, "neighbour", Program::Forever);
@@ -288,7 +288,7 @@ pub async fn an_unknown_container_is_gone(bench: &dyn Bench) {
     assert_eq!(engine.logs(&identity, LogOptions::default()).await.err(), Some(EngineError::Gone));
 }
 
-/// An attempt may have containers one after another, and beside each other.
+/// An attempt may have several containers, one after another or at the same time.
 pub async fn containers_of_one_attempt_are_apart(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
     let first = spec(bench, "several", Program::Says(&["first"], &[]));
@@ -304,7 +304,7 @@ pub async fn containers_of_one_attempt_are_apart(bench: &dyn Bench) {
         assert!(!started.adopted, "{} is one of its own", spec.identity);
     }
     assert_eq!(ended(&*engine, &first.identity).await, (0, None));
-    // What follows is said by an engine that remembers nothing.
+    // A new engine value, which must find the containers without remembering them.
     let engine = bench.engine("a").await;
     for spec in [&again, &beside] {
         let state = engine.inspect(&spec.identity).await.expect("it is looked at");
@@ -333,7 +333,7 @@ pub async fn two_nodes_do_not_see_each_other(bench: &dyn Bench) {
     assert_eq!(state(&*b, &spec.identity).await, None);
     assert_eq!(b.kill(&spec.identity).await, Err(EngineError::Gone));
     assert_eq!(b.remove(&spec.identity).await, Err(EngineError::Gone));
-    // Even the same identity is another container there.
+    // The same identity on another node is another container.
     start(&*b, &spec).await;
     remove(&*b, &spec.identity).await;
     let running = state(&*a, &spec.identity).await;
@@ -350,7 +350,7 @@ pub async fn containers_outlive_the_engine_value(bench: &dyn Bench) {
     start(&*first, &ending).await;
     let before = state(&*first, &lasting.identity).await;
     drop(first);
-    // The second one ends while nobody looks.
+    // The second container ends while no engine exists.
     let second = bench.engine("a").await;
     assert_eq!(state(&*second, &lasting.identity).await, before);
     assert_eq!(ended(&*second, &ending.identity).await, (0, None));
@@ -366,7 +366,8 @@ pub async fn containers_outlive_the_engine_value(bench: &dyn Bench) {
 pub async fn an_exit_is_an_event(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
     let mut events = engine.events();
-    // It lingers, so that what is heard of its start is no news of its end.
+    // The program runs for a moment, so that the event of its start is not taken for that of its
+    // end.
     let spec = spec(bench, "heard", Program::SaysAndLingers("listen"));
     start(&*engine, &spec).await;
     let heard = timeout(PATIENCE, async {

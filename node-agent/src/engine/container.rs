@@ -1,4 +1,4 @@
-//! Whose a container is, and what is seen of it.
+//! The identity of containers, and what is observed of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,10 +31,11 @@ pub const MAIN: &str = "main";
 /// Longest name of a container in its attempt: a DNS label's.
 const CONTAINER_BYTES_MAX: usize = 63;
 
-/// Longest accepted uid, cluster, node, namespace or task: Kubernetes' limit for a DNS subdomain.
+/// Longest uid, cluster, node, namespace or task name that is accepted: Kubernetes' limit for a DNS
+/// subdomain.
 const NAME_BYTES_MAX: usize = 253;
 
-/// For which node of which cluster an engine speaks.
+/// The node and cluster that an engine works for.
 ///
 /// Invariant: both are names that are safe in labels and container names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,16 +44,17 @@ pub struct Scope {
     node: String,
 }
 
-/// Which container of which execution of which task a container is. One container per identity and
-/// scope.
+/// The identity of a container: which task, which attempt, and which of the attempt's containers.
+/// Within a scope there is one container for each identity.
 ///
-/// An attempt may have several containers: one after another, when it is restarted in its place, and
-/// beside each other, each under a name. The main container before its first restart is the one that
-/// every attempt has; versions that knew no other wrote neither name nor number, and what they wrote
-/// (journals, labels, file names) means that one. It is still written so.
+/// An attempt may have several containers: one after another when it is restarted in place, and
+/// several at the same time, each with a name. Every attempt has its main container with restart
+/// number 0. Earlier versions knew no other container and wrote neither name nor number; what they
+/// wrote (journals, labels, file names) means this one, and it is still written in that form.
 ///
-/// Invariant: the uid is hex digits and dashes, the names are DNS-like, the container's is a DNS label:
-/// all are safe as parts of file names, and none has an underscore.
+/// Invariant: the uid consists of hexadecimal digits and dashes, the names are DNS-like, and the
+/// container's name is a DNS label. So all of them are safe in file names, and none contains an
+/// underscore.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "IdentityRecord")]
 pub struct Identity {
@@ -86,7 +88,7 @@ struct IdentityRecord {
     restart: u32,
 }
 
-/// A part of an identity that could reach a file name or a label and must not.
+/// A part of an identity that is not safe in file names or labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{part} {value:?} is not a valid name")]
 pub struct InvalidIdentity {
@@ -108,35 +110,35 @@ pub struct Container {
 /// What a container does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
-    /// Made and not started. Creating it again starts it.
+    /// Created, not started. Creating it again starts it.
     Created,
-    /// Its main process runs.
+    /// Its main process is running.
     Running {
         /// Since when.
         since: Timestamp,
     },
     /// Its main process has ended.
     Exited {
-        /// When it had started; nothing where that is not known.
+        /// When it started; nothing if that is not known.
         started: Option<Timestamp>,
         /// When it ended.
         at: Timestamp,
-        /// Its exit code: 128 + n where signal n ended it. Without meaning where nobody saw it end.
+        /// Its exit code: 128 + n if signal n ended it. It has no meaning if nobody saw the end.
         code: i32,
-        /// The signal that ended it. Docker tells it by the code alone, so a program that exits
-        /// with 128 + n by itself looks the same there.
+        /// The signal that ended it. Docker reports only the exit code, so a program that exits
+        /// with 128 + n looks the same there.
         signal: Option<i32>,
-        /// Whether the kernel ended it for want of memory.
+        /// Whether the kernel killed it because it exceeded its memory limit.
         oom_killed: bool,
         /// Whether nobody saw how it ended.
         is_unseen: bool,
-        /// What else is known, where the code does not tell the story.
+        /// More details, where the exit code is not enough.
         message: Option<String>,
     },
-    /// It may run, or may have: what is known of it is damaged, and a person has to see to that.
-    /// Nothing is done to it meanwhile: taken for gone, it would be started twice.
+    /// It may be running, or have run: its records are damaged, and a person has to act. Nothing is
+    /// done with it until then. If it were treated as gone, it would be started a second time.
     Unreadable {
-        /// What is damaged, and what to do.
+        /// What is damaged and what to do.
         why: String,
     },
 }
@@ -161,7 +163,7 @@ pub struct NodeFacts {
 }
 
 impl Scope {
-    /// Checks both names.
+    /// Validates both names.
     pub fn new(cluster: &str, node: &str) -> Result<Self, InvalidIdentity> {
         Ok(Self { cluster: name("cluster", cluster)?, node: name("node", node)? })
     }
@@ -176,8 +178,8 @@ impl Scope {
         &self.node
     }
 
-    /// The name of the container with this identity: the same whenever it is asked, so that a
-    /// create whose answer was lost meets its own container.
+    /// The name of the container with this identity. It is always the same, so that a repeated
+    /// create whose first answer was lost finds its own container.
     pub fn container_name(&self, identity: &Identity) -> String {
         let uid: String = identity.uid.chars().filter(|c| *c != '-').take(8).collect();
         let mut name = format!("heliox-{}-{}-{}-{uid}", self.node, identity.task, identity.attempt);
@@ -187,7 +189,7 @@ impl Scope {
         name
     }
 
-    /// The labels that say whose the container with this identity is.
+    /// The labels that identify the container.
     pub fn labels(&self, identity: &Identity) -> BTreeMap<String, String> {
         BTreeMap::from([
             (LABEL_CLUSTER.to_owned(), self.cluster.clone()),
@@ -201,7 +203,7 @@ impl Scope {
         ])
     }
 
-    /// Reads an identity from a container's labels; nothing where it is not of this scope.
+    /// Reads an identity from a container's labels; nothing if it belongs to another scope.
     pub fn identity_in<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Option<Identity> {
         if label(LABEL_CLUSTER)? != self.cluster || label(LABEL_NODE)? != self.node {
             return None;
@@ -209,7 +211,7 @@ impl Scope {
         let attempt = label(LABEL_ATTEMPT)?.parse().ok()?;
         let (namespace, task, uid) =
             (label(LABEL_NAMESPACE)?, label(LABEL_TASK)?, label(LABEL_UID)?);
-        // Without these two labels it was made by a version that knew the first main container only.
+        // An earlier version, which had only the main container, did not set these two labels.
         let restart = label(LABEL_RESTART).map_or(Ok(0), str::parse).ok()?;
         let container = label(LABEL_CONTAINER).unwrap_or(MAIN);
         Identity::new(namespace, task, uid, attempt).ok()?.of_container(container, restart).ok()
@@ -217,7 +219,7 @@ impl Scope {
 }
 
 impl Identity {
-    /// An attempt's main container before its first restart. Checks every part.
+    /// The main container of an attempt with restart number 0. Validates every part.
     pub fn new(
         namespace: &str,
         task: &str,
@@ -240,7 +242,7 @@ impl Identity {
         })
     }
 
-    /// The container of the same attempt with this name, after so many restarts.
+    /// A container of the same attempt with this name and restart number.
     pub fn of_container(self, container: &str, restart: u32) -> Result<Self, InvalidIdentity> {
         let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = container.as_bytes();
@@ -255,12 +257,12 @@ impl Identity {
         Ok(Self { container, restart, ..self })
     }
 
-    /// A container whose task has a name that is not known. Where its uid and attempt are what counts.
+    /// An identity without the task's name, for lookups by uid and attempt.
     pub(crate) fn nameless(uid: &str, attempt: u32) -> Result<Self, InvalidIdentity> {
         Self::new("unknown", "unknown", uid, attempt)
     }
 
-    /// The same, by what files of the container are called.
+    /// The same, from the name that files of the container have.
     pub(crate) fn of_file_stem(stem: &str) -> Option<Self> {
         let mut parts = stem.split('_');
         let (uid, attempt) = parts.next()?.rsplit_once('-')?;
@@ -272,11 +274,12 @@ impl Identity {
             }
             (Some(_), ..) => return None,
         };
-        // Each container has one such name: another spelling of it, such as a leading zero, is none.
+        // The canonical name of the file must be equal: another spelling, for example with a
+        // leading zero, is not a name of this container.
         (identity.file_stem() == stem).then_some(identity)
     }
 
-    /// The same under the name of a task that is not known: equal for two that differ in nothing else.
+    /// The identity without the task's name, for comparisons in which the name does not matter.
     pub(crate) fn without_name(&self) -> Self {
         let unknown = || "unknown".to_owned();
         Self { namespace: unknown(), task: unknown(), ..self.clone() }
@@ -311,13 +314,13 @@ impl Identity {
         &self.container
     }
 
-    /// How often it was restarted in its place before, from 0.
+    /// The restart number: how often it was restarted in place, from 0.
     pub fn restart(&self) -> u32 {
         self.restart
     }
 
-    /// What files of this container are called: `<uid>-<attempt>`, and for all but the main container
-    /// before its first restart `<uid>-<attempt>_<container>_<restart>`.
+    /// The name of files of this container: `<uid>-<attempt>` for the main container with restart
+    /// number 0, otherwise `<uid>-<attempt>_<container>_<restart>`.
     pub fn file_stem(&self) -> String {
         let mut stem = format!("{}-{}", self.uid, self.attempt);
         if !self.is_first_main() {

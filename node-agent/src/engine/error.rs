@@ -1,4 +1,4 @@
-//! Why an engine did not do what it was asked: one variant for each thing the caller does next.
+//! Errors of an engine: one variant for each thing the caller does next.
 
 use api::task::reason;
 use thiserror::Error;
@@ -6,42 +6,42 @@ use thiserror::Error;
 /// What an operation failed with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EngineError {
-    /// It will not work as asked, however often it is tried: the attempt has failed.
+    /// It cannot work as requested, however often it is tried: the attempt has failed.
     #[error("{message}")]
     Refused {
-        /// What about the request cannot be.
+        /// Which property of the request is at fault.
         reason: Reason,
-        /// For the user; names the thing at fault.
+        /// For the user; names what is at fault.
         message: String,
     },
-    /// Nothing was done: the image must be pulled first.
+    /// Nothing was done, because the image has to be pulled first.
     #[error("the image must be pulled first")]
     NeedsImage,
-    /// The engine answered that it failed. It may work another time; what keeps failing is given
-    /// up after some tries.
+    /// The engine answered that it failed. It may work another time; after several failures the
+    /// attempt is given up.
     #[error("{message}")]
     Failed {
         /// The engine's words.
         message: String,
     },
-    /// Nothing was done, and the engine did not say why: try again later, as often as it takes.
+    /// Nothing was done, and not because of the request: try again later, without a limit.
     #[error("engine unavailable: {message}")]
     Unavailable {
         /// What was seen.
         message: String,
     },
-    /// It may have been done, or may still be: look before deciding anew.
+    /// It may have been done, or may still be done: look before deciding anew.
     #[error("outcome unknown: {message}")]
     Unknown {
         /// What was seen.
         message: String,
     },
-    /// There is no such container of ours.
+    /// There is no such container of this scope.
     #[error("no such container")]
     Gone,
 }
 
-/// What a request was refused for; goes into a task's `status.reason`.
+/// The reason of a refusal, for a task's `status.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The image is not present and could not be fetched.
@@ -83,12 +83,12 @@ impl EngineError {
         Self::Failed { message: message.into() }
     }
 
-    /// Not now.
+    /// A failure to be tried again later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable { message: message.into() }
     }
 
-    /// Perhaps.
+    /// A failure with an unknown outcome.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::Unknown { message: message.into() }
     }

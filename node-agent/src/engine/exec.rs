@@ -11,13 +11,14 @@ use tokio::io::AsyncWrite;
 use super::logs::Output;
 use super::{Answer, EngineError};
 
-/// A command that runs.
+/// A running command.
 pub struct Exec {
-    /// What it reads. Shut down and dropped, it reads the end. Nothing where it was asked to read nothing.
+    /// Its standard input. When this is shut down and dropped, the command reads the end. `None` if
+    /// it was started without input.
     pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-    /// What it writes. Ends when it has ended, and whatever else writes there.
+    /// Its output. The stream ends when the command has ended and every other writer has closed it.
     pub output: BoxStream<'static, Result<(Output, Bytes), EngineError>>,
-    /// What else is done with it.
+    /// Controls the command.
     pub control: Box<dyn ExecControl>,
 }
 
@@ -32,9 +33,9 @@ pub trait ExecControl: Send + Sync {
     /// Sets the size of its terminal.
     fn resize(&self, size: TerminalSize) -> Answer<'_, ()>;
 
-    /// Waits for its end: its exit code, 128 + n where signal n ended it.
+    /// Waits for its end and returns the exit code: 128 + n if signal n ended it.
     fn exit_code(&self) -> Answer<'_, i32>;
 
-    /// Ends it, as far as the engine can. Does nothing to one that has ended.
+    /// Ends it as far as the engine can. Does nothing to a command that has ended.
     fn stop(&self) -> Answer<'_, ()>;
 }

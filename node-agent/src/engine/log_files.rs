@@ -1,12 +1,13 @@
-//! Reading the files of a log, while they are written, rotated, copied and deleted.
+//! Reads the files of a log while they are written, rotated, copied and deleted.
 //!
-//! All of it is plain blocking I/O in small pieces ([`BATCH_BYTES`]); [`super::log_store`] runs it
-//! off the executor. Which files there are and in what order is [`super::log_segments`]' part.
+//! This is plain blocking I/O in small pieces ([`BATCH_BYTES`]); [`super::log_store`] runs it
+//! outside the executor. [`super::log_segments`] finds the files and their order.
 //!
 //! # Invariants
 //!
-//! * A file is left for the next one only after it was read to its end once the next one was there.
-//! * What was read once is not read again, and what is skipped is told as a gap.
+//! * A reader goes on to the next file only after it has read this one to its end while the next
+//!   one already existed. Otherwise it would miss what is written last.
+//! * Nothing is read twice, and skipped records are reported as a gap.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -22,26 +23,26 @@ use super::logs::{LogEvent, LogOptions, Stored};
 /// Bytes of records that are read together.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// How often a file to read is looked for. Between two looks the files must have been rotated, which
-/// takes megabytes of output: nobody writes so fast that the next look or the one after fails.
+/// How often a file to read is searched. Between two tries all files must have been rotated, which
+/// takes megabytes of output, so a few tries are always enough.
 const LOOKS_MAX: usize = 1_000;
 
-/// An open file and how far it was read.
+/// An open file and how far it has been read.
 #[derive(Debug)]
 struct Open {
     id: i64,
     inode: u64,
     file: BufReader<File>,
-    /// Bytes of whole records that were read.
+    /// Bytes of complete records that were read.
     offset: u64,
-    /// The record that is not whole yet.
+    /// The beginning of a record whose end has not been read.
     partial: Vec<u8>,
-    /// Whether the record that is read is too long to be one.
+    /// Whether the current record is too long to be valid.
     is_damaged: bool,
 }
 
 impl Open {
-    /// Opens a file of a log at an offset; nothing where it is not there any more.
+    /// Opens a log file at an offset; nothing if it does not exist any more.
     fn at(
         files: &LogFiles<impl Names>,
         segment: &Segment,
@@ -63,7 +64,7 @@ impl Open {
         }))
     }
 
-    /// The next record that is whole; a damaged one is nothing.
+    /// The next complete record; `None` in its place if it is damaged.
     fn next(&mut self) -> io::Result<Option<(Option<Stored>, Position)>> {
         loop {
             let room = RECORD_BYTES_MAX - self.partial.len();
@@ -90,13 +91,13 @@ impl Open {
 pub(super) struct Reader<N = OnDisk> {
     files: LogFiles<N>,
     since: Option<Timestamp>,
-    /// Nothing as long as the log has no record.
+    /// `None` while the log has no record.
     open: Option<Open>,
-    /// What was written before `open` and is wanted is gone.
+    /// Whether records before `open` that were asked for are gone.
     has_gap: bool,
-    /// Where reading begins, until that was told.
+    /// Where reading begins, until it has been reported.
     begin: Option<Position>,
-    /// The file after this one. It is gone on to once this one is read to its end again.
+    /// The next file. Reading continues there once this one has been read to its end again.
     next: Option<Next>,
 }
 
@@ -105,7 +106,7 @@ struct Next {
     segment: Segment,
     /// Where to begin in it.
     offset: u64,
-    /// Whether files in between may be gone.
+    /// Whether files before it may be gone.
     has_gap: bool,
 }
 
@@ -120,7 +121,7 @@ impl<N: Names> Reader<N> {
             begin: None,
             next: None,
         };
-        // Files are rotated while this looks for a place in them: then it looks again.
+        // Files may be rotated during the search; then it is repeated.
         for _ in 0..LOOKS_MAX {
             if reader.find(options)? {
                 return Ok(reader);
@@ -129,7 +130,7 @@ impl<N: Names> Reader<N> {
         Err(changing())
     }
 
-    /// Opens the file in which reading begins; false where it is not there any more.
+    /// Opens the file in which reading begins; false if it does not exist any more.
     fn find(&mut self, options: LogOptions) -> io::Result<bool> {
         let segments = self.files.segments()?;
         let Some(oldest) = segments.first() else {
@@ -153,7 +154,7 @@ impl<N: Names> Reader<N> {
         } else {
             let since = options.since.map(nanos);
             let before = segments.iter().rev().find(|it| since.is_some_and(|since| it.id < since));
-            // Where no file begins before that, those that did may have been deleted.
+            // If all files begin later, an older one may have been deleted.
             self.has_gap = before.is_none() && oldest.is_last_place();
             (before.unwrap_or(oldest), 0)
         };
@@ -162,7 +163,7 @@ impl<N: Names> Reader<N> {
         Ok(self.open.is_some())
     }
 
-    /// Reads on: what there is, in small batches; nothing at the present end.
+    /// The next records, in small batches; empty at the current end.
     pub(super) fn read(&mut self) -> io::Result<Vec<LogEvent>> {
         let mut events = Vec::new();
         let mut looks = 0;
@@ -188,7 +189,7 @@ impl<N: Names> Reader<N> {
         }
     }
 
-    /// Reads a batch; whether the file has no more.
+    /// Reads a batch. Returns whether the end of the file was reached.
     fn read_file(&mut self, events: &mut Vec<LogEvent>) -> io::Result<bool> {
         let Some(open) = &mut self.open else { return Ok(true) };
         let begin = open.offset;
@@ -206,12 +207,12 @@ impl<N: Names> Reader<N> {
         Ok(false)
     }
 
-    /// At the end of a file: whether there is more to read, in this one or the next.
+    /// At the end of a file: whether there is more to read, in this file or in the next.
     fn go_on(&mut self) -> io::Result<bool> {
         let Some(open) = &self.open else {
             let Some(first) = self.files.segments()?.into_iter().next() else { return Ok(false) };
             self.open = Open::at(&self.files, &first, 0)?;
-            // So much may have been written since the last look that its beginning is gone.
+            // So much may have been written since the last look that the beginning is gone.
             self.has_gap = self.open.is_some() && first.is_last_place();
             return Ok(true);
         };
@@ -231,11 +232,11 @@ impl<N: Names> Reader<N> {
         if here.is_none()
             && let Some((part, offset)) = self.files.in_part(&segments, place)?
         {
-            // This file was deleted, and its end was kept.
+            // This file was deleted, and its last part was kept.
             self.next = Some(Next { segment: part.clone(), offset, has_gap: false });
             return Ok(true);
         }
-        // Where this file was deleted and others are there, its successor may have been as well.
+        // This file was deleted while others exist, so its successor may have been deleted as well.
         let next = here.map_or(0, |here| here + 1);
         let next = segments.into_iter().nth(next);
         self.next = next.map(|segment| Next { segment, offset: 0, has_gap: here.is_none() });

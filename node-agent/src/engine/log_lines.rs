@@ -1,12 +1,11 @@
-//! Puts the pieces of long lines together, so that what is one line for a program is one line for
-//! every reader, whatever its length and whatever the program writes to its other output meanwhile.
+//! Joins the pieces of long lines, so that what is one line for a program is one line for every
+//! reader, whatever its length, and whatever the program writes to its other output in between.
 //!
-//! Nothing is collected: pieces of a line are passed on as they come, and what the other output
-//! wrote is held back until the line has ended. An engine stores a piece without an end only of a
-//! line that is longer than [`super::logs::LINE_BYTES_MAX`], or at the end of the output, so what is
-//! held back waits for the rest of a line that is being written. It is bounded by [`HELD_BYTES_MAX`];
-//! beyond that the line is broken. Pure: the same records give the same lines from any position
-//! that was told.
+//! Lines are not collected: the pieces of a line are passed on as they come, and what the other
+//! output wrote is held back until the line has ended. An engine stores a piece without an end only
+//! for lines longer than [`super::logs::LINE_BYTES_MAX`] and at the end of the output, so text is
+//! held back only while a long line is being written. At most [`HELD_BYTES_MAX`] are held back;
+//! then the line is broken. Pure: the same records give the same lines from any reported position.
 
 use std::collections::VecDeque;
 
@@ -14,23 +13,23 @@ use api::log::Position;
 
 use super::logs::{LogEvent, LogLine, Output};
 
-/// Bytes of the other output that wait for the end of a line.
+/// Most bytes of the other output that are held back until a line ends.
 const HELD_BYTES_MAX: usize = 1024 * 1024;
-/// What a held line takes beside its text.
+/// What a held line takes in memory besides its text.
 const HELD_LINE_BYTES: usize = 64;
 
-/// What is shown.
+/// A piece of the joined output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// A line, or a piece of the line before it.
+    /// A line, or the next piece of the last line.
     Text {
         line: LogLine,
-        /// Whether a line begins with it.
+        /// Whether it is the beginning of a line.
         starts: bool,
     },
-    /// The line before has no end, and another one follows.
+    /// The last line has no end, and another line follows.
     Break,
-    /// Everything up to here was shown.
+    /// Everything up to here was passed on.
     Position(Position),
     Gap,
 }
@@ -38,17 +37,17 @@ pub(crate) enum Shown {
 /// Lines that are put together.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    /// The output whose line has no end yet.
+    /// The output whose line has not ended.
     open: Option<Output>,
     held: VecDeque<LogLine>,
     held_bytes: usize,
     shown: Vec<Shown>,
-    /// The last position up to which everything was shown, and where in `shown` it belongs.
+    /// The last position up to which everything was passed on, and where it belongs in `shown`.
     safe: Option<(usize, Position)>,
 }
 
 impl Lines {
-    /// Takes in what a log says next.
+    /// Adds the next event of a log.
     pub(crate) fn add(&mut self, event: LogEvent) {
         match event {
             LogEvent::Gap => {
@@ -66,21 +65,21 @@ impl Lines {
         }
     }
 
-    /// Remembers a position if everything up to it was shown.
+    /// Remembers a position if everything before it was passed on.
     fn reached(&mut self, position: Position) {
         if self.open.is_none() && self.held.is_empty() {
             self.safe = Some((self.shown.len(), position));
         }
     }
 
-    /// Nothing more comes, or what came between is missing: shows what was held back.
+    /// The log has ended, or what follows has a gap: passes on what was held back.
     pub(crate) fn end(&mut self) {
         while self.open.is_some() && !self.held.is_empty() {
             self.break_line();
         }
     }
 
-    /// What is to be shown by now.
+    /// Takes what can be passed on.
     pub(crate) fn take(&mut self) -> Vec<Shown> {
         let mut shown = std::mem::take(&mut self.shown);
         if let Some((at, position)) = self.safe.take() {
@@ -116,12 +115,12 @@ impl Lines {
         self.release();
     }
 
-    /// Shows what was held back, until a line of that has no end.
+    /// Passes on held lines, up to one that has not ended.
     fn release(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
         for line in held {
-            // What does not belong to a line that is open again is held back again.
+            // If a line is open again, lines of the other output are held back again.
             self.put(line);
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //!
-//! * A list of one place is of one moment: were files renamed while it was made, it is made anew.
-//!   Otherwise two rotations during a scan would put a newer file before an older one.
-//! * A file is known by the time of its first record. Names change as files are rotated, so whoever
-//!   opens one by its name looks whether it is still the file that was listed.
+//! * The list of one folder shows one moment: if files were renamed while it was made, it is made
+//!   again. Otherwise two rotations during a scan could put a newer file before an older one.
+//! * A file is identified by the time of its first record. Names change with rotation, so whoever
+//!   opens a file by its name checks that it is still the listed one.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -18,61 +18,63 @@ use jiff::Timestamp;
 use super::logs::{LOG_FILES, Stored, parse_part_mark, rotated};
 use shim::private::named;
 
-/// Longest record: Docker escapes each byte of 16 KiB with at most six. What is longer is damaged.
+/// Longest record, in bytes: Docker escapes each byte of 16 KiB with at most six. A longer one is
+/// damaged.
 pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024;
 
-/// By what a file is known that holds the end of another: the mark before it is of the time 0.
+/// The identity of a file that holds the last part of another one: the mark at its beginning has
+/// the time 0.
 const PART_ID: i64 = 0;
 
-/// How often a list is begun anew. A scan takes well under a millisecond, and a file takes 8 MiB of
-/// output until it is rotated: nobody writes so fast that the next scan or the one after fails.
+/// How often a list is made again. A scan takes much less than a millisecond, and rotation needs 8
+/// MiB of output, so a few tries are always enough.
 const SCANS_MAX: usize = 1_000;
 
-/// Looks at files by their names. In tests files are renamed between any two looks.
+/// Access to files by name. Tests rename files between any two calls.
 pub(super) trait Names {
-    /// Opens a file to read it; nothing where there is none of that name.
+    /// Opens a file for reading; nothing if the name does not exist.
     fn open(&self, path: &Path) -> io::Result<Option<File>>;
-    /// The number in the file system of the file that has this name now.
+    /// The inode of the file that has this name now.
     fn inode(&self, path: &Path) -> io::Result<Option<u64>>;
 }
 
-/// The names that the file system has.
+/// The real file system.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnDisk;
 
-/// Where the files of a log are: where they are written, and where they are copied to before those
-/// are deleted.
+/// Where the files of a log are: first where they are written, then where they are copied to before
+/// the originals are deleted.
 #[derive(Debug, Clone)]
 pub(crate) struct LogFiles<N = OnDisk> {
     pub(super) places: Vec<PathBuf>,
     pub(super) names: N,
 }
 
-/// A file of a log, as it was when it was listed.
+/// A file of a log at the time it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     /// Its first record's time, in nanoseconds.
     pub(super) id: i64,
     pub(super) path: PathBuf,
-    /// How many files there are that are newer, and in the same place.
+    /// How many newer files are in the same folder.
     pub(super) number: u32,
     pub(super) bytes: u64,
 }
 
 impl Segment {
-    /// Whether it is next to be deleted. Where all files are in use, there were older ones.
+    /// Whether it is the next to be deleted. If all files are in use, there have been older ones.
     pub(super) fn is_last_place(&self) -> bool {
         self.number + 1 == LOG_FILES
     }
 }
 
 impl LogFiles {
-    /// The log whose newest file is, or was, at one of `places`.
+    /// The log whose newest file is or was at one of `places`.
     pub(crate) fn at(places: Vec<PathBuf>) -> Self {
         Self { places, names: OnDisk }
     }
 
-    /// Whether there is any file, even an empty one.
+    /// Whether any file exists, even an empty one.
     pub(super) fn exist(&self) -> bool {
         let has_any = |place| (0..LOG_FILES).any(|number| rotated(place, number).exists());
         self.places.iter().any(|place| has_any(place))
@@ -80,21 +82,21 @@ impl LogFiles {
 }
 
 impl<N: Names> LogFiles<N> {
-    /// The files that hold a record at least, the oldest first, each once.
+    /// The files with at least one record, the oldest first, each once.
     pub(super) fn segments(&self) -> io::Result<Vec<Segment>> {
         let mut found: Vec<Segment> = Vec::new();
-        // What was copied is there before the original is deleted: looked for last, it is found.
+        // Originals first: a file is copied before it is deleted, so it is found in one of the
+        // folders.
         for place in &self.places {
             let here = self.list(place)?;
             if has_all(&here, &found) {
-                // Of one place the order is known, whatever a clock has done.
+                // Within one folder the order is known, even if the clock was set back.
                 if here.len() > found.len() {
                     found = here;
                 }
                 continue;
             }
-            // What was kept of a file in part, behind a mark, is in the file itself as long as that
-            // is there.
+            // The kept last part of a file is ignored while the file itself exists.
             let is_new = |it: &Segment| {
                 let is_part = it.id == PART_ID && !found.is_empty();
                 !is_part && found.iter().all(|known| known.id != it.id)
@@ -108,7 +110,7 @@ impl<N: Names> LogFiles<N> {
         Ok(found)
     }
 
-    /// The files of one place at one moment, the oldest first.
+    /// The files of one folder at one moment, the oldest first.
     fn list(&self, place: &Path) -> io::Result<Vec<Segment>> {
         for _ in 0..SCANS_MAX {
             if let Some(segments) = self.scan(place)? {
@@ -119,10 +121,10 @@ impl<N: Names> LogFiles<N> {
         Err(named(place, &io::Error::other(message)))
     }
 
-    /// The same; nothing where files were renamed meanwhile.
+    /// One scan; nothing if files were renamed meanwhile.
     fn scan(&self, place: &Path) -> io::Result<Option<Vec<Segment>>> {
-        // All stay open until all were looked at twice: the number of a deleted file that is open is
-        // not given to a new one. What has the same name both times had it in between, too.
+        // All files stay open until each was checked twice: the inode of a deleted file is not
+        // reused while it is open. So a file that has the same name both times had it in between.
         let mut files = Vec::new();
         for number in 0..LOG_FILES {
             let path = rotated(place, number);
@@ -150,14 +152,14 @@ impl<N: Names> LogFiles<N> {
         Ok(Some(segments))
     }
 
-    /// Opens a file that was listed; nothing where its name is another file's by now.
+    /// Opens a listed file; nothing if its name belongs to another file now.
     pub(super) fn open(&self, segment: &Segment) -> io::Result<Option<File>> {
         let Some(mut file) = self.names.open(&segment.path)? else { return Ok(None) };
         let is_it = first_time(&mut file)? == Some(segment.id);
         Ok(is_it.then_some(file))
     }
 
-    /// Where a place in a file is in what was kept of that file; nothing where it is not.
+    /// Where an offset of a file is in its kept last part; nothing if it is not in there.
     pub(super) fn in_part<'a>(
         &self,
         segments: &'a [Segment],
@@ -174,7 +176,7 @@ impl<N: Names> LogFiles<N> {
         Ok(offset.filter(|offset| *offset <= part.bytes).map(|offset| (part, offset)))
     }
 
-    /// The file that is written to now, by its number in the file system.
+    /// The inode of the file that is being written.
     pub(super) fn newest_inode(&self) -> io::Result<Option<u64>> {
         for place in &self.places {
             if let Some(inode) = self.names.inode(place)? {
@@ -208,20 +210,21 @@ fn if_there<T>(path: &Path, done: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// By what a file is known; nothing until its first record is whole. The file is read from its
-/// beginning, and left anywhere.
+/// The identity of a file; nothing until its first record is complete. Reads from the beginning of
+/// the file and leaves the offset anywhere.
 pub(super) fn first_time(file: &mut File) -> io::Result<Option<i64>> {
     let record = first_record(file)?;
     if !record.ends_with(b"\n") && record.len() < RECORD_BYTES_MAX {
         return Ok(None);
     }
     let time = Stored::parse(&record).map(|stored| nanos(stored.time()));
-    // A damaged one is known by its number in the file system, which is no time.
+    // A file with a damaged first record is identified by its inode. Its negative value cannot be a
+    // time.
     let inode = i64::try_from(file.metadata()?.ino()).unwrap_or(i64::MAX);
     Ok(Some(time.unwrap_or(-inode)))
 }
 
-/// The first record, or as much of it as there is.
+/// The first record, or what exists of it.
 fn first_record(file: &mut File) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     let mut record = Vec::new();

@@ -1,4 +1,4 @@
-//! What is to run, fully resolved: nothing in it is left to be looked up.
+//! The specification of a container, fully resolved: nothing in it has to be looked up.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,72 +11,71 @@ use thiserror::Error;
 
 use super::Identity;
 
-/// A container to be.
+/// A container to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
-    /// Whose it is.
+    /// Its identity.
     pub identity: Identity,
     /// The image's name. The process engine ignores it.
     pub image: String,
-    /// When to fetch the image.
+    /// When to pull the image.
     pub pull_policy: PullPolicy,
-    /// The entrypoint; where it is empty, the image's.
+    /// The entrypoint. Default: the image's.
     pub command: Vec<String>,
-    /// Arguments; where these and the command are empty, the image's.
+    /// The arguments. Default: the image's, unless there is a command.
     pub args: Vec<String>,
-    /// Where it starts; by default the image's, or a fresh folder of the process engine.
+    /// The working directory. Default: the image's; in the process engine a new folder.
     pub working_dir: Option<String>,
-    /// The environment, in order; later ones win.
+    /// The environment, in order. Of two values of one name the later counts.
     pub env: Vec<(String, String)>,
-    /// The user's labels. Keys under `heliox.dev/` that Heliox sets itself are overwritten.
+    /// The user's labels. Labels that Heliox sets itself take precedence.
     pub labels: BTreeMap<String, String>,
-    /// How much it may use.
+    /// Requests and limits.
     pub resources: Resources,
-    /// What it listens on.
+    /// Ports that it listens on.
     pub ports: Vec<Port>,
-    /// What it sees of the node's files.
+    /// Mounts.
     pub mounts: Vec<Mount>,
-    /// What asks it to end; the agent sends it, and `docker stop` by hand does, too.
+    /// The stop signal, which the agent sends, and `docker stop` as well.
     pub stop_signal: Signal,
-    /// How long it may take to end when asked.
+    /// The time between the stop signal and KILL.
     pub grace: Duration,
-    /// `bridge`, `host`, `none`, `container:NAME` or a network's name; the engine's default where
-    /// it is absent.
+    /// `bridge`, `host`, `none`, `container:NAME` or the name of a network. Default: the engine's.
     pub network_mode: Option<String>,
 }
 
-/// When to fetch an image.
+/// When to pull an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// Where it is not present.
+    /// If it is not present.
     IfNotPresent,
-    /// Before every start: `NeedsImage` is the answer to the first try.
+    /// Before every start: the first try is answered with `NeedsImage`.
     Always,
     /// Not at all.
     Never,
 }
 
-/// How much a container may use. Absent is no limit. The process engine enforces none.
+/// How much a container may use; `None` means no limit. The process engine enforces none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Resources {
-    /// Its share of a busy processor, in thousandths.
+    /// Its share of a busy processor, in thousandths of a core.
     pub cpu_request_millis: Option<u64>,
-    /// The processor time it gets at most, in thousandths of one processor.
+    /// Most processor time, in thousandths of a core.
     pub cpu_limit_millis: Option<u64>,
-    /// The memory at which it is killed.
+    /// The memory at which it is killed, in bytes.
     pub memory_limit_bytes: Option<u64>,
 }
 
-/// A port that is reachable on the node.
+/// A port of the container and its port on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// The port's name.
     pub name: String,
-    /// Where the container listens.
+    /// The port in the container.
     pub container_port: u16,
-    /// Where the node listens; absent where nothing is published.
+    /// The port on the node; `None` if the port is not published.
     pub host_port: Option<u16>,
-    /// On which address of the node; the engine's default where it is absent.
+    /// The address on the node. Default: the engine's.
     pub host_ip: Option<IpAddr>,
     /// TCP or UDP.
     pub protocol: Protocol,
@@ -101,12 +100,12 @@ impl Protocol {
     }
 }
 
-/// Something mounted into a container.
+/// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Where the container sees it.
+    /// The path in the container.
     pub path: PathBuf,
-    /// What it is.
+    /// What is mounted there.
     pub source: MountSource,
 }
 
@@ -115,16 +114,16 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or folder of the node.
     HostPath {
-        /// Which.
+        /// Its path on the node.
         host_path: PathBuf,
         /// The container cannot write.
         read_only: bool,
-        /// Make a folder where nothing is; else that is refused.
+        /// Create a folder if nothing exists there. Otherwise that is refused.
         create: bool,
     },
-    /// Memory.
+    /// A file system in memory.
     Tmpfs {
-        /// Its size; the engine's default where it is absent.
+        /// Its size. Default: the engine's.
         size_bytes: Option<u64>,
     },
 }
@@ -133,15 +132,15 @@ pub enum MountSource {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signal(nix::sys::signal::Signal);
 
-/// What names no signal.
+/// The text does not name a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown signal {0:?}")]
 pub struct UnknownSignal(pub String);
 
 impl Signal {
-    /// Asks to end.
+    /// Asks a process to end.
     pub const TERM: Self = Self(nix::sys::signal::Signal::SIGTERM);
-    /// Ends.
+    /// Ends a process.
     pub const KILL: Self = Self(nix::sys::signal::Signal::SIGKILL);
 
     /// Its number on this platform.
@@ -168,7 +167,7 @@ impl fmt::Debug for Signal {
 impl FromStr for Signal {
     type Err = UnknownSignal;
 
-    /// Reads `SIGTERM`, `TERM` or `15`.
+    /// Parses `SIGTERM`, `TERM` or `15`.
     fn from_str(text: &str) -> Result<Self, UnknownSignal> {
         let unknown = || UnknownSignal(text.to_owned());
         if let Ok(number) = text.parse::<i32>() {

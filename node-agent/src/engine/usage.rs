@@ -1,4 +1,4 @@
-//! What containers and the machine use.
+//! Measured usage of containers and of the machine.
 
 use std::io;
 
@@ -6,32 +6,33 @@ use tokio::time::Instant;
 
 use super::Identity;
 
-/// Nanoseconds in one of the clock ticks that `/proc` counts in: user space sees a hundred a second
-/// on every architecture that we run on.
+/// Nanoseconds in one of the clock ticks that `/proc` counts. User space sees 100 ticks a second on
+/// every architecture that Heliox supports.
 pub(crate) const TICK_NANOS: u64 = 10_000_000;
 
-/// What is used at one time.
+/// Usage at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// What the whole machine uses, whoever runs there.
+    /// Usage of the whole machine, Heliox's or not.
     pub machine: Used,
-    /// What the running containers of this scope use, by identity.
+    /// Usage of the running containers of this scope, by identity.
     pub containers: Vec<(Identity, Used)>,
 }
 
-/// What something uses.
+/// Usage of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used {
-    /// When this was read.
+    /// When this was measured.
     pub at: Instant,
-    /// Processor time since it began, in nanoseconds; only grows while it is the same thing.
+    /// Processor time since its start, in nanoseconds. It only grows while the identity is the
+    /// same.
     pub cpu_nanos: u64,
-    /// Memory that could not be had back at once, in bytes.
+    /// Memory in bytes, without what the kernel can reclaim at once.
     pub memory_bytes: u64,
 }
 
 impl Used {
-    /// Processor time since `before`, in thousandths of a core; nothing where no time has passed.
+    /// Processor time since `before`, in thousandths of a core; nothing if no time has passed.
     pub fn cpu_millis_since(&self, before: &Self) -> Option<u64> {
         let nanos = u128::from(self.cpu_nanos.saturating_sub(before.cpu_nanos));
         let passed = self.at.saturating_duration_since(before.at).as_nanos();
@@ -39,7 +40,7 @@ impl Used {
     }
 }
 
-/// What this machine uses.
+/// Usage of this machine.
 pub(crate) fn of_this_machine() -> io::Result<Used> {
     let odd = || io::Error::other("cannot parse the figures in /proc");
     let cpu_nanos = busy_ticks(&std::fs::read_to_string("/proc/stat")?).ok_or_else(odd)?;
@@ -49,7 +50,8 @@ pub(crate) fn of_this_machine() -> io::Result<Used> {
     Ok(Used { at: Instant::now(), cpu_nanos: cpu_nanos.saturating_mul(TICK_NANOS), memory_bytes })
 }
 
-/// Ticks that processors were neither idle nor waited for a disk. Time of guests is in the user's.
+/// Ticks during which processors were neither idle nor waiting for a disk. Guests' time is
+/// contained in user time.
 fn busy_ticks(stat: &str) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();

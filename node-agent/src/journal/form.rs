@@ -23,23 +23,23 @@ use super::{Owner, Record};
 use crate::attempt::Attempt;
 use crate::engine::Identity;
 
-/// The form of the file.
+/// Version of the file format.
 const VERSION: u32 = 2;
-/// Checksums are so many digits.
+/// Number of digits of a checksum.
 const SUM_DIGITS: usize = 16;
-/// The checksum of nothing: FNV-1a of 64 bits, which notices every single wrong byte.
+/// The initial checksum of FNV-1a with 64 bits. The function detects every single wrong byte.
 const SUM_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
 const SUM_PRIME: u64 = 0x100_0000_01b3;
 
-/// What is wrong with a journal.
+/// What is damaged in a journal.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("line {line} (at byte {byte}): {what}")]
 pub struct Damage {
-    /// Where, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// Where that line begins, from 0.
+    /// The offset at which that line begins, from 0.
     pub byte: usize,
-    /// What is wrong there.
+    /// What is wrong with it.
     pub what: String,
 }
 
@@ -51,7 +51,7 @@ struct Head<O> {
     attempts: usize,
 }
 
-/// Of the first line, whatever its version.
+/// The first line in any version.
 #[derive(Deserialize)]
 struct AnyHead {
     version: u32,
@@ -73,7 +73,7 @@ pub(super) fn snapshot(owner: &Owner, attempts: &BTreeMap<Identity, Attempt>) ->
     (bytes, sum)
 }
 
-/// A line for a file with the checksum `sum`, which becomes that of the file with the line.
+/// A line of changes to append to a file with the checksum `sum`, which is updated.
 pub(super) fn changes(changes: &[(Identity, Option<Attempt>)], sum: &mut u64) -> Vec<u8> {
     let changes = changes.iter().map(|(identity, now)| match now {
         Some(attempt) => Change::Put(attempt),
@@ -92,7 +92,7 @@ fn write(what: &impl Serialize, bytes: &mut Vec<u8>, sum: &mut u64) {
     bytes.push(b'\n');
 }
 
-/// Reads a file, but for what was torn.
+/// Parses a file, ignoring a torn last line.
 pub(super) fn parse(bytes: &[u8]) -> Result<Record, Damage> {
     let mut lines = Lines { rest: bytes, read: 0, begins: 0, next: 0, sum: SUM_OF_NOTHING };
     let head: Head<Owner> = lines.read()?.ok_or_else(|| lines.ended("what it is"))?;
@@ -116,20 +116,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record, Damage> {
 }
 
 struct Lines<'a> {
-    /// What was not read yet.
+    /// What has not been read yet.
     rest: &'a [u8],
-    /// How many were read.
+    /// Number of lines read.
     read: usize,
-    /// Where the last of them begins.
+    /// Offset of the last line read.
     begins: usize,
-    /// Where the next one begins.
+    /// Offset of the next line.
     next: usize,
-    /// The checksum of what was read.
+    /// Checksum of everything read so far.
     sum: u64,
 }
 
 impl<'a> Lines<'a> {
-    /// The next whole line; nothing at the end, or where one is torn.
+    /// The next complete line; nothing at the end or at a torn line.
     fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Damage> {
         let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
         let line = &self.rest[..end];
@@ -144,7 +144,7 @@ impl<'a> Lines<'a> {
         read.map(Some).map_err(|error| self.damage(&error.to_string()))
     }
 
-    /// What a line says, where its checksum is right.
+    /// The content of a line if its checksum is right.
     fn check(&mut self, line: &'a [u8]) -> Option<&'a [u8]> {
         let (digits, json) = line.split_at_checked(SUM_DIGITS)?;
         let json = json.strip_prefix(b" ")?;
@@ -163,13 +163,13 @@ impl<'a> Lines<'a> {
         Err(self.damage(&what))
     }
 
-    /// The file ends where a line should be: in the line after the last one that was read.
+    /// The damage that the file ends where a line is required.
     fn ended(&self, missing: &str) -> Damage {
         let what = format!("the file ends in the middle of the line for {missing}");
         Damage { line: self.read + 1, byte: self.next, what }
     }
 
-    /// The line that was read last is wrong.
+    /// The damage that the last line read is wrong.
     fn damage(&self, what: &str) -> Damage {
         Damage { line: self.read, byte: self.begins, what: what.to_owned() }
     }

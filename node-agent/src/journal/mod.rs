@@ -1,11 +1,12 @@
-//! What this node promised, across restarts: one file, a snapshot and the changes since ([`form`]).
+//! What this node knows of its attempts, kept across restarts: one file with a snapshot and the
+//! changes since ([`form`]).
 //!
 //! # Invariants
 //!
-//! * After a crash at any byte the file holds what was there before or what was written, nothing
-//!   else. A snapshot takes the place of the file as a whole; what is added and was torn is dropped.
-//! * What cannot be read otherwise is an error, never an empty journal: an agent that forgot what
-//!   it promised would start things twice.
+//! * After a crash at any byte the file holds either what was there before or what was written. A
+//!   snapshot replaces the whole file at once; a torn line at the end is ignored.
+//! * Any other damage is an error and never read as an empty journal: an agent that forgets its
+//!   attempts would start containers twice.
 
 mod form;
 mod room;
@@ -26,37 +27,38 @@ pub use form::Damage;
 pub(crate) use room::{ENOUGH_BYTES, LOW_BYTES};
 use shim::private;
 
-/// Largest file that is read: some hundred thousand attempts.
+/// Largest file that is read, in bytes: some hundred thousand attempts.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Changes after which a new snapshot is made, beside those that the snapshot itself outweighs.
+/// After this many changes, or as many as the snapshot has attempts, a new snapshot is written.
 const CHANGES_MAX: usize = 1_000;
 
-/// All that an agent remembers.
+/// Everything that an agent remembers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
-    /// Who remembers it.
+    /// Which agent it belongs to.
     pub owner: Owner,
     /// Attempts by identity.
     pub attempts: BTreeMap<Identity, Attempt>,
 }
 
-/// An agent, and for whom it works.
+/// An agent, and the cluster that it works for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Owner {
-    /// Which installation of an agent this is; empty before its first start.
+    /// Identity of the agent's installation; empty before the first start.
     pub agent: String,
-    /// The node whose attempts it keeps; empty where an older version wrote it.
+    /// The node that it works as; empty if an earlier version wrote the journal.
     #[serde(default)]
     pub node: String,
-    /// The cluster that it works for; nothing before the first contact.
+    /// The cluster; `None` before the first contact.
     #[serde(default)]
     pub cluster: Option<Cluster>,
 }
 
 impl Owner {
-    /// Whether another node's attempts would be forgotten, were this record used for `node`: their
-    /// containers carry that node's name, so nobody would stop them any more.
+    /// Whether this record belongs to another node than `node` and has attempts. Using it would
+    /// forget them: their containers are labelled with the other node's name, so nobody would ever
+    /// stop them.
     pub fn is_of_another(&self, node: &str) -> bool {
         !self.node.is_empty() && self.node != node
     }
@@ -67,20 +69,21 @@ impl Owner {
 pub enum Journal {
     /// A file.
     File(PathBuf),
-    /// In memory, for simulations: clones share it, so that it outlives a crashed agent.
+    /// In memory, for simulations. Clones share it, so that it survives a simulated crash of the
+    /// agent.
     Memory(
-        /// Guards what the file would hold for one read or write.
+        /// Guards the bytes for one read or write.
         Arc<Mutex<Held>>,
     ),
 }
 
-/// What a journal in memory holds.
+/// A journal in memory.
 #[derive(Debug, Default)]
 pub struct Held {
     bytes: Vec<u8>,
-    /// Nothing more is written: a disk without room.
+    /// Whether writes fail as on a full disk.
     is_full: bool,
-    /// There is little room.
+    /// Whether little room is reported.
     is_short: bool,
 }
 
@@ -94,24 +97,24 @@ impl Held {
     }
 }
 
-/// A journal that is being written. Not to be used any more after an error.
+/// A journal that is open for writing. It must not be used after an error.
 #[derive(Debug)]
 pub struct Log {
     journal: Journal,
-    /// Open where changes are added; nothing of a journal in memory.
+    /// The file, open for appending; `None` for a journal in memory.
     file: Option<Arc<File>>,
-    /// The checksum of all that is there.
+    /// The checksum of the whole content.
     sum: u64,
-    /// Changes since the snapshot.
+    /// Number of changes since the snapshot.
     changes: usize,
-    /// Attempts in the snapshot.
+    /// Number of attempts in the snapshot.
     snapshot: usize,
 }
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// The disk does not do its part.
+    /// Reading or writing failed.
     #[error("cannot use the journal {path}")]
     Io {
         /// The file.
@@ -119,7 +122,7 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
-    /// What is there is no journal of ours.
+    /// The file is damaged, or is not a journal of this version.
     #[error(
         "the journal {path} is damaged or has another version, and without it the agent could \
          start tasks twice. Its containers keep running. Restore a copy of the file; or stop this \
@@ -134,7 +137,7 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// The journal in `state_dir`, which is made where it is missing.
+    /// The journal in `state_dir`, which is created if it does not exist.
     pub fn in_dir(state_dir: &Path) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io { path: state_dir.to_owned(), source };
         private::state_folder(state_dir).map_err(io)?;
@@ -146,21 +149,21 @@ impl Journal {
         Self::Memory(Arc::default())
     }
 
-    /// The disk of a journal in memory is full from now on, or has room again.
+    /// For simulations: makes the disk of a journal in memory full, or not full.
     pub fn fill(&self, is_full: bool) {
         if let Self::Memory(held) = self {
             held.lock().unwrap_or_else(PoisonError::into_inner).is_full = is_full;
         }
     }
 
-    /// The disk of a journal in memory is nearly full from now on, or has room again.
+    /// For simulations: makes the disk of a journal in memory nearly full, or not.
     pub fn run_short(&self, is_short: bool) {
         if let Self::Memory(held) = self {
             held.lock().unwrap_or_else(PoisonError::into_inner).is_short = is_short;
         }
     }
 
-    /// Reads the record; an empty one where there is none.
+    /// Reads the record; an empty one if there is no journal.
     pub fn load(&self) -> Result<Record, JournalError> {
         let (path, bytes) = match self {
             Self::File(path) => {
@@ -180,7 +183,7 @@ impl Journal {
         }
     }
 
-    /// Writes all of a record in place of what was there. It counts once this has returned.
+    /// Replaces the journal by a whole record. It is durable once this has returned.
     pub async fn begin(
         &self,
         owner: &Owner,
@@ -204,8 +207,8 @@ impl Journal {
 }
 
 impl Log {
-    /// Adds what attempts are now; nothing of those that are forgotten. All of it counts once this
-    /// has returned, and nothing of it after a crash before.
+    /// Appends the current state of attempts; `None` for forgotten ones. Either all of it is
+    /// durable once this has returned, or, after a crash before that, nothing.
     pub async fn append(
         &mut self,
         changes: &[(Identity, Option<Attempt>)],
@@ -231,14 +234,14 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the file has grown so long that a new snapshot is worth its while, where so many
-    /// attempts are known.
+    /// Whether there are so many changes that a new snapshot is worthwhile, with this number of
+    /// attempts.
     pub fn is_long(&self, attempts: usize) -> bool {
         self.snapshot + self.changes > 2 * attempts + CHANGES_MAX
     }
 }
 
-/// The first form had another name: what it promised is not to be forgotten either.
+/// Refuses the first version's journal, which had another name: its attempts must not be forgotten.
 fn refuse_older(path: &Path) -> Result<(), JournalError> {
     let path = path.with_extension("json");
     if path.exists() {
@@ -248,7 +251,7 @@ fn refuse_older(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Waits for the disk where that holds nobody up.
+/// Runs disk operations where they block no task.
 async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -277,7 +280,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     }
 }
 
-/// Writes beside the file, then takes its place. What is written to it next is added.
+/// Writes a new file beside the old one and renames it. The returned file is open for appending.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let beside = beside(path);
     let mut file = private::file(&beside)?;
@@ -289,14 +292,14 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
         written = file.write_all(bytes).and_then(|()| file.sync_all());
     }
     if let Err(error) = written {
-        // Half of a file is no use, and takes what room there is. If it stays, the next try
+        // A partly written file is useless and takes room. If it cannot be removed, the next try
         // overwrites it.
         let _stays = fs::remove_file(&beside);
         return Err(error);
     }
     fs::rename(&beside, path)?;
     if let Some(dir) = path.parent() {
-        // The new name is only kept once the folder is.
+        // The rename is only durable once the folder is synced.
         File::open(dir)?.sync_all()?;
     }
     Ok(file)

@@ -1,7 +1,7 @@
-//! How much room the journal has, and room that is set aside for it.
+//! Room on the journal's disk, part of which is reserved for the journal.
 //!
-//! What is set aside is given back when the journal cannot be written for want of room. So an agent
-//! on a full disk can still write down, and say, what it does not start.
+//! The reserve is released when the journal cannot be written for lack of room. So an agent on a
+//! full disk can still write down, and report, what it does not start.
 
 use std::fs;
 use std::io;
@@ -12,15 +12,15 @@ use super::{Journal, JournalError, blocking};
 use crate::free::Free;
 use shim::private;
 
-/// A disk with less room than this is nearly full: a task takes a handful of blocks.
+/// A disk with less room than this is nearly full, in bytes: a task takes a few blocks.
 pub(crate) const LOW_BYTES: u64 = 64 * 1024;
-/// One that was nearly full has room again from here on.
+/// A disk that was nearly full has enough room again from here on, in bytes.
 pub(crate) const ENOUGH_BYTES: u64 = 4 * LOW_BYTES;
-/// Bytes that are set aside for the journal.
+/// Size of the reserve, in bytes.
 const RESERVED_BYTES: usize = 64 * 1024;
 
 impl Journal {
-    /// What the disk has left that the journal is on. Where it has enough, room is set aside.
+    /// The free room on the journal's disk. If there is enough, the reserve is created.
     pub(crate) async fn free(&self) -> Result<Free, JournalError> {
         match self {
             Self::Memory(held) => {
@@ -33,7 +33,7 @@ impl Journal {
                 blocking(path, move || {
                     let free = Free::on(journal.parent().unwrap_or(&journal))?;
                     if free.bytes >= ENOUGH_BYTES {
-                        // Without it the journal is written all the same, as long as there is room.
+                        // Without a reserve the journal is still written as long as there is room.
                         let _later = set_aside(&journal);
                     }
                     Ok(free)
@@ -48,7 +48,7 @@ fn reserved(journal: &Path) -> PathBuf {
     journal.with_extension("room")
 }
 
-/// Sets room aside, where that was not done.
+/// Creates the reserve if it does not exist.
 fn set_aside(journal: &Path) -> io::Result<()> {
     let room = reserved(journal);
     if room.exists() {
@@ -57,7 +57,7 @@ fn set_aside(journal: &Path) -> io::Result<()> {
     private::reserve(&room, RESERVED_BYTES)
 }
 
-/// Gives back what was set aside. Whether there was anything.
+/// Releases the reserve. Returns whether there was one.
 pub(super) fn give_back(journal: &Path) -> bool {
     fs::remove_file(reserved(journal)).is_ok()
 }

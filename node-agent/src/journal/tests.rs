@@ -114,7 +114,7 @@ async fn changes_that_were_cut_at_any_byte_are_there_or_not() {
         let wanted = states.iter().rfind(|(length, _)| *length <= cut).unwrap();
         assert_eq!(file.load().unwrap(), wanted.1, "cut at {cut}");
     }
-    // The next agent begins with what is left of a torn one, and adds to that.
+    // The next agent starts with the rest of a torn file and appends to it.
     fs::write(path(&file), &whole[..whole.len() - 1]).unwrap();
     let left = file.load().unwrap();
     begun(&file, &left).await.append(&[put(6)]).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_wrong_byte_anywhere_and_a_missing_or_doubled_line_are_errors() {
         fs::write(path(&journal), bytes).unwrap();
         matches!(journal.load(), Err(JournalError::Damaged { .. }))
     };
-    // The last byte is the end of the last line: without it, that line is torn.
+    // The last byte ends the last line. Without it that line is merely torn.
     for wrong in 0..whole.len() - 1 {
         let mut bytes = whole.clone();
         bytes[wrong] ^= 0x04;
@@ -193,7 +193,7 @@ async fn what_cannot_be_written_leaves_what_was_there_and_is_written_once_it_can
     let journal = Journal::in_dir(dir.path()).unwrap();
     begun(&journal, &record(0..2)).await.append(&[put(5)]).await.unwrap();
     let old = with(record(0..2), &[put(5)]);
-    // A folder where the new file is to be stands for any error of the disk.
+    // A folder at the new file's path makes every write fail.
     fs::create_dir(beside(path(&journal))).unwrap();
     let new = record(1..3);
     let failed = journal.begin(&new.owner, &new.attempts).await.unwrap_err();
@@ -246,7 +246,7 @@ async fn where_a_file_ends_too_early_is_told_with_the_line_that_is_missing() {
         let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
         assert!(said.contains(&expected) && said.contains("Restore a copy"), "{length}: {said}");
     }
-    // What is no journal at all.
+    // Not a journal at all.
     fs::write(path(&journal), "x\n").unwrap();
     let said = base::ErrorChain(&journal.load().unwrap_err()).to_string();
     assert!(said.contains("line 1 (at byte 0): checksum mismatch"), "{said}");

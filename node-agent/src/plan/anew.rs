@@ -1,5 +1,5 @@
-//! What an agent has to say again to a store that was restored: it knows what it had heard up to
-//! its backup, and nothing since.
+//! What an agent must report again to a store that was restored: the store knows what was reported
+//! before its backup was taken, and nothing since.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::attempt::{Attempt, Progress, Says};
 use crate::engine::Identity;
 use crate::ledger::Ledger;
 
-/// What is known of attempts from then on; nothing of those that are forgotten.
+/// The new state of each attempt; `None` for those that are forgotten.
 ///
-/// * What runs is said again: the store may not have heard that it does.
-/// * What has ended, and whose end was heard, is forgotten. Should the store still want it, it is
-///   seen by its container how it ended, or else it is said that nobody knows.
-/// * What was not heard yet is still to be said.
+/// * Running attempts are reported again, because the store may not know that they run.
+/// * Ended attempts whose end was acknowledged are forgotten. If the restored store still wants
+///   one, its end is read from its container again, or is reported as unknown.
+/// * Messages that were not acknowledged are still sent.
 pub(crate) fn tell_anew(ledger: &Ledger, boot_id: &str) -> BTreeMap<Identity, Option<Attempt>> {
     let mut words = ledger.words();
     let mut changes = BTreeMap::new();

@@ -1,11 +1,12 @@
-//! What follows for an attempt from the engine's answer to a step.
+//! What an engine's answer to an action means for the attempt.
 //!
 //! # Invariants
 //!
-//! * Whatever the engine answers, an attempt that is to be started runs, ends with a sentence that
-//!   says why it could not, or is tried again while its report says what is in the way.
-//! * The grace of a stop begins when the signal was delivered, or when it is certain that it never
-//!   will be.
+//! * Whatever the engine answers, an attempt that has to be started is eventually running, ends
+//!   with a sentence that says why it could not start, or is tried again while its report says what
+//!   delays it.
+//! * The grace period of a stop begins when the signal was delivered, or when it is certain that it
+//!   never will be.
 
 use api::Timestamp;
 use api::task::reason;
@@ -15,11 +16,11 @@ use super::ending::Ending;
 use crate::attempt::{Attempt, Begun, Progress};
 use crate::engine::EngineError;
 
-/// A start that the engine itself fails so often is given up: the attempt has failed, and its job
-/// may try it elsewhere. With the rests in between that is after about a minute.
+/// After this many failures of the engine a start is given up and the attempt fails, so that its
+/// job can try another node. With the pauses in between that takes about a minute.
 const START_FAILURES_MAX: u32 = 8;
 
-/// What was to be done.
+/// The action that was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
     Start { image: String },
@@ -39,18 +40,18 @@ impl Asked {
     }
 }
 
-/// What follows.
+/// The consequence of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum After {
-    /// Nothing: a look tells.
+    /// Nothing: the next observation tells.
     Nothing,
-    /// This is known from now on.
+    /// The attempt is this from now on.
     Known(Box<Attempt>),
-    /// It ends so.
+    /// The attempt has ended like this.
     Ended(Box<Ending>),
 }
 
-/// What is known of an attempt whose image was fetched, or was not.
+/// The attempt after its image was pulled, or could not be.
 pub(crate) fn after_pull(
     attempt: &Attempt,
     outcome: Result<(), &EngineError>,
@@ -84,7 +85,8 @@ pub(crate) fn after_pull(
     After::Known(Box::new(next))
 }
 
-/// Decides. A refused start is not decided about here: other ports may help.
+/// Decides the consequence of an answer. A refused start is not handled here, because other ports
+/// may help.
 pub(crate) fn after(
     attempt: &Attempt,
     asked: &Asked,
@@ -114,7 +116,8 @@ fn after_start(
         Ok(()) | Err(EngineError::Unknown { .. } | EngineError::Gone) => {
             session.begun = Begun::Perhaps;
         }
-        // Nothing was done this time, which says nothing of an earlier start.
+        // Nothing was done this time. That says nothing about an earlier start whose answer was
+        // lost.
         Err(
             EngineError::NeedsImage
             | EngineError::Failed { .. }
@@ -130,7 +133,9 @@ fn after_start(
             session.trouble = Some(format!("pulling image {image}"));
         }
         Err(EngineError::NeedsImage) => {
-            // Somebody removes it as fast as it comes, or it goes by another name.
+            // The image was pulled and is missing again: somebody removes it, or it has another
+            // name. Do not count it as pulled, or the start would be repeated without a pull for
+            // ever.
             session.is_fetched = false;
             let message = format!("image {image} was pulled, but is missing on the node");
             return failed(next, &message, wall);
@@ -143,7 +148,7 @@ fn after_start(
     After::Known(Box::new(next))
 }
 
-/// The engine failed to start it: it is tried again, though not for ever.
+/// The engine failed to start it. It is tried again, but not for ever.
 fn failed(mut next: Attempt, message: &str, wall: Timestamp) -> After {
     let session = &mut next.session;
     session.start_failures = session.start_failures.saturating_add(1);
@@ -161,14 +166,15 @@ fn after_signal(attempt: &Attempt, outcome: Result<(), &EngineError>, now: Times
     let Progress::Stopping { delivered, .. } = &mut next.progress else { return After::Nothing };
     next.session.trouble = trouble("cannot send the stop signal", outcome);
     match outcome {
-        // A signal that this engine does not take will never be delivered.
+        // If the engine does not support the signal, it will never be delivered: begin the grace
+        // period now, or the container would never be killed.
         Ok(()) | Err(EngineError::Refused { .. }) => {
             delivered.get_or_insert(now);
         }
         Err(EngineError::Failed { .. }) => {
             next.session.signal_failures = next.session.signal_failures.saturating_add(1);
         }
-        // It did not reach the engine, or nobody knows: a program can be asked twice.
+        // The signal did not reach the engine, or that is not known. Sending it twice does no harm.
         Err(
             EngineError::NeedsImage
             | EngineError::Unavailable { .. }
@@ -188,7 +194,7 @@ fn after_kill(attempt: &Attempt, outcome: Result<(), &EngineError>) -> After {
     After::Known(Box::new(next))
 }
 
-/// What is in the way of a step of a stop. That its container is gone is not.
+/// What delays an action of a stop. A container that is gone is no problem for a stop.
 fn trouble(step: &str, outcome: Result<(), &EngineError>) -> Option<String> {
     let error = outcome.err().filter(|error| **error != EngineError::Gone)?;
     Some(format!("{step}: {error}"))

@@ -1,4 +1,4 @@
-//! How an attempt ended, in the words of its report.
+//! How an attempt ended, as its report says it.
 
 use api::task::{ReportState, StopReason, reason};
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::attempt::Why;
 use crate::engine::ContainerState;
 
-/// An end.
+/// The end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) state: ReportState,
@@ -18,7 +18,7 @@ pub(crate) struct Ending {
 }
 
 impl Why {
-    /// Why a stop that was asked for stops it.
+    /// The agent's reason for a requested stop.
     pub(crate) fn of(reason: StopReason) -> Self {
         match reason {
             StopReason::Timeout => Self::TimedOut,
@@ -37,9 +37,9 @@ impl Why {
 }
 
 impl Ending {
-    /// A failure that no exit code tells of.
+    /// A failure without an exit code.
     pub(crate) fn failed(reason: &str, message: impl Into<String>, finished: Timestamp) -> Self {
-        // Otherwise no rule of a retry could name it.
+        // A retry rule can only name reasons in that list.
         debug_assert!(reason::ALL.contains(&reason), "{reason} is not in api's list of reasons");
         Self {
             state: ReportState::Failed,
@@ -51,7 +51,7 @@ impl Ending {
         }
     }
 
-    /// It was stopped.
+    /// The attempt was stopped.
     pub(crate) fn stopped(why: Why, finished: Timestamp) -> Self {
         let (state, reason) = match why {
             Why::TimedOut => (ReportState::TimedOut, Some(reason::TIMEOUT)),
@@ -68,15 +68,15 @@ impl Ending {
         }
     }
 
-    /// What an ended container tells, which was asked to end at `asked` by the clock that told its
-    /// end; nothing of one that has not ended.
+    /// The end that a container shows; nothing if it has not ended. If it was asked to end, `asked`
+    /// says why and when, on the engine's clock.
     pub(crate) fn seen(state: &ContainerState, asked: Option<(Why, Timestamp)>) -> Option<Self> {
         let ContainerState::Exited { started, at, code, signal, oom_killed, is_unseen, message } =
             state
         else {
             return None;
         };
-        // What ended before it was asked to has an end of its own.
+        // A container that ended before it was asked to has a result of its own.
         let mut ending = match asked.filter(|(_, since)| *at >= *since) {
             Some((why, _)) => Self::stopped(why, *at),
             None if *is_unseen => {

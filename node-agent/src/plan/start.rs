@@ -1,4 +1,4 @@
-//! The beginning of an attempt: given back, started, or found running.
+//! The beginning of an attempt: it is returned, started, or found running.
 
 use api::task::{ReportState, reason};
 
@@ -9,7 +9,7 @@ use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
 use crate::resolve::{container_spec, merged, stop_signal};
 
 impl Planner<'_> {
-    /// An attempt that is wanted and of which nothing is written down.
+    /// A wanted attempt that is not in the ledger.
     pub(super) fn fresh(&mut self, identity: &Identity, assignment: &Assignment) {
         if self.view.busy.contains(identity) {
             return;
@@ -22,7 +22,8 @@ impl Planner<'_> {
             return self.adopt(assignment, attempt, container);
         }
         if assignment.task.report().is_some() {
-            // It was started here, and neither journal nor engine know of it any more.
+            // It was started here before, and neither journal nor engine know of it any more. It
+            // must not be started again, since it may have done its work.
             let started = assignment.task.status.started_at;
             if assignment.task.spec.next_attempt.is_some() {
                 let message = "it ended after the backup that the cluster was restored from, so its \
@@ -51,7 +52,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A container without a journal: the journal was lost, and it is taken as it is.
+    /// A container that the journal does not know, because the journal was lost. The agent takes it
+    /// over as it is.
     fn adopt(
         &mut self,
         assignment: &Assignment,
@@ -69,7 +71,7 @@ impl Planner<'_> {
         self.starting(assignment, &attempt, container);
     }
 
-    /// Allots what the attempt needs, and says what the engine is to run.
+    /// Assigns ports and resources to the attempt, and builds the specification for the engine.
     fn prepare(
         &self,
         assignment: &Assignment,
@@ -104,7 +106,7 @@ impl Planner<'_> {
         Ok(spec)
     }
 
-    /// An attempt whose start was decided: what came of it?
+    /// An attempt whose start was decided: looks at what came of it.
     pub(super) fn starting(
         &mut self,
         assignment: &Assignment,
@@ -124,7 +126,8 @@ impl Planner<'_> {
             }
             Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
             None => match self.view.node.shortage {
-                // It was not begun, and will not be here: another node may have room for it.
+                // Its start has not begun and will not begin here. Another node may have room for
+                // it.
                 Some(shortage)
                     if attempt.session.begun == Begun::No && assignment.stop().is_none() =>
                 {
@@ -133,12 +136,12 @@ impl Planner<'_> {
                 Some(_) | None => self.start_again(assignment, attempt),
             },
             Some(ContainerState::Created) => self.start_again(assignment, attempt),
-            // Whether it runs is seen once that is mended.
+            // Whether it runs can only be seen after the records were repaired.
             Some(ContainerState::Unreadable { .. }) => (),
         }
     }
 
-    /// It does not run here, and may run elsewhere.
+    /// Returns the attempt: it does not run here and may run elsewhere.
     fn give_back(&mut self, mut attempt: Attempt, why: String) {
         attempt.progress = Progress::Refused;
         attempt.ports.clear();
@@ -147,7 +150,7 @@ impl Planner<'_> {
         self.keep(attempt);
     }
 
-    /// The engine did not take it, or the agent crashed meanwhile.
+    /// The engine did not do it, or the agent crashed in between.
     fn start_again(&mut self, assignment: &Assignment, attempt: &Attempt) {
         if let Some(why) = assignment.stop() {
             return self.end(attempt, Ending::stopped(why, self.view.wall));
@@ -190,8 +193,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Says that an attempt is being started where that takes a while, and what is in its way.
-    /// What is then known of it.
+    /// Reports that a start takes a while, and what delays it. Returns the new state of the
+    /// attempt.
     pub(super) fn tell_slow_start(&mut self, attempt: &Attempt) -> Attempt {
         let mut next = attempt.clone();
         let Progress::Starting { since } = &attempt.progress else { return next };
@@ -216,14 +219,14 @@ impl Planner<'_> {
     }
 }
 
-/// What is in the way of a start of which the engine has said nothing yet.
+/// What is reported if the engine has not answered yet.
 const UNANSWERED: &str = "the container engine has not answered yet";
 
 /// Why an attempt is not started.
 enum Obstacle {
-    /// There is no room: it is given back.
+    /// The node has no room. The attempt is returned.
     Misfit(String),
-    /// It cannot run anywhere.
+    /// It cannot run on any node. The attempt fails.
     Wrong(String),
 }
 

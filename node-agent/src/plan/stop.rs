@@ -1,4 +1,5 @@
-//! The end of an attempt on this node: asked for, enforced, tidied away; and what nobody wants here.
+//! The end of an attempt on this node: it is requested, enforced and cleaned up. Also handles
+//! containers that nobody wants.
 
 use api::Timestamp;
 use api::node::Leftover;
@@ -10,8 +11,8 @@ use super::{KILL_AGAIN, Planner, Step, later, report};
 use crate::attempt::{Attempt, Progress, Says, Why};
 use crate::engine::{ContainerState, Identity};
 
-/// After so many failures to deliver the signal that asks a container to end, it is killed when
-/// its grace is over, which then counts from when its end was decided.
+/// After this many failures to deliver the stop signal a container is killed when its grace period
+/// is over, which then counts from when the stop was decided.
 const SIGNAL_FAILURES_MAX: u32 = 3;
 
 impl Planner<'_> {
@@ -24,7 +25,7 @@ impl Planner<'_> {
             why,
             delivered: None,
         };
-        // What was in the way of its start is not in the way of its end.
+        // What has delayed its start does not delay its stop.
         next.session.trouble = None;
         next.session.told_trouble = None;
         let over = later(self.view.now, next.manner.grace());
@@ -55,16 +56,16 @@ impl Planner<'_> {
         }
     }
 
-    /// How far the clock was set back since a stop was decided, which was at `since` by the time that
-    /// waits are counted by and at `asked` by the clock. What ended after that seems to have ended
-    /// before it was asked to.
+    /// By how much the clock was set back since a stop was decided: `since` is that moment on the
+    /// clock for waits, `asked` on the wall clock. Without this correction a container that ended
+    /// after the stop request would seem to have ended before it.
     fn set_back(&self, since: Timestamp, asked: Timestamp) -> SignedDuration {
         let (passed, shown) =
             (self.view.now.duration_since(since), self.view.wall.duration_since(asked));
         passed.saturating_sub(shown).max(SignedDuration::ZERO)
     }
 
-    /// Says what is in the way of a stop, or of a look. What is then known of the attempt.
+    /// Reports what delays a stop or prevents looking. Returns the new state of the attempt.
     pub(super) fn tell_trouble(&mut self, attempt: &Attempt) -> Attempt {
         let mut next = attempt.clone();
         if next.session.told_trouble == next.session.trouble {
@@ -78,16 +79,17 @@ impl Planner<'_> {
         next
     }
 
-    /// Asks a container to end, and ends it when its grace is over.
+    /// Sends the stop signal, and KILL when the grace period is over.
     fn press(&mut self, attempt: &Attempt) {
         let Progress::Stopping { since, delivered, .. } = &attempt.progress else { return };
         let identity = attempt.identity.clone();
         let from = match delivered {
             Some(delivered) => *delivered,
-            // The engine answers, but not with what was asked: KILL may still work.
+            // The engine answers but cannot deliver the signal. KILL may still work.
             None if attempt.session.signal_failures >= SIGNAL_FAILURES_MAX => *since,
             None => {
-                // The engine was away, or a former agent crashed before it wrote this down.
+                // The engine was away, or an earlier agent crashed before it noted the delivery.
+                // Send it again.
                 return self.plan.steps.push(Step::Signal(identity, attempt.manner.signal()));
             }
         };
@@ -98,7 +100,7 @@ impl Planner<'_> {
         self.wake_at(&identity, Some(over));
     }
 
-    /// A container that nobody wants here, or what is left of one.
+    /// A container that nobody wants on this node, or what is left of it.
     pub(super) fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
         let container = self.view.containers.get(identity);
         let is_busy = self.view.busy.contains(identity);
@@ -136,7 +138,7 @@ impl Planner<'_> {
         let seen = Progress::Running { started, seen: self.view.now };
         let found = Attempt::found(identity.clone(), seen);
         let mut attempt = attempt.cloned().unwrap_or(found);
-        // Nobody listens any more.
+        // The apiserver does not want reports of it any more.
         attempt.unsent = None;
         match attempt.progress {
             Progress::Stopping { .. } => self.press(&attempt),
@@ -147,7 +149,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What has ended is removed once that was heard.
+    /// Removes an ended container after its end was acknowledged.
     pub(super) fn tidy(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
         if attempt.unsent.is_some() {
             return;
@@ -157,7 +159,7 @@ impl Planner<'_> {
             Some(ContainerState::Created | ContainerState::Exited { .. }) => {
                 self.plan.steps.push(Step::Remove(attempt.identity.clone()));
             }
-            // A start whose answer was lost, after its attempt was given up.
+            // A start whose answer was lost succeeded after its attempt was given up. Stop it.
             Some(ContainerState::Running { .. }) => self.kill(attempt),
         }
     }
@@ -175,7 +177,7 @@ impl Planner<'_> {
     }
 }
 
-/// `time`, so much earlier.
+/// `time` minus `by`, saturating.
 fn earlier(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }

@@ -1,4 +1,4 @@
-//! What is to be decided about: those that something happened to, and those whose time has come.
+//! The attempts to decide about: those that have changed, and those whose time has come.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use base::Timestamp;
 use crate::engine::Identity;
 use crate::plan::Which;
 
-/// What is to be decided about, now and later.
+/// What to decide about, now and later.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     is_all: bool,
     changed: BTreeSet<Identity>,
-    /// When each wants to be decided about again although nothing happens.
+    /// When each attempt must be decided about again even if nothing happens.
     wakes: BTreeMap<Identity, Timestamp>,
-    /// The same, the first one first.
+    /// The same, ordered by time.
     order: BTreeSet<(Timestamp, Identity)>,
 }
 
-/// What is to be decided about now.
+/// What to decide about now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     All,
@@ -35,18 +35,18 @@ impl Due {
 }
 
 impl Agenda {
-    /// Something happened to these.
+    /// These have changed.
     pub(super) fn extend(&mut self, identities: impl IntoIterator<Item = Identity>) {
         self.changed.extend(identities);
     }
 
-    /// Something may have happened to any.
+    /// Any may have changed.
     pub(super) fn add_all(&mut self) {
         self.is_all = true;
     }
 
-    /// What is to be decided about; nothing where nothing has happened. None of that is waited for
-    /// any more.
+    /// What to decide about now; nothing if nothing has changed and nothing is due. Their waiting
+    /// times are removed.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Due> {
         while let Some((at, _)) = self.order.first()
             && *at <= now
@@ -68,7 +68,7 @@ impl Agenda {
         (!changed.is_empty()).then_some(Due::These(changed))
     }
 
-    /// When those that were decided about want to be decided about again.
+    /// When the attempts that were just decided about must be decided about again.
     pub(super) fn wait_for(&mut self, wakes: BTreeMap<Identity, Timestamp>) {
         for (identity, at) in wakes {
             self.order.insert((at, identity.clone()));
@@ -78,7 +78,7 @@ impl Agenda {
         }
     }
 
-    /// When the next time has come.
+    /// When the next one is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }

@@ -1,41 +1,41 @@
-//! For which cluster an agent works: decided anew whenever a node lease is granted.
+//! Which cluster an agent works for. Decided whenever a node lease is granted.
 //!
 //! # Invariants
 //!
 //! * For a cluster that was restored and not confirmed nothing is started or stopped, unless a
-//!   person told this very agent to.
-//! * An agent that has promised something goes on for a later life of its own cluster once that is
-//!   confirmed; for an earlier one, or another cluster, only if it is told to: the store may be
-//!   empty, or old.
+//!   person told this agent to (`--accept-cluster`).
+//! * An agent that has attempts continues with a later epoch of its own cluster once that is
+//!   confirmed. It continues with an earlier epoch, or with another cluster, only if it is told to:
+//!   that store may be empty or old, and the agent would stop everything.
 
 use api::cluster::{AWAITS_CONFIRMATION, Cluster};
 
-/// What an agent hears and knows when a node lease is granted.
+/// The input of the decision.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heard<'a> {
-    /// For whom it worked up to now.
+    /// The cluster that the agent has worked for so far.
     pub(super) known: Option<&'a Cluster>,
-    /// Who granted the lease.
+    /// The cluster that granted the lease.
     pub(super) now: &'a Cluster,
-    /// That one was restored, and nobody has confirmed it.
+    /// Whether that one was restored and not confirmed.
     pub(super) is_unconfirmed: bool,
-    /// It was started with `--accept-cluster`.
+    /// Whether the agent was started with `--accept-cluster`.
     pub(super) is_told_to: bool,
-    /// It has promised something to the one that it knows.
+    /// Whether the agent has attempts of the known cluster.
     pub(super) has_promised: bool,
 }
 
-/// For whom it works.
+/// Which cluster the agent works for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Allegiance {
-    /// For the one that it knows.
+    /// The known one.
     Same,
-    /// For this one from now on, which knows none of its promises.
+    /// The new one from now on, which does not know its attempts.
     Other,
-    /// For a later (or earlier) life of the one that it knows: it may know some of its promises,
-    /// but not what was said of them since the backup.
+    /// Another epoch of the known one: it may know some of the attempts, but nothing that was
+    /// reported after its backup.
     Restored,
-    /// For nobody, and why.
+    /// None, for this reason.
     Nobody(String),
 }
 
@@ -51,7 +51,7 @@ pub(super) fn allegiance(heard: &Heard<'_>) -> Allegiance {
             return Allegiance::Nobody(AWAITS_CONFIRMATION.to_owned());
         }
         let is_later = own.is_some_and(|own| own.epoch <= now.epoch);
-        // A node that has promised nothing can harm nothing.
+        // Changing the cluster can do no harm to a node without attempts.
         if known.is_some() && heard.has_promised && !is_later {
             return Allegiance::Nobody(stranger(own, now));
         }

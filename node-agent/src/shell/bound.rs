@@ -1,10 +1,9 @@
-//! The tasks that are bound to this node, with their templates, kept as news come.
+//! The tasks that are bound to this node and their templates, kept up to date by a watch.
 //!
 //! # Invariants
 //!
-//! * An assignment is of a task that has not ended. What becomes of a task that has is no news any
-//!   more, but that it is not wanted.
-//! * A template is known as long as an assignment uses it, and asked for once.
+//! * Only tasks that have not ended are assignments. When a task ends it is just removed.
+//! * A template is kept while an assignment uses it, and is read once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,32 +18,32 @@ use crate::plan::{Assignment, Template};
 /// The tasks that are bound to this node, and their templates.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
-    /// Whether the tasks are all there are, as of some moment of this session.
+    /// Whether the list of tasks is complete as of some moment in this session.
     pub(super) is_complete: bool,
     assignments: BTreeMap<Identity, Assignment>,
-    /// Which assignment each task is.
+    /// The identity of each task's assignment.
     identities: BTreeMap<ObjectKey, Identity>,
     templates: BTreeMap<ObjectKey, Known>,
-    /// Templates that were not asked for yet.
+    /// Templates that have to be read.
     missing: Vec<ObjectKey>,
-    /// What came, went or changed since this was last asked.
+    /// Assignments that were added, removed or changed since [`Bound::take_changed`].
     changed: BTreeSet<Identity>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Nothing while it is being read.
+    /// `None` while it is being read.
     template: Option<Template>,
     users: BTreeSet<Identity>,
 }
 
 impl Bound {
-    /// What is wanted here.
+    /// The current assignments.
     pub(super) fn assignments(&self) -> &BTreeMap<Identity, Assignment> {
         &self.assignments
     }
 
-    /// Takes over news.
+    /// Applies an update of the watch.
     pub(super) fn apply(&mut self, update: Update) {
         match update {
             Update::Reset { objects, .. } => {
@@ -72,7 +71,7 @@ impl Bound {
         }
     }
 
-    /// Takes over a template that was read.
+    /// Stores a template that was read.
     pub(super) fn learn(&mut self, key: &ObjectKey, template: &Template) {
         let Some(known) = self.templates.get_mut(key) else { return };
         known.template = Some(template.clone());
@@ -84,17 +83,17 @@ impl Bound {
         }
     }
 
-    /// Templates that are needed and were not asked for yet.
+    /// Templates that have to be read, each returned once.
     pub(super) fn take_missing(&mut self) -> Vec<ObjectKey> {
         std::mem::take(&mut self.missing)
     }
 
-    /// What came, went or changed since this was last called.
+    /// Assignments that were added, removed or changed since the last call.
     pub(super) fn take_changed(&mut self) -> BTreeSet<Identity> {
         std::mem::take(&mut self.changed)
     }
 
-    /// A task is now this; or is not here any more.
+    /// Replaces or removes a task.
     fn replace(&mut self, key: ObjectKey, task: Option<Arc<Task>>) {
         let before = self.identities.remove(&key);
         let before = before.and_then(|identity| self.assignments.remove_entry(&identity));
@@ -105,7 +104,8 @@ impl Bound {
             self.assignments.insert(identity, Assignment { task, template });
         }
         if let Some((identity, before)) = before {
-            // After the new one came: what both use is not forgotten in between.
+            // Only after the new task was added: a template that both use must not be dropped in
+            // between.
             let used = template_of(&before.task);
             let now = self.assignments.get(&identity);
             if now.is_none_or(|now| template_of(&now.task) != used) {
@@ -137,7 +137,7 @@ fn task(object: Any) -> Option<Arc<Task>> {
     if let Any::Task(task) = object { Some(task) } else { None }
 }
 
-/// A task that has not ended, and what its container is called.
+/// A task that has not ended, with the identity of its container.
 fn identified(task: Arc<Task>) -> Option<(Identity, Arc<Task>)> {
     if task.has_ended() {
         return None;
@@ -253,7 +253,7 @@ mod tests {
             bound.assignments()[&identity.unwrap()].template.is_some()
         };
         assert!(of(&bound, 2, 1) && !of(&bound, 0, 2));
-        // The only task of a template comes anew: it is not asked for again.
+        // If the only task of a template is replaced, the template is not read again.
         changes(&mut bound, vec![upsert(bound_task(0, 2, "k"))]);
         assert!(bound.take_missing().is_empty());
         reset(&mut bound, vec![bound_task(0, 2, "k")]);

@@ -1,4 +1,4 @@
-//! An engine in which every call meets a bug, except for removals that are told how long to take.
+//! A test engine in which every call panics, except removals that are given a duration.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::engine::{
 /// Panics whatever it is asked.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
-    /// Removals take this long instead, and are counted when they have ended.
+    /// Removals take this long and are counted when they are done.
     pub(super) removes: Option<(Duration, Arc<AtomicUsize>)>,
 }
 

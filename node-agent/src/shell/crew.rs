@@ -1,4 +1,4 @@
-//! Does steps: several at once, but never two about one container.
+//! Carries out actions: several at once, but never two on one container.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,44 +13,45 @@ use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
 use crate::plan::{Asked, Step};
 
-/// Containers that are made at the same time. None of these waits for an image: see
+/// Most containers that are created at the same time. None of them waits for an image: see
 /// [`super::pulls`].
 const STARTS_MAX: usize = 8;
-/// Other things that are done at the same time. Apart from starts, so that a stop waits for none.
+/// Most other actions at the same time. Counted apart from starts, so that a stop never waits for a
+/// start.
 const OTHERS_MAX: usize = 8;
-/// Rest after a first failure; doubled with each further one.
+/// Pause after a first failure. Each further failure doubles it.
 const REST_MIN: Duration = Duration::from_millis(200);
-/// A step under way may take this long to end when the agent is asked to. Far above what an engine
-/// needs: one that hangs does not keep the agent.
+/// How long an action in progress may take to end when the agent is stopped. Much more than an
+/// engine needs; an engine that hangs must not keep the agent running.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest rest.
+/// Longest pause.
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// What came of a step.
+/// The result of an action.
 #[derive(Debug)]
 pub(super) struct Acted {
     pub(super) identity: Identity,
-    /// What was to be done.
+    /// The kind of action.
     pub(super) asked: Asked,
-    /// Of a start: whether it was one. Nothing of other steps.
+    /// For a start: how it started. `None` for other actions.
     pub(super) outcome: Result<Option<Started>, EngineError>,
 }
 
-/// Does steps.
+/// Carries out actions.
 #[derive(Debug)]
 pub(super) struct Crew {
-    /// The steps. Dropped with the agent: a crash.
+    /// The actions in progress. Dropped with the agent, as in a crash.
     tasks: Tasks,
     events: mpsc::Sender<Event>,
     starts: Arc<Semaphore>,
     others: Arc<Semaphore>,
-    /// Those that something is being done to.
+    /// Containers with an action in progress.
     acting: BTreeSet<Identity>,
-    /// These, and those that rest.
+    /// Containers with an action in progress or in a pause.
     busy: BTreeSet<Identity>,
-    /// When each rest is over, the first one first.
+    /// When each pause ends, the earliest first.
     rests: BTreeSet<(Instant, Identity)>,
-    /// How often what was last done failed, one time after the other.
+    /// Number of consecutive failures.
     failures: BTreeMap<Identity, u32>,
 }
 
@@ -68,17 +69,17 @@ impl Crew {
         }
     }
 
-    /// Containers that nothing is to be decided about now.
+    /// Containers about which nothing must be decided now.
     pub(super) fn busy(&self) -> &BTreeSet<Identity> {
         &self.busy
     }
 
-    /// Whether something is being done to it at this moment.
+    /// Whether an action on it is in progress.
     pub(super) fn is_acting(&self, identity: &Identity) -> bool {
         self.acting.contains(identity)
     }
 
-    /// Those whose rest is over.
+    /// Containers whose pause is over.
     pub(super) fn take_rested(&mut self, now: Instant) -> Vec<Identity> {
         let mut rested = Vec::new();
         while let Some((until, _)) = self.rests.first()
@@ -91,12 +92,12 @@ impl Crew {
         rested
     }
 
-    /// When the next rest is over.
+    /// When the next pause ends.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.rests.first().map(|(until, _)| *until)
     }
 
-    /// Does a step.
+    /// Begins an action.
     pub(super) fn act(&mut self, engine: &Arc<dyn Engine>, step: Step) {
         let identity = step.identity().clone();
         debug!(%identity, step = name(&step), "acting");
@@ -113,30 +114,30 @@ impl Crew {
                 () = stop.requested() => return,
                 permit = permits.acquire() => permit,
             };
-            // A panic is a bug in what is done to this container. It hurts that one alone, and it is
-            // answered, since otherwise the agent would wait for the step for ever.
+            // A panic is a bug in handling this container. It must not affect others, and it must
+            // be answered, or the agent would wait for the action for ever.
             let outcome = without_panic("container", carry_out(engine.as_ref(), &step)).await;
             let outcome = outcome.unwrap_or_else(|_logged| {
                 error!(%identity, step = name(&step), "a step panicked, which is a bug");
                 Err(EngineError::unknown("the step panicked, which is a bug; see the agent's log"))
             });
             let acted = Acted { identity, asked, outcome };
-            // Nobody listens when the agent ends.
+            // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Acted(acted)).await;
         });
     }
 
-    /// Begins no further step, and waits for those under way: where one was dropped instead, the
-    /// engine might go on with it after whoever follows has looked at what is there.
+    /// Begins no more actions and waits for those in progress. If one were dropped, the engine
+    /// might carry it out after the next agent has looked at its containers.
     pub(super) async fn finish(self) {
-        // Nobody hears what comes of them: the next agent looks for itself.
+        // Nobody needs the results: the next agent looks for itself.
         drop(self.events);
         if timeout(END_TIMEOUT, self.tasks.stop()).await.is_err() {
             warn!("the engine did not answer in time; it may continue after the agent has exited");
         }
     }
 
-    /// A step was done: what failed is not tried again at once.
+    /// Takes in the result of an action. What failed is not tried again at once.
     pub(super) fn done(&mut self, acted: &Acted, now: Instant) {
         let identity = &acted.identity;
         self.acting.remove(identity);
@@ -156,7 +157,7 @@ impl Crew {
         }
     }
 
-    /// Nothing is done to a container for a while; for longer with each failure.
+    /// Pauses actions on a container, for longer with each failure.
     pub(super) fn rest(&mut self, identity: &Identity, error: &EngineError, now: Instant) {
         let failures = self.failures.entry(identity.clone()).or_default();
         let wait = REST_MIN.saturating_mul(1 << (*failures).min(20)).min(REST_MAX);
@@ -166,7 +167,7 @@ impl Crew {
         self.rests.insert((now + wait, identity.clone()));
     }
 
-    /// Forgets failures with containers that are not there any more.
+    /// Forgets the failures of containers that are gone.
     pub(super) fn forget(&mut self, keep: impl Fn(&Identity) -> bool) {
         self.failures.retain(|identity, _| keep(identity));
     }
@@ -216,7 +217,8 @@ mod tests {
         assert_eq!(crew.take_rested(now + REST_MIN), [identity]);
     }
 
-    /// Otherwise an engine would go on with a step after the agent has ended, beside the next one.
+    /// Otherwise the engine would go on with an action after the agent has ended, beside the next
+    /// agent.
     #[tokio::test(start_paused = true)]
     async fn steps_under_way_end_before_the_agent_and_none_is_begun() {
         let (ended, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());

@@ -1,4 +1,4 @@
-//! Decides what is due, writes it down and has it done; takes in what came of that.
+//! Plans for what is due, writes the journal, has the plan carried out, and takes in the results.
 
 use std::time::Duration;
 
@@ -15,12 +15,11 @@ use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, after_pull, later, plan};
 use crate::resolve::Place;
 
-/// A port of the range that something else was seen to hold is not given for so long.
+/// How long a port of the range is avoided after something else was found to hold it.
 const PORT_SHUNNED: Duration = Duration::from_secs(300);
 
 impl Agent {
-    /// Decides about what changed and about those whose time has come, and acts.
-    /// Whether what was decided is on disk.
+    /// Plans for what has changed or is due, and acts. Returns whether the journal has all of it.
     pub(super) async fn decide(&mut self) -> bool {
         self.agenda.extend(self.crew.take_rested(Instant::now()));
         self.agenda.extend(self.bound.take_changed());
@@ -40,9 +39,10 @@ impl Agent {
         self.agenda.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
         let is_saved = self.save().await;
-        // Steps of a plan that is not on disk are forgotten: once it is, they may be wrong, such as the
-        // start of a task that was cancelled meanwhile. All is decided anew then, and what the ledger
-        // says is begun is taken up as it is after a crash.
+        // If the plan could not be written to the journal, its actions are dropped. When the
+        // journal can be written again they may be wrong, for example because a task was cancelled
+        // meanwhile. Everything is planned anew then, and what the ledger says has begun is treated
+        // as after a crash.
         if is_saved && let Some(engine) = &self.sight.engine {
             plan.steps.into_iter().for_each(|step| self.crew.act(engine, step));
         }
@@ -82,7 +82,7 @@ impl Agent {
         self.ledger.put(attempt);
     }
 
-    /// Takes in what came of a step.
+    /// Takes in the result of an action.
     pub(super) fn acted(&mut self, acted: Acted) {
         self.crew.done(&acted, Instant::now());
         self.sight.doubt(acted.identity.clone());
@@ -98,7 +98,7 @@ impl Agent {
             Err(EngineError::Refused { message, .. }) => {
                 warn!(identity = %acted.identity, message, "the engine refused");
             }
-            // What is to be done next is seen by looking.
+            // The next observation tells what to do.
             Err(
                 EngineError::NeedsImage
                 | EngineError::Failed { .. }
@@ -109,7 +109,7 @@ impl Agent {
         }
     }
 
-    /// What is known of the attempt from now on.
+    /// Updates the attempt according to the result.
     fn take_answer(&mut self, acted: &Acted) {
         let Some(attempt) = self.ledger.get(&acted.identity) else { return };
         let outcome = acted.outcome.as_ref().map(|_| ());
@@ -125,7 +125,7 @@ impl Agent {
         }
     }
 
-    /// Takes over what follows for an attempt from an answer.
+    /// Applies the consequence of an answer to an attempt.
     fn follow(&mut self, identity: &Identity, follows: After) {
         match follows {
             After::Nothing => (),
@@ -139,7 +139,7 @@ impl Agent {
         }
     }
 
-    /// Takes in what came of fetching an image.
+    /// Takes in the result of pulling an image.
     pub(super) fn pulled(&mut self, pulled: &Pulled) {
         let now = Instant::now();
         for identity in self.pulls.done(pulled) {
@@ -154,7 +154,7 @@ impl Agent {
         }
     }
 
-    /// An attempt cannot be started, however often it is tried: unless other ports help.
+    /// The engine refuses to start an attempt, so it has failed, unless other ports may help.
     fn refused(&mut self, identity: &Identity, reason: Reason, message: String) {
         let now = self.outside.clock.now();
         let until = later(self.now(), PORT_SHUNNED);
@@ -170,12 +170,12 @@ impl Agent {
         }
     }
 
-    /// The time that waits are counted by.
+    /// The current time on the clock for waits.
     pub(super) fn now(&self) -> Timestamp {
         later(self.began.1, self.began.0.elapsed())
     }
 
-    /// When that time will be.
+    /// A time of that clock as an instant.
     pub(super) fn instant_of(&self, at: Timestamp) -> Instant {
         let wait = Duration::try_from(at.duration_since(self.began.1)).unwrap_or(Duration::ZERO);
         self.began.0 + wait

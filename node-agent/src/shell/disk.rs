@@ -1,8 +1,8 @@
-//! Watches the disk on which the agent writes down what it does, before that fails.
+//! Watches the free room on the journal's disk, to act before writing fails.
 //!
-//! A node whose disk is nearly full says so and starts nothing: what was not begun is given back, so
-//! that it goes to another node, also where its start was decided before, such as of a task whose
-//! image is being fetched.
+//! A node whose disk is nearly full reports that and starts nothing. Attempts whose start has not
+//! begun are returned, so that they go to another node, even if their start was decided before, for
+//! example while an image is being pulled.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use super::Agent;
 use crate::free::Free;
 use crate::journal::{ENOUGH_BYTES, LOW_BYTES};
 
-/// The disk is looked at so often, and before anything is decided.
+/// How often the disk is checked, besides before each plan.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// As many files as a few tasks take.
+/// Least number of files that can be created: enough for a few tasks.
 const FILES_MIN: u64 = 64;
-/// What fails, in words, while there is no room.
+/// What fails while there is no room, as a description for health reports.
 const HAVING_ROOM: &str = "checking the free space on the disk";
 
-/// The disk, as it was last looked at.
+/// The last check of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     looked_at: Option<Instant>,
-    /// Why nothing is started.
+    /// Why nothing is started; `None` if there is room.
     shortage: Option<String>,
 }
 
 impl Disk {
-    /// Why nothing is to be started, if so.
+    /// Why nothing may be started now, if so.
     pub(super) fn shortage(&self) -> Option<&str> {
         self.shortage.as_deref()
     }
 
-    /// When to look again.
+    /// When to check again.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.looked_at.map(|at| at + LOOK_INTERVAL)
     }
 }
 
-/// Whether a disk is nearly full. One that was is so until it has clearly more room: otherwise each
-/// file that comes and goes would change what the node says.
+/// Whether a disk is nearly full. Once it was, it counts as such until it has clearly more room;
+/// otherwise each file that comes and goes would change the node's state.
 fn is_short(was_short: bool, free: Free) -> bool {
     let (bytes, files) =
         if was_short { (ENOUGH_BYTES, 2 * FILES_MIN) } else { (LOW_BYTES, FILES_MIN) };
@@ -49,19 +49,19 @@ fn is_short(was_short: bool, free: Free) -> bool {
 }
 
 impl Agent {
-    /// Looks at the disk when it is time, though nothing is to be decided.
+    /// Checks the disk if it is time, even if nothing is to be planned.
     pub(super) async fn look_at_disk_in_time(&mut self) {
         if self.disk.wake_at().is_none_or(|at| at <= Instant::now()) {
             self.look_at_disk().await;
         }
     }
 
-    /// Looks how much room the disk has.
+    /// Checks how much room the disk has.
     pub(super) async fn look_at_disk(&mut self) {
         self.disk.looked_at = Some(Instant::now());
         let free = match self.keeping.free().await {
             Ok(free) => free,
-            // Where it matters, the journal cannot be written either, which is said.
+            // If this matters, writing the journal fails as well, which is reported.
             Err(error) => return warn!(%error, "cannot read the free space on the disk"),
         };
         if is_short(self.disk.shortage.is_some(), free) {

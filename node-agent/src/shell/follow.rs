@@ -1,4 +1,4 @@
-//! Follows what is bound to this node, and reads the templates of that.
+//! Follows the tasks that are bound to this node, and reads their templates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,17 @@ use tokio::time::sleep;
 use super::Event;
 use crate::plan::Template;
 
-/// A time in which the known cluster answers: from one grant of the node lease on.
+/// A time during which the known cluster answers. It begins with a grant of the node lease.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Session {
-    /// Only grows.
+    /// Number of the session. It only grows.
     pub(super) number: u64,
-    /// Speaks to that cluster alone; nothing while another one answers, or none has yet.
+    /// A client for that cluster alone; `None` while another cluster answers, or none has yet.
     pub(super) client: Option<Client>,
 }
 
-/// Sends news of tasks that are bound to `node`, from a complete list on for each session.
+/// Sends updates of the tasks that are bound to `node`, beginning with a complete list in each
+/// session.
 pub(super) async fn follow(
     node: String,
     (rng, health): (Rng, Health),
@@ -56,7 +57,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Reads a template, however often that takes.
+/// Reads a template and repeats that until it succeeds.
 pub(super) fn read_template(
     spawner: &Spawner,
     client: Client,
@@ -77,7 +78,7 @@ pub(super) fn read_template(
                 }
             }
         };
-        // Nobody listens when the agent ends.
+        // The receiver is closed when the agent ends.
         let _stopping = events.send(Event::Template { key, template }).await;
     });
 }

@@ -1,11 +1,11 @@
-//! Writes down what this node promises, over failures of the disk.
+//! Writes the journal, and handles failures of the disk.
 //!
 //! # Invariants
 //!
-//! * While the journal cannot be written nothing is decided, and no step of a plan that is not on
-//!   disk is done, then or later: containers run on as they are.
-//! * After an error nobody knows what the file holds. So it is written anew as a whole, beside the
-//!   old one, and takes its place once it is there.
+//! * While the journal cannot be written nothing is decided, and no action of a plan that is not in
+//!   the journal is carried out, then or later. Containers continue to run.
+//! * After an error the content of the file is not known. So a complete new file is written beside
+//!   it, and then renamed.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ use crate::free::Free;
 use crate::journal::{Journal, JournalError, Log, Owner};
 use crate::ledger::Ledger;
 
-/// Keeps the journal.
+/// The journal, and the state of writing it.
 #[derive(Debug)]
 pub(super) struct Keeping {
     journal: Journal,
-    /// Nothing where all is to be written anew.
+    /// `None` if everything has to be written anew.
     log: Option<Log>,
     retry: Retry,
-    /// When the next try is due, after one that failed.
+    /// When the next try is due after a failure.
     try_at: Option<Instant>,
 }
 
 impl Keeping {
-    /// All is written with the first save.
+    /// A journal whose first save writes everything.
     pub(super) fn new(journal: Journal, rng: Rng, health: &Health) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), rng);
         Self { journal, log: None, retry: Retry::new("the journal", backoff, health), try_at: None }
     }
 
-    /// The next save writes all anew, such as when the owner has changed.
+    /// Makes the next save write everything, for example because the owner has changed.
     pub(super) fn begin_anew(&mut self) {
         self.log = None;
     }
@@ -45,14 +45,14 @@ impl Keeping {
         self.try_at
     }
 
-    /// What the disk has left.
+    /// The free room on the disk.
     pub(super) async fn free(&self) -> Result<Free, JournalError> {
         self.journal.free().await
     }
 
-    /// Writes down what changed.
+    /// Writes what has changed.
     async fn save(&mut self, owner: &Owner, ledger: &mut Ledger) -> Result<(), JournalError> {
-        // Taken even if the write fails: then the whole ledger is written next.
+        // Taken even if the write fails: the next write then contains the whole ledger.
         let changes = ledger.take_unwritten();
         match self.log.take() {
             Some(log) if changes.is_empty() => self.log = Some(log),
@@ -67,8 +67,8 @@ impl Keeping {
 }
 
 impl Agent {
-    /// Writes down what changed. Whether all of it is on disk; if not, the node says why, and it is
-    /// tried again later.
+    /// Writes what has changed. Returns whether all of it is in the journal. If not, the node
+    /// reports why, and it is tried again later.
     pub(super) async fn save(&mut self) -> bool {
         let now = Instant::now();
         if self.keeping.try_at.is_some_and(|at| at > now) {
@@ -77,7 +77,7 @@ impl Agent {
         match self.keeping.save(&self.owner, &mut self.ledger).await {
             Ok(()) => {
                 if self.keeping.try_at.take().is_some() {
-                    // Nothing was decided meanwhile.
+                    // Nothing was decided while the journal could not be written.
                     self.agenda.add_all();
                 }
                 self.keeping.retry.worked();

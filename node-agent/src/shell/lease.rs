@@ -1,4 +1,4 @@
-//! Keeps the node lease: the proof that this agent lives.
+//! Renews the node lease, the proof that this agent lives.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 use super::Event;
 use crate::metrics::Metrics;
 
-/// Renewals within the time that a lease lives: two may fail.
+/// Renewals within the lifetime of a lease: two of them may fail.
 const RENEWALS_PER_TTL: u32 = 3;
 
-/// Keeps one node's lease.
+/// Renews the lease of one node.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) client: Client,
@@ -24,12 +24,14 @@ pub(super) struct Keeper {
     pub(super) rng: Rng,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    /// Until when the lease lives for sure, from when its last acknowledged renewal was sent.
+    /// Until when the lease is certainly valid, counted from when the last acknowledged renewal was
+    /// sent.
     pub(super) lives_until: watch::Sender<Option<Instant>>,
 }
 
 impl Keeper {
-    /// Asks for a lease, tells of it, renews it, and begins anew when it is gone. Never ends.
+    /// Requests a lease, reports the grant, renews it, and begins again when it is lost. Never
+    /// ends.
     pub(super) async fn run(self, events: mpsc::Sender<Event>) {
         let wait = (Duration::from_millis(200), Duration::from_secs(5));
         let backoff = Backoff::new(wait.0, wait.1, self.rng.clone());
@@ -64,13 +66,14 @@ impl Keeper {
         self.lives_until.send_replace(Some(lives_until));
     }
 
-    /// Renews a lease until it is gone; or until the cluster was confirmed, which a new one tells.
+    /// Renews a lease until it is lost, or until the cluster was confirmed: the grant of a new
+    /// lease reports that.
     async fn renew(&self, granted: &GrantResponse, events: &mpsc::Sender<Event>) {
         let interval = Duration::from_millis(granted.ttl_millis) / RENEWALS_PER_TTL;
         let request = RenewRequest { node: self.request.node.clone(), lease: granted.lease };
         // A lease of the same number in another cluster is not ours.
         let client = self.client.for_cluster(&granted.granted_by());
-        // The next try is due when the interval is over, whatever a back-off would say.
+        // The interval is constant: with a growing back-off the lease would expire.
         let backoff = Backoff::new(interval, interval, self.rng.clone());
         let mut retry = Retry::new("renewing the node lease", backoff, &self.health);
         loop {
@@ -108,7 +111,7 @@ impl Keeper {
     }
 }
 
-/// Whether a renewal that was refused would be refused each time, so that another lease is needed.
+/// Whether a refused renewal would always be refused, so that a new lease has to be requested.
 fn needs_another(why: Why) -> bool {
     match why {
         Why::Mistaken(_)
@@ -144,7 +147,7 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(6);
 
-    /// A keeper, what it tells, and until when its lease lives.
+    /// A keeper under test, with its events and the lease's validity.
     struct World {
         _tasks: Tasks,
         began: Instant,
@@ -152,7 +155,7 @@ mod tests {
         lives_until: watch::Receiver<Option<Instant>>,
     }
 
-    /// A keeper whose requests are answered so, one after the other, and then not any more.
+    /// A keeper whose requests get these answers in order, and then none.
     fn answered(answers: impl IntoIterator<Item = (u16, Value)>) -> World {
         let answers: VecDeque<(u16, Value)> = answers.into_iter().collect();
         let answers = Arc::new(Mutex::new(answers));
@@ -208,7 +211,7 @@ mod tests {
         let mut world = answered([(200, granted(7)), alive(), alive()]);
         assert_eq!(next_lease(&mut world).await, 7);
         sleep(TTL).await;
-        // Those after the second were not acknowledged.
+        // Renewals after the second one were not acknowledged.
         let lives_until = world.lives_until.borrow().unwrap();
         assert_eq!(lives_until - world.began, TTL + TTL / RENEWALS_PER_TTL);
     }

@@ -1,4 +1,4 @@
-//! The Node object: what this node tells of itself.
+//! The Node object: the description of this node.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::engine::{Identity, NodeFacts};
 
-/// Images that are told of, at most.
+/// Most images that are listed.
 const IMAGES_TOLD_MAX: usize = 100;
 
-/// What a node tells of itself.
+/// The description of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Presence {
     pub(super) name: String,
@@ -32,7 +32,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Takes over what the engine says of the machine.
+    /// Stores the engine's description of the machine.
     pub(super) fn describe(&mut self, facts: &NodeFacts) {
         self.info = NodeInfo {
             os: facts.os.clone(),
@@ -43,7 +43,7 @@ impl Presence {
         };
     }
 
-    /// Takes over which images there are. Whether that is news.
+    /// Stores the list of images. Returns whether it has changed.
     pub(super) fn show_images(&mut self, mut images: Vec<String>) -> bool {
         images.truncate(IMAGES_TOLD_MAX);
         let is_news = self.images != images;
@@ -51,8 +51,7 @@ impl Presence {
         is_news
     }
 
-    /// Makes the Node object, or brings it up to date. What people said of the node (its spec,
-    /// other labels) stays.
+    /// Creates or updates the Node object. What people have set (its spec, other labels) stays.
     pub(super) async fn publish(&self, client: &Client, now: Timestamp) -> Result<(), Error> {
         let nodes = client.api::<Node>("");
         let node = match nodes.find(&self.name).await? {
@@ -73,9 +72,9 @@ impl Presence {
         client.bytes(Method::PATCH, &path, body).await.map(drop)
     }
 
-    /// The parts of the status that are the agent's.
+    /// The fields of the status that the agent writes.
     fn status(&self, node: &Node, now: Timestamp) -> Value {
-        // A merge patch keeps what it does not name.
+        // A merge patch keeps what it does not name, so resources that are gone are set to null.
         let mut capacity: BTreeMap<&str, Option<Quantity>> =
             node.status.capacity.keys().map(|name| (name.as_str(), None)).collect();
         for (name, amount) in &self.capacity {
@@ -104,7 +103,7 @@ fn quantity(name: &str, amount: u64) -> Quantity {
     Quantity::units(if name == CPU { amount / 1000 } else { amount })
 }
 
-/// Architectures under the names that images have.
+/// Names of architectures as images use them.
 fn go_arch(arch: &str) -> &str {
     match arch {
         "x86_64" => "amd64",
@@ -113,7 +112,7 @@ fn go_arch(arch: &str) -> &str {
     }
 }
 
-/// The processors and memory of a machine.
+/// The processors and memory of a machine as resources.
 pub(super) fn capacity(facts: &NodeFacts) -> Amounts {
     Amounts::from([
         (CPU.to_owned(), u64::from(facts.cpus) * 1000),

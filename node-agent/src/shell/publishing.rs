@@ -1,4 +1,5 @@
-//! When the Node object is written: as soon as there is news of this node, and now and then.
+//! When the Node object is written: as soon as something about the node has changed, and from time
+//! to time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,23 +17,24 @@ use super::presence::{self, Presence};
 use super::{Agent, AgentError, Event};
 use crate::engine::{Identity, NodeFacts};
 
-/// The Node object is compared with what it should be so often: somebody may have deleted it.
+/// How often the Node object is compared with what it should be: somebody may have deleted or
+/// changed it.
 const REPUBLISH: Duration = Duration::from_secs(60);
-/// Longest problem that is told: it may hold what an engine said.
+/// Longest problem that is reported, in characters: it may contain the engine's words.
 const PROBLEM_CHARS_MAX: usize = 1_024;
 
-/// What is to be told of this node, and how far that has come.
+/// What has to be reported of this node, and whether it was.
 pub(super) struct Publishing {
     presence: Presence,
-    /// What keeps the node from working, but for its disk.
+    /// What prevents the node from working, other than its disk.
     problem: Option<String>,
-    /// What keeps the journal from being written.
+    /// What prevents the journal from being written.
     journal_problem: Option<String>,
-    /// What keeps anything from being started on its disk.
+    /// What prevents starts, on its disk.
     disk_problem: Option<String>,
-    /// The apiserver has taken this node as it describes itself.
+    /// Whether the apiserver has ever accepted this node's description.
     was_published: bool,
-    /// It is not as it was last told.
+    /// Whether something has changed since it was last reported.
     is_news: bool,
     is_under_way: bool,
     lease: Lease,
@@ -41,13 +43,13 @@ pub(super) struct Publishing {
     retry: Retry,
 }
 
-/// The node lease, when something was last to be told.
+/// The state of the node lease when something was last to be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lease {
     Lives,
-    /// It may be somebody else's by now: nothing is told before it is renewed.
+    /// It may belong to another agent by now. Nothing is reported until it was renewed.
     Over,
-    /// It is not renewed; its grant is an event.
+    /// It is not ours and not renewed. Its grant will be an event.
     NotOurs,
 }
 
@@ -69,12 +71,12 @@ impl Publishing {
         }
     }
 
-    /// What tasks may use.
+    /// Resources that tasks may use.
     pub(super) fn capacity(&self) -> &Amounts {
         &self.presence.capacity
     }
 
-    /// Takes over what the engine says of the machine; what was configured goes before that.
+    /// Stores the engine's description of the machine; the configuration takes precedence.
     pub(super) fn describe(&mut self, facts: &NodeFacts, configured: &Amounts) {
         self.presence.describe(facts);
         self.presence.capacity = presence::capacity(facts);
@@ -82,24 +84,24 @@ impl Publishing {
         self.is_news = true;
     }
 
-    /// Takes over which images there are.
+    /// Stores the list of images.
     pub(super) fn show_images(&mut self, images: Vec<String>) {
         self.is_news |= self.presence.show_images(images);
     }
 
-    /// What keeps the node from working, from now on.
+    /// Sets what prevents the node from working.
     pub(super) fn set_problem(&mut self, problem: Option<String>) {
         self.problem = problem;
         self.tell_problem();
     }
 
-    /// What keeps the journal from being written, from now on.
+    /// Sets what prevents the journal from being written.
     pub(super) fn set_journal_problem(&mut self, problem: Option<String>) {
         self.journal_problem = problem;
         self.tell_problem();
     }
 
-    /// What keeps anything from being started on its disk, from now on.
+    /// Sets what prevents starts, on its disk.
     pub(super) fn set_disk_problem(&mut self, problem: Option<String>) {
         self.disk_problem = problem;
         self.tell_problem();
@@ -115,7 +117,7 @@ impl Publishing {
         }
     }
 
-    /// Of what was decided about, these are here and not wanted.
+    /// Sets which of the attempts that were decided about are unwanted leftovers.
     pub(super) fn name_leftovers(&mut self, due: &Due, found: BTreeMap<Identity, Leftover>) {
         let named = &mut self.presence.leftovers;
         match due {
@@ -144,12 +146,12 @@ impl Publishing {
         [self.try_at, self.again_at]
     }
 
-    /// Whether the next renewal of the node lease is waited for.
+    /// Whether the next renewal of the node lease is awaited.
     pub(super) fn awaits_lease(&self) -> bool {
         self.lease == Lease::Over
     }
 
-    /// Whether this node may be told of, by whether it has its lease and until when that lives.
+    /// Whether the node may be reported now, given the lease and its validity.
     fn may_tell(&mut self, has_lease: bool, lives_until: Option<Instant>, now: Instant) -> bool {
         self.lease = match lives_until {
             _ if !has_lease => Lease::NotOurs,
@@ -167,8 +169,8 @@ impl Publishing {
         self.again_at = Some(now + REPUBLISH);
     }
 
-    /// The Node object is not there: it was not made yet, or somebody deleted it. It is made as soon as
-    /// that can be: until then the node is given no work.
+    /// The Node object does not exist: it was not created yet, or somebody deleted it. Write it at
+    /// once, because the node gets no tasks without it.
     pub(super) fn unregistered(&mut self) {
         if self.was_published && !self.is_news {
             info!("the Node object is gone: registering the node again");
@@ -176,11 +178,12 @@ impl Publishing {
         self.is_news = true;
     }
 
-    /// The Node object was not written. An error where it never will be: then the flags that the
-    /// agent was started with are wrong.
+    /// Writing the Node object failed. Returns an error if it always will: then the agent's flags
+    /// are wrong.
     pub(super) fn failed(&mut self, error: client::Error, now: Instant) -> Result<(), AgentError> {
         self.is_under_way = false;
-        // Later refusals are about what the node has seen since, and its containers need an agent.
+        // Later refusals concern what the node has observed since, and its containers need a
+        // running agent.
         if !self.was_published && error.why().is_some_and(is_never_taken) {
             return Err(AgentError::Refused(error));
         }
@@ -189,7 +192,7 @@ impl Publishing {
         Ok(())
     }
 
-    /// What is to be told now, if anything. It is under way from then on.
+    /// What has to be reported now, if anything. It is in progress from then on.
     fn take(&mut self, has_engine: bool, now: Instant) -> Option<Presence> {
         let is_ready = self.presence.problem.is_some() || has_engine;
         let waits = self.try_at.is_some_and(|at| at > now);
@@ -204,11 +207,11 @@ impl Publishing {
     }
 }
 
-/// Whether what was refused would be refused each time: only with other flags is it another request.
+/// Whether a refused request would always be refused, until the agent is started with other flags.
 fn is_never_taken(why: Why) -> bool {
     match why {
         Why::Mistaken(Mistake::Request) | Why::Invalid => true,
-        // The server, or who stands before it, may be another one the next time.
+        // The server, or a proxy before it, may be another one the next time.
         Why::Mistaken(Mistake::Method | Mistake::MediaType)
         | Why::TooLarge
         | Why::Forbidden
@@ -228,10 +231,10 @@ fn is_never_taken(why: Why) -> bool {
 }
 
 impl Agent {
-    /// Tells of this node, where that is not known.
+    /// Writes the Node object if it has changed.
     pub(super) fn publish(&mut self) {
-        // The Node object is for the agent that has the node's name to write; and of one that was out
-        // of reach for too long, another may have it by now.
+        // Only the agent with the node lease may write the Node object. If it was cut off for too
+        // long, another agent may have the lease by now.
         let lives_until = *self.lease_lives_until.borrow_and_update();
         let has_lease = *self.has_lease.borrow();
         if !self.publishing.may_tell(has_lease, lives_until, Instant::now()) {
@@ -243,7 +246,7 @@ impl Agent {
         let (events, wall) = (self.events.clone(), self.outside.clock.now());
         self.spawner.spawn_awaited("presence", async move {
             let published = presence.publish(&client, wall).await;
-            // Nobody listens when the agent ends.
+            // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Published(published)).await;
         });
     }

@@ -1,11 +1,10 @@
-//! Fetches images: beside everything else, each once for all that wait for it, and no longer than
-//! anybody does.
+//! Pulls images: each once for all attempts that wait for it, and only while any of them waits.
 //!
 //! # Invariants
 //!
-//! * A fetch takes no place of a start: images that come slowly hold up only those who need them.
-//! * What is fetched at the same time is bounded by [`PULLS_MAX`]; the others wait in line.
-//! * A fetch that nobody waits for any more is given up.
+//! * A pull takes no slot of a start: slow images only delay those that need them.
+//! * At most [`PULLS_MAX`] images are pulled at the same time; others wait in a queue.
+//! * A pull that nobody waits for any more is cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,19 +16,19 @@ use tracing::{debug, error, info};
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity};
 
-/// Images that are fetched at the same time: as many as keep a node's line to its registry busy.
+/// Most images that are pulled at the same time: enough to use all of a node's bandwidth.
 const PULLS_MAX: usize = 4;
 
-/// What came of a fetch.
+/// The result of a pull.
 #[derive(Debug)]
 pub(super) struct Pulled {
     image: String,
-    /// Tells this fetch from an earlier one of the same image that was given up.
+    /// Distinguishes this pull from an earlier, cancelled one of the same image.
     number: u64,
     pub(super) outcome: Result<(), EngineError>,
 }
 
-/// Fetches images.
+/// Pulls images.
 #[derive(Debug)]
 pub(super) struct Pulls {
     spawner: Spawner,
@@ -43,7 +42,7 @@ pub(super) struct Pulls {
 struct Pull {
     number: u64,
     waiting: BTreeSet<Identity>,
-    /// Dropped with this: the fetch is given up.
+    /// Dropped with this, which cancels the pull.
     _wanted: oneshot::Sender<()>,
 }
 
@@ -53,7 +52,7 @@ impl Pulls {
         Self { spawner, events, slots, by_image: BTreeMap::new(), started: 0 }
     }
 
-    /// Has an image fetched for `identity`, unless that is being done already.
+    /// Has an image pulled for `identity`, unless that is in progress.
     pub(super) fn ask(&mut self, engine: &Arc<dyn Engine>, image: String, identity: Identity) {
         if let Some(pull) = self.by_image.get_mut(&image) {
             pull.waiting.insert(identity);
@@ -74,21 +73,22 @@ impl Pulls {
             };
             let outcome = tokio::select! {
                 biased;
-                // Nothing is ever sent: this ends as its other side is dropped.
+                // Nothing is ever sent: the receiver resolves when the sender is dropped.
                 _ = given_up => return debug!(image, "cancelled: no task waits for this image any more"),
                 outcome = without_panic("image", fetch) => outcome,
             };
-            // A panic is a bug in what is done for this image, and hurts those who wait for it alone.
+            // A panic is a bug in handling this image. It must not affect attempts that do not wait
+            // for it.
             let outcome = outcome.unwrap_or_else(|_logged| {
                 error!(image, "pulling an image panicked, which is a bug");
                 Err(EngineError::unknown("pulling the image panicked, which is a bug"))
             });
-            // Nobody listens when the agent ends.
+            // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Pulled(Pulled { image, number, outcome })).await;
         });
     }
 
-    /// Those who waited for what was fetched.
+    /// The attempts that waited for this pull.
     pub(super) fn done(&mut self, pulled: &Pulled) -> BTreeSet<Identity> {
         match self.by_image.get(&pulled.image) {
             Some(pull) if pull.number == pulled.number => {
@@ -99,7 +99,7 @@ impl Pulls {
         }
     }
 
-    /// Gives up what nobody waits for any more.
+    /// Cancels the pulls that nobody waits for any more.
     pub(super) fn keep(&mut self, waits: impl Fn(&Identity) -> bool) {
         self.by_image.retain(|_, pull| {
             pull.waiting.retain(&waits);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     impl World {
-        /// A machine without images: each takes [`FETCH`], or longer where it is called slow.
+        /// A machine without images: pulling one takes [`FETCH`], or longer if it is slow.
         fn new(images: &[&str]) -> Self {
             let machine = SimMachine::new(Clock::simulated(Timestamp::UNIX_EPOCH), 1, 1);
             for image in images {
@@ -218,7 +218,7 @@ mod tests {
     async fn the_answer_of_a_fetch_that_was_given_up_is_not_the_next_ones() {
         let mut world = World::new(&["a"]);
         world.ask("a", "first");
-        // It is on its way when the fetch is given up.
+        // Its result is on its way when the pull is cancelled.
         let late = world.next().await;
         world.pulls.keep(|_| false);
         world.ask("a", "second");

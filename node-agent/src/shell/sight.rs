@@ -1,4 +1,5 @@
-//! What is seen of the engine: everything now and then, and in between what may have changed.
+//! The agent's view of the engine: everything is listed from time to time, and in between what may
+//! have changed is inspected.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,48 +15,49 @@ use tracing::warn;
 use super::{Agent, Event};
 use crate::engine::{ContainerState, Engine, EngineError, EngineEvent, Identity, Scope};
 
-/// Everything is looked at so often, whatever events said.
+/// How often everything is listed, whatever events say.
 pub(super) const RESYNC: Duration = Duration::from_secs(10);
-/// An engine that does not answer is asked again after this.
+/// How long to wait before an engine that does not answer is asked again.
 const ENGINE_WAIT: Duration = Duration::from_secs(1);
-/// Logs of removed containers are kept so long.
+/// How long logs of removed containers are kept.
 const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How often those that are too old, or too many, are deleted.
+/// How often logs that are too old, or too many, are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// Containers that are inspected at the same time.
+/// Most containers that are inspected at the same time.
 const INSPECTS_MAX: usize = 16;
-/// More than these, and more than half of all there are, are looked at by listing all.
+/// If more containers than this, and more than half of all, may have changed, all are listed
+/// instead.
 const INSPECTS_WORTH_A_LIST: usize = 64;
 
-/// What is seen of the engine.
+/// What is known of the engine and its containers.
 pub(super) struct Sight {
-    /// How asking it fares.
+    /// Whether asking the engine works.
     asking: Retry,
     pub(super) engine: Option<Arc<dyn Engine>>,
-    /// Dropped when the events of the engine are not listened to any more.
+    /// Dropped when the events of the engine are no longer wanted.
     listening: Option<oneshot::Sender<()>>,
     pub(super) own_network: bool,
     pub(super) containers: BTreeMap<Identity, ContainerState>,
-    /// Those that are damaged, and why. The engine may not even know the names of their tasks, so they
-    /// are kept here without.
+    /// Containers whose records are damaged, and why. Their identities have no task name, because
+    /// the engine may not be able to read it.
     unreadable: BTreeMap<Identity, String>,
-    /// Those that may have changed since they were looked at.
+    /// Containers that may have changed since they were inspected.
     stale: BTreeSet<Identity>,
-    /// Any may have.
+    /// Whether any container may have changed.
     is_all_stale: bool,
     pub(super) ask_at: Option<Instant>,
     pub(super) resync_at: Option<Instant>,
     prune_at: Option<Instant>,
 }
 
-/// What was looked at.
+/// The result of a look.
 enum Looked {
     All { images: Option<Vec<String>> },
     These(BTreeSet<Identity>),
 }
 
 impl Sight {
-    /// Nothing was seen yet.
+    /// Nothing has been observed yet.
     pub(super) fn new(rng: Rng, health: &Health) -> Self {
         let backoff = Backoff::new(ENGINE_WAIT, ENGINE_WAIT, rng);
         Self {
@@ -73,23 +75,23 @@ impl Sight {
         }
     }
 
-    /// Whether what is seen is what is there, as far as anybody knows.
+    /// Whether what is known is up to date, as far as anybody knows.
     pub(super) fn is_clear(&self) -> bool {
         self.engine.is_some() && !self.is_all_stale && self.stale.is_empty()
     }
 
-    /// This one may have changed.
+    /// This container may have changed.
     pub(super) fn doubt(&mut self, identity: Identity) {
         self.stale.insert(identity);
     }
 
-    /// Any may have changed.
+    /// Any container may have changed.
     pub(super) fn doubt_all(&mut self) {
         self.is_all_stale = true;
     }
 
-    /// From now on what there is is seen of this engine. Its events are to be listened to until the
-    /// receiver says otherwise.
+    /// Observes this engine from now on. Its events must be forwarded until the returned receiver
+    /// resolves.
     async fn open(
         &mut self,
         engine: Arc<dyn Engine>,
@@ -102,12 +104,12 @@ impl Sight {
         Ok(closed)
     }
 
-    /// Nothing is seen of any engine any more.
+    /// Forgets everything about the engine.
     pub(super) fn close(&mut self) {
         (self.engine, self.listening) = (None, None);
     }
 
-    /// Looks where something may have changed, and at everything when it is time.
+    /// Inspects what may have changed, or lists everything if it is time.
     async fn look(
         &mut self,
         engine: &Arc<dyn Engine>,
@@ -117,7 +119,7 @@ impl Sight {
         if self.resync_at.is_none_or(|at| at <= now) {
             self.resync_at = Some(now + RESYNC);
             self.is_all_stale = true;
-            // They only help to choose a node: containers are looked at without them, too.
+            // Images only help to choose a node. Containers are observed without them, too.
             images = match engine.images().await {
                 Ok(images) => Some(images),
                 Err(error) => {
@@ -149,7 +151,8 @@ impl Sight {
         }
     }
 
-    /// What is seen, with what is damaged under the names that are known to others.
+    /// What is known of these containers. Damaged ones are returned under the identities that the
+    /// caller knows.
     pub(super) fn seen_of<'a, I: Iterator<Item = &'a Identity>>(
         &self,
         known: impl FnOnce() -> I,
@@ -168,7 +171,7 @@ impl Sight {
         Cow::Owned(seen)
     }
 
-    /// What keeps the node from taking more: nobody knows what it runs.
+    /// Why the node must not take more tasks: it is not known what runs on it.
     pub(super) fn problem(&self) -> Option<String> {
         let first = self.unreadable.values().next()?;
         Some(match self.unreadable.len() - 1 {
@@ -202,7 +205,7 @@ async fn inspect(
 }
 
 impl Agent {
-    /// Brings what is seen of the engine up to date.
+    /// Brings the view of the engine up to date.
     pub(super) async fn look(&mut self) {
         let now = Instant::now();
         if self.sight.ask_at.is_some_and(|at| at > now) {
@@ -252,7 +255,7 @@ impl Agent {
         if let Ok(before) = before
             && let Err(error) = engine.prune_logs(before).await
         {
-            // The disk fills, which stops everything in the end.
+            // Logged as a warning: the disk fills, which stops everything in the end.
             warn!(%error, "cannot delete old logs of removed containers");
         }
     }
@@ -267,15 +270,15 @@ impl Agent {
         self.sight.own_network = facts.engine == "docker";
         self.served.open(Arc::clone(&engine));
         self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));
-        // Subscribed before the list is made, so that no change falls between the two. An engine that
-        // cannot list is opened again, and this subscription ends with this try.
+        // Subscribed before the list is read, so that no change falls between the two. If the
+        // engine cannot list, it is opened again, and this subscription ends.
         let changes = engine.events();
         let closed = self.sight.open(engine).await?;
         self.listen(changes, closed);
         Ok(())
     }
 
-    /// Passes on the events of an engine until it is closed.
+    /// Forwards the events of an engine until it is closed.
     fn listen(&self, changes: BoxStream<'static, EngineEvent>, closed: oneshot::Receiver<()>) {
         let events = self.events.clone();
         self.spawner.spawn_awaited("engine events", async move {

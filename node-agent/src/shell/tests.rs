@@ -36,7 +36,8 @@ fn config(journal: Journal, name: &str) -> Config {
 }
 
 fn outside(clock: Clock, open_engine: OpenEngine) -> Outside {
-    // Nothing listens there: an agent that works on asks for its node lease again and again.
+    // Nothing listens there, so an agent that keeps working asks for its node lease again and
+    // again.
     let servers = client::Servers::parse("http://127.0.0.1:1", 0).unwrap();
     Outside {
         client: Client::new(client::http_transport(&servers)),
@@ -47,7 +48,7 @@ fn outside(clock: Clock, open_engine: OpenEngine) -> Outside {
     }
 }
 
-/// How an agent of that name ends on a record; nothing where it works on.
+/// How an agent with this name ends on a given record; nothing if it keeps working.
 async fn run_on(journal: Journal, name: &str) -> Option<AgentError> {
     let open_engine: OpenEngine =
         Arc::new(|_| Box::pin(async { Err(EngineError::unavailable("none")) }));
@@ -58,7 +59,8 @@ async fn run_on(journal: Journal, name: &str) -> Option<AgentError> {
     timeout(Duration::from_secs(5), ended).await.ok().map(Result::unwrap_err)
 }
 
-/// An agent that knows its cluster, on a machine. It asks nobody as long as it takes no turns.
+/// An agent that knows its cluster, on a simulated machine. It sends no requests until it takes a
+/// turn.
 async fn agent_on(machine: &SimMachine, journal: Journal, tasks: &Tasks) -> Agent {
     let cluster = Cluster { id: "c".to_owned(), epoch: 1, restore: String::new() };
     let mut record = journal.load().unwrap();
@@ -90,7 +92,7 @@ async fn an_engine_is_listened_to_once_however_often_it_is_opened() {
     agent.look().await;
     assert!(agent.sight.is_clear());
     assert_eq!(machine.listeners(), 1);
-    // As for another cluster.
+    // As for a change of the cluster.
     agent.sight.close();
     agent.look().await;
     let alone = async {
@@ -101,7 +103,7 @@ async fn an_engine_is_listened_to_once_however_often_it_is_opened() {
     timeout(Duration::from_secs(1), alone).await.expect("nobody listens to the one before");
 }
 
-/// The names of a container that is damaged are the agent's and the apiserver's to know.
+/// The task name of a damaged container is known to the agent and the apiserver only.
 #[tokio::test(start_paused = true)]
 async fn a_container_that_is_damaged_is_found_by_its_uid_and_attempt() {
     let machine = SimMachine::new(Clock::system(), 1, 1 << 30);
@@ -134,7 +136,7 @@ async fn the_state_directory_of_another_node_is_refused_where_anything_is_in_it(
     for (journal, name) in [
         (record_of("n1", 2).await, "n1"),
         (record_of("n1", 0).await, "n2"),
-        // An older version did not say whose it is.
+        // An earlier version did not store the node's name.
         (record_of("", 2).await, "n2"),
         (Journal::in_memory(), "n2"),
     ] {

@@ -76,8 +76,8 @@ pub async fn logs_outlive_their_container(bench: &dyn Bench) {
     assert_eq!(gone, Some(EngineError::Gone));
 }
 
-/// Who was cut off goes on after the last line that was seen, and misses and repeats nothing: with
-/// another engine value, and when the container was removed meanwhile.
+/// A reader that was cut off continues after the last line it has seen, without loss or repetition:
+/// with another engine value, too, and if the container was removed in between.
 pub async fn a_log_is_read_on_after_any_line(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
     let spec = spec(bench, "resumed", Program::Says(&["one", "two", "three"], &["four", "five"]));
@@ -100,8 +100,8 @@ pub async fn a_log_is_read_on_after_any_line(bench: &dyn Bench) {
     }
 }
 
-/// A line that is not ended, one that is long, and bytes that are hardly text, are all logged.
-/// (Docker keeps logs as JSON: what is no UTF-8 is lost there.)
+/// A line without an end, a very long line, and bytes that are not text are all logged. (Docker
+/// stores logs as JSON, so bytes that are not UTF-8 are lost there.)
 pub async fn odd_output_is_logged_whole(bench: &dyn Bench) {
     let engine = bench.engine("a").await;
     let mut spec = spec(bench, "odd", Program::Exit(0));
@@ -115,13 +115,13 @@ pub async fn odd_output_is_logged_whole(bench: &dyn Bench) {
         let long = "x".repeat(50_000);
         let expected = format!("a\0\x01b\r\n{long}\nend");
         assert!(bytes == expected.as_bytes(), "{} bytes of {}", bytes.len(), expected.len());
-        // The second time from what was kept.
+        // The second time the log is read from the kept copy.
         let _ = engine.remove(&spec.identity).await;
     }
 }
 
-/// More than one file holds, as fast as it can be written, reaches its follower whole and in order,
-/// and is there once more afterwards.
+/// A log of more than one file, written as fast as possible, reaches its follower completely and in
+/// order, and can be read again afterwards.
 pub async fn a_log_that_is_rotated_under_its_follower_is_whole(bench: &dyn Bench) {
     const LINES: usize = 150_000;
     let engine = bench.engine("a").await;

@@ -30,13 +30,13 @@ const APPLETS: &[&str] = &[
 /// Label of the image: a hash of what it was made from.
 const LABEL: &str = "heliox.dev/rootfs";
 
-/// Makes the image `<repository>:<tag>` from a static busybox, unless it is there already. Each import
-/// makes a new image and leaves the one that had the name without one, so importing the same again
-/// would fill the engine with nameless images.
+/// Imports the image `<repository>:<tag>` made from a static busybox, unless it exists already.
+/// Each import creates a new image and takes the name from the old one, so importing the same again
+/// and again would fill the engine with nameless images.
 ///
 /// # Errors
 ///
-/// `Unavailable`, with a message that says what to install, where busybox is missing.
+/// `Unavailable` if there is no busybox, with a message that says what to install.
 pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), EngineError> {
     let rootfs = rootfs(Path::new(BUSYBOX)).map_err(|error| {
         EngineError::unavailable(format!(
@@ -44,8 +44,8 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), 
         ))
     })?;
     let label = hash(&rootfs);
-    // While an import moves the name to another image, a list of all images may lack it: of several
-    // tests that begin at once, one imports and the others wait.
+    // While an import moves the name to another image, a list of all images may lack it. If several
+    // tests begin at once, one imports and the others wait.
     let lock = File::create(std::env::temp_dir().join("heliox-busybox.lock"));
     let _lock = tokio::task::spawn_blocking(|| lock.and_then(|lock| lock.lock().map(|()| lock)))
         .await
@@ -68,8 +68,8 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str) -> Result<(), 
     }
 }
 
-/// Whether an image of this name was made from the same files. An engine that does not answer is no
-/// reason to give up: the import says why it fails.
+/// Whether an image of this name was made from the same files. If the engine does not answer, the
+/// import is tried and says why it fails.
 async fn is_there(docker: &Docker, name: &str, label: &str) -> bool {
     let Ok(Ok(image)) = timeout(CALL_TIMEOUT, docker.inspect_image(name)).await else {
         return false;
@@ -78,7 +78,7 @@ async fn is_there(docker: &Docker, name: &str, label: &str) -> bool {
     labels.get(LABEL).is_some_and(|there| there == label)
 }
 
-/// The same on every machine and in every process of one build, which is all that it is compared with.
+/// Stable within one build, and only compared within one build.
 fn hash(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);

@@ -1,4 +1,4 @@
-//! What an error of the Docker Engine means for the caller.
+//! What an error of the Docker Engine means to the caller.
 
 use base::ErrorChain;
 use bollard::errors::Error;
@@ -6,10 +6,10 @@ use bollard::errors::Error;
 use super::short::useful_first;
 use crate::engine::{EngineError, Reason};
 
-/// What was being done.
+/// What was being done when the error occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Reading: a failure changed nothing.
+    /// Reading, which changes nothing.
     Ask,
     /// Creating a container.
     Create,
@@ -19,7 +19,8 @@ pub(super) enum Stage {
     Act,
 }
 
-/// Fragments of the engine's messages and what they are about; the first that occurs counts.
+/// Fragments of the engine's messages and the reasons that they indicate. The first one that occurs
+/// counts.
 const FRAGMENTS: &[(&str, Reason)] = &[
     ("port is already allocated", Reason::PortTaken),
     ("address already in use", Reason::PortTaken),
@@ -33,7 +34,7 @@ const FRAGMENTS: &[(&str, Reason)] = &[
     ("permission denied", Reason::CannotRun),
     ("exec format error", Reason::CannotRun),
     ("No command specified", Reason::CannotRun),
-    // Not of a program: a path through a file, whatever is to be there.
+    // A path that leads through a file; the program itself is not at fault.
     ("not a directory", Reason::Invalid),
     ("file name too long", Reason::Invalid),
     ("argument list too long", Reason::CannotRun),
@@ -41,17 +42,17 @@ const FRAGMENTS: &[(&str, Reason)] = &[
     ("error setting cgroup config", Reason::Invalid),
 ];
 
-/// Whether the engine knows no such thing.
+/// Whether the object does not exist for the engine.
 pub(super) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Whether the state of things forbids it: a name that is taken, a container that does not run.
+/// Whether the current state does not allow it: a name is taken, or a container is not running.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
 }
 
-/// The engine's own words, or what came between it and us.
+/// The engine's own message, or the transport error.
 pub(super) fn message(error: &Error) -> String {
     if let Error::DockerResponseServerError { message, .. } = error {
         return message.trim().to_owned();
@@ -66,14 +67,14 @@ pub(super) fn message(error: &Error) -> String {
 pub(super) fn classify(error: &Error, stage: Stage) -> EngineError {
     let text = message(error);
     if is_about_room(&text) {
-        // A full disk is no fault of the task: it is tried again as long as it takes.
+        // A full disk is not the task's fault, so the start is repeated without a limit.
         return EngineError::unavailable(text);
     }
     if let Error::DockerResponseServerError { status_code, .. } = error {
         return answered(*status_code, text, stage);
     }
     if let Error::DockerStreamError { .. } = error {
-        // The engine's own words, in the middle of an answer.
+        // The engine reported an error in the middle of a streamed answer.
         return EngineError::failed(text);
     }
     let was_not_sent = matches!(error, Error::SocketNotFoundError(_))
@@ -96,15 +97,15 @@ fn answered(status: u16, text: String, stage: Stage) -> EngineError {
         (Stage::Create | Stage::Start, _, Some(reason)) => {
             EngineError::refused(reason, useful_first(&text))
         }
-        // A network, say, that is not there.
+        // For example, a network that does not exist.
         (Stage::Create | Stage::Start, 400..500, None) => {
             EngineError::refused(Reason::Invalid, useful_first(&text))
         }
         (Stage::Ask | Stage::Act, 404, _) => EngineError::Gone,
-        // Something else is being done to it, such as its removal.
+        // Another operation on it is in progress, for example its removal.
         (Stage::Ask | Stage::Act, 409, _) => EngineError::unavailable(text),
         (Stage::Ask | Stage::Act, 400..500, _) => EngineError::refused(Reason::Invalid, text),
-        // It is shutting down, or not up yet.
+        // The engine is shutting down or starting up.
         (_, 503, _) => EngineError::unavailable(text),
         (_, _, _) => EngineError::failed(text),
     }

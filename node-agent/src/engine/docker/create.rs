@@ -12,16 +12,16 @@ use crate::engine::{ContainerSpec, EngineError, Mount, MountSource, Port, Reason
 
 /// Docker's CPU share of one whole processor.
 const SHARES_PER_CPU: u64 = 1024;
-/// The least that the kernel takes.
+/// The smallest share that the kernel accepts.
 const SHARES_MIN: u64 = 2;
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// Linux takes no longer argument or environment variable, its end included
-/// (`MAX_ARG_STRLEN`). The engine would start the container, and that end with exit code 1.
+/// Linux limits the length of an argument or environment variable including its terminating zero
+/// (`MAX_ARG_STRLEN`). The engine would start such a container, which would then exit with code 1.
 const WORD_BYTES_MAX: usize = 128 * 1024 - 1;
 
-/// Refuses what Docker's own syntax cannot say.
+/// Refuses values that Docker's syntax cannot express.
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     if spec.image.is_empty() {
         return Err(EngineError::refused(Reason::Invalid, "no image is given"));
@@ -52,8 +52,8 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Says which field is at fault where the engine's own words do not: it makes the folder in which a
-/// container starts while it makes the container.
+/// Adds which field is at fault where the engine's message does not tell: the engine creates the
+/// working directory while it creates the container.
 pub(super) fn explain(error: EngineError, spec: &ContainerSpec) -> EngineError {
     match (error, &spec.working_dir) {
         (EngineError::Refused { reason: Reason::Invalid, message }, Some(dir))
@@ -99,14 +99,14 @@ fn host_config(spec: &ContainerSpec, default_host_ip: Option<IpAddr>) -> HostCon
             .map(|millis| signed((millis * SHARES_PER_CPU / 1_000).max(SHARES_MIN))),
         nano_cpus: resources.cpu_limit_millis.map(|millis| signed(millis * NANOS_PER_MILLI)),
         memory,
-        // The same as the memory: no swap on top of it.
+        // The same value as memory means no swap.
         memory_swap: memory,
         binds: (!binds.is_empty()).then(|| binds.into_iter().map(bind).collect()),
         mounts: (!mounts.is_empty()).then(|| mounts.into_iter().map(docker_mount).collect()),
         port_bindings: Some(port_bindings(&spec.ports, default_host_ip)),
         network_mode: spec.network_mode.clone(),
         log_config: Some(logs::config()),
-        // Whether to run again is the agent's to decide.
+        // The agent decides about restarts.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -115,7 +115,8 @@ fn host_config(spec: &ContainerSpec, default_host_ip: Option<IpAddr>) -> HostCon
     }
 }
 
-/// Docker makes the source of a bind, and wants that of a mount to be there: which is `create`.
+/// Docker creates the source of a bind, and requires the source of a mount to exist. The former is
+/// what `create` means.
 fn is_bind(mount: &Mount) -> bool {
     matches!(mount.source, MountSource::HostPath { create: true, .. })
 }

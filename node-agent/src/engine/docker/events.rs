@@ -1,5 +1,5 @@
-//! The Docker Engine's event stream, dialled again when it is cut; and looks that the engine's
-//! driver asks for itself.
+//! The Docker Engine's event stream, which is reopened when it breaks, and rechecks that the driver
+//! schedules itself.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +19,17 @@ use tracing::info;
 
 use crate::engine::{EngineEvent, Identity, LABEL_CLUSTER, LABEL_NODE, Scope};
 
-/// How long to wait before dialling an engine that hung up.
+/// How long to wait before the stream of an engine that hung up is opened again.
 const REDIAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the engine may take to say what it remembers.
+/// How long the engine may take to report past events.
 const PAST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Containers to look at again although the engine may have nothing more to say of them.
+/// Containers that have to be inspected again although the engine may send no more events about
+/// them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rechecks {
-    /// Guards the times, the first one first.
+    /// Guards the due times, the earliest first.
     due: Arc<Mutex<BTreeSet<(Instant, Identity)>>>,
     added: Arc<Notify>,
 }
@@ -39,7 +40,7 @@ impl Rechecks {
         self.added.notify_one();
     }
 
-    /// An event for each when its time has come.
+    /// One event for each recheck when it is due.
     pub(super) fn events(&self) -> BoxStream<'static, EngineEvent> {
         stream::unfold(self.clone(), |rechecks| async move {
             let identity = rechecks.next().await;
@@ -75,8 +76,8 @@ impl Rechecks {
     }
 }
 
-/// Whether the engine remembers that a container ran out of memory, from `since` to `until`. Its
-/// memory is short: no answer means nothing.
+/// Whether the engine remembers an out-of-memory event of a container between `since` and `until`.
+/// It keeps few events, so no event proves nothing.
 pub(super) async fn remembers_oom(
     docker: &Docker,
     id: &str,
@@ -96,8 +97,8 @@ pub(super) async fn remembers_oom(
 struct Listener {
     docker: Docker,
     scope: Scope,
-    /// From when on events are wanted, in seconds: the engine repeats what it remembers, and
-    /// hearing twice of a change does no harm.
+    /// From when on events are requested, in seconds. The engine repeats what it remembers, and
+    /// seeing an event twice does no harm.
     since: i64,
     connection: Option<BoxStream<'static, Result<EventMessage, Error>>>,
 }
@@ -156,7 +157,7 @@ impl Listener {
             .since(&self.since.to_string())
             .filters(&filters.into())
             .build();
-        // The stream borrows nothing, but its type says that it borrows the client.
+        // The stream borrows nothing, but its type claims that it borrows the client.
         let docker = self.docker.clone();
         stream::once(async move { docker.events(Some(options)).boxed() }).flatten().boxed()
     }

@@ -1,13 +1,13 @@
-//! Finds the containers of a task by what they are, never by what they are called.
+//! Finds the containers of a task by their labels and ids, never by their names.
 //!
 //! # Invariants
 //!
-//! * A container belongs to an identity because its labels say so. Its name is chosen by us when it
-//!   is made, and may be changed by anybody (`docker rename`).
-//! * Docker's ids that are remembered here save a search, and are no truth: each is asked for, and
-//!   its labels are compared.
-//! * There may be several containers with the labels of one identity, made by hand or by a former
-//!   fault: all of them are stopped and removed.
+//! * A container belongs to an identity because its labels say so. We choose its name when we
+//!   create it, but anybody may change it (`docker rename`).
+//! * Docker's ids that are remembered here only save a search. Each is inspected, and its labels
+//!   are compared, before it is used.
+//! * Several containers may have the labels of one identity, because of a person or of an earlier
+//!   bug. All of them are stopped and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +21,13 @@ use crate::engine::{
     Container, ContainerState, EngineError, Identity, LABEL_ATTEMPT, LABEL_UID, Reason,
 };
 
-/// Containers with the labels of one identity that are looked at. More than one is an accident.
+/// Most containers with the labels of one identity that are looked at. Normally there is one.
 const TWINS_MAX: usize = 8;
 
 /// A container that was found and is ours.
 pub(super) struct Found {
-    /// Docker's id: what is done next is done to this one, whoever takes its name meanwhile.
+    /// Docker's id. Later calls use it, so that they cannot reach another container that has taken
+    /// the name.
     pub(super) id: String,
     pub(super) inspected: ContainerInspectResponse,
 }
@@ -36,7 +37,7 @@ type ByIdentity = BTreeMap<Identity, BTreeSet<String>>;
 /// Docker's ids by identity, as far as they are known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ids(
-    /// Guards the map for one operation. Nothing before all containers were listed once.
+    /// Guards the map for one operation. `None` until all containers have been listed once.
     Arc<Mutex<Option<ByIdentity>>>,
 );
 
@@ -69,7 +70,8 @@ impl Ids {
         }
     }
 
-    /// All that there are, as of a list. What was made while that was read is kept.
+    /// Replaces the ids by those of a list. Containers that were created while it was read are
+    /// kept.
     fn learn(&self, listed: ByIdentity) {
         let mut ids = self.lock();
         let known = ids.get_or_insert_default();
@@ -80,8 +82,7 @@ impl Ids {
 }
 
 impl DockerEngine {
-    /// All containers with this identity, the one that was made first in front; `Gone` where there
-    /// is none.
+    /// All containers with this identity, the oldest first; `Gone` if there is none.
     pub(super) async fn find(&self, identity: &Identity) -> Result<Vec<Found>, EngineError> {
         let known = self.inspect_all(identity, self.ids.of(identity)).await?;
         if !known.is_empty() {
@@ -91,13 +92,13 @@ impl DockerEngine {
         if found.is_empty() { Err(EngineError::Gone) } else { Ok(found) }
     }
 
-    /// Asks the engine by labels.
+    /// Searches by labels.
     async fn search(&self, identity: &Identity) -> Result<Vec<Found>, EngineError> {
         let mut labels = ours(&self.config.scope);
         labels.push(format!("{LABEL_UID}={}", identity.uid()));
         labels.push(format!("{LABEL_ATTEMPT}={}", identity.attempt()));
-        // One attempt may have many containers. Which of them each is, only labels say that older
-        // versions did not set, so that the engine cannot be asked for it.
+        // One attempt may have several containers. The labels that distinguish them were not set by
+        // earlier versions, so the engine cannot filter by them; we do it here.
         let listed = self.summaries_with(labels).await?.into_iter();
         let is_it = |summary: &ContainerSummary| {
             let labels = summary.labels.as_ref();
@@ -121,8 +122,8 @@ impl DockerEngine {
         self.ask(self.docker.list_containers(Some(options))).await
     }
 
-    /// What the engine says of a container. Where it fails to say it (a container whose files are
-    /// damaged), what its list says has to do: one such container must not hide all others.
+    /// The inspection of a container. If it fails (the container's files are damaged), the data of
+    /// the list must be enough: one damaged container must not hide all others.
     async fn inspect_id(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         let error = match self.ask(self.docker.inspect_container(id, None)).await {
             Err(EngineError::Failed { message }) => message,
@@ -137,7 +138,7 @@ impl DockerEngine {
         Ok(observe::of_summary(summary, error, self.config.clock.now()))
     }
 
-    /// Those of these that are there and have this identity.
+    /// Those of these containers that exist and have this identity.
     async fn inspect_all(
         &self,
         identity: &Identity,
@@ -164,8 +165,8 @@ impl DockerEngine {
         Some(Found { id, inspected })
     }
 
-    /// The container that a create would make a second time; nothing where there is none. A fresh
-    /// engine value lists once; from then on it knows what it makes.
+    /// The container that a create would create a second time; nothing if there is none. A new
+    /// engine value lists all containers once; later it knows those it has created.
     pub(super) async fn find_made(
         &self,
         identity: &Identity,
@@ -177,7 +178,7 @@ impl DockerEngine {
         Ok(made.into_iter().next())
     }
 
-    /// The container that has taken the name of `identity`, where it is ours.
+    /// The container that has the name of `identity`, if it is ours.
     pub(super) async fn find_by_name(&self, identity: &Identity) -> Result<Found, EngineError> {
         let name = self.config.scope.container_name(identity);
         match self.ask(self.docker.inspect_container(&name, None)).await {
@@ -189,7 +190,7 @@ impl DockerEngine {
                 self.ids.add(identity, &found.id);
                 Ok(found)
             }
-            // It was on its way out.
+            // The container with the name was just being removed.
             Err(EngineError::Gone) => Err(EngineError::unavailable(format!(
                 "the container name {name} was taken at the same moment"
             ))),
@@ -208,7 +209,7 @@ impl DockerEngine {
                     let identity = observe::identity(&inspected, scope);
                     Ok(identity.map(|identity| (identity, Found { id, inspected })))
                 }
-                // Removed since it was listed.
+                // Removed after it was listed.
                 Err(EngineError::Gone) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -231,7 +232,7 @@ impl DockerEngine {
         Ok(containers)
     }
 
-    /// What the containers of one identity do, as one: it runs as long as any of them does.
+    /// The common state of the containers of one identity: running while any of them runs.
     pub(super) async fn see_all(
         &self,
         identity: &Identity,

@@ -1,15 +1,16 @@
-//! Watches control groups of version 2, all of them with one instance of inotify.
+//! Watches control groups of version 2, all of them with one inotify instance.
 //!
-//! The kernel gives a user 128 instances by default, and most of them are taken by others. It gives
-//! many thousands of watches; two are needed for a group.
+//! By default the kernel allows a user 128 instances, and other programs use most of them. It
+//! allows many thousands of watches; each group needs two.
 //!
 //! # Invariants
 //!
-//! * A group's files are read after its watches were set, and after each change: nothing is missed.
-//! * What settles a case ([`Cgroup::OutOfMemory`] and others) is never overwritten.
-//! * The kernel knows a file by one descriptor, however often it is watched: a group that is watched
-//!   twice is told of to both, and the descriptor is given back with the last of them.
-//! * A group is entered only where somebody still reads the instance.
+//! * A group's files are read after its watches were set, and after each change, so nothing is
+//!   missed.
+//! * A final result ([`Cgroup::OutOfMemory`] and others) is never overwritten.
+//! * The kernel has one descriptor for a file, however often it is watched. Two watches of one
+//!   group are both notified, and the descriptor is removed with the last of them.
+//! * A group is only added while a task reads the instance.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -28,14 +29,14 @@ use tracing::warn;
 
 use super::oom::Cgroup;
 
-/// The files of a group that tell of an out-of-memory kill, and that the group is empty.
+/// The files that tell of an out-of-memory kill, and that the group is empty.
 const FILES: [&str; 2] = ["memory.events", "cgroup.events"];
 
 /// Room for a thousand events.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Before each name, of which there are none here: watch, mask, cookie and the name's length.
+/// Bytes before each name (which is absent here): watch, mask, cookie and the length of the name.
 const HEADER_BYTES: usize = 16;
-/// A second instance is tried where the first breaks at that moment.
+/// A second instance is created if the first one fails just while a group is added.
 const INSTANCES_TRIED: usize = 2;
 /// The kernel has dropped events: any group may have changed.
 const OVERFLOW: i32 = -1;
@@ -43,9 +44,9 @@ const OVERFLOW: i32 = -1;
 /// All groups that are watched.
 #[derive(Debug)]
 pub(super) struct GroupWatches {
-    /// Follows the instance, and ends with this.
+    /// The task that reads the instance. It ends when this is dropped.
     tasks: Tasks,
-    /// Nothing before the first group, or after it broke. Guards its making.
+    /// `None` before the first group and after a failure. Guards the creation of the instance.
     instance: Mutex<Option<Arc<Instance>>>,
 }
 
@@ -60,16 +61,19 @@ pub(super) struct GroupWatch {
 #[derive(Debug)]
 struct Instance {
     inotify: Inotify,
-    /// Groups by watch. Locked while watches are set, so that no event comes of one that is not here.
+    /// Groups by watch. Locked while watches are set, so that no event arrives for a watch that is
+    /// not in the map yet.
     groups: Mutex<BTreeMap<i32, Vec<Arc<Group>>>>,
-    /// Nobody reads it any more. Set under the lock of `groups`: whoever is entered is told of it.
+    /// The instance is not read any more. Set while `groups` is locked, so that every group in the
+    /// map is notified.
     has_broken: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Group {
     path: PathBuf,
-    /// What was last read. Locked while the files are read, so that nothing older overwrites it.
+    /// The last result. Locked while the files are read, so that an older result cannot overwrite a
+    /// newer one.
     seen: Mutex<Cgroup>,
 }
 
@@ -97,23 +101,23 @@ impl GroupWatches {
         there.as_ref().map_or(0, |instance| instance.groups().len())
     }
 
-    /// As if the one instance could not be read any more.
+    /// For tests: behaves as if the instance could not be read any more.
     #[cfg(test)]
     pub(super) fn break_off(&self) {
         self.instance().unwrap().breaks();
     }
 
-    /// The one instance, which is made where there is none.
+    /// The current instance, created if there is none.
     fn instance(&self) -> io::Result<Arc<Instance>> {
         let mut there = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that broke is held by none but those who wait for what it will not tell.
+        // A failed instance is only held by watches that will never get a result.
         if let Some(instance) =
             there.as_ref().filter(|instance| !instance.has_broken.load(Ordering::Acquire))
         {
             return Ok(Arc::clone(instance));
         }
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // Tokio reads any descriptor that can be polled as it reads a pipe.
+        // tokio has no general type for pollable descriptors; its pipe reader works for any.
         let events =
             pipe::Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?;
         let instance = Arc::new(Instance {
@@ -127,12 +131,12 @@ impl GroupWatches {
 }
 
 impl GroupWatch {
-    /// What was seen of the group.
+    /// The last result for the group.
     pub(super) fn seen(&self) -> Cgroup {
         *self.group.seen()
     }
 
-    /// Where the group is, or was.
+    /// The path of the group, which may be gone.
     pub(super) fn path(&self) -> &Path {
         &self.group.path
     }
@@ -149,7 +153,7 @@ impl Drop for GroupWatch {
                 }
                 entered.remove();
             }
-            // The kernel has removed it already where the group is gone.
+            // If the group is gone, the kernel has removed the watch already.
             let _gone = self.instance.inotify.rm_watch(watch);
         }
     }
@@ -164,10 +168,10 @@ impl Instance {
         self.inotify.add_watch(file, AddWatchFlags::IN_MODIFY)
     }
 
-    /// Enters the group at `path`; nothing where nobody would tell of it, since this broke.
+    /// Adds the group at `path`; nothing if the instance has failed.
     fn watch(self: Arc<Self>, path: &Path) -> io::Result<Option<GroupWatch>> {
         let group = Arc::new(Group { path: path.to_owned(), seen: Mutex::new(Cgroup::Open) });
-        // From here on dropped with its watches, and after the lock, which that takes: it is made first.
+        // Created before the lock is taken: dropping it takes the lock as well.
         let mut watch =
             GroupWatch { group: Arc::clone(&group), watches: Vec::new(), instance: self.clone() };
         let mut groups = self.groups();
@@ -183,7 +187,7 @@ impl Instance {
         Ok(Some(watch))
     }
 
-    /// Nothing more will be heard: what is not settled is as if nobody watched it.
+    /// The instance has failed: every group without a final result counts as not watched.
     fn breaks(&self) {
         let groups = self.groups();
         self.has_broken.store(true, Ordering::Release);
@@ -195,7 +199,7 @@ impl Instance {
         }
     }
 
-    /// Reads the files of the groups that changed, by what the kernel wrote.
+    /// Reads the files of the groups named by these kernel events.
     fn changed(&self, mut events: &[u8]) {
         let mut changed: Vec<Arc<Group>> = Vec::new();
         let groups = self.groups();
@@ -212,7 +216,7 @@ impl Instance {
     }
 }
 
-/// Splits the first event off what the kernel wrote: of which watch it is.
+/// Splits off the first event. Returns its watch and the rest.
 fn next_event(bytes: &[u8]) -> Option<(i32, &[u8])> {
     let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
     let watch = i32::from_ne_bytes(*header.first_chunk()?);
@@ -225,8 +229,8 @@ impl Group {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the files, unless they have settled it. A group that went before its last state could be
-    /// read is as one that nobody watched.
+    /// Reads the files unless there is a final result. A group that vanished before its last state
+    /// could be read counts as not watched.
     fn look(&self) {
         let mut seen = self.seen();
         if *seen == Cgroup::Open {
@@ -236,13 +240,14 @@ impl Group {
 }
 
 fn read(group: &Path) -> Cgroup {
-    // Read in this order: what is killed before the group is empty is counted by then.
+    // In this order: a kill that happens before the group is empty is then counted in the second
+    // file.
     let group_events = std::fs::read_to_string(group.join("cgroup.events")).ok();
     let memory_events = std::fs::read_to_string(group.join("memory.events")).ok();
     Cgroup::of_version_2(memory_events.as_deref(), group_events.as_deref())
 }
 
-/// Reads groups each time the kernel says that they changed.
+/// Reads the groups whenever the kernel reports a change.
 async fn follow(instance: Arc<Instance>, mut events: pipe::Receiver) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

@@ -1,9 +1,10 @@
-//! Logs of containers: Docker's `json-file` driver writes them, and we read its files.
+//! Logs of containers. Docker's `json-file` driver writes them, and we read its files.
 //!
-//! Where the files cannot be read, because the agent may not, or the engine keeps them elsewhere
-//! (Podman, an engine in another file system), the engine is asked for the log instead. It then
-//! follows as that engine does; Docker 20.10 loses and repeats lines when it rotates files under a
-//! reader. Positions are times there, also in the copy that is kept of such a log.
+//! If the files cannot be read, because the agent lacks the permission or the engine keeps them
+//! elsewhere (Podman, or an engine in another file system), the engine's log API is used. Following
+//! then works only as well as in that engine: Docker 20.10 loses and repeats lines when it rotates
+//! files under a reader. Positions are times in that case, also in the copy that is kept of such a
+//! log.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -26,14 +27,15 @@ use crate::engine::log_store::{End, read_files};
 use crate::engine::logs::{LOG_BYTES_MAX, LOG_FILES, LogEvent, LogLine, LogOptions, Output};
 use crate::engine::{ContainerState, EngineError, Identity, LogStream};
 
-/// How long to wait before asking again whether a container has ended, where waiting for that broke.
+/// How long to wait before checking again whether a container has ended, after the engine's wait
+/// call failed.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The file of positions in a log that the engine is asked for: no time of a first record is that.
+/// The file number in positions of logs that are read through the engine. No real file has it.
 const ENGINE_FILE: i64 = -1;
 
-/// Bounded. The driver's mode is the blocking one: a program that writes faster than the disk waits
-/// for it, as it would with a file of its own, and no line is dropped.
+/// Bounded in size. The driver's blocking mode makes a program that writes faster than the disk
+/// wait, as with a file of its own, so that no line is dropped.
 pub(super) fn config() -> HostConfigLogConfig {
     let options = [
         ("max-size", (LOG_BYTES_MAX / u64::from(LOG_FILES)).to_string()),
@@ -45,8 +47,9 @@ pub(super) fn config() -> HostConfigLogConfig {
     }
 }
 
-/// Whether a container's log has gone, and not just cannot be seen from here: the folder of all
-/// containers can. While the engine removes a container it knows it still, without its log.
+/// Whether a container's log was deleted and is not merely invisible to us: the parent of all
+/// container folders is visible. While the engine removes a container it still knows it, but the
+/// log is gone.
 fn is_deleted(log: &Path) -> bool {
     !log.exists() && log.ancestors().nth(2).is_some_and(Path::exists)
 }
@@ -68,12 +71,12 @@ impl DockerEngine {
         let Some(path) = self.readable_file(&found, identity) else {
             return Ok(self.ask_for_logs(&found.id, options));
         };
-        // The copy is there before the original is deleted.
+        // The copy is complete before the original is deleted, so one of the two is always there.
         let files = LogFiles::at(vec![path, self.logs.path(identity)]);
         read_files(files, options, self.clone().end_of(identity.clone(), found.id)).await
     }
 
-    /// Keeps the log of a container that has ended and is about to be removed.
+    /// Copies the log of a container that has ended and is about to be removed.
     pub(super) async fn keep_log(&self, identity: &Identity, found: &Found) {
         let kept = match self.readable_file(found, identity) {
             Some(path) => {
@@ -90,24 +93,24 @@ impl DockerEngine {
             }
         };
         if let Err(error) = kept {
-            // A full disk must not keep the container for ever.
+            // If the disk is full, the container must be removed all the same.
             warn!(%identity, %error, "the logs of a removed container could not be kept");
         }
     }
 
-    /// Resolves when a container has ended, and so its log is whole.
+    /// Resolves when a container has ended, so that its log is complete.
     fn end_of(self, identity: Identity, id: String) -> End {
         async move {
             loop {
                 let mut ended = self.docker.wait_container(&id, None);
-                // An exit code other than 0 is an error to this stream, and so is an engine that
-                // went away: what is true is asked for.
+                // This stream reports an exit code other than 0, and a lost connection, as errors.
+                // So the state is inspected afterwards.
                 let heard = ended.next().await;
                 let state = self.ask(self.docker.inspect_container(&id, None)).await;
                 let has_ended = match state {
                     Ok(inspected) => observe::state(&inspected)
                         .is_none_or(|state| matches!(state, ContainerState::Exited { .. })),
-                    // An engine that does not answer says nothing of the container.
+                    // Without an answer nothing is known of the container.
                     Err(error) => error == EngineError::Gone,
                 };
                 if has_ended {
@@ -120,11 +123,12 @@ impl DockerEngine {
         .boxed()
     }
 
-    /// The newest file of a container's log, if it can be read, or could be until the engine deleted it.
+    /// The newest file of a container's log, if we can read it, or could until the engine deleted
+    /// it.
     fn readable_file(&self, found: &Found, identity: &Identity) -> Option<PathBuf> {
         let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
         let path = Path::new(path);
-        // Another engine's format has another name.
+        // Other engines use other formats and names.
         if !path.file_name()?.to_str()?.ends_with("-json.log") {
             return None;
         }
@@ -161,7 +165,7 @@ impl DockerEngine {
             .logs(id, Some(query))
             .map(|read| read.map(log_line).map_err(|error| classify(&error, Stage::Ask)))
             .try_filter_map(|line| future::ready(Ok(line)))
-            // Docker knows whole seconds only.
+            // Docker's `since` has a resolution of one second.
             .try_filter(move |line| {
                 let is_new = after.is_none_or(|after| line.time > after);
                 future::ready(is_new && since.is_none_or(|since| line.time >= since))
@@ -174,21 +178,21 @@ impl DockerEngine {
     }
 }
 
-/// Up to when a log was read that the engine was asked for.
+/// The time up to which a log was read through the engine.
 fn engine_time(options: LogOptions) -> Option<Timestamp> {
     let after = options.after.filter(|after| after.file == ENGINE_FILE)?;
     Timestamp::from_nanosecond(after.offset.into()).ok()
 }
 
-/// What was asked for of the engine, of the copy that was kept of its log: there places are in files.
-/// Whoever followed the one goes on in the other, and hears nothing twice.
+/// Translates a request in engine positions to the kept copy, whose positions are in files. A
+/// reader that followed the engine continues in the copy without repetition.
 fn in_the_copy(options: LogOptions) -> LogOptions {
     let Some(after) = engine_time(options) else { return options };
     let next = after.saturating_add(Duration::from_nanos(1)).unwrap_or(Timestamp::MAX);
     LogOptions { after: None, tail: None, since: options.since.max(Some(next)), ..options }
 }
 
-/// The engine puts the time in front of each line.
+/// Parses a line, to which the engine has prepended its time.
 fn log_line(read: LogOutput) -> Option<LogLine> {
     let (output, message) = match read {
         LogOutput::StdErr { message } => (Output::Stderr, message),

@@ -1,11 +1,11 @@
-//! Watches the control groups of containers with a memory limit, so that no out-of-memory kill is
-//! missed: see [`super::oom`] for what is made of it.
+//! Watches the control groups of containers that have a memory limit, so that no out-of-memory kill
+//! is missed. [`super::oom`] evaluates what they tell.
 //!
-//! A watch begins while the engine starts the container, as soon as its control group is there: a
-//! program may run out of memory before the engine has answered. Containers that ran before this
-//! agent are watched from when they are first seen. Where a group cannot be found (the engine is
-//! on another machine, in another namespace, or the agent may not read it) nobody watches, and the
-//! engine's own word has to do.
+//! A watch begins while the engine starts the container, as soon as the control group exists: a
+//! program may run out of memory before the engine has answered. Containers that were running
+//! before this agent are watched from when they are first seen. If a group cannot be found (the
+//! engine is on another machine or in another namespace, or the agent lacks the permission), only
+//! the engine's own statement counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -24,11 +24,11 @@ use tracing::{debug, info, warn};
 use super::group_watch::{GroupWatch, GroupWatches};
 use super::oom::{Case, Cgroup, Membership, Verdict, judge, membership};
 
-/// How often a control group is looked for while its container is being started. A start takes
-/// tens of milliseconds between making the group and running the program.
+/// How often to look for the control group of a container that is being started. Between the
+/// creation of the group and the start of the program some tens of milliseconds pass.
 const APPEAR_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Who watches, and what was decided.
+/// The watches, and what was decided for each container.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     shared: Arc<Shared>,
@@ -40,7 +40,7 @@ struct Shared {
     root: PathBuf,
     /// The watches of version 2.
     groups: GroupWatches,
-    /// The last group that was found could not be watched.
+    /// Whether the last group that was found could not be watched.
     is_blind: AtomicBool,
     /// Guards what is known of each container, by Docker's id.
     known: Mutex<BTreeMap<String, Known>>,
@@ -49,17 +49,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     watch: Option<Watch>,
-    /// This agent sent KILL.
+    /// Whether this agent has sent KILL.
     was_killed_by_us: bool,
     /// When its end was first seen.
     ended: Option<Instant>,
-    /// What ended it. Once decided it stays so.
+    /// What ended it. Never changed once it is decided.
     verdict: Option<Verdict>,
 }
 
 impl Known {
-    /// Whether another watch would tell nothing more: there is one that tells, or it is decided. One
-    /// that broke tells nothing any more.
+    /// Whether another watch would tell nothing new: one works, or the cause is decided. A failed
+    /// watch tells nothing.
     fn needs_no_watch(&mut self) -> bool {
         let tells = |watch: &mut Watch| watch.look() != Cgroup::Unwatched;
         self.verdict.is_some() || self.watch.as_mut().is_some_and(tells)
@@ -73,7 +73,7 @@ enum Watch {
 }
 
 impl Memory {
-    /// Watches groups below `root`, which is `/sys/fs/cgroup`.
+    /// Watches groups below `root`, normally `/sys/fs/cgroup`.
     pub(super) fn new(root: &Path) -> Self {
         let shared = Shared {
             root: root.to_owned(),
@@ -88,7 +88,7 @@ impl Memory {
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the control group of a container that is being started is there, and watches it.
+    /// Waits for the control group of a container that is being started, and watches it.
     pub(super) async fn watch_start(&self, id: &str) {
         loop {
             if self.candidates(id).into_iter().any(|group| self.watch(id, group)) {
@@ -98,7 +98,7 @@ impl Memory {
         }
     }
 
-    /// Where the control group of a container will be, under the engine's defaults.
+    /// Where the control group of a container will be if the engine has its default configuration.
     fn candidates(&self, id: &str) -> Vec<Membership> {
         let paths = [format!("/docker/{id}"), format!("/system.slice/docker-{id}.scope")];
         let both = |path: String| [Membership::Version1(path.clone()), Membership::Version2(path)];
@@ -111,7 +111,7 @@ impl Memory {
             return;
         }
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        // The engine may be in another namespace of processes, where the number means another one.
+        // The engine may be in another process namespace, where this id means another process.
         if text.contains(id)
             && let Some(group) = membership(&text)
         {
@@ -119,11 +119,11 @@ impl Memory {
         }
     }
 
-    /// Watches a group, unless it is watched already; false where it is not there (yet). One that
-    /// cannot be watched is left to the other witnesses.
+    /// Watches a group unless it is watched already. Returns false if it does not exist (yet). If
+    /// it cannot be watched, the other sources must be enough.
     fn watch(&self, id: &str, group: Membership) -> bool {
-        // Held from this look until the watch is entered: a container may be seen to run while it is
-        // still being started, and whoever comes second is to find the first one's watch.
+        // Locked from the check until the watch is added: a container may be seen running while it
+        // is still being started, and the second caller has to find the first one's watch.
         let mut all = self.known();
         if all.get_mut(id).is_some_and(Known::needs_no_watch) {
             return true;
@@ -155,7 +155,7 @@ impl Memory {
         }
     }
 
-    /// Says so once, until a group can be watched again.
+    /// Logs the problem once, until a group can be watched again.
     fn cannot_watch(&self, id: &str, group: &Path, error: &io::Error) {
         debug!(id, group = %group.display(), %error, "cannot watch the memory of containers");
         if !self.shared.is_blind.swap(true, Ordering::Relaxed) {
@@ -168,12 +168,12 @@ impl Memory {
         }
     }
 
-    /// That this agent kills a container.
+    /// Notes that this agent kills a container.
     pub(super) fn killing(&self, id: &str) {
         self.known().entry(id.to_owned()).or_default().was_killed_by_us = true;
     }
 
-    /// Whether a watch has something to say of a container, now or soon.
+    /// Whether a watch may still tell something of a container.
     pub(super) fn is_watched(&self, id: &str) -> bool {
         let mut all = self.known();
         let watch = all.get_mut(id).and_then(|known| known.watch.as_mut());
@@ -204,13 +204,13 @@ impl Memory {
         verdict
     }
 
-    /// A container was removed.
+    /// The container was removed.
     pub(super) fn forget(&self, id: &str) {
         self.known().remove(id);
     }
 
-    /// Forgets containers that are not there any more: neither the engine lists them, nor is
-    /// their group there, as that of one that is just being started.
+    /// Forgets containers that are gone: the engine does not list them, and their group does not
+    /// exist. A container that is just being started has a group before it is listed.
     pub(super) fn keep(&self, listed: &BTreeSet<String>) {
         self.known().retain(|id, known| {
             listed.contains(id) || known.watch.as_ref().is_some_and(|watch| !watch.is_gone())
@@ -218,7 +218,7 @@ impl Memory {
     }
 }
 
-/// What the engine says of an end.
+/// The engine's statement about an end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
     pub(super) code: i32,
@@ -230,9 +230,10 @@ impl Watch {
     fn look(&mut self) -> Cgroup {
         match self {
             Self::Version1 { group, signals, count } => {
-                // Reading takes all that was counted; there is nothing to read where that is none.
+                // Reading takes everything that was counted. If nothing was, there is nothing to
+                // read.
                 *count = count.saturating_add(signals.read().unwrap_or_default());
-                // Looked at after the count was read: see `Cgroup::of_version_1`.
+                // Must be checked after the count was read: see `Cgroup::of_version_1`.
                 let is_gone = !group.exists();
                 Cgroup::of_version_1(*count, is_gone)
             }
@@ -249,18 +250,18 @@ impl Watch {
     }
 }
 
-/// Has the kernel count how often the group runs out of memory. The count outlives the group.
+/// Makes the kernel count how often the group runs out of memory. The count outlives the group.
 fn watch_version_1(group: &Path) -> io::Result<Watch> {
     let control = File::open(group.join("memory.oom_control"))?;
     let signals = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let mut registry = OpenOptions::new().write(true).open(group.join("cgroup.event_control"))?;
-    // One write: the kernel reads both numbers at once.
+    // In one write, because the kernel parses both numbers together.
     let request = format!("{} {}", signals.as_raw_fd(), control.as_raw_fd());
     registry.write_all(request.as_bytes())?;
     Ok(Watch::Version1 { group: group.to_owned(), signals, count: 0 })
 }
 
-/// What a person can do about a group that cannot be watched.
+/// What a person can do so that a group can be watched.
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC) => "raise the sysctl fs.inotify.max_user_watches",
@@ -297,7 +298,7 @@ mod tests {
     /// The verdict, once there is one.
     async fn verdict(memory: &Memory, id: &str) -> Verdict {
         loop {
-            // No time passes: only a witness can settle it.
+            // The test's clock does not move, so only a watch can decide it.
             let verdict = memory.judge(id, ENDED, Instant::now());
             if verdict != Verdict::Wait {
                 return verdict;
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!(memory.shared.groups.watches(), 2, "one for each file");
         write(&group, 1, 0);
         assert_eq!(verdict(&memory, "0a").await, Verdict::OomKilled);
-        // A look that comes late leaves nothing behind.
+        // A late watch attempt leaves nothing behind.
         memory.watch_start("0a").await;
         assert_eq!(memory.shared.groups.watches(), 0);
     }
@@ -413,7 +414,8 @@ mod tests {
         let memory = Memory::new(root.path());
         group(root.path(), "0a");
         let second = group(root.path(), "0b");
-        // As if the kernel gave no instance more: this process may open nothing.
+        // Simulates that the kernel provides no more instances: this process may open no more
+        // files.
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
         memory.watch_start("0a").await;

@@ -1,10 +1,9 @@
 //! Containers in a Docker Engine (API 1.41 or newer), which several agents may share.
 //!
-//! Labels are the truth about what is ours: every operation finds containers by them ([`find`]),
-//! so that one of another cluster or node is never touched, and one of ours that somebody renamed
-//! is not lost.
-//! Exits come by the event stream; what is true is asked for. The state directory holds only the
-//! logs of removed containers.
+//! Labels decide which containers are ours: every operation finds containers by them ([`find`]), so
+//! that a container of another cluster or node is never touched, and one of ours that somebody
+//! renamed is not lost. Events only say when to look; the state is then inspected. The state
+//! directory holds nothing but the logs of removed containers.
 
 pub mod busybox;
 mod classify;
@@ -53,32 +52,33 @@ use super::{
     PullPolicy, Reason, Scope, Signal, Started, Usage,
 };
 
-/// How long the engine may take over one call. Starting a container on a loaded machine takes
-/// seconds; nothing here waits for a container.
+/// How long the engine may take for one call. On a loaded machine a start takes seconds. No call
+/// waits for a container to end.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long fetching an image may take.
+/// How long pulling an image may take.
 const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// How often a container is looked at again whose end is known, but not what ended it.
+/// How often a container that has ended is checked again until the cause of its end is known.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Containers that are inspected at the same time.
+/// Most containers that are inspected at the same time.
 const INSPECTS_MAX: usize = 16;
 
-/// Which engine, and for whom.
+/// Which engine to use, and for which node.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
     /// For which node it speaks.
     pub scope: Scope,
-    /// The engine's socket: a path, or `unix://` and a path. Podman's serves as well.
+    /// The engine's socket: a path, or `unix://` and a path. Podman's works as well.
     pub socket: String,
-    /// Where logs of removed containers are kept; made where it is missing.
+    /// Where logs of removed containers are kept. Created if it does not exist.
     pub state_dir: PathBuf,
-    /// The node's address that ports without a `hostIP` are bound to; Docker binds to all.
+    /// The address to which ports without `hostIP` are bound. Docker's own default is all
+    /// addresses.
     pub default_host_ip: Option<IpAddr>,
     /// Tells the time.
     pub clock: Clock,
@@ -93,12 +93,12 @@ pub struct DockerEngine {
     ids: Ids,
     memory: Memory,
     rechecks: Rechecks,
-    /// That logs cannot be read as files was said.
+    /// Whether it was logged that log files cannot be read.
     has_told_of_logs: Arc<AtomicBool>,
 }
 
-/// Dials a Docker Engine and agrees on the API version. Its message says what to do where no
-/// engine answers.
+/// Connects to a Docker Engine and negotiates the API version. If no engine answers, the error says
+/// what to do.
 pub async fn connect(socket: &str) -> Result<Docker, EngineError> {
     let unreachable = |error: bollard::errors::Error| {
         EngineError::unavailable(format!(
@@ -117,7 +117,7 @@ pub async fn connect(socket: &str) -> Result<Docker, EngineError> {
 }
 
 impl DockerEngine {
-    /// Dials the engine.
+    /// Connects to the engine.
     pub async fn connect(config: DockerConfig) -> Result<Self, EngineError> {
         let docker = connect(&config.socket).await?;
         let logs = LogStore::open(&config.state_dir.join("logs"))
@@ -128,7 +128,7 @@ impl DockerEngine {
         Ok(Self { docker, config, logs, ids, memory, rechecks, has_told_of_logs })
     }
 
-    /// One call, which must not change anything: its failure is no news.
+    /// Makes a call that changes nothing, so that it can simply be repeated after a failure.
     async fn ask<T>(
         &self,
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
@@ -139,7 +139,7 @@ impl DockerEngine {
         }
     }
 
-    /// One call that changes something.
+    /// Makes a call that changes something.
     async fn act<T>(
         &self,
         stage: Stage,
@@ -151,8 +151,8 @@ impl DockerEngine {
         }
     }
 
-    /// What a container of ours does. One that has ended still runs, as far as we say, until it is
-    /// known whether its memory ended it.
+    /// The state of one of our containers. One that has ended is reported as running until it is
+    /// known whether it ran out of memory.
     async fn see(
         &self,
         identity: &Identity,
@@ -205,7 +205,7 @@ impl DockerEngine {
             return Err(EngineError::NeedsImage);
         }
         let id = match self.create(spec).await {
-            // The image is missing: the only thing that a create does not find.
+            // The image is the only thing that a create can fail to find.
             Err(error) if is_missing(&error) => {
                 if spec.pull_policy == PullPolicy::Never {
                     let message = format!("image {}: not present on this node", spec.image);
@@ -226,7 +226,7 @@ impl DockerEngine {
         Ok(Started { adopted: false })
     }
 
-    /// Takes over a container that was made by an earlier call, which may not have started it.
+    /// Takes over a container that an earlier call created and perhaps did not start.
     async fn adopt(&self, found: &Found, spec: &ContainerSpec) -> Result<Started, EngineError> {
         if observe::state(&found.inspected) == Some(ContainerState::Created) {
             self.start_made(&found.id, spec).await?;
@@ -234,7 +234,7 @@ impl DockerEngine {
         Ok(Started { adopted: true })
     }
 
-    /// Starts a container that was made. Nothing is left of one that cannot be started.
+    /// Starts a created container. If it cannot be started, it is removed.
     async fn start_made(&self, id: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
         let started = self.start_watched(id, spec).await;
         if matches!(started, Err(EngineError::Refused { .. })) {
@@ -243,7 +243,8 @@ impl DockerEngine {
         started
     }
 
-    /// Starts a container, and watches its memory from its first moment where that is limited.
+    /// Starts a container. If its memory is limited, the control group is watched from the first
+    /// moment.
     async fn start_watched(&self, id: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
         let mut start = pin!(self.act(Stage::Start, self.docker.start_container(id, None)));
         if spec.resources.memory_limit_bytes.is_none() {
@@ -256,7 +257,7 @@ impl DockerEngine {
         }
     }
 
-    /// The call's own error, for it decides what comes next.
+    /// Returns the client's own error, because the caller decides by it.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, bollard::errors::Error> {
         let name = self.config.scope.container_name(&spec.identity);
         let body = create::body(spec, &self.config.scope, self.config.default_host_ip);
@@ -268,7 +269,7 @@ impl DockerEngine {
     }
 
     async fn fetch(&self, image: &str) -> Result<(), EngineError> {
-        // Without a tag Docker fetches every tag there is.
+        // Without a tag Docker would pull all tags.
         let has_tag = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
         let from = if has_tag { image.to_owned() } else { format!("{image}:latest") };
         let options = CreateImageOptionsBuilder::new().from_image(&from).build();
@@ -279,7 +280,7 @@ impl DockerEngine {
         match timeout(PULL_TIMEOUT, pull.try_for_each(|_| future::ready(Ok(())))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => match classify(&error, Stage::Ask) {
-                // The engine went away.
+                // The connection to the engine was lost.
                 lost @ EngineError::Unavailable { .. } => Err(lost),
                 EngineError::Refused { .. }
                 | EngineError::NeedsImage
@@ -309,7 +310,7 @@ impl DockerEngine {
         let kill = self.docker.kill_container(id, Some(options));
         match timeout(CALL_TIMEOUT, kill).await {
             Ok(Ok(())) => Ok(()),
-            // It is not running.
+            // The container is not running.
             Ok(Err(error)) if is_conflict(&error) => Ok(()),
             Ok(Err(error)) => Err(classify(&error, Stage::Act)),
             Err(_) => Err(EngineError::unknown("the engine did not answer in time")),
@@ -318,7 +319,7 @@ impl DockerEngine {
 
     async fn remove_ours(&self, identity: &Identity) -> Result<(), EngineError> {
         let found = self.find(identity).await?;
-        // The logs of the one that was made first are kept: it is removed last.
+        // In reverse order, so that the logs of the oldest one, which is removed last, are kept.
         for found in found.iter().rev() {
             self.remove_found(identity, found).await?;
         }
@@ -339,13 +340,14 @@ impl DockerEngine {
         self.delete(&found.id).await
     }
 
-    /// Kills a container and waits for its end, so that its log is whole.
+    /// Kills a container and waits for its end, so that its log is complete.
     async fn end(&self, identity: &Identity, id: &str) -> Result<(), EngineError> {
-        // Listening begins before the kill: an end in between is heard, too.
+        // Wait first, then kill: an end between the two calls is noticed, too.
         let mut ended = self.docker.wait_container(id, None);
         let kill = async {
             self.send_to(id, Signal::KILL).await?;
-            // An exit code other than 0 is an error to this stream; either way it has ended.
+            // The stream reports exit codes other than 0 as errors; in either case the container
+            // has ended.
             let _ = ended.next().await;
             Ok(())
         };
@@ -358,7 +360,7 @@ impl DockerEngine {
     async fn delete(&self, id: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.act(Stage::Act, self.docker.remove_container(id, Some(options))).await {
-            // Somebody else has done it.
+            // Somebody else has removed it.
             Ok(()) | Err(EngineError::Gone) => {
                 self.memory.forget(id);
                 self.ids.remove(id);
@@ -439,7 +441,7 @@ impl Engine for DockerEngine {
     }
 
     fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
-        // Nothing here is in use: what is there was copied from a container on its removal.
+        // Nothing here is in use: all of it was copied when containers were removed.
         let logs = self.logs.clone();
         async move {
             let pruned = base::blocking("logs", move || logs.prune(before, |_| false)).await;
@@ -470,7 +472,7 @@ impl Engine for DockerEngine {
     }
 }
 
-/// What containers of ours are filtered by.
+/// The label filter for our containers.
 fn ours(scope: &Scope) -> Vec<String> {
     vec![format!("{LABEL_CLUSTER}={}", scope.cluster()), format!("{LABEL_NODE}={}", scope.node())]
 }

@@ -1,4 +1,4 @@
-//! What the Docker Engine says of a container, in our words.
+//! Translates the Docker Engine's description of a container into ours.
 
 use bollard::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState as DockerState,
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::engine::{ContainerState, Identity, Scope};
 
-/// Codes from here on are 128 + a signal's number.
+/// Exit codes above this are 128 + the number of a signal.
 const SIGNALLED: i32 = 128;
 const SIGNALS_MAX: i32 = 64;
 
@@ -27,7 +27,7 @@ pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerSta
         let signal = code - SIGNALLED;
         let at = time(&state.finished_at).unwrap_or(Timestamp::UNIX_EPOCH);
         ContainerState::Exited {
-            // The engine takes the time of the start late: a short one has ended before it.
+            // The engine records the start late: a short container may end before that time.
             started: time(&state.started_at).map(|started| started.min(at)),
             at,
             code,
@@ -52,8 +52,8 @@ pub(super) fn state(inspected: &ContainerInspectResponse) -> Option<ContainerSta
     }
 }
 
-/// A container as the engine's list has it, where more cannot be had; `error` says why. When it
-/// ended is not known: not before `now` was anybody told.
+/// A container as the engine's list describes it, for when it cannot be inspected; `error` says
+/// why. The time of the end is not known, so `now` is used: nobody knew of it earlier.
 pub(super) fn of_summary(
     summary: ContainerSummary,
     error: String,
@@ -87,7 +87,7 @@ pub(super) fn of_summary(
     }
 }
 
-/// The code in `Exited (137) 2 hours ago`.
+/// The exit code in `Exited (137) 2 hours ago`.
 fn exit_code(status: &str) -> Option<i64> {
     status.split_once('(')?.1.split_once(')')?.0.parse().ok()
 }
@@ -103,7 +103,7 @@ pub(super) fn pid(inspected: &ContainerInspectResponse) -> Option<i64> {
     inspected.state.as_ref()?.pid.filter(|pid| *pid > 0)
 }
 
-/// Docker writes the year 1 for never.
+/// Docker writes a time in the year 1 for "never".
 fn timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
 }

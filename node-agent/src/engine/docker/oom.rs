@@ -1,37 +1,37 @@
-//! Decides whether the kernel ended a container for want of memory.
+//! Decides whether the kernel killed a container because it ran out of memory.
 //!
-//! No single witness is reliable. The Docker Engine learns of it from its shim, which misses it
-//! where the control group goes at once with its last process, and the engine's `oom` event may
-//! come after `die`. So the agent watches the control group itself ([`super::memory`]), and this
-//! module weighs what the three say.
+//! No source is reliable alone. The Docker Engine learns of the kill from its shim, which misses it
+//! if the control group vanishes together with its last process; and the engine's `oom` event may
+//! come after `die`. So the agent also watches the control group itself ([`super::memory`]), and
+//! this module combines what the three sources say.
 //!
 //! # Invariants
 //!
-//! * Nothing but a witness makes it an out-of-memory kill: a `kill -9` by hand has exit code 137,
-//!   too.
-//! * An end is held back only while a witness may still speak up, and for a bounded time.
+//! * Only a source that saw it makes it an out-of-memory kill: a manual `kill -9` has exit code
+//!   137, too.
+//! * An end is held back only while a source may still report, and for a bounded time.
 
 use std::time::Duration;
 
-/// Exit code of a program that KILL ended.
+/// Exit code of a program that was killed.
 const KILLED: i32 = 137;
 
-/// How long an end waits for the control group's witness. The kernel signals the removal of a
-/// control group within milliseconds.
+/// How long an end waits for the watched control group. The kernel reports the removal of a control
+/// group within milliseconds.
 const CGROUP_WAIT: Duration = Duration::from_millis(500);
-/// How long an end waits for the engine's `oom` event, where nobody watched the control group.
+/// How long an end waits for the engine's `oom` event if the control group was not watched.
 const EVENT_WAIT: Duration = Duration::from_secs(2);
 
-/// What the watch of a container's control group has seen.
+/// What the watch of a container's control group has told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cgroup {
-    /// Nobody watched it: it was not found, or is not one of this machine.
+    /// It was not watched: it was not found, or is on another machine.
     Unwatched,
-    /// Nothing yet, and there may be more to come.
+    /// Nothing so far; more may come.
     Open,
     /// It ran out of memory.
     OutOfMemory,
-    /// It is gone, and never ran out of memory.
+    /// It is gone and never ran out of memory.
     Clean,
 }
 
@@ -40,33 +40,33 @@ pub(super) enum Cgroup {
 pub(super) struct Case {
     /// Its exit code.
     pub(super) code: i32,
-    /// It has a limit of memory: without one, its control group never runs out.
+    /// Whether it has a memory limit. Without one its control group never runs out.
     pub(super) is_limited: bool,
-    /// This agent sent KILL, which explains the exit code.
+    /// Whether this agent sent KILL, which explains the exit code.
     pub(super) was_killed_by_us: bool,
-    /// The engine says so: by its state or by an event.
+    /// Whether the engine reports it, in its state or by an event.
     pub(super) engine_says_so: bool,
     /// The control group.
     pub(super) cgroup: Cgroup,
-    /// How long its end has been known.
+    /// How long ago its end was first seen.
     pub(super) waited: Duration,
 }
 
-/// What follows.
+/// The decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Its memory ended it.
     OomKilled,
     /// Something else did.
     Other,
-    /// A witness may still speak up: decide later.
+    /// A source may still report: decide later.
     Wait,
 }
 
-/// Decides.
+/// Decides what ended the container.
 pub(super) fn judge(case: &Case) -> Verdict {
     if case.code == 0 {
-        // It lost a child at most, and coped with that.
+        // At most a child process was killed, and the program coped with that.
         return Verdict::Other;
     }
     if case.engine_says_so || case.cgroup == Cgroup::OutOfMemory {
@@ -84,10 +84,9 @@ pub(super) fn judge(case: &Case) -> Verdict {
 }
 
 impl Cgroup {
-    /// What an eventfd on version 1's `memory.oom_control` tells that has counted to `signals`. It
-    /// counts each time the group runs out of memory, and once when the group is removed, which is
-    /// why it still tells of the former after the latter. `is_gone` is looked at after the count
-    /// was read.
+    /// The result of an eventfd on version 1's `memory.oom_control` that has counted to `signals`.
+    /// It counts each time the group runs out of memory, and once when the group is removed; that
+    /// is why the count alone is not enough. `is_gone` must be determined after the count was read.
     pub(super) fn of_version_1(signals: u64, is_gone: bool) -> Self {
         match (signals, is_gone) {
             (0, _) | (1, true) => Self::Open,
@@ -95,15 +94,15 @@ impl Cgroup {
         }
     }
 
-    /// What version 2's `memory.events` and `cgroup.events` tell. Nothing where a file could not
-    /// be read.
+    /// The result of version 2's `memory.events` and `cgroup.events`; `None` for a file that could
+    /// not be read.
     pub(super) fn of_version_2(memory_events: Option<&str>, cgroup_events: Option<&str>) -> Self {
         match (memory_events, cgroup_events) {
             (None, _) => Self::Unwatched,
             (Some(events), _) if field(events, "oom_kill").is_some_and(|kills| kills > 0) => {
                 Self::OutOfMemory
             }
-            // Once no process is left in it, none can be killed any more.
+            // Without a process in the group nothing can be killed any more.
             (Some(_), Some(group)) if field(group, "populated") == Some(0) => Self::Clean,
             (Some(_), _) => Self::Open,
         }
@@ -125,8 +124,8 @@ pub(super) enum Membership {
     Version2(String),
 }
 
-/// Reads `/proc/<pid>/cgroup`. Where both versions are mounted, memory is version 1's as long as
-/// that names it.
+/// Parses `/proc/<pid>/cgroup`. If both versions are mounted, version 1 controls the memory if it
+/// is listed with it.
 pub(super) fn membership(text: &str) -> Option<Membership> {
     let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let of_memory =
@@ -186,7 +185,7 @@ mod tests {
     fn the_removal_of_a_group_counts_once_in_version_1() {
         assert_eq!(Cgroup::of_version_1(0, false), Cgroup::Open);
         assert_eq!(Cgroup::of_version_1(1, false), Cgroup::OutOfMemory);
-        // Its removal, or memory with the removal still to be signalled.
+        // One count may be the removal, or a kill whose removal is not counted yet.
         assert_eq!(Cgroup::of_version_1(1, true), Cgroup::Open);
         assert_eq!(Cgroup::of_version_1(2, true), Cgroup::OutOfMemory);
     }

@@ -1,9 +1,9 @@
-//! The useful part of what the engine says, first.
+//! Moves the useful part of the engine's message to the front.
 //!
-//! Each of Docker, containerd, its shim and runc puts its own words before those of the one below, and
-//! the reason comes last: at the end of a line that tables cut at the terminal's width.
+//! Docker, containerd, its shim and runc each prepend their own words, so the reason comes last, at
+//! the end of a line that tables cut at the width of the terminal.
 
-/// What stands before a reason and says nothing of it.
+/// Prefixes that say nothing of the reason.
 const WRAPPERS: &[&str] = &[
     "Error response from daemon: ",
     "failed to create task for container: ",
@@ -19,10 +19,10 @@ const WRAPPERS: &[&str] = &[
     "error during container init: ",
     "invalid mount config for type \"bind\": ",
 ];
-/// What containerd puts after a reason that it has no code for.
+/// What containerd appends to a reason for which it has no code.
 const UNKNOWN: &str = ": unknown";
 
-/// The message with its useful part before the whole of it; as it is, where no such part is known.
+/// The message with its useful part first and then the whole; unchanged if no such part is known.
 pub(super) fn useful_first(message: &str) -> String {
     match useful(message) {
         Some(useful) => format!("{useful} ({message})"),
@@ -40,7 +40,7 @@ fn useful(message: &str) -> Option<String> {
     Some(command(reason).or_else(|| mount(reason)).unwrap_or_else(|| reason.to_owned()))
 }
 
-/// A message without what others put before it.
+/// The message without known prefixes.
 fn unwrapped(mut message: &str) -> &str {
     loop {
         let found = WRAPPERS.iter().find_map(|wrapper| message.strip_prefix(wrapper));

@@ -26,7 +26,7 @@ impl DockerEngine {
         let read = |(id, identity): (String, Identity)| async move {
             match self.used_by(&id).await {
                 Ok(used) => Ok(used.map(|used| (identity, used))),
-                // Removed since it was listed.
+                // Removed after it was listed.
                 Err(EngineError::Gone) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -41,7 +41,7 @@ impl DockerEngine {
     }
 
     async fn used_by(&self, id: &str) -> Result<Option<Used>, EngineError> {
-        // One shot: the engine does not wait a second for a figure to compare with.
+        // `one_shot`: otherwise the engine waits for a second to measure a rate.
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let answer = self.ask(async {
             let mut stats = std::pin::pin!(self.docker.stats(id, Some(options)));
@@ -51,17 +51,17 @@ impl DockerEngine {
     }
 }
 
-/// Nothing for one that has just ended: all is 0 or missing.
+/// Nothing for a container that has just ended: all figures are 0 or missing.
 fn used(stats: &ContainerStatsResponse, at: Instant) -> Option<Used> {
     let cpu_nanos = stats.cpu_stats.as_ref()?.cpu_usage.as_ref()?.total_usage?;
     let memory_bytes = working_set(stats.memory_stats.as_ref()?)?;
     Some(Used { at, cpu_nanos, memory_bytes })
 }
 
-/// Memory without the part of the page cache that can be dropped, as `docker stats` shows it.
+/// Memory without the page cache that can be dropped, as `docker stats` shows it.
 fn working_set(memory: &ContainerMemoryStats) -> Option<u64> {
     let cached = memory.stats.as_ref().and_then(|stats| {
-        // The first is of the older version of control groups.
+        // The first name is that of control groups version 1.
         stats.get("total_inactive_file").or_else(|| stats.get("inactive_file"))
     });
     memory.usage.map(|usage| usage.saturating_sub(cached.copied().unwrap_or_default()))

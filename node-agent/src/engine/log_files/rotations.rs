@@ -1,4 +1,4 @@
-//! A reader beside a writer that does any number of its steps between any two looks of the reader.
+//! Tests a reader beside a writer that makes any number of steps between two looks of the reader.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,16 +16,16 @@ use crate::engine::logs::{LOG_FILES, rotated};
 /// Lines after which a file is full.
 const LINES_PER_FILE: usize = 2;
 
-/// A writer that is stopped within a rotation, as any reader may find it: each line, each rename
-/// and the making of the new file is a step.
+/// A writer that can be stopped in the middle of a rotation, as a reader may find it: each line,
+/// each rename and each creation of a file is one step.
 #[derive(Debug)]
 struct Steps {
     path: PathBuf,
     written: usize,
     lines: usize,
-    /// The number that is free, or is about to be, in a rotation.
+    /// The file number that a rotation frees next.
     rotates: Option<u32>,
-    /// How many steps are done before each look.
+    /// How many steps are made before each look.
     schedule: VecDeque<usize>,
 }
 
@@ -86,7 +86,7 @@ impl Names for Rotating {
     }
 }
 
-/// How many steps come before each look: mostly none or a few, and sometimes several rotations.
+/// Steps before each look: mostly few or none, sometimes several rotations.
 fn schedule() -> impl Strategy<Value = Vec<usize>> {
     let steps =
         prop_oneof![6 => Just(0_usize), 3 => 1_usize..4, 2 => 8_usize..12, 1 => 12_usize..60];
@@ -95,7 +95,7 @@ fn schedule() -> impl Strategy<Value = Vec<usize>> {
 
 #[test]
 fn two_rotations_within_a_scan_put_no_newer_file_before_an_older_one() {
-    // Steps of one rotation with the lines before it, and of two.
+    // The steps of one rotation with the lines before it, and of two.
     let (one, two) = (LINES_PER_FILE + 9, 2 * (LINES_PER_FILE + 9));
     for steps in [one, two, 3 * one] {
         for look in 0..40 {
@@ -105,7 +105,7 @@ fn two_rotations_within_a_scan_put_no_newer_file_before_an_older_one() {
             let steps_of = Rc::new(RefCell::new(writer));
             let names = Rotating(Rc::clone(&steps_of));
             let files = LogFiles { places: vec![path], names };
-            // It reads the file before the newest: what is listed behind that one is read next.
+            // It reads the second newest file first, and then the one that is listed after it.
             let options = LogOptions { tail: Some(2 * LINES_PER_FILE), ..LogOptions::default() };
             let mut reader = Reader::begin(files, options).unwrap();
             let first = steps_of.borrow().written - 2 * LINES_PER_FILE;
@@ -148,8 +148,8 @@ proptest! {
         let mut next = if tail.is_some() { None } else { Some(0) };
         for line in &seen {
             match line {
-                // Where every place is in use when reading begins, older files may have been there:
-                // nothing tells, so a gap is told.
+                // If every file is in use when reading begins, older ones may have existed. That
+                // cannot be known, so a gap is reported.
                 None => {
                     let is_full = rotated(&steps.path, LOG_FILES - 1).exists();
                     prop_assert!(is_full, "a gap, and no file can be gone: {seen:?}");

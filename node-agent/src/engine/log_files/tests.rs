@@ -130,7 +130,7 @@ fn reading_goes_on_exactly_at_any_position() {
         }));
     }
     assert_eq!(positions.len(), 60);
-    // The files are renamed meanwhile.
+    // The files are renamed in between.
     log.write(30);
     for (number, position) in positions.into_iter().enumerate() {
         let seen = lines(&mut log.reader(after(position)));
@@ -147,10 +147,10 @@ fn a_position_that_was_rotated_away_is_a_gap() {
     let seen = lines(&mut log.reader(after(position.unwrap())));
     assert_eq!(seen[0], None);
     assert_eq!(seen[1..], numbers(seen[1].unwrap()..503));
-    // A position of another log is one that this one does not have.
+    // A position of another log.
     let other = Position { file: 7, offset: 0 };
     assert_eq!(lines(&mut log.reader(after(other)))[0], None);
-    // So is one behind the end of its file, such as after a crash of the machine.
+    // A position behind the end of its file, as it can be after a crash of the machine.
     let (_, last) = rest(&mut log.reader(LogOptions::default()));
     let last = last.unwrap();
     let beyond = Position { offset: last.offset + 1, ..last };

@@ -6,19 +6,19 @@ use jiff::SignedDuration;
 
 use crate::engine::{ContainerSpec, EngineError, Reason};
 
-/// Read from the `key=value` words of a container's command and arguments; other words mean
-/// nothing here, so that a manifest for Docker runs as it is.
+/// Parsed from the `key=value` words of a container's command and arguments. Other words are
+/// ignored, so that a manifest for Docker can be used as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
     /// `duration=5s`: how long it runs. `duration=forever`: until it is stopped.
     pub duration: Run,
     /// `exit=3`: its exit code.
     pub exit: i32,
-    /// `crash=2`: attempts 1 and 2 end with SIGSEGV instead; later ones run well.
+    /// `crash=2`: attempts 1 and 2 end with SIGSEGV; later ones do not.
     pub crash: u32,
     /// `ignore-term=true`: only KILL ends it early.
     pub ignore_term: bool,
-    /// `stdout=TEXT`, as often as wanted: lines it writes when it starts.
+    /// `stdout=TEXT`, any number of times: lines that it writes when it starts.
     pub stdout: Vec<String>,
     /// `stderr=TEXT`.
     pub stderr: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Program {
 /// How long a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
-    /// So long.
+    /// For this long.
     For(Duration),
     /// Until it is stopped.
     Forever,
@@ -40,7 +40,7 @@ impl Default for Run {
 }
 
 impl Program {
-    /// Reads a container's program; a known key with a value that makes no sense is refused.
+    /// Parses a container's program. A known key with an invalid value is refused.
     pub fn parse(spec: &ContainerSpec) -> Result<Self, EngineError> {
         let mut program = Self::default();
         for word in spec.command.iter().chain(&spec.args) {

@@ -15,7 +15,7 @@ fn the_grace_begins_when_the_signal_was_delivered() {
         SIGTERM t-0
         wake at 5000
     "#]]);
-    // The engine is back after longer than the grace; so is a new agent.
+    // Engine or agent are back after longer than the grace period.
     world.now = 60_000;
     world.restart();
     world.is_engine_away = false;
@@ -108,7 +108,7 @@ fn what_was_not_begun_when_the_disk_filled_is_given_back() {
         world.write_down();
         world.now = 2_000;
         world.answer(0, &start(), Err(&error));
-        // That it is being started was heard.
+        // The report that it is starting was acknowledged.
         world.write_down();
         world.hear();
         assert_eq!(world.tasks[&id(0)].phase(), api::task::TaskPhase::Starting);
@@ -135,8 +135,8 @@ fn what_may_have_begun_when_the_disk_filled_is_not_given_back() {
         start t-0
         wake at 1000
     "#]]);
-    // That nothing was done this time says nothing of the start whose answer was lost, nor of one that
-    // an agent before this one asked for.
+    // That nothing was done this time says nothing about a start whose answer was lost, or one that
+    // an earlier agent requested.
     let nothing_done = [
         EngineError::NeedsImage,
         EngineError::failed("no space left on device"),

@@ -31,9 +31,9 @@ struct World {
     shortage: Option<&'static str>,
     listed: bool,
     is_engine_away: bool,
-    /// The time that waits are counted by.
+    /// The clock for waits.
     now: i64,
-    /// How far the clock was set back since the agent started.
+    /// By how much the wall clock was set back since the agent started.
     set_back: i64,
 }
 
@@ -157,7 +157,7 @@ impl World {
         at(self.now - self.set_back)
     }
 
-    /// Plans and writes down; what is to be done is left to the caller.
+    /// Plans and writes the journal. The actions are left to the caller.
     fn write_down(&mut self) -> Plan {
         let plan = self.plan();
         self.take_over(&plan);
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// The apiserver hears all there is to say. Of whom it has heard.
+    /// The apiserver acknowledges all messages. Returns whose.
     fn hear(&mut self) -> BTreeSet<Identity> {
         let mut heard = BTreeSet::new();
         for (attempt, word) in Ledger::clone(&self.ledger).to_say() {
@@ -192,7 +192,7 @@ impl World {
         heard
     }
 
-    /// A new process of the agent: what only a process knows is gone.
+    /// A new process of the agent: everything that only a process knows is gone.
     fn restart(&mut self) {
         let attempts: Vec<_> = self.ledger.attempts().values().collect();
         let stored = serde_json::to_string(&attempts).unwrap();
@@ -203,7 +203,7 @@ impl World {
         self.busy.clear();
     }
 
-    /// The engine's answer to a step.
+    /// The engine's answer to an action.
     fn answer(&mut self, index: u32, asked: &Asked, outcome: Result<(), &EngineError>) {
         let attempt = self.ledger.get(&id(index)).unwrap().clone();
         let now = at(self.now);
@@ -211,7 +211,7 @@ impl World {
         self.follow(attempt, follows);
     }
 
-    /// Its image was fetched, or was not.
+    /// The result of pulling its image.
     fn pulled(&mut self, index: u32, outcome: Result<(), &EngineError>) {
         let attempt = self.ledger.get(&id(index)).unwrap().clone();
         let follows = after_pull(&attempt, outcome, at(self.now));
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Signals reach their containers, unless the engine is away.
+    /// Delivers signals to their containers, unless the engine is away.
     fn deliver(&mut self, plan: &Plan) {
         for step in plan.steps.iter().filter(|step| Asked::of(step) == Asked::Signal) {
             let attempt = self.ledger.get(step.identity()).unwrap();
@@ -418,7 +418,7 @@ fn on_a_short_disk_what_never_started_is_given_back_and_what_was_begun_goes_on()
         t-1: refused [], refuses: no room
         wake at 1000
     "#]]);
-    // What an agent before this one asked for, nobody knows.
+    // The results of an earlier agent's actions are not known.
     world.restart();
     world.check(expect![[r#"
         t-1: refused [], refuses: no room
@@ -453,7 +453,8 @@ fn what_was_given_to_another_node_meanwhile_is_stopped_and_named_until_it_is_gon
     (0..3).for_each(|index| world.runs(index));
     world.write_down();
     world.hear();
-    // The agent is away. The first task starts anew elsewhere, the second is recorded as ended.
+    // While the agent is away, the first task is started elsewhere and the second is recorded as
+    // ended.
     world.restart();
     world.tasks.remove(&id(0));
     let ended = ended_report(&world, 1);
@@ -486,7 +487,7 @@ fn what_was_given_to_another_node_meanwhile_is_stopped_and_named_until_it_is_gon
     "#]]);
 }
 
-/// The end that a task has at the apiserver, whoever said so.
+/// The end that the apiserver stores for a task, whoever reported it.
 fn ended_report(world: &World, index: u32) -> TaskChange {
     let attempt = world.ledger.get(&id(index)).unwrap();
     TaskChange::Report(Box::new(report(attempt, "boot", ReportState::Succeeded)))

@@ -35,7 +35,7 @@ fn a_port_that_something_else_holds_is_given_back_for_another() {
     "#]]);
 }
 
-/// The port of the attempt before may have been what it failed by.
+/// The port may have been the reason why the previous attempt failed.
 #[test]
 fn a_next_attempt_gets_another_port() {
     let mut world = world();

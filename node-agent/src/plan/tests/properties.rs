@@ -15,7 +15,7 @@ enum Happening {
     Hear,
     Restart,
     Wait(i64),
-    /// Steps are done, or fail.
+    /// Actions succeed, or fail.
     Act(bool),
 }
 
@@ -97,7 +97,7 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
     match step {
         Step::Start(_) => {
             let is_new = !world.containers.contains_key(&identity);
-            // Only a vanished container that was never looked at may be made again.
+            // A container may only be created again if it vanished before it was ever observed.
             assert!(
                 !is_new
                     || !matches!(
@@ -125,18 +125,18 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
     }
 }
 
-/// What an agent does with plans for those that something happened to.
+/// Plans as the agent does: only for attempts that have changed or are due.
 #[derive(Default)]
 struct Follower {
     changed: BTreeSet<Identity>,
     wakes: BTreeMap<Identity, Timestamp>,
     leftovers: BTreeMap<Identity, Leftover>,
-    /// Steps that are being done.
+    /// Actions in progress.
     acting: BTreeMap<Identity, Step>,
 }
 
 impl Follower {
-    /// Decides about what changed; checks that to decide about all would be the same.
+    /// Plans for what has changed, and checks that a plan for everything would be the same.
     fn plan(&mut self, world: &mut World) {
         let now = at(world.now);
         let due = self.wakes.iter().filter(|(_, wake)| **wake <= now);
@@ -152,7 +152,7 @@ impl Follower {
         }
         self.wakes.extend(plan.wakes.clone());
         self.leftovers.extend(plan.leftovers.clone());
-        // Who is being acted on is decided about when that is done, whatever its time.
+        // Containers with an action in progress are planned when it is done, whatever their time.
         let mut wakes = self.wakes.clone();
         wakes.retain(|it, _| !world.busy.contains(it) || all.wakes.contains_key(it));
         assert_eq!((&wakes, &self.leftovers), (&all.wakes, &all.leftovers));
@@ -163,7 +163,7 @@ impl Follower {
         }
     }
 
-    /// What is being done to one comes to its end.
+    /// The action on one container is done.
     fn finish(&mut self, world: &mut World, identity: &Identity, works: bool) {
         let Some(step) = self.acting.remove(identity) else { return };
         if works {
@@ -183,7 +183,7 @@ impl Follower {
             }
             Happening::Hear => self.changed.extend(world.hear()),
             Happening::Restart => {
-                // What was being done is done or was never begun; all is looked at anew.
+                // Actions in progress are done or were never begun. Everything is observed again.
                 world.restart();
                 *self = Self { changed: (0..4).map(id).collect(), ..Self::default() };
             }
@@ -211,7 +211,7 @@ impl Follower {
     }
 }
 
-/// What is decided about each alone, in the order in which a plan for all comes to them.
+/// The decisions about each attempt alone, in the order of a plan for all.
 fn one_by_one(world: &World, these: &BTreeSet<Identity>) -> String {
     let mut world = world.clone();
     let is_fresh = |identity: &&Identity| {
@@ -239,7 +239,7 @@ fn one_by_one(world: &World, these: &BTreeSet<Identity>) -> String {
     shown(&sum)
 }
 
-/// All that is done, with what only this process knows.
+/// The whole plan, including what only this process knows.
 fn shown(plan: &Plan) -> String {
     format!("{:#?}\n{:#?}", plan.changes, plan.steps)
 }

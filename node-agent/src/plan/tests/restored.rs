@@ -6,13 +6,13 @@ use super::*;
 use crate::plan::tell_anew;
 
 impl World {
-    /// The store is what it was when `backup` was taken of its tasks.
+    /// Resets the store to `backup`.
     fn restore(&mut self, backup: &BTreeMap<Identity, Task>) {
         let now = Timestamp::UNIX_EPOCH;
         self.tasks.clear();
         for (identity, task) in backup {
             let task = restored(task, now);
-            // What has another number now is of another container, and bound to no node.
+            // A task with another attempt number now has another container, and no node.
             if task.spec.attempt == identity.attempt() {
                 self.tasks.insert(identity.clone(), task);
             }
@@ -41,7 +41,7 @@ fn what_the_backup_knows_runs_on_and_what_came_after_it_is_stopped() {
     world.of_four();
     world.hear();
     let mut backup = world.tasks.clone();
-    // Of these two the backup knows nothing, or that one was bound and nothing more.
+    // Of these two the backup knows nothing, or only that one was bound.
     backup.remove(&id(2));
     let bound = backup.get_mut(&id(3)).unwrap();
     bound.status = api::task::TaskStatus::default();
@@ -68,7 +68,8 @@ fn what_ended_after_the_backup_is_said_again_as_far_as_anything_tells() {
     (0..3).for_each(|index| world.exits(index, 0, None));
     world.write_down();
     world.hear();
-    // The container of one is gone by now; of another all is forgotten; one end was not yet heard.
+    // One container is gone by now, another attempt is forgotten, and one end was not acknowledged
+    // yet.
     world.containers.remove(&id(0));
     world.containers.remove(&id(1));
     world.ledger.remove(&id(1));

@@ -34,8 +34,8 @@ fn a_stop_is_asked_for_then_enforced() {
     "#]]);
 }
 
-/// Who deletes a task and names a grace period waits no longer than that, also where the stop is
-/// under way already with more.
+/// A deletion with a grace period is not waited for any longer, even if the stop has already begun
+/// with a longer one.
 #[test]
 fn the_grace_of_a_deletion_is_that_which_was_asked_for() {
     let mut world = running();
@@ -133,8 +133,8 @@ fn a_task_whose_time_is_up_is_stopped() {
 
 const HOUR: i64 = 3_600_000;
 
-/// A restarted agent counts by the clock, which somebody may have set back: what its journal says of
-/// times to come does not make anything wait for them.
+/// A restarted agent uses the wall clock, which somebody may have set back. Times in the future in
+/// its journal must not make anything wait for them.
 #[test]
 fn no_wait_is_longer_after_the_clock_was_set_back() {
     let mut stopped = running();
@@ -165,7 +165,7 @@ fn no_wait_is_longer_after_the_clock_was_set_back() {
     "#]]);
 }
 
-/// An end is not taken for the task's own since the clock was set back after it was asked to end.
+/// A task that ends after it was stopped is cancelled, even if the clock was set back in between.
 #[test]
 fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
     for is_restarted in [false, true] {
@@ -195,8 +195,8 @@ fn a_task_that_was_stopped_is_cancelled_although_the_clock_was_set_back() {
     "#]]);
 }
 
-/// What is known of a container is damaged: it may run, so it is neither stopped nor taken for gone,
-/// nor started.
+/// The records of a container are damaged. It may be running, so it is neither stopped, nor treated
+/// as gone, nor started.
 #[test]
 fn what_is_damaged_is_told_and_left_as_it_is() {
     let damaged = || ContainerState::Unreadable { why: "spec.json is damaged".to_owned() };
