@@ -1,7 +1,7 @@
-//! Tasks that the scheduler cannot tell apart.
+//! Classes: groups of tasks that the scheduler cannot tell apart.
 //!
-//! Whether a node is right for a task, and how right, is asked once for a class and not once for
-//! each task. What differs between tasks of a class is only which nodes they would rather avoid.
+//! Whether a node fits, and how well, is computed once for a class and not for each task. Tasks of
+//! one class differ only in which nodes they avoid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,24 +20,24 @@ use api::{Kind as _, KindId, Task, Violation, merge, names};
 use crate::resources::{Requests, Resources};
 use crate::snapshot::queued::Queued;
 
-/// A class's number. Once all its tasks are gone, another class may get it.
+/// The number of a class. After its last task is gone, another class may get the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClassId(pub(crate) u32);
 
-/// A job's number.
+/// The number of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobId(pub(crate) u32);
 
 impl JobId {
-    /// A job that has no task anywhere: no job gets this number.
+    /// A job without tasks anywhere. No real job has this number.
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// A shape's number. Once all its classes are gone, another shape may get it.
+/// The number of a shape. After its last class is gone, another shape may get the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ShapeId(pub(crate) u32);
 
-/// Tells owners of tasks apart.
+/// The identity of an owner of tasks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobKey {
     pub(crate) namespace: String,
@@ -45,28 +45,28 @@ pub(crate) struct JobKey {
 }
 
 impl JobKey {
-    /// What a task belongs to: its controller, else its template. Not what its labels say, which anybody
-    /// may change.
+    /// The owner of a task: its controller, or its template if it has none. Labels do not count,
+    /// because anybody can change them.
     pub(crate) fn of(task: &Task) -> Self {
         let alone = || Owner { kind: String::new(), name: task.spec.template.clone() };
         let owner = task.controller().map_or_else(alone, Owner::of);
         Self { namespace: task.namespace().to_owned(), owner }
     }
 
-    /// The job that `near: {job: name}` means: within a run, the run's job of that name.
+    /// The job that `near: {job: name}` refers to: within a run, the run's job of that name.
     pub(crate) fn near(&self, run: &str, name: &str) -> JobKey {
         let name = if run.is_empty() { name.to_owned() } else { names::job_in_run(run, name) };
         Self { namespace: self.namespace.clone(), owner: Owner::new(KindId::Job, name) }
     }
 }
 
-/// All that tells one class from another.
+/// Everything that distinguishes one class from another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClassKey {
     pub(crate) template: ObjectKey,
     pub(crate) job: JobKey,
     pub(crate) partition: Option<String>,
-    /// The parts of the overrides that placement depends on, as JSON; empty if there are none.
+    /// Those parts of the overrides that placement depends on, as JSON; empty if there are none.
     overrides: String,
 }
 
@@ -94,15 +94,15 @@ fn relevant(overrides: &Overrides) -> String {
     serde_json::to_string(&(parts, &overrides.placement)).unwrap_or_default()
 }
 
-/// What tasks of a class want of a node.
+/// What tasks of a class require of a node and prefer.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) requests: Requests,
     pub(crate) ports: WantedPorts,
-    /// The names of the ports that the node gives from its range.
+    /// Names of the ports that the node assigns from its range.
     pub(crate) range_ports: Vec<String>,
     pub(crate) image: String,
-    /// Only these; any where empty.
+    /// The only nodes that are allowed; all if empty.
     pub(crate) nodes: BTreeSet<String>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) constraints: Vec<Constraint>,
@@ -113,14 +113,14 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Whether a node is right for all jobs whose tasks have this shape, or for none. Data that is near
-    /// one of them need not be near another.
+    /// Whether a node fits all jobs with this shape or none of them. Not if the shape refers to
+    /// data: data near one job need not be near another.
     pub(crate) fn is_same_for_all_jobs(&self) -> bool {
         self.near.is_empty() && self.target.is_none()
     }
 
-    /// What a template wants with a task's own parts laid over it. An error is a sentence; the
-    /// apiserver lets nothing through that has one.
+    /// The shape of a template with the task's partial template merged over it. The error is a
+    /// sentence; it cannot occur for objects that the apiserver has accepted.
     pub(crate) fn new(
         spec: &TaskTemplateSpec,
         overrides: &Overrides,
@@ -167,20 +167,20 @@ impl Shape {
     }
 }
 
-/// Why no node at all is asked for a class.
+/// Why no node is considered for a class at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
-    /// Its template is not there.
+    /// Its template does not exist.
     NoTemplate {
-        /// Its name.
+        /// Name of the template.
         template: String,
     },
-    /// The partition set that it targets or has to be near is not there.
+    /// The partition set that it targets or must be near does not exist.
     NoPartitionSet {
-        /// Its name.
+        /// Name of the set.
         set: String,
     },
-    /// Template and overrides make no sense together.
+    /// Template and overrides cannot be merged.
     Unreadable {
         /// What is wrong, as a sentence.
         problem: String,
@@ -197,45 +197,46 @@ impl fmt::Display for Blocked {
     }
 }
 
-/// What may help a class that no node is right for.
+/// What has to happen before a class that fits no node is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parked {
-    /// Its template or its partition set must come first: no node is asked.
+    /// Its template or partition set has to appear. Until then no node is tried.
     Blocked,
-    /// A node that is new or changed.
+    /// A node has to appear or change.
     UntilNode,
-    /// The same, or the end of a task.
+    /// The same, or a task has to end.
     UntilRoom,
 }
 
-/// What never changes about a class.
+/// The constant properties of a class.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) key: ClassKey,
     pub(crate) job: JobId,
-    /// The jobs that `near` means, for each of its entries that names one.
+    /// The jobs that `near` refers to.
     pub(crate) near_jobs: Vec<JobId>,
-    /// Nothing if the template was never seen or makes no sense.
+    /// `None` if the template does not exist or cannot be merged.
     pub(crate) shape: Option<Arc<Shape>>,
-    /// The number of the shape, if there is one.
+    /// The number of the shape.
     pub(crate) shape_id: Option<ShapeId>,
-    /// Why no node at all is asked.
+    /// Why no node is considered.
     pub(crate) blocked: Option<Blocked>,
 }
 
-/// A class and its tasks that wait.
+/// A class and its waiting tasks.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) facts: Arc<Facts>,
-    /// How many tasks are of this class.
+    /// Number of tasks of the class, waiting or not.
     pub(crate) tasks: u32,
-    /// Those that wait for a node, in the order in which they get one.
+    /// Tasks that wait for a node, in the order in which they are placed.
     pub(crate) queue: BTreeSet<Queued>,
-    /// Set while no node is right for it.
+    /// Set while no node fits the class.
     pub(crate) parked: Option<Parked>,
-    /// Set once its job has tasks on so many nodes that it had better not share an index.
+    /// Set once tasks of its job are on so many nodes that a shared index would cost more than one
+    /// of its own.
     pub(crate) has_own_index: bool,
-    /// How often nodes had changed when it was served last; 0 before the first time.
+    /// The count of node changes when it was last served; 0 before the first time.
     pub(crate) served_at: u64,
 }
 

@@ -1,7 +1,8 @@
-//! Decides on which node each task runs, and why some wait.
+//! Decides on which node each task runs, and why some tasks wait.
 //!
-//! [`Snapshot`] is what is known, kept by changes; [`place`] decides on it; [`explain`] says why a
-//! class waits. All of that is pure. [`shell`] feeds it from a watch and sends what it decided.
+//! [`Snapshot`] holds the known objects and is updated by changes; [`place`] decides; [`explain`]
+//! says why a class waits. All of these are pure. [`shell`] feeds them from a watch and sends the
+//! decisions.
 
 mod class;
 mod metrics;

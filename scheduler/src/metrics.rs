@@ -1,4 +1,4 @@
-//! What the scheduler counts.
+//! The scheduler's metrics.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
-/// Counters of a scheduler. Labels come from our own lists, never from names users choose.
+/// Metrics of a scheduler. Label values come from fixed lists, never from names that users choose.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     bindings: IntCounterVec,
@@ -15,22 +15,22 @@ pub struct Metrics {
     unschedulable: IntGauge,
 }
 
-/// What became of a binding.
+/// The result of sending a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is stored.
+    /// It was stored.
     Bound,
-    /// The task was elsewhere by then.
+    /// It was refused, because the task had changed.
     Refused,
-    /// It can never happen as it was asked for.
+    /// It can never be stored.
     Invalid,
 }
 
 impl Metrics {
-    /// Registers the counters.
+    /// Registers the metrics.
     ///
     /// # Errors
-    /// A name that is registered already.
+    /// A metric of this name is registered already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let bindings = IntCounterVec::new(
             Opts::new("heliox_scheduler_bindings_total", "Answered bindings"),

@@ -1,25 +1,25 @@
-//! Resources by number, so that amounts are short rows and not maps by name.
+//! Gives resources numbers, so that amounts are short vectors and not maps by name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::amounts::Amounts;
 
-/// A resource's number.
+/// The number of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ResourceId(pub(crate) usize);
 
-/// The names of resources. There are few, and none is forgotten.
+/// The names of resources. There are few, and none is ever removed.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
     ids: BTreeMap<Arc<str>, ResourceId>,
 }
 
-/// Amounts that are not 0, by resource.
+/// Amounts other than 0, by resource.
 pub(crate) type Requests = Vec<(Arc<str>, ResourceId, u64)>;
 
 impl Resources {
-    /// The number of a resource, the same each time.
+    /// The number of a resource; always the same for one name.
     pub(crate) fn id(&mut self, name: &str) -> (Arc<str>, ResourceId) {
         if let Some((name, id)) = self.ids.get_key_value(name) {
             return (Arc::clone(name), *id);
@@ -34,7 +34,7 @@ impl Resources {
         self.ids.get(name).copied()
     }
 
-    /// Amounts with numbers in place of names; zeros are left out.
+    /// Amounts by number instead of by name, without zeros.
     pub(crate) fn requests(&mut self, amounts: &Amounts) -> Requests {
         let wanted = amounts.iter().filter(|(_, amount)| **amount > 0);
         wanted
@@ -46,10 +46,10 @@ impl Resources {
     }
 }
 
-/// Amounts of all resources, by number; what is not there is 0.
+/// Amounts of all resources by number; a missing one is 0.
 ///
-/// A sum of amounts may be larger than the largest amount: a sum that stopped there would be too small
-/// once one of them is taken off it again.
+/// A sum may exceed the largest amount. If it were capped there, subtracting one of its parts again
+/// would leave too little.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Row(Vec<u128>);
 
@@ -78,7 +78,7 @@ impl Row {
     }
 }
 
-/// A sum as far as it is told apart from others: no node has more than the largest amount.
+/// A sum, capped for comparison: no node has more than the largest amount.
 fn shown(sum: u128) -> u64 {
     u64::try_from(sum).unwrap_or(u64::MAX)
 }

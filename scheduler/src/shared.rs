@@ -1,11 +1,11 @@
-//! Keys by small numbers, for as long as somebody uses them.
+//! Gives keys small numbers while they are in use.
 
 use std::collections::BTreeMap;
 
 use crate::slab::Slab;
 
-/// A number and a value for each key that is in use. Once its last user is gone, the number may be
-/// given to another key.
+/// A number and a value for each key in use. After the last user of a key is gone, its number may
+/// be reused.
 #[derive(Debug)]
 pub(crate) struct Shared<K, V> {
     slots: Slab<Slot<K, V>>,
@@ -26,7 +26,7 @@ impl<K, V> Default for Shared<K, V> {
 }
 
 impl<K: Ord + Clone, V: Default> Shared<K, V> {
-    /// The number of a key, for one user more.
+    /// The number of a key, with one more user.
     pub(crate) fn acquire(&mut self, key: &K) -> u32 {
         if let Some(id) = self.ids.get(key) {
             self.slots.at_mut(*id).users += 1;
@@ -38,7 +38,7 @@ impl<K: Ord + Clone, V: Default> Shared<K, V> {
         id
     }
 
-    /// One user less. Whether it was the last.
+    /// Removes one user. Returns whether it was the last.
     pub(crate) fn release(&mut self, id: u32) -> bool {
         let slot = self.slots.at_mut(id);
         slot.users -= 1;
@@ -55,7 +55,7 @@ impl<K: Ord + Clone, V: Default> Shared<K, V> {
         &self.slots.at(id).key
     }
 
-    /// How many use a number.
+    /// How many users a number has.
     pub(crate) fn users(&self, id: u32) -> u32 {
         self.slots.at(id).users
     }
@@ -65,18 +65,18 @@ impl<K: Ord + Clone, V: Default> Shared<K, V> {
         &self.slots.at(id).value
     }
 
-    /// The value of a number in use, to change.
+    /// The value of a number in use, mutable.
     pub(crate) fn at_mut(&mut self, id: u32) -> &mut V {
         &mut self.slots.at_mut(id).value
     }
 
-    /// All that are in use.
+    /// All keys in use.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
         self.slots.iter().map(|(id, slot)| (id, &slot.key, &slot.value))
     }
 
-    /// How many keys are in use.
+    /// Number of keys in use.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

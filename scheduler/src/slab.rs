@@ -1,6 +1,6 @@
-//! Things by small numbers, which are used again.
+//! A slab: values in a vector, each found by its index, which is reused after removal.
 
-/// Values by number. A number stays the value's own until it is removed.
+/// Values by number. A value keeps its number until it is removed.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Option<T>>,
@@ -14,7 +14,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Keeps a value and says its number.
+    /// Adds a value and returns its number.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.free.pop() {
             self.slots[id as usize] = Some(value);
@@ -40,7 +40,7 @@ impl<T> Slab<T> {
         self.slots[id as usize].as_mut().expect("a number in use has its value")
     }
 
-    /// Forgets a value; its number may be given to another.
+    /// Removes a value. Its number may be reused.
     pub(crate) fn remove(&mut self, id: u32) {
         let value = self.slots[id as usize].take();
         debug_assert!(value.is_some(), "removed twice");

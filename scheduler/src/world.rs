@@ -33,7 +33,7 @@ use serde_json::json;
 use crate::plan::{Limits, Plan, explain, place};
 use crate::snapshot::{Change, Snapshot};
 
-/// The words of a line: flags, and values by key. A key may come more than once.
+/// The words of a line: flags, and values by key. A key may occur more than once.
 struct Words<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Words<'a> {
@@ -236,7 +236,7 @@ fn task(name: &str, words: &Words<'_>) -> Task {
     task
 }
 
-/// The changes that a line is.
+/// The change that a line describes.
 pub(crate) fn change(line: &str) -> Change {
     let words: Vec<&str> = line.split_whitespace().collect();
     let key = |name: &str| ObjectKey::new("default", name);
@@ -255,7 +255,7 @@ pub(crate) fn change(line: &str) -> Change {
     }
 }
 
-/// What came of one decision, as text.
+/// The result of one decision as text.
 pub(crate) fn show(snapshot: &Snapshot, plan: &Plan) -> String {
     let mut text = String::new();
     for bind in &plan.bindings {
@@ -278,7 +278,7 @@ pub(crate) fn show(snapshot: &Snapshot, plan: &Plan) -> String {
     text
 }
 
-/// Runs a world's lines, and says what each decision was.
+/// Runs the lines of a world and returns the result of each decision.
 pub(crate) fn run(world: &str) -> (Snapshot, String) {
     let mut snapshot = Snapshot::new();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A command beside a task, such as `hctl exec` asks for: this process becomes it.
+//! Runs a command beside a task, for example for `hctl exec`: this process becomes the command.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -14,21 +14,21 @@ use serde::de::IgnoredAny;
 use crate::inherited;
 use crate::records::{TaskDir, TaskSpec};
 
-/// Exit code of a shell for a command that cannot be run.
+/// The exit code that shells use for a command that cannot be run.
 const CANNOT_RUN: u8 = 127;
 
-/// Becomes a command beside the task in `dir`, with its environment and folder, and as free of what
-/// the agent inherited.
+/// Becomes a command beside the task in `dir`, with the task's environment and folder, and without
+/// anything inherited from the agent.
 pub(crate) fn main(dir: &Path, command: &[OsString]) -> ExitCode {
     let _ = inherited::close_descriptors();
     inherited::reset();
-    // An agent that is killed can end nothing any more, so the kernel ends the command with it: with
-    // the thread that started it, which an agent's runtime keeps as long as it runs. What the command
-    // has itself started is not ended by that.
+    // An agent that is killed cannot end anything, so the kernel ends the command together with the
+    // thread that started it (PDEATHSIG); the agent's runtime keeps that thread while the agent
+    // runs. Processes that the command has started are not ended by this.
     let agent = getppid();
     let _ = set_pdeathsig(Signal::SIGKILL);
     if getppid() != agent {
-        // It was killed a moment before.
+        // The agent was killed just before.
         return ExitCode::from(CANNOT_RUN);
     }
     let message = match TaskDir(dir.to_owned()).spec() {
@@ -40,7 +40,7 @@ pub(crate) fn main(dir: &Path, command: &[OsString]) -> ExitCode {
     ExitCode::from(CANNOT_RUN)
 }
 
-/// Returns only where that is not possible, and says why.
+/// Returns only if the command cannot be run, with the reason.
 fn become_command(spec: &TaskSpec<IgnoredAny>, command: &[OsString]) -> String {
     let Some((program, args)) = command.split_first() else {
         return "the command is empty".to_owned();

@@ -1,16 +1,16 @@
-//! Frees a process from what it inherited of whoever started the agent.
+//! Frees a process from what it inherited from whoever started the agent.
 //!
-//! A process hands down more than it says: signals that it ignores (`nohup`, a shell's `&`), open
-//! descriptors, limits, its nice value, its umask, its folder, its place in the kernel's order of
-//! out-of-memory kills. A task gets none of that but the fixed values here. (Environment, signal
-//! mask and SIGPIPE are `std::process::Command`'s part.)
+//! A process passes on more than is visible: ignored signals (`nohup`, a shell's `&`), open
+//! descriptors, limits, its nice value, its umask, its working directory, its out-of-memory score.
+//! Tasks get the fixed values in this file instead. (`std::process::Command` takes care of
+//! environment, signal mask and SIGPIPE.)
 //!
-//! Two signals stay ignored, 32 and 33: glibc's posix_spawn, which starts every child here, leaves
-//! them so, and no function of the C library changes them. Nobody notices: they are the library's own,
-//! and a program's library takes them up itself when it needs them.
+//! Signals 32 and 33 stay ignored: glibc's posix_spawn, which starts every child here, leaves them
+//! so, and no function of the C library can change them. That has no effect: they are internal to
+//! the C library, which sets them up when it needs them.
 //!
-//! What the administrator gave the agent as a bound stays one: hard limits, control groups,
-//! processor affinity.
+//! Bounds that an administrator set for the agent stay: hard limits, control groups, processor
+//! affinity.
 
 use std::fs;
 use std::io;
@@ -23,13 +23,13 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::close;
 use signal_hook::consts::FORBIDDEN;
 
-/// What a task's files are not by default: writable by others.
+/// Which permissions new files of a task do not get: write permission for others.
 const UMASK: u32 = 0o022;
 
-/// The first descriptor that is not one of the three that every program has.
+/// The first descriptor after the three standard ones.
 const FIRST_OWN: RawFd = 3;
 
-/// Soft limits; of those not named there is none. A hard limit that is lower holds.
+/// Soft limits. Limits that are not listed are unlimited. A lower hard limit takes precedence.
 const SOFT_LIMITS: &[(Resource, rlim_t)] = &[
     (Resource::RLIMIT_CORE, 0),
     (Resource::RLIMIT_CPU, RLIM_INFINITY),
@@ -37,7 +37,7 @@ const SOFT_LIMITS: &[(Resource, rlim_t)] = &[
     (Resource::RLIMIT_DATA, RLIM_INFINITY),
     (Resource::RLIMIT_AS, RLIM_INFINITY),
     (Resource::RLIMIT_STACK, 8 << 20),
-    // Programs that use select() break with more; those that need more raise it themselves.
+    // Programs that use select() fail with more. Programs that need more can raise it themselves.
     (Resource::RLIMIT_NOFILE, 1024),
     (Resource::RLIMIT_NPROC, RLIM_INFINITY),
 ];
@@ -45,21 +45,21 @@ const SOFT_LIMITS: &[(Resource, rlim_t)] = &[
 /// Signals are numbered from 1.
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
-/// Closes every descriptor but the three that every program has. To be called before anything is
-/// opened: whoever holds one of these would be left with somebody else's.
+/// Closes every descriptor but the three standard ones. Must be called before anything is opened:
+/// an open file would lose its descriptor to somebody else.
 pub fn close_descriptors() -> io::Result<()> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
-    // All numbers are read before one is closed: the folder is read with one of them.
+    // All numbers are read first, because reading the folder uses a descriptor as well.
     let numbers: Vec<RawFd> =
         fs::read_dir("/proc/self/fd")?.filter_map(Result::ok).filter_map(number).collect();
     for number in numbers.into_iter().filter(|number| *number >= FIRST_OWN) {
-        // The one that the folder was read with is closed already.
+        // The descriptor of the folder itself is closed already.
         let _ = close(number);
     }
     Ok(())
 }
 
-/// Sets what a child gets. It fails nowhere: what may not be set stays as it is.
+/// Sets these values for this process and its children. What is not permitted stays as it is.
 pub fn reset() {
     forget_ignored_signals();
     umask(Mode::from_bits_truncate(UMASK));
@@ -70,16 +70,16 @@ pub fn reset() {
             let _ = setrlimit(*resource, (*wanted).min(hard), hard);
         }
     }
-    // Both need a privilege where the agent was made less important than others.
+    // Both need a privilege if the agent was given a lower priority.
     let _ = rustix::process::setpriority_process(None, 0);
     let _ = fs::write("/proc/self/oom_score_adj", "0");
-    // The folder in which the agent was started is not kept in use.
+    // So that the folder in which the agent was started is not in use.
     let _ = std::env::set_current_dir("/");
 }
 
-/// Lets children have the default of each signal that this process was started to ignore: it
-/// catches the signal instead, without doing anything, which no child inherits. This process minds
-/// it as little as before.
+/// Restores the default action for signals that this process was started to ignore, in its
+/// children: it installs an empty handler, which children do not inherit. For this process that has
+/// the same effect as ignoring them.
 fn forget_ignored_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let can_be_caught = |number: &i32| !FORBIDDEN.contains(number);
@@ -88,8 +88,8 @@ fn forget_ignored_signals() {
     }
 }
 
-/// The signals that `/proc/<pid>/status` says are ignored, but SIGPIPE: Rust ignores it in its own
-/// programs, and not in their children.
+/// The signals that `/proc/<pid>/status` shows as ignored, except SIGPIPE: Rust ignores that itself
+/// and restores it for children.
 fn ignored(status: &str) -> Vec<i32> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();

@@ -1,13 +1,14 @@
-//! The shim, the small process that stands beside each task of the process runtime, and what it
-//! shares with the agent that starts it.
+//! The shim, a small process beside each task of the process runtime, and what it shares with the
+//! agent that starts it.
 //!
-//! One shim is started for each task, so what it costs to start is most of what a short task costs.
-//! This crate therefore has few dependencies: no async runtime, no HTTP, none of the API's types.
+//! One shim is started for each task, so its start is most of what a short task costs. Therefore
+//! this crate has few dependencies: no async runtime, no HTTP, none of the API's types.
 //!
 //! * [`main`] supervises a task, and [`beside`] runs a command beside it.
 //! * [`records`] are the files by which shim and agent know of a task.
-//! * [`log`] writes what a task says, [`table`] reads which processes there are, [`inherited`] frees a
-//!   process from what it inherited, and [`private`] makes files that nobody else can read.
+//! * [`log`] writes the output of a task, [`table`] reads the list of processes, [`inherited`]
+//!   frees a process from what it inherited, and [`private`] creates files that nobody else can
+//!   read.
 
 mod beside;
 pub mod inherited;
@@ -24,14 +25,15 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-/// Which sources the shim was built from: the agent starts no other (`build.rs`).
+/// A hash of the sources that the shim was built from. The agent starts no shim of another build
+/// (`build.rs`).
 pub const BUILD: &str = env!("HELIOX_SHIM_BUILD");
 
-/// With this in place of a task's directory, which is an absolute path, the program only says its
-/// [`BUILD`].
+/// With this argument in place of a task's directory, which is an absolute path, the program only
+/// prints its [`BUILD`].
 pub const ASKS_FOR_BUILD: &str = "--build";
 
-/// Runs the task in `dir` to its end; or, where there is one, the command beside it.
+/// Runs the task in `dir` to its end, or, if there is a command, that command beside it.
 pub fn main(dir: &Path, command: &[OsString]) -> ExitCode {
     if command.is_empty() { supervise::main(dir) } else { beside::main(dir, command) }
 }
@@ -47,7 +49,7 @@ pub fn program(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     main(&PathBuf::from(dir), &args.collect::<Vec<_>>())
 }
 
-/// The time, to the microsecond that the wire format keeps.
+/// The current time, rounded to the microseconds of the wire format.
 #[expect(
     clippy::disallowed_methods,
     reason = "the shim is never simulated, so it has no clock to hold still"

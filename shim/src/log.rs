@@ -1,9 +1,9 @@
-//! Writes what a program says into files of bounded size.
+//! Writes a program's output into files of bounded size.
 //!
-//! The newest file is at `<path>`, older ones are at `<path>.1`, `<path>.2` and so on, [`LOG_FILES`]
-//! of them. Each record is one line, in the form that Kubernetes' container runtimes write:
-//! `<time> stdout|stderr F|P <text>`, where P marks text that no newline ended; `G` marks that lines
-//! were lost there because they could not be written.
+//! The newest file is `<path>`; older ones are `<path>.1`, `<path>.2` and so on, [`LOG_FILES`] of
+//! them. Each record is one line in the format of Kubernetes' container runtimes: `<time>
+//! stdout|stderr F|P <text>`. P marks text without a newline at its end; `G` marks that lines are
+//! missing because they could not be written.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -14,14 +14,14 @@ use jiff::Timestamp;
 
 use crate::private::{self, named};
 
-/// Longest text of one record. A longer line is split into several, so that no program can make the
-/// shim or the agent hold more than this.
+/// Longest text of one record. A longer line is split, so that no program can make shim or agent
+/// hold more than this in memory.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Files that a log is kept in: when the last is full, the oldest is deleted.
+/// Number of files of a log. When the newest is full, the oldest is deleted.
 pub const LOG_FILES: u32 = 8;
 
-/// Where a line was written to.
+/// The output that a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Standard output.
@@ -30,15 +30,15 @@ pub enum Output {
     Stderr,
 }
 
-/// A line of log, or a piece of a long one.
+/// A line of a log, or a piece of a long one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
     /// Where it was written to.
     pub output: Output,
     /// When it was read.
     pub time: Timestamp,
-    /// The line with its newline; without one where none was written (yet), or where a long line was
-    /// split.
+    /// The line with its newline. Without one if the program has not written it (yet), or if a long
+    /// line was split.
     pub text: &'a [u8],
 }
 
@@ -61,27 +61,28 @@ impl Line<'_> {
 
 /// Appends lines to files of bounded size.
 ///
-/// Each record is later than the one before, whatever the clock does, so that the time of a
-/// file's first record tells it from all others.
+/// The times of records always increase, whatever the clock does, so that the time of a file's
+/// first record identifies the file.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
     file: File,
-    /// Whole records in the file, in bytes.
+    /// Bytes of complete records in the file.
     bytes: u64,
     bytes_max: u64,
     latest: Timestamp,
     /// Whether lines were lost since the last one that was written.
     has_lost: bool,
-    /// Room on the disk for a mark that the last lines were lost.
+    /// The reserved room for a mark that the last lines are missing.
     room: Option<PathBuf>,
 }
 
-/// Bytes that are kept free for a last mark: a block of most file systems.
+/// Size of that room: a block of most file systems.
 const ROOM_BYTES: usize = 4096;
 
 impl LogWriter {
-    /// Opens `path` to append to it; with its older files it never holds more than `bytes_max`.
+    /// Opens `path` for appending. Together with its older files it never holds more than
+    /// `bytes_max`.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
         let file = private::appended(path)?;
         let bytes = file.metadata()?.len();
@@ -97,7 +98,7 @@ impl LogWriter {
         })
     }
 
-    /// Opens a log whose writer was killed, to end it `now`.
+    /// Opens the log of a writer that was killed, to end it `now`.
     pub fn resume(path: &Path, bytes_max: u64, now: Timestamp) -> io::Result<Self> {
         let mut log = Self::open(path, bytes_max)?;
         log.latest = now;
@@ -105,7 +106,7 @@ impl LogWriter {
         Ok(log)
     }
 
-    /// Sets room aside for a mark, so that a log whose last lines are lost on a full disk says so.
+    /// Reserves room for a mark, so that a log whose last lines are lost on a full disk shows that.
     pub fn reserve_mark(&mut self) -> io::Result<()> {
         let room = room_of(&self.path);
         private::reserve(&room, ROOM_BYTES).map_err(|error| named(&room, &error))?;
@@ -113,8 +114,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Appends a line. After an error the line is lost, and the next one that can be written
-    /// stands behind a mark that says so.
+    /// Appends a line. After an error the line is lost, and the next line that can be written
+    /// follows a mark that says so.
     pub fn write(&mut self, line: Line<'_>) -> io::Result<()> {
         let next = self.latest.saturating_add(Duration::from_nanos(1));
         let time = next.map_or(line.time, |next| next.max(line.time));
@@ -126,8 +127,8 @@ impl LogWriter {
         let written = self.append(&stored);
         match &written {
             Ok(()) => (self.latest, self.has_lost) = (time, false),
-            // Of a record that was written in half nothing may stay: the next would be its end.
-            // Where that fails as well, the reader sees a damaged record, which is a gap, too.
+            // Remove a partly written record, because the next one would be appended to it. If that
+            // fails as well, readers see a damaged record, which they treat as a gap, too.
             Err(_) => {
                 self.has_lost = true;
                 let _ = self.file.set_len(self.bytes);
@@ -136,13 +137,12 @@ impl LogWriter {
         written
     }
 
-    /// Lines that come here were lost before they came to this: that is marked with the next one.
+    /// Notes that lines were lost before they reached the writer. The next line follows a mark.
     pub fn lost(&mut self) {
         self.has_lost = true;
     }
 
-    /// Marks that the last lines were lost, where they were, and gives back the room that was set
-    /// aside for that.
+    /// Ends the log: marks lost lines if they were the last ones, and releases the reserved room.
     pub fn end(&mut self) -> io::Result<()> {
         let room = self.room.take();
         if self.has_lost {
@@ -150,7 +150,7 @@ impl LogWriter {
             let time = time.unwrap_or(Timestamp::MAX);
             let mark = gap_mark(time);
             if let Err(error) = self.append(mark.as_bytes()) {
-                // Of a mark that was written in half nothing may stay, either.
+                // Remove a partly written mark.
                 let _ = self.file.set_len(self.bytes);
                 return self.put_mark(&mark, room.ok_or(error)?);
             }
@@ -159,8 +159,8 @@ impl LogWriter {
         room.map_or(Ok(()), std::fs::remove_file)
     }
 
-    /// The disk is full: the mark is written over what was set aside, and that becomes the log's
-    /// newest file. Names take no room.
+    /// The disk is full: writes the mark over the reserved file and renames that to be the newest
+    /// file of the log, which needs no more room.
     fn put_mark(&mut self, mark: &str, room: PathBuf) -> io::Result<()> {
         let mut file = private::overwritten(&room)?;
         file.write_all(mark.as_bytes())?;
@@ -192,11 +192,12 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Makes room for a new file. Older files move up, so that a reader that looks at them from the
-    /// newest to the oldest misses none.
+    /// Renames the older files to make room for a new one, the oldest first, so that a reader that
+    /// looks at them from the newest to the oldest misses none.
     ///
-    /// None is moved beyond a place that is free. A rotation that failed halfway has left one, and
-    /// each line after it rotates again: it must not push out one old file after the other.
+    /// It stops at the first free name. A rotation that failed halfway has left one, and is
+    /// repeated for each following line; without this stop each repetition would delete one more
+    /// old file.
     fn move_up(&self) -> io::Result<()> {
         let mut free = 0;
         while free < LOG_FILES - 1 && rotated(&self.path, free).try_exists()? {
@@ -213,17 +214,18 @@ impl LogWriter {
     }
 }
 
-/// Where room is set aside for a mark in the log at `path`: it goes with the log's other files.
+/// The file in which room is reserved for a mark in the log at `path`. It is beside the log's
+/// files.
 pub fn room_of(path: &Path) -> PathBuf {
     path.with_extension("room")
 }
 
-/// Marks that lines were lost at `time`.
+/// The mark that lines were lost at `time`.
 pub fn gap_mark(time: Timestamp) -> String {
     format!("{time:.9} stderr G \n")
 }
 
-/// Where an older file of a log is: the older, the larger its number. The newest is number 0.
+/// The path of an older file of a log. The newest has number 0, older ones larger numbers.
 pub fn rotated(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
         return path.to_owned();
@@ -256,7 +258,7 @@ mod tests {
         assert!((3_000..=4_000).contains(&bytes), "{bytes}");
         let new = std::fs::read(&path).unwrap();
         let last = new.split_inclusive(|b| *b == b'\n').next_back().unwrap();
-        // Each is a nanosecond later than the one before.
+        // The times differ by one nanosecond each.
         assert_eq!(last, b"2026-11-21T10:00:00.123457288Z stderr F line 499\n");
     }
 
@@ -274,7 +276,7 @@ mod tests {
         let older: Vec<_> = (1..LOG_FILES).map(read).collect();
         assert_eq!(older[0], newest);
         for _ in 0..LOG_FILES {
-            // As if the new file could not be made.
+            // Simulates that the new file cannot be created.
             std::fs::remove_file(&path).unwrap();
             writer.rotate().unwrap();
         }

@@ -1,4 +1,4 @@
-//! Copies what a program writes to its two outputs into its log, line by line.
+//! Copies a program's two outputs into its log, line by line.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -11,13 +11,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::log::{LINE_BYTES_MAX, Line, LogWriter, Output};
 use crate::now;
 
-/// Bytes that are read together: what a pipe holds by default.
+/// Bytes read at once: what a pipe holds by default.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The outputs of a program, and the log that they go to.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    /// Those that have not ended.
+    /// The outputs that have not ended.
     open: Vec<Source>,
     log: LogWriter,
 }
@@ -26,14 +26,14 @@ pub(crate) struct Outputs {
 struct Source {
     from: OwnedFd,
     output: Output,
-    /// What was read and is no whole line yet.
+    /// What was read and does not form a complete line yet.
     held: Vec<u8>,
-    /// Of that, bytes in which there is no end of a line.
+    /// How many of those bytes were already searched for a newline.
     searched: usize,
 }
 
 impl Outputs {
-    /// Takes the outputs of a program that was just started.
+    /// Takes the outputs of a child that was just started.
     pub(crate) fn of(child: &mut Child, log: LogWriter) -> Self {
         let stdout = child.stdout.take().map(|pipe| (OwnedFd::from(pipe), Output::Stdout));
         let stderr = child.stderr.take().map(|pipe| (OwnedFd::from(pipe), Output::Stderr));
@@ -41,19 +41,19 @@ impl Outputs {
         Self { open: [stdout, stderr].into_iter().flatten().map(source).collect(), log }
     }
 
-    /// Waits until something can be read, from an output or from `other`, for so long at most; and
-    /// copies what the outputs have.
+    /// Waits until an output or `other` is readable, at most for `wait`, and copies what the
+    /// outputs have.
     pub(crate) fn copy(&mut self, other: Option<BorrowedFd<'_>>, wait: Duration) -> io::Result<()> {
         let outputs = self.open.iter().map(|source| source.from.as_fd());
         let mut waited: Vec<PollFd<'_>> =
             outputs.chain(other).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
         match poll(&mut waited, Some(&wait)) {
-            // Looking once more does no harm.
+            // After an interruption, checking once more does no harm.
             Ok(_) | Err(rustix::io::Errno::INTR) => (),
             Err(error) => return Err(error.into()),
         }
-        // An output that has ended shows that as an event of its own.
+        // The end of an output is an event as well.
         let mut has_news = waited.iter().map(|polled| !polled.revents().is_empty());
         let has_news: Vec<bool> = self.open.iter().map(|_| has_news.next() == Some(true)).collect();
         let mut has_news = has_news.into_iter();
@@ -62,7 +62,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Copies until both outputs have ended, or have been held open for so long.
+    /// Copies until both outputs have ended, at most for `time`.
     pub(crate) fn drain(&mut self, time: Duration) {
         let until = monotonic() + time;
         while !self.open.is_empty() {
@@ -73,19 +73,19 @@ impl Outputs {
         }
     }
 
-    /// Ends the log, with what is left of lines that were not ended.
+    /// Ends the log with the rest of unfinished lines.
     pub(crate) fn end(mut self) {
         for source in &mut self.open {
             source.write_rest(&mut self.log);
         }
-        // There is room for the mark that this may write: nothing but a broken disk makes it fail, and
-        // that must not cost the task's end as well.
+        // Room for a mark is reserved, so only a defective disk makes this fail. The task's end
+        // must be recorded all the same.
         let _broken = self.log.end();
     }
 }
 
 impl Source {
-    /// Copies what there is; whether more can come.
+    /// Copies what is available. Returns whether more may come.
     fn copy(&mut self, log: &mut LogWriter) -> bool {
         self.held.reserve(READ_BYTES);
         match rustix::io::read(&self.from, spare_capacity(&mut self.held)) {
@@ -106,7 +106,8 @@ impl Source {
         let mut begin = 0;
         while let Some(length) = piece(&self.held[begin..], self.searched) {
             let text = &self.held[begin..begin + length];
-            // A full disk costs lines of log, which the log then says; it must not stop the task.
+            // On a full disk lines are lost, which the log will show; the task must not be stopped
+            // for it.
             let _lost = log.write(Line { output: self.output, time, text });
             begin += length;
             self.searched = 0;
@@ -123,8 +124,8 @@ impl Source {
     }
 }
 
-/// The length of the first line, or of the first piece of a long one; nothing where neither is whole.
-/// The first `searched` bytes have no end of a line in them.
+/// The length of the first line, or of the first piece of a long line; nothing if neither is
+/// complete. The first `searched` bytes contain no newline.
 fn piece(held: &[u8], searched: usize) -> Option<usize> {
     let window = &held[..held.len().min(LINE_BYTES_MAX)];
     let searched = searched.min(window.len());

@@ -1,7 +1,7 @@
-//! Files and folders that nobody but this user may read: environments and logs hold secrets.
+//! Creates files and folders that only this user may read: environments and logs contain secrets.
 //!
-//! Each is private from the moment it is there. Making it so afterwards would leave a moment in
-//! which others can open it.
+//! Each is private from its creation. If the permissions were restricted afterwards, others could
+//! open it in between.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -10,11 +10,11 @@ use std::path::Path;
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// What a mode says of everybody else.
+/// The permission bits of everybody else.
 const OTHERS: u32 = 0o077;
 
-/// Makes a folder where none is, with those above it. One that is there is made private: an older
-/// version made it readable.
+/// Creates a folder and its parents if they do not exist. An existing folder is made private,
+/// because an older version created it readable.
 pub fn folder(path: &Path) -> io::Result<()> {
     state_folder(path)?;
     let mode = fs::metadata(path)?.permissions().mode();
@@ -24,48 +24,49 @@ pub fn folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder where none is, with those above it. One that is there belongs to whoever made
-/// it, and is left as it is.
+/// Creates a folder and its parents if they do not exist. An existing folder is left as it is: it
+/// belongs to whoever created it.
 pub fn state_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
-/// Opens a file to write it anew.
+/// Opens a file for writing and truncates it.
 pub fn file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
 }
 
-/// Opens a file to add to it.
+/// Opens a file for appending.
 pub fn appended(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
 }
 
-/// Opens a file to write over what is in it.
+/// Opens a file for overwriting its content.
 pub fn overwritten(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
-/// Makes a file private that somebody else made.
+/// Makes a file private that somebody else created.
 pub fn take_over(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
 }
 
-/// Sets room aside on the disk, in a file that is written over or removed when the room is needed.
-/// Where there is not enough, nothing stays.
+/// Reserves room on the disk by a file, which is overwritten or removed when the room is needed. If
+/// there is not enough room, no file is left.
 pub fn reserve(path: &Path, bytes: usize) -> io::Result<()> {
-    // Spaces, which the disk must keep, unlike zeros. They need not outlive the machine.
+    // Spaces, because file systems need not allocate blocks for zeros. No sync: the reserve need
+    // not survive a restart of the machine.
     let kept = file(path).and_then(|mut room| room.write_all(&vec![b' '; bytes]));
     kept.inspect_err(|_| {
         let _stays = fs::remove_file(path);
     })
 }
 
-/// An error with the name of the file that it is about, which the system leaves out.
+/// The error with the path of the file, which the system's errors lack.
 pub fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Deletes a file that may not be there.
+/// Deletes a file if it exists.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

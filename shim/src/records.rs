@@ -45,48 +45,48 @@ use serde::{Deserialize, Serialize};
 use crate::private::{self, named};
 use crate::table::{self, stat};
 
-/// The record of a task's shim, which is its lock as well.
+/// The record of a task's shim. Its file is the lock as well.
 const SHIM: &str = "shim.json";
 
-/// How often, and with which rest, a killed process is looked at until it is gone.
+/// How many times, and with which pause, a killed process is checked until it is gone.
 const DEATH_LOOKS: u32 = 200;
 const DEATH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What the shim is told. Whose task it is (`I`) only the agent reads.
+/// What the shim is told to run. Only the agent reads the identity `I`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec<I> {
-    /// The agent's cluster.
+    /// Id of the agent's cluster.
     pub cluster: String,
-    /// The agent's node.
+    /// Name of the agent's node.
     pub node: String,
-    /// Whose it is.
+    /// The identity of the container.
     pub identity: I,
     /// The program and its arguments; never empty.
     pub argv: Vec<String>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
-    /// Where it starts.
+    /// Its working directory.
     pub working_dir: PathBuf,
-    /// Where its output goes.
+    /// The file for its output.
     pub log: PathBuf,
-    /// How much of that is kept.
+    /// How many bytes of output are kept.
     pub log_bytes_max: u64,
-    /// Where its end is to be written down.
+    /// The file for the record of its end.
     pub exit: PathBuf,
 }
 
-/// A task's main process, or its shim as long as there is none, told apart from any later process with
-/// the same number.
+/// Identifies a task's main process, or its shim while there is none, and distinguishes it from any
+/// later process with the same id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// The process. A main process leads its group, and a shim its session.
+    /// The process id. A main process leads its process group, a shim leads its session.
     pub pid: i32,
-    /// Its start in clock ticks since boot.
+    /// Its start time in clock ticks since boot.
     pub start_ticks: u64,
     /// The session, which the shim leads; 0 in a record of an older version.
     #[serde(default)]
     pub session: i32,
-    /// Which start of the machine it belongs to.
+    /// The boot id of the machine when it was started.
     pub boot_id: String,
     /// When the task started.
     pub started: Timestamp,
@@ -95,7 +95,7 @@ pub struct RunRecord {
 /// How the main process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// When it had started; nothing where it never did.
+    /// When it started; `None` if it never did.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub at: Timestamp,
@@ -103,38 +103,39 @@ pub struct ExitRecord {
     pub code: i32,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Nobody saw how it ended.
+    /// Whether nobody saw how it ended.
     #[serde(default)]
     pub is_unseen: bool,
-    /// What else is known.
+    /// More details.
     pub message: Option<String>,
 }
 
-/// What the shim says to the agent that started it.
+/// The shim's answer to the agent that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShimAnswer {
-    /// The program runs.
+    /// The program is running.
     Started,
-    /// It will not run, however often it is tried.
+    /// It cannot run, however often it is tried.
     Refused(String),
-    /// The task's own files cannot be used, such as on a full disk: it may run another time.
+    /// The task's own files cannot be used, for example on a full disk. It may run another time.
     Failed(String),
 }
 
 /// A task's directory.
 #[derive(Debug, Clone)]
 pub struct TaskDir(
-    /// Where it is.
+    /// Its path.
     pub PathBuf,
 );
 
 impl TaskDir {
-    /// What is to run; nothing where the directory is gone.
+    /// What to run; nothing if the directory is gone.
     pub fn spec<I: DeserializeOwned>(&self) -> io::Result<Option<TaskSpec<I>>> {
         read(&self.0.join("spec.json"))
     }
 
-    /// Says what is to run, in a directory that has not its name yet: nobody reads it before it is whole.
+    /// Writes what to run, into a directory that does not have its final name yet, so that nobody
+    /// reads it before it is complete.
     pub fn write_spec<I: Serialize>(&self, spec: &TaskSpec<I>) -> io::Result<()> {
         create(&self.0.join("spec.json"), spec)
     }
@@ -144,7 +145,7 @@ impl TaskDir {
         read(&self.0.join("run.json"))
     }
 
-    /// The shim that was about to start the program, if one came so far. The file is there before, and
+    /// The shim, if it has come as far as starting the program. Before that, the file exists and is
     /// empty.
     pub fn shim(&self) -> io::Result<Option<RunRecord>> {
         let path = self.0.join(SHIM);
@@ -154,35 +155,37 @@ impl TaskDir {
         read(&path)
     }
 
-    /// Says which process the shim is, before the program starts. Where the shim is killed before it
-    /// has recorded the main process, the program is found by the shim's session.
+    /// Records the shim's own process before the program starts. If the shim is killed before it
+    /// has recorded the main process, the program can be found by the shim's session.
     ///
-    /// `lock` is what [`TaskDir::lock`] opened, as it was handed over: whoever closed another descriptor
-    /// of that file would seem to be the shim that ends. `folder` is this directory, opened. Nobody reads
-    /// the record as long as the lock is held.
+    /// `lock` must be the descriptor that was inherited from [`TaskDir::lock`]: opening and closing
+    /// the file again would look like the end of the shim. `folder` is this directory, opened.
+    /// Nobody reads the record while the lock is held.
     pub fn write_shim(lock: BorrowedFd<'_>, shim: &RunRecord, folder: &File) -> io::Result<()> {
         let bytes = serde_json::to_vec(shim)?;
         let written = write_all(lock, &bytes).and_then(|()| rustix::fs::fsync(lock));
         if let Err(error) = written {
-            // Half of a record is no use. If it stays, the task is taken for damaged, and not started twice.
+            // A partly written record is useless. If it stays, the task counts as damaged and is
+            // not started twice.
             let _stays = Self::forget_shim(lock);
             return Err(error.into());
         }
-        // The name of the file, too. File systems with a journal have written it with the file's sync.
+        // Makes the name of the file durable, too. Journaling file systems have done that with the
+        // file's sync.
         folder.sync_all()
     }
 
-    /// Takes that back: the program could not be started.
+    /// Removes that record: the program could not be started.
     pub fn forget_shim(lock: BorrowedFd<'_>) -> io::Result<()> {
         Ok(rustix::fs::ftruncate(lock, 0)?)
     }
 
-    /// Room for the record of the main process.
+    /// Reserves room for the record of the main process.
     pub fn reserve_run(&self) -> io::Result<Reserved> {
         Reserved::at(&self.0.join("run.json"))
     }
 
-    /// Takes the lock for as long as the file, or a copy of its descriptor, is open.
+    /// Takes the lock, which is held while the file or a copy of its descriptor is open.
     pub fn lock(&self) -> io::Result<File> {
         let file = private::appended(&self.0.join(SHIM))?;
         file.try_lock().map_err(io::Error::from)?;
@@ -195,7 +198,7 @@ impl TaskDir {
         if of_older_version.exists() { of_older_version } else { self.0.join(SHIM) }
     }
 
-    /// Whether a shim is at work, or is about to be.
+    /// Whether a shim is running or about to start.
     pub fn has_shim(&self) -> io::Result<bool> {
         let file = match File::open(self.lock_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -208,15 +211,15 @@ impl TaskDir {
         }
     }
 
-    /// Whether the program was started before the machine was: none of its processes is left, and
-    /// records that were not synced may be empty or in part.
+    /// Whether the program was started before the machine booted: then none of its processes
+    /// exists, and records that were not synced may be empty or incomplete.
     pub fn is_of_earlier_boot(&self) -> bool {
         self.shim().is_ok_and(|shim| shim.is_some_and(|shim| !shim.is_of_this_boot()))
     }
 }
 
 impl RunRecord {
-    /// Describes the process `pid` as it is now.
+    /// Describes the current process with the id `pid`.
     pub fn of(pid: u32, started: Timestamp) -> io::Result<Self> {
         Self::with(pid, started, boot_id()?)
     }
@@ -234,12 +237,12 @@ impl RunRecord {
         Ok(Self { pid: number, start_ticks, session, boot_id, started })
     }
 
-    /// Whether the machine was not started anew since.
+    /// Whether the machine has not been restarted since.
     pub fn is_of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|boot| boot == self.boot_id)
     }
 
-    /// Whether that very process is still there.
+    /// Whether this very process still exists.
     pub fn is_alive(&self) -> bool {
         self.is_of_this_boot()
             && stat(self.pid).is_ok_and(|stat| {
@@ -247,7 +250,8 @@ impl RunRecord {
             })
     }
 
-    /// Whether the process, which was killed, is gone soon. Nobody tells of it: its parent is gone.
+    /// Whether the killed process disappears soon. Its parent is gone, so there is no event to wait
+    /// for.
     pub fn dies(&self) -> bool {
         for _ in 0..DEATH_LOOKS {
             if !self.is_alive() {
@@ -258,7 +262,7 @@ impl RunRecord {
         !self.is_alive()
     }
 
-    /// Signals the process's group, unless the process is not there any more.
+    /// Signals the process's group, unless the process does not exist any more.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         if !self.is_alive() {
             return Ok(());
@@ -274,7 +278,7 @@ fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Reads a record; nothing where it is missing.
+/// Reads a record; nothing if it does not exist.
 pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => {
@@ -285,7 +289,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// Records are never there in part: somebody else wrote to this one, or the disk has changed it.
+/// A record is written atomically, so somebody else has changed it, or the disk is defective.
 fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
     let is_exit = path.extension().is_none();
     let what = if is_exit { path } else { path.parent().unwrap_or(path) };
@@ -299,12 +303,12 @@ fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-/// Whether a record is damaged, of a task that is to be left alone therefore.
+/// Whether an error means a damaged record. Such a task must be left alone.
 pub fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-/// Writes a record that nobody reads before it is whole, and waits until it is on disk.
+/// Writes a record that nobody reads before it is complete, and syncs it.
 fn create<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|bytes| {
         let mut file = private::file(path)?;
@@ -312,7 +316,7 @@ fn create<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
         file.sync_all()
     });
     written.map_err(|error| {
-        // Half of a record is no use, and takes what room there is.
+        // A partly written record is useless and takes room.
         let _stays = std::fs::remove_file(path);
         named(path, &error)
     })
@@ -329,36 +333,36 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Where a record is written before it takes its place.
+/// Where a record is written before it is renamed.
 pub fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// Bytes that are kept free for a record: a block of most file systems, and more than any takes.
+/// Bytes reserved for a record: a block of most file systems, and more than any record needs.
 const RESERVED_BYTES: usize = 4096;
 
-/// Room for a record that is to be written later, when the disk may be full. Without it what is known
-/// of a running process, or how it ended, could be lost.
+/// Reserved room for a record that is written later, when the disk may be full. Otherwise the
+/// record of a running process, or of its end, could be lost.
 #[derive(Debug)]
 pub struct Reserved {
     path: PathBuf,
 }
 
 impl Reserved {
-    /// Keeps room for the record that is to be at `path`.
+    /// Reserves room for the record at `path`.
     pub fn at(path: &Path) -> io::Result<Self> {
         let room = private::reserve(&beside(path), RESERVED_BYTES);
         room.map_err(|error| named(path, &error))?;
         Ok(Self { path: path.to_owned() })
     }
 
-    /// What a shim that is gone has kept, if anything.
+    /// The room that a shim has reserved which is gone, if any.
     pub fn kept(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
-    /// Writes the record over what was kept, and moves it into its place: it is there whole or not at
-    /// all, whatever is killed. May be tried again after an error.
+    /// Writes the record over the reserved file and renames it: the record exists completely or not
+    /// at all, even if this process is killed. May be repeated after an error.
     pub fn write<T: Serialize>(&self, record: &T) -> io::Result<()> {
         self.put(record).map_err(|error| named(&self.path, &error))
     }
@@ -367,7 +371,7 @@ impl Reserved {
         let (new, bytes) = (beside(&self.path), serde_json::to_vec(record)?);
         let mut file = private::overwritten(&new)?;
         file.write_all(&bytes)?;
-        // What was reserved was longer.
+        // The reserved file was longer.
         file.set_len(bytes.len() as u64)?;
         std::fs::rename(new, &self.path)
     }
@@ -410,7 +414,7 @@ mod tests {
         assert!(own.is_alive());
         own.start_ticks += 1;
         assert!(!own.is_alive());
-        // Would end this test.
+        // Would end this test process.
         own.signal(Signal::SIGKILL).unwrap();
     }
 

@@ -40,33 +40,34 @@ use crate::records::{ExitRecord, Reserved, RunRecord, ShimAnswer, TaskDir, TaskS
 use crate::table::children;
 use crate::{inherited, now};
 
-/// How long a program that left the task's process group may hold back its exit by keeping its
+/// How long the task's exit may be delayed by a process that left the process group and keeps the
 /// output open.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How often, and with which rest, what a task has left behind is killed until it is gone.
+/// How many times, and with which pause, the remaining processes of a task are killed until they
+/// are gone.
 const END_ROUNDS: u32 = 1000;
 const END_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often the task's directory is looked for, where nothing else happens.
+/// How often to check that the task's directory still exists, if nothing else happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is tried to write down a task's end, where that fails.
+/// How often writing the task's end is tried again after a failure.
 const EXIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Exit code of a shell for a command that cannot be run.
+/// The exit code that shells use for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
 
 /// Runs the task in `dir` to its end.
 pub(crate) fn main(dir: &Path) -> ExitCode {
-    // The agent starts this through a descriptor, and the kernel takes its number for a name.
+    // The agent starts this program by a descriptor, whose number would be its name otherwise.
     let _ = set_name(c"heliox-shim");
     let _ = inherited::close_descriptors();
     inherited::reset();
-    // Fails only where this is a session's leader already, which serves as well.
+    // Fails only if this process leads a session already, which is as good.
     let _ = setsid();
-    // What the task's processes leave behind becomes this one's children, however far it went: into
-    // another group or session. Known since Linux 3.4.
+    // Processes that lose their parent become children of this one, even from another group or
+    // session. Since Linux 3.4.
     let _ = set_child_subreaper(true);
     let dir = TaskDir(dir.to_owned());
     match run(&dir) {
@@ -82,13 +83,13 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let spec = dir.spec()?.ok_or_else(|| io::Error::other("this directory holds no task"))?;
     let log = LogWriter::open(&spec.log, spec.log_bytes_max);
     let mut log = log.map_err(|error| named(&spec.log, &error))?;
-    // What is to be written of a process is sure of its room before there is one.
+    // Everything that will be written about a process must have its room before the process exists.
     log.reserve_mark()?;
     let (run, exit) = (dir.reserve_run()?, Reserved::at(&spec.exit)?);
     let folder = File::open(&dir.0)?;
     let mut ends = Ends::hear()?;
     let shim = RunRecord::of(std::process::id(), now())?;
-    // The agent has handed the lock over.
+    // The lock was inherited as standard input.
     let lock = stdin();
     TaskDir::write_shim(lock, &shim, &folder)?;
     let mut child = match start(&spec) {
@@ -102,7 +103,7 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     let recorded = shim.of_child(child.id()).and_then(|record| run.write(&record));
     match &recorded {
         Ok(()) => answer(&ShimAnswer::Started),
-        // A task that no later agent could find must not run.
+        // No later agent could find this task, so it must not run.
         Err(_) => child.kill()?,
     }
     let status = wait(&mut child, &mut ends, &mut outputs, &folder)?;
@@ -114,12 +115,12 @@ fn run(dir: &TaskDir) -> io::Result<()> {
     Ok(())
 }
 
-/// The program could not be started: that is the task's end.
+/// The program could not be started, which is the end of the task.
 fn refuse(lock: BorrowedFd<'_>, (mut log, exit): (LogWriter, &Reserved), message: String) {
-    // Nothing was started, so it may be tried again where nobody hears of this.
+    // Nothing was started, so a later agent may try again if this is not heard.
     let _taken_for_started = TaskDir::forget_shim(lock);
-    // For a later agent, where the one that asked is not there any more. Written first: who hears the
-    // answer removes everything.
+    // For a later agent, if the one that asked is gone. Written before the answer, because after
+    // the answer the agent removes everything.
     let record = ExitRecord {
         started: None,
         at: now(),
@@ -128,23 +129,24 @@ fn refuse(lock: BorrowedFd<'_>, (mut log, exit): (LogWriter, &Reserved), message
         is_unseen: false,
         message: Some(message.clone()),
     };
-    // A later agent that finds nothing tries it again, and is told the same.
+    // A later agent that finds no record tries again and gets the same answer.
     let _untold = exit.write(&record);
-    // Nothing was written, so this only gives back room. If that fails, it goes with the log.
+    // Nothing was logged, so this only releases room. If it fails, the room is released with the
+    // log.
     let _stays = log.end();
     answer(&ShimAnswer::Refused(message));
 }
 
-/// Writes down how a task ended. Nobody else knows, so it is tried as long as that takes, or until
-/// the task's folder is deleted. Meanwhile the task is taken to be running.
+/// Writes the record of the task's end. Nobody else knows it, so this is repeated until it succeeds
+/// or the task's folder is deleted. Until then the task counts as running.
 fn write_exit(exit: &Reserved, record: &ExitRecord, folder: &File) {
     while exit.write(record).is_err() && !is_deleted(folder) {
-        // Nobody wakes this thread earlier, and no harm would be done.
+        // Nothing unparks this thread; an early return would do no harm.
         std::thread::park_timeout(EXIT_INTERVAL);
     }
 }
 
-/// A directory that was deleted has no name any more; one that was moved has.
+/// A deleted folder has no links any more; a renamed one has.
 fn is_deleted(folder: &File) -> bool {
     folder.metadata().is_ok_and(|there| there.nlink() == 0)
 }
@@ -165,20 +167,20 @@ fn start(spec: &TaskSpec<IgnoredAny>) -> Result<Child, String> {
         .map_err(|error| format!("cannot run {program:?}: {error}"))
 }
 
-/// Tells the agent. It may be gone, which is no fault.
+/// Answers the agent. If it is gone, nothing is lost.
 fn answer(answer: &ShimAnswer) {
     if let Ok(line) = serde_json::to_string(answer) {
-        // The agent reads to the end of this line, so that nothing has to be closed.
+        // The agent reads up to the end of this line, so the output need not be closed.
         let _ = writeln!(io::stdout(), "{line}");
     }
 }
 
-/// Tells of the ends of children, in a descriptor that can be waited for beside others.
+/// Reports ended children by a descriptor that can be polled together with others.
 struct Ends(SignalFd);
 
 impl Ends {
-    /// To be called before there is a child. The signal is blocked in this process from then on, and not
-    /// in what it starts: [`Command`] resets that.
+    /// Must be called before there is a child. Blocks the signal in this process; [`Command`]
+    /// resets that for what it starts.
     fn hear() -> io::Result<Self> {
         let mut ends = SigSet::empty();
         ends.add(Signal::SIGCHLD);
@@ -186,13 +188,13 @@ impl Ends {
         Ok(Self(SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// Whether the main process has ended; its remains stay. Others that have are waited for: they
-    /// became this one's when their parent ended, so nobody else does.
+    /// Whether the main process has ended; it is not reaped. Other ended children are reaped: they
+    /// became children of this process when their parents ended, so nobody else does that.
     fn have_come_to(&mut self, main: Pid) -> io::Result<bool> {
         if self.0.read_signal()?.is_none() {
             return Ok(false);
         }
-        // Several ends may have come as one signal.
+        // One signal may stand for several ended children.
         loop {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
             match waitid(Id::All, flags) {
@@ -208,7 +210,8 @@ impl Ends {
     }
 }
 
-/// Copies the outputs until the main process has ended, then ends all that it has left behind.
+/// Copies the outputs until the main process has ended, then ends everything that it has left
+/// behind.
 fn wait(
     child: &mut Child,
     ends: &mut Ends,
@@ -222,27 +225,27 @@ fn wait(
         }
         outputs.copy(Some(ends.0.as_fd()), LOOK_INTERVAL)?;
     }
-    // There may be nobody left.
+    // The group may be empty.
     let _ = killpg(pid, Signal::SIGKILL);
     let status = child.wait()?;
     end_children();
     Ok(status)
 }
 
-/// Ends the processes that the task has left behind. They are this one's children by now, and what
-/// they leave behind in turn becomes so. One that does not die, since it waits for a broken disk,
-/// holds back the task's end for a while only.
+/// Ends the processes that the task has left behind. They are children of this process by now, and
+/// so will be what they leave behind. A process that cannot die because it waits for a defective
+/// disk delays the task's end only for a bounded time.
 fn end_children() {
     for _ in 0..END_ROUNDS {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                // None is left.
+                // No child is left.
                 Err(Errno::ECHILD) => return,
                 Ok(WaitStatus::StillAlive) | Err(_) => break,
                 Ok(_) => (),
             }
         }
-        // Nobody else waits for these, so their numbers are theirs.
+        // Only this process reaps them, so their ids cannot have been reused.
         for child in children(getpid().as_raw()).unwrap_or_default() {
             let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         }

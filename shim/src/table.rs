@@ -1,5 +1,5 @@
-//! The processes of this machine, as `/proc` tells of them: who is whose child, and what belongs to a
-//! task whose shim cannot say so any more.
+//! The processes of this machine, read from `/proc`: which process is whose child, and which belong
+//! to a task whose shim is gone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,11 +7,13 @@ use std::io;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Rounds in which processes that begin meanwhile are found. What is found is stopped first, so that
-/// only a program that begins others faster than `/proc` is read needs more than two or three.
+/// Most rounds in which newly started processes are searched. Processes that were found are stopped
+/// first, so only a program that starts others faster than `/proc` is read needs more than two or
+/// three rounds.
 const ROUNDS_MAX: u32 = 100;
 
-/// Of `/proc/<pid>/stat`, whose a process is, and what tells it from others and from its remains.
+/// From `/proc/<pid>/stat`: to whom a process belongs, and what distinguishes it from others with
+/// its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
     pub is_zombie: bool,
@@ -21,7 +23,8 @@ pub struct Stat {
     pub start_ticks: u64,
 }
 
-/// Nothing where there is no such process, or none that this user may see: such a one is none of ours.
+/// Nothing if the process does not exist, or is not visible to this user: then it is not one of a
+/// task.
 pub fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(line) => Ok(parse_stat(&line)),
@@ -30,15 +33,15 @@ pub fn stat(pid: i32) -> io::Result<Option<Stat>> {
     }
 }
 
-/// A process that ends while it is read is gone, too. Where `/proc` hides the processes of other users
-/// (`hidepid`), reading them is not permitted.
+/// A process that ends while it is being read is gone, too. If `/proc` hides the processes of other
+/// users (`hidepid`), reading them is not permitted.
 fn is_none_of_ours(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
         || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn parse_stat(line: &str) -> Option<Stat> {
-    // The command's name is in parentheses and may hold anything, spaces and parentheses too.
+    // The command's name is in parentheses and may contain anything, even spaces and parentheses.
     let (_, fields) = line.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let is_zombie = fields.next()? == "Z";
@@ -48,7 +51,7 @@ fn parse_stat(line: &str) -> Option<Stat> {
     Some(Stat { is_zombie, parent, group, session, start_ticks })
 }
 
-/// All processes, by their numbers.
+/// All processes by id.
 fn all() -> io::Result<BTreeMap<i32, Stat>> {
     let mut table = BTreeMap::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -60,27 +63,28 @@ fn all() -> io::Result<BTreeMap<i32, Stat>> {
     Ok(table)
 }
 
-/// The children of a process that it has not waited for.
+/// The children of a process that it has not reaped.
 pub fn children(parent: i32) -> io::Result<Vec<i32>> {
     let is_child = |(pid, stat): (i32, Stat)| (stat.parent == parent).then_some(pid);
     Ok(all()?.into_iter().filter_map(is_child).collect())
 }
 
-/// Ends the main process of a task whose shim is gone, and all that belongs to it: its group, its
-/// session, and their descendants. A process that made a session of its own, and whose parent has
-/// ended, is not found. Returned are the processes that this user may not end.
+/// Ends the main process of a task whose shim is gone, and everything that belongs to it: its
+/// group, its session, and their descendants. A process that created a session of its own and whose
+/// parent has ended is not found. Returns the processes that this user may not end.
 pub fn end_family(main: i32, start_ticks: u64, session: i32) -> io::Result<Vec<i32>> {
     end_found(|| Ok(find_family(&all()?, main, start_ticks, session)), send)
 }
 
-/// Ends a shim, which nobody has waited for, and all that it has started, as [`end_family`] does.
+/// Ends a shim that was not reaped, and everything that it has started, as [`end_family`] does.
 pub fn end_session(shim: i32) -> io::Result<Vec<i32>> {
-    // Its number is not used again as long as anybody is in its session.
+    // The id cannot be reused while the session has a process.
     let start_ticks = stat(shim)?.map_or(0, |stat| stat.start_ticks);
     end_family(shim, start_ticks, shim)
 }
 
-/// Ends all that is found until nothing new is. One that cannot be ended keeps no other alive.
+/// Ends the processes that `find` finds until there are no new ones. A process that cannot be ended
+/// does not prevent the end of others.
 fn end_found(
     mut find: impl FnMut() -> io::Result<BTreeMap<i32, u64>>,
     mut send: impl FnMut(i32, u64, Signal) -> io::Result<()>,
@@ -90,7 +94,7 @@ fn end_found(
         let known = family.len();
         for (pid, start_ticks) in find()? {
             if family.insert(pid, start_ticks).is_none() {
-                // Whether it may be signalled is seen when it is killed.
+                // Whether it may be signalled is found out when it is killed.
                 let _not_permitted = send(pid, start_ticks, Signal::SIGSTOP);
             }
         }
@@ -102,17 +106,17 @@ fn end_found(
     Ok(family.into_iter().filter(|(pid, ticks)| is_left(*pid, *ticks)).map(|it| it.0).collect())
 }
 
-/// The living processes of a family, with their starts.
+/// The living processes of a family, with their start times.
 fn find_family(
     table: &BTreeMap<i32, Stat>,
     main: i32,
     start_ticks: u64,
     session: i32,
 ) -> BTreeMap<i32, u64> {
-    // The numbers of a group and a session are used again once nobody is in them any more, and then
-    // by a process that leads them.
+    // Ids of groups and sessions are reused after their last process is gone, and then by a process
+    // that leads them.
     let is_group_ours = table.get(&main).is_none_or(|stat| stat.start_ticks == start_ticks);
-    // Of the shim, which is older than what it started, there may be remains.
+    // The shim may remain as a zombie. It is older than what it started.
     let is_session_ours =
         session > 0 && table.get(&session).is_none_or(|stat| stat.start_ticks <= start_ticks);
     let belongs = |stat: &Stat| {
@@ -139,7 +143,7 @@ fn find_family(
     family
 }
 
-/// Signals a process, unless it is not there any more.
+/// Signals a process unless it does not exist any more.
 fn send(pid: i32, start_ticks: u64, signal: Signal) -> io::Result<()> {
     if stat(pid)?.is_none_or(|stat| stat.start_ticks != start_ticks) {
         return Ok(());
@@ -178,9 +182,9 @@ mod tests {
             (1, process(0, 1, 1, 1)),
             (10, process(1, 10, 9, 100)),
             (11, process(10, 10, 9, 101)),
-            // It left the group; its parent is gone.
+            // It has left the group, and its parent is gone.
             (12, process(1, 12, 9, 102)),
-            // It left the session; its parent is there. And what that began.
+            // It has left the session, and its parent exists; and a child of it.
             (13, process(11, 13, 13, 103)),
             (14, process(13, 14, 14, 104)),
             (20, process(1, 20, 20, 105)),
@@ -227,14 +231,14 @@ mod tests {
     #[test]
     fn others_that_have_the_numbers_now_are_left_alone() {
         let later = [
-            // Others lead a group and a session of these numbers.
+            // Other processes lead a group and a session with these ids.
             (10, process(1, 10, 10, 900)),
             (11, process(10, 10, 10, 901)),
             (9, process(1, 9, 9, 800)),
             (12, process(9, 12, 9, 801)),
         ];
         assert_eq!(family_in(&later), [0; 0]);
-        // It was there before the task.
+        // It is older than the task.
         assert_eq!(family_in(&[(12, process(1, 12, 9, 99))]), [0; 0]);
         let ended = Stat { is_zombie: true, ..process(1, 10, 9, 100) };
         assert_eq!(family_in(&[(10, ended)]), [0; 0]);

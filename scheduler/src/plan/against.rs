@@ -1,4 +1,5 @@
-//! What speaks against nodes for one task: all else is the same for all tasks of its class.
+//! Nodes that one task avoids or is refused by. Everything else is the same for all tasks of its
+//! class.
 
 use api::Timestamp;
 use jiff::SignedDuration;
@@ -6,18 +7,18 @@ use jiff::SignedDuration;
 use crate::snapshot::node::{NodeId, Nodes};
 use crate::snapshot::task::TaskEntry;
 
-/// A task that only nodes would take which gave it back is looked at again so often, whatever their
-/// waits: another node may have room by then.
+/// How often a task is tried again that fits only nodes which returned it, however long their waits
+/// are: another node may have room by then.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// What speaks against nodes for one task.
+/// Nodes that one task avoids or is refused by.
 #[derive(Debug, Default)]
 pub(crate) struct Against {
-    /// Others are better, if there are any; and of these, the first.
+    /// Nodes to use only if no other fits; then the first of them.
     pub(super) avoided: Vec<NodeId>,
-    /// These gave the task back, and are not asked again yet.
+    /// Nodes that returned the task and must not be offered it yet.
     pub(super) refused: Vec<NodeId>,
-    /// When the first of those may be asked again.
+    /// When the first of those may be offered it again.
     over_at: Option<Timestamp>,
 }
 
@@ -29,12 +30,12 @@ impl Against {
         Self { avoided, refused, over_at }
     }
 
-    /// Whether all nodes are the same to it.
+    /// Whether the task has no such nodes.
     pub(super) fn is_nothing(&self) -> bool {
         self.avoided.is_empty() && self.refused.is_empty()
     }
 
-    /// When a task that no other node takes is looked at again.
+    /// When a task that fits no other node is tried again.
     pub(super) fn look_again_at(&self, now: Timestamp) -> Timestamp {
         let soon = now.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);
         self.over_at.map_or(soon, |over_at| over_at.min(soon))

@@ -9,24 +9,24 @@ use super::wanted::Wanted;
 use crate::class::{Blocked, ClassId};
 use crate::snapshot::Snapshot;
 
-/// Why a class waits, as text: `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
+/// Why a class waits. Its text: `0 of 3 nodes: 2 have cpu < 500m, 1 cordoned`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Explanation {
-    /// No node was asked.
+    /// No node was considered.
     Blocked(Blocked),
-    /// Every node was asked.
+    /// All nodes were considered.
     Nodes {
-        /// How many there are.
+        /// Number of nodes.
         nodes: u32,
-        /// How many of them would do.
+        /// Number of nodes that fit.
         fit: u32,
-        /// What is said of the others, and of how many, the most frequent first.
+        /// For the others, each reason with its number of nodes, the most frequent first.
         rejected: Vec<(u32, String)>,
     },
 }
 
 impl Explanation {
-    /// Whether some node would do.
+    /// Whether some node fits.
     pub fn fits(&self) -> bool {
         match self {
             Explanation::Blocked(_) => false,
@@ -55,7 +55,8 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Why a class waits; nothing if there is no such class. Asks every node: not for each placement.
+/// Why a class waits; nothing if there is no such class. It examines every node, so it is not
+/// called for each placement.
 pub fn explain(snapshot: &Snapshot, class: ClassId) -> Option<Explanation> {
     let facts = &snapshot.classes.get(class.0)?.facts;
     let wanted = match Wanted::new(facts, &snapshot.sets, &snapshot.jobs) {

@@ -14,66 +14,66 @@ use crate::snapshot::node::NodeState;
 /// Why a node may not run tasks of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejection<'a> {
-    /// Its agent is not heard.
+    /// Its agent is not heard from.
     Lost,
-    /// Its agent cannot run tasks now, or was never heard.
+    /// Its agent has a problem, or was never heard from.
     NotReady,
-    /// A person said that nothing new goes there.
+    /// A user has cordoned it.
     Cordoned,
     /// Its object is being deleted.
     Deleting,
     /// `placement.nodes` does not name it.
     NotInNodes,
-    /// A label is not what `placement.nodeSelector` says.
+    /// A label does not have the value in `placement.nodeSelector`.
     Selector {
         /// The label.
         label: &'a str,
-        /// What it should be.
+        /// The required value.
         value: &'a str,
     },
-    /// A constraint does not hold.
+    /// A constraint is not satisfied.
     Constraint(&'a Constraint),
-    /// It holds no replica of the set, and `near` requires one.
+    /// It holds no matching replica of the set, which `near` requires.
     NotNearSet {
         /// The set.
         set: &'a str,
-        /// The states that count; any that serves where empty.
+        /// The states that match; any serving state if empty.
         states: &'a [String],
     },
-    /// No task of the job succeeded there, and `near` requires one.
+    /// No task of the job succeeded there, which `near` requires.
     NotNearJob {
         /// The job.
         job: &'a str,
     },
-    /// It holds no replica of the task's partition.
+    /// It holds no matching replica of the task's partition.
     NotAtTarget {
         /// The set.
         set: &'a str,
         /// The partition.
         partition: &'a str,
-        /// The states that count; any that serves where empty.
+        /// The states that match; any serving state if empty.
         states: &'a [String],
     },
     /// Too little of a resource is free.
     Insufficient {
         /// The resource.
         resource: &'a str,
-        /// How much is wanted, in the units of `api::amounts`.
+        /// The requested amount, in the units of `api::amounts`.
         wanted: u64,
     },
-    /// Another task has the host port.
+    /// Another task holds the port.
     PortTaken(HostPort),
-    /// Its range has too few free ports.
+    /// Too few ports of its range are free.
     RangeExhausted {
-        /// How many are wanted.
+        /// The number of requested ports.
         wanted: u32,
     },
-    /// It has as many tasks of the job as may be at once.
+    /// It runs the maximum number of tasks of this job.
     AtMaxPerNode(u32),
 }
 
 impl Rejection<'_> {
-    /// Whether the end of another task may lift it.
+    /// Whether the end of another task may remove this reason.
     pub fn is_for_room(&self) -> bool {
         match self {
             Rejection::Insufficient { .. }
@@ -93,7 +93,7 @@ impl Rejection<'_> {
         }
     }
 
-    /// What is said of `nodes` nodes that have it: `2 have cpu < 500m`.
+    /// The text for a number of nodes: `2 have cpu < 500m`.
     pub fn of(&self, nodes: u32) -> String {
         let one = nodes == 1;
         let have = if one { "has" } else { "have" };
@@ -151,13 +151,13 @@ impl fmt::Display for Replica<'_> {
     }
 }
 
-/// Everything: whether the node may run one more task of the class.
+/// All checks: whether the node may run one more task of the class.
 pub(crate) fn admits<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
     is_right(wanted, node)?;
     has_room(wanted.shape, wanted.job, node)
 }
 
-/// What does not depend on the tasks there.
+/// The checks that do not depend on the tasks on the node.
 fn is_right<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
     is_schedulable(node)?;
     is_named(wanted.shape, node)?;
@@ -167,7 +167,7 @@ fn is_right<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'
     is_at_target(wanted, node)
 }
 
-/// What depends on the tasks there.
+/// The checks that depend on the tasks on the node.
 pub(crate) fn has_room<'a>(
     shape: &'a Shape,
     job: JobId,
@@ -235,7 +235,7 @@ fn is_at_target<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejecti
     Err(Rejection::NotAtTarget { set, partition: at.partition, states })
 }
 
-/// By the rule that the node's agent goes by, too.
+/// Uses the same rule as the node's agent.
 fn has_resources_and_ports<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejection<'a>> {
     let requests = shape.requests.iter();
     let requests = requests.map(|(resource, id, wanted)| ((&**resource, *id), *wanted));
@@ -263,7 +263,8 @@ fn is_below_max_per_node<'a>(
 mod tests {
     use super::*;
 
-    /// An example of the rejection after this one, so that a new one is not forgotten here.
+    /// The next example in a list of all variants, so that a new variant is not forgotten in this
+    /// test.
     fn after<'a>(rejection: &Rejection<'_>, constraint: &'a Constraint) -> Option<Rejection<'a>> {
         Some(match rejection {
             Rejection::Lost => Rejection::NotReady,

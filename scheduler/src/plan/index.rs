@@ -1,12 +1,13 @@
-//! The nodes that are right for a class, best first.
+//! An index of the nodes that fit a class, the best first.
 //!
 //! # Invariants
 //!
-//! * Every node that admits the class has an entry under its head start whose score is no less than
-//!   the node's score now. So an entry that was scored at the node's present version and comes first
-//!   is the most even of all nodes with that head start, and nothing else need be looked at.
-//! * Promises only lower scores and need nothing. Whatever may raise one, or change a head start, is
-//!   in the nodes' log, which is read before the index is used.
+//! * Every node that fits the class has an entry under its head start, with a score that is not
+//!   worse than its current one. So if the first entry is up to date, its node is the best of all
+//!   nodes with that head start, and no other entry has to be looked at.
+//! * A placement only lowers scores, so the index need not be updated for it. Everything that may
+//!   raise a score or change a head start is in the nodes' log, which is read before the index is
+//!   used.
 
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -17,20 +18,20 @@ use super::score::{self, Candidate, HeadStart, Score, head_start};
 use super::wanted::Wanted;
 use crate::snapshot::node::{NodeId, Nodes};
 
-/// The nodes that are right for a class, best first.
+/// The nodes that fit a class, the best first.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// The most even first, for each head start.
+    /// For each head start, the node on which the tasks are spread most evenly first.
     pub(super) heaps: BTreeMap<HeadStart, BinaryHeap<Entry>>,
-    /// How far the nodes' log was read.
+    /// Up to where the nodes' log was read.
     seen: u64,
-    /// The ranks that the scores are of.
+    /// The epoch of the ranks in the scores.
     epoch: u64,
-    /// Whether a node was left out that would have been right with more room.
+    /// Whether a node is missing that would fit with more free room.
     pub(crate) short_of_room: bool,
 }
 
-/// A node, as it was scored at one of its versions.
+/// A node with the score that it had at one of its versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) score: Score,
@@ -38,23 +39,23 @@ pub(super) struct Entry {
     version: u64,
 }
 
-/// Which node is the best for a task.
+/// The best node for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// This one.
     Node(NodeId),
-    /// Those that would do gave the task back, and are not asked again yet.
+    /// All nodes that fit have returned the task and must not be offered it yet.
     Refused,
-    /// None is right for its class.
+    /// No node fits the class.
     None,
 }
 
 impl Index {
-    /// Looks at all nodes that may be right.
+    /// Examines all nodes that may fit.
     fn new(wanted: &Wanted<'_>, nodes: &Nodes) -> Self {
         let (seen, epoch) = (nodes.log().end(), nodes.epoch());
         let mut index = Self { seen, epoch, ..Self::default() };
-        // Made into heaps at once: that is cheaper than one by one.
+        // Building a heap at once is cheaper than inserting one by one.
         let mut entries = BTreeMap::<HeadStart, Vec<Entry>>::new();
         let mut look = |id| {
             if let Some((head_start, entry)) = index.entry(wanted, nodes, id) {
@@ -73,7 +74,7 @@ impl Index {
         index
     }
 
-    /// An index as of now, from one that was kept if there is one.
+    /// An up-to-date index, made from the kept one if there is one.
     pub(crate) fn ready(kept: Option<Self>, wanted: &Wanted<'_>, nodes: &Nodes) -> Self {
         match kept {
             Some(mut index) => {
@@ -84,20 +85,21 @@ impl Index {
         }
     }
 
-    /// How many entries it has.
+    /// Number of entries.
     fn len(&self) -> usize {
         self.heaps.values().map(BinaryHeap::len).sum()
     }
 
-    /// How many entries it has memory for.
+    /// Number of entries for which it has memory.
     pub(crate) fn capacity(&self) -> usize {
         self.heaps.values().map(BinaryHeap::capacity).sum()
     }
 
-    /// Takes in what became better since the index was used last.
+    /// Adds what has improved since the index was last used.
     fn refresh(&mut self, wanted: &Wanted<'_>, nodes: &Nodes) {
         let log = nodes.log();
-        // Entries of nodes that were looked at again stay until they come first.
+        // Outdated entries of nodes stay until they come first, so there may be more entries than
+        // nodes.
         let is_bloated = self.len() > nodes.len() * 2 + 64;
         match log.since(self.seen) {
             Some(news) if self.epoch == nodes.epoch() && !is_bloated => {
@@ -131,9 +133,9 @@ impl Index {
         }
     }
 
-    /// The best node for a task that has something against some.
+    /// The best node for a task, given the nodes that it avoids or is refused by.
     pub(crate) fn best(&mut self, wanted: &Wanted<'_>, nodes: &Nodes, against: &Against) -> Choice {
-        // Most tasks have nothing against any node, and most classes no wish that tells nodes apart.
+        // The fast path: most tasks avoid no node, and most classes have only one head start.
         if against.is_nothing() && self.heaps.len() == 1 {
             let heap = self.heaps.values_mut().next();
             let top = heap.and_then(|heap| top(heap, wanted, nodes, &mut self.short_of_room));
@@ -155,17 +157,19 @@ impl Index {
     }
 }
 
-/// What was found for a task: the most even node of each head start, and what there is beside these.
+/// The candidates for a task: the best node of each head start, and nodes to use only if there is
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Found<'a> {
     liked: Vec<(Candidate<'a>, NodeId)>,
-    /// The place among those that are avoided, and the node.
+    /// The position in the list of avoided nodes, and the node.
     last_resort: Option<(usize, NodeId)>,
     any_refused: bool,
 }
 
 impl<'a> Found<'a> {
-    /// Takes in a node that is right for the class. Whether the task has nothing against it.
+    /// Adds a node that fits the class. Returns whether the task neither avoids it nor is refused
+    /// by it.
     pub(super) fn takes(
         &mut self,
         against: &Against,
@@ -186,7 +190,7 @@ impl<'a> Found<'a> {
         true
     }
 
-    /// The best of what was found.
+    /// The best of the candidates.
     pub(super) fn choice(self, wanted: &Wanted<'_>, nodes: &Nodes) -> Choice {
         match self.liked[..] {
             [] => match self.last_resort {
@@ -205,7 +209,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The first entry of a heap, once it is as of now.
+/// The first entry of a heap after bringing it up to date.
 pub(super) fn top(
     heap: &mut BinaryHeap<Entry>,
     wanted: &Wanted<'_>,
@@ -218,12 +222,12 @@ pub(super) fn top(
         if node.is_some_and(|node| node.version == first.version) {
             return Some(*first);
         }
-        // A node whose object changed has another entry by now, if it is right for the class.
+        // If the node's object has changed, the node has a newer entry if it still fits.
         let Some(node) = node.filter(|node| node.object_version <= first.version) else {
             PeekMut::pop(first);
             continue;
         };
-        // Only the tasks there have changed.
+        // Only the tasks on the node have changed.
         if has_room(wanted.shape, wanted.job, node).is_err() {
             *short_of_room = true;
             PeekMut::pop(first);

@@ -1,38 +1,38 @@
-//! The indexes of the classes and shapes that were served lately.
+//! The indexes of recently served classes and shapes.
 //!
 //! # Invariants
 //!
-//! * Together they have memory for at most [`ENTRIES_MAX`] entries, unless there is only one. An index has an
-//!   entry for each node, so those of all classes would be too much memory; one that is not there is
-//!   made again when its class is served.
+//! * All indexes together have memory for at most [`ENTRIES_MAX`] entries, unless there is only one
+//!   index. An index has an entry for each node, so indexes for all classes would take too much
+//!   memory; one that is missing is built again when its class is served.
 
 use std::collections::BTreeMap;
 
 use super::index::Index;
 use crate::class::{ClassId, ShapeId};
 
-/// Entries of all indexes together: some 20 MB, which is 100 classes of 5,000 nodes each.
+/// Most entries of all indexes together: some 20 MB, or 100 classes on 5,000 nodes.
 const ENTRIES_MAX: usize = 500_000;
 
-/// What an index takes beside its entries, in entries.
+/// The fixed memory of an index, counted in entries.
 const ENTRIES_OF_AN_EMPTY_ONE: usize = 16;
 
-/// Whom an index is of.
+/// To what an index belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum IndexOf {
     /// One class.
     Class(ClassId),
-    /// All classes of a shape that share one.
+    /// All classes of a shape, which share it.
     Shape(ShapeId),
 }
 
-/// Indexes by whom they are of.
+/// Indexes by what they belong to.
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
     by_owner: BTreeMap<IndexOf, Kept>,
-    /// Owners in the order in which they were served.
+    /// Least recently served first.
     by_turn: BTreeMap<u64, IndexOf>,
-    /// How many indexes were kept so far.
+    /// How many times an index was kept so far.
     turns: u64,
     entries: usize,
 }
@@ -45,7 +45,7 @@ struct Kept {
 }
 
 impl Indexes {
-    /// Keeps an index, and lets go of those that were not used for longest.
+    /// Keeps an index and drops the least recently used ones beyond the bound.
     pub(crate) fn keep(&mut self, of: IndexOf, index: Index) {
         let _older = self.take(of);
         self.turns += 1;
@@ -61,7 +61,7 @@ impl Indexes {
         }
     }
 
-    /// Takes an index out, to use it or to forget it.
+    /// Removes an index, to use or to drop it.
     pub(crate) fn take(&mut self, of: IndexOf) -> Option<Index> {
         let kept = self.by_owner.remove(&of)?;
         self.by_turn.remove(&kept.turn);

@@ -1,13 +1,14 @@
-//! Which task gets which node.
+//! Decides which task gets which node.
 //!
 //! # Invariants
 //!
-//! * Each decision sees the promises made before it: nothing is given away twice.
-//! * The node is the best of all that admit the task, not of a sample; equal inputs give equal
-//!   placements, whatever the order in which they came.
-//! * A node that gave a task back is not offered it again before its time, and holds up no other task.
-//! * A class that no node is right for holds up no other, and is looked at again only when
-//!   something changed that may help it.
+//! * Each decision takes the earlier ones into account: nothing is given away twice.
+//! * The chosen node is the best of all nodes that fit, not of a sample. Equal inputs give equal
+//!   placements, whatever the order in which they arrived.
+//! * A node that returned a task is not offered it again before its wait is over, and meanwhile
+//!   delays no other task.
+//! * A class that fits no node delays no other class, and is only tried again when a change may
+//!   help it.
 
 mod against;
 mod explain;
@@ -38,39 +39,39 @@ use index::Choice;
 use search::Search;
 use wanted::Wanted;
 
-/// What bounds one call.
+/// The bounds of one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The time: tasks that are to wait longer do.
+    /// The current time. Tasks that have to wait longer are skipped.
     pub now: Timestamp,
-    /// Most bindings that are decided; what is left is decided by the next call.
+    /// Most bindings to decide; the next call decides the rest.
     pub bindings_max: usize,
 }
 
-/// That a task is to run on a node.
+/// The decision that a task runs on a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bind {
-    /// The task, as it was when that was decided.
+    /// The task at the time of the decision.
     pub task: Arc<Task>,
     /// The node.
     pub node: Arc<str>,
 }
 
-/// What was decided. The promises are in the snapshot already.
+/// The result. The promises are in the snapshot already.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// In the order of the decisions.
+    /// The bindings in the order of their decisions.
     pub bindings: Vec<Bind>,
-    /// Classes that were looked at and that no node is right for; [`explain`] says why. A class
-    /// that could not have been helped by what changed is not looked at, and not named again.
+    /// Classes that were tried and fit no node; [`explain`] says why. A class that no change could
+    /// have helped is not tried and not listed again.
     pub waiting: Vec<ClassId>,
-    /// When the first task's waiting time is over.
+    /// When the first delayed task is due.
     pub wake_at: Option<Timestamp>,
-    /// Whether the limit left tasks that may have a node.
+    /// Whether the limit left tasks that could be placed.
     pub more: bool,
 }
 
-/// Decides for the tasks of `snapshot` that wait, in order: higher priority, then older.
+/// Places the waiting tasks of `snapshot` in order: higher priority first, then older.
 pub fn place(snapshot: &mut Snapshot, limits: &Limits) -> Plan {
     let mut plan = Plan::default();
     while let Some(task) = snapshot.waiting.due(limits.now) {
@@ -88,7 +89,7 @@ pub fn place(snapshot: &mut Snapshot, limits: &Limits) -> Plan {
     plan
 }
 
-/// Looks again at parked classes that may be helped by what changed.
+/// Tries parked classes again that a change may have helped.
 fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     let log = snapshot.nodes.log();
     let (mut node_changed, mut freed) = (false, false);
@@ -110,7 +111,7 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     for id in classes {
         match looked_at_again(snapshot, id) {
             None => snapshot.waiting.unpark(id, snapshot.classes.at_mut(id.0)),
-            // A node that came may be full: from then on room may help, too.
+            // The new node may be full. From then on a task's end may help, too.
             Some(parked) => {
                 snapshot.waiting.park(id, snapshot.classes.at_mut(id.0), parked);
                 plan.waiting.push(id);
@@ -124,12 +125,12 @@ fn wake(snapshot: &mut Snapshot, plan: &mut Plan) {
     }
 }
 
-/// What may help a parked class now; nothing if some node is right for it.
+/// What has to happen for a parked class now; nothing if some node fits it.
 fn looked_at_again(snapshot: &mut Snapshot, id: ClassId) -> Option<Parked> {
     let Snapshot { nodes, sets, jobs, classes, shapes, indexes, .. } = snapshot;
     let class = classes.at_mut(id.0);
     let facts = Arc::clone(&class.facts);
-    // Its turn finds out what it lacks.
+    // If data is missing, that is found out when the class is served.
     let wanted = Wanted::new(&facts, sets, jobs).ok()?;
     let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
     let best = search.best((id, class), &wanted, (indexes, nodes), &Against::default());
@@ -138,7 +139,7 @@ fn looked_at_again(snapshot: &mut Snapshot, id: ClassId) -> Option<Parked> {
     (!matches!(best, Choice::Node(_))).then_some(parked)
 }
 
-/// Finds nodes for a class, task by task, as long as it is the class's turn.
+/// Places tasks of a class one by one while it is the class's turn.
 fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan) {
     let Snapshot { nodes, tasks, sets, jobs, classes, shapes, indexes, waiting, .. } = snapshot;
     let class = classes.at_mut(id.0);
@@ -162,7 +163,7 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
                 nodes.charge(node, &facts, &Vec::new());
                 plan.bindings.push(Bind { task: Arc::clone(&entry.object), node: name });
             }
-            // Others of its class may have the nodes that gave this one back.
+            // Other tasks of the class may still use the nodes that returned this one.
             Choice::Refused => {
                 waiting.pop(class);
                 let until = against.look_again_at(limits.now);

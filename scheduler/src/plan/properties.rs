@@ -54,7 +54,7 @@ fn worlds() -> impl Strategy<Value = Vec<String>> {
         set,
     )
         .prop_map(|(nodes, templates, tasks, set)| {
-            // The last line of an object is the object.
+            // The last line of an object with a name wins.
             let lines = nodes.into_iter().chain(templates).chain(tasks).chain([set]);
             let name = |line: &String| {
                 line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
@@ -76,7 +76,7 @@ fn limits(bindings_max: usize) -> Limits {
     Limits { now: Timestamp::from_second(100).unwrap(), bindings_max }
 }
 
-/// The node that a plain look at each finds best.
+/// The node that an examination of all nodes finds to be the best.
 fn best_by_looking(snapshot: &Snapshot, task: &Task) -> Option<Arc<str>> {
     let id = snapshot.class_of(task);
     let facts = &snapshot.classes.at(id.0).facts;
@@ -119,7 +119,7 @@ proptest! {
         }
     }
 
-    /// What was found out about nodes before they changed does not count.
+    /// What was computed for nodes before they changed must not be used.
     #[test]
     fn each_decision_is_the_best_after_changes(
         (before, after) in (worlds(), worlds().prop_shuffle()), gone in 0..14_u32,

@@ -2,11 +2,12 @@
 //!
 //! # Invariants
 //!
-//! * Without wishes, evenness decides alone: fewer tasks of the job, then more room.
-//! * A wish that is not required is a head start: it outweighs a bounded difference in evenness, and
-//!   never decides however full its node is.
-//! * A promise only ever lowers the score of its node, and leaves its head start: a score that was
-//!   computed before it is still an upper bound. The search for the best node rests on that.
+//! * Without preferences only the spread counts: fewer tasks of the job first, then more free room.
+//! * A preference that is not required gives a node a head start: it outweighs a bounded difference
+//!   in the spread, and never decides however full the node is.
+//! * A placement only lowers the score of its node and does not change its head start. So a score
+//!   that was computed earlier is still an upper bound. The search for the best node depends on
+//!   this.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -16,41 +17,42 @@ use crate::class::JobId;
 use crate::resources::{Requests, ResourceId};
 use crate::snapshot::node::NodeState;
 
-/// How even the tasks are spread once one more is on a node; greater is better.
+/// How evenly the tasks are spread with one more on a node; greater is better.
 ///
-/// Compared field by field from the top, so the order of the fields is the policy: the name breaks
-/// ties so that equal inputs give equal placements.
+/// Compared field by field from the top, so the order of the fields is the policy. The name breaks
+/// ties, so that equal inputs give equal placements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Score {
-    /// Tasks of the same job that are here or promised.
+    /// Tasks of the same job on the node, promised ones included.
     pub(crate) same_job: Reverse<u32>,
-    /// The resource most taken once the task is here, in thousandths.
+    /// The most used resource of the node with the task on it, in thousandths.
     pub(crate) taken_per_mille: Reverse<u64>,
-    /// Tasks that are here or promised.
+    /// Tasks on the node, promised ones included.
     pub(crate) tasks: Reverse<u32>,
-    /// Ordered as the names are.
+    /// The rank of the node's name.
     pub(crate) name: Reverse<u64>,
 }
 
-/// What wishes are worth that hold on a node, in tasks of the job.
+/// The value of the preferences that a node satisfies, as a number of tasks of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HeadStart(u32);
 
-/// That the image need not be pulled is worth so many tasks.
+/// How many tasks it is worth that the image need not be pulled.
 const IMAGE_TASKS: u32 = 2;
-/// So many is it worth to be near something that the task wants to be near.
+/// How many tasks it is worth to be near the data that `near` names.
 const NEAR_TASKS: u32 = 10;
-/// A preference is worth one task for each so much of its weight of 1 to 100.
+/// How much of a preference's weight (1 to 100) is worth one task.
 const WEIGHT_OF_A_TASK: u32 = 10;
-/// All wishes together are worth so many tasks at most: an index keeps a heap for each number.
+/// Largest head start, in tasks: an index has one heap for each value.
 const HEAD_START_MAX: u32 = 20;
-/// A task of a head start outweighs so much of a node that is taken, in thousandths: at most, all.
+/// How much of a node's use, in thousandths, one task of head start outweighs. The largest head
+/// start outweighs a full node.
 const PER_MILLE_OF_A_TASK: u64 = 50;
-/// A task of a head start outweighs so many tasks of other jobs, where tasks request nothing that
-/// would tell how full a node is.
+/// How many tasks of other jobs one task of head start outweighs, if tasks request nothing that
+/// would show how full a node is.
 const OTHERS_OF_A_TASK: u32 = 4;
 
-/// What the wishes of a class are worth on a node.
+/// The head start of a node for a class.
 pub(crate) fn head_start(wanted: &Wanted<'_>, node: &NodeState) -> HeadStart {
     let shape = wanted.shape;
     let object = node.object.as_ref();
@@ -65,7 +67,7 @@ pub(crate) fn head_start(wanted: &Wanted<'_>, node: &NodeState) -> HeadStart {
     HeadStart(all.min(HEAD_START_MAX))
 }
 
-/// How even the tasks are once one more of the class is on a node.
+/// The score of a node with one more task of the class.
 pub(crate) fn score(requests: &Requests, job: JobId, node: &NodeState) -> Score {
     Score {
         same_job: Reverse(node.tasks_of(job)),
@@ -92,15 +94,15 @@ pub(crate) struct Candidate<'a> {
     pub(crate) node: &'a NodeState,
 }
 
-/// The best of the candidates, which are the most even of each head start: the one with the greatest
-/// head start that is not used up, measured against the most even of all.
+/// The best candidate. The candidates are the best nodes of each head start; of those whose head
+/// start is not used up, compared with the most even one, the greatest head start wins.
 pub(crate) fn best<'a>(wanted: &Wanted<'_>, candidates: &[Candidate<'a>]) -> Option<Candidate<'a>> {
     let plain = candidates.iter().max_by_key(|candidate| candidate.score)?;
     let ahead = candidates.iter().filter(|candidate| is_ahead(wanted, candidate, plain));
     Some(*ahead.max_by_key(|candidate| candidate.head_start).unwrap_or(plain))
 }
 
-/// Whether what is on a node has not used up its head start.
+/// Whether the tasks on a node have not used up its head start.
 fn is_ahead(wanted: &Wanted<'_>, one: &Candidate<'_>, plain: &Candidate<'_>) -> bool {
     let Some(worth) = one.head_start.0.checked_sub(plain.head_start.0).filter(|worth| *worth > 0)
     else {
@@ -108,7 +110,7 @@ fn is_ahead(wanted: &Wanted<'_>, one: &Candidate<'_>, plain: &Candidate<'_>) -> 
     };
     let within = |one: u64, plain: u64, allowed: u64| one <= plain.saturating_add(allowed);
     let of_job = |candidate: &Candidate<'_>| u64::from(candidate.node.tasks_of(wanted.job));
-    // Without the task itself: an empty node is not full, however small it is.
+    // Without the new task: an empty node is not full, however small it is.
     let taken = |candidate: &Candidate<'_>| taken_per_mille(&[], candidate.node);
     let tasks = |candidate: &Candidate<'_>| u64::from(candidate.node.tasks);
     let others = u64::from(worth.saturating_mul(OTHERS_OF_A_TASK));

@@ -1,14 +1,15 @@
-//! Finding nodes for the tasks of a class, one after the other.
+//! Finds nodes for the tasks of a class, one after the other.
 //!
-//! Classes of different jobs that want the same of a node share an index. Otherwise each task that is
-//! placed would have to be noticed by the index of every class: with a hundred jobs that take turns,
-//! that was nearly all the work there was.
+//! Classes of different jobs with the same requirements share an index. Otherwise each placement
+//! would have to be noticed by the index of every class; with a hundred jobs taking turns, that was
+//! nearly all of the work.
 //!
 //! # Invariants
 //!
-//! * A shared index is that of a job without tasks. The first of its nodes that has no task of the
-//!   class's job is the best of all that have none, and those are better than any that has one.
-//! * A node that has one is set aside for as long as the class is served; it goes back at the end.
+//! * A shared index is computed for a job without tasks. The first of its nodes without a task of
+//!   the class's job is the best of all such nodes, and these are better than any node with such a
+//!   task.
+//! * Nodes with such a task are set aside while the class is served, and put back at the end.
 
 use std::collections::BTreeMap;
 
@@ -22,24 +23,24 @@ use crate::class::{Class, ClassId, Parked};
 use crate::snapshot::node::Nodes;
 use crate::snapshot::shapes::Shapes;
 
-/// So many nodes that have tasks of the job are compared for one task. A class that would have to compare
-/// more is given an index of its own, which has them in order. (The worlds of tests have few nodes, and
-/// are to see both.)
+/// Most nodes with tasks of the job that are compared for one task. A class that would have to
+/// compare more gets an index of its own, in which they are sorted. (Tests have few nodes, and
+/// should exercise both.)
 const COMPARED_MAX: usize = if cfg!(test) { 2 } else { 64 };
 
-/// A search for nodes, while a class is served.
+/// A search for nodes while a class is served.
 #[derive(Debug)]
 pub(super) struct Search {
     of: IndexOf,
     index: Index,
-    /// What was set aside of a shared index.
+    /// Entries that were set aside from a shared index.
     aside: BTreeMap<HeadStart, Vec<Entry>>,
-    /// Whether a node was left out that would have been right with fewer tasks of the job.
+    /// Whether a node was skipped that would fit with fewer tasks of the job.
     is_at_max: bool,
 }
 
 impl Search {
-    /// Begins with the index of a class, or with that of its shape if others have it, too.
+    /// Starts with the index of the class, or with that of its shape if other classes share it.
     pub(super) fn begin(
         (id, class): (ClassId, &Class),
         wanted: &Wanted<'_>,
@@ -60,7 +61,7 @@ impl Search {
         Self { of, index, aside: BTreeMap::new(), is_at_max: false }
     }
 
-    /// The best node for a task that has something against some.
+    /// The best node for a task, given the nodes that it avoids or is refused by.
     pub(super) fn best(
         &mut self,
         (id, class): (ClassId, &mut Class),
@@ -79,7 +80,7 @@ impl Search {
         self.index.best(wanted, nodes, against)
     }
 
-    /// The same in an index that is shared; nothing if too many nodes would have to be compared.
+    /// The same in a shared index; nothing if too many nodes would have to be compared.
     fn best_of_shared(
         &mut self,
         wanted: &Wanted<'_>,
@@ -90,7 +91,7 @@ impl Search {
         let mut found = Found::default();
         for (head_start, heap) in &mut self.index.heaps {
             let aside = self.aside.entry(*head_start).or_default();
-            // What only this task has something against.
+            // Entries of nodes that only this task avoids or is refused by.
             let mut unwanted = Vec::new();
             let mut is_found = false;
             while !is_found
@@ -134,7 +135,7 @@ impl Search {
         Some(found.choice(wanted, nodes))
     }
 
-    /// What may help the class where no node is right for it.
+    /// What has to happen before the class is tried again, if no node fits it.
     pub(super) fn parked(&self) -> Parked {
         if self.index.short_of_room || self.is_at_max {
             Parked::UntilRoom
@@ -145,9 +146,9 @@ impl Search {
 
     /// Keeps the index for the next turn.
     ///
-    /// An index of its own would notice, in a turn, each change of a node since the one before; a shared
-    /// one sets aside each node with tasks of the job that comes first. A class for which that is more
-    /// is given its own.
+    /// With an index of its own, the class has to process every node change since its last turn;
+    /// with a shared one, it has to set aside every node with tasks of its job. If the latter is
+    /// more, it gets an index of its own.
     pub(super) fn end(mut self, class: &mut Class, (indexes, nodes): (&mut Indexes, &Nodes)) {
         let aside = self.aside.values().map(Vec::len).sum::<usize>();
         let changes = usize::try_from(nodes.changes() - class.served_at).unwrap_or(usize::MAX);

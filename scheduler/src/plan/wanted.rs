@@ -1,4 +1,4 @@
-//! What tasks of a class want, with the data that it speaks of looked up.
+//! The requirements of a class, with the data that they refer to.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::class::{Blocked, Facts, JobId, Shape};
 use crate::snapshot::job::Jobs;
 use crate::snapshot::set::{ServedBy, SetState};
 
-/// What tasks of a class want, with the data that it speaks of looked up.
+/// The requirements of a class, with the data that they refer to.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) shape: &'a Shape,
@@ -20,23 +20,23 @@ pub(crate) struct Wanted<'a> {
     pub(crate) target: Option<AtTarget<'a>>,
 }
 
-/// Something that tasks want to be beside.
+/// Data that tasks are to be near.
 #[derive(Debug)]
 pub(crate) struct NearData<'a> {
     pub(crate) required: bool,
     pub(crate) place: NearPlace<'a>,
 }
 
-/// Where it is.
+/// Where that data is.
 #[derive(Debug)]
 pub(crate) enum NearPlace<'a> {
-    /// Where replicas of a set are; nowhere if there is no such set.
+    /// On nodes with replicas of a set; on none if the set does not exist.
     Set { name: &'a str, states: &'a [String], served_by: Option<&'a ServedBy> },
-    /// Where tasks of a job succeeded.
+    /// On nodes where tasks of a job succeeded.
     Job { name: &'a str, succeeded: &'a BTreeMap<String, u32> },
 }
 
-/// The partition beside which a task must be.
+/// The partition whose replica a task must be beside.
 #[derive(Debug)]
 pub(crate) struct AtTarget<'a> {
     pub(crate) target: &'a Target,
@@ -45,7 +45,7 @@ pub(crate) struct AtTarget<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Looks up what a class speaks of.
+    /// Looks up the data that a class refers to.
     pub(crate) fn new(
         facts: &'a Facts,
         sets: &'a BTreeMap<ObjectKey, SetState>,
@@ -89,7 +89,7 @@ impl<'a> Wanted<'a> {
         Ok(Self { shape, job: facts.job, near, target })
     }
 
-    /// What a job of the same shape wants that has no tasks anywhere; for shapes that are the same for
+    /// The requirements of a job of the same shape without tasks, for shapes that are the same for
     /// all jobs.
     pub(crate) fn of_no_job(&self) -> Self {
         Self { shape: self.shape, job: JobId::NONE, near: Vec::new(), target: None }
@@ -97,7 +97,7 @@ impl<'a> Wanted<'a> {
 }
 
 impl NearData<'_> {
-    /// Whether it is on this node.
+    /// Whether this node has the data.
     pub(crate) fn holds(&self, node: &str) -> bool {
         match &self.place {
             NearPlace::Set { states, served_by, .. } => {
@@ -110,7 +110,7 @@ impl NearData<'_> {
 }
 
 impl<'a> AtTarget<'a> {
-    /// The nodes with a replica that counts.
+    /// The nodes with a matching replica.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let states = self.target.states.as_slice();
         let replicas = self.set.replicas(self.partition);

@@ -1,12 +1,12 @@
-//! Feeds the snapshot from a watch, decides, and sends what was decided.
+//! Feeds the snapshot from a watch, decides, and sends the decisions.
 //!
 //! # Invariants
 //!
-//! * Only the leader decides, and each leader on a list of its own, read after it won: it shows
-//!   every binding that an earlier leader could still write.
-//! * A binding is sent again until it is known what became of it; its promise stands until then, and
-//!   until the watch shows the binding.
-//! * News and answers are taken in before the next decision.
+//! * Only the leader decides, and each leader begins with a list that it reads after it won: that
+//!   list shows every binding that an earlier leader could still have written.
+//! * A binding is sent again until its result is known. Its promise stands until then, and until
+//!   the watch shows the binding.
+//! * Updates and results are taken in before the next decision.
 
 mod send;
 #[cfg(test)]
@@ -34,42 +34,43 @@ use crate::snapshot::{Change, Snapshot};
 
 use send::{Answer, Answered, Became, Sender};
 
-/// The component whose leader decides.
+/// The component that elects a leader for this work.
 pub const COMPONENT: &str = "scheduler";
 /// What the scheduler watches.
 const KINDS: [KindId; 4] = [KindId::Node, KindId::PartitionSet, KindId::TaskTemplate, KindId::Task];
-/// Batches of bindings that are on their way at once: enough that the next are decided while the
-/// store makes the ones before durable.
+/// Most batches of bindings in progress: enough to decide the next ones while the store makes the
+/// earlier ones durable.
 const BATCHES_MAX: usize = 8;
-/// Updates and answers that wait to be taken in.
+/// Most updates and results that wait to be taken in.
 const QUEUE_MAX: usize = 16;
-/// How often reasons are written: they change with every decision while much is going on.
+/// How often reasons are written: while much is going on they change with every decision.
 const REASONS_PERIOD: Duration = Duration::from_secs(1);
-/// Tasks of a class that are told why they wait; all of them wait for the same reason.
+/// Most tasks of a class that are told why they wait; the reason is the same for all.
 const TOLD_TASKS_MAX: usize = 100;
-/// A refused binding is not decided again for so long, unless the watch shows the task changed.
+/// How long a refused binding is not decided again, unless the watch shows that the task has
+/// changed.
 const REFUSED_WAIT: SignedDuration = SignedDuration::from_millis(200);
-/// The same for one that can never happen: for who reads the log.
+/// The same for a binding that can never be stored, so that the log is not flooded.
 const INVALID_WAIT: SignedDuration = SignedDuration::from_secs(60);
 
-/// What a scheduler needs of its surroundings.
+/// What a scheduler needs from its surroundings.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The cluster.
     pub client: Client,
-    /// Tells when tasks that wait for a time are due.
+    /// Tells when delayed tasks are due.
     pub clock: Clock,
     /// For its identity and for back-off.
     pub rng: Rng,
-    /// Where it shows what does not work.
+    /// Where it reports what does not work.
     pub health: Health,
     /// What it counts.
     pub metrics: Metrics,
-    /// Tasks that other parts of this process hold, too.
+    /// Parsed tasks that are shared with other parts of this process.
     pub parsed: Parsed,
 }
 
-/// Stands for election, decides while it leads, and stands again; until it is to stop or a part
+/// Stands for election, decides while it leads, and stands again, until it is stopped or a part
 /// fails.
 pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
@@ -77,7 +78,7 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     runtime::lead((client, COMPONENT), clock.clone(), (rng, &config.health), &stop, term).await
 }
 
-/// The work of one leadership.
+/// The work during one term as leader.
 #[derive(Debug)]
 struct Term {
     clock: Clock,
@@ -88,13 +89,13 @@ struct Term {
     sender: Sender,
     /// Whether the first list was read.
     is_ready: bool,
-    /// Batches of bindings that are not answered wholly.
+    /// Number of batches that are not answered completely.
     batches: usize,
-    /// Whether the last decision left something to decide.
+    /// Whether the last decision left tasks that could be placed.
     more: bool,
-    /// When the first task's waiting time is over.
+    /// When the first delayed task is due.
     wake_at: Option<Timestamp>,
-    /// Classes whose tasks are to be told why they wait.
+    /// Classes whose tasks have not been told yet why they wait.
     untold: BTreeSet<ClassId>,
     /// When reasons may be written again.
     tell_at: Instant,
@@ -105,11 +106,11 @@ struct Term {
 enum Event {
     News(Update),
     Answer(Answer),
-    /// Something is to be decided or told.
+    /// It is time to decide or to tell reasons.
     Due,
 }
 
-/// Whether the term goes on.
+/// Whether the term continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     GoOn,
@@ -124,7 +125,7 @@ impl Term {
         let mut reflector = Reflector::new(leader.clone(), &KINDS, "", rng.clone())
             .shown_in(rng.clone(), &config.health)
             .sharing(config.parsed.clone());
-        // In a task of its own: a reflector that is dropped while it waits loses its watch.
+        // In a task of its own, because a reflector that is dropped while it waits loses its watch.
         tasks.spawn_part("scheduler-watch", async move {
             while news_in.send(reflector.next().await).await.is_ok() {}
         });
@@ -163,14 +164,14 @@ impl Term {
         let due = self.due();
         tokio::select! {
             biased;
-            // A closed channel means that the part which feeds it has failed, which ends the term.
+            // A closed channel means that the sending part has failed, which ends the term.
             Some(answer) = self.answers.recv() => Event::Answer(answer),
             Some(update) = self.news.recv() => Event::News(update),
             () = wait_until(due) => Event::Due,
         }
     }
 
-    /// When there is something to do even if nothing is heard.
+    /// When there is something to do even if no event arrives.
     fn due(&self) -> Option<Instant> {
         let now = Instant::now();
         if self.more && self.batches < BATCHES_MAX {
@@ -184,7 +185,7 @@ impl Term {
         [tell_at, wake_at].into_iter().flatten().min()
     }
 
-    /// Takes in an event and all that came with it.
+    /// Takes in an event, and all others that are ready.
     fn on_event(&mut self, event: Event) -> Next {
         let mut next = match event {
             Event::News(update) => self.on_news(update),
@@ -248,7 +249,7 @@ impl Term {
         self.snapshot.put_back(task, attempt, retry_at);
     }
 
-    /// Decides one batch, if it can be sent.
+    /// Decides one batch if it can be sent.
     fn decide(&mut self) {
         if self.batches >= BATCHES_MAX {
             self.more = true;
@@ -268,7 +269,7 @@ impl Term {
         }
     }
 
-    /// Tells tasks why they wait, those that were not told the same before.
+    /// Tells tasks why they wait, if they were not told the same before.
     fn tell(&mut self) {
         if self.untold.is_empty() || Instant::now() < self.tell_at {
             return;
@@ -278,7 +279,7 @@ impl Term {
         while ops.len() + TOLD_TASKS_MAX <= BATCH_OPS_MAX
             && let Some(class) = self.untold.pop_first()
         {
-            // Something may have become free since: then it is about to get a node.
+            // A node may have become free since; then the class is about to be placed.
             let explanation = explain(&self.snapshot, class).filter(|why| !why.fits());
             let Some(message) = explanation.map(|why| why.to_string()) else { continue };
             let tasks = self.snapshot.waiting_tasks(class).take(TOLD_TASKS_MAX);
@@ -305,7 +306,7 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-/// What a snapshot is told of an object; nothing of kinds that it does not know.
+/// The change of the snapshot for an object; nothing for kinds that it does not need.
 fn upsert(object: Any) -> Option<Change> {
     if let Any::Node(node) = object {
         Some(Change::Node(node))
@@ -320,7 +321,7 @@ fn upsert(object: Any) -> Option<Change> {
     }
 }
 
-/// The same of one that is gone.
+/// The change of the snapshot for a deleted object.
 fn gone(kind: KindId, key: ObjectKey) -> Option<Change> {
     if kind == KindId::Node {
         Some(Change::NodeGone(key.name))

@@ -1,4 +1,4 @@
-//! Sends bindings until it is known what became of each.
+//! Sends bindings until the result of each is known.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use tracing::{debug, warn};
 
 use crate::plan::Bind;
 
-/// Waits between tries of the same bindings grow up to this.
+/// Longest wait between two tries of the same bindings.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// What became of some bindings of a batch.
+/// Results for some bindings of a batch.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) bindings: Vec<Answered>,
-    /// Whether all of the batch is answered.
+    /// Whether the whole batch is answered with this.
     pub(crate) is_last: bool,
 }
 
-/// What became of a binding.
+/// The result for one binding.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) task: ObjectKey,
@@ -33,21 +33,21 @@ pub(crate) struct Answered {
     pub(crate) became: Became,
 }
 
-/// What became of a binding: what the scheduler does next.
+/// What became of a binding, as what the scheduler does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Became {
     /// It is stored.
     Bound,
-    /// The task was elsewhere by then: decide anew, soon.
+    /// The task had changed: decide again soon.
     Refused(String),
-    /// It can never be stored as it was asked for: decide anew, but not soon.
+    /// It can never be stored: decide again, but not soon.
     Impossible(String),
     /// Another process leads.
     Deposed,
 }
 
 impl Became {
-    /// What a result means; nothing, but why, where the same binding is sent again.
+    /// Translates a result. `Err` with the reason means that the same binding is sent again.
     fn of(result: GroupResult) -> Result<Self, String> {
         let GroupResult::Refused { why, message } = result else { return Ok(Became::Bound) };
         match why {
@@ -65,7 +65,7 @@ impl Became {
     }
 }
 
-/// A binding that is on its way.
+/// A binding whose result is not known.
 #[derive(Debug)]
 struct Sent {
     task: ObjectKey,
@@ -73,7 +73,7 @@ struct Sent {
     group: Group,
 }
 
-/// Sends batches, each in a task of its own.
+/// Sends batches, each in its own task.
 #[derive(Debug)]
 pub(crate) struct Sender {
     client: Client,
@@ -92,7 +92,7 @@ impl Sender {
         Self { client, outside, spawner, answers }
     }
 
-    /// Sends bindings, each a group of its own, until all are answered.
+    /// Sends bindings, each as a group of its own, until all are answered.
     pub(crate) fn bind(&self, bindings: &[Bind]) {
         let sent = bindings.iter().map(|Bind { task, node }| {
             let bind = TaskChange::Bind { node: node.to_string() };
@@ -106,7 +106,7 @@ impl Sender {
         self.spawner.spawn_awaited("scheduler-bind", sending);
     }
 
-    /// Tells tasks why they wait. What is lost of it is told with the next reason.
+    /// Tells tasks why they wait. If this fails, the next reason is told anyway.
     pub(crate) fn tell(&self, ops: Vec<Op>) {
         let (client, answers) = (self.client.clone(), self.answers.clone());
         self.spawner.spawn_awaited("scheduler-tell", async move {
@@ -118,7 +118,7 @@ impl Sender {
                         attempt: 0,
                         became: Became::Deposed,
                     };
-                    // If nobody listens, the term is over.
+                    // If the receiver is closed, the term is over.
                     let _over =
                         answers.send(Answer { bindings: vec![deposed], is_last: false }).await;
                 }
@@ -129,7 +129,7 @@ impl Sender {
     }
 }
 
-/// The same binding asked for twice is one: it is sent again until its answer is heard.
+/// Sending the same binding twice has the effect of one, so it is sent until the answer arrives.
 async fn send(
     client: Client,
     mut open: Vec<Sent>,
@@ -165,7 +165,7 @@ fn is_deposed(result: &GroupResult) -> bool {
     matches!(result, GroupResult::Refused { why: Why::Deposed, .. })
 }
 
-/// What became of each, or why that is not known: of none is it if no answer was heard.
+/// The result of each binding, or why it is not known. Without an answer none is known.
 async fn attempt(client: &Client, open: &[Sent]) -> Vec<Result<Became, String>> {
     let batch = Batch { groups: open.iter().map(|sent| sent.group.clone()).collect() };
     let all = |became: Result<Became, String>| vec![became; open.len()];
@@ -184,7 +184,7 @@ async fn attempt(client: &Client, open: &[Sent]) -> Vec<Result<Became, String>> 
     }
 }
 
-/// What it means for each binding that all were refused at once.
+/// What the refusal of the whole batch means for each binding.
 fn of_all(why: Why, message: String) -> Result<Became, String> {
     match why {
         Why::Busy | Why::Unavailable | Why::Full | Why::Late | Why::Unknown => Err(message),
@@ -209,7 +209,8 @@ fn of_all(why: Why, message: String) -> Result<Became, String> {
 mod tests {
     use super::*;
 
-    /// A binding that is not sent again keeps its room on the node for ever.
+    /// A binding that is neither decided again nor sent again would hold its room on the node for
+    /// ever.
     #[test]
     fn each_binding_is_decided_anew_or_sent_again() {
         let table = Why::ALL.map(|why| {

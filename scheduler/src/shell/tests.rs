@@ -1,4 +1,4 @@
-//! The loop against an apiserver of a few lines, on virtual time.
+//! The loop with a minimal simulated apiserver, on virtual time.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,18 +25,18 @@ use crate::world;
 /// How long a test waits for a line, in virtual time.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// What is to happen to a batch.
+/// What happens to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It happens, and the answer is lost.
+    /// It is carried out, and the answer is lost.
     LostAnswer,
-    /// It does not happen.
+    /// It is refused.
     Refuse,
     /// Another leads.
     Depose,
 }
 
-/// An apiserver of a few lines: tasks change by the real transitions.
+/// A minimal apiserver that changes tasks by the real transitions.
 #[derive(Debug, Default)]
 struct Server {
     tasks: Vec<Task>,
@@ -44,7 +44,7 @@ struct Server {
     lines: VecDeque<String>,
     revision: u64,
     faults: VecDeque<Fault>,
-    /// What was written, and what came of it.
+    /// What was written, with the results.
     journal: Vec<String>,
     lease: Option<Value>,
 }
@@ -186,7 +186,7 @@ impl Cluster {
         self.with(|server| {
             server.journal.push("watch".to_owned());
             if server.journal.iter().filter(|line| *line == "watch").count() > 1 {
-                // A new watch starts over: the events that the old one did not read are void.
+                // A new watch starts over: events that the old one did not read are dropped.
                 server.lines.clear();
                 for task in server.tasks.clone() {
                     let object = wire(&task, server.revision);
@@ -215,7 +215,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until the journal has a line that ends so; gives up after a while of virtual time.
+    /// Waits until the journal has a line with this end, up to a bound in virtual time.
     async fn until(&self, end: &str) {
         let is_there = |server: &Server| server.journal.iter().any(|line| line.ends_with(end));
         let written = async {

@@ -6,16 +6,16 @@ use super::node::decrement;
 use crate::class::{ClassId, JobId, JobKey};
 use crate::shared::Shared;
 
-/// A job that classes belong to or speak of.
+/// A job that classes belong to or refer to.
 #[derive(Debug, Default)]
 pub(crate) struct JobState {
     /// Tasks that succeeded, by node.
     pub(crate) succeeded: BTreeMap<String, u32>,
-    /// Classes that want to be near it.
+    /// Classes that are to be near it.
     pub(crate) near_classes: BTreeSet<ClassId>,
 }
 
-/// All jobs. The users of one are classes that belong to it or speak of it.
+/// All jobs. The users of a job are the classes that belong to it or refer to it.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs(Shared<JobKey, JobState>);
 
@@ -35,17 +35,17 @@ impl Jobs {
         self.0.iter().map(move |(id, key, state)| (JobId(id), named(key), state))
     }
 
-    /// The number of a job, for one user more.
+    /// The number of a job, with one more user.
     pub(crate) fn acquire(&mut self, key: &JobKey) -> JobId {
         JobId(self.0.acquire(key))
     }
 
-    /// One user less.
+    /// Removes one user.
     pub(crate) fn release(&mut self, id: JobId) {
         let _was_last = self.0.release(id.0);
     }
 
-    /// A task succeeded on a node. Answers with the classes to which that is news.
+    /// A task succeeded on a node. Returns the classes for which that changes something.
     pub(crate) fn succeeded(&mut self, id: JobId, node: &str) -> BTreeSet<ClassId> {
         let state = self.at_mut(id);
         let count = state.succeeded.entry(node.to_owned()).or_default();
@@ -53,7 +53,7 @@ impl Jobs {
         if *count == 1 { state.near_classes.clone() } else { BTreeSet::new() }
     }
 
-    /// A task that succeeded on a node is gone, or runs again.
+    /// A task that succeeded on a node was removed or runs again.
     pub(crate) fn not_succeeded(&mut self, id: JobId, node: &String) -> BTreeSet<ClassId> {
         let state = self.at_mut(id);
         decrement(&mut state.succeeded, node);

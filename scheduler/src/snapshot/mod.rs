@@ -1,13 +1,14 @@
-//! Nodes and tasks as of one revision, with what is already promised.
+//! Nodes and tasks as of one revision, with the promises: bindings that were decided and that the
+//! cache does not show yet.
 //!
 //! # Invariants
 //!
-//! * The snapshot is a function of the objects that it was given last and of the promises that are
-//!   open, whatever the order in which they came: one kept by changes equals one built anew.
-//! * What a node has taken is the sum over tasks that take something there
+//! * The snapshot is a function of the latest objects and the open promises, whatever the order in
+//!   which they came: one that is kept up to date by changes equals one that is built anew.
+//! * What a node has taken is the sum over tasks that hold resources there
 //!   ([`Task::takes_resources_on`]), open promises, and the node's leftovers. Nothing else.
-//! * A promise ends when the cache shows what became of it (the attempt is bound, stopped, over or
-//!   gone), or when [`Snapshot::put_back`] says that the binding was refused.
+//! * A promise ends when the cache shows its result (the attempt is bound, stopped, over or gone),
+//!   or when [`Snapshot::put_back`] says that the binding was refused.
 
 pub(crate) mod job;
 pub(crate) mod node;
@@ -39,37 +40,37 @@ pub(crate) use set::SetState;
 pub(crate) use shapes::Shapes;
 pub(crate) use task::{Standing, TaskEntry};
 
-/// What a watch saw of an object.
+/// A change that a watch reported.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A node is there, or not as it was.
+    /// A node was added or changed.
     Node(Arc<Node>),
-    /// A node is gone.
+    /// A node was deleted.
     NodeGone(String),
-    /// A task is there, or not as it was.
+    /// A task was added or changed.
     Task(Arc<Task>),
-    /// A task is gone.
+    /// A task was deleted.
     TaskGone(ObjectKey),
-    /// A template is there.
+    /// A template was added.
     TaskTemplate(Arc<TaskTemplate>),
-    /// A template is gone.
+    /// A template was deleted.
     TaskTemplateGone(ObjectKey),
-    /// A partition set is there, or not as it was.
+    /// A partition set was added or changed.
     PartitionSet(Arc<PartitionSet>),
-    /// A partition set is gone.
+    /// A partition set was deleted.
     PartitionSetGone(ObjectKey),
 }
 
 /// A template, and the tasks that run it.
 #[derive(Debug, Default)]
 struct TemplateState {
-    /// Kept while tasks run it, even when it is gone: they take what it says.
+    /// Kept while tasks run it, even after it was deleted: they hold the resources that it says.
     object: Option<Arc<TaskTemplate>>,
     gone: bool,
     tasks: BTreeSet<TaskId>,
 }
 
-/// Nodes and tasks as of one revision, with what is already promised.
+/// Nodes and tasks as of one revision, with open promises.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub(crate) nodes: Nodes,
@@ -81,19 +82,19 @@ pub struct Snapshot {
     pub(crate) classes: Slab<Class>,
     class_ids: BTreeMap<ClassKey, ClassId>,
     pub(crate) shapes: Shapes,
-    /// What was found out about nodes for classes.
+    /// The nodes that fit each class, as far as computed.
     pub(crate) indexes: Indexes,
     pub(crate) waiting: Waiting,
     resources: Resources,
 }
 
 impl Snapshot {
-    /// Nothing.
+    /// An empty snapshot.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in a change.
+    /// Applies a change.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Node(node) => self.nodes.upsert(node, &mut self.resources),
@@ -107,7 +108,7 @@ impl Snapshot {
         }
     }
 
-    /// Takes in a list of all there is: what is not in it is gone. Open promises stay.
+    /// Applies a complete list: objects that are not in it are removed. Open promises stay.
     pub fn reset(&mut self, changes: Vec<Change>) {
         let (mut nodes, mut others) = (BTreeSet::new(), BTreeSet::new());
         for change in &changes {
@@ -139,8 +140,8 @@ impl Snapshot {
         }
     }
 
-    /// A binding was refused: the promise is over, and the task waits again, until `retry_at` or
-    /// until the cache shows it otherwise.
+    /// A binding was refused: its promise ends, and the task waits again until `retry_at`, or until
+    /// the cache shows that the task has changed.
     pub fn put_back(&mut self, key: &ObjectKey, attempt: u32, retry_at: Timestamp) {
         let Some(&id) = self.task_ids.get(key) else { return };
         let entry = self.tasks.at_mut(id.0);
@@ -150,17 +151,17 @@ impl Snapshot {
         }
     }
 
-    /// How many tasks wait for a node.
+    /// Number of tasks that wait for a node.
     pub fn pending(&self) -> usize {
         self.waiting.pending
     }
 
-    /// How many classes have tasks that wait and no node that is right for them.
+    /// Number of classes with waiting tasks that fit no node.
     pub fn parked(&self) -> usize {
         self.waiting.parked.len()
     }
 
-    /// Tasks of a class that wait for a node, in the order in which they get one.
+    /// The waiting tasks of a class, in the order in which they are placed.
     pub fn waiting_tasks(&self, class: ClassId) -> impl Iterator<Item = &Arc<Task>> {
         let queue = self.classes.get(class.0).map(|class| class.queue.iter());
         queue.into_iter().flatten().map(|queued| &self.tasks.at(queued.task.0).object)
@@ -223,9 +224,10 @@ impl Snapshot {
         }
     }
 
-    /// Makes the classes of tasks anew: their template is another.
+    /// Computes the classes of these tasks again, because their template has changed.
     fn reclassify_all(&mut self, tasks: &BTreeSet<TaskId>) {
-        // All go before the first comes back, so that no old class is left to come back to.
+        // Release all tasks before adding any again: a class that kept one user would survive with
+        // the old template.
         for id in tasks {
             self.set_standing(*id, Standing::Idle);
             if let Some(class) = self.tasks.at_mut(id.0).class.take() {
@@ -263,7 +265,7 @@ impl Snapshot {
         }
     }
 
-    /// The class of a key, counted for one task more; made from that task if there is none.
+    /// The class of a key, with one more task. It is created from that task if it does not exist.
     fn acquire_class(&mut self, key: ClassKey, task: TaskId) -> ClassId {
         if let Some(&id) = self.class_ids.get(&key) {
             self.classes.at_mut(id.0).tasks += 1;
@@ -311,7 +313,7 @@ impl Snapshot {
         }
     }
 
-    /// The workflow run that a template was made in; empty outside of one.
+    /// The workflow run that a template was made for; empty outside of a run.
     fn run_of(&self, template: &ObjectKey) -> String {
         let template = self.templates.get(template).and_then(|state| state.object.as_ref());
         template.map(|template| template.spec.run.clone()).unwrap_or_default()
@@ -339,7 +341,7 @@ impl Snapshot {
         self.jobs.release(facts.job);
     }
 
-    /// The partition sets that a class speaks of.
+    /// The partition sets that a class refers to.
     fn sets_of(&self, id: ClassId) -> Vec<ObjectKey> {
         let facts = &self.classes.at(id.0).facts;
         let Some(shape) = &facts.shape else { return Vec::new() };
@@ -349,7 +351,7 @@ impl Snapshot {
         near.chain(target).map(|set| ObjectKey::new(namespace, set)).collect()
     }
 
-    /// Notes that a class is to be told when what it speaks of changes.
+    /// Registers a class with the objects that it refers to, so that it is notified of changes.
     fn link(&mut self, id: ClassId) {
         for set in self.sets_of(id) {
             self.sets.entry(set).or_default().classes.insert(id);
@@ -393,7 +395,7 @@ impl Snapshot {
         self.look_again(&classes);
     }
 
-    /// Something that classes speak of changed: what was found out about nodes is void.
+    /// Data that these classes refer to has changed: drops what was computed for them.
     fn look_again(&mut self, classes: &BTreeSet<ClassId>) {
         for id in classes {
             let class = self.classes.at_mut(id.0);
@@ -402,7 +404,7 @@ impl Snapshot {
         }
     }
 
-    /// Gives a task the standing that its object and its promise mean.
+    /// Sets a task's standing according to its object and its promise.
     fn settle(&mut self, id: TaskId) {
         let entry = self.tasks.at(id.0);
         let class = entry.class.map(|class| self.classes.at(class.0));
@@ -417,7 +419,8 @@ impl Snapshot {
             return;
         }
         let before = std::mem::replace(&mut entry.standing, standing);
-        // The new first: a node is forgotten with the last task there.
+        // Charge the new standing before releasing the old one: a node's slot is deleted when its
+        // count reaches 0.
         self.enter(id);
         self.leave(id, &before);
     }

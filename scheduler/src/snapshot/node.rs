@@ -1,11 +1,11 @@
-//! What is known of nodes: what each offers, what is taken of it, and what changed lately.
+//! The known nodes: what each offers, what is taken of it, and what has changed recently.
 //!
 //! # Invariants
 //!
-//! * A node's `version` changes whenever a decision about it might: entries that were scored at
-//!   another version are scored again before they are believed.
-//! * What makes a node better for anybody is in the [`Log`]; what only makes it worse need not be,
-//!   since a score that is too good is found out when it comes first.
+//! * A node's `version` changes whenever a decision about it may change. An entry that was scored
+//!   at another version is scored again before it is used.
+//! * Everything that makes a node better for some class is in the [`Log`]. What only makes it worse
+//!   need not be: a score that is too good is corrected when it comes first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,48 +17,49 @@ use crate::class::{Facts, JobId};
 use crate::resources::{Requests, ResourceId, Resources, Row};
 use crate::slab::Slab;
 
-/// A node's number.
+/// The number of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(crate) u32);
 
-/// A node, or the name of one that tasks speak of.
+/// A node, or just the name of one that tasks refer to.
 #[derive(Debug)]
 pub(crate) struct NodeState {
     pub(crate) name: Arc<str>,
-    /// Ordered as the names are.
+    /// A number that sorts as the node's name does.
     pub(crate) rank: u64,
-    /// Nothing for a node that only tasks speak of.
+    /// `None` for a node that only tasks refer to.
     pub(crate) object: Option<Arc<Node>>,
     pub(crate) allocatable: Row,
-    /// By tasks that are here or promised, and by leftovers.
+    /// Taken by tasks on the node, by promised ones, and by leftovers.
     pub(crate) taken: Row,
     leftovers: Requests,
     leftover_ports: Vec<HostPort>,
-    /// Ports that tasks named, those of the range that tasks were seen to have, and leftovers'.
+    /// Ports that tasks asked for by number, ports of the range that agents reported for tasks, and
+    /// those of leftovers.
     ports: HeldPorts,
-    /// How many numbers of the range are among those.
+    /// How many of these are numbers of the range.
     range_held: u32,
-    /// Ports of the range that were promised, and of which it was not seen which they are.
+    /// Number of ports of the range that were promised and whose numbers are not known yet.
     range_promised: u32,
     jobs: BTreeMap<JobId, u32>,
-    /// How many tasks are here or promised.
+    /// Number of tasks on the node, promised ones included.
     pub(crate) tasks: u32,
-    /// Changes with anything here.
+    /// Changes whenever anything here changes.
     pub(crate) version: u64,
-    /// Changes with `object`.
+    /// Changes whenever `object` changes.
     pub(crate) object_version: u64,
 }
 
-/// What a task takes of its node beyond what its shape says: the ports it got from the range.
+/// What a task holds beyond what its shape says: the ports that it was assigned from the range.
 pub(crate) type SeenPorts = Vec<u16>;
 
 impl NodeState {
-    /// How many tasks of a job are here or promised.
+    /// Number of tasks of a job on the node, promised ones included.
     pub(crate) fn tasks_of(&self, job: JobId) -> u32 {
         self.jobs.get(&job).copied().unwrap_or(0)
     }
 
-    /// The names of what is taken, for comparison and for people.
+    /// The taken ports as text, for comparison and for people.
     #[cfg(test)]
     pub(crate) fn ports_taken(&self) -> String {
         let held: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
@@ -103,7 +104,7 @@ impl NodeState {
         self.range().is_some_and(|(first, last)| (first..=last).contains(&port))
     }
 
-    /// Takes over what the node says of itself; nothing where it is gone.
+    /// Sets the node's object; `None` if it was deleted.
     fn set_object(&mut self, object: Option<Arc<Node>>, resources: &mut Resources) {
         let mut allocatable = Row::default();
         let offered = object.as_ref().map(|object| object.allocatable()).unwrap_or_default();
@@ -157,12 +158,12 @@ impl Room<(&str, ResourceId)> for NodeState {
     }
 }
 
-/// How many of the ports that a task gets from the range were not seen.
+/// How many of a task's ports from the range are not known yet.
 fn unseen(wanted: u32, seen: &SeenPorts) -> u32 {
     wanted.saturating_sub(u32::try_from(seen.len()).unwrap_or(u32::MAX))
 }
 
-/// Counts one down; a count of 0 is left out.
+/// Decrements a count; a count of 0 is removed.
 pub(crate) fn decrement<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
@@ -172,33 +173,33 @@ pub(crate) fn decrement<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
     }
 }
 
-/// What became better on a node.
+/// What has improved on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Improvement {
-    /// The node itself changed: anything about it may be different.
+    /// The node itself has changed, so anything may be different.
     Node,
     /// Something that was taken is free.
     Freed,
 }
 
-/// What became better lately. A reader remembers how far it has read.
+/// Recent improvements. Each reader remembers up to where it has read.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// The position of the first entry that is kept.
+    /// Position of the first entry that is kept.
     start: u64,
     entries: VecDeque<(NodeId, Improvement)>,
 }
 
-/// Entries that the log keeps beside four for each node.
+/// Entries that the log keeps in addition to four for each node.
 const LOG_ENTRIES_MIN: usize = 1024;
 
 impl Log {
-    /// The position after the last entry.
+    /// Position after the last entry.
     pub(crate) fn end(&self) -> u64 {
         self.start + self.entries.len() as u64
     }
 
-    /// What came from `position` on; nothing if some of it was not kept.
+    /// The entries from `position` on; nothing if some of them were dropped.
     pub(crate) fn since(
         &self,
         position: u64,
@@ -208,7 +209,7 @@ impl Log {
     }
 
     fn push(&mut self, node: NodeId, improvement: Improvement, nodes: usize) {
-        // Both tell a reader to look at the node again.
+        // The second of two equal entries tells a reader nothing new.
         if self.entries.back() == Some(&(node, improvement)) {
             self.start += 1;
             return;
@@ -230,11 +231,11 @@ pub(crate) struct Nodes {
     ids: BTreeMap<Arc<str>, NodeId>,
     log: Log,
     version: u64,
-    /// Changes when ranks were given anew.
+    /// Changes when all ranks are assigned anew.
     epoch: u64,
 }
 
-/// The distance between ranks that are given anew.
+/// Distance between ranks when they are assigned anew.
 const RANK_GAP: u64 = 1 << 32;
 
 impl Nodes {
@@ -250,13 +251,13 @@ impl Nodes {
         self.ids.get(name).copied()
     }
 
-    /// All that have an object, in no order that a decision may rest on.
+    /// All nodes with an object, in an order that decisions must not depend on.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeState)> {
         let slots = self.slots.iter().map(|(id, node)| (NodeId(id), node));
         slots.filter(|(_, node)| node.object.is_some())
     }
 
-    /// All, with those that only tasks speak of.
+    /// All nodes, including those that only tasks refer to.
     #[cfg(test)]
     pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> {
         self.ids.values().copied()
@@ -270,7 +271,7 @@ impl Nodes {
         &self.log
     }
 
-    /// How often nodes have changed: by what they say, and by tasks that come and go.
+    /// How many times nodes have changed, by themselves or by their tasks.
     pub(crate) fn changes(&self) -> u64 {
         self.version
     }
@@ -279,7 +280,7 @@ impl Nodes {
         self.epoch
     }
 
-    /// The node of a name, which need not have an object yet.
+    /// The node of a name. It need not have an object yet.
     pub(crate) fn slot(&mut self, name: &str) -> NodeId {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -311,7 +312,7 @@ impl Nodes {
         id
     }
 
-    /// A rank between those of the names around `name`, if there is one left.
+    /// A rank between those of the neighbouring names, if one is left.
     fn rank_for(&self, name: &Arc<str>) -> Option<u64> {
         let rank = |(_, id): (&Arc<str>, &NodeId)| self.at(*id).rank;
         let before = self.ids.range(..Arc::clone(name)).next_back().map_or(0, rank);
@@ -328,14 +329,14 @@ impl Nodes {
         }
     }
 
-    /// A node is new, or not as it was.
+    /// A node was added or changed.
     pub(crate) fn upsert(&mut self, object: Arc<Node>, resources: &mut Resources) {
         let id = self.slot(object.name());
         self.touch_object(id);
         self.slots.at_mut(id.0).set_object(Some(object), resources);
     }
 
-    /// A node is gone; what tasks take of it is remembered.
+    /// A node was deleted. What tasks hold on it is remembered.
     pub(crate) fn remove(&mut self, name: &str, resources: &mut Resources) {
         let Some(id) = self.find(name) else { return };
         self.touch_object(id);
@@ -343,7 +344,7 @@ impl Nodes {
         self.release(id);
     }
 
-    /// A task is on a node, or is promised to be.
+    /// A task is on a node now, or is promised to it.
     pub(crate) fn charge(&mut self, id: NodeId, facts: &Facts, seen: &SeenPorts) {
         self.version += 1;
         let node = self.slots.at_mut(id.0);
@@ -351,7 +352,7 @@ impl Nodes {
         node.charge(facts, seen);
     }
 
-    /// It is not, any more.
+    /// It is not any more.
     pub(crate) fn discharge(&mut self, id: NodeId, facts: &Facts, seen: &SeenPorts) {
         self.version += 1;
         let node = self.slots.at_mut(id.0);
@@ -368,7 +369,7 @@ impl Nodes {
         self.log.push(id, Improvement::Node, self.slots.len());
     }
 
-    /// Forgets a node that has no object and no tasks.
+    /// Removes a node without object and tasks.
     fn release(&mut self, id: NodeId) {
         let node = self.slots.at(id.0);
         if node.object.is_none() && node.tasks == 0 {

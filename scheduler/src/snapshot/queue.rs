@@ -1,4 +1,5 @@
-//! Tasks that wait: whose turn it is, who waits for a time, which classes no node is right for.
+//! Waiting tasks: the order in which they are placed, those that are delayed, and the classes that
+//! fit no node.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +10,9 @@ use api::Timestamp;
 use super::queued::{Queued, TaskId};
 use crate::class::{Class, ClassId, Facts, Parked};
 
-/// A class's place among those whose turn may come: that of its first task. Tasks of one priority
-/// and age go class by class, which asks each node once and not once for each task.
+/// The position of a class among those to be served: that of its first task. Tasks of one priority
+/// and age are placed class by class, so that each node is examined once and not once for each
+/// task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Turn {
     priority: Reverse<i32>,
@@ -40,19 +42,19 @@ impl PartialEq for ByKey {
 }
 impl Eq for ByKey {}
 
-/// Tasks that wait.
+/// The waiting tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// Classes with tasks that wait and that are not parked.
+    /// Classes with waiting tasks that are not parked, in order.
     turns: BTreeSet<Turn>,
-    /// Classes that no node is right for, and what may change that.
+    /// Classes that fit no node, each with what may change that.
     pub(crate) parked: BTreeMap<ClassId, Parked>,
     delayed: BTreeSet<(Timestamp, TaskId)>,
-    /// How many tasks wait for a node or a time.
+    /// Number of tasks that wait for a node or are delayed.
     pub(crate) pending: usize,
-    /// Parked classes that have a new task.
+    /// Parked classes that got a new task.
     pub(crate) joined: BTreeSet<ClassId>,
-    /// How far the log of nodes was read to wake parked classes.
+    /// Up to where the log of nodes was read to wake parked classes.
     pub(crate) woken_at: u64,
 }
 
@@ -67,26 +69,26 @@ fn turn(id: ClassId, class: &Class) -> Option<Turn> {
 }
 
 impl Waiting {
-    /// The class whose turn it is.
+    /// The class to serve next.
     pub(crate) fn next(&self) -> Option<ClassId> {
         self.turns.first().map(|turn| turn.class)
     }
 
-    /// Whether it is still the turn of a class whose first task was taken: call [`Self::relist`]
-    /// before the next change if it is not.
+    /// Whether a class is still the next one after its first task was taken. If not, call
+    /// [`Self::relist`] before the next change.
     pub(crate) fn is_still_next(&self, id: ClassId, class: &Class) -> bool {
         let next = self.turns.first();
         turn(id, class).is_some_and(|own| next.is_none_or(|next| own < *next))
     }
 
-    /// Takes a class out of those whose turn may come, to serve it.
+    /// Takes a class out of the order, to serve it.
     pub(crate) fn unlist(&mut self, id: ClassId, class: &Class) {
         if let Some(turn) = turn(id, class) {
             self.turns.remove(&turn);
         }
     }
 
-    /// Puts it back.
+    /// Puts it back into the order.
     pub(crate) fn relist(&mut self, id: ClassId, class: &Class) {
         if class.parked.is_none()
             && let Some(turn) = turn(id, class)
@@ -121,14 +123,14 @@ impl Waiting {
             self.relist(id, class);
         }
         if class.queue.is_empty() {
-            // Nobody looks at it until a task comes, and then anew.
+            // It will be tried again when a task comes.
             class.parked = None;
             self.parked.remove(&id);
             self.joined.remove(&id);
         }
     }
 
-    /// Takes the first task of a class that is unlisted.
+    /// Takes the first task of a class that was taken out.
     pub(crate) fn pop(&mut self, class: &mut Class) -> Option<Queued> {
         let first = class.queue.pop_first()?;
         self.pending -= 1;
@@ -145,23 +147,23 @@ impl Waiting {
         self.delayed.remove(&(until, task));
     }
 
-    /// A task whose time has come, if there is one.
+    /// A delayed task that is due.
     pub(crate) fn due(&self, now: Timestamp) -> Option<TaskId> {
         self.delayed.first().filter(|(until, _)| *until <= now).map(|(_, task)| *task)
     }
 
-    /// When the next one's time comes.
+    /// When the next delayed task is due.
     pub(crate) fn wake_at(&self) -> Option<Timestamp> {
         self.delayed.first().map(|(until, _)| *until)
     }
 
-    /// No node is right for a class that is unlisted.
+    /// Parks a class that was taken out: no node fits it.
     pub(crate) fn park(&mut self, id: ClassId, class: &mut Class, parked: Parked) {
         class.parked = Some(parked);
         self.parked.insert(id, parked);
     }
 
-    /// Some node may be.
+    /// Ends that: some node may fit it.
     pub(crate) fn unpark(&mut self, id: ClassId, class: &mut Class) {
         if class.parked.take().is_some() {
             self.parked.remove(&id);

@@ -1,4 +1,4 @@
-//! A task's number, and its place among those that wait.
+//! The number of a task, and its position among the waiting tasks.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use api::Timestamp;
 use api::object::ObjectKey;
 
-/// A task's number.
+/// The number of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(pub(crate) u32);
 
-/// A task's place among those of its class that wait: by priority, age, index and name.
+/// The position of a task among the waiting tasks of its class: by priority, age, index and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Queued {
     pub(crate) priority: Reverse<i32>,

@@ -7,10 +7,10 @@ use api::partition_set::PartitionSet;
 
 use crate::class::ClassId;
 
-/// The states of the replicas that a node holds, by node.
+/// For each node, the states of the replicas that it holds.
 pub(crate) type ServedBy = BTreeMap<String, BTreeSet<String>>;
 
-/// A partition set, and the classes that speak of it.
+/// A partition set, and the classes that refer to it.
 #[derive(Debug, Default)]
 pub(crate) struct SetState {
     pub(crate) object: Option<Arc<PartitionSet>>,

@@ -1,4 +1,4 @@
-//! Shapes by number: classes of different jobs often want the same of a node.
+//! Shapes by number: classes of different jobs often have the same requirements.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::shared::Shared;
 pub(crate) struct Shapes(Shared<Arc<Shape>, ()>);
 
 impl Shapes {
-    /// The number of a shape, for one class more.
+    /// The number of a shape, with one more class.
     pub(crate) fn acquire(&mut self, shape: Shape) -> (Arc<Shape>, ShapeId) {
         let id = self.0.acquire(&Arc::new(shape));
         (Arc::clone(self.0.key(id)), ShapeId(id))
     }
 
-    /// One class less. Whether it was the last.
+    /// Removes one class. Returns whether it was the last.
     pub(crate) fn release(&mut self, id: ShapeId) -> bool {
         self.0.release(id.0)
     }
 
-    /// Whether several classes have a shape.
+    /// Whether several classes have this shape.
     pub(crate) fn is_shared(&self, id: ShapeId) -> bool {
         self.0.users(id.0) > 1
     }

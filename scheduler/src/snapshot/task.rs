@@ -1,4 +1,4 @@
-//! A task as the scheduler sees it: its object, the promise made for it, and what it counts for.
+//! A task as the scheduler sees it: its object, its promise, and how it is accounted for.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::node::{NodeId, Nodes, SeenPorts};
 use super::queued::{Queued, TaskId};
 use crate::class::{ClassId, Shape};
 
-/// A task, the promise made for it, and what it counts for.
+/// A task with its promise and how it is accounted for.
 #[derive(Debug)]
 pub(crate) struct TaskEntry {
     pub(crate) key: Arc<ObjectKey>,
     pub(crate) object: Arc<Task>,
-    /// Always set but while the task changes its class.
+    /// Always set, except while the task changes its class.
     pub(crate) class: Option<ClassId>,
     promise: Option<Promise>,
-    /// A binding was refused: none is tried before, unless the object changes.
+    /// After a refused binding: no other is tried before this time, unless the object changes.
     pub(crate) held_until: Option<Timestamp>,
     pub(crate) standing: Standing,
 }
@@ -28,28 +28,28 @@ pub(crate) struct TaskEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Promise {
     attempt: u32,
-    /// How many bindings the task had when it was decided.
+    /// The number of the task's last binding when it was decided.
     bindings_before: u32,
     node: Arc<str>,
 }
 
-/// What a task counts for.
+/// How a task is accounted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing.
+    /// Not at all.
     Idle,
-    /// Waits for a node.
+    /// It waits for a node.
     Queued(Queued),
-    /// Waits for a time, and then for a node.
+    /// It is delayed, and then waits for a node.
     Delayed(Timestamp),
-    /// Takes its share of a node.
+    /// It holds resources of a node.
     Taking {
         /// The node.
         node: NodeId,
-        /// The ports that it got from the node's range.
+        /// The ports that it was assigned from the node's range.
         seen_ports: SeenPorts,
     },
-    /// Was here, and left its data.
+    /// It succeeded on this node, so its output data is there.
     Succeeded {
         /// The node's name.
         node: String,
@@ -65,7 +65,7 @@ impl TaskEntry {
         Self { key, object, class: None, promise: None, held_until: None, standing: Standing::Idle }
     }
 
-    /// Whether the class need not be looked up again for a newer object.
+    /// Whether a newer object certainly belongs to the same class.
     pub(crate) fn is_same_class_with(&self, newer: &Task) -> bool {
         let old = &self.object;
         old.spec.template == newer.spec.template
@@ -74,7 +74,7 @@ impl TaskEntry {
             && old.metadata.owner_references == newer.metadata.owner_references
     }
 
-    /// The cache shows a newer object. The promise stays while that does not show what became of it.
+    /// Stores a newer object. The promise is kept while the object does not show its result.
     pub(crate) fn replace(&mut self, newer: Arc<Task>) {
         let still_open = |promise: &Promise| {
             newer.uid() == self.object.uid()
@@ -87,24 +87,24 @@ impl TaskEntry {
         self.object = newer;
     }
 
-    /// Promises a node.
+    /// Records a promise.
     pub(crate) fn promise(&mut self, node: Arc<str>) {
         let (attempt, bindings_before) = (self.object.spec.attempt, bindings(&self.object));
         self.promise = Some(Promise { attempt, bindings_before, node });
     }
 
-    /// The promise made for an attempt is over. Answers whether there was one.
+    /// Ends the promise for an attempt. Returns whether there was one.
     pub(crate) fn end_promise_of(&mut self, attempt: u32) -> bool {
         self.promise.take_if(|promise| promise.attempt == attempt).is_some()
     }
 
-    /// Whether a promise is open.
+    /// The node of the open promise, if there is one.
     #[cfg(test)]
     pub(crate) fn promised_node(&self) -> Option<&str> {
         self.promise.as_ref().map(|promise| &*promise.node)
     }
 
-    /// What the task counts for by its object and its promise.
+    /// How the task has to be accounted for, according to its object and its promise.
     pub(crate) fn standing_now(
         &self,
         id: TaskId,
@@ -142,13 +142,14 @@ impl TaskEntry {
         }
     }
 
-    /// Until when no binding is tried, if that was said.
+    /// Until when it must not be bound, if there is such a time.
     fn waits_until(&self) -> Option<Timestamp> {
         let rests = self.object.refusals().map(Refusals::rests_until);
         self.object.spec.not_before.max(self.held_until).max(rests)
     }
 
-    /// The nodes that gave the task back and are not to be asked again yet, and until when.
+    /// The nodes that returned the task and must not be offered it yet, each with when that is
+    /// over.
     pub(crate) fn refused_by(&self, now: Timestamp) -> impl Iterator<Item = (&str, Timestamp)> {
         let by = self.object.refusals().into_iter().flat_map(|refusals| &refusals.by);
         let waits = by.map(|refusal| (refusal.node.as_str(), refusal.over_at()));
@@ -159,7 +160,7 @@ impl TaskEntry {
         !self.object.is_deleting() && !self.object.is_recorded()
     }
 
-    /// The task's place among those that wait.
+    /// The task's position among the waiting tasks.
     pub(crate) fn queued(&self, task: TaskId) -> Queued {
         Queued {
             priority: Reverse(self.object.spec.priority),
@@ -170,8 +171,8 @@ impl TaskEntry {
         }
     }
 
-    /// The ports of the node's range that the agent reported; all that it reported where nothing
-    /// tells which of them those are.
+    /// The ports of the node's range that the agent reported for the task; all that it reported if
+    /// the shape is not known.
     fn seen_ports(&self, shape: Option<&Shape>) -> SeenPorts {
         if self.object.report().is_none() {
             return Vec::new();

@@ -11,13 +11,13 @@ use crate::plan::{Limits, place};
 use crate::world;
 
 impl Snapshot {
-    /// The class of a task that is known.
+    /// The class of a known task.
     pub(crate) fn class_of(&self, task: &Task) -> ClassId {
         let id = self.task_ids[&task.key()];
         self.tasks.at(id.0).class.unwrap()
     }
 
-    /// All that decisions rest on, by name.
+    /// Everything that decisions depend on, by name.
     pub(crate) fn dump(&self) -> String {
         let mut text = String::new();
         let named = |id: &u32| self.nodes.at(NodeId(*id)).name.clone();
@@ -62,7 +62,8 @@ impl Snapshot {
         text
     }
 
-    /// No node has promised more than it has, beyond what the objects themselves say.
+    /// Checks that no node has more promised than it offers, beyond what the objects themselves
+    /// say.
     pub(crate) fn check_promises(&self) {
         let promised: BTreeSet<&str> =
             self.tasks.iter().filter_map(|(_, entry)| entry.promised_node()).collect();
@@ -75,7 +76,8 @@ impl Snapshot {
             assert!(!fixed.iter().enumerate().any(twice), "a port twice on {name}: {fixed:?}");
             let over = node.taken.iter().any(|(id, taken)| taken > node.allocatable.get(id));
             let promised_here = self.promised_on(name);
-            // What objects say may be too much already: then nothing may be promised on top.
+            // The objects may already exceed the node's capacity. Then nothing may be promised in
+            // addition.
             let before = self.taken_without_promises(name);
             assert!(!over || promised_here == 0 || before, "{name} is over-committed");
             for (job, job_name, _) in self.jobs.iter() {
@@ -96,7 +98,7 @@ impl Snapshot {
     }
 
     fn fixed_ports_on(&self, name: &str) -> Vec<HostPort> {
-        // Two tasks that were bound elsewhere may collide; promises may not.
+        // Tasks that were bound by somebody else may conflict; promises may not.
         let promised = self.entries_on(name).filter(|entry| entry.promised_node().is_some());
         let shapes = promised.filter_map(|entry| self.shape(entry));
         shapes.flat_map(|shape| &shape.ports.fixed).copied().collect()

@@ -44,7 +44,7 @@ fn tasks_of_a_job_are_spread_evenly_and_then_by_room() {
     );
 }
 
-/// The numbers of classes are given again.
+/// Numbers of classes are reused.
 #[test]
 fn what_was_found_out_for_tasks_that_are_gone_serves_no_others() {
     check(
@@ -147,7 +147,7 @@ fn data_and_wishes_beat_some_room() {
     );
 }
 
-/// How many tasks each node gets of a job of so many whose template says this.
+/// How the tasks of a job of this size are spread over the nodes.
 fn spread(nodes: &str, template: &str, tasks: u32) -> String {
     let tasks: String = (0..tasks).map(|n| format!("task web-{n:03} of=t created=1\n")).collect();
     let world = format!("{nodes}\ntemplate t {template}\n{tasks}place");
@@ -180,7 +180,7 @@ fn a_wish_is_a_head_start_of_some_tasks() {
 #[test]
 fn a_wish_is_weighed_with_room() {
     let nodes = "node a cpu=10 images=app gen=4\nnode b cpu=10";
-    // Single tasks, as of so many jobs: only room tells them apart.
+    // As many jobs with one task each, so that only the room distinguishes nodes.
     let jobs = |template: &str, count: u32| {
         let tasks: String =
             (0..count).map(|n| format!("task web-{n:03} of=t job=j{n:03} created=1\n")).collect();
@@ -253,8 +253,8 @@ fn a_node_where_it_failed_is_the_last_choice_but_a_choice() {
     );
 }
 
-/// Both jobs want the same, and share what was found out about nodes. (With so few nodes, a job with
-/// tasks on three of them has them in an order of its own.)
+/// Both jobs have the same requirements and share an index. (With so few nodes, a job with tasks on
+/// three of them gets an index of its own.)
 #[test]
 fn jobs_of_one_shape_spread_each_for_itself() {
     check(

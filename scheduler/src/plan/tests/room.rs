@@ -4,7 +4,7 @@ use expect_test::expect;
 
 use super::check;
 
-/// It waited for any node before, and no end of a task would have helped.
+/// Before, it waited for any node, and the end of a task could not have helped.
 #[test]
 fn a_task_whose_first_node_came_full_waits_for_room_there() {
     check(

@@ -59,8 +59,8 @@ fn what_is_missing_is_named_and_waited_for() {
     );
 }
 
-/// That no node holds a replica would send people to the nodes. What is merely wished for is not
-/// waited for.
+/// A message that no node holds a replica would make people look at the nodes. A set that is only
+/// preferred is not waited for.
 #[test]
 fn a_set_that_a_task_has_to_be_near_is_named_while_it_is_missing() {
     check(
