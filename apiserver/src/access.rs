@@ -1,9 +1,11 @@
-//! The one point that every request passes, and every operation of a batch, which is a request of its own.
+//! The one point that every request passes. Every operation of a batch passes it as a request of
+//! its own.
 //!
 //! # Invariants
 //!
-//! * Nothing is done for who was not let in: a handler is given what [`Gate::enter`] gave, and an intent
-//!   cannot be made without. There is no other way to make an [`Allowed`].
+//! * Nothing is done for a requester who was not let in: handlers take the [`Allowed`] that
+//!   [`Gate::enter`] returns, and an intent cannot be made without one. Nothing else makes an
+//!   [`Allowed`].
 
 use std::fmt;
 
@@ -15,49 +17,50 @@ use api::{KindId, ObjectKey};
 
 use crate::requester::Requester;
 
-/// What somebody asks to do, and to what.
+/// What a request wants to do, and to what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ask<'a> {
     pub(crate) verb: Verb,
     pub(crate) what: What<'a>,
 }
 
-/// To what something is to be done.
+/// What a request acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What<'a> {
-    /// Objects of a kind, one of them, or a part of one.
+    /// All objects of a kind, one of them, or a subresource of one.
     Objects {
         kind: KindId,
         subresource: Option<Subresource>,
-        /// Empty for cluster kinds, and for all namespaces.
+        /// Empty for cluster-wide kinds, and for all namespaces.
         namespace: &'a str,
-        /// Nothing for all objects.
+        /// `None` for all objects.
         name: Option<&'a str>,
     },
-    /// What is no object, as its path is known.
+    /// Something other than an object, named by its path.
     Path(&'static str),
 }
 
-/// That somebody may do what they asked for.
+/// Proof that a requester may do what it asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Allowed {
     requester: Requester,
 }
 
-/// Who may do what.
+/// Decides who may do what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Gate {
-    /// Everybody may do everything: nobody is asked yet who they are.
+    /// Everybody may do everything, since requesters do not authenticate yet.
     #[default]
     Open,
-    /// Nobody may do anything but ask for this path.
+    /// Nobody may do anything except ask for this path.
     #[cfg(test)]
     ClosedBut(&'static str),
 }
 
 impl Gate {
-    /// Lets in who may do what they ask for. Here stand, for single requests and for operations of
-    /// batches alike, access rules, bounds for each requester and the audit trail, once there are any.
+    /// Lets in a requester who may do what it asks for. This is the place for access rules, rate
+    /// limits per requester and the audit trail, for single requests and for operations of batches
+    /// alike.
     pub(crate) fn enter(self, requester: &Requester, ask: Ask<'_>) -> Result<Allowed, Refusal> {
         self.allow(requester, ask)?;
         Ok(Allowed { requester: requester.clone() })
@@ -82,14 +85,14 @@ impl Gate {
 }
 
 impl Allowed {
-    /// Who was let in.
+    /// The requester that was let in.
     pub(crate) fn requester(&self) -> &Requester {
         &self.requester
     }
 }
 
 impl<'a> Ask<'a> {
-    /// Something is to be done to one object, or to a part of it.
+    /// A request that acts on one object, or on a subresource of it.
     pub(crate) fn of(
         verb: Verb,
         (kind, subresource): (KindId, Option<Subresource>),

@@ -1,10 +1,9 @@
-//! What this version does not know of a stored object is carried over when the object is written anew.
-//!
-//! While the servers of a cluster are upgraded one by one, an older and a newer one write the same
-//! objects. The older one reads them as types that lack the newer one's fields. It must not take these
-//! fields away, neither from the store nor from what it shows to its clients. Its own components, and
-//! other clients with types of their own, send back objects without them: that is no wish to remove them
-//! either. A patch removes what it names.
+//! Preserves fields of a stored object that this version does not know, when it writes the object.
+//! While the servers of a cluster are upgraded one by one, an older and a newer server write the
+//! same objects. The older one reads them into types without the newer fields. It must neither
+//! remove these fields from the store nor hide them from clients. Its own components, and clients
+//! with their own types, send objects back without those fields, which does not mean that they want
+//! them removed. A patch does remove what it names.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// An object as a type of this version, and whether it has fields that the type lacks.
+/// Reads an object as a type of this version, and finds out whether it has fields that the type
+/// lacks.
 pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<(T, bool)> {
     let mut has_more = false;
     let mut source = serde_json::Deserializer::from_slice(json);
@@ -21,13 +21,13 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<(T, b
     Ok((object, has_more))
 }
 
-/// The document `object` with the change that leads from `before`, which is what this version reads of
-/// it, to `after`.
+/// Applies the change from `before` to `after` to the document `object`. `before` is what this
+/// version reads from the document.
 pub(crate) fn over<T: Serialize>(object: Value, before: &T, after: &T) -> Value {
     let value = |typed| {
         let mut document =
             serde_json::to_value(typed).expect("our objects have text keys and finite numbers");
-        // A status that says nothing yet is left out.
+        // An empty status is left out.
         if let Some(fields) = document.as_object_mut() {
             fields.entry("status").or_insert_with(|| Value::Object(Map::new()));
         }
@@ -54,7 +54,7 @@ fn change(object: Value, before: &Value, after: &Value) -> Value {
                     Some(place) => {
                         *place = change(place.take(), known.unwrap_or(&Value::Null), next);
                     }
-                    // It is left out where it stands for what it was.
+                    // It has its default value, and stays left out.
                     None if known == Some(next) => (),
                     None => drop(fields.insert(name.clone(), next.clone())),
                 }
@@ -70,7 +70,8 @@ fn change(object: Value, before: &Value, after: &Value) -> Value {
     }
 }
 
-/// The items of a list. Items move when others are added or removed, so each is found by what it is.
+/// The changed items of a list. Items move when others are added or removed, so they are matched by
+/// identity.
 fn changed_items(mut items: Vec<Value>, before: &[Value], after: &[Value]) -> Vec<Value> {
     let mut places: BTreeMap<String, VecDeque<usize>> = BTreeMap::new();
     for (place, item) in before.iter().enumerate() {
@@ -78,7 +79,7 @@ fn changed_items(mut items: Vec<Value>, before: &[Value], after: &[Value]) -> Ve
     }
     let mut changed = |next: &Value| {
         let place = places.get_mut(&identity(next)).and_then(VecDeque::pop_front);
-        // A list that is read as a set may be in another order here.
+        // A list that is read as a set may be in a different order here.
         match place.filter(|place| next.is_object() && is_one(&items[*place], &before[*place])) {
             Some(place) => change(items[place].take(), &before[place], next),
             None => next.clone(),
@@ -87,7 +88,7 @@ fn changed_items(mut items: Vec<Value>, before: &[Value], after: &[Value]) -> Ve
     after.iter().map(&mut changed).collect()
 }
 
-/// What an item of a list is known by: the name that it has among the others, or else all that it says.
+/// What identifies an item of a list: its name if it has one, or else all of its content.
 fn identity(item: &Value) -> String {
     name(item).map_or_else(|| item.to_string(), Value::to_string)
 }
@@ -129,56 +130,56 @@ mod tests {
     #[test]
     fn a_change_of_what_is_known_leaves_the_rest() {
         for (object, before, after, expected) in [
-            // Changed, removed, and added.
+            // Changed, removed and added.
             (
                 json!({"a": 1, "x": 1, "b": {"c": 1, "y": 1}, "status": {"p": 1}, "z": 1}),
                 json!({"a": 1, "b": {"c": 1}, "status": {"p": 1}}),
                 json!({"b": {"c": 2, "d": 3}, "status": {"p": 2}, "e": {"f": 1}}),
                 json!({"x": 1, "b": {"c": 2, "y": 1, "d": 3}, "z": 1, "e": {"f": 1}, "status": {"p": 2}}),
             ),
-            // The oldest of a history goes, a new one comes.
+            // The oldest entry of a history is removed, and a new one is added.
             (
                 json!({"h": [{"attempt": 1, "x": 1}, {"attempt": 2, "x": 2}]}),
                 json!({"h": [{"attempt": 1}, {"attempt": 2}]}),
                 json!({"h": [{"attempt": 2}, {"attempt": 3}]}),
                 json!({"h": [{"attempt": 2, "x": 2}, {"attempt": 3}]}),
             ),
-            // One goes, and the other is another at the same time.
+            // One is removed, and the other is changed at the same time.
             (
                 json!({"h": [{"name": "a", "x": 1}, {"name": "b"}]}),
                 json!({"h": [{"name": "a"}, {"name": "b"}]}),
                 json!({"h": [{"name": "b", "image": "i"}, {"name": "c"}]}),
                 json!({"h": [{"name": "b", "image": "i"}, {"name": "c"}]}),
             ),
-            // They change places, and one of them is another.
+            // They swap places, and one of them is changed.
             (
                 json!({"h": [{"name": "a", "x": 1}, {"name": "b", "x": 2}]}),
                 json!({"h": [{"name": "a"}, {"name": "b"}]}),
                 json!({"h": [{"name": "b", "n": 5}, {"name": "a"}]}),
                 json!({"h": [{"name": "b", "x": 2, "n": 5}, {"name": "a", "x": 1}]}),
             ),
-            // Two of one name, and items without names: equal ones keep their order.
+            // Two of the same name, and items without names: equal ones keep their order.
             (
                 json!({"h": [{"name": "a", "x": 1}, {"name": "a", "x": 2}, {"n": 1, "x": 3}, {"n": 1, "x": 4}]}),
                 json!({"h": [{"name": "a"}, {"name": "a"}, {"n": 1}, {"n": 1}]}),
                 json!({"h": [{"n": 2}, {"name": "a"}, {"n": 1}, {"name": "a"}, {"n": 1}]}),
                 json!({"h": [{"n": 2}, {"name": "a", "x": 1}, {"n": 1, "x": 3}, {"name": "a", "x": 2}, {"n": 1, "x": 4}]}),
             ),
-            // A set, in the order of its reader.
+            // A set, in the order in which it is read.
             (
                 json!({"h": ["b", "a"], "x": 1}),
                 json!({"h": ["a", "b"]}),
                 json!({"h": ["a"]}),
                 json!({"h": ["a"], "x": 1}),
             ),
-            // What is left out for what it was stays left out; what it is now is written.
+            // A default that was left out stays left out; another value is written.
             (
                 json!({"x": 1}),
                 json!({"a": 0, "b": 0}),
                 json!({"a": 0, "b": 1}),
                 json!({"x": 1, "b": 1}),
             ),
-            // A status that says nothing that is known is left out, and is there all the same.
+            // A status without known fields is left out by the type, but is still there.
             (
                 json!({"a": 1, "status": {"x": 1}}),
                 json!({"a": 1}),
@@ -192,7 +193,7 @@ mod tests {
                 json!({"a": 1, "status": {"x": 1}}),
             ),
             (json!({"a": 1}), json!({"a": 1}), json!({"a": 2}), json!({"a": 2})),
-            // What was something else is what it is now.
+            // A value that changes its type is replaced.
             (json!({"a": {"x": 1}}), json!({"a": {}}), json!({"a": [1]}), json!({"a": [1]})),
         ] {
             let changed = over(object, &before, &after);

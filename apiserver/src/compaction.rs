@@ -1,5 +1,5 @@
-//! Forgets old history every 30 s: all but the last five minutes, or but what the watch cache still
-//! holds, whichever is less. Nobody can resume a watch further back than that cache.
+//! Compacts the history every 30 s. It keeps the last five minutes or what the watch cache still
+//! holds, whichever is more recent. No watch can be resumed from before what the cache holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use tracing::debug;
 
 use crate::cache::Cache;
 
-/// How often history is cut.
+/// How often the history is compacted.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How much of it is kept, in time.
+/// For how long history is kept.
 const KEPT: Duration = Duration::from_secs(5 * 60);
 
-/// Cuts history for ever.
+/// Compacts the history, for ever.
 pub(crate) async fn compact(
     store: Arc<dyn Store>,
     cache: Arc<Cache>,
     holds: Holds,
     (rng, health): (Rng, Health),
 ) {
-    // Requests are answered meanwhile, but the store grows.
+    // While this fails, requests still work, but the store grows.
     let backoff = Backoff::new(PERIOD, PERIOD, rng);
     let mut retry = Retry::aside("compacting the store's history", backoff, &health);
     let mut seen: VecDeque<(Instant, Revision)> = VecDeque::new();

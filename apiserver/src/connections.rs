@@ -1,10 +1,12 @@
-//! The connections that agents dialled and that were turned round: here we ask.
+//! The connections that agents opened to this apiserver, over which this apiserver then sends
+//! requests to them.
 //!
 //! # Invariants
 //!
-//! * A connection that an agent opened later is never displaced by one that it opened before, and
-//!   none is by another agent's: two may call themselves by one name.
-//! * Which of the agents of one name is asked is what decides of its tasks, too: the node lease.
+//! * A connection is replaced only by one that the same agent opened later. Connections of
+//!   different agents never replace each other, even if two agents use the same node name.
+//! * If several agents use the same node name, requests go to the one that also decides about the
+//!   tasks of the node: the holder of the node lease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,49 +23,51 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-/// A connection on which nothing is heard is asked for a sign of life so often.
+/// How often an idle connection is checked.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Bytes that are on their way of one answer.
+/// The maximum number of bytes in flight for an answer.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-/// Bytes that are on their way of all answers of an agent.
+/// The maximum number of bytes in flight for all answers of an agent.
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// How long an agent may take to begin its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Agents of one name that are connected at once, at most: the one that has the node lease, one that
-/// was started anew and has no lease yet, and others that a person should have named otherwise.
+/// The maximum number of agents with the same node name that are connected at once: the one with
+/// the node lease, one that was restarted and has no lease yet, and a few that were given this name
+/// by mistake.
 const AGENTS_OF_A_NAME_MAX: usize = 4;
 
-/// Agents by node.
+/// The connected agents, by node.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    /// Guards the map; held to look up, put or take one connection. Of each start of an agent there
-    /// is one, the one that came last at the end.
+    /// Guards the map. Locked to look up, add or remove a connection. There is one connection for
+    /// each start of an agent, the newest last.
     agents: Mutex<BTreeMap<String, Vec<Agent>>>,
-    /// Counts the connections that came: whoever tells of them looks when it grows.
+    /// The number of connections that have been opened. Whoever reports connections wakes up when
+    /// it grows.
     came: watch::Sender<u64>,
     spawner: Spawner,
 }
 
-/// Which of an agent's connections one is.
+/// Identifies a connection among those of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ConnectionId {
-    /// Which start of the agent opened it.
+    /// The start of the agent that opened it.
     pub(crate) boot_id: String,
-    /// Counted from 1 within that start.
+    /// Its number within that start, counted from 1.
     pub(crate) number: u64,
 }
 
-/// A way to ask one agent.
+/// A connection to an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
     pub(crate) id: ConnectionId,
     sender: http2::SendRequest<Body>,
-    /// Tells a connection from the one that replaced it.
+    /// Distinguishes this connection from one that replaces it.
     unique: Arc<()>,
 }
 
-/// An agent that did not answer.
+/// Why an agent did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     #[error("the connection failed")]
@@ -73,7 +77,7 @@ pub(crate) enum AskError {
 }
 
 impl Agent {
-    /// Asks, and waits for the beginning of the answer.
+    /// Sends a request, and waits for the beginning of the answer.
     pub(crate) async fn ask(
         mut self,
         request: Request<Body>,
@@ -89,7 +93,7 @@ impl Agent {
     }
 }
 
-/// Runs hyper's own tasks in ours.
+/// Runs the tasks of hyper as our own.
 #[derive(Debug, Clone)]
 struct TaskExecutor(Spawner);
 
@@ -108,20 +112,20 @@ impl Connections {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A way to ask the agent of a node: the start of it that has the node lease; where none has, the
-    /// one that came last.
+    /// The connection to the agent of a node: the start that holds the node lease or, if none does,
+    /// the newest.
     pub(crate) fn of(&self, node: &str, holder: Option<&str>) -> Option<Agent> {
         let agents = self.agents();
         let mut agents = agents.get(node)?.iter().rev();
         agents.find(|agent| holder.is_none_or(|holder| agent.id.boot_id == holder)).cloned()
     }
 
-    /// How many agents under a node's name are connected.
+    /// The number of agents that are connected under the name of a node.
     pub(crate) fn count(&self, node: &str) -> usize {
         self.agents().get(node).map_or(0, Vec::len)
     }
 
-    /// The connections that there are, with their nodes.
+    /// All connections, with their nodes.
     pub(crate) fn ids(&self) -> Vec<(String, ConnectionId)> {
         let agents = self.agents();
         let of_node = |(node, agents): (&String, &Vec<Agent>)| -> Vec<_> {
@@ -130,13 +134,13 @@ impl Connections {
         agents.iter().flat_map(of_node).collect()
     }
 
-    /// News of connections that came.
+    /// Notifies of new connections.
     pub(crate) fn came(&self) -> watch::Receiver<u64> {
         self.came.subscribe()
     }
 
-    /// Asks no more over a connection, since its agent has opened another one. What flows over it
-    /// goes on.
+    /// Sends no more requests over a connection, because the agent has opened another. Answers that
+    /// are under way continue.
     pub(crate) fn leave(&self, node: &str, id: &ConnectionId) {
         self.forget(node, |agent| agent.id == *id);
     }
@@ -154,7 +158,7 @@ impl Connections {
     pub(crate) async fn serve(&self, node: &str, id: ConnectionId, upgraded: Upgraded) {
         let executor = TaskExecutor(self.spawner.clone());
         let handshake = http2::Builder::new(executor)
-            // Who reads an answer slowly holds back that one alone.
+            // A reader of one answer that is slow should hold back only this answer.
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .timer(TokioTimer::new())
@@ -177,7 +181,7 @@ impl Connections {
         debug!(node, ?ended, "agent disconnected");
     }
 
-    /// Takes over a connection, unless there is a later one.
+    /// Adds a connection, unless there is a newer one.
     fn put(&self, node: &str, agent: Agent) -> bool {
         let mut agents = self.agents();
         let of_node = agents.entry(node.to_owned()).or_default();

@@ -1,22 +1,23 @@
-//! How an object is stored: one byte of schema version and its JSON without resourceVersion, which
-//! is spliced in on the way out. (The position and the write id are the store's to keep.)
+//! How an object is stored: a byte for the schema version, and the JSON of the object without its
+//! resourceVersion, which is inserted when it is read. (The store keeps the position and the write
+//! id.)
 
 use api::resource_version::ResourceVersion;
 use bytes::Bytes;
 use serde::Serialize;
 
-/// The version of the stored form. A reader refuses what it does not know.
+/// The schema version. Values of an unknown version are refused.
 const SCHEMA_VERSION: u8 = 1;
-/// Most objects take less: their buffers need not grow.
+/// Most objects are smaller, so that their buffers need not grow.
 const USUAL_BYTES: usize = 1024;
 const METADATA: &[u8] = b"\"metadata\":{";
 
-/// A stored value that this version cannot read.
+/// Why this version cannot read a stored value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a stored object cannot be read: {0}")]
 pub(crate) struct Unreadable(pub(crate) String);
 
-/// An object as it is stored. Its metadata has no resourceVersion.
+/// Encodes an object for the store. Its metadata must have no resourceVersion.
 pub(crate) fn encode(object: &impl Serialize) -> Bytes {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     bytes.push(SCHEMA_VERSION);
@@ -34,8 +35,8 @@ pub(crate) fn json(stored: &[u8]) -> Result<&[u8], Unreadable> {
     }
 }
 
-/// JSON with resourceVersion as the first field of its metadata. Our own serializers write
-/// apiVersion and kind, then metadata: the first match is the object's own.
+/// Inserts the resourceVersion as the first field of the metadata. Our serializers write
+/// apiVersion, kind and then the metadata, so the first match is the object's own metadata.
 pub(crate) fn with_version(json: &[u8], version: ResourceVersion) -> Vec<u8> {
     let field = format!("\"resourceVersion\":\"{version}\"");
     let Some(at) = json.windows(METADATA.len()).position(|window| window == METADATA) else {

@@ -1,14 +1,15 @@
-//! Says in node leases which agents' connections this apiserver holds, so that the other apiservers
-//! know whom to ask.
+//! Records in the node leases which agents are connected to this apiserver, so that the other
+//! apiservers can find them.
 //!
 //! # Invariants
 //!
-//! * Level-triggered: when a connection comes or a node lease changes, the two are compared, however
-//!   that came about. So it does not matter whether a lease is granted before or after its agent
+//! * Level-triggered: whenever a connection is opened or a node lease changes, the two are
+//!   compared. So it does not matter whether the lease is granted before or after the agent
 //!   connects, by which apiserver, or how often.
-//! * A later connection of the same start of an agent always wins; one of another start than the
-//!   lease's waits for its lease.
-//! * Every write expects the node lease as it was looked at, and keeps its key under its lease.
+//! * A later connection of the same start of an agent always wins. A connection of a start other
+//!   than the one that holds the lease waits until its start gets the lease.
+//! * Every write requires that the node lease is unchanged since it was read, and keeps its key
+//!   attached to its lease in the store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,21 +27,22 @@ use crate::connections::ConnectionId;
 use crate::write::Current;
 use crate::{Server, keys};
 
-/// Events that are looked through at a time.
+/// How many events are read at a time.
 const EVENTS_MAX: usize = 1_000;
-/// Node leases that are written at a time.
+/// How many node leases are written at a time.
 const WRITES_MAX: usize = 100;
-/// How long the store is left alone that did not say what became of a write.
+/// How long to wait after a write with an unknown outcome.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a connection means for its node's lease.
+/// What has to be done about a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Telling {
-    /// The lease tells of it, or is not this agent's: there is nothing to do until it changes.
+    /// Nothing, until the node lease changes: it already names the connection, or another agent
+    /// holds it.
     Nothing,
-    /// The lease is to tell of it.
+    /// Record the connection in the node lease.
     Write(NodeLeaseSpec),
-    /// The agent has opened another connection since.
+    /// Drop it: the agent has opened another one since.
     Leave,
 }
 
@@ -58,7 +60,7 @@ fn telling(lease: &NodeLeaseSpec, connection: &ConnectionId, url: &str) -> Telli
     Telling::Write(NodeLeaseSpec { apiserver, connection, ..lease.clone() })
 }
 
-/// Tells of connections for ever.
+/// Records connections in node leases, for ever.
 pub(crate) async fn tell(server: Arc<Server>, url: String) {
     let (mut progress, mut came) = (server.cache.progress(), server.connections.came());
     let mut seen = ResourceVersion::default();
@@ -71,7 +73,8 @@ pub(crate) async fn tell(server: Arc<Server>, url: String) {
         let known = server.connections.ids();
         let concerned = known.into_iter().filter(|(node, _)| news.concerns(node));
         let written = write(&server, concerned.collect(), &url).await;
-        // Before all else: `seen` is past the news that this write came of, which nobody tells again.
+        // Nothing else may come first: the events that led to this write have been read, and will
+        // not come again.
         if let Err(why) = written {
             tokio::time::sleep(retry.failed_because(&why)).await;
             seen = ResourceVersion::default();
@@ -89,13 +92,13 @@ pub(crate) async fn tell(server: Arc<Server>, url: String) {
     }
 }
 
-/// The nodes whose leases changed.
+/// The nodes whose leases have changed.
 #[derive(Debug)]
 struct Changed {
-    /// Nothing where that is not known: then it may be any.
+    /// `None` if this is not known: then any of them may have changed.
     nodes: Option<BTreeSet<String>>,
     reached: ResourceVersion,
-    /// Whether there are more changes by now.
+    /// Whether there are more changes to read.
     more: bool,
 }
 
@@ -124,8 +127,9 @@ impl Changed {
     }
 }
 
-/// Compares connections with their nodes' leases, and writes what is to be written. An error where
-/// not all of it is settled: a write that was refused is, since news of what is there will come.
+/// Compares connections with the leases of their nodes, and writes the differences. Returns an
+/// error if the outcome of a write is unknown. A refused write is not an error: its lease has
+/// changed, and the event of the change will follow.
 async fn write(
     server: &Server,
     held: Vec<(String, ConnectionId)>,
@@ -136,7 +140,7 @@ async fn write(
         let key = keys::node_lease(&node);
         let Some(entry) = server.cache.get(&key) else { continue };
         let Ok(mut lease) = serde_json::from_slice::<NodeLease>(&entry.wire) else { continue };
-        // Added on the way out, and never stored.
+        // It is inserted when an object is read, and never stored.
         lease.metadata.resource_version = None;
         match telling(&lease.spec, &connection, url) {
             Telling::Nothing => (),

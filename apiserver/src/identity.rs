@@ -1,4 +1,5 @@
-//! Which cluster a store holds, and in which of its lives: made on the first start, or by a restore.
+//! The identity of the cluster in a store, and the store's epoch. Both are made on the first start,
+//! or by a restore.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,31 +14,31 @@ use tracing::warn;
 
 use crate::{StartError, keys};
 
-/// What an apiserver knows of the cluster that it serves.
+/// What an apiserver knows about its cluster.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) cluster: Cluster,
     pub(crate) restored: Option<Restored>,
-    /// It was seen to be confirmed, which it stays.
+    /// Set once the cluster was seen to be confirmed; it then stays confirmed.
     confirmed: AtomicBool,
 }
 
-/// The restore that began this life of the store.
+/// The restore that began this epoch of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Restored {
-    /// Which.
+    /// The id of the restore.
     pub(crate) restore: String,
-    /// When.
+    /// When it was made.
     pub(crate) at: Timestamp,
     /// When the backup was taken.
     pub(crate) backup_taken_at: Timestamp,
-    /// Revisions of this life are greater.
+    /// The revisions of this epoch are greater than this one.
     pub(crate) began_after: u64,
 }
 
 impl Identity {
-    /// Reads who the cluster is; decides it where the store is new.
+    /// Reads the identity of the cluster. Makes a new one if the store is new.
     pub(crate) async fn read_or_make(store: &dyn Store, rng: &Rng) -> Result<Self, StartError> {
         let id = value_or_make(store, keys::CLUSTER, rng.uuid()).await?;
         let epoch = value_or_make(store, keys::EPOCH, "1".to_owned()).await?;
@@ -51,7 +52,7 @@ impl Identity {
         if let Some(Restored { began_after, .. }) = &restored
             && store.revision().await.map_err(StartError::Store)? <= Revision(*began_after)
         {
-            // This handle on the store is from before the restore, and counts otherwise.
+            // This handle was opened before the restore, and counts revisions differently.
             let why = "the store was restored while this process was starting; start it again";
             return Err(StartError::Incompatible(why.to_owned()));
         }
@@ -60,7 +61,7 @@ impl Identity {
         Ok(Self { cluster: Cluster { id, epoch, restore }, restored, confirmed })
     }
 
-    /// Whether agents are to work for it.
+    /// Whether agents may work for this cluster.
     pub(crate) async fn is_confirmed(&self, store: &dyn Store) -> Result<bool, ReadError> {
         if self.confirmed.load(Ordering::Relaxed) {
             return Ok(true);
@@ -71,7 +72,7 @@ impl Identity {
         Ok(is)
     }
 
-    /// What confirms it.
+    /// The write that confirms the cluster.
     pub(crate) fn confirmation(&self) -> Group {
         let epoch = self.cluster.epoch.to_string();
         Group::default().guard(keys::EPOCH, Expectation::Value(epoch.clone().into())).put(
@@ -93,7 +94,7 @@ async fn text(store: &dyn Store, key: &str) -> Result<Option<String>, StartError
     text.map(Some).map_err(|_| StartError::Incompatible(format!("{key} is not text")))
 }
 
-/// What is at a key, or `value`, if nothing was there.
+/// Returns the value of a key, after writing `value` there if it was empty.
 async fn value_or_make(store: &dyn Store, key: &str, value: String) -> Result<String, StartError> {
     loop {
         if text(store, keys::RESTORING).await?.is_some() {
@@ -106,10 +107,10 @@ async fn value_or_make(store: &dyn Store, key: &str, value: String) -> Result<St
     }
 }
 
-/// Makes a key unless it is there, or the store is being restored.
+/// Writes a key, unless it exists or the store is being restored.
 pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(), StartError> {
-    // Read first: a full store takes no put, not even one that would be refused, and is to be
-    // started over all the same, since deleting is what frees it.
+    // Read first: a full store accepts no write, not even one that would change nothing. It must
+    // still be possible to start an apiserver on it, since only deletes free space.
     if store.get(key).await.map_err(StartError::Store)?.is_some() {
         return Ok(());
     }
@@ -122,7 +123,7 @@ pub(crate) async fn make(store: &dyn Store, key: &str, value: Bytes) -> Result<(
         Some(Outcome::Done { .. } | Outcome::Refused { .. }) => Ok(()),
         Some(Outcome::Invalid(why)) => Err(StartError::Incompatible(why)),
         Some(Outcome::Full(why)) => Err(StartError::Full(why)),
-        // It is read next, which tells.
+        // The read that follows will show what happened.
         Some(Outcome::Unknown) | None => {
             warn!(key, "the store did not confirm a write; checking whether it was made");
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,29 +1,28 @@
-//! Where things are in the store.
-//!
-//! `/heliox/v1/<plural>/<namespace or _>/<name>` for objects, `done/<job uid>/<run>/<chunk>` for
-//! completion records, `nodelease/<node>`, `leader/<component>` and `meta/...` beside them. The
-//! store's layout is private to the apiserver.
+//! The layout of keys in the store, which is private to the apiserver.
+//! `/heliox/v1/<plural>/<namespace or _>/<name>` for objects, and beside them `done/<job
+//! uid>/<run>/<chunk>` for completion records, `nodelease/<node>`, `leader/<component>` and
+//! `meta/...`.
 
 use api::completion::chunk_name;
 use api::{KindId, ObjectKey};
 use store::Key;
 
-/// All keys of Heliox start so.
+/// The prefix of all keys.
 pub(crate) const PREFIX: &str = "/heliox/v1/";
-/// The cluster's id.
+/// The id of the cluster.
 pub(crate) const CLUSTER: &str = "/heliox/v1/meta/cluster";
-/// The store's epoch: a restore is a new one.
+/// The epoch of the store, which changes with each restore.
 pub(crate) const EPOCH: &str = "/heliox/v1/meta/epoch";
 
-/// The restore that began this life of the store.
+/// The restore that began this epoch of the store.
 pub(crate) const RESTORED: &str = "/heliox/v1/meta/restored";
-/// A restore that has not ended: nobody may use the store.
+/// A restore in progress: while this is there, nobody may use the store.
 pub(crate) const RESTORING: &str = "/heliox/v1/meta/restoring";
-/// The epoch that a person confirmed.
+/// The epoch that an operator has confirmed.
 pub(crate) const CONFIRMED: &str = "/heliox/v1/meta/confirmed";
 
-/// Whether a backup holds what is at `key` (without [`PREFIX`]): not what is of this life of the
-/// store and of the processes that use it.
+/// Whether the value at `key` (without [`PREFIX`]) belongs in a backup. What concerns only this
+/// epoch of the store and the processes that use it does not.
 pub(crate) fn is_backed_up(key: &str) -> bool {
     let passing = ["meta/", "nodelease/", "leader/", "leases/heliox-system/"];
     !passing.iter().any(|start| key.starts_with(start))
@@ -42,7 +41,7 @@ pub(crate) fn object(kind: KindId, key: &ObjectKey) -> Key {
     format!("{PREFIX}{plural}/{namespace}/{}", key.name).into()
 }
 
-/// The namespace and name that a key of the store stands for.
+/// The namespace and name of the object at a key.
 pub(crate) fn object_key(kind: KindId, key: &Key) -> Option<ObjectKey> {
     let mut parts = key.strip_prefix(PREFIX)?.split('/').skip(1);
     let first = parts.next()?;
@@ -61,7 +60,7 @@ pub(crate) fn chunk(job_uid: &str, run: u32, chunk: u32) -> Key {
     object(KindId::CompletionChunk, &ObjectKey::new(job_uid, chunk_name(run, chunk)))
 }
 
-/// The key of what guards a leader's writes.
+/// The key that guards the writes of a leader.
 pub(crate) fn leader(component: &str) -> Key {
     format!("{PREFIX}leader/{component}").into()
 }
@@ -71,7 +70,7 @@ pub(crate) fn node_lease(node: &str) -> Key {
     object(KindId::NodeLease, &ObjectKey::new("", node))
 }
 
-/// What all keys of a kind (in one namespace, if one is named) start with.
+/// The prefix of the keys of a kind, or of a kind in one namespace.
 pub(crate) fn prefix(kind: KindId, namespace: &str) -> Key {
     let plural = kind.info().plural;
     if namespace.is_empty() {
@@ -81,7 +80,7 @@ pub(crate) fn prefix(kind: KindId, namespace: &str) -> Key {
     }
 }
 
-/// The kind of what is at `key`, if it is an object.
+/// The kind of the object at `key`, if it is an object's key.
 pub(crate) fn kind_of(key: &str) -> Option<KindId> {
     let plural = key.strip_prefix(PREFIX)?.split('/').next()?;
     KindId::ALL.into_iter().find(|kind| kind.info().plural == plural)

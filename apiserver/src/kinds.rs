@@ -1,4 +1,4 @@
-//! What kinds say of themselves ([`Resource`]), as functions over documents.
+//! The properties of each kind ([`Resource`]), as functions that work on JSON documents.
 
 use api::every_kind::WithType;
 use api::resource::{Column, Resource};
@@ -14,58 +14,60 @@ use serde_json::{Value, json};
 use crate::cache::{Fields, Labels};
 use crate::{carried, encoding};
 
-/// Bytes that the fields take that are added on the way out, about.
+/// About how many bytes are added to an object on the way out.
 const ADDED_BYTES: usize = 128;
 
-/// What was admitted, or everything that is wrong with it.
+/// The admitted document, or everything that is wrong with it.
 type Admitted<T> = Result<T, Vec<Violation>>;
 
-/// Writes into a document what follows from the rest of it, given what it replaces and the time.
+/// Writes derived fields into a document, given the document that it replaces and the time.
 type Settle = fn(Value, Option<&Value>, Timestamp) -> Value;
 
-/// What the apiserver does with documents of one kind.
+/// How the apiserver handles documents of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Strategy {
-    /// Checks a document against the schema and the kind's rules; its normal form.
+    /// Checks a document against the schema and the rules of the kind, and returns its normal form.
     pub(crate) admit: fn(Value) -> Result<Value, Vec<Violation>>,
-    /// The normal form of a document whose rules are not asked.
+    /// Returns the normal form of a document, without checking the rules.
     pub(crate) normal: fn(Value) -> Result<Value, Vec<Violation>>,
-    /// Checks a changed document (in normal form) against what it was. What it is then, where the
-    /// change takes something of it back.
+    /// Checks a changed document (in normal form) against the old one. Returns a new document if
+    /// part of the change has to be taken back.
     pub(crate) admit_update: fn(&Value, &Value) -> Admitted<Option<Value>>,
-    /// Writes into the status what follows from the rest of the object, given what it replaces; of
-    /// kinds that have something of that.
+    /// Writes the derived fields of the status, given the object that is replaced. `None` for kinds
+    /// without such fields.
     pub(crate) settle: Option<Settle>,
-    /// The stored JSON as clients see it, and the fields that selectors may name.
+    /// Turns a stored object into its JSON as clients see it, with the fields that selectors may
+    /// name.
     pub(crate) to_wire: fn(&[u8], ResourceVersion) -> Result<Wire, encoding::Unreadable>,
-    /// Fields that are added on the way out, as JSON pointers.
+    /// The fields that are added on the way out, as JSON pointers.
     pub(crate) shown: &'static [&'static str],
-    /// The table's columns.
+    /// The columns of the table.
     pub(crate) columns: fn() -> &'static [Column],
-    /// The cells of an object on the wire.
+    /// The cells of an object, given its JSON as clients see it.
     pub(crate) row: fn(&[u8], Timestamp) -> Vec<String>,
 }
 
-/// An object on the wire, and what it is selected by.
+/// An object as clients see it, and the values that it can be selected by.
 pub(crate) struct Wire {
     /// Its JSON.
     pub(crate) json: Vec<u8>,
     /// `metadata.uid`.
     pub(crate) uid: String,
-    /// Whether its deletion was asked for.
+    /// Whether its deletion has been requested.
     pub(crate) is_deleting: bool,
     /// Whether it has fields that this version does not know.
     pub(crate) has_more: bool,
     /// Its labels.
     pub(crate) labels: Labels,
-    /// Values of the kind's [`api::kind::Info::fields`].
+    /// The values of the kind's [`api::kind::Info::fields`].
     pub(crate) fields: Fields,
 }
 
 impl Wire {
-    /// A stored object on the wire, and why this version cannot read it, if so. One that it cannot read
-    /// is shown as it is stored, or by its name alone: who took it for deleted would stop its work and
-    /// collect what it owns. A component that cannot read it either says so and stands still.
+    /// Converts a stored object and, if this version cannot read it, says why. An unreadable object
+    /// is shown as it is stored, or else by its name alone. If it were left out, clients would take
+    /// it for deleted, stop its work and delete what it owns. A component that cannot read it
+    /// reports that and waits.
     pub(crate) fn of(
         kind: KindId,
         key: &ObjectKey,
@@ -77,7 +79,7 @@ impl Wire {
         match wire {
             Ok(wire) => (wire, None),
             Err(why) => {
-                // The reason may quote what the object holds.
+                // The reason may quote the content of the object.
                 let why = if kind == KindId::Secret {
                     encoding::Unreadable("it is not a Secret".to_owned())
                 } else {
@@ -89,7 +91,7 @@ impl Wire {
         }
     }
 
-    /// Whatever has metadata.
+    /// Shows a document as it is, if it has metadata.
     fn as_stored(kind: KindId, json: &[u8], version: ResourceVersion) -> Option<Self> {
         let document: Value = serde_json::from_slice(json).ok()?;
         let meta = ObjectMeta::deserialize(&document["metadata"]).ok()?;
@@ -101,7 +103,7 @@ impl Wire {
         Some(described(&meta, fields, (encoding::with_version(json, version), true)))
     }
 
-    /// Nothing but where it is.
+    /// Shows only the object's kind, namespace and name.
     fn named(kind: KindId, key: &ObjectKey, version: ResourceVersion) -> Self {
         let mut metadata = json!({ "name": key.name, "resourceVersion": version.to_string() });
         if kind.is_namespaced() {
@@ -113,12 +115,12 @@ impl Wire {
     }
 }
 
-/// What is done with documents of `kind`.
+/// The functions for documents of `kind`.
 pub(crate) fn strategy(kind: KindId) -> Strategy {
     kind.with_type(Generic)
 }
 
-/// The functions that are generic over kinds, for one.
+/// Makes the functions for a kind from its type.
 struct Generic;
 
 impl WithType for Generic {
@@ -145,7 +147,7 @@ fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     });
     let of_status =
         status.as_ref().map(|status| api::schema::check_status(K::ID, status)).unwrap_or_default();
-    // All of it is told at once: what is wrong with the one must not hide what is with the other.
+    // Everything is reported at once: an error in the one must not hide an error in the other.
     let mut object: K = match api::schema::parse_object(document) {
         Ok(object) if of_status.is_empty() => object,
         Ok(_) => return Err(of_status),
@@ -159,7 +161,7 @@ fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     }
 }
 
-/// The object with its status, in normal form.
+/// Combines an object and its status, in normal form.
 fn with_status<K: Resource>(mut object: Value, status: Value) -> Result<Value, Vec<Violation>> {
     object["status"] = status;
     typed::<K>(&object).map(|object| to_value(&object))
@@ -219,7 +221,7 @@ fn to_wire<K: Resource>(
     Ok(wire(&object, (shown, has_more)))
 }
 
-/// Takes away what is added to an object on the way out, and what a client may send back.
+/// Removes the fields that are added on the way out, and which a client may send back.
 pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     for way in ["/metadata/resourceVersion"].iter().chain(strategy(kind).shown) {
         if let Some((parent, field)) = way.rsplit_once('/')
@@ -230,13 +232,13 @@ pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     }
 }
 
-/// An object as it is shown to who asks for it by kind: a task with its conditions, which are kept
-/// neither in the store nor in the cache, and which no component reads.
+/// An object as it is shown to a client that asks for it by kind. A task gets its conditions here:
+/// they are kept neither in the store nor in the cache, and no component reads them.
 pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
     if kind != KindId::Task {
         return wire.clone();
     }
-    // A task on the wire has a phase, and ends with its status.
+    // The JSON of a task has a phase, and ends with its status.
     let (Ok((task, _)), Some(open)) = (read::<Task>(wire), wire.strip_suffix(b"}}")) else {
         return wire.clone();
     };
@@ -246,7 +248,7 @@ pub(crate) fn shown(kind: KindId, wire: &Bytes) -> Bytes {
     [open, br#","conditions":"#, &conditions, b"}}"].concat().into()
 }
 
-/// A stored object, and whether it has fields that this version does not know.
+/// Reads a stored object, and whether it has fields that this version does not know.
 fn read<T: DeserializeOwned>(json: &[u8]) -> Result<(T, bool), encoding::Unreadable> {
     carried::read(json).map_err(|error| encoding::Unreadable(error.to_string()))
 }
@@ -273,7 +275,7 @@ fn row<K: Resource>(json: &[u8], now: Timestamp) -> Vec<String> {
     }
 }
 
-/// The cells of an object that this version cannot read: its name, and why.
+/// The cells of an object that this version cannot read: its name, and the reason.
 fn unreadable_row(columns: &[Column], json: &[u8], why: &str) -> Vec<String> {
     let document: Value = serde_json::from_slice(json).unwrap_or_default();
     let cell = |column: &Column| match column.name {

@@ -1,4 +1,4 @@
-//! What the apiserver counts.
+//! The metrics of an apiserver.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
-/// Counters of one apiserver. Labels come from our own lists, never from names users choose.
+/// The counters of an apiserver. Labels have fixed sets of values, and never names that users
+/// choose.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     requests: IntCounterVec,
@@ -46,7 +47,7 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, verb: &Method, kind: &str, code: StatusCode, took: Duration) {
-        // A method is any word that a client sends: the label has the known ones only.
+        // A client may send any word as the method, so the label has only the known ones.
         let verb = match *verb {
             Method::GET => "get",
             Method::POST => "post",

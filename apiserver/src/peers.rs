@@ -1,4 +1,4 @@
-//! The other apiservers of the cluster, of which each holds the connections of some agents.
+//! The other apiservers of the cluster. Each of them holds the connections of some agents.
 
 use std::time::Duration;
 
@@ -14,31 +14,32 @@ use tower::util::BoxCloneSyncService;
 
 /// How long opening a connection to another apiserver may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long another apiserver may take to begin its answer: longer than it waits for an agent.
+/// How long another apiserver may take to begin its answer. This is longer than it waits for an
+/// agent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// A connection on which nothing is heard is asked for a sign of life so often.
+/// How often an idle connection is checked.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Bytes that are on their way of one answer.
+/// The maximum number of bytes in flight for an answer.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-/// Bytes that are on their way of all answers of another apiserver.
+/// The maximum number of bytes in flight for all answers of another apiserver.
 const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// Carries a request with an absolute URI to another apiserver and its answer back. Both bodies
-/// flow at the same time.
+/// Sends a request with an absolute URI to another apiserver and returns its answer. Both bodies
+/// are streamed at the same time.
 pub type PeerTransport = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// How an apiserver is one of several.
+/// What an apiserver needs in order to work together with others.
 #[derive(Debug, Clone)]
 pub struct Peers {
     url: String,
     transport: PeerTransport,
 }
 
-/// Another apiserver did not answer.
+/// Why another apiserver did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
     #[error("invalid URL")]
@@ -50,13 +51,14 @@ pub(crate) enum PeerError {
 }
 
 impl Peers {
-    /// This apiserver is asked by others at `url`, such as `http://10.0.0.1:7070`, and asks them
-    /// over `transport`.
+    /// Other apiservers reach this one at `url`, such as `http://10.0.0.1:7070`. It sends requests
+    /// to them over `transport`.
     pub fn new(url: impl Into<String>, transport: PeerTransport) -> Self {
         Self { url: url.into().trim_end_matches('/').to_owned(), transport }
     }
 
-    /// The same over TCP: HTTP/2, so that one connection to each of the others is enough.
+    /// Like [`Peers::new`], over TCP. It uses HTTP/2, so one connection to each of the others is
+    /// enough.
     pub fn over_tcp(url: impl Into<String>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -65,7 +67,7 @@ impl Peers {
             legacy::Client::builder(TokioExecutor::new())
                 .http2_only(true)
                 .timer(TokioTimer::new())
-                // Who reads an answer slowly holds back that one alone.
+                // A reader of one answer that is slow should hold back only this answer.
                 .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .http2_keep_alive_interval(KEEP_ALIVE)
@@ -78,13 +80,13 @@ impl Peers {
         Self::new(url, BoxCloneSyncService::new(transport))
     }
 
-    /// Where others reach this apiserver.
+    /// Where the others reach this apiserver.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Asks the apiserver at `url`, and waits for the beginning of its answer. `cluster` is the one
-    /// that it must belong to.
+    /// Sends a request to the apiserver at `url`, and waits for the beginning of its answer.
+    /// `cluster` is the cluster that it must belong to.
     pub(crate) async fn ask(
         &self,
         url: &str,

@@ -1,4 +1,4 @@
-//! Whether an apiserver can do its work now, in words: what `/readyz` says.
+//! Whether an apiserver can do its work: the answer of `/readyz`.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::time::timeout;
 
 use crate::Server;
 
-/// How long the store may take to answer the question whether it works. Who asks, such as a load
-/// balancer, waits no longer than a few seconds.
+/// How long the store may take to show that it works. Load balancers and other callers wait no
+/// longer than a few seconds.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why this apiserver cannot do its work now; nothing if it can.
+/// Why this apiserver cannot do its work now; `None` if it can.
 pub(crate) async fn of(server: &Server) -> Option<String> {
     if server.cache.revision() == Revision::default() {
         let filling = "not ready: the watch cache is still being filled\n".to_owned();
         return Some(filling + &server.health.not_ready().unwrap_or_default());
     }
-    // The question goes to the store itself: what is remembered of it says nothing of now. An answer
-    // that the cache does not come to is no use to those who read.
+    // The store itself is asked, since an earlier success says nothing about now. If the cache does
+    // not reach the revision that the store answers with, reads do not work either.
     let asked = timeout(STORE_TIMEOUT, server.store.revision()).await;
     match asked {
         Ok(Ok(revision)) => match timeout(STORE_TIMEOUT, server.cache.reached(revision)).await {

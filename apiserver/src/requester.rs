@@ -1,9 +1,8 @@
-//! Who asks.
-//!
-//! Every request has a requester, from the connection that it comes over to the store: those of
-//! components in the same process, too. Nobody is asked yet who they are, so that a requester is what its
-//! connection and its headers say; what is built on it (access rules, field managers, the audit trail)
-//! finds it where it will be needed.
+//! Who sends a request.
+//! Every request has a requester, from the connection that it arrives on down to the store; this
+//! includes requests of components in the same process. There is no authentication yet, so a
+//! requester is what its connection and its headers say. Access rules, field managers and the audit
+//! trail will find it where they need it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,31 +10,31 @@ use std::sync::Arc;
 use api::node::{CLUSTER_HEADER, PEER_HEADER};
 use http::HeaderMap;
 
-/// As Kubernetes names whoever does not say who they are.
+/// The name that Kubernetes gives to requesters who do not authenticate.
 const ANONYMOUS: &str = "system:anonymous";
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requester {
     name: Arc<str>,
     via: Via,
 }
 
-/// How a request came here.
+/// How a request got here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
-    /// Over a connection that somebody opened to a listener.
+    /// Over a connection to a listener.
     Listener,
-    /// Over such a connection, from an agent: it says for which cluster it works.
+    /// Over a connection to a listener, from an agent: it says which cluster it works for.
     Agent,
-    /// Over such a connection, passed on by another apiserver.
+    /// Over a connection to a listener, forwarded by another apiserver.
     Peer,
-    /// Within the process.
+    /// From within the process.
     Process,
 }
 
 impl Requester {
-    /// Whoever is at the other end of a connection to a listener.
+    /// The unknown sender at the other end of a connection to a listener.
     pub fn anonymous() -> Self {
         Self { name: ANONYMOUS.into(), via: Via::Listener }
     }
@@ -45,8 +44,8 @@ impl Requester {
         Self { name: name.into(), via: Via::Process }
     }
 
-    /// The same requester of a request with these headers. They are believed: nobody is told anything,
-    /// or let do anything, because of them.
+    /// The requester of a request with these headers. They are believed, since nothing is revealed
+    /// or permitted because of them.
     pub(crate) fn of_request(&self, headers: &HeaderMap) -> Self {
         let via = match self.via {
             Via::Process => Via::Process,

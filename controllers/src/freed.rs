@@ -1,14 +1,15 @@
-//! Who may have waited for a name that is free again: a job or a run that found it in use by an object of
-//! another owner says so in its conditions (`NameTaken`), and goes on when that object is gone.
+//! Finds the owners that may be waiting for a name that has become free. A job or a run that finds
+//! its name in use by another owner's object says so in a condition (`NameTaken`), and goes on when
+//! that object is gone.
 
 use api::conditions::{Condition, stalled};
 
-/// The reason of those that wait.
+/// The reason of the condition of those that wait.
 const NAME_TAKEN: &str = "NameTaken";
 
-/// The names of owners that may have wanted an object of this name: what they make is called `OWNER-...`.
-/// The names of what they make are cut where they are too long (`names::bounded`); whoever waits for such
-/// a name goes on with its next full look.
+/// The names of owners that may want an object with this name: the objects of an owner are called
+/// `OWNER-...`. Names that are too long are cut (`names::bounded`); an owner that waits for such a
+/// name goes on with its next periodic look.
 pub(crate) fn wanted_by(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('-').map(|(at, _)| &name[..at])
 }

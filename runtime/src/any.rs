@@ -12,7 +12,7 @@ macro_rules! any {
         pub enum Any { $($kind(Arc<$type>),)+ }
 
         impl Any {
-            /// Reads an object of `kind`.
+            /// Parses an object of `kind`.
             pub fn parse(kind: KindId, json: &[u8]) -> Result<Self, serde_json::Error> {
                 match kind {
                     $(KindId::$kind => {
@@ -23,17 +23,17 @@ macro_rules! any {
                 }
             }
 
-            /// Its kind.
+            /// The kind of the object.
             pub fn kind(&self) -> KindId {
                 match self { $(Any::$kind(_) => KindId::$kind,)+ }
             }
 
-            /// Its metadata.
+            /// The metadata of the object.
             pub fn meta(&self) -> &ObjectMeta {
                 match self { $(Any::$kind(object) => object.meta(),)+ }
             }
 
-            /// Where it is found.
+            /// The namespace and name of the object.
             pub fn key(&self) -> ObjectKey {
                 match self { $(Any::$kind(object) => object.key(),)+ }
             }
@@ -43,7 +43,7 @@ macro_rules! any {
 
 api::every_kind!(any);
 
-/// Gives back the room that reading a list leaves for more: a list of one owner has room for four.
+/// Gives back unused capacity of lists. After parsing, a list of one owner has capacity for four.
 fn shrink(meta: &mut ObjectMeta) {
     meta.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
     meta.finalizers.iter_mut().for_each(Vec::shrink_to_fit);

@@ -1,4 +1,4 @@
-//! Everything that a component watches, as of one revision.
+//! All objects that a component watches, as of one revision.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,18 +13,18 @@ use crate::table::Table;
 
 macro_rules! snapshot {
     ($($kind:ident, $field:ident: $type:ty;)+) => {
-        /// Everything watched, as of one revision.
+        /// All watched objects, as of one revision.
         #[derive(Debug, Clone, Default)]
         #[expect(missing_docs, reason = "each table holds the kind it is named after")]
         pub struct Snapshot {
             $(pub $field: Table<$type>,)+
-            /// The point in history that it shows.
+            /// The resource version that it shows.
             pub version: ResourceVersion,
             relations: Relations,
         }
 
         impl Snapshot {
-            /// Puts an object; what was there before.
+            /// Adds or replaces an object, and returns the old one.
             pub fn insert(&mut self, object: Any) -> Option<Any> {
                 let before = match object.clone() {
                     $(Any::$kind(object) => self.$field.insert(object).map(Any::$kind),)+
@@ -34,7 +34,7 @@ macro_rules! snapshot {
                 before
             }
 
-            /// Takes an object away.
+            /// Removes an object.
             pub fn remove(&mut self, kind: KindId, key: &ObjectKey) -> Option<Any> {
                 let before = match kind {
                     $(KindId::$kind => self.$field.remove(key).map(Any::$kind),)+
@@ -42,33 +42,35 @@ macro_rules! snapshot {
                 before.inspect(|before| self.relations.leave(before))
             }
 
-            /// One object of any kind.
+            /// Looks up an object of any kind.
             pub fn get(&self, kind: KindId, key: &ObjectKey) -> Option<Any> {
                 match kind {
                     $(KindId::$kind => self.$field.get(key).cloned().map(Any::$kind),)+
                 }
             }
 
-            /// Objects of every kind that name this uid among their owners, as their controller or
-            /// not: one look into an index for each kind.
+            /// The objects of every kind that have this uid among their owner references, as their
+            /// controller or not. Takes one look-up in an index for each kind.
             pub fn dependents(&self, uid: &str) -> impl Iterator<Item = Any> {
                 std::iter::empty()
                     $(.chain(self.$field.dependents(uid).cloned().map(Any::$kind)))+
             }
 
-            /// Those of them that are not on their way out: see [`Table::staying_dependents`].
+            /// Those of the dependents that are not about to go away: see
+            /// [`Table::staying_dependents`].
             pub fn staying_dependents(&self, uid: &str) -> impl Iterator<Item = Any> {
                 std::iter::empty()
                     $(.chain(self.$field.staying_dependents(uid).cloned().map(Any::$kind)))+
             }
 
-            /// How many dependents this uid waits for when it is deleted in the foreground.
+            /// The number of dependents that have to be gone before the object with this uid can be
+            /// deleted in the foreground.
             pub fn blocking_dependents(&self, uid: &str) -> usize {
                 0 $(+ self.$field.blocking_dependents(uid))+
             }
 
-            /// Objects of every kind in a namespace. Chunks of completion records are in none: they
-            /// belong to their jobs.
+            /// The objects of every kind in a namespace. Chunks of completion records are in no
+            /// namespace: they belong to their jobs.
             pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Any> + 'a {
                 std::iter::empty()
                     $(.chain(
@@ -91,7 +93,7 @@ macro_rules! snapshot {
 api::every_kind!(snapshot);
 
 impl Snapshot {
-    /// How many tasks run a template.
+    /// The number of tasks that use a template.
     pub fn template_users(&self, template: &ObjectKey) -> usize {
         self.relations.template_users.get(template).copied().unwrap_or_default()
     }
@@ -106,27 +108,27 @@ impl Snapshot {
         self.jobs.get(self.relations.job_keys.get(uid)?).filter(|job| job.uid() == uid)
     }
 
-    /// Tasks that are bound to a node and have not ended, as far as anybody knows.
+    /// The tasks that are bound to a node and are not known to have ended.
     pub fn tasks_on(&self, node: &str) -> impl Iterator<Item = &Arc<Task>> {
         self.relations.tasks_on.get(node).into_iter().flat_map(|tasks| tasks.iter())
     }
 
-    /// The names of nodes that such tasks are bound to, whether there is such a node or not.
+    /// The names of the nodes that have such tasks, including nodes that do not exist.
     pub fn nodes_with_tasks(&self) -> impl Iterator<Item = &str> {
         self.relations.tasks_on.keys().map(String::as_str)
     }
 
-    /// Tasks that have not ended and whose node was declared lost.
+    /// The tasks that have not ended and whose node was declared lost.
     pub fn lost_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.relations.lost_tasks.iter()
     }
 
-    /// Jobs that target a partition set, whether that is there or not.
+    /// The jobs that target a partition set, which need not exist.
     pub fn jobs_targeting(&self, set: &ObjectKey) -> impl Iterator<Item = &Arc<Job>> {
         self.relations.jobs_targeting.get(set).into_iter().flat_map(|jobs| jobs.iter())
     }
 
-    /// Runs of a workflow, whether that is there or not.
+    /// The runs of a workflow, which need not exist.
     pub fn runs_of_workflow(
         &self,
         workflow: &ObjectKey,
@@ -134,7 +136,7 @@ impl Snapshot {
         self.relations.runs_of_workflow.get(workflow).into_iter().flat_map(|runs| runs.iter())
     }
 
-    /// Partition sets whose assignment has a node serve something, whether that is there or not.
+    /// The partition sets whose assignment names a node, which need not exist.
     pub fn sets_naming(&self, node: &str) -> impl Iterator<Item = &Arc<PartitionSet>> {
         self.relations.sets_naming.get(node).into_iter().flat_map(|sets| sets.iter())
     }
@@ -144,11 +146,11 @@ impl Snapshot {
         self.relations == Relations::default()
     }
 
-    /// Applies news. What each object was and is goes to `touched`, with what is there then: either
-    /// may be nothing. An object that another one of its name replaced has gone, and that one came.
-    ///
-    /// After a reset everything that is there counts as new, so that all of it is looked at: whatever
-    /// was missed while the history was lost is found by that.
+    /// Applies an update. `touched` is called for each object with its old and its new state,
+    /// either of which may be `None`. An object that was replaced by another one of the same name
+    /// counts as removed and added.
+    /// After a reset, every object counts as new, so that everything is looked at again. This finds
+    /// whatever was missed while the history was lost.
     pub fn apply(
         &mut self,
         update: Update,
@@ -195,11 +197,11 @@ impl Snapshot {
     }
 }
 
-/// A snapshot that one task writes and others read.
+/// A snapshot that one task updates and others read.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// Guards the snapshot: written by one task for the length of an update, read for the length
-    /// of building one view.
+    /// Guards the snapshot. Locked by one task while an update is applied, and by others while they
+    /// build a view.
     snapshot: Arc<RwLock<Snapshot>>,
     version: watch::Sender<ResourceVersion>,
 }
@@ -211,14 +213,13 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Reads one cut. Build a view and return it: while this runs, news wait.
+    /// Reads one consistent state. Build a view and return it: updates wait until this returns.
     pub fn read<R>(&self, read: impl FnOnce(&Snapshot) -> R) -> R {
         read(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Applies news: only the task that follows the watch does.
-    /// `touched` runs while the cache is locked: it reads the snapshot that it is given, and must not
-    /// come back here.
+    /// Applies an update. Only the task that follows the watch may call this. `touched` runs while
+    /// the cache is locked: it must use the snapshot that it is given, and not this cache.
     pub fn apply(
         &self,
         update: Update,
@@ -229,15 +230,15 @@ impl Cache {
         self.version.send_replace(snapshot.version);
     }
 
-    /// The point that the cache has reached; 0 before its first list.
+    /// The version that the cache has reached; 0 before the first list.
     pub fn version(&self) -> ResourceVersion {
         *self.version.borrow()
     }
 
-    /// Waits until the cache has seen everything up to `version`.
+    /// Waits until the cache has everything up to `version`.
     pub async fn reached(&self, version: ResourceVersion) {
         let mut versions = self.version.subscribe();
-        // The sender lives in self: this ends only when the version is there.
+        // `self` owns the sender, so the wait can only end when the version is reached.
         let _seen = versions.wait_for(|at| *at >= version).await;
     }
 }

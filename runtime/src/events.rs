@@ -1,4 +1,4 @@
-//! Events: what people want to know of an object's past.
+//! Events, which tell people about an object's past.
 
 use api::core::{Event, EventSource, ObjectReference};
 use api::{Kind, ObjectMeta, Time, names};
@@ -6,10 +6,10 @@ use base::{Clock, ErrorChain, Rng};
 use client::Client;
 use tracing::debug;
 
-/// Longest message of an event.
+/// The maximum length of an event's message.
 const MESSAGE_CHARS_MAX: usize = 1024;
 
-/// Writes events. Best effort: an event that is not written is not missed by any decision.
+/// Writes events on a best-effort basis: no decision depends on an event.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     client: Client,
@@ -18,22 +18,22 @@ pub struct Recorder {
     rng: Rng,
 }
 
-/// Whether an event is good news.
+/// Whether an event needs attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It is, or none.
+    /// It is for information only.
     Normal,
-    /// Somebody may want to act.
+    /// Somebody may want to act on it.
     Warning,
 }
 
 impl Recorder {
-    /// Events of `component`.
+    /// Writes events in the name of `component`.
     pub fn new(client: Client, component: &'static str, clock: Clock, rng: Rng) -> Self {
         Self { client, component, clock, rng }
     }
 
-    /// An event about `object`: `reason` is one CamelCase word, `message` a sentence.
+    /// Makes an event about `object`: `reason` is one CamelCase word, `message` a sentence.
     pub fn event<K: Kind>(
         &self,
         object: &K,
@@ -83,7 +83,7 @@ impl Recorder {
         message: &str,
     ) {
         let event = self.event(object, severity, reason, message);
-        // Nothing follows from an event, so that the work goes on without it.
+        // Nothing depends on an event, so the work goes on without it.
         if let Err(error) = self.client.api::<Event>("").create(&event).await {
             debug!(reason, error = %ErrorChain(&error), "could not write an event");
         }

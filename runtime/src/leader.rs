@@ -1,14 +1,16 @@
-//! Leader election by a Lease object.
+//! Leader election by means of a Lease object.
 //!
 //! # Invariants
 //!
-//! * The election is a convenience; the guard is the safety. A write of a leader carries its
-//!   identity and term, and happens only while `leader/<component>` in the store says the same.
-//! * Whether another's lease has run out is judged by this process's own monotonic clock, from when
-//!   it first saw that renewal: clocks of machines are never compared.
-//! * A term is used by one process only: it grows with every change of the holder.
-//! * While the store is full, the leader goes on: it cannot renew, but nobody can take over either,
-//!   since both are writes that take room; and what frees the store is its to do.
+//! * The election only makes two leaders unlikely. What makes them safe is the guard: every write
+//!   of a leader carries its identity and term, and is refused unless `leader/<component>` in the
+//!   store has the same.
+//! * Whether the lease of another process has expired is judged by the monotonic clock of this
+//!   process, from when it first saw the last renewal. Clocks of different machines are never
+//!   compared.
+//! * A term is used by one process only: it increases whenever the holder changes.
+//! * While the store is full, the leader stays: it cannot renew, but nobody can take over either,
+//!   since both are writes that need space. The leader's work is what frees space.
 
 use std::time::Duration;
 
@@ -22,23 +24,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
 use tracing::info;
 
-/// A leader that has not renewed for so long may be replaced.
+/// A leader that has not renewed for this long may be replaced.
 const LEASE_DURATION: Duration = Duration::from_secs(4);
 /// How often a leader renews.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often others look: a leader that died is replaced after its lease and this.
+/// How often other candidates check. A dead leader is replaced once its lease has expired and
+/// somebody checks.
 const LOOK: Duration = Duration::from_millis(500);
-/// A leader that could not renew for so long steps down: earlier than others take over.
+/// A leader that could not renew for this long steps down, which is before others take over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 
-/// What it means for the election that the Lease object was not written.
+/// What a failed write of the Lease object means for the election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Setback {
-    /// It has changed: somebody else may have taken it.
+    /// The Lease has changed: another candidate may have taken it.
     Outrun,
-    /// Nobody can write it, since the store is full.
+    /// The store is full, so nobody can write the Lease.
     NoRoom,
-    /// Nothing: it may work the next time.
+    /// The write may succeed the next time.
     Passing,
 }
 
@@ -68,13 +71,14 @@ impl Setback {
     }
 }
 
-/// Stands for the leadership of `component` again and again, and does its work while it leads.
-///
-/// `term` begins the work of one leadership. Its client's writes carry the leader's guard; what it
-/// spawns into the tasks, and the future that it returns, are dropped when the leadership is lost.
-/// The term is over, too, when that future ends. Asked to stop, it gives the leadership up, so that
-/// another process takes over at once. It does the same when a part among the tasks fails, and
-/// returns that failure: whatever made the part fail is a bug, which another term would meet again.
+/// Campaigns for the leadership of `component`, does its work while it leads, and starts over when
+/// the leadership is lost.
+/// `term` starts the work of one term. The writes of the client that it gets carry the guard of the
+/// leader. The tasks that it spawns, and the future that it returns, are dropped when the
+/// leadership is lost. The term also ends when that future ends. When asked to stop, `lead` gives
+/// up the leadership, so that another process takes over at once. It does the same when one of the
+/// tasks fails, and returns that failure: the cause is a bug, which another term would run into
+/// again.
 pub async fn lead<W: Future<Output = ()>>(
     (client, component): (&Client, &'static str),
     clock: Clock,
@@ -108,7 +112,7 @@ pub async fn lead<W: Future<Output = ()>>(
     }
 }
 
-/// Stands for the leadership of one component.
+/// A candidate for the leadership of one component.
 #[derive(Debug)]
 pub struct Election {
     leases: Api<Lease>,
@@ -116,23 +120,23 @@ pub struct Election {
     identity: String,
     clock: Clock,
     retry: Retry,
-    /// Another's renewal, and when it was first seen here.
+    /// The last renewal by another process, and when it was first seen here.
     seen: Option<(LeaseSpec, Instant)>,
 }
 
-/// That this process leads, in one term.
+/// A term in which this process leads.
 #[derive(Debug)]
 pub struct Leadership {
-    /// Who leads.
+    /// The identity of the leader.
     pub identity: String,
-    /// The term.
+    /// The number of the term.
     pub term: u64,
     lease: Lease,
     renewed: Instant,
 }
 
 impl Election {
-    /// A candidate for `component` with a name of its own.
+    /// Makes a candidate for `component`, with a unique identity.
     pub fn new(
         client: &Client,
         component: &'static str,
@@ -165,7 +169,8 @@ impl Election {
                 }
                 Err(error) => {
                     if Setback::of(&error) == Setback::NoRoom {
-                        // The holder could not renew either: it has its whole time once it can.
+                        // The holder could not renew either. It gets the full lease duration once
+                        // the store has space.
                         self.seen = None;
                     }
                     self.retry.failed(&error)
@@ -187,7 +192,7 @@ impl Election {
         if !free && !self.has_run_out(&spec) {
             return Ok(None);
         }
-        // Identities are unique, so that even a term of the same number is another one.
+        // Identities are unique, so two terms with the same number are still different.
         let term = spec.lease_transitions.unwrap_or_default().saturating_add(1);
         let next = self.lease(Some(&lease), term);
         self.taken(self.leases.replace(&next).await, asked)
@@ -209,7 +214,7 @@ impl Election {
                 }))
             }
             Err(error) => match Setback::of(&error) {
-                // Somebody else was quicker.
+                // Another candidate was faster.
                 Setback::Outrun => Ok(None),
                 Setback::NoRoom | Setback::Passing => Err(error),
             },
@@ -248,7 +253,7 @@ impl Election {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// Renews until the leadership is lost.
+    /// Renews the lease until the leadership is lost.
     pub async fn keep(&self, leadership: &mut Leadership) {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -264,7 +269,7 @@ impl Election {
                     leadership.renewed = asked;
                 }
                 Ok(Err(error)) => match Setback::of(&error) {
-                    // Our own renewal whose answer was not heard looks the same: read it.
+                    // This may be our own renewal whose answer was lost. Reading the Lease tells.
                     Setback::Outrun => match self.leases.get(next.name()).await {
                         Ok(now) if self.is_ours(&now, leadership.term) => leadership.lease = now,
                         _ => break,
@@ -286,7 +291,7 @@ impl Election {
         same_term && spec.holder_identity.as_deref() == Some(&self.identity)
     }
 
-    /// Gives the leadership up, so that another takes over at once.
+    /// Gives up the leadership, so that another process takes over at once.
     pub async fn resign(&self, leadership: Leadership) {
         let mut lease = leadership.lease;
         if let Some(spec) = lease.spec.as_mut() {

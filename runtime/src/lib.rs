@@ -1,11 +1,11 @@
-//! What every component that watches and writes is made of: a reflector, a cache, a queue of keys,
-//! the loop around a decision, leader election and events.
+//! The parts of every component that watches and writes objects: a reflector, a cache, a queue of
+//! keys, the reconcile loop, leader election and events.
 //!
 //! # Invariants
 //!
-//! * A component's view is one cut in revision order: one watch brings all kinds.
-//! * A reconcile is told which key, never what happened.
-//! * Losing the watch, the cache or the process costs time, not correctness.
+//! * A component sees one consistent state, in revision order: a single watch covers all kinds.
+//! * A reconcile is told which key to look at, never what happened.
+//! * Losing the watch, the cache or the process costs time, but never correctness.
 
 pub mod any;
 pub mod cache;

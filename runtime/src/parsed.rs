@@ -1,8 +1,7 @@
-//! Tasks that several watches of one process read, held once.
-//!
-//! In a `heliox server` the scheduler and the controllers watch the same tasks, each from bytes as if it
-//! were alone. What the second one would make of the bytes of a task is what the first one made of them;
-//! here it finds that, so that a task is read and held once in the process, not once for each part.
+//! Shares parsed tasks between the watches of a process, so that each task is parsed and held once.
+//! In a `heliox server`, the scheduler and the controllers watch the same tasks, and each receives
+//! them as bytes. The second one to receive a version of a task finds what the first one has
+//! parsed.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -14,24 +13,23 @@ use api::{Kind as _, KindId, ObjectKey, Task};
 
 use crate::any::Any;
 
-/// Entries whose tasks nobody has any more are not looked for before there are so many.
+/// Below this many entries, nobody searches for entries whose tasks are no longer used.
 const SWEPT_FROM: usize = 1024;
 
-/// The newest version of each task that somebody in this process holds. Clones share it.
-///
-/// Whoever shares it reads from the same cluster: a version names one state of a task.
+/// The newest version of each task that is in use in this process. Clones share the same tasks.
+/// All users must read from the same cluster, since a version then identifies one state of a task.
 #[derive(Debug, Clone, Default)]
 pub struct Parsed(
-    /// Guards the tasks: for the length of a look-up.
+    /// Guards the tasks. Locked for one look-up.
     Arc<Mutex<Tasks>>,
 );
 
 #[derive(Debug, Default)]
 struct Tasks {
-    /// By the hash of the key, which is shorter than the key. Where two tasks have the same, only one of
-    /// them is shared.
+    /// By the hash of the key, which is shorter than the key. If two tasks have the same hash, only
+    /// one of them is shared.
     by_hash: BTreeMap<u64, Weak<Task>>,
-    /// How many there were after the last sweep.
+    /// The number of entries after the last sweep.
     kept: usize,
 }
 
@@ -42,13 +40,13 @@ fn hash_of(key: &ObjectKey) -> u64 {
 }
 
 impl Parsed {
-    /// Reads an object of `kind` that is at `key`, as of `version`.
+    /// Parses the object of `kind` at `key`, as of `version`.
     pub(crate) fn object(
         &self,
         (kind, key, version): (KindId, &ObjectKey, ResourceVersion),
         json: &[u8],
     ) -> Result<Any, serde_json::Error> {
-        // Of other kinds there are few, or one part alone watches them.
+        // Other kinds have few objects, or are watched only once.
         if kind != KindId::Task {
             return Any::parse(kind, json);
         }
@@ -113,7 +111,7 @@ mod tests {
         let first = read(&parsed, &task("a", 1));
         assert!(Arc::ptr_eq(&first, &read(&parsed.clone(), &task("a", 1))));
         assert_eq!(read(&parsed, &task("b", 1)).name(), "b");
-        // A newer one is another, and so is the older one for a watch that is behind.
+        // A newer version is parsed separately, as is an older one for a watch that lags behind.
         let second = read(&parsed, &task("a", 2));
         assert_eq!(second.resource_version(), task("a", 2).1.to_string());
         assert_eq!(read(&parsed, &task("a", 1)), first);

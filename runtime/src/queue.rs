@@ -1,11 +1,12 @@
-//! Keys that wait to be reconciled: each once, each not before its time.
+//! A queue of keys to reconcile. Each key is in it once, and is handed out no earlier than it is
+//! due.
 //!
 //! # Invariants
 //!
-//! * A key that a worker has is not handed out to another one. If it is added meanwhile, by an event
-//!   or a timer, it is handed out again once the worker has given it back.
-//! * Of several times for one key, the earliest counts.
-//! * A time of the wall clock is kept to although somebody sets the clock: see [`CLOCK_CHECK`].
+//! * A key that a worker is busy with is not handed out to another worker. If an event or a timer
+//!   adds it meanwhile, it is handed out again once the worker is done.
+//! * If several times are set for a key, the earliest one counts.
+//! * A wall clock time is met even if somebody sets the clock: see [`CLOCK_CHECK`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -17,35 +18,35 @@ use base::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// While a key waits for a time of the wall clock, that clock is read at least this often. A timer
-/// alone would be wrong after the clock was set, or the machine slept: it measures what has passed,
-/// not what time it is.
+/// While a key waits for a wall clock time, the clock is read at least this often. A timer alone
+/// would be wrong after the clock was set or the machine slept, since it measures only elapsed
+/// time.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
-/// When a key is to be handed out: at the earlier of its two times. Without any it waits to be added
-/// by an event.
+/// When a key is to be handed out: at the earlier of the two times. Without either, it waits until
+/// an event adds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Due {
-    /// A time of the clock that only runs forward.
+    /// A time of the monotonic clock.
     pub at: Option<Instant>,
     /// A time of the wall clock.
     pub wall: Option<Timestamp>,
 }
 
 impl Due {
-    /// After so long.
+    /// After this duration.
     pub fn after(wait: Duration) -> Self {
-        // A wait that is longer than the clock can say is one that never ends.
+        // A duration that the clock cannot represent never ends.
         Self { at: Instant::now().checked_add(wait), wall: None }
     }
 
-    /// The same, or at a time of the wall clock, if that comes first.
+    /// The same, or at a time of the wall clock if that comes first.
     #[must_use]
     pub fn or_at(self, wall: Timestamp) -> Self {
         Self { wall: Some(wall), ..self }
     }
 
-    /// The earlier one of each time.
+    /// Takes the earlier of each of the two times.
     fn or(self, other: Self) -> Self {
         let earlier = |one: Option<Instant>, two| one.into_iter().chain(two).min();
         let wall = self.wall.into_iter().chain(other.wall).min();
@@ -56,7 +57,7 @@ impl Due {
 /// A queue of keys.
 #[derive(Debug, Clone)]
 pub struct Queue<K> {
-    /// Guards the sets; held for one operation on them.
+    /// Guards the sets. Locked for one operation on them.
     state: Arc<Mutex<State<K>>>,
     news: Arc<Notify>,
     clock: Clock,
@@ -67,9 +68,9 @@ struct State<K> {
     due: BTreeMap<K, Due>,
     by_time: BTreeSet<(Instant, K)>,
     by_wall: BTreeSet<(Timestamp, K)>,
-    /// Keys that workers have.
+    /// The keys that workers are busy with.
     active: BTreeSet<K>,
-    /// Keys added while a worker had them, and for when.
+    /// The keys that were added while a worker was busy with them, and when they are due.
     again: BTreeMap<K, Due>,
     failures: BTreeMap<K, u32>,
 }
@@ -94,7 +95,7 @@ impl<K: Ord + Clone> State<K> {
         }
     }
 
-    /// Takes a key out of what waits.
+    /// Removes a key from those that wait.
     fn take(&mut self, key: &K) -> Due {
         let Some(due) = self.due.remove(key) else { return Due::default() };
         if let Some(at) = due.at {
@@ -106,11 +107,11 @@ impl<K: Ord + Clone> State<K> {
         due
     }
 
-    /// The first key whose time has come, which is active from now on; else how long to wait before
-    /// the next look, nothing where no key waits for any time.
+    /// Returns the first key that is due, and marks it as active. Otherwise returns how long to
+    /// wait before the next check, or `None` if no key waits for a time.
     fn pop(&mut self, now: Instant, wall: Timestamp) -> Result<K, Option<Duration>> {
-        // A key whose wall time has come takes its turn among the others as of now: were either kind
-        // preferred, the other could wait for ever behind it.
+        // A key that is due by the wall clock is queued behind those that are already due. If
+        // either kind came first, the other could wait for ever.
         while let Some((_, key)) = self.by_wall.first().filter(|(at, _)| *at <= wall).cloned() {
             let due = self.take(&key);
             self.put(key, Due { wall: None, ..due }.or(Due { at: Some(now), wall: None }));
@@ -130,7 +131,7 @@ impl<K: Ord + Clone> State<K> {
 }
 
 impl<K: Ord + Clone + Debug> Queue<K> {
-    /// An empty queue that keeps times of this clock.
+    /// Makes an empty queue that uses this wall clock.
     pub fn new(clock: Clock) -> Self {
         let state = State {
             due: BTreeMap::new(),
@@ -147,22 +148,22 @@ impl<K: Ord + Clone + Debug> Queue<K> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a key, to be handed out as soon as possible.
+    /// Adds a key that is due now.
     pub fn add(&self, key: K) {
         self.add_at(key, Due::after(Duration::ZERO));
     }
 
-    /// Adds a key, to be handed out when it is due.
+    /// Adds a key that is due later.
     pub fn add_at(&self, key: K, due: Due) {
         self.state().put(key, due);
         self.news.notify_one();
     }
 
-    /// Waits for a key whose time has come. Nobody else gets it until it is given back with
-    /// [`Queue::done`]. Cancel-safe.
+    /// Waits for a key that is due. No other worker gets it until [`Queue::done`] is called.
+    /// Cancel-safe.
     pub async fn next(&self) -> K {
         loop {
-            // Bound to a name, so that the lock is not held while this waits.
+            // Bound to a variable, so that the lock is released before the wait.
             let popped = self.state().pop(Instant::now(), self.clock.now());
             match popped {
                 Ok(key) => return key,
@@ -176,7 +177,7 @@ impl<K: Ord + Clone + Debug> Queue<K> {
         }
     }
 
-    /// Gives a key back after it was reconciled.
+    /// Marks a key as no longer active.
     pub fn done(&self, key: &K) {
         let mut state = self.state();
         state.active.remove(key);
@@ -187,7 +188,7 @@ impl<K: Ord + Clone + Debug> Queue<K> {
         }
     }
 
-    /// Counts a failure of a key; how many in a row there were.
+    /// Counts a failure of a key, and returns the number of failures in a row.
     pub fn failed(&self, key: &K) -> u32 {
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();
@@ -195,17 +196,17 @@ impl<K: Ord + Clone + Debug> Queue<K> {
         *failures
     }
 
-    /// Forgets a key's failures.
+    /// Resets the failure count of a key.
     pub fn succeeded(&self, key: &K) {
         self.state().failures.remove(key);
     }
 
-    /// Keys that wait.
+    /// The number of waiting keys.
     pub fn len(&self) -> usize {
         self.state().due.len()
     }
 
-    /// Whether no key waits.
+    /// Whether no key is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!(queue.next().await, "a");
     }
 
-    /// Somebody sets the machine's clock forward by an hour, which no timer sees.
+    /// Somebody sets the clock of the machine forward by an hour, which no timer notices.
     #[test]
     fn a_wall_clock_that_is_set_is_seen_at_the_next_check() {
         let (queue, now) = (queue(), Instant::now());
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(state.pop(now, second(0)), Err(Some(CLOCK_CHECK)), "not after an hour");
         assert_eq!(state.pop(now, second(3599)), Err(Some(Duration::from_secs(1))));
         assert_eq!(state.pop(now, second(3600)), Ok("a"));
-        // Set back: it waits on, and is not handed out early.
+        // The clock is set back: the key keeps waiting, and is not handed out early.
         state.active.clear();
         state.put("a", Due::default().or_at(second(3600)));
         assert_eq!(state.pop(now, second(0)), Err(Some(CLOCK_CHECK)));

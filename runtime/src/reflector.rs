@@ -1,4 +1,4 @@
-//! Follows the apiserver's multi-kind watch, over its breaks.
+//! Follows the apiserver's multi-kind watch, and recovers when it breaks.
 
 use std::time::Duration;
 
@@ -12,41 +12,41 @@ use tracing::debug;
 use crate::any::Any;
 use crate::parsed::Parsed;
 
-/// Changes that are handed over at once, at most.
+/// The maximum number of changes in an update.
 const CHANGES_MAX: usize = 10_000;
-/// A watch on which not even a bookmark comes for so long is taken for dead. The apiserver sends
-/// one every 5 s.
+/// A watch without even a bookmark for this long is considered dead. The apiserver sends one every
+/// 5 s.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// What happened to an object.
+/// A change of an object.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// It is there, or changed.
+    /// It was created or changed.
     Upsert(Any),
-    /// It is gone.
+    /// It was removed.
     Remove(KindId, ObjectKey),
 }
 
-/// News, in revision order.
+/// A message of the reflector, in revision order.
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// All there is: whatever was known before is void.
+    /// The full state, which replaces everything known before.
     Reset {
         /// Every object.
         objects: Vec<Any>,
-        /// The point that they show.
+        /// The version of this state.
         version: ResourceVersion,
     },
-    /// What changed since.
+    /// The changes since the last update.
     Changes {
-        /// In order; empty where only the point moved on.
+        /// The changes in order; empty if only the version has moved on.
         changes: Vec<Change>,
-        /// The point that they lead to.
+        /// The version after these changes.
         version: ResourceVersion,
     },
 }
 
-/// Follows objects of several kinds.
+/// Follows the objects of several kinds.
 #[derive(Debug)]
 pub struct Reflector {
     client: Client,
@@ -54,34 +54,34 @@ pub struct Reflector {
     fields: String,
     watch: Option<ManyWatch>,
     parsed: Parsed,
-    /// The point up to which news were handed over; nothing before the first reset.
+    /// The version up to which updates have been handed out; `None` before the first reset.
     seen: Option<ResourceVersion>,
     retry: Retry,
 }
 
 impl Reflector {
-    /// Follows objects of `kinds`, those that `fields` (a field selector) selects.
+    /// Follows the objects of `kinds` that `fields` (a field selector) selects.
     pub fn new(client: Client, kinds: &[KindId], fields: &str, rng: Rng) -> Self {
         let retry = retry(rng, &Health::default());
         let (kinds, fields) = (kinds.to_vec(), fields.to_owned());
         Self { client, kinds, fields, watch: None, parsed: Parsed::default(), seen: None, retry }
     }
 
-    /// Holds what other watches of this process read, too, once.
+    /// Shares parsed objects with other watches of this process.
     #[must_use]
     pub fn sharing(self, parsed: Parsed) -> Self {
         Self { parsed, ..self }
     }
 
-    /// Shows in `health` while the watch fails.
+    /// Shows in `health` when the watch fails.
     #[must_use]
     pub fn shown_in(self, rng: Rng, health: &Health) -> Self {
         Self { retry: retry(rng, health), ..self }
     }
 
-    /// Waits for news. Comes back from lost connections, restarted servers and compacted history by
-    /// itself. Not cancel-safe: a caller that drops this future drops the watch with it, and the
-    /// next call resumes it.
+    /// Waits for the next update. Recovers from lost connections, server restarts and compacted
+    /// history on its own. Not cancel-safe: dropping this future drops the watch, and the next call
+    /// resumes it.
     pub async fn next(&mut self) -> Update {
         loop {
             let outcome = match self.watch.take() {
@@ -98,13 +98,13 @@ impl Reflector {
                     debug!(kinds = ?self.kinds, "history is gone; listing again");
                     self.seen = None;
                 }
-                // Whatever else it is: the watch is asked for until it is there, and `/readyz` says why.
+                // Whatever the error is, retry until it works. `/readyz` shows the reason.
                 Err(error) => tokio::time::sleep(self.retry.failed(&error)).await,
             }
         }
     }
 
-    /// Opens the watch; the first time, and after history was lost, reads all there is.
+    /// Opens the watch. Lists everything the first time, and after the history was lost.
     async fn open(&mut self) -> Result<Option<Update>, Error> {
         let mut watch = self.client.watch_many(&self.kinds, self.seen, &self.fields).await?;
         if self.seen.is_some() {
@@ -128,7 +128,7 @@ impl Reflector {
         }
     }
 
-    /// Waits for one event and takes all others that have arrived.
+    /// Waits for an event, and takes all others that have arrived.
     async fn read(&mut self, mut watch: ManyWatch) -> Result<Option<Update>, Error> {
         let mut event = next_event(&mut watch).await?;
         let mut changes = Vec::new();
@@ -160,8 +160,9 @@ impl Reflector {
 }
 
 impl Reflector {
-    /// Reads an object. One that this version cannot read holds everything up, which is safe: who went on
-    /// without it would take it for deleted. So the error names it, for a person to see to it.
+    /// Parses an object. If this version cannot parse it, the watch stops there, which is safe:
+    /// without the object, the component would take it for deleted. The error names the object, so
+    /// that somebody can look into it.
     fn parse(
         &self,
         (kind, key, version): (KindId, &ObjectKey, ResourceVersion),

@@ -1,5 +1,5 @@
-//! Which objects of different kinds have to do with each other: indexes, so that whoever is told of a
-//! change of one finds the others without a look at all there are.
+//! Indexes between objects of different kinds. When an object changes, they give the related
+//! objects without a look at every object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,29 +9,30 @@ use api::{Job, Kind as _, ObjectKey, PartitionSet, Task, WorkflowRun};
 use crate::any::Any;
 use crate::table::Sorted;
 
-/// Indexes that span kinds.
+/// Indexes that span several kinds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Relations {
-    /// How many tasks run each template.
+    /// The number of tasks that use each template.
     pub(crate) template_users: BTreeMap<ObjectKey, usize>,
-    /// How many tasks each owner, by its uid, has of each run.
+    /// The number of tasks of each run of each owner, by the owner's uid.
     pub(crate) tasks_of_runs: BTreeMap<String, BTreeMap<u32, usize>>,
-    /// Where the job of each uid is: a chunk of its record knows no more of it.
+    /// The namespace and name of the job with each uid: a chunk of its completion record has only
+    /// the uid.
     pub(crate) job_keys: BTreeMap<String, ObjectKey>,
-    /// Tasks that are bound to each node and have not ended.
+    /// The tasks that are bound to each node and have not ended.
     pub(crate) tasks_on: BTreeMap<String, Sorted<Task>>,
     /// Those of them whose node was declared lost.
     pub(crate) lost_tasks: Sorted<Task>,
-    /// Jobs that target each partition set.
+    /// The jobs that target each partition set.
     pub(crate) jobs_targeting: BTreeMap<ObjectKey, Sorted<Job>>,
-    /// Runs that name each workflow.
+    /// The runs of each workflow.
     pub(crate) runs_of_workflow: BTreeMap<ObjectKey, Sorted<WorkflowRun>>,
-    /// Partition sets whose assignment has each node serve something.
+    /// The partition sets whose assignment names each node.
     pub(crate) sets_naming: BTreeMap<String, Sorted<PartitionSet>>,
 }
 
 impl Relations {
-    /// Takes in an object that came. The one that it replaces has left before.
+    /// Adds an object. An object that it replaces must have been removed before.
     pub(crate) fn enter(&mut self, object: &Any) {
         if let Any::Task(task) = object {
             *self.template_users.entry(template_of(task)).or_default() += 1;
@@ -62,7 +63,7 @@ impl Relations {
         }
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     pub(crate) fn leave(&mut self, object: &Any) {
         if let Any::Task(task) = object {
             let template = template_of(task);
@@ -97,7 +98,7 @@ impl Relations {
     }
 }
 
-/// Where a task is bound, as long as it has not ended.
+/// The node that a task is bound to, if it has not ended.
 fn open_on(task: &Task) -> Option<&str> {
     task.node().filter(|_| !task.has_ended())
 }

@@ -1,4 +1,4 @@
-//! Objects of one kind, with what is looked up among them.
+//! The objects of one kind, with indexes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use api::{Kind, KindId, ObjectKey, Task};
 
-/// Objects of one kind, by key and by the uids of their owners.
+/// The objects of one kind, by key and by the uids of their owners.
 #[derive(Debug, Clone)]
 pub struct Table<K> {
     objects: BTreeMap<ObjectKey, Arc<K>>,
     by_owner: BTreeMap<String, Dependents<K>>,
 }
 
-/// What names one uid among its owners.
+/// The objects that have one uid among their owners.
 #[derive(Debug, Clone)]
 struct Dependents<K> {
-    /// What is not on its way out.
+    /// Those that are not about to go away.
     staying: Sorted<K>,
-    /// What goes by itself, or when something of its own has happened: see [`is_leaving`].
+    /// Those that go away by themselves, or once something else has happened: see [`is_leaving`].
     leaving: Sorted<K>,
-    /// How many of either kind their owner waits for when it is deleted in the foreground.
+    /// How many of both sets the owner waits for when it is deleted in the foreground.
     blocking: usize,
 }
 
@@ -40,8 +40,8 @@ impl<K: Kind> Dependents<K> {
     }
 }
 
-/// Objects in order of namespace and name, for an index: an entry is a pointer to the object that
-/// the table holds, so that an index costs next to no memory.
+/// Objects ordered by namespace and name, for an index. An entry is a pointer to the object in the
+/// table, so an index takes very little memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorted<K>(BTreeSet<ByKey<K>>);
 
@@ -59,7 +59,8 @@ impl<K> Default for Sorted<K> {
 
 impl<K: Kind> Sorted<K> {
     pub(crate) fn insert(&mut self, object: Arc<K>) {
-        // A set keeps the entry that it has where a new one is equal to it, here an older version.
+        // `insert` would keep an existing entry that compares equal: here, an older version of the
+        // object.
         self.0.replace(ByKey(object));
     }
 
@@ -76,7 +77,7 @@ impl<K: Kind> Sorted<K> {
     }
 }
 
-/// An object that is compared by its namespace and name alone.
+/// An object that is compared only by its namespace and name.
 #[derive(Debug, Clone)]
 struct ByKey<K>(Arc<K>);
 
@@ -108,23 +109,23 @@ impl<K> Default for Table<K> {
 }
 
 impl<K: Kind> Table<K> {
-    /// One object.
+    /// Looks up an object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<K>> {
         self.objects.get(key)
     }
 
-    /// Every object, in order of namespace and name. Where only some of them matter, an index should
-    /// say which: this costs the same for each event that brings somebody here.
+    /// Every object, ordered by namespace and name. If only some of them matter, use an index
+    /// instead: this visits all objects for each event that leads here.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
         self.objects.values()
     }
 
-    /// Objects of one namespace.
+    /// The objects of a namespace.
     pub fn of_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<K>> {
         self.starting_with(namespace, "")
     }
 
-    /// Objects of one namespace whose names start with `prefix`.
+    /// The objects of a namespace whose names start with `prefix`.
     pub fn starting_with<'a>(
         &'a self,
         namespace: &'a str,
@@ -136,38 +137,39 @@ impl<K: Kind> Table<K> {
             .map(|(_, object)| object)
     }
 
-    /// Objects whose controller has this uid.
+    /// The objects whose controller has this uid.
     pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
         self.dependents(uid).filter(move |object| controller_of(object.as_ref()) == Some(uid))
     }
 
-    /// Objects that name this uid among their owners, as their controller or not.
+    /// The objects that have this uid among their owners, as their controller or not.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
         self.by_owner.get(uid).into_iter().flat_map(Dependents::iter)
     }
 
-    /// Those of them that are not on their way out, for who would send them there: of many that were
-    /// sent, those that are left to send are found without a look at the others.
+    /// Those of them that are not about to go away. A caller that removes dependents step by step
+    /// finds the remaining ones without a look at the others.
     pub fn staying_dependents(&self, uid: &str) -> impl Iterator<Item = &Arc<K>> {
         self.by_owner.get(uid).into_iter().flat_map(|dependents| dependents.staying.iter())
     }
 
-    /// How many dependents this uid waits for when it is deleted in the foreground.
+    /// The number of dependents that have to be gone before the object with this uid can be deleted
+    /// in the foreground.
     pub fn blocking_dependents(&self, uid: &str) -> usize {
         self.by_owner.get(uid).map_or(0, |dependents| dependents.blocking)
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.objects.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 
-    /// Puts an object; what was there before.
+    /// Adds or replaces an object, and returns the old one.
     pub fn insert(&mut self, object: Arc<K>) -> Option<Arc<K>> {
         let key = object.key();
         let before = self.remove(&key);
@@ -180,7 +182,7 @@ impl<K: Kind> Table<K> {
         before
     }
 
-    /// Takes an object away.
+    /// Removes an object.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<K>> {
         let before = self.objects.remove(key)?;
         for owner in owners_of(before.as_ref()) {
@@ -200,8 +202,8 @@ impl<K: Kind> Table<K> {
     }
 }
 
-/// The uid of an object's controller. A chunk of a completion record has no owner reference: it is
-/// its job's by its key.
+/// The uid of an object's controller. A chunk of a completion record has no owner reference: its
+/// key says which job it belongs to.
 fn controller_of<K: Kind>(object: &K) -> Option<&str> {
     if K::ID == KindId::CompletionChunk {
         return Some(object.namespace());
@@ -224,9 +226,9 @@ fn blocks<K: Kind>(object: &K, owner: &str) -> bool {
     owners.into_iter().any(|it| it.uid == owner && it.block_owner_deletion == Some(true))
 }
 
-/// Whether an object is on its way out: it is being deleted, or is a task that was asked to stop and
-/// still holds its node. Such a task is not leaving any more once it has let go of the node, since
-/// somebody has to remove it then, unless a finalizer holds it.
+/// Whether an object is about to go away: it is being deleted, or it is a task that was asked to
+/// stop and still holds its node. Once such a task has released its node, it no longer counts as
+/// leaving, since somebody has to remove it then, unless a finalizer holds it.
 fn is_leaving<K: Kind>(object: &K) -> bool {
     let Some(task) = (object as &dyn std::any::Any).downcast_ref::<Task>() else {
         return object.meta().deletion_timestamp.is_some();
@@ -245,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// An object that names owners; those with a `!` wait for it.
+    /// An object with these owners. Those marked with `!` wait for it.
     fn config(name: &str, owners: &[&str], is_deleting: bool) -> Arc<ConfigMap> {
         let reference = |owner: &&str| OwnerReference {
             uid: owner.trim_end_matches('!').to_owned(),

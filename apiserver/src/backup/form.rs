@@ -1,4 +1,4 @@
-//! The form of a backup: lines of JSON.
+//! The format of a backup: lines of JSON.
 //!
 //! ```text
 //! {"header":{"format":1,"cluster":...,"epoch":2,"revision":345,"takenAt":...,"version":...}}
@@ -6,7 +6,7 @@
 //! {"end":{"records":1,"sha256":"<of all lines before>"}}
 //! ```
 //!
-//! One that could not be finished ends with `{"error":"why"}`, or without any such line.
+//! A backup that could not be completed ends with `{"error":"why"}`, or without a last line.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -17,24 +17,24 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The form that this program writes, and the newest that it reads.
+/// The format that this program writes, and the newest one that it reads.
 const FORMAT: u32 = 1;
-/// Longest line: a value of 1 MiB in base64, and its key.
+/// The maximum length of a line: a value of 1 MiB in base64, and its key.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a backup is of.
+/// Describes a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
-    /// The form of the lines.
+    /// The format of the lines.
     pub format: u32,
-    /// The cluster's id.
+    /// The id of the cluster.
     pub cluster: String,
-    /// Which life of its store.
+    /// The store's epoch.
     pub epoch: u64,
-    /// The revision that it shows.
+    /// The revision of the store that was backed up.
     pub revision: u64,
-    /// When it was taken.
+    /// When the backup was taken.
     pub taken_at: Timestamp,
     /// The version of the program that took it.
     pub version: String,
@@ -56,7 +56,7 @@ enum Line {
     Error(String),
 }
 
-/// Of the first line, whatever its form.
+/// The part of the first line that every format has.
 #[derive(Deserialize)]
 struct AnyHeader {
     header: AnyFormat,
@@ -67,48 +67,48 @@ struct AnyFormat {
     format: u32,
 }
 
-/// Why a backup is not used.
+/// Why a backup cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// The disk failed.
+    /// It could not be read.
     #[error("cannot read the file")]
     Io(#[from] io::Error),
-    /// It is no backup, or something in it was changed.
+    /// It is not a backup, or it was changed.
     #[error("line {line}: {what}")]
     Line {
-        /// Where, from 1.
+        /// The number of the line, counted from 1.
         line: u64,
-        /// What is wrong there.
+        /// What is wrong with it.
         what: String,
     },
     /// It ends too early.
     #[error("the file ends too early, after line {lines}")]
     Cut {
-        /// How many lines are whole.
+        /// The number of complete lines.
         lines: u64,
     },
-    /// Its making failed.
+    /// Taking the backup failed.
     #[error("the backup was not completed: {0}")]
     Unfinished(String),
-    /// A newer program made it.
+    /// A newer version of the program took it.
     #[error(
         "the backup has format {0}; this version of heliox reads formats up to {FORMAT}: use a newer one"
     )]
     Newer(u32),
 }
 
-/// What a whole backup is.
+/// Describes a complete backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// What it is of.
+    /// Its header.
     pub header: Header,
-    /// How many records it has.
+    /// The number of records.
     pub records: u64,
-    /// The digest of all that it holds.
+    /// The checksum of its content.
     pub sha256: String,
 }
 
-/// Makes the lines of a backup.
+/// Writes the lines of a backup.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     sum: Sha256,
@@ -138,7 +138,7 @@ impl Writer {
     }
 }
 
-/// What ends a backup that could not be finished.
+/// The last line of a backup that could not be completed.
 pub(super) fn error_line(why: &str) -> Vec<u8> {
     line_of(&Line::Error(why.to_owned()))
 }
@@ -153,8 +153,8 @@ fn hex(sum: Sha256) -> String {
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a backup line by line. Nothing of it is to be relied on before [`Reader::summary`] gives
-/// something: only the last line tells that all of it was there.
+/// Reads a backup line by line. Do not rely on any of it before [`Reader::summary`] returns
+/// something: only the last line shows that the backup is complete.
 #[derive(Debug)]
 pub struct Reader<R> {
     source: R,
@@ -170,7 +170,7 @@ impl<R: BufRead> Reader<R> {
     /// Reads the first line.
     ///
     /// # Errors
-    /// It is no backup, or of a newer form.
+    /// It is not a backup, or its format is newer than this program.
     pub fn open(mut source: R) -> Result<Self, Damage> {
         let mut sum = Sha256::new();
         let line = read_line(&mut source, 0)?;
@@ -189,15 +189,15 @@ impl<R: BufRead> Reader<R> {
         Ok(Self { source, header, sum, lines: 1, records: 0, last_key, end: None })
     }
 
-    /// What it is of.
+    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next record: its key and its value; nothing at the end.
+    /// Returns the key and value of the next record, or `None` at the end.
     ///
     /// # Errors
-    /// It is damaged, or cut off.
+    /// The backup is damaged or incomplete.
     pub fn next_record(&mut self) -> Result<Option<(String, Bytes)>, Damage> {
         if self.end.is_some() {
             return Ok(None);
@@ -234,7 +234,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// What it is, once its end was read.
+    /// A description of the backup, once its end has been read.
     pub fn summary(&self) -> Option<Summary> {
         let sha256 = self.end.clone()?;
         Some(Summary { header: self.header.clone(), records: self.records, sha256 })
@@ -245,7 +245,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// A line with its end.
+/// Reads a line, including the line break.
 fn read_line(source: &mut impl BufRead, lines: u64) -> Result<Vec<u8>, Damage> {
     let mut line = Vec::new();
     source.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;

@@ -1,11 +1,12 @@
-//! Backups: every record of a store at one revision, as lines; and an empty store made of them.
+//! Backups: every record of a store at one revision, as lines of JSON, and how to restore them into
+//! an empty store.
 //!
 //! # Invariants
 //!
-//! * A backup that was cut, changed or mixed up is noticed before anything is made of it.
-//! * A store into which a backup was half restored is used by nobody.
-//! * What a restored store hands out (revisions, attempts of tasks) is nothing that anybody knows
-//!   from the lost one, even where that went on for long after the backup.
+//! * A truncated or modified backup is detected before anything is restored from it.
+//! * A store with an incomplete restore is used by nobody.
+//! * A restored store never hands out a revision or a task's attempt number that the lost store has
+//!   handed out, even if the lost store was used long after the backup.
 
 mod form;
 mod read;

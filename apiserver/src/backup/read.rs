@@ -1,4 +1,4 @@
-//! Reads a store for a backup: all pages at one revision.
+//! Reads a store for a backup, page by page, all at one revision.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use store::{Key, List, ReadError, Revision, Store};
 use super::form::{Header, Writer, error_line};
 use crate::keys;
 
-/// Records read at once.
+/// How many records are read at once.
 const PAGE_RECORDS: usize = 1_000;
 
-/// Why a store is not backed up.
+/// Why a store cannot be backed up.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is no cluster in it, or only half of one.
+    /// The store has no cluster, or an incomplete one.
     #[error("{0}")]
     NoCluster(String),
-    /// It cannot be read. Where its history was forgotten meanwhile: it was too slow.
+    /// The store cannot be read. If its history was compacted meanwhile, the backup took too long.
     #[error("cannot read the store")]
     Read(#[from] ReadError),
 }
 
-/// The lines of a backup, as they are read.
+/// The lines of a backup, produced while the store is read.
 #[derive(Debug)]
 pub struct Lines {
     store: Arc<dyn Store>,
     writer: Writer,
     at: Revision,
-    /// What is to come first.
+    /// The first lines, if not returned yet.
     first: Option<Bytes>,
     after: Option<Key>,
     state: State,
@@ -42,7 +42,7 @@ enum State {
     Over,
 }
 
-/// Begins a backup of what the store holds now.
+/// Starts a backup of the current state of the store.
 pub async fn backup(store: Arc<dyn Store>, now: Timestamp) -> Result<Lines, BackupError> {
     let none = |why: &str| BackupError::NoCluster(why.to_owned());
     if store.get(keys::RESTORING).await?.is_some() {
@@ -61,13 +61,13 @@ pub async fn backup(store: Arc<dyn Store>, now: Timestamp) -> Result<Lines, Back
 }
 
 impl Lines {
-    /// The revision that the backup shows.
+    /// The revision that is backed up.
     pub(crate) fn revision(&self) -> Revision {
         self.at
     }
 
-    /// Some more lines; nothing at the end. After an error nothing more comes, and what came is not
-    /// a backup.
+    /// The next lines, or `None` at the end. After an error there are no more lines, and the ones
+    /// returned so far are not a backup.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BackupError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
@@ -86,7 +86,8 @@ impl Lines {
         Ok(Some(lines.into()))
     }
 
-    /// The same for who cannot be told of an error otherwise: the last line says it.
+    /// Like [`Lines::next`], but reports an error in the last line, for callers with no other way
+    /// to pass it on.
     pub(crate) async fn next_or_why_not(&mut self) -> Option<Bytes> {
         match self.next().await {
             Ok(lines) => lines,

@@ -1,8 +1,8 @@
-//! Makes an empty store the one that a backup shows, in a new life.
-//!
-//! First the store is marked as being restored, so that no apiserver serves it; then the records are
-//! put; then, in one write, the mark goes and the store is said to be this cluster's. So a restore
-//! that was interrupted anywhere is begun again with the same backup, or the store is cleared.
+//! Restores a backup into an empty store, and starts a new epoch.
+//! First, the store is marked as being restored, so that no apiserver serves it. Then the records
+//! are written. Last, one write removes the mark and gives the store the id of the cluster. A
+//! restore that was interrupted can be started again with the same backup; otherwise the store has
+//! to be cleared.
 
 use std::time::Duration;
 
@@ -19,36 +19,37 @@ use super::form::Summary;
 use crate::identity::Restored;
 use crate::{carried, encoding, keys, kinds};
 
-/// How many revisions the lost store may have made after the backup: at 30,000 a second, a year.
+/// How many revisions the lost store may have made since the backup: at 30,000 a second, a year's
+/// worth.
 const REVISIONS_SINCE_MAX: u64 = 1 << 40;
-/// Writes in a group, and groups in a call.
+/// The number of writes in a group, and of groups in a call.
 const GROUP_WRITES: usize = 60;
-/// Bytes in a group: what a store on etcd sends together.
+/// The number of bytes in a group: what the etcd store sends at once.
 const GROUP_BYTES: usize = 512 * 1024;
-/// How often a write is tried whose outcome is not known.
+/// How often a write with an unknown outcome is tried.
 const TRIES_MAX: usize = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Records that are counted to say what a store holds.
+/// How many records are counted to describe what a store contains.
 const COUNTED_MAX: usize = 1_000;
 
-/// Why a backup is not restored.
+/// Why a backup cannot be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// Choose an empty store.
+    /// The store is not empty. Choose an empty one.
     #[error("the store is not empty: {0}")]
     NotEmpty(String),
-    /// Finish that one, or clear the store.
+    /// Another restore was begun. Finish that one, or clear the store.
     #[error("{0}")]
     Unfinished(String),
-    /// The backup holds what this version does not understand.
+    /// The backup has a record that this version does not understand.
     #[error("cannot restore record {key}: {why}")]
     Record {
-        /// Its key.
+        /// The key of the record.
         key: String,
         /// What is wrong with it.
         why: String,
     },
-    /// The store cannot be read or written. Try again: what was begun is finished.
+    /// The store cannot be read or written. Try again: a restore that was begun is continued.
     #[error("cannot write to the store: {0}; run the same command again to continue")]
     Store(String),
 }
@@ -59,17 +60,17 @@ impl From<ReadError> for RestoreError {
     }
 }
 
-/// What says that a store is being restored.
+/// Marks a store as being restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Mark {
-    /// The backup.
+    /// The checksum of the backup.
     sha256: String,
-    /// What the restore becomes.
+    /// What the store becomes once it is restored.
     restored: Restored,
 }
 
-/// A restore on its way.
+/// A restore in progress.
 #[derive(Debug)]
 pub struct Restore<'a> {
     store: &'a dyn Store,
@@ -79,7 +80,7 @@ pub struct Restore<'a> {
     waiting: Vec<(String, Bytes)>,
 }
 
-/// A record as the restored store has it.
+/// Returns a record's value as it is written to the restored store.
 fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreError> {
     let wrong = |why: String| RestoreError::Record { key: key.to_owned(), why };
     let full = format!("{}{key}", keys::PREFIX);
@@ -89,7 +90,8 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
     let kind = keys::kind_of(&full).ok_or_else(|| wrong("unknown kind".to_owned()))?;
     let json = encoding::json(&value).map_err(|error| wrong(error.to_string()))?;
     if kind != KindId::Task {
-        // Nobody could read it in the restored store either, and then its work would stand still.
+        // Nobody could read this record in the restored store either, and then its work would not
+        // go on.
         let read = (kinds::strategy(kind).to_wire)(json, ResourceVersion::default());
         return read.map(|_| value.clone()).map_err(|error| wrong(error.to_string()));
     }
@@ -99,7 +101,7 @@ fn revised(key: &str, value: Bytes, now: Timestamp) -> Result<Bytes, RestoreErro
     Ok(encoding::encode(&carried::over(stored, &task, &restored)))
 }
 
-/// The epoch of the life that begins after the backup.
+/// The epoch that follows the backup's.
 fn next_epoch(summary: &Summary) -> Result<u64, RestoreError> {
     summary.header.epoch.checked_add(1).ok_or_else(|| RestoreError::Record {
         key: "(header)".to_owned(),
@@ -109,7 +111,7 @@ fn next_epoch(summary: &Summary) -> Result<u64, RestoreError> {
     })
 }
 
-/// That the restored store can count on from the backup's revision for as long as anybody lives.
+/// Checks that revisions can continue to grow from the backup's, for any realistic time.
 fn check_revision(summary: &Summary) -> Result<(), RestoreError> {
     let revision = summary.header.revision;
     if revision < ResourceVersion::REVISION_MAX / 2 {
@@ -128,10 +130,10 @@ pub fn check(key: &str, value: Bytes) -> Result<(), RestoreError> {
 }
 
 impl<'a> Restore<'a> {
-    /// Marks an empty store as being restored; or finds that this very restore was begun before.
+    /// Marks an empty store as being restored, or continues this restore if it was begun before.
     ///
     /// # Errors
-    /// The store holds something else. Nothing was changed.
+    /// The store has other content. Nothing was changed.
     pub async fn begin(
         store: &'a dyn Store,
         summary: &'a Summary,
@@ -162,7 +164,7 @@ impl<'a> Restore<'a> {
         let value = serde_json::to_vec(&mark).expect("a mark has text keys only");
         let group = Group::default().guard(keys::CLUSTER, Expectation::Absent);
         let group = group.put(keys::RESTORING, Expectation::Absent, value);
-        // Whatever is answered, what is there now tells.
+        // Whatever the outcome, the next read shows what is in the store now.
         let _told_below = store.commit(vec![group]).await;
         match find_mark(store).await? {
             Some((found, at)) if found == mark => Self::go_on(store, summary, mark, at),
@@ -187,10 +189,10 @@ impl<'a> Restore<'a> {
         Ok(Self { store, summary, restored: mark.restored, mark: at, waiting: Vec::new() })
     }
 
-    /// Puts a record; it may wait for others.
+    /// Writes a record, possibly later, together with others.
     ///
     /// # Errors
-    /// The store is not writable, or somebody else works on it.
+    /// The store cannot be written, or another process is changing it.
     pub async fn put(&mut self, key: &str, value: Bytes) -> Result<(), RestoreError> {
         let value = revised(key, value, self.restored.at)?;
         let bytes: usize = self.waiting.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -223,10 +225,10 @@ impl<'a> Restore<'a> {
         Err(RestoreError::Store("the store does not answer".to_owned()))
     }
 
-    /// Makes the store the cluster's. Only now does an apiserver serve it.
+    /// Gives the store the id of the cluster. Only after this will an apiserver serve it.
     ///
     /// # Errors
-    /// As those of [`Restore::put`].
+    /// The same as those of [`Restore::put`].
     pub async fn finish(mut self) -> Result<Cluster, RestoreError> {
         self.flush().await?;
         let epoch = next_epoch(self.summary)?;
@@ -245,7 +247,7 @@ impl<'a> Restore<'a> {
                 }
                 Some(Outcome::Refused { .. }) => {
                     let found = self.store.get(keys::RESTORED).await?;
-                    // Ours, of which the answer was lost.
+                    // Our own write succeeded, and the answer was lost.
                     return if found.is_some_and(|it| it.value == restored) {
                         Ok(Cluster { id, epoch, restore })
                     } else {
@@ -276,7 +278,7 @@ async fn find_mark(store: &dyn Store) -> Result<Option<(Mark, Revision)>, Restor
     }
 }
 
-/// What a store holds; nothing, if it is empty.
+/// Describes the content of a store; `None` if it is empty.
 async fn contents(store: &dyn Store) -> Result<Option<String>, RestoreError> {
     let list = List { prefix: keys::PREFIX.into(), at: None, after: None, limit: COUNTED_MAX };
     let page = store.list(list).await?;

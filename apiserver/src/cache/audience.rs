@@ -1,12 +1,12 @@
-//! Which of the open watches an event can concern, so that it wakes those and no others.
-//!
-//! Five thousand agents watch the tasks of one node each. Without an index, each change of a task
-//! would wake all of them, and each would look at it to find that it is another node's.
+//! Finds the open watches that may care about an event, so that only those are woken.
+//! Five thousand agents each watch the tasks of their own node. Without an index, every change of a
+//! task would wake all of them, and all but one would find that the task belongs to another node.
 //!
 //! # Invariants
 //!
-//! * Whoever is not announced an event does not select what its object was before, nor what it is now.
-//! * Finding the listeners of an event costs a few look-ups, however many watches there are.
+//! * A watch that an event is not announced to selects neither the old nor the new state of the
+//!   object.
+//! * Finding the listeners of an event takes a few look-ups, however many watches there are.
 
 use std::collections::BTreeMap;
 
@@ -14,36 +14,37 @@ use api::KindId;
 
 use super::Entry;
 
-/// The field by which agents select.
+/// The field by which agents select their tasks.
 pub(super) const NODE_FIELD: &str = "spec.nodeName";
 
-/// Some objects of one kind. A watch listens to topics that cover all that it selects; it may select
-/// less.
+/// A subset of the objects of one kind. The topics of a watch cover everything that it selects, and
+/// may cover more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Topic {
     pub(super) kind: KindId,
     pub(super) among: Among,
 }
 
-/// Which objects of a kind.
+/// Which objects of a kind a topic covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Among {
-    /// All.
+    /// All of them.
     All,
-    /// Those of a namespace.
+    /// Those in a namespace.
     Namespace(String),
-    /// Those whose [`NODE_FIELD`] has this value, which is empty where they have none.
+    /// Those whose [`NODE_FIELD`] has this value; an empty value stands for objects without the
+    /// field.
     Node(String),
-    /// Those of this name, in any namespace.
+    /// Those with this name, in any namespace.
     Name(String),
 }
 
-/// Names a listener among all that ever were.
+/// Identifies a listener. Ids are never reused.
 pub(super) type ListenerId = u64;
 
 type Listeners<L> = BTreeMap<ListenerId, L>;
 
-/// The listeners of one kind, each under the one topic that it has of the kind.
+/// The listeners to one kind, each listed under its one topic of that kind.
 #[derive(Debug)]
 struct OfKind<L> {
     all: Listeners<L>,
@@ -59,7 +60,7 @@ impl<L> Default for OfKind<L> {
     }
 }
 
-/// Everybody who listens.
+/// All listeners.
 #[derive(Debug)]
 pub(super) struct Audience<L> {
     kinds: BTreeMap<KindId, OfKind<L>>,
@@ -74,7 +75,7 @@ impl<L> Default for Audience<L> {
 }
 
 impl<L: Clone> Audience<L> {
-    /// Takes in a listener to `topics`, at most one of each kind.
+    /// Adds a listener to `topics`, of which at most one may be of each kind.
     pub(super) fn enter(&mut self, topics: &[Topic], listener: &L) -> ListenerId {
         self.last += 1;
         let id = self.last;
@@ -92,7 +93,7 @@ impl<L: Clone> Audience<L> {
         id
     }
 
-    /// Lets go of a listener to `topics`.
+    /// Removes a listener to `topics`.
     pub(super) fn leave(&mut self, topics: &[Topic], id: ListenerId) {
         self.everybody.remove(&id);
         for Topic { kind, among } in topics {
@@ -114,7 +115,7 @@ impl<L: Clone> Audience<L> {
         }
     }
 
-    /// Who may select `entry`, in no order that means anything. Nobody comes twice.
+    /// The listeners that may select `entry`, each once, in no particular order.
     pub(super) fn of(&self, entry: &Entry) -> impl Iterator<Item = &L> {
         let of_kind = self.kinds.get(&entry.kind);
         let node = entry.fields.get(NODE_FIELD).unwrap_or_default();
@@ -129,7 +130,7 @@ impl<L: Clone> Audience<L> {
         topics.flatten().flat_map(Listeners::values)
     }
 
-    /// All who listen.
+    /// Every listener.
     pub(super) fn everybody(&self) -> impl Iterator<Item = &L> {
         self.everybody.values()
     }

@@ -1,4 +1,5 @@
-//! Says so where the cache does not come to what somebody waits for: a silent wait is the worst.
+//! Reports when the cache does not catch up with a revision that a request waits for. Without that,
+//! the request would just hang.
 
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use tokio::time::timeout;
 
 use super::Cache;
 
-/// How long somebody may wait before it is told: a few times what filling the cache takes.
+/// How long a request may wait before this is reported: a few times as long as filling the cache
+/// takes.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
 
-/// Tells, in the log and in `/readyz`, while the cache does not show what somebody waits for.
+/// Reports, in the log and in `/readyz`, while the cache lags behind a revision that is waited for.
 pub(super) async fn tell_when_behind(cache: &Cache, (rng, health): (Rng, &Health)) {
     let backoff = Backoff::new(BEHIND_MAX, BEHIND_MAX, rng);
     let mut retry = Retry::new("catching up with the store", backoff, health);

@@ -1,4 +1,4 @@
-//! Feeds the cache from the store's watch, over its breaks.
+//! Feeds the cache from a watch of the store, and recovers when the watch breaks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,20 @@ use super::{Cache, Entry, Event, Objects};
 use crate::keys;
 use crate::kinds::Wire;
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Fill the cache with what there was at the oldest kept revision, and replay what came since.
+    /// Fill the cache with the state at the oldest revision that the store keeps, and replay what
+    /// came after.
     FillFromOldest,
-    /// Fill it with what there is, whatever is compacted meanwhile.
+    /// Fill it with the current state, even while history is being compacted.
     FillFromNow,
     /// Follow the watch.
     Read,
 }
 
-/// Feeds the cache for ever, and says so where it does not come to what somebody waits for.
+/// Feeds the cache for ever, and reports when it does not catch up with a revision that is waited
+/// for.
 pub(crate) async fn follow(cache: Arc<Cache>, store: Arc<dyn Store>, (rng, health): (Rng, Health)) {
     let telling = tell_when_behind(&cache, (rng.fork("behind"), &health));
     tokio::join!(telling, feed(&cache, &*store, (rng, &health)));
@@ -51,15 +53,16 @@ async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
             }
             Err(ReadError::Compacted { asked, oldest }) => {
                 info!(%asked, %oldest, "history is gone; filling the cache again");
-                // The oldest revision is what others compact next: where that was quicker than the
-                // filling, it would be again.
+                // Other apiservers compact the history, up to the oldest revision. If a compaction
+                // outran this fill, it would outrun the next one as well.
                 next = match next {
                     Next::Read => Next::FillFromOldest,
                     Next::FillFromOldest | Next::FillFromNow => Next::FillFromNow,
                 };
             }
             Err(error @ ReadError::Future { .. }) => {
-                // There is less history than was said or seen before. What there is now is there.
+                // The store has less history than it said or than we have seen. The current state
+                // is still there to read.
                 next = Next::FillFromNow;
                 tokio::time::sleep(retry.failed(&error)).await;
             }
@@ -70,7 +73,7 @@ async fn feed(cache: &Cache, store: &dyn Store, (rng, health): (Rng, &Health)) {
     }
 }
 
-/// Reads all there is at the oldest kept revision: the watch then replays what came since.
+/// Reads the state at the oldest kept revision. The watch then replays everything after it.
 async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result<(), ReadError> {
     let at = store.oldest().await?;
     let mut objects = Objects::default();
@@ -90,7 +93,7 @@ async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result
         }
     }
     cache.reset(objects, at);
-    // Nobody may read before the cache has caught up with what was current when it was filled.
+    // Reads have to wait until the cache has caught up with what was current when it was filled.
     let mut watch = store.watch(keys::PREFIX, Revision(at.0 + 1)).await?;
     let current = store.revision().await?;
     let mut reached = at;
@@ -101,8 +104,9 @@ async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result
     Ok(())
 }
 
-/// Reads all there is now, page by page, while a watch tells what changes meanwhile. Neither needs
-/// history: others may compact as they like. Who resumes a watch from before has to begin anew.
+/// Reads the current state page by page while a watch delivers the changes made meanwhile. Neither
+/// needs old history, so others may compact freely. Watches of clients that were open before cannot
+/// be resumed.
 async fn fill_from_now(
     cache: &Cache,
     store: &dyn Store,
@@ -111,9 +115,9 @@ async fn fill_from_now(
     let from = store.revision().await?;
     let shown = cache.revision();
     if from < shown {
-        // Another store, or one that lost what it had promised to keep, which a person has to see to.
-        // Nobody is shown an older revision than before: whoever watches would miss what comes again
-        // under the numbers that he has seen.
+        // This is another store, or one that lost revisions it had confirmed; an operator has to
+        // look at it. We never show a revision older than one already shown: watchers would ignore
+        // the new events whose numbers they have already seen.
         return Err(ReadError::Future { asked: shown, current: from });
     }
     let mut watch = store.watch(keys::PREFIX, Revision(from.0 + 1)).await?;
@@ -126,7 +130,8 @@ async fn fill_from_now(
             tokio::select! {
                 biased;
                 page = &mut listing => break page?,
-                // It is read meanwhile, so that it does not fall behind what is kept.
+                // The watch is read during the listing, so that it does not fall behind the kept
+                // history.
                 news = watch.next() => filling.apply(&news?, sharing),
             }
         };
@@ -137,7 +142,7 @@ async fn fill_from_now(
             break;
         }
     }
-    // Nobody may read before all pages are shown as of one revision.
+    // Reads have to wait until the objects of all pages are brought to one revision.
     while filling.reached < wanted {
         filling.apply(&watch.next().await?, sharing);
     }
@@ -147,14 +152,15 @@ async fn fill_from_now(
     Ok(())
 }
 
-/// Objects from pages that were read one after the other, and from a watch that began before the
-/// first: of each object, what is newest.
+/// Objects merged from pages that were read one after the other and from a watch that started
+/// before the first page. Of each object, the newest version wins.
 #[derive(Debug, Default)]
 struct Filling {
     objects: Objects,
-    /// When the watch told that a key was deleted: a page that was read earlier may still have it.
+    /// When the watch reported the deletion of a key. A page that was read before may still contain
+    /// it.
     deleted: BTreeMap<Key, Revision>,
-    /// What the watch has told of.
+    /// The revision up to which the watch has reported.
     reached: Revision,
 }
 
@@ -176,7 +182,7 @@ impl Filling {
         self.reached = self.reached.max(news.reached);
         for event in &news.events {
             let known = self.objects.get(&event.key).map(|entry| entry.version.revision());
-            // A page that was read later has it already.
+            // A page that was read later already contains this change.
             if known.is_some_and(|known| known > event.revision.0) {
                 continue;
             }
@@ -184,7 +190,7 @@ impl Filling {
             let now = event.now.as_ref();
             match now.map(|record| entry(record, Some(version), (None, sharing))) {
                 Some(Some(entry)) => drop(self.objects.insert(event.key.clone(), Arc::new(entry))),
-                // It is no object.
+                // The key is not an object's.
                 Some(None) => (),
                 None => {
                     self.objects.remove(&event.key);
@@ -203,7 +209,7 @@ async fn read(
 ) -> Result<(), ReadError> {
     let mut watch = store.watch(keys::PREFIX, Revision(cache.revision().0 + 1)).await?;
     if store.revision().await? <= cache.revision() {
-        // Nothing may come for long, and nothing is missing. Whatever is missing comes.
+        // No event may come for a long time. We are up to date, so the watch works.
         retry.worked();
     }
     loop {
@@ -213,7 +219,7 @@ async fn read(
     }
 }
 
-/// Applies news; the revision that they lead to.
+/// Applies a message of the watch. Returns the revision that the cache is then at.
 fn apply(cache: &Cache, news: &News, sharing: &mut Sharing) -> Revision {
     let mut changes = Vec::with_capacity(news.events.len());
     for event in &news.events {
@@ -233,7 +239,7 @@ fn change(event: &store::Event, (known, sharing): (Option<&Entry>, &mut Sharing)
         Some(record) => Some(Arc::new(entry(record, Some(version), (known, sharing))?)),
         None => None,
     };
-    // A delete counts even where the store cannot tell any more what was there: the cache knows.
+    // A delete is applied even if the store can no longer say what it deleted: the cache knows.
     let last = match (&now, &event.before) {
         (None, Some(before)) => entry(before, Some(version), (known, sharing)).map(|it| it.wire),
         _ => None,
@@ -241,8 +247,8 @@ fn change(event: &store::Event, (known, sharing): (Option<&Entry>, &mut Sharing)
     Some(Event { version, before: None, now, last })
 }
 
-/// A record as an entry, if it is an object. It shares with others what it has alike: with what was
-/// `known` of the same key, which object it is.
+/// Turns a record into a cache entry, if it is an object's. The entry shares equal values with
+/// other entries, and with `known`, the previous entry of the same key, the object's identity.
 fn entry(
     record: &Record,
     version: Option<ResourceVersion>,
@@ -259,7 +265,7 @@ fn entry(
     if let Some(why) = unreadable {
         error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
     }
-    // It is kept for long: what its buffer has left is not.
+    // Entries live long, so unused capacity is given back.
     wire.json.shrink_to_fit();
     let uid = known.map(|known| &known.uid).filter(|uid| ***uid == *wire.uid);
     Some(Entry {
@@ -337,8 +343,8 @@ mod tests {
         assert_eq!(filling.reached, Revision(8));
     }
 
-    /// etcd looks up what was before when it sends an event: where history was compacted meanwhile,
-    /// a delete comes without.
+    /// etcd looks up the previous value when it sends an event. If the history was compacted
+    /// meanwhile, a delete comes without it.
     #[test]
     fn a_delete_without_what_was_before_deletes_and_is_told_under_its_own_version() {
         let cache = Cache::default();
@@ -377,7 +383,7 @@ mod tests {
         (event.revision, event.now) = (Revision(5), event.before.take());
         apply(&cache, &news(&[event]), &mut Sharing::default());
         let events = cache.news_after(ResourceVersion::default(), 10).unwrap();
-        // Bytes are shown as text, or as a list of numbers.
+        // Debug output may show bytes as text or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());
         for shown in [format!("{cache:?} {events:?}"), format!("{cache:#?} {events:#?}")] {
             assert!(!shown.contains(SECRET) && !shown.contains(&numbers), "{shown}");
@@ -385,7 +391,7 @@ mod tests {
         }
     }
 
-    /// A watch would take what comes again under numbers that it has seen for what it knows.
+    /// Watchers would ignore new events whose version numbers they have already seen.
     #[tokio::test]
     async fn the_cache_does_not_go_back_where_the_store_did() {
         let (cache, store) = (Cache::default(), store::Simulated::new());

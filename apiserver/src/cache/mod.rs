@@ -1,14 +1,16 @@
-//! The watch cache: every object as of the newest revision, and the recent events, shared by all
-//! readers and watchers.
+//! The watch cache: the newest version of every object and the recent events, shared by all readers
+//! and watchers.
 //!
 //! # Invariants
 //!
-//! * One store watch over the whole prefix feeds it. A revision is applied whole, so that no reader
-//!   sees half a transaction.
-//! * An event is encoded once; its bytes are shared by every watcher.
-//! * It starts at the oldest kept revision, so that a restart does not send 410 to everybody.
-//! * Events are bounded in number and bytes; a watcher that falls behind further gets 410.
-//! * An event wakes the watches that it can concern, and no others.
+//! * It is fed by a single watch of the store, over the whole prefix. A revision is applied as a
+//!   whole, so that no reader sees half of a transaction.
+//! * An event is encoded once, and all watchers share its bytes.
+//! * On start it is filled from the oldest kept revision, so that after a restart watchers can
+//!   resume and do not all get a 410.
+//! * The kept events are bounded in number and in bytes. A watcher that falls further behind gets a
+//!   410.
+//! * An event wakes only the watches that it may concern.
 
 mod audience;
 mod behind;
@@ -39,23 +41,23 @@ pub(crate) use sharing::{Fields, Labels};
 use subscription::Listener;
 pub(crate) use subscription::{News, Subscription};
 
-/// Most events kept.
+/// The maximum number of kept events.
 const EVENTS_MAX: usize = 200_000;
-/// Most bytes of events kept.
+/// The maximum size of the kept events, in bytes.
 const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// An object at one point of its life.
+/// A version of an object.
 pub(crate) struct Entry {
     pub(crate) kind: KindId,
     pub(crate) key: Arc<ObjectKey>,
-    /// The point of its last change.
+    /// The resource version of its last change.
     pub(crate) version: ResourceVersion,
     /// The revision that created it.
     pub(crate) created: Revision,
     pub(crate) uid: Arc<str>,
-    /// Whether its deletion was asked for.
+    /// Whether its deletion has been requested.
     pub(crate) is_deleting: bool,
-    /// Whether it has fields that this version does not know.
+    /// Whether it has fields that this version of the program does not know.
     pub(crate) has_more: bool,
     /// Its JSON as clients see it.
     pub(crate) wire: Bytes,
@@ -63,7 +65,7 @@ pub(crate) struct Entry {
     pub(crate) fields: Arc<Fields>,
 }
 
-/// Without the object: it may be a Secret.
+/// Leaves out the object, which may be a Secret.
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
@@ -74,7 +76,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// An object's JSON under another version.
+/// Returns the JSON of an object with another resource version in it.
 fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
     let mut object: Value = serde_json::from_slice(wire).ok()?;
     let metadata = object.get_mut("metadata")?.as_object_mut()?;
@@ -86,12 +88,13 @@ fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
 pub(crate) struct Event {
     pub(crate) version: ResourceVersion,
     pub(crate) before: Option<Arc<Entry>>,
-    /// Nothing for a delete: then `last` has the last state under the version of the delete.
+    /// The new state. `None` for a delete: then `last` is the last state, under the resource
+    /// version of the delete.
     pub(crate) now: Option<Arc<Entry>>,
     pub(crate) last: Option<Bytes>,
 }
 
-/// Without what a deleted object was: it may be a Secret.
+/// Leaves out the deleted object, which may be a Secret.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
@@ -109,7 +112,7 @@ impl Event {
     }
 }
 
-/// How many of something there are, and their bytes.
+/// A number of items and their size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     pub(crate) count: usize,
@@ -137,15 +140,15 @@ struct State {
     objects: Objects,
     events: VecDeque<Arc<Event>>,
     event_bytes: usize,
-    /// How many objects of kind Event there are, and their bytes.
+    /// The number and size of the objects of kind Event.
     told: Tally,
-    /// Every event after this point is in `events`.
+    /// `events` has every event after this version.
     complete_after: ResourceVersion,
     revision: Revision,
 }
 
 impl State {
-    /// Where the events after `after` begin.
+    /// The index in `events` of the first event after `after`.
     fn start_after(&self, after: ResourceVersion) -> Result<usize, TooOld> {
         if after < self.complete_after {
             return Err(TooOld { oldest: self.complete_after });
@@ -153,7 +156,7 @@ impl State {
         Ok(self.events.partition_point(|event| event.version <= after))
     }
 
-    /// At most `limit` events after `after`, whomever they concern.
+    /// Up to `limit` events after `after`, for all watches.
     fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
         let start = self.start_after(after)?;
         let events: Vec<Arc<Event>> =
@@ -173,7 +176,7 @@ impl State {
         }
     }
 
-    /// The event at a point, while it is kept.
+    /// The event with this version, if it is still kept.
     fn event_at(&self, version: ResourceVersion) -> Option<Arc<Event>> {
         let at = self.events.binary_search_by_key(&version, |event| event.version).ok()?;
         self.events.get(at).map(Arc::clone)
@@ -183,15 +186,15 @@ impl State {
 /// The watch cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Guards the state: written by the follower for the length of a revision, read for the length
-    /// of copying some pointers.
+    /// Guards the state. Locked for writing while a revision is applied, and for reading while some
+    /// pointers are copied.
     state: RwLock<State>,
-    /// Guards who listens: for the length of entering and leaving, and, within the state's lock, of
-    /// announcing a revision's events.
+    /// Guards the listeners. Locked to add or remove one, and, within the state's lock, to announce
+    /// the events of a revision.
     audience: Mutex<Audience<Arc<Listener>>>,
-    /// The revision that the cache shows; 0 before it was filled.
+    /// The revision that readers see; 0 until the cache is filled.
     progress: watch::Sender<Revision>,
-    /// The newest revision that somebody has waited for.
+    /// The newest revision that anybody has waited for.
     wanted: watch::Sender<Revision>,
 }
 
@@ -201,20 +204,20 @@ impl Default for Cache {
             state: RwLock::default(),
             audience: Mutex::default(),
             progress: watch::Sender::new(Revision::default()),
-            // That it is filled.
+            // Everybody waits for the cache to be filled.
             wanted: watch::Sender::new(Revision(1)),
         }
     }
 }
 
-/// The point asked for is older than what is kept.
+/// The requested version is older than what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooOld {
-    /// The oldest point that can be resumed from.
+    /// The oldest version that a watch can resume from.
     pub(crate) oldest: ResourceVersion,
 }
 
-/// Some objects as of one revision.
+/// Objects as of one revision.
 #[derive(Debug)]
 pub(crate) struct Cut {
     pub(crate) revision: Revision,
@@ -230,12 +233,12 @@ impl Cache {
         self.audience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One object.
+    /// The object at a key.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.state().objects.get(key).cloned()
     }
 
-    /// Those objects whose keys start with one of `prefixes` and which are selected, as of one revision.
+    /// The selected objects whose keys start with one of `prefixes`, all as of one revision.
     pub(crate) fn cut(&self, prefixes: &[Key], selects: impl Fn(&Entry) -> bool) -> Cut {
         let state = self.state();
         let all = prefixes.iter().flat_map(|prefix| state.objects.within(prefix, None));
@@ -243,8 +246,8 @@ impl Cache {
         Cut { revision: state.revision, entries }
     }
 
-    /// A part of the objects whose keys start with `prefix`, and the revision that it shows: what comes
-    /// after the key `after`.
+    /// One page of the objects whose keys start with `prefix`, beginning after the key `after`, and
+    /// the revision that it shows.
     pub(crate) fn part(
         &self,
         (prefix, after): (&Key, Option<&str>),
@@ -256,69 +259,70 @@ impl Cache {
         (Part::of(left, limit, selection), state.revision)
     }
 
-    /// Whether there is an object whose key starts with `prefix`.
+    /// Whether any object's key starts with `prefix`.
     pub(crate) fn holds_any(&self, prefix: &Key) -> bool {
         self.state().objects.within(prefix, None).len() > 0
     }
 
-    /// How many objects of kind Event there are, and their bytes.
+    /// The number and size of the objects of kind Event.
     pub(crate) fn told(&self) -> Tally {
         self.state().told
     }
 
-    /// The revision that the cache shows.
+    /// The revision that readers see.
     pub(crate) fn revision(&self) -> Revision {
         *self.progress.borrow()
     }
 
-    /// Waits until the cache shows `revision`.
+    /// Waits until readers see `revision`.
     pub(crate) async fn reached(&self, revision: Revision) {
         base::raise(&self.wanted, revision);
         let mut progress = self.progress.subscribe();
-        // The sender lives in self: this ends only when the revision is there.
+        // `self` owns the sender, so the wait can only end when the revision is reached.
         let _reached = progress.wait_for(|at| *at >= revision).await;
     }
 
-    /// Waits until somebody waits for a revision that the cache does not show yet; which one.
+    /// Waits until a request waits for a revision that the cache does not show yet, and returns
+    /// that revision.
     async fn is_behind(&self) -> Revision {
         let mut wanted = self.wanted.subscribe();
-        // The sender lives in self: this ends only when somebody does.
+        // `self` owns the sender, so the wait can only end with such a revision.
         let beyond = wanted.wait_for(|wanted| *wanted > self.revision()).await;
         beyond.map_or_else(|_| self.revision(), |wanted| *wanted)
     }
 
-    /// The revision that the cache has come to, also before it shows it.
+    /// The revision that has been applied, even if readers cannot see it yet.
     fn applied(&self) -> Revision {
         self.state().revision
     }
 
-    /// News of the cache's progress.
+    /// Notifies of each revision that the cache reaches.
     pub(crate) fn progress(&self) -> watch::Receiver<Revision> {
         self.progress.subscribe()
     }
 
-    /// At most `limit` events after `after`, whomever they concern.
+    /// Up to `limit` events after `after`, for all watches.
     pub(crate) fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
         self.state().news_after(after, limit)
     }
 
-    /// Whether every event after `after` is held.
+    /// Fails if an event after `after` is no longer kept.
     pub(crate) fn can_resume(&self, after: ResourceVersion) -> Result<(), TooOld> {
         self.state().start_after(after).map(drop)
     }
 
-    /// The revision after which every event is held.
+    /// The revision after which every event is kept.
     pub(crate) fn oldest(&self) -> Revision {
         Revision(self.state().complete_after.revision())
     }
 
-    /// How many objects and events are held.
+    /// The number of objects and of events in the cache.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let state = self.state();
         (state.objects.len(), state.events.len())
     }
 
-    /// Starts over with all there is at `revision`.
+    /// Replaces everything with the objects as of `revision`.
     fn reset(&self, objects: Objects, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut told = Tally::default();
@@ -331,12 +335,13 @@ impl Cache {
             complete_after: ResourceVersion::after(revision.0),
             revision,
         };
-        // What happened before is not told as events: whoever listens has to see whether it can go on.
+        // What happened before is not in the events, so every listener has to check whether it can
+        // continue.
         self.audience().everybody().for_each(|listener| listener.start_over());
         drop(state);
     }
 
-    /// Applies the events of whole revisions.
+    /// Applies the events of one or more whole revisions.
     fn apply(&self, changes: Vec<(Key, Event)>, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let audience = self.audience();

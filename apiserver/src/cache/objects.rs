@@ -1,7 +1,7 @@
-//! Objects by key, in order, of which a part can be read without looking at the rest.
-//!
-//! A page of a list tells how many objects follow it. A `BTreeMap` would have to walk over all of
-//! them to know; here the sorted list is cut into runs, so that it takes adding up the runs' lengths.
+//! A sorted map of objects that can be cut into pages without visiting the rest.
+//! A page of a list says how many objects follow it. With a `BTreeMap` that would take a walk over
+//! all of them. Here the sorted list is split into runs, so it takes adding up the lengths of the
+//! runs.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use store::Key;
 
 use super::Entry;
 
-/// Most objects of a run: moving as many pointers takes less than a microsecond.
+/// The maximum number of objects in a run. Moving this many pointers takes less than a microsecond.
 const RUN_MAX: usize = 512;
 
-/// Objects by key.
-///
-/// Invariant: keys grow within each run and from run to run; no run is empty.
+/// Objects sorted by key.
+/// Invariant: keys increase within each run and from run to run, and no run is empty.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     runs: Vec<Vec<(Key, Arc<Entry>)>>,
     len: usize,
 }
 
-/// Where an object is, or would be: behind the last of its run, if it is there that it would be put.
+/// The position of an object, or the position to insert it at, which may be one past the end of a
+/// run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     run: usize,
@@ -37,8 +37,8 @@ impl Objects {
         self.runs.iter().flatten().map(|(_, entry)| entry)
     }
 
-    /// The first place whose key is not before what is sought: `is_before` holds of a key, and of all
-    /// keys before that.
+    /// The first position whose key `is_before` does not hold for. It must hold for all keys up to
+    /// some point and for none after it.
     fn seek(&self, is_before: impl Fn(&str) -> bool) -> Place {
         let after = self.runs.partition_point(|run| is_before(&run[0].0));
         let Some(run) = after.checked_sub(1) else { return Place { run: 0, at: 0 } };
@@ -46,7 +46,7 @@ impl Objects {
         Place { run, at }
     }
 
-    /// Where a key is; otherwise where it is to be put.
+    /// The position of a key, or else the position to insert it at.
     fn find(&self, key: &str) -> Result<Place, Place> {
         let after = self.runs.partition_point(|run| &*run[0].0 <= key);
         let Some(run) = after.checked_sub(1) else { return Err(Place { run: 0, at: 0 }) };
@@ -61,7 +61,7 @@ impl Objects {
         Some(&self.runs[run][at].1)
     }
 
-    /// Puts an object; what was there before.
+    /// Inserts an object, and returns what it replaces.
     pub(super) fn insert(&mut self, key: Key, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let Place { run, at } = match self.find(&key) {
             Ok(Place { run, at }) => {
@@ -79,7 +79,8 @@ impl Objects {
             return None;
         }
         if at == objects.len() {
-            // Objects often come in the order of their names: then every run becomes full.
+            // Objects often arrive in the order of their names. Starting a new run here lets every
+            // run fill up.
             self.runs.insert(run + 1, vec![(key, entry)]);
             return None;
         }
@@ -93,12 +94,13 @@ impl Objects {
         None
     }
 
-    /// Takes an object away.
+    /// Removes an object.
     pub(super) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
         let Place { run, at } = self.find(key).ok()?;
         let (_, before) = self.runs[run].remove(at);
         self.len -= 1;
-        // Where little is left beside each other, it becomes one run; nothing is little, too.
+        // Merge this run with its neighbour if the two are small. An empty run is always merged
+        // away.
         let left = self.runs[run].len();
         let joins = |other: &Vec<_>| left + other.len() <= RUN_MAX / 2;
         if left == 0 {
@@ -115,19 +117,19 @@ impl Objects {
         Some(before)
     }
 
-    /// Those whose keys start with `prefix` and come after `after`.
+    /// The objects whose keys start with `prefix` and come after `after`.
     pub(super) fn within(&self, prefix: &str, after: Option<&str>) -> Within<'_> {
         let start = match after {
             Some(after) if after >= prefix => self.seek(|key| key <= after),
             _ => self.seek(|key| key < prefix),
         };
         let end = self.seek(|key| key < prefix || key.starts_with(prefix));
-        // After the last of the prefix, or in another one's: nothing is left.
+        // `after` may lie past the prefix: then nothing is left.
         let left = self.rank(end).saturating_sub(self.rank(start));
         Within { objects: self, next: start, left }
     }
 
-    /// How many objects come before a place.
+    /// The number of objects before a position.
     fn rank(&self, place: Place) -> usize {
         self.runs[..place.run].iter().map(Vec::len).sum::<usize>() + place.at
     }
@@ -141,7 +143,7 @@ impl FromIterator<(Key, Arc<Entry>)> for Objects {
     }
 }
 
-/// Some objects, in order.
+/// An iterator over objects in order.
 #[derive(Debug)]
 pub(super) struct Within<'a> {
     objects: &'a Objects,
@@ -159,7 +161,7 @@ impl<'a> Iterator for Within<'a> {
             self.next.at += 1;
             return Some(entry);
         }
-        // Behind the last of a run is the first of the next one.
+        // Past the end of a run comes the first object of the next one.
         self.next = Place { run: run + 1, at: 1 };
         Some(&self.objects.runs.get(run + 1)?.first()?.1)
     }

@@ -1,23 +1,23 @@
-//! A part of a list: what one page shows, and whether more follows.
+//! One page of a list, and whether more follows.
 
 use std::sync::Arc;
 
 use super::{Entry, Selection};
 
-/// Some objects of a list, and what is known of the rest.
+/// Some objects of a list, and what is known about the rest.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// Whether more that is selected follows.
+    /// Whether more selected objects follow.
     pub(crate) more: bool,
-    /// How many follow. Nothing where a selector would have to look at all of them to know: as in
-    /// Kubernetes, such a list does not say.
+    /// How many follow. `None` if there is a selector, since counting would take a look at every
+    /// object. Kubernetes leaves it out in this case, too.
     pub(crate) remaining: Option<usize>,
 }
 
 impl Part {
-    /// The first `limit` of `left` that are selected. Of what follows, no more is looked at than it
-    /// takes to find one that is selected, too.
+    /// Takes the first `limit` selected objects from `left`. After those, it looks only as far as
+    /// the next selected object.
     pub(super) fn of<'a>(
         mut left: impl ExactSizeIterator<Item = &'a Arc<Entry>>,
         limit: usize,

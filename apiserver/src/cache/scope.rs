@@ -1,4 +1,4 @@
-//! What a reader of the cache asks for: kinds, a namespace, and selectors.
+//! What a reader of the cache asks for: kinds, a namespace and selectors.
 
 use api::KindId;
 use api::selector::{FieldSelector, LabelSelector};
@@ -8,7 +8,7 @@ use super::Entry;
 use super::audience::{Among, NODE_FIELD, Topic};
 use crate::keys;
 
-/// What is selected of a kind's objects.
+/// The selectors that apply to a kind.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     pub(crate) labels: LabelSelector,
@@ -16,7 +16,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Whether it selects an object.
+    /// Whether it selects this object.
     pub(crate) fn selects(&self, entry: &Entry) -> bool {
         self.labels.matches(Some(&entry.labels))
             && self.fields.matches(|field| match field {
@@ -32,16 +32,16 @@ impl Selection {
     }
 }
 
-/// What a watch is of.
+/// The objects that a watch covers.
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) selections: Vec<(KindId, Selection)>,
-    /// Empty for all.
+    /// Empty for all namespaces.
     pub(crate) namespace: String,
 }
 
 impl Scope {
-    /// Whether an object belongs to it.
+    /// Whether it covers this object.
     pub(crate) fn selects(&self, entry: &Entry) -> bool {
         let within = self.namespace.is_empty() || entry.key.namespace == self.namespace;
         within
@@ -51,14 +51,14 @@ impl Scope {
                 .any(|(kind, selection)| *kind == entry.kind && selection.selects(entry))
     }
 
-    /// What the keys of all its objects start with.
+    /// The prefixes of the keys of all its objects.
     pub(crate) fn prefixes(&self) -> Vec<Key> {
         let kinds = self.selections.iter().map(|(kind, _)| *kind);
         kinds.map(|kind| keys::prefix(kind, &self.namespace)).collect()
     }
 
-    /// Where events are announced that can concern it: one topic for each kind, the narrowest that
-    /// still covers all that is selected.
+    /// The topics to listen to: one for each kind, as narrow as possible while still covering
+    /// everything selected.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         let topic = |(kind, selection): &(KindId, Selection)| {
             let demanded = |field| selection.fields.demanded(field).map(str::to_owned);

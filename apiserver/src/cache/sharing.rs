@@ -1,21 +1,20 @@
-//! What many entries have alike is held once.
-//!
-//! The cache holds some versions of each object, and a job has thousands of tasks: their labels are
-//! equal, and so are their phases, nodes and templates. A map of labels takes half a kilobyte however
-//! little is in it, so that copies would weigh more than the objects.
+//! Stores equal values of many entries only once.
+//! The cache holds several versions of each object, and a job has thousands of tasks with equal
+//! labels, phases, nodes and templates. A map of labels takes half a kilobyte however little is in
+//! it, so copies of it would take more memory than the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Labels of an object.
+/// The labels of an object.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Values of the fields by which objects of a kind can be selected.
+/// The values of the fields by which objects of a kind can be selected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Fields(Box<[(&'static str, Box<str>)]>);
 
 impl Fields {
-    /// The value of a field; nothing where the kind does not have it.
+    /// The value of a field; `None` if the kind does not have it.
     pub(crate) fn get(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == field).map(|(_, value)| &**value)
     }
@@ -27,7 +26,7 @@ impl FromIterator<(&'static str, String)> for Fields {
     }
 }
 
-/// Values that are held once.
+/// The shared values.
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     labels: Pool<Labels>,
@@ -44,10 +43,11 @@ impl Sharing {
     }
 }
 
-/// A pool is not looked through for values that nobody uses before it has so many.
+/// A pool smaller than this is not searched for unused values.
 const SWEPT_FROM: usize = 1024;
 
-/// Values of one type. It lets go of what nobody else uses before it has grown to twice what is used.
+/// The shared values of one type. Values that nobody else uses are dropped before the pool grows to
+/// twice the number in use.
 #[derive(Debug)]
 struct Pool<T> {
     held: BTreeSet<Arc<T>>,
@@ -88,7 +88,7 @@ mod tests {
             assert!(pool.held.len() <= SWEPT_FROM);
         }
         assert!(kept.iter().all(|value| Arc::ptr_eq(value, &pool.share(**value))));
-        // Where more is used, more is held.
+        // The pool grows with the number of values in use.
         let used: Vec<Arc<usize>> = (0..3 * SWEPT_FROM).map(|number| pool.share(number)).collect();
         assert!(used.iter().all(|value| Arc::ptr_eq(value, &pool.share(**value))));
         assert!(pool.held.len() <= 2 * used.len());

@@ -1,13 +1,15 @@
-//! How a watch hears of events: it sleeps until one can concern it, and then reads those alone.
+//! How a watch learns of events: it sleeps until an event may concern it, and then reads only such
+//! events.
 //!
 //! # Invariants
 //!
-//! * No event is lost between "nothing more for me up to here" and the sleep: both are looked at under
-//!   the lock under which events are announced, and an announcement that comes before the sleep ends it
+//! * No event gets lost between finding nothing to read and going to sleep: the check is made under
+//!   the lock under which events are announced, and an announcement made before the sleep ends it
 //!   at once.
-//! * An announcement holds no event, only its version: who reads slowly keeps no history alive, and is
-//!   told when what it has yet to read is gone.
-//! * Announcements are bounded. A watch that has too many reads on in the history, like one that begins.
+//! * An announcement holds only the version of an event, so a slow reader keeps no history alive.
+//!   It gets an error when an event that it has yet to read is gone.
+//! * Announcements are bounded. A watch with too many of them reads the whole history from its
+//!   position, like a new watch.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,24 +20,24 @@ use tokio::sync::Notify;
 use super::audience::{ListenerId, Topic};
 use super::{Cache, Event, State, TooOld};
 
-/// Most events that are announced to a watch one by one: 4 KiB of versions.
+/// The maximum number of events announced one by one to a watch: 4 KiB of versions.
 const ANNOUNCED_MAX: usize = 512;
 
-/// What a watch has yet to look at.
+/// What a watch has yet to read.
 #[derive(Debug, PartialEq, Eq)]
 enum Unread {
-    /// These events.
+    /// The events with these versions.
     Announced(VecDeque<ResourceVersion>),
-    /// Every event after the last one that it knows: it has only begun, or too many were announced, or
-    /// the cache was filled anew.
+    /// Every event after the last one that it has read: the watch is new, too many events were
+    /// announced, or the cache was filled anew.
     Everything,
 }
 
 impl Unread {
-    /// Adds an event; whether the watch may be asleep, and is to be woken for it.
+    /// Adds an event. Returns whether the watch may be asleep and has to be woken.
     fn announce(&mut self, version: ResourceVersion, max: usize) -> bool {
         let Unread::Announced(versions) = self else { return false };
-        // What an object was before and what it is now may have the same listeners.
+        // The old and the new state of an object may have the same listeners.
         if versions.back() == Some(&version) {
             return false;
         }
@@ -48,10 +50,10 @@ impl Unread {
     }
 }
 
-/// A watch as the cache knows it.
+/// A watch, as the cache sees it.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// Guards what is unread: for the length of adding a version, or of looking some up.
+    /// Guards what is unread. Locked to add a version or to look some up.
     unread: Mutex<Unread>,
     announced_max: usize,
     woken: Notify,
@@ -62,18 +64,18 @@ impl Listener {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Announces an event; whether the listener is to be woken for it.
+    /// Announces an event. Returns whether the listener has to be woken.
     pub(super) fn announce(&self, version: ResourceVersion) -> bool {
         self.unread().announce(version, self.announced_max)
     }
 
-    /// Says that events may have come that nobody announced.
+    /// Makes the listener read everything: there may be events that were not announced.
     pub(super) fn start_over(&self) {
         *self.unread() = Unread::Everything;
         self.wake();
     }
 
-    /// Ends its sleep, or the next one where it does not sleep.
+    /// Ends the current sleep, or else the next one.
     pub(super) fn wake(&self) {
         self.woken.notify_one();
     }
@@ -82,14 +84,14 @@ impl Listener {
 /// Some events, in order.
 #[derive(Debug)]
 pub(crate) struct News {
-    /// All that can concern the listener up to `reached`, and maybe others.
+    /// All events up to `reached` that may concern the listener, and possibly others.
     pub(crate) events: Vec<Arc<Event>>,
     pub(crate) reached: ResourceVersion,
-    /// Whether that was all there was.
+    /// Whether these are all events so far.
     pub(crate) is_all: bool,
 }
 
-/// A watch's place in the audience. It leaves when this is dropped.
+/// The registration of a watch, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     cache: Arc<Cache>,
@@ -105,8 +107,8 @@ impl Drop for Subscription {
 }
 
 impl Cache {
-    /// Begins to listen. What is to be read first is all that comes after the point that the first
-    /// [`Subscription::news`] names.
+    /// Starts to listen. The first call of [`Subscription::news`] names the version after which to
+    /// read.
     pub(crate) fn listen(self: &Arc<Self>, topics: Vec<Topic>) -> Subscription {
         self.listen_up_to(topics, ANNOUNCED_MAX)
     }
@@ -120,7 +122,7 @@ impl Cache {
 }
 
 impl Subscription {
-    /// At most `limit` events after `after`, and the point that they lead to.
+    /// Up to `limit` events after `after`, and the version that they lead to.
     pub(crate) fn news(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
         let state = self.cache.state();
         let mut unread = self.listener.unread();
@@ -129,7 +131,7 @@ impl Subscription {
             Unread::Announced(versions) => announced(&state, versions, (after, limit))?,
         };
         if news.is_all {
-            // Events are announced under the lock of the state: none came since.
+            // Events are announced under the state's lock, which we hold: none has come since.
             *unread = Unread::Announced(VecDeque::new());
         }
         Ok(news)
@@ -140,13 +142,13 @@ impl Subscription {
         self.listener.woken.notified().await;
     }
 
-    /// Tells it from the other watches of this process.
+    /// Identifies this watch among those of the process.
     pub(crate) fn number(&self) -> u64 {
         self.id
     }
 }
 
-/// Takes the next events out of those that were announced.
+/// Takes the next of the announced events.
 fn announced(
     state: &State,
     versions: &mut VecDeque<ResourceVersion>,
@@ -156,7 +158,7 @@ fn announced(
     while events.len() < limit
         && let Some(version) = versions.pop_front()
     {
-        // Where the cache was filled anew, what the watch knows already may come again.
+        // If the cache was filled anew, events that the watch has already read may come again.
         if version > after {
             let too_old = TooOld { oldest: state.complete_after };
             events.push(state.event_at(version).ok_or(too_old)?);

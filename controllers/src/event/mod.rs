@@ -1,4 +1,4 @@
-//! Events: they stay for a while, and no more of them than people can use.
+//! Events: keeps them for a while, and no more of them than are useful.
 
 pub mod plan;
 #[cfg(test)]
@@ -19,12 +19,12 @@ use plan::{Limits, plan};
 pub(crate) struct Controller {
     tools: Tools,
     limits: Limits,
-    /// Guards when events were looked at last; held for one look.
+    /// Guards the time of the last look at the events. Locked for one look.
     looked: Mutex<Option<Instant>>,
 }
 
-/// Between two looks of which the first left nothing to do passes at least this: each reads all
-/// events.
+/// After a look that found nothing to do, the next one comes no earlier than this, since each look
+/// reads all events.
 const PERIOD: Duration = Duration::from_secs(1);
 
 impl Controller {
@@ -44,13 +44,13 @@ impl Controller {
 }
 
 impl runtime::Controller for Controller {
-    /// All events are looked at together: the newest stay.
+    /// All events are looked at together: the newest ones stay.
     type Key = ();
 
     const NAME: &'static str = "event";
 
     fn keys(_: Option<&Any>, now: Option<&Any>, _: &Snapshot) -> Vec<()> {
-        // One that was changed may be larger than before.
+        // An event that was changed may be larger than before.
         let is_told = |object: &Any| object.kind() == KindId::Event;
         if now.is_some_and(is_told) { vec![()] } else { Vec::new() }
     }
@@ -66,10 +66,10 @@ impl runtime::Controller for Controller {
         });
         if plan.groups.is_empty() {
             self.set_looked(Some(Instant::now()));
-            // The next event brings the key back, or the age of the oldest one.
+            // The next event brings the key back, or the age of the oldest one does.
             return Ok(self.tools.until(plan.wake_at, true));
         }
-        // While there are too many, the next look follows at once.
+        // While there are too many events, the next look follows at once.
         self.set_looked(None);
         self.tools.write(Self::NAME, plan.groups).await?;
         Ok(Requeue::After(Duration::ZERO))

@@ -1,10 +1,10 @@
-//! Decides which events go.
+//! Decides which events are deleted.
 //!
 //! # Invariants
 //!
-//! * What is kept is what was seen last: of two events the older one goes first.
-//! * An event that claims to be of the future counts as of when it was made: else it would stay for
-//!   ever, and push out the others.
+//! * The events that were seen last are kept: of two events, the older one is deleted first.
+//! * An event that claims to be from the future counts from its creation time. Otherwise it would
+//!   stay for ever, and displace the others.
 
 use api::Timestamp;
 use api::core::{EVENTS_BYTES_MAX, EVENTS_MAX, Event};
@@ -14,19 +14,19 @@ use jiff::SignedDuration;
 
 use crate::action::{Action, Group};
 
-/// How long events stay, and how many.
+/// How long events are kept, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For how long after they were seen last.
+    /// How long an event is kept after it was last seen.
     pub ttl: SignedDuration,
-    /// At most so many.
+    /// The maximum number of events.
     pub count: usize,
-    /// At most so many bytes, about.
+    /// The approximate maximum size of all events, in bytes.
     pub bytes: usize,
 }
 
 impl Limits {
-    /// The usual bounds, and a time to live of one's own.
+    /// The default limits, with a different time to live.
     pub fn with_ttl(ttl: SignedDuration) -> Self {
         Self { ttl, count: EVENTS_MAX, bytes: EVENTS_BYTES_MAX }
     }
@@ -35,23 +35,23 @@ impl Limits {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Deletes, independent of each other.
+    /// The deletions, which are independent of each other.
     pub groups: Vec<Group>,
-    /// When the next one has been there for long enough.
+    /// When the next event will be old enough.
     pub wake_at: Option<Timestamp>,
 }
 
-/// Deletes that a plan asks for at most; the next plan asks for the rest. As many as a few batches
-/// take, so that what goes keeps up with what comes.
+/// The maximum number of deletions in a plan; the next plan asks for the rest. This is as much as a
+/// few batches take, so that deletions keep up with new events.
 pub const ROUND_OPS_MAX: usize = 10_000;
 
-/// Which events go now.
+/// Decides which events are deleted now.
 pub fn plan<'a>(events: impl Iterator<Item = &'a Event>, limits: Limits, now: Timestamp) -> Plan {
     let mut all: Vec<(Timestamp, &Event)> = events
         .filter(|event| !event.is_deleting())
         .map(|event| (seen(event, now), event))
         .collect();
-    // The newest first; the key makes equal inputs give equal plans.
+    // Newest first. Comparing the keys makes equal inputs give equal plans.
     all.sort_unstable_by_key(|(seen, event)| (std::cmp::Reverse(*seen), key(event)));
     let until = |seen: Timestamp| seen.saturating_add(limits.ttl).unwrap_or(Timestamp::MAX);
     let (mut bytes, mut kept) = (0_usize, 0);
@@ -74,7 +74,7 @@ fn key(event: &Event) -> (&str, &str) {
     (event.namespace(), event.name())
 }
 
-/// When an event was seen last.
+/// When an event was last seen.
 fn seen(event: &Event, now: Timestamp) -> Timestamp {
     let series = event.series.as_ref().and_then(|it| it.last_observed_time.as_ref()).map(|it| it.0);
     let told = series.or(event.last_timestamp.as_ref().map(|it| it.0));
@@ -83,8 +83,8 @@ fn seen(event: &Event, now: Timestamp) -> Timestamp {
     told.filter(|told| *told <= now).map_or(made, |told| told.max(made))
 }
 
-/// What an event takes, counted over all its fields as the apiserver does: it refuses new events when
-/// there are too many bytes, so what it counts and this did not would never be removed.
+/// The size of an event, over all its fields, as the apiserver counts it. The apiserver refuses new
+/// events when the total is too high; if this counted less, the events would never be removed.
 fn weight(event: &Event) -> usize {
     json_bytes(event)
 }

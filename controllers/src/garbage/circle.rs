@@ -1,15 +1,14 @@
 //! Finds owners that wait for each other in a circle.
-//!
-//! An owner that is deleted in the foreground waits for its dependents. Where A is owned by B and B by
-//! A (or an object by itself), each waits for the other one, for ever. As in Kubernetes one of them
-//! gives up that its owner waits for it.
+//! An owner that is deleted in the foreground waits for its dependents. If A is owned by B and B by
+//! A (or an object by itself), each waits for the other for ever. As in Kubernetes, one of them
+//! then stops blocking the deletion of its owner.
 
 use std::collections::BTreeSet;
 
 use api::{ObjectMeta, labels};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-/// What is asked of an object here.
+/// What is needed to know about an object here.
 pub trait Owned: Clone {
     /// Its metadata.
     fn meta(&self) -> &ObjectMeta;
@@ -21,27 +20,27 @@ impl Owned for runtime::Any {
     }
 }
 
-/// The link of a circle at which it is cut.
+/// The link of a circle where it is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link<T> {
-    /// Whose owner waits for it.
+    /// The dependent that its owner waits for.
     pub dependent: T,
     /// The uid of that owner.
     pub owner: String,
 }
 
-/// Whether an object waits until its dependents have gone.
+/// Whether an object waits until its dependents are gone.
 pub fn waits_for_dependents(meta: &ObjectMeta) -> bool {
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     meta.deletion_timestamp.is_some()
         && finalizers.iter().any(|name| name == labels::FINALIZER_FOREGROUND)
 }
 
-/// The link at which the circle is cut in which `object` waits for itself; nothing where it does not.
-///
-/// Whoever looks at any member of a circle finds the same link: the owner of the member that was
-/// deleted first no longer waits for that one, which goes last. So whoever deleted it and sees it gone
-/// sees the others gone. `find` finds an owner by its reference in an object that names it.
+/// Finds the link at which to cut the circle that `object` is in, if it is in one.
+/// Whichever member of a circle is given, the result is the same link: the owner of the member that
+/// was deleted first no longer waits for that member, which therefore goes last. So whoever deleted
+/// it and sees it gone knows that the others are gone, too. `find` looks up an owner by its
+/// reference in an object.
 pub fn cut<T: Owned>(
     object: &T,
     find: impl Fn(&T, &OwnerReference) -> Option<T>,
@@ -52,14 +51,14 @@ pub fn cut<T: Owned>(
         let deleted_at = meta.deletion_timestamp.as_ref().map(|time| time.0);
         (deleted_at, meta.uid.clone())
     })?;
-    // Each one's owner comes after it, and the first is the last one's owner.
+    // The owner of each member is the next one, and the owner of the last is the first.
     let owner = &circle[(first + 1) % circle.len()];
     Some(Link { dependent: circle[first].clone(), owner: uid(owner).to_owned() })
 }
 
-/// A way from `object` to itself, from each one to an owner that waits for it.
-///
-/// Looks upwards: of owners there are few, and of dependents there may be a million.
+/// A path from `object` to itself, in which each object is followed by an owner that waits for it.
+/// This searches from dependents to owners: an object has few owners, but may have a million
+/// dependents.
 fn circle<T: Owned>(object: &T, find: impl Fn(&T, &OwnerReference) -> Option<T>) -> Option<Vec<T>> {
     if !waits_for_dependents(object.meta()) {
         return None;
@@ -70,7 +69,7 @@ fn circle<T: Owned>(object: &T, find: impl Fn(&T, &OwnerReference) -> Option<T>)
         let found = blocked.filter_map(|owner| find(of, owner));
         found.filter(|owner| waits_for_dependents(owner.meta())).collect()
     };
-    // Each step of the way, with the owners that were not tried yet.
+    // Each object on the path, with its owners that have not been tried yet.
     let mut way = vec![(object.clone(), waiting_owners(object))];
     let mut seen = BTreeSet::from([uid(object).to_owned()]);
     while let Some((_, untried)) = way.last_mut() {
@@ -106,8 +105,8 @@ mod tests {
         }
     }
 
-    /// Objects of a line each: a name, the second in which it was deleted in the foreground, and its
-    /// owners, those in brackets not waiting for it.
+    /// Objects, one for each line: a name, the second in which it was deleted in the foreground,
+    /// and its owners; those in brackets do not wait for it.
     fn world(lines: &[&str]) -> Vec<ConfigMap> {
         let reference = |word: &str| OwnerReference {
             uid: word.trim_matches(['(', ')']).to_owned(),
@@ -130,7 +129,7 @@ mod tests {
         lines.iter().map(object).collect()
     }
 
-    /// Where the circle is cut that each of them is in.
+    /// Where the circle of each object is cut.
     fn cuts(lines: &[&str]) -> Vec<Option<(String, String)>> {
         let world = world(lines);
         let find = |_: &ConfigMap, owner: &OwnerReference| {
@@ -153,9 +152,9 @@ mod tests {
         assert_eq!(cuts(&["a 1 b", "b 2 a"]), [at("a", "b"), at("a", "b")]);
         let three = ["a 2 c", "b 1 a", "c 3 b"];
         assert_eq!(cuts(&three), [at("b", "a"), at("b", "a"), at("b", "a")]);
-        // Equally early: by uid, not by who looks.
+        // Deleted at the same time: the uid decides, not which one is looked at.
         assert_eq!(cuts(&["a 1 b", "b 1 a"]), [at("a", "b"), at("a", "b")]);
-        // Beside a way that leads nowhere.
+        // There is also a path that leads nowhere.
         assert_eq!(cuts(&["a 1 b x", "b 2 a", "x 1"])[0], at("a", "b"));
     }
 
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!(cuts(&["a 1 b", "b -", "c 1 c2", "c2 1"]), [None, None, None, None]);
         assert_eq!(cuts(&["a 1 (b)", "b 2 a"]), [None, None], "it was cut");
         assert_eq!(cuts(&["a 1 gone"]), [None]);
-        // Below a circle, not in it: the circle itself is cut by its members.
+        // Below a circle, but not in it: the circle is cut when one of its members is looked at.
         assert_eq!(cuts(&["low 1 a", "a 1 b", "b 2 a"])[0], None);
     }
 }

@@ -1,4 +1,4 @@
-//! Garbage: what goes because its owner has gone or is going.
+//! Garbage collection: removes objects whose owner is gone or is being deleted.
 
 pub mod circle;
 pub mod plan;
@@ -21,7 +21,7 @@ use plan::{
     outdated, plan, wants_every_dependent,
 };
 
-/// Removes what nobody needs any more.
+/// Removes what is no longer needed.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
@@ -30,19 +30,19 @@ pub(crate) struct Controller {
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
-    /// What an owner owns, but for a completion record.
+    /// The dependents of an owner, other than completion records.
     Owner(Owner),
-    /// The completion record of the job with this uid. It goes when the job has gone.
+    /// The completion record of the job with this uid. It is removed once the job is gone.
     Record(String),
     /// A task that is being deleted.
     Task(ObjectKey),
-    /// A template that may have lost its owner, and then its last task.
+    /// A template that may have lost its owner, and later its last task.
     Template(ObjectKey),
-    /// What a job that lives needs no longer.
+    /// What a job that still exists no longer needs.
     Job(ObjectKey),
 }
 
-/// An owner as its dependents name it.
+/// An owner, as its dependents refer to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner {
     kind: KindId,
@@ -51,9 +51,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner that an object in `namespace` (empty for a cluster kind) names. Nothing for one
-    /// that cannot be looked for: of a kind of a newer version, or in a namespace while the
-    /// dependent is in none. Such a one counts as there.
+    /// The owner that a reference means, in an object in `namespace` (empty for a cluster-wide
+    /// kind). `None` if it cannot be looked up: it has an unknown, newer kind, or it is in a
+    /// namespace while the dependent is in none. Such an owner counts as existing.
     fn named(reference: &OwnerReference, namespace: &str) -> Option<Self> {
         let kind = KindId::from_manifest(&reference.api_version, &reference.kind)?;
         let namespace = if kind.is_namespaced() { namespace } else { "" };
@@ -64,8 +64,9 @@ impl Owner {
         Some(Self { kind, key, uid: reference.uid.clone() })
     }
 
-    /// Whether an object names just this owner: one that names the uid of a living owner with another
-    /// name or kind has an owner that does not exist, and takes nothing of the living one with it.
+    /// Whether an object refers to exactly this owner. A reference with the uid of an existing
+    /// owner but with another name or kind refers to an owner that does not exist. The existing
+    /// owner is not affected by it.
     fn is_named_by(&self, any: &Any) -> bool {
         let namespace = any.key().namespace;
         let references = any.meta().owner_references.iter().flatten();
@@ -90,11 +91,12 @@ impl Controller {
             if owner.as_ref().is_some_and(|owner| owner.meta().deletion_timestamp.is_none()) {
                 return None;
             }
-            // Mostly the first one says so.
+            // Usually the first one says so.
             if owner.is_none() && !snapshot.dependents(&key.uid).any(|any| key.is_named_by(&any)) {
                 return None;
             }
-            // The rest of many comes with the next rounds: none of them is read twice for that.
+            // If there are many, the rest comes in the next rounds, without reading any of them
+            // twice.
             let (object_of, uid) = (owner.as_ref().map(object), key.uid.as_str());
             let mut read = 0;
             let found: Vec<Found> = dependents(snapshot, object_of, uid)
@@ -123,10 +125,11 @@ impl Controller {
         self.round(groups, concerned).await
     }
 
-    /// Writes what a plan asks for a number of objects.
+    /// Writes the groups of a plan that was made for this many objects.
     async fn round(&self, groups: Vec<Group>, objects: usize) -> Result<Requeue, ReconcileError> {
         self.tools.write("garbage", groups).await?;
-        // What was asked of the first ones need not change them soon: nothing else asks for the rest.
+        // The changes to the first ones need not cause an event soon, and nothing else brings up
+        // the rest.
         let is_cut = objects >= ROUND_OPS_MAX;
         Ok(if is_cut { Requeue::After(Duration::ZERO) } else { Requeue::OnChange })
     }
@@ -149,8 +152,8 @@ impl Controller {
         self.round(plan(&view), dependents.len()).await
     }
 
-    /// A job finishes off its own tasks, once their ends are recorded; an owner that is gone or
-    /// going has its own key. All others are finished off here.
+    /// A job removes its own tasks once their ends are recorded, and an owner that is gone or being
+    /// deleted has a key of its own. All other tasks are removed here.
     async fn look_at_task(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
         let action = self.tools.cache.read(|snapshot| {
             let task = snapshot.tasks.get(key).filter(|task| task.is_deleting())?;
@@ -205,7 +208,7 @@ impl Controller {
     }
 }
 
-/// The dependents of an owner of which some may be concerned.
+/// The dependents of an owner, of which some may need a change.
 fn dependents<'a>(
     snapshot: &'a Snapshot,
     owner: Option<Object<'_>>,
@@ -218,7 +221,7 @@ fn dependents<'a>(
     }
 }
 
-/// A dependent, shared with the cache, and what of the rest of the cache matters to it.
+/// A dependent, shared with the cache, and what else in the cache matters to it.
 struct Found {
     any: Any,
     is_kept: bool,
@@ -229,7 +232,7 @@ impl Found {
     /// A dependent of `owner`.
     fn of(snapshot: &Snapshot, any: Any, owner: &Owner) -> Self {
         let namespace = any.key().namespace;
-        // Nothing keeps itself.
+        // An object does not keep itself alive.
         let own_uid = any.meta().uid.as_deref().filter(|uid| !uid.is_empty());
         let others = any.meta().owner_references.iter().flatten();
         let others = others.filter(|it| it.uid != owner.uid && own_uid != Some(&*it.uid));
@@ -259,7 +262,7 @@ fn find_owner(snapshot: &Snapshot) -> impl Fn(&Any, &OwnerReference) -> Option<A
     |any, reference| Owner::named(reference, &any.key().namespace)?.find(snapshot)
 }
 
-/// What a change of a task means beside what a change of any object means.
+/// The keys that a change of a task concerns, beyond those of any object.
 fn keys_of_task(before: Option<&Task>, now: Option<&Task>, keys: &mut Vec<Key>) {
     let Some(task) = now.or(before) else { return };
     if now.is_some() && task.is_deleting() {
@@ -271,7 +274,7 @@ fn keys_of_task(before: Option<&Task>, now: Option<&Task>, keys: &mut Vec<Key>) 
             now.spec.template != before.spec.template || now.spec.run != before.spec.run
         })
     });
-    // The last one that ran a template, or was of a run, may have left it.
+    // It may have been the last task of its template or run.
     if let Some(before) = left {
         keys.push(Key::Template(template(before)));
         if let Some(job) = before.controller().filter(|it| it.kind == KindId::Job.info().kind) {
@@ -284,7 +287,7 @@ fn as_task(any: &Any) -> Option<&Task> {
     if let Any::Task(task) = any { Some(task) } else { None }
 }
 
-/// Whether a task has let go of its node: its owner may wait for that.
+/// Whether a task has just released its node, which its owner may be waiting for.
 fn has_let_go(before: Option<&Any>, now: Option<&Any>) -> bool {
     let takes = |any: Option<&Any>| {
         any.and_then(as_task).is_some_and(|task| task.takes_resources_on().is_some())
@@ -308,8 +311,8 @@ impl runtime::Controller for Controller {
                 keys.push(Key::Record(uid.clone()));
             }
         }
-        // New, gone, or on its way: its owners may be gone, or wait for it. With other owners than
-        // before: those that it had may wait for just that.
+        // It is new, gone, or about to go: its owners may be gone, or waiting for it. Or its owners
+        // have changed: the old ones may have been waiting for that.
         let is_disowned = |before: &&Any| before.meta().owner_references != meta.owner_references;
         let disowned = before.filter(is_disowned);
         let concerned =
@@ -317,8 +320,8 @@ impl runtime::Controller for Controller {
         let named = concerned.then_some(object).into_iter().chain(disowned);
         let named = named.flat_map(|object| object.meta().owner_references.iter().flatten());
         let owners = named.filter_map(|it| Owner::named(it, &key.namespace));
-        // An owner that stays has nothing to do with what becomes of its dependents, such as the ends
-        // of a job's tasks. Its own key comes when it is deleted.
+        // An owner that stays is not affected by what happens to its dependents, such as tasks that
+        // end. It gets a key of its own when it is deleted.
         let stays = |owner: &Any| owner.meta().deletion_timestamp.is_none();
         let owners = owners.filter(|owner| !owner.find(snapshot).is_some_and(|it| stays(&it)));
         keys.extend(owners.map(Key::Owner));

@@ -1,18 +1,19 @@
-//! Decides what goes because its owner has gone or is going.
-//!
-//! The same rules as Kubernetes' collector, for every kind alike: an object goes when the last of
-//! its owners has gone; an owner that is deleted in the foreground waits for those dependents that
-//! block it; one that is deleted as an orphan-maker waits until no dependent names it any more.
+//! Decides what is removed because its owner is gone or is being deleted.
+//! The rules are those of the garbage collector of Kubernetes, and the same for every kind. An
+//! object is removed when the last of its owners is gone. An owner that is deleted in the
+//! foreground waits for the dependents that block it. One that is deleted with orphaning waits
+//! until no dependent refers to it any more.
 //!
 //! # Invariants
 //!
-//! * Owners are compared by uid: an owner of the same name made later is another one.
-//! * A task that holds a node is stopped first, and goes when it has let go of it.
-//! * A foreground deletion reaches through every generation: a dependent that owns something itself
-//!   is deleted in the foreground, too.
-//! * Owners that wait for each other in a circle go all the same ([`circle`](super::circle)).
-//! * A completion record belongs to its job for as long as that is there: no cascade counts it, and
-//!   it goes after the job.
+//! * Owners are compared by uid: a later owner of the same name is a different one.
+//! * A task that holds a node is stopped first, and is removed once it has released the node.
+//! * A foreground deletion applies to every generation: a dependent that itself owns something is
+//!   deleted in the foreground, too.
+//! * Owners that wait for each other in a circle are removed all the same
+//!   ([`circle`](super::circle)).
+//! * A completion record belongs to its job for as long as the job exists: no cascade includes it,
+//!   and it is removed after the job.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
 
 use api::batch::Propagation;
@@ -25,20 +26,19 @@ use super::circle::Link;
 use crate::action::{Action, Group, ObjectRef, Patch};
 use crate::job::plan::template_name;
 
-/// An owner that is going or has gone, and what it owns.
+/// An owner that is gone or being deleted, and its dependents.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// The owner; nothing once it is gone.
+    /// The owner; `None` once it is gone.
     pub owner: Option<Object<'a>>,
     /// Its uid.
     pub uid: &'a str,
-    /// What names it among its owners, as far as [`is_concerned`] says so, and as many of that as a plan
-    /// asks something of.
+    /// Those of its dependents for which [`is_concerned`] holds, but only as many as a plan can
+    /// change.
     pub dependents: &'a [Dependent<'a>],
-    /// How many objects that name it among their owners it waits for when it is deleted in the
-    /// foreground.
+    /// How many dependents have to be gone before it can be deleted in the foreground.
     pub blocking: usize,
-    /// Where the circle is cut in which the owner waits for itself, if it does.
+    /// Where to cut the circle in which the owner waits for itself, if it does.
     pub circle: Option<&'a Link<Object<'a>>>,
 }
 
@@ -51,23 +51,23 @@ pub struct Object<'a> {
     pub meta: &'a ObjectMeta,
 }
 
-/// What an owner owns.
+/// A dependent of an owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Dependent<'a> {
-    /// It.
+    /// The object.
     pub object: Object<'a>,
-    /// It as a task, which may have to be stopped first.
+    /// The object as a task, which may have to be stopped first.
     pub task: Option<&'a Task>,
-    /// Whether another of its owners is there and is not waiting for it to go.
+    /// Whether another of its owners exists and is not waiting for it to be removed.
     pub is_kept: bool,
     /// Whether it owns something itself.
     pub owns: bool,
 }
 
-/// Operations that a plan asks for at most; the next plan asks for the rest.
+/// The maximum number of operations in a plan; the next plan asks for the rest.
 pub(super) const ROUND_OPS_MAX: usize = 1_000;
 
-/// What becomes of an owner's dependents, and of the owner.
+/// Decides what happens to the dependents of an owner, and to the owner.
 pub fn plan(view: &View<'_>) -> Vec<Group> {
     let Some(owner) = view.owner else {
         return groups(view.dependents.iter().filter_map(|dependent| after(dependent, view.uid)));
@@ -97,11 +97,11 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
     }
 }
 
-/// What an owner that is being deleted waits for before it goes.
+/// What an owner that is being deleted waits for.
 enum Waits {
-    /// That nothing names it as an owner any more: its dependents stay.
+    /// For no object to refer to it as an owner: its dependents stay.
     ForNone,
-    /// That those of its dependents are gone that block it.
+    /// For the dependents that block it to be gone.
     ForBlocking,
 }
 
@@ -115,14 +115,14 @@ fn waits_for(owner: &Object<'_>) -> Option<Waits> {
     has(labels::FINALIZER_FOREGROUND).then_some(Waits::ForBlocking)
 }
 
-/// Whether dependents that are on their way out matter to an owner, too: it takes itself off them. Any
-/// other owner asks nothing of those.
+/// Whether even dependents that are about to go away matter to an owner, because it removes its
+/// references from them. All other owners have nothing to do with those.
 pub(super) fn wants_every_dependent(owner: Option<Object<'_>>) -> bool {
     owner.is_some_and(|owner| matches!(waits_for(&owner), Some(Waits::ForNone)))
 }
 
-/// Whether [`plan`] asks something of a dependent, so that of many objects only as many need be read
-/// as a plan asks for.
+/// Whether [`plan`] may change a dependent. If there are many, this allows to read only as many as
+/// a plan can change.
 pub(super) fn is_concerned(
     owner: Option<Object<'_>>,
     uid: &str,
@@ -140,7 +140,7 @@ fn groups(actions: impl IntoIterator<Item = Action>) -> Vec<Group> {
     actions.into_iter().take(ROUND_OPS_MAX).map(Group::from).collect()
 }
 
-/// A completion record has no owner references: there is nothing to cut.
+/// A completion record has no owner references that could be removed.
 fn is_record(dependent: &Dependent<'_>) -> bool {
     dependent.object.kind == KindId::CompletionChunk
 }
@@ -151,7 +151,7 @@ pub(super) fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
     owners.into_iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
 }
 
-/// What is done with a dependent whose owner has gone.
+/// What to do with a dependent whose owner is gone.
 fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
     if dependent.is_kept {
         return Some(cut(dependent, uid));
@@ -159,7 +159,7 @@ fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
     removal(dependent, Propagation::Background)
 }
 
-/// What is done with a dependent whose owner waits for it to go.
+/// What to do with a dependent whose owner waits for it to be gone.
 fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
     if dependent.is_kept {
         return Some(cut(dependent, uid));
@@ -171,7 +171,7 @@ fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
 fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Action> {
     let Dependent { object, task, .. } = dependent;
     match task {
-        // Its own dependents go first.
+        // Its own dependents have to go first.
         Some(task) if propagation != Propagation::Background && !task.is_deleting() => {
             Some(delete(object, propagation))
         }
@@ -181,17 +181,17 @@ fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Action
     }
 }
 
-/// The next step towards the end of a task that is not wanted and that no job takes care of.
+/// The next step to remove a task that is no longer wanted and that no job takes care of.
 pub fn finish(task: &Task) -> Option<Action> {
     if task.takes_resources_on().is_some() {
-        // Once asked to stop, it ends by itself, or its node is lost: either is an event.
+        // Once it was asked to stop, it ends, or its node is declared lost. Either is an event.
         let owner = task.controller();
         let message =
             owner.map(|it| format!("{} {} was deleted", KindId::word_of(&it.kind), it.name));
         let stop = || Action::evict(task, StopReason::Delete, message);
         return task.stop().is_none().then(stop);
     }
-    // What it owns itself is waited for: its finalizer says so.
+    // If it waits for its own dependents, it has a finalizer.
     let is_held = task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty());
     (!is_held).then(|| Action::remove(task))
 }
@@ -201,15 +201,15 @@ fn delete(object: &Object<'_>, propagation: Propagation) -> Action {
         kind: object.kind,
         object: ObjectRef::of_meta(object.meta),
         propagation,
-        // Somebody may give it another owner meanwhile. A record has none to be given.
+        // It may get another owner meanwhile. A record cannot.
         version: (object.kind != KindId::CompletionChunk)
             .then(|| object.meta.resource_version.as_ref()?.parse().ok())
             .flatten(),
     }
 }
 
-/// Takes an owner off a dependent. A template that is left without one is marked: nobody but its
-/// last task will say that it can go.
+/// Removes a reference to an owner from a dependent. A template that loses its last owner is
+/// marked, since only its last task will show that it can be removed.
 fn cut(dependent: &Dependent<'_>, uid: &str) -> Action {
     let Object { kind, meta } = dependent.object;
     let owners = meta.owner_references.as_deref().unwrap_or_default();
@@ -220,7 +220,7 @@ fn cut(dependent: &Dependent<'_>, uid: &str) -> Action {
     Action::Patch(if is_orphan { patch.and_annotation(labels::ORPHANED, "true") } else { patch })
 }
 
-/// Has an owner no longer wait for a dependent.
+/// Makes an owner no longer wait for a dependent.
 fn unblock(link: &Link<Object<'_>>) -> Action {
     let Object { kind, meta } = link.dependent;
     let owners = meta.owner_references.iter().flatten().cloned();
@@ -239,14 +239,14 @@ fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Action {
     Action::Patch(Patch::finalizers(owner.kind, owner.meta, others))
 }
 
-/// Whether a template was left behind by its owner, and goes with the last task that runs it.
+/// Whether a template has lost its owner, and has to be removed with the last task that uses it.
 pub fn is_orphan(template: &TaskTemplate) -> bool {
     let meta = template.meta();
     let marked = meta.annotations.as_ref().is_some_and(|all| all.contains_key(labels::ORPHANED));
     marked && meta.owner_references.as_ref().is_none_or(Vec::is_empty)
 }
 
-/// Removes a template that was left behind by its owner, once no task runs it.
+/// Removes a template that has lost its owner, once no task uses it.
 pub fn orphaned(template: &TaskTemplate, users: usize) -> Vec<Group> {
     if users > 0 || template.is_deleting() || !is_orphan(template) {
         return Vec::new();
@@ -255,22 +255,22 @@ pub fn orphaned(template: &TaskTemplate, users: usize) -> Vec<Group> {
     groups([delete(&object, Propagation::Background)])
 }
 
-/// What of a job that lives may not be needed any longer.
+/// The parts of an existing job that may no longer be needed.
 pub(super) struct Outdated<'a> {
     /// The job.
     pub job: &'a Job,
     /// Its templates.
     pub templates: &'a [&'a TaskTemplate],
-    /// Its record.
+    /// Its completion record.
     pub chunks: &'a [&'a CompletionChunk],
-    /// Whether any task runs a template.
+    /// Whether any task uses a template.
     pub is_used: &'a dyn Fn(&TaskTemplate) -> bool,
     /// Whether the job has tasks of a run.
     pub has_tasks_of: &'a dyn Fn(u32) -> bool,
 }
 
-/// What a job that lives needs no longer: templates that no task runs, and the records of runs that
-/// no task is of; and whether there is more that will not be needed once tasks are gone.
+/// Removes what an existing job no longer needs: templates that no task uses, and the records of
+/// runs without tasks. Also returns whether more can be removed once tasks are gone.
 pub(super) fn outdated(view: &Outdated<'_>) -> (Vec<Group>, bool) {
     let job = view.job;
     if job.is_deleting() {

@@ -1,4 +1,4 @@
-//! Jobs: sets of tasks that complete.
+//! Jobs: sets of tasks that run to completion.
 
 #[cfg(test)]
 mod model;
@@ -21,14 +21,14 @@ use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
 use plan::{Holder, Plan, View, is_at_rest, plan, template_name, unwritable};
 
-/// Brings jobs' tasks to their ends.
+/// Runs the tasks of jobs.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
     throttle: Throttle,
 }
 
-/// What a view is of, shared with the cache.
+/// What a view refers to, shared with the cache.
 struct Shared {
     job: Arc<Job>,
     chunks: Vec<Arc<CompletionChunk>>,
@@ -39,8 +39,8 @@ struct Shared {
 
 impl Shared {
     fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
-        // What a job that is being deleted still has is the collector's: for each of its tasks that
-        // goes, all others would be read for nothing.
+        // The rest of a job that is being deleted is left to the garbage collector. Here, each task
+        // that goes away would make us read all others for nothing.
         let job = Arc::clone(snapshot.jobs.get(key).filter(|job| !job.is_deleting())?);
         let template = ObjectKey::new(&*key.namespace, template_name(&job));
         let target = job.spec.target.as_ref();
@@ -60,8 +60,8 @@ impl Controller {
         Self { tools, throttle: Throttle::default() }
     }
 
-    /// A write of the job can never happen. Asking again would be refused again, and nobody would
-    /// know: the run fails instead, with the reason.
+    /// A write for the job can never succeed. Trying again would fail silently for ever, so the run
+    /// fails instead, with the reason.
     async fn give_up(&self, job: &Job, why: &str) -> Result<Requeue, ReconcileError> {
         let Some(failed) = unwritable(job, why, self.tools.clock.now()) else {
             return Ok(Requeue::OnChange);
@@ -73,7 +73,7 @@ impl Controller {
         Ok(Requeue::OnChange)
     }
 
-    /// Plans until no name that the plan would make is another owner's.
+    /// Plans, and plans again until no name that the plan would use belongs to another owner.
     fn plan(&self, shared: &Shared) -> Plan {
         let chunks: Vec<&CompletionChunk> = shared.chunks.iter().map(Arc::as_ref).collect();
         let tasks: Vec<&Task> = shared.tasks.iter().map(Arc::as_ref).collect();
@@ -105,7 +105,7 @@ impl Controller {
                 if owner.is_some_and(|owner| owner.uid == job.uid()) {
                     return None;
                 }
-                // There is one job of a name, so the one that owns it is gone.
+                // There is only one job of a name, so the owner is gone.
                 let is_predecessors = owner.is_some_and(|owner| {
                     owner.kind == KindId::Job.info().kind && owner.name == job.name()
                 });
@@ -118,7 +118,7 @@ impl Controller {
 }
 
 impl runtime::Controller for Controller {
-    /// A job's.
+    /// The key of a job.
     type Key = ObjectKey;
 
     const NAME: &'static str = "job";
@@ -136,7 +136,7 @@ impl runtime::Controller for Controller {
             let owners = object.meta().owner_references.iter().flatten();
             let jobs = owners.filter(|owner| owner.kind == KindId::Job.info().kind);
             let mut jobs: Vec<&str> = jobs.map(|job| job.name.as_str()).collect();
-            // One that an earlier job of this name left behind: the job may wait for its name.
+            // An earlier job of this name left it behind, and the job may be waiting for its name.
             if jobs.is_empty() && now.is_none() {
                 let labels = object.meta().labels.as_ref();
                 jobs.extend(labels.and_then(|all| all.get(labels::JOB)).map(String::as_str));
@@ -152,7 +152,8 @@ impl runtime::Controller for Controller {
             }
             return keys;
         }
-        // A chunk of the record changes with its tasks, or by a plan that asks for the next look.
+        // A chunk of the record changes together with its tasks, or by a plan that asks for another
+        // look.
         Vec::new()
     }
 

@@ -1,4 +1,4 @@
-//! What each of the job's tasks is to the run.
+//! Sorts the tasks of a job by their role in the run.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use super::record::Record;
 use super::roster::Roster;
 use super::{Run, View};
 
-/// The job's tasks, by what they are to the run.
+/// The tasks of a job, by their role in the run.
 #[derive(Debug, Default)]
 pub(super) struct Cast<'a> {
-    /// Tasks of the run, by index.
+    /// The tasks of the run, by index.
     pub(super) members: BTreeMap<u32, Member<'a>>,
-    /// Tasks of an earlier run whose name the run wants, by the index that they are to have in it.
+    /// Tasks of an earlier run whose names the run needs, by the index that they will have in it.
     pub(super) predecessors: BTreeMap<u32, Member<'a>>,
-    /// Tasks that the run does not want.
+    /// Tasks that the run does not need.
     pub(super) strays: Vec<Member<'a>>,
 }
 
-/// A task and what is to be done with its attempt.
+/// A task, and the verdict on its attempt.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
     pub(super) task: &'a Task,
@@ -35,7 +35,8 @@ impl Member<'_> {
         self.verdict == Verdict::Open
     }
 
-    /// Whether it has a node and has not ended. A lost one has, until it may be replaced: it may run.
+    /// Whether it has a node and has not ended. This includes a lost task until it may be replaced,
+    /// since it may be running.
     pub(super) fn is_active(&self) -> bool {
         match self.task.state() {
             TaskState::Bound { .. }
@@ -59,7 +60,7 @@ impl Member<'_> {
 }
 
 impl<'a> Cast<'a> {
-    /// Sorts the job's tasks.
+    /// Sorts the tasks of a job.
     pub(super) fn of(view: &View<'a>, run: &Run, roster: &Roster, record: &Record<'_>) -> Self {
         let job = view.job;
         let policy = job.spec.retry();
@@ -86,7 +87,7 @@ impl<'a> Cast<'a> {
                     _ => cast.strays.push(member),
                 }
             }
-            // A task of a later run than the job's is ahead of this view: it is left alone.
+            // A task of a later run is newer than this view of the job. It is left alone.
         }
         cast
     }
@@ -96,12 +97,12 @@ impl<'a> Cast<'a> {
         self.members.values().chain(self.predecessors.values()).chain(&self.strays)
     }
 
-    /// Tasks that have not ended.
+    /// The number of tasks that have not ended.
     pub(super) fn open(&self) -> u32 {
         u32::try_from(self.all().filter(|member| member.is_open()).count()).unwrap_or(u32::MAX)
     }
 
-    /// Tasks that have a node and have not ended.
+    /// The number of tasks that have a node and have not ended.
     pub(super) fn active(&self) -> u32 {
         u32::try_from(self.all().filter(|member| member.is_active()).count()).unwrap_or(u32::MAX)
     }

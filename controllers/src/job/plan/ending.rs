@@ -1,4 +1,4 @@
-//! Whether the run ends other than by its last task.
+//! Decides whether the run ends before its last task has ended.
 
 use api::completion::End;
 use api::job::JobPhase;
@@ -15,16 +15,16 @@ use super::status::ends_of;
 use super::steps::Cause;
 use super::{Run, Scene, View};
 
-/// That the run ends, and why.
+/// The decision that the run ends, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ending {
-    /// The phase that it will have.
+    /// The phase that the run ends in.
     pub(super) phase: JobPhase,
-    /// Why, as a sentence; nothing where the status's failures say it.
+    /// The reason, as a sentence; `None` if the failures in the status say it.
     pub(super) message: Option<String>,
 }
 
-/// Whether the run ends. Once decided it stays so for the run.
+/// Decides whether the run ends. This decision is final for the run.
 pub(super) fn ending(
     view: &View<'_>,
     run: &Run,
@@ -58,7 +58,7 @@ pub(super) fn ending(
     }
     let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
     if failed(roster, record, cast) > allowed {
-        // The status counts how they ended, which says more.
+        // The status counts how the tasks ended, which says more.
         return Some(Ending { phase: JobPhase::Failed, message: None });
     }
     if deadline(view.job, view.now).is_some_and(|at| at <= view.now) {
@@ -92,7 +92,7 @@ pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> Cause {
     }
 }
 
-/// Which tasks failed, in a few words: `task load-3 failed`.
+/// Which tasks failed, in a few words, such as `task load-3 failed`.
 fn failed_tasks(scene: &Scene<'_>) -> String {
     let Scene { roster, record, cast, .. } = scene;
     let gave_up = |index: u32, verdict: &Verdict| match verdict {
@@ -110,7 +110,7 @@ fn failed_tasks(scene: &Scene<'_>) -> String {
     }
 }
 
-/// How many tasks of the run have been given up.
+/// How many tasks of the run have failed for good.
 fn failed(roster: &Roster, record: &Record<'_>, cast: &Cast<'_>) -> u32 {
     let gave_up = cast
         .members
@@ -121,14 +121,14 @@ fn failed(roster: &Roster, record: &Record<'_>, cast: &Cast<'_>) -> u32 {
         .saturating_add(u32::try_from(gave_up.count()).unwrap_or(u32::MAX))
 }
 
-/// When the run's time is up; nothing while it is suspended.
+/// When the run's time is up; `None` while it is suspended.
 pub(super) fn deadline(job: &Job, now: Timestamp) -> Option<Timestamp> {
     let status = &job.status;
     if status.phase.is_final() || job.spec.is_suspended() {
         return None;
     }
     let before = i64::try_from(status.suspended_seconds).unwrap_or(i64::MAX);
-    // It is being resumed: the status does not count the last suspension yet.
+    // It is being resumed, and the status does not include the last suspension yet.
     let last = status.suspended_at.map_or(0, |since| now.duration_since(since).as_secs().max(0));
     let held = SignedDuration::from_secs(before.saturating_add(last));
     status.started_at?.saturating_add(held).ok()?.saturating_add(job.spec.timeout?.signed()).ok()

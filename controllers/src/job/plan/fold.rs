@@ -1,4 +1,4 @@
-//! Ends that go into the completion record, many in one write.
+//! Writes the ends of tasks into the completion record, many in one write.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,16 @@ use super::cast::Member;
 use super::outcome::{self, Verdict};
 use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
 
-/// A task's end that is to be recorded.
+/// The end of a task that is to be recorded.
 struct Fold<'a> {
     member: &'a Member<'a>,
     end: End,
 }
 
-/// Groups that record ends, each of one chunk: with the tasks that it is of, which must still have
-/// ended so. Many successes of one chunk are recorded at once, and their tasks are told of it when
-/// that is seen: nothing follows a success in its run, so it needs no guard.
+/// Groups that record ends, each in one chunk. A group also contains the tasks, under the condition
+/// that they still have this end. Successes need no such condition, since nothing in the run
+/// depends on a success being taken back. So many successes of a chunk are recorded at once, and
+/// their tasks are marked as recorded after that was seen.
 pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
     let mut chunks: BTreeMap<(u32, u32), Vec<Fold<'_>>> = BTreeMap::new();
     let members = scene.cast.members.values().map(|member| (member, end_of_member(scene, member)));
@@ -50,21 +51,21 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
     groups
 }
 
-/// Whether a group records ends of which the tasks are to be told when the record is seen.
+/// Whether a group records ends without marking the tasks as recorded.
 pub(super) fn leaves_tasks_untold(group: &Group) -> bool {
     let is_record = |action: &Action| matches!(action, Action::Record { .. });
     let is_task = |action: &Action| matches!(action, Action::Task { .. });
     group.actions.iter().any(is_record) && !group.actions.iter().any(is_task)
 }
 
-/// Whether it is a success that the record does not have.
+/// Whether it is a success that is not in the record yet.
 fn is_new_success(scene: &Scene<'_>, fold: &Fold<'_>) -> bool {
     let spec = &fold.member.task.spec;
     let of_run = spec.run == scene.run.number;
     of_run && fold.end == End::Succeeded && scene.record.get(spec.index).is_none()
 }
 
-/// Tasks of an earlier run that this one will not take in any more.
+/// Tasks of an earlier run that this run will no longer take over.
 fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = &'a Member<'a>> {
     let ending = scene.course == Course::Ending;
     scene.cast.predecessors.values().filter(move |_| ending)
@@ -75,7 +76,7 @@ fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Action {
     Action::Record { job: ObjectRef::of(scene.view.job), run, ends }
 }
 
-/// Records and tells the tasks, as many in a group as fit: each task is written whole.
+/// Records ends and marks the tasks, as many as fit into a group: each task is written as a whole.
 fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
     let tasks = folds.iter().map(|fold| fold.member.task);
     let tasks = tasks
@@ -91,7 +92,7 @@ fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
     packing::groups(tasks, GROUP_OPS).into_iter().map(group).collect()
 }
 
-/// Whether a group that records ends leaves room for the job's status beside it.
+/// Whether a group that records ends has room for the job's status, too.
 pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
     let tasks: BTreeMap<&str, &Task> =
         scene.cast.all().map(|member| (member.task.name(), member.task)).collect();
@@ -120,7 +121,7 @@ fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
             Some(outcome::end_without_retry(member.task))
         }
         (Verdict::FailsJob { .. }, Course::Ending) => Some(End::Failed),
-        // The job's end is remembered first.
+        // The end of the job is stored first.
         (
             Verdict::FailsJob { .. } | Verdict::Again(_) | Verdict::Anew,
             Course::Usual | Course::Suspended,
@@ -129,14 +130,14 @@ fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     }
 }
 
-/// A task that the run does not want is not tried again. What the record has stays.
+/// A task that the run does not need is not retried. An end that is already recorded stays.
 fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
     let spec = &member.task.spec;
     let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
     let end = match &member.verdict {
         Verdict::Done { end, .. } => *end,
-        // A change left it out before it was tried again: that may be taken back, and must not fail the job
-        // then, whose tasks have attempts left.
+        // A change of the job removed it before it was retried. The change may be reverted, and
+        // then this task must not make the job fail, since it has retries left.
         Verdict::Again(_) | Verdict::Anew => End::Cancelled,
         Verdict::FailsJob { .. } => End::Failed,
         Verdict::Recorded | Verdict::Open => return None,

@@ -1,4 +1,4 @@
-//! The objects that a job makes: its TaskTemplate and its Tasks.
+//! The objects that a job creates: its TaskTemplate and its Tasks.
 
 use api::duration::Duration;
 use api::job::Target;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::Run;
 
-/// Labels of a job that its tasks and template have, too.
+/// The labels that a job passes on to its tasks and its template.
 const INHERITED: [&str; 2] = [labels::WORKFLOW, labels::RUN];
 
 fn hash(value: &impl Serialize) -> String {
@@ -22,7 +22,7 @@ fn hash(value: &impl Serialize) -> String {
     names::hash(&text)
 }
 
-/// The TaskTemplate of the job as it is now. Its name is made from all that it means.
+/// The TaskTemplate of the job as it is now. Its name is derived from its content.
 pub(crate) fn template(job: &Job) -> TaskTemplate {
     let spec = template_spec(job);
     let mut document = serde_json::json!(Revision::of(&spec));
@@ -38,13 +38,14 @@ pub(crate) fn template(job: &Job) -> TaskTemplate {
         .with_controller(job.as_controller())
 }
 
-/// Its name in versions before, which made it from what was written. Tasks that name that one have
-/// the template that is wanted.
+/// The name that earlier versions gave it, which was derived from the text of the job. Tasks with
+/// that name also have the right template.
 pub(super) fn written_template_name(job: &Job) -> String {
     names::template(job.name(), &hash(&Revision::of(&template_spec(job))))
 }
 
-/// What a template's name is made from. This form never changes: an upgrade would run every job anew.
+/// What the name of a template is derived from. This must never change: otherwise an upgrade would
+/// run every job again.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Revision<'a> {
@@ -94,7 +95,7 @@ fn inherited_labels(job: &Job) -> impl Iterator<Item = (String, String)> {
     std::iter::once((labels::JOB.to_owned(), job.name().to_owned())).chain(inherited)
 }
 
-/// A new task of the run, of which there are `count`, but for its name, its index and its own part.
+/// A new task of the run, which has `count` tasks, without its name, its index and its own part.
 pub(super) fn task(job: &Job, run: &Run, count: u32, template: &str) -> Task {
     let spec = TaskSpec {
         template: template.to_owned(),

@@ -1,4 +1,4 @@
-//! What is done with one task's attempt: go on, try again, or take its end as final.
+//! Decides what to do about the current attempt of a task: continue, retry, or accept its end.
 
 use api::Timestamp;
 use api::completion::End;
@@ -7,49 +7,49 @@ use api::object::Kind as _;
 use api::task::transition::Retry;
 use api::task::{Stop, StopReason, Task, TaskState, reason};
 
-/// What is to be done with an attempt, were the job to go on as usual.
+/// What to do about an attempt, if the job goes on as usual.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The record has its end.
+    /// Nothing: its end is recorded.
     Recorded,
-    /// It has not ended.
+    /// Nothing: it has not ended.
     Open,
-    /// Another attempt.
+    /// Start another attempt.
     Again(Again),
-    /// Somebody deletes the task's object before the task has done its work: the object goes, and
-    /// the index is run by a new one.
+    /// Somebody deletes the task's object before the task has succeeded: remove the object, and
+    /// make a new one for the index.
     Anew,
     /// It has ended for good.
     Done {
-        /// How.
+        /// How it ended.
         end: End,
         /// Why, in a few words.
         why: String,
     },
-    /// It is given up, and the whole job with it.
+    /// It has failed for good, and so has the whole job.
     FailsJob {
         /// Why, in a few words.
         why: String,
     },
 }
 
-/// Another attempt, and why the last one was not enough.
+/// Another attempt, and why it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Again {
     pub(super) retry: Retry,
-    /// `exit 3`, `NodeLost`.
+    /// Such as `exit 3` or `NodeLost`.
     pub(super) why: String,
 }
 
-/// Why an attempt ended other than well.
+/// Why an attempt did not succeed.
 struct Cause<'a> {
     exit_code: Option<i32>,
     reason: Option<&'a str>,
-    /// Whether the machine, not the program, was the cause.
+    /// Whether the cause was the machine and not the program.
     disruption: bool,
 }
 
-/// Why a task's attempt ended, in a few words: `exit 3`, `Timeout`.
+/// Why a task's attempt ended, in a few words, such as `exit 3` or `Timeout`.
 pub(super) fn why(task: &Task) -> String {
     match task.state() {
         TaskState::Failed { reason: Some(reason), .. } => reason.to_owned(),
@@ -69,22 +69,22 @@ pub(super) fn why(task: &Task) -> String {
     }
 }
 
-/// The same with where it ended, for an event: `exit 3 on n1`, `node n1 was lost`.
+/// The same with the place, for an event: `exit 3 on n1`, `node n1 was lost`.
 pub(super) fn why_there(task: &Task, why: &str) -> String {
     match (task.state(), task.node()) {
         (TaskState::Lost { node, .. }, _) => format!("node {node} was lost"),
         (TaskState::Cancelled { reason: StopReason::Evict }, Some(node)) => {
             format!("evicted from {node}")
         }
-        // What stopped it says where that was, or it does not matter.
+        // The reason already says where, or it does not matter.
         (TaskState::Cancelled { .. }, _) | (_, None) => why.to_owned(),
         (_, Some(node)) => format!("{why} on {node}"),
     }
 }
 
-/// How the record has a task that would be tried again, but for the end of its job, or since the run
-/// does not want it any more. What counts is how its last attempt ended, which is also what its phase
-/// shows: a job must not count other tasks as failed than those that are listed as failed.
+/// How to record a task that will not be retried although it could be, because its job ends or the
+/// run no longer needs it. What counts is the end of its last attempt, which its phase shows as
+/// well: the tasks that a job counts as failed must be those that are listed as failed.
 pub(super) fn end_without_retry(task: &Task) -> End {
     match task.state() {
         TaskState::Failed { .. } | TaskState::TimedOut => End::Failed,
@@ -99,18 +99,18 @@ pub(super) fn end_without_retry(task: &Task) -> End {
     }
 }
 
-/// What is to be done with a task's current attempt.
+/// Decides what to do about a task's current attempt.
 pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
     let verdict = wanted(task, policy, now);
     if matches!(verdict, Verdict::Again(_)) && task.spec.attempt == u32::MAX {
-        // No attempt can follow: without this it would be asked for, and refused, for ever.
+        // There is no next attempt number. Asking for it would be refused for ever.
         let why = "the attempt number cannot grow any further".to_owned();
         return Verdict::Done { end: End::Failed, why };
     }
     verdict
 }
 
-/// What is to be done with it as far as there are numbers for attempts.
+/// The same, as if attempt numbers had no limit.
 fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
     if task.is_recorded() {
         return Verdict::Recorded;
@@ -127,14 +127,14 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
         TaskState::Succeeded => {
             return Verdict::Done { end: End::Succeeded, why: why(task) };
         }
-        // It may have succeeded: nobody knows any more.
+        // It may have succeeded; nobody can know any more.
         TaskState::Failed { reason: Some(reason::RESTORED), .. } => disruption(reason::RESTORED),
         TaskState::Failed { exit_code, reason } => failure(exit_code, reason),
         TaskState::TimedOut => failure(None, Some(reason::TIMEOUT)),
         TaskState::Lost { replaceable: true, .. } => disruption(reason::NODE_LOST),
         TaskState::Cancelled { reason } => match reason {
-            // As in Kubernetes, deleting a task does not take its work out of the job. To stop that
-            // for good, one cancels the job or takes the index out of it.
+            // As in Kubernetes, deleting a task does not remove its work from the job. To do that,
+            // one cancels the job or removes the index from it.
             StopReason::Delete if task.is_deleting() => return Verdict::Anew,
             StopReason::Cancel
             | StopReason::ScaleDown
@@ -143,7 +143,7 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
             StopReason::Timeout => failure(None, Some(reason::TIMEOUT)),
             StopReason::Preemption => disruption(reason::PREEMPTED),
             StopReason::Drain => disruption(reason::DRAINED),
-            // Somebody's wish, which costs the task nothing.
+            // A request that does not count against the task.
             StopReason::Suspend | StopReason::Revision | StopReason::Gang | StopReason::Evict => {
                 return if task.is_deleting() {
                     Verdict::Anew
@@ -154,7 +154,7 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
         },
     };
     let verdict = after(task, policy, &cause, now);
-    // The object is on its way out: another one makes the next attempt.
+    // The object is being deleted, so a new one makes the next attempt.
     let is_anew = task.is_deleting() && matches!(verdict, Verdict::Again(_));
     if is_anew { Verdict::Anew } else { verdict }
 }
@@ -164,7 +164,7 @@ fn cancelled(task: &Task) -> Verdict {
 }
 
 fn at_once(task: &Task, reason: StopReason) -> Retry {
-    // Who evicts a task wants it elsewhere; whatever else stopped it says nothing of its node.
+    // An evicted task should go to another node. The other reasons say nothing about the node.
     let elsewhere = reason == StopReason::Evict;
     let avoid = task.node().filter(|_| elsewhere).map(str::to_owned);
     Retry { counts: false, not_before: None, avoid }
@@ -196,7 +196,7 @@ fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Ver
             why: why(task),
         });
     }
-    // An ignored failure waits, too: a program that ends at once would keep a node busy.
+    // Even an ignored failure waits: a program that ends at once would otherwise keep a node busy.
     let wait = policy.wait_after(failures.max(1)).signed();
     let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     let avoid = policy.avoid_failed_nodes.unwrap_or(true).then(|| task.node().map(str::to_owned));

@@ -1,4 +1,4 @@
-//! The completion record of one run, read.
+//! Reads the completion record of a run.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ impl<'a> Record<'a> {
         self.0.get(&chunk)?.get(place)
     }
 
-    /// How many of the indexes before `limit` have ended. Costs a look at each chunk.
+    /// How many of the indexes below `limit` have ended. Looks at each chunk once.
     pub(super) fn counts(&self, limit: u32) -> EndCounts {
         let mut counts = EndCounts::default();
         for (chunk, bits) in &self.0 {
@@ -32,7 +32,8 @@ impl<'a> Record<'a> {
         counts
     }
 
-    /// Indexes before `limit` that have not ended, in order. Whole chunks are passed over at once.
+    /// The indexes below `limit` that have not ended, in order. Complete chunks are skipped as a
+    /// whole.
     pub(super) fn missing(&self, limit: u32) -> impl Iterator<Item = u32> {
         let chunks = limit.div_ceil(CHUNK_INDEXES);
         (0..chunks).flat_map(move |chunk| {

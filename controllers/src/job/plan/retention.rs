@@ -1,5 +1,5 @@
-//! Which tasks' objects go: recorded ones that are not kept any longer, and those that were deleted
-//! before they had done their work.
+//! Decides which task objects to remove: recorded ones that are no longer kept, and those that
+//! somebody deleted before they had succeeded.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +15,19 @@ use super::cast::Member;
 use super::outcome::Verdict;
 use super::{Course, GROUP_OPS, Notice, ROUND_OPS_MAX, Scene, steps};
 
-/// Objects of succeeded tasks, and as many of others, that a large job keeps.
+/// How many objects of succeeded tasks, and of other ended tasks, a large job keeps.
 const FINISHED_KEPT: usize = 1_000;
 
-/// Which objects go now, and when the next does.
+/// Which objects to remove now, and when to remove the next one.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     pub(super) groups: Vec<Group>,
     pub(super) wake_at: Option<Timestamp>,
-    /// That tasks were deleted before they had done their work.
+    /// A notice that tasks were deleted before they had succeeded.
     pub(super) notice: Option<Notice>,
 }
 
-/// The objects that are not kept any longer.
+/// The objects that are no longer kept.
 pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     let now = scene.view.now;
     let keep = scene.view.job.spec.keep_tasks().signed();
@@ -55,21 +55,22 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at, notice }
 }
 
-/// One that is held by a finalizer stays until that is gone: its removal would be refused, and with
-/// it all those that are in its group.
+/// A task with a finalizer stays until the finalizer is gone: its removal would be refused, and
+/// with it everything else in its group.
 fn is_held(task: &Task) -> bool {
     task.meta().finalizers.as_ref().is_some_and(|list| !list.is_empty())
 }
 
-/// Tasks that were deleted before they had done their work and that run nowhere any more. Their
-/// names are free then, and the next look makes new ones for their indexes.
+/// Tasks that were deleted before they had succeeded and that no longer run anywhere. Removing them
+/// frees their names, and the next look makes new tasks for their indexes.
 fn deleted<'a>(scene: &Scene<'a>) -> Vec<&'a Task> {
     if scene.course == Course::Ending {
-        // Nothing is made any more: what they came to is recorded first, as of all others.
+        // No new tasks are made any more. How these ended has to be recorded first, as for all
+        // others.
         return Vec::new();
     }
     let members = scene.cast.members.values().filter(|member| member.verdict == Verdict::Anew);
-    // What a task of an earlier run came to is nothing to this run, which has work for its index.
+    // The result of a task of an earlier run does not matter: this run has work for its index.
     let predecessors = scene.cast.predecessors.values();
     let predecessors = predecessors.filter(|it| it.task.is_deleting() && !it.is_open());
     let tasks = members.chain(predecessors).map(|member| member.task);
@@ -82,19 +83,20 @@ fn notice(deleted: &[&Task]) -> Notice {
     Notice { warning: false, reason: "TaskDeleted", message }
 }
 
-/// Predecessors that will not be taken into the run, since nothing starts in it any more.
+/// Tasks of an earlier run that will not be taken over, because nothing is started in the run any
+/// more.
 fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = (&'a Member<'a>, bool)> {
     let ending = scene.course == Course::Ending;
     scene.cast.predecessors.values().filter(move |_| ending).map(|member| (member, false))
 }
 
-/// Whether another index wants the name of a task that is not wanted.
+/// Whether another index needs the name of a task that is not needed.
 fn is_in_the_way(scene: &Scene<'_>, member: &Member<'_>) -> bool {
     let wanted = scene.roster.index_named_as(scene.view.job.name(), member.task);
     wanted.is_some_and(|index| scene.record.get(index).is_none())
 }
 
-/// Of a large job, the recorded tasks beyond those kept.
+/// The recorded tasks of a large job beyond those that are kept.
 fn surplus<'a>(scene: &'a Scene<'a>) -> BTreeSet<&'a str> {
     if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
         return BTreeSet::new();
@@ -118,7 +120,7 @@ fn surplus<'a>(scene: &'a Scene<'a>) -> BTreeSet<&'a str> {
     names.map(|task| task.name()).collect()
 }
 
-/// When a task's last attempt ended, as far as anybody knows.
+/// When the last attempt of a task ended, as far as is known.
 fn finished_at(task: &Task) -> Timestamp {
     let reported = task.status.finished_at.filter(|_| task.report().is_some());
     reported

@@ -1,10 +1,10 @@
-//! Which tasks a run is to have: their indexes, names and own parts.
+//! Determines the tasks that a run should have: their indexes, names and own parts.
 //!
 //! # Invariants
 //!
-//! * A listed task, item or partition keeps its index for the run, wherever its list moves it; an
-//!   index whose owner was removed is never used again.
-//! * No two indexes have one object name.
+//! * A listed task, item or partition keeps its index during the run, wherever it moves in its
+//!   list. The index of a removed one is never used again.
+//! * No two indexes have the same object name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,31 +17,31 @@ use api::{Job, PartitionSet, names};
 
 use super::Waiting;
 
-/// Which tasks a run is to have.
+/// The tasks that a run should have.
 #[derive(Debug)]
 pub(super) struct Roster {
-    /// For the job's status: what each index is of; empty where an index is just a number.
+    /// For the job's status: what each index stands for; empty if an index is just a number.
     pub(super) indexes: Vec<String>,
     /// For the job's status: what each listed task changes in the template.
     pub(super) parts: Vec<String>,
-    /// Listed tasks that run again since their template has changed.
+    /// The listed tasks that run again because their template has changed.
     pub(super) again: Vec<String>,
-    /// Indexes of listed tasks that keep the template which they had.
+    /// The indexes of listed tasks that keep their old template.
     pub(super) held: BTreeSet<u32>,
-    /// Listed tasks whose object name another one has already.
+    /// The listed tasks whose object name is already used by another one.
     pub(super) clashes: Vec<String>,
     tasks: Tasks,
 }
 
-/// What a run knows of its indexes.
+/// What a run knows about its indexes.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
-    /// What each is of.
+    /// What each index stands for.
     pub(super) indexes: &'a [String],
     parts: &'a [String],
-    /// Whether the run takes in no others.
+    /// Whether the run accepts no new indexes.
     ends: bool,
-    /// Listed tasks of the run that have another template now.
+    /// The listed tasks of the run whose template has changed.
     changed: BTreeSet<&'a str>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Known<'a> {
         if run.opens {
             return Self { indexes: &[], parts: &[], ends: false, changed: BTreeSet::new() };
         }
-        // Compared only where it may come to something: a long list is hashed for it.
+        // Compared only if it can make a difference, since a long list has to be hashed for it.
         let is_compared =
             spec.on_change() != OnChange::Rerun || job.generation() > status.observed_generation;
         let changed = if is_compared { changed_tasks(spec, status) } else { BTreeSet::new() };
@@ -62,23 +62,23 @@ impl<'a> Known<'a> {
 
 #[derive(Debug)]
 enum Tasks {
-    /// Indexes before this, alike.
+    /// All indexes below this number, all alike.
     Alike(u32),
-    /// Each with its own part.
+    /// Indexes that each have a part of their own.
     Listed { parts: BTreeMap<u32, Part>, by_name: BTreeMap<String, u32> },
 }
 
-/// What is a task's own.
+/// What differs between the tasks.
 #[derive(Debug, Clone)]
 struct Part {
-    /// Its object's name.
+    /// The name of its object.
     object: String,
     overrides: Overrides,
 }
 
 impl Roster {
-    /// The tasks of a run that has these already. One that ends takes in no others. Where something of
-    /// its partition set is missing, they are those that it has already.
+    /// The tasks of a run that already has the `known` indexes. A run that ends gets no new ones.
+    /// If something in its partition set is missing, the run keeps the tasks that it has.
     pub(super) fn of(
         job: &Job,
         set: Option<&PartitionSet>,
@@ -86,7 +86,8 @@ impl Roster {
     ) -> (Self, Option<Waiting>) {
         let (spec, before) = (&job.spec, known.indexes);
         let mut missing = None;
-        // (what the index is of, the last part of the object's name if not the index, own part)
+        // (what the index stands for, the last part of the object's name if not the index, own
+        // part)
         let wanted: Vec<(String, Option<String>, Overrides)> = if let Some(target) = &spec.target {
             let names = partitions(target, set, before).unwrap_or_else(|waiting| {
                 missing = Some(waiting);
@@ -151,7 +152,7 @@ impl Roster {
         Self { parts: own, again, held, indexes, clashes, tasks: Tasks::Listed { parts, by_name } }
     }
 
-    /// How many tasks the run has.
+    /// The number of tasks of the run.
     pub(super) fn total(&self) -> u32 {
         match &self.tasks {
             Tasks::Alike(count) => *count,
@@ -159,7 +160,7 @@ impl Roster {
         }
     }
 
-    /// No index is as great as this.
+    /// All indexes are below this number.
     pub(super) fn limit(&self) -> u32 {
         match &self.tasks {
             Tasks::Alike(count) => *count,
@@ -180,7 +181,7 @@ impl Roster {
         }
     }
 
-    /// The name of an index's object.
+    /// The name of the object of an index.
     pub(super) fn object_name(&self, job: &str, index: u32) -> String {
         match &self.tasks {
             Tasks::Alike(_) => names::task(job, &index.to_string()),
@@ -190,7 +191,7 @@ impl Roster {
         }
     }
 
-    /// What of the template is an index's own.
+    /// How an index differs from the template.
     pub(super) fn overrides(&self, index: u32) -> Overrides {
         match &self.tasks {
             Tasks::Alike(_) => Overrides::default(),
@@ -200,8 +201,8 @@ impl Roster {
         }
     }
 
-    /// The own part of an index whose task is there already: its template stays what it was, where the
-    /// job's change is not for tasks that exist.
+    /// How an index whose task already exists differs from the template. The task keeps its
+    /// template if the job's change does not apply to existing tasks.
     pub(super) fn overrides_of(&self, index: u32, there: &Overrides) -> Overrides {
         let mut overrides = self.overrides(index);
         if self.held.contains(&index) {
@@ -210,7 +211,7 @@ impl Roster {
         overrides
     }
 
-    /// Whether an index's own part is exactly this.
+    /// Whether an index differs from the template in exactly this way.
     pub(super) fn has_overrides(&self, index: u32, overrides: &Overrides) -> bool {
         match &self.tasks {
             Tasks::Alike(_) => overrides.is_empty(),
@@ -223,7 +224,7 @@ impl Roster {
         }
     }
 
-    /// The index whose object has this task's name.
+    /// The index whose object has the name of this task.
     pub(super) fn index_named_as(&self, job: &str, task: &Task) -> Option<u32> {
         match &self.tasks {
             Tasks::Alike(count) => {
@@ -236,7 +237,8 @@ impl Roster {
     }
 }
 
-/// The partitions that a run has tasks for. One whose set has gone keeps those that it began with.
+/// The partitions that a run has tasks for. If the set is gone, these are the ones that the run
+/// began with.
 fn partitions(
     target: &api::job::Target,
     set: Option<&PartitionSet>,
@@ -258,7 +260,7 @@ fn partitions(
     Ok(all.iter().filter(|name| only.is_empty() || only.contains(name)).cloned().collect())
 }
 
-/// The partitions that a run has tasks for already.
+/// The partitions that a run already has tasks for.
 fn begun_with(before: &[String]) -> Vec<String> {
     indexes::named(before).map(str::to_owned).collect()
 }
