@@ -1,11 +1,11 @@
-//! How long to wait before the next try.
+//! Exponential back-off: how long to wait before the next try.
 
 use std::time::Duration;
 
 use crate::Rng;
 
-/// Exponential back-off with full jitter in its upper half: the n-th wait is between half and
-/// all of `initial * 2^n`, never above `max`.
+/// Exponential back-off with jitter: the n-th wait is a random time between half of `initial * 2^n`
+/// and all of it, at most `max`.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     initial: Duration,
@@ -15,12 +15,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off that has seen no failure.
+    /// A back-off before its first failure.
     pub fn new(initial: Duration, max: Duration, rng: Rng) -> Self {
         Self { initial, max, failures: 0, rng }
     }
 
-    /// Counts a failure and says how long to wait.
+    /// Counts a failure and returns how long to wait.
     pub fn next_wait(&mut self) -> Duration {
         let whole = self
             .initial
@@ -32,12 +32,12 @@ impl Backoff {
         half + Duration::from_micros(self.rng.below(jitter.saturating_add(1)))
     }
 
-    /// Failures since the last success.
+    /// Number of failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It worked: the next failure waits `initial` again.
+    /// Notes a success: the next failure waits `initial` again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,16 +1,16 @@
-//! Wall time, as a value that a test can hold still.
+//! The wall clock, as a value that a test can control.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Tells the wall time. Waiting is `tokio::time`'s; both are virtual in a simulation.
+/// Tells the wall clock time. Waiting is done with `tokio::time`; both are virtual in a simulation.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
     System,
-    /// `start` plus what tokio's (paused) clock has advanced since `origin`.
+    /// `start` plus the time that tokio's (paused) clock has advanced since `origin`.
     Simulated {
         start: Timestamp,
         origin: Instant,
@@ -23,12 +23,12 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that reads `start` now and follows tokio's clock from here on.
+    /// A clock that shows `start` now and follows tokio's clock from then on.
     pub fn simulated(start: Timestamp) -> Self {
         Self(Source::Simulated { start, origin: Instant::now() })
     }
 
-    /// The time now, to the microsecond that the wire format keeps.
+    /// The current time, rounded to the microseconds of the wire format.
     pub fn now(&self) -> Timestamp {
         let now = match &self.0 {
             #[expect(

@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error followed by its sources, separated by `: `. A source whose text the line
-/// already ends with is left out: some crates print their source and return it, too.
+/// Displays an error followed by its sources, separated by `: `. A source is left out if the text
+/// already ends with it, because some crates include their source in their message and return it as
+/// well.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 

@@ -1,4 +1,4 @@
-//! What keeps a process from doing its work at this moment: for `/readyz` and for metrics.
+//! What prevents a process from doing its work at present, for `/readyz` and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,32 +7,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What works and what does not. Clones share it.
+/// The state of all activities of a process. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// Stands before the name of each activity, such as a node's name where a process has several.
+    /// A prefix for the names of activities, such as the node's name in a process with several
+    /// nodes.
     scope: Option<Arc<str>>,
-    /// Guards the activities; held for one look or change.
+    /// Guards the activities for one read or change.
     activities: Arc<Mutex<BTreeMap<String, Activity>>>,
-    /// Counts those who asked to be told apart.
+    /// Counts the actors.
     actors: Arc<AtomicU64>,
 }
 
-/// Who does an activity, where several do activities of one name: that one of them works says nothing
-/// about the others.
+/// Identifies who performs an activity, if several do under one name: the success of one says
+/// nothing about the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Actor(u64);
 
 impl Actor {
-    /// Whoever tells of an activity by its name alone.
+    /// The actor of activities that are reported by name only.
     const ANY: Self = Self(0);
 }
 
-/// How one activity fares, such as renewing the node lease.
+/// The state of one activity, for example renewing the node lease.
 #[derive(Debug, Clone, Default)]
 struct Activity {
     failures: u64,
-    /// Those for whom it fails now.
+    /// The actors for whom it fails at present.
     failing: BTreeMap<Actor, Failing>,
 }
 
@@ -40,34 +41,34 @@ struct Activity {
 struct Failing {
     since: Instant,
     why: String,
-    /// Whether the process cannot do its work meanwhile.
+    /// Whether the process cannot do its work while it fails.
     is_needed: bool,
 }
 
-/// Something that does not work at this moment, and that the process needs.
+/// A failing activity without which the process cannot do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What does not work.
+    /// The activity.
     pub what: String,
-    /// Why not.
+    /// The reason.
     pub why: String,
-    /// Since when.
+    /// For how long it has been failing.
     pub lasts: Duration,
 }
 
-/// How an activity fared so far, for metrics.
+/// Figures of an activity, for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
     /// The activity.
     pub what: String,
-    /// How often it failed.
+    /// Number of failures so far.
     pub failures: u64,
-    /// Whether it fails now.
+    /// Whether it fails at present.
     pub is_failing: bool,
 }
 
 impl Health {
-    /// The same, with names that begin with `scope`.
+    /// The same health, with a prefix for the names of activities.
     pub fn scoped(&self, scope: &str) -> Self {
         Self { scope: Some(scope.into()), ..self.clone() }
     }
@@ -83,22 +84,23 @@ impl Health {
         self.activities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody new who does activities, and is told apart from all others.
+    /// A new actor, distinct from all others.
     pub(crate) fn actor(&self) -> Actor {
         Actor(self.actors.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// An activity failed. Without it the process cannot do its work.
+    /// Reports the failure of an activity without which the process cannot do its work.
     pub fn failed(&self, what: &str, why: &str) {
         self.fail((Actor::ANY, what), why, true);
     }
 
-    /// An activity works.
+    /// Reports that an activity works.
     pub fn works(&self, what: &str) {
         self.succeed((Actor::ANY, what));
     }
 
-    /// An activity of somebody's failed. `is_needed`: without it the process cannot do its work.
+    /// Reports a failure of one actor's activity. `is_needed`: the process cannot do its work
+    /// without it.
     pub(crate) fn fail(&self, (actor, what): (Actor, &str), why: &str, is_needed: bool) {
         let mut activities = self.activities();
         let activity = activities.entry(self.name(what)).or_default();
@@ -107,16 +109,16 @@ impl Health {
         activity.failing.insert(actor, Failing { since, why: why.to_owned(), is_needed });
     }
 
-    /// An activity of somebody's works, or is given up.
+    /// Reports that one actor's activity works, or was given up.
     pub(crate) fn succeed(&self, (actor, what): (Actor, &str)) {
         self.activities().entry(self.name(what)).or_default().failing.remove(&actor);
     }
 
-    /// What keeps the process from doing its work now.
+    /// What prevents the process from doing its work at present.
     pub fn problems(&self) -> Vec<Problem> {
         let problem = |(what, activity): (&String, &Activity)| {
             let needed = activity.failing.values().filter(|failing| failing.is_needed);
-            // Of several for whom it fails, one stands for all.
+            // If it fails for several actors, one of them is shown.
             let failing = needed.min_by_key(|failing| failing.since)?;
             let (why, lasts) = (failing.why.clone(), failing.since.elapsed());
             Some(Problem { what: what.clone(), why, lasts })
@@ -124,8 +126,8 @@ impl Health {
         self.activities().iter().filter_map(problem).collect()
     }
 
-    /// What keeps the process from doing its work now, in words, one line for each problem; nothing
-    /// where it can do it.
+    /// What prevents the process from doing its work, as text with one line for each problem;
+    /// nothing if it is ready.
     pub fn not_ready(&self) -> Option<String> {
         let line = |Problem { what, why, lasts }| {
             format!("not ready for {} s: {what}: {why}\n", lasts.as_secs())
@@ -134,7 +136,7 @@ impl Health {
         (!text.is_empty()).then_some(text)
     }
 
-    /// How every activity fared so far.
+    /// The figures of every activity.
     pub fn tallies(&self) -> Vec<Tally> {
         let tally = |(what, activity): (&String, &Activity)| Tally {
             what: what.clone(),

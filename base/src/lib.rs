@@ -1,7 +1,7 @@
-//! The bottom of Heliox: time, randomness, tasks, back-off, health and error chains.
+//! The lowest layer of Heliox: time, randomness, tasks, back-off, health and error chains.
 //!
-//! Everything that would make two runs of the same decision differ goes through this crate, so
-//! that a whole cluster can run on virtual time from one seed. It knows nothing else of ours.
+//! Everything that could make two runs of one decision differ goes through this crate, so that a
+//! whole cluster can run on virtual time from one seed. It depends on no other crate of Heliox.
 
 mod backoff;
 mod clock;

@@ -1,9 +1,9 @@
-//! A watched value that only grows.
+//! A watched value that never decreases.
 
 use tokio::sync::watch;
 
-/// Raises a watched value to `to`, unless it is that or more already. Those who watch it hear of it only
-/// where it grows.
+/// Sets a watched value to `to` unless it is that large already. Receivers are notified only of an
+/// increase.
 pub fn raise<T: Ord>(value: &watch::Sender<T>, to: T) {
     value.send_if_modified(|value| {
         let is_news = to > *value;

@@ -1,22 +1,22 @@
-//! A port for a program that is started in a moment.
+//! A free port for a program that is about to be started.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-/// A port of the loopback address on which nobody listens, for a program that is to be started within a
-/// minute: whoever asks the system for any free port until then gets another one.
+/// A port of the loopback address on which nothing listens, for a program that is started within a
+/// minute: until then, others that ask the system for any free port do not get this one.
 ///
-/// A port that was merely free is given to the next one who asks, be it for an outgoing connection. A
-/// connection that this side has closed keeps its port for a minute (`TIME_WAIT`), for all but those who
-/// name the port and may use an address again (`SO_REUSEADDR`), as servers do.
+/// A port that is merely free may be given to anybody, even to an outgoing connection. But a
+/// connection that this side has closed keeps its port for a minute (`TIME_WAIT`), except for
+/// programs that bind that port explicitly with `SO_REUSEADDR`, as servers do.
 ///
 /// # Errors
-/// The system has no port left.
+/// The system has no free port.
 pub fn reserved_port() -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept()?;
-    // Who closes first keeps the port.
+    // The side that closes first keeps the port in `TIME_WAIT`.
     drop(server);
     drop(client);
     Ok(listener.local_addr()?.port())

@@ -1,10 +1,10 @@
-//! Something that is tried until it works, and that says so while it does not.
+//! An operation that is repeated until it works, and that reports its failures.
 //!
 //! # Invariants
 //!
-//! * Nothing fails in silence: the first failure is logged as a warning, and while it goes on
-//!   failing another one follows at growing intervals, at least once a minute.
-//! * While it fails, [`Health`] shows it, whatever others of the same name do.
+//! * No failure is silent: the first one is logged as a warning, and while it keeps failing further
+//!   warnings follow at growing intervals, at least once a minute.
+//! * [`Health`] shows the failure while it lasts, whatever other operations with the same name do.
 
 use std::error::Error;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tracing::{info, warn};
 use crate::health::Actor;
 use crate::{Backoff, ErrorChain, Health};
 
-/// The second warning follows so long after the first; each further one after twice as long.
+/// The time between the first and the second warning. Each further one takes twice as long.
 const SAY_AGAIN_MIN: Duration = Duration::from_secs(5);
-/// Never longer than this.
+/// Longest time between two warnings.
 const SAY_AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// Something that is tried until it works.
+/// An operation that is repeated until it works.
 #[derive(Debug)]
 pub struct Retry {
-    /// What is tried, in words that people understand.
+    /// A description of the operation for people.
     what: &'static str,
     backoff: Backoff,
     health: Health,
-    /// Tells this one from others of the same name.
+    /// Distinguishes this operation from others with the same name.
     actor: Actor,
     is_needed: bool,
     failing: Option<Failing>,
@@ -42,12 +42,12 @@ struct Failing {
 }
 
 impl Retry {
-    /// `what` is needed: while it fails, the process cannot do its work.
+    /// An operation without which the process cannot do its work.
     pub fn new(what: &'static str, backoff: Backoff, health: &Health) -> Self {
         Self::of(what, backoff, (health, true))
     }
 
-    /// The process works on while `what` fails.
+    /// An operation whose failure does not prevent the process from working.
     pub fn aside(what: &'static str, backoff: Backoff, health: &Health) -> Self {
         Self::of(what, backoff, (health, false))
     }
@@ -57,12 +57,12 @@ impl Retry {
         Self { what, backoff, health, actor, is_needed, failing: None }
     }
 
-    /// It failed. Says so where it is time to, and returns how long to wait before the next try.
+    /// Notes a failure and logs it if it is time. Returns how long to wait before the next try.
     pub fn failed(&mut self, error: &(dyn Error + 'static)) -> Duration {
         self.failed_because(&ErrorChain(error).to_string())
     }
 
-    /// The same, where the reason is no error but a sentence.
+    /// The same with a sentence in place of an error.
     pub fn failed_because(&mut self, why: &str) -> Duration {
         self.health.fail((self.actor, self.what), why, self.is_needed);
         let now = Instant::now();
@@ -82,7 +82,7 @@ impl Retry {
         self.backoff.next_wait()
     }
 
-    /// It worked: the next failure is a first one again.
+    /// Notes a success.
     pub fn worked(&mut self) {
         self.backoff.reset();
         if let Some(failing) = self.failing.take() {
@@ -92,13 +92,14 @@ impl Retry {
         }
     }
 
-    /// Failures since it last worked.
+    /// Number of failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failing.as_ref().map_or(0, |failing| failing.failures)
     }
 }
 
-/// Whoever gives up trying, such as a leader whose term is over, does not fail any more.
+/// An operation that is given up, for example by a leader whose term is over, does not count as
+/// failing.
 impl Drop for Retry {
     fn drop(&mut self) {
         if self.failing.is_some() {
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
     use crate::Rng;
 
-    /// Keeps when warnings came.
+    /// Counts the warnings that are logged.
     #[derive(Default)]
     struct Warnings {
         began: Option<Instant>,

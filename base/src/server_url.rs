@@ -3,8 +3,8 @@
 use http::Uri;
 use http::uri::Scheme;
 
-/// Reads the URL of a server: `http://HOST:PORT` or `https://HOST`, with nothing behind it. Whoever
-/// dials it takes it as it is, and one that is wrong fails there like a server that does not answer.
+/// Parses the URL of a server: `http://HOST:PORT` or `https://HOST`, without a path. Checked early,
+/// because a wrong URL would otherwise look like a server that does not answer.
 ///
 /// # Errors
 /// What is wrong with it, as a sentence about it.
@@ -19,7 +19,7 @@ pub fn server_url(text: &str) -> Result<Uri, &'static str> {
     let authority = url.authority().filter(|authority| !authority.host().is_empty());
     let authority = authority.ok_or("it has no host")?;
     let (host, port) = (authority.host(), authority.port_u16());
-    // A port that is none is no error to the parser, but part of the text.
+    // For the parser, an invalid port is not an error but part of the host.
     match port {
         Some(0) => Err("port 0 cannot be connected to"),
         Some(port) if authority.as_str() == format!("{host}:{port}") => Ok(url),

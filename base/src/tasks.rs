@@ -1,18 +1,18 @@
-//! The only place that spawns: named tasks with an owner and an end.
+//! The only place that spawns tasks: each has a name, an owner and an end.
 //!
-//! A **part** is a task that a component cannot do without, such as the one that writes the store.
-//! An **awaited** task is one that somebody waits for, such as one that sends reports: it may end, but
-//! if it panicked its component would wait for ever. Every other task is about one thing, such as a
-//! connection or a request.
+//! A **part** is a task that a component needs, for example the one that writes the store. An
+//! **awaited** task is one whose result somebody waits for, for example one that sends reports: it
+//! may end, but if it panicked, its component would wait for ever. Every other task concerns one
+//! thing, such as a connection or a request.
 //!
 //! # Invariants
 //!
-//! * A task never outlives its [`Tasks`]: dropping the owner aborts what still runs, which is how
-//!   a simulation crashes a component.
-//! * When a part ends although nobody asked it to (it returned, failed or panicked), or an awaited
-//!   task panics, its whole group is asked to stop and [`Tasks::failure`] says which it was and why:
-//!   half of a component running on is worse than none, since nobody notices.
-//! * A panic in any other task ends that task alone. It is logged and counted ([`panics`]).
+//! * A task never outlives its [`Tasks`]: dropping the owner aborts the tasks that are still
+//!   running. In a simulation that is how a component crashes.
+//! * If a part ends without being asked to (it returned, failed or panicked), or if an awaited task
+//!   panics, the whole group is asked to stop, and [`Tasks::failure`] says which task it was and
+//!   why. A component of which one half is missing is worse than none, because nobody notices.
+//! * A panic of any other task ends that task alone. It is logged and counted ([`panics`]).
 
 use std::any::Any;
 use std::error::Error;
@@ -29,27 +29,27 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error};
 
-/// Any error that ends a part.
+/// An error that ends a part.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Panics of tasks since the process began.
+/// Number of task panics since the process began.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// How many tasks of this process have panicked. Each is a bug, so it is shown as a metric.
+/// Number of task panics in this process. Each is a bug, so it is shown as a metric.
 pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// Owns a group of tasks.
+/// Owner of a group of tasks.
 #[derive(Debug)]
 pub struct Tasks {
     name: &'static str,
     group: Group,
-    /// Guards the set for one insertion or one poll.
+    /// Guards the set for one insertion or poll.
     set: Arc<Mutex<JoinSet<&'static str>>>,
 }
 
-/// Spawns into a [`Tasks`] without owning it. After the owner is gone it spawns nothing.
+/// Spawns tasks into a [`Tasks`] without owning it. After the owner is gone it spawns nothing.
 #[derive(Debug, Clone)]
 pub struct Spawner {
     group: Group,
@@ -60,27 +60,27 @@ pub struct Spawner {
 #[derive(Debug, Clone)]
 struct Group {
     stop: CancellationToken,
-    /// The first part that ended although nobody asked it to.
+    /// The first part that ended without being asked to.
     failure: watch::Sender<Option<PartFailure>>,
 }
 
-/// Tells a task that it is to stop.
+/// Tells a task that it has to stop.
 #[derive(Debug, Clone)]
 pub struct Stop(CancellationToken);
 
 impl Stop {
-    /// Ends when the task is to stop; never before.
+    /// Resolves when the task has to stop.
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether it is to stop.
+    /// Whether it has to stop.
     pub fn is_requested(&self) -> bool {
         self.0.is_cancelled()
     }
 }
 
-/// A part has ended although nobody asked it to: its component cannot do its work any more.
+/// A part ended without being asked to, so its component cannot do its work any more.
 #[derive(Debug, Clone)]
 pub struct PartFailure {
     part: &'static str,
@@ -121,9 +121,9 @@ impl Error for PartFailure {
     }
 }
 
-/// What a part may end with: nothing, or an error that says why it cannot go on.
+/// What a part may return: nothing, or an error that says why it cannot continue.
 pub trait PartEnd: Send {
-    /// The error, if it is one.
+    /// The error, if there is one.
     fn error(self) -> Option<BoxError>;
 }
 
@@ -140,7 +140,7 @@ impl<E: Into<BoxError> + Send> PartEnd for Result<(), E> {
 }
 
 impl Group {
-    /// A part has ended. What ends while the group is stopping was asked to.
+    /// A part has ended. If the group is stopping, that was requested.
     fn part_ended(&self, part: &'static str, how: How) {
         if self.stop.is_cancelled() {
             return;
@@ -159,12 +159,12 @@ impl Tasks {
         Self { name, group, set: Arc::default() }
     }
 
-    /// A handle that spawns here and can be given away.
+    /// A handle that spawns into this group.
     pub fn spawner(&self) -> Spawner {
         Spawner { group: self.group.clone(), set: Arc::downgrade(&self.set) }
     }
 
-    /// Spawns a task that is about one thing: see [`Spawner::spawn`].
+    /// Spawns a task that concerns one thing: see [`Spawner::spawn`].
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.spawner().spawn(name, task);
     }
@@ -178,8 +178,8 @@ impl Tasks {
         self.spawner().spawn_part(name, part);
     }
 
-    /// Waits until a part ends although nobody asked it to; for ever where none does. The others
-    /// were asked to stop by then.
+    /// Resolves when a part has ended without being asked to. By then the others were asked to
+    /// stop.
     pub fn failure(&self) -> impl Future<Output = PartFailure> + Send + use<> {
         let mut failure = self.group.failure.subscribe();
         async move {
@@ -192,17 +192,17 @@ impl Tasks {
         }
     }
 
-    /// What tasks of this group wait on to end cleanly.
+    /// The signal that asks tasks of this group to stop.
     pub fn stop_signal(&self) -> Stop {
         Stop(self.group.stop.clone())
     }
 
-    /// Asks every task to stop and does not wait.
+    /// Asks every task to stop, without waiting.
     pub fn request_stop(&self) {
         self.group.stop.cancel();
     }
 
-    /// Asks every task to stop and waits until all have ended.
+    /// Asks every task to stop and waits for their ends.
     pub async fn stop(self) {
         self.request_stop();
         while let Some(ended) = std::future::poll_fn(|context| {
@@ -216,16 +216,16 @@ impl Tasks {
         }
     }
 
-    /// Asks every task to stop, waits for those that end by themselves, at most `grace`, and ends
-    /// the others. Whether all had ended by themselves.
+    /// Asks every task to stop, waits for them for at most `grace`, and aborts the rest. Returns
+    /// whether all have ended by themselves.
     pub async fn stop_within(self, grace: Duration) -> bool {
         tokio::time::timeout(grace, self.stop()).await.is_ok()
     }
 }
 
 impl Spawner {
-    /// Spawns a task that is about one thing, or drops it when the owner is gone or stopping. Its
-    /// panic hurts nothing else.
+    /// Spawns a task that concerns one thing. If the owner is gone or stopping, the task is
+    /// dropped. Its panic affects nothing else.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let task = task.boxed();
         self.insert(name, async move {
@@ -233,8 +233,8 @@ impl Spawner {
         });
     }
 
-    /// Spawns a part, which is to run until it is asked to stop. When it ends before, in whatever
-    /// way, the group has failed. Dropped when the owner is gone or stopping.
+    /// Spawns a part, which has to run until it is asked to stop. If it ends before, in whatever
+    /// way, the group has failed. If the owner is gone or stopping, it is dropped.
     pub fn spawn_part<E: PartEnd + 'static>(
         &self,
         name: &'static str,
@@ -250,8 +250,8 @@ impl Spawner {
         });
     }
 
-    /// Spawns a task that may end, and whose panic fails the group: somebody waits for what it
-    /// brings. Dropped when the owner is gone or stopping.
+    /// Spawns a task that may end but must not panic, because somebody waits for its result: a
+    /// panic fails the group. If the owner is gone or stopping, it is dropped.
     pub fn spawn_awaited(
         &self,
         name: &'static str,
@@ -265,8 +265,8 @@ impl Spawner {
         });
     }
 
-    /// Takes a task in. It is boxed by now: each layer around a future holds it twice, as what it was
-    /// given and as what it waits for, and a part is some kilobytes large.
+    /// Adds a task. It is boxed before this, because each layer around a future holds it twice, as
+    /// its argument and as what it awaits, and a part takes several kilobytes.
     fn insert(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let Some(set) = self.set.upgrade() else {
             return;
@@ -280,23 +280,22 @@ impl Spawner {
             name
         };
         let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-        // Tasks that have ended would pile up as results, since nobody waits for them before the
-        // group stops.
+        // Removes ended tasks, because nobody joins them before the group stops.
         while set.try_join_next().is_some() {}
         set.spawn(named.instrument(span));
     }
 
-    /// What tasks of this group wait on to end cleanly.
+    /// The signal that asks tasks of this group to stop.
     pub fn stop_signal(&self) -> Stop {
         Stop(self.group.stop.clone())
     }
 }
 
-/// Runs a task, or another piece of work that is about one thing, such as a request. Where it panics,
-/// that is logged and counted, and its message returned.
+/// Runs a task, or other work that concerns one thing, such as a request. A panic is logged,
+/// counted and returned.
 ///
 /// # Errors
-/// What the panic said.
+/// The message of the panic.
 pub async fn without_panic<T>(
     name: &'static str,
     task: impl Future<Output = T>,
@@ -305,11 +304,11 @@ pub async fn without_panic<T>(
     caught.map_err(|panic| counted(name, &*panic))
 }
 
-/// Runs work that may wait for the disk where that holds nobody up. Where it panics, that is logged
-/// and counted, and its message returned. Work that has begun ends, although nobody waits for it.
+/// Runs work that may wait for the disk, in a thread where it blocks no task. A panic is logged,
+/// counted and returned. Work that has begun is finished even if the caller stops waiting.
 ///
 /// # Errors
-/// What the panic said, or that the process ends.
+/// The message of the panic, or that the process is ending.
 pub async fn blocking<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -321,7 +320,7 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Logs and counts a panic. What it says.
+/// Logs and counts a panic. Returns its message.
 fn counted(name: &'static str, panic: &(dyn Any + Send)) -> String {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let message = panic_message(panic);
@@ -329,7 +328,7 @@ fn counted(name: &'static str, panic: &(dyn Any + Send)) -> String {
     message
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -378,7 +377,7 @@ mod tests {
                     }
                 }),
             }
-            // Nobody joins the tasks meanwhile: that one of them has ended is noticed all the same.
+            // The end of a task is noticed although nobody joins the tasks.
             assert_eq!(said(tasks.failure().await), expected);
             stop.requested().await;
         }

@@ -1,16 +1,16 @@
-//! Why a server did not answer, in words for people: they know nothing of the libraries below.
+//! Why a server did not answer, in words for people who do not know the libraries involved.
 
 use std::error::Error;
 use std::io;
 
 use base::ErrorChain;
 
-/// The connection was there, and went before the answer was whole.
+/// The connection was lost before the answer was complete.
 const BROKE_OFF: &str = "the connection broke";
-/// Nothing came for too long.
+/// Nothing was received for too long.
 const NO_ANSWER: &str = "no answer in time";
 
-/// Why there was no answer, in as few words as that takes: what the system says of it, if it does.
+/// Why there was no answer, in a few words: those of the operating system if there are any.
 pub fn cause(source: &(dyn Error + 'static)) -> String {
     let (mut said, mut next) = (None, Some(source));
     while let Some(error) = next {
@@ -23,7 +23,7 @@ pub fn cause(source: &(dyn Error + 'static)) -> String {
     said.map_or_else(|| ErrorChain(source).to_string(), str::to_owned)
 }
 
-/// Whether a connection was there, and went.
+/// Whether an established connection was lost.
 pub fn broke_off(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a server that answers this, and is gone then.
+    /// What is said of a server that sends this and closes the connection.
     async fn said(answer: &'static str) -> String {
         let (here, mut there) = tokio::io::duplex(1024);
         let serving = async move {

@@ -1,29 +1,30 @@
-//! Why a call gave nothing: one variant for each thing that the caller does next.
+//! Errors of calls: one variant for each thing the caller does next.
 
 use api::status::{Refusal, Why};
 use http::StatusCode;
 
 use crate::BoxError;
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No server was reached, so that nothing happened: it may work later.
+    /// No server was reached, so nothing happened. It may work later.
     #[error("cannot reach the server")]
     Unavailable(#[source] BoxError),
-    /// A write whose answer was lost. It may have happened, or may still: look before deciding anew.
+    /// The answer to a write was lost. It may have happened, or may still happen: look before
+    /// deciding anew.
     #[error("the connection broke before the answer came; the request may have been carried out")]
     Unknown(#[source] BoxError),
     /// The server refused: [`Refusal::why`] says what to do next.
     #[error(transparent)]
     Refused(Box<Refusal>),
-    /// The answer (or the request) makes no sense: a bug, or another version.
+    /// The answer (or the request) is not valid: a bug, or another version.
     #[error("cannot parse the answer")]
     Malformed(#[source] BoxError),
 }
 
 impl Error {
-    /// Something that could not be read or built.
+    /// An answer that could not be read, or a request that could not be built.
     pub(crate) fn malformed(source: impl Into<BoxError>) -> Self {
         Error::Malformed(source.into())
     }
@@ -33,7 +34,7 @@ impl Error {
         Error::Refused(Box::new(refusal))
     }
 
-    /// A connection that broke. A write may have happened by then, unless it was never opened.
+    /// A connection was lost. A write may have happened, unless the connection was never opened.
     pub(crate) fn broken(writes: bool, source: BoxError) -> Self {
         if writes && !never_sent(source.as_ref()) {
             Error::Unknown(source)
@@ -42,13 +43,13 @@ impl Error {
         }
     }
 
-    /// A request that was given up, as no answer came. A write may have happened by then.
+    /// A request was given up without an answer. A write may have happened.
     pub fn silent(writes: bool) -> Self {
         Self::broken(writes, Box::new(Silent))
     }
 
-    /// Whether the server accepted the connection, as far as that is known, and gave no answer for as
-    /// long as it was waited for.
+    /// Whether the server accepted the connection, as far as that is known, and did not answer in
+    /// time.
     pub fn is_silent(&self) -> bool {
         match self {
             Error::Unavailable(source) | Error::Unknown(source) => source.is::<Silent>(),
@@ -56,7 +57,7 @@ impl Error {
         }
     }
 
-    /// An answer that is no success.
+    /// An answer whose status is not a success.
     pub fn of_answer(code: StatusCode, body: &[u8]) -> Self {
         match Refusal::of_answer(code.as_u16(), body) {
             Some(refusal) => Self::refused(refusal),
@@ -64,7 +65,7 @@ impl Error {
         }
     }
 
-    /// An event of a watch that says why the server ends it.
+    /// The error event with which a server ends a watch.
     pub fn of_event(object: &str) -> Self {
         match serde_json::from_str(object).map(Refusal::of_status) {
             Ok(Some(refusal)) => Self::refused(refusal),
@@ -73,7 +74,7 @@ impl Error {
         }
     }
 
-    /// The refusal, where the server gave one.
+    /// The refusal, if the server refused.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Error::Refused(refusal) => Some(refusal),
@@ -81,23 +82,23 @@ impl Error {
         }
     }
 
-    /// Why the server refused, where it did.
+    /// Why the server refused, if it did.
     pub fn why(&self) -> Option<Why> {
         self.refusal().map(|refusal| refusal.why)
     }
 
-    /// Whether the object is not there.
+    /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.why() == Some(Why::NotFound)
     }
 }
 
-/// No answer came for as long as a request is waited for.
+/// No answer came within the time limit.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer in time")]
 struct Silent;
 
-/// Whether an error of the transport came before anything was sent.
+/// Whether a transport error occurred before anything was sent.
 fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>()
         && error.is_connect()

@@ -1,4 +1,4 @@
-//! A command beside a task: its streams, over a WebSocket.
+//! A command beside a task: its streams over a WebSocket.
 
 use api::exec::{Channel, MESSAGE_BYTES_MAX, PROTOCOL};
 use bytes::Bytes;
@@ -23,10 +23,11 @@ pub struct ExecSender(SplitSink<Socket, Message>);
 #[derive(Debug)]
 pub struct ExecReceiver(SplitStream<Socket>);
 
-/// Runs a command: asks at `path`, which names it.
+/// Runs a command. `path` names it with its arguments.
 ///
 /// # Errors
-/// As for any call. `Unknown` does not happen: a command whose streams were never there is ended.
+/// As for any call, except that `Unknown` does not occur: a command whose streams were never
+/// connected is ended.
 pub async fn open_exec(dial: &Dial, path: &str) -> Result<(ExecSender, ExecReceiver), Error> {
     let stream = dial().await.map_err(|error| Error::Unavailable(error.into()))?;
     let mut request =
@@ -50,10 +51,10 @@ pub async fn open_exec(dial: &Dial, path: &str) -> Result<(ExecSender, ExecRecei
 }
 
 impl ExecSender {
-    /// Sends a message of at most [`MESSAGE_BYTES_MAX`] bytes; waits until there is room for it.
+    /// Sends a message of at most [`MESSAGE_BYTES_MAX`] bytes. Waits until there is room for it.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// The connection was lost.
     pub async fn send(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), Error> {
         let mut message = Vec::with_capacity(1 + bytes.len());
         message.push(channel.number());
@@ -62,10 +63,10 @@ impl ExecSender {
         sent.map_err(|error| Error::Unavailable(error.into()))
     }
 
-    /// Shows that this client is there, which may send nothing and read nothing for long.
+    /// Sends a sign of life, for a client that neither sends nor reads anything for a long time.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// The connection was lost.
     pub async fn show_life(&mut self) -> Result<(), Error> {
         let sent = self.0.send(Message::Ping(Bytes::new())).await;
         sent.map_err(|error| Error::Unavailable(error.into()))
@@ -73,10 +74,10 @@ impl ExecSender {
 }
 
 impl ExecReceiver {
-    /// The next message; nothing when the connection was closed.
+    /// The next message; nothing after the connection was closed.
     ///
     /// # Errors
-    /// When the connection broke.
+    /// The connection was lost.
     pub async fn next(&mut self) -> Result<Option<(Channel, Bytes)>, Error> {
         loop {
             let bytes = match self.0.next().await {

@@ -1,4 +1,4 @@
-//! The transport that speaks HTTP over TCP.
+//! The transport over HTTP and TCP.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A request that was given up after this says that its server hangs.
+/// A request that is given up after this time counts as a failure of its server.
 const SLOW: Duration = Duration::from_secs(1);
 
 type Hyper = legacy::Client<HttpConnector, Full<Bytes>>;
 
-/// A transport to whichever of the apiservers answers.
+/// A transport to any of the apiservers that answers.
 pub fn http_transport(servers: &Servers) -> Transport {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -44,7 +44,7 @@ pub fn http_transport(servers: &Servers) -> Transport {
                 let answer = ask(&servers, &client, request.clone()).await;
                 left -= 1;
                 match answer {
-                    // Nothing was sent: another server may as well be asked at once.
+                    // Nothing was sent, so another server can be tried at once.
                     Err(error) if error.is_connect() && left > 0 => (),
                     answer => return answer.map_err(|error| Box::new(error) as BoxError),
                 }
@@ -53,7 +53,7 @@ pub fn http_transport(servers: &Servers) -> Transport {
     }))
 }
 
-/// Asks the server in use. A failure moves on to the next.
+/// Sends a request to the server in use. After a failure the next server is used.
 async fn ask(
     servers: &Servers,
     client: &Hyper,
@@ -68,11 +68,11 @@ async fn ask(
     answer.inspect_err(|_| servers.failed(&watch.chosen))
 }
 
-/// A request on its way. Given up after a while, it counts as a failure of its server.
+/// A request in progress. If it is dropped after a while, that counts as a failure of its server.
 struct Unanswered<'a> {
     servers: &'a Servers,
     chosen: Chosen,
-    /// Nothing once it is answered.
+    /// `None` once it is answered.
     since: Option<Instant>,
 }
 

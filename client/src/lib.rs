@@ -1,12 +1,12 @@
-//! Speaks to the apiserver: typed calls over a tower service, by HTTP or within one process.
+//! The client of the apiserver: typed calls over a tower service, by HTTP or within one process.
 //!
 //! # Invariants
 //!
-//! * Every request has a deadline, every answer a bound; a watch has neither, but ends when its
-//!   connection does.
+//! * Every request has a deadline and every answer a maximum size. A watch has neither; it ends
+//!   with its connection.
 //! * A write that may have happened is never reported as one that did not ([`Error::Unknown`]).
-//! * What was sent is not sent again here: the caller's loop does that, with what it then knows. A
-//!   connection that could not be opened is tried with the other servers at once.
+//! * A request that was sent is not sent again by this crate: the caller repeats it with what it
+//!   then knows. Only if a connection cannot be opened, the other servers are tried at once.
 
 mod cause;
 mod error;
@@ -47,12 +47,12 @@ pub use tunnel::{Dial, Stream, Tunnel, dial_tcp, open_tunnel};
 pub use typed::{Api, DeletePropagation, ListOptions, Listing, object_path};
 pub use watch::{AnyEvent, ManyWatch, RawEvent, Watch};
 
-/// How long a request may take, its answer included. A busy server answers 429 long before.
+/// How long a request may take, including its answer. A busy server answers 429 much earlier.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest answer that is read as a whole.
+/// Largest answer that is read as a whole, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Speaks to one cluster.
+/// A client of one cluster.
 #[derive(Debug, Clone)]
 pub struct Client {
     transport: Transport,
@@ -62,19 +62,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client over `transport`.
+    /// A client that uses `transport`.
     pub fn new(transport: Transport) -> Self {
         Self { transport, leader: None, cluster: None, warned: None }
     }
 
-    /// The same client, which hands on what the server warns of: for those who speak to people.
+    /// The same client with a callback for the server's warnings, for programs that people use.
     #[must_use]
     pub fn with_warnings_to(self, warned: fn(&str)) -> Self {
         Self { warned: Some(warned), ..self }
     }
 
-    /// The same client, whose writes are guarded: they happen only while `identity` leads
-    /// `component` in `term`.
+    /// The same client, whose writes happen only while `identity` is the leader of `component` in
+    /// term `term`.
     #[must_use]
     pub fn as_leader(&self, component: &str, identity: &str, term: u64) -> Self {
         let header = HeaderValue::try_from(format!("{component}/{identity}/{term}"))
@@ -82,8 +82,7 @@ impl Client {
         Self { leader: Some(header), ..self.clone() }
     }
 
-    /// The same client, whose requests are meant for one cluster and one life of its store: another
-    /// one refuses them.
+    /// The same client for one cluster and one epoch of its store: any other refuses its requests.
     #[must_use]
     pub fn for_cluster(&self, cluster: &Cluster) -> Self {
         let header = HeaderValue::try_from(cluster.to_string())
@@ -91,22 +90,22 @@ impl Client {
         Self { cluster: Some(header), ..self.clone() }
     }
 
-    /// Objects of one kind.
+    /// Calls on objects of one kind.
     pub fn api<K: api::Kind>(&self, namespace: &str) -> Api<K> {
         Api::new(self.clone(), namespace)
     }
 
-    /// Sends writes that travel together.
+    /// Sends a batch of writes.
     pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
         self.post(&format!("/apis/{GROUP}/{VERSION}/batches"), batch).await
     }
 
-    /// Asks for a node lease.
+    /// Requests a node lease.
     pub async fn grant(&self, request: &GrantRequest) -> Result<GrantResponse, Error> {
         self.post(&format!("/apis/{GROUP}/{VERSION}/nodeleases"), request).await
     }
 
-    /// Renews node leases.
+    /// Renews a node lease.
     pub async fn renew(&self, request: &RenewRequest) -> Result<RenewResponse, Error> {
         self.post(&format!("/apis/{GROUP}/{VERSION}/nodeleases/renew"), request).await
     }
@@ -120,7 +119,7 @@ impl Client {
         self.json(Method::POST, path, Some(("application/json", body))).await
     }
 
-    /// Sends a request and reads its answer as JSON.
+    /// Sends a request and reads the answer as JSON.
     pub async fn json<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -131,7 +130,7 @@ impl Client {
         serde_json::from_slice(&answer).map_err(Error::malformed)
     }
 
-    /// Sends a request and reads its whole answer.
+    /// Sends a request and reads the whole answer.
     pub async fn bytes(
         &self,
         method: Method,
@@ -158,7 +157,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and returns its answer as it arrives. An answer that is no success is read
+    /// Sends a request and returns the answer as a stream. An answer that is not a success is read
     /// and returned as an error.
     pub async fn stream(&self, path_and_query: &str) -> Result<Response<Body>, Error> {
         let response =
@@ -205,8 +204,8 @@ impl Client {
     }
 }
 
-/// Reads a whole body. Boxed, since the compiler does not see that a future which holds this one
-/// may be sent to another thread (rust-lang/rust#110338).
+/// Reads a whole body. It is boxed because otherwise the compiler cannot see that the calling
+/// futures are `Send` (rust-lang/rust#110338).
 fn collect(body: Body) -> BoxFuture<'static, Result<Bytes, BoxError>> {
     let collected = Limited::new(body, ANSWER_BYTES_MAX).collect();
     collected.map_ok(http_body_util::Collected::to_bytes).boxed()

@@ -1,4 +1,4 @@
-//! A body cut into lines.
+//! Splits a body into lines.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -6,14 +6,14 @@ use http_body_util::BodyExt as _;
 use crate::error::Error;
 use crate::transport::Body;
 
-/// Longest line: an object of 1 MiB, its escapes and its wrapping.
+/// Longest line, in bytes: an object of 1 MiB with its escapes and the surrounding event.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a body line by line.
 #[derive(Debug)]
 pub struct Lines {
     body: Body,
-    /// What was read and not returned; up to `searched` it holds no end of a line.
+    /// What was read and not returned. There is no newline before `searched`.
     buffer: BytesMut,
     searched: usize,
 }
@@ -24,8 +24,8 @@ impl Lines {
         Self { body, buffer: BytesMut::new(), searched: 0 }
     }
 
-    /// The next line without its end; nothing when the body has ended. Half a line at the end is an
-    /// error: the connection broke. Cancel-safe.
+    /// The next line without its newline; nothing at the end of the body. An incomplete line at the
+    /// end is an error, because the connection was lost. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if let Some(line) = self.buffered() {
@@ -51,7 +51,7 @@ impl Lines {
         }
     }
 
-    /// A line that was read already, without waiting.
+    /// A line that was received already, without waiting.
     pub fn buffered(&mut self) -> Option<Bytes> {
         let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();

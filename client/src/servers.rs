@@ -1,7 +1,7 @@
-//! The apiservers of one cluster, of which a process speaks to one at a time.
+//! The apiservers of one cluster. A process uses one of them at a time.
 //!
-//! No answer depends on which apiserver is asked, so after a failure the next one is as good. What
-//! was sent is not sent a second time here: the caller's loop does that.
+//! All apiservers give the same answers, so after a failure any other one will do. A request that
+//! was sent is not sent again here: that is the caller's decision.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::uri::{Authority, Scheme};
 use tracing::info;
 
-/// A server that cannot be spoken to as it is written.
+/// The URL of a server is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid server URL {server:?}: {why}; write for example http://127.0.0.1:7070")]
 pub struct InvalidServer {
@@ -17,16 +17,16 @@ pub struct InvalidServer {
     why: &'static str,
 }
 
-/// Apiservers, and which one is spoken to. Clones share that.
+/// The apiservers, and which one is in use. Clones share that.
 #[derive(Debug, Clone)]
 pub struct Servers {
     /// Never empty.
     all: Arc<[Authority]>,
-    /// Counts failures: modulo the number of servers, the one in use.
+    /// Number of failures. Modulo the number of servers it is the index of the server in use.
     turn: Arc<AtomicUsize>,
 }
 
-/// One of the servers, for one request.
+/// The server that a request uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Chosen {
     pub(crate) authority: Authority,
@@ -34,15 +34,15 @@ pub(crate) struct Chosen {
 }
 
 impl Servers {
-    /// Reads `URL` or `URL,URL,...`, each `http://HOST:PORT` with nothing behind it. The `first`-th
-    /// is used first, counted round: many processes should not all begin with the same one.
+    /// Parses `URL` or `URL,URL,...`, each `http://HOST:PORT` without a path. `first` (modulo the
+    /// number of servers) is used first, so that not all processes begin with the same one.
     pub fn parse(urls: &str, first: usize) -> Result<Self, InvalidServer> {
         let all: Arc<[Authority]> = urls.split(',').map(parse_one).collect::<Result<_, _>>()?;
         let turn = Arc::new(AtomicUsize::new(first % all.len()));
         Ok(Self { all, turn })
     }
 
-    /// How many there are, at least 1.
+    /// Number of servers, at least 1.
     pub(crate) fn count(&self) -> usize {
         self.all.len()
     }
@@ -53,8 +53,8 @@ impl Servers {
         Chosen { authority: self.all[turn % self.all.len()].clone(), turn }
     }
 
-    /// A request to `chosen` failed: the next requests go to the next server, unless another
-    /// failure has moved on already.
+    /// A request to `chosen` failed: use the next server from now on, unless another failure has
+    /// already led to that.
     pub(crate) fn failed(&self, chosen: &Chosen) {
         let next = chosen.turn.wrapping_add(1);
         let moved =

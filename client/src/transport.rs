@@ -1,4 +1,4 @@
-//! The seam below the client: a tower service from requests to answers.
+//! The layer below the client: a tower service from requests to answers.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,15 +11,15 @@ use tower::util::BoxCloneSyncService;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-/// Carries a request to the apiserver and its answer back.
+/// Sends a request to the apiserver and returns its answer.
 pub type Transport = BoxCloneSyncService<Request<Bytes>, Response<Body>, BoxError>;
 
-/// An error that says: nothing was sent. For transports that know, such as a simulation's.
+/// The error of a transport that knows that nothing was sent, such as a simulated one.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was not sent: {0}")]
 pub struct NotSent(pub String);
 
-/// A body of any kind as a [`Body`].
+/// Converts any body to a [`Body`].
 pub fn boxed_body<B>(body: B) -> Body
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -28,7 +28,8 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// A transport out of any service with whole requests, such as an in-process router.
+/// Makes a transport of any service that takes whole requests, such as a router in the same
+/// process.
 pub fn transport<S, B>(service: S) -> Transport
 where
     S: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,

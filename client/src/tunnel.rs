@@ -1,4 +1,5 @@
-//! Turning a connection round: we dial, and then the other side asks.
+//! Reversed connections: this process opens the connection, and then the other side sends requests
+//! on it.
 
 use std::io;
 use std::sync::Arc;
@@ -30,10 +31,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// Opens a connection to the apiserver.
 pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
-/// A connection that was turned round.
+/// A reversed connection.
 pub type Tunnel = Upgraded;
 
-/// Opens connections over TCP to the server in use.
+/// Opens TCP connections to the server in use.
 pub fn dial_tcp(servers: &Servers) -> Dial {
     let servers = servers.clone();
     Arc::new(move || {
@@ -52,14 +53,14 @@ pub fn dial_tcp(servers: &Servers) -> Dial {
     })
 }
 
-/// Opens a connection and turns it round: what is returned is to be served.
+/// Opens a connection and reverses it. The caller has to serve requests on it.
 pub async fn open_tunnel(dial: &Dial, path: &str, spawner: &Spawner) -> Result<Tunnel, Error> {
     let unreachable = |error: io::Error| Error::Unavailable(error.into());
     let broken = |error: hyper::Error| Error::Unavailable(error.into());
     let stream = dial().await.map_err(unreachable)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     spawner.spawn("tunnel", async move {
-        // How it ended is seen by whoever reads or writes the tunnel.
+        // Whoever uses the tunnel sees how it ended.
         let _ended = connection.with_upgrades().await;
     });
     let request = Request::post(path)

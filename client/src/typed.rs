@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::escape::escape;
 use crate::watch::Watch;
 
-/// Objects of kind `K`, in one namespace or (where it is empty) in all.
+/// Calls on objects of kind `K`, in one namespace or, if that is empty, in all.
 #[derive(Debug, Clone)]
 pub struct Api<K> {
     client: Client,
@@ -23,23 +23,23 @@ pub struct Api<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// What of a list is wanted.
+/// What a list has to contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListOptions {
-    /// A label selector; everything where empty.
+    /// A label selector; empty for everything.
     pub labels: String,
-    /// A field selector; everything where empty.
+    /// A field selector; empty for everything.
     pub fields: String,
-    /// At most so many a page.
+    /// Most objects of a page.
     pub limit: Option<u32>,
-    /// Where the page before ended.
+    /// The `continue` token of the previous page.
     pub next: Option<String>,
 }
 
-/// Some objects, and the point in history that they show.
+/// A page of objects, and its point in the store's history.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Listing<K> {
-    /// Where it stands: the point, and where the next page begins.
+    /// The resourceVersion, and the token of the next page.
     pub metadata: ListMeta,
     /// The objects.
     #[serde(default = "Vec::new")]
@@ -47,26 +47,26 @@ pub struct Listing<K> {
 }
 
 impl<K> Listing<K> {
-    /// The point in history that the list shows.
+    /// The resourceVersion of the list.
     pub fn version(&self) -> ResourceVersion {
         let text = self.metadata.resource_version.as_deref().unwrap_or_default();
         text.parse().unwrap_or_default()
     }
 }
 
-/// What deleting an object means for those that it owns.
+/// What happens to the objects that a deleted one owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeletePropagation {
-    /// They go after it.
+    /// They are deleted after it.
     #[default]
     Background,
-    /// They go before it.
+    /// They are deleted before it.
     Foreground,
-    /// They stay.
+    /// They are kept.
     Orphan,
 }
 
-/// The path of a kind's objects, or of one of them.
+/// The path of a kind's objects, or of one object.
 pub fn object_path(kind: KindId, namespace: &str, name: &str) -> String {
     let info = kind.info();
     let mut path = if info.group.is_empty() {
@@ -118,7 +118,7 @@ impl<K: Kind> Api<K> {
         self.client.json(Method::GET, &self.path(name), None).await
     }
 
-    /// Reads one object, or nothing if it is not there.
+    /// Reads an object; nothing if it does not exist.
     pub async fn find(&self, name: &str) -> Result<Option<K>, Error> {
         match self.get(name).await {
             Ok(object) => Ok(Some(object)),
@@ -132,12 +132,12 @@ impl<K: Kind> Api<K> {
         self.client.json(Method::GET, &format!("{}?{}", self.path(""), options.query()), None).await
     }
 
-    /// Makes an object.
+    /// Creates an object.
     pub async fn create(&self, object: &K) -> Result<K, Error> {
         self.send(Method::POST, &Self::path_of(object), object).await
     }
 
-    /// Replaces an object; its resourceVersion, if it has one, must be the current one.
+    /// Replaces an object. If it has a resourceVersion, that must be the current one.
     pub async fn replace(&self, object: &K) -> Result<K, Error> {
         let path = object_path(K::ID, object.namespace(), object.name());
         self.send(Method::PUT, &path, object).await
@@ -156,13 +156,14 @@ impl<K: Kind> Api<K> {
         self.client.json(Method::PATCH, &self.path(name), body).await
     }
 
-    /// Asks for an object's deletion.
+    /// Deletes an object.
     pub async fn delete(&self, name: &str, propagation: DeletePropagation) -> Result<(), Error> {
         let path = format!("{}?propagationPolicy={propagation:?}", self.path(name));
         self.client.bytes(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// Follows objects from `from` on; from now on (with what there is as ADDED) where it is nothing.
+    /// Follows objects from the resourceVersion `from` on. Without one, the watch begins with all
+    /// existing objects as ADDED events.
     pub async fn watch(
         &self,
         options: &ListOptions,

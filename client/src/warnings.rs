@@ -1,11 +1,11 @@
-//! What a server warns of in an answer that is a success: `Warning: 299 - "..."`, as Kubernetes sends it.
+//! Warnings in a server's successful answers: `Warning: 299 - "..."`, as Kubernetes sends them.
 
 use http::{HeaderMap, header};
 
-/// Characters of a warning that are passed on.
+/// Longest warning that is passed on, in characters.
 const WARNING_CHARS_MAX: usize = 1024;
 
-/// The texts of an answer's warnings. What is written otherwise is none of ours, and passed over.
+/// The texts of an answer's warnings. Headers in another form are ignored.
 pub(crate) fn texts(headers: &HeaderMap) -> impl Iterator<Item = String> {
     let values = headers.get_all(header::WARNING).into_iter();
     values.filter_map(|value| text(value.to_str().ok()?))
@@ -20,7 +20,7 @@ fn text(value: &str) -> Option<String> {
         match c {
             '\\' if !escaped => escaped = true,
             '"' if !escaped => return Some(text),
-            // A terminal must not be told what to do by a server.
+            // Control characters from a server must not reach a terminal.
             c if c.is_control() => escaped = false,
             c => {
                 text.push(c);

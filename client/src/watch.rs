@@ -1,4 +1,4 @@
-//! Watches: events of one kind, or of several as one cut in revision order.
+//! Watches of one kind, or of several kinds in one common order of revisions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::lines::Lines;
 use crate::transport::Body;
 
-/// An event whose object is still text.
+/// An event whose object has not been parsed.
 #[derive(Debug, Deserialize)]
 pub struct RawEvent<'a> {
     /// What happened.
@@ -41,7 +41,8 @@ impl<K: Kind> Watch<K> {
         Self { lines: Lines::new(body), kind: PhantomData }
     }
 
-    /// The next event; nothing when the server ended the watch. Bookmarks are left out. Cancel-safe.
+    /// The next event; nothing after the server has ended the watch. Bookmarks are skipped.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<(WatchEventType, K)>, Error> {
         while let Some(line) = self.lines.next().await? {
             let event: RawEvent<'_> = serde_json::from_slice(&line).map_err(Error::malformed)?;
@@ -59,34 +60,34 @@ impl<K: Kind> Watch<K> {
     }
 }
 
-/// An event of any kind.
+/// An event of an object of any kind.
 #[derive(Debug, Clone)]
 pub enum AnyEvent {
-    /// An object is there, or changed.
+    /// An object was added or changed, or existed at the beginning.
     Upsert {
         /// Its kind.
         kind: KindId,
-        /// Where it is found.
+        /// Namespace and name.
         key: ObjectKey,
-        /// The point of the event.
+        /// The resourceVersion of the event.
         version: ResourceVersion,
         /// The object, as JSON.
         json: Bytes,
     },
-    /// An object is gone.
+    /// An object was deleted.
     Remove {
         /// Its kind.
         kind: KindId,
-        /// Where it was found.
+        /// Namespace and name.
         key: ObjectKey,
-        /// The point of the event.
+        /// The resourceVersion of the event.
         version: ResourceVersion,
     },
-    /// All up to here was sent.
+    /// Everything up to here was sent.
     Bookmark {
-        /// The point.
+        /// The resourceVersion.
         version: ResourceVersion,
-        /// Whether this ends what was there at the beginning.
+        /// Whether it is the end of the initial objects.
         initial_end: bool,
     },
 }
@@ -98,7 +99,7 @@ pub struct ManyWatch {
 }
 
 impl Client {
-    /// Follows objects of several kinds from `from` on. Where it is nothing, all that is there comes
+    /// Follows objects of several kinds from `from` on. Without that, all existing objects come
     /// first, followed by a bookmark with `initial_end`.
     pub async fn watch_many(
         &self,
@@ -125,7 +126,7 @@ impl Client {
 }
 
 impl ManyWatch {
-    /// The next event; nothing when the server ended the watch. Cancel-safe.
+    /// The next event; nothing after the server has ended the watch. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<AnyEvent>, Error> {
         match self.lines.next().await? {
             Some(line) => parse(&line).map(Some),
@@ -133,14 +134,14 @@ impl ManyWatch {
         }
     }
 
-    /// An event that has arrived already, without waiting.
+    /// An event that was received already, without waiting.
     pub fn buffered(&mut self) -> Option<Result<AnyEvent, Error>> {
         self.lines.buffered().map(|line| parse(&line))
     }
 }
 
-/// What every event says of its object, whatever else the object holds: a watch reads no more of it than
-/// this, since who the event is for reads all of it.
+/// The part of an object that a watch itself needs. It parses no more than this, because the
+/// receiver of the event parses all of it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head<'a> {

@@ -1,8 +1,8 @@
-//! What a report of a bug holds: objects without what only their owner may know, in one archive.
+//! The content of a bug report: objects without confidential values, in one archive.
 //!
-//! Keys stay, values go: who reads it sees that a variable is set, and not to what. What is left out
-//! is named by field, wherever it stands, so that a field of that name in a kind to come is left
-//! out, too. Messages of events and statuses stay as they are.
+//! Keys stay, values are removed: the reader sees that a variable is set, and not to what. Fields
+//! are selected by name, wherever they occur, so that a field of the same name in a future kind is
+//! removed as well. Messages of events and statuses stay.
 
 use std::io::{self, Write as _};
 
@@ -11,9 +11,9 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use tar::{Builder, Header};
 
-/// What stands for a value that is left out.
+/// The replacement for a removed value.
 pub const REDACTED: &str = "<redacted>";
-/// Fields whose values are left out: all text and numbers in them.
+/// Fields in which all text and numbers are removed.
 const PRIVATE: [&str; 12] = [
     "annotations",
     "args",
@@ -28,15 +28,15 @@ const PRIVATE: [&str; 12] = [
     "stringData",
     "values",
 ];
-/// Those of them that are lists of things with a name, which stays: users choose the other names
-/// below private fields, and what stands there.
+/// Those of them that are lists of entries with a name, where the name is kept. Below other private
+/// fields, users choose the keys as well.
 const NAMED: [&str; 2] = ["env", "params"];
-/// Fields that go as a whole: they repeat what others say.
+/// Fields that are removed entirely, because they repeat others.
 const DROPPED: [&str; 1] = ["managedFields"];
-/// Most bytes of all files together, before they are compressed.
+/// Most bytes of all files together, before compression.
 pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Files of a bundle, in the order in which they were put.
+/// The files of a bundle, in the order in which they were added.
 #[derive(Debug, Default)]
 pub struct Bundle {
     files: Vec<(String, Vec<u8>)>,
@@ -44,7 +44,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Puts a file. Whether it fits: [`BYTES_MAX`] is not passed.
+    /// Adds a file. Returns whether it fits into [`BYTES_MAX`].
     pub fn put(&mut self, name: &str, content: Vec<u8>) -> bool {
         let bytes = self.bytes.saturating_add(content.len());
         if bytes > BYTES_MAX {
@@ -60,10 +60,10 @@ impl Bundle {
         self.files.iter().map(|(name, content)| (name.as_str(), content.len()))
     }
 
-    /// The archive, compressed, with all files in the folder `folder`, made at `seconds` after 1970.
+    /// The compressed archive with all files in the folder `folder`, dated `seconds` after 1970.
     ///
     /// # Errors
-    /// A name that is too long for an archive.
+    /// A name is too long for an archive.
     pub fn archive(&self, folder: &str, seconds: u64) -> io::Result<Vec<u8>> {
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
         for (name, content) in &self.files {
@@ -79,7 +79,7 @@ impl Bundle {
     }
 }
 
-/// Leaves out of an object what only its owner may know.
+/// Removes confidential values from an object.
 pub fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -102,7 +102,7 @@ pub fn redact(value: &mut Value) {
     }
 }
 
-/// Leaves every value out of a thing in a list, but for the name.
+/// Removes every value from a list entry, except its name.
 fn blank_but_name(thing: &mut Value) {
     let name = thing.get("name").filter(|name| name.is_string()).cloned();
     blank(thing);
@@ -111,7 +111,7 @@ fn blank_but_name(thing: &mut Value) {
     }
 }
 
-/// Leaves every value out.
+/// Removes every value.
 fn blank(value: &mut Value) {
     match value {
         Value::Object(fields) => fields.values_mut().for_each(blank),

@@ -1,4 +1,4 @@
-//! The calls that commands make, of any kind, with failures that say the next step.
+//! Calls that commands make for objects of any kind. Their failures say what to do next.
 
 use std::time::Duration;
 
@@ -21,59 +21,59 @@ use crate::table::{Table, TableMeta};
 use crate::target::Target;
 use crate::terminal;
 
-/// The longest wait between tries of a server that is away.
+/// Longest wait between two tries while the server is away.
 const RETRY_MAX: Duration = Duration::from_secs(3);
-/// An answer that takes longer is said to be missing, and still waited for.
+/// After this time a missing answer is reported; it is still waited for.
 const ANSWER_DUE: Duration = Duration::from_secs(10);
-/// What the requests of a command may take, however short the time that is given: what is certain now
-/// needs no waiting.
+/// Least time for a command's requests, however short its time limit is: what is certain already
+/// needs no waiting, only an answer.
 pub const LOOK_MIN: Duration = Duration::from_secs(3);
-/// How long a server may take to accept a connection, where it is only asked for whether it does.
+/// How long a server may take to accept a connection when only that is checked.
 const ACCEPT_DUE: Duration = Duration::from_millis(500);
 /// Objects in a page.
 const PAGE_OBJECTS: u32 = 500;
-/// How tables are asked for.
+/// The Accept header for tables.
 const TABLE: HeaderValue =
     HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
 
-/// The server, and what the command line says of every command.
+/// The server, and the global options of the command line.
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
     tables: Client,
     dial: Dial,
-    /// Where the server is.
+    /// URL of the server.
     pub server: String,
-    /// The namespace of objects that name none.
+    /// The default namespace.
     pub namespace: String,
-    /// The same, where commands have to name it to find what this one finds.
+    /// The same if suggested commands have to name it.
     pub named_namespace: Option<String>,
-    /// Whether the command line names the namespace: manifests may name no other then.
+    /// Whether the namespace is from the command line: then manifests may not name another one.
     pub is_namespace_typed: bool,
-    /// How objects are shown.
+    /// The output format.
     pub format: Format,
-    /// Tells ages.
+    /// The clock for ages.
     pub clock: Clock,
     outage: Outage,
-    /// When the time of the whole command is up; never where no limit is given.
+    /// When the time limit of the command is over; `None` without a limit.
     until: Option<Instant>,
-    /// When no answer is waited for any more.
+    /// When waiting for answers ends.
     answers_until: Option<Instant>,
 }
 
-/// What is asked of a kind.
+/// A query for objects of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The kind.
     pub kind: KindId,
-    /// The namespace; all of them where it is empty.
+    /// The namespace; empty for all.
     pub namespace: String,
-    /// What is selected.
+    /// Selectors and paging.
     pub options: ListOptions,
 }
 
 impl Query {
-    /// The path, and what selects.
+    /// The path with its query.
     pub fn path(&self) -> String {
         format!("{}?{}", object_path(self.kind, &self.namespace, ""), self.options.query())
     }
@@ -94,10 +94,10 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection to `server`; nothing is sent yet.
+    /// A connection to `server`. Nothing is sent yet.
     ///
     /// # Errors
-    /// When `server` is no URL of one.
+    /// `server` is not a valid URL.
     pub fn new(server: &str, namespace: &str, format: Format) -> Result<Self, Failure> {
         let servers = Servers::parse(server, 0)?;
         let transport = http_transport(&servers);
@@ -121,8 +121,7 @@ impl Connection {
         })
     }
 
-    /// The same connection, for a command that may take so long from now on, whichever of its requests
-    /// is not answered.
+    /// The same connection with a time limit for the whole command, whichever request takes long.
     #[must_use]
     pub fn for_at_most(self, timeout: Option<api::duration::Duration>) -> Self {
         let now = Instant::now();
@@ -130,13 +129,12 @@ impl Connection {
         Self { until, answers_until: until.map(|until| until.max(now + LOOK_MIN)), ..self }
     }
 
-    /// When the time of the whole command is up; never where no limit is given.
+    /// When the time limit of the command is over; `None` without a limit.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// The same connection, whose requests have no limit but their own: for those who keep the
-    /// command's themselves.
+    /// The same connection without the limit, for callers that apply it themselves.
     #[must_use]
     pub fn without_limit(&self) -> Self {
         Self { until: None, answers_until: None, ..self.clone() }
@@ -158,21 +156,22 @@ impl Connection {
         &self.tables
     }
 
-    /// What a watch tells of the connection by.
+    /// By which watches report the state of the connection.
     pub fn link(&self) -> Link {
         self.outage.link()
     }
 
-    /// What is known of the server being lost.
+    /// What is known of a loss of the server.
     pub fn outage(&self) -> &Outage {
         &self.outage
     }
 
-    /// Reads, again and again while the server is away: what a command waits for is not over since the
-    /// server restarts. One that never answered may be the wrong one, and is not waited for.
+    /// Reads, and repeats that while the server is away: a command that waits for something must
+    /// survive a restart of the server. A server that has never answered may be the wrong one, so
+    /// that is not repeated.
     ///
     /// # Errors
-    /// A refusal; or no answer from a server that has not answered yet.
+    /// A refusal, or no answer from a server that has not answered before.
     pub async fn insist<A, F: Future<Output = Result<A, Failure>>>(
         &self,
         read: impl Fn() -> F,
@@ -202,8 +201,8 @@ impl Connection {
         }
     }
 
-    /// What a request comes to before the command's time is up. Notes that the server has answered, also
-    /// where it refused.
+    /// The result of a request within the command's time limit. Notes that the server has answered,
+    /// even with a refusal.
     async fn in_time<A>(
         &self,
         method: &Method,
@@ -211,7 +210,7 @@ impl Connection {
     ) -> Result<A, client::Error> {
         let answer = match self.answers_until {
             None => asking.await,
-            // Nothing is begun that nobody waits for.
+            // Do not begin a request that nobody would wait for.
             Some(until) if until <= Instant::now() => Err(client::Error::silent(false)),
             Some(until) => match tokio::time::timeout_at(until, asking).await {
                 Ok(answer) => answer,
@@ -221,7 +220,7 @@ impl Connection {
         };
         let answered = match &answer {
             Ok(_) => true,
-            // What may pass is said of a server that is away, by whoever stands before it.
+            // A refusal that may pass can come from a proxy before a server that is away.
             Err(error) => {
                 error.refusal().is_some_and(|it| Failure::of_refusal(it).may_pass.is_none())
             }
@@ -232,20 +231,20 @@ impl Connection {
         answer
     }
 
-    /// Whether something accepts connections where the server should be.
+    /// Whether the server's address accepts connections.
     pub async fn accepts(&self) -> bool {
         let dialled = tokio::time::timeout(ACCEPT_DUE, (self.dial)()).await;
         dialled.is_ok_and(|stream| stream.is_ok())
     }
 
-    /// What a call's error means for the command.
+    /// The command's failure for an error of a call.
     pub fn failure(&self, error: &client::Error) -> Failure {
         let failure = Failure::of_call(error, &self.server);
         let is_late = self.answers_until.is_some_and(|until| until <= Instant::now());
         if is_late && failure.may_pass.is_some() { failure.too_late() } else { failure }
     }
 
-    /// Objects of a kind in the command's namespace that are selected.
+    /// Objects of a kind in the command's namespace that match the selectors.
     pub fn query(&self, kind: KindId, labels: String, fields: String) -> Query {
         let namespace = if kind.is_namespaced() { self.namespace.clone() } else { String::new() };
         let options = ListOptions { labels, fields, ..ListOptions::default() };
@@ -270,15 +269,15 @@ impl Connection {
     /// Reads one object.
     ///
     /// # Errors
-    /// Not found, or no answer.
+    /// It does not exist, or there was no answer.
     pub async fn get<A: DeserializeOwned>(&self, target: &Target) -> Result<A, Failure> {
         self.call(Method::GET, &self.path(target), None).await
     }
 
-    /// Reads one object, or nothing where it is not there.
+    /// Reads one object; nothing if it does not exist.
     ///
     /// # Errors
-    /// No answer.
+    /// There was no answer.
     pub async fn find<A: DeserializeOwned>(&self, target: &Target) -> Result<Option<A>, Failure> {
         let path = self.path(target);
         match self.in_time(&Method::GET, self.client.json(Method::GET, &path, None)).await {
@@ -291,15 +290,15 @@ impl Connection {
     /// Reads any path of the server.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// There was no answer, or a refusal.
     pub async fn read(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None).await
     }
 
-    /// Asks any path of the server, with a JSON document where one is named.
+    /// Sends a request to any path of the server, with a JSON document if one is given.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// There was no answer, or a refusal.
     pub async fn ask<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -309,7 +308,7 @@ impl Connection {
         self.call(method, path, body.map(|body| ("application/json", body))).await
     }
 
-    /// Makes an object.
+    /// Creates an object.
     ///
     /// # Errors
     /// A refusal, or no answer.
@@ -340,11 +339,11 @@ impl Connection {
         self.in_time(&Method::PATCH, self.client.json(Method::PATCH, &path, body)).await
     }
 
-    /// Asks for an object's deletion; with a uid of this very object, not of a later one of its name.
-    /// What it was last, or is until it is gone.
+    /// Deletes an object; if a uid is given, only the object with that uid. Returns the object in
+    /// its last state, or in its state while it is being deleted.
     ///
     /// # Errors
-    /// Not found, or no answer.
+    /// It does not exist, or there was no answer.
     pub async fn delete(
         &self,
         path: &str,
@@ -360,7 +359,7 @@ impl Connection {
         self.call(Method::DELETE, path, Some(("application/json", &options))).await
     }
 
-    /// Sends something to a part of an object.
+    /// Sends a document to a subresource of an object.
     ///
     /// # Errors
     /// A refusal, or no answer.
@@ -374,7 +373,7 @@ impl Connection {
         self.call(Method::POST, &path, Some(("application/json", body))).await
     }
 
-    /// Reads all objects that a query selects, and the point that they show, page by page.
+    /// Reads all objects of a query page by page, and their resourceVersion.
     ///
     /// # Errors
     /// No answer, or a refusal.
@@ -385,7 +384,7 @@ impl Connection {
         self.list_some(query, |_| true).await
     }
 
-    /// The same of those objects alone that are wanted: the others take no memory beyond their page.
+    /// The same, keeping only some objects: the others take no memory beyond their page.
     ///
     /// # Errors
     /// As [`Connection::list`].
@@ -409,7 +408,7 @@ impl Connection {
         }
     }
 
-    /// Reads the first of the objects that a query selects: a page of them.
+    /// Reads the first page of a query.
     ///
     /// # Errors
     /// No answer, or a refusal.
@@ -429,10 +428,10 @@ impl Connection {
         Ok((items?, page.metadata))
     }
 
-    /// An object that the server has answered, as its kind.
+    /// Types an object from the server.
     ///
     /// # Errors
-    /// It is not one as this version knows them.
+    /// It is not valid for this version.
     pub fn typed<A: DeserializeOwned>(&self, item: Value) -> Result<A, Failure> {
         serde_json::from_value(item).map_err(|error| {
             Failure::new(format!("the answer of {} is not understood: {error}", self.server))
@@ -440,7 +439,7 @@ impl Connection {
         })
     }
 
-    /// Reads a page of a query as a table. The next begins at `query.options.next`.
+    /// Reads a page of a query as a table. Sets `query.options.next` for the next page.
     ///
     /// # Errors
     /// No answer, or a refusal.
@@ -454,7 +453,7 @@ impl Connection {
     /// Reads one object as a table.
     ///
     /// # Errors
-    /// Not found, or no answer.
+    /// It does not exist, or there was no answer.
     pub async fn named_table(&self, target: &Target) -> Result<Table, Failure> {
         self.table(&self.path(target)).await
     }
@@ -464,7 +463,7 @@ impl Connection {
         self.in_time(&Method::GET, asking).await.map_err(|error| self.failure(&error))
     }
 
-    /// Runs a command beside a task; `query` names it.
+    /// Runs a command beside a task; `query` contains the command.
     ///
     /// # Errors
     /// A refusal, or no answer.
@@ -483,7 +482,7 @@ impl Connection {
     }
 }
 
-/// No connection is accepted. An earlier one may have carried a write there.
+/// No connection is accepted. If it was a write, an earlier connection may have carried it.
 fn not_accepted(method: &Method) -> client::Error {
     let why = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
     match *method {
@@ -515,7 +514,7 @@ mod tests {
             let answer = connection.insist(async || answers.borrow_mut().remove(0)).await;
             (answer.map_err(|failure| failure.code), answers.into_inner().len())
         };
-        // It may be the wrong one.
+        // It may be the wrong server.
         assert_eq!(insist(vec![Err(away()), Ok(1)]).await, (Err(Code::Error), 1));
         connection.outage().answered();
         assert_eq!(insist(vec![Err(away()), Err(away()), Ok(1)]).await, (Ok(1), 0));
@@ -532,7 +531,7 @@ mod tests {
             tokio::time::sleep(ANSWER_DUE + Duration::from_secs(1)).await;
             Ok::<_, Failure>(connection.outage().lost().map(|lost| (lost.for_secs, lost.why)))
         });
-        // Since it was asked, not since that was found too long.
+        // Counted from when it was requested, not from when it was first reported.
         assert_eq!(slow.await.unwrap(), Some((11, "it does not answer".to_owned())));
         assert!(!connection.outage().is_on());
     }

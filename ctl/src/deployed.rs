@@ -1,36 +1,38 @@
-//! What `hctl apply --wait` waits for in a workflow: the run that the workflow starts by itself for what
-//! was applied. Pure.
+//! What `hctl apply --wait` waits for after it has applied a workflow: the run that the workflow
+//! starts by itself for this change. Pure.
 //!
 //! # Invariants
 //!
-//! * Runs that people start do not count: what is deployed is not judged by who ran something last.
-//! * A step that applies the same again reports the run that the first one started.
-//! * What somebody else applies meanwhile does not count: its runs are not those of this step.
-//! * Whether a run was started is the server's word. A server of another version may make other hashes of
-//!   the same workflow.
+//! * Runs that users start do not count: a deployment is not judged by a run that somebody started
+//!   meanwhile.
+//! * A deployment that applies the same again reports the run that the first one started.
+//! * What somebody else applies meanwhile does not count: its runs are not those of this
+//!   deployment.
+//! * Whether a run was started is decided by what the server says. A server of another version may
+//!   compute another hash for the same workflow.
 
 use api::workflow::{revision, written_revision};
 use api::{Kind as _, Workflow, WorkflowRun, labels};
 use serde_json::Value;
 
-/// Why nothing of a suspended workflow is waited for.
+/// Why a suspended workflow is not waited for.
 const HELD: &str = "is suspended, and starts no run until it is resumed";
 
-/// What counts in a workflow that was applied.
+/// What counts for an applied workflow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deployed<'a> {
-    /// The run that it started for what was applied.
+    /// The run that it started for this change.
     Run(&'a WorkflowRun),
     /// It started a run, which is gone already.
     Gone,
-    /// Another change came before it started a run for this one: it never will.
+    /// Another change came before it started a run for this one, so it never will.
     Replaced,
-    /// There is none to wait for. Why, after the workflow's name.
+    /// There is nothing to wait for. The reason follows the workflow's name.
     Nothing(&'static str),
 }
 
-/// Whether `now` says something else to run than what was `applied`. How many old runs are kept changes no
-/// run.
+/// Whether `now` would run something else than `applied`. The number of runs to keep, for example,
+/// does not matter.
 pub fn is_replaced(applied: &Value, now: &Value) -> bool {
     let generation = |it: &Value| it["metadata"]["generation"].as_i64().unwrap_or_default();
     let spec = |it: &Value| {
@@ -41,15 +43,15 @@ pub fn is_replaced(applied: &Value, now: &Value) -> bool {
     generation(now) > generation(applied) && spec(now) != spec(applied)
 }
 
-/// Whether the controller has started a run between these two looks at a workflow, of which it had handled
-/// the later one: its note of the revision and the run's number are one write with the run.
+/// Whether the controller has started a run between two states of a workflow, the later of which it
+/// has handled. It writes the revision and the run's number together with the run.
 pub fn has_started(before: &Workflow, now: &Workflow) -> bool {
     let (before, now) = (&before.status, &now.status);
     now.revision != before.revision && now.last_run_number > before.last_run_number
 }
 
-/// What counts in a workflow of which `runs` are all runs. It was `applied` as the server answered then,
-/// and it is handled as it is `now`; or, where it `is_replaced`, it says something else now.
+/// What counts for a workflow with these `runs`. `applied` is the server's answer to the apply, and
+/// `now` the state that the controller has handled; with `is_replaced`, `now` has another spec.
 pub fn deployed<'a>(
     applied: &Workflow,
     (now, is_replaced): (&Workflow, bool),
@@ -58,17 +60,18 @@ pub fn deployed<'a>(
     if !applied.spec.run_on_apply.unwrap_or(true) {
         return Deployed::Nothing("starts no run by itself");
     }
-    // What is known of the revision that was applied, and not of one that came after it.
+    // The revision that was applied, not a later one.
     let known = if is_replaced { applied } else { now };
     let was_handled = applied.status.observed_generation >= applied.generation();
     let is_handled = was_handled || !is_replaced;
     let is_held = known.spec.suspend.unwrap_or(false);
     let is_new = if is_replaced { !was_handled } else { has_started(applied, now) };
-    // A run of an upgraded cluster may have the hash that versions before made of the same.
+    // In an upgraded cluster, a run may have the hash that earlier versions computed for the same
+    // spec.
     let mut of_this = vec![revision(&known.spec), written_revision(&known.spec)];
     let stood = &known.status.revision;
     if is_held && is_handled && !stood.is_empty() && !of_this.contains(stood) {
-        // It may have been run before another revision came: that is no run of this change.
+        // It may have run before another revision came, which is not a run of this change.
         return Deployed::Nothing(HELD);
     }
     if is_handled && !is_held {
@@ -83,7 +86,7 @@ pub fn deployed<'a>(
             && (!is_new || number() > Some(applied.status.last_run_number))
     };
     let counts = |run: &&WorkflowRun| match run.status.revision.as_str() {
-        // It takes the workflow as it is when it begins.
+        // It copies the workflow when it begins.
         "" if !run.status.phase.is_final() && !is_replaced => true,
         "" => run.label(labels::REVISION).is_some_and(is_of_this),
         of => is_of_this(of),
@@ -103,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// As an apply of what has been applied before is answered; another generation and status for others.
+    /// As the server answers when nothing has changed; tests change generation and status.
     fn workflow(spec: &Value) -> Workflow {
         let mut whole = json!({ "jobs": [{ "name": "a" }] });
         json_patch::merge(&mut whole, spec);
@@ -114,7 +117,7 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    /// How a workflow stands after its controller has handled a change.
+    /// The state after the controller has handled a change.
     fn stands(spec: &Value, generation: i64, (revision, number): (&str, u32)) -> Workflow {
         let mut workflow = workflow(spec);
         workflow.metadata.generation = Some(generation);
@@ -124,7 +127,7 @@ mod tests {
         workflow
     }
 
-    /// The same as the answer to an apply shows it: with the status from before.
+    /// The state in the answer to an apply: with the status from before.
     fn applied(spec: &Value, generation: i64, before: (&str, u32)) -> Workflow {
         let mut workflow = stands(spec, generation, before);
         workflow.status.observed_generation = generation - 1;
@@ -218,7 +221,7 @@ mod tests {
         let before = applied(&json!({}), 2, ("before", 1));
         let started = stands(&json!({}), 2, ("now", 2));
         assert_eq!(told((&before, &started), false, &["w-1 of=before ended"]), "gone");
-        // The same was run earlier: that is not the run of this change.
+        // The same spec was run earlier, which is not the run of this change.
         assert_eq!(told((&before, &started), false, &["w-1 ended"]), "gone");
         assert_eq!(told((&before, &started), false, &["w-1 ended", "w-2 begins"]), "w-2");
         let none = "has no run that it started for this revision";

@@ -1,10 +1,10 @@
-//! Objects as text that can be applied again: YAML and JSON, without bookkeeping.
+//! Objects as YAML or JSON that can be applied again, without bookkeeping fields.
 
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
-/// The object without what only machines read.
+/// The object without fields that only programs need.
 pub fn without_noise(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("managedFields");
@@ -20,12 +20,12 @@ pub fn without_noise(mut object: Value) -> Value {
     object
 }
 
-/// Several objects as one.
+/// Several objects as a list.
 pub fn list(items: Vec<Value>) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
-/// The object as YAML. Texts that would be read as something else are quoted.
+/// The object as YAML. Texts that would be read as another type are quoted.
 ///
 /// # Errors
 /// None that an object of the API can cause.

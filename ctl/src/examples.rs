@@ -1,14 +1,14 @@
-//! What the help of each verb ends with: examples, of which a test reads each as a command line, and exit
-//! codes.
+//! The end of each command's help: examples, each of which a test parses as a command line, and
+//! exit codes.
 
-/// Exit codes, as `hctl --help` tells them.
+/// The exit codes in `hctl --help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 error, 2 accepted but no node can run it, 3 the \
                           object waited for failed, 4 timed out, 5 conflict, 6 not found, 7 forbidden. exec \
                           exits with the code of the command that it ran. If the reader of a pipe goes \
                           away, commands that only show something exit with 0; commands that change or \
                           wait for something finish their work first";
 
-/// Exit codes, as `hctl wait --help` tells them.
+/// The exit codes in `hctl wait --help`.
 pub const WAIT_CODES: &str = "Exit codes: 0 all objects reached the state; 3 one never will; 6 one was not \
                           found; 2 timed out, and no node can run the tasks of one; 4 timed out. With \
                           several objects, the first of these that applies to any of them";

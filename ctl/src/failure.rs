@@ -1,4 +1,4 @@
-//! Why a command did not do what it should, and the exit code that says so.
+//! The failure of a command, with its exit code.
 
 use std::error::Error as _;
 use std::fmt;
@@ -14,32 +14,32 @@ use serde_json::{Value, json};
 use crate::namesakes::Missing;
 use crate::target::name::{Target, plural};
 
-/// Exit codes: a contract with scripts.
+/// Exit codes: scripts depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The reader of stdout went away: nothing is wrong, and nobody listens. It ends a command that only
-    /// shows something; one that changes something, or waits, is finished.
+    /// The reader of stdout has closed it. Nothing is wrong. A command that only shows something
+    /// ends; one that changes something, or waits, continues.
     Unread,
-    /// A command that was run beside a task ended with this exit code.
+    /// The exit code of a command that was run beside a task.
     Command(u8),
-    /// Any other error, such as a command line that makes no sense.
+    /// Any other error, for example in the command line.
     Error,
-    /// It was accepted, and no node takes its tasks.
+    /// It was accepted, but no node fits its tasks.
     Unschedulable,
-    /// What was waited for failed.
+    /// What was waited for has failed.
     Failed,
-    /// The time was up.
+    /// The time limit is over.
     Timeout,
-    /// It is there already, or changed meanwhile.
+    /// It exists already, or was changed meanwhile.
     Conflict,
-    /// It is not there.
+    /// It does not exist.
     NotFound,
     /// It is not allowed.
     Forbidden,
 }
 
 impl Code {
-    /// As the process ends with it.
+    /// The process's exit code.
     pub fn number(self) -> u8 {
         match self {
             Code::Unread => 0,
@@ -54,7 +54,7 @@ impl Code {
         }
     }
 
-    /// What a refusal of the server means.
+    /// The exit code for a refusal of the server.
     fn of(why: Why) -> Self {
         match why {
             Why::Forbidden => Code::Forbidden,
@@ -74,7 +74,7 @@ impl Code {
     }
 }
 
-/// Why a command did not do what it should.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
@@ -83,18 +83,18 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// What is wrong in manifests.
+    /// Problems in manifests.
     pub problems: Vec<Problem>,
-    /// What is not there, where something is missing: others may have its name.
+    /// What does not exist, if that is the reason: other objects may have its name.
     pub missing: Option<Box<Missing>>,
-    /// Whether the same would become of everything else that is asked: nobody answers.
+    /// Whether every other request would fail for the same reason, because no server answers.
     pub is_last: bool,
-    /// Why there was no answer, if there may be one later: the server is away, or has too much to do.
+    /// Why there was no answer, if there may be one later: the server is away or overloaded.
     pub may_pass: Option<String>,
 }
 
 impl Failure {
-    /// An error.
+    /// An error with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             code: Code::Error,
@@ -107,7 +107,7 @@ impl Failure {
         }
     }
 
-    /// A command line that makes no sense.
+    /// An error in the command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(message)
     }
@@ -119,7 +119,7 @@ impl Failure {
         self
     }
 
-    /// An object is not there.
+    /// The failure of an object that does not exist.
     pub fn not_found(target: &Target) -> Self {
         let plural = target.kind.info().plural;
         let failure = Self::new(format!("{plural} {:?} not found", target.name));
@@ -127,14 +127,14 @@ impl Failure {
         Self { missing: Some(Missing::Object(target.clone()).into()), ..failure }
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What the call to the server at `server` came to.
+    /// The failure for an error of a call to `server`.
     pub fn of_call(error: &Error, server: &str) -> Self {
         let may_pass = match error {
             Error::Unavailable(source) | Error::Unknown(source) => Some(cause(source.as_ref())),
@@ -168,15 +168,15 @@ impl Failure {
         }
     }
 
-    /// The same of a request whose answer did not come before the time of the whole command was up:
-    /// nothing else is asked then.
+    /// The failure of a request that was not answered within the command's time limit. Nothing else
+    /// is requested then.
     #[must_use]
     pub fn too_late(self) -> Self {
         let message = format!("the time is up: {}", self.message);
         Self { code: Code::Timeout, message, is_last: true, may_pass: None, ..self }
     }
 
-    /// A refusal.
+    /// The failure for a refusal.
     pub fn of_refusal(refusal: &Refusal) -> Self {
         let why = refusal.why;
         let failure = Self::new(&refusal.message).code(Code::of(why));
@@ -197,13 +197,13 @@ impl Failure {
             Why::Exists | Why::Conflict | Why::Contended | Why::Deposed => {
                 failure.hint("check its status with hctl describe, then try again")
             }
-            // The apiserver is there, and says of what it is not.
+            // The apiserver itself answered, and says what is unavailable.
             Why::Busy | Why::Unavailable | Why::Late => {
                 passing(failure.hint("try again in a moment"))
             }
-            // The message says how room is made; nothing else can be written either.
+            // The message says how to make room. No other write can succeed either.
             Why::Full => Self { is_last: true, ..passing(failure) },
-            // The server says itself that the change may have been made.
+            // The server's message says that the change may have been made.
             Why::Unknown => {
                 let failure = failure.hint("look with hctl get before trying again");
                 Self { is_last: true, ..passing(failure) }
@@ -237,8 +237,8 @@ impl Failure {
     }
 }
 
-/// Whether somebody else was faster: what was read is not what is there any more, so that it is worth
-/// reading again.
+/// Whether somebody else was faster, so that the object should be read again and the change
+/// retried.
 pub fn is_outrun(error: &Error) -> bool {
     let why = match error {
         Error::Refused(refusal) => refusal.why,
@@ -262,7 +262,7 @@ pub fn is_outrun(error: &Error) -> bool {
     }
 }
 
-/// How to see which objects of a kind there are.
+/// The hint how to list objects of a kind.
 pub fn what_is_there(plural: &str) -> String {
     let kind = KindId::from_word(plural);
     let is_namespaced = kind.is_none_or(KindId::is_namespaced);
@@ -280,11 +280,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What to do where something is there, which may be no apiserver, or one that hangs.
+/// The hint if something accepts connections that may not be an apiserver, or hangs.
 const OTHER_SERVER: &str =
     "check whether it hangs or is stopped, or name another with --server or HELIOX_SERVER";
 
-/// What is said of a server that is there, and silent.
+/// The message for a server that accepts connections and does not answer.
 fn silent(server: &str) -> String {
     format!("the server at {server} accepts connections and does not answer")
 }
@@ -293,7 +293,7 @@ fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Fail
     let why = cause(source);
     if let Some(io) = of_the_system(source).filter(|io| !client::broke_off(io)) {
         if io.kind() == io::ErrorKind::TimedOut {
-            // A full queue of connections looks like a host that is not there.
+            // A full queue of connections looks the same as a host that does not exist.
             return Failure::new(format!("the server at {server} accepts no connection: {why}"))
                 .hint(OTHER_SERVER);
         }
@@ -304,7 +304,7 @@ fn unavailable(source: &(dyn std::error::Error + 'static), server: &str) -> Fail
         .hint("try again in a moment")
 }
 
-/// What the system said of a connection, if it did: `connection refused`.
+/// The operating system's error of a connection, if there is one: `connection refused`.
 fn of_the_system<'a>(source: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     let mut cause = Some(source);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! Words that people bring from kubectl, docker, nomad and argo, and what to type instead. Pure.
+//! Commands of kubectl, docker, nomad and argo, and what to type instead. Pure.
 
 use api::KindId;
 use api::schema::neighbours_word;
@@ -9,7 +9,7 @@ use crate::args::Args;
 use crate::foreign_flags::{FLAGS, parameter};
 use crate::{hints, target};
 
-/// What is ours for a word of another tool.
+/// The hctl equivalent of another tool's word.
 #[derive(Debug, Clone, Copy)]
 enum Ours {
     /// This command does the same.
@@ -45,7 +45,7 @@ const DELETE: Ours = Same("delete KIND/NAME");
 const DESCRIBE: Ours = Same("describe KIND/NAME");
 const NODES: Ours = Same("get nodes");
 
-/// Verbs of other tools in two words, and ours for the same.
+/// Commands of other tools that have two words.
 const TWO_WORDS: [(&str, &str, Ours); 24] = [
     ("alloc", "exec", SHELL),
     ("alloc", "logs", Same("logs TASK")),
@@ -81,7 +81,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
     ("template", "list", Same("get workflows")),
 ];
 
-/// Verbs of other tools, and ours for the same.
+/// Commands of other tools.
 const VERBS: [(&str, Ours); 97] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
@@ -233,8 +233,8 @@ const VERBS: [(&str, Ours); 97] = [
     ),
 ];
 
-/// What a person meant who wrote a command that there is none of. `words` is the command line after
-/// `hctl`, `unknown` the word in it.
+/// What a user probably meant by an unknown command. `words` is the command line after `hctl`,
+/// `unknown` the unknown word in it.
 pub fn command(words: &[String], unknown: &str) -> Option<String> {
     let at = words.iter().position(|word| word == unknown);
     let before = at.map(|at| &words[..at]).unwrap_or_default();
@@ -268,7 +268,7 @@ pub fn command(words: &[String], unknown: &str) -> Option<String> {
     nearest(unknown, verbs).map(|verb| format!("did you mean hctl {verb}?"))
 }
 
-/// What `top` is asked for.
+/// The hint for an unknown argument of `top`.
 fn of_top(unknown: &str) -> Option<String> {
     match KindId::from_word(unknown).or_else(|| neighbours_word(unknown)) {
         Some(KindId::Node) => Some("did you mean hctl top nodes?".to_owned()),
@@ -281,11 +281,11 @@ fn of_top(unknown: &str) -> Option<String> {
     }
 }
 
-/// What to write for an argument that a command does not take.
+/// The hint for an argument that a command does not have.
 pub fn argument(words: &[String], argument: &str) -> Option<String> {
     let verb = verb_of(words);
     let flag = argument.split(['=', ' ']).next().unwrap_or_default();
-    // A flag behind the first word of a command that exec is to run is that command's.
+    // A flag after the first word of the command that exec has to run belongs to that command.
     let task_and_command = with_dashes(words).filter(|_| verb == "exec");
     if let Some(hint) = task_and_command
         && hint.split_once(" -- ").is_some_and(|(_, command)| {
@@ -312,7 +312,7 @@ pub fn argument(words: &[String], argument: &str) -> Option<String> {
     }
 }
 
-/// What to write where an argument is missing.
+/// The hint for a missing argument.
 pub fn missing(words: &[String]) -> Option<String> {
     match verb_of(words) {
         "exec" => with_dashes(words),
@@ -322,7 +322,7 @@ pub fn missing(words: &[String]) -> Option<String> {
     }
 }
 
-/// What to write for a value that an argument does not take.
+/// The hint for a value that an argument does not accept.
 pub fn value(words: &[String], argument: &str, value: &str) -> Option<String> {
     let form = value.split('=').next().unwrap_or_default();
     match argument.split(' ').next().unwrap_or_default() {
@@ -346,14 +346,14 @@ pub fn value(words: &[String], argument: &str, value: &str) -> Option<String> {
     }
 }
 
-/// The verb of a command line.
+/// The command of a command line.
 fn verb_of(words: &[String]) -> &str {
     let command = Args::command();
     let verb = words.iter().find(|word| command.find_subcommand(word).is_some());
     verb.map(String::as_str).unwrap_or_default()
 }
 
-/// Flags of `exec` that are followed by a value.
+/// Flags of `exec` with a value.
 const WITH_VALUES: [&str; 6] = ["--attempt", "--namespace", "--output", "--server", "-n", "-o"];
 
 /// Words as they have to be typed.
@@ -361,7 +361,7 @@ fn typed(words: &[String]) -> String {
     words.iter().map(|word| hints::word(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// The command line of `exec` with the dashes that set the command apart.
+/// The command line of `exec` with the `--` that separates the command.
 fn with_dashes(words: &[String]) -> Option<String> {
     if words.iter().any(|word| word == "--") {
         return None;
@@ -386,7 +386,7 @@ mod tests {
         line.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// What people type who know another tool: a flag that we do not have, and what the answer names.
+    /// What users of other tools type: a flag that hctl does not have, and what the hint contains.
     #[test]
     fn a_flag_of_another_tool_is_answered_with_ours() {
         for (line, flag, part) in [

@@ -1,13 +1,13 @@
-//! Flags that people bring from kubectl, docker, nomad and argo, and what to type instead. Pure.
+//! Flags of kubectl, docker, nomad and argo, and what to type instead. Pure.
 
 use crate::hints;
 
-/// Why there is no such flag: a task ends within its own time.
+/// Why there is no such flag: tasks have their own grace period.
 pub const NO_FORCE: &str =
     "leave it out: a task has the terminationGracePeriodSeconds of its template to stop";
-/// Why a container is not named.
+/// Why containers have no names here.
 pub const ONE_CONTAINER: &str = "leave it out: a task is one container";
-/// Why no context is named.
+/// Why there are no contexts.
 pub const NO_CONTEXTS: &str = "name the server with --server or HELIOX_SERVER";
 
 const RUN_A_CONTAINER: &str =
@@ -17,10 +17,10 @@ const NAMES_ONLY: &str =
 const DESCRIBE_ONE: &str =
     "name the objects: hctl get KIND lists them, hctl describe KIND/NAME shows one";
 const EACH_CANCELLED: &str = "name each: hctl get jobs -o name | xargs hctl cancel";
-/// The selector is kept: without it everything would be cancelled.
+/// The selector is part of the hint: without it everything would be cancelled.
 const SELECTED_CANCELLED: &str = "name each: hctl get jobs -l LABELS -o name | xargs hctl cancel";
 
-/// Flags of other tools, for the verb that has them there (any, where that is empty), and what to do.
+/// Flags of other tools, each with the command that has it there (any if empty), and the hint.
 pub const FLAGS: [(&str, &str, &str); 66] = [
     (
         "apply",
@@ -98,8 +98,8 @@ pub const FLAGS: [(&str, &str, &str); 66] = [
     ("", "--kubeconfig", NO_CONTEXTS),
 ];
 
-/// What to write for a parameter of a workflow that is written as a flag of its own: `--day 2026-01-02`,
-/// or `-e day=2026-01-02`. `words` is the command line after `hctl`.
+/// The hint for a workflow parameter that is written as a flag: `--day 2026-01-02`, or `-e
+/// day=2026-01-02`. `words` is the command line after `hctl`.
 pub fn parameter(verb: &str, words: &[String], argument: &str) -> Option<String> {
     let is_meant = argument.starts_with("--") || matches!(argument, "-e" | "-P" | "-a");
     let at = words.iter().position(|word| word.split('=').next() == Some(argument))?;

@@ -1,4 +1,4 @@
-//! What `wait` waits for, as a function of the object. Pure.
+//! What `hctl wait` waits for, as a function of the object. Pure.
 
 use api::conditions::UNSCHEDULABLE;
 use api::{Kind as _, KindId, Task, WorkflowRun};
@@ -25,7 +25,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    /// As the command line says it.
+    /// Its word on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Goal::Succeeded => "succeeded",
@@ -38,7 +38,7 @@ impl Goal {
 }
 
 impl Goal {
-    /// That one object, or several, did not get there: `did not succeed`.
+    /// That one object, or several, did not reach it: `did not succeed`.
     pub fn missed(self, are_many: bool) -> &'static str {
         match self {
             Goal::Succeeded => "did not succeed",
@@ -50,7 +50,7 @@ impl Goal {
         }
     }
 
-    /// What is waited for an object to do: `to succeed`.
+    /// As an infinitive: `to succeed`.
     pub fn infinitive(self) -> &'static str {
         match self {
             Goal::Succeeded => "to succeed",
@@ -62,27 +62,28 @@ impl Goal {
     }
 }
 
-/// How an object stands to a goal.
+/// The relation of an object to a goal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is there.
+    /// It has reached the goal.
     Met,
-    /// It will not get there. Why.
+    /// It will not reach it; the reason.
     Never(String),
-    /// It is a workflow that had no run when its controller looked last, and starts none by itself.
+    /// It is a workflow that had no run when its controller looked last, and that starts none by
+    /// itself.
     NoRun,
-    /// The same of one that would start a run, but is suspended.
+    /// The same for a workflow that would start a run but is suspended.
     Suspended,
-    /// It may get there. How it stands.
+    /// It may reach it; its current state.
     NotYet(String),
 }
 
-/// How an object of `kind` stands to `goal`.
+/// The relation of an object of `kind` to `goal`.
 pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
     let verdict = standing_to(kind, goal, object);
-    // A deletion is never taken back, and controllers do nothing more for what is deleted. A task
-    // goes on until it is stopped: it may still end well.
+    // A deletion is never taken back, and controllers do nothing more for a deleted object. But a
+    // task runs until it is stopped, so it may still end well.
     if let Verdict::NotYet(seen) = &verdict
         && is_leaving
         && kind != KindId::Task
@@ -93,7 +94,7 @@ pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     verdict
 }
 
-/// Why no object of `kind` will ever be as `goal` says, if so: nothing needs to be asked then.
+/// Why no object of `kind` can ever reach `goal`, if so: then no request is needed.
 pub fn impossible(kind: KindId, goal: Goal) -> Option<String> {
     match goal {
         Goal::Ready | Goal::Deleted => None,
@@ -119,7 +120,7 @@ fn standing_to(kind: KindId, goal: Goal, object: &Value) -> Verdict {
     }
 }
 
-/// How an object stands whose controller has not looked at it since it changed.
+/// The state of an object whose controller has not handled its latest change.
 fn unhandled(kind: KindId, object: &Value, seen: &str) -> String {
     let controller = format!("the {} controller", crate::target::word(kind));
     if object["status"]["phase"].is_string() {
@@ -129,7 +130,7 @@ fn unhandled(kind: KindId, object: &Value, seen: &str) -> String {
     }
 }
 
-/// Whether the controller of an object, where it has one, has handled its latest change.
+/// Whether the controller of an object, if it has one, has handled its latest change.
 pub fn is_handled(kind: KindId, object: &Value) -> bool {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
     let observed = object["status"]["observedGeneration"].as_i64().unwrap_or_default();
@@ -140,8 +141,8 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     if let Some(why) = impossible(kind, goal) {
         return Verdict::Never(why);
     }
-    // The phase is that of the run that counts: of the newest revision's own run, or the newest
-    // that a person started.
+    // The phase is that of the run that counts: the workflow's own run of the newest revision, or
+    // the newest run that a user started.
     if kind == KindId::Workflow && phase.is_empty() {
         return if object["spec"]["runOnApply"] == Value::Bool(false) {
             Verdict::NoRun
@@ -165,8 +166,8 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     }
 }
 
-/// Whether a workflow says how a run stands that is not the newest one of its revision, of which its
-/// controller is about to hear: as that chooses it.
+/// Whether a workflow shows the state of a run that is not the newest of its revision, because its
+/// controller has not noticed that one yet.
 pub fn is_behind(workflow: &Value, runs: &[WorkflowRun]) -> bool {
     let status = &workflow["status"];
     let is_of_now = |run: &&WorkflowRun| {
@@ -178,13 +179,13 @@ pub fn is_behind(workflow: &Value, runs: &[WorkflowRun]) -> bool {
     newest.is_some_and(|run| status["lastRun"].as_str() != Some(run.name()))
 }
 
-/// Whether an object has ended, and nothing that its controller has not seen yet lets it go on.
+/// Whether an object has ended, and there is no unhandled change that lets it continue.
 pub fn has_ended(kind: KindId, object: &Value) -> bool {
     let (is_good, is_bad) = ends(object["status"]["phase"].as_str().unwrap_or_default());
     (is_good || is_bad) && is_handled(kind, object)
 }
 
-/// Whether a phase is that of a good end, and whether it is that of a bad one.
+/// Whether a phase is a successful end, and whether it is a failed one.
 fn ends(phase: &str) -> (bool, bool) {
     match phase {
         "Succeeded" => (true, false),
@@ -193,7 +194,7 @@ fn ends(phase: &str) -> (bool, bool) {
     }
 }
 
-/// Whether a task that failed may be tried again: its job does so until it has recorded the end.
+/// Whether a failed task may be retried: its job may do so until it has recorded the end.
 fn may_be_tried_again(task: &Value) -> bool {
     let owners = task["metadata"]["ownerReferences"].as_array();
     let is_owned = owners.is_some_and(|owners| !owners.is_empty());
@@ -211,14 +212,14 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
     } else if kind == KindId::Task {
         object["status"]["ready"] == Value::Bool(true)
     } else if kind == KindId::PartitionSet {
-        // An assignment is taken as given.
+        // An assignment is taken as the actual state.
         phase.is_empty() || condition("Ready")
     } else if kind.info().is_observed {
         condition("Ready")
     } else {
         kind != KindId::Namespace || object["metadata"]["deletionTimestamp"].is_null()
     };
-    // A task whose attempt has ended says that it is stalled, although its job may be about to try it again.
+    // A task whose attempt has ended is Stalled, although its job may be about to retry it.
     let is_over = if kind == KindId::Task {
         let (is_good, is_bad) = ends(phase);
         is_good || is_bad && !may_be_tried_again(object)
@@ -234,7 +235,7 @@ fn ready(kind: KindId, phase: &str, object: &Value, seen: String) -> Verdict {
     }
 }
 
-/// Whether what an object wants to run finds no node.
+/// Whether the object has tasks that fit no node.
 pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
     if kind == KindId::Task {
         let task: Option<Task> = serde_json::from_value(object.clone()).ok();
@@ -244,11 +245,11 @@ pub fn is_unschedulable(kind: KindId, object: &Value) -> bool {
     list.into_iter().flatten().any(|it| it["reason"] == UNSCHEDULABLE)
 }
 
-/// How an object stands, in a few words: `Running, 3 of 8 tasks succeeded: message`.
+/// The state of an object in a few words: `Running, 3 of 8 tasks succeeded: message`.
 pub fn standing(object: &Value) -> String {
     let status = &object["status"];
     let mut text = status["phase"].as_str().unwrap_or("still there").to_owned();
-    // Before its tasks are counted, `0 of 0` would tell nothing.
+    // `0 of 0` before the tasks are counted would mean nothing.
     let total = status["total"].as_u64().filter(|total| *total > 0);
     if let (Some(total), Some(succeeded)) = (total, status["succeeded"].as_u64()) {
         text.push_str(&format!(", {succeeded} of {total} tasks succeeded"));
@@ -257,13 +258,13 @@ pub fn standing(object: &Value) -> String {
         }
     }
     let refused = object["spec"]["unschedulable"]["message"].as_str();
-    // A workflow says it of its run, in its conditions alone.
+    // A workflow shows its run's message in its conditions only.
     let conditions = status["conditions"].as_array().into_iter().flatten();
     let of_condition = conditions
         .filter(|condition| condition["type"] == "Ready")
         .filter_map(|condition| condition["message"].as_str())
         .find(|message| !message.is_empty());
-    // What the jobs of a run wait for is said of each.
+    // What the jobs of a run wait for is in each of them.
     let of_run = (object["kind"] == KindId::WorkflowRun.info().kind)
         .then(|| serde_json::from_value::<WorkflowRun>(object.clone()).ok())
         .flatten()

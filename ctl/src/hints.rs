@@ -1,13 +1,12 @@
-//! What hctl says can be typed next, as it has to be typed: in the namespace that the command line named.
-//! Pure.
+//! Suggested commands, as they have to be typed in the namespace of the command line. Pure.
 
-/// Verbs that look into a namespace.
+/// Commands that need a namespace.
 const IN_A_NAMESPACE: [&str; 13] = [
     "cancel", "delete", "describe", "events", "evict", "exec", "get", "logs", "rerun", "resume",
     "run", "suspend", "wait",
 ];
 
-/// A text in which each command of hctl names the namespace, where one has to be named.
+/// The text with the namespace added to each hctl command in it, if it has to be named.
 pub fn within(text: &str, namespace: Option<&str>) -> String {
     let Some(namespace) = namespace else { return text.to_owned() };
     let mut parts = text.split("hctl ");
@@ -25,19 +24,19 @@ pub fn within(text: &str, namespace: Option<&str>) -> String {
     whole
 }
 
-/// The flag by which commands find what is in `namespace`, with a space before it; empty where those
-/// who look into `seen_from` find it without, or where it is in no namespace.
+/// The flag to find what is in `namespace`, after a space; empty if it is found without one from
+/// the namespace `seen_from`, or if it is in no namespace.
 pub fn place(namespace: &str, seen_from: &str) -> String {
     let is_found = namespace.is_empty() || namespace == seen_from;
     if is_found { String::new() } else { format!(" -n {namespace}") }
 }
 
-/// The command that shows the runs of a workflow.
+/// The command that lists the runs of a workflow.
 pub fn runs_of(workflow: &str) -> String {
     format!("hctl get runs --field-selector spec.workflow={workflow}")
 }
 
-/// A word as a shell reads it back.
+/// A word quoted for a shell.
 pub fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@+".contains(c);
     if text.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What is made again after it was deleted, since what it belongs to goes on. Pure.
+//! Deleted objects that are created again because their owners still exist. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use crate::goal;
 use crate::hints;
 use crate::target::Target;
 
-/// What an owner makes again as long as it goes on. A run of a workflow is not: it was one execution.
+/// Kinds that an owner creates again. A workflow's runs are not: each is one execution.
 const MADE_AGAIN: [KindId; 2] = [KindId::Job, KindId::Task];
 
-/// An object and its namespace.
+/// An object with its namespace.
 pub type Placed = (String, Target);
 
-/// Those of the deleted objects that their owners make again if those go on, by owner. `deleted` are the
-/// objects as they were then. What has ended is recorded, and not made again.
+/// Those of the deleted objects that their owners will create again, by owner. `deleted` are the
+/// objects in their last state. Ended ones are recorded and not created again.
 pub fn by_owner(deleted: &[(Placed, Value)]) -> BTreeMap<Placed, Vec<Target>> {
     let mut found: BTreeMap<Placed, Vec<Target>> = BTreeMap::new();
     for ((namespace, target), object) in deleted {
@@ -31,7 +31,7 @@ pub fn by_owner(deleted: &[(Placed, Value)]) -> BTreeMap<Placed, Vec<Target>> {
     found
 }
 
-/// The object that controls another one, and makes it again.
+/// The owner of an object that would create it again.
 fn controller(object: &Value) -> Option<Target> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
     let owner = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
@@ -40,8 +40,9 @@ fn controller(object: &Value) -> Option<Target> {
     Some(Target::new(kind, word("name")?))
 }
 
-/// What a person is told who deleted `targets`, which belong to `owner`. `object` is the owner as it is
-/// now; `seen_from` the namespace that commands look into. Nothing where it makes them no more.
+/// The message for a user who has deleted `targets`, which belong to `owner`. `object` is the
+/// owner's current state; `seen_from` the default namespace of commands. Nothing if it will not
+/// create them again.
 pub fn told(
     (namespace, owner): &Placed,
     object: &Value,

@@ -1,4 +1,4 @@
-//! The `hctl` binary: reads the command line, runs the command, and ends with its exit code.
+//! The `hctl` binary: parses the command line, runs the command, and exits with its code.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(ctl::cmd::run(args));
-    // A read of stdin that nobody waits for any more must not hold back the end.
+    // A blocking read of stdin that nobody needs any more must not delay the exit.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,

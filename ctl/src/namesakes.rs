@@ -1,19 +1,19 @@
-//! What a person may have meant who named an object that is not there. Pure.
+//! What a user probably meant who named an object that does not exist. Pure.
 
 use api::KindId;
 
 use crate::hints;
 use crate::target::name::{Target, word};
 
-/// Namesakes that are named at most.
+/// Most objects that a hint names.
 const NAMED_MAX: usize = 3;
 
-/// What is missing.
+/// What does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// An object.
     Object(Target),
-    /// The kind of this name.
+    /// A kind with this name.
     Kind(String),
 }
 
@@ -22,24 +22,24 @@ pub enum Missing {
 pub struct Namesake {
     /// The object.
     pub target: Target,
-    /// Its latest run, where it is a workflow that had one.
+    /// Its latest run, if it is a workflow that had one.
     pub last_run: Option<String>,
 }
 
-/// What there is of the name, or nearly so.
+/// What exists with the name or nearly the name.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// Whether it is there by now: a job, for one, makes a task that was deleted again.
+    /// Whether it exists by now: for example, a job creates a deleted task again.
     pub is_there: bool,
     /// Objects of other kinds that have the name.
     pub others: Vec<Namesake>,
     /// Other namespaces that have an object of the kind and the name.
     pub namespaces: Vec<String>,
-    /// The name of an object of the kind that nearly matches.
+    /// An object of the kind with nearly this name.
     pub near: Option<String>,
 }
 
-/// What to do about `missing`, which a command asked for that is for the kinds `taken`.
+/// The hint for `missing`. The command accepts the kinds in `taken`.
 pub fn hint(missing: &Missing, taken: &[KindId], found: &Found) -> Option<String> {
     if let Missing::Object(Target { kind, name }) = missing
         && let Some(other) = KindId::from_word(name)
@@ -66,7 +66,7 @@ pub fn hint(missing: &Missing, taken: &[KindId], found: &Found) -> Option<String
             found.namespaces.iter().take(NAMED_MAX).map(|it| format!("-n {it}")).collect();
         return Some(format!("it is in another namespace: add {}", flags.join(" or ")));
     }
-    // What a job or a run has is rather meant than something of nearly the same name.
+    // An owner of that name is more likely meant than an object of a similar name.
     let has_parts = |other: &&Namesake| {
         matches!(other.target.kind, KindId::Job | KindId::WorkflowRun | KindId::Workflow)
     };
@@ -79,7 +79,7 @@ pub fn hint(missing: &Missing, taken: &[KindId], found: &Found) -> Option<String
     found.others.iter().find_map(|other| of_another_kind(other, taken))
 }
 
-/// What to do with an object of a kind that the command is not for.
+/// The hint for an object of a kind that the command does not accept.
 fn of_another_kind(other: &Namesake, taken: &[KindId]) -> Option<String> {
     let (target, name) = (&other.target, &other.target.name);
     let is_for_tasks = taken.contains(&KindId::Task);
@@ -103,7 +103,7 @@ fn of_another_kind(other: &Namesake, taken: &[KindId]) -> Option<String> {
     }
 }
 
-/// Whether two names differ in nothing but numbers: then neither is a slip for the other.
+/// Whether two names differ only in numbers: then neither is a typing error for the other.
 pub fn differ_in_numbers_alone(a: &str, b: &str) -> bool {
     let words = |name: &str| name.replace(|c: char| c.is_ascii_digit(), "");
     a != b && words(a) == words(b)

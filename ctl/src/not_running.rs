@@ -1,4 +1,4 @@
-//! Why there is nothing to see of a task, or of what should have tasks: it has ended, or has not started.
+//! Why a task, or an object that should have tasks, shows nothing: it has ended or has not started.
 //! Pure.
 
 use api::resource::Resource;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::failure::{Code, Failure};
 use crate::target::Target;
 
-/// How a task stands that does not run: `has ended (Succeeded)`, `is Pending: 0 of 3 nodes: 3 full`.
-/// Nothing where it runs.
+/// The state of a task that is not running: `has ended (Succeeded)`, `is Pending: 0 of 3 nodes: 3
+/// full`. Nothing if it is running.
 pub fn state(task: &Task, now: Timestamp) -> Option<String> {
     let phase = task.phase();
     match phase {
@@ -27,8 +27,8 @@ pub fn state(task: &Task, now: Timestamp) -> Option<String> {
     }
 }
 
-/// Why no command can be run in an attempt of a task, in the newest where none is named. Nothing where
-/// the task does not tell.
+/// Why no command can be run in an attempt of a task (by default the newest). Nothing if the task
+/// does not tell.
 pub fn no_command(task: &Task, attempt: Option<u32>, now: Timestamp) -> Option<Failure> {
     let target = Target::new(KindId::Task, task.name());
     let current = task.spec.attempt;
@@ -68,14 +68,15 @@ fn next_step(task: &Task, target: &Target) -> String {
     }
 }
 
-/// That a task has printed nothing, since it has not started. Why.
+/// The message that a task has no output because it has not started, with the reason.
 pub fn not_started(task: &Task, now: Timestamp) -> String {
     let (name, why) = (task.name(), task.why(now));
     let why = if why.is_empty() { why } else { format!(": {why}") };
     format!("{name} has not started yet{why}")
 }
 
-/// That a job or a run has no tasks: none was made yet, or all were removed. Why.
+/// The message that a job or a run has no tasks, with the reason: none was created yet, or all were
+/// removed.
 pub fn no_tasks(target: &Target, object: &Value, now: Timestamp) -> String {
     let status = &object["status"];
     let count = |field: &str| status[field].as_u64().unwrap_or_default();
@@ -103,7 +104,7 @@ fn first_of(texts: [String; 2]) -> String {
     texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-/// What the first job of a run that waits for something waits for: `load: PartitionSet db does not exist`.
+/// What the first waiting job of a run waits for: `load: PartitionSet db does not exist`.
 fn why_of_jobs(run: &Value) -> String {
     let jobs = run["status"]["jobs"].as_array().into_iter().flatten();
     let said =
@@ -111,7 +112,7 @@ fn why_of_jobs(run: &Value) -> String {
     jobs.filter_map(said).next().unwrap_or_default()
 }
 
-/// The cell WHY of its row.
+/// The WHY cell of its row.
 fn why<K: Resource + DeserializeOwned>(object: &Value, now: Timestamp) -> String {
     let typed = serde_json::from_value::<K>(object.clone()).ok();
     typed.and_then(|object| object.row(now).pop()).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! The server is lost: known to all watches and requests of one command, and told once.
+//! The loss of the server, as noticed by all watches and requests of one command, and reported
+//! once.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,20 +8,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long the server is lost before it is said: one that restarts is back by then, as a rule.
+/// How long the server must be lost before that is reported: a restart usually takes less.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
-/// The first wait before a lost server is asked again.
+/// The first wait before the next try.
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 
-/// How long to wait before a lost server is asked again, where it was `before` the last time: twice as
-/// long, up to `max`.
+/// The wait before the next try after a wait of `before`: twice as long, up to `max`.
 pub fn next_wait(before: Option<Duration>, max: Duration) -> Duration {
     before.map_or(WAIT_FIRST, |before| (before * 2).min(max))
 }
 
-/// Which watches and requests of one command wait for the server to come back. One command may have
-/// several, which all break when the server goes: people want to hear of that once.
+/// Which watches and requests of one command have lost the server. A command may have several,
+/// which all break at the same time, and the user should be told once.
 #[derive(Debug, Clone)]
 pub struct Outage {
     server: Arc<str>,
@@ -29,11 +29,11 @@ pub struct Outage {
 
 #[derive(Debug, Clone, Default)]
 struct Missing {
-    /// How many are broken.
+    /// Number of broken ones.
     count: usize,
-    /// Since when, and why, while any is.
+    /// Since when any is broken, and why.
     lost: Option<(Instant, String)>,
-    /// Since when none is any more; nothing where none was yet.
+    /// Since when none is broken any more; `None` if none ever was.
     back: Option<Instant>,
     /// Whether the server has ever answered.
     has_answered: bool,
@@ -51,12 +51,12 @@ pub struct Lost {
 }
 
 impl Outage {
-    /// Nothing is known of `server` yet.
+    /// Nothing is known of the server yet.
     pub fn new(server: &str) -> Self {
         Self { server: server.into(), missing: watch::Sender::default() }
     }
 
-    /// What a watch or a request tells of the server by.
+    /// A handle for one watch or request.
     pub fn link(&self) -> Link {
         Link { outage: self.clone(), is_broken: false }
     }
@@ -77,7 +77,7 @@ impl Outage {
         self.missing.borrow().count > 0
     }
 
-    /// How it is lost; nothing where it is there.
+    /// The loss; nothing if the server is there.
     pub fn lost(&self) -> Option<Lost> {
         let missing = self.missing.borrow();
         let (since, why) = missing.lost.as_ref()?;
@@ -101,7 +101,7 @@ impl Outage {
         });
     }
 
-    /// Resolves once the server has not been lost for so long.
+    /// Resolves once the server has been there again for this long.
     pub async fn is_over_for(&self, lasting: Duration) {
         let mut news = self.missing.subscribe();
         loop {
@@ -121,11 +121,11 @@ impl Outage {
         }
     }
 
-    /// Says when the server has been lost for a while, and when it is back after that, for as long as
-    /// the command runs. To be polled beside it.
+    /// Reports when the server has been lost for a while, and when it is back, while the command
+    /// runs. Must be polled beside the command.
     pub async fn tell(&self, say: impl Fn(&str)) -> Infallible {
         let mut news = self.missing.subscribe();
-        // What is awaited is only ever dropped: the sender is here.
+        // Never ends by itself: the sender is in `self`.
         loop {
             drop(news.wait_for(|missing| missing.count > 0).await);
             let is_back = |missing: &Missing| missing.count == 0;
@@ -141,8 +141,7 @@ impl Outage {
     }
 }
 
-/// The part of one watch or request in an outage. It is not missed any more when nobody follows it any
-/// more.
+/// The state of one watch or request. When it is dropped, it does not count as broken any more.
 #[derive(Debug)]
 pub struct Link {
     outage: Outage,
@@ -155,7 +154,7 @@ impl Link {
         self.broken_since(Instant::now(), why);
     }
 
-    /// It is not answered, and was asked then.
+    /// It is not answered, and was sent at `since`.
     pub fn broken_since(&mut self, since: Instant, why: &str) {
         if !std::mem::replace(&mut self.is_broken, true) {
             self.outage.begins(since, why);
@@ -191,7 +190,7 @@ mod tests {
         let began = Instant::now();
         let events = async {
             let (mut one, mut other) = (outage.link(), outage.link());
-            // A restart that nobody needs to hear of.
+            // A restart that nobody needs to know of.
             one.broken("refused");
             tokio::time::sleep(SECOND).await;
             one.back();

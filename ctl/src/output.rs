@@ -2,47 +2,48 @@
 
 use anstyle::{AnsiColor, Style};
 
-/// Between two columns.
+/// The gap between two columns.
 pub const GAP: &str = "  ";
-/// A column does not widen for a cell longer than the longest name: the row is out of line instead.
+/// A column does not become wider than the longest name. A row with a longer cell is out of line
+/// instead.
 const WIDTH_MAX: usize = api::names::LONG_NAME_CHARS_MAX;
 
-/// Before what goes on of a row that is folded.
+/// The indentation of continuation lines.
 const CONTINUED: &str = "    ";
-/// Characters that the last cell of a row that is folded has at least on its line.
+/// Least width of the last cell of a folded row.
 const SENTENCE_ROOM: usize = 28;
-/// Characters that a column has at least which is narrowed for a sentence after it.
+/// Least width of a column that is narrowed in favour of the sentence after it.
 const NARROWED_MIN: usize = 8;
 
-/// What stands for the end of a line that was cut.
+/// Marks a line that was cut.
 const CUT: &str = "...";
 const GOOD: Style = AnsiColor::Green.on_default();
 const UNSURE: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
-/// What a table is printed on.
+/// The properties of the output for tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Paper {
-    /// Characters of a line; what is longer is cut, so that a terminal does not wrap it. A pipe or a
-    /// file has no such limit.
+    /// Width of a line. Longer lines are cut, so that a terminal does not wrap them. `None` for a
+    /// pipe or a file.
     pub width: Option<usize>,
     /// Whether phases are coloured.
     pub colours: bool,
-    /// Whether a row that is too long goes on in further lines, instead of being cut.
+    /// Whether a row that is too long is folded and not cut.
     pub folds: bool,
 }
 
-/// Prints rows below each other as they come: widths only grow.
+/// Prints rows as they come. Columns only become wider.
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
     widths: Vec<usize>,
     paper: Paper,
-    /// The longest word or label in the last column: it is to be whole on its line.
+    /// The longest word or label in the last column, which must not be broken.
     longest_word: usize,
 }
 
 impl Columns {
-    /// Columns on this paper.
+    /// Columns for this output.
     pub fn on(paper: Paper) -> Self {
         Self { paper, ..Self::default() }
     }
@@ -52,22 +53,22 @@ impl Columns {
         self.paper
     }
 
-    /// Columns for rows of which most are still to come: with room for what they usually say, so
-    /// that they seldom widen.
+    /// Columns for rows that are mostly still to come, with room for usual values, so that they
+    /// seldom become wider.
     pub fn with_room(headings: &[String], paper: Paper) -> Self {
         let widths = headings.iter().map(|heading| room(heading)).collect();
         Self { widths, paper, ..Self::default() }
     }
 
-    /// Whether a row does not fit in: columns widen for it.
+    /// Widens columns for a row. Returns whether that was necessary.
     pub fn widen_for(&self, row: &[String]) -> bool {
-        // The last cell has nothing to its right.
+        // There is nothing to the right of the last cell.
         let inner = row.len().saturating_sub(1);
         let mut widths = row.iter().take(inner).map(|cell| width_of(cell)).enumerate();
         widths.any(|(index, width)| width > self.widths.get(index).copied().unwrap_or_default())
     }
 
-    /// The rows as lines, as wide as they and those before need. The last cell is never padded.
+    /// The rows as lines. The last cell is never padded.
     pub fn lines<'a>(&mut self, rows: impl IntoIterator<Item = &'a [String]> + Clone) -> String {
         for row in rows.clone() {
             for (index, cell) in row.iter().enumerate() {
@@ -89,17 +90,17 @@ impl Columns {
         }
     }
 
-    /// On which line of a row that is folded each column begins, and where: the same for all rows, so that
-    /// headings stand above what they are of.
+    /// On which line of a folded row each column begins, and at which position: the same for all
+    /// rows, so that headings are above their columns.
     fn starts(&self, width: usize) -> Vec<(usize, usize)> {
         let (mut line, mut at) = (0, 0);
         let mut starts = Vec::new();
         let last = self.widths.len().saturating_sub(1);
-        // One that no line has room for is cut wherever it stands.
+        // A word that fits into no line is broken anyway.
         let word = Some(self.longest_word).filter(|word| CONTINUED.len() + word <= width);
         let sentence = SENTENCE_ROOM.max(word.unwrap_or_default());
         for (index, chars) in self.widths.iter().enumerate() {
-            // The last cell is a sentence, as a rule, and goes on below its beginning.
+            // The last cell is usually a sentence, which can continue on the next line.
             let needed = if index == last { (*chars).min(sentence) } else { *chars };
             let excess = (at + needed).saturating_sub(width);
             if index == last && line == 0 && excess > 0 && self.can_stand_out_by(excess) {
@@ -113,8 +114,8 @@ impl Columns {
         starts
     }
 
-    /// Whether the cells before the last one may be so much wider than their column: where they are, the
-    /// last one begins on the next line. In most rows they are not, as names are of any length.
+    /// Whether the cells before the last one may exceed their columns by this much. If not, the
+    /// last one begins on the next line.
     fn can_stand_out_by(&self, excess: usize) -> bool {
         let before = self.widths.iter().rev().nth(1).copied().unwrap_or_default();
         before >= NARROWED_MIN + excess
@@ -133,21 +134,21 @@ impl Columns {
                 text.push('\n');
                 at = 0;
             }
-            // One that is wider than its column is apart from the next all the same.
+            // A cell that is wider than its column is still separated from the next.
             let gap = start.saturating_sub(at).max(if at > 0 { GAP.len() } else { 0 });
             text.push_str(&" ".repeat(gap));
             at += gap;
             let style = paint(&cell).filter(|_| self.paper.colours);
             match style {
                 Some(style) => text.push_str(&format!("{style}{cell}{style:#}")),
-                // Labels may be longer than any line.
+                // Labels may be longer than a line.
                 None if cell.contains(',') && at + cell.chars().count() > width => {
                     let cell = cell.replace(", ", ",").replace(',', ", ");
                     let cell = hung(&format!("{}{cell}", " ".repeat(at)), at, at, width);
                     text.push_str(cell.trim());
                 }
                 None if cell.contains(' ') => {
-                    // Only a sentence has spaces, and nothing follows on its line.
+                    // Only a sentence contains spaces, and it is the last cell of its line.
                     let cell = hung(&format!("{}{cell}", " ".repeat(at)), at, at, width);
                     text.push_str(cell.trim());
                 }
@@ -168,7 +169,7 @@ impl Columns {
             let padding = if index + 1 == filled { 0 } else { width + GAP.len() };
             let padding = padding.saturating_sub(text.chars().count());
             parts.push((text.clone(), paint(text).filter(|_| self.paper.colours)));
-            // One that is wider than its column is apart from the next all the same.
+            // A cell that is wider than its column is still separated from the next.
             let gap = if index + 1 == filled { 0 } else { padding.max(GAP.len()) };
             parts.push((" ".repeat(gap), None));
         }
@@ -191,7 +192,7 @@ impl Columns {
     }
 }
 
-/// How wide a column is before its cells are known.
+/// The initial width of a column whose cells are not known.
 pub fn room(heading: &str) -> usize {
     match heading {
         "NAME" => 16,
@@ -203,7 +204,7 @@ pub fn room(heading: &str) -> usize {
     }
 }
 
-/// How a cell is coloured that is a word for how something stands.
+/// The colour of a cell that is a phase.
 fn paint(cell: &str) -> Option<Style> {
     match cell {
         "Succeeded" | "Ready" | "Active" | "Running" => Some(GOOD),
@@ -214,7 +215,7 @@ fn paint(cell: &str) -> Option<Style> {
     }
 }
 
-/// The longest part of a cell that is not folded: a word, or a label with its comma.
+/// The longest part of a cell that must not be broken: a word, or a label with its comma.
 fn longest_word(cell: &str) -> usize {
     let words = cell.split(' ').flat_map(|word| word.split_inclusive(','));
     words.map(|word| word.chars().count()).max().unwrap_or_default()
@@ -230,21 +231,22 @@ pub fn indented(indent: &str, rows: &[Vec<String>]) -> String {
     text.lines().map(|line| format!("{indent}{line}\n")).collect()
 }
 
-/// Spaces that set apart what belongs together on a line, such as a command that is shown.
+/// Number of spaces that separate parts of a line which belong together, such as a suggested
+/// command.
 const APART: usize = 4;
 
-/// A line as lines of at most `width` characters, where words allow that: no word is cut. Of the line what
-/// begins at `hang` is folded, and stands below its beginning.
+/// A line folded into lines of at most `width` characters, without breaking words. The text from
+/// `hang` on is folded and indented to its beginning.
 pub fn folded(line: &str, hang: usize, width: usize) -> String {
-    // Below a beginning far to the right there would be room for few words.
+    // With a larger indentation there would be room for few words.
     hung(line, hang, hang.min(width / 2), width)
 }
 
-/// The same, with what follows a fold after so many spaces.
+/// The same with this indentation of continuation lines.
 fn hung(line: &str, hang: usize, indent: usize, width: usize) -> String {
     let chars = |text: &str| text.chars().count();
     let start = line.char_indices().nth(hang).map_or(line.len(), |(at, _)| at);
-    // What begins within a word begins nowhere on this line.
+    // If that is in the middle of a word, there is no such beginning on this line.
     let is_within =
         line[..start].ends_with(|c| c != ' ') && line[start..].starts_with(|c| c != ' ');
     let (head, text) = line.split_at(if is_within { 0 } else { start });
@@ -259,12 +261,13 @@ fn hung(line: &str, hang: usize, indent: usize, width: usize) -> String {
         let word_start = rest.find(|c| c != ' ').unwrap_or(rest.len());
         let (gap, from) = rest.split_at(word_start);
         let end = from.find(' ').unwrap_or(from.len());
-        // What is set apart stays together where a line has room for it.
+        // A separated part stays together if it fits into a line.
         let together = from.find(&" ".repeat(APART)).unwrap_or(from.len());
         let together = chars(&from[..together]);
         let is_apart = gap.len() >= APART && chars(&indent) + together <= width;
         let needed = if is_apart { together } else { chars(&from[..end]) };
-        // A word that is too long for any line stays where it is, unless it gains room by another one.
+        // A word that is too long for any line is only moved to the next one if it gains room
+        // there.
         let gains = has_words || at > chars(&indent);
         if at + gap.len() + needed > width && gains {
             folded.truncate(folded.trim_end().len());
@@ -283,12 +286,12 @@ fn hung(line: &str, hang: usize, indent: usize, width: usize) -> String {
     folded
 }
 
-/// Text of others on one line, and without what a terminal would obey.
+/// Foreign text on one line, without control characters that a terminal would obey.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A number with thousands apart: `61,204`.
+/// A number with separators: `61,204`.
 pub fn grouped(number: u32) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -494,20 +497,20 @@ mod tests {
         "#]]
         .assert_eq(&folded(line, 10, 26));
         assert_eq!(folded(line, 10, 80), format!("{line}\n"));
-        // What is set apart stays together.
+        // The separated part stays together.
         let line = "Fails:    1 of at most 0: exit 3 x1        hctl logs job/a --failed";
         expect![[r#"
             Fails:    1 of at most 0: exit 3 x1
                       hctl logs job/a --failed
         "#]]
         .assert_eq(&folded(line, 10, 60));
-        // No word is cut, and none makes an empty line.
+        // No word is broken, and no line is empty.
         let long = "x".repeat(30);
         let line = format!("Image:    {long} and {long}");
         let expected = format!("Image:    {long}\n          and\n          {long}\n");
         assert_eq!(folded(&line, 10, 24), expected);
         assert_eq!(folded(&long, 2, 24), format!("{long}\n"));
-        // A row that has nothing in its last cell, and one whose last cell begins far to the right.
+        // A row with an empty last cell, and one whose last cell begins far to the right.
         assert_eq!(folded("  a  b", 20, 4), "  a  b\n");
         let row = folded("  a-name  Failed  exit 3", 18, 20);
         assert_eq!(row, "  a-name  Failed\n          exit 3\n");
@@ -524,7 +527,7 @@ mod tests {
                 assert_eq!(words(&text), words(line), "{width} {hang}");
                 let is_word_alone = |line: &str| line.split_whitespace().count() <= 1;
                 let fits = |line: &str| line.chars().count() <= width || is_word_alone(line);
-                // What comes before the text that is folded is as it is.
+                // The part before the folded text is unchanged.
                 assert!(text.lines().skip(1).all(fits), "{width} {hang}: {text}");
             }
         }

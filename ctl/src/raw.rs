@@ -1,4 +1,4 @@
-//! The terminal of this process, given to a command elsewhere.
+//! The raw mode of the terminal, for a command that runs elsewhere.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use api::exec::TerminalSize;
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// The terminal passes on every key, Ctrl-C too, until this is dropped.
+/// While this exists, the terminal passes on every key, even Ctrl-C.
 pub struct Raw {
     before: Termios,
 }
@@ -18,10 +18,10 @@ impl std::fmt::Debug for Raw {
 }
 
 impl Raw {
-    /// Takes the terminal.
+    /// Switches to raw mode.
     ///
     /// # Errors
-    /// When stdin is none.
+    /// Stdin is not a terminal.
     pub fn enter() -> io::Result<Self> {
         let before = tcgetattr(stdin())?;
         let mut raw = before.clone();
@@ -33,12 +33,12 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // The terminal itself may be gone: then there is nothing to be restored.
+        // Fails if the terminal is gone; then there is nothing to restore.
         let _gone = tcsetattr(stdin(), OptionalActions::Drain, &self.before);
     }
 }
 
-/// The terminal's size, where stdin is one.
+/// The size of the terminal, if stdin is one.
 pub fn size() -> Option<TerminalSize> {
     let size = tcgetwinsize(stdin()).ok()?;
     Some(TerminalSize { width: size.ws_col, height: size.ws_row })

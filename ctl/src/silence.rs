@@ -1,5 +1,5 @@
-//! What a node that is not heard keeps to itself: logs that nobody can read, and processes that may still run
-//! there. Pure.
+//! What a silent node hides: logs that cannot be read, and processes that may still be running on
+//! it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use api::{Kind as _, KindId, Node, Task, Timestamp};
 use crate::failure::{Code, Failure};
 use crate::target::Target;
 
-/// Tasks of one node that are named one by one; of more, their number is told.
+/// Most tasks of one node that are named; of more, the number is printed.
 const NAMED_MAX: usize = 5;
 
-/// The node that an attempt of a task was bound to.
+/// The node of an attempt.
 pub fn node_of(task: &Task, attempt: u32) -> Option<&str> {
     if attempt == task.spec.attempt {
         return task.node();
@@ -23,7 +23,8 @@ pub fn node_of(task: &Task, attempt: u32) -> Option<&str> {
     past.and_then(|past| past.node_name.as_deref())
 }
 
-/// Whether an attempt was lost with its node, as far as its task knows. The node may be back by now.
+/// Whether an attempt was lost with its node, as far as its task shows. The node may be back by
+/// now.
 pub fn is_lost(task: &Task, attempt: u32) -> bool {
     if attempt == task.spec.attempt {
         return task.phase() == TaskPhase::Lost;
@@ -32,15 +33,15 @@ pub fn is_lost(task: &Task, attempt: u32) -> bool {
     past.any(|past| past.attempt == attempt && past.phase == TaskPhase::Lost)
 }
 
-/// For how long a node has not been heard, in words; nothing where it is heard.
+/// How long a node has been silent, as text; nothing if it is not.
 pub fn silence(node: &Node, now: Timestamp) -> Option<String> {
-    // A version before kept only when the node was declared lost.
+    // An earlier version stored only when the node was declared lost.
     let since = node.status.silent_since.or(node.status.lost)?;
     Some(format!("{} has been silent for {}", node.name(), span(since, now)))
 }
 
-/// Why the log of an attempt cannot be read, where that is because of its node, and what to look at
-/// instead. `node` is the attempt's node as it is now, nothing where it was removed.
+/// Why the log of an attempt cannot be read if its node is the cause, and what to look at instead.
+/// `node` is the current state of that node, `None` if it was deleted.
 pub fn no_log(
     task: &Task,
     attempt: u32,
@@ -58,7 +59,7 @@ pub fn no_log(
     Some(failure.hint(instead(task, attempt, now)))
 }
 
-/// What runs in the place of an attempt that cannot be looked at, and the command that shows it.
+/// What is running in place of an attempt that cannot be reached, and the command that shows it.
 pub fn instead(task: &Task, attempt: u32, now: Timestamp) -> String {
     let (name, current, phase) = (task.name(), task.spec.attempt, task.phase());
     let describe = format!("hctl describe task/{name}");
@@ -105,14 +106,14 @@ pub fn instead(task: &Task, attempt: u32, now: Timestamp) -> String {
     }
 }
 
-/// Why nothing is heard of a command any more that ran in an attempt of a task.
+/// Why the connection to a command in an attempt of a task broke.
 pub fn cut(task: &Task, attempt: u32, node: &Node, now: Timestamp) -> Option<Failure> {
     let silence = silence(node, now)?;
     let message = format!("the connection was lost: {silence}; the command may still run there");
     Some(Failure::new(message).hint(instead(task, attempt, now)))
 }
 
-/// An attempt that may still run on a node that is not heard: nobody there can be told to stop it.
+/// An attempt that may still be running on a silent node, where nobody can stop it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Straggler {
     /// The node.
@@ -125,8 +126,8 @@ pub struct Straggler {
     pub is_current: bool,
 }
 
-/// The attempts of tasks that may still run on nodes that are not heard, by node and task. An attempt that
-/// was replaced belongs to them: it goes on until its node hears of that.
+/// The attempts that may still be running on these silent nodes, by node and task. A replaced
+/// attempt is among them: it runs until its node learns of that.
 pub fn stragglers<'a>(tasks: impl IntoIterator<Item = &'a Task>, nodes: &[Node]) -> Vec<Straggler> {
     let silent: BTreeMap<&str, &Node> =
         nodes.iter().filter(|node| node.is_silent()).map(|node| (node.name(), node)).collect();
@@ -151,9 +152,9 @@ pub fn stragglers<'a>(tasks: impl IntoIterator<Item = &'a Task>, nodes: &[Node])
     found
 }
 
-/// Whether an attempt that was replaced may still run on its node, which is silent: the node has said that it
-/// is still stopping it, or was not heard since the next attempt began. One that was heard later knows
-/// that it has to stop.
+/// Whether a replaced attempt may still be running on its silent node: the node last reported that
+/// it is stopping it, or was not heard from since the next attempt began. A node that was heard
+/// from later knows that it has to stop the attempt.
 fn goes_on(task: &Task, attempt: u32, node: &Node) -> bool {
     let is_it = |it: &Leftover| (it.uid.as_str(), it.attempt) == (task.uid(), attempt);
     let mut later = task.status.attempts.iter().filter(|past| past.attempt > attempt);
@@ -167,20 +168,20 @@ fn goes_on(task: &Task, attempt: u32, node: &Node) -> bool {
     node.status.leftovers.iter().any(is_it) || !was_heard_since
 }
 
-/// Whether a task is one of those that `targets` name, or belongs to one of them.
+/// Whether a task is one of `targets` or belongs to one of them.
 pub fn belongs_to(task: &Task, targets: &[Target]) -> bool {
     let is_of = |target: &Target| match target.kind.info().task_label {
         Some(label) => task.label(label) == Some(&target.name),
         None if target.kind == KindId::Task => task.name() == target.name,
         None if target.kind == KindId::Namespace => task.namespace() == target.name,
-        // Which tasks of a node are meant, the node itself says.
+        // The stragglers of a node were selected by the node already.
         None => target.kind == KindId::Node,
     };
     targets.iter().any(is_of)
 }
 
-/// What a person is told who stops or deletes tasks that go on where nobody hears of that: a line for
-/// each, or for each node where there are many.
+/// The messages for a user who stops or deletes tasks that may still be running on silent nodes: a
+/// line for each task, or for each node if there are many.
 pub fn told_of(stragglers: &[Straggler]) -> Vec<String> {
     let mut by_node: BTreeMap<&str, Vec<&Straggler>> = BTreeMap::new();
     for straggler in stragglers {
@@ -203,7 +204,7 @@ pub fn told_of(stragglers: &[Straggler]) -> Vec<String> {
     by_node.into_iter().flat_map(of_node).collect()
 }
 
-/// What a person is told who deletes a node that is not heard.
+/// The message for a user who deletes a silent node.
 pub fn told_of_deleted(node: &str, stragglers: &[Straggler]) -> Option<String> {
     let here = stragglers.iter().filter(|it| it.node == node).map(|it| &it.task);
     let here: BTreeSet<&(String, String)> = here.collect();
@@ -221,7 +222,7 @@ pub fn told_of_deleted(node: &str, stragglers: &[Straggler]) -> Option<String> {
     ))
 }
 
-/// That a node did not answer, of which nobody says yet that it is silent.
+/// Adds that a node did not answer, although nobody has noticed yet that it is silent.
 pub fn may_be_lost(failure: Failure, node: &str) -> Failure {
     let hint = format!("see whether the node is heard with hctl describe node/{node}");
     Failure { code: Code::Error, ..failure }.hint(hint)

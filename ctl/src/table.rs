@@ -1,4 +1,4 @@
-//! Tables as the server sends them: cells, and the metadata of the objects they are of.
+//! Tables from the server: cells, and the metadata of the rows' objects.
 
 use api::duration::Duration;
 use api::table::NOTHING;
@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::output::{self, GAP};
 
-/// What is there of a kind, for people.
+/// A table.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Table {
-    /// Where the list stands.
+    /// resourceVersion and paging.
     pub metadata: TableMeta,
     /// The columns.
     pub column_definitions: Vec<ColumnDefinition>,
@@ -20,13 +20,13 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// Where a list stands.
+/// resourceVersion and paging of a list.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TableMeta {
-    /// The point in history that it shows.
+    /// The resourceVersion.
     pub resource_version: String,
-    /// Where the next page begins.
+    /// The token of the next page.
     #[serde(rename = "continue")]
     pub next: Option<String>,
 }
@@ -37,7 +37,7 @@ pub struct TableMeta {
 pub struct ColumnDefinition {
     /// Its heading.
     pub name: String,
-    /// 0 where it is always shown.
+    /// 0 if it is always shown.
     pub priority: i32,
 }
 
@@ -47,7 +47,7 @@ pub struct ColumnDefinition {
 pub struct Row {
     /// Its cells.
     pub cells: Vec<Value>,
-    /// The object that it is of.
+    /// The object of the row.
     pub object: RowObject,
 }
 
@@ -68,33 +68,33 @@ impl Row {
     }
 }
 
-/// How tables are shown.
+/// Options for the display of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Look {
-    /// With the columns that are shown on request only.
+    /// Whether to show the columns of `-o wide`.
     pub is_wide: bool,
-    /// With the namespace of each row.
+    /// Whether to show the namespace of each row.
     pub with_namespace: bool,
-    /// With the labels of each row.
+    /// Whether to show the labels of each row.
     pub with_labels: bool,
-    /// Without the line of headings.
+    /// Whether to leave out the headings.
     pub without_headings: bool,
-    /// The word for the kind, before each name: where rows of several kinds are shown.
+    /// The kind's word to put before each name, if rows of several kinds are shown.
     pub kind: Option<&'static str>,
 }
 
-/// Columns that give way first where a terminal is too narrow for all of them and for a reason.
+/// Columns that are left out first if a terminal is too narrow for all of them and a reason.
 const SAY_LEAST: [&str; 15] = [
     "GPU", "MODE", "VERSION", "RUNTIME", "MODEL", "ZONE", "READY", "TOOK", "ATTEMPT", "PORTS",
     "STATES", "REPLICAS", "ACTIVE", "FAILED", "MEMORY",
 ];
-/// Columns that say why, in a sentence: the last ones of their tables.
+/// Columns that contain a sentence with a reason. They are the last ones of their tables.
 const REASONS: [&str; 2] = ["WHY", "MESSAGE"];
-/// Characters that a reason has at least, where others can give way for it.
+/// Least width of a reason, if other columns can be left out for it.
 const WHY_ROOM: usize = 24;
 
-/// What a column shows.
+/// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Namespace,
@@ -150,12 +150,11 @@ impl Shown {
         Self { kind: look.kind, columns, headings }
     }
 
-    /// Leaves out columns in which these rows have nothing but dashes and zeros, from the right, until
-    /// the lines fit into `width` characters. What a row says last, why it is as it is, would be cut
-    /// off otherwise.
+    /// Leaves out columns that have only dashes and zeros in these rows, from the right, until the
+    /// lines fit into `width` characters. Otherwise the reason at the end of the rows would be cut.
     ///
-    /// Where that is not enough, columns give way that say least: for reasons, where there are any, and
-    /// otherwise for the last column, which would be cut off.
+    /// If that is not enough, the least important columns are left out: in favour of the reason if
+    /// there is one, otherwise in favour of the last column.
     pub fn fit(&mut self, rows: &[Row], width: usize) {
         let cells = self.leave_out_what_tells_nothing(rows, width);
         let reasons = cells.iter().skip(1).filter_map(|row| row.last());
@@ -163,7 +162,7 @@ impl Shown {
         let widest = |index: usize| cells.iter().map(|row| row[index].chars().count()).max();
         if self.headings.last().is_none_or(|heading| !is_reason(heading)) || longest == 0 {
             let widths = (0..self.headings.len()).map(|index| widest(index).unwrap_or_default());
-            // Nothing follows the last one.
+            // There is nothing to the right of the last column.
             return self.give_way(widths.collect(), width + GAP.len());
         }
         let widths = (0..self.headings.len() - 1).map(|index| widest(index).unwrap_or_default());
@@ -171,7 +170,7 @@ impl Shown {
         self.give_way(widths, width.saturating_sub(longest.min(WHY_ROOM)));
     }
 
-    /// Leaves out a column that says the same in all rows, where lines would be longer than `width`.
+    /// Leaves out a column that is the same in all rows, if lines would exceed `width`.
     pub fn leave_out_what_is_known(&mut self, heading: &str, rows: &[Row], width: usize) {
         let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
         cells.insert(0, self.headings.clone());
@@ -182,8 +181,8 @@ impl Shown {
         }
     }
 
-    /// The first part of [`Shown::fit`] alone: for rows that are folded where they are too long. What is
-    /// left, with the headings.
+    /// Only the first part of [`Shown::fit`], for rows that are folded if they are too long.
+    /// Returns the remaining cells with the headings.
     pub fn leave_out_what_tells_nothing(&mut self, rows: &[Row], width: usize) -> Vec<Vec<String>> {
         let mut cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
         cells.insert(0, self.headings.clone());
@@ -192,7 +191,7 @@ impl Shown {
             index -= 1;
             let heading = self.headings[index].as_str();
             let stays = matches!(heading, "NAME" | "STATUS");
-            // That something happened once is not worth a column.
+            // A count of 1 is not worth a column.
             let usual = if heading == "COUNT" { "1" } else { "0" };
             let tells = |row: &Vec<String>| {
                 let cell = row[index].as_str();
@@ -218,7 +217,7 @@ impl Shown {
         }
     }
 
-    /// Leaves out columns, those that say least first, until the others fit before `width`.
+    /// Leaves out columns, the least important first, until the others fit before `width`.
     fn give_way(&mut self, mut widths: Vec<usize>, width: usize) {
         for heading in SAY_LEAST {
             let taken: usize = widths.iter().map(|width| width + GAP.len()).sum();
@@ -247,7 +246,7 @@ impl Shown {
         let cell = |(heading, part): &(String, Part)| match part {
             Part::Namespace => row.key().0,
             Part::Labels => labels(&row.object.metadata),
-            // A reason that is not given is left out elsewhere, too.
+            // An absent reason is shown as an empty cell.
             Part::Nothing if heading == "WHY" => String::new(),
             Part::Nothing => NOTHING.to_owned(),
             Part::Cell(index) => {
@@ -261,14 +260,14 @@ impl Shown {
         self.columns.iter().map(cell).collect()
     }
 
-    /// What of a row makes it worth printing again: all but what grows by itself.
+    /// The cells whose change makes a row worth printing again: all except ages and the like.
     pub fn substance(&self, row: &Row) -> Vec<String> {
         let cells = self.headings.iter().zip(self.cells(row));
         let lasting = cells.filter(|(heading, _)| !matches!(heading.as_str(), "AGE" | "TOOK"));
         lasting.map(|(_, cell)| cell).collect()
     }
 
-    /// The cells of a row whose object is gone.
+    /// The cells of a row whose object was deleted.
     pub fn cells_of_deleted(&self, row: &Row) -> Vec<String> {
         let mut cells = self.cells(row);
         match self.headings.iter().position(|heading| heading == "STATUS") {
@@ -283,14 +282,14 @@ fn is_reason(heading: &str) -> bool {
     REASONS.contains(&heading)
 }
 
-/// How long the longest line of a table is.
+/// The length of the longest line of a table.
 pub fn longest_line(rows: &[Vec<String>]) -> usize {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |index: usize| rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
     (0..columns).map(|index| width(index) + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
 }
 
-/// Rows in the order that people expect: web-2 before web-10, and of runs and events the newest last.
+/// Sorts rows as people expect: web-2 before web-10, and the newest runs and events last.
 pub fn sort(kind: KindId, rows: &mut [Row]) {
     let by_age = matches!(kind, KindId::WorkflowRun | KindId::Event);
     rows.sort_by_cached_key(|row| {
@@ -300,19 +299,19 @@ pub fn sort(kind: KindId, rows: &mut [Row]) {
     });
 }
 
-/// What rows are sorted by: `--sort-by`.
+/// What rows are sorted by (`--sort-by`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// When the object was made, the newest last.
+    /// The creation time, the newest last.
     Created,
-    /// The column with this heading: by number or length of time where it has those.
+    /// The column with this heading: numerically, or by duration, if its cells are such.
     Column(String),
 }
 
 impl std::str::FromStr for Order {
     type Err = std::convert::Infallible;
 
-    /// A heading, or a path as kubectl writes it, of which the last word is the heading.
+    /// Parses a heading, or a path as for kubectl, whose last word is the heading.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = text.trim_matches(['{', '}']);
         let word = path.rsplit('.').next().unwrap_or_default().to_ascii_uppercase();
@@ -329,7 +328,7 @@ impl Order {
     /// Sorts the rows of a table.
     ///
     /// # Errors
-    /// The headings that there are, where it has no such column.
+    /// It has no such column; the error lists the headings.
     pub fn sort(&self, table: &mut Table) -> Result<(), String> {
         let definitions = &table.column_definitions;
         match self {
@@ -362,7 +361,7 @@ fn labels(metadata: &ObjectMeta) -> String {
     if pairs.is_empty() { NOTHING.to_owned() } else { pairs.join(",") }
 }
 
-/// A name as runs of text and numbers.
+/// A name split into text and numbers, for sorting.
 pub fn natural(name: &str) -> Vec<(String, Option<u64>)> {
     let mut parts = Vec::new();
     let mut rest = name;
@@ -371,7 +370,7 @@ pub fn natural(name: &str) -> Vec<(String, Option<u64>)> {
         let (text, tail) = rest.split_at(digits);
         let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
         let (number, tail) = tail.split_at(end);
-        // A name that goes on with a number comes after the one that ends before it.
+        // A name that continues with a number is sorted after the one that ends before it.
         let number = (!number.is_empty()).then(|| number.parse().unwrap_or(u64::MAX));
         parts.push((text.to_owned(), number));
         rest = tail;

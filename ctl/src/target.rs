@@ -1,4 +1,4 @@
-//! What a person names: `job/load`, `jobs`, `task load-0`.
+//! Parses the objects that a command line names: `job/load`, `jobs`, `task load-0`.
 
 pub mod name;
 
@@ -11,10 +11,10 @@ pub use name::{Target, plural, word};
 use crate::failure::Failure;
 use crate::namesakes::Missing;
 
-/// Characters of a name that a refusal repeats.
+/// Most characters of a name that a message repeats.
 pub const NAMED_CHARS_MAX: usize = 100;
 
-/// Words for what runs for good elsewhere.
+/// Other systems' words for programs that run permanently.
 const SERVICES: [&str; 18] = [
     "daemonset",
     "daemonsets",
@@ -36,15 +36,15 @@ const SERVICES: [&str; 18] = [
     "svc",
 ];
 
-/// What may stand behind the word for a kind of ours.
+/// What may follow a kind's word after a dot.
 const GROUPS: [&str; 2] = ["heliox.dev", "v1.heliox.dev"];
 
 /// The kind that a word means.
 ///
 /// # Errors
-/// An unknown word, with the nearest that is known.
+/// The word is unknown; the error suggests the nearest known one.
 pub fn kind(text: &str) -> Result<KindId, Failure> {
-    // kubectl writes the group of a kind behind it: jobs.heliox.dev, jobs.v1.heliox.dev.
+    // kubectl appends the group to a kind: jobs.heliox.dev, jobs.v1.heliox.dev.
     let word = text.split_once('.').filter(|(_, group)| GROUPS.contains(group));
     if let Some(kind) = KindId::from_word(word.map_or(text, |(word, _)| word)) {
         return Ok(kind);
@@ -64,7 +64,7 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     if let Some(ours) = api::schema::neighbours_word(text) {
         return Err(failure.hint(format!("the closest kind is {}", ours.info().plural)));
     }
-    // It may be the name of an object.
+    // It may be the name of an object whose kind is missing.
     let missing =
         name_problem(KindId::Job, text).is_none().then(|| Missing::Kind(text.to_owned()).into());
     let failure = Failure { missing, ..failure };
@@ -74,7 +74,7 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     })
 }
 
-/// The kinds that there are, as a list: first what people run.
+/// All kinds as a list, beginning with those that run something.
 pub fn kinds() -> String {
     let first = [KindId::Workflow, KindId::WorkflowRun, KindId::Job, KindId::Task, KindId::Node];
     let others = KindId::ALL.into_iter().filter(|kind| !first.contains(kind));
@@ -82,10 +82,10 @@ pub fn kinds() -> String {
     all.map(plural).collect::<Vec<_>>().join(", ")
 }
 
-/// `KIND/NAME` as a target; a bare name is of `otherwise`, where there is one.
+/// Parses `KIND/NAME`. A name without a kind is of kind `otherwise`, if that is given.
 ///
 /// # Errors
-/// An unknown kind, or a part that is missing.
+/// The kind is unknown, or a part is missing.
 pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
     if is_file(text, otherwise) {
         let failure = Failure::usage(format!("{text:?} is a file, and this takes KIND/NAME"));
@@ -105,7 +105,8 @@ pub fn one(text: &str, otherwise: Option<KindId>) -> Result<Target, Failure> {
     }
 }
 
-/// Whether a word names a file of manifests, and no object: what follows a kind may be called anything.
+/// Whether a word is the name of a manifest file and not of an object: objects may have names like
+/// files.
 fn is_file(text: &str, otherwise: Option<KindId>) -> bool {
     let is_object = text.split_once('/').is_some_and(|(word, _)| KindId::from_word(word).is_some());
     let is_path = text.starts_with(['/', '.']) || text.contains('/');
@@ -121,10 +122,10 @@ fn file_named(text: &str) -> Failure {
     failure.hint("files are named with -f: hctl apply -f FILE, hctl delete -f FILE")
 }
 
-/// Exactly one object: `KIND/NAME`, `KIND NAME`, or `NAME` of the kind `usual`.
+/// Exactly one object: `KIND/NAME`, `KIND NAME`, or `NAME` of kind `usual`.
 ///
 /// # Errors
-/// As [`one`], or several are named.
+/// As for [`one`], or several objects are named.
 pub fn only_one(words: &[String], usual: Option<KindId>) -> Result<Target, Failure> {
     let mut targets = several_of(words, usual)?;
     match (targets.pop(), targets.is_empty()) {
@@ -134,7 +135,7 @@ pub fn only_one(words: &[String], usual: Option<KindId>) -> Result<Target, Failu
     }
 }
 
-/// A target whose name can be one: no other is asked for.
+/// A target with a valid name. Others are refused before a request.
 fn legal(kind: KindId, name: &str) -> Result<Target, Failure> {
     match name_problem(kind, name) {
         None => Ok(Target::new(kind, name)),
@@ -155,13 +156,13 @@ pub fn several(words: &[String]) -> Result<Vec<Target>, Failure> {
     several_of(words, None)
 }
 
-/// The same; of verbs that are for the kind `usual` alone, or usually, names will do, too.
+/// The same; for commands with a usual kind, names alone are accepted as well.
 ///
 /// # Errors
-/// As [`one`].
+/// As for [`one`].
 pub fn several_of(words: &[String], usual: Option<KindId>) -> Result<Vec<Target>, Failure> {
     let first = words.first().map(String::as_str).unwrap_or_default();
-    // One word alone is a name: a task may be called `job`.
+    // A single word is a name: a task may be called `job`.
     let is_kind = words.len() > 1 && KindId::from_word(first).is_some();
     if first.contains('/') || (usual.is_some() && !is_kind) {
         return words.iter().map(|text| one(text, usual)).collect();

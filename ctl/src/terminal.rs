@@ -1,4 +1,4 @@
-//! Printing: data to stdout, all else to stderr. Colours only where they are wanted.
+//! Printing: data to stdout, everything else to stderr. Colours only if the output is a terminal.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -20,30 +20,30 @@ use crate::{foreign, hints};
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 
-/// Takes the cursor to the start of its line and clears that.
+/// Moves the cursor to the start of its line and clears the line.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Whether the terminal's last line shows how far something has come. It belongs to the process, as the
-/// terminal does: whatever is printed next takes its place.
+/// Whether the terminal's last line shows progress. A static, because the terminal belongs to the
+/// process: whatever is printed next must replace that line.
 static SHOWS_PROGRESS: AtomicBool = AtomicBool::new(false);
 
-/// Whether a person may look on: what is told them is not worth making otherwise.
+/// Whether a person may be watching. If not, progress need not be computed.
 pub fn is_looked_at() -> bool {
     !is_dumb() && width(&std::io::stderr()).is_some()
 }
 
-/// Whether the terminal obeys no commands.
+/// Whether the terminal supports no control sequences.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|kind| kind == "dumb")
 }
 
-/// Shows how far something has come, at a terminal, in place of what was shown before.
+/// Shows progress at a terminal, in place of what was shown before.
 pub fn progress(text: &str) {
     let stderr = std::io::stderr();
     let Some(width) = width(&stderr).filter(|_| !is_dumb()) else { return };
     let line: String = printable(text).chars().take(width.saturating_sub(1)).collect();
     SHOWS_PROGRESS.store(true, Ordering::Relaxed);
-    // Nobody can be told that stderr is closed.
+    // If stderr is closed, nobody can be told.
     let _nobody_looks_on = write!(stderr.lock(), "{CLEAR_LINE}{line}");
 }
 
@@ -53,42 +53,42 @@ fn clear_progress() {
     }
 }
 
-/// The characters of a line; nothing where it is no terminal.
+/// The width of a line; nothing if it is not a terminal.
 fn width(output: &(impl std::os::fd::AsFd + std::io::IsTerminal)) -> Option<usize> {
     let size = tcgetwinsize(output).ok().filter(|_| output.is_terminal());
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
-/// Prints data, as it is.
+/// Prints data unchanged.
 ///
 /// # Errors
-/// When stdout cannot be written: [`Code::Unread`] where its reader went away.
+/// Stdout cannot be written: [`Code::Unread`] if its reader is gone.
 pub fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// Prints data and ends the line.
+/// Prints data and a newline.
 ///
 /// # Errors
-/// As [`print`].
+/// As for [`print`].
 pub fn print_line(line: &str) -> Result<(), Failure> {
     print_bytes(format!("{line}\n").as_bytes())
 }
 
-/// Prints bytes, as they are.
+/// Prints bytes unchanged.
 ///
 /// # Errors
-/// As [`print`].
+/// As for [`print`].
 pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     clear_progress();
-    // The plain stdout: what tasks print is passed on with its colours.
+    // Directly, so that colours in the output of tasks are kept.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(())
 }
 
-/// What tables are printed on.
+/// The properties of stdout for tables.
 pub fn paper() -> Paper {
     let stdout = std::io::stdout();
     let width = width(&stdout);
@@ -96,10 +96,10 @@ pub fn paper() -> Paper {
     Paper { width, colours, folds: false }
 }
 
-/// Comes to an end once nobody will read what is printed: the reader of a pipe is gone, which a command
-/// that has nothing to print would not notice. A file and a terminal have no such end.
+/// Resolves when nobody will read the output any more, because the reader of a pipe is gone. A
+/// command that prints nothing would not notice that. Never resolves for a file or a terminal.
 pub async fn unread() -> Failure {
-    // Nothing is written by this, so stdout may block as it does.
+    // Only watched, never written, so it need not be made non-blocking.
     let watched = std::io::stdout().as_fd().try_clone_to_owned();
     let is_gone = match watched.and_then(pipe::Sender::from_owned_fd_unchecked) {
         Ok(stdout) => stdout.ready(Interest::ERROR).await.is_ok(),
@@ -111,20 +111,20 @@ pub async fn unread() -> Failure {
     std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
 }
 
-/// Tells something after a word that says what it is, below whose end it goes on where it is folded.
+/// Prints a message after a label. Continuation lines are indented to the end of the label.
 fn labelled(style: Style, label: &str, text: &str) {
     let text = folded_after(label, &typable(text), width(&std::io::stderr()));
     say(&format!("{style}{label}{style:#}{}", text.strip_prefix(label).unwrap_or(&text)));
 }
 
-/// The lines of a text after its label, no longer than a terminal is wide.
+/// The lines of a text after its label, folded to the width of a terminal.
 fn folded_after(label: &str, text: &str, width: Option<usize>) -> String {
     let hang = label.chars().count() + 1;
     folded_text(&format!("{label} {text}"), hang, width)
 }
 
-/// The lines of a text, no longer than a terminal is wide. Of the first what begins at `hang` is folded;
-/// what follows a fold of the others stands below their beginning.
+/// The lines of a text, folded to the width of a terminal. The first is folded from `hang` on;
+/// continuation lines of the others are indented to their beginning.
 fn folded_text(text: &str, hang: usize, width: Option<usize>) -> String {
     let Some(width) = width else { return text.to_owned() };
     let lines = text.lines().enumerate().map(|(number, line)| {
@@ -135,46 +135,45 @@ fn folded_text(text: &str, hang: usize, width: Option<usize>) -> String {
     text.trim_end().to_owned()
 }
 
-/// The namespace that commands have to name which people are told to type; nothing where they find it
-/// without.
+/// The namespace that suggested commands have to name; unset if they need not.
 static NAMESPACE: OnceLock<String> = OnceLock::new();
 
-/// From now on commands in notes and hints name this namespace. To be said once.
+/// Sets the namespace for commands in notes and hints. To be called once.
 pub fn name_namespace(namespace: Option<String>) {
     if let Some(namespace) = namespace {
-        // A second one would be a bug that harms nobody.
+        // A second call would be a harmless bug.
         let _first_stays = NAMESPACE.set(namespace);
     }
 }
 
-/// A text whose commands can be typed as they stand.
+/// A text whose commands can be typed as they are.
 fn typable(text: &str) -> String {
     hints::within(text, NAMESPACE.get().map(String::as_str))
 }
 
-/// Tells the person at the terminal something that is no data: a note, a warning, how far something has
-/// come. Commands in it name the namespace where they have to. At a terminal it is folded between words.
+/// Prints a message that is not data: a note, a warning, or progress. The namespace is added to
+/// commands in it if necessary. At a terminal it is folded.
 pub fn note(text: &str) {
     say(&folded_text(&typable(text), 0, width(&std::io::stderr())));
 }
 
-/// Prints to stderr, as it is.
+/// Prints to stderr unchanged.
 fn say(text: &str) {
     clear_progress();
-    // Nobody can be told that stderr is closed.
+    // If stderr is closed, nobody can be told.
     let _nobody_listens = writeln!(anstream::stderr().lock(), "{text}");
 }
 
-/// Says what the server warns of.
+/// Prints a warning of the server.
 pub fn warning(text: &str) {
     note(&format!("warning: {text}"));
 }
 
-/// Says what is wrong with the command line, or shows the help that was asked for; the exit code. `words`
+/// Prints what is wrong in the command line, or the requested help. Returns the exit code. `words`
 /// is the command line after `hctl`.
 pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
     if !error.use_stderr() {
-        // Nobody listens where this cannot be printed.
+        // If this cannot be printed, nobody reads it.
         let _unread = error.print();
         return ExitCode::SUCCESS;
     }
@@ -185,7 +184,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(word) = context(&error, ContextKind::InvalidSubcommand)
     {
-        // A verb that only looks alike is not what is meant.
+        // clap would suggest a command that only looks similar.
         let failure = Failure::usage(format!("there is no command {word:?}"));
         let hint = foreign::command(words, &word);
         let hint = hint.unwrap_or_else(|| "hctl --help lists the commands".to_owned());
@@ -199,7 +198,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
         _ => None,
     };
     if error.kind() == ErrorKind::UnknownArgument {
-        // To pass a flag as the name of an object is never what is meant.
+        // clap would suggest to pass the flag as the name of an object.
         error.remove(ContextKind::Suggested);
     }
     if hint.is_some() {
@@ -217,7 +216,7 @@ pub fn usage(mut error: clap::Error, words: &[String]) -> ExitCode {
     ExitCode::from(Code::Error.number())
 }
 
-/// Tells what clap says is wrong with a command line, whose lines it does not fold.
+/// Prints clap's error message, which clap itself does not fold.
 fn not_understood(text: &str, width: Option<usize>) {
     const LABEL: &str = "error:";
     let text = clap_text(text, width);
@@ -227,8 +226,8 @@ fn not_understood(text: &str, width: Option<usize>) {
     }
 }
 
-/// A text of clap's, no wider than a terminal. What follows a fold stands behind the label of its line, such
-/// as `Usage:`.
+/// A text of clap's, folded to the width of a terminal. Continuation lines are indented to the
+/// label of their line, such as `Usage:`.
 fn clap_text(text: &str, width: Option<usize>) -> String {
     let hang = |line: &str| {
         let label = ["error: ", "Usage: hctl "].into_iter().find(|label| line.starts_with(label));
@@ -238,7 +237,7 @@ fn clap_text(text: &str, width: Option<usize>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The format that a command line asks for which is not understood as a whole.
+/// The output format in a command line that is invalid as a whole.
 fn format_of(words: &[String]) -> Format {
     let ours = words.iter().take_while(|word| *word != "--");
     let after = ours.clone().skip(1).map(String::as_str).chain(std::iter::once(""));
@@ -249,21 +248,22 @@ fn format_of(words: &[String]) -> Format {
     if is_json { Format::Json } else { Format::Table }
 }
 
-/// What clap says is wrong, on one line, without what it is followed by.
+/// The first paragraph of clap's message, on one line.
 fn first_paragraph(text: &str) -> String {
     let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-/// Tells what went wrong, and what to do about it.
+/// Prints a failure with its hint. Returns the exit code.
 pub fn report(mut failure: Failure, format: Format) -> ExitCode {
     failure.hint = failure.hint.map(|hint| typable(&hint));
     if failure.code == Code::Unread {
         return ExitCode::SUCCESS;
     }
     if let Code::Command(code) = failure.code {
-        // As kubectl says it, in any format: what the command printed is what was wanted.
+        // In the same form for any format, as in kubectl, because the output of the command is what
+        // was wanted.
         note(&failure.message);
         return ExitCode::from(code);
     }
@@ -273,7 +273,7 @@ pub fn report(mut failure: Failure, format: Format) -> ExitCode {
     }
     for problem in &failure.problems {
         let text = problem.to_string();
-        // The place is the label: it stays in one piece, to be clicked on.
+        // The position is the label and is not broken, so that it can be clicked on.
         match text.split_once(' ') {
             Some((place, text)) => say(&folded_after(place, text, width(&std::io::stderr()))),
             None => note(&text),

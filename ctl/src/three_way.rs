@@ -1,18 +1,18 @@
-//! The three-way merge of `apply`: what was applied last, what is wanted, what is there.
+//! The three-way merge of `apply`: of what was applied last, the manifest, and the live object.
 //!
 //! # Invariants
 //!
-//! * After the patch, every wanted field holds.
-//! * A field that was applied last and is not wanted any more is gone.
-//! * Every other field is as it was: others may own it.
-//! * Lists are values: they are replaced as a whole.
+//! * After the patch, every field of the manifest has its value.
+//! * A field that was applied last and is no longer in the manifest is removed.
+//! * Every other field stays: it may belong to others.
+//! * Lists are values and are replaced as a whole.
 
 use api::labels::{self, LAST_APPLIED};
 use api::{KindId, meaning};
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
 
-/// Metadata that the server gives: pasted back from `get -o yaml`, it is no wish.
+/// Metadata that the server sets. In a manifest from `get -o yaml` it is ignored.
 const SERVER_METADATA: [&str; 7] = [
     "uid",
     "resourceVersion",
@@ -23,7 +23,7 @@ const SERVER_METADATA: [&str; 7] = [
     "managedFields",
 ];
 
-/// What a manifest wishes: without status and what else is not the user's to say.
+/// What a manifest specifies: without status and other fields that users do not set.
 pub fn wish(mut manifest: Value) -> Value {
     if let Some(fields) = manifest.as_object_mut() {
         fields.shift_remove("status");
@@ -40,10 +40,10 @@ pub fn wish(mut manifest: Value) -> Value {
     manifest
 }
 
-/// Takes controllers out of a wish that the live object does not have, with the labels that say the
-/// same, and says whether there were any. Only a controller makes an object its own: in a manifest they
-/// come from `get -o yaml` of something that a controller made, and a copy of it under another name
-/// would be deleted with the original's owner.
+/// Removes controllers that the live object does not have from the manifest, with the corresponding
+/// labels. Returns whether there were any. Only a controller makes an object its own; in a manifest
+/// they come from `get -o yaml` of an object that a controller made, and a copy of it under another
+/// name would be deleted with the original's owner.
 pub fn without_controllers(wish: &mut Value, live: Option<&Value>) -> bool {
     let nothing = Vec::new();
     let of_live = live.and_then(|live| live["metadata"]["ownerReferences"].as_array());
@@ -68,8 +68,8 @@ pub fn without_controllers(wish: &mut Value, live: Option<&Value>) -> bool {
     has_gone
 }
 
-/// Texts of a Secret as the server keeps them, beside its other data: what goes away from the texts
-/// of a manifest is then missed among what is kept, and no note shows them to who looks at it.
+/// Moves the `stringData` of a Secret into `data`, as the server does. Then a text that is removed
+/// from the manifest is removed from the stored data, and the annotation contains no text.
 fn without_string_data(manifest: &mut Value) {
     if manifest["kind"] != KindId::Secret.info().kind {
         return;
@@ -86,8 +86,9 @@ fn without_string_data(manifest: &mut Value) {
     }
 }
 
-/// The wish with a note of its fields, by which the next `apply` knows what it may take away. What is
-/// in the fields is not needed for that: an object is not stored twice, and no note shows a Secret.
+/// The manifest with an annotation that lists its fields, from which the next `apply` knows what it
+/// may remove. It does not contain values: they are not needed, would double the object's size, and
+/// would show Secrets.
 pub fn with_note(wish: &Value) -> Value {
     let mut noted = wish.clone();
     let note = fields_of(wish).to_string();
@@ -98,7 +99,7 @@ pub fn with_note(wish: &Value) -> Value {
     noted
 }
 
-/// What was applied last to an object, as it notes itself.
+/// What was applied last, according to the object's annotation.
 pub fn last_applied(live: &Value) -> Option<Value> {
     let note = live["metadata"]["annotations"].get(LAST_APPLIED)?.as_str()?;
     let mut last: Value = serde_json::from_str(note).ok()?;
@@ -106,8 +107,7 @@ pub fn last_applied(live: &Value) -> Option<Value> {
     Some(last)
 }
 
-/// Whether nothing of an object was changed but words: what it wishes, its labels and all else of it
-/// mean after a change what they meant before.
+/// Whether spec, labels and everything else of an object mean the same as before.
 pub fn means_the_same(kind: KindId, before: &Value, after: &Value) -> bool {
     let meaning = |object: &Value| {
         let mut wish = wish(object.clone());
@@ -122,7 +122,7 @@ pub fn means_the_same(kind: KindId, before: &Value, after: &Value) -> bool {
     meaning(before) == meaning(after)
 }
 
-/// The JSON merge patch that makes `live` as `wanted`; nothing where it is so already.
+/// The JSON merge patch that turns `live` into `wanted`; nothing if that is so already.
 pub fn patch(last: Option<&Value>, wanted: &Value, live: &Value) -> Option<Value> {
     let nothing = Map::new();
     let map = |value: Option<&'_ Value>| value.and_then(Value::as_object).cloned();
@@ -151,11 +151,11 @@ fn merge(
     patch
 }
 
-/// What makes one field as wished; nothing where it is so already.
+/// The patch of one field; nothing if it is as wanted.
 fn change(was: Option<&Value>, wish: &Value, is: Option<&Value>) -> Option<Value> {
     let Some(is) = is else {
-        // A null wishes that there is nothing; and what was applied empty and is not there is one
-        // of those that the server does not keep.
+        // A null means that the field has to be absent. An empty map that was applied before and
+        // does not exist is one that the server does not store.
         let said_nothing = is_empty_map(wish) && was == Some(wish);
         return (!wish.is_null() && !said_nothing).then(|| without_nulls(wish));
     };
@@ -171,8 +171,8 @@ fn change(was: Option<&Value>, wish: &Value, is: Option<&Value>) -> Option<Value
     }
 }
 
-/// What takes away the fields of `was` and leaves others' within the same map; nothing where there
-/// is nothing to take.
+/// The patch that removes the fields of `was` and keeps others in the same map; nothing if there is
+/// nothing to remove.
 fn removal(was: &Value, is: &Value) -> Option<Value> {
     let (Value::Object(was), Value::Object(is)) = (was, is) else {
         return Some(Value::Null);
@@ -190,7 +190,7 @@ fn is_empty_map(value: &Value) -> bool {
     value.as_object().is_some_and(Map::is_empty)
 }
 
-/// A merge patch takes a null in a map as "remove": where there is nothing yet, it says nothing.
+/// In a merge patch, null in a map means "remove"; in a new object it must be left out.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -203,8 +203,8 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-/// The fields of a document with nothing in them, in order, so that a manifest whose lines moved is
-/// the same. Lists are values: what is in them was never merged.
+/// The fields of a document without values, sorted, so that a manifest whose lines were moved gives
+/// the same. Lists are values: their content is never merged.
 fn fields_of(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -219,7 +219,7 @@ fn fields_of(value: &Value) -> Value {
     }
 }
 
-/// The map at a key, made if there is none.
+/// The map at a key, created if it does not exist.
 fn map_at<'a>(fields: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     let value = fields.entry(key).or_insert_with(|| Value::Object(Map::new()));
     if !value.is_object() {

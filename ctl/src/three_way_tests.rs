@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Checks the patch, and what the live object becomes with it.
+/// Checks the patch, and the live object after it.
 fn check(last: Option<Value>, wanted: Value, live: Value, expected: Option<Value>, after: Value) {
     let patch = patch(last.as_ref(), &wanted, &live);
     assert_eq!(patch, expected, "patch of {live} to {wanted}, last {last:?}");
@@ -153,7 +153,7 @@ fn a_wish_is_noted_without_what_is_the_servers() {
     assert_eq!(with_note(&moved)["metadata"], noted["metadata"], "the order of lines says nothing");
 }
 
-/// Documents with few keys, so that they meet.
+/// Documents with few keys, so that they overlap.
 fn document() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         (0..4_i32).prop_map(Value::from),
@@ -169,7 +169,7 @@ fn document() -> impl Strategy<Value = Value> {
         .prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
-/// A document as the server keeps it: without nulls.
+/// A document as the server stores it: without nulls.
 fn kept() -> impl Strategy<Value = Value> {
     document().prop_map(|it| without_nulls(&it))
 }
@@ -191,7 +191,7 @@ proptest! {
     ) {
         let mut after = live.clone();
         let change = patch(last.as_ref(), &wanted, &live);
-        // A note of the fields says all that a note of the whole would.
+        // An annotation of the fields is as good as one of the whole document.
         let noted = last.as_ref().map(fields_of);
         prop_assert_eq!(&patch(noted.as_ref(), &wanted, &live), &change);
         if let Some(patch) = change {
@@ -206,7 +206,7 @@ proptest! {
         let mut before = Vec::new();
         leaves(&live, "", &mut before);
         for (path, was) in before {
-            // Neither this field nor anything above it was or is spoken of, but as a map.
+            // Neither this field nor a parent of it is mentioned, except as a map.
             let spoken_of = |document: &Value| {
                 let steps = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
                 steps.chain([path.as_str()]).any(|path| {
@@ -240,7 +240,7 @@ fn the_text_of_a_secret_is_wished_as_it_is_kept() {
     assert!(texts.get("stringData").is_none());
     let note = with_note(&texts)["metadata"]["annotations"][LAST_APPLIED].to_string();
     assert!(!note.contains("stringData"), "{note}");
-    // A key that is not wanted any more goes, although an older note names it as a text.
+    // A key that is not wanted any more is removed, even if an older annotation has it as a text.
     let noted = secret("stringData", json!({"a": "x", "b": "y"})).to_string();
     let live = json!({
         "metadata": {"name": "s", "annotations": {(LAST_APPLIED): noted}},
@@ -292,7 +292,7 @@ fn a_copy_does_not_belong_to_the_owner_of_the_original() {
     let by_hand = json!({"kind": "Job", "name": "a", "uid": "2"});
     let manifest = |owners: Value| json!({"metadata": {"name": "mine", "ownerReferences": owners}});
     let owners = |wish: &Value| wish["metadata"].get("ownerReferences").cloned();
-    // Made anew, under another name.
+    // Created under another name.
     let mut copy = manifest(json!([controller]));
     assert!(without_controllers(&mut copy, None));
     assert_eq!(owners(&copy), None);
@@ -301,7 +301,7 @@ fn a_copy_does_not_belong_to_the_owner_of_the_original() {
     labelled["metadata"]["labels"] = json!({"heliox.dev/run": "r", "app": "web"});
     assert!(without_controllers(&mut labelled, None));
     assert_eq!(labelled["metadata"]["labels"], json!({"app": "web"}));
-    // An owner that a person wrote stays.
+    // An owner that a user has added stays.
     let mut both = manifest(json!([by_hand, controller]));
     assert!(without_controllers(&mut both, None));
     assert_eq!(owners(&both), Some(json!([by_hand])));

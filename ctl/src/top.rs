@@ -1,4 +1,4 @@
-//! What nodes and tasks use, as tables. Pure.
+//! Usage of nodes and tasks as tables. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use api::{Kind as _, Node, Task, Timestamp};
 use crate::args::TopOrder;
 use crate::table::{longest_line, natural};
 
-/// What one node or task uses; nothing where that is not known.
+/// The usage of a node or a task; `None` for what is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Use {
     /// The cells before the figures: names.
@@ -22,7 +22,7 @@ pub struct Use {
     pub cpu_millis: Option<u64>,
     /// Memory, in bytes.
     pub memory_bytes: Option<u64>,
-    /// What it asked for, or what there is of it.
+    /// What it requested, or its capacity.
     pub of: Amounts,
 }
 
@@ -43,7 +43,7 @@ impl Use {
     }
 }
 
-/// What a node uses; nothing is known of one that did not answer.
+/// The usage of a node; unknown if it did not answer.
 pub fn of_node(node: &Node, stats: Option<&NodeStats>) -> Use {
     Use {
         names: vec![node.name().to_owned(), node.phase().to_string()],
@@ -53,8 +53,8 @@ pub fn of_node(node: &Node, stats: Option<&NodeStats>) -> Use {
     }
 }
 
-/// The names of the nodes that can be asked, and what is told of the others: nobody hears a lost one,
-/// and to ask it would end in a complaint about whoever was asked to pass the question on.
+/// The names of the nodes that can be asked, and messages about the others. A lost node cannot
+/// answer, and asking it would produce an error about the server in between.
 pub fn heard_and_lost(nodes: &[Node], now: Timestamp) -> (BTreeSet<String>, Vec<String>) {
     let (lost, heard): (Vec<&Node>, Vec<&Node>) =
         nodes.iter().partition(|node| node.phase() == NodePhase::Lost);
@@ -62,7 +62,7 @@ pub fn heard_and_lost(nodes: &[Node], now: Timestamp) -> (BTreeSet<String>, Vec<
     (heard.iter().map(|node| node.name().to_owned()).collect(), lost.iter().map(told).collect())
 }
 
-/// What is told of tasks that are lost: a line for each node.
+/// Messages about lost tasks, one for each node.
 pub fn unknown(tasks: &[Task], now: Timestamp) -> Vec<String> {
     let mut by_node: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();
     for task in tasks.iter().filter(|task| task.phase() == TaskPhase::Lost) {
@@ -85,7 +85,7 @@ fn millis(amount: u64) -> String {
     format!("{amount}m")
 }
 
-/// In one unit, so that rows can be compared at a glance.
+/// Always in the same unit, so that rows can be compared.
 fn mebibytes(bytes: u64) -> String {
     format!("{}Mi", bytes.div_ceil(1 << 20))
 }
@@ -94,7 +94,7 @@ fn share((used, of): (Option<u64>, Option<u64>)) -> Option<String> {
     Some(format!("{}%", percent(used?, of?)?))
 }
 
-/// Leaves out the columns that are not known of any row, where lines would be longer than `width`.
+/// Leaves out columns that are not known for any row, if lines would exceed `width`.
 pub fn fit(rows: &mut [Vec<String>], width: usize) {
     for index in (0..rows.first().map_or(0, Vec::len)).rev() {
         let is_known = rows.iter().skip(1).any(|row| row[index] != NOTHING);
@@ -104,7 +104,7 @@ pub fn fit(rows: &mut [Vec<String>], width: usize) {
     }
 }
 
-/// Rows with their headings, sorted: by name, or the greatest users first.
+/// Rows with headings, sorted by name or by usage.
 pub fn rows(
     names: &[&str],
     of: &str,

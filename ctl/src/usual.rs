@@ -1,15 +1,14 @@
-//! What is meant where the command line says nothing: what a variable of the environment says, or else
-//! what is meant without it.
+//! Defaults of the command line that come from environment variables.
 //!
-//! clap could read the variables itself, but takes their values for words that were typed, and repeats
+//! clap could read the variables itself, but would treat their values as typed words and repeat
 //! them in the usage line of every error.
 
-/// Where the apiserver is.
+/// The URL of the apiserver.
 pub const SERVER: Usual = Usual { variable: "HELIOX_SERVER", otherwise: "http://127.0.0.1:7070" };
 /// The namespace.
 pub const NAMESPACE: Usual = Usual { variable: "HELIOX_NAMESPACE", otherwise: "default" };
 
-/// A value that few commands name.
+/// A value with a variable and a default.
 #[derive(Debug, Clone, Copy)]
 pub struct Usual {
     variable: &'static str,

@@ -1,11 +1,11 @@
-//! One object that is waited for: what is known of it, and when the answer is certain. Pure.
+//! One awaited object: what is known of it, and when its outcome is certain. Pure.
 //!
 //! # Invariants
 //!
-//! * An object is known by its uid: one of the same name that is made later is another one.
-//! * An answer is given as soon as it is certain: what can no longer happen is not waited for.
-//! * Once the run of a workflow that was applied is known, that run decides, whatever becomes of the
-//!   workflow: also one that is deleted before it has ended.
+//! * An object is identified by its uid: a later one with the same name is another object.
+//! * An outcome is reported as soon as it is certain: what can no longer happen is not awaited.
+//! * Once the run of an applied workflow is known, that run decides, whatever happens to the
+//!   workflow, even if it is deleted.
 
 use api::{Kind as _, KindId, Workflow, WorkflowRun};
 use serde_json::{Value, json};
@@ -17,64 +17,64 @@ use crate::hints;
 use crate::outage::Lost;
 use crate::target::Target;
 
-/// One object that is waited for.
+/// One awaited object.
 #[derive(Debug)]
 pub struct Waited {
     target: Target,
     namespace: String,
     goal: Goal,
-    /// Known from the start, or since it was seen first.
+    /// Known from the beginning, or since it was first seen.
     uid: Option<String>,
-    /// As it was when it was last seen, of an object that this command started or applied: its document
-    /// is what the command prints in the end, whatever becomes of it.
+    /// The last known state of an object that this command started or applied: its document is
+    /// printed at the end, whatever happens to it.
     started: Option<Value>,
-    /// Where a workflow was applied: by what its run is found.
+    /// For an applied workflow: by what its run is found.
     deploying: Option<Deploying>,
-    /// The flag by which commands find it, with a space before it: empty where they need none.
+    /// The flag by which commands find it, after a space; empty if they need none.
     place: String,
-    /// How it stood when it was last seen.
+    /// Its last known state as text.
     last: String,
-    /// Its phase then, in a word.
+    /// Its last known phase.
     phase: String,
-    /// Whether no node took its tasks then.
+    /// Whether its tasks fit no node.
     is_unschedulable: bool,
 }
 
-/// A workflow that was applied, and its run.
+/// An applied workflow and its run.
 #[derive(Debug)]
 struct Deploying {
-    /// The workflow as the apply was answered.
+    /// The workflow in the answer to the apply.
     applied: Value,
-    /// The workflow is there still.
+    /// Whether the workflow still exists.
     is_there: bool,
     run: Option<Ran>,
 }
 
-/// The run that is waited for, once it is known.
+/// The awaited run, once it is known.
 #[derive(Debug)]
 struct Ran {
     target: Target,
     uid: Option<String>,
-    /// As it was seen last; nothing once it is gone.
+    /// Its last known state; `None` once it is deleted.
     object: Option<Value>,
 }
 
-/// What is certain of an object.
+/// The certain outcome of an object.
 #[derive(Debug)]
 pub enum Answer {
-    /// It is as it should be.
+    /// It has reached the goal.
     Met,
-    /// It will not be. Why.
+    /// It will not; the reason.
     Never(Failure),
-    /// It is a workflow without a run that is known to its controller, and none starts by itself.
-    /// It will not be as it should unless there is a run that the controller has not seen yet.
+    /// It is a workflow without a run that its controller knows, and none starts by itself. It can
+    /// only reach the goal if there is a run that the controller has not noticed yet.
     NoRun(Failure),
-    /// It is a workflow that was applied, and starts nothing that could be waited for. Why.
+    /// It is an applied workflow that starts nothing to wait for; the reason.
     Nothing(String),
 }
 
 impl Waited {
-    /// Waits until the object of this name is as `goal` says.
+    /// Waits until the object of this name reaches `goal`.
     pub fn new(target: Target, namespace: impl Into<String>, goal: Goal) -> Self {
         let last = "it was not seen yet".to_owned();
         let namespace = namespace.into();
@@ -93,15 +93,15 @@ impl Waited {
         }
     }
 
-    /// The same, of this very object: as a request has just answered with it.
+    /// The same for this very object, from the answer to a request.
     #[must_use]
     pub fn of(mut self, object: &Value) -> Self {
         self.uid = uid(object);
         self
     }
 
-    /// The same, of this very object, which this command started or applied. A workflow is not started: it
-    /// was applied.
+    /// The same for this very object, which this command has started, or applied in the case of a
+    /// workflow.
     #[must_use]
     pub fn started(mut self, object: Value) -> Self {
         self.uid = uid(&object);
@@ -114,45 +114,45 @@ impl Waited {
         self
     }
 
-    /// What this command started or applied, as it was last seen.
+    /// The last known state of what this command started or applied.
     pub fn what_was_started(&self) -> Option<&Value> {
         self.started.as_ref()
     }
 
-    /// Whether this is a workflow that was applied, and as it stands its runs are needed to say which one
+    /// Whether this is an applied workflow for which all of its runs are needed to decide which one
     /// counts.
     pub fn needs_runs(&self, object: &Value) -> bool {
         let Some(Deploying { applied, run: None, .. }) = &self.deploying else { return false };
-        // One that is being deleted says so itself.
+        // A workflow that is being deleted needs no decision.
         self.is_it(object)
             && object["metadata"]["deletionTimestamp"].is_null()
             && (goal::is_handled(KindId::Workflow, object) || is_replaced(applied, object))
     }
 
-    /// Whether this is a workflow that was applied.
+    /// Whether this is an applied workflow.
     pub fn is_applied_workflow(&self) -> bool {
         self.deploying.is_some()
     }
 
-    /// The run of a workflow that was applied, once it is known.
+    /// The run of an applied workflow, once it is known.
     pub fn run(&self) -> Option<&Target> {
         self.deploying.as_ref()?.run.as_ref().map(|run| &run.target)
     }
 
-    /// Whether the workflow that was applied still shows its run as that was before: its controller is about
-    /// to say how the run ended.
+    /// Whether the applied workflow still shows an earlier state of its run: its controller is
+    /// about to update it.
     pub fn is_behind_its_run(&self) -> bool {
         let Some(Deploying { is_there: true, run: Some(run), .. }) = &self.deploying else {
             return false;
         };
         let (Some(object), Some(workflow)) = (&run.object, &self.started) else { return false };
-        // Nobody says anything of a workflow that is being deleted.
+        // The controller does not update a workflow that is being deleted.
         workflow["metadata"]["deletionTimestamp"].is_null()
             && workflow["status"]["lastRun"] == run.target.name.as_str()
             && workflow["status"]["phase"] != object["status"]["phase"]
     }
 
-    /// The same, for somebody whose commands are for this namespace.
+    /// The same for a user whose commands use this namespace.
     #[must_use]
     pub fn seen_from(mut self, namespace: &str) -> Self {
         self.place = hints::place(self.namespace(), namespace);
@@ -164,12 +164,13 @@ impl Waited {
         &self.target
     }
 
-    /// Where it is; empty for kinds that are in no namespace.
+    /// Its namespace; empty for cluster kinds.
     pub fn namespace(&self) -> &str {
         if self.target.kind.is_namespaced() { &self.namespace } else { "" }
     }
 
-    /// Looks at the object as it is now, or at nothing where there is none; what is certain then.
+    /// Takes in the object's current state, `None` if it does not exist. Returns the outcome if it
+    /// is certain.
     pub fn see(&mut self, object: Option<&Value>) -> Option<Answer> {
         let Some(object) = object.filter(|object| self.is_it(object)) else {
             return Some(self.is_gone());
@@ -178,8 +179,8 @@ impl Waited {
         self.judge(&self.target.clone(), object)
     }
 
-    /// The same of a workflow that was applied, of which these are all runs, where they are needed. What
-    /// becomes of it is what becomes of the run that it started for what was applied.
+    /// The same for an applied workflow, with all of its runs if they are needed. Its outcome is
+    /// that of the run that it started for the change.
     pub fn see_applied(&mut self, object: Option<&Value>, runs: &[WorkflowRun]) -> Option<Answer> {
         let object = object.filter(|object| self.is_it(object));
         object.inspect(|object| self.note(object));
@@ -214,9 +215,9 @@ impl Waited {
         }
     }
 
-    /// Looks at the run of a workflow that was applied as it is now, or at nothing where it is gone.
+    /// Takes in the current state of an applied workflow's run, `None` if it was deleted.
     pub fn see_run(&mut self, object: Option<&Value>) -> Option<Answer> {
-        // How it ended stays true when it is gone.
+        // How it ended stays true after it is deleted.
         if let Some(answer) = self.judge_run() {
             return Some(answer);
         }
@@ -226,7 +227,7 @@ impl Waited {
         self.judge_run()
     }
 
-    /// What is certain of the run of a workflow that was applied, as it was seen last.
+    /// The outcome of an applied workflow's run in its last known state, if it is certain.
     pub fn judge_run(&mut self) -> Option<Answer> {
         let Ran { target, object, .. } = self.deploying.as_ref()?.run.as_ref()?;
         let (target, object) = (target.clone(), object.clone());
@@ -240,7 +241,7 @@ impl Waited {
         self.judge(&target, &object)
     }
 
-    /// What was applied will not be as it should. Why.
+    /// The outcome that the applied workflow will not reach the goal, with the reason.
     fn fails(&self, why: &str) -> Answer {
         let Self { target, goal, place, .. } = self;
         let message = format!("{target} {}: {why}", goal.missed(false));
@@ -264,7 +265,7 @@ impl Waited {
         if self.goal == Goal::Deleted { Answer::Met } else { Answer::Never(self.gone()) }
     }
 
-    /// What is certain of `target`, by which this is decided, as `object` says.
+    /// The outcome of `target` in the state `object`, if it is certain.
     fn judge(&mut self, target: &Target, object: &Value) -> Option<Answer> {
         let place = &self.place;
         let never = |why: &str| {
@@ -296,7 +297,7 @@ impl Waited {
         }
     }
 
-    /// It is not there, or not any more.
+    /// The failure of an object that does not exist (any more).
     fn gone(&self) -> Failure {
         let Self { target, last, .. } = self;
         if self.uid.is_some() {
@@ -307,13 +308,13 @@ impl Waited {
         Failure { message: format!("{target} not found"), ..Failure::not_found(target) }
     }
 
-    /// How it stood when it was last seen: `Running, 3 of 8 tasks succeeded`.
+    /// Its last known state: `Running, 3 of 8 tasks succeeded`.
     pub fn standing(&self) -> &str {
         &self.last
     }
 
-    /// Its phase when it was last seen, and whether it was being deleted: what changes seldom. Empty where
-    /// its controller has not looked at it yet: its phase is that of before then.
+    /// Its last known phase, and whether it was being deleted: what changes seldom. Empty if its
+    /// controller has not handled its latest change, because the phase is out of date then.
     pub fn phase(&self) -> &str {
         &self.phase
     }
@@ -323,7 +324,7 @@ impl Waited {
         self.goal
     }
 
-    /// What is known of an object that is gone: which one it was.
+    /// What is known of a deleted object: its identity.
     pub fn identity(&self) -> Value {
         let mut metadata = json!({ "name": self.target.name });
         if !self.namespace().is_empty() {
@@ -335,7 +336,8 @@ impl Waited {
         json!({ "metadata": metadata })
     }
 
-    /// The time is up, and nothing is certain; maybe since the server is lost.
+    /// The failure that the time limit is over without a certain outcome, maybe because the server
+    /// is lost.
     pub fn late(&self, lost: Option<&Lost>) -> Failure {
         let Self { target, goal, place, last, .. } = self;
         let late = format!("timed out waiting for {target} {}", goal.infinitive());
@@ -365,12 +367,11 @@ fn uid(object: &Value) -> Option<String> {
     object["metadata"]["uid"].as_str().map(str::to_owned)
 }
 
-/// What waiting came to, out of what went wrong with some of `all` objects: their codes, and the
-/// failure where it is one.
+/// The result of waiting for `all` objects, from the failures of some of them.
 ///
 /// # Errors
-/// The failure of the one object, or one that counts them, with the code that says most: what
-/// failed before what is not there, and that before what took too long.
+/// The failure of the only object, or one that counts them. Its exit code is the most telling one:
+/// failed before missing, and that before timed out.
 pub fn outcome(all: usize, goal: Goal, mut failures: Vec<Failure>) -> Result<(), Failure> {
     let says_most = [Code::Failed, Code::NotFound, Code::Unschedulable, Code::Timeout];
     let worst = says_most.into_iter().find(|code| failures.iter().any(|it| it.code == *code));

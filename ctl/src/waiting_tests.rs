@@ -1,4 +1,4 @@
-//! What is certain of objects that are waited for, as they are seen one look after the other.
+//! The outcomes of awaited objects in a series of states.
 
 use api::KindId;
 use expect_test::{Expect, expect};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-/// `-` is nothing; else `uid PHASE [deleting]`.
+/// `-` is nothing; otherwise `uid PHASE [deleting]`.
 fn object(text: &str) -> Option<Value> {
     let mut words = text.split(' ');
     let uid = words.next().filter(|uid| *uid != "-")?;
@@ -102,7 +102,7 @@ fn a_suspended_workflow_without_a_run_is_not_waited_for() {
     assert_eq!(waited.standing(), "no run yet: it is suspended");
 }
 
-/// A workflow as an apply was answered, of which a run w-2 is to come.
+/// A workflow in the answer to an apply, with a run w-2 to come.
 fn applied() -> (Waited, Value) {
     let workflow = json!({
         "metadata": {"name": "w", "uid": "1", "generation": 2},
@@ -114,7 +114,7 @@ fn applied() -> (Waited, Value) {
     (waited, workflow)
 }
 
-/// The same once its controller has started the run, which is of this phase there.
+/// The same after its controller has started the run, in this phase.
 fn handled(workflow: &Value, phase: &str) -> Value {
     let mut workflow = workflow.clone();
     workflow["status"] = json!({
@@ -161,7 +161,7 @@ fn the_run_of_what_was_applied_decides_once_it_is_known() {
         assert_eq!((answered(see), waited.needs_runs(&workflow)), ("not yet".to_owned(), false));
         (waited, workflow)
     };
-    // Another change, and its run, are not judged; and how a run ended stays true.
+    // Another change and its run do not count, and how a run ended stays true.
     let (mut waited, workflow) = started();
     let mut theirs = handled(&workflow, "Succeeded");
     theirs["metadata"]["generation"] = 3.into();

@@ -1,8 +1,8 @@
-//! The flags of `heliox agent`, checked before anything is started: all that is wrong at once, each
-//! with its value, the rule, and what to do.
+//! The flags of `heliox agent`, checked before anything is started. All errors are reported at
+//! once, each with its value, the rule and what to do.
 //!
-//! What the apiserver would refuse of the Node object is refused here by the same rules: an agent
-//! whose node is never taken would wait for ever.
+//! The Node object that follows from the flags is checked by the apiserver's own rules: an agent
+//! whose node is always refused would wait for ever.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,11 +23,11 @@ pub struct AgentFlags {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What tasks may use, where it is not what the engine says.
+    /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
 }
 
-/// Checks all flags. `host_name` is the name where none is given.
+/// Checks all flags. `host_name` is the default of the node's name.
 pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> Result<AgentFlags> {
     let mut problems = Vec::new();
     let name = match &args.name {
@@ -53,7 +53,7 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
     }
 }
 
-/// `KEY=VALUE` pairs of a flag, each key once.
+/// Parses the `KEY=VALUE` pairs of a flag. Each key may be given once.
 fn pairs(
     flag: &str,
     texts: &[String],

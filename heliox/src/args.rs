@@ -241,7 +241,7 @@ pub struct RestoreArgs {
     pub etcd: EtcdArgs,
 }
 
-/// Shorter than this, nobody would see them.
+/// Events that are kept for less time would never be seen.
 const EVENT_TTL_MIN: api::duration::Duration = api::duration::Duration::from_secs(60);
 
 fn event_ttl(text: &str) -> Result<api::duration::Duration, String> {
@@ -257,7 +257,7 @@ fn ip_address(text: &str) -> Result<std::net::IpAddr, String> {
     text.parse().map_err(|_| "write an IP address, such as 10.0.0.5".to_owned())
 }
 
-/// How many nodes `heliox dev` has.
+/// Parses the number of nodes of `heliox dev`.
 fn nodes(text: &str) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| (1..=100).contains(number));
     number.ok_or_else(|| "write a number from 1 to 100".to_owned())
@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Over the embedded store there is no other apiserver to tell.
+    /// With the embedded store there is no other apiserver that would need the URL.
     #[test]
     fn only_one_of_several_apiservers_says_where_it_is_reached() {
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).map(drop);
@@ -341,7 +341,7 @@ mod tests {
         }
     }
 
-    /// Each with what it says, so that it is this that is wrong with it.
+    /// Each with part of its message, so that the test fails if it is refused for another reason.
     #[test]
     fn flags_out_of_bounds_or_at_odds_are_refused() {
         const SERVER: &str = "--server http://a:1";

@@ -1,4 +1,4 @@
-//! `heliox backup`: writes a backup to a file, or checks one.
+//! `heliox backup`: writes a backup to a file, or checks a file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Write as _};
@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use crate::args::BackupArgs;
 use crate::control_plane::Common;
 
-/// A server that sends nothing for so long has stopped.
+/// A server that sends nothing for this long is taken to have stopped.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const PATH: &str = "/apis/heliox.dev/v1/backup";
 
-/// Makes or checks a backup, and says what it is.
+/// Writes or checks a backup, and prints a summary.
 pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
     if let Some(file) = &args.check {
         let summary = check(file)?;
@@ -45,7 +45,7 @@ pub async fn run(args: BackupArgs, common: &Common) -> Result<()> {
 /// Reads a whole backup.
 ///
 /// # Errors
-/// It is damaged, cut off, or holds what this program does not understand.
+/// It is damaged, incomplete, or contains what this version does not understand.
 pub fn check(file: &Path) -> Result<Summary> {
     let shown = || format!("cannot use backup {}", file.display());
     let mut reader = open(file)?;
@@ -55,10 +55,10 @@ pub fn check(file: &Path) -> Result<Summary> {
     Ok(reader.summary().expect("the end was read"))
 }
 
-/// Opens a backup that [`check`] was content with, or is to be.
+/// Opens a backup file. Use [`check`] to find out whether it is complete.
 ///
 /// # Errors
-/// It is not there, or no backup.
+/// It does not exist, or is not a backup.
 pub fn open(file: &Path) -> Result<Reader<BufReader<File>>> {
     let source = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let reader = Reader::open(BufReader::new(source));
@@ -99,8 +99,8 @@ async fn from_store(args: &BackupArgs, common: &Common, partial: &mut Partial) -
     Ok(())
 }
 
-/// A file on its way, beside the one that it takes the place of. Nobody else may read it. It goes
-/// when it is dropped unfinished.
+/// A file that is being written beside the one that it will replace. Only this user may read it. It
+/// is deleted if it is dropped before it is complete.
 struct Partial {
     out: PathBuf,
     path: PathBuf,
@@ -109,7 +109,7 @@ struct Partial {
 
 impl Partial {
     fn create(out: &Path) -> Result<Self> {
-        // Found now, not when all has been received.
+        // Report this now and not after all data was received.
         if out.is_dir() {
             bail!("--out {} is a directory; name a file in it", out.display());
         }
@@ -133,7 +133,7 @@ impl Partial {
         self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// Reads what was written, and gives it its name if it is whole.
+    /// Checks what was written, and renames it if it is complete.
     fn finish(self) -> Result<Summary> {
         let keep = || format!("cannot write {}", self.out.display());
         self.file.sync_all().with_context(keep)?;
@@ -148,12 +148,12 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Gone already where it has its name.
+        // If it was renamed it does not exist here any more.
         let _gone = fs::remove_file(&self.path);
     }
 }
 
-/// A backup in a line.
+/// The summary of a backup as a line.
 pub(crate) fn shown(summary: &Summary) -> String {
     let Summary { header, records, sha256 } = summary;
     format!(

@@ -1,4 +1,4 @@
-//! apiserver, scheduler and controllers, put together over a store.
+//! Puts apiserver, scheduler and controllers together over a store.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use store::Store;
 use crate::in_process;
 use crate::metrics::HealthMetrics;
 
-/// A control plane that runs in this process.
+/// A control plane in this process.
 #[derive(Debug)]
 pub struct ControlPlane {
     /// Answers requests.
     pub router: Router,
-    /// Asks it, from within the process.
+    /// A client of it within the process.
     pub client: Client,
     /// The cluster's id.
     pub cluster: String,
 }
 
-/// What components have in common.
+/// What all components need.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// Tells the time.
     pub clock: Clock,
-    /// Draws uids, identities and jitter.
+    /// The source of uids, identities and jitter.
     pub rng: Rng,
     /// Where metrics are registered.
     pub registry: Registry,
-    /// What works in this process and what does not.
+    /// The state of this process's activities.
     pub health: Health,
-    /// Tasks that scheduler and controllers both hold.
+    /// Parsed tasks that scheduler and controllers share.
     pub parsed: Parsed,
     /// How long the controllers keep events.
     pub event_ttl: api::duration::Duration,
 }
 
 impl Common {
-    /// The machine's clock and randomness, and a registry that shows this process's health.
+    /// With the machine's clock and randomness, and a registry that shows the process's health.
     pub fn of_machine() -> Result<Self> {
         let (registry, health) = (Registry::new(), Health::default());
         let shown =
@@ -53,20 +53,20 @@ impl Common {
         Ok(Self { clock, rng, registry, health, parsed: Parsed::default(), event_ttl })
     }
 
-    /// The same, whose controllers keep events for so long.
+    /// The same with a time for which the controllers keep events.
     #[must_use]
     pub fn keeping_events(self, event_ttl: api::duration::Duration) -> Self {
         Self { event_ttl, ..self }
     }
 
-    /// The apiservers that `urls` name, beginning with any of them.
+    /// The apiservers in `urls`, beginning with a random one.
     pub fn servers(&self, urls: &str) -> Result<Servers> {
         let first = usize::try_from(self.rng.next_u64() >> 32).unwrap_or_default();
         Servers::parse(urls, first).context("--server")
     }
 }
 
-/// Starts an apiserver over a store, as one of several where it knows how to reach the others.
+/// Starts an apiserver over a store. If `peers` is given, it is one of several.
 pub async fn apiserver(
     (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
@@ -84,8 +84,8 @@ pub async fn apiserver(
     Server::start(parts).await.context("cannot start the apiserver")
 }
 
-/// Starts an apiserver over a store. It answers at once whether it is ready; requests for objects wait
-/// until its cache is filled.
+/// Starts an apiserver over a store. It answers `/readyz` at once; requests for objects wait until
+/// its cache is filled.
 pub async fn start_apiserver(
     (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
@@ -97,7 +97,7 @@ pub async fn start_apiserver(
     Ok(ControlPlane { router, client, cluster: server.cluster().to_owned() })
 }
 
-/// Starts everything over a store.
+/// Starts all components over a store.
 pub async fn start(
     (store, peers): (Arc<dyn Store>, Option<Peers>),
     common: &Common,
@@ -109,7 +109,7 @@ pub async fn start(
     Ok(plane)
 }
 
-/// Starts a scheduler, which stands for election.
+/// Starts a scheduler, which takes part in leader election.
 pub fn scheduler(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
     let config = scheduler::shell::Config {
         client,
@@ -123,7 +123,7 @@ pub fn scheduler(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
     Ok(())
 }
 
-/// Starts the controllers, which stand for election.
+/// Starts the controllers, which take part in leader election.
 pub fn controllers(client: Client, common: &Common, tasks: &Tasks) -> Result<()> {
     let config = controllers::Config {
         client,

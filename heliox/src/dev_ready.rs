@@ -1,4 +1,5 @@
-//! When `heliox dev` says that it is ready: once what a person types next works, which takes nodes.
+//! When `heliox dev` prints that it is ready: once its nodes accept tasks, so that the user's next
+//! command works.
 
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use api::object::Kind as _;
 use client::{Client, ListOptions};
 use tokio::time::{Instant, sleep};
 
-/// How often it is looked.
+/// How often the nodes are checked.
 const LOOK: Duration = Duration::from_millis(20);
-/// A person who has waited for so long is told what for.
+/// After this time the user is told what is missing.
 const SAY_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits until all nodes of these names are there and can be given work. `say` is told once, what is
-/// still missing, where that takes long: an engine may hang, or a restored cluster be unconfirmed.
+/// Waits until all of these nodes exist and accept tasks. If that takes long, `say` is called once
+/// with what is missing: an engine may hang, or a restored cluster may be unconfirmed.
 pub(crate) async fn nodes_are_ready(client: &Client, names: &[String], say: impl FnOnce(&str)) {
     let late = Instant::now() + SAY_AFTER;
     let mut say = Some(say);
@@ -35,8 +36,8 @@ pub(crate) async fn nodes_are_ready(client: &Client, names: &[String], say: impl
     }
 }
 
-/// Which of the nodes cannot be given work yet, and why; nothing where all can. One that a person
-/// has cordoned is as that person wants it.
+/// Which nodes do not accept tasks yet, and why; nothing if all do. A node that a user has cordoned
+/// is as the user wants it.
 fn missing(names: &[String], nodes: &[Node]) -> Option<String> {
     let state = |name: &String| match nodes.iter().find(|node| node.name() == name) {
         None => Some(format!("{name} is not registered")),

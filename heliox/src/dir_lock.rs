@@ -1,7 +1,7 @@
-//! A directory that one process uses at a time, such as an agent's state.
+//! A directory that only one process may use at a time, such as an agent's state.
 //!
-//! Two agents on one directory would take turns in writing its journal, and each would start and stop
-//! what the other one knows nothing of.
+//! Two agents in one directory would overwrite each other's journal, and each would start and stop
+//! containers that the other does not know of.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -10,13 +10,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The file that is locked. It stays when the process has ended; the lock does not.
+/// The file that is locked. It remains after the process has ended; the lock does not.
 const FILE: &str = "lock";
-/// Longest line that is read of the file: a process id and some more.
+/// Longest line that is read from the file: a process id and some more.
 const LINE_BYTES_MAX: u64 = 100;
 
-/// A directory is this process's own until this is dropped or the process ends, in whatever way. The
-/// system keeps the lock, so a process that was killed leaves none behind.
+/// The directory belongs to this process until this is dropped or the process ends in any way. The
+/// lock is the kernel's, so a killed process leaves none behind.
 #[derive(Debug)]
 pub struct DirLock(
     #[expect(dead_code, reason = "it is held, not used: the lock goes when the file is closed")]
@@ -24,12 +24,12 @@ pub struct DirLock(
 );
 
 impl DirLock {
-    /// Takes `dir`, which is made where it is missing. `what` it is and which `flag` names another
-    /// one stand in the error, for where another process has it.
+    /// Locks `dir`, which is created if it does not exist. `what` it is, and the `flag` that
+    /// selects another one, are part of the error if another process has it.
     pub fn take(dir: &Path, (what, flag): (&str, &str)) -> Result<Self> {
         let shown = dir.display();
         let mut builder = fs::DirBuilder::new();
-        // Manifests, and with them secrets, are in it.
+        // It contains manifests, and so secrets.
         builder.recursive(true).mode(0o700);
         builder
             .create(dir)
@@ -58,8 +58,8 @@ impl DirLock {
         }
         let pid = std::process::id();
         let written = file.set_len(0).and_then(|()| file.rewind());
-        // Who holds the lock is said to people alone, and a full disk must not keep an agent from
-        // starting: the lock counts, not the text.
+        // The text is only for people. If it cannot be written because the disk is full, the agent
+        // must start all the same: the lock counts.
         if let Err(error) = written.and_then(|()| writeln!(file, "{pid}")) {
             tracing::warn!(%error, path = %path.display(), "cannot record which process uses the directory");
         }
@@ -67,7 +67,7 @@ impl DirLock {
     }
 }
 
-/// Who holds the lock, as far as the file tells.
+/// Which process holds the lock, according to the file.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(LINE_BYTES_MAX).read_to_string(&mut text);

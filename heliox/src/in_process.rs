@@ -1,4 +1,5 @@
-//! The apiserver of the same process: requests are still bytes, and limits still hold.
+//! Connections to an apiserver in the same process. Requests are bytes all the same, and all limits
+//! apply.
 
 use std::sync::Arc;
 
@@ -8,15 +9,15 @@ use client::{Client, Dial, Stream, transport};
 
 use crate::serve;
 
-/// Bytes that a connection within the process buffers in each direction.
+/// Buffer of such a connection in each direction, in bytes.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// A client of an apiserver in this process, for one of its components.
+/// A client of an apiserver in this process, for one of the components.
 pub fn client(router: &Router, component: &str) -> Client {
     Client::new(transport(Whole(router.asked_by(Requester::component(component)))))
 }
 
-/// Opens connections to an apiserver in this process, for one of its components.
+/// Opens connections to an apiserver in this process, for one of the components.
 pub fn dial(router: &Router, component: &str, spawner: Spawner) -> Dial {
     let router = router.asked_by(Requester::component(component));
     Arc::new(move || {
@@ -26,7 +27,7 @@ pub fn dial(router: &Router, component: &str, spawner: Spawner) -> Dial {
     })
 }
 
-/// The router as a service of whole requests alone, so that the compiler need not choose.
+/// The router as a service of one request type, so that type inference is unambiguous.
 #[derive(Debug, Clone)]
 struct Whole(Router);
 

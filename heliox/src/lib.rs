@@ -1,4 +1,4 @@
-//! The one server binary: how apiserver, scheduler, controllers and agents are put together.
+//! The server binary: puts apiserver, scheduler, controllers and agents together.
 
 pub mod agent_flags;
 pub mod args;

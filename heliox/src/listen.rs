@@ -1,4 +1,4 @@
-//! Which addresses may be served on.
+//! Checks the addresses that are served on.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use apiserver::Peers;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-/// What is served to whoever reaches an address.
+/// What is served on an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
-    /// The API: whoever reaches it can have anything run.
+    /// The API. Whoever can reach it can run anything.
     Api,
     /// Health and metrics.
     Status,
@@ -33,14 +33,14 @@ impl Served {
     }
 }
 
-/// Reads an address of this host to serve on.
+/// Parses an address of this host to listen on.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     let wrong = "write an IP address of this host and a port, such as 127.0.0.1:7070";
     text.parse().map_err(|_| wrong.to_owned())
 }
 
-/// Opens a listener. An address that other hosts can reach is refused unless `insecure` says so:
-/// nobody is asked who they are yet.
+/// Opens a listener. An address that other hosts can reach is refused without `insecure`, because
+/// there is no authentication yet.
 pub async fn listen(served: Served, address: SocketAddr, insecure: bool) -> Result<TcpListener> {
     let (flag, risk) = (served.flag(), served.risk());
     if !address.ip().is_loopback() {
@@ -66,7 +66,7 @@ pub fn server_url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     match client::Servers::parse(text, 0) {
         Ok(_) if text.contains(',') => Err("name one URL only".to_owned()),
-        // Others would be told to ask themselves.
+        // Another apiserver would send its requests to itself.
         Ok(_) if is_anywhere(text) => {
             Err(format!("other hosts cannot reach {text}; name an address of this host"))
         }
@@ -75,15 +75,15 @@ pub fn server_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether a URL's host stands for all addresses of whoever uses it.
+/// Whether the host of a URL means "all addresses" and not one host.
 fn is_anywhere(url: &str) -> bool {
     ["http://0.0.0.0", "http://[::]"].iter().any(|any| {
         url.strip_prefix(any).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     })
 }
 
-/// How an apiserver that listens on `address` is one of several. Over the embedded store it is the
-/// only one.
+/// How other apiservers reach this one. Nothing with the embedded store, which has only one
+/// apiserver.
 pub fn peers(
     advertise: Option<&str>,
     address: SocketAddr,

@@ -19,7 +19,7 @@ use tracing::info;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Shim { dir, command } = &cli.command {
-        // Before anything else: a shim has no threads and no log.
+        // Before anything else, because a shim has neither threads nor a log.
         return shim::main(dir, command);
     }
     process::make_private();
@@ -82,7 +82,7 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Serves the API over a store, with what `start` puts behind it.
+/// Serves the API over a store. `start` starts the components behind it.
 async fn server(
     args: ServerArgs,
     common: Common,
@@ -103,7 +103,7 @@ async fn server(
     ended
 }
 
-/// Runs what asks the API, and serves nothing but its health and metrics.
+/// Runs a component that uses the API and serves only its own health and metrics.
 async fn component(
     args: ComponentArgs,
     common: Common,
@@ -115,7 +115,7 @@ async fn component(
     let servers = common.servers(&args.server)?;
     start(Client::new(client::http_transport(&servers)), &common, &tasks)?;
     let ended = process::asked_to_end(&[&status, &tasks]).await;
-    // A leader gives up its place, so that another takes over at once.
+    // A leader resigns, so that another takes over at once.
     tasks.stop_within(process::GRACE).await;
     ended
 }
@@ -155,7 +155,7 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let engines = Engines::default();
     node::start(config, (client, Some(dial)), (&common, registry), &engines, &tasks)?;
     let ended = process::asked_to_end(&[&status, &tasks]).await;
-    // Containers run on: the next agent takes them over.
+    // Containers continue to run; the next agent takes them over.
     tasks.stop_within(process::AGENT_GRACE).await;
     ended
 }

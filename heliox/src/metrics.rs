@@ -1,11 +1,11 @@
-//! A process's health as metrics.
+//! Exports a process's health as metrics.
 
 use base::{Health, panics};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
-/// Shows what works in a process and what does not. Labels are names of activities in our own code,
+/// Exports the state of a process's activities. Label values are names of activities from the code,
 /// and of the nodes of `heliox dev`.
 #[derive(Debug)]
 pub struct HealthMetrics {
@@ -39,7 +39,7 @@ impl Collector for HealthMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // The same descriptions were accepted when this was made.
+        // Cannot fail: the same metrics were accepted when this was created.
         let Ok((failing, failures, panicked)) = metrics() else { return Vec::new() };
         for tally in self.health.tallies() {
             let activity = [tally.what.as_str()];

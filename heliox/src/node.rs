@@ -1,4 +1,4 @@
-//! A node's agent, put together with what runs its tasks.
+//! Puts a node's agent together with its engine.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,45 +24,45 @@ use crate::dir_lock::DirLock;
 
 /// Where Docker's socket is.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-/// What a simulated node has.
+/// Number of processors of a simulated node.
 const SIM_CPUS: u32 = 64;
 const SIM_MEMORY_BYTES: u64 = 256 << 30;
 
-/// A node to be.
+/// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// Its name.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What tasks may use, by resource; the host's for those not named.
+    /// Resources that tasks may use; those of the host if not named.
     pub capacity: Amounts,
     /// What runs its tasks.
     pub runtime: Runtime,
-    /// Where the agent remembers what it promised.
+    /// The directory of the agent's state.
     pub state_dir: PathBuf,
-    /// Host ports for tasks that name none.
+    /// The range of host ports for tasks that do not choose a port.
     pub port_range: (u16, u16),
     /// The address at which its tasks are reached.
     pub address: IpAddr,
-    /// Whether it works for a cluster that is another than before.
+    /// Whether it works for another cluster than before.
     pub accept_cluster: bool,
 }
 
-/// The engines that a process opened, to be emptied when it ends for good.
+/// The engines that a process has opened, whose containers are removed when it ends.
 #[derive(Debug, Clone, Default)]
 pub struct Engines(
-    /// Guards the list; held to put or take one.
+    /// Guards the list for one insertion or removal.
     Arc<Mutex<Vec<Arc<dyn Engine>>>>,
 );
 
 impl Engines {
-    /// Remembers one.
+    /// Adds an engine.
     pub fn put(&self, engine: Arc<dyn Engine>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
     }
 
-    /// Kills and removes everything that these engines run of ours.
+    /// Kills and removes all containers that these engines run for us.
     pub async fn empty(&self) {
         let engines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for engine in engines {
@@ -82,7 +82,7 @@ impl Engines {
     }
 }
 
-/// Which runtime `auto` means here.
+/// The runtime that `auto` selects on this host.
 pub async fn chosen(runtime: Runtime) -> Runtime {
     if runtime != Runtime::Auto {
         return runtime;
@@ -96,8 +96,8 @@ pub async fn chosen(runtime: Runtime) -> Runtime {
     }
 }
 
-/// Whether what was asked for by name is there. Tried out on a laptop, an engine that is missing is a
-/// mistake to be told at once; an agent waits for its engine instead.
+/// Checks that the selected runtime is available. In `heliox dev` a missing engine is reported at
+/// once; an agent waits for its engine instead.
 pub async fn require(runtime: Runtime) -> Result<()> {
     if runtime == Runtime::Docker { docker_answers(DOCKER_SOCKET).await } else { Ok(()) }
 }
@@ -142,7 +142,7 @@ async fn open(
     }
 }
 
-/// The program that is started beside each process task. Chosen once, for all nodes of this process.
+/// The shim program for process tasks. Chosen once for all nodes of this process.
 async fn shim() -> Result<ShimProgram, EngineError> {
     static CHOSEN: OnceCell<ShimProgram> = OnceCell::const_new();
     let choose = || async {

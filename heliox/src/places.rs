@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //!
-//! * A connection has its place for as long as its socket is open, also after it was upgraded: an
-//!   agent's tunnel and a command's WebSocket count until they end.
-//! * Clients in whatever number do not take the places of agents and of other parts of Heliox: those
-//!   have places of their own. A client for whom no other place is left is told so (503), and its
-//!   connection is closed.
+//! * A connection has its place while its socket is open, also after an upgrade: an agent's tunnel
+//!   and a command's WebSocket count until they end.
+//! * No number of clients can take the places of agents and other components, which have places of
+//!   their own. A client for which no other place is left gets the answer 503, and its connection
+//!   is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -18,14 +18,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Connections that are open at once.
+/// Most connections that are open at once.
 pub(crate) const CONNECTIONS_MAX: usize = 20_000;
-/// File descriptors that are kept for all else: the store, the log, connections to etcd or Docker.
+/// File descriptors that are left for everything else: the store, the log, connections to etcd or
+/// Docker.
 const OTHER_FILES: usize = 256;
-/// Of so many places ...
+/// The denominator of [`COMPONENT_PARTS`].
 const PARTS: usize = 4;
-/// ... so many are only for agents and other parts of Heliox. With [`CONNECTIONS_MAX`] that makes
-/// 15,000: 5,000 agents with a tunnel and two requests each.
+/// Three of four places are only for agents and other components. With [`CONNECTIONS_MAX`] these
+/// are 15,000: enough for 5,000 agents with a tunnel and two requests each.
 const COMPONENT_PARTS: usize = 3;
 
 /// How many connections may be open at once, given the process's limits as `/proc` shows them.
@@ -33,11 +34,11 @@ pub(crate) fn count(limits: &str) -> usize {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     let files = soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
-    // However low the limit is, half of it serves.
+    // However low the limit is, half of it is used for connections.
     files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS_MAX)
 }
 
-/// Who asks over a connection.
+/// Who sends requests on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// An agent, a scheduler, controllers or another apiserver.
@@ -46,7 +47,7 @@ pub(crate) enum Asker {
     Client,
 }
 
-/// That there are no places left is told so often at most: strangers choose how often it is so.
+/// How often the log may say that no place is left. Strangers can cause that at any rate.
 const TELL_PERIOD: Duration = Duration::from_secs(10);
 
 /// The places of one listener.
@@ -54,23 +55,23 @@ const TELL_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct Places {
     anybody: Arc<Semaphore>,
     components: Arc<Semaphore>,
-    /// Guards when it was last told that none is left; held to look and to set it.
+    /// Guards when it was last logged that no place is left.
     told: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Which places a connection's place is one of.
+/// The kind of places that a place is one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     Anybody,
     Components,
 }
 
-/// The place of one connection. Clones are the same place, which is free again when the last of them
+/// The place of one connection. Clones are the same place, which becomes free when the last of them
 /// is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     places: Places,
-    /// Guards where the connection sits; held to look or to move.
+    /// Guards which kind of place it has, for one read or change.
     held: Arc<Mutex<Held>>,
 }
 
@@ -81,12 +82,12 @@ struct Held {
 }
 
 impl Places {
-    /// As many for anybody.
+    /// `count` places for anybody.
     pub(crate) fn for_anybody(count: usize) -> Self {
         Self::new(count, 0)
     }
 
-    /// As many in all, most of which are only for components.
+    /// `count` places in all, most of which are only for components.
     pub(crate) fn with_components(count: usize) -> Self {
         let components = count / PARTS * COMPONENT_PARTS;
         Self::new(count - components, components)
@@ -97,7 +98,7 @@ impl Places {
         Self { anybody, components, told: Arc::default() }
     }
 
-    /// Whether it is time to tell again that none is left.
+    /// Whether it may be logged again that no place is left.
     pub(crate) fn may_tell(&self) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = told.is_none_or(|at| at.elapsed() >= TELL_PERIOD);
@@ -107,13 +108,13 @@ impl Places {
         is_due
     }
 
-    /// How many are free.
+    /// Number of free places.
     pub(crate) fn free(&self) -> usize {
         self.anybody.available_permits() + self.components.available_permits()
     }
 
-    /// Waits for a place. Who will ask over the connection is not known yet: any place will do.
-    /// Nothing comes once nobody gives out places any more.
+    /// Waits for a place of either kind, because it is not known yet who will use the connection.
+    /// Nothing if no more places are given out.
     pub(crate) async fn take(&self) -> Option<Place> {
         let (row, permit) = tokio::select! {
             biased;
@@ -131,8 +132,9 @@ impl Place {
         &self.places
     }
 
-    /// Has the connection sit where who asks belongs. Whether it may be answered: a client sits on no
-    /// place of a component, while a component sits wherever there is room.
+    /// Moves the connection to the kind of place that belongs to the asker. Returns whether
+    /// requests may be answered: a client must not have a component's place, but a component may
+    /// have any.
     pub(crate) fn admits(&self, asker: Asker) -> bool {
         let (row, free) = match asker {
             Asker::Client => (Row::Anybody, &self.places.anybody),
@@ -152,7 +154,7 @@ impl Place {
     }
 }
 
-/// A socket and its place. Whoever a connection was upgraded for holds both.
+/// A socket with its place. After an upgrade, whoever uses the connection holds both.
 #[derive(Debug)]
 pub(crate) struct Placed<S> {
     stream: S,
@@ -229,20 +231,21 @@ mod tests {
         let places = Places::with_components(4);
         let client = places.take().await.unwrap();
         assert!(client.admits(Asker::Client));
-        // The only place for anybody is taken: whoever comes now has one of a component.
+        // The only place for anybody is taken, so the next connection gets a component's place.
         let second = places.take().await.unwrap();
         assert!(!second.admits(Asker::Client), "it is told that there is no place");
         drop(second);
         let components = [places.take().await.unwrap(), places.take().await.unwrap()];
         assert!(components.iter().all(|place| place.admits(Asker::Component)));
         drop(client);
-        // A component that came on a place for anybody moves on, and leaves that to clients.
+        // A component on a place for anybody moves to one of its own and leaves that place to
+        // clients.
         let third = places.take().await.unwrap();
         assert!(third.admits(Asker::Component));
         let client = places.take().await.unwrap();
         assert!(client.admits(Asker::Client));
         assert_eq!(places.free(), 0);
-        // A connection over which both ask sits with those who asked last.
+        // A connection that both use has the kind of place of whoever used it last.
         assert!(client.admits(Asker::Component), "where there is room, that is");
         drop(third);
         assert!(client.admits(Asker::Component));

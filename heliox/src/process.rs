@@ -1,4 +1,4 @@
-//! What every process of ours begins and ends with.
+//! Beginning and end of every process of ours.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -11,23 +11,25 @@ use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// How long parts that end by themselves (a leader resigns, a writer finishes) are waited for.
+/// How long to wait for parts that end by themselves (a leader resigns, a writer finishes).
 pub const GRACE: Duration = Duration::from_secs(1);
-/// How long an agent may take to finish what it does to containers: it stops waiting by itself before.
+/// How long an agent may take to finish its actions on containers. It stops waiting by itself
+/// before.
 pub const AGENT_GRACE: Duration = Duration::from_secs(15);
-/// How long the store may take to finish what was asked of it: what was answered is on disk already.
+/// How long the store may take to finish its requests. Answered writes are on disk already.
 pub const STORE_GRACE: Duration = Duration::from_secs(10);
 
-/// What this process makes is readable by its user alone: stores, journals and logs hold secrets.
+/// Makes new files of this process readable by its user only, because stores, journals and logs
+/// contain secrets.
 pub fn make_private() {
     umask(Mode::from_bits_truncate(0o077));
 }
 
-/// Logs to stderr: `HELIOX_LOG` or `RUST_LOG` say how much, `default` where neither does.
+/// Logs to stderr. `HELIOX_LOG` or `RUST_LOG` set the filter; otherwise it is `default`.
 ///
 /// # Errors
-/// One of them is no filter: without this it would be passed over, and a log that somebody asked for
-/// be missing.
+/// A variable holds no valid filter. If it were ignored, a log that somebody asked for would be
+/// missing.
 pub fn log(default: &str) -> Result<()> {
     let named = ["HELIOX_LOG", "RUST_LOG"].map(|name| (name, std::env::var(name).ok()));
     let filter = filter(named, default)?;
@@ -39,7 +41,7 @@ pub fn log(default: &str) -> Result<()> {
     Ok(())
 }
 
-/// The filter that the first of these variables names that says anything.
+/// The filter from the first variable that is set.
 fn filter(variables: [(&'static str, Option<String>); 2], default: &str) -> Result<EnvFilter> {
     let said = |(name, text): (&'static str, Option<String>)| text.map(|text| (name, text));
     let mut said = variables.into_iter().filter_map(said).filter(|(_, text)| !text.is_empty());
@@ -49,8 +51,8 @@ fn filter(variables: [(&'static str, Option<String>); 2], default: &str) -> Resu
         .with_context(|| format!("invalid {name} {text:?}; write for example info,store=debug"))
 }
 
-/// The signals that ask a process to end: TERM, INT from a terminal, and HUP where the terminal goes
-/// and nobody (such as `nohup`) said that it may.
+/// The signals that ask a process to end: TERM, INT from a terminal, and HUP when the terminal is
+/// closed, unless HUP was ignored from the start (`nohup`).
 #[derive(Debug)]
 pub struct EndSignals {
     term: Signal,
@@ -59,7 +61,8 @@ pub struct EndSignals {
 }
 
 impl EndSignals {
-    /// From here on these signals end the process only once [`EndSignals::received`] was heard.
+    /// From here on these signals do not end the process by themselves; [`EndSignals::received`]
+    /// reports them.
     pub fn listen() -> Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let hup = (!ignores_hup(&status)).then(|| signal(SignalKind::hangup())).transpose();
@@ -70,7 +73,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for one of them. Cancel-safe.
+    /// Waits for one of the signals. Cancel-safe.
     pub async fn received(&mut self) {
         let hangup = async {
             match &mut self.hup {
@@ -87,20 +90,20 @@ impl EndSignals {
     }
 }
 
-/// Whether a process whose status in `/proc` this is was told to ignore SIGHUP.
+/// Whether a process with this status in `/proc` was started with SIGHUP ignored.
 fn ignores_hup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Waits until the process is asked to end, or until a part of one of `groups` has failed: then its
-/// work cannot go on, and the process ends with an error rather than live on without that part.
+/// Waits until the process is asked to end, or until a part of one of `groups` has failed: then the
+/// process has to end with an error rather than go on without that part.
 pub async fn asked_to_end(groups: &[&Tasks]) -> Result<()> {
     asked_by(&mut EndSignals::listen()?, groups).await
 }
 
-/// The same, of signals that are listened for already.
+/// The same with signals that are already listened for.
 pub async fn asked_by(signals: &mut EndSignals, groups: &[&Tasks]) -> Result<()> {
     let failures = groups.iter().map(|tasks| Box::pin(tasks.failure()));
     tokio::select! {
@@ -112,15 +115,15 @@ pub async fn asked_by(signals: &mut EndSignals, groups: &[&Tasks]) -> Result<()>
     }
 }
 
-/// The host's name, in lower case as names of nodes are.
+/// The host name in lower case, as node names are.
 pub fn host_name() -> Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .context("cannot read the host name; name the node with --name")?;
     Ok(name.trim().to_ascii_lowercase())
 }
 
-/// Where a node's agent keeps its state where nothing is said: for root under `/var/lib`, else
-/// under the home directory.
+/// The default directory of a node's state: for root below `/var/lib`, otherwise below the home
+/// directory.
 pub fn default_state_dir(node: &str) -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     match home {

@@ -1,4 +1,4 @@
-//! `heliox restore`: makes an empty store the one that a backup shows.
+//! `heliox restore`: fills an empty store from a backup.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::args::RestoreArgs;
 use crate::backup::{check, open, say, shown};
 use crate::control_plane::Common;
 
-/// Restores a backup, and says what to do next.
+/// Restores a backup and prints what to do next.
 pub async fn run(args: RestoreArgs, common: &Common) -> Result<()> {
     let summary = check(&args.file)?;
     say(&format!("{}: {}", args.file.display(), shown(&summary)));
@@ -51,7 +51,7 @@ async fn restore(
     Ok(restore.finish().await?)
 }
 
-/// What to do where the store is not as it should be.
+/// What to do if the store is not as required.
 fn next_step(error: &RestoreError, args: &RestoreArgs) -> Option<String> {
     let place = match &args.data_dir {
         Some(dir) => {

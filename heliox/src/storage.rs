@@ -1,4 +1,4 @@
-//! Where a control plane keeps everything: the embedded store on one machine, or etcd.
+//! Where a control plane keeps its data: in the embedded store on one machine, or in etcd.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +10,20 @@ use store::{Embedded, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser, Store};
 
 use crate::dir_lock::DirLock;
 
-/// Largest certificate, key or password file that is read.
+/// Largest certificate, key or password file, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The flags of [`EtcdArgs`], for those that name another place. What a flag requires is not required
-/// beside a flag that rules it out: without these conflicts, a certificate would be taken and never used.
+/// The flags of [`EtcdArgs`], for flags that select another store to conflict with. Without these
+/// conflicts clap would accept an etcd certificate beside `--data-dir` and never use it.
 pub const ETCD_FLAGS: [&str; 6] =
     ["etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file"];
 
-/// Heading of the flags of etcd in a help text. Each flag names it, since a heading of the whole group
-/// would go on over the flags that follow the group.
+/// Heading of etcd's flags in the help. Each flag names it, because the heading of a whole group
+/// would also apply to the flags after the group.
 const HEADING: &str = "etcd";
 
-/// etcd, where it is used. Each flag rules out the embedded store: see [`ETCD_FLAGS`].
+/// The connection to etcd, if it is used. Each flag excludes the embedded store: see
+/// [`ETCD_FLAGS`].
 #[derive(Debug, Clone, Default, Args)]
 pub struct EtcdArgs {
     /// Client URLs of the etcd members that store everything.
@@ -46,7 +47,7 @@ pub struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// Opens etcd, where it is named, or else the embedded store in `data_dir`.
+    /// Opens etcd if it is configured, otherwise the embedded store in `data_dir`.
     pub async fn open_or(
         &self,
         data_dir: Option<&Path>,
@@ -63,7 +64,7 @@ impl EtcdArgs {
         let lock = DirLock::take(dir, ("the data directory", "--data-dir"))?;
         let stop = tasks.stop_signal();
         tasks.spawn("data directory", async move {
-            // Held as long as the store is open.
+            // Held while the store is open.
             let _lock = lock;
             stop.requested().await;
         });

@@ -1,9 +1,9 @@
-//! Hands out revisions and positions to the groups of one gathering: pure.
+//! Assigns revisions and positions to the groups that become durable together. Pure.
 //!
 //! # Invariants
 //!
 //! * A key changes at most once in a transaction. A group that changes a key again begins the next
-//!   one: else a compare-and-swap by revision would not notice that somebody came after.
+//!   transaction; otherwise a compare-and-swap by revision would not notice the second change.
 //! * A group is never split over two transactions.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(crate) struct Transaction {
     pub(crate) events: Vec<Event>,
 }
 
-/// A change, with what a store must keep about it beyond the event.
+/// A change, with what a store must keep of it beyond the event.
 #[derive(Debug)]
 pub(crate) struct Effect {
     pub(crate) event: Event,
@@ -30,7 +30,7 @@ pub(crate) struct Effect {
 /// Groups that become durable together.
 #[derive(Debug)]
 pub(crate) struct Gathering {
-    /// The last revision given out, here or before.
+    /// The last assigned revision.
     revision: Revision,
     /// The transaction that further groups may join.
     open: Option<Open>,
@@ -45,13 +45,13 @@ struct Open {
 }
 
 impl Gathering {
-    /// Nothing yet, after `revision`.
+    /// An empty gathering after `revision`.
     pub(crate) fn after(revision: Revision) -> Self {
         Self { revision, open: None, finished: Vec::new() }
     }
 
-    /// Gives a group that happens its revision and positions. `before` is what each of its writes
-    /// finds.
+    /// Assigns a revision and positions to a group that happens. `before` is what each of its
+    /// writes replaces.
     pub(crate) fn place(
         &mut self,
         group: Group,
@@ -101,20 +101,20 @@ impl Gathering {
         (Outcome::Done { revision, positions: (first..first + count).collect() }, effects)
     }
 
-    /// Ends the open transaction: the next group begins another.
+    /// Ends the open transaction: the next group begins another one.
     pub(crate) fn cut(&mut self) {
         if let Some(open) = self.open.take() {
             self.finished.push(Transaction { revision: self.revision, events: open.events });
         }
     }
 
-    /// The next transaction's revision is greater than `revision`.
+    /// Makes the next transaction's revision greater than `revision`.
     pub(crate) fn skip_to(&mut self, revision: Revision) {
         self.cut();
         self.revision = self.revision.max(revision);
     }
 
-    /// The last revision given out.
+    /// The last assigned revision.
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }

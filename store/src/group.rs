@@ -1,4 +1,4 @@
-//! What a group may be, and what it would do to what is there: pure.
+//! Which groups are valid, and what a group does to the current records. Pure.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ impl Group {
         self.write(key, expect, Change::Put { value: value.into(), lease: None })
     }
 
-    /// Adds a put of a key that goes when the node lease does.
+    /// Adds a put of a key that is deleted when the node lease ends.
     #[must_use]
     pub fn put_under(
         self,
@@ -41,7 +41,7 @@ impl Group {
         self.write(key, expect, Change::Delete)
     }
 
-    /// Whether it puts something: what only deletes takes no room.
+    /// Whether it puts something. Groups that only delete need no room.
     pub(crate) fn puts(&self) -> bool {
         self.writes.iter().any(|write| write.change != Change::Delete)
     }
@@ -53,7 +53,7 @@ impl Group {
 }
 
 impl Expectation {
-    /// Whether it holds of what is there.
+    /// Whether it holds for the current record.
     pub fn holds(&self, found: Option<&Record>) -> bool {
         match (self, found) {
             (Self::Any, _) | (Self::Absent, None) => true,
@@ -65,19 +65,19 @@ impl Expectation {
         }
     }
 
-    /// How many of etcd's comparisons it takes.
+    /// How many of etcd's comparisons it needs.
     pub(crate) fn comparisons(&self) -> usize {
         match self {
             Self::Any => 0,
             Self::Absent | Self::Modified(_) | Self::Created(_) => 1,
-            // Above one bound and below another.
+            // Greater than one bound and less than another.
             Self::Value(_) => 2,
         }
     }
 }
 
 impl Outcome {
-    /// The revision at which the group happened, if it surely did.
+    /// The revision at which the group happened, if it certainly did.
     pub fn done(&self) -> Option<Revision> {
         match self {
             Self::Done { revision, .. } => Some(*revision),
@@ -85,36 +85,36 @@ impl Outcome {
         }
     }
 
-    /// Whether the group surely happened.
+    /// Whether the group certainly happened.
     pub fn is_done(&self) -> bool {
         self.done().is_some()
     }
 }
 
-/// A record, and the node lease that it lives under.
+/// A record and the node lease that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) record: Record,
     pub(crate) lease: Option<LeaseId>,
 }
 
-/// What a group is judged by.
+/// The current records, by which a group is judged.
 pub(crate) trait There {
     type Error;
     fn find(&self, key: &Key) -> Result<Option<Stored>, Self::Error>;
     fn has_lease(&self, lease: LeaseId) -> Result<bool, Self::Error>;
 }
 
-/// What becomes of a group.
+/// The result of judging a group.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Invalid(String),
     Refused(Vec<Conflict>),
-    /// It happens; for each write, what it finds.
+    /// It happens. For each write, what it replaces.
     Happens(Vec<Option<Stored>>),
 }
 
-/// Judges a group by what is there.
+/// Judges a group by the current records.
 pub(crate) fn judge<T: There>(group: &Group, there: &T) -> Result<Verdict, T::Error> {
     if let Err(reason) = check_bounds(group) {
         return Ok(Verdict::Invalid(reason));

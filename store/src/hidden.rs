@@ -1,4 +1,4 @@
-//! `Debug` of what holds values, without the values: they may be Secrets.
+//! `Debug` implementations that do not show values, because values may be Secrets.
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ mod tests {
 
     const SECRET: &str = "hunter2";
 
-    /// Whatever has a value in it, in both forms of `Debug`.
+    /// Everything that contains a value, in both forms of `Debug`.
     #[test]
     fn nothing_that_can_be_logged_shows_a_value() {
         let key: Key = "/a".into();
@@ -86,7 +86,7 @@ mod tests {
         };
         let page = Page { revision: Revision(2), records: vec![record.clone()], more: false };
         let put = Change::Put { value: SECRET.into(), lease: None };
-        // Bytes are shown as text, or as a list of numbers.
+        // `Debug` could show bytes as text or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());
         for shown in [
             format!("{record:?} {group:?} {refused:?} {event:?} {page:?} {put:?}"),

@@ -1,4 +1,5 @@
-//! Revisions that somebody reads at for a while, such as a backup: history is not cut past them.
+//! Revisions that are being read for a while, for example by a backup: history is not compacted
+//! beyond them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::Revision;
 
-/// Revisions that somebody reads at in this process. Another process knows nothing of them, and may
-/// still cut history past them.
+/// Revisions that are held in this process. Another process does not know of them and may still
+/// compact history beyond them.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(
-    /// Guards what is held; locked for one look or change.
+    /// Guards the map for one read or change.
     Arc<Mutex<BTreeMap<Revision, Held>>>,
 );
 
-/// Who holds a revision.
+/// The holders of a revision.
 #[derive(Debug)]
 struct Held {
     count: usize,
@@ -41,12 +42,12 @@ impl Holds {
         Hold { holds: self.clone(), revision }
     }
 
-    /// The oldest revision that is held.
+    /// The oldest held revision.
     pub fn oldest(&self) -> Option<Revision> {
         self.lock().keys().next().copied()
     }
 
-    /// The oldest revision that is held, of those that have been for less than `age`.
+    /// The oldest held revision among those that were held for less than `age`.
     pub fn oldest_within(&self, age: Duration) -> Option<Revision> {
         let is_young = |held: &Held| held.since.elapsed() < age;
         self.lock().iter().find(|(_, held)| is_young(held)).map(|(revision, _)| *revision)

@@ -36,7 +36,7 @@ pub use etcd::{ConnectError, Etcd, EtcdConfig, EtcdIdentity, EtcdTls, EtcdUser};
 pub use holds::{Hold, Holds};
 pub use simulated::{Fault, Faults, Simulated};
 
-/// What counts the store's transactions. 0 is before the first.
+/// The number of a transaction of the store. 0 is before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
 
@@ -49,73 +49,74 @@ impl std::fmt::Display for Revision {
 /// A key: text such as `/heliox/v1/jobs/default/resize`. At most [`KEY_BYTES_MAX`] bytes.
 pub type Key = Arc<str>;
 
-/// Longest key.
+/// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 512;
-/// Largest value: 1 MiB, which leaves room for headers under etcd's request limit of 1.5 MiB.
+/// Largest value, in bytes: 1 MiB, which leaves room for headers under etcd's request limit of 1.5
+/// MiB.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Most guards and writes of one group together: what fits etcd's limit of 128 operations. Its
-/// expectations are bounded so, too, of which one of a value counts twice.
+/// Most guards and writes of one group together: within etcd's limit of 128 operations. The same
+/// bound applies to its expectations, where a comparison of a value counts twice.
 pub const GROUP_OPERATIONS_MAX: usize = 128;
-/// Most bytes of keys and values, expected ones included, that one group holds: what fits etcd's
-/// request limit of 1.5 MiB. 1.25 MiB.
+/// Most bytes of keys and values, expected ones included, in one group: 1.25 MiB, which is within
+/// etcd's request limit of 1.5 MiB.
 pub const GROUP_BYTES_MAX: usize = 1280 * 1024;
-/// Most positions of one transaction. Clients see `revision * 1024 + position`, and the last place
-/// means "all of it".
+/// Most positions of one transaction. Clients see `revision * 1024 + position`, where the last
+/// position means "all of it".
 pub const POSITIONS_MAX: u32 = 1023;
-/// Most records that one page of a list holds.
+/// Most records of one page of a list.
 pub const PAGE_RECORDS_MAX: usize = 10_000;
-/// About how many bytes of values one page of a list holds: it ends after the record that reaches
-/// this. 16 MiB.
+/// Approximate number of bytes of values in one page of a list, 16 MiB: the page ends after the
+/// record that reaches this.
 pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A key's value and where it stands in the history. What another program has put is told of as it
-/// is, at position 0, by lists, watches and conflicts: whoever took the key for absent would be wrong.
-/// `Debug` tells the length of the value alone, as for all that holds values here: they may be Secrets,
-/// and what can be logged is logged some day.
+/// The value of a key with its place in history. Values that another program has put are reported
+/// as they are, with position 0, by lists, watches and conflicts, because treating the key as
+/// absent would be wrong. `Debug` shows only the length of the value, as everywhere here: values
+/// may be Secrets, and what can be logged will be logged some day.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Key,
     /// Its value.
     pub value: Bytes,
-    /// The revision that created the key (anew, if it was deleted before).
+    /// The revision that created the key (again, if it was deleted before).
     pub created: Revision,
     /// The revision of the last put.
     pub modified: Revision,
-    /// The place of that put in its transaction.
+    /// The position of that put in its transaction.
     pub position: u32,
 }
 
-/// What must hold of a key for a group to happen.
+/// A condition on a key, without which a group does not happen.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Expectation {
-    /// Whatever is there.
+    /// No condition.
     Any,
-    /// The key is not there.
+    /// The key does not exist.
     Absent,
-    /// It is there, last put at this revision.
+    /// The key exists and was last put at this revision.
     Modified(Revision),
-    /// It is there, created at this revision (it may have been put since).
+    /// The key exists and was created at this revision. It may have been put since.
     Created(Revision),
-    /// It is there with exactly this value.
+    /// The key exists and has exactly this value.
     Value(Bytes),
 }
 
 /// A condition on a key that the group does not write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    /// The key looked at.
+    /// The key.
     pub key: Key,
-    /// What must hold of it.
+    /// The condition.
     pub expect: Expectation,
 }
 
 /// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The key changed.
+    /// The key.
     pub key: Key,
-    /// What must hold of it before.
+    /// The condition on the key before the change.
     pub expect: Expectation,
     /// The change.
     pub change: Change,
@@ -124,21 +125,22 @@ pub struct Write {
 /// What happens to a key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The value is set; the key goes when the node lease (if one is named) does. A put without a
-    /// node lease takes the key off the one it was under.
+    /// Sets the value. If a node lease is named, the key is deleted when the lease ends. A put
+    /// without a node lease removes the key from the lease that it belonged to.
     Put {
         /// The new value.
         value: Bytes,
-        /// The node lease that the key lives under.
+        /// The node lease that the key belongs to.
         lease: Option<LeaseId>,
     },
-    /// The key is removed. Removing what is not there is `Done`, and alone makes no revision.
+    /// Deletes the key. Deleting a key that does not exist is `Done`, and without other changes
+    /// makes no revision.
     Delete,
 }
 
-/// All or nothing: if every guard and expectation holds, every write happens.
+/// If every guard and expectation holds, every write happens; otherwise none does.
 ///
-/// A key appears at most once among the writes. A key may be both guarded and written. Bounds:
+/// A key may be written at most once in a group. A key may be both guarded and written. Bounds:
 /// [`GROUP_OPERATIONS_MAX`], [`GROUP_BYTES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
@@ -148,30 +150,30 @@ pub struct Group {
     pub writes: Vec<Write>,
 }
 
-/// How a group ended.
+/// The result of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It happened.
     Done {
-        /// The revision; the current one where nothing changed.
+        /// Its revision; the current one if nothing was changed.
         revision: Revision,
-        /// For each write of the group, its position in the transaction, as its event has it. A
-        /// delete of nothing has no event: what stands for it means nothing. Where the whole group
-        /// changed nothing, all are 0.
+        /// For each write of the group, its position in the transaction, as in its event. A delete
+        /// of an absent key has no event, and its position has no meaning. If the group changed
+        /// nothing at all, all positions are 0.
         positions: Vec<u32>,
     },
-    /// It did not happen, since an expectation did not hold.
+    /// It did not happen, because an expectation did not hold.
     Refused {
-        /// The keys whose expectations failed, guards first, and what is there now.
+        /// The keys whose expectations did not hold, guards first, with their current records.
         conflicts: Vec<Conflict>,
     },
-    /// It may have happened, or may still; or the store failed or was closed before it could tell.
-    /// Read before deciding anew.
+    /// It may have happened or may still happen; or the store failed or was closed before it could
+    /// tell. Read before deciding anew.
     Unknown,
-    /// It did not happen, since the store has no room. It may once somebody made room: says how.
+    /// It did not happen, because the store has no room. The text says how to make room.
     Full(String),
-    /// It can never happen as it is: a key, a value or the group is over its bound, a key is
-    /// empty or written twice, or a node lease is not there.
+    /// It can never happen as it is: a key, a value or the group exceeds its bound, a key is empty
+    /// or written twice, or a node lease does not exist.
     Invalid(String),
 }
 
@@ -180,85 +182,85 @@ pub enum Outcome {
 pub struct Conflict {
     /// The key.
     pub key: Key,
-    /// What is there now; nothing if the key is absent.
+    /// The current record; nothing if the key does not exist.
     pub found: Option<Record>,
 }
 
-/// Names a node lease.
+/// The id of a node lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub u64);
 
-/// Some of a list, in key order.
+/// A page of a list, in key order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The revision that the list shows.
     pub revision: Revision,
     /// The records.
     pub records: Vec<Record>,
-    /// Whether keys follow after the last record.
+    /// Whether more keys follow.
     pub more: bool,
 }
 
-/// Which part of a list is wanted.
+/// What a list has to contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     /// Keys that start with this.
     pub prefix: Key,
-    /// As of this revision; the current one if none is named.
+    /// The revision to read at; by default the current one.
     pub at: Option<Revision>,
     /// Only keys after this one.
     pub after: Option<Key>,
-    /// At most so many records; bounded by [`PAGE_RECORDS_MAX`] and [`PAGE_BYTES_MAX`], so a page
-    /// may be shorter: [`Page::more`] says whether it was the last.
+    /// Most records of the page. It is also bounded by [`PAGE_RECORDS_MAX`] and [`PAGE_BYTES_MAX`],
+    /// so a page may be shorter; [`Page::more`] says whether it was the last.
     pub limit: usize,
 }
 
 /// One change, as a watcher sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The transaction.
+    /// The revision of the transaction.
     pub revision: Revision,
-    /// Its place in the transaction; a lease that expires makes transactions of its own.
+    /// The position in the transaction. A lease that expires makes transactions of its own.
     pub position: u32,
     /// The key.
     pub key: Key,
-    /// What it holds now; nothing if it was deleted.
+    /// The new record; nothing if the key was deleted.
     pub now: Option<Record>,
-    /// What it held before. A store may not know any more where history was compacted since: that
-    /// there is nothing here does not mean that there was nothing.
+    /// The record before. A store may not know it any more if history was compacted since, so
+    /// nothing here does not mean that there was no record.
     pub before: Option<Record>,
 }
 
-/// How far a watch has come.
+/// Progress of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
-    /// The events of whole transactions, in order. There may be none, where the store's revision
-    /// moves for other reasons.
+    /// The events of whole transactions, in order. May be empty if the store's revision has moved
+    /// for other reasons.
     pub events: Vec<Event>,
-    /// Everything that happened under the prefix up to this revision was given out.
+    /// Everything that happened under the prefix up to this revision was returned.
     pub reached: Revision,
 }
 
-/// A read that gave nothing.
+/// Why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The revision asked for is no longer kept. Read the current one.
+    /// The requested revision is no longer kept. Read the current one.
     #[error("revision {asked} was compacted; the oldest kept is {oldest}")]
     Compacted {
-        /// What was asked for.
+        /// The requested revision.
         asked: Revision,
-        /// The oldest revision that can be read at, and after which can be watched.
+        /// The oldest revision that can be read, and after which a watch can start.
         oldest: Revision,
     },
-    /// The revision asked for is not there yet.
+    /// The requested revision is in the future.
     #[error("revision {asked} is in the future; the current one is {current}")]
     Future {
-        /// What was asked for.
+        /// The requested revision.
         asked: Revision,
-        /// The newest there is.
+        /// The current revision.
         current: Revision,
     },
-    /// The store cannot be reached or has failed. Try again later.
+    /// The store cannot be reached, or has failed. Try again later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
 }
@@ -266,27 +268,27 @@ pub enum ReadError {
 /// Why a store did not begin after a revision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BeginError {
-    /// It holds something. Use an empty store.
+    /// It is not empty. Use an empty store.
     #[error("the store is not empty")]
     NotEmpty,
-    /// It cannot be read or written, so it may have been done. Try again.
+    /// It could not be read or written, so it may have been done. Try again.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
 /// The events of whole transactions, in order.
 pub trait Watch: Send {
-    /// Waits for the next transactions that changed keys under the prefix, never half of one, or for
-    /// the watch to come further without any. A watch that is read reaches every revision that
-    /// [`Store::revision`] or [`Store::list`] of the same store have told, and soon, whatever else is
-    /// written to the database. An error ends the watch; open another from the revision after the last
-    /// one reached. Cancel-safe.
+    /// Waits for the next transactions that changed keys under the prefix, never for a part of one,
+    /// or for the watch to progress without any. A watch that is read soon reaches every revision
+    /// that [`Store::revision`] or [`Store::list`] of the same store has returned, whatever else is
+    /// written to the database. An error ends the watch; open another from the revision after the
+    /// last one reached. Cancel-safe.
     fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>>;
 }
 
-/// The seam between Heliox and what keeps its data.
+/// The interface between Heliox and what keeps its data.
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
-    /// Reads a key as of now (linearizable: every write answered before this call is seen).
+    /// Reads a key. Linearizable: every write that was answered before this call is seen.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>>;
 
     /// Reads keys in order.
@@ -295,12 +297,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The current revision, as linearizable as [`Store::get`].
     fn revision(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
-    /// The oldest revision that can be read at: never beyond the current one. What came after it can
-    /// be watched; what happened at it a store may not tell any more.
+    /// The oldest revision that can be read; never beyond the current one. Changes after it can be
+    /// watched; a store may not be able to tell what changed at it.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
-    /// Follows keys that start with `prefix`, from `from` (included) on. `from` may be the revision
-    /// after the current one, which is to say "what comes"; beyond that it is
+    /// Follows keys that start with `prefix`, from revision `from` (included) on. `from` may be the
+    /// revision after the current one, to watch what comes next; anything beyond is
     /// [`ReadError::Future`].
     fn watch<'a>(
         &'a self,
@@ -308,38 +310,40 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         from: Revision,
     ) -> BoxFuture<'a, Result<Box<dyn Watch>, ReadError>>;
 
-    /// Tries each group and says how each ended, in order. A group sees what those before it in
-    /// the same call did.
+    /// Tries each group and returns the result of each, in order. A group sees the effects of
+    /// earlier groups in the same call.
     ///
     /// Once called, it may happen even if the future is dropped.
     fn commit(&self, groups: Vec<Group>) -> BoxFuture<'_, Vec<Outcome>>;
 
-    /// Makes a node lease. Keys put under it are deleted when it has not been renewed for `ttl`.
-    /// After a restart of the store, every node lease has its full `ttl` again.
+    /// Creates a node lease. Keys that belong to it are deleted when it has not been renewed for
+    /// `ttl`. After a restart of the store, every node lease has its full `ttl` again.
     fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, ReadError>>;
 
-    /// Renews node leases; for each, whether it was still there.
+    /// Renews node leases. Returns for each whether it still existed.
     fn renew(&self, leases: Vec<LeaseId>) -> BoxFuture<'_, Result<Vec<bool>, ReadError>>;
 
     /// Ends a node lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), ReadError>>;
 
-    /// Forgets history before `keep_from`, which becomes the [`Store::oldest`] revision. Current values
-    /// stay, whatever their age. Never goes back; a future revision counts as the current one. When to
-    /// call it is the caller's policy: no store does it by itself, but one that has no room left.
+    /// Forgets history before `keep_from`, which becomes the [`Store::oldest`] revision. Current
+    /// values stay, however old they are. It never goes back; a future revision counts as the
+    /// current one. The caller decides when to do this: no store does it by itself, except one that
+    /// has no room left.
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 
-    /// Where to hold revisions that are read at for a while: a store that forgets history by itself,
-    /// since it has no room left, keeps those for some minutes. Callers of [`Store::compact`] heed
-    /// them by themselves. A store that forgets nothing by itself gives empty ones at each call.
+    /// The revisions that are being read for a while. A store that compacts history by itself when
+    /// it has no room keeps them for some minutes. Callers of [`Store::compact`] must take them
+    /// into account themselves. A store that never compacts by itself returns an empty set at each
+    /// call.
     fn holds(&self) -> Holds {
         Holds::default()
     }
 
-    /// Gives whatever happens from now on greater revisions than `revision`, and forgets what was
-    /// before; watches that are open end with [`ReadError::Compacted`]. For a store that takes over
-    /// from a lost one: whoever remembers a revision of that one asks for what is gone, never for
-    /// what another history has there. Only of a store that holds no keys, and that nobody else
-    /// uses meanwhile. Doing it twice does no harm.
+    /// Makes every later transaction have a greater revision than `revision`, and forgets the
+    /// history before it; open watches end with [`ReadError::Compacted`]. For a store that takes
+    /// over from a lost one: whoever remembers a revision of the lost store is told that it is
+    /// gone, and never gets another history's data for it. Only allowed for a store without keys
+    /// that nobody else uses meanwhile. Repeating it does no harm.
     fn begin_after(&self, revision: Revision) -> BoxFuture<'_, Result<(), BeginError>>;
 }

@@ -1,4 +1,4 @@
-//! Which attempts of tasks are meant where logs are asked for. Pure.
+//! Which attempts of tasks `hctl logs` prints. Pure.
 
 use api::table::some_of;
 use api::task::TaskPhase;
@@ -10,10 +10,10 @@ use crate::failure::{Code, Failure};
 use crate::not_running;
 use crate::target::Target;
 
-/// Attempts that are named at most where they are not the newest.
+/// Most attempts that a message names.
 const NAMED_MAX: usize = 5;
 
-/// The attempt of a task whose log is meant: the newest that has a node, and with `--previous` the one
+/// The attempt whose log is printed: the newest that has a node, or with `--previous` the one
 /// before that, as in kubectl.
 pub(super) fn chosen(
     task: &Task,
@@ -26,7 +26,7 @@ pub(super) fn chosen(
     let newest = args.attempt.or_else(|| task.newest_attempt_of_run(run));
     let Some(attempt) = newest else {
         let name = task.name();
-        // What an earlier run printed would be taken for what this one did.
+        // An attempt of an earlier run must not be mistaken for one of this run.
         let past = task.status.attempts.iter().map(|past| past.run);
         let before = past.chain([task.spec.run]).filter(|before| (1..run).contains(before)).max();
         let is_current = args.run.is_none();
@@ -47,7 +47,7 @@ pub(super) fn chosen(
     attempt_before(task, attempt).ok_or_else(|| {
         let name = task.name();
         let failure = missing(format!("{name} has no attempt before attempt {attempt}"));
-        // Who sees that a retry waits may take the attempt that failed for the previous one.
+        // While a retry waits, the user may take the failed attempt for the previous one.
         if args.attempt.is_none() && attempt < task.spec.attempt {
             failure.hint(format!("attempt {attempt} is the newest with a log: hctl logs {name}"))
         } else {
@@ -56,8 +56,8 @@ pub(super) fn chosen(
     })
 }
 
-/// Which attempts are printed, where the tasks are in later ones by now; nothing where all are in these,
-/// or where the command line names them.
+/// The message that printed attempts are not the newest ones; nothing if they are, or if the
+/// command line selects them.
 pub(super) fn not_the_newest(
     printed: &[(&Task, u32)],
     args: &Logs,
@@ -74,7 +74,7 @@ pub(super) fn not_the_newest(
             let state = state.map(|state| format!(", which {state}")).unwrap_or_default();
             Some(format!("-- {}; the newest is attempt {newest}{state}", words(one)))
         }
-        // The names before the lines say it.
+        // The name before each line shows it.
         _ if args.previous || args.run.is_some() => None,
         several => {
             let some = some_of(several.iter().map(|it| words(it)), NAMED_MAX);
@@ -83,15 +83,15 @@ pub(super) fn not_the_newest(
     }
 }
 
-/// The run that an object is in, where that is a job: some of its tasks may still be in the run before.
+/// The current run of the object if that is a job: some of its tasks may still be in the previous
+/// run.
 pub(super) fn run_of(target: &Target, object: &Value) -> Option<u32> {
     let is_job = target.kind == KindId::Job;
     let run = object["status"]["run"].as_u64().filter(|_| is_job)?;
     u32::try_from(run).ok().filter(|run| *run > 0)
 }
 
-/// Whether a task has failed: in this run of its job, where one is meant, which may be an earlier one than
-/// the task is in.
+/// Whether a task has failed, in the given run of its job if there is one.
 pub(super) fn has_failed(task: &Task, run: Option<u32>) -> bool {
     let phase = match run.filter(|run| *run != task.spec.run) {
         None => Some(task.phase()),
@@ -100,14 +100,13 @@ pub(super) fn has_failed(task: &Task, run: Option<u32>) -> bool {
     matches!(phase, Some(TaskPhase::Failed | TaskPhase::TimedOut))
 }
 
-/// The attempt before this one, of those that are remembered.
+/// The previous attempt among those that the task keeps.
 fn attempt_before(task: &Task, attempt: u32) -> Option<u32> {
     let numbers = task.status.attempts.iter().map(|past| past.attempt);
     numbers.filter(|number| *number < attempt).max()
 }
 
-/// Whether nothing more will come of the run, or of the attempt of a task, that is asked for: another
-/// one has begun.
+/// Whether the selected run or attempt is over, because another one has begun.
 pub(super) fn is_past(args: &Logs, target: &Target, object: &Value) -> bool {
     let is_before = |asked: Option<u32>, now: &Value| {
         asked.is_some_and(|asked| now.as_u64().is_some_and(|now| u64::from(asked) < now))
@@ -240,7 +239,7 @@ mod tests {
     #[test]
     fn what_failed_is_what_failed_in_the_run_that_is_meant() {
         let past = |attempt: u32, run: u32, phase: &str| serde_json::json!({ "attempt": attempt, "run": run, "phase": phase });
-        // It was tried twice in run 1, and is in run 2.
+        // It had two attempts in run 1 and is in run 2 now.
         let attempts = [past(1, 1, "Failed"), past(2, 1, "TimedOut")];
         let failed = task(&serde_json::json!({ "attempts": attempts }));
         let failed_in = |run: Option<u32>| has_failed(&failed, run);

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::output::Columns;
 use crate::{document, terminal};
 
-/// Characters of a cluster's id that stand for it where a person types it.
+/// How many characters of a cluster's id a person has to type.
 const SHORT_ID: usize = 8;
 
 pub(super) async fn cluster(connection: &Connection, args: args::Cluster) -> Result<(), Failure> {
@@ -46,7 +46,7 @@ fn show(connection: &Connection, info: &ClusterInfo) -> Result<(), Failure> {
     }
 }
 
-/// The cluster as a person reads it.
+/// The cluster as text for people.
 fn text(info: &ClusterInfo, now: Timestamp) -> String {
     let ago = |at: Timestamp| format!("{at} ({} ago)", age(Some(at), now));
     let epoch = match info.backup_taken_at {

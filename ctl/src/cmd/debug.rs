@@ -17,11 +17,11 @@ use crate::failure::Failure;
 use crate::output::Columns;
 use crate::terminal;
 
-/// Most objects of a kind: a maintainer wants to see how they stand, not all of a million.
+/// Most objects of a kind: enough to see their state, without all of a million.
 const OBJECTS_MAX: usize = 5_000;
 /// Objects in a page.
 const PAGE_OBJECTS: u32 = 500;
-/// Kinds that are not even asked for: their data is the point of them.
+/// Kinds that are not read at all, because they consist of confidential data.
 const SECRET_KINDS: [KindId; 2] = [KindId::Secret, KindId::ConfigMap];
 
 pub(super) async fn bundle(connection: &Connection, file: Option<PathBuf>) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ pub(super) async fn bundle(connection: &Connection, file: Option<PathBuf>) -> Re
     }
     let mut bundle = Bundle::default();
     let mut missing = Vec::new();
-    // Where this is not answered, nothing else will be.
+    // If this fails, everything else would fail as well.
     let version = connection.read(VERSION_PATH).await?;
     let about = json!({
         "takenAt": now.to_string(),
@@ -42,7 +42,7 @@ pub(super) async fn bundle(connection: &Connection, file: Option<PathBuf>) -> Re
     });
     put(&mut bundle, &mut missing, "version.json", pretty(&about));
     for (name, path) in [("readyz.txt", "/readyz"), ("metrics.txt", "/metrics")] {
-        // A server that is not ready says why in what it refuses with.
+        // The refusal of a server that is not ready contains the reasons.
         let text = match connection.client().bytes(Method::GET, path, None).await {
             Ok(text) => text.to_vec(),
             Err(error) => format!("error: {}\n", base::ErrorChain(&error)).into_bytes(),
@@ -66,7 +66,7 @@ pub(super) async fn bundle(connection: &Connection, file: Option<PathBuf>) -> Re
     tell(&file, &bundle, &missing)
 }
 
-/// Puts the objects of a kind, of all namespaces.
+/// Adds the objects of a kind in all namespaces.
 async fn objects(
     connection: &Connection,
     kind: KindId,

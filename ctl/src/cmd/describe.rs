@@ -1,4 +1,4 @@
-//! `hctl describe`: fetches an object and what belongs to it, and tells all about it.
+//! `hctl describe`: reads an object with its related objects and prints everything about it.
 
 use api::core::{Event, Secret};
 use api::{Job, KindId, Node, PartitionSet, Task, Timestamp, Workflow, WorkflowRun, labels};
@@ -36,7 +36,7 @@ pub(super) async fn describe(connection: &Connection, words: &[String]) -> Resul
     failures.end()
 }
 
-/// All about an object, its events last.
+/// Everything about an object, with its events at the end.
 async fn whole(connection: &Connection, target: &Target) -> Result<Sheet, Failure> {
     let now = connection.clock.now();
     let object: Value = connection.get(target).await?;
@@ -73,7 +73,7 @@ async fn sheet(
         KindId::Node => {
             let node: Node = connection.typed(object)?;
             let everywhere = connection.within("");
-            // Attempts that were replaced since the node is not heard belong to tasks on other nodes now.
+            // Tasks that were replaced while the node was silent are on other nodes now.
             let fields = match node.is_silent() {
                 true => String::new(),
                 false => format!("spec.nodeName={}", target.name),

@@ -1,18 +1,18 @@
-//! Commands that do something to several objects: each is tried, whatever became of those before it.
+//! Commands on several objects: each is tried, even if earlier ones have failed.
 
 use crate::failure::Failure;
 use crate::terminal;
 
-/// What did not work. The first failure is the command's, as the process tells it at its end; the
-/// others are told as they come.
+/// The failures. The first one becomes the command's own, which is printed at the end; the others
+/// are printed at once.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Option<Failure>);
 
 impl Failures {
-    /// Takes in what became of one.
+    /// Adds the result for one object.
     ///
     /// # Errors
-    /// The failure, where nothing more will work either.
+    /// The failure, if nothing else can work either.
     pub(super) fn add(&mut self, done: Result<(), Failure>) -> Result<(), Failure> {
         match done {
             Ok(()) => Ok(()),
@@ -33,7 +33,7 @@ impl Failures {
         }
     }
 
-    /// How the command ends.
+    /// The result of the command.
     ///
     /// # Errors
     /// The first failure.

@@ -31,7 +31,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
         query.namespace.clear();
     }
     if args.watch {
-        // By name: what is made again under it is meant, too.
+        // By name: an object that is created again under the name is included.
         return watch::watch(connection, vec![(query, Look::default())]).await;
     }
     let (found, _) = connection.list::<Value>(&query).await?;
@@ -39,7 +39,7 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     for object in &found {
         events.push(connection.typed::<Event>(object.clone())?);
     }
-    // In all namespaces the name is that of many objects.
+    // In all namespaces many objects may have the name.
     if let Some(target) = target.as_ref().filter(|_| !args.all_namespaces) {
         only_of(connection, target, &mut events).await?;
     }
@@ -63,18 +63,18 @@ pub(super) async fn events(connection: &Connection, args: Events) -> Result<(), 
     table(connection, &query, (&events, target.is_some()))
 }
 
-/// Keeps the events of the object that is there now, and tells of those of earlier ones of its name. Of
-/// one that is gone all are kept.
+/// Keeps the events of the current object and mentions those of earlier objects of its name. If
+/// there is no current object, all are kept.
 ///
 /// # Errors
-/// It is not there, and nothing is known of it.
+/// The object does not exist and has no events.
 async fn only_of(
     connection: &Connection,
     target: &Target,
     events: &mut Vec<Event>,
 ) -> Result<(), Failure> {
     if events.is_empty() {
-        // Not there, or just without events?
+        // It may not exist, or merely have no events.
         return connection.get::<Value>(target).await.map(drop);
     }
     let Some(object) = connection.find::<Value>(target).await? else { return Ok(()) };
@@ -86,14 +86,14 @@ async fn only_of(
     Ok(())
 }
 
-/// That nothing happened to an object, and where to look.
+/// The message that an object has no events, with where else to look.
 fn no_events(target: &Target) -> String {
     let is_task = target.kind == KindId::Task;
     let elsewhere = if is_task { "; what happens to tasks is told of their jobs" } else { "" };
     format!("No events of {target}{elsewhere}.")
 }
 
-/// The events of an object; those of a cluster's objects are in the default namespace.
+/// The events of an object. Those of cluster objects are in the default namespace.
 pub(super) fn of(connection: &Connection, target: &Target) -> Query {
     let query = connection.query(KindId::Event, String::new(), about(target));
     if target.kind.is_namespaced() {

@@ -21,10 +21,10 @@ use crate::raw::{self, Raw};
 use crate::target::{self, Target};
 use crate::{not_running, silence, terminal};
 
-/// Bytes of input that are sent together at most.
+/// Most bytes of input in one message.
 const INPUT_BYTES: usize = 16 * 1024;
-/// How often the server is shown that this client is there. It takes one for gone that is silent for a
-/// minute, and while whoever reads the output pauses, nothing is read here, either.
+/// How often a sign of life is sent. The server closes a connection that is silent for a minute,
+/// which can happen while the reader of the output pauses.
 const LIFE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
@@ -43,7 +43,7 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
     let before = connection.find::<Task>(&task).await.ok().flatten();
     refuse_lost(connection, before.as_ref(), args.attempt)?;
     let mut signals = Signals::new()?;
-    // A terminal that nothing is typed into is of use, too: output looks as on one.
+    // A terminal without input is useful as well: programs format their output for it.
     let wants_tty = tty || (args.tty && !args.stdin);
     let (mut sender, receiver) = match connection.exec(&task, &query(&args, wants_tty)).await {
         Ok(opened) => opened,
@@ -51,7 +51,7 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
             return Err(explained(connection, &task, args.attempt, failure).await);
         }
     };
-    // From here on every way out gives the terminal back.
+    // From here on the terminal is restored on every way out.
     let raw = if tty { Some(Raw::enter()?) } else { None };
     let ended = {
         let input = send(&mut sender, args.stdin.then(typed), wants_tty, &mut signals.resized);
@@ -68,7 +68,7 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
         None => Err(Failure::new("the connection was lost; the command may still be running")),
     };
     match ended {
-        // A command that ended has an exit code.
+        // A command that has ended has its own exit code.
         Err(failure) if !matches!(failure.code, Code::Command(_)) => {
             let attempt = args.attempt.or_else(|| before.as_ref().map(|task| task.spec.attempt));
             let why = cut(connection, before.as_ref(), attempt).await;
@@ -78,8 +78,8 @@ pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Fail
     }
 }
 
-/// Refuses, before its node is asked, a command in a task whose node is lost: to ask would take until the
-/// connection to the node is given up. Whatever else is wrong the answer to the command says.
+/// Refuses a command in a task whose node is lost at once: otherwise it would hang until the
+/// connection to the node is given up. Other problems are reported by the server.
 fn refuse_lost(
     connection: &Connection,
     task: Option<&Task>,
@@ -90,8 +90,7 @@ fn refuse_lost(
     why.map_or(Ok(()), Err)
 }
 
-/// Why nothing more is heard of a command that ran in an attempt of a task, where that is because of the
-/// node on which the attempt was when it began.
+/// Why a connection to a command broke, if the cause is the node on which the attempt was running.
 async fn cut(
     connection: &Connection,
     before: Option<&Task>,
@@ -101,18 +100,19 @@ async fn cut(
     let node = Target::new(KindId::Node, silence::node_of(before, attempt)?);
     let node: Node = connection.find(&node).await.ok()??;
     let task = Target::new(KindId::Task, before.name());
-    // It may run elsewhere by now.
+    // It may be on another node by now.
     let now = connection.find::<Task>(&task).await.ok()?.unwrap_or_else(|| before.clone());
     silence::cut(&now, attempt, &node, connection.clock.now())
 }
 
-/// A hint for a command of which nothing more is heard, where nobody says yet that its node is silent.
+/// Adds a hint if nobody has noticed yet that the node is silent.
 fn look_at(failure: Failure, task: &Target) -> Failure {
     let hint = format!("check its status with hctl describe {task}");
     if failure.hint.is_some() { failure } else { failure.hint(hint) }
 }
 
-/// Why a command could not be started: the task itself knows better than its node if it does not run.
+/// Why a command could not be started: if the task is not running, it knows the reason better than
+/// its node.
 async fn explained(
     connection: &Connection,
     task: &Target,
@@ -136,7 +136,7 @@ fn query(args: &Exec, tty: bool) -> String {
     query.join("&")
 }
 
-/// Text as the value of a query.
+/// Text as the value of a query parameter.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
@@ -149,13 +149,13 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Signals that mean something here.
+/// The signals that are handled.
 struct Signals {
     resized: Signal,
     end: EndSignals,
 }
 
-/// Those that end this command. Without a terminal of the command's own, Ctrl-C is one.
+/// Signals that end hctl. Without a terminal for the command, Ctrl-C is one of them.
 struct EndSignals {
     int: Signal,
     term: Signal,
@@ -189,8 +189,8 @@ impl EndSignals {
     }
 }
 
-/// What is read from stdin, to its end; what cannot be read ends it, too. No call reads it without
-/// blocking, so a thread does, one read ahead.
+/// Reads stdin to its end or to the first error. It can only be read by blocking calls, so a thread
+/// does that, one block ahead.
 fn typed() -> mpsc::Receiver<Vec<u8>> {
     let (sender, typed) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
@@ -204,15 +204,15 @@ fn typed() -> mpsc::Receiver<Vec<u8>> {
     typed
 }
 
-/// What is to be sent next.
+/// What to send next.
 enum Next {
     Size,
-    /// What was typed; nothing where its end has come.
+    /// Input; `None` at its end.
     Typed(Option<Vec<u8>>),
     SignOfLife,
 }
 
-/// Sends what is typed, the size of the terminal, and signs of life. Ends when the connection does.
+/// Sends input, terminal sizes and signs of life until the connection ends.
 async fn send(
     sender: &mut ExecSender,
     mut input: Option<mpsc::Receiver<Vec<u8>>>,
@@ -256,7 +256,8 @@ async fn send(
     }
 }
 
-/// Prints what the command writes, until it has ended; how it ended, unless the connection did before.
+/// Prints the command's output until it ends. Returns how it ended, unless the connection was lost
+/// before.
 async fn receive(
     connection: &Connection,
     mut from: ExecReceiver,
@@ -264,7 +265,8 @@ async fn receive(
     loop {
         match from.next().await.map_err(|error| connection.failure(&error))? {
             Some((channel @ (Channel::Stdout | Channel::Stderr), bytes)) => {
-                // Beside the rest: who reads it may pause, and signs of life are sent meanwhile.
+                // In another thread: the reader of the output may pause, and signs of life must be
+                // sent meanwhile.
                 let printed = base::blocking("output", move || print(channel, &bytes)).await;
                 printed.map_err(Failure::new)??;
             }
@@ -318,7 +320,8 @@ mod tests {
 
     use super::*;
 
-    /// The server takes a client that is silent for gone, also while nobody reads what it prints.
+    /// The server closes connections that are silent for too long, even if it is only the output
+    /// that nobody reads.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_has_nothing_to_send_shows_that_it_is_there() {
         let (here, there) = tokio::io::duplex(64 * 1024);

@@ -1,4 +1,4 @@
-//! The commands: one file each, thin.
+//! The commands: one small file for each.
 
 mod apply;
 mod attempts;
@@ -35,10 +35,10 @@ use crate::verb::Verb;
 use crate::{completion, terminal};
 use change::change;
 
-/// Does what the command line says.
+/// Runs the command.
 ///
 /// # Errors
-/// What went wrong, with the exit code and what to do about it.
+/// What went wrong, with the exit code and what to do.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let named_namespace = args.named_namespace();
     let Args { server, namespace, is_namespace_typed, output, command } = args;
@@ -48,7 +48,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut connection = Connection::new(&server, &namespace, output)?;
     connection.named_namespace = named_namespace;
     connection.is_namespace_typed = is_namespace_typed;
-    // From here on: the limit is for the whole command, whichever of its requests is not answered.
+    // From here on, because the time limit is for the whole command, whichever request takes long.
     let connection = connection.for_at_most(time_limit(&command));
     let outage = connection.outage().clone();
     let is_endless = is_endless(&command);
@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
             Err(failure) => Err(namesakes::explained(&connection, taken, failure).await),
         }
     };
-    // That the server is lost is told in one place, whatever a command does meanwhile.
+    // The loss of the server is reported in one place, whatever the command is doing.
     tokio::select! {
         biased;
         done = done => done,
@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// How long a command may take, where its command line limits that.
+/// The time limit of the command, if it has one.
 fn time_limit(command: &Command) -> Option<Duration> {
     match command {
         Command::Apply(args) => args.timeout,
@@ -95,8 +95,8 @@ fn time_limit(command: &Command) -> Option<Duration> {
     }
 }
 
-/// Whether a command prints what happens until it is ended, and does nothing else. One that waits has an
-/// exit code to tell, whoever reads its output.
+/// Whether a command only prints what happens until it is stopped. One that waits has an exit code
+/// to report even if nobody reads its output.
 fn is_endless(command: &Command) -> bool {
     match command {
         Command::Get(args) => args.watch,
@@ -154,8 +154,8 @@ mod tests {
     use super::*;
     use crate::failure::Code;
 
-    /// Nobody answers at this server: what is refused before anything is sent says why, and what is not
-    /// says that nobody answers.
+    /// No server is running here. What is refused before a request says why; anything else says
+    /// that no server answers.
     #[tokio::test]
     async fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Where an object is not there: what else has its name, or nearly has it.
+//! If an object does not exist: looks for others with its name, or nearly its name.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::failure::Failure;
 use crate::namesakes::{Found, Missing, Namesake, differ_in_numbers_alone, hint};
 use crate::target::Target;
 
-/// How long the looking takes at most.
+/// How long the search may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Kinds among which another one of the same name is looked for.
+/// Kinds in which the name is searched.
 const LOOKED_AT: [KindId; 9] = [
     KindId::Job,
     KindId::Task,
@@ -31,7 +31,7 @@ const LOOKED_AT: [KindId; 9] = [
     KindId::Namespace,
 ];
 
-/// Kinds that a command is for; all, where it is for any.
+/// Kinds that a command accepts; all if it accepts any.
 pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
     match command {
         Command::Logs(_) => &[KindId::Task, KindId::Job, KindId::WorkflowRun],
@@ -55,13 +55,14 @@ pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
     }
 }
 
-/// An object of a list, as far as it matters here.
+/// An object of a list, as far as it is needed here.
 #[derive(Debug, Deserialize)]
 struct Named {
     metadata: ObjectMeta,
 }
 
-/// The failure with what else may be meant, where an object is not there, or a name has no kind.
+/// Adds what was probably meant to the failure, if an object does not exist or a name lacks its
+/// kind.
 pub(super) async fn explained(
     connection: &Connection,
     taken: &[KindId],
@@ -70,7 +71,7 @@ pub(super) async fn explained(
     let Some(missing) = failure.missing.clone().filter(|_| !failure.is_last) else {
         return failure;
     };
-    // What is missing is certain by now, and is not to wait for long.
+    // The failure is certain already, and must not be delayed for long.
     let found = match &*missing {
         Missing::Object(target) => timeout(PATIENCE, look(connection, target)).await,
         Missing::Kind(name) => {
@@ -85,7 +86,7 @@ fn of_others(others: Vec<Namesake>) -> Found {
     Found { others, ..Found::default() }
 }
 
-/// Objects of other kinds than `but` that have the name. Where that cannot be had, less is said.
+/// Objects of other kinds than `but` with the name. If they cannot be read, the hint is shorter.
 async fn others(connection: &Connection, name: &str, but: Option<KindId>) -> Vec<Namesake> {
     let kinds = LOOKED_AT.iter().filter(|kind| Some(**kind) != but);
     let found = kinds.map(|kind| async move {
@@ -97,7 +98,7 @@ async fn others(connection: &Connection, name: &str, but: Option<KindId>) -> Vec
     join_all(found).await.into_iter().flatten().collect()
 }
 
-/// What else is there.
+/// What exists under the name or a similar one.
 async fn look(connection: &Connection, missing: &Target) -> Found {
     let everywhere = Query {
         namespace: String::new(),

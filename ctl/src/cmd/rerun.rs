@@ -1,4 +1,4 @@
-//! `hctl rerun`: a job once more, or another run with the parameters of an earlier one.
+//! `hctl rerun`: runs a job again, or starts a run with the parameters of an earlier one.
 
 use api::job::OnChange;
 use api::{Job, Kind as _, KindId, Workflow, WorkflowRun};
@@ -54,7 +54,7 @@ async fn job(connection: &Connection, target: &Target, args: &Rerun) -> Result<(
     let found: Job = connection.get(target).await?;
     may_run_again(target, &found)?;
     let number = found.status.run.saturating_add(1);
-    // Of this very version: two who ask at the same time ask for one run.
+    // Of the version that was read: if two users ask at the same time, there is one new run.
     let patch = json!({
         "metadata": { "resourceVersion": found.metadata.resource_version },
         "spec": { "reruns": found.spec.reruns.saturating_add(1) },
@@ -66,7 +66,7 @@ async fn job(connection: &Connection, target: &Target, args: &Rerun) -> Result<(
     run::started(connection, target, (&what, changed), &args.until_end).await
 }
 
-/// Whether a job can run once more.
+/// Whether a job can run again.
 fn may_run_again(target: &Target, job: &Job) -> Result<(), Failure> {
     let refuse = |why: &str| Failure::new(format!("{target} {why}")).code(Code::Conflict);
     if job.is_deleting() {
@@ -97,7 +97,7 @@ async fn of_run(connection: &Connection, target: &Target, args: Rerun) -> Result
     let before: WorkflowRun = connection.get(target).await?;
     let workflow = Target::new(KindId::Workflow, before.spec.workflow.as_str());
     let workflow: Workflow = connection.get(&workflow).await?;
-    // Those that it ran with, defaults included, whatever the defaults are by now.
+    // All parameters of that run, because the workflow's defaults may have changed since.
     let ran_with = before.status.params;
     let mut params = if ran_with.is_empty() { before.spec.params } else { ran_with };
     let is_known = |name: &str| workflow.spec.params.iter().any(|param| param.name == name);

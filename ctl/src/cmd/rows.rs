@@ -1,4 +1,4 @@
-//! Tables on the terminal, and what is said where they have no rows: shared by the verbs that print them.
+//! Tables on the terminal, and messages for empty ones. Shared by the commands that print tables.
 
 use api::every_kind::columns_of;
 use api::job::JobStatus;
@@ -13,7 +13,7 @@ use crate::table::{Look, Row, Shown, Table};
 use crate::target::{self, Target};
 use crate::terminal;
 
-/// Prints a table of which all rows are there.
+/// Prints a table whose rows are complete.
 pub(super) fn whole_table(
     connection: &Connection,
     args: &Get,
@@ -27,7 +27,7 @@ pub(super) fn whole_table(
     print_rows(&mut columns, &shown, &table.rows, (&look, true))
 }
 
-/// Sorts as the arguments say, where they do.
+/// Sorts the table if the arguments say so.
 pub(super) fn sort_by(args: &Get, table: &mut Table) -> Result<(), Failure> {
     let Some(order) = &args.sort_by else { return Ok(()) };
     order.sort(table).map_err(|headings| {
@@ -36,7 +36,7 @@ pub(super) fn sort_by(args: &Get, table: &mut Table) -> Result<(), Failure> {
     })
 }
 
-/// How the arguments want tables of one kind.
+/// How tables are to look according to the arguments.
 pub(super) fn look(connection: &Connection, args: &Get) -> Look {
     Look {
         is_wide: connection.format == Format::Wide,
@@ -51,16 +51,16 @@ pub(super) fn shown(query: &Query, table: &Table, look: &Look) -> Shown {
     Shown::of(&table.column_definitions, &Look { with_namespace, ..*look })
 }
 
-/// What the table of a kind is printed on. Lines are cut where that shortens a reason alone: not where
-/// all columns or labels are asked for, nor those of kinds that give no reason, or events, which say
-/// nothing else.
+/// The width for the table of a kind. Long lines are cut only where that shortens the reason: not
+/// if all columns or labels are requested, not for kinds without a reason, and not for events,
+/// which consist of it.
 pub(super) fn paper(kind: KindId, look: &Look) -> Paper {
     let is_asked_for = look.is_wide || look.with_labels;
     let gives_reasons = columns_of(kind).last().is_some_and(|last| last.name == "WHY");
     Paper { folds: is_asked_for || !gives_reasons, ..terminal::paper() }
 }
 
-/// Makes the columns fit the terminal, unless all are asked for.
+/// Makes the columns fit the terminal, unless all are requested.
 pub(super) fn fit(shown: &mut Shown, columns: &Columns, rows: &[Row]) {
     match columns.paper() {
         Paper { width: Some(width), folds: false, .. } => shown.fit(rows, width),
@@ -78,7 +78,7 @@ pub(super) fn print_rows(
     (look, are_first): (&Look, bool),
 ) -> Result<(), Failure> {
     let mut cells: Vec<Vec<String>> = rows.iter().map(|row| shown.cells(row)).collect();
-    // Headings stand above what they are of: where columns move, they are said again.
+    // If a column becomes wider, the headings are printed again above the shifted columns.
     let are_due = are_first || cells.iter().any(|row| columns.widen_for(row));
     if are_due && !look.without_headings {
         cells.insert(0, shown.headings().to_vec());
@@ -96,8 +96,8 @@ pub(super) fn nothing(query: &Query) -> String {
     format!("No {plural} found{}.", place(&query.namespace))
 }
 
-/// Says that nothing was found, or that the namespace is not there: a slip in its name looks the same. What
-/// was asked for is answered already: that this cannot be looked up is no failure of it.
+/// Prints that nothing was found, or that the namespace does not exist, because a typing error in
+/// its name looks the same. If that cannot be determined, it is no failure.
 pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) {
     let namespace = &connection.namespace;
     let is_looked_into = notes.iter().any(|note| note.contains(&place(namespace)));
@@ -109,12 +109,12 @@ pub(super) async fn tell_nothing(connection: &Connection, notes: &[String]) {
     notes.iter().for_each(|note| terminal::note(note));
 }
 
-/// ` in namespace default`; nothing where all are meant.
+/// ` in namespace default`; empty for all namespaces.
 pub(super) fn place(namespace: &str) -> String {
     if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace}") }
 }
 
-/// Says that tasks of a job have ended that are not among the `shown` ones, where that is so.
+/// Mentions ended tasks of a job that are not among the `shown` ones, if there are any.
 pub(super) fn say_what_is_hidden(connection: &Connection, job: &Job, shown: usize) {
     let status = &job.status;
     if hides_finished(status, shown) {
@@ -129,7 +129,7 @@ pub(super) fn say_what_is_hidden(connection: &Connection, job: &Job, shown: usiz
     }
 }
 
-/// Whether tasks of the job have ended that are not among the `shown` ones.
+/// Whether ended tasks of the job are not among the `shown` ones.
 fn hides_finished(status: &JobStatus, shown: usize) -> bool {
     let finished = [status.succeeded, status.failed, status.cancelled];
     usize::try_from(status.total).unwrap_or(usize::MAX) > shown && finished != [0; 3]

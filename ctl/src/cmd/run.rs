@@ -19,11 +19,11 @@ use crate::hints;
 use crate::target::{self, Target};
 use crate::waiting::Waited;
 
-/// How long a workflow may take to show how its run has ended, and how often that is looked at.
+/// How long a workflow may take to show the end of its run, and how often it is read.
 const WORKFLOW_WAIT: Duration = Duration::from_secs(1);
 const WORKFLOW_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Numbers that are tried for a run's name, each taken by somebody else meanwhile.
+/// How many numbers are tried for a run's name if others take them at the same time.
 const NUMBERS_TRIED: u32 = 32;
 
 pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(super) async fn run(connection: &Connection, args: Run) -> Result<(), Failur
             .hint("list them with hctl get workflows; to repeat a job or a run: hctl rerun"));
     }
     let params = named_once(args.params)?;
-    // A run of a workflow that is not there would wait for it.
+    // A run of a workflow that does not exist would wait for it.
     let found: Workflow = connection.get(&workflow).await?;
     start(connection, &found, (args.name.as_deref(), params), &args.until_end).await
 }
@@ -65,7 +65,7 @@ pub(super) fn named_once(
     Ok(params)
 }
 
-/// Starts a run of a workflow, with a name of its own or the next number.
+/// Starts a run of a workflow with the given name or the next number.
 pub(super) async fn start(
     connection: &Connection,
     workflow: &Workflow,
@@ -79,7 +79,7 @@ pub(super) async fn start(
             .code(Code::Conflict)
             .hint("apply it again once it is gone"));
     }
-    // One that is given other parameters than its workflow has would fail.
+    // A run with parameters that the workflow does not have would fail.
     parameters_fit(workflow, &params)?;
     let created = create(connection, workflow, name, params).await?;
     let name = created["metadata"]["name"].as_str().unwrap_or_default();
@@ -87,7 +87,7 @@ pub(super) async fn start(
     started(connection, &target, ("created", created), until_end).await
 }
 
-/// Says that something runs now, and waits for its end where that is asked for.
+/// Reports the new run, and waits for its end if requested.
 pub(super) async fn started(
     connection: &Connection,
     target: &Target,
@@ -98,7 +98,7 @@ pub(super) async fn started(
     let waited = Waited::new(target.clone(), connection.namespace.clone(), goal);
     let waited = waited.started(object.clone());
     let workflow = object["spec"]["workflow"].as_str().map(str::to_owned);
-    // One document tells all, and a name needs to be told once.
+    // One document is enough, and a name is printed once.
     let told = if until_end.wait && connection.format.is_document() {
         Ok(())
     } else {
@@ -116,11 +116,11 @@ pub(super) async fn started(
     ended.and(told)
 }
 
-/// Waits until a workflow shows how its run has ended: its controller looks at the run a moment after
-/// that, and who looks at both next would see them contradict each other.
+/// Waits until the workflow shows how its run has ended. Its controller notices that slightly
+/// later; otherwise a user who looks at both next would see a contradiction.
 async fn is_shown(connection: &Connection, workflow: &str, run: &str) {
     let workflow = Target::new(KindId::Workflow, workflow);
-    // One that cannot be read, or is gone, shows nothing.
+    // A workflow that cannot be read or is gone will not show it.
     while let Ok(Some(found)) = connection.find::<Workflow>(&workflow).await {
         let status = &found.status;
         let is_open = status.phase.is_some_and(|phase| !phase.is_final());
@@ -131,8 +131,8 @@ async fn is_shown(connection: &Connection, workflow: &str, run: &str) {
     }
 }
 
-/// Makes a run that belongs to its workflow, as the runs that the workflow makes by itself do. One
-/// without a name of its own has the next number that is free: `load-7` after `load-6`.
+/// Creates a run that belongs to its workflow, like runs that the workflow starts by itself.
+/// Without a name it gets the next free number: `load-7` after `load-6`.
 async fn create(
     connection: &Connection,
     workflow: &Workflow,
@@ -146,7 +146,7 @@ async fn create(
         let of = format!("{}={}", labels::WORKFLOW, workflow.name());
         let mut runs = connection.query(KindId::WorkflowRun, of, String::new());
         loop {
-            // Rows alone: each run holds a copy of its workflow.
+            // As table rows, because each run contains a copy of its workflow.
             let page = connection.table_page(&mut runs).await?;
             let labels = page.rows.iter().filter_map(|row| row.object.metadata.labels.as_ref());
             number = labels.filter_map(run_number).fold(number, u32::max);
@@ -156,7 +156,7 @@ async fn create(
         }
     }
     for _ in 0..NUMBERS_TRIED {
-        // After the last number that there is, the first free one follows.
+        // After the largest number, the first free one is used.
         number = number.checked_add(1).unwrap_or(1);
         let numbered = || names::job_in_run(workflow.name(), &number.to_string());
         let named = name.map_or_else(numbered, str::to_owned);
@@ -169,7 +169,7 @@ async fn create(
         let place = (KindId::WorkflowRun, connection.namespace.as_str());
         match connection.create(place, &object, "").await {
             Ok(created) => return Ok(created),
-            // Somebody else was faster, or the name is too long for the numbers to be seen in it.
+            // Somebody else has taken the number; try the next one.
             Err(error) if name.is_none() && is_outrun(&error) => (),
             Err(error) => return Err(connection.failure(&error)),
         }
@@ -179,13 +179,13 @@ async fn create(
     Err(Failure::new(message).code(Code::Conflict).hint("name the run with --name"))
 }
 
-/// The number that a run was given with its name. A name that a person chose may end with a number,
-/// too, such as a date: that is none of ours.
+/// The number that Heliox gave a run. A name that a user chose may end with a number as well, such
+/// as a date, which does not count.
 fn run_number(labels: &BTreeMap<String, String>) -> Option<u32> {
     labels.get(labels::RUN_NUMBER)?.parse().ok()
 }
 
-/// Whether a workflow takes these parameters.
+/// Whether a workflow accepts these parameters.
 fn parameters_fit(workflow: &Workflow, given: &BTreeMap<String, String>) -> Result<(), Failure> {
     let Err(violations) = check_params(&workflow.spec, given) else { return Ok(()) };
     let one = |it: &Violation| it.to_string().replacen("spec.params.", "--param ", 1);

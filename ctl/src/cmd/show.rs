@@ -1,4 +1,4 @@
-//! Prints whole objects, in the form that the command line asks for.
+//! Prints objects in the requested output format.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::failure::{Code, Failure};
 use crate::target::Target;
 use crate::{document, terminal};
 
-/// Prints objects: one as itself, several as a list.
+/// Prints one object as itself, several as a list.
 pub(super) fn objects(
     format: Format,
     named: Vec<(Target, Value)>,
@@ -34,12 +34,12 @@ pub(super) fn objects(
     }
 }
 
-/// Says what was done to an object, in the form that the command line asks for. That nobody reads it any
-/// more is no error: the work goes on, and the exit code says what came of it.
+/// Reports what was done to an object, in the requested format. If nobody reads stdout any more,
+/// that is no error: the work continues, and the exit code tells its result.
 ///
 /// # Errors
-/// It cannot be printed for another reason, such as a full disk. That does not undo what was done: the
-/// caller finishes its work before it fails by this.
+/// It cannot be printed for another reason, such as a full disk. That does not undo what was done:
+/// the caller finishes its work first and then fails with this.
 pub(super) fn done(
     format: Format,
     target: &Target,

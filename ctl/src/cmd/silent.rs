@@ -1,4 +1,4 @@
-//! Asks how the nodes of tasks stand, where something of them is not heard.
+//! Reads the nodes of tasks of which something is missing.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::silence;
 use crate::target::Target;
 
-/// Nodes as they were when they were first asked about: many tasks may be on one of them.
+/// Nodes in the state in which they were first read: many tasks may be on one of them.
 pub(super) struct Nodes<'a> {
     connection: &'a Connection,
     known: BTreeMap<String, Option<Node>>,
@@ -20,7 +20,7 @@ impl<'a> Nodes<'a> {
         Self { connection, known: BTreeMap::new() }
     }
 
-    /// A node; nothing where it was removed.
+    /// A node; nothing if it was deleted.
     async fn node(&mut self, name: &str) -> Result<Option<&Node>, Failure> {
         if !self.known.contains_key(name) {
             let found = self.connection.find(&Target::new(KindId::Node, name)).await?;
@@ -29,11 +29,11 @@ impl<'a> Nodes<'a> {
         Ok(self.known.get(name).and_then(Option::as_ref))
     }
 
-    /// Why the log of an attempt cannot be read, where that is because of its node.
+    /// Why the log of an attempt cannot be read, if the cause is its node.
     pub(super) async fn no_log(&mut self, task: &Task, attempt: u32) -> Option<Failure> {
         let name = silence::node_of(task, attempt)?;
         let now = self.connection.clock.now();
-        // Where the node itself cannot be asked about, the first failure says more.
+        // If the node cannot be read, the first failure says more.
         let node = self.node(name).await.ok()?;
         silence::no_log(task, attempt, (name, node), now)
     }
@@ -49,7 +49,7 @@ impl<'a> Nodes<'a> {
         if failure.is_last || failure.may_pass.is_none() {
             return failure;
         }
-        // It may have been replaced while its node was asked.
+        // The task may have been replaced in the meantime.
         let target = Target::new(KindId::Task, task.name());
         let newer = self.connection.find::<Task>(&target).await.ok().flatten();
         let newer = newer.filter(|newer| newer.uid() == task.uid());
@@ -64,8 +64,8 @@ impl<'a> Nodes<'a> {
     }
 }
 
-/// The nodes that are not heard. That they cannot be asked for is no failure of a command that only adds
-/// what it knows of them.
+/// The silent nodes. If they cannot be read, that is no failure of a command that only mentions
+/// them.
 pub(super) async fn nodes(connection: &Connection) -> Vec<Node> {
     let fields = "status.phase!=Ready,status.phase!=Cordoned";
     let query = connection.query(KindId::Node, String::new(), fields.to_owned());
@@ -77,7 +77,8 @@ pub(super) async fn nodes(connection: &Connection) -> Vec<Node> {
     nodes
 }
 
-/// The tasks of objects in a namespace of which something may still run on these nodes that are not heard.
+/// The tasks of objects in a namespace of which something may still be running on these silent
+/// nodes.
 pub(super) async fn left_on(
     connection: &Connection,
     targets: &[Target],

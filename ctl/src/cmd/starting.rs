@@ -1,5 +1,5 @@
-//! Which run a workflow starts for what was just applied. Its controller gives the run its name, and says
-//! so within a moment: whoever wants to follow the run needs that name.
+//! Which run a workflow starts for what was just applied. Its controller chooses the name of the
+//! run shortly afterwards, and a user who wants to follow the run needs it.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::following::{Following, Seen};
 use crate::goal;
 use crate::target::Target;
 
-/// How long one command waits for such names in all. Where no controllers are there, nothing is wrong with
-/// what was applied: the names are not told then.
+/// How long one command waits for such names in total. Without running controllers no names are
+/// printed, which is no failure of the command.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks for the runs that workflows start.
+/// Finds the runs that workflows start.
 #[derive(Debug)]
 pub(super) struct Starting {
     left: Duration,
@@ -30,15 +30,15 @@ impl Starting {
         Self { left: PATIENCE }
     }
 
-    /// The run that a workflow starts since it was changed, to be said after what was done: `: run w-2
-    /// starts`, or nothing.
+    /// The run that a changed workflow starts, as text to append to the message: `: run w-2
+    /// starts`; empty if there is none.
     pub(super) async fn told(&mut self, connection: &Connection, changed: &Value) -> String {
         let run = self.run(connection, changed).await;
         run.map(|run| format!(": run {run} starts")).unwrap_or_default()
     }
 
-    /// The name of the run that a workflow starts since it was changed to what this answer of the server
-    /// says. Nothing where it starts none, or that is not known for sure in time.
+    /// The name of the run that a workflow starts because of a change, which resulted in the given
+    /// object. Nothing if it starts none, or if that is not certain in time.
     async fn run(&mut self, connection: &Connection, changed: &Value) -> Option<String> {
         let workflow = read(changed)?;
         if !may_start_run(&workflow) {
@@ -46,7 +46,7 @@ impl Starting {
         }
         let connection = connection.within(workflow.namespace());
         let target = Target::new(KindId::Workflow, workflow.name());
-        // Where controllers are fast it is known at once, however slow this machine is.
+        // With fast controllers it is known at once.
         let now: Value = connection.find(&target).await.ok()??;
         if let Some(told) = told_by_controller(&workflow, &now) {
             return told;
@@ -62,8 +62,8 @@ fn read(object: &Value) -> Option<Workflow> {
     serde_json::from_value(object.clone()).ok()
 }
 
-/// Whether a workflow that was just changed may start a run by itself: one of what it says, unless its last
-/// run is known to be of that.
+/// Whether a changed workflow may start a run by itself: not if its last run is known to be of the
+/// same revision.
 fn may_start_run(workflow: &Workflow) -> bool {
     let (spec, known) = (&workflow.spec, &workflow.status.revision);
     let is_free = spec.run_on_apply.unwrap_or(true)
@@ -72,8 +72,8 @@ fn may_start_run(workflow: &Workflow) -> bool {
     is_free && revision(spec) != *known && written_revision(spec) != *known
 }
 
-/// The run that the controller has started since a workflow was `changed`, or that it started none; nothing
-/// while it has not come to that change.
+/// The run that the controller has started since the change, or `Some(None)` if it started none;
+/// nothing while it has not handled the change.
 fn told_by_controller(changed: &Workflow, now: &Value) -> Option<Option<String>> {
     if !goal::is_handled(KindId::Workflow, now) {
         return None;
@@ -86,7 +86,7 @@ fn told_by_controller(changed: &Workflow, now: &Value) -> Option<Option<String>>
     Some(read(now).filter(is_it).and_then(|it| it.status.last_run))
 }
 
-/// What the controller tells next.
+/// What the controller reports next.
 async fn followed(connection: &Connection, changed: &Workflow, now: &Value) -> Option<String> {
     let named = format!("metadata.name={}", changed.name());
     let query = connection.query(KindId::Workflow, String::new(), named);

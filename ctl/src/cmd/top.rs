@@ -1,4 +1,4 @@
-//! `hctl top`: what nodes and tasks use.
+//! `hctl top`: the usage of nodes and tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::target::{self, Target};
 use crate::top::{self, Use, rows};
 use crate::{document, not_running, terminal};
 
-/// Nodes that are asked at once.
+/// Most nodes that are asked at once.
 const NODES_AT_ONCE_MAX: usize = 64;
 
 pub(super) async fn top(connection: &Connection, args: Top) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ async fn top_tasks(
         let told = top::unknown(&tasks, connection.clock.now());
         told.iter().for_each(|told| terminal::note(told));
     }
-    // What a lost node runs is Lost, too: nobody can be asked about it.
+    // Tasks on a lost node are Lost, and nobody can be asked about them.
     tasks.retain(|task| matches!(task.phase(), TaskPhase::Running | TaskPhase::Stopping));
     let nodes = tasks.iter().filter_map(|task| task.node().map(str::to_owned)).collect();
     let answers = ask(connection, nodes).await;
@@ -111,14 +111,14 @@ async fn top_tasks(
     print(headings, "REQUEST", uses.collect(), order, "No running tasks.")
 }
 
-/// Says which of the tasks that are named use nothing, since they do not run, and why.
+/// Reports which of the named tasks have no usage because they are not running, and why.
 ///
 /// # Errors
-/// None of them runs.
+/// None of them is running.
 fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
     let state = |task: &Task| Some((task.name().to_owned(), not_running::state(task, now)?));
     let idle: Vec<(String, String)> = tasks.iter().filter_map(state).collect();
-    // Nobody knows of a lost one what it uses.
+    // The usage of a lost task is not known.
     let said = |(name, state): &(String, String)| match state.starts_with("is Lost") {
         true => format!("task/{name} {state}; what it uses is not known"),
         false => format!("task/{name} {state}: it uses nothing"),
@@ -129,7 +129,7 @@ fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
             let hint = format!("check its status with hctl describe task/{}", last.0);
             Err(Failure::new(said(last)).code(Code::Conflict).hint(hint))
         }
-        // The figures of the others are wanted all the same.
+        // The figures of the others are printed all the same.
         _ => {
             idle.iter().for_each(|task| terminal::note(&said(task)));
             Ok(())
@@ -137,7 +137,7 @@ fn tell_of_idle(tasks: &[Task], now: Timestamp) -> Result<(), Failure> {
     }
 }
 
-/// The names of those that are named, with or without their kind.
+/// The names in the arguments, with or without their kind.
 fn named(kind: KindId, words: &[String]) -> Result<Vec<String>, Failure> {
     if words.is_empty() {
         return Ok(Vec::new());
@@ -150,7 +150,7 @@ fn named(kind: KindId, words: &[String]) -> Result<Vec<String>, Failure> {
     Ok(targets.into_iter().map(|target| target.name).collect())
 }
 
-/// Keeps those that are named, which must all be there.
+/// Keeps the named objects. All of them must exist.
 fn only<K: api::Kind>(kind: KindId, names: &[String], objects: &mut Vec<K>) -> Result<(), Failure> {
     let missing = names.iter().find(|name| !objects.iter().any(|object| object.name() == **name));
     if let Some(name) = missing {
@@ -160,7 +160,7 @@ fn only<K: api::Kind>(kind: KindId, names: &[String], objects: &mut Vec<K>) -> R
     Ok(())
 }
 
-/// What nodes say of themselves. Those that do not answer are told of.
+/// The nodes' own figures. Nodes that do not answer are reported.
 async fn ask(connection: &Connection, nodes: BTreeSet<String>) -> BTreeMap<String, NodeStats> {
     let answers = stream::iter(nodes).map(|node| async move {
         let path = format!("{}/stats", object_path(KindId::Node, "", &node));
@@ -183,7 +183,7 @@ async fn ask(connection: &Connection, nodes: BTreeSet<String>) -> BTreeMap<Strin
     heard.collect()
 }
 
-/// What tasks asked for.
+/// What tasks request.
 async fn requests(
     connection: &Connection,
     tasks: &[Task],
@@ -199,7 +199,7 @@ async fn requests(
     Ok(tasks.iter().filter_map(of).collect())
 }
 
-/// Prints answers as they came, where that is wanted; whether it was.
+/// Prints the answers as documents if that format is requested. Returns whether it is.
 fn documents<T: serde::Serialize>(
     connection: &Connection,
     stats: &BTreeMap<String, T>,

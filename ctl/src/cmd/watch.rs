@@ -1,4 +1,4 @@
-//! What `--watch` prints: rows and documents as they change.
+//! `--watch`: prints rows or documents as they change.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,8 @@ use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};
 use crate::{document, terminal};
 
-/// Prints what is there of each query, and then what changes, until the end of time. Objects of several
-/// kinds are rows of one table, which has the columns that all kinds have.
+/// Prints the existing objects of each query and then their changes, without end. Objects of
+/// several kinds are rows of one table, with the columns that all kinds have.
 pub(super) async fn watch(
     connection: &Connection,
     queries: Vec<(Query, Look)>,
@@ -27,7 +27,7 @@ pub(super) async fn watch(
     let is_everywhere = |query: &Query| query.kind.is_namespaced() && query.namespace.is_empty();
     let with_namespace = queries.iter().any(|(query, _)| is_everywhere(query));
     let printer = Printer { are_mixed, with_namespace, ..Printer::default() };
-    // One row is printed at a time: nobody holds it while waiting.
+    // Never borrowed across an await: one row is printed at a time.
     let printer = RefCell::new(printer);
     let watches = queries.into_iter().enumerate().map(|(number, (query, mut look))| {
         look.kind = are_mixed.then(|| target::word(query.kind));
@@ -36,9 +36,9 @@ pub(super) async fn watch(
     try_join_all(watches.map(|watch| watch.follow(connection))).await.map(drop)
 }
 
-/// What one query selects, which is watched.
+/// A query that is watched.
 struct Watch<'a> {
-    /// Tells it from the others.
+    /// Distinguishes it from the others.
     number: usize,
     query: Query,
     look: Look,
@@ -72,7 +72,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Prints what differs from what is known, and tells the point that it stands for.
+    /// Prints what has changed since the last look. Returns the resourceVersion.
     async fn all(&self, connection: &Connection) -> Result<String, Failure> {
         if !connection.format.is_table() {
             let list = || connection.list::<Value>(&self.query);
@@ -119,15 +119,15 @@ fn document_changed(format: Format, query: &Query, object: Value) -> Result<(), 
     }
 }
 
-/// Prints rows that changed, and remembers what it printed.
+/// Prints changed rows, and remembers what it has printed.
 #[derive(Default)]
 struct Printer {
     /// Whether there are several kinds.
     are_mixed: bool,
-    /// Whether rows of several kinds say their namespaces.
+    /// Whether rows of several kinds show their namespaces.
     with_namespace: bool,
     columns: Columns,
-    /// The rows as they were printed, by the watch that they are of, and by namespace and name.
+    /// The printed rows, by watch, namespace and name.
     known: BTreeMap<(usize, (String, String)), Row>,
     have_headings: bool,
 }
@@ -146,7 +146,7 @@ impl Printer {
         shown
     }
 
-    /// Takes in all there is.
+    /// Takes in a complete list.
     fn all(&mut self, watch: &Watch<'_>, mut all: Table) -> Result<(), Failure> {
         let there: BTreeSet<(String, String)> = all.rows.iter().map(Row::key).collect();
         let known = self.known.iter();
@@ -167,7 +167,7 @@ impl Printer {
         self.print((watch, &shown), &table.rows, is_gone)
     }
 
-    /// Prints those of `rows` that say something new.
+    /// Prints those of `rows` that have changed.
     fn print(
         &mut self,
         (watch, shown): (&Watch<'_>, &Shown),
@@ -193,8 +193,8 @@ impl Printer {
         if cells.is_empty() {
             return Ok(());
         }
-        // Headings stand above what they are of: where columns move, they are said again, and where
-        // a terminal of another size broke the lines before.
+        // If a column becomes wider, or the terminal has another size, the headings are printed
+        // again above the shifted columns.
         let paper = paper(watch.query.kind, &watch.look);
         let is_new = !self.have_headings || paper != self.columns.paper();
         if is_new {

@@ -1,4 +1,4 @@
-//! The line that is being completed, as it stands before the word at its end. Pure.
+//! The command line before the word that is being completed. Pure.
 
 use api::KindId;
 use clap::{Command, CommandFactory as _};
@@ -6,17 +6,17 @@ use clap::{Command, CommandFactory as _};
 use crate::args::Args;
 use crate::target::{self, Target};
 
-/// What stands before the word that is completed, `hctl` first.
+/// The words before the one that is being completed, beginning with `hctl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line(pub(super) Vec<String>);
 
 impl Line {
-    /// The words that are neither flags nor their values: the verb, and what it is for.
+    /// The words that are neither flags nor their values: the command and its arguments.
     pub(super) fn positionals(&self) -> Vec<&str> {
         let command = Args::command();
         let mut verb: Option<&Command> = None;
         let (mut words, mut is_value) = (Vec::new(), false);
-        // After `--` comes a command that is none of ours.
+        // What follows `--` is a command to run, not arguments of hctl.
         for word in self.0.iter().skip(1).take_while(|word| *word != "--") {
             if std::mem::take(&mut is_value) {
                 continue;
@@ -35,18 +35,19 @@ impl Line {
         words
     }
 
-    /// The kind that was named as a word of its own, after the verb.
+    /// The kind that was given as a word of its own.
     pub(super) fn kind(&self) -> Option<KindId> {
         self.positionals().into_iter().skip(1).find_map(KindId::from_word)
     }
 
-    /// The object that was named, of which a bare name is of the kind `usual`.
+    /// The object that was given. A name without a kind is of kind `usual`.
     pub(super) fn object(&self, usual: Option<KindId>) -> Option<Target> {
         let words = self.positionals().into_iter().skip(1);
         target::only_one(&words.map(str::to_owned).collect::<Vec<_>>(), usual).ok()
     }
 
-    /// The value of a flag: `--flag VALUE`, `--flag=VALUE`, `-fVALUE`. The first, if it is there twice.
+    /// The value of a flag: `--flag VALUE`, `--flag=VALUE`, `-fVALUE`. The first one if there are
+    /// several.
     pub(super) fn flag(&self, flags: &[&str]) -> Option<String> {
         self.values(flags).into_iter().next()
     }
@@ -71,11 +72,11 @@ impl Line {
         values
     }
 
-    /// Whether a flag without a value is there, maybe among other letters: `-f`, `-tf`.
+    /// Whether a flag without a value is set, possibly among other letters: `-f`, `-tf`.
     pub(super) fn has(&self, long: &str, short: char) -> bool {
         let is_short = |word: &str| {
             let letters = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-            // What follows -n and -o is their value.
+            // Letters after -n and -o are their values.
             let letters = letters.unwrap_or_default().split(['n', 'o']).next();
             letters.is_some_and(|letters| letters.contains(short))
         };
@@ -92,7 +93,7 @@ fn waits(command: &Command, word: &str) -> bool {
     let by_letter = |letter: char| {
         command.get_arguments().any(|arg| arg.get_short() == Some(letter) && takes(arg))
     };
-    // The first letter that takes a value has all that follows it.
+    // The rest of the word is the value of the first letter that takes one.
     let letters = word.strip_prefix('-').unwrap_or_default();
     letters.find(by_letter).is_some_and(|at| letters[at..].chars().count() == 1)
 }

@@ -1,8 +1,7 @@
-//! What a shell offers for the word that is being typed: kinds, and the names that the server has.
+//! Shell completion: kinds, and the names that the server knows.
 //!
-//! The script that `hctl completion` prints calls hctl itself for each TAB, so that it never offers what
-//! this hctl does not take. What is asked of the server has to come at once: where it does not, nothing
-//! is offered.
+//! The script printed by `hctl completion` calls hctl for each TAB, so that it always offers what
+//! this version accepts. The server must answer at once; otherwise nothing is offered.
 
 mod line;
 
@@ -24,25 +23,26 @@ use crate::target::{self, Target};
 use crate::usual::{NAMESPACE, SERVER, Usual};
 use line::Line;
 
-/// How long a person waits for what is offered.
+/// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The variable that makes hctl complete a line instead of running it. Its value is the shell.
+/// If this variable is set, to the name of the shell, hctl completes a command line instead of
+/// running it.
 const VARIABLE: &str = "HCTL_COMPLETE";
-/// The scripts of our own: what clap_complete has for bash takes `KEY=VALUE` for three words, as bash does,
-/// and what it has for zsh ends a `KEY=` with a space.
+/// Scripts of our own, because those of clap_complete have faults: the one for bash treats
+/// `KEY=VALUE` as three words, as bash does, and the one for zsh adds a space after `KEY=`.
 const BASH: &str = include_str!("bash.sh");
 const ZSH: &str = include_str!("zsh.sh");
-/// Runs of a job that are offered: the newest.
+/// Most runs of a job that are offered, the newest first.
 const RUNS_MAX: u32 = 10;
 
-/// Answers a shell that completes a line, and ends; does nothing where hctl was called by a person.
-/// To be called before anything else.
+/// Completes a command line and exits, if a shell asks for that; otherwise does nothing. Must be
+/// called before anything else.
 pub fn answer() {
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
-/// The command line as it is offered: flags only where one is begun, since people look for names among
-/// what else is offered.
+/// The command line for completion. Flags are only offered after a dash, because otherwise they
+/// would hide the names that people look for.
 fn command() -> Command {
     let word = std::env::args_os().next_back().unwrap_or_default();
     let command = Args::command();
@@ -54,7 +54,7 @@ fn without_flags(command: Command) -> Command {
     command.mut_args(hidden).mut_subcommands(without_flags).disable_help_flag(true)
 }
 
-/// The script that makes a shell ask.
+/// The script that sets up completion in a shell.
 ///
 /// # Errors
 /// hctl does not know how it was called.
@@ -79,7 +79,7 @@ fn script_of_clap(shell: Shell) -> Result<Vec<u8>, Failure> {
     Ok(script)
 }
 
-/// A word that a shell takes as it is, whatever is in it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -88,7 +88,8 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// How the shell calls hctl: as the person did. A path is made absolute, since the folder changes.
+/// How the shell has to call hctl: as the user did. A path is made absolute, because the folder
+/// changes.
 fn own_path() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let is_path = called.components().count() > 1;
@@ -96,29 +97,29 @@ fn own_path() -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Which objects are worth offering: those that the verb can do something to.
+/// Which objects are worth offering for a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// All of them.
+    /// All.
     All,
     /// Tasks in which a command can run.
     Running,
-    /// What has not ended yet.
+    /// Objects that have not ended.
     Open,
-    /// The same of `logs`, where those are followed.
+    /// The same for `logs`, if they are followed.
     OpenIfFollowed,
-    /// What has ended.
+    /// Objects that have ended.
     Ended,
-    /// What is suspended, and what is not.
+    /// Objects that are suspended (`true`) or not.
     Suspended,
     NotSuspended,
-    /// Nodes that take no new tasks, and those that do.
+    /// Nodes that are cordoned (`true`) or not.
     Cordoned,
     NotCordoned,
 }
 
 impl Which {
-    /// The selector of fields that says so, for a kind of which it can be said.
+    /// The field selector for them, for kinds that have such a field.
     fn fields(self, kind: KindId, line: &Line) -> String {
         let has_phases = matches!(kind, KindId::Task | KindId::Job | KindId::WorkflowRun);
         let other_than = |phases: &[&str]| {
@@ -147,17 +148,17 @@ impl Which {
     }
 }
 
-/// Objects of these kinds, or of all kinds where none is named, as `KIND NAME` or `KIND/NAME`.
+/// Objects of these kinds (all if there are none), as `KIND NAME` or `KIND/NAME`.
 pub fn objects(kinds: &'static [KindId], which: Which) -> ArgValueCompleter {
     completer(move |line, word| object_words(line, word, (None, kinds, which)))
 }
 
-/// The same of a verb with a usual kind: by name alone, or of the `other` kinds.
+/// The same for a command with a usual kind: names of that kind, or objects of the `other` kinds.
 pub fn named(usual: KindId, other: &'static [KindId], which: Which) -> ArgValueCompleter {
     completer(move |line, word| object_words(line, word, (Some(usual), other, which)))
 }
 
-/// What `get` takes: kinds, or objects.
+/// What `get` accepts: kinds or objects.
 pub fn kinds_or_objects() -> ArgValueCompleter {
     completer(|line, word| match (line.kind(), word.rsplit_once(',')) {
         (None, Some((before, last))) => {
@@ -177,7 +178,7 @@ pub fn names(kind: KindId) -> ArgValueCompleter {
     completer(move |_, word| Wanted::names(kind, ("", word), String::new()))
 }
 
-/// Fields that the kind on the line is selected by.
+/// Fields that the kind on the command line can be selected by.
 pub fn fields() -> ArgValueCompleter {
     completer(|line, word| {
         let Some(kind) = line.kind() else { return Wanted::nothing() };
@@ -196,7 +197,7 @@ pub fn fields() -> ArgValueCompleter {
     })
 }
 
-/// Phases of the kind on the line.
+/// Phases of the kind on the command line.
 pub fn phases() -> ArgValueCompleter {
     completer(|line, word| {
         let phases = line.kind().map(|kind| phases_that_begin(kind, word));
@@ -210,7 +211,8 @@ fn phases_that_begin(kind: KindId, word: &str) -> Vec<&'static str> {
     phases.filter(|phase| phase.to_ascii_lowercase().starts_with(&word)).collect()
 }
 
-/// Parameters of the workflow on the line, or of that of the run there: `KEY=`, then `KEY=VALUE`.
+/// Parameters of the workflow on the command line, or of the workflow of the run there: `KEY=`,
+/// then `KEY=VALUE`.
 pub fn params() -> ArgValueCompleter {
     completer(|line, word| {
         let usual = (line.positionals().first() == Some(&"run")).then_some(KindId::Workflow);
@@ -223,7 +225,7 @@ pub fn params() -> ArgValueCompleter {
     })
 }
 
-/// Numbers of the runs of the job on the line, the newest first.
+/// Numbers of the runs of the job on the command line, the newest first.
 pub fn runs() -> ArgValueCompleter {
     completer(|line, word| {
         let job = line.flag(&["--job"]).map(|job| Target::new(KindId::Job, job));
@@ -235,12 +237,12 @@ pub fn runs() -> ArgValueCompleter {
     })
 }
 
-/// What can be offered.
+/// What to offer.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Words(Vec<String>),
-    /// Names of a kind that begin with `of`, each with `before` before it, of the objects with these
-    /// fields; and these words.
+    /// Names of objects of a kind that begin with `of` and match these fields, each after `before`;
+    /// and these words.
     Names {
         kind: KindId,
         before: String,
@@ -248,7 +250,7 @@ enum Wanted {
         fields: String,
         words: Vec<String>,
     },
-    /// Parameters of a workflow, or of the workflow of a run, but for those that are given.
+    /// Parameters of a workflow, or of the workflow of a run, without those that are given already.
     Params {
         of: Target,
         given: Vec<String>,
@@ -301,7 +303,7 @@ fn object_words(
     }
 }
 
-/// The words for kinds that begin so, of which many objects are meant.
+/// The plurals of kinds with this beginning.
 fn kind_words(start: &str) -> Vec<String> {
     let served = KindId::ALL.iter().filter(|kind| !kind.info().internal);
     let of_runs = |kind: &KindId| (*kind == KindId::WorkflowRun).then_some("runs");
@@ -309,7 +311,7 @@ fn kind_words(start: &str) -> Vec<String> {
     words.filter(|word| word.starts_with(start)).map(str::to_owned).collect()
 }
 
-/// Completes a word by what is wanted at its place of the line.
+/// Completes a word by what is wanted at its position.
 fn completer(wanted: impl Fn(&Line, &str) -> Wanted + Send + Sync + 'static) -> ArgValueCompleter {
     ArgValueCompleter::new(move |word: &OsStr| {
         let line = typed(std::env::args_os());
@@ -322,7 +324,7 @@ fn completer(wanted: impl Fn(&Line, &str) -> Wanted + Send + Sync + 'static) -> 
     })
 }
 
-/// The line as it was typed before the word that is completed. The shell passes all of it after `--`.
+/// The command line before the word that is being completed. The shell passes it after `--`.
 fn typed(arguments: impl Iterator<Item = OsString>) -> Line {
     let line = arguments.skip_while(|word| word != "--").skip(1);
     let mut line: Vec<String> = line.map(|word| word.to_string_lossy().into_owned()).collect();
@@ -330,8 +332,7 @@ fn typed(arguments: impl Iterator<Item = OsString>) -> Line {
     Line(line)
 }
 
-/// What is wanted of the server, in the namespace that the line says. Nothing where the server does not
-/// answer at once.
+/// Asks the server, in the namespace of the command line. Nothing if it does not answer at once.
 fn answer_of_server(line: &Line, wanted: Wanted) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (Ok(runtime), Ok(connection)) = (runtime, connection(line)) else { return Vec::new() };
@@ -340,7 +341,7 @@ fn answer_of_server(line: &Line, wanted: Wanted) -> Vec<CompletionCandidate> {
         Ok(Ok(found)) => found,
         Ok(Err(_)) | Err(_) => Vec::new(),
     };
-    // A connection that is still being opened must not hold up the shell.
+    // A connection that is still being opened must not delay the shell.
     runtime.shutdown_background();
     found
 }
@@ -377,8 +378,8 @@ async fn ask(connection: &Connection, wanted: Wanted) -> Result<Vec<CompletionCa
     })
 }
 
-/// `KEY=` of each parameter that is not given yet; where there is a `KEY=` already, the values that it may
-/// have, or the one that it has by default.
+/// `KEY=` for each parameter that is not given yet; after `KEY=`, its allowed values or its
+/// default.
 fn param_words(params: &[Param], given: &[String], word: &str) -> Vec<CompletionCandidate> {
     let Some((key, _)) = word.split_once('=') else {
         let open = params.iter().filter(|param| !given.contains(&param.name));
@@ -392,7 +393,7 @@ fn param_words(params: &[Param], given: &[String], word: &str) -> Vec<Completion
     let Some(param) = params.iter().find(|param| param.name == key) else { return Vec::new() };
     let values =
         param.allowed.iter().chain(param.default.iter().filter(|_| param.allowed.is_empty()));
-    // Shells differ in how other words are to be written.
+    // Other values would have to be quoted, which differs between shells.
     let is_plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | ',' | '@' | '+');
     let plain = values.filter(|value| value.chars().all(is_plain));

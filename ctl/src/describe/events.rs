@@ -6,20 +6,20 @@ use api::{Kind as _, Timestamp};
 use super::Sheet;
 use crate::target::Target;
 
-/// Events that are shown at most: the newest.
+/// Most events that are shown, the newest first.
 const EVENTS_MAX: usize = 20;
 
-/// Selects the events of an object.
+/// The selector for the events of an object.
 pub fn about(target: &Target) -> String {
     let kind = target.kind.info().kind;
     format!("involvedObject.kind={kind},involvedObject.name={}", target.name)
 }
 
-/// Keeps the events of the object with this uid: not those of an earlier one of its name. Tells how many
-/// were of others.
+/// Keeps the events of the object with this uid, without those of earlier objects of its name.
+/// Returns how many were removed.
 pub fn retain_of(uid: Option<&str>, events: &mut Vec<Event>) -> usize {
     let all = events.len();
-    // Some clients name no uid.
+    // Some clients set no uid.
     events.retain(|event| {
         event.involved_object.uid.is_none() || event.involved_object.uid.as_deref() == uid
     });
@@ -33,7 +33,7 @@ pub fn last_seen(event: &Event) -> Option<Timestamp> {
     seen.or(event.event_time.as_ref().map(|it| it.0)).or(event.created())
 }
 
-/// The newest events of an object, newest first; nothing where there are none.
+/// The newest events of an object, the newest first; empty if there are none.
 pub fn section(target: &Target, mut events: Vec<Event>, now: Timestamp) -> Sheet {
     events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
     let row = |event: &Event| {

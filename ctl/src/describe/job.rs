@@ -1,4 +1,4 @@
-//! All about a job.
+//! The description of a job.
 
 use api::conditions::is_unschedulable;
 use api::job::{Job, JobPhase, JobSpec};
@@ -7,10 +7,10 @@ use api::{Kind as _, Task, Timestamp, table};
 
 use super::{ROWS_MAX, Sheet, counted, labels, lasting, owner, place};
 
-/// Different reasons that are shown.
+/// Most different reasons that are shown.
 const REASONS_MAX: usize = 5;
 
-/// All about a job. `tasks` are its task objects, as far as there are any.
+/// The description of a job. `tasks` are its existing task objects.
 pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
     let status = &job.status;
     let mut sheet = Sheet::default();
@@ -81,7 +81,7 @@ fn fails(job: &Job) -> String {
     format!("{} of at most {allowed}{reasons}        {logs}", status.failed)
 }
 
-/// Attempts after the first, and why the earlier ones of the tasks that are there ended.
+/// The number of retries, and why earlier attempts of existing tasks ended.
 fn retries(job: &Job, tasks: &[Task]) -> String {
     if job.status.retries == 0 {
         return String::new();
@@ -91,7 +91,7 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
         (None, Some(code)) => format!("exit {code}"),
         (None, None) => past.phase.to_string(),
     };
-    // Of earlier runs, or evicted, are those that are not among the newest failures of a task.
+    // Attempts of earlier runs, and evicted ones, are not among a task's latest failures.
     let failed = |task: &Task| -> Vec<String> {
         let ended = task.status.attempts.iter().rev();
         let failed = ended.filter(|it| matches!(it.phase, TaskPhase::Failed | TaskPhase::TimedOut));
@@ -109,14 +109,14 @@ fn retries(job: &Job, tasks: &[Task]) -> String {
     format!("{}{reasons}", job.status.retries)
 }
 
-/// Why it is as it is: its own message, and what its pending tasks wait for.
+/// Why it is in its phase: its own message, and what its pending tasks wait for.
 fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
-    // Why no node takes its tasks is said of these, with how many they are.
+    // Tasks that fit no node are listed with their number.
     let is_unschedulable = is_unschedulable(&job.status.conditions);
     let message = job.status.message.iter().filter(|_| !is_unschedulable);
     let pending = tasks.iter().filter(|task| task.phase() == TaskPhase::Pending);
-    // That a task is retried is said of what waits, too, with how long that takes. So is why no node
-    // takes one while others run.
+    // Waiting for a retry is listed with the tasks, including the time; so is why a task fits no
+    // node while others run.
     let is_said = |message: &&String| {
         pending.clone().any(|task| {
             task.unschedulable() == Some(message.as_str())
@@ -143,7 +143,7 @@ fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
     whys
 }
 
-/// The most frequent of some reasons, and how many have another one.
+/// The most frequent reasons, and how many tasks have other ones.
 fn first_reasons(mut reasons: Vec<(String, usize)>) -> (Vec<(String, usize)>, usize) {
     let others = reasons.split_off(reasons.len().min(REASONS_MAX));
     (reasons, others.iter().map(|(_, count)| count).sum())
@@ -192,6 +192,6 @@ fn placement(spec: &JobSpec) -> String {
     if placement == api::placement::Placement::default() {
         return String::new();
     }
-    // As people wrote it.
+    // As it was written.
     serde_json::to_string(&placement).unwrap_or_else(|_| table::NOTHING.to_owned())
 }

@@ -1,4 +1,4 @@
-//! All about an object, as a sheet of lines. Pure: objects in, lines out.
+//! The description of an object as a sheet of lines. Pure: objects in, lines out.
 
 pub mod events;
 pub mod job;
@@ -20,11 +20,11 @@ use api::{Kind, Task, Timestamp};
 
 use crate::{hints, output};
 
-/// How wide the labels at the left are.
+/// Width of the labels on the left.
 const LABEL_CHARS: usize = 10;
-/// Before what belongs to the line above.
+/// Indentation of what belongs to the line above.
 const INDENT: &str = "  ";
-/// Rows of a section at most: the rest is counted.
+/// Most rows of a section; the rest is counted.
 const ROWS_MAX: usize = 40;
 
 /// A text of labelled lines.
@@ -34,8 +34,8 @@ pub struct Sheet(Vec<Line>);
 #[derive(Debug)]
 struct Line {
     text: String,
-    /// Where what is said begins, so that what follows a fold stands below it; nothing for a line that is
-    /// not folded, such as one of YAML.
+    /// Where the text begins, so that continuation lines are indented to it; `None` for a line that
+    /// is not folded, such as YAML.
     hang: Option<usize>,
 }
 
@@ -45,12 +45,13 @@ impl Sheet {
         Self(text.lines().map(|line| Line { text: line.to_owned(), hang: None }).collect())
     }
 
-    /// Adds what another sheet says.
+    /// Appends another sheet.
     pub fn append(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// As text, folded between words at the width of a terminal. What is read by programs has no width.
+    /// The text, folded between words at the width of a terminal. Output for programs is not
+    /// folded.
     pub fn on(&self, width: Option<usize>) -> String {
         let folded = |line: &Line| match (width, line.hang) {
             (Some(width), Some(hang)) => output::folded(&line.text, hang, width),
@@ -59,7 +60,7 @@ impl Sheet {
         self.0.iter().map(folded).collect()
     }
 
-    /// Names the namespace in the commands that it shows, where one has to be named.
+    /// Adds the namespace to the suggested commands if it has to be named.
     pub fn name_namespace(&mut self, namespace: Option<&str>) {
         for line in &mut self.0 {
             if line.hang.is_some() && line.text.contains("hctl ") {
@@ -78,20 +79,20 @@ impl Sheet {
         self.push(text, INDENT.len());
     }
 
-    /// A labelled line; none where there is nothing to say.
+    /// A labelled line; nothing if the text is empty.
     fn field(&mut self, label: &str, text: &str) {
         if !text.is_empty() {
             self.push(&format!("{:LABEL_CHARS$}{text}", format!("{label}:")), LABEL_CHARS);
         }
     }
 
-    /// A labelled table; none without rows.
+    /// A labelled table; nothing without rows.
     fn table(&mut self, label: &str, headings: &[&str], rows: Vec<Vec<String>>) {
         self.list(label, headings, rows, (ROWS_MAX, ""));
     }
 
-    /// A labelled table of at most so many rows; how many more there are is told, with the command that
-    /// shows all, where there is one.
+    /// A labelled table with a maximum number of rows. If there are more, the number is printed,
+    /// with the command that shows all.
     fn list(
         &mut self,
         label: &str,
@@ -111,7 +112,7 @@ impl Sheet {
         let text = output::indented(INDENT, &all);
         let mut lines = text.lines();
         let headings = lines.next().unwrap_or_default();
-        // Only the last cell is folded: its heading says where it begins.
+        // Only the last column is folded, at the position of its heading.
         let hang = headings.rfind(&last).unwrap_or_default();
         self.0.push(Line { text: headings.to_owned(), hang: None });
         lines.for_each(|line| self.push(line, hang));
@@ -151,7 +152,7 @@ fn labels<K: Kind>(object: &K) -> String {
     object.meta().labels.as_ref().map(pairs).unwrap_or_default()
 }
 
-/// The object that controls this one, as a person would name it.
+/// The controller of this object, as users write it.
 fn owner<K: Kind>(object: &K) -> String {
     let Some(owner) = object.controller() else { return String::new() };
     let kind = api::KindId::from_manifest(&owner.api_version, &owner.kind);
@@ -160,7 +161,7 @@ fn owner<K: Kind>(object: &K) -> String {
     format!("{word}/{}", owner.name)
 }
 
-/// ` for 3h12m`, ` after 2m`: how long it runs or ran; nothing before it started.
+/// ` for 3h12m`, ` after 2m`: how long it runs or ran; empty before its start.
 fn lasting(start: Option<Timestamp>, end: Option<Timestamp>, now: Timestamp) -> String {
     match (start, end) {
         (Some(start), Some(end)) => format!(" after {}, {} ago", span(start, end), span(end, now)),
@@ -169,7 +170,7 @@ fn lasting(start: Option<Timestamp>, end: Option<Timestamp>, now: Timestamp) -> 
     }
 }
 
-/// Counts of `a x3, b`, the most frequent first.
+/// Counts equal texts, the most frequent first.
 fn counted(texts: impl IntoIterator<Item = String>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for text in texts {
@@ -180,10 +181,10 @@ fn counted(texts: impl IntoIterator<Item = String>) -> Vec<(String, usize)> {
     counts
 }
 
-/// What stands above rows of tasks.
+/// The headings of tables of tasks.
 const TASK_HEADINGS: [&str; 5] = ["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"];
 
-/// A row of the tasks of a node or a partition.
+/// The row of a task in the description of a node or a partition set.
 fn task_row(task: &Task, now: Timestamp) -> Vec<String> {
     let since = task.status.started_at.or(task.created());
     vec![

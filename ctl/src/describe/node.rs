@@ -1,4 +1,4 @@
-//! All about a node: what it has, what is taken, and by whom.
+//! The description of a node: its resources, what is reserved, and by which tasks.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use api::{Kind as _, ObjectKey, Task, TaskTemplate, Timestamp};
 use super::{ROWS_MAX, Sheet, TASK_HEADINGS, labels};
 use crate::silence::{self, Straggler};
 
-/// All about a node. `tasks` are (at least) those bound to it and, where it is not heard, those that may
-/// still run there; `templates` (at least) theirs.
+/// The description of a node. `tasks` are (at least) those bound to it and, if it is silent, those
+/// that may still run there; `templates` are (at least) theirs.
 pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timestamp) -> Sheet {
     let (status, info) = (&node.status, &node.status.info);
     let mut sheet = Sheet::default();
@@ -83,7 +83,7 @@ fn straggler_row(straggler: &Straggler, tasks: &[Task], now: Timestamp) -> Vec<S
     ]
 }
 
-/// What tasks ask for, by resource.
+/// What tasks request, by resource.
 fn requested(tasks: &[&Task], templates: &[TaskTemplate]) -> Amounts {
     let by_key: BTreeMap<_, _> = templates.iter().map(|it| (it.key(), it)).collect();
     let mut usage = Usage::default();

@@ -1,4 +1,4 @@
-//! All about a partition set: where its replicas are, and the tasks beside them.
+//! The description of a partition set: its replicas and the tasks beside them.
 
 use api::partition_set::PartitionSet;
 use api::resource::Resource as _;
@@ -7,7 +7,8 @@ use api::{Kind as _, Task, Timestamp};
 
 use super::{Sheet, labels, place};
 
-/// All about a partition set. Of `tasks` those are shown that target one of its partitions.
+/// The description of a partition set. Of `tasks`, those that target one of its partitions are
+/// shown.
 pub fn text(set: &PartitionSet, tasks: &[Task], now: Timestamp) -> Sheet {
     let mut sheet = Sheet::default();
     let cells = set.row(now);

@@ -1,4 +1,4 @@
-//! All about a run.
+//! The description of a workflow run.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use api::{Kind as _, Timestamp};
 
 use super::{Sheet, labels, lasting, owner, pairs, place};
 
-/// All about a run.
+/// The description of a workflow run.
 pub fn text(run: &WorkflowRun, now: Timestamp) -> Sheet {
     let status = &run.status;
     let mut sheet = Sheet::default();
@@ -49,7 +49,7 @@ pub fn text(run: &WorkflowRun, now: Timestamp) -> Sheet {
         &["NAME", "STATUS", "TASKS", "ACTIVE", "FAILED", "TOOK", "AFTER", "WHY"],
         rows,
     );
-    // One that could not be made has no logs.
+    // A job that could not be created has no logs.
     let mut failed = status.jobs.iter().filter(|it| it.phase == JobPhase::Failed);
     if let Some(name) = failed.find_map(|it| it.job.as_deref()) {
         sheet.field("Logs", &format!("hctl logs job/{name} --failed"));

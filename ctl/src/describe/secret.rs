@@ -1,4 +1,4 @@
-//! All about a secret but the secret itself: what people show each other on their screens.
+//! The description of a Secret without its values, because people show their screens to each other.
 
 use api::core::{KindOfData as _, Secret};
 use api::table::age;
@@ -6,7 +6,7 @@ use api::{Kind as _, Timestamp};
 
 use super::{Sheet, labels, place};
 
-/// All about a secret: which keys it has, and how much is in each.
+/// The description of a Secret: its keys and the size of each value.
 pub fn text(secret: &Secret, now: Timestamp) -> Sheet {
     let mut sheet = Sheet::default();
     let kind = secret.kind_of_data();

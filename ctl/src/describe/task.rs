@@ -1,4 +1,4 @@
-//! All about a task: its parts, its attempts, why it is as it is.
+//! The description of a task: its parts, its attempts, the reason for its phase.
 
 use api::table::{NOTHING, or_dash, span, took};
 use api::task::{PastAttempt, Task, TaskPhase};
@@ -6,7 +6,7 @@ use api::{Kind as _, Timestamp};
 
 use super::{Sheet, labels, lasting, owner, place};
 
-/// All about a task.
+/// The description of a task.
 pub fn text(task: &Task, now: Timestamp) -> Sheet {
     let (spec, status) = (&task.spec, &task.status);
     let mut sheet = Sheet::default();
@@ -58,12 +58,12 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
     sheet
 }
 
-/// How to see what its attempts printed.
+/// The command that prints the output of its attempts.
 fn logs(task: &Task) -> String {
     let (name, newest) = (task.name(), task.spec.attempt);
     let past = || task.status.attempts.iter().map(|past| past.attempt);
     let Some(attempt) = task.newest_attempt_of_run(task.spec.run) else {
-        // What an earlier run printed is printed for that run alone.
+        // Output of an earlier run needs the number of the run.
         let run = task.status.attempts.iter().map(|past| past.run).max();
         return run.map(|run| format!("hctl logs {name} --run {run}")).unwrap_or_default();
     };
@@ -93,7 +93,7 @@ fn index(task: &Task) -> String {
 }
 
 fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
-    // One that was stopped has no reason of its own, but what stopped it.
+    // A stopped attempt has the reason of the stop in place of one of its own.
     let stopped = past.message.as_ref().filter(|_| past.phase == TaskPhase::Cancelled);
     vec![
         past.attempt.to_string(),
@@ -102,7 +102,7 @@ fn attempt_row(past: &PastAttempt, now: Timestamp) -> Vec<String> {
         or_dash(past.node_name.as_ref()),
         or_dash(past.exit_code),
         or_dash(past.reason.as_ref().or(stopped)),
-        // Nobody heard how long one of a lost node went on.
+        // When an attempt on a lost node ended is not known.
         past.finished_at
             .map_or_else(|| NOTHING.to_owned(), |_| took(past.started_at, past.finished_at, now)),
         past.finished_at

@@ -116,7 +116,7 @@ fn a_job_whose_task_waits_for_its_retry_says_so_once() {
     assert_eq!(whys(&[]), "Why:      retrying task thumb-1: attempt 1 on n2: exit 3");
 }
 
-/// The job's status says it, too, while others of its tasks run.
+/// The job's status says it as well while other tasks run.
 #[test]
 fn why_a_task_fits_nowhere_is_said_once() {
     let job = object(json!({
@@ -210,7 +210,7 @@ fn a_job_that_could_not_be_made_has_no_logs() {
     );
 }
 
-/// The commands are those that print what they are said to.
+/// The suggested commands print what they promise.
 #[test]
 fn a_task_tells_which_logs_there_are() {
     let logs = |attempt: u32, past: &[(u32, u32)]| {

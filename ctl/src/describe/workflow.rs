@@ -1,4 +1,4 @@
-//! All about a workflow.
+//! The description of a workflow.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::{Sheet, labels, place};
 use crate::hints;
 
-/// Runs that are shown: the newest.
+/// Most runs that are shown, the newest first.
 const RUNS_MAX: usize = 10;
-/// Different images of a job that are shown.
+/// Most different images of a job that are shown.
 const IMAGES_MAX: usize = 3;
 
-/// All about a workflow. `runs` are its runs.
+/// The description of a workflow with its runs.
 pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> Sheet {
     let status = &workflow.status;
     let mut sheet = Sheet::default();
@@ -43,7 +43,7 @@ pub fn text(workflow: &Workflow, runs: &[WorkflowRun], now: Timestamp) -> Sheet 
     sheet.field("Labels", &labels(workflow));
     sheet.conditions(&status.conditions);
     let images: Vec<String> = workflow.spec.jobs.iter().map(|job| images(workflow, job)).collect();
-    // What runs without containers has no images.
+    // Workflows for the process runtime have no images.
     let has_images = images.iter().any(|image| image != NOTHING);
     let jobs = workflow.spec.jobs.iter().zip(images).map(|(job, image)| job_row(job, image));
     let mut rows: Vec<Vec<String>> = jobs.collect();
@@ -72,7 +72,7 @@ fn job_row(job: &WorkflowJob, images: String) -> Vec<String> {
     vec![job.name.clone(), tasks(job), after, images]
 }
 
-/// What the tasks of a job run, the workflow's defaults and what is said of single tasks included.
+/// The images of a job's tasks, including the workflow's defaults and listed tasks.
 fn images(workflow: &Workflow, job: &WorkflowJob) -> String {
     let image = |template: &Value| template["image"].as_str().map(str::to_owned);
     let document = merge::job_document(workflow.spec.defaults.as_ref(), job);
@@ -88,7 +88,7 @@ fn images(workflow: &Workflow, job: &WorkflowJob) -> String {
     table::text_or_dash(&table::some_of(all.iter(), IMAGES_MAX))
 }
 
-/// How many tasks a job has, as far as that is known before it runs.
+/// The number of tasks of a job, as far as it is known before it runs.
 fn tasks(job: &WorkflowJob) -> String {
     if let Some(target) = &job.target {
         return match target.partitions.len() {

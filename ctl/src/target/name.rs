@@ -1,4 +1,4 @@
-//! The name of an object: its kind and its own, `job/load`.
+//! The identification of an object: its kind and its name, `job/load`.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The selectors of labels and of fields for this task, or for the tasks that belong to this object;
-    /// nothing where none do.
+    /// The label and field selectors for this task, or for the tasks that belong to this object;
+    /// nothing if it has no tasks.
     pub fn task_selectors(&self) -> Option<(String, String)> {
         let name = &self.name;
         if self.kind == KindId::Task {
@@ -36,12 +36,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// The word for a kind in `kind/name`.
+/// The word for a kind in `KIND/NAME`.
 pub fn word(kind: KindId) -> &'static str {
     kind.word()
 }
 
-/// The word for several objects of a kind.
+/// The plural of a kind, as `hctl` prints it.
 pub fn plural(kind: KindId) -> &'static str {
     if kind == KindId::WorkflowRun { "runs" } else { kind.info().plural }
 }

@@ -1,25 +1,25 @@
-//! Laws of a store that takes over from another.
+//! Laws of a store that takes over from a lost one.
 
 use crate::conformance::{
     after, commit_done, commit_one, delete, listed, next, put, read, revision, watch,
 };
 use crate::{BeginError, Expectation, Group, List, Outcome, ReadError, Revision, Store};
 
-/// Further than any store gets in a test: so far on a restore begins.
+/// A revision beyond what any store reaches in a test: a restored store begins there.
 const AHEAD: u64 = 1 << 40;
 
 fn is_compacted<T>(answer: Result<T, ReadError>) -> bool {
     matches!(answer, Err(ReadError::Compacted { .. }))
 }
 
-/// Neither a list nor a watch shows what was before.
+/// Whether neither a list nor a watch shows the earlier history.
 async fn is_forgotten(store: &dyn Store, asked: Revision) -> bool {
     let list = List { prefix: "/law/".into(), at: Some(asked), after: None, limit: 10 };
     is_compacted(store.list(list).await) && is_compacted(store.watch("/law/", asked).await)
 }
 
-/// A store that held something, and holds nothing any more, begins after a revision far ahead: that
-/// one, and revisions of before.
+/// A store that held something and is empty now begins after a far higher revision. Returns that
+/// one and revisions of the earlier history.
 async fn begin(store: &dyn Store) -> (Revision, Vec<Revision>) {
     let old = put(store, "/law/a", "x").await;
     let gone = delete(store, "/law/a").await;
@@ -28,7 +28,7 @@ async fn begin(store: &dyn Store) -> (Revision, Vec<Revision>) {
     (begun, vec![old, gone, after(gone), Revision(begun.0 - 1)])
 }
 
-/// What was there before is gone as if it had been forgotten.
+/// The earlier history is gone as if it had been compacted.
 pub async fn what_was_before_a_beginning_is_forgotten(store: &dyn Store) {
     let mut open = watch(store, "/law/", after(revision(store).await)).await;
     put(store, "/law/other", "x").await;
@@ -41,14 +41,14 @@ pub async fn what_was_before_a_beginning_is_forgotten(store: &dyn Store) {
     }
     put(store, "/law/a", "one").await;
     let mut end = open.next().await;
-    // What it had not given out yet may come first.
+    // What it had not returned yet may come first.
     while end.is_ok() {
         end = open.next().await;
     }
     assert!(is_compacted(end), "a watch that was open ends");
 }
 
-/// What comes is of greater revisions, and is seen from the beginning on.
+/// New writes have greater revisions and are seen from the beginning on.
 pub async fn what_follows_after_a_beginning_is_after_it(store: &dyn Store) {
     let (begun, _) = begin(store).await;
     let oldest = store.oldest().await.expect("the store works");
@@ -80,7 +80,7 @@ pub async fn a_store_that_has_begun_counts_on(store: &dyn Store) {
     assert_eq!(listed(store, "/law/", Some(three)).await, ["/law/a=two"]);
 }
 
-/// What has not come, and what is forgotten of the new history, is said as ever.
+/// Future revisions, and compacted ones of the new history, are reported as usual.
 pub async fn a_store_that_has_begun_keeps_its_bounds(store: &dyn Store) {
     let begun = Revision(revision(store).await.0 + AHEAD);
     store.begin_after(begun).await.expect("it is empty");
@@ -95,7 +95,7 @@ pub async fn a_store_that_has_begun_keeps_its_bounds(store: &dyn Store) {
     assert!(is_forgotten(store, one).await);
 }
 
-/// What holds something has a history of its own.
+/// A store that holds something has a history of its own.
 pub async fn a_store_that_holds_something_does_not_begin_anew(store: &dyn Store) {
     let begun = Revision(revision(store).await.0 + AHEAD);
     store.begin_after(begun).await.expect("it is empty");

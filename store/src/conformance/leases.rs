@@ -12,9 +12,9 @@ use crate::conformance::{
 };
 use crate::{Expectation, Group, LeaseId, Outcome, Revision, Store};
 
-/// Short, but no less than etcd grants.
+/// Short, but not shorter than etcd allows.
 const TTL: Duration = Duration::from_secs(2);
-/// Often enough that a busy machine does not let a lease expire in between.
+/// Often enough that a lease does not expire on a busy machine.
 const RENEW_EVERY: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_hours(1);
 
@@ -30,7 +30,7 @@ async fn put_under(store: &dyn Store, lease: LeaseId, key: &str) -> Revision {
     commit_done(store, Group::default().put_under(lease, key, Expectation::Any, "x")).await
 }
 
-/// The expiry is an event like any delete, in a transaction of its own.
+/// An expiry causes delete events, in a transaction of its own.
 pub async fn a_node_lease_that_is_renewed_lives_and_one_that_is_not_goes(store: &dyn Store) {
     let renewed = grant(store, TTL).await;
     put_under(store, renewed, "/law/renewed").await;
@@ -61,7 +61,8 @@ pub async fn a_node_lease_that_is_renewed_lives_and_one_that_is_not_goes(store: 
     assert!(matches!(commit_one(store, late).await, Outcome::Invalid(_)));
 }
 
-/// At once, and only its keys. What is not there can be revoked.
+/// It takes effect at once and only on the lease's keys. Revoking a lease that does not exist is no
+/// error.
 pub async fn a_revoked_node_lease_takes_its_keys_along(store: &dyn Store) {
     let (lease, other) = (grant(store, LONG).await, grant(store, LONG).await);
     assert_ne!(lease, other);
@@ -84,7 +85,7 @@ pub async fn a_revoked_node_lease_takes_its_keys_along(store: &dyn Store) {
     assert_eq!(store.revision().await, Ok(after(start)), "nothing was left to delete");
 }
 
-/// It then stays when the lease goes.
+/// The key then stays when the lease ends.
 pub async fn a_put_without_a_node_lease_takes_the_key_off_it(store: &dyn Store) {
     let lease = grant(store, LONG).await;
     put_under(store, lease, "/law/kept").await;
@@ -95,7 +96,7 @@ pub async fn a_put_without_a_node_lease_takes_the_key_off_it(store: &dyn Store) 
     assert_eq!(store.get("/law/gone").await, Ok(None));
 }
 
-/// A key is under one node lease at most.
+/// A key belongs to at most one node lease.
 pub async fn a_put_under_another_node_lease_moves_the_key(store: &dyn Store) {
     let (first, second) = (grant(store, LONG).await, grant(store, LONG).await);
     put_under(store, first, "/law/a").await;

@@ -1,7 +1,8 @@
-//! The laws that every store keeps, as functions to be run against each of them.
+//! The laws that every store must satisfy, as functions that are run against each of them.
 //!
-//! A law assumes that nobody else writes to its store, and that it is empty, not that it is new. It waits for
-//! events, never for a time, so it runs on a real clock (etcd) and, much faster, on a paused one.
+//! A law assumes that nobody else writes to its store and that the store is empty, but not that it
+//! is new. It waits for events and never for a time, so it runs on the real clock (etcd) and, much
+//! faster, on a paused one.
 
 mod begins;
 mod leases;
@@ -27,10 +28,10 @@ use crate::{
     Watch,
 };
 
-/// Long enough for anything that comes at all: only a broken store waits for so long.
+/// How long a law waits for something that must happen. Only a broken store takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A store to be tried, with what must live as long as it does (a directory, tasks, a process).
+/// A store under test, with what must exist as long as it does (a directory, tasks, a process).
 pub struct Fixture {
     /// The store.
     pub store: Arc<dyn Store>,
@@ -38,7 +39,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Keeps `keep` until the store was tried.
+    /// Keeps `keep` until the test is over.
     pub fn new(store: impl Store, keep: impl Any) -> Self {
         Self { store: Arc::new(store), _keep: Box::new(keep) }
     }
@@ -114,10 +115,10 @@ macro_rules! conformance_suite {
     };
 }
 
-/// A law by its name.
+/// A law with its name.
 pub type Law = (&'static str, for<'a> fn(&'a dyn Store) -> LocalBoxFuture<'a, ()>);
 
-/// Every law: for stores that are costly to make, of which one can be tried by many laws in turn.
+/// All laws, for a store that is expensive to create and is tested with several laws in turn.
 pub fn laws() -> Vec<Law> {
     conformance_suite!(@all list ())
 }
@@ -129,23 +130,23 @@ async fn commit_one(store: &dyn Store, group: Group) -> Outcome {
     outcomes.remove(0)
 }
 
-/// Commits a group that must happen.
+/// Commits a group that must succeed.
 async fn commit_done(store: &dyn Store, group: Group) -> Revision {
     let outcome = commit_one(store, group).await;
     outcome.done().unwrap_or_else(|| panic!("the group should happen: {outcome:?}"))
 }
 
-/// Puts whatever is there.
+/// Puts a value unconditionally.
 async fn put(store: &dyn Store, key: &str, value: &str) -> Revision {
     commit_done(store, Group::default().put(key, Expectation::Any, value.to_owned())).await
 }
 
-/// Deletes whatever is there.
+/// Deletes a key unconditionally.
 async fn delete(store: &dyn Store, key: &str) -> Revision {
     commit_done(store, Group::default().delete(key, Expectation::Any)).await
 }
 
-/// Reads a key that must be there.
+/// Reads a key that must exist.
 async fn read(store: &dyn Store, key: &str) -> Record {
     let found = store.get(key).await.expect("the store works");
     found.unwrap_or_else(|| panic!("{key} should be there"))
@@ -199,7 +200,7 @@ async fn next(watch: &mut Box<dyn Watch>) -> Vec<Event> {
         .expect("the watch goes on")
 }
 
-/// The next events, for whom it is no news that a watch has come further. Cancel-safe.
+/// The next events, skipping progress without events. Cancel-safe.
 pub async fn next_events(watch: &mut dyn Watch) -> Result<Vec<Event>, ReadError> {
     loop {
         let News { events, .. } = watch.next().await?;
@@ -209,7 +210,7 @@ pub async fn next_events(watch: &mut dyn Watch) -> Result<Vec<Event>, ReadError>
     }
 }
 
-/// Reads a watch until it has reached `revision`; what it told of.
+/// Reads a watch until it has reached `revision`. Returns its events.
 pub async fn news_until(watch: &mut dyn Watch, revision: Revision) -> Vec<Event> {
     let mut told = Vec::new();
     let reading = async {
@@ -226,7 +227,7 @@ pub async fn news_until(watch: &mut dyn Watch, revision: Revision) -> Vec<Event>
     told
 }
 
-/// Everything from `from` until an event of `until` or later was seen.
+/// All events from `from` until one of revision `until` or later.
 async fn events_until(
     store: &dyn Store,
     prefix: &str,

@@ -3,7 +3,7 @@
 use crate::conformance::{after, delete, key, list_all, listed, put, read, revision};
 use crate::{List, PAGE_RECORDS_MAX, ReadError, Revision, Store};
 
-/// By each kind of read, at once.
+/// This holds for each kind of read, immediately.
 pub async fn a_read_sees_every_answered_write(store: &dyn Store) {
     for round in 0..50 {
         let value = round.to_string();
@@ -15,7 +15,7 @@ pub async fn a_read_sees_every_answered_write(store: &dyn Store) {
     }
 }
 
-/// In order of bytes, whatever the size of the pages.
+/// In the order of bytes, whatever the size of pages.
 pub async fn list_is_sorted_paged_and_bounded_by_the_prefix(store: &dyn Store) {
     for name in ["/law/b", "/law/a/2", "/law/a/10", "/law/a", "/law/ä", "/lax", "/law", "/law/a/1"]
     {
@@ -46,7 +46,7 @@ pub async fn list_is_sorted_paged_and_bounded_by_the_prefix(store: &dyn Store) {
     assert_eq!((page.records.len(), page.more), (0, true), "a page of nothing");
 }
 
-/// At each revision, what a list of the current revision said then, in pages of any size.
+/// A list at an old revision equals the list that was current then, in pages of any size.
 pub async fn a_list_at_an_old_revision_shows_what_was(store: &dyn Store) {
     put(store, "/other", "x").await;
     let mut history: Vec<(Revision, Vec<String>)> = Vec::new();
@@ -71,7 +71,7 @@ pub async fn a_list_at_an_old_revision_shows_what_was(store: &dyn Store) {
     }
 }
 
-/// Neither waited for nor taken as the current one.
+/// It is neither awaited nor treated as the current one.
 pub async fn a_future_revision_is_answered_as_such(store: &dyn Store) {
     let current = put(store, "/law/a", "x").await;
     let asked = after(current);

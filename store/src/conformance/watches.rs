@@ -11,8 +11,8 @@ use crate::conformance::{
 };
 use crate::{Event, Expectation, Group, Key, List, ReadError, Record, Revision, Store, Watch};
 
-/// Some history under `/law/`: single writes, several groups at once, several writes in a group,
-/// deletes. Returns the revision before it.
+/// Makes some history under `/law/`: single writes, several groups in one commit, several writes in
+/// a group, deletes. Returns the revision before it.
 async fn make_history(store: &dyn Store) -> Revision {
     let start = put(store, "/law/start", "x").await;
     for step in 0..12_u32 {
@@ -29,7 +29,7 @@ async fn make_history(store: &dyn Store) -> Revision {
     start
 }
 
-/// The events say what the outcomes said.
+/// The events agree with the outcomes of the commits.
 pub async fn a_watch_replays_exactly_what_came_after(store: &dyn Store) {
     put(store, "/law/before", "x").await;
     let a = put(store, "/law/a", "one").await;
@@ -47,7 +47,7 @@ pub async fn a_watch_replays_exactly_what_came_after(store: &dyn Store) {
     assert_eq!(events[3].now, Some(read(store, "/law/a").await));
 }
 
-/// Whole records, also of what changed long before the watch began.
+/// Whole records, even if they were changed long before the watch began.
 pub async fn a_watch_says_what_was_before(store: &dyn Store) {
     put(store, "/law/a", "one").await;
     put(store, "/law/a", "two").await;
@@ -64,7 +64,7 @@ pub async fn a_watch_says_what_was_before(store: &dyn Store) {
     assert_eq!(halves, [(Some(old), Some(new.clone())), (Some(new), None)]);
 }
 
-/// What is filtered out leaves gaps, and moves nothing.
+/// Filtered events leave gaps in the revisions and do not renumber the rest.
 pub async fn a_watch_keeps_to_its_prefix_and_keeps_revisions(store: &dyn Store) {
     let start = make_history(store).await;
     let end = put(store, "/law/many/end", "x").await;
@@ -75,7 +75,7 @@ pub async fn a_watch_keeps_to_its_prefix_and_keeps_revisions(store: &dyn Store) 
     assert_eq!(some, expected);
 }
 
-/// From the revision after the current one; what comes elsewhere does not end the wait.
+/// It starts at the revision after the current one. Changes outside the prefix do not end the wait.
 pub async fn a_watch_waits_for_what_comes(store: &dyn Store) {
     let start = put(store, "/law/a", "x").await;
     let mut watch = watch(store, "/law/", after(start)).await;
@@ -88,7 +88,7 @@ pub async fn a_watch_waits_for_what_comes(store: &dyn Store) {
     assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), expected);
 }
 
-/// Though nothing happens under its prefix any more, and whether it looked on or begins later.
+/// Even if nothing happens under its prefix, and whether it was open before or begins later.
 pub async fn a_watch_reaches_whatever_revision_was_told(store: &dyn Store) {
     let start = put(store, "/law/a", "x").await;
     let mut first = watch(store, "/law/a", after(start)).await;
@@ -108,7 +108,7 @@ pub async fn a_watch_reaches_whatever_revision_was_told(store: &dyn Store) {
     assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [changed]);
 }
 
-/// Also a watch that follows live, and is dropped and opened anew after each batch.
+/// Including a watch that follows live changes and is dropped and opened again after each batch.
 pub async fn a_watch_cut_after_any_transaction_resumes_without_loss_or_repeat(store: &dyn Store) {
     let start = make_history(store).await;
     let end = revision(store).await;
@@ -139,7 +139,7 @@ pub async fn a_watch_cut_after_any_transaction_resumes_without_loss_or_repeat(st
     assert_eq!(seen, written);
 }
 
-/// A list, and all events after it, make the list of later.
+/// A list plus all events after it equals the later list.
 pub async fn a_list_and_a_watch_from_its_revision_join_without_gap(store: &dyn Store) {
     let write = async {
         for step in 0..100_u32 {
@@ -174,7 +174,7 @@ pub async fn a_list_and_a_watch_from_its_revision_join_without_gap(store: &dyn S
     assert!(joined.iter().all(|view| *view == end), "{joined:?} should all be {end:?}");
 }
 
-/// More than any buffer holds came while it did not look.
+/// More happens while it is not read than any buffer holds.
 pub async fn a_slow_watcher_gets_everything_once_and_in_order(store: &dyn Store) {
     let start = put(store, "/law/a", "0").await;
     let mut watch = watch(store, "/law/", after(start)).await;
@@ -207,7 +207,7 @@ async fn assert_compacted(store: &dyn Store, asked: Revision, oldest: Revision) 
     assert_eq!(store.watch("/law/", asked).await.err(), Some(compacted));
 }
 
-/// The oldest revision is one that there is: it can be read at, and what came after it is seen.
+/// The oldest revision exists: a list at it works, and a watch after it shows what followed.
 pub async fn the_oldest_can_be_read_at_and_followed_from(store: &dyn Store) {
     let (oldest, current) = (store.oldest().await.expect("it works"), revision(store).await);
     assert!(oldest <= current, "the oldest is {oldest}, the current one {current}");
@@ -222,7 +222,7 @@ pub async fn the_oldest_can_be_read_at_and_followed_from(store: &dyn Store) {
     assert_eq!(listed(store, "/law/", Some(current)).await, now, "it is kept");
 }
 
-/// Wherever history was cut.
+/// After any compaction.
 pub async fn the_oldest_is_never_beyond_the_current_revision(store: &dyn Store) {
     make_history(store).await;
     the_oldest_can_be_read_at_and_followed_from(store).await;
@@ -253,7 +253,7 @@ pub async fn compaction_forgets_history_and_keeps_current_values(store: &dyn Sto
     assert_eq!(events_until(store, "/law/", after(keep_from), end).await, tail);
 }
 
-/// And revisions go on after it.
+/// And revisions continue after it.
 pub async fn compaction_never_goes_back_nor_past_the_current_revision(store: &dyn Store) {
     let start = make_history(store).await;
     let end = revision(store).await;

@@ -12,7 +12,7 @@ use crate::{
     Revision, Store, VALUE_BYTES_MAX,
 };
 
-/// What was written can be read, with its place in history.
+/// What was written can be read with its revision and position.
 pub async fn create_then_get(store: &dyn Store) {
     let before = revision(store).await;
     assert_eq!(store.get("/law/a").await, Ok(None));
@@ -28,7 +28,7 @@ pub async fn create_then_get(store: &dyn Store) {
     assert_eq!(read(store, "/law/a").await, Record { value: bytes("two"), modified, ..expected });
 }
 
-/// A refusal says what is there.
+/// A refusal contains the existing record.
 pub async fn create_twice_is_refused_with_what_is_there(store: &dyn Store) {
     let create = Group::default().put("/law/a", Expectation::Absent, "one");
     commit_done(store, create.clone()).await;
@@ -37,7 +37,8 @@ pub async fn create_twice_is_refused_with_what_is_there(store: &dyn Store) {
     assert_eq!(commit_one(store, create).await, Outcome::Refused { conflicts: vec![conflict] });
 }
 
-/// Every expectation with whether it holds of `record`, which is there, and of a key that is not.
+/// Every expectation, with whether it holds for the existing `record`, and whether it holds for an
+/// absent key.
 fn expectations(record: &Record) -> Vec<(Expectation, bool, bool)> {
     let other = Revision(record.modified.0 + 1000);
     vec![
@@ -61,7 +62,7 @@ async fn modified_record(store: &dyn Store) -> Record {
     read(store, "/law/there").await
 }
 
-/// Of the key that is written.
+/// Expectations of a key that is written.
 pub async fn each_expectation_holds_or_refuses(store: &dyn Store) {
     let mut record = modified_record(store).await;
     for index in 0..expectations(&record).len() {
@@ -75,7 +76,7 @@ pub async fn each_expectation_holds_or_refuses(store: &dyn Store) {
     }
 }
 
-/// Of a key that is looked at only.
+/// Guards on a key that is not written.
 pub async fn a_guard_on_another_key_holds_or_refuses(store: &dyn Store) {
     let record = modified_record(store).await;
     for (expect, of_there, of_absent) in expectations(&record) {
@@ -98,7 +99,7 @@ pub async fn a_guard_on_another_key_holds_or_refuses(store: &dyn Store) {
     assert_eq!(read(store, "/law/there").await, record, "a guard changes nothing");
 }
 
-/// A group without writes: it says whether all that it looks at is so, as of now, and changes nothing.
+/// A group without writes tells whether all of its guards hold at present, and changes nothing.
 pub async fn a_group_that_only_looks_holds_or_refuses(store: &dyn Store) {
     let record = modified_record(store).await;
     let start = revision(store).await;
@@ -113,7 +114,7 @@ pub async fn a_group_that_only_looks_holds_or_refuses(store: &dyn Store) {
         }
     }
     assert_eq!(revision(store).await, start, "looking makes no revision");
-    // Beside a group that writes.
+    // Together with a group that writes.
     let look = Group::default().guard("/law/there", Expectation::Modified(record.modified));
     let stale = Group::default().guard("/law/there", Expectation::Absent);
     let write = Group::default().put("/law/other", Expectation::Absent, "x");
@@ -122,7 +123,7 @@ pub async fn a_group_that_only_looks_holds_or_refuses(store: &dyn Store) {
     assert_eq!(done, [true, false, true], "{outcomes:?}");
 }
 
-/// All or nothing within a group, and nothing between groups.
+/// A group happens as a whole or not at all, and groups are independent.
 pub async fn a_refused_group_changes_nothing_and_leaves_its_neighbours_alone(store: &dyn Store) {
     put(store, "/law/taken", "mine").await;
     let start = revision(store).await;
@@ -148,7 +149,7 @@ pub async fn a_refused_group_changes_nothing_and_leaves_its_neighbours_alone(sto
     assert_eq!(events.len(), 2, "a refused group has no events: {events:?}");
 }
 
-/// Each write has a revision and position that no other has, and its event says the same.
+/// Each write has its own revision and position, and its event has the same.
 pub async fn groups_committed_together_have_places_of_their_own(store: &dyn Store) {
     let start = revision(store).await;
     let group = |index: usize| {
@@ -199,7 +200,7 @@ pub async fn a_group_sees_what_those_before_it_did(store: &dyn Store) {
     assert_eq!(listed(store, "/law/", None).await, ["/law/a=first", "/law/b=third"]);
 }
 
-/// Else a compare-and-swap by revision would not notice that somebody came after.
+/// Otherwise a compare-and-swap by revision would not notice the second change.
 pub async fn a_key_changes_at_most_once_in_a_transaction(store: &dyn Store) {
     let start = revision(store).await;
     let group = |value: &'static str| Group::default().put("/law/a", Expectation::Any, value);
@@ -216,7 +217,7 @@ pub async fn a_key_changes_at_most_once_in_a_transaction(store: &dyn Store) {
     assert_eq!(events.iter().map(show_event).collect::<Vec<_>>(), expected);
 }
 
-/// So that who remembers `created` notices that it is another one of the same name.
+/// So that whoever remembers `created` notices that it is another object with the same name.
 pub async fn a_key_created_anew_has_a_new_created_revision(store: &dyn Store) {
     let first = put(store, "/law/a", "one").await;
     put(store, "/law/a", "two").await;
@@ -230,7 +231,8 @@ pub async fn a_key_created_anew_has_a_new_created_revision(store: &dyn Store) {
     assert!(!commit_one(store, stale).await.is_done());
 }
 
-/// Nothing happened, so nothing is counted and nobody told; beside a change it has no event.
+/// Nothing happened, so there is no new revision and no event. Together with another change it has
+/// no event either.
 pub async fn a_delete_of_nothing_makes_no_revision(store: &dyn Store) {
     let start = put(store, "/law/a", "x").await;
     let nothing = Group::default().delete("/law/none", Expectation::Any);
@@ -246,7 +248,7 @@ pub async fn a_delete_of_nothing_makes_no_revision(store: &dyn Store) {
     assert_eq!(keys, ["/law/a", "/law/b"]);
 }
 
-/// The bound itself is still allowed.
+/// The bound itself is allowed.
 pub async fn a_value_of_one_mebibyte_works_and_a_larger_one_is_invalid(store: &dyn Store) {
     let start = revision(store).await;
     let value = Bytes::from(vec![0xa5; VALUE_BYTES_MAX]);
@@ -261,7 +263,7 @@ pub async fn a_value_of_one_mebibyte_works_and_a_larger_one_is_invalid(store: &d
     assert_eq!(store.get("/law/b").await, Ok(None));
 }
 
-/// Such a group is invalid and changes nothing; its neighbours happen.
+/// Such a group is invalid and changes nothing. Other groups of the commit happen.
 pub async fn what_is_over_a_bound_is_invalid(store: &dyn Store) {
     let long = "k".repeat(KEY_BYTES_MAX + 1);
     let fits = "k".repeat(KEY_BYTES_MAX);
@@ -313,7 +315,7 @@ pub async fn of_two_writers_with_one_revision_one_wins(store: &dyn Store) {
     }
 }
 
-/// However they are gathered, it is as if one came after the other.
+/// However they are combined, the result is as if one came after the other.
 pub async fn of_two_groups_that_guard_each_others_key_one_happens(store: &dyn Store) {
     for round in 0..20 {
         let (a, b) = (format!("/law/{round}/a"), format!("/law/{round}/b"));
@@ -327,7 +329,7 @@ pub async fn of_two_groups_that_guard_each_others_key_one_happens(store: &dyn St
     }
 }
 
-/// Ten counters-up at once, a hundred times each.
+/// Ten tasks at once, each incrementing a hundred times.
 pub async fn a_thousand_concurrent_increments_lose_none(store: &dyn Store) {
     put(store, "/law/count", "0").await;
     let counts_up = async || {
@@ -358,7 +360,8 @@ pub async fn a_thousand_concurrent_increments_lose_none(store: &dyn Store) {
     assert_eq!(read(store, "/law/count").await.value, "1000");
 }
 
-/// What is read tells the place of its last put, as the watch and the writer were told it.
+/// A record that is read has the position of its last put, as reported to the writer and to
+/// watches.
 pub async fn a_record_keeps_its_position(store: &dyn Store) {
     let group = Group::default().put("/law/a", Expectation::Absent, "one").put(
         "/law/b",

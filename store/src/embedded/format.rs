@@ -17,7 +17,7 @@ use redb::TableDefinition;
 use crate::group::Stored;
 use crate::{Key, LeaseId, Record, Revision};
 
-/// Grows when an older program could not read what this one writes.
+/// Incremented when an older program could not read what this one writes.
 pub(crate) const FORMAT: u64 = 1;
 
 /// Key → record.
@@ -26,9 +26,9 @@ pub(crate) const CURRENT: TableDefinition<'_, &str, &[u8]> = TableDefinition::ne
 pub(crate) const CHANGES: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("changes");
 /// Revision and position → key.
 pub(crate) const LOG: TableDefinition<'_, (u64, u32), &str> = TableDefinition::new("log");
-/// Node lease → milliseconds that it lives after a renewal.
+/// Node lease → its time to live after a renewal, in milliseconds.
 pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("leases");
-/// Node lease and key under it.
+/// Node lease and a key that belongs to it.
 pub(crate) const LEASE_KEYS: TableDefinition<'_, (u64, &str), ()> =
     TableDefinition::new("lease_keys");
 /// The names below → a number.
@@ -36,21 +36,21 @@ pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 
 /// See [`FORMAT`].
 pub(crate) const META_FORMAT: &str = "format";
-/// The oldest revision that can be read at; 0 where there is none.
+/// The oldest revision that can be read; 0 if there is none.
 pub(crate) const META_OLDEST: &str = "oldest";
-/// The last node lease's id, so that none is used twice.
+/// The last node lease's id, so that no id is used twice.
 pub(crate) const META_LAST_LEASE: &str = "last_lease";
 
-/// Created, modified and lease (0 is none), 8 bytes each, and the position, 4 bytes; all little
-/// endian. The value follows.
+/// Created, modified and lease (0 means none) with 8 bytes each, and the position with 4 bytes, all
+/// little endian. The value follows.
 const HEADER_BYTES: usize = 28;
 
-/// How many bytes [`encode`] fills.
+/// The number of bytes that [`encode`] fills.
 pub(crate) fn encoded_bytes(record: &Record) -> usize {
     HEADER_BYTES + record.value.len()
 }
 
-/// Lays a record out in `place`, which has [`encoded_bytes`].
+/// Encodes a record into `place`, which has the length [`encoded_bytes`].
 pub(crate) fn encode(record: &Record, lease: Option<LeaseId>, place: &mut [u8]) {
     let (header, value) = place.split_at_mut(HEADER_BYTES);
     header[..8].copy_from_slice(&record.created.0.to_le_bytes());
@@ -60,7 +60,7 @@ pub(crate) fn encode(record: &Record, lease: Option<LeaseId>, place: &mut [u8]) 
     value.copy_from_slice(&record.value);
 }
 
-/// Reads what [`encode`] wrote.
+/// Decodes what [`encode`] wrote.
 pub(crate) fn decode(key: Key, bytes: &[u8]) -> Stored {
     let number = |at: usize| {
         let bytes = bytes[at..at + 8].try_into().expect("eight bytes are eight bytes");

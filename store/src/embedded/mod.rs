@@ -1,9 +1,10 @@
-//! The store on one machine: a database file, one writer, and a sync of the disk before an answer.
+//! The store on one machine: a database file, one writer, and a disk sync before each answer.
 //!
-//! Concurrent commits gather: while one database transaction is on its way to the disk, the next
-//! fills up with everything that waits. It usually makes one revision; a group that changes a key
-//! which the revision changed already begins the next one, in the same gathering. So a thousand
-//! writers of one key still cost a handful of disk syncs, and each sees what those before it did.
+//! Concurrent commits are combined: while one database transaction is on its way to the disk, the
+//! next one fills with everything that waits. It usually makes one revision; a group that changes a
+//! key which the revision has changed already begins the next revision, in the same database
+//! transaction. So a thousand writers of one key cost only a handful of disk syncs, and each sees
+//! the effects of those before it.
 
 mod apply;
 mod format;
@@ -40,7 +41,7 @@ use crate::{
 };
 
 /// The embedded store. Its writer ends with the tasks given to [`Embedded::open`], or when this is
-/// dropped; the file is free for the next to open when both are gone.
+/// dropped. When both are gone, the file can be opened again.
 #[derive(Debug)]
 pub struct Embedded {
     shared: Arc<Shared>,
@@ -48,25 +49,25 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Whether there is a store in a directory: [`open`](Self::open) makes one where there is none.
+    /// Whether a directory contains a store. [`open`](Self::open) would create one.
     pub fn is_in(dir: &Path) -> bool {
         dir.join(open::FILE).is_file()
     }
 
-    /// Opens the store in a directory, which is made if it is not there. Nothing but this process
-    /// may use it. Reads the disk before it returns, longer after a crash; needs a runtime.
+    /// Opens the store in a directory, which is created if it does not exist. Only this process may
+    /// use it. It reads the disk before it returns, longer after a crash. Needs a runtime.
     pub fn open(dir: &Path, tasks: &Spawner) -> Result<Self, OpenError> {
         let database = open::open(dir)?;
         Self::start(database, tasks).map_err(|error| open::broken(dir, error))
     }
 
-    /// A store that goes with the process.
+    /// A store in memory.
     pub fn in_memory(tasks: &Spawner) -> Result<Self, OpenError> {
         let database = open::in_memory()?;
         Self::start(database, tasks).map_err(|error| open::broken(Path::new("(memory)"), error))
     }
 
-    /// A store over a file, a memory or a disk that fails on demand.
+    /// A store over a file, over memory, or over a disk that fails on demand.
     #[cfg(test)]
     fn over(backend: impl redb::StorageBackend, tasks: &Spawner) -> Result<Self, OpenError> {
         let database = open::over(backend)?;
@@ -101,8 +102,9 @@ impl Embedded {
         Ok(progress)
     }
 
-    /// Waits until watchers know of what a read has seen: the database shows a transaction a moment
-    /// before it is published, and a reader must not be ahead of the watch that it opens next.
+    /// Waits until watches have been notified of a revision that was read. The database shows a
+    /// transaction slightly before it is published, and a reader must not be ahead of the watch
+    /// that it opens next.
     async fn published(&self, revision: Revision) -> Result<(), ReadError> {
         let mut progress = self.shared.progress.subscribe();
         let reached =
@@ -117,7 +119,7 @@ impl Embedded {
         }
     }
 
-    /// Has the writer do something. An error means that it may have been done, or not.
+    /// Sends a request to the writer. After an error it may have been carried out or not.
     async fn ask(&self, work: Work) -> Result<Answer, ReadError> {
         let (answer, answered) = oneshot::channel();
         let closed = || ReadError::Unavailable("the store is closed".to_owned());
@@ -130,7 +132,7 @@ impl Store for Embedded {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Record>, ReadError>> {
         async move {
             self.progress()?;
-            // A few pages, most of them in memory: quicker done than handed to another thread.
+            // Only a few pages, most of them in memory: faster than using another thread.
             let read = Snapshot::of(&self.shared.database)
                 .and_then(|snapshot| Ok((snapshot.get(key)?, snapshot.revision()?)));
             let (found, revision) =
@@ -145,7 +147,7 @@ impl Store for Embedded {
         async move {
             self.progress()?;
             let shared = Arc::clone(&self.shared);
-            // Up to 16 MiB: long enough to hold up other tasks of this thread.
+            // Up to 16 MiB, which would block other tasks of this thread for too long.
             let read = tokio::task::spawn_blocking(move || {
                 Snapshot::of(&shared.database)
                     .map_err(Failure::Database)
@@ -153,7 +155,8 @@ impl Store for Embedded {
             });
             let read = match read.await {
                 Ok(read) => read,
-                // The runtime is going down, and this task with it: nobody is left to be answered.
+                // The runtime is shutting down together with this task, so nobody waits for an
+                // answer.
                 Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             };
@@ -234,7 +237,7 @@ impl Store for Embedded {
 
     fn compact(&self, keep_from: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
         async move {
-            // In slices, between which writers have their turn.
+            // In slices, between which other writers get their turn.
             while let Answer::Compacted { more: true, .. } =
                 self.ask(Work::Compact(keep_from)).await?
             {}

@@ -1,4 +1,4 @@
-//! Opens the database, or says clearly why not.
+//! Opens the database, or reports clearly why it cannot be opened.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,15 @@ use crate::embedded::format::{
     CHANGES, CURRENT, FORMAT, LEASE_KEYS, LEASES, LOG, META, META_FORMAT,
 };
 
-/// Pages that the database keeps in memory; the system's page cache holds the rest. 8 MiB: the inner
-/// pages of all tables, and what one transaction changes. Who reads objects reads the apiserver's cache.
+/// Size of the database's page cache: 8 MiB, enough for the inner pages of all tables and what one
+/// transaction changes. The operating system caches the rest, and readers of objects use the
+/// apiserver's cache.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// The same where the pages are in memory anyway. 4 MiB.
+/// The same if the database itself is in memory: 4 MiB.
 const CACHE_BYTES_IN_MEMORY: usize = 4 * 1024 * 1024;
 pub(crate) const FILE: &str = "store.redb";
 
-/// Why a store did not open.
+/// Why a store cannot be opened: one variant for each thing the user does next.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Choose another directory, or fix its permissions.
@@ -71,14 +72,14 @@ pub(crate) fn open(dir: &Path) -> Result<Database, OpenError> {
         .create(&path)
         .map_err(|error| broken(&path, error.into()))?;
     prepare(&database, &path)?;
-    // The file's own entry must survive a power cut as its content does.
+    // The file's directory entry must survive a power cut as well as its content.
     std::fs::File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
     Ok(database)
 }
 
-/// A database that goes with the process.
+/// A database in memory.
 pub(crate) fn in_memory() -> Result<Database, OpenError> {
     over(InMemoryBackend::new())
 }
@@ -103,7 +104,7 @@ fn make_directory(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Checks the format, and makes the tables of a new file.
+/// Checks the format. Creates the tables in a new file.
 fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
     let found = format_of(database).map_err(|error| broken(path, error))?;
     match found {
@@ -133,7 +134,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Sorts the database's errors by what to do about them.
+/// Classifies the database's errors by what to do about them.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the database may add errors")]
 pub(crate) fn broken(path: &Path, error: redb::Error) -> OpenError {
     let path = path.to_owned();

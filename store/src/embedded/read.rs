@@ -1,4 +1,4 @@
-//! Reads of one snapshot of the database: what is now, what was, and what happened.
+//! Reads from one snapshot of the database: current records, old records, and events.
 
 use std::ops::Bound;
 
@@ -9,7 +9,7 @@ use crate::{
     Event, Key, LeaseId, List, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, ReadError, Record, Revision,
 };
 
-/// Where an old revision was asked for: not to be had, or the database failed.
+/// Why a read failed: the old revision is not available, or the database failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Answer(ReadError),
@@ -49,7 +49,7 @@ impl Snapshot {
         Ok(Revision(last).max(self.oldest()?))
     }
 
-    /// The oldest that can be read at.
+    /// The oldest revision that can be read.
     pub(crate) fn oldest(&self) -> Result<Revision, redb::Error> {
         Ok(Revision(self.meta.get(META_OLDEST)?.map_or(0, |oldest| oldest.value())))
     }
@@ -64,7 +64,7 @@ impl Snapshot {
         Ok(leases)
     }
 
-    /// A page of what is now, or was.
+    /// A page of current or old records.
     pub(crate) fn list(&self, list: &List) -> Result<Page, Failure> {
         let current = self.revision()?;
         let revision = list.at.unwrap_or(current);
@@ -94,7 +94,7 @@ impl Snapshot {
         Ok(page)
     }
 
-    /// Gives current records to `push`, until it has enough.
+    /// Passes current records to `push` until that returns false.
     fn now(&self, list: &List, mut push: impl FnMut(Record) -> bool) -> Result<(), redb::Error> {
         for entry in self.current.range::<&str>((start_of(list), Bound::Unbounded))? {
             let (key, bytes) = entry?;
@@ -106,8 +106,9 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The same as of `revision`: walks current records and later changes side by side. What the
-    /// first later change of a key found is what the key held.
+    /// The same as of `revision`: walks over current records and later changes side by side. The
+    /// record of a key at that time is what the first later change has stored as the record before
+    /// it.
     fn was(
         &self,
         list: &List,
@@ -170,8 +171,8 @@ impl Snapshot {
         Ok(self.current.get(key)?.map(|found| decode(key.into(), found.value()).record))
     }
 
-    /// The events of keys under `prefix` from `from` to `to`, of whole transactions, reading about
-    /// `changes_max` changes; and the revision to go on from.
+    /// The events of keys under `prefix` from `from` to `to`, in whole transactions, reading about
+    /// `changes_max` changes. Also returns the revision to continue from.
     pub(crate) fn events(
         &self,
         prefix: &str,
@@ -210,7 +211,7 @@ impl Snapshot {
     }
 }
 
-/// What a change found; nothing is kept as nothing.
+/// The record before a change; stored as empty bytes if there was none.
 fn decode_before(key: &Key, bytes: &[u8]) -> Option<Record> {
     (!bytes.is_empty()).then(|| decode(key.clone(), bytes).record)
 }
@@ -225,7 +226,7 @@ fn start_of(list: &List) -> Bound<&str> {
 fn changes_from(start: Bound<&str>) -> Bound<(&str, u64)> {
     match start {
         Bound::Included(key) => Bound::Included((key, 0)),
-        // No change has this revision: it stands for the end of the key's changes.
+        // No change has this revision: it means the end of the key's changes.
         Bound::Excluded(key) => Bound::Excluded((key, u64::MAX)),
         Bound::Unbounded => Bound::Unbounded,
     }

@@ -1,4 +1,4 @@
-//! The last transactions, in memory: what watchers that keep up read, once for all of them.
+//! The last transactions in memory, which watchers that keep up read without disk access.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::gathering::Transaction;
 use crate::{Event, Record, Revision};
 
-/// Transactions kept: a few tenths of a second of a busy store.
+/// Most transactions that are kept: a few tenths of a second of a busy store.
 const TRANSACTIONS_MAX: usize = 1024;
-/// Bytes of values kept, so that an idle store stays small. 4 MiB.
+/// Most bytes of values that are kept, 4 MiB, so that an idle store stays small.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A window on the end of the log.
+/// The last part of the log.
 ///
-/// Invariant: revisions follow each other without a gap.
+/// Invariant: its revisions have no gap.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     transactions: VecDeque<Arc<Transaction>>,
@@ -21,7 +21,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Adds the next transaction, and lets go of old ones over the bounds.
+    /// Adds the next transaction, and removes old ones beyond the bounds.
     pub(crate) fn push(&mut self, transaction: Transaction) {
         self.bytes += bytes_of(&transaction);
         self.transactions.push_back(Arc::new(transaction));
@@ -33,12 +33,12 @@ impl Recent {
         }
     }
 
-    /// Lets go of all: what comes next does not follow what there was.
+    /// Removes everything, because the next transaction does not follow the last one.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Every transaction from `from` on; nothing if the window begins later.
+    /// All transactions from `from` on; nothing if older ones were removed already.
     pub(crate) fn since(&self, from: Revision) -> Option<Vec<Arc<Transaction>>> {
         let first = self.transactions.front()?.revision;
         let skip = usize::try_from(from.0.checked_sub(first.0)?).ok()?;

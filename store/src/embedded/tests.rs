@@ -62,11 +62,11 @@ async fn a_full_disk_ends_the_writer_with_its_reason_and_answers_nothing_as_done
     let mut watch = store.watch("/", Revision(2)).await.unwrap();
     is_full.store(true, Ordering::Relaxed);
     assert_eq!(store.commit(put("/b")).await, [Outcome::Unknown]);
-    // Whoever owns the writer learns of it without asking, and what to do.
+    // The owner of the writer learns of the failure and what to do without asking.
     let failure = ErrorChain(&tasks.failure().await).to_string();
     assert!(failure.contains("store writer failed"), "{failure}");
     assert!(failure.contains("If its disk is full, free some space"), "{failure}");
-    // Nothing is read any more as if it were current, although the disk has room again.
+    // After the failure nothing is read as if it were current, even if the disk has room again.
     is_full.store(false, Ordering::Relaxed);
     assert!(matches!(store.get("/a").await, Err(ReadError::Unavailable(_))));
     assert!(matches!(store.revision().await, Err(ReadError::Unavailable(_))));

@@ -1,5 +1,5 @@
-//! A watch is a place in the log: it reads the recent transactions from memory, and older ones
-//! from disk. So a slow watcher loses nothing, gets nothing twice, and costs no memory.
+//! A watch is a position in the log. It reads recent transactions from memory and older ones from
+//! disk. So a slow watcher loses nothing, gets nothing twice, and needs no memory.
 
 use std::sync::{Arc, Weak};
 
@@ -11,21 +11,21 @@ use crate::embedded::read::{Failure, Snapshot};
 use crate::embedded::writer::{Progress, Shared, lock};
 use crate::{Event, Key, News, ReadError, Revision, Watch};
 
-/// Changes that one step reads from disk: a few milliseconds, after which others have their turn.
+/// Most changes that one step reads from disk: a few milliseconds, so that others get their turn.
 const CHANGES_MAX: usize = 500;
 
 /// One watcher.
 pub(crate) struct LogWatch {
-    /// Weak, so that a forgotten watcher does not keep the file locked after the store is closed.
+    /// Weak, so that a forgotten watch does not keep the file locked after the store is closed.
     shared: Weak<Shared>,
     progress: watch::Receiver<Progress>,
     prefix: Key,
-    /// The first revision not given out yet.
+    /// The first revision that was not returned yet.
     next: Revision,
 }
 
 impl LogWatch {
-    /// Checks that the log still reaches back to `from`.
+    /// Fails if `from` was compacted or is in the future.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         prefix: &str,
@@ -48,7 +48,7 @@ impl LogWatch {
             let progress = *self.progress.borrow_and_update();
             progress.check()?;
             if self.next > progress.revision {
-                // An error means that the store is gone, and so does the next look.
+                // An error means that the store is closed, which the next check reports.
                 if self.progress.changed().await.is_err() {
                     return Err(closed());
                 }
@@ -64,7 +64,8 @@ impl LogWatch {
         }
     }
 
-    /// Reads on, at most to `to`; what is read is given out, so nothing may be awaited after.
+    /// Reads on, at most up to `to`. What was read counts as returned, so nothing may be awaited
+    /// afterwards.
     fn read(&mut self, to: Revision) -> Result<Vec<Event>, ReadError> {
         let shared = self.shared.upgrade().ok_or_else(closed)?;
         let recent = lock(&shared.recent).since(self.next);

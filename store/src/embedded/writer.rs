@@ -1,12 +1,13 @@
-//! The one task that writes: gathers what waits, makes it durable, tells watchers, answers.
+//! The one task that writes: it collects what waits, makes it durable, notifies watches, and
+//! answers.
 //!
 //! # Invariants
 //!
-//! * Nobody is answered, and no watcher told, before the disk has it.
-//! * After a database error nothing more is written or read: what is on disk is known again only
-//!   when the store is opened anew. The writer ends with that error, and so does the process, which
-//!   its next start answers with what is on disk.
-//! * However the task ends, waiting callers and watchers learn of it.
+//! * Nobody is answered and no watch is notified before the data is on disk.
+//! * After a database error nothing more is written or read, because what is on disk is only known
+//!   after the store was opened again. The writer ends with that error, and so does the process;
+//!   its next start reads what is on disk.
+//! * However the task ends, waiting callers and watches are notified.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -21,28 +22,29 @@ use crate::embedded::leases::Leases;
 use crate::embedded::recent::Recent;
 use crate::{ReadError, Revision};
 
-/// Callers that wait in the queue; more wait to enter it. Also the most that one gathering takes.
+/// Most requests in the queue; further callers wait to enter it. Also the most that one batch
+/// takes.
 pub(crate) const QUEUE_REQUESTS_MAX: usize = 1024;
 
-/// A piece of work, and who waits for it.
+/// A request with its caller.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) work: Work,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
-/// How far the store is.
+/// The state of the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     /// The last durable revision.
     pub(crate) revision: Revision,
     pub(crate) oldest: Revision,
-    /// Why there will be no more, if so.
+    /// Why the store has ended, if it has.
     pub(crate) ended: Option<&'static str>,
 }
 
 impl Progress {
-    /// An error if the store no longer works.
+    /// An error if the store does not work any more.
     pub(crate) fn check(&self) -> Result<(), ReadError> {
         match self.ended {
             None => Ok(()),
@@ -51,20 +53,20 @@ impl Progress {
     }
 }
 
-/// What the writer shares with readers.
+/// What the writer and readers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) progress: watch::Sender<Progress>,
-    /// Guards the window on the end of the log; held to add to it or to clone from it.
+    /// Guards the last part of the log for one addition or copy.
     pub(crate) recent: Mutex<Recent>,
-    /// Guards the deadlines of node leases; held for one look or change.
+    /// Guards the deadlines of node leases for one read or change.
     pub(crate) leases: Mutex<Leases>,
     /// Why the database failed, if it did.
     pub(crate) failure: OnceLock<String>,
 }
 
-/// The database failed: nothing is known of what is on disk until it is opened anew.
+/// The database failed, so what is on disk is not known until it is opened again.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the embedded store cannot continue: {0}. Every acknowledged write is kept. If its disk is \
@@ -73,12 +75,12 @@ pub(crate) struct Shared {
 pub(crate) struct DatabaseFailed(String);
 
 impl Shared {
-    /// Nothing more will happen.
+    /// Ends the store.
     pub(crate) fn end(&self, why: &'static str) {
         self.progress.send_modify(|progress| progress.ended = progress.ended.or(Some(why)));
     }
 
-    /// Logs why the database failed, and ends the store.
+    /// Logs why the database failed and ends the store.
     pub(crate) fn fail(&self, cause: &redb::Error) -> ReadError {
         let why = ErrorChain(cause).to_string();
         if self.failure.set(why.clone()).is_ok() {
@@ -89,7 +91,7 @@ impl Shared {
     }
 }
 
-/// Tells everybody that the writer is gone, even if its task was aborted.
+/// Notifies everybody that the writer is gone, even if its task was aborted.
 struct EndsWithWriter(Arc<Shared>);
 
 impl Drop for EndsWithWriter {
@@ -98,8 +100,8 @@ impl Drop for EndsWithWriter {
     }
 }
 
-/// Runs until it is told to stop, every handle is gone, or the database fails. What is in the
-/// queue by then is still done.
+/// Runs until it is asked to stop, every handle is dropped, or the database fails. Requests in the
+/// queue are still carried out.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
@@ -124,7 +126,7 @@ async fn write(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: S
                 }
             }
             () = next_expiry(shared) => (),
-            // A reader met an error of the database.
+            // A reader had a database error.
             _ended = progress.wait_for(|progress| progress.ended.is_some()) => continue,
         }
         let (mut work, waiting): (Vec<_>, Vec<_>) =
@@ -137,26 +139,26 @@ async fn write(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: S
             continue;
         }
         let writer = Arc::clone(shared);
-        // Waiting for the disk blocks: that is for a thread of the pool. It is awaited at once, so
-        // there is one at a time, and virtual time stands still meanwhile.
+        // Disk I/O blocks, so it runs in a thread of the blocking pool. It is awaited at once, so
+        // there is only one at a time, and virtual time stands still meanwhile.
         let applied =
             tokio::task::spawn_blocking(move || apply(&writer.database, revision, work)).await;
         let applied = match applied {
             Ok(applied) => applied,
-            // The runtime is going down, and took the thread away before it began: the waiting are
-            // dropped, which they read as Unknown.
+            // The runtime is shutting down and dropped the work before it began. Callers are
+            // dropped, which they take as Unknown.
             Err(stopped) if stopped.is_cancelled() => return,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match applied {
             Ok(applied) => revision = publish(shared, applied, waiting, revision),
-            // The waiting are dropped, which they read as Unknown.
+            // Callers are dropped, which they take as Unknown.
             Err(cause) => drop(shared.fail(&cause)),
         }
     }
 }
 
-/// Ends when the next node lease may have expired.
+/// Resolves when the next node lease may have expired.
 async fn next_expiry(shared: &Shared) {
     let wake_at = lock(&shared.leases).wake_at();
     match wake_at {
@@ -165,7 +167,7 @@ async fn next_expiry(shared: &Shared) {
     }
 }
 
-/// Watchers first, then answers: who was answered may ask for the revision and must see it.
+/// Watches first, then answers: a caller may then ask for its revision and must see it.
 fn publish(
     shared: &Shared,
     applied: Applied,
@@ -200,13 +202,13 @@ fn publish(
         progress.oldest = oldest;
     });
     for (waiting, answer) in waiting.into_iter().zip(applied.answers) {
-        // Who no longer waits does not want to know.
+        // The caller may have stopped waiting.
         let _ = waiting.send(answer);
     }
     revision
 }
 
-/// A poisoned lock guards plain data, which stays consistent between statements.
+/// A poisoned lock can be used: it guards plain data that is consistent between statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

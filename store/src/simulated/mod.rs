@@ -1,7 +1,7 @@
 //! The store in memory, for simulations: deterministic, on tokio's clock, with faults on demand.
 //!
-//! It has no task of its own. What is due by itself (node leases, late groups) happens when
-//! somebody looks, at the latest when a watcher that waits for it wakes.
+//! It has no task of its own. What is due (expiring node leases, late groups) happens when somebody
+//! uses the store, at the latest when a watch that waits for it wakes up.
 
 mod faults;
 mod state;
@@ -23,8 +23,8 @@ use crate::{
     Watch,
 };
 
-/// A simulated store. Clones are handles on the same data: an apiserver that "crashes" drops its
-/// handle, and its successor gets another.
+/// A simulated store. Clones are handles to the same data: an apiserver that "crashes" drops its
+/// handle, and its successor gets another one.
 #[derive(Debug, Clone)]
 pub struct Simulated {
     shared: Arc<Shared>,
@@ -32,33 +32,34 @@ pub struct Simulated {
 
 #[derive(Debug)]
 struct Shared {
-    /// Guards the whole store; held for one operation.
+    /// Guards the whole store for one operation.
     state: Mutex<State>,
-    /// The revision, and when something happens next: wakes watchers.
+    /// The revision, and when something happens by itself next. Wakes watches.
     changed: watch::Sender<(Revision, Option<Instant>)>,
     faults: Faults,
 }
 
 impl Simulated {
-    /// An empty store in which nothing goes wrong.
+    /// An empty store without faults.
     #[expect(clippy::new_without_default, reason = "a store is made on purpose")]
     pub fn new() -> Self {
         let (state, changed, faults) = (Mutex::default(), watch::Sender::default(), Faults::none());
         Self { shared: Arc::new(Shared { state, changed, faults }) }
     }
 
-    /// What makes this store misbehave.
+    /// Controls this store's faults.
     pub fn faults(&self) -> Faults {
         self.shared.faults.clone()
     }
 
-    /// What a restart of a store does: watches end, and every node lease has its full time again.
+    /// Does what a restart of a store does: watches end, and every node lease has its full time
+    /// again.
     pub fn restart(&self) {
         self.shared.with(|state, now| state.renew_all(now));
         self.shared.faults.cut_watches();
     }
 
-    /// Does `read` unless nothing can be read, and answers when the answer has arrived.
+    /// Carries out a read unless reads fail, and returns when the answer has arrived.
     async fn read<T>(
         &self,
         read: impl FnOnce(&mut State, Instant) -> Result<T, ReadError>,
@@ -78,7 +79,7 @@ impl Simulated {
 }
 
 impl Shared {
-    /// Looks at or changes the store as of now, and wakes watchers if anything came of it.
+    /// Accesses the store at the current time, and wakes watches if anything has changed.
     fn with<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -216,15 +217,15 @@ impl Store for Simulated {
     }
 }
 
-/// A place in the log of a simulated store.
+/// A position in the log of a simulated store.
 struct SimulatedWatch {
     shared: Arc<Shared>,
     changed: watch::Receiver<(Revision, Option<Instant>)>,
     signal: watch::Receiver<Signal>,
-    /// How many cuts there had been when this was opened.
+    /// The number of cuts when this was opened.
     cuts: u64,
     prefix: Key,
-    /// The first revision not given out yet.
+    /// The first revision that was not returned yet.
     next: Revision,
 }
 
@@ -246,7 +247,7 @@ impl SimulatedWatch {
             let (_, wake_at) = *self.changed.borrow_and_update();
             tokio::select! {
                 biased;
-                // The senders live as long as what this holds.
+                // The senders exist as long as this holds the store.
                 _ = self.signal.changed() => (),
                 _ = self.changed.changed() => (),
                 () = sleep_until(wake_at) => (),

@@ -1,4 +1,4 @@
-//! The whole store as plain data, and what happens to it: no waiting, no clock of its own.
+//! The state of the simulated store as plain data: nothing waits, and it has no clock of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -14,13 +14,13 @@ use crate::{
     ReadError, Record, Revision,
 };
 
-/// What a simulated store knows.
+/// The state of a simulated store.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) revision: Revision,
     pub(crate) oldest: Revision,
     current: BTreeMap<Key, Stored>,
-    /// Invariant: revisions follow each other without a gap, up to the current one.
+    /// Invariant: its revisions have no gap up to the current one.
     log: VecDeque<Transaction>,
     leases: BTreeMap<LeaseId, Lease>,
     last_lease: u64,
@@ -35,7 +35,7 @@ struct Lease {
     deadline: Instant,
 }
 
-/// What is next to happen by itself.
+/// What happens by itself next.
 enum Due {
     Lease(LeaseId),
     Group((Instant, u64)),
@@ -54,7 +54,7 @@ impl There for State {
 }
 
 impl State {
-    /// Lets everything happen that is due by `now`, in order.
+    /// Carries out everything that is due by `now`, in order.
     pub(crate) fn settle(&mut self, now: Instant) {
         while let Some((at, due)) = self.next_due()
             && at <= now
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// Makes a gathering part of history.
+    /// Adds a gathering to the history.
     pub(crate) fn finish(&mut self, gathering: Gathering) {
         self.revision = gathering.revision();
         self.log.extend(gathering.finish());
@@ -141,7 +141,7 @@ impl State {
         Ok(Page { revision, records: records.into_iter().take(limit).collect(), more })
     }
 
-    /// Current records that the list is about, one more than it asks for.
+    /// Current records in the list, up to one more than its limit.
     fn under(&self, list: &List) -> impl Iterator<Item = &Stored> {
         let start = match &list.after {
             Some(after) if *after >= list.prefix => Bound::Excluded(&**after),
@@ -154,7 +154,7 @@ impl State {
             .take(list.limit.min(PAGE_RECORDS_MAX) + 1)
     }
 
-    /// The same as of an old revision: what is now, with everything since undone.
+    /// The same as of an old revision: the current records with all later changes undone.
     fn records_at(&self, list: &List, revision: Revision) -> Result<Vec<Record>, ReadError> {
         if revision > self.revision {
             return Err(ReadError::Future { asked: revision, current: self.revision });
@@ -184,7 +184,7 @@ impl State {
         Ok(events.filter(|event| event.key.starts_with(prefix)).cloned().collect())
     }
 
-    /// Whether history reaches back to `revision`.
+    /// Fails if history does not reach back to the revision.
     pub(crate) fn check_kept(&self, asked: Revision) -> Result<(), ReadError> {
         let oldest = self.oldest;
         if asked < oldest { Err(ReadError::Compacted { asked, oldest }) } else { Ok(()) }
@@ -225,7 +225,7 @@ impl State {
         self.finish(gathering);
     }
 
-    /// Whether it could: it holds nothing.
+    /// Returns whether that was possible: the store must be empty.
     pub(crate) fn begin_after(&mut self, revision: Revision) -> bool {
         if self.current.is_empty() {
             self.revision = self.revision.max(revision);

@@ -1,10 +1,10 @@
-//! What logs that are followed wait for, where nothing can be printed yet: said once it has lasted, and again
-//! when it changes. Pure but for the time.
+//! What followed logs wait for while nothing can be printed: reported once it has lasted for a
+//! while, and again when it changes. Pure except for the time.
 //!
 //! # Invariants
 //!
-//! * What passes by itself within a moment, as each start of a task does, is not told.
-//! * However often the reasons change, there is at most one line in each [`PERIOD`].
+//! * What lasts only a moment, as each start of a task does, is not reported.
+//! * However often the reasons change, at most one line is printed in each [`PERIOD`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,38 +15,38 @@ use tokio::time::Instant;
 
 use crate::not_running;
 
-/// How long nothing can be printed before why is said.
+/// How long nothing could be printed before the reason is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
-/// Between two lines.
+/// Least time between two lines.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Which tasks wait to begin, and what was told of that.
+/// The waiting tasks, and what was reported of them.
 #[derive(Debug)]
 pub(super) struct Waits {
     /// Tasks that wait for their next attempt, by name.
     tasks: BTreeMap<String, Task>,
-    /// Why there are no tasks, while that is so.
+    /// Why there are no tasks, if there are none.
     owner: Option<String>,
-    /// What would be told, without what grows by itself, and since when.
+    /// The current reason, without its times, and since when it holds.
     reason: Option<(String, Instant)>,
-    /// What was told last, and when.
+    /// The last report and its time.
     told: Option<(String, Instant)>,
 }
 
 impl Waits {
-    /// Nothing is known yet, but what was told of an owner without tasks.
+    /// With what was reported already of an owner without tasks.
     pub(super) fn new(told: Option<String>) -> Self {
         let told = told.map(|told| (told, Instant::now()));
         Self { tasks: BTreeMap::new(), owner: None, reason: None, told }
     }
 
-    /// Looks at what has the tasks: why it has none, if so.
+    /// Updates why the owner has no tasks, if so.
     pub(super) fn see_owner(&mut self, why_without_tasks: Option<String>) {
         self.owner = why_without_tasks;
         self.note();
     }
 
-    /// Looks at a task as it is now.
+    /// Updates a task.
     pub(super) fn see(&mut self, task: &Task) {
         if task.phase() == TaskPhase::Pending {
             self.tasks.insert(task.name().to_owned(), task.clone());
@@ -56,14 +56,14 @@ impl Waits {
         self.note();
     }
 
-    /// A task is gone.
+    /// A task was deleted.
     pub(super) fn forget(&mut self, name: &str) {
         self.tasks.remove(name);
         self.note();
     }
 
     fn note(&mut self) {
-        // As of a time before all others, so that a retry that comes closer is no other reason.
+        // At a constant time, so that a retry that comes closer does not count as another reason.
         let reason = self.line(Timestamp::UNIX_EPOCH);
         let known = self.reason.take();
         self.reason = reason.map(|reason| match known {
@@ -72,7 +72,7 @@ impl Waits {
         });
     }
 
-    /// When there will be something to tell, if nothing changes and nothing is printed until then.
+    /// When there will be something to report if nothing changes or is printed until then.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let (reason, since) = self.reason.as_ref()?;
         match &self.told {
@@ -82,7 +82,7 @@ impl Waits {
         }
     }
 
-    /// What is waited for, to be told now.
+    /// The report that is due now.
     pub(super) fn tell(&mut self, now: Timestamp) -> Option<String> {
         let (reason, _) = self.reason.clone()?;
         self.told = Some((reason, Instant::now()));
@@ -121,7 +121,7 @@ mod tests {
         task(name, json!({ "unschedulable": { "attempt": 1, "message": why } }))
     }
 
-    /// What is told by the seconds when it is, over so many of them.
+    /// The reports within this many seconds, each with its second.
     async fn told(waits: &mut Waits, seconds: u64) -> Vec<(u64, String)> {
         let (began, mut lines) = (Instant::now(), Vec::new());
         let now: Timestamp = "2026-01-02T12:00:00Z".parse().unwrap();
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(told(&mut waits, 60).await, [(2, first.to_owned())]);
         waits.see(&full("a-0", "0 of 3 nodes: 3 full"));
         assert_eq!(told(&mut waits, 60).await, [], "it is the same");
-        // It changes each second, and is told of seldom.
+        // It changes every second and is reported rarely.
         let mut count = 0;
         for second in 0..60 {
             waits.see(&full("a-0", &format!("0 of {second} nodes")));
