@@ -15,9 +15,9 @@ use crate::completion::{
 use crate::goal::Goal;
 use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
-use crate::{door, examples};
+use crate::{arguments, examples};
 
-/// The heading of what every verb takes.
+/// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
 
 /// Control a Heliox cluster: apply manifests, inspect objects, follow progress.
@@ -32,9 +32,9 @@ pub struct Args {
     /// Namespace to use. HELIOX_NAMESPACE sets the default. With -n, manifests that name another
     /// namespace are refused.
     #[arg(short, long, global = true, default_value_t = NAMESPACE.value())]
-    #[arg(value_parser = door::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
+    #[arg(value_parser = arguments::namespace, add = names(KindId::Namespace), help_heading = GLOBAL)]
     pub namespace: String,
-    /// Whether the command line names the namespace, rather than the environment or nobody.
+    /// Whether the namespace is from the command line and not from the environment or a default.
     #[arg(skip)]
     pub is_namespace_typed: bool,
     /// Output format: table, wide (more columns), yaml, json or name (KIND/NAME). With json, errors are
@@ -48,10 +48,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// The command line, with `hctl` as its first word.
+    /// Parses a command line whose first word is `hctl`.
     ///
     /// # Errors
-    /// It is not understood, or asks for help.
+    /// It is not valid, or asks for help.
     pub fn of_line(
         line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -62,13 +62,13 @@ impl Args {
         Ok(Self { is_namespace_typed: source == Some(ValueSource::CommandLine), ..args })
     }
 
-    /// The namespace that the command line names, if it names one that is not meant anyway.
+    /// The namespace of the command line, unless it is the one that would be used anyway.
     pub fn named_namespace(&self) -> Option<String> {
         (self.namespace != NAMESPACE.value()).then(|| self.namespace.clone())
     }
 }
 
-/// How objects are shown.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A table.
@@ -85,13 +85,13 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether it is a table, and lines that tell what happens, for people to read.
+    /// Whether output is meant for people: tables, and messages about what happens.
     pub fn is_table(self) -> bool {
         matches!(self, Format::Table | Format::Wide)
     }
 
-    /// Whether objects are printed as documents. A command that waits for what it starts prints that
-    /// once, at the end.
+    /// Whether objects are printed as documents. A command that waits for what it starts prints one
+    /// document, at the end.
     pub fn is_document(self) -> bool {
         matches!(self, Format::Json | Format::Yaml)
     }
@@ -247,19 +247,19 @@ pub struct Get {
     #[arg(short, long)]
     pub watch: bool,
     /// Only objects whose labels match: app=web,tier in (a, b),!spot.
-    #[arg(short = 'l', long, value_parser = door::labels)]
+    #[arg(short = 'l', long, value_parser = arguments::labels)]
     pub selector: Option<String>,
     /// Only objects whose fields match: status.phase=Running. An unknown field lists the valid ones.
-    #[arg(long, value_parser = door::fields, add = fields())]
+    #[arg(long, value_parser = arguments::fields, add = fields())]
     pub field_selector: Option<String>,
     /// List objects in all namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only tasks of this job.
-    #[arg(long, value_parser = door::name, add = names(KindId::Job))]
+    #[arg(long, value_parser = arguments::name, add = names(KindId::Job))]
     pub job: Option<String>,
     /// Only tasks of this run of the job, as they were at its end; with --job [default: the current run].
-    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::number)]
     #[arg(conflicts_with_all = ["watch", "field_selector", "all_namespaces"], add = runs())]
     pub run: Option<u32>,
     /// Only objects in this phase.
@@ -290,7 +290,7 @@ pub struct Delete {
     #[arg(short = 'R', long, requires = "files")]
     pub recursive: bool,
     /// Delete all objects of the kind whose labels match: app=web,tier in (a, b),!spot.
-    #[arg(short = 'l', long, value_parser = door::labels, conflicts_with = "files")]
+    #[arg(short = 'l', long, value_parser = arguments::labels, conflicts_with = "files")]
     pub selector: Option<String>,
     /// Delete all objects of the kind in the namespace.
     #[arg(long, conflicts_with_all = ["files", "selector"])]
@@ -332,8 +332,8 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last LINES lines of each task.
-    #[arg(long, value_name = "LINES", value_parser = door::lines, allow_negative_numbers = true)]
-    pub tail: Option<door::Lines>,
+    #[arg(long, value_name = "LINES", value_parser = arguments::lines, allow_negative_numbers = true)]
+    pub tail: Option<arguments::Lines>,
     /// Only lines newer than this, such as 90s, 10m or 1h30m.
     #[arg(long, value_name = "DURATION")]
     pub since: Option<Duration>,
@@ -341,10 +341,10 @@ pub struct Logs {
     #[arg(long)]
     pub timestamps: bool,
     /// Attempt to print [default: the newest].
-    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::number)]
     pub attempt: Option<u32>,
     /// Run of the job to print [default: the current one].
-    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::number)]
     #[arg(conflicts_with = "attempt", add = runs())]
     pub run: Option<u32>,
     /// Print the attempt before the one that is printed without this.
@@ -369,14 +369,14 @@ pub struct Exec {
     #[arg(short = 't', long)]
     pub tty: bool,
     /// Attempt to run it in [default: the newest].
-    #[arg(long, value_name = "NUMBER", value_parser = door::number)]
+    #[arg(long, value_name = "NUMBER", value_parser = arguments::number)]
     pub attempt: Option<u32>,
     /// Command to run, after `--`. It is not run in a shell; for one, use `sh -c '...'`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
-/// What `top` shows.
+/// The variants of `top`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Top {
     /// Show the CPU and memory usage of each host, and the amounts that tasks may use.
@@ -399,7 +399,7 @@ pub enum Top {
         #[arg(long, value_enum, value_name = "WHAT")]
         sort: Option<TopOrder>,
         /// Only tasks with these labels: app=web,tier in (a, b),!spot.
-        #[arg(short = 'l', long, value_parser = door::labels)]
+        #[arg(short = 'l', long, value_parser = arguments::labels)]
         selector: Option<String>,
         /// Show tasks in all namespaces.
         #[arg(short = 'A', long)]
@@ -456,17 +456,17 @@ pub struct Run {
     #[arg(add = named(KindId::Workflow, &[], Which::All))]
     pub workflow: Vec<String>,
     /// Value of a parameter; may be given several times.
-    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = arguments::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Name of the run; a second run with this name is refused [default: the next number].
-    #[arg(long, value_parser = door::name)]
+    #[arg(long, value_parser = arguments::name)]
     pub name: Option<String>,
-    /// Whether to wait for its end.
+    /// Whether to wait for the end of the run.
     #[command(flatten)]
     pub until_end: UntilEnd,
 }
 
-/// Whether to wait for the end of what is started.
+/// Whether to wait for the end of what was started.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct UntilEnd {
     /// Wait until it has finished; fail if it fails. With -o json or yaml, print the object once, at the
@@ -486,10 +486,10 @@ pub struct Rerun {
     #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Ended))]
     pub of: Vec<String>,
     /// Another value of a parameter of the run; may be given several times.
-    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = door::param, add = params())]
+    #[arg(short, long = "param", value_name = "KEY=VALUE", value_parser = arguments::param, add = params())]
     pub params: Vec<(String, String)>,
     /// Name of the new run; a second run with this name is refused [default: the next number].
-    #[arg(long, value_parser = door::name)]
+    #[arg(long, value_parser = arguments::name)]
     pub name: Option<String>,
     /// Whether to wait for its end.
     #[command(flatten)]
@@ -515,7 +515,7 @@ pub enum ClusterCommand {
     },
 }
 
-/// What to gather for a report of a bug.
+/// What `debug` collects.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DebugCommand {
     /// Write versions, health, metrics and objects to an archive, without Secrets, ConfigMaps,

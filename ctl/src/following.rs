@@ -1,4 +1,4 @@
-//! A watch that goes on: it survives broken connections and restarted servers.
+//! A watch that survives broken connections and restarts of the server.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::connection::Query;
 use crate::outage::next_wait;
 
-/// The longest wait between attempts to connect again.
+/// Longest wait between two attempts to connect.
 const WAIT_MAX: Duration = Duration::from_secs(3);
-/// The server says something at least every 5 seconds: that all is as it was, where nothing changes. One
-/// that says nothing for so long hangs, or cannot be reached any more.
+/// The server sends at least a bookmark every 5 seconds. If nothing arrives for this long, it hangs
+/// or cannot be reached.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
-/// Follows what a query selects.
+/// Follows a query.
 #[derive(Debug)]
 pub struct Following {
     client: Client,
@@ -26,45 +26,46 @@ pub struct Following {
     /// Everything up to here was seen.
     version: ResourceVersion,
     lines: Option<Lines>,
-    /// When the server said something last, on this connection.
+    /// When something was last received on this connection.
     heard_at: Instant,
-    /// How long to wait before the next attempt to connect; nothing once a connection has said something.
+    /// How long to wait before the next attempt to connect; `None` once a connection has delivered
+    /// something.
     wait: Option<Duration>,
     told: bool,
 }
 
-/// What comes next.
+/// The next event of a followed query.
 #[derive(Debug)]
 pub enum Seen {
-    /// An object changed; as a table where tables are followed.
+    /// An object has changed; it is a table if tables are followed.
     Change(WatchEventType, Value),
-    /// The server is lost, and it is tried again. Why. Said once for each time.
+    /// The server is lost and is being tried again; the reason. Reported once for each loss.
     Broken(String),
-    /// It is back.
+    /// The server is back.
     Back,
-    /// The server is there, and what happened meanwhile is no longer kept: list again, and go on from
-    /// there ([`Following::resume`]).
+    /// The server is there, but the events since the last one are no longer kept: list again, and
+    /// continue from there ([`Following::resume`]).
     Missed,
 }
 
 impl Following {
-    /// Follows `query` from the point `version`.
+    /// Follows `query` from the resourceVersion `version`.
     pub fn new(client: &Client, query: Query, version: &str) -> Self {
         let version = version.parse().unwrap_or_default();
         let (client, heard_at) = (client.clone(), Instant::now());
         Self { client, query, version, lines: None, heard_at, wait: None, told: false }
     }
 
-    /// Goes on from another point.
+    /// Continues from another resourceVersion.
     pub fn resume(&mut self, version: &str) {
         self.version = version.parse().unwrap_or_default();
         self.lines = None;
     }
 
-    /// What comes next. Cancel-safe.
+    /// The next event. Cancel-safe.
     ///
     /// # Errors
-    /// When the server refuses the watch.
+    /// The server refuses the watch.
     pub async fn next(&mut self) -> Result<Seen, Error> {
         loop {
             let Some(lines) = self.lines.as_mut() else {
@@ -75,8 +76,8 @@ impl Following {
             };
             let heard = match timeout_at(self.heard_at + SILENCE_MAX, lines.next()).await {
                 Ok(Ok(Some(line))) => event(&line),
-                // The server ends watches now and then, and so does one that stops. Whether it is still
-                // there is seen by asking it again.
+                // Servers end watches from time to time, and when they stop. Another request shows
+                // whether the server is still there.
                 Ok(Ok(None) | Err(Error::Unavailable(_) | Error::Unknown(_))) => {
                     self.lines = None;
                     continue;
@@ -107,7 +108,7 @@ impl Following {
         if let Some(wait) = self.wait {
             tokio::time::sleep(wait).await;
         }
-        // A server that ends every watch at once is not asked again at once each time.
+        // A server that ends every watch at once must not get requests all the time.
         self.wait = Some(next_wait(self.wait, WAIT_MAX));
         let path = format!(
             "{}&watch=true&allowWatchBookmarks=true&resourceVersion={}",
@@ -129,7 +130,7 @@ impl Following {
         }
     }
 
-    /// What an error means: to be tried again, or not.
+    /// Decides whether an error is temporary.
     fn broken(&mut self, error: Error) -> Result<Seen, Error> {
         match error {
             Error::Unavailable(source) | Error::Unknown(source) => {
@@ -161,10 +162,10 @@ impl Following {
     }
 }
 
-/// The point that a line of a watch brings, and what changed, if it tells of a change.
-type Heard = (ResourceVersion, Option<(WatchEventType, Value)>);
+/// The resourceVersion of a line of a watch, and the change, if it is one.
+type WatchLine = (ResourceVersion, Option<(WatchEventType, Value)>);
 
-fn event(line: &[u8]) -> Result<Heard, Error> {
+fn event(line: &[u8]) -> Result<WatchLine, Error> {
     let malformed = |error: serde_json::Error| Error::Malformed(Box::new(error));
     let event: RawEvent<'_> = serde_json::from_slice(line).map_err(malformed)?;
     let text = event.object.get();
@@ -177,7 +178,7 @@ fn event(line: &[u8]) -> Result<Heard, Error> {
     Ok((version, change))
 }
 
-/// The point of an object, or of the row of a table.
+/// The resourceVersion of an object or of a table's row.
 fn version_of(object: &Value) -> Option<ResourceVersion> {
     let of_row = || &object["rows"][0]["object"]["metadata"]["resourceVersion"];
     let version = object["metadata"]["resourceVersion"].as_str().filter(|it| !it.is_empty());
@@ -200,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers each request with the next of `answers`, and keeps what was asked.
+    /// A server that gives these answers in order and records the requests.
     fn server(answers: &[(u16, &str)]) -> (Client, Arc<Mutex<Vec<String>>>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers: Vec<(u16, String)> =
@@ -296,7 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_lost() {
-        // It says one thing, and then nothing any more.
+        // It sends one line and then nothing.
         let line = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#;
         let service = service_fn(move |_: Request<Bytes>| {
             let first = Frame::data(Bytes::from(format!("{line}\n")));
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(seen(&mut following).await, silent);
         assert_eq!(began.elapsed(), SILENCE_MAX);
         assert_eq!(seen(&mut following).await, "Back");
-        // Whoever asks again and again gives it no more time.
+        // Frequent calls must not extend the time limit.
         while timeout_at(Instant::now() + WAIT_MAX, following.next()).await.is_err() {}
         assert!(began.elapsed() < SILENCE_MAX * 2 + WAIT_MAX * 2);
     }

@@ -1,10 +1,11 @@
 //! `hctl`: applies manifests, shows objects and follows what happens to them.
 //!
-//! What is printed and decided is pure ([`output`], [`describe`], [`three_way`], [`deployed`], [`goal`],
-//! [`verb`]); the
-//! commands in [`cmd`] fetch, print and wait. Data goes to stdout, all else to stderr.
+//! Decisions and output are pure ([`output`], [`describe`], [`three_way`], [`deployed`], [`goal`],
+//! [`verb`]); the commands in [`cmd`] read, print and wait. Data goes to stdout, everything else to
+//! stderr.
 
 pub mod args;
+pub mod arguments;
 pub mod bundle;
 pub mod cmd;
 pub mod completion;
@@ -12,7 +13,6 @@ pub mod connection;
 pub mod deployed;
 pub mod describe;
 pub mod document;
-pub mod door;
 pub mod examples;
 pub mod failure;
 pub mod following;

@@ -1,4 +1,4 @@
-//! What a query selects, as it is and as it changes, for as long as anybody listens.
+//! The objects of a query with their changes, as a stream.
 
 use std::collections::VecDeque;
 
@@ -12,17 +12,21 @@ use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::outage::Link;
 
-/// News of an object.
+/// An event of an object.
 #[derive(Debug)]
-pub enum News {
-    /// It is there, as this.
+pub enum LiveEvent {
+    /// It exists; its current state.
     There(Value),
-    /// It is gone. It was this.
+    /// It is gone; its last state.
     Gone(Value),
 }
 
-/// The news of what a query selects: first all there is, then what changes. An end is an error.
-pub fn news(connection: &Connection, query: Query) -> BoxStream<'static, Result<News, Failure>> {
+/// The events of a query: first all existing objects, then changes. The stream ends with an error
+/// only.
+pub fn news(
+    connection: &Connection,
+    query: Query,
+) -> BoxStream<'static, Result<LiveEvent, Failure>> {
     let listening = Listening {
         connection: connection.clone(),
         link: connection.link(),
@@ -52,18 +56,20 @@ struct Listening {
 }
 
 impl Listening {
-    async fn next(&mut self) -> Result<News, Failure> {
+    async fn next(&mut self) -> Result<LiveEvent, Failure> {
         loop {
             if let Some(object) = self.ready.pop_front() {
-                return Ok(News::There(object));
+                return Ok(LiveEvent::There(object));
             }
             let Some(following) = self.following.as_mut() else {
                 self.list().await?;
                 continue;
             };
             match following.next().await.map_err(|error| self.connection.failure(&error))? {
-                Seen::Change(WatchEventType::Deleted, object) => return Ok(News::Gone(object)),
-                Seen::Change(_, object) => return Ok(News::There(object)),
+                Seen::Change(WatchEventType::Deleted, object) => {
+                    return Ok(LiveEvent::Gone(object));
+                }
+                Seen::Change(_, object) => return Ok(LiveEvent::There(object)),
                 Seen::Broken(why) => self.link.broken(&why),
                 Seen::Back => self.link.back(),
                 Seen::Missed => {

@@ -1,7 +1,8 @@
-//! The log of one attempt, read on wherever it broke off.
+//! The log of one attempt, which is continued after every break of the connection.
 //!
-//! The server tells positions (`api::log`). After a break the log is asked for after the last one,
-//! and what was heard beyond it is skipped: the same lines come from the same position.
+//! The server reports positions (`api::log`). After a break, the log is requested from the last
+//! position, and the text that was already received beyond it is skipped, because the same text
+//! follows the same position.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,21 +16,22 @@ use tokio::time::Instant;
 
 use crate::outage::next_wait;
 
-/// The longest wait between attempts to connect again.
+/// Longest wait between two attempts to connect.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// A connection that has been open for so long works, even if the log is silent.
+/// A connection that has been open for this long counts as working, even if the log is silent.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-/// How long a log that broke off is asked for again, where nothing else is waited for.
+/// How long a broken log is requested again if nothing else is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A line that is longer is printed in pieces, which other tasks' lines may come between.
+/// Longest line that is printed as a whole. A longer one is printed in pieces, between which lines
+/// of other tasks may appear.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Until when logs are asked for again: known once what is followed has ended.
+/// Until when broken logs are requested again; set once the followed object has ended.
 #[derive(Debug, Clone, Default)]
 pub struct GiveUp(Arc<OnceLock<Instant>>);
 
 impl GiveUp {
-    /// What is followed has ended: what is there now can be had soon, or never.
+    /// The followed object has ended: a log that is not available soon never will be.
     pub fn soon(&self) {
         let _known = self.0.set(Instant::now() + PATIENCE);
     }
@@ -39,20 +41,20 @@ impl GiveUp {
     }
 }
 
-/// What a log says next.
+/// The next update of a log.
 #[derive(Debug)]
-pub enum Heard {
+pub enum LogUpdate {
     /// A line.
     Line(Line),
-    /// Lines are missing: those before the first one, or those since this time.
+    /// Lines are missing: before the first one, or since this time.
     Gap(Option<Timestamp>),
-    /// The connection broke, and it is tried again. Why. Said once for each time.
+    /// The connection broke and is being tried again; the reason. Reported once for each break.
     Broken(String),
-    /// It is back.
+    /// The connection is back.
     Back,
-    /// Everything was told.
+    /// The log has ended.
     End,
-    /// There is no more to be had. Why.
+    /// The rest cannot be read; the reason.
     Failed(Error),
 }
 
@@ -61,21 +63,21 @@ pub enum Heard {
 pub struct Line {
     /// When it was written.
     pub time: Timestamp,
-    /// Whether a line begins with it.
+    /// Whether it is the beginning of a line.
     pub starts: bool,
-    /// The text; it ends with a newline, except where more of the line follows or the program has
-    /// not ended it.
+    /// The text. It ends with a newline, unless more of the line follows or the program has not
+    /// ended it.
     pub bytes: Vec<u8>,
 }
 
-/// How a log is asked for.
+/// The request for a log.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The path of the log, and what of it does not change: ends with `?` or a pair.
+    /// The path of the log with the constant part of the query. Ends with `?` or a pair.
     pub path: String,
-    /// What selects lines, as long as no position is known: pairs that begin with `&`.
+    /// Pairs that select lines while no position is known. Begins with `&`.
     pub selection: String,
-    /// Go on until the attempt has ended.
+    /// Whether to continue until the attempt has ended.
     pub follow: bool,
 }
 
@@ -86,47 +88,47 @@ pub struct AttemptLog {
     question: Question,
     give_up: GiveUp,
     body: Option<(Body, Records)>,
-    /// When a connection that has brought nothing yet is taken to work; nothing once it is.
+    /// When a connection that has delivered nothing yet counts as working; `None` once it does.
     settles_at: Option<Instant>,
-    /// How long to wait before the next attempt to connect; nothing while all is well.
+    /// How long to wait before the next attempt to connect; `None` while the connection works.
     wait: Option<Duration>,
     told: bool,
     was_open: bool,
-    place: Place,
+    read: ReadPosition,
 }
 
-/// How far a log was heard. No I/O.
+/// How far a log was read. No I/O.
 #[derive(Debug, Default)]
-struct Place {
+struct ReadPosition {
     position: Option<Position>,
-    /// Bytes of text that were heard after the position.
+    /// Bytes of text that were received after the position.
     beyond: u64,
-    /// How many of them are still to come again.
+    /// How many of them will be received again.
     skip: u64,
     latest: Option<Timestamp>,
-    /// The line that is not whole yet.
+    /// The line that is not complete yet.
     line: Option<Line>,
 }
 
-impl Place {
-    /// The log is asked for again.
+impl ReadPosition {
+    /// The log is requested again.
     fn again(&mut self) {
         self.skip = self.beyond;
     }
 
-    /// Takes in a record; a line where one is whole by that.
-    fn hear(&mut self, record: Record) -> [Option<Heard>; 2] {
+    /// Takes in a record. Returns the lines that it completes.
+    fn hear(&mut self, record: Record) -> [Option<LogUpdate>; 2] {
         match record {
             Record::Position(position) => {
-                // What is still skipped was heard, and comes after this position.
+                // The text that is still to be skipped comes after this position.
                 (self.position, self.beyond) = (Some(position), self.skip);
                 [None, None]
             }
             Record::Gap => {
                 (self.beyond, self.skip) = (0, 0);
-                [self.rest(), Some(Heard::Gap(self.latest))]
+                [self.rest(), Some(LogUpdate::Gap(self.latest))]
             }
-            Record::End { .. } => [self.rest(), Some(Heard::End)],
+            Record::End { .. } => [self.rest(), Some(LogUpdate::End)],
             Record::Text { nanos, starts, bytes, .. } => {
                 let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
                 self.skip -= skipped as u64;
@@ -140,7 +142,7 @@ impl Place {
         }
     }
 
-    fn text(&mut self, nanos: i64, starts: bool, bytes: &[u8]) -> [Option<Heard>; 2] {
+    fn text(&mut self, nanos: i64, starts: bool, bytes: &[u8]) -> [Option<LogUpdate>; 2] {
         let broken = if starts { self.rest() } else { None };
         let time = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
         let new = || Line { time, starts, bytes: Vec::new() };
@@ -148,20 +150,20 @@ impl Place {
         line.bytes.extend_from_slice(bytes);
         self.latest = Some(line.time);
         if line.bytes.ends_with(b"\n") || line.bytes.len() >= LINE_BYTES_MAX {
-            return [broken, Some(Heard::Line(line))];
+            return [broken, Some(LogUpdate::Line(line))];
         }
         self.line = Some(line);
         [broken, None]
     }
 
-    /// What there is of a line that nothing more comes of.
-    fn rest(&mut self) -> Option<Heard> {
-        self.line.take().map(Heard::Line)
+    /// The rest of a line that will not be completed.
+    fn rest(&mut self) -> Option<LogUpdate> {
+        self.line.take().map(LogUpdate::Line)
     }
 }
 
 impl AttemptLog {
-    /// A log that is not asked for yet. It is asked for again and again until `give_up` says.
+    /// A log that was not requested yet. It is requested again after breaks until `give_up`.
     pub fn new(client: &Client, question: Question, give_up: GiveUp) -> Self {
         Self {
             client: client.clone(),
@@ -172,12 +174,12 @@ impl AttemptLog {
             wait: None,
             told: false,
             was_open: false,
-            place: Place::default(),
+            read: ReadPosition::default(),
         }
     }
 
-    /// What comes next: one to three things. After an end or a failure nothing is asked any more.
-    pub async fn next(&mut self) -> [Option<Heard>; 3] {
+    /// The next updates, up to three. After an end or a failure there are no more.
+    pub async fn next(&mut self) -> [Option<LogUpdate>; 3] {
         loop {
             let Some((body, records)) = &mut self.body else {
                 if let Some(heard) = self.connect().await {
@@ -188,7 +190,7 @@ impl AttemptLog {
             let why = match records.take() {
                 Ok(Some(record)) => {
                     let back = self.settle();
-                    let [first, second] = self.place.hear(record);
+                    let [first, second] = self.read.hear(record);
                     if back.is_none() && first.is_none() && second.is_none() {
                         continue;
                     }
@@ -217,27 +219,27 @@ impl AttemptLog {
             };
             self.body = None;
             if let Some(heard) = self.broken(why) {
-                return [self.place.rest_if_failed(&heard), Some(heard), None];
+                return [self.read.rest_if_failed(&heard), Some(heard), None];
             }
         }
     }
 
-    /// The connection works. Only now: one that opens and breaks at once is tried again less and less
-    /// often, and is told of once.
-    fn settle(&mut self) -> Option<Heard> {
+    /// The connection works. Not before it has been open for a while: one that breaks at once must
+    /// be retried less and less often, and be reported once.
+    fn settle(&mut self) -> Option<LogUpdate> {
         (self.settles_at, self.wait) = (None, None);
-        std::mem::take(&mut self.told).then_some(Heard::Back)
+        std::mem::take(&mut self.told).then_some(LogUpdate::Back)
     }
 
-    async fn connect(&mut self) -> Option<Heard> {
+    async fn connect(&mut self) -> Option<LogUpdate> {
         if let Some(wait) = self.wait {
             tokio::time::sleep(wait).await;
         }
         let Question { path, selection, follow } = &self.question;
-        let from = match self.place.position {
+        let from = match self.read.position {
             Some(position) => format!("&after={position}"),
-            // It was empty: everything in it has come since.
-            None if self.was_open && self.place.beyond == 0 => String::new(),
+            // The log was empty before, so everything in it is new.
+            None if self.was_open && self.read.beyond == 0 => String::new(),
             None => selection.clone(),
         };
         let path = format!("{path}records=true&follow={follow}{from}");
@@ -246,32 +248,32 @@ impl AttemptLog {
                 self.body = Some((response.into_body(), Records::default()));
                 self.settles_at = Some(Instant::now() + SETTLED_AFTER);
                 self.was_open = true;
-                self.place.again();
+                self.read.again();
                 None
             }
             Err(error) => self.broken(error),
         }
     }
 
-    /// What an error means: to be tried again, or not. Said once.
-    fn broken(&mut self, error: Error) -> Option<Heard> {
+    /// Decides whether an error is temporary. Reported once.
+    fn broken(&mut self, error: Error) -> Option<LogUpdate> {
         if !is_passing(&error) || (!self.question.follow && !self.was_open) {
-            return Some(Heard::Failed(error));
+            return Some(LogUpdate::Failed(error));
         }
         if !self.question.follow {
             // Nothing else is waited for.
             self.give_up.soon();
         }
         if self.give_up.is_due() {
-            return Some(Heard::Failed(error));
+            return Some(LogUpdate::Failed(error));
         }
         self.wait = Some(next_wait(self.wait, WAIT_MAX));
         let told = std::mem::replace(&mut self.told, true);
-        (!told).then(|| Heard::Broken(why(&error)))
+        (!told).then(|| LogUpdate::Broken(why(&error)))
     }
 }
 
-/// Waits until then; for ever where there is no such time.
+/// Waits until then; for ever without a time.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -279,13 +281,13 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-impl Place {
-    fn rest_if_failed(&mut self, heard: &Heard) -> Option<Heard> {
-        if matches!(heard, Heard::Failed(_)) { self.rest() } else { None }
+impl ReadPosition {
+    fn rest_if_failed(&mut self, heard: &LogUpdate) -> Option<LogUpdate> {
+        if matches!(heard, LogUpdate::Failed(_)) { self.rest() } else { None }
     }
 }
 
-/// Whether the same question may be answered later.
+/// Whether the same request may be answered later.
 fn is_passing(error: &Error) -> bool {
     match error {
         Error::Unavailable(_) | Error::Unknown(_) => true,
@@ -341,18 +343,20 @@ mod tests {
         Record::Position(Position { file: 1, offset })
     }
 
-    fn heard(place: &mut Place, records: impl IntoIterator<Item = Record>) -> String {
+    fn heard(read: &mut ReadPosition, records: impl IntoIterator<Item = Record>) -> String {
         let mut told = String::new();
         for record in records {
-            for heard in place.hear(record).into_iter().flatten() {
+            for heard in read.hear(record).into_iter().flatten() {
                 match heard {
-                    Heard::Line(line) => {
+                    LogUpdate::Line(line) => {
                         told.push_str(if line.starts { ">" } else { "" });
                         told.push_str(&String::from_utf8(line.bytes).unwrap().replace('\n', "|"));
                     }
-                    Heard::Gap(latest) => told.push_str(&format!("GAP {} ", latest.is_some())),
-                    Heard::End => told.push_str("END"),
-                    Heard::Broken(_) | Heard::Back | Heard::Failed(_) => panic!("{heard:?}"),
+                    LogUpdate::Gap(latest) => told.push_str(&format!("GAP {} ", latest.is_some())),
+                    LogUpdate::End => told.push_str("END"),
+                    LogUpdate::Broken(_) | LogUpdate::Back | LogUpdate::Failed(_) => {
+                        panic!("{heard:?}")
+                    }
                 }
             }
         }
@@ -385,16 +389,16 @@ mod tests {
         for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
             let whole = from(0, first);
             for cut in 0..=whole.len() {
-                let mut place = Place::default();
-                let mut told = heard(&mut place, whole[..cut].iter().cloned());
-                place.again();
-                let offset = place.position.map_or(0, |position| position.offset);
+                let mut read = ReadPosition::default();
+                let mut told = heard(&mut read, whole[..cut].iter().cloned());
+                read.again();
+                let offset = read.position.map_or(0, |position| position.offset);
                 // It breaks a second time before anything comes, and once more after one record.
                 let again = from(offset, second);
-                told.push_str(&heard(&mut place, again.iter().take(1).cloned()));
-                place.again();
-                let offset = place.position.map_or(0, |position| position.offset);
-                told.push_str(&heard(&mut place, from(offset, second)));
+                told.push_str(&heard(&mut read, again.iter().take(1).cloned()));
+                read.again();
+                let offset = read.position.map_or(0, |position| position.offset);
+                told.push_str(&heard(&mut read, from(offset, second)));
                 assert_eq!(told, ">a|>bcd|>e|", "cut after {cut} records");
             }
         }
@@ -402,22 +406,22 @@ mod tests {
 
     #[test]
     fn gaps_and_the_end_show_what_was_there_of_a_line() {
-        let mut place = Place::default();
-        let told = heard(&mut place, [Record::Gap, text("ab", true), Record::Gap]);
+        let mut read = ReadPosition::default();
+        let told = heard(&mut read, [Record::Gap, text("ab", true), Record::Gap]);
         assert_eq!(told, "GAP false >abGAP true ");
         let end = Record::End { complete: true };
-        assert_eq!(heard(&mut place, [text("c", true), text("d", true), end]), ">c>dEND");
+        assert_eq!(heard(&mut read, [text("c", true), text("d", true), end]), ">c>dEND");
     }
 
     #[test]
     fn a_line_that_is_very_long_is_heard_in_pieces() {
-        let mut place = Place::default();
+        let mut read = ReadPosition::default();
         let piece = "x".repeat(64 * 1024);
         let mut lines = Vec::new();
         for number in 0..40 {
             let record = text(&piece, number == 0);
-            for heard in place.hear(record).into_iter().flatten() {
-                let Heard::Line(line) = heard else { panic!("{heard:?}") };
+            for heard in read.hear(record).into_iter().flatten() {
+                let LogUpdate::Line(line) = heard else { panic!("{heard:?}") };
                 lines.push((line.starts, line.bytes.len()));
             }
         }
@@ -457,12 +461,12 @@ mod tests {
 
     async fn told(log: &mut AttemptLog) -> Vec<&'static str> {
         let word = |heard| match heard {
-            Heard::Line(_) => "line",
-            Heard::Gap(_) => "gap",
-            Heard::Broken(_) => "broken",
-            Heard::Back => "back",
-            Heard::End => "end",
-            Heard::Failed(_) => "failed",
+            LogUpdate::Line(_) => "line",
+            LogUpdate::Gap(_) => "gap",
+            LogUpdate::Broken(_) => "broken",
+            LogUpdate::Back => "back",
+            LogUpdate::End => "end",
+            LogUpdate::Failed(_) => "failed",
         };
         log.next().await.into_iter().flatten().map(word).collect()
     }

@@ -1,4 +1,5 @@
-//! Prints lines of several logs, each whole and with whose it is, and says what is missing.
+//! Prints the lines of several logs, each line whole and with its task, and reports what is
+//! missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,29 +7,29 @@ use api::table::some_of;
 use base::Timestamp;
 
 use crate::failure::Failure;
-use crate::log::{Heard, Line};
+use crate::log::{Line, LogUpdate};
 use crate::{output, terminal};
 
-/// Bytes that are printed together at most.
+/// Most bytes that are printed at once.
 const PRINTED_BYTES: usize = 64 * 1024;
-/// Logs that are named at most where they are empty.
+/// Most empty logs that are named.
 const SILENT_MAX: usize = 5;
-/// A column of names does not widen for one longer than this.
+/// The column of names does not become wider than this.
 const WIDTH_MAX: usize = 40;
 
-/// Whose a log is.
+/// The attempt that a log belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Of {
     /// The task.
     pub task: String,
-    /// Which task of that name: where one is deleted, another may have its name after it.
+    /// Its uid: after a task was deleted, another may have its name.
     pub uid: String,
     /// Its attempt.
     pub attempt: u32,
 }
 
 impl Of {
-    /// As it stands before a line. Attempts after the first are told apart.
+    /// The label before a line. It contains the attempt if that is not the first.
     fn label(&self) -> String {
         let task = output::printable(&self.task);
         if self.attempt == 1 { task } else { format!("{task}#{}", self.attempt) }
@@ -45,17 +46,17 @@ pub struct Printer {
     timestamps: bool,
     with_names: bool,
     width: usize,
-    /// What was not printed yet.
+    /// Text that was not printed yet.
     held: Vec<u8>,
-    /// Whose line is at the end of what was printed, and is not whole.
+    /// The log whose unfinished line is at the end of the printed text.
     open: Option<Of>,
-    /// Whose line was printed last.
+    /// The log whose line was printed last.
     last: Option<Of>,
-    /// Lines before the next one are missing: since when, if any were there before.
+    /// Logs with missing lines before the next one, and since when, if any line was printed before.
     gaps: BTreeMap<Of, Option<Timestamp>>,
-    /// Logs of which something was said.
+    /// Logs of which something was printed.
     heard: BTreeSet<Of>,
-    /// Logs that ended without a word.
+    /// Logs that ended without a line.
     silent: Vec<Of>,
     is_incomplete: bool,
 }
@@ -77,56 +78,56 @@ impl Printer {
         }
     }
 
-    /// Makes the column of names wide enough.
+    /// Widens the column of names if necessary.
     pub fn make_room(&mut self, of: &Of) {
         let label = of.label();
         self.width = self.width.max(label.chars().count().min(WIDTH_MAX));
     }
 
-    /// Whether anything waits to be printed.
+    /// Whether any text waits to be printed.
     pub fn holds_any(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Prints what waits.
+    /// Prints the waiting text.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn flush(&mut self) -> Result<(), Failure> {
         let held = std::mem::take(&mut self.held);
         if held.is_empty() { Ok(()) } else { terminal::print_bytes(&held) }
     }
 
-    /// Takes in what a log says.
+    /// Takes in an update of a log.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn heard(&mut self, of: &Of, heard: Heard) -> Result<(), Failure> {
+    /// Stdout cannot be written.
+    pub fn heard(&mut self, of: &Of, heard: LogUpdate) -> Result<(), Failure> {
         match heard {
-            Heard::Line(line) => {
+            LogUpdate::Line(line) => {
                 self.note_heard(of);
                 self.tell_gap(of, Some(line.time))?;
                 self.tell_attempt(of)?;
                 self.print(of, &line);
                 if self.held.len() < PRINTED_BYTES { Ok(()) } else { self.flush() }
             }
-            Heard::Gap(since) => {
+            LogUpdate::Gap(since) => {
                 self.note_heard(of);
                 self.gaps.entry(of.clone()).or_insert(since);
                 Ok(())
             }
-            Heard::End => {
+            LogUpdate::End => {
                 if !self.heard.remove(of) {
                     self.silent.push(of.clone());
                 }
                 self.end_line(of);
                 self.tell_gap(of, None)
             }
-            Heard::Broken(why) => {
+            LogUpdate::Broken(why) => {
                 self.tell(&format!("lost the log of {}: {why}; trying again", of.words()))
             }
-            Heard::Back => self.tell(&format!("the log of {} is back", of.words())),
-            Heard::Failed(error) => self.failed(of, &Failure::new(error.to_string())),
+            LogUpdate::Back => self.tell(&format!("the log of {} is back", of.words())),
+            LogUpdate::Failed(error) => self.failed(of, &Failure::new(error.to_string())),
         }
     }
 
@@ -136,54 +137,54 @@ impl Printer {
         }
     }
 
-    /// Says which logs were empty.
+    /// Reports which logs were empty.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn tell_silent(&mut self) -> Result<(), Failure> {
         let silent = std::mem::take(&mut self.silent);
         if silent.is_empty() { Ok(()) } else { self.tell(&nothing_printed(&silent)) }
     }
 
-    /// There is no more of a log to be had.
+    /// The rest of a log cannot be read.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn failed(&mut self, of: &Of, failure: &Failure) -> Result<(), Failure> {
         self.end_line(of);
         self.is_incomplete = true;
         self.tell(&unread(of, failure))
     }
 
-    /// Nothing more comes of a log for now, since the node of its task is lost. Why, and what to do.
+    /// A log pauses because the node of its task is lost; the failure says what to do.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn lost(&mut self, of: &Of, failure: &Failure) -> Result<(), Failure> {
         self.end_line(of);
         self.tell(&unread(of, failure))
     }
 
-    /// An attempt has no log, since its program never ran.
+    /// An attempt has no log because its program never ran.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn did_not_start(&mut self, of: &Of, why: &str) -> Result<(), Failure> {
         self.tell(&format!("{} did not start {}", of.words(), output::printable(why)))
     }
 
-    /// A log, and so many others, are not shown yet, since `shown` others are.
+    /// This log and `others` more wait, because `shown` others are being printed.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Stdout cannot be written.
     pub fn wait(&mut self, first: &Of, others: usize, shown: usize) -> Result<(), Failure> {
         self.tell(&waiting(first, others, shown))
     }
 
-    /// Nothing more comes.
+    /// Prints everything that is left.
     ///
     /// # Errors
-    /// When stdout cannot be written, or not all could be printed.
+    /// Stdout cannot be written, or not everything could be read.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.flush()?;
         if self.is_incomplete {
@@ -193,7 +194,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Says something that is no line, in its place between the lines.
+    /// Prints a message between the lines.
     fn tell(&mut self, text: &str) -> Result<(), Failure> {
         self.flush()?;
         terminal::note(text);
@@ -203,12 +204,12 @@ impl Printer {
     fn tell_gap(&mut self, of: &Of, until: Option<Timestamp>) -> Result<(), Failure> {
         let Some(since) = self.gaps.remove(of) else { return Ok(()) };
         self.end_line(of);
-        // A log may begin later than its task; one that has nothing else tells nothing.
+        // A log may begin later than its task. If a log has no other gap, that is worth no message.
         self.is_incomplete |= since.is_some() || until.is_none();
         self.tell(&gap(of, since, until))
     }
 
-    /// Without names before lines, another attempt is told once.
+    /// Without names before the lines, another attempt is announced once.
     fn tell_attempt(&mut self, of: &Of) -> Result<(), Failure> {
         let is_other = self.last.as_ref().is_some_and(|last| last != of);
         if is_other || self.last.is_none() {
@@ -236,7 +237,7 @@ impl Printer {
         self.open = (!line.bytes.ends_with(b"\n")).then(|| of.clone());
     }
 
-    /// Ends the line of a log that did not.
+    /// Ends an unfinished line of a log.
     fn end_line(&mut self, of: &Of) {
         if self.open.as_ref() == Some(of) {
             self.break_line();
@@ -250,10 +251,10 @@ impl Printer {
     }
 }
 
-/// Why there is no more of a log, on a line among those of other logs.
+/// Why the rest of a log is missing, as a line among those of other logs.
 fn unread(of: &Of, failure: &Failure) -> String {
     let (words, Failure { message, hint, .. }) = (of.words(), failure);
-    // Some say themselves whose log it is, and what can be read instead.
+    // Some failures name the log themselves, and what can be read instead.
     match hint {
         Some(hint) if message.contains(&words) => format!("{message} ({hint})"),
         _ => format!("{words}: {message}"),
@@ -320,9 +321,9 @@ mod tests {
         );
     }
 
-    fn line(text: &str, starts: bool) -> Heard {
+    fn line(text: &str, starts: bool) -> LogUpdate {
         let time = Timestamp::UNIX_EPOCH;
-        Heard::Line(Line { time, starts, bytes: text.as_bytes().to_vec() })
+        LogUpdate::Line(Line { time, starts, bytes: text.as_bytes().to_vec() })
     }
 
     fn of(task: &str, attempt: u32) -> Of {
@@ -353,7 +354,7 @@ mod tests {
         printer.heard(&a, line("no end", true)).unwrap();
         printer.heard(&b, line("b\n", true)).unwrap();
         printer.heard(&a, line("of it", true)).unwrap();
-        printer.heard(&a, Heard::End).unwrap();
+        printer.heard(&a, LogUpdate::End).unwrap();
         let time = "1970-01-01T00:00:00.000000000Z";
         let expected =
             format!("a | {time} longer\na | {time} no end\nb | {time} b\na | {time} of it\n");
@@ -364,11 +365,11 @@ mod tests {
     fn what_is_missing_at_the_beginning_is_told_and_in_the_middle_is_a_failure() {
         let mut printer = Printer::new(false, false);
         let a = of("a", 1);
-        printer.heard(&a, Heard::Gap(None)).unwrap();
+        printer.heard(&a, LogUpdate::Gap(None)).unwrap();
         printer.heard(&a, line("one\n", true)).unwrap();
         assert!(!printer.is_incomplete);
-        printer.heard(&a, Heard::Gap(Some(Timestamp::UNIX_EPOCH))).unwrap();
-        printer.heard(&a, Heard::End).unwrap();
+        printer.heard(&a, LogUpdate::Gap(Some(Timestamp::UNIX_EPOCH))).unwrap();
+        printer.heard(&a, LogUpdate::End).unwrap();
         assert!(printer.finish().is_err());
         let until = Some(Timestamp::UNIX_EPOCH);
         assert_eq!(
@@ -392,7 +393,7 @@ mod tests {
         let mut printer = Printer::new(false, true);
         printer.heard(&of("a", 2), line("one\n", true)).unwrap();
         for name in ["a", "b", "c"] {
-            printer.heard(&of(name, 2), Heard::End).unwrap();
+            printer.heard(&of(name, 2), LogUpdate::End).unwrap();
         }
         assert_eq!(nothing_printed(&printer.silent), "b attempt 2, c attempt 2 printed nothing.");
         let many: Vec<Of> = (0..7).map(|number| of(&format!("t-{number}"), 1)).collect();
@@ -405,8 +406,8 @@ mod tests {
     fn a_log_of_which_nothing_is_there_is_a_failure() {
         let mut printer = Printer::new(false, false);
         let a = of("a", 1);
-        printer.heard(&a, Heard::Gap(None)).unwrap();
-        printer.heard(&a, Heard::End).unwrap();
+        printer.heard(&a, LogUpdate::Gap(None)).unwrap();
+        printer.heard(&a, LogUpdate::End).unwrap();
         assert!(printer.finish().is_err());
     }
 

@@ -1,54 +1,54 @@
-//! How far a wait has come, for the person who looks on: a line that changes at a terminal, and in a file
-//! or a pipe a line now and then. Pure.
+//! The progress display of a wait: at a terminal a line that changes, otherwise a line from time to
+//! time. Pure.
 //!
 //! # Invariants
 //!
-//! * A line is told for each change of phase, where few objects are waited for. How an object is for a
-//!   moment after it was made is told only if it stays so.
-//! * What changes often, such as a number of tasks, is told once in a while and not lost: what is told
-//!   last is how it stands.
-//! * Of many objects one line tells, once in a while.
+//! * If few objects are awaited, each change of a phase is printed. The first phases of a new
+//!   object are printed only if they last.
+//! * What changes often, such as a number of tasks, is printed from time to time, and the last line
+//!   shows the latest state.
+//! * For many objects, one line is printed from time to time.
 
 use std::collections::BTreeMap;
 
 use crate::target::Target;
 
-/// So many objects have lines of their own.
+/// Up to this many objects have lines of their own.
 const FEW: usize = 8;
 
-/// By namespace and object.
-pub type Key = (String, Target);
+/// An object with its namespace.
+pub type NamespacedTarget = (String, Target);
 
-/// How all objects stand of which nothing is certain yet.
+/// The state of all objects whose outcome is not certain.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// How many are waited for in all.
+    /// Number of awaited objects.
     all: usize,
-    open: BTreeMap<Key, Standing>,
+    open: BTreeMap<NamespacedTarget, ObjectState>,
 }
 
 #[derive(Debug, Default)]
-struct Standing {
-    /// Empty before its controller has looked at it.
+struct ObjectState {
+    /// Empty before its controller has handled it.
     phase: String,
     text: String,
-    /// As it was told last; empty where it was not yet.
+    /// The text that was printed last; empty before.
     told: String,
 }
 
-impl Standing {
+impl ObjectState {
     fn line(&self, target: &Target) -> String {
         format!("{target}: {}", self.text)
     }
 
-    /// Whether there is something to say of it. That its controller has not looked at it yet is worth a
-    /// word only if it lasts.
+    /// Whether there is anything to print. That its controller has not handled it yet is printed
+    /// only if it lasts.
     fn is_known(&self) -> bool {
         !self.phase.is_empty() || self.text == self.told
     }
 }
 
-/// Phases in which an object is for a moment after it was made.
+/// The phases of a new object.
 const FLEETING: [&str; 2] = ["", "Pending"];
 
 impl Progress {
@@ -57,8 +57,8 @@ impl Progress {
         Self { all, open: BTreeMap::new() }
     }
 
-    /// Takes in how an object stands; a line if that is worth one at once.
-    pub fn see(&mut self, key: Key, (phase, text): (&str, &str)) -> Option<String> {
+    /// Updates the state of an object. Returns a line if it has to be printed at once.
+    pub fn see(&mut self, key: NamespacedTarget, (phase, text): (&str, &str)) -> Option<String> {
         let line = format!("{}: {text}", key.1);
         let standing = self.open.entry(key).or_default();
         let is_news = standing.phase != phase && !FLEETING.contains(&phase);
@@ -70,14 +70,15 @@ impl Progress {
         Some(line)
     }
 
-    /// It is certain what becomes of an object.
-    pub fn forget(&mut self, key: &Key) {
+    /// The outcome of an object is certain.
+    pub fn forget(&mut self, key: &NamespacedTarget) {
         self.open.remove(key);
     }
 
-    /// The lines that are due once in a while: of what stands otherwise than was told last.
+    /// The lines for all states that differ from what was printed last, to be printed from time to
+    /// time.
     pub fn due(&mut self) -> Vec<String> {
-        let is_news = |standing: &Standing| standing.text != standing.told;
+        let is_news = |standing: &ObjectState| standing.text != standing.told;
         let news = self.open.iter().filter(|(_, standing)| is_news(standing));
         let lines: Vec<String> =
             news.take(FEW + 1).map(|((_, target), standing)| standing.line(target)).collect();
@@ -87,7 +88,8 @@ impl Progress {
         if lines.len() > FEW { vec![self.line()] } else { lines }
     }
 
-    /// All of it on a line, which a terminal cuts at its width; empty where there is nothing to say yet.
+    /// The state of all objects on one line, which the terminal cuts; empty if there is nothing to
+    /// show yet.
     pub fn line(&self) -> String {
         let known = || self.open.iter().filter(|(_, standing)| standing.is_known());
         let each: Vec<String> =
@@ -113,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn key(name: &str) -> Key {
+    fn key(name: &str) -> NamespacedTarget {
         ("default".to_owned(), Target::new(KindId::Job, name))
     }
 

@@ -1,4 +1,4 @@
-//! Where manifests come from: files, folders, stdin.
+//! Reads manifests from files, folders and stdin.
 
 use std::fs;
 use std::io::Read as _;
@@ -9,31 +9,33 @@ use api::manifest::{self, Document, MANIFEST_BYTES_MAX, Problem};
 use crate::connection::Connection;
 use crate::failure::Failure;
 
-/// What a folder is searched for.
+/// The files in a folder that are manifests.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Where objects are.
+/// The namespace of the command, and whether manifests may name another.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The namespace of those that name none.
+pub struct DefaultNamespace<'a> {
+    /// The namespace of objects that name none.
     pub namespace: &'a str,
-    /// Whether those that name another are refused. A namespace that was typed is meant for all; one that
-    /// the environment sets is not, or no manifest that names its own could be applied there.
+    /// Whether objects that name another namespace are refused. A namespace on the command line is
+    /// meant for all objects. One from the environment is not; otherwise manifests with a namespace
+    /// could not be applied there.
     pub is_typed: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> DefaultNamespace<'a> {
     /// As the command line says.
     pub fn of(connection: &'a Connection) -> Self {
         Self { namespace: &connection.namespace, is_typed: connection.is_namespace_typed }
     }
 }
 
-/// Every document of every file, in the order in which they are to be applied, each in its `place`.
+/// All documents of all files in the order in which they are applied, with their namespaces filled
+/// in.
 ///
 /// # Errors
-/// Everything that is wrong in any of them.
-pub fn read(paths: &[PathBuf], place: Place<'_>) -> Result<Vec<Document>, Failure> {
+/// All problems of all files.
+pub fn read(paths: &[PathBuf], default: DefaultNamespace<'_>) -> Result<Vec<Document>, Failure> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for path in files(paths, false)? {
         match manifest::read(&path.display().to_string(), &bytes_of(&path)?) {
@@ -42,8 +44,8 @@ pub fn read(paths: &[PathBuf], place: Place<'_>) -> Result<Vec<Document>, Failur
         }
     }
     for document in &mut documents {
-        problems.extend(elsewhere(document, place));
-        fill_in(document, place.namespace);
+        problems.extend(elsewhere(document, default));
+        fill_in(document, default.namespace);
     }
     problems.extend(twice(&documents));
     if !problems.is_empty() {
@@ -62,10 +64,10 @@ fn refuse(problems: Vec<Problem>) -> Failure {
     Failure { problems, ..Failure::new(message) }
 }
 
-/// Directories that are searched at most: more of them are no manifests.
+/// Most directories that are searched: more of them can hardly be manifests.
 const DIRECTORIES_MAX: usize = 1000;
 
-/// Files, with folders replaced by what is in them; where that is asked for, in all folders below.
+/// The files in `paths`, with folders replaced by the files in them, recursively if requested.
 ///
 /// # Errors
 /// A folder cannot be read, or has no manifests.
@@ -102,7 +104,7 @@ fn within(folder: &Path, is_recursive: bool) -> Result<Vec<PathBuf>, Failure> {
             let entry = entry.map_err(unreadable)?;
             let path = entry.path();
             let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
-            // A link to a folder may lead back to where it is: it is not followed.
+            // Links to folders are not followed, because they may lead in a circle.
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 if is_recursive {
                     folders.push(path);
@@ -117,7 +119,7 @@ fn within(folder: &Path, is_recursive: bool) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
-    // One byte more than is read: the reader then says that it is too much.
+    // One byte more than allowed, so that the parser reports that the file is too large.
     let bound = u64::try_from(MANIFEST_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
@@ -132,12 +134,12 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// An object that would be made elsewhere than the command line says.
-fn elsewhere(document: &Document, place: Place<'_>) -> Option<Problem> {
+/// The problem of an object with another namespace than the command line's.
+fn elsewhere(document: &Document, default: DefaultNamespace<'_>) -> Option<Problem> {
     let named = document.value["metadata"]["namespace"].as_str()?;
-    let is_elsewhere = document.kind.is_namespaced() && named != place.namespace;
-    (place.is_typed && is_elsewhere).then(|| {
-        let message = format!("{named:?} is not the namespace of -n, {:?}", place.namespace);
+    let is_elsewhere = document.kind.is_namespaced() && named != default.namespace;
+    (default.is_typed && is_elsewhere).then(|| {
+        let message = format!("{named:?} is not the namespace of -n, {:?}", default.namespace);
         let violation = api::Violation::new("metadata.namespace", message);
         document.problem(violation.hint(format!("write -n {named}, or leave one of the two out")))
     })
@@ -153,7 +155,7 @@ fn fill_in(document: &mut Document, namespace: &str) {
     }
 }
 
-/// Objects that are described more than once: which one would be meant?
+/// The problems of objects that are described more than once.
 fn twice(documents: &[Document]) -> Vec<Problem> {
     let identity = |document: &Document| {
         let metadata = &document.value["metadata"];
@@ -185,9 +187,9 @@ mod tests {
                        spec: {template: {image: busybox}}\n";
     const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: data}\n";
 
-    /// A namespace that nobody typed.
-    fn meant(namespace: &str) -> Place<'_> {
-        Place { namespace, is_typed: false }
+    /// A namespace that is not from the command line.
+    fn meant(namespace: &str) -> DefaultNamespace<'_> {
+        DefaultNamespace { namespace, is_typed: false }
     }
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -217,7 +219,8 @@ mod tests {
         let text = format!("{NAMESPACE}---\n{}---\n{}---\n{JOB}", within("data"), within("team"));
         let folder = folder(&[("a.yaml", &text)]);
         let paths = [folder.path().join("a.yaml")];
-        let failure = read(&paths, Place { namespace: "team", is_typed: true }).unwrap_err();
+        let failure =
+            read(&paths, DefaultNamespace { namespace: "team", is_typed: true }).unwrap_err();
         let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         let expected = "a.yaml:7:26: metadata.namespace: \"data\" is not the namespace of -n, \
@@ -308,7 +311,7 @@ mod tests {
         fs::create_dir_all(&below).unwrap();
         fs::write(below.join("x.yaml"), "").unwrap();
         fs::write(below.join("x.txt"), "").unwrap();
-        // A link back does not go round for ever.
+        // A link to its own parent does not cause an endless search.
         std::os::unix::fs::symlink(folder.path(), below.join("back")).unwrap();
         let paths = [folder.path().to_owned()];
         assert_eq!(files(&paths, true).unwrap(), [below.join("x.yaml")]);

@@ -1,9 +1,9 @@
-//! What a verb such as `cancel` comes to, as a function of the object as it is. Pure.
+//! The effect of a verb such as `cancel`, as a function of the object. Pure.
 //!
 //! # Invariants
 //!
-//! * Nothing is said to be done that will not happen: what has ended is not stopped any more.
-//! * What is so already is no error: the same command twice does no harm.
+//! * Nothing is reported as done that will not happen: what has ended cannot be stopped.
+//! * A verb whose effect is there already is no error: the same command twice does no harm.
 
 use api::{KindId, Task};
 use serde_json::{Value, json};
@@ -12,36 +12,36 @@ use crate::failure::{Code, Failure};
 use crate::goal;
 use crate::target::{self, Target};
 
-/// A verb that changes one thing of an object.
+/// A verb that changes one property of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Ends it for good.
     Cancel,
-    /// Holds it.
+    /// Suspends it.
     Suspend,
-    /// Lets it go on.
+    /// Resumes it.
     Resume,
     /// Stops a task's attempt.
     Evict,
-    /// Closes a node to what is new.
+    /// Makes a node unschedulable.
     Cordon,
-    /// Opens it again.
+    /// Makes it schedulable again.
     Uncordon,
 }
 
-/// What a verb comes to.
+/// The effect of a verb.
 #[derive(Debug)]
-pub enum Step {
-    /// It is done now; this is what is said then.
+pub enum Effect {
+    /// It is done now; the text to report.
     Act(&'static str),
-    /// It is so already, which is said as this.
+    /// It was so already; the text to report.
     Already(&'static str),
-    /// It cannot be done. Why.
+    /// It cannot be done; the reason.
     Never(Failure),
 }
 
 impl Verb {
-    /// As the command line says it.
+    /// Its word on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Verb::Cancel => "cancel",
@@ -53,7 +53,7 @@ impl Verb {
         }
     }
 
-    /// What becomes of an object by it.
+    /// Its participle.
     pub fn participle(self) -> &'static str {
         match self {
             Verb::Cancel => "cancelled",
@@ -65,7 +65,7 @@ impl Verb {
         }
     }
 
-    /// Whether it stops tasks that run.
+    /// Whether it stops running tasks.
     pub fn stops(self) -> bool {
         match self {
             Verb::Cancel | Verb::Suspend | Verb::Evict => true,
@@ -73,7 +73,7 @@ impl Verb {
         }
     }
 
-    /// Kinds that it is for.
+    /// Kinds that it applies to.
     pub fn kinds(self) -> &'static [KindId] {
         match self {
             Verb::Cancel => &[KindId::Job, KindId::WorkflowRun],
@@ -83,7 +83,7 @@ impl Verb {
         }
     }
 
-    /// The change of the object that does it; nothing where it is asked for in another way.
+    /// The patch that does it; nothing if it is done by another request.
     pub fn patch(self) -> Option<Value> {
         match self {
             Verb::Cancel => Some(json!({ "spec": { "cancel": true } })),
@@ -96,7 +96,7 @@ impl Verb {
     }
 }
 
-/// Refuses, before anything is sent, what a verb is not for.
+/// Refuses a verb for kinds that it does not apply to, before anything is sent.
 ///
 /// # Errors
 /// One of the targets is of another kind.
@@ -124,49 +124,49 @@ pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
     }))
 }
 
-/// What doing `verb` to the object comes to.
-pub fn step(verb: Verb, target: &Target, object: &Value) -> Step {
+/// The effect of `verb` on the object.
+pub fn effect(verb: Verb, target: &Target, object: &Value) -> Effect {
     let spec = &object["spec"];
     let is = |field: &str| spec[field] == Value::Bool(true);
     match verb {
-        Verb::Cordon if is("unschedulable") => Step::Already("is cordoned already"),
-        Verb::Cordon => Step::Act("cordoned"),
-        Verb::Uncordon if !is("unschedulable") => Step::Already("is not cordoned"),
-        Verb::Uncordon => Step::Act("uncordoned"),
+        Verb::Cordon if is("unschedulable") => Effect::Already("is cordoned already"),
+        Verb::Cordon => Effect::Act("cordoned"),
+        Verb::Uncordon if !is("unschedulable") => Effect::Already("is not cordoned"),
+        Verb::Uncordon => Effect::Act("uncordoned"),
         Verb::Cancel | Verb::Suspend | Verb::Resume | Verb::Evict => {
             let held_back = over(verb, target, object).or_else(|| owned(verb, target, object));
             held_back.unwrap_or_else(|| match verb {
-                Verb::Cancel if is("cancel") => Step::Already("is being cancelled already"),
-                Verb::Cancel => Step::Act("is being cancelled"),
-                Verb::Suspend if is("suspend") => Step::Already("is suspended already"),
-                Verb::Suspend => Step::Act("suspended"),
-                Verb::Resume if !is("suspend") => Step::Already("is not suspended"),
-                Verb::Resume => Step::Act("resumed"),
+                Verb::Cancel if is("cancel") => Effect::Already("is being cancelled already"),
+                Verb::Cancel => Effect::Act("is being cancelled"),
+                Verb::Suspend if is("suspend") => Effect::Already("is suspended already"),
+                Verb::Suspend => Effect::Act("suspended"),
+                Verb::Resume if !is("suspend") => Effect::Already("is not suspended"),
+                Verb::Resume => Effect::Act("resumed"),
                 Verb::Evict | Verb::Cordon | Verb::Uncordon => evict(target, object),
             })
         }
     }
 }
 
-/// That the object has ended, or is about to go: nothing is left that could be stopped or held.
-fn over(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
+/// The effect if the object has ended or is being deleted: nothing is left to stop or suspend.
+fn over(verb: Verb, target: &Target, object: &Value) -> Option<Effect> {
     let word = verb.word();
     let refuse = |why: String| {
         let failure =
             Failure::new(format!("{target} {why}: nothing to {word}")).code(Code::Conflict);
-        Some(Step::Never(failure.hint(format!("check its status with hctl describe {target}"))))
+        Some(Effect::Never(failure.hint(format!("check its status with hctl describe {target}"))))
     };
     if object["metadata"]["deletionTimestamp"].is_string() {
         return refuse("is being deleted".to_owned());
     }
-    // A workflow goes on for ever: its next revision has another run.
+    // A workflow never ends: its next revision has another run.
     if target.kind == KindId::Workflow || !goal::has_ended(target.kind, object) {
         return None;
     }
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
     match verb {
-        Verb::Cancel if phase == "Cancelled" => Some(Step::Already("is cancelled already")),
-        // What was suspended when it ended would be so in its next run, too.
+        Verb::Cancel if phase == "Cancelled" => Some(Effect::Already("is cancelled already")),
+        // An object that was suspended when it ended would also be suspended in its next run.
         Verb::Resume if object["spec"]["suspend"] == Value::Bool(true) => None,
         Verb::Cancel
         | Verb::Suspend
@@ -177,8 +177,8 @@ fn over(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
     }
 }
 
-/// That the run which a job belongs to decides: it would take the change back at once.
-fn owned(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
+/// The refusal if the object belongs to a run, which would revert the change at once.
+fn owned(verb: Verb, target: &Target, object: &Value) -> Option<Effect> {
     if target.kind != KindId::Job || !matches!(verb, Verb::Suspend | Verb::Resume) {
         return None;
     }
@@ -190,21 +190,21 @@ fn owned(verb: Verb, target: &Target, object: &Value) -> Option<Step> {
     let run = Target::new(KindId::WorkflowRun, name);
     let why = format!("{target} belongs to {run}, which suspends and resumes all its jobs");
     let failure = Failure::new(why).code(Code::Conflict);
-    Some(Step::Never(failure.hint(format!("hctl {} {run}", verb.word()))))
+    Some(Effect::Never(failure.hint(format!("hctl {} {run}", verb.word()))))
 }
 
-fn evict(target: &Target, object: &Value) -> Step {
+fn evict(target: &Target, object: &Value) -> Effect {
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
     let task: Option<Task> = serde_json::from_value(object.clone()).ok();
     if phase == "Pending" && task.is_some_and(|task| task.binding().is_none()) {
         let failure = Failure::new(format!("{target} waits for a node: nothing to evict"));
         let hint = format!("see why with hctl describe {target}");
-        return Step::Never(failure.code(Code::Conflict).hint(hint));
+        return Effect::Never(failure.code(Code::Conflict).hint(hint));
     }
     if phase == "Stopping" {
-        return Step::Already("is being stopped already");
+        return Effect::Already("is being stopped already");
     }
-    Step::Act("is being evicted")
+    Effect::Act("is being evicted")
 }
 
 #[cfg(test)]
@@ -218,10 +218,10 @@ mod tests {
     const VERBS: [Verb; 4] = [Verb::Cancel, Verb::Suspend, Verb::Resume, Verb::Evict];
 
     fn said(verb: Verb, target: &Target, object: &Value) -> String {
-        match step(verb, target, object) {
-            Step::Act(what) => format!("0, done: {target} {what}"),
-            Step::Already(what) => format!("0: {target} {what}"),
-            Step::Never(failure) => format!("{}: {}", failure.code.number(), failure.message),
+        match effect(verb, target, object) {
+            Effect::Act(what) => format!("0, done: {target} {what}"),
+            Effect::Already(what) => format!("0: {target} {what}"),
+            Effect::Never(failure) => format!("{}: {}", failure.code.number(), failure.message),
         }
     }
 

@@ -24,42 +24,42 @@ use crate::node::{self, Engines, NodeConfig};
 use crate::process::EndSignals;
 use crate::{dev_ready, in_process, listen, process, serve};
 
-/// Host ports that the nodes share out among themselves.
+/// Range of host ports that is divided among the nodes.
 const PORTS: (u16, u16) = (20_000, 32_767);
 
-/// Runs until asked to end. However it ends, it leaves nothing behind of what was to pass with it.
+/// Runs until asked to end. In whatever way it ends, it removes everything temporary.
 pub async fn run(args: DevArgs) -> Result<()> {
-    // First of all: from here on Ctrl-C, too, tidies up.
+    // First of all, so that from here on Ctrl-C cleans up as well.
     let mut signals = EndSignals::listen()?;
     let started = tokio::time::Instant::now();
-    // Before anything is started: what cannot be applied is most likely a wrong name or a slip.
+    // Before anything is started: a manifest that cannot be read is most likely a wrong file name.
     for file in &args.apply {
         readable(file)?;
     }
     let listener = listen::listen(listen::Served::Api, args.listen, args.insecure).await?;
     node::require(args.runtime).await?;
-    let place = Place::of(&args)?;
+    let data = DataDir::of(&args)?;
     let parts = Parts::default();
     let groups = parts.groups();
     let begun = tokio::select! {
         biased;
-        // Nor does it wait for what has failed.
+        // Stop waiting as soon as a part has failed.
         early = process::asked_by(&mut signals, &groups) => Err(match early {
             Ok(()) => anyhow::anyhow!("stopped before everything was ready"),
             Err(failure) => failure,
         }),
-        begun = begin(&args, listener, &place, &parts, started) => begun,
+        begun = begin(&args, listener, &data, &parts, started) => begun,
     };
     let ended = match begun {
         Ok(()) => process::asked_by(&mut signals, &parts.groups()).await,
         Err(error) => Err(error),
     };
-    // What went wrong first is what people want to know.
-    let tidied = parts.end(&place).await;
+    // The first error is the one that matters.
+    let tidied = parts.end(&data).await;
     ended.and(tidied)
 }
 
-/// What runs in this process.
+/// Everything that runs in this process.
 #[derive(Debug)]
 struct Parts {
     storage: Tasks,
@@ -84,11 +84,11 @@ impl Parts {
         [&self.storage, &self.servers, &self.agents]
     }
 
-    /// Ends all of it, in the order in which one needs the other, and removes what is to pass.
-    async fn end(self, place: &Place) -> Result<()> {
+    /// Ends all parts in the order of their dependencies, and removes what is temporary.
+    async fn end(self, data: &DataDir) -> Result<()> {
         self.agents.stop_within(process::AGENT_GRACE).await;
         let mut removed = Ok(());
-        if let Place::Passing(dir) = place {
+        if let DataDir::Passing(dir) = data {
             self.engines.empty().await;
             removed = std::fs::remove_dir_all(dir);
             if removed.as_ref().is_err_and(|it| it.kind() == std::io::ErrorKind::NotFound) {
@@ -97,26 +97,26 @@ impl Parts {
         }
         self.servers.stop_within(process::GRACE).await;
         self.storage.stop_within(process::STORE_GRACE).await;
-        removed.with_context(|| format!("remove {}", place.dir().display()))
+        removed.with_context(|| format!("remove {}", data.dir().display()))
     }
 }
 
-/// Starts everything, and applies what is to be applied.
+/// Starts all parts and applies the given manifests.
 async fn begin(
     args: &DevArgs,
     listener: TcpListener,
-    place: &Place,
+    data: &DataDir,
     parts: &Parts,
     started: tokio::time::Instant,
 ) -> Result<()> {
     let Parts { storage, servers, agents, engines } = parts;
     let address = listener.local_addr().context("cannot read the address")?;
     let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
-    let store: Arc<dyn Store> = match place {
-        Place::Passing(_) if args.etcd.etcd.is_empty() => {
+    let store: Arc<dyn Store> = match data {
+        DataDir::Passing(_) if args.etcd.etcd.is_empty() => {
             Arc::new(Embedded::in_memory(&storage.spawner()).context("cannot open the store")?)
         }
-        Place::Passing(dir) | Place::Kept(dir) => {
+        DataDir::Passing(dir) | DataDir::Kept(dir) => {
             args.etcd.open_or(Some(dir), &common.rng, storage).await?
         }
     };
@@ -128,7 +128,7 @@ async fn begin(
     let (mut metrics, mut names) = (NodesMetrics::default(), Vec::new());
     for number in 1..=args.nodes {
         let dial = in_process::dial(&plane.router, "node-agent", agents.spawner());
-        let config = node_config(place, (number, args.nodes), runtime);
+        let config = node_config(data, (number, args.nodes), runtime);
         let outside = (plane.client.clone(), Some(dial));
         let registry = metrics.of_node(&config.name)?;
         names.push(config.name.clone());
@@ -143,8 +143,8 @@ async fn begin(
     Ok(())
 }
 
-/// The metrics of every node's agent, labelled with the node, as one collector: the apiserver's
-/// `/metrics` is the only one of this process.
+/// The metrics of all nodes' agents, labelled with the node, as one collector, because the process
+/// has only the apiserver's `/metrics`.
 #[derive(Debug, Default)]
 struct NodesMetrics(Vec<Registry>);
 
@@ -168,36 +168,37 @@ impl Collector for NodesMetrics {
     }
 }
 
-/// Where things are kept.
+/// Where data is kept.
 #[derive(Debug)]
-enum Place {
-    /// Over restarts.
+enum DataDir {
+    /// In this directory, across restarts.
     Kept(PathBuf),
-    /// Until the process ends; the directory is what agents need meanwhile.
+    /// In memory, until the process ends. The directory is for the agents' files, and is removed at
+    /// the end.
     Passing(PathBuf),
 }
 
-impl Place {
+impl DataDir {
     fn of(args: &DevArgs) -> Result<Self> {
         match &args.data_dir {
             Some(dir) => {
                 std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
                 refuse_others(dir)?;
-                Ok(Place::Kept(dir.clone()))
+                Ok(DataDir::Kept(dir.clone()))
             }
-            None => Ok(Place::Passing(passing_dir(&std::env::temp_dir())?)),
+            None => Ok(DataDir::Passing(passing_dir(&std::env::temp_dir())?)),
         }
     }
 
     fn dir(&self) -> &PathBuf {
         match self {
-            Place::Kept(dir) | Place::Passing(dir) => dir,
+            DataDir::Kept(dir) | DataDir::Passing(dir) => dir,
         }
     }
 }
 
-/// A new folder that nobody else can read, or have put there before us: its name cannot be guessed,
-/// and what is there already is never taken, be it a folder or a link.
+/// Creates a folder that nobody else can read or have created before: its name cannot be guessed,
+/// and an existing folder or link is never used.
 fn passing_dir(parent: &Path) -> Result<PathBuf> {
     let dir = parent.join(format!("heliox-dev-{}", Rng::from_machine().uuid()));
     DirBuilder::new()
@@ -207,7 +208,7 @@ fn passing_dir(parent: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Whoever else owns the folder, or the link to it, could change under us what we keep there.
+/// Refuses a folder that belongs to another user, who could change what is in it.
 fn refuse_others(dir: &Path) -> Result<()> {
     let own = geteuid().as_raw();
     for found in [std::fs::symlink_metadata(dir), std::fs::metadata(dir)] {
@@ -223,13 +224,13 @@ fn refuse_others(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The `number`-th of `nodes`: each has its share of the host ports.
-fn node_config(place: &Place, (number, nodes): (u16, u16), runtime: Runtime) -> NodeConfig {
+/// The configuration of node `number` of `nodes`. Each node gets its share of the host ports.
+fn node_config(data: &DataDir, (number, nodes): (u16, u16), runtime: Runtime) -> NodeConfig {
     let share = (PORTS.1 - PORTS.0 + 1) / nodes;
     let first = PORTS.0 + share * (number - 1);
     let name = format!("node-{number}");
     NodeConfig {
-        state_dir: place.dir().join("agents").join(&name),
+        state_dir: data.dir().join("agents").join(&name),
         name,
         labels: BTreeMap::new(),
         capacity: Amounts::new(),
@@ -275,17 +276,20 @@ async fn apply(address: SocketAddr, file: &Path) -> Result<()> {
     ctl::cmd::run(args).await.map_err(|failure| not_applied(file, &failure))
 }
 
-/// Whether a manifest can be read, and nothing is wrong with it that can be seen without a server.
+/// Checks that a manifest can be read and has no error that can be found without a server.
 fn readable(file: &Path) -> Result<()> {
     if file == Path::new("-") {
         anyhow::bail!("--apply -: stdin is not supported; name a file or a directory");
     }
-    let place = ctl::sources::Place { namespace: api::object::DEFAULT_NAMESPACE, is_typed: false };
-    let read = ctl::sources::read(&[file.to_owned()], place);
+    let namespace = ctl::sources::DefaultNamespace {
+        namespace: api::object::DEFAULT_NAMESPACE,
+        is_typed: false,
+    };
+    let read = ctl::sources::read(&[file.to_owned()], namespace);
     read.map(drop).map_err(|failure| not_applied(file, &failure))
 }
 
-/// All that is wrong with a manifest, as `hctl apply` says it.
+/// The errors of a manifest, as `hctl apply` prints them.
 fn not_applied(file: &Path, failure: &ctl::failure::Failure) -> anyhow::Error {
     let mut text = format!("--apply {}: {failure}", file.display());
     for problem in &failure.problems {
@@ -313,7 +317,7 @@ mod tests {
     #[test]
     fn a_folder_or_a_link_of_somebody_else_is_refused() {
         if !geteuid().is_root() {
-            // Only root can give a folder away.
+            // Only root can change a folder's owner.
             return;
         }
         let parent = tempfile::tempdir().unwrap();
@@ -333,7 +337,7 @@ mod tests {
             let Command::Dev(args) = Cli::try_parse_from(line).unwrap().command else {
                 panic!("it is dev")
             };
-            assert!(Place::of(&args).is_err(), "nothing is kept there");
+            assert!(DataDir::of(&args).is_err(), "nothing is kept there");
         }
     }
 }

@@ -16,7 +16,7 @@ use node_agent::attempt::{Attempt, Progress};
 use node_agent::engine::{ContainerState, Identity};
 use node_agent::journal::Owner;
 use node_agent::plan::{Assignment, Node, Template, View, Which, plan};
-use node_agent::resolve::Place;
+use node_agent::resolve::HostInfo;
 use node_agent::{Journal, Ledger, Log};
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ impl World {
             which,
             busy: &BTreeSet::new(),
             node: Node {
-                place: Place { node: "n1", address: "127.0.0.1", own_network: true },
+                host: HostInfo { node: "n1", address: "127.0.0.1", own_network: true },
                 boot_id: "boot",
                 capacity: &Amounts::new(),
                 port_range: (20_000, 29_999),

@@ -47,7 +47,7 @@ pub struct Attempt {
     pub progress: Progress,
     /// What the apiserver has not acknowledged. A newer message replaces an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unsent: Option<Word>,
+    pub unsent: Option<Message>,
     /// What is known to this process alone and is not in the journal.
     #[serde(skip)]
     pub session: Session,
@@ -119,17 +119,17 @@ pub enum Why {
 /// A message to the apiserver about an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Word {
+pub struct Message {
     /// Tells this message from the one that replaced it while it was being sent.
     pub number: u64,
     /// What is said.
-    pub says: Says,
+    pub says: Content,
 }
 
 /// The content of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Says {
+pub enum Content {
     /// An observation.
     Report(Box<Report>),
     /// The binding does not fit.
@@ -292,7 +292,7 @@ impl Attempt {
     }
 
     /// Sets the message to send. An older one that was not acknowledged is dropped.
-    pub fn say(&mut self, number: u64, says: Says) {
-        self.unsent = Some(Word { number, says });
+    pub fn say(&mut self, number: u64, says: Content) {
+        self.unsent = Some(Message { number, says });
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::Timestamp;
 
-use crate::attempt::{Attempt, Word};
+use crate::attempt::{Attempt, Message};
 use crate::engine::Identity;
 use crate::taken::Taken;
 
@@ -27,7 +27,7 @@ pub struct Ledger {
     holding: usize,
     taken: Taken,
     /// Number of the newest message.
-    words: u64,
+    last_message: u64,
     /// Attempts that have changed since [`Ledger::take_unwritten`].
     unwritten: BTreeSet<Identity>,
 }
@@ -56,9 +56,9 @@ impl Ledger {
         self.release(&attempt.identity);
         self.taken.add(&attempt);
         self.holding += usize::from(attempt.holds());
-        if let Some(word) = &attempt.unsent {
-            self.words = self.words.max(word.number);
-            self.unsent.insert(word.number, attempt.identity.clone());
+        if let Some(message) = &attempt.unsent {
+            self.last_message = self.last_message.max(message.number);
+            self.unsent.insert(message.number, attempt.identity.clone());
         }
         let before = self.attempts.get(&attempt.identity);
         if !before.is_some_and(|before| before.is_written_as(&attempt)) {
@@ -79,7 +79,7 @@ impl Ledger {
     /// the attempt's current message.
     pub fn heard(&mut self, identity: &Identity, number: u64) -> bool {
         let Some(attempt) = self.attempts.get_mut(identity) else { return false };
-        let is_last = attempt.unsent.as_ref().is_some_and(|word| word.number == number);
+        let is_last = attempt.unsent.as_ref().is_some_and(|message| message.number == number);
         if is_last {
             attempt.unsent = None;
             self.unsent.remove(&number);
@@ -89,7 +89,7 @@ impl Ledger {
     }
 
     /// All messages to send, in the order in which they were first set.
-    pub fn to_say(&self) -> impl Iterator<Item = (&Attempt, &Word)> {
+    pub fn to_say(&self) -> impl Iterator<Item = (&Attempt, &Message)> {
         let of = |identity| {
             let attempt = self.attempts.get(identity)?;
             Some((attempt, attempt.unsent.as_ref()?))
@@ -108,8 +108,8 @@ impl Ledger {
     }
 
     /// Number of the newest message.
-    pub fn words(&self) -> u64 {
-        self.words
+    pub fn last_message(&self) -> u64 {
+        self.last_message
     }
 
     /// Something other than a task holds a port of this attempt. The attempt is to be started with
@@ -156,8 +156,8 @@ impl Ledger {
         let Some(before) = self.attempts.get(identity) else { return false };
         self.taken.take_back(before);
         self.holding -= usize::from(before.holds());
-        if let Some(word) = &before.unsent {
-            self.unsent.remove(&word.number);
+        if let Some(message) = &before.unsent {
+            self.unsent.remove(&message.number);
         }
         true
     }
@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::attempt::{Progress, Says};
+    use crate::attempt::{Content, Progress};
     use crate::taken::{Offer, Room};
 
     fn id(index: u32) -> Identity {
@@ -182,7 +182,7 @@ mod tests {
     /// removed.
     type Happening = (u32, u8);
 
-    fn happen(ledger: &mut Ledger, words: &mut u64, (index, what): Happening) {
+    fn happen(ledger: &mut Ledger, last_message: &mut u64, (index, what): Happening) {
         let progress = match what {
             0 => return ledger.remove(&id(index)),
             1 => {
@@ -198,8 +198,8 @@ mod tests {
         attempt.requests = Amounts::from([("cpu".to_owned(), u64::from(index))]);
         attempt.ports = BTreeMap::from([("http".to_owned(), 100 + u16::try_from(index).unwrap())]);
         if what % 2 == 0 {
-            *words += 1;
-            attempt.say(*words, Says::Refuse(String::new()));
+            *last_message += 1;
+            attempt.say(*last_message, Content::Refuse(String::new()));
         }
         ledger.put(attempt);
     }
@@ -228,16 +228,16 @@ mod tests {
         fn what_follows_from_attempts_is_as_if_counted_anew(
             happenings in proptest::collection::vec((1_u32..6, 0_u8..6), 0..60),
         ) {
-            let (mut ledger, mut words) = (Ledger::default(), 0);
+            let (mut ledger, mut last_message) = (Ledger::default(), 0);
             let mut written = BTreeMap::new();
             for happening in happenings {
-                happen(&mut ledger, &mut words, happening);
+                happen(&mut ledger, &mut last_message, happening);
                 let anew = Ledger::of(ledger.attempts().values().cloned());
                 prop_assert_eq!(&ledger.unsent, &anew.unsent);
                 prop_assert_eq!(ledger.holding(), anew.holding());
-                let said: Vec<u64> = ledger.to_say().map(|(_, word)| word.number).collect();
+                let said: Vec<u64> = ledger.to_say().map(|(_, message)| message.number).collect();
                 let unsent = ledger.attempts().values().filter_map(|it| it.unsent.as_ref());
-                let mut wanted: Vec<u64> = unsent.map(|word| word.number).collect();
+                let mut wanted: Vec<u64> = unsent.map(|message| message.number).collect();
                 wanted.sort_unstable();
                 prop_assert_eq!(said, wanted);
                 let all = Amounts::from([("cpu".to_owned(), 20)]);
@@ -248,7 +248,7 @@ mod tests {
                 prop_assert_eq!(room.misfit(&all, &[]), fresh.misfit(&all, &[]));
                 let none = BTreeSet::new();
                 prop_assert_eq!(room.allot(&http(), 0, &none), fresh.allot(&http(), 0, &none));
-                prop_assert_eq!(ledger.words(), words);
+                prop_assert_eq!(ledger.last_message(), last_message);
                 for (identity, now) in ledger.take_unwritten() {
                     match now {
                         Some(attempt) => written.insert(identity, attempt),

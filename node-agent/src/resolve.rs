@@ -17,7 +17,7 @@ use crate::engine::{
 
 /// The properties of the node that go into a container.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct HostInfo<'a> {
     /// Name of the node.
     pub node: &'a str,
     /// Address at which its ports are reached.
@@ -39,10 +39,10 @@ pub fn container_spec(
     (task, template): (&Task, &TaskTemplateSpec),
     merged: &Template,
     host_ports: &BTreeMap<String, u16>,
-    place: &Place<'_>,
+    host: &HostInfo<'_>,
 ) -> Result<ContainerSpec, String> {
-    let listens = listens_on(merged, host_ports, place);
-    let ours = environment(task, template, host_ports, &listens, place);
+    let listens = listens_on(merged, host_ports, host);
+    let ours = environment(task, template, host_ports, &listens, host);
     let names = NodeNames {
         task: task.name(),
         index: task.spec.index,
@@ -50,7 +50,7 @@ pub fn container_spec(
         attempt: task.spec.attempt,
         partition: task.spec.overrides.partition.as_deref(),
         item: task.spec.overrides.item.as_ref(),
-        node: place.node,
+        node: host.node,
         ports: &listens,
         env: &ours,
     };
@@ -107,10 +107,10 @@ fn sentence(found: &[Violation]) -> String {
 fn listens_on(
     template: &Template,
     host_ports: &BTreeMap<String, u16>,
-    place: &Place<'_>,
+    host: &HostInfo<'_>,
 ) -> BTreeMap<String, u16> {
     let shares = template.network_mode.as_deref() == Some("host");
-    let own = place.own_network && !shares;
+    let own = host.own_network && !shares;
     let number = |port: &api::template::Port| {
         let host = host_ports.get(&port.name).copied();
         port.container_port.filter(|_| own).or(host)
@@ -124,7 +124,7 @@ fn environment(
     template: &TaskTemplateSpec,
     host_ports: &BTreeMap<String, u16>,
     listens: &BTreeMap<String, u16>,
-    place: &Place<'_>,
+    host: &HostInfo<'_>,
 ) -> BTreeMap<String, String> {
     let partition = task.spec.overrides.partition.clone().unwrap_or_default();
     let mut env: BTreeMap<String, String> = [
@@ -136,7 +136,7 @@ fn environment(
         ("COUNT", task.spec.count.to_string()),
         ("ATTEMPT", task.spec.attempt.to_string()),
         ("PARTITION", partition),
-        ("NODE", place.node.to_owned()),
+        ("NODE", host.node.to_owned()),
     ]
     .into_iter()
     .map(|(name, value)| (format!("HELIOX_{name}"), value))
@@ -145,7 +145,7 @@ fn environment(
         let word = name.to_ascii_uppercase().replace('-', "_");
         let number = listens.get(name).unwrap_or(host_port);
         env.insert(format!("HELIOX_PORT_{word}"), number.to_string());
-        env.insert(format!("HELIOX_ADDR_{word}"), format!("{}:{host_port}", place.address));
+        env.insert(format!("HELIOX_ADDR_{word}"), format!("{}:{host_port}", host.address));
     }
     env
 }
@@ -222,8 +222,8 @@ mod tests {
         )
         .unwrap();
         let ports = BTreeMap::from([("name".to_owned(), 31_000)]);
-        let place = Place { node: "n1", address: "127.0.0.1", own_network: false };
-        let env = environment(&task, &template, &ports, &ports, &place);
+        let host = HostInfo { node: "n1", address: "127.0.0.1", own_network: false };
+        let env = environment(&task, &template, &ports, &ports, &host);
         let mut documented: Vec<&str> = ENVIRONMENT.iter().map(|it| it.name).collect();
         documented.sort_unstable();
         assert_eq!(env.keys().map(String::as_str).collect::<Vec<_>>(), documented);

@@ -18,7 +18,7 @@ use crate::kind::KindId;
 use crate::schema;
 use crate::violation::{Violation, nearest};
 
-use positions::{Place, Positions};
+use positions::{LineColumn, Positions};
 
 /// Largest file, in bytes: 8 MiB.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -118,7 +118,7 @@ fn parse(source: &str, bytes: &[u8]) -> Result<Vec<Result<Document, Problem>>, V
         .map_err(|error| vec![syntax_problem(source, &error)])?;
     let positions = positions::of(text);
     let read = |value: Spanned<Value>| {
-        let start = place_of(&value.defined);
+        let start = line_column(&value.defined);
         let positions = positions.get(&start).cloned().unwrap_or_else(|| Positions::only(start));
         documents(source, value.value, Arc::new(positions))
     };
@@ -165,14 +165,14 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn place_of(location: &Location) -> Place {
+fn line_column(location: &Location) -> LineColumn {
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    Place { line: number(location.line()), column: number(location.column()) }
+    LineColumn { line: number(location.line()), column: number(location.column()) }
 }
 
 /// The problem of a text that is no YAML, in the parser's words without its line and column.
 fn syntax_problem(source: &str, error: &Error) -> Problem {
-    let place = error.location().map(|location| place_of(&location)).unwrap_or_default();
+    let place = error.location().map(|location| line_column(&location)).unwrap_or_default();
     let said = if let Error::Budget { breach, .. } = error.without_snippet() {
         bound_words(breach)
     } else {

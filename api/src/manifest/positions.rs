@@ -9,12 +9,12 @@ use crate::path::{Step, steps};
 
 /// A line and a column, from 1; 0 where they are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Place {
+pub(super) struct LineColumn {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-impl From<&Marker> for Place {
+impl From<&Marker> for LineColumn {
     fn from(marker: &Marker) -> Self {
         Self { line: marker.line(), column: marker.col() + 1 }
     }
@@ -27,19 +27,19 @@ pub(super) struct Positions(Arc<Node>);
 /// The position of a value, and of what it contains. A value in a map has the position of its key.
 #[derive(Debug, Default)]
 struct Node {
-    place: Place,
+    place: LineColumn,
     fields: BTreeMap<String, Node>,
     entries: Vec<Node>,
 }
 
 impl Positions {
     /// A document of which only the beginning is known.
-    pub(super) fn only(place: Place) -> Self {
+    pub(super) fn only(place: LineColumn) -> Self {
         Self(Arc::new(Node { place, ..Node::default() }))
     }
 
     /// The position that a path leads to, or that of its nearest parent that exists.
-    pub(super) fn place(&self, path: &str) -> Place {
+    pub(super) fn place(&self, path: &str) -> LineColumn {
         let mut node = &*self.0;
         for step in steps(path) {
             let next = match step {
@@ -59,17 +59,17 @@ impl Positions {
 enum Open {
     List(Node),
     /// A map, and the key whose value comes next.
-    Map(Node, Option<(String, Place)>),
+    Map(Node, Option<(String, LineColumn)>),
 }
 
 /// The positions in each document of a text, by where the documents begin. It stops at the first
 /// syntax error.
-pub(super) fn of(text: &str) -> BTreeMap<Place, Positions> {
+pub(super) fn of(text: &str) -> BTreeMap<LineColumn, Positions> {
     let mut documents = BTreeMap::new();
     let mut open: Vec<Open> = Vec::new();
     for item in Parser::new_from_str(text) {
         let Ok((event, span)) = item else { break };
-        let place = Place::from(&span.start);
+        let place = LineColumn::from(&span.start);
         let whole = match event {
             Event::MappingStart(..) => {
                 open.push(Open::Map(Node { place, ..Node::default() }, None));

@@ -247,13 +247,13 @@ impl<'a> Walk<'a> {
         if self.found.len() >= VIOLATIONS_MAX {
             return;
         }
-        let place = self.place();
+        let section = self.section();
         self.steps.push(Step::Field(field));
         let path = self.path();
         self.steps.pop();
         let known: Vec<&str> =
             properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let violation = words::unknown_field(place, &path, (field, value), &known);
+        let violation = words::unknown_field(section, &path, (field, value), &known);
         let elsewhere = || self.elsewhere(field, properties);
         let hint = if violation.hint.is_none() { elsewhere() } else { None };
         self.add(match hint {
@@ -271,14 +271,14 @@ impl<'a> Walk<'a> {
             // Many fields are similar to a very short word, so a short word must match exactly.
             let is_meant = |meant: &&str| *meant == field || field.len() >= FAR_CHARS_MIN;
             let Some(meant) = words::meant(field, &known).filter(is_meant) else { continue };
-            let place = match self.path_of(*steps) {
+            let there = match self.path_of(*steps) {
                 path if path.is_empty() => "at the top of the document".to_owned(),
                 path => format!("in {path}"),
             };
             return Some(if meant == field {
-                format!("{meant} belongs {place}")
+                format!("{meant} belongs {there}")
             } else {
-                format!("did you mean {meant}? It belongs {place}")
+                format!("did you mean {meant}? It belongs {there}")
             });
         }
         let holds = |(_, schema): &(&String, &Value)| {
@@ -289,7 +289,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Which kind of map this is, which decides about hints for unknown words.
-    fn place(&self) -> words::Place {
+    fn section(&self) -> words::Section {
         let fields: Vec<&str> = self
             .steps
             .iter()
@@ -298,7 +298,7 @@ impl<'a> Walk<'a> {
                 Step::Index(_) => None,
             })
             .collect();
-        words::Place::of(self.kind, &fields)
+        words::Section::of(self.kind, &fields)
     }
 
     fn list(&mut self, schema: &'a Value, list: &'a [Value]) {
@@ -325,9 +325,9 @@ impl<'a> Walk<'a> {
             return;
         }
         let here = self.steps.pop();
-        let place = self.place();
+        let section = self.section();
         self.steps.extend(here);
-        self.add(words::unknown_word(place, &self.path(), text, words));
+        self.add(words::unknown_word(section, &self.path(), text, words));
     }
 
     fn text(&mut self, schema: &Value, text: &str) {
@@ -476,7 +476,7 @@ fn found_name(value: &Value) -> &'static str {
     }
 }
 
-/// What to write in the place of a text where a map with one required field, or a list of such
+/// What to write in place of a text where a map with one required field, or a list of such
 /// maps, is expected: for `a` the hint is `{job: a}`.
 fn one_entry(schema: &Value, text: &str) -> Option<String> {
     let is_list = types(schema).contains(&"array");
@@ -489,7 +489,7 @@ fn one_entry(schema: &Value, text: &str) -> Option<String> {
     (is_name && hint.len() <= HINT_BYTES_MAX).then_some(hint)
 }
 
-/// What to write in the place of a map with one entry where a text is expected: YAML reads `echo a:
+/// What to write in place of a map with one entry where a text is expected: YAML reads `echo a:
 /// b` as such a map.
 fn quoted_entry(map: &Map<String, Value>) -> Option<String> {
     let mut entries = map.iter();

@@ -9,7 +9,7 @@ use crate::violation::{Violation, nearest};
 
 /// Which map of a document it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Section {
     /// The document itself.
     Document,
     /// `metadata`.
@@ -45,42 +45,42 @@ pub(super) enum Place {
 }
 
 /// Kinds with hints for the fields of their spec.
-const SPECS: [(KindId, Place); 4] = [
-    (KindId::Job, Place::Job),
-    (KindId::Workflow, Place::Workflow),
-    (KindId::PartitionSet, Place::PartitionSet),
-    (KindId::Node, Place::Node),
+const SPECS: [(KindId, Section); 4] = [
+    (KindId::Job, Section::Job),
+    (KindId::Workflow, Section::Workflow),
+    (KindId::PartitionSet, Section::PartitionSet),
+    (KindId::Node, Section::Node),
 ];
 
-impl Place {
+impl Section {
     /// Which map these fields lead to.
     pub(super) fn of(kind: KindId, fields: &[&str]) -> Self {
         match fields {
-            [] => Place::Document,
-            ["metadata"] => Place::Metadata,
-            ["metadata", ..] => Place::Other,
+            [] => Section::Document,
+            ["metadata"] => Section::Metadata,
+            ["metadata", ..] => Section::Other,
             ["spec"] => {
-                let place = SPECS.into_iter().find(|(of, _)| *of == kind);
-                place.map_or(Place::Other, |(_, place)| place)
+                let section = SPECS.into_iter().find(|(of, _)| *of == kind);
+                section.map_or(Section::Other, |(_, section)| section)
             }
-            ["spec", "jobs" | "defaults"] if kind == KindId::Workflow => Place::Job,
-            [.., "template"] => Place::Template,
-            [.., "template", "env"] => Place::EnvVar,
-            [.., "template", "ports"] => Place::Port,
-            [.., "template", "mounts"] => Place::Mount,
-            [.., "placement"] => Place::Placement,
-            [.., "placement", "onNodeLoss"] => Place::OnNodeLoss,
-            [.., "target"] => Place::Target,
-            [.., "retry"] => Place::Retry,
-            [.., "dependsOn"] | [.., "dependsOn", "phases"] => Place::Dependency,
-            _ => Place::Other,
+            ["spec", "jobs" | "defaults"] if kind == KindId::Workflow => Section::Job,
+            [.., "template"] => Section::Template,
+            [.., "template", "env"] => Section::EnvVar,
+            [.., "template", "ports"] => Section::Port,
+            [.., "template", "mounts"] => Section::Mount,
+            [.., "placement"] => Section::Placement,
+            [.., "placement", "onNodeLoss"] => Section::OnNodeLoss,
+            [.., "target"] => Section::Target,
+            [.., "retry"] => Section::Retry,
+            [.., "dependsOn"] | [.., "dependsOn", "phases"] => Section::Dependency,
+            _ => Section::Other,
         }
     }
 
     /// Fields of this map that are documented and not supported yet.
     fn later(self) -> &'static [&'static str] {
         match self {
-            Place::Job => &[
+            Section::Job => &[
                 "approval",
                 "discovery",
                 "gang",
@@ -94,10 +94,10 @@ impl Place {
                 "successWhen",
                 "when",
             ],
-            Place::Workflow => {
+            Section::Workflow => {
                 &["concurrencyPolicy", "exclusiveNodes", "maxRunningJobs", "onExit", "schedule"]
             }
-            Place::Template => &[
+            Section::Template => &[
                 "devices",
                 "dns",
                 "drainDelay",
@@ -115,11 +115,11 @@ impl Place {
                 "sysctls",
                 "ulimits",
             ],
-            Place::EnvVar => &["valueFrom"],
-            Place::Mount => &["configMap", "key", "mode", "secret", "volume"],
-            Place::Placement => &["apartFrom", "spread", "togetherWith", "tolerations"],
-            Place::Target => &["follow", "per"],
-            Place::PartitionSet => &[
+            Section::EnvVar => &["valueFrom"],
+            Section::Mount => &["configMap", "key", "mode", "secret", "volume"],
+            Section::Placement => &["apartFrom", "spread", "togetherWith", "tolerations"],
+            Section::Target => &["follow", "per"],
+            Section::PartitionSet => &[
                 "discovery",
                 "faultDomain",
                 "participant",
@@ -130,27 +130,27 @@ impl Place {
                 "suspend",
                 "weights",
             ],
-            Place::Node => &["taints"],
-            Place::Document
-            | Place::Metadata
-            | Place::Port
-            | Place::OnNodeLoss
-            | Place::Retry
-            | Place::Dependency
-            | Place::Other => &[],
+            Section::Node => &["taints"],
+            Section::Document
+            | Section::Metadata
+            | Section::Port
+            | Section::OnNodeLoss
+            | Section::Retry
+            | Section::Dependency
+            | Section::Other => &[],
         }
     }
 
     /// What other systems call a field of this map, and what to write instead.
     fn neighbours(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Place::Document => &[("jobs", "spec.jobs"), ("template", "spec.template")],
-            Place::Metadata => &[("label", "labels"), ("annotation", "annotations")],
-            Place::Job => JOB_WORDS,
-            Place::Workflow => WORKFLOW_WORDS,
-            Place::Template => TEMPLATE_WORDS,
-            Place::EnvVar => &[("key", "name"), ("val", "value")],
-            Place::Port => &[
+            Section::Document => &[("jobs", "spec.jobs"), ("template", "spec.template")],
+            Section::Metadata => &[("label", "labels"), ("annotation", "annotations")],
+            Section::Job => JOB_WORDS,
+            Section::Workflow => WORKFLOW_WORDS,
+            Section::Template => TEMPLATE_WORDS,
+            Section::EnvVar => &[("key", "name"), ("val", "value")],
+            Section::Port => &[
                 ("port", "containerPort"),
                 ("internalPort", "containerPort"),
                 ("target", "containerPort"),
@@ -158,7 +158,7 @@ impl Place {
                 ("externalPort", "hostPort"),
                 ("published", "hostPort"),
             ],
-            Place::Mount => &[
+            Section::Mount => &[
                 ("mountPath", "path"),
                 ("target", "path"),
                 ("source", "hostPath"),
@@ -166,15 +166,15 @@ impl Place {
                 ("emptyDir", "tmpfs: {}"),
                 ("ramdisk", "tmpfs"),
             ],
-            Place::Placement => PLACEMENT_WORDS,
-            Place::OnNodeLoss => &[("delay", "after"), ("grace", "after")],
-            Place::Target => &[
+            Section::Placement => PLACEMENT_WORDS,
+            Section::OnNodeLoss => &[("delay", "after"), ("grace", "after")],
+            Section::Target => &[
                 ("targetResource", "partitionSet"),
                 ("resource", "partitionSet"),
                 ("targetPartitions", "partitions"),
                 ("targetPartitionStates", "states"),
             ],
-            Place::Retry => &[
+            Section::Retry => &[
                 ("limit", "maxAttempts"),
                 ("attempts", "maxAttempts"),
                 ("retries", "maxAttempts"),
@@ -183,15 +183,15 @@ impl Place {
                 ("interval", "backoff.initial"),
                 ("expression", "rules"),
             ],
-            Place::Dependency => &[("name", "job"), ("status", "phases"), ("on", "phases")],
-            Place::PartitionSet => &[
+            Section::Dependency => &[("name", "job"), ("status", "phases"), ("on", "phases")],
+            Section::PartitionSet => &[
                 ("numPartitions", "partitions"),
                 ("stateModelDefRef", "stateModel"),
                 ("rebalanceMode", "mode"),
                 ("mapFields", "assignment"),
             ],
-            Place::Node => &[("cordoned", "unschedulable")],
-            Place::Other => &[],
+            Section::Node => &[("cordoned", "unschedulable")],
+            Section::Other => &[],
         }
     }
 }
@@ -228,8 +228,8 @@ const JOB_WORDS: &[(&str, &str)] = &[
     ("ConcurrentTasksPerInstance", "maxPerNode"),
     ("replicas", "count"),
     ("resources", "template.resources"),
-    ("restart", "retry: each start is an attempt, and nothing restarts in place"),
-    ("restartPolicy", "retry: each start is an attempt, and nothing restarts in place"),
+    ("restart", "retry: each start is an attempt, and nothing restarts in section"),
+    ("restartPolicy", "retry: each start is an attempt, and nothing restarts in section"),
     ("retries", "retry.maxAttempts, which counts the first attempt, too"),
     ("retryStrategy", "retry"),
     ("schedule", "a Workflow with a schedule, which is not supported yet"),
@@ -317,15 +317,15 @@ const DEPENDS_ON: &str = "dependsOn";
 
 /// The violation of an unknown field, with what to write instead.
 pub(super) fn unknown_field(
-    place: Place,
+    section: Section,
     path: &str,
     (field, value): (&str, &Value),
     known: &[&str],
 ) -> Violation {
-    if place.later().contains(&field) {
+    if section.later().contains(&field) {
         return Violation::new(path, "not supported yet");
     }
-    let neighbour = place.neighbours().iter().find(|(word, _)| *word == field);
+    let neighbour = section.neighbours().iter().find(|(word, _)| *word == field);
     let violation = Violation::new(path, "unknown field");
     if let Some((_, ours)) = neighbour {
         if ours.starts_with(DEPENDS_ON) && !known.contains(&DEPENDS_ON) {
@@ -337,7 +337,7 @@ pub(super) fn unknown_field(
         return violation.hint(format!("write {ours}{value}"));
     }
     let mut all = known.to_vec();
-    all.extend(place.later());
+    all.extend(section.later());
     match meant(field, &all) {
         Some(meant) => violation.hint(format!("did you mean {meant}?")),
         None => violation,
@@ -345,29 +345,29 @@ pub(super) fn unknown_field(
 }
 
 /// The violation of a value that is none of the allowed words.
-pub(super) fn unknown_word(place: Place, path: &str, word: &str, words: &[&str]) -> Violation {
-    let later = match place {
-        Place::OnNodeLoss => word == "Fence",
-        Place::Document
-        | Place::Metadata
-        | Place::Job
-        | Place::Workflow
-        | Place::Template
-        | Place::EnvVar
-        | Place::Port
-        | Place::Mount
-        | Place::Placement
-        | Place::Target
-        | Place::Retry
-        | Place::Dependency
-        | Place::PartitionSet
-        | Place::Node
-        | Place::Other => false,
+pub(super) fn unknown_word(section: Section, path: &str, word: &str, words: &[&str]) -> Violation {
+    let later = match section {
+        Section::OnNodeLoss => word == "Fence",
+        Section::Document
+        | Section::Metadata
+        | Section::Job
+        | Section::Workflow
+        | Section::Template
+        | Section::EnvVar
+        | Section::Port
+        | Section::Mount
+        | Section::Placement
+        | Section::Target
+        | Section::Retry
+        | Section::Dependency
+        | Section::PartitionSet
+        | Section::Node
+        | Section::Other => false,
     };
     // The schema allows every phase of a job, but a dependency can only wait for a final one.
     let ends = |word: &&str| {
         let phase = serde_json::from_value::<JobPhase>(Value::from(*word));
-        place != Place::Dependency || phase.is_ok_and(JobPhase::is_final)
+        section != Section::Dependency || phase.is_ok_and(JobPhase::is_final)
     };
     let words: &[&str] = &words.iter().copied().filter(ends).collect::<Vec<_>>();
     let short: String = word.chars().take(100).collect();

@@ -1,4 +1,4 @@
-//! `hctl apply`: makes objects as their manifests say.
+//! `hctl apply`: creates and updates objects so that they are as their manifests say.
 
 use api::job::change::{self, Consequence, run_again};
 use api::job::{is_left_out, scaled_down, tasks_wanted};
@@ -22,12 +22,12 @@ use crate::target::Target;
 use crate::waiting::Waited;
 use crate::{hints, sources, terminal, three_way};
 
-/// How often an object that changes under our hands is read again.
+/// How many times an object is read again that somebody else changes at the same time.
 const TRIES_MAX: usize = 5;
 
 pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Failure> {
     let files = sources::files(&args.files, args.recursive)?;
-    let documents = sources::read(&files, sources::Place::of(connection))?;
+    let documents = sources::read(&files, sources::DefaultNamespace::of(connection))?;
     let query = if args.dry_run { "?dryRun=All" } else { "" };
     documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());
@@ -75,17 +75,18 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
     wait_for(connection, ending, Goal::Succeeded).await.and(told)
 }
 
-/// Prints the documents that are due once their objects have ended, which is not waited for any more.
+/// Prints the documents that were due once their objects have ended, when waiting has been given
+/// up.
 fn print_started(connection: &Connection, ending: &[Waited]) {
     let started = ending.iter().filter(|_| connection.format.is_document());
     for waited in started {
         let document = waited.what_was_started().cloned().unwrap_or_default();
-        // There is a failure already, which says more than that this cannot be printed.
+        // The earlier failure says more than that this cannot be printed.
         let _worse = show::done(connection.format, waited.target(), "", document);
     }
 }
 
-/// Points out what is allowed and probably not meant.
+/// Warns of what is allowed and probably not meant.
 fn warn(document: &Document) {
     if !matches!(document.kind, KindId::Job | KindId::Workflow) {
         return;
@@ -95,11 +96,11 @@ fn warn(document: &Document) {
     }
 }
 
-/// An object that is as its manifest says now.
+/// An object that was applied.
 struct Applied {
     target: Target,
     what: &'static str,
-    /// As it was; nothing where it was made.
+    /// The object before; nothing if it was created.
     before: Option<Value>,
     object: Value,
 }
@@ -109,7 +110,7 @@ impl Applied {
         Self { target, what, before: None, object }
     }
 
-    /// What the change does to runs, to be said after what was done: empty where nothing.
+    /// What the change does to runs, as text to append to the message; empty if nothing.
     async fn consequence(
         &self,
         connection: &Connection,
@@ -127,9 +128,9 @@ impl Applied {
     }
 }
 
-/// Why one document was not applied.
+/// Why a document was not applied.
 enum Refused {
-    /// The server found what is wrong in it.
+    /// The server found problems in it.
     Invalid(Vec<Problem>),
     Other(Failure),
 }
@@ -152,7 +153,7 @@ async fn apply_one(
         Applied::new(Target::new(document.kind, name), "created", object)
     };
     if name.is_empty() {
-        // It has a generateName: each time another object.
+        // It has a generateName, so each apply creates another object.
         disown(&target, &mut wish, None);
         let noted = three_way::with_note(&wish);
         let created = connection.create((document.kind, &namespace), &noted, query).await;
@@ -188,7 +189,7 @@ async fn apply_one(
     Err(Refused::Other(Failure::new(format!("{target} keeps changing")).hint("try again")))
 }
 
-/// Leaves out the controllers that a manifest has from another object, and says so.
+/// Removes controller references that a manifest has copied from another object, with a warning.
 fn disown(target: &Target, wish: &mut Value, live: Option<&Value>) {
     if three_way::without_controllers(wish, live) {
         terminal::note(&format!(
@@ -198,7 +199,7 @@ fn disown(target: &Target, wish: &mut Value, live: Option<&Value>) {
     }
 }
 
-/// What a change of a job does to its run, which may need a look at its tasks.
+/// What a change of a job does to its run. Its tasks may have to be read for that.
 async fn consequence(connection: &Connection, before: &Value, after: &Value) -> Option<String> {
     let read = |job: &Value| serde_json::from_value::<Job>(job.clone()).ok();
     let (before, after) = (read(before)?, read(after)?);
@@ -216,7 +217,7 @@ async fn consequence(connection: &Connection, before: &Value, after: &Value) -> 
     let connection = connection.within(after.namespace());
     let labels = format!("{}={}", labels::JOB, after.name());
     let query = connection.query(KindId::Task, labels, String::new());
-    // The change is made: that what it stops cannot be counted is no failure of it.
+    // The change has been made. If the tasks cannot be counted, that is no failure.
     let (tasks, _) = connection.list::<Task>(&query).await.ok()?;
     if let Some(to) = scaled {
         let running = tasks.iter().filter(|task| is_stopped_by(task, &before, &after)).count();
@@ -232,18 +233,17 @@ async fn consequence(connection: &Connection, before: &Value, after: &Value) -> 
     Some(format!(": {}", run_again(again.iter().map(String::as_str), running)))
 }
 
-/// Whether a task has just been stopped for this.
+/// Whether a task was just stopped for this reason.
 fn has_stopped(task: &Task, reason: StopReason) -> bool {
     task.stop().is_some_and(|stop| stop.reason == reason)
 }
 
-/// Whether a task is of the run that a job had.
+/// Whether a task belongs to the job's previous run.
 fn is_of_run(task: &Task, job: &Job) -> bool {
     task.spec.run == job.status.run && task.controller().is_some_and(|owner| owner.uid == job.uid())
 }
 
-/// Whether a task that has a node is stopped, or has just been, since its job does not have it any
-/// more.
+/// Whether a task on a node is, or was just, stopped because the job does not have it any more.
 fn is_stopped_by(task: &Task, before: &Job, after: &Job) -> bool {
     let was_stopped = has_stopped(task, StopReason::ScaleDown);
     is_of_run(task, before)
@@ -252,7 +252,7 @@ fn is_stopped_by(task: &Task, before: &Job, after: &Job) -> bool {
         && is_left_out(&before.spec, &after.spec, task)
 }
 
-/// Makes a live object as wished.
+/// Changes a live object to what the manifest says.
 async fn change(
     connection: &Connection,
     place: (&Target, &str),
@@ -261,14 +261,14 @@ async fn change(
 ) -> Result<(&'static str, Value), Error> {
     let last = three_way::last_applied(&live);
     let version = live["metadata"]["resourceVersion"].clone();
-    // The note is no field that may go away with what was applied last.
+    // The annotation itself is not one of the fields that were applied last.
     let last = last.as_ref().map(three_way::with_note);
     let Some(mut patch) = three_way::patch(last.as_ref(), noted, &live) else {
         return Ok(("unchanged", live));
     };
     patch["metadata"]["resourceVersion"] = version;
     let object = connection.patch(place, &patch, query).await?;
-    // Other words for the same run nothing anew, and neither does a note of what was applied.
+    // A change that means the same, or only updates the annotation, counts as unchanged.
     let is_same = three_way::means_the_same(place.0.kind, &live, &object);
     Ok((if is_same { "unchanged" } else { "configured" }, object))
 }

@@ -1,4 +1,5 @@
-//! A run whose logs are followed before its workflow has started it, as right after an `apply`.
+//! Waits for a run whose logs are requested before its workflow has started it, for example right
+//! after `apply`.
 
 use std::time::Duration;
 
@@ -9,17 +10,17 @@ use tokio::time::timeout;
 
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
-use crate::live::{self, News};
+use crate::live::{self, LiveEvent};
 use crate::target::Target;
 use crate::terminal;
 
-/// How long a run may take to be there. Where controllers work, that takes a moment.
+/// How long to wait for a run to appear. With running controllers that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The object that is to be followed; a run that its workflow may start next is waited for.
+/// The object to follow. A run that its workflow may start next is waited for.
 ///
 /// # Errors
-/// It is not there, or no answer.
+/// The object does not exist, or there was no answer.
 pub(super) async fn there(connection: &Connection, target: &Target) -> Result<Value, Failure> {
     let missing = match connection.get(target).await {
         Err(failure) if failure.code == Code::NotFound => failure,
@@ -41,21 +42,21 @@ pub(super) async fn there(connection: &Connection, target: &Target) -> Result<Va
     })
 }
 
-/// The workflow and the number that a run's name is made of.
+/// The workflow and the number in the name of a run.
 fn numbered(target: &Target) -> Option<(&str, u32)> {
     let (name, number) = target.name.rsplit_once('-')?;
     let is_run = target.kind == KindId::WorkflowRun;
     number.parse().ok().filter(|_| is_run).map(|number| (name, number))
 }
 
-/// The object once it is there.
+/// The object once it exists.
 async fn made(connection: &Connection, target: &Target) -> Result<Value, Failure> {
     let named = format!("metadata.name={}", target.name);
     let mut news = live::news(connection, connection.query(target.kind, String::new(), named));
     loop {
         match news.next().await {
-            Some(Ok(News::There(object))) => return Ok(object),
-            Some(Ok(News::Gone(_))) => (),
+            Some(Ok(LiveEvent::There(object))) => return Ok(object),
+            Some(Ok(LiveEvent::Gone(_))) => (),
             Some(Err(failure)) => return Err(failure),
             None => std::future::pending().await,
         }

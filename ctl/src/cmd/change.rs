@@ -10,19 +10,19 @@ use crate::args::Format;
 use crate::connection::Connection;
 use crate::failure::{Failure, is_outrun};
 use crate::target::{self, Target};
-use crate::verb::{self, Step, Verb};
+use crate::verb::{self, Effect, Verb};
 use crate::{silence, terminal};
 
-/// How often an object that changes under our hands is looked at again.
+/// How many times an object is read again that somebody else changes at the same time.
 const TRIES_MAX: usize = 5;
 
-/// Does `verb` to each object that `words` name.
+/// Applies `verb` to each object in `words`.
 pub(super) async fn change(
     connection: &Connection,
     verb: Verb,
     words: &[String],
 ) -> Result<(), Failure> {
-    // A bare word names what only these verbs are for.
+    // The kind of a name without a kind, for verbs that have only one.
     let usual = match verb {
         Verb::Evict => Some(KindId::Task),
         Verb::Cordon | Verb::Uncordon => Some(KindId::Node),
@@ -48,15 +48,15 @@ pub(super) async fn change(
     failures.end()
 }
 
-/// What a verb comes to depends on how the object stands, so the change names the version that was
-/// looked at: a job that ends in between is not said to be cancelled.
+/// The effect of a verb depends on the object's state, so the change is made to the version that
+/// was read: a job that ends in between must not be reported as cancelled.
 async fn change_one(connection: &Connection, verb: Verb, target: &Target) -> Result<(), Failure> {
     for try_number in 1..=TRIES_MAX {
         let object: Value = connection.get(target).await?;
-        let what = match verb::step(verb, target, &object) {
-            Step::Act(what) => what,
-            Step::Already(what) => return show::done(connection.format, target, what, object),
-            Step::Never(failure) => return Err(failure),
+        let what = match verb::effect(verb, target, &object) {
+            Effect::Act(what) => what,
+            Effect::Already(what) => return show::done(connection.format, target, what, object),
+            Effect::Never(failure) => return Err(failure),
         };
         let Some(mut patch) = verb.patch() else {
             let object = connection.post_to(target, "evict", &json!({ "reason": "Evict" })).await?;
@@ -76,8 +76,8 @@ async fn change_one(connection: &Connection, verb: Verb, target: &Target) -> Res
     Err(Failure::new(format!("{target} keeps changing")).hint("try again"))
 }
 
-/// The run that a workflow starts since it was resumed, to be said after what was done: empty where there is
-/// none, or nobody reads it.
+/// The run that a resumed workflow starts, as text to append to the message; empty if there is none
+/// or nobody would read it.
 async fn starts(
     connection: &Connection,
     (verb, target): (Verb, &Target),

@@ -20,7 +20,7 @@ use crate::waiting::Waited;
 use crate::{sources, terminal};
 
 impl Cascade {
-    /// As the server calls it.
+    /// The server's name for it.
     fn propagation(self) -> &'static str {
         match self {
             Cascade::Background => "Background",
@@ -33,30 +33,31 @@ impl Cascade {
 pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), Failure> {
     let (mut failures, mut leaving) = (Failures::default(), Vec::new());
     let mut deleted = Vec::new();
-    let places = places(connection, &args).await?;
-    // Before anything is deleted: what is gone cannot be asked what it ran.
-    let left = left(connection, &places).await;
-    for place in places {
-        let target = &place.target;
-        match delete_one(connection, &args, &place).await {
+    let deletions = deletions(connection, &args).await?;
+    // Before anything is deleted, because afterwards nobody can tell which tasks it had.
+    let left = left(connection, &deletions).await;
+    for deletion in deletions {
+        let target = &deletion.target;
+        match delete_one(connection, &args, &deletion).await {
             Ok(object) => {
-                let namespace = place.namespace.as_str();
+                let namespace = deletion.namespace.as_str();
                 let waited = Waited::new(target.clone(), namespace, Goal::Deleted).of(&object);
                 leaving.push(waited);
-                deleted.push(((place.namespace.clone(), target.clone()), object.clone()));
+                deleted.push(((deletion.namespace.clone(), target.clone()), object.clone()));
                 let is_leaving = object["metadata"]["deletionTimestamp"].is_string();
                 let what = if is_leaving { "is being deleted" } else { "deleted" };
-                // Who waits is told when it is gone.
+                // With --wait it is printed once the object is gone.
                 if !args.wait {
                     failures.add(show::done(connection.format, target, what, object))?;
                 }
             }
-            // What is gone already is as deleting the manifests is to leave it.
+            // With manifests, an object that does not exist is as the user wants it.
             Err(failure) if failure.code == Code::NotFound && !args.files.is_empty() => {
                 terminal::note(&failure.message);
             }
-            // It went meanwhile, with its owner maybe, and another may have its name by now.
-            Err(failure) if went(connection, &place, &failure).await => {}
+            // It was deleted meanwhile, maybe with its owner; another object may have its name by
+            // now.
+            Err(failure) if went(connection, &deletion, &failure).await => {}
             Err(failure) => failures.add(Err(failure))?,
         }
     }
@@ -70,18 +71,18 @@ pub(super) async fn delete(connection: &Connection, args: Delete) -> Result<(), 
     failures.end()
 }
 
-/// What may go on of what is to be deleted.
+/// What may still be running of deleted objects.
 #[derive(Default)]
 struct Left {
-    /// The nodes that are not heard.
+    /// The silent nodes.
     nodes: Vec<Node>,
-    /// Tasks of which something may run there, by namespace. A node has tasks of all namespaces.
+    /// The tasks of which something may be running there, by namespace.
     tasks: Vec<(String, Vec<Task>)>,
 }
 
-async fn left(connection: &Connection, places: &[Place]) -> Left {
+async fn left(connection: &Connection, deletions: &[Deletion]) -> Left {
     let mut by_namespace: BTreeMap<String, Vec<Target>> = BTreeMap::new();
-    for Place { target, namespace, .. } in places {
+    for Deletion { target, namespace, .. } in deletions {
         let namespace = if target.kind == KindId::Namespace {
             target.name.clone()
         } else if target.kind == KindId::Node {
@@ -106,8 +107,8 @@ async fn left(connection: &Connection, places: &[Place]) -> Left {
 }
 
 impl Left {
-    /// Tells what may go on of what was deleted. The tasks of objects that are deleted without them are
-    /// stopped by nobody.
+    /// Reports what may still be running of the deleted objects. With `--cascade orphan` nobody
+    /// stops their tasks.
     fn tell(&self, deleted: &[Deleted], cascade: Option<Cascade>) {
         let mut gone: BTreeMap<&str, Vec<Target>> = BTreeMap::new();
         for ((namespace, target), _) in deleted {
@@ -139,14 +140,14 @@ impl Left {
     }
 }
 
-/// An object that was deleted, as it was then.
+/// A deleted object and its last state.
 type Deleted = (Placed, Value);
 
-/// Tells what of it is made again, since what it belongs to goes on.
+/// Reports which deleted objects are created again by their owners.
 async fn tell_of_returns(connection: &Connection, deleted: &[Deleted]) {
     for (owner, targets) in made_again::by_owner(deleted) {
         let there = connection.within(&owner.0);
-        // One that is gone makes nothing again, and of one that cannot be asked nothing is known.
+        // An owner that is gone, or cannot be read, is skipped.
         let Ok(Some(object)) = there.find::<Value>(&owner.1).await else { continue };
         if let Some(told) = made_again::told(&owner, &object, &targets, &connection.namespace) {
             terminal::note(&told);
@@ -154,53 +155,53 @@ async fn tell_of_returns(connection: &Connection, deleted: &[Deleted]) {
     }
 }
 
-/// Whether an object that was selected is gone, which is why it was not deleted.
-async fn went(connection: &Connection, place: &Place, failure: &Failure) -> bool {
-    let Some(uid) = &place.uid else { return false };
+/// Whether a selected object was not deleted because it is gone already.
+async fn went(connection: &Connection, deletion: &Deletion, failure: &Failure) -> bool {
+    let Some(uid) = &deletion.uid else { return false };
     if failure.code != Code::Conflict {
         return failure.code == Code::NotFound;
     }
-    let there = connection.within(&place.namespace).find::<Value>(&place.target).await;
+    let there = connection.within(&deletion.namespace).find::<Value>(&deletion.target).await;
     there.is_ok_and(|there| {
         there.is_none_or(|object| object["metadata"]["uid"].as_str() != Some(uid))
     })
 }
 
-/// An object that is to go.
-struct Place {
+/// An object to delete.
+struct Deletion {
     target: Target,
     namespace: String,
-    /// This very object: known where it was selected.
+    /// The uid, if the object was selected: another object of the name must not be deleted.
     uid: Option<String>,
 }
 
 async fn delete_one(
     connection: &Connection,
     args: &Delete,
-    place: &Place,
+    deletion: &Deletion,
 ) -> Result<Value, Failure> {
-    let path = object_path(place.target.kind, &place.namespace, &place.target.name);
-    // Who waits wants to know when nothing of it runs any more, and an object that is deleted in the
-    // foreground goes after what it owns.
+    let path = object_path(deletion.target.kind, &deletion.namespace, &deletion.target.name);
+    // With --wait the user wants to know when nothing is running any more, and with foreground
+    // deletion the object is gone only after everything it owns.
     let usual = if args.wait { Cascade::Foreground } else { Cascade::Background };
     let propagation = args.cascade.unwrap_or(usual).propagation();
-    connection.delete(&path, propagation, place.uid.as_deref()).await
+    connection.delete(&path, propagation, deletion.uid.as_deref()).await
 }
 
-/// What is to go, and where it is. What needed others goes before them.
-async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Failure> {
+/// The objects to delete. Objects that need others are deleted before them.
+async fn deletions(connection: &Connection, args: &Delete) -> Result<Vec<Deletion>, Failure> {
     if args.all || args.selector.is_some() {
         return selected(connection, args).await;
     }
     if args.files.is_empty() {
         let targets = target::several(&args.targets)?.into_iter();
         let namespace = &connection.namespace;
-        let place = |target| Place { target, namespace: namespace.clone(), uid: None };
-        return Ok(targets.map(place).collect());
+        let deletion = |target| Deletion { target, namespace: namespace.clone(), uid: None };
+        return Ok(targets.map(deletion).collect());
     }
     let files = sources::files(&args.files, args.recursive)?;
-    let documents = sources::read(&files, sources::Place::of(connection))?;
-    let place = |document: &api::manifest::Document| {
+    let documents = sources::read(&files, sources::DefaultNamespace::of(connection))?;
+    let deletion = |document: &api::manifest::Document| {
         let metadata: &Value = &document.value["metadata"];
         let part = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
         let name = part("name");
@@ -211,13 +212,13 @@ async fn places(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Fa
                 .hint("it has a generateName: delete what was made of it by its name"));
         }
         let target = Target::new(document.kind, name);
-        Ok(Place { target, namespace: part("namespace"), uid: None })
+        Ok(Deletion { target, namespace: part("namespace"), uid: None })
     };
-    documents.iter().rev().map(place).collect()
+    documents.iter().rev().map(deletion).collect()
 }
 
-/// All objects of one kind, or those with the labels that are asked for.
-async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Place>, Failure> {
+/// All objects of one kind, or those that match the label selector.
+async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Deletion>, Failure> {
     let [word] = args.targets.as_slice() else {
         let flag = if args.all { "--all" } else { "--selector" };
         return Err(Failure::usage(format!("{flag} takes one kind and no names"))
@@ -230,10 +231,10 @@ async fn selected(connection: &Connection, args: &Delete) -> Result<Vec<Place>, 
     if found.is_empty() {
         terminal::note(&super::rows::nothing(&query));
     }
-    let place = |object: &Value| {
+    let deletion = |object: &Value| {
         let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let target = Target::new(kind, part("name"));
-        Place { target, namespace: query.namespace.clone(), uid: Some(part("uid")) }
+        Deletion { target, namespace: query.namespace.clone(), uid: Some(part("uid")) }
     };
-    Ok(found.iter().map(place).collect())
+    Ok(found.iter().map(deletion).collect())
 }

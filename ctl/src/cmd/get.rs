@@ -1,4 +1,4 @@
-//! `hctl get`: objects as tables or documents, once or as they change.
+//! `hctl get`: lists objects as tables or documents, once or as they change.
 
 use api::selector::FieldSelector;
 use api::{Job, KindId};
@@ -16,22 +16,22 @@ use crate::failure::Failure;
 use crate::output::Columns;
 use crate::table::{self, Look, Table};
 use crate::target::{self, Target};
-use crate::{door, terminal};
+use crate::{arguments, terminal};
 
-/// What `get all` shows.
+/// The kinds that `get all` shows.
 fn all() -> Vec<KindId> {
     KindId::ALL.into_iter().filter(|kind| kind.info().in_all).collect()
 }
 
 pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failure> {
     let mut what = wanted(&args.what)?;
-    // Of all kinds some have no such phase.
+    // Of all kinds, those without this phase are left out.
     if let (What::Kinds(kinds), Some(phase), [all]) = (&mut what, &args.phase, args.what.as_slice())
         && is_all(all)
     {
-        let any = kinds.iter().find_map(|kind| door::phase(*kind, phase).ok());
+        let any = kinds.iter().find_map(|kind| arguments::phase(*kind, phase).ok());
         if any.is_some() {
-            kinds.retain(|kind| door::phase(*kind, phase).is_ok());
+            kinds.retain(|kind| arguments::phase(*kind, phase).is_ok());
         }
     }
     is_for_tables(connection.format, &args)?;
@@ -55,7 +55,8 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
             }
             if !args.watch {
                 let shown = objects(connection, targets, &args).await;
-                // Of `job,task NAME` one kind usually has the name: to point to that says nothing new.
+                // With `job,task NAME`, usually only one of the kinds has the name: a hint about it
+                // would say nothing new.
                 let are_guesses = args.what.first().is_some_and(|word| word.contains(','));
                 return shown.map_err(|failure| match are_guesses {
                     true => Failure { missing: None, ..failure },
@@ -70,7 +71,7 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
         }
     };
     if args.watch {
-        // What is not there is no news, and might never be.
+        // An object that does not exist would never have an event, so report it.
         if let What::Objects(targets) = &what {
             for target in targets {
                 connection.get::<Value>(target).await?;
@@ -86,7 +87,7 @@ pub(super) async fn get(connection: &Connection, args: Get) -> Result<(), Failur
     }
 }
 
-/// Refuses flags of tables where something else is printed.
+/// Refuses flags for tables with other output formats.
 fn is_for_tables(format: Format, args: &Get) -> Result<(), Failure> {
     let flags = [
         ("--sort-by", args.sort_by.is_some()),
@@ -106,7 +107,7 @@ fn by_name_alone() -> Failure {
         .hint("leave out the names, or the flags that filter")
 }
 
-/// The job whose run is asked for. A number alone does not say of which job the run is.
+/// The job of `--run`: a number alone does not tell which job's run is meant.
 fn job_of_run(what: &What, args: &Get) -> Result<String, Failure> {
     let kinds = match what {
         What::Kinds(kinds) => kinds,
@@ -126,7 +127,7 @@ fn job_of_run(what: &What, args: &Get) -> Result<String, Failure> {
     }
 }
 
-/// What is wanted: all objects of kinds, or some by name.
+/// What to show: all objects of some kinds, or named objects.
 enum What {
     Kinds(Vec<KindId>),
     Objects(Vec<Target>),
@@ -139,7 +140,7 @@ fn wanted(words: &[String]) -> Result<What, Failure> {
             let kinds: Result<Vec<KindId>, Failure> = kinds.split(',').map(target::kind).collect();
             kinds.map(What::Kinds)
         }
-        // `job,task NAME`: one of each kind.
+        // `job,task NAME`: one object of each kind.
         [kinds, names @ ..] if kinds.contains(',') && !kinds.contains('/') => {
             let kinds: Vec<KindId> =
                 kinds.split(',').map(target::kind).collect::<Result<_, Failure>>()?;
@@ -159,8 +160,8 @@ fn is_all(word: &str) -> bool {
     word.eq_ignore_ascii_case("all")
 }
 
-/// The field selector for each of several kinds. Those that can never be as it says are left out, unless
-/// that is so of all: then it is a slip, which is told.
+/// The field selector for each of several kinds. Kinds that can never match are left out, unless
+/// none can: then it is probably an error, and the server reports it.
 fn fields_of_each(kinds: &[KindId], fields: Option<&str>) -> Vec<(KindId, Option<String>)> {
     let as_given = || kinds.iter().map(|kind| (*kind, fields.map(str::to_owned))).collect();
     let selector: Option<FieldSelector> = fields.and_then(|fields| fields.parse().ok());
@@ -170,7 +171,7 @@ fn fields_of_each(kinds: &[KindId], fields: Option<&str>) -> Vec<(KindId, Option
     if some.is_empty() { as_given() } else { some }
 }
 
-/// What the arguments select of a kind.
+/// The query for one kind.
 fn query(
     connection: &Connection,
     (kind, fields): (KindId, Option<String>),
@@ -186,10 +187,10 @@ fn query(
         labels.push(format!("{}={job}", api::labels::JOB));
     }
     if let Some(phase) = &args.phase {
-        fields.push(format!("status.phase={}", door::phase(kind, phase)?));
+        fields.push(format!("status.phase={}", arguments::phase(kind, phase)?));
     }
     let fields = fields.join(",");
-    // Each flag is a selector by itself; the server says it, should they be none together.
+    // Each flag is a valid selector by itself; if the combination is not, the server says so.
     let selector: Option<FieldSelector> = fields.parse().ok();
     if let Some(problem) = selector.and_then(|selector| selector.problem(kind)) {
         return Err(Failure::usage(problem));
@@ -201,7 +202,7 @@ fn query(
     Ok(query)
 }
 
-/// Prints objects that are named.
+/// Prints named objects.
 async fn objects(connection: &Connection, targets: &[Target], args: &Get) -> Result<(), Failure> {
     if connection.format.is_table() {
         return named_rows(connection, targets, args).await;
@@ -219,7 +220,7 @@ async fn objects(connection: &Connection, targets: &[Target], args: &Get) -> Res
     failures.end()
 }
 
-/// Prints a row for each object that is named: a table for each run of the same kind.
+/// Prints a row for each named object, with one table for consecutive objects of one kind.
 async fn named_rows(
     connection: &Connection,
     targets: &[Target],
@@ -247,7 +248,7 @@ async fn named_rows(
     failures.end()
 }
 
-/// Prints all that is selected as documents.
+/// Prints all selected objects as documents.
 async fn documents(connection: &Connection, queries: &[Query]) -> Result<(), Failure> {
     let mut found = Vec::new();
     for query in queries {
@@ -255,7 +256,7 @@ async fn documents(connection: &Connection, queries: &[Query]) -> Result<(), Fai
         for mut object in items {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let target = Target::new(query.kind, name);
-            // Within a list, too, each object says what it is.
+            // Items of a list lack these two fields.
             object["apiVersion"] = query.kind.api_version().into();
             object["kind"] = query.kind.info().kind.into();
             found.push((target, object));
@@ -264,7 +265,7 @@ async fn documents(connection: &Connection, queries: &[Query]) -> Result<(), Fai
     show::objects(connection.format, found, true)
 }
 
-/// Prints all that is selected as tables.
+/// Prints all selected objects as tables.
 async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Result<(), Failure> {
     let (are_many, is_all) = (queries.len() > 1, args.what.iter().all(|word| is_all(word)));
     let (mut is_first, mut empty) = (true, Vec::new());
@@ -281,7 +282,7 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
             tell_of_finished(connection, job, rows).await;
         }
     }
-    // Of all kinds most are empty, as a rule.
+    // Of `all`, most kinds are usually empty.
     if is_all && !is_first {
         return Ok(());
     }
@@ -297,7 +298,7 @@ async fn tables(connection: &Connection, queries: Vec<Query>, args: &Get) -> Res
     Ok(())
 }
 
-/// Prints the table of a kind, page by page, and tells how many rows there were.
+/// Prints the table of a kind page by page. Returns the number of rows.
 async fn one_table(
     connection: &Connection,
     query: &mut Query,
@@ -309,7 +310,7 @@ async fn one_table(
     loop {
         let is_page_one = query.options.next.is_none();
         let mut table = connection.table_page(query).await?;
-        // What is sorted is there as a whole.
+        // Sorting needs all rows.
         while args.sort_by.is_some() && query.options.next.is_some() {
             table.rows.extend(connection.table_page(query).await?.rows);
         }
@@ -317,7 +318,7 @@ async fn one_table(
         if is_page_one && is_last {
             table::sort(query.kind, &mut table.rows);
         }
-        // Of several kinds some have no such column.
+        // Of several kinds, some may not have the column.
         if let Err(failure) = sort_by(args, &mut table)
             && look.kind.is_none()
         {
@@ -329,7 +330,7 @@ async fn one_table(
                 terminal::print("\n")?;
             }
             let mut shown = shown(query, &table, look);
-            // The columns of a table of many pages are the same on each.
+            // If there are several pages, all must have the same columns.
             if is_page_one && is_last {
                 fit(&mut shown, &columns, &table.rows);
             }
@@ -341,8 +342,8 @@ async fn one_table(
     }
 }
 
-/// Objects of finished tasks go after a while: says so where it matters. The tasks are printed already: that
-/// their job cannot be looked up is no failure.
+/// Mentions that finished tasks are removed after a while, if that explains missing rows. The tasks
+/// are printed already, so it is no failure if the job cannot be read.
 async fn tell_of_finished(connection: &Connection, job: &str, shown: usize) {
     match connection.find::<Job>(&Target::new(KindId::Job, job)).await {
         Ok(Some(found)) => say_what_is_hidden(connection, &found, shown),

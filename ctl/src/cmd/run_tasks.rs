@@ -1,7 +1,7 @@
-//! `hctl get tasks --job JOB --run N`: the tasks of one run of a job, as they were at its end.
+//! `hctl get tasks --job JOB --run N`: the tasks of one run of a job as they were at its end.
 //!
-//! A task keeps its name from run to run. Its table on the server shows the run that it is in, so the rows
-//! of an earlier run are made here, of the attempts that the task remembers.
+//! A task keeps its name from run to run, and the server's table shows its current run. So the rows
+//! of an earlier run are computed here, from the attempts that the task keeps.
 
 use api::resource::Resource as _;
 use api::task::ATTEMPTS_KEPT;
@@ -14,14 +14,15 @@ use crate::connection::Connection;
 use crate::failure::{Code, Failure};
 use crate::table::{self, ColumnDefinition, Row, RowObject, Table};
 use crate::target::Target;
-use crate::{door, terminal};
+use crate::{arguments, terminal};
 
 pub(super) async fn get(
     connection: &Connection,
     (name, run): (&str, u32),
     args: &Get,
 ) -> Result<(), Failure> {
-    let phase = args.phase.as_deref().map(|phase| door::phase(KindId::Task, phase)).transpose()?;
+    let phase =
+        args.phase.as_deref().map(|phase| arguments::phase(KindId::Task, phase)).transpose()?;
     let target = Target::new(KindId::Job, name);
     let job: Job = connection.get(&target).await?;
     let of_job = format!("{}={name}", labels::JOB);
@@ -63,7 +64,7 @@ pub(super) async fn get(
     Ok(())
 }
 
-/// A task of a list as a document of its own.
+/// An item of a list as a document of its own.
 fn document(object: &Value) -> Value {
     let mut object = object.clone();
     object["apiVersion"] = KindId::Task.api_version().into();
@@ -84,7 +85,7 @@ fn status_of(row: &Row) -> &str {
     index.and_then(|index| row.cells.get(index)?.as_str()).unwrap_or_default()
 }
 
-/// The rows of the tasks that were in a run, with the places of those tasks among `tasks`.
+/// The rows of the tasks that were in a run, each with the task's index in `tasks`.
 fn of_run(tasks: &[(Task, Value)], run: u32, now: Timestamp) -> Vec<(usize, Row)> {
     let row = |(number, (task, _)): (usize, &(Task, Value))| {
         let cells = task.row_of_run(run, now)?.into_iter().map(Value::from).collect();
@@ -94,7 +95,7 @@ fn of_run(tasks: &[(Task, Value)], run: u32, now: Timestamp) -> Vec<(usize, Row)
     tasks.iter().enumerate().filter_map(row).collect()
 }
 
-/// No task of a run is there: that is an answer for the current run alone.
+/// The result if no task of a run exists, which is an error unless it is the current run.
 fn nothing_of(target: &Target, job: &Job, (run, has_no_tasks): (u32, bool)) -> Result<(), Failure> {
     let now = job.status.run;
     let missing = |message: String| Failure::new(message).code(Code::NotFound);

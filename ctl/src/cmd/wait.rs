@@ -1,4 +1,4 @@
-//! `hctl wait`, and what `--wait` of others does: by watch, until every answer is certain.
+//! `hctl wait`, and `--wait` of other commands: watches until every outcome is certain.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::following::{Following, Seen};
 use crate::goal::{self, Goal};
 use crate::outage::Lost;
-use crate::progress::{Key, Progress};
+use crate::progress::{NamespacedTarget, Progress};
 use crate::target::Target;
 use crate::waiting::{Answer, Waited, outcome};
 use crate::{output, target, terminal};
@@ -39,23 +39,23 @@ pub(super) fn ends(kind: KindId) -> bool {
     matches!(kind, KindId::Job | KindId::Workflow | KindId::WorkflowRun)
 }
 
-/// Between two lines that tell how far it has come, where nobody looks at a terminal.
+/// Least time between two progress lines if the output is not a terminal.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Waits until it is certain of each object whether it will be as `goal` says, and tells each as
-/// soon as that is so; for as long as the command may take.
+/// Waits until it is certain for each object whether it reaches `goal`, and reports each as soon as
+/// it is. The command's time limit applies.
 ///
 /// # Errors
-/// Some will not get there, are not there, or the time is up.
+/// Some will not reach it, do not exist, or the time is up.
 pub(super) async fn wait_for(
     connection: &Connection,
     all: Vec<Waited>,
     goal: Goal,
 ) -> Result<(), Failure> {
     let until = connection.until();
-    // An object that is named twice is one.
+    // An object that is named twice counts once.
     let count = all.iter().map(key_of).collect::<BTreeSet<_>>().len();
-    // Who has no time to wait, or reads errors as JSON, is told the outcome alone.
+    // Without waiting time, or with errors as JSON, only the outcome is printed.
     let is_patient = until.is_none_or(|until| until > Instant::now());
     let is_told = is_patient && connection.format != Format::Json;
     let standings = Rc::new(Standings { is_told, progress: RefCell::new(Progress::of(count)) });
@@ -83,13 +83,13 @@ pub(super) async fn wait_for(
     outcome(count, goal, groups.into_iter().flat_map(|group| group.failures).collect()).and(told)
 }
 
-/// The time was up before all was certain.
+/// The time was up before everything was certain.
 struct Late {
-    /// The server was lost then.
+    /// Whether the server was lost at that time.
     lost: Option<Lost>,
 }
 
-/// Looks at everything, and goes on until all is certain, or the time is up.
+/// Looks at all objects and continues until everything is certain or the time is up.
 async fn certain(
     connection: &Connection,
     groups: &mut [Group],
@@ -97,7 +97,7 @@ async fn certain(
 ) -> Result<Option<Late>, Failure> {
     let look = until.map(|until| until.max(Instant::now() + LOOK_MIN));
     let looking = async {
-        // One after the other, so that what is certain at once is told in the same order each time.
+        // One after the other, so that what is certain at once is always printed in the same order.
         for group in groups.iter_mut() {
             group.look().await?;
         }
@@ -116,7 +116,7 @@ async fn certain(
     }
 }
 
-/// The time was up before the server answered what was asked then.
+/// The time was up before the server answered.
 async fn unanswered(connection: &Connection, asked: Instant) -> Late {
     let for_secs = asked.elapsed().as_secs();
     let why = match connection.accepts().await {
@@ -126,8 +126,8 @@ async fn unanswered(connection: &Connection, asked: Instant) -> Late {
     Late { lost: Some(Lost { server: connection.server.clone(), for_secs, why: why.to_owned() }) }
 }
 
-/// What something comes to, if that is before `until`. How the server stands is seen while it is still
-/// waited for: an outage is over for who waits for nothing.
+/// The result of something if it is there before `until`. Whether the server is lost is determined
+/// before waiting ends, because then it is forgotten.
 async fn in_time<A>(
     connection: &Connection,
     until: Option<Instant>,
@@ -142,9 +142,9 @@ async fn in_time<A>(
     }
 }
 
-/// How all objects stand of which nothing is certain yet, for the person who looks on.
+/// The state of all objects whose outcome is not certain, for the progress display.
 struct Standings {
-    /// Whether lines are told where nobody looks at a terminal.
+    /// Whether progress lines are printed if the output is not a terminal.
     is_told: bool,
     progress: RefCell<Progress>,
 }
@@ -164,7 +164,7 @@ impl Standings {
         self.progress.borrow_mut().forget(&key_of(waited));
     }
 
-    /// Tells now and then what has changed, where that is no line of a terminal.
+    /// Prints what has changed from time to time, if the output is not a terminal.
     async fn tell(&self) -> Infallible {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -176,24 +176,24 @@ impl Standings {
     }
 }
 
-fn key_of(waited: &Waited) -> Key {
+fn key_of(waited: &Waited) -> NamespacedTarget {
     (waited.namespace().to_owned(), waited.target().clone())
 }
 
-/// Objects of one kind and namespace that are waited for: one watch is enough for all of them, and one more
-/// for the runs of workflows that were applied.
+/// The awaited objects of one kind and namespace: they need one watch, and one more for the runs of
+/// applied workflows.
 struct Group {
     connection: Connection,
     kind: KindId,
-    /// Those of which nothing is certain yet, by name.
+    /// Objects whose outcome is not certain, by name.
     open: BTreeMap<String, Waited>,
-    /// What became of those that are not as they should be.
+    /// The failures of those that did not reach the goal.
     failures: Vec<Failure>,
-    /// Why an outcome could not be printed: the others are waited for all the same.
+    /// Why an outcome could not be printed. The others are awaited all the same.
     unprinted: Option<Failure>,
-    /// The point up to which it has looked.
+    /// The resourceVersion up to which it has looked.
     version: String,
-    /// Follows the runs of workflows that were applied, once one of those is known.
+    /// Follows the runs of applied workflows, once one of them is known.
     runs: Option<Following>,
     is_one_of_several: bool,
     standings: Rc<Standings>,
@@ -202,7 +202,7 @@ struct Group {
 impl Group {
     fn new(connection: &Connection, first: &Waited, standings: &Rc<Standings>) -> Self {
         Self {
-            // The time is kept for all requests together, and an outage is told of then.
+            // The time limit is for all requests together and applied elsewhere.
             connection: connection.within(first.namespace()).without_limit(),
             kind: first.target().kind,
             open: BTreeMap::new(),
@@ -215,7 +215,7 @@ impl Group {
         }
     }
 
-    /// What is watched: the object, or all of its kind where it is one of several.
+    /// What to watch: one object, or all of its kind if there are several.
     fn query(&self) -> Query {
         let fields = match self.open.keys().next() {
             Some(name) if self.open.len() == 1 => format!("metadata.name={name}"),
@@ -224,7 +224,7 @@ impl Group {
         self.connection.query(self.kind, String::new(), fields)
     }
 
-    /// Looks at all that is there.
+    /// Looks at all existing objects.
     async fn look(&mut self) -> Result<(), Failure> {
         let query = self.query();
         let list = || self.connection.list::<Value>(&query);
@@ -239,7 +239,7 @@ impl Group {
         Ok(())
     }
 
-    /// Goes on until everything is certain.
+    /// Continues until everything is certain.
     async fn follow(&mut self) -> Result<(), Failure> {
         if self.open.is_empty() {
             return Ok(());
@@ -278,7 +278,7 @@ impl Group {
         Ok(())
     }
 
-    /// Looks at one object, and tells what is certain of it then.
+    /// Looks at one object, and reports it if its outcome is certain.
     async fn see(&mut self, name: &str, object: Option<&Value>) -> Result<(), Failure> {
         let needs_runs =
             |object: &&Value| self.open.get(name).is_some_and(|it| it.needs_runs(object));
@@ -300,7 +300,7 @@ impl Group {
         self.settle(name, answer, object).await
     }
 
-    /// Looks at a run, which may be that of a workflow that was applied.
+    /// Looks at a run, which may belong to an applied workflow.
     async fn see_run(&mut self, run: &str, object: Option<&Value>) -> Result<(), Failure> {
         let is_its = |waited: &&mut Waited| waited.run().is_some_and(|it| it.name == run);
         let Some(waited) = self.open.values_mut().find(is_its) else { return Ok(()) };
@@ -308,7 +308,7 @@ impl Group {
         self.settle(&name, answer, None).await
     }
 
-    /// Looks at all runs of workflows that were applied.
+    /// Looks at all runs of applied workflows.
     async fn look_at_runs(&mut self) -> Result<(), Failure> {
         let known: Vec<Target> = self.open.values().filter_map(Waited::run).cloned().collect();
         let only = known.first().filter(|_| self.open.len() == 1);
@@ -323,7 +323,7 @@ impl Group {
         Ok(())
     }
 
-    /// Tells what is certain of an object, if it is.
+    /// Reports the outcome of an object if it is certain.
     async fn settle(
         &mut self,
         name: &str,
@@ -346,11 +346,12 @@ impl Group {
                 return Ok(());
             }
             Some(Answer::Never(failure)) => Some(failure),
-            // The workflow will say what becomes of a run that it has not seen yet.
+            // The workflow will show the result of a run that it has not noticed yet.
             Some(Answer::NoRun(_)) if self.has_run(name).await? => return Ok(()),
             Some(Answer::NoRun(failure)) => Some(failure),
         };
-        // The document that is printed in the end is the workflow's, and says how its run ended.
+        // The document that is printed at the end is that of the workflow, so it must show how its
+        // run ended.
         if waited.is_behind_its_run() && self.connection.format.is_document() {
             return Ok(());
         }
@@ -370,7 +371,7 @@ impl Group {
         Ok(())
     }
 
-    /// It is certain what becomes of an object. The document of one that this command started is due.
+    /// The outcome of an object is certain. The document of one that this command started is due.
     fn is_certain(&mut self, name: &str) -> Option<Waited> {
         let waited = self.open.remove(name)?;
         self.standings.forget(&waited);
@@ -378,7 +379,7 @@ impl Group {
         Some(waited)
     }
 
-    /// Prints what becomes of an object, unless that was printed already.
+    /// Prints an object that has reached the goal, unless that was printed before.
     fn is_met(&mut self, waited: &Waited, object: Option<&Value>) {
         let format = self.connection.format;
         let is_printed = waited.what_was_started().is_some() && !format.is_table();
@@ -389,7 +390,7 @@ impl Group {
         self.print(waited, object);
     }
 
-    /// Prints the document of an object that is not as it should be, where it is there: it says why.
+    /// Prints the document of an object that has not reached the goal, if it exists: it says why.
     fn is_missed(&mut self, waited: &Waited, object: Option<&Value>) {
         if let Some(object) = object.filter(|_| waited.what_was_started().is_none())
             && self.connection.format.is_document()
@@ -398,8 +399,8 @@ impl Group {
         }
     }
 
-    /// Prints the one document of an object that this command started, as it is in the end. Its name was
-    /// printed at once.
+    /// Prints the final document of an object that this command started. Its name was printed at
+    /// once.
     fn print_started(&mut self, waited: &Waited) {
         if let Some(started) = waited.what_was_started()
             && self.connection.format.is_document()
@@ -414,7 +415,7 @@ impl Group {
         self.unprinted = self.unprinted.take().or(told.err());
     }
 
-    /// An object as a document of its own: within a list it does not say what it is.
+    /// An object as a document of its own: items of a list lack their kind.
     fn document(&self, object: Value) -> Value {
         let (version, kind) = (self.kind.api_version(), self.kind.info().kind);
         let mut document = json!({ "apiVersion": version, "kind": kind });
@@ -428,13 +429,13 @@ impl Group {
         Ok(!self.runs(workflow).await?.0.is_empty())
     }
 
-    /// Whether a workflow still stands as a run before its newest one: its controller sees a new run a
-    /// moment after that was made, and says so then.
+    /// Whether a workflow still shows the state of an earlier run: its controller notices a new run
+    /// slightly later.
     async fn is_behind(&self, name: &str, workflow: &Value) -> Result<bool, Failure> {
         Ok(goal::is_behind(workflow, &self.runs(name).await?.0))
     }
 
-    /// All runs of a workflow, and the point up to which these are all.
+    /// All runs of a workflow, and their resourceVersion.
     async fn runs(&self, workflow: &str) -> Result<(Vec<WorkflowRun>, String), Failure> {
         let fields = format!("spec.workflow={workflow}");
         let query = self.connection.query(KindId::WorkflowRun, String::new(), fields);
@@ -445,7 +446,7 @@ impl Group {
         for mut waited in std::mem::take(&mut self.open).into_values() {
             self.print_started(&waited);
             match waited.judge_run() {
-                // Only the document of its workflow was not as it should be yet.
+                // Only the document of the workflow was not up to date yet.
                 Some(Answer::Met) => (),
                 Some(Answer::Never(failure)) => self.fails(failure),
                 Some(Answer::NoRun(_) | Answer::Nothing(_)) | None => {
@@ -455,7 +456,8 @@ impl Group {
         }
     }
 
-    /// Nothing more is waited for, as the server refused it: what was started is known by its document.
+    /// The server refused the watch, so waiting ends. The documents of what was started are
+    /// printed.
     fn is_left(&mut self) {
         for waited in std::mem::take(&mut self.open).into_values() {
             self.print_started(&waited);
@@ -470,7 +472,7 @@ impl Group {
     }
 }
 
-/// What comes next of runs that are followed; never anything where none are.
+/// The next event of followed runs; never resolves if none are followed.
 async fn next_of(runs: &mut Option<Following>) -> Result<Seen, client::Error> {
     match runs {
         Some(runs) => runs.next().await,
@@ -478,7 +480,7 @@ async fn next_of(runs: &mut Option<Following>) -> Result<Seen, client::Error> {
     }
 }
 
-/// The only run that is waited for, or all runs of the namespace.
+/// The only awaited run, or all runs of the namespace.
 fn query_of_runs(connection: &Connection, only: Option<&Target>) -> Query {
     let fields = only.map(|run| format!("metadata.name={}", run.name)).unwrap_or_default();
     connection.query(KindId::WorkflowRun, String::new(), fields)

@@ -58,7 +58,7 @@ impl Fleet {
     /// agent's.
     pub fn prepare(shape: Shape) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let plan::Plan { processes, urls, etcd } = plan::plan(&shape, dir.path());
+        let plan::FleetPlan { processes, urls, etcd } = plan::plan(&shape, dir.path());
         Self { processes, dir, shape, urls, etcd }
     }
 

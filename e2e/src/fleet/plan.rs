@@ -53,13 +53,13 @@ impl Shape {
 }
 
 /// Processes by name, and where the API is served.
-pub(super) struct Plan {
+pub(super) struct FleetPlan {
     pub(super) processes: BTreeMap<String, Process>,
     pub(super) urls: Vec<String>,
     pub(super) etcd: String,
 }
 
-pub(super) fn plan(shape: &Shape, dir: &Path) -> Plan {
+pub(super) fn plan(shape: &Shape, dir: &Path) -> FleetPlan {
     let mut maker = Maker { dir, processes: BTreeMap::new(), etcd: String::new() };
     let urls = match shape.control_plane {
         ControlPlane::Embedded => {
@@ -87,7 +87,7 @@ pub(super) fn plan(shape: &Shape, dir: &Path) -> Plan {
     for number in 0..shape.agents {
         maker.agent(shape, number, &urls.join(","));
     }
-    Plan { processes: maker.processes, urls, etcd: maker.etcd }
+    FleetPlan { processes: maker.processes, urls, etcd: maker.etcd }
 }
 
 struct Maker<'a> {

@@ -11,10 +11,10 @@ use api::task::{ReportState, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::{Kind as _, Node, Task, TaskTemplate, Timestamp};
 use node_agent::Ledger;
-use node_agent::attempt::{Attempt, Says};
+use node_agent::attempt::{Attempt, Content};
 use node_agent::engine::{ContainerState, Identity};
 use node_agent::plan::{self, Assignment, View, Which, plan};
-use node_agent::resolve::Place;
+use node_agent::resolve::HostInfo;
 use proptest::prelude::*;
 use scheduler::{Change, Limits, Snapshot, place};
 use serde_json::json;
@@ -178,7 +178,7 @@ impl World {
             which: Which::All,
             busy: &BTreeSet::new(),
             node: plan::Node {
-                place: Place { node: NODES[agent], address: "127.0.0.1", own_network: true },
+                host: HostInfo { node: NODES[agent], address: "127.0.0.1", own_network: true },
                 boot_id: "boot",
                 capacity: &capacity,
                 port_range: RANGE,
@@ -203,15 +203,15 @@ impl World {
                 None => ledger.remove(&identity),
             }
         }
-        for step in &decided.steps {
-            match step {
-                plan::Step::Start(spec) => {
+        for action in &decided.actions {
+            match action {
+                plan::Action::Start(spec) => {
                     let since = Timestamp::UNIX_EPOCH;
                     containers.insert(spec.identity.clone(), ContainerState::Running { since });
                 }
-                plan::Step::Remove(identity) => drop(containers.remove(identity)),
+                plan::Action::Remove(identity) => drop(containers.remove(identity)),
                 // What has to be stopped takes its time.
-                plan::Step::Signal(..) | plan::Step::Kill(_) => (),
+                plan::Action::Signal(..) | plan::Action::Kill(_) => (),
             }
         }
         let leftovers = decided.leftovers.into_values().collect();
@@ -219,16 +219,18 @@ impl World {
             self.nodes[agent].status.leftovers = leftovers;
             self.snapshot.apply(Change::Node(Arc::new(self.nodes[agent].clone())));
         }
-        let said: Vec<(Attempt, u64, Says)> = self.agents[agent]
+        let said: Vec<(Attempt, u64, Content)> = self.agents[agent]
             .ledger
             .to_say()
-            .map(|(attempt, word)| (attempt.clone(), word.number, word.says.clone()))
+            .map(|(attempt, message)| (attempt.clone(), message.number, message.says.clone()))
             .collect();
         for (attempt, number, says) in said {
             self.agents[agent].ledger.heard(&attempt.identity, number);
             match says {
-                Says::Report(report) => self.change(&attempt.identity, &TaskChange::Report(report)),
-                Says::Refuse(why) => panic!("{} is given back: {why}", attempt.identity.task()),
+                Content::Report(report) => {
+                    self.change(&attempt.identity, &TaskChange::Report(report))
+                }
+                Content::Refuse(why) => panic!("{} is given back: {why}", attempt.identity.task()),
             }
         }
     }
@@ -317,8 +319,8 @@ proptest! {
                     else { continue };
                     let plan = world.decide(agent, Some(&bound));
                     let attempt = plan.changes[&identity(task)].as_ref().unwrap();
-                    let says = attempt.unsent.as_ref().map(|word| &word.says);
-                    let is_given_back = matches!(says, Some(Says::Refuse(_)));
+                    let says = attempt.unsent.as_ref().map(|message| &message.says);
+                    let is_given_back = matches!(says, Some(Content::Refuse(_)));
                     prop_assert!(is_given_back, "{node} has room for {}", task.name());
                 }
             }

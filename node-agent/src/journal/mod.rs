@@ -73,13 +73,13 @@ pub enum Journal {
     /// agent.
     Memory(
         /// Guards the bytes for one read or write.
-        Arc<Mutex<Held>>,
+        Arc<Mutex<InMemory>>,
     ),
 }
 
 /// A journal in memory.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct InMemory {
     bytes: Vec<u8>,
     /// Whether writes fail as on a full disk.
     is_full: bool,
@@ -87,7 +87,7 @@ pub struct Held {
     is_short: bool,
 }
 
-impl Held {
+impl InMemory {
     fn room(&self) -> Result<(), JournalError> {
         if self.is_full {
             let (path, source) = (PathBuf::from("in memory"), io::ErrorKind::StorageFull.into());

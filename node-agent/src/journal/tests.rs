@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::attempt::{Progress, Says};
+use crate::attempt::{Content, Progress};
 
 fn attempt(index: u32) -> Attempt {
     let identity = Identity::new("default", &format!("web-{index}"), "0af3", 2).unwrap();
     let mut attempt = Attempt::found(identity, Progress::Starting { since: Timestamp::UNIX_EPOCH });
-    attempt.say(u64::from(index), Says::Refuse("a word\nof two lines".to_owned()));
+    attempt.say(u64::from(index), Content::Refuse("a word\nof two lines".to_owned()));
     attempt
 }
 
@@ -268,7 +268,7 @@ fn an_attempt_without_container_and_restart_is_of_its_first_main_container() {
         r#"e8d0255070e9c33f {"identity":{"namespace":"default","task":"web-0","uid":"0af3","attempt":2},"binding":1,"progress":"ended"}"#,
         r#"d97bdf059c243988 [{"forget":{"namespace":"default","task":"web-1","uid":"0af3","attempt":2}}]"#,
     ];
-    let held = Held { bytes: format!("{}\n", lines.join("\n")).into(), ..Held::default() };
+    let held = InMemory { bytes: format!("{}\n", lines.join("\n")).into(), ..InMemory::default() };
     let journal = Journal::Memory(Arc::new(Mutex::new(held)));
     let attempts = journal.load().unwrap().attempts;
     let first = Identity::new("default", "web-0", "0af3", 2).unwrap();

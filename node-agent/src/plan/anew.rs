@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use api::task::ReportState;
 
 use super::report;
-use crate::attempt::{Attempt, Progress, Says};
+use crate::attempt::{Attempt, Content, Progress};
 use crate::engine::Identity;
 use crate::ledger::Ledger;
 
@@ -17,15 +17,15 @@ use crate::ledger::Ledger;
 ///   one, its end is read from its container again, or is reported as unknown.
 /// * Messages that were not acknowledged are still sent.
 pub(crate) fn tell_anew(ledger: &Ledger, boot_id: &str) -> BTreeMap<Identity, Option<Attempt>> {
-    let mut words = ledger.words();
+    let mut last_message = ledger.last_message();
     let mut changes = BTreeMap::new();
     for (identity, attempt) in ledger.attempts() {
         match attempt.progress {
             Progress::Running { .. } => {
                 let mut next = attempt.clone();
-                words += 1;
+                last_message += 1;
                 let running = report(&next, boot_id, ReportState::Running);
-                next.say(words, Says::Report(Box::new(running)));
+                next.say(last_message, Content::Report(Box::new(running)));
                 changes.insert(identity.clone(), Some(next));
             }
             Progress::Ended | Progress::Refused if attempt.unsent.is_none() => {

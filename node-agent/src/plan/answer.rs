@@ -11,7 +11,7 @@
 use api::Timestamp;
 use api::task::reason;
 
-use super::Step;
+use super::Action;
 use super::ending::Ending;
 use crate::attempt::{Attempt, Begun, Progress};
 use crate::engine::EngineError;
@@ -22,20 +22,20 @@ const START_FAILURES_MAX: u32 = 8;
 
 /// The action that was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum ActionKind {
     Start { image: String },
     Signal,
     Kill,
     Remove,
 }
 
-impl Asked {
-    pub(crate) fn of(step: &Step) -> Self {
-        match step {
-            Step::Start(spec) => Self::Start { image: spec.image.clone() },
-            Step::Signal(..) => Self::Signal,
-            Step::Kill(_) => Self::Kill,
-            Step::Remove(_) => Self::Remove,
+impl ActionKind {
+    pub(crate) fn of(action: &Action) -> Self {
+        match action {
+            Action::Start(spec) => Self::Start { image: spec.image.clone() },
+            Action::Signal(..) => Self::Signal,
+            Action::Kill(_) => Self::Kill,
+            Action::Remove(_) => Self::Remove,
         }
     }
 }
@@ -89,15 +89,15 @@ pub(crate) fn after_pull(
 /// may help.
 pub(crate) fn after(
     attempt: &Attempt,
-    asked: &Asked,
+    kind: &ActionKind,
     outcome: Result<(), &EngineError>,
     (now, wall): (Timestamp, Timestamp),
 ) -> After {
-    match asked {
-        Asked::Start { image } => after_start(attempt, image, outcome, wall),
-        Asked::Signal => after_signal(attempt, outcome, now),
-        Asked::Kill => after_kill(attempt, outcome),
-        Asked::Remove => After::Nothing,
+    match kind {
+        ActionKind::Start { image } => after_start(attempt, image, outcome, wall),
+        ActionKind::Signal => after_signal(attempt, outcome, now),
+        ActionKind::Kill => after_kill(attempt, outcome),
+        ActionKind::Remove => After::Nothing,
     }
 }
 
@@ -195,7 +195,7 @@ fn after_kill(attempt: &Attempt, outcome: Result<(), &EngineError>) -> After {
 }
 
 /// What delays an action of a stop. A container that is gone is no problem for a stop.
-fn trouble(step: &str, outcome: Result<(), &EngineError>) -> Option<String> {
+fn trouble(action: &str, outcome: Result<(), &EngineError>) -> Option<String> {
     let error = outcome.err().filter(|error| **error != EngineError::Gone)?;
-    Some(format!("{step}: {error}"))
+    Some(format!("{action}: {error}"))
 }

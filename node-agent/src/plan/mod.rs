@@ -30,14 +30,14 @@ use api::task_template::TaskTemplateSpec;
 use api::template::Port;
 use api::{Task, Timestamp};
 
-use crate::attempt::{Attempt, Progress, Says, Why};
+use crate::attempt::{Attempt, Content, Progress, Why};
 use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
 use crate::ledger::Ledger;
-use crate::resolve::{Place, merged};
+use crate::resolve::{HostInfo, merged};
 use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
-pub(crate) use answer::{After, Asked, after, after_pull};
+pub(crate) use answer::{ActionKind, After, after, after_pull};
 pub(crate) use ending::Ending;
 
 /// How often a killed container that still exists is killed again.
@@ -80,7 +80,7 @@ pub enum Which<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
     /// What containers are told of the node.
-    pub place: Place<'a>,
+    pub host: HostInfo<'a>,
     /// Identifier of this start of the agent.
     pub boot_id: &'a str,
     /// Resources that tasks may use.
@@ -112,7 +112,7 @@ pub enum Template {
 
 /// An action of the shell on one container. Repeating it does no harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Action {
     /// Create and start it.
     Start(Box<ContainerSpec>),
     /// Ask it to end.
@@ -130,19 +130,21 @@ pub struct Plan {
     /// action is done.
     pub changes: BTreeMap<Identity, Option<Attempt>>,
     /// What to do.
-    pub steps: Vec<Step>,
+    pub actions: Vec<Action>,
     /// Unwanted attempts among those that were decided about.
     pub leftovers: BTreeMap<Identity, Leftover>,
     /// When to decide again even if nothing happens, for those that were decided about.
     pub wakes: BTreeMap<Identity, Timestamp>,
 }
 
-impl Step {
+impl Action {
     /// The container that it is about.
     pub fn identity(&self) -> &Identity {
         match self {
-            Step::Start(spec) => &spec.identity,
-            Step::Signal(identity, _) | Step::Kill(identity) | Step::Remove(identity) => identity,
+            Action::Start(spec) => &spec.identity,
+            Action::Signal(identity, _) | Action::Kill(identity) | Action::Remove(identity) => {
+                identity
+            }
         }
     }
 }
@@ -215,7 +217,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         plan: Plan::default(),
         room: Room::beside(view.ledger.taken(), offer),
         named: BTreeSet::new(),
-        words: view.ledger.words(),
+        last_message: view.ledger.last_message(),
     };
     let mut fresh = Vec::new();
     let mut known = |identity| {
@@ -265,7 +267,7 @@ struct Planner<'a> {
     /// Node ports that attempts ask for by number which are started by this plan.
     named: BTreeSet<u16>,
     /// Number of the newest message.
-    words: u64,
+    last_message: u64,
 }
 
 impl Planner<'_> {
@@ -359,14 +361,14 @@ impl Planner<'_> {
 
     fn end(&mut self, attempt: &Attempt, ending: Ending) {
         let mut next = attempt.clone();
-        self.words += 1;
-        end(&mut next, ending, self.words, self.view.node.boot_id);
+        self.last_message += 1;
+        end(&mut next, ending, self.last_message, self.view.node.boot_id);
         self.keep(next);
     }
 
-    fn say(&mut self, attempt: &mut Attempt, says: Says) {
-        self.words += 1;
-        attempt.say(self.words, says);
+    fn say(&mut self, attempt: &mut Attempt, says: Content) {
+        self.last_message += 1;
+        attempt.say(self.last_message, says);
     }
 
     fn keep(&mut self, attempt: Attempt) {
@@ -391,7 +393,7 @@ impl Planner<'_> {
 }
 
 /// Records an end in an attempt.
-pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &str) {
+pub(crate) fn end(attempt: &mut Attempt, ending: Ending, message_number: u64, boot_id: &str) {
     let mut report = report(attempt, boot_id, ending.state);
     report.exit_code = ending.exit_code;
     report.reason = ending.reason;
@@ -402,7 +404,7 @@ pub(crate) fn end(attempt: &mut Attempt, ending: Ending, word: u64, boot_id: &st
     report.started_at = ending.started.or(report.started_at);
     report.finished_at = Some(ending.finished);
     attempt.progress = Progress::Ended;
-    attempt.say(word, Says::Report(Box::new(report)));
+    attempt.say(message_number, Content::Report(Box::new(report)));
 }
 
 /// A report of an attempt without the fields that only an end has.

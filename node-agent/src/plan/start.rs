@@ -3,8 +3,8 @@
 use api::task::{ReportState, reason};
 
 use super::ending::Ending;
-use super::{Assignment, Node, Planner, SLOW_START, Step, Template, later, report};
-use crate::attempt::{Attempt, Begun, Manner, Progress, Says, millis};
+use super::{Action, Assignment, Node, Planner, SLOW_START, Template, later, report};
+use crate::attempt::{Attempt, Begun, Content, Manner, Progress, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
 use crate::resolve::{container_spec, merged, stop_signal};
 
@@ -42,7 +42,7 @@ impl Planner<'_> {
             Ok(spec) => {
                 attempt.session.begun = Begun::No;
                 self.wake_at(identity, Some(later(self.view.now, SLOW_START)));
-                self.plan.steps.push(Step::Start(Box::new(spec)));
+                self.plan.actions.push(Action::Start(Box::new(spec)));
                 self.keep(attempt);
             }
             Err(Obstacle::Misfit(message)) => self.give_back(attempt, message),
@@ -100,7 +100,7 @@ impl Planner<'_> {
         let ports =
             self.room.allot(&merged.ports, passed_over, &self.named).map_err(Obstacle::Misfit)?;
         let task = (&*assignment.task, &**template);
-        let spec = container_spec(&attempt.identity, task, &merged, &ports, &self.view.node.place)
+        let spec = container_spec(&attempt.identity, task, &merged, &ports, &self.view.node.host)
             .map_err(Obstacle::Wrong)?;
         attempt.ports = ports;
         Ok(spec)
@@ -119,7 +119,7 @@ impl Planner<'_> {
                 next.progress = Progress::Running { started: *since, seen: self.view.now };
                 if assignment.stop().is_none() {
                     let running = report(&next, self.view.node.boot_id, ReportState::Running);
-                    self.say(&mut next, Says::Report(Box::new(running)));
+                    self.say(&mut next, Content::Report(Box::new(running)));
                 }
                 self.keep(next.clone());
                 self.running(assignment, &next);
@@ -146,7 +146,7 @@ impl Planner<'_> {
         attempt.progress = Progress::Refused;
         attempt.ports.clear();
         attempt.fixed_ports.clear();
-        self.say(&mut attempt, Says::Refuse(why));
+        self.say(&mut attempt, Content::Refuse(why));
         self.keep(attempt);
     }
 
@@ -168,14 +168,14 @@ impl Planner<'_> {
                 return self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
             }
         };
-        let Node { place, .. } = self.view.node;
+        let Node { host, .. } = self.view.node;
         let task = (&*assignment.task, &**template);
         let mut next = attempt.clone();
         let spec = merged(&assignment.task, template).and_then(|merged| {
             if std::mem::take(&mut next.session.wants_ports) {
                 next.ports = self.room.allot_others(&merged.ports, &attempt.ports);
             }
-            container_spec(&attempt.identity, task, &merged, &next.ports, &place)
+            container_spec(&attempt.identity, task, &merged, &next.ports, &host)
         });
         match spec {
             Ok(mut spec) => {
@@ -185,7 +185,7 @@ impl Planner<'_> {
                 if next.ports != attempt.ports {
                     self.keep(next);
                 }
-                self.plan.steps.push(Step::Start(Box::new(spec)));
+                self.plan.actions.push(Action::Start(Box::new(spec)));
             }
             Err(message) => {
                 self.end(attempt, Ending::failed(reason::REFUSED, message, self.view.wall));
@@ -213,7 +213,7 @@ impl Planner<'_> {
         let is_asked = self.view.busy.contains(&attempt.identity);
         let silence = is_asked.then(|| UNANSWERED.to_owned());
         starting.message = next.session.trouble.clone().or(silence);
-        self.say(&mut next, Says::Report(Box::new(starting)));
+        self.say(&mut next, Content::Report(Box::new(starting)));
         self.keep(next.clone());
         next
     }

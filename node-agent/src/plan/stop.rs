@@ -7,8 +7,8 @@ use api::task::ReportState;
 use jiff::SignedDuration;
 
 use super::ending::Ending;
-use super::{KILL_AGAIN, Planner, Step, later, report};
-use crate::attempt::{Attempt, Progress, Says, Why};
+use super::{Action, KILL_AGAIN, Planner, later, report};
+use crate::attempt::{Attempt, Content, Progress, Why};
 use crate::engine::{ContainerState, Identity};
 
 /// After this many failures to deliver the stop signal a container is killed when its grace period
@@ -30,7 +30,7 @@ impl Planner<'_> {
         next.session.told_trouble = None;
         let over = later(self.view.now, next.manner.grace());
         self.wake_at(&next.identity, Some(over));
-        self.plan.steps.push(Step::Signal(next.identity.clone(), next.manner.signal()));
+        self.plan.actions.push(Action::Signal(next.identity.clone(), next.manner.signal()));
         self.keep(next);
     }
 
@@ -74,7 +74,7 @@ impl Planner<'_> {
         next.session.told_trouble.clone_from(&next.session.trouble);
         let mut running = report(&next, self.view.node.boot_id, ReportState::Running);
         running.message.clone_from(&next.session.trouble);
-        self.say(&mut next, Says::Report(Box::new(running)));
+        self.say(&mut next, Content::Report(Box::new(running)));
         self.keep(next.clone());
         next
     }
@@ -90,7 +90,7 @@ impl Planner<'_> {
             None => {
                 // The engine was away, or an earlier agent crashed before it noted the delivery.
                 // Send it again.
-                return self.plan.steps.push(Step::Signal(identity, attempt.manner.signal()));
+                return self.plan.actions.push(Action::Signal(identity, attempt.manner.signal()));
             }
         };
         let over = later(from, attempt.manner.grace());
@@ -122,7 +122,7 @@ impl Planner<'_> {
             return self.stop_unwanted(identity, attempt, *since);
         }
         if container.is_some() {
-            self.plan.steps.push(Step::Remove(identity.clone()));
+            self.plan.actions.push(Action::Remove(identity.clone()));
         }
         if attempt.is_some() {
             self.turn_into(identity, None);
@@ -157,7 +157,7 @@ impl Planner<'_> {
         match container {
             None | Some(ContainerState::Unreadable { .. }) => (),
             Some(ContainerState::Created | ContainerState::Exited { .. }) => {
-                self.plan.steps.push(Step::Remove(attempt.identity.clone()));
+                self.plan.actions.push(Action::Remove(attempt.identity.clone()));
             }
             // A start whose answer was lost succeeded after its attempt was given up. Stop it.
             Some(ContainerState::Running { .. }) => self.kill(attempt),
@@ -171,7 +171,7 @@ impl Planner<'_> {
         let mut next = attempt.clone();
         let again = later(self.view.now, KILL_AGAIN);
         next.session.kill_again_at = Some(again);
-        self.plan.steps.push(Step::Kill(next.identity.clone()));
+        self.plan.actions.push(Action::Kill(next.identity.clone()));
         self.wake_at(&next.identity, Some(again));
         self.keep(next);
     }

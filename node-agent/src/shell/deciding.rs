@@ -7,13 +7,15 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Agent;
-use super::agenda::Due;
-use super::crew::Acted;
+use super::executor::Acted;
 use super::pulls::Pulled;
+use super::work_queue::Due;
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
-use crate::plan::{self, After, Asked, Ending, Node, Plan, View, after, after_pull, later, plan};
-use crate::resolve::Place;
+use crate::plan::{
+    self, ActionKind, After, Ending, Node, Plan, View, after, after_pull, later, plan,
+};
+use crate::resolve::HostInfo;
 
 /// How long a port of the range is avoided after something else was found to hold it.
 const PORT_SHUNNED: Duration = Duration::from_secs(300);
@@ -21,10 +23,10 @@ const PORT_SHUNNED: Duration = Duration::from_secs(300);
 impl Agent {
     /// Plans for what has changed or is due, and acts. Returns whether the journal has all of it.
     pub(super) async fn decide(&mut self) -> bool {
-        self.agenda.extend(self.crew.take_rested(Instant::now()));
-        self.agenda.extend(self.bound.take_changed());
+        self.queue.extend(self.executor.take_rested(Instant::now()));
+        self.queue.extend(self.bound.take_changed());
         let now = self.now();
-        let Some(due) = self.agenda.take_due(now) else { return true };
+        let Some(due) = self.queue.take_due(now) else { return true };
         self.look_at_disk().await;
         let plan = self.plan(&due, now);
         for (identity, change) in plan.changes {
@@ -36,15 +38,15 @@ impl Agent {
         }
         let ledger = &self.ledger;
         self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::waits_for_image));
-        self.agenda.wait_for(plan.wakes);
+        self.queue.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
         let is_saved = self.save().await;
         // If the plan could not be written to the journal, its actions are dropped. When the
         // journal can be written again they may be wrong, for example because a task was cancelled
         // meanwhile. Everything is planned anew then, and what the ledger says has begun is treated
         // as after a crash.
-        if is_saved && let Some(engine) = &self.sight.engine {
-            plan.steps.into_iter().for_each(|step| self.crew.act(engine, step));
+        if is_saved && let Some(engine) = &self.engine_view.engine {
+            plan.actions.into_iter().for_each(|action| self.executor.act(engine, action));
         }
         is_saved
     }
@@ -53,16 +55,16 @@ impl Agent {
         plan(&View {
             assignments: self.bound.is_complete.then(|| self.bound.assignments()),
             containers: &self
-                .sight
+                .engine_view
                 .seen_of(|| self.ledger.attempts().keys().chain(self.bound.assignments().keys())),
             ledger: &self.ledger,
             which: due.which(),
-            busy: self.crew.busy(),
+            busy: self.executor.busy(),
             node: Node {
-                place: Place {
+                host: HostInfo {
                     node: &self.config.name,
                     address: &self.config.address,
-                    own_network: self.sight.own_network,
+                    own_network: self.engine_view.own_network,
                 },
                 boot_id: &self.boot_id,
                 capacity: self.publishing.capacity(),
@@ -84,14 +86,14 @@ impl Agent {
 
     /// Takes in the result of an action.
     pub(super) fn acted(&mut self, acted: Acted) {
-        self.crew.done(&acted, Instant::now());
-        self.sight.doubt(acted.identity.clone());
+        self.executor.done(&acted, Instant::now());
+        self.engine_view.doubt(acted.identity.clone());
         self.take_answer(&acted);
         match acted.outcome {
             Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
             Ok(_) => (),
             Err(EngineError::Refused { reason, message })
-                if matches!(acted.asked, Asked::Start { .. }) =>
+                if matches!(acted.kind, ActionKind::Start { .. }) =>
             {
                 self.refused(&acted.identity, reason, message);
             }
@@ -114,12 +116,12 @@ impl Agent {
         let Some(attempt) = self.ledger.get(&acted.identity) else { return };
         let outcome = acted.outcome.as_ref().map(|_| ());
         let times = (self.now(), self.outside.clock.now());
-        let follows = after(attempt, &acted.asked, outcome, times);
+        let follows = after(attempt, &acted.kind, outcome, times);
         self.follow(&acted.identity, follows);
-        if let (Asked::Start { image }, Err(EngineError::NeedsImage)) =
-            (&acted.asked, &acted.outcome)
+        if let (ActionKind::Start { image }, Err(EngineError::NeedsImage)) =
+            (&acted.kind, &acted.outcome)
             && self.ledger.get(&acted.identity).is_some_and(Attempt::waits_for_image)
-            && let Some(engine) = &self.sight.engine
+            && let Some(engine) = &self.engine_view.engine
         {
             self.pulls.ask(engine, image.clone(), acted.identity.clone());
         }
@@ -133,7 +135,7 @@ impl Agent {
             After::Ended(ending) => {
                 let Some(attempt) = self.ledger.get(identity) else { return };
                 let mut attempt = attempt.clone();
-                plan::end(&mut attempt, *ending, self.ledger.words() + 1, &self.boot_id);
+                plan::end(&mut attempt, *ending, self.ledger.last_message() + 1, &self.boot_id);
                 self.put(attempt);
             }
         }
@@ -147,10 +149,10 @@ impl Agent {
             let wall = self.outside.clock.now();
             let follows = after_pull(attempt, pulled.outcome.as_ref().copied(), wall);
             if let (After::Known(_), Err(error)) = (&follows, &pulled.outcome) {
-                self.crew.rest(&identity, error, now);
+                self.executor.rest(&identity, error, now);
             }
             self.follow(&identity, follows);
-            self.agenda.extend([identity]);
+            self.queue.extend([identity]);
         }
     }
 
@@ -165,7 +167,7 @@ impl Agent {
         if matches!(attempt.progress, Progress::Starting { .. }) {
             let mut attempt = attempt.clone();
             let ending = Ending::failed(reason.as_str(), message, now);
-            plan::end(&mut attempt, ending, self.ledger.words() + 1, &self.boot_id);
+            plan::end(&mut attempt, ending, self.ledger.last_message() + 1, &self.boot_id);
             self.put(attempt);
         }
     }

@@ -75,7 +75,7 @@ impl Agent {
             self.disk.shortage = Some(shortage);
         } else {
             if self.disk.shortage.take().is_some() {
-                self.agenda.add_all();
+                self.queue.add_all();
             }
             self.outside.health.works(HAVING_ROOM);
         }

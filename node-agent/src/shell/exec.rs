@@ -68,7 +68,7 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
         );
         Refusal::new(Why::Busy, message)
     })?;
-    let mut asked = Asked { body, frames: Frames::default() };
+    let mut asked = ClientInput { body, frames: Frames::default() };
     let request = match timeout(REQUEST_TIMEOUT, asked.next()).await {
         Ok(Some((Channel::Stdin, request))) => serde_json::from_slice::<ExecRequest>(&request),
         Ok(_) | Err(_) => {
@@ -124,12 +124,12 @@ fn identity(served: &Served, path: &str) -> Option<Identity> {
 }
 
 /// What the client sends.
-struct Asked<B = Incoming> {
+struct ClientInput<B = Incoming> {
     body: B,
     frames: Frames,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Asked<B> {
+impl<B: HttpBody<Data = Bytes> + Unpin> ClientInput<B> {
     /// The next message; nothing if the client has disconnected or sends no valid frames.
     async fn next(&mut self) -> Option<(Channel, Vec<u8>)> {
         loop {
@@ -166,7 +166,7 @@ enum End {
 }
 
 impl Session {
-    async fn run(self, exec: Exec, asked: Asked<impl HttpBody<Data = Bytes> + Unpin>) {
+    async fn run(self, exec: Exec, asked: ClientInput<impl HttpBody<Data = Bytes> + Unpin>) {
         let Exec { input, output, control } = exec;
         let end = {
             let exited = self.pass_on(output, control.as_ref());
@@ -283,7 +283,7 @@ impl Session {
 
 /// Handles the client's messages until it disconnects.
 async fn obey(
-    mut asked: Asked<impl HttpBody<Data = Bytes> + Unpin>,
+    mut asked: ClientInput<impl HttpBody<Data = Bytes> + Unpin>,
     mut input: Option<std::pin::Pin<Box<dyn AsyncWrite + Send>>>,
     control: &dyn ExecControl,
 ) {
@@ -463,7 +463,7 @@ mod tests {
         let control = Box::new(Endless(Arc::clone(&is_stopped)));
         let exec = Exec { input: None, output: stream::pending().boxed(), control };
         let nothing = stream::pending::<Result<Frame<Bytes>, io::Error>>();
-        let asked = Asked { body: StreamBody::new(nothing), frames: Frames::default() };
+        let asked = ClientInput { body: StreamBody::new(nothing), frames: Frames::default() };
         end.send_replace(true);
         session.run(exec, asked).await;
         assert!(is_stopped.load(Ordering::Relaxed));

@@ -78,7 +78,7 @@ impl Agent {
             Ok(()) => {
                 if self.keeping.try_at.take().is_some() {
                     // Nothing was decided while the journal could not be written.
-                    self.agenda.add_all();
+                    self.queue.add_all();
                 }
                 self.keeping.retry.worked();
                 self.publishing.set_journal_problem(None);

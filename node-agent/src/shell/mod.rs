@@ -11,16 +11,16 @@
 //!   plans for what has changed or is due, and writes that. Everything is looked at when the list
 //!   of assignments becomes complete, and every [`RESYNC`].
 
-mod agenda;
-mod allegiance;
 mod answers;
 mod bound;
 #[cfg(test)]
 mod broken;
-mod crew;
+mod cluster_choice;
 mod deciding;
 mod disk;
+mod engine_view;
 mod exec;
+mod executor;
 mod follow;
 mod keeping;
 mod lease;
@@ -31,8 +31,8 @@ mod pulls;
 mod reports;
 mod served;
 mod serving;
-mod sight;
 mod stats;
+mod work_queue;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -57,19 +57,19 @@ use crate::journal::{Journal, JournalError, Owner, Record};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Template, tell_anew};
-use agenda::Agenda;
-use allegiance::{Allegiance, Heard, allegiance};
 use bound::Bound;
-use crew::{Acted, Crew};
+use cluster_choice::{ClusterChoice, Situation, choose_cluster};
 use disk::Disk;
+use engine_view::{EngineView, RESYNC};
+use executor::{Acted, Executor};
 use follow::Session;
 use keeping::Keeping;
 use presence::Presence;
 use publishing::Publishing;
 use pulls::{Pulled, Pulls};
-use reports::{Desk, Sent};
+use reports::{ReportSender, Sent};
 use served::Served;
-use sight::{RESYNC, Sight};
+use work_queue::WorkQueue;
 
 /// Most events that wait for the agent. Further senders wait.
 const EVENTS_MAX: usize = 1_024;
@@ -202,7 +202,7 @@ pub async fn run(
     let ended = work(&mut agent, &mut news, &tasks, &stop).await;
     // No more events are received, so a task that sends its last one must not wait for room.
     drop(news);
-    tokio::join!(agent.served.end_commands(), agent.crew.finish());
+    tokio::join!(agent.served.end_commands(), agent.executor.finish());
     ended
 }
 
@@ -251,11 +251,11 @@ struct Agent {
     /// Until when no other agent can have it.
     lease_lives_until: watch::Receiver<Option<Instant>>,
     bound: Bound,
-    sight: Sight,
-    agenda: Agenda,
-    crew: Crew,
+    engine_view: EngineView,
+    queue: WorkQueue,
+    executor: Executor,
     pulls: Pulls,
-    desk: Desk,
+    reports: ReportSender,
     publishing: Publishing,
     served: Served,
     /// When this agent started, on both clocks.
@@ -337,17 +337,17 @@ impl Agent {
         let publishing = Publishing::new(presence, outside.rng.fork("presence"), &outside.health);
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
-            crew: Crew::new(events.clone()),
+            executor: Executor::new(events.clone()),
             pulls: Pulls::new(spawner.clone(), events.clone()),
-            desk: Desk::new(
+            reports: ReportSender::new(
                 spawner.clone(),
                 events.clone(),
                 (rng.fork("reports"), &outside.health),
             ),
             began,
             bound: Bound::default(),
-            sight: Sight::new(outside.rng.fork("engine"), &outside.health),
-            agenda: Agenda::default(),
+            engine_view: EngineView::new(outside.rng.fork("engine"), &outside.health),
+            queue: WorkQueue::default(),
             ledger,
             served,
             publishing,
@@ -374,7 +374,7 @@ impl Agent {
             Event::Tasks { session, update } => {
                 if session == self.session.borrow().number {
                     if matches!(update, Update::Reset { .. }) {
-                        self.agenda.add_all();
+                        self.queue.add_all();
                     }
                     self.bound.apply(update);
                 }
@@ -382,16 +382,16 @@ impl Agent {
             Event::Template { key, template } => self.bound.learn(&key, &template),
             Event::Engine(EngineEvent::Changed(identity)) => {
                 // A container with an action in progress is looked at when the action is done.
-                if !self.crew.is_acting(&identity) {
-                    self.sight.doubt(identity);
+                if !self.executor.is_acting(&identity) {
+                    self.engine_view.doubt(identity);
                 }
             }
-            Event::Engine(EngineEvent::Missed) => self.sight.doubt_all(),
+            Event::Engine(EngineEvent::Missed) => self.engine_view.doubt_all(),
             Event::Acted(acted) => self.acted(acted),
             Event::Pulled(pulled) => self.pulled(&pulled),
             Event::Sent(sent) => {
-                let heard = self.desk.heard(sent, &mut self.ledger, Instant::now());
-                self.agenda.extend(heard);
+                let heard = self.reports.heard(sent, &mut self.ledger, Instant::now());
+                self.queue.extend(heard);
             }
             Event::Published(Ok(())) => self.publishing.worked(Instant::now()),
             Event::Published(Err(error)) => self.publishing.failed(error, Instant::now())?,
@@ -419,23 +419,23 @@ impl Agent {
         let cluster = granted.granted_by();
         let known = self.owner.cluster.clone();
         self.bound.is_complete = false;
-        let allegiance = allegiance(&Heard {
+        let choice = choose_cluster(&Situation {
             known: known.as_ref(),
             now: &cluster,
             is_unconfirmed: granted.unconfirmed,
             is_told_to: self.config.accept_cluster,
             has_promised: !self.ledger.attempts().is_empty(),
         });
-        match allegiance {
-            Allegiance::Nobody(problem) => {
+        match choice {
+            ClusterChoice::Nobody(problem) => {
                 error!(problem, cluster = %cluster, "not working");
                 self.outside.health.failed(WORKING_FOR, &problem);
                 self.publishing.set_problem(Some(problem));
                 self.session.send_modify(|session| session.client = None);
                 return;
             }
-            Allegiance::Same => (),
-            Allegiance::Restored => {
+            ClusterChoice::Same => (),
+            ClusterChoice::Restored => {
                 info!(cluster = %cluster, "working for the restored cluster");
                 for (identity, now) in tell_anew(&self.ledger, &self.boot_id) {
                     match now {
@@ -445,9 +445,9 @@ impl Agent {
                 }
                 self.works_for(cluster.clone());
             }
-            Allegiance::Other => {
+            ClusterChoice::Other => {
                 if known.is_some_and(|known| known.id != cluster.id) {
-                    self.sight.close();
+                    self.engine_view.close();
                 }
                 self.works_for(cluster.clone());
             }
@@ -477,13 +477,13 @@ impl Agent {
         if let Some(client) = client {
             self.look().await;
             let mut is_saved = self.save().await;
-            if is_saved && self.sight.is_clear() && self.bound.is_complete {
+            if is_saved && self.engine_view.is_clear() && self.bound.is_complete {
                 is_saved = self.decide().await;
             }
             // What is not in the journal is not reported either: a restarted agent would report
             // something else.
             if is_saved {
-                self.desk.send(client.clone(), &self.ledger, Instant::now());
+                self.reports.send(client.clone(), &self.ledger, Instant::now());
             }
             for key in self.bound.take_missing() {
                 let outside = (self.outside.rng.fork("template"), self.outside.health.clone());
@@ -500,10 +500,10 @@ impl Agent {
 
     /// The next time at which anything becomes due.
     fn wake_at(&self, now: Instant) -> Instant {
-        let engine = [self.sight.ask_at, self.sight.resync_at];
-        let plan = self.agenda.next().map(|at| self.instant_of(at));
+        let engine = [self.engine_view.ask_at, self.engine_view.resync_at];
+        let plan = self.queue.next().map(|at| self.instant_of(at));
         let own = [self.keeping.wake_at(), self.disk.wake_at()];
-        let rest = [plan, self.crew.wake_at(), self.desk.wake_at()].into_iter().chain(own);
+        let rest = [plan, self.executor.wake_at(), self.reports.wake_at()].into_iter().chain(own);
         let all = engine.into_iter().chain(self.publishing.wake_at()).chain(rest).flatten();
         all.filter(|at| *at > now).min().unwrap_or(now + RESYNC)
     }

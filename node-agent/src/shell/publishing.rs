@@ -12,8 +12,8 @@ use base::{Backoff, Health, Retry, Rng};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::agenda::Due;
 use super::presence::{self, Presence};
+use super::work_queue::Due;
 use super::{Agent, AgentError, Event};
 use crate::engine::{Identity, NodeFacts};
 
@@ -240,7 +240,7 @@ impl Agent {
         if !self.publishing.may_tell(has_lease, lives_until, Instant::now()) {
             return;
         }
-        let has_engine = self.sight.engine.is_some();
+        let has_engine = self.engine_view.engine.is_some();
         let Some(presence) = self.publishing.take(has_engine, Instant::now()) else { return };
         let client = self.outside.client.clone();
         let (events, wall) = (self.events.clone(), self.outside.clock.now());

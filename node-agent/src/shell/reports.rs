@@ -15,25 +15,25 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Event;
-use crate::attempt::{Attempt, Says, Word};
+use crate::attempt::{Attempt, Content, Message};
 use crate::engine::Identity;
 use crate::ledger::Ledger;
 
 /// Most messages in one batch: less than the apiserver's bound, so that one batch does not delay
 /// the next for long.
-const WORDS_MAX: usize = 500;
+const MESSAGES_MAX: usize = 500;
 
 /// The messages of a batch, and the result of each.
 #[derive(Debug)]
 pub(super) struct Sent {
-    words: Vec<(Identity, u64)>,
+    messages: Vec<(Identity, u64)>,
     /// The reason if there was no answer.
     results: Result<Vec<GroupResult>, String>,
 }
 
 /// Sends one batch at a time.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct ReportSender {
     spawner: Spawner,
     events: mpsc::Sender<Event>,
     retry: Retry,
@@ -41,7 +41,7 @@ pub(super) struct Desk {
     rest_until: Option<Instant>,
 }
 
-impl Desk {
+impl ReportSender {
     pub(super) fn new(
         spawner: Spawner,
         events: mpsc::Sender<Event>,
@@ -64,13 +64,13 @@ impl Desk {
             return;
         }
         self.rest_until = None;
-        let mut words = Vec::new();
+        let mut messages = Vec::new();
         let mut batch = Batch::default();
-        for (attempt, word) in ledger.to_say().take(WORDS_MAX) {
-            words.push((attempt.identity.clone(), word.number));
-            batch.groups.push(Group::from(op(attempt, word)));
+        for (attempt, message) in ledger.to_say().take(MESSAGES_MAX) {
+            messages.push((attempt.identity.clone(), message.number));
+            batch.groups.push(Group::from(op(attempt, message)));
         }
-        if words.is_empty() {
+        if messages.is_empty() {
             return;
         }
         self.is_sending = true;
@@ -81,7 +81,7 @@ impl Desk {
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
             // The receiver is closed when the agent ends.
-            let _stopping = events.send(Event::Sent(Sent { words, results })).await;
+            let _stopping = events.send(Event::Sent(Sent { messages, results })).await;
         });
     }
 
@@ -90,12 +90,12 @@ impl Desk {
     pub(super) fn heard(&mut self, sent: Sent, ledger: &mut Ledger, now: Instant) -> Vec<Identity> {
         self.is_sending = false;
         let (results, mut unheard) = match sent.results {
-            Ok(results) if results.len() == sent.words.len() => (results, None),
+            Ok(results) if results.len() == sent.messages.len() => (results, None),
             Ok(_) => (Vec::new(), Some("the answer is incomplete".to_owned())),
             Err(why) => (Vec::new(), Some(why)),
         };
         let mut heard = Vec::new();
-        for ((identity, number), result) in sent.words.into_iter().zip(results) {
+        for ((identity, number), result) in sent.messages.into_iter().zip(results) {
             match result {
                 GroupResult::Done => (),
                 GroupResult::Refused { why, message } => match Next::after(why) {
@@ -160,21 +160,21 @@ impl Next {
 /// one.
 fn say_less(ledger: &mut Ledger, (identity, number): (&Identity, u64), why: &str) -> bool {
     let Some(attempt) = ledger.get(identity) else { return false };
-    let Some(Word { number: now, says: Says::Report(report) }) = &attempt.unsent else {
+    let Some(Message { number: now, says: Content::Report(report) }) = &attempt.unsent else {
         return false;
     };
     let Some(less) = report.minimal(why).filter(|_| *now == number) else { return false };
     let mut attempt = attempt.clone();
-    attempt.say(ledger.words() + 1, Says::Report(Box::new(less)));
+    attempt.say(ledger.last_message() + 1, Content::Report(Box::new(less)));
     ledger.put(attempt);
     true
 }
 
 /// An attempt's message as an operation of a batch.
-fn op(attempt: &Attempt, word: &Word) -> Op {
-    let change = match &word.says {
-        Says::Report(report) => TaskChange::Report(Box::new(Report::clone(report).bounded())),
-        Says::Refuse(message) => {
+fn op(attempt: &Attempt, message: &Message) -> Op {
+    let change = match &message.says {
+        Content::Report(report) => TaskChange::Report(Box::new(Report::clone(report).bounded())),
+        Content::Refuse(message) => {
             let message = shortened(message, MESSAGE_CHARS_MAX);
             TaskChange::Refuse { binding: attempt.binding, message }
         }
@@ -202,7 +202,7 @@ mod tests {
         let report = serde_json::from_value(serde_json::json!({
             "binding": 1, "bootId": "b", "state": "Failed", "exitCode": 3, "message": "why",
         }));
-        attempt.say(7, Says::Report(Box::new(report.unwrap())));
+        attempt.say(7, Content::Report(Box::new(report.unwrap())));
         attempt
     }
 
@@ -210,12 +210,13 @@ mod tests {
     #[test]
     fn what_is_sent_is_within_its_bounds() {
         let mut attempt = ended();
-        let Some(Word { says: Says::Report(report), .. }) = &attempt.unsent else {
+        let Some(Message { says: Content::Report(report), .. }) = &attempt.unsent else {
             panic!("it is a report")
         };
         let message = Some("x".repeat(10 * MESSAGE_CHARS_MAX));
         let long = Report { message, ..Report::clone(report) };
-        for says in [Says::Report(Box::new(long)), Says::Refuse("x".repeat(10 * MESSAGE_CHARS_MAX))]
+        for says in
+            [Content::Report(Box::new(long)), Content::Refuse("x".repeat(10 * MESSAGE_CHARS_MAX))]
         {
             attempt.say(7, says);
             let Op::Task { change, .. } = op(&attempt, attempt.unsent.as_ref().unwrap()) else {
@@ -231,22 +232,23 @@ mod tests {
     async fn an_end_that_is_rejected_is_said_in_fewer_words_and_then_not_again() {
         let tasks = Tasks::new("test");
         let (events, _news) = mpsc::channel(1);
-        let mut desk = Desk::new(tasks.spawner(), events, (Rng::seeded(1), &Health::default()));
+        let mut reports =
+            ReportSender::new(tasks.spawner(), events, (Rng::seeded(1), &Health::default()));
         let mut ledger = Ledger::of([ended()]);
         let identity = ended().identity;
         let mut answer = |number, ledger: &mut Ledger| {
             let message = "it is too large".to_owned();
             let results = Ok(vec![GroupResult::refused(Why::TooLarge, message)]);
-            let sent = Sent { words: vec![(identity.clone(), number)], results };
-            desk.heard(sent, ledger, Instant::now());
+            let sent = Sent { messages: vec![(identity.clone(), number)], results };
+            reports.heard(sent, ledger, Instant::now());
         };
         answer(7, &mut ledger);
-        let (_, word) = ledger.to_say().next().expect("the end is still to be said");
-        let Says::Report(report) = &word.says else { panic!("it is a report") };
+        let (_, message) = ledger.to_say().next().expect("the end is still to be said");
+        let Content::Report(report) = &message.says else { panic!("it is a report") };
         assert_eq!((report.state, report.exit_code), (ReportState::Failed, Some(3)));
         let said = report.message.as_deref();
         assert_eq!(said, Some("the agent's report was refused: it is too large"));
-        let number = word.number;
+        let number = message.number;
         answer(number, &mut ledger);
         assert_eq!(ledger.unsent(), 0, "there is nothing less to say");
     }
@@ -258,12 +260,12 @@ mod tests {
         let (events, _news) = mpsc::channel(1);
         let unsent = |why: Why| {
             let outside = (Rng::seeded(1), &Health::default());
-            let mut desk = Desk::new(tasks.spawner(), events.clone(), outside);
+            let mut reports = ReportSender::new(tasks.spawner(), events.clone(), outside);
             let mut ledger = Ledger::of([ended()]);
             let results = Ok(vec![GroupResult::refused(why, "no")]);
-            let sent = Sent { words: vec![(ended().identity, 7)], results };
-            desk.heard(sent, &mut ledger, Instant::now());
-            (ledger.unsent(), desk.wake_at().is_some())
+            let sent = Sent { messages: vec![(ended().identity, 7)], results };
+            reports.heard(sent, &mut ledger, Instant::now());
+            (ledger.unsent(), reports.wake_at().is_some())
         };
         for why in [Why::Conflict, Why::NotFound, Why::Forbidden] {
             assert_eq!(unsent(why), (0, false), "{why:?}: what we know is over");

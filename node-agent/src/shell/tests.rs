@@ -85,15 +85,15 @@ async fn an_engine_is_listened_to_once_however_often_it_is_opened() {
     machine.break_listing(true);
     for _ in 0..10 {
         agent.look().await;
-        sleep_until(agent.sight.ask_at.expect("it is asked again")).await;
+        sleep_until(agent.engine_view.ask_at.expect("it is asked again")).await;
     }
     assert_eq!(machine.listeners(), 0, "nobody listens to an engine that could not be opened");
     machine.break_listing(false);
     agent.look().await;
-    assert!(agent.sight.is_clear());
+    assert!(agent.engine_view.is_clear());
     assert_eq!(machine.listeners(), 1);
     // As for a change of the cluster.
-    agent.sight.close();
+    agent.engine_view.close();
     agent.look().await;
     let alone = async {
         while machine.listeners() != 1 {
@@ -111,20 +111,20 @@ async fn a_container_that_is_damaged_is_found_by_its_uid_and_attempt() {
     let mut agent = agent_on(&machine, record_of("n1", 2).await, &tasks).await;
     let damaged = || Some(ContainerState::Unreadable { why: "damaged".to_owned() });
     let seen = |agent: &Agent| {
-        let seen = agent.sight.seen_of(|| agent.ledger.attempts().keys());
+        let seen = agent.engine_view.seen_of(|| agent.ledger.attempts().keys());
         seen.keys().map(|it| format!("{}/{}", it.task(), it.attempt())).collect::<Vec<_>>()
     };
-    agent.sight.take_in(Identity::nameless("0a", 2).unwrap(), damaged());
-    agent.sight.take_in(Identity::nameless("0b", 1).unwrap(), damaged());
+    agent.engine_view.take_in(Identity::nameless("0a", 2).unwrap(), damaged());
+    agent.engine_view.take_in(Identity::nameless("0b", 1).unwrap(), damaged());
     assert_eq!(seen(&agent), ["t/2"]);
-    let problem = agent.sight.problem().unwrap();
+    let problem = agent.engine_view.problem().unwrap();
     assert_eq!(problem, "damaged (and the records of 1 other attempts are damaged)");
     let named = Identity::new("default", "t", "0a", 2).unwrap();
     let since = Timestamp::UNIX_EPOCH;
-    agent.sight.take_in(named, Some(ContainerState::Running { since }));
+    agent.engine_view.take_in(named, Some(ContainerState::Running { since }));
     assert_eq!(seen(&agent), ["t/2"]);
-    agent.sight.take_in(Identity::nameless("0b", 1).unwrap(), None);
-    assert_eq!(agent.sight.problem(), None);
+    agent.engine_view.take_in(Identity::nameless("0b", 1).unwrap(), None);
+    assert_eq!(agent.engine_view.problem(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::against::Against;
+use super::exclusions::Exclusions;
 use super::filter::{admits, has_room};
 use super::score::{self, Candidate, HeadStart, Score, head_start};
 use super::wanted::Wanted;
@@ -134,9 +134,14 @@ impl Index {
     }
 
     /// The best node for a task, given the nodes that it avoids or is refused by.
-    pub(crate) fn best(&mut self, wanted: &Wanted<'_>, nodes: &Nodes, against: &Against) -> Choice {
+    pub(crate) fn best(
+        &mut self,
+        wanted: &Wanted<'_>,
+        nodes: &Nodes,
+        exclusions: &Exclusions,
+    ) -> Choice {
         // The fast path: most tasks avoid no node, and most classes have only one head start.
-        if against.is_nothing() && self.heaps.len() == 1 {
+        if exclusions.is_nothing() && self.heaps.len() == 1 {
             let heap = self.heaps.values_mut().next();
             let top = heap.and_then(|heap| top(heap, wanted, nodes, &mut self.short_of_room));
             return top.map_or(Choice::None, |top| Choice::Node(top.node));
@@ -145,7 +150,7 @@ impl Index {
         for (head_start, heap) in &mut self.heaps {
             let mut aside = Vec::new();
             while let Some(top) = top(heap, wanted, nodes, &mut self.short_of_room) {
-                if found.takes(against, *head_start, top.score, (top.node, nodes)) {
+                if found.takes(exclusions, *head_start, top.score, (top.node, nodes)) {
                     break;
                 }
                 heap.pop();
@@ -172,16 +177,16 @@ impl<'a> Found<'a> {
     /// by it.
     pub(super) fn takes(
         &mut self,
-        against: &Against,
+        exclusions: &Exclusions,
         head_start: HeadStart,
         score: Score,
         (id, nodes): (NodeId, &'a Nodes),
     ) -> bool {
-        if against.refused.contains(&id) {
+        if exclusions.refused.contains(&id) {
             self.any_refused = true;
             return false;
         }
-        if let Some(place) = against.avoided.iter().position(|node| *node == id) {
+        if let Some(place) = exclusions.avoided.iter().position(|node| *node == id) {
             let one = (place, id);
             self.last_resort = Some(self.last_resort.map_or(one, |other| other.min(one)));
             return false;

@@ -10,7 +10,7 @@
 //! * A class that fits no node delays no other class, and is only tried again when a change may
 //!   help it.
 
-mod against;
+mod exclusions;
 mod explain;
 mod filter;
 mod index;
@@ -28,13 +28,13 @@ use std::sync::Arc;
 use api::{Task, Timestamp};
 
 use crate::class::{ClassId, Parked};
-use crate::snapshot::{Improvement, Snapshot, Standing};
+use crate::snapshot::{Improvement, Snapshot, TaskUse};
 
 pub use crate::class::Blocked;
 pub use explain::{Explanation, explain};
 pub use filter::Rejection;
 
-use against::Against;
+use exclusions::Exclusions;
 use index::Choice;
 use search::Search;
 use wanted::Wanted;
@@ -76,7 +76,7 @@ pub fn place(snapshot: &mut Snapshot, limits: &Limits) -> Plan {
     let mut plan = Plan::default();
     while let Some(task) = snapshot.waiting.due(limits.now) {
         let queued = snapshot.tasks.at(task.0).queued(task);
-        snapshot.set_standing(task, Standing::Queued(queued));
+        snapshot.set_use(task, TaskUse::Queued(queued));
     }
     wake(snapshot, &mut plan);
     while plan.bindings.len() < limits.bindings_max
@@ -133,7 +133,7 @@ fn looked_at_again(snapshot: &mut Snapshot, id: ClassId) -> Option<Parked> {
     // If data is missing, that is found out when the class is served.
     let wanted = Wanted::new(&facts, sets, jobs).ok()?;
     let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
-    let best = search.best((id, class), &wanted, (indexes, nodes), &Against::default());
+    let best = search.best((id, class), &wanted, (indexes, nodes), &Exclusions::default());
     let parked = search.parked();
     search.end(class, (indexes, nodes));
     (!matches!(best, Choice::Node(_))).then_some(parked)
@@ -153,21 +153,21 @@ fn serve(snapshot: &mut Snapshot, id: ClassId, limits: &Limits, plan: &mut Plan)
     let mut search = Search::begin((id, class), &wanted, shapes, (indexes, nodes));
     while let Some(task) = class.queue.first().map(|first| first.task) {
         let entry = tasks.at_mut(task.0);
-        let against = Against::of(entry, nodes, limits.now);
-        match search.best((id, class), &wanted, (indexes, nodes), &against) {
+        let exclusions = Exclusions::of(entry, nodes, limits.now);
+        match search.best((id, class), &wanted, (indexes, nodes), &exclusions) {
             Choice::Node(node) => {
                 waiting.pop(class);
                 let name = Arc::clone(&nodes.at(node).name);
                 entry.promise(Arc::clone(&name));
-                entry.standing = Standing::Taking { node, seen_ports: Vec::new() };
+                entry.task_use = TaskUse::Taking { node, seen_ports: Vec::new() };
                 nodes.charge(node, &facts, &Vec::new());
                 plan.bindings.push(Bind { task: Arc::clone(&entry.object), node: name });
             }
             // Other tasks of the class may still use the nodes that returned this one.
             Choice::Refused => {
                 waiting.pop(class);
-                let until = against.look_again_at(limits.now);
-                entry.standing = Standing::Delayed(until);
+                let until = exclusions.look_again_at(limits.now);
+                entry.task_use = TaskUse::Delayed(until);
                 waiting.delay(until, task);
             }
             Choice::None => {

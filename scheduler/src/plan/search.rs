@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::against::Against;
+use super::exclusions::Exclusions;
 use super::filter::has_room;
 use super::index::{Choice, Entry, Found, Index, top};
 use super::indexes::{IndexOf, Indexes};
@@ -67,17 +67,17 @@ impl Search {
         (id, class): (ClassId, &mut Class),
         wanted: &Wanted<'_>,
         (indexes, nodes): (&mut Indexes, &Nodes),
-        against: &Against,
+        exclusions: &Exclusions,
     ) -> Choice {
         if matches!(self.of, IndexOf::Shape(_)) {
-            if let Some(choice) = self.best_of_shared(wanted, nodes, against) {
+            if let Some(choice) = self.best_of_shared(wanted, nodes, exclusions) {
                 return choice;
             }
             class.has_own_index = true;
             let own = Self::of(IndexOf::Class(id), wanted, indexes, nodes);
             std::mem::replace(self, own).end(class, (indexes, nodes));
         }
-        self.index.best(wanted, nodes, against)
+        self.index.best(wanted, nodes, exclusions)
     }
 
     /// The same in a shared index; nothing if too many nodes would have to be compared.
@@ -85,7 +85,7 @@ impl Search {
         &mut self,
         wanted: &Wanted<'_>,
         nodes: &Nodes,
-        against: &Against,
+        exclusions: &Exclusions,
     ) -> Option<Choice> {
         let of_no_job = wanted.of_no_job();
         let mut found = Found::default();
@@ -100,7 +100,7 @@ impl Search {
                 if nodes.at(top.node).tasks_of(wanted.job) > 0 {
                     heap.pop();
                     aside.push(top);
-                } else if found.takes(against, *head_start, top.score, (top.node, nodes)) {
+                } else if found.takes(exclusions, *head_start, top.score, (top.node, nodes)) {
                     is_found = true;
                 } else {
                     heap.pop();
@@ -127,7 +127,7 @@ impl Search {
             }
             right.sort_unstable_by(|one, other| other.cmp(one));
             for (score, node) in right {
-                if found.takes(against, *head_start, score, (node, nodes)) {
+                if found.takes(exclusions, *head_start, score, (node, nodes)) {
                     break;
                 }
             }

@@ -38,7 +38,7 @@ pub(crate) use queue::Waiting;
 pub(crate) use queued::TaskId;
 pub(crate) use set::SetState;
 pub(crate) use shapes::Shapes;
-pub(crate) use task::{Standing, TaskEntry};
+pub(crate) use task::{TaskEntry, TaskUse};
 
 /// A change that a watch reported.
 #[derive(Debug, Clone)]
@@ -192,7 +192,7 @@ impl Snapshot {
 
     fn remove_task(&mut self, key: &ObjectKey) {
         let Some(id) = self.task_ids.remove(key) else { return };
-        self.set_standing(id, Standing::Idle);
+        self.set_use(id, TaskUse::Idle);
         if let Some(class) = self.tasks.at(id.0).class {
             let template = self.classes.at(class.0).facts.key.template.clone();
             self.forget_template_of(&template, id);
@@ -229,7 +229,7 @@ impl Snapshot {
         // Release all tasks before adding any again: a class that kept one user would survive with
         // the old template.
         for id in tasks {
-            self.set_standing(*id, Standing::Idle);
+            self.set_use(*id, TaskUse::Idle);
             if let Some(class) = self.tasks.at_mut(id.0).class.take() {
                 self.release_class(class);
             }
@@ -243,7 +243,7 @@ impl Snapshot {
 
     /// Moves a task whose overrides or template changed to its new class.
     fn reclassify(&mut self, id: TaskId) {
-        self.set_standing(id, Standing::Idle);
+        self.set_use(id, TaskUse::Idle);
         let key = ClassKey::of(&self.tasks.at(id.0).object);
         let template = key.template.clone();
         self.templates.entry(template.clone()).or_default().tasks.insert(id);
@@ -404,22 +404,22 @@ impl Snapshot {
         }
     }
 
-    /// Sets a task's standing according to its object and its promise.
+    /// Sets a task's task_use according to its object and its promise.
     fn settle(&mut self, id: TaskId) {
         let entry = self.tasks.at(id.0);
         let class = entry.class.map(|class| self.classes.at(class.0));
         let shape = class.and_then(|class| class.facts.shape.as_deref());
-        let standing = entry.standing_now(id, shape, &mut self.nodes);
-        self.set_standing(id, standing);
+        let task_use = entry.use_now(id, shape, &mut self.nodes);
+        self.set_use(id, task_use);
     }
 
-    pub(crate) fn set_standing(&mut self, id: TaskId, standing: Standing) {
+    pub(crate) fn set_use(&mut self, id: TaskId, task_use: TaskUse) {
         let entry = self.tasks.at_mut(id.0);
-        if entry.standing == standing {
+        if entry.task_use == task_use {
             return;
         }
-        let before = std::mem::replace(&mut entry.standing, standing);
-        // Charge the new standing before releasing the old one: a node's slot is deleted when its
+        let before = std::mem::replace(&mut entry.task_use, task_use);
+        // Charge the new task_use before releasing the old one: a node's slot is deleted when its
         // count reaches 0.
         self.enter(id);
         self.leave(id, &before);
@@ -429,33 +429,33 @@ impl Snapshot {
         let entry = self.tasks.at(id.0);
         let Some(class_id) = entry.class else { return };
         let class = self.classes.at_mut(class_id.0);
-        match &entry.standing {
-            Standing::Idle => (),
-            Standing::Queued(queued) => {
+        match &entry.task_use {
+            TaskUse::Idle => (),
+            TaskUse::Queued(queued) => {
                 self.waiting.enqueue(class_id, class, queued.clone());
             }
-            Standing::Delayed(until) => self.waiting.delay(*until, id),
-            Standing::Taking { node, seen_ports } => {
+            TaskUse::Delayed(until) => self.waiting.delay(*until, id),
+            TaskUse::Taking { node, seen_ports } => {
                 self.nodes.charge(*node, &class.facts, seen_ports);
             }
-            Standing::Succeeded { node } => {
+            TaskUse::Succeeded { node } => {
                 let classes = self.jobs.succeeded(class.facts.job, node);
                 self.look_again(&classes);
             }
         }
     }
 
-    fn leave(&mut self, id: TaskId, standing: &Standing) {
+    fn leave(&mut self, id: TaskId, task_use: &TaskUse) {
         let Some(class_id) = self.tasks.at(id.0).class else { return };
         let class = self.classes.at_mut(class_id.0);
-        match standing {
-            Standing::Idle => (),
-            Standing::Queued(queued) => self.waiting.dequeue(class_id, class, queued),
-            Standing::Delayed(until) => self.waiting.undelay(*until, id),
-            Standing::Taking { node, seen_ports } => {
+        match task_use {
+            TaskUse::Idle => (),
+            TaskUse::Queued(queued) => self.waiting.dequeue(class_id, class, queued),
+            TaskUse::Delayed(until) => self.waiting.undelay(*until, id),
+            TaskUse::Taking { node, seen_ports } => {
                 self.nodes.discharge(*node, &class.facts, seen_ports);
             }
-            Standing::Succeeded { node } => {
+            TaskUse::Succeeded { node } => {
                 let classes = self.jobs.not_succeeded(class.facts.job, node);
                 self.look_again(&classes);
             }

@@ -21,7 +21,7 @@ pub(crate) struct TaskEntry {
     promise: Option<Promise>,
     /// After a refused binding: no other is tried before this time, unless the object changes.
     pub(crate) held_until: Option<Timestamp>,
-    pub(crate) standing: Standing,
+    pub(crate) task_use: TaskUse,
 }
 
 /// A binding that was decided and that the cache does not show yet.
@@ -35,7 +35,7 @@ struct Promise {
 
 /// How a task is accounted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum TaskUse {
     /// Not at all.
     Idle,
     /// It waits for a node.
@@ -62,7 +62,7 @@ fn bindings(task: &Task) -> u32 {
 
 impl TaskEntry {
     pub(crate) fn new(key: Arc<ObjectKey>, object: Arc<Task>) -> Self {
-        Self { key, object, class: None, promise: None, held_until: None, standing: Standing::Idle }
+        Self { key, object, class: None, promise: None, held_until: None, task_use: TaskUse::Idle }
     }
 
     /// Whether a newer object certainly belongs to the same class.
@@ -105,30 +105,25 @@ impl TaskEntry {
     }
 
     /// How the task has to be accounted for, according to its object and its promise.
-    pub(crate) fn standing_now(
-        &self,
-        id: TaskId,
-        shape: Option<&Shape>,
-        nodes: &mut Nodes,
-    ) -> Standing {
+    pub(crate) fn use_now(&self, id: TaskId, shape: Option<&Shape>, nodes: &mut Nodes) -> TaskUse {
         let task = &*self.object;
         if let Some(node) = task.takes_resources_on() {
             let seen_ports = self.seen_ports(shape);
-            return Standing::Taking { node: nodes.slot(node), seen_ports };
+            return TaskUse::Taking { node: nodes.slot(node), seen_ports };
         }
         match task.state() {
             TaskState::Succeeded => match task.node() {
-                Some(node) => Standing::Succeeded { node: node.to_owned() },
-                None => Standing::Idle,
+                Some(node) => TaskUse::Succeeded { node: node.to_owned() },
+                None => TaskUse::Idle,
             },
-            TaskState::Pending if !self.may_be_bound() => Standing::Idle,
+            TaskState::Pending if !self.may_be_bound() => TaskUse::Idle,
             TaskState::Pending => match &self.promise {
                 Some(promise) => {
-                    Standing::Taking { node: nodes.slot(&promise.node), seen_ports: Vec::new() }
+                    TaskUse::Taking { node: nodes.slot(&promise.node), seen_ports: Vec::new() }
                 }
                 None => match self.waits_until() {
-                    Some(until) => Standing::Delayed(until),
-                    None => Standing::Queued(self.queued(id)),
+                    Some(until) => TaskUse::Delayed(until),
+                    None => TaskUse::Queued(self.queued(id)),
                 },
             },
             TaskState::Bound { .. }
@@ -138,7 +133,7 @@ impl TaskEntry {
             | TaskState::Failed { .. }
             | TaskState::TimedOut
             | TaskState::Cancelled { .. }
-            | TaskState::Lost { .. } => Standing::Idle,
+            | TaskState::Lost { .. } => TaskUse::Idle,
         }
     }
 

@@ -46,15 +46,15 @@ impl Snapshot {
             let class = self.classes.at(entry.class.unwrap().0);
             let promised = entry.promised_node();
             let queued = class.queue.iter().any(|queued| queued.task == *id);
-            let standing = match &entry.standing {
-                Standing::Idle => "idle".to_owned(),
-                Standing::Queued(_) => "waits".to_owned(),
-                Standing::Delayed(until) => format!("until {until}"),
-                Standing::Taking { node, .. } => format!("on {}", self.nodes.at(*node).name),
-                Standing::Succeeded { node } => format!("was on {node}"),
+            let task_use = match &entry.task_use {
+                TaskUse::Idle => "idle".to_owned(),
+                TaskUse::Queued(_) => "waits".to_owned(),
+                TaskUse::Delayed(until) => format!("until {until}"),
+                TaskUse::Taking { node, .. } => format!("on {}", self.nodes.at(*node).name),
+                TaskUse::Succeeded { node } => format!("was on {node}"),
             };
             let blocked = &class.facts.blocked;
-            writeln!(text, "task {key} {standing} {queued} {promised:?} {blocked:?}").unwrap();
+            writeln!(text, "task {key} {task_use} {queued} {promised:?} {blocked:?}").unwrap();
         }
         writeln!(text, "pending {}", self.pending()).unwrap();
         let classes: Vec<_> = self.class_ids.keys().collect();
@@ -89,8 +89,8 @@ impl Snapshot {
     }
 
     fn entries_on<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a TaskEntry> {
-        let on = move |standing: &Standing| matches!(standing, Standing::Taking { node, .. } if *self.nodes.at(*node).name == *name);
-        self.tasks.iter().map(|(_, entry)| entry).filter(move |entry| on(&entry.standing))
+        let on = move |task_use: &TaskUse| matches!(task_use, TaskUse::Taking { node, .. } if *self.nodes.at(*node).name == *name);
+        self.tasks.iter().map(|(_, entry)| entry).filter(move |entry| on(&entry.task_use))
     }
 
     fn shape(&self, entry: &TaskEntry) -> Option<&Shape> {

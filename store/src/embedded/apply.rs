@@ -1,4 +1,4 @@
-//! Makes one gathering durable: everything that waits becomes one database transaction.
+//! Makes a batch of work durable: everything that waits becomes one database transaction.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::gathering::{Effect, Gathering, Transaction};
 use crate::group::{Stored, There, Verdict, judge};
 use crate::{Expectation, Group, Key, LeaseId, Outcome, POSITIONS_MAX, Revision};
 
-/// Changes that one gathering trims, so that writers do not wait long behind a compaction.
+/// Most changes that one batch removes in a compaction, so that writers do not wait long for it.
 const TRIM_CHANGES_MAX: usize = 2_000;
 
-/// What somebody wants done.
+/// A request to the writer.
 #[derive(Debug)]
 pub(crate) enum Work {
     Commit(Vec<Group>),
@@ -25,31 +25,31 @@ pub(crate) enum Work {
     BeginAfter(Revision),
 }
 
-/// What came of it.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Committed(Vec<Outcome>),
     Granted(LeaseId, Duration),
     Revoked(Vec<LeaseId>),
-    /// `more` is there to be trimmed: ask again.
+    /// If `more` is set, there is more to compact: ask again.
     Compacted {
         oldest: Revision,
         more: bool,
     },
-    /// The revision that is the current one now; nothing where the store holds something.
+    /// The new current revision; nothing if the store is not empty.
     Begun(Option<Revision>),
 }
 
-/// A gathering that is durable.
+/// A durable batch.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    /// One for each piece of work, in order.
+    /// One result for each request, in order.
     pub(crate) answers: Vec<Answer>,
     pub(crate) transactions: Vec<Transaction>,
 }
 
-/// Does all of `work` after `revision`, and returns when it is on disk. On an error nothing is
-/// known about what is on disk until the database is opened anew.
+/// Carries out all of `work` after `revision` and returns when it is on disk. After an error the
+/// state on disk is not known until the database is opened again.
 pub(crate) fn apply(
     database: &Database,
     revision: Revision,
@@ -65,31 +65,31 @@ pub(crate) fn apply(
     Ok(applied)
 }
 
-/// Does all of `work` in a transaction, and says whether there is anything to make durable.
+/// Carries out all of `work` in a transaction. Returns whether there is anything to make durable.
 fn change(
     transaction: &WriteTransaction,
     revision: Revision,
     work: Vec<Work>,
 ) -> Result<(Applied, bool), redb::Error> {
-    let mut step = Step::new(transaction, revision)?;
+    let mut batch = Batch::new(transaction, revision)?;
     let mut answers = Vec::with_capacity(work.len());
     for work in work {
         answers.push(match work {
             Work::Commit(groups) => Answer::Committed(
-                groups.into_iter().map(|group| step.commit(group)).collect::<Result<_, _>>()?,
+                groups.into_iter().map(|group| batch.commit(group)).collect::<Result<_, _>>()?,
             ),
-            Work::Grant(ttl) => Answer::Granted(step.grant(ttl)?, ttl),
+            Work::Grant(ttl) => Answer::Granted(batch.grant(ttl)?, ttl),
             Work::Revoke(leases) => {
                 for lease in &leases {
-                    step.revoke(*lease)?;
+                    batch.revoke(*lease)?;
                 }
                 Answer::Revoked(leases)
             }
-            Work::Compact(keep_from) => step.compact(keep_from)?,
-            Work::BeginAfter(revision) => Answer::Begun(step.begin_after(revision)?),
+            Work::Compact(keep_from) => batch.compact(keep_from)?,
+            Work::BeginAfter(revision) => Answer::Begun(batch.begin_after(revision)?),
         });
     }
-    Ok((Applied { answers, transactions: step.gathering.finish() }, step.dirty))
+    Ok((Applied { answers, transactions: batch.gathering.finish() }, batch.dirty))
 }
 
 struct Tables<'a> {
@@ -113,14 +113,14 @@ impl There for Tables<'_> {
     }
 }
 
-struct Step<'a> {
+struct Batch<'a> {
     tables: Tables<'a>,
     gathering: Gathering,
     /// Whether there is anything to make durable.
     dirty: bool,
 }
 
-impl<'a> Step<'a> {
+impl<'a> Batch<'a> {
     fn new(transaction: &'a WriteTransaction, revision: Revision) -> Result<Self, redb::Error> {
         let tables = Tables {
             current: transaction.open_table(CURRENT)?,
@@ -211,7 +211,7 @@ impl<'a> Step<'a> {
             }
             keys.push(Key::from(key));
         }
-        // What expires makes transactions of its own.
+        // Expiries are in transactions of their own.
         self.gathering.cut();
         let most = usize::try_from(POSITIONS_MAX).expect("a few bits");
         for keys in keys.chunks(most) {
@@ -231,7 +231,7 @@ impl<'a> Step<'a> {
         if !self.tables.current.is_empty()? {
             return Ok(None);
         }
-        // What is at the current one is of before.
+        // Data at the current revision belongs to the old history; ours starts after it.
         self.gathering.skip_to(revision.max(Revision(self.gathering.revision().0 + 1)));
         let current = self.gathering.revision();
         self.tables.meta.insert(META_OLDEST, current.0)?;

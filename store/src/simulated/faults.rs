@@ -1,4 +1,4 @@
-//! What goes wrong on demand.
+//! Faults of the simulated store.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,36 +7,36 @@ use std::time::Duration;
 use base::Rng;
 use tokio::sync::watch;
 
-/// Why a group is answered by [`Outcome::Unknown`](crate::Outcome::Unknown).
+/// Why a group is answered with [`Outcome::Unknown`](crate::Outcome::Unknown).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It was tried as usual; the answer was lost.
+    /// It was tried as usual, and the answer was lost.
     AnswerLost,
     /// It never arrived.
     RequestLost,
-    /// It is tried after so much (virtual) time.
+    /// It is tried after this much virtual time.
     Late(Duration),
 }
 
-/// Makes a simulated store misbehave. Clones steer the same store.
+/// Controls the faults of a simulated store. Clones control the same store.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    /// Guards the plan; held for one look or change.
-    plan: Arc<Mutex<Plan>>,
+    /// Guards the faults for one read or change.
+    plan: Arc<Mutex<FaultPlan>>,
     signal: watch::Sender<Signal>,
 }
 
-/// What open watches must hear of.
+/// What open watches have to notice.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Signal {
     /// How many times all watches were cut.
     pub(crate) cuts: u64,
-    /// Whether nothing can be read.
+    /// Whether reads fail.
     pub(crate) reads_fail: bool,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct FaultPlan {
     next: VecDeque<Fault>,
     random: Option<Random>,
     delays: Option<(Rng, Duration)>,
@@ -55,30 +55,30 @@ impl Faults {
         Self { plan: Arc::default(), signal: watch::Sender::default() }
     }
 
-    /// The next `count` groups end this way, before any at random.
+    /// The next `count` groups have this fault, before any random ones.
     pub fn next_groups(&self, count: usize, fault: Fault) {
         self.with(|plan| plan.next.extend(std::iter::repeat_n(fault, count)));
     }
 
-    /// `per_mille` of a thousand groups go wrong from now on, in each of the three ways alike;
-    /// late ones by at most `late_max`.
+    /// From now on `per_mille` of a thousand groups have a fault, each kind with the same
+    /// probability; late ones are delayed by at most `late_max`.
     pub fn at_random(&self, rng: Rng, per_mille: u64, late_max: Duration) {
         self.with(|plan| plan.random = Some(Random { rng, per_mille, late_max }));
     }
 
-    /// Every answer takes up to `max` of (virtual) time from now on. What was asked happens first.
+    /// From now on every answer is delayed by at most `max` of virtual time. The request itself is
+    /// carried out first.
     pub fn delay_answers(&self, rng: Rng, max: Duration) {
         self.with(|plan| plan.delays = Some((rng, max)));
     }
 
-    /// From now on (or no longer) nothing can be read: reads, watches and all about node leases
-    /// are unavailable.
+    /// Makes reads, watches and everything about node leases fail as unavailable, or work again.
     pub fn fail_reads(&self, fail: bool) {
         self.signal.send_modify(|signal| signal.reads_fail = fail);
     }
 
-    /// From now on (or no longer) there is no room: what puts something, and grants of node leases,
-    /// are refused. Deletes and renewals go on, as in etcd.
+    /// Makes the store full, or not: puts and grants of node leases are refused. Deletes and
+    /// renewals still work, as in etcd.
     pub fn fill(&self, full: bool) {
         self.with(|plan| plan.full = full);
     }
@@ -92,13 +92,13 @@ impl Faults {
         self.signal.send_modify(|signal| signal.cuts += 1);
     }
 
-    /// Nothing goes wrong from now on. Groups that are late still come.
+    /// Ends all faults. Delayed groups still come.
     pub fn heal(&self) {
-        self.with(|plan| *plan = Plan::default());
+        self.with(|plan| *plan = FaultPlan::default());
         self.fail_reads(false);
     }
 
-    /// What becomes of the next group.
+    /// The fault of the next group, if it has one.
     pub(crate) fn draw(&self) -> Option<Fault> {
         self.with(|plan| {
             plan.next.pop_front().or_else(|| {
@@ -112,7 +112,7 @@ impl Faults {
         })
     }
 
-    /// How long the next answer takes.
+    /// The delay of the next answer.
     pub(crate) fn draw_delay(&self) -> Duration {
         self.with(|plan| plan.delays.as_ref().map(|(rng, max)| below(rng, *max)))
             .unwrap_or_default()
@@ -122,7 +122,7 @@ impl Faults {
         self.signal.subscribe()
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Plan) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut FaultPlan) -> T) -> T {
         act(&mut self.plan.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -19,25 +19,26 @@ use crate::args::Logs;
 use crate::connection::{Connection, Query};
 use crate::failure::{Code, Failure};
 use crate::goal::{self, Goal, Verdict};
-use crate::live::{self, News};
-use crate::log::{GiveUp, Heard};
+use crate::live::{self, LiveEvent};
+use crate::log::{GiveUp, LogUpdate};
 use crate::log_printer::{Of, Printer};
 use crate::silence;
 use crate::target::Target;
 use crate::terminal;
 
-/// Logs that are followed at once; others follow as these end.
+/// Most logs that are followed at once; others follow as these end.
 const LOGS_AT_ONCE_MAX: usize = 64;
-/// How long a log is broken before that is said.
+/// How long a log must be broken before that is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
-/// With those that are broken, of which nobody knows when they go on: they hold up no others, as those of
-/// a lost node would hold up the logs of its tasks' next attempts. But each is asked for again and again.
+/// The same including broken logs. Broken ones do not delay others, because nobody knows when they
+/// will continue: those of a lost node would delay the logs of the next attempts. But each is
+/// requested again and again, so they need a bound, too.
 const OPEN_MAX: usize = 4 * LOGS_AT_ONCE_MAX;
-/// How long after the server is back its agents may take to be there again, before their logs are
-/// said to be lost.
+/// How long agents may take to connect again after the server is back, before their logs are
+/// reported as broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Follows the logs of all attempts of all tasks, until what they belong to has ended.
+/// Follows the logs of all attempts of all tasks until their owner has ended.
 pub(super) async fn follow(
     connection: &Connection,
     args: &Logs,
@@ -56,11 +57,11 @@ pub(super) async fn follow(
             biased;
             Some(said) = owner.next(), if !has_ended => {
                 has_ended = match said? {
-                    News::Gone(object) => {
+                    LiveEvent::Gone(object) => {
                         was_deleted = !ends(target.kind, &object);
                         true
                     }
-                    News::There(object) => {
+                    LiveEvent::There(object) => {
                         waits.see_owner(why_no_tasks(connection, target, &object));
                         logs.run = logs.run.max(run_of(target, &object));
                         ends(target.kind, &object) || is_past(args, target, &object)
@@ -68,24 +69,26 @@ pub(super) async fn follow(
                 };
                 if has_ended {
                     logs.give_up.soon();
-                    // Of the last tasks, too, whose news may still be on their way.
+                    // Includes the last tasks, whose events may not have arrived yet.
                     for task in connection.insist(|| connection.list::<Task>(&tasks)).await?.0 {
                         logs.consider(&task, &mut printer)?;
                     }
-                    // Nobody listens any more: that one of them is broken is not to hide what logs say.
+                    // The watches are not needed any more, and their failures must not hide the
+                    // logs.
                     (owner, news) = (stream::empty().boxed(), stream::empty().boxed());
                 }
             }
             Some(said) = news.next(), if !has_ended => {
                 match said? {
-                    News::There(object) => {
+                    LiveEvent::There(object) => {
                         if let Ok(task) = serde_json::from_value::<Task>(object) {
                             waits.see(&task);
                             logs.consider(&task, &mut printer)?;
                         }
                     }
-                    // The log of another task of its name is not to wait for the rest of this one's.
-                    News::Gone(object) => {
+                    // The log of another task with the same name must not wait for the rest of this
+                    // one's.
+                    LiveEvent::Gone(object) => {
                         let name = object["metadata"]["name"].as_str().unwrap_or_default();
                         waits.forget(name);
                         logs.current.remove(name);
@@ -99,12 +102,12 @@ pub(super) async fn follow(
                 let line = waits.tell(connection.clock.now());
                 line.iter().for_each(|line| terminal::note(line));
             }
-            // After all that is known of the tasks by now, so that the number is theirs.
+            // After everything that is known of the tasks so far, so that the number is right.
             () = std::future::ready(()), if logs.has_waiting_untold() => {
                 logs.tell_waiting(&mut printer)?;
             }
             Some((of, heard)) = logs.open.next() => logs.hear(&of, heard, &mut printer)?,
-            // Nothing else is there right now: what was heard is shown before waiting.
+            // Nothing else is available right now: print what was held back before waiting.
             () = std::future::ready(()), if printer.holds_any() => printer.flush()?,
             else => (),
         }
@@ -114,8 +117,8 @@ pub(super) async fn follow(
     missed(args, target, (was_deleted, logs.seen.is_empty()))
 }
 
-/// What is missed once all that there was is printed: the end of what was deleted, and what was asked for by
-/// its number, as all there is may be nothing.
+/// What is missing after everything was printed: the end of something that was deleted, or attempts
+/// that were asked for by number and do not exist.
 fn missed(
     args: &Logs,
     target: &Target,
@@ -135,8 +138,8 @@ fn missed(
     }
 }
 
-/// Resolves once logs that are broken since then are said to be: not while the server is lost, nor while
-/// its agents come back to it.
+/// Resolves when logs that have been broken for a while are to be reported: not while the server is
+/// lost, nor while its agents reconnect.
 async fn are_due(connection: &Connection, since: Instant) {
     loop {
         connection.outage().is_over_for(PATIENCE).await;
@@ -147,7 +150,7 @@ async fn are_due(connection: &Connection, since: Instant) {
     }
 }
 
-/// Resolves when it is due to say what is waited for; never where there is nothing to say.
+/// Resolves when it is time to print what is waited for; never if there is nothing to print.
 async fn are_told(due_at: Option<Instant>) {
     match due_at {
         Some(due_at) => tokio::time::sleep_until(due_at).await,
@@ -155,39 +158,39 @@ async fn are_told(due_at: Option<Instant>) {
     }
 }
 
-/// Whether nothing more will be printed: a task that may be tried again has not ended.
+/// Whether nothing more will be printed. A task that may be retried has not ended.
 fn ends(kind: KindId, object: &Value) -> bool {
     matches!(goal::verdict(kind, Goal::Done, object), Verdict::Met)
 }
 
-/// Logs that are being followed.
+/// The logs that are followed.
 struct Logging<'a> {
     connection: &'a Connection,
     args: &'a Logs,
     give_up: GiveUp,
-    /// The run that the job is in, where logs of a job are followed.
+    /// The current run of the job whose logs are followed.
     run: Option<u32>,
-    /// Attempts whose logs are or were open, or wait to be.
+    /// Attempts whose logs are or were open, or are queued.
     seen: BTreeSet<Of>,
     queue: VecDeque<Of>,
-    /// The attempt, by the task's name, whose log comes before those of later attempts: the one that is
-    /// open and not broken.
+    /// For each task, the attempt whose log is being printed and not broken. Logs of later attempts
+    /// wait for it.
     current: BTreeMap<String, Of>,
     open: SelectAll<Hearing>,
-    /// Logs of which it was told that they broke, and not yet that they are back.
+    /// Logs that were reported as broken and not yet as back.
     broken: BTreeSet<Of>,
-    /// Logs that are broken, which was not told yet, and why; without a word where no more is known than
+    /// Broken logs that were not reported yet, with the reason; without one if all that is known is
     /// that their node is lost.
     untold: BTreeMap<Of, Option<String>>,
     /// When the first of them broke.
     untold_since: Instant,
-    /// Attempts that were lost with their nodes, and their tasks as they were seen last.
+    /// Attempts that were lost with their nodes, with the last known state of their tasks.
     lost: BTreeMap<Of, Task>,
-    /// Those of them of which that was told.
+    /// Those of them that were reported.
     told_lost: BTreeSet<Of>,
-    /// Logs that were heard to their end.
+    /// Logs that were read to their end.
     ended: BTreeSet<Of>,
-    /// That logs wait for others to end was told.
+    /// Whether it was reported that logs wait for others to end.
     has_told_waiting: bool,
 }
 
@@ -216,17 +219,18 @@ impl<'a> Logging<'a> {
         self.open.is_empty() && self.queue.is_empty()
     }
 
-    /// Takes in what is known of a task: attempts that have started have logs, and why one could not
-    /// start is told instead of its log.
+    /// Updates a task: attempts that have started have logs; for one that could not start, the
+    /// reason is printed instead.
     fn consider(&mut self, task: &Task, printer: &mut Printer) -> Result<(), Failure> {
-        // Nobody hears how the log of a lost attempt ends: the next one's is not to wait for that.
+        // The end of a lost attempt's log may never come. The next attempt's log must not wait for
+        // it.
         let lost = task.status.attempts.iter().filter(|past| past.phase == TaskPhase::Lost);
         for past in lost {
             if self.current.get(task.name()) == Some(&of(task, past.attempt)) {
                 self.current.remove(task.name());
             }
         }
-        // News of a task may come before those of its job.
+        // An event of a task may arrive before the corresponding one of its job.
         self.run = self.run.map(|run| run.max(task.spec.run));
         let run = self.args.run.or(self.run).unwrap_or(task.spec.run);
         let earlier = task.attempts_of_run(run);
@@ -254,8 +258,8 @@ impl<'a> Logging<'a> {
         Ok(())
     }
 
-    /// Takes in which attempts of a task were lost with their nodes: that is why their logs break, or are
-    /// silent.
+    /// Notes which attempts of a task were lost with their nodes: that explains why their logs
+    /// break or are silent.
     fn note_lost(&mut self, task: &Task) {
         let past = task.status.attempts.iter().map(|past| past.attempt);
         for attempt in past.chain([task.spec.attempt]) {
@@ -278,7 +282,7 @@ impl<'a> Logging<'a> {
         *known = why.or_else(|| known.take());
     }
 
-    /// Opens the logs that wait, as many as may be open at once.
+    /// Opens queued logs, up to the bound.
     fn open_next(&mut self) {
         while self.has_place() {
             let Some(next) = self.queue.iter().position(|of| self.is_due(of)) else { return };
@@ -294,7 +298,8 @@ impl<'a> Logging<'a> {
         open < OPEN_MAX && open.saturating_sub(self.broken.len()) < LOGS_AT_ONCE_MAX
     }
 
-    /// Whether a log waits for a place alone, and not for that of its task's attempt before.
+    /// Whether a log only waits for a free slot, and not for the log of the task's previous
+    /// attempt.
     fn is_due(&self, of: &Of) -> bool {
         !self.current.contains_key(&of.task)
     }
@@ -303,7 +308,7 @@ impl<'a> Logging<'a> {
         !self.has_told_waiting && !self.has_place() && self.queue.iter().any(|of| self.is_due(of))
     }
 
-    /// Logs wait until others end, which may be long: says so once.
+    /// Reports once that logs wait for others to end, which may take long.
     fn tell_waiting(&mut self, printer: &mut Printer) -> Result<(), Failure> {
         self.has_told_waiting = true;
         let mut waiting = self.queue.iter().filter(|of| self.is_due(of));
@@ -311,34 +316,36 @@ impl<'a> Logging<'a> {
         printer.wait(first, waiting.count(), LOGS_AT_ONCE_MAX)
     }
 
-    fn hear(&mut self, of: &Of, heard: Heard, printer: &mut Printer) -> Result<(), Failure> {
-        let holds_others_up = matches!(&heard, Heard::Line(_) | Heard::Gap(_) | Heard::Back);
+    fn hear(&mut self, of: &Of, heard: LogUpdate, printer: &mut Printer) -> Result<(), Failure> {
+        let holds_others_up =
+            matches!(&heard, LogUpdate::Line(_) | LogUpdate::Gap(_) | LogUpdate::Back);
         if !holds_others_up && self.current.get(&of.task) == Some(of) {
             self.current.remove(&of.task);
         }
         let is_news = match &heard {
-            // It may be back in a moment; and where the whole server is away, that is told instead.
-            Heard::Broken(why) => {
+            // It may be back in a moment; and if the whole server is away, that is reported
+            // instead.
+            LogUpdate::Broken(why) => {
                 self.is_untold(of.clone(), Some(why.clone()));
                 false
             }
-            Heard::Back => {
+            LogUpdate::Back => {
                 self.untold.remove(of);
                 let was_lost = self.told_lost.remove(of);
                 self.broken.remove(of) || was_lost
             }
-            Heard::End | Heard::Failed(_) => {
+            LogUpdate::End | LogUpdate::Failed(_) => {
                 self.untold.remove(of);
                 self.broken.remove(of);
                 self.ended.insert(of.clone());
                 true
             }
-            Heard::Line(_) | Heard::Gap(_) => true,
+            LogUpdate::Line(_) | LogUpdate::Gap(_) => true,
         };
         if !is_news {
             return Ok(());
         }
-        let Heard::Failed(error) = heard else { return printer.heard(of, heard) };
+        let LogUpdate::Failed(error) = heard else { return printer.heard(of, heard) };
         let failure = self.connection.failure(&error);
         if failure.code == Code::Forbidden {
             return Err(failure);
@@ -350,7 +357,7 @@ impl<'a> Logging<'a> {
         printer.failed(of, &failure)
     }
 
-    /// The server is there, and these logs are not.
+    /// The server is there, but these logs are not: report them.
     async fn tell_untold(&mut self, printer: &mut Printer) -> Result<(), Failure> {
         let mut nodes = Nodes::new(self.connection);
         for (of, why) in std::mem::take(&mut self.untold) {
@@ -365,7 +372,7 @@ impl<'a> Logging<'a> {
             } else if let Some(why) = why
                 && self.broken.insert(of.clone())
             {
-                printer.heard(&of, Heard::Broken(why))?;
+                printer.heard(&of, LogUpdate::Broken(why))?;
             }
         }
         Ok(())
@@ -394,7 +401,7 @@ mod tests {
         .unwrap()
     }
 
-    /// A person may delete a task whose index is run again: another task has its name then.
+    /// If a user deletes a task, another task with the same name may run the index.
     #[tokio::test]
     async fn another_task_of_the_same_name_has_a_log_of_its_own() {
         let args = followed();
@@ -411,7 +418,7 @@ mod tests {
         assert_eq!(uids, ["one", "two"]);
     }
 
-    /// Each attempt's log ends before the next one's begins, unless nobody hears how it ends.
+    /// The log of each attempt ends before that of the next begins, unless its end may never come.
     #[tokio::test]
     async fn attempts_follow_one_another() {
         let args = followed();
@@ -426,7 +433,7 @@ mod tests {
         logs.open_next();
         assert_eq!((logs.open.len(), logs.queue.len()), (1, 1));
         let of = |attempt| Of { task: "a-0".to_owned(), uid: String::new(), attempt };
-        logs.hear(&of(1), Heard::End, &mut printer).unwrap();
+        logs.hear(&of(1), LogUpdate::End, &mut printer).unwrap();
         logs.open_next();
         assert_eq!(logs.queue.len(), 0, "the second is open");
         let more = [past(1, "Failed"), past(2, "Failed"), past(3, "Failed")];
@@ -439,7 +446,7 @@ mod tests {
         assert_eq!(logs.queue.len(), 0, "nobody hears how a lost one ends");
     }
 
-    /// So many tasks, each with a log of attempt 1.
+    /// This many tasks, each with a log of attempt 1.
     fn many_tasks(count: usize) -> impl Iterator<Item = Task> {
         let past = serde_json::json!([{ "attempt": 1, "run": 2, "phase": "Failed", "nodeName": "n",
                                         "startedAt": "2026-01-01T00:00:00Z" }]);
@@ -461,13 +468,13 @@ mod tests {
         let of = |index: usize| Of { task: format!("a-{index}"), uid: String::new(), attempt: 1 };
         logs.open_next();
         assert_eq!(logs.open.len(), LOGS_AT_ONCE_MAX);
-        // They are opened in their order.
+        // They are opened in order.
         for index in 0..OPEN_MAX {
             logs.broken.insert(of(index));
             logs.open_next();
             assert_eq!(logs.open.len(), (LOGS_AT_ONCE_MAX + index + 1).min(OPEN_MAX));
         }
-        logs.hear(&of(0), Heard::End, &mut printer).unwrap();
+        logs.hear(&of(0), LogUpdate::End, &mut printer).unwrap();
         assert!(!logs.broken.contains(&of(0)), "it does not count any more");
     }
 
@@ -491,21 +498,21 @@ mod tests {
         let connection = Connection::new("http://127.0.0.1:1", "default", Format::Table).unwrap();
         let (mut logs, mut printer) = (Logging::new(&connection, &args), Printer::new(false, true));
         let of = |task: &str| Of { task: task.to_owned(), uid: String::new(), attempt: 1 };
-        let broken = || Heard::Broken("refused".to_owned());
+        let broken = || LogUpdate::Broken("refused".to_owned());
         let mut link = connection.link();
         link.broken("refused");
         for task in ["back", "ended", "broken"] {
             logs.hear(&of(task), broken(), &mut printer).unwrap();
         }
         assert!(logs.broken.is_empty(), "the server is said to be lost");
-        logs.hear(&of("back"), Heard::Back, &mut printer).unwrap();
-        logs.hear(&of("ended"), Heard::End, &mut printer).unwrap();
+        logs.hear(&of("back"), LogUpdate::Back, &mut printer).unwrap();
+        logs.hear(&of("ended"), LogUpdate::End, &mut printer).unwrap();
         link.back();
         are_due(&connection, logs.untold_since).await;
         logs.tell_untold(&mut printer).await.unwrap();
         assert_eq!(logs.broken.iter().collect::<Vec<_>>(), [&of("broken")]);
         assert!(logs.untold.is_empty());
-        logs.hear(&of("broken"), Heard::Back, &mut printer).unwrap();
+        logs.hear(&of("broken"), LogUpdate::Back, &mut printer).unwrap();
         assert!(logs.broken.is_empty(), "that it is back is told, too");
     }
 }

@@ -1,4 +1,4 @@
-//! `hctl logs`: what tasks print.
+//! `hctl logs`: prints the output of tasks.
 
 mod follow;
 mod waits;
@@ -15,10 +15,10 @@ use super::attempts::{chosen, has_failed, not_the_newest, run_of};
 use super::awaited;
 use super::silent::Nodes;
 use crate::args::Logs;
+use crate::arguments::Lines;
 use crate::connection::{Connection, Query};
-use crate::door::Lines;
 use crate::failure::{Code, Failure};
-use crate::log::{AttemptLog, GiveUp, Heard, Question};
+use crate::log::{AttemptLog, GiveUp, LogUpdate, Question};
 use crate::log_printer::{Of, Printer};
 use crate::target::{self, Target};
 use crate::{hints, not_running, silence, terminal};
@@ -26,7 +26,7 @@ use crate::{hints, not_running, silence, terminal};
 pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
     let target = target::only_one(&args.of, Some(KindId::Task))?;
     let query = tasks_of(connection, &target)?;
-    // Not there, or just without tasks?
+    // The object may not exist, or merely have no tasks.
     let found = match args.follow {
         true => awaited::there(connection, &target).await?,
         false => connection.get::<Value>(&target).await?,
@@ -46,7 +46,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         printer.make_room(&of(task, *attempt.as_ref().unwrap_or(&1)));
     }
     let printed = with_attempts.iter().filter_map(|(task, it)| Some((*task, *it.as_ref().ok()?)));
-    // One that did not start says itself which attempt it is.
+    // An attempt that did not start is reported with its number.
     let printed: Vec<_> = printed.filter(|(task, it)| task.failed_start(*it).is_none()).collect();
     if let Some(which) = not_the_newest(&printed, &args, now) {
         terminal::note(&which);
@@ -55,7 +55,7 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     for (task, attempt) in with_attempts {
         let attempt = match attempt {
             Ok(attempt) => attempt,
-            // Of many tasks only some were tried more than once, or have started.
+            // Of many tasks, some may not have been retried or started.
             Err(why) if tasks.len() > 1 => {
                 terminal::note(&why.message);
                 missing += 1;
@@ -76,10 +76,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
             printer.flush()?;
             return Err(failure);
         }
-        // The others' logs are wanted all the same.
+        // The other logs are printed all the same.
         printer.failed(&of, &failure)?;
     }
-    // Whoever asks for one log, or why tasks failed, is told that there is nothing to read.
+    // If only one log, or the reason of failures, was asked for, an empty log is worth a message.
     let is_whole = args.since.is_none() && args.tail != Some(Lines::Last(0));
     if is_whole && (args.failed || tasks.len() == 1) {
         printer.tell_silent()?;
@@ -94,17 +94,17 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
     Ok(())
 }
 
-/// Prints the log of an attempt; why it cannot be read, or not to its end, if so.
+/// Prints the log of an attempt. Returns why it cannot be read (to its end), if so.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// Stdout cannot be written.
 async fn read(
     nodes: &mut Nodes<'_>,
     (task, log): (&Task, AttemptLog),
     of: &Arc<Of>,
     printer: &mut Printer,
 ) -> Result<Option<Failure>, Failure> {
-    // To ask a node that is silent would take until the connection to it is given up.
+    // A request to a silent node would hang until the connection to it is given up.
     if silence::is_lost(task, of.attempt)
         && let Some(why) = nodes.no_log(task, of.attempt).await
     {
@@ -112,7 +112,7 @@ async fn read(
     }
     let mut log = heard(Arc::clone(of), log);
     while let Some((of, heard)) = log.next().await {
-        let Heard::Failed(error) = heard else {
+        let LogUpdate::Failed(error) = heard else {
             printer.heard(&of, heard)?;
             continue;
         };
@@ -121,8 +121,8 @@ async fn read(
     Ok(None)
 }
 
-/// The tasks whose logs are printed, in their order: those that failed in the run of `failed`, where that
-/// is asked for. Where there are none, why is told.
+/// The tasks whose logs are printed, in order: with `--failed`, those that failed in the selected
+/// run. If there are none, the reason is printed.
 async fn wanted(
     connection: &Connection,
     (target, found): (&Target, &Value),
@@ -143,7 +143,7 @@ async fn wanted(
     Ok(tasks)
 }
 
-/// Sorts tasks as they were made: those of a run by job, the job that began first before the others.
+/// Sorts tasks by creation; those of a run by job, in the order in which the jobs began.
 fn in_order(tasks: &mut [Task]) {
     let job = |task: &Task| task.label(api::labels::JOB).unwrap_or_default().to_owned();
     let mut began = BTreeMap::new();
@@ -157,14 +157,14 @@ fn in_order(tasks: &mut [Task]) {
     });
 }
 
-/// Why an object that should have tasks has none, if so.
+/// Why an object that should have tasks has none.
 fn why_no_tasks(connection: &Connection, target: &Target, object: &Value) -> Option<String> {
     let has_tasks = object["status"]["total"].as_u64().unwrap_or_default() > 0;
     let is_without = target.kind != KindId::Task && !has_tasks;
     is_without.then(|| not_running::no_tasks(target, object, connection.clock.now()))
 }
 
-/// Says why there are no tasks, with commands that look where this one did.
+/// Prints why there are no tasks, with commands that show more.
 fn tell_of_no_tasks(connection: &Connection, target: &Target, object: &Value) {
     let why = not_running::no_tasks(target, object, connection.clock.now());
     terminal::note(&why);
@@ -174,7 +174,7 @@ fn of(task: &Task, attempt: u32) -> Of {
     Of { task: task.name().to_owned(), uid: task.uid().to_owned(), attempt }
 }
 
-/// The tasks whose logs are meant.
+/// The query for the tasks.
 fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> {
     if target.kind == KindId::Workflow {
         let failure = Failure::usage("workflows have no logs");
@@ -187,7 +187,7 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
     Ok(connection.query(KindId::Task, labels, fields))
 }
 
-/// The log of an attempt, which is not asked for yet.
+/// The log of an attempt. Nothing is requested yet.
 fn open(connection: &Connection, args: &Logs, of: &Of, give_up: GiveUp) -> AttemptLog {
     let path = connection.log_path(&of.task, &format!("attempt={}&uid={}&", of.attempt, of.uid));
     let mut selection = String::new();
@@ -201,14 +201,14 @@ fn open(connection: &Connection, args: &Logs, of: &Of, give_up: GiveUp) -> Attem
     AttemptLog::new(connection.client(), question, give_up)
 }
 
-type Hearing = BoxStream<'static, (Arc<Of>, Heard)>;
+type Hearing = BoxStream<'static, (Arc<Of>, LogUpdate)>;
 
-/// What a log says, with whose it is, up to its end.
+/// The updates of a log up to its end, each with the attempt.
 fn heard(of: Arc<Of>, log: AttemptLog) -> Hearing {
     let heard = stream::unfold(Some(log), |log| async move {
         let mut log = log?;
         let heard = log.next().await;
-        let is_last = |heard: &Heard| matches!(heard, Heard::End | Heard::Failed(_));
+        let is_last = |heard: &LogUpdate| matches!(heard, LogUpdate::End | LogUpdate::Failed(_));
         let has_ended = heard.iter().flatten().any(is_last);
         Some((heard, (!has_ended).then_some(log)))
     });
@@ -238,7 +238,7 @@ mod tests {
             }))
             .unwrap()
         };
-        // The second task of `load` was made last, since only one may run at a time.
+        // The second task of `load` was created last, because only one may run at a time.
         let mut tasks =
             vec![task("clean", 0, 8), task("load", 0, 1), task("load", 1, 9), task("pack", 0, 1)];
         in_order(&mut tasks);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::{Kind as _, Task};
-use node_agent::engine::sim::{Happening, What};
+use node_agent::engine::sim::{HistoryEvent, HistoryKind};
 use node_agent::engine::{Identity, NodeFacts};
 use runtime::{Any, Snapshot};
 
@@ -33,7 +33,7 @@ pub(super) struct Machines {
     /// Those that nobody wanted there any more before their agent said that they had ended.
     released: BTreeSet<(Attempt, String)>,
     /// Started and stopped since the last check.
-    news: Vec<(String, Happening)>,
+    news: Vec<(String, HistoryEvent)>,
 }
 
 /// What a container takes of its machine.
@@ -54,26 +54,26 @@ impl Machines {
     }
 
     /// Takes over what happened on a machine; at each start, looks at what it runs.
-    pub(super) fn hear(&mut self, host: &str, facts: &NodeFacts, news: Vec<Happening>) {
+    pub(super) fn hear(&mut self, host: &str, facts: &NodeFacts, news: Vec<HistoryEvent>) {
         for happening in news {
             let attempt = attempt_of(&happening.identity);
             let running = self.running.entry(host.to_owned()).or_default();
             match &happening.what {
-                What::Started { cpu_millis, host_ports } => {
+                HistoryKind::Started { cpu_millis, host_ports } => {
                     let held = Held { cpu_millis: *cpu_millis, ports: host_ports.clone() };
                     running.insert(happening.identity.clone(), held);
                     fits(host, facts, running);
                     let earlier = self.started.insert(attempt.clone(), host.to_owned());
                     assert_eq!(earlier, None, "promise 2: {attempt:?} is started again on {host}");
                 }
-                What::Ended { code } => {
+                HistoryKind::Ended { code } => {
                     running.remove(&happening.identity);
                     if *code == 0 {
                         self.ran_well.insert(attempt);
                     }
                 }
-                What::Stopped => drop(running.remove(&happening.identity)),
-                What::Lost => {
+                HistoryKind::Stopped => drop(running.remove(&happening.identity)),
+                HistoryKind::Lost => {
                     running.remove(&happening.identity);
                     // Its agent may have seen nothing of it, and starts what it wrote down.
                     self.started.remove(&attempt);
@@ -104,16 +104,16 @@ impl Machines {
 
     /// Judges what was started and stopped by what the store had by then.
     pub(super) fn check(&mut self, seen: &Snapshot) {
-        for (host, Happening { identity, what, .. }) in std::mem::take(&mut self.news) {
+        for (host, HistoryEvent { identity, what, .. }) in std::mem::take(&mut self.news) {
             match what {
-                What::Started { .. } => {
+                HistoryKind::Started { .. } => {
                     let bound = self.bound.contains(&(attempt_of(&identity), host.clone()));
                     assert!(
                         bound,
                         "promise 2: {identity} was started on {host}, never bound to it"
                     );
                 }
-                What::Stopped => {
+                HistoryKind::Stopped => {
                     let released = (attempt_of(&identity), host.clone());
                     assert!(
                         self.released.contains(&released),
@@ -121,7 +121,7 @@ impl Machines {
                         task_of(seen, &identity)
                     );
                 }
-                What::Ended { .. } | What::Lost => (),
+                HistoryKind::Ended { .. } | HistoryKind::Lost => (),
             }
         }
     }

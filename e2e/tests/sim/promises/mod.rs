@@ -2,7 +2,7 @@
 //! what it saw.
 //!
 //! They read what the store itself has at every revision ([`History`]), what the machines did
-//! ([`Happening`](node_agent::engine::sim::Happening)) and what two clients were told, and none of
+//! ([`HistoryEvent`](node_agent::engine::sim::HistoryEvent)) and what two clients were told, and none of
 //! the functions whose results they judge ([`raw`]).
 //!
 //! | promise | check |

@@ -7,18 +7,18 @@ pub(super) type ContainerKey = (Scope, Identity);
 
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happening {
+pub struct HistoryEvent {
     /// Whose container.
     pub scope: Scope,
     /// Which.
     pub identity: Identity,
     /// What.
-    pub what: What,
+    pub what: HistoryKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum HistoryKind {
     /// It was made, and runs.
     Started {
         /// Its share of the processors, in thousandths of one.
@@ -37,7 +37,7 @@ pub enum What {
     Lost,
 }
 
-impl What {
+impl HistoryKind {
     pub(super) fn started(spec: &ContainerSpec) -> Self {
         Self::Started {
             cpu_millis: spec.resources.cpu_request_millis.unwrap_or_default(),
@@ -48,20 +48,20 @@ impl What {
 
 /// What happened since it was taken last; nothing where it is not kept.
 #[derive(Debug, Default)]
-pub(super) struct History(Option<Vec<Happening>>);
+pub(super) struct History(Option<Vec<HistoryEvent>>);
 
 impl History {
     pub(super) fn keep(&mut self) {
         self.0.get_or_insert_default();
     }
 
-    pub(super) fn take(&mut self) -> Vec<Happening> {
+    pub(super) fn take(&mut self) -> Vec<HistoryEvent> {
         self.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, (scope, identity): &ContainerKey, what: What) {
+    pub(super) fn add(&mut self, (scope, identity): &ContainerKey, what: HistoryKind) {
         if let Some(kept) = &mut self.0 {
-            kept.push(Happening { scope: scope.clone(), identity: identity.clone(), what });
+            kept.push(HistoryEvent { scope: scope.clone(), identity: identity.clone(), what });
         }
     }
 }

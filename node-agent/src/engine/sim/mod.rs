@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::history::ContainerKey;
-pub use self::history::{Happening, What};
+pub use self::history::{HistoryEvent, HistoryKind};
 pub use self::program::Program;
 use self::state::State;
 use super::logs::LogEvent;
@@ -130,7 +130,7 @@ impl SimMachine {
     }
 
     /// The events since the last call, in order.
-    pub fn take_history(&self) -> Vec<Happening> {
+    pub fn take_history(&self) -> Vec<HistoryEvent> {
         self.with(|state| state.history.take())
     }
 

@@ -11,7 +11,7 @@ use crate::engine::{ContainerSpec, EngineError, Reason};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
     /// `duration=5s`: how long it runs. `duration=forever`: until it is stopped.
-    pub duration: Run,
+    pub duration: Lifetime,
     /// `exit=3`: its exit code.
     pub exit: i32,
     /// `crash=2`: attempts 1 and 2 end with SIGSEGV; later ones do not.
@@ -26,14 +26,14 @@ pub struct Program {
 
 /// How long a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
+pub enum Lifetime {
     /// For this long.
     For(Duration),
     /// Until it is stopped.
     Forever,
 }
 
-impl Default for Run {
+impl Default for Lifetime {
     fn default() -> Self {
         Self::For(Duration::ZERO)
     }
@@ -56,10 +56,10 @@ impl Program {
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
-            "duration" if value == "forever" => self.duration = Run::Forever,
+            "duration" if value == "forever" => self.duration = Lifetime::Forever,
             "duration" => {
                 let duration: SignedDuration = value.parse().ok()?;
-                self.duration = Run::For(Duration::try_from(duration).ok()?);
+                self.duration = Lifetime::For(Duration::try_from(duration).ok()?);
             }
             "exit" => self.exit = value.parse().ok().filter(|code| (0..=255).contains(code))?,
             "crash" => self.crash = value.parse().ok()?,

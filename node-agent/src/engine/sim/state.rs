@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Fault;
-use super::history::{ContainerKey, History, What};
-use super::program::{Program, Run};
+use super::history::{ContainerKey, History, HistoryKind};
+use super::program::{Lifetime, Program};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
     Container, ContainerSpec, ContainerState, EngineError, Identity, Resources, Scope, Signal,
@@ -77,7 +77,7 @@ impl State {
                 Some(Life::Running(Running { end: Some((_, end)), .. })) => *end,
                 Some(Life::Running(_) | Life::Ended { .. }) | None => continue,
             };
-            self.history.add(&key, What::Ended { code: end.code });
+            self.history.add(&key, HistoryKind::Ended { code: end.code });
             self.end(&key, end);
         }
     }
@@ -112,8 +112,8 @@ impl State {
             self.images.insert((key.0.clone(), spec.image.clone()));
         }
         let end = match program.duration {
-            Run::Forever => None,
-            Run::For(duration) => {
+            Lifetime::Forever => None,
+            Lifetime::For(duration) => {
                 let passes = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
                 let at = now.saturating_add(passes).unwrap_or(Timestamp::MAX);
                 // A duration that the clock cannot represent means for ever.
@@ -129,7 +129,7 @@ impl State {
             ignores_term: program.ignore_term,
             resources: spec.resources,
         };
-        self.history.add(&key, What::started(spec));
+        self.history.add(&key, HistoryKind::started(spec));
         self.tell(&key);
         self.containers.insert(key, Life::Running(running));
         self.settle(Instant::now());
@@ -151,7 +151,7 @@ impl State {
             return Ok(());
         }
         let number = signal.number();
-        self.history.add(key, What::Stopped);
+        self.history.add(key, HistoryKind::Stopped);
         self.end(key, End { at: now, code: 128 + number, signal: Some(number) });
         Ok(())
     }
@@ -163,7 +163,7 @@ impl State {
                 if let Some((due, _)) = running.end {
                     self.ends.remove(&(due, key.clone()));
                 }
-                self.history.add(key, What::Stopped);
+                self.history.add(key, HistoryKind::Stopped);
                 self.tell(key);
                 Ok(())
             }
@@ -267,7 +267,7 @@ impl State {
     }
 
     pub(super) fn clear(&mut self) {
-        self.containers.keys().for_each(|key| self.history.add(key, What::Lost));
+        self.containers.keys().for_each(|key| self.history.add(key, HistoryKind::Lost));
         self.containers.clear();
         self.ends.clear();
         self.logs.clear();

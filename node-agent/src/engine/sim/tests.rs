@@ -144,13 +144,13 @@ async fn what_happened_is_kept_on_request_and_told_once() {
     bench.0.lose_everything();
     let told: Vec<_> =
         bench.0.take_history().into_iter().map(|it| (it.identity, it.what)).collect();
-    let began = What::Started { cpu_millis: 0, host_ports: Vec::new() };
+    let began = HistoryKind::Started { cpu_millis: 0, host_ports: Vec::new() };
     let wanted = [
-        (first.identity, What::Ended { code: 3 }),
+        (first.identity, HistoryKind::Ended { code: 3 }),
         (stopped.clone(), began.clone()),
         (lost.clone(), began),
-        (stopped, What::Stopped),
-        (lost, What::Lost),
+        (stopped, HistoryKind::Stopped),
+        (lost, HistoryKind::Lost),
     ];
     assert_eq!(told, wanted);
     assert_eq!(bench.0.take_history(), []);

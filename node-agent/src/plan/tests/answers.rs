@@ -51,7 +51,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         world.write_down();
         for at in 0..tries {
             world.now = at;
-            world.answer(0, &Asked::Signal, Err(&error));
+            world.answer(0, &ActionKind::Signal, Err(&error));
         }
         world.now = 5_000;
         world.check(expect![[r#"
@@ -223,7 +223,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     world.change(0, &TaskChange::evict(StopReason::Cancel));
     world.write_down();
     let away = EngineError::unavailable("connection refused");
-    world.answer(0, &Asked::Signal, Err(&away));
+    world.answer(0, &ActionKind::Signal, Err(&away));
     world.is_engine_away = true;
     world.check(expect![[r#"
         t-0: stopping [20000], reports Running: cannot send the stop signal: engine unavailable: connection refused
@@ -235,7 +235,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
         "stopping for 0s: cancelled: cannot send the stop signal: engine unavailable: connection refused"
     );
     world.is_engine_away = false;
-    world.answer(0, &Asked::Signal, Ok(()));
+    world.answer(0, &ActionKind::Signal, Ok(()));
     world.check(expect![[r#"
         t-0: stopping [20000], reports Running
         wake at 5000

@@ -63,8 +63,8 @@ fn world() -> World {
     }
 }
 
-fn start() -> Asked {
-    Asked::Start { image: "busybox".to_owned() }
+fn start() -> ActionKind {
+    ActionKind::Start { image: "busybox".to_owned() }
 }
 
 fn id(index: u32) -> Identity {
@@ -142,7 +142,7 @@ impl World {
             which,
             busy: &self.busy,
             node: Node {
-                place: Place { node: "n1", address: "127.0.0.1", own_network: true },
+                host: HostInfo { node: "n1", address: "127.0.0.1", own_network: true },
                 boot_id: "boot",
                 capacity: &self.capacity,
                 port_range: (20_000, 20_009),
@@ -176,16 +176,18 @@ impl World {
     /// The apiserver acknowledges all messages. Returns whose.
     fn hear(&mut self) -> BTreeSet<Identity> {
         let mut heard = BTreeSet::new();
-        for (attempt, word) in Ledger::clone(&self.ledger).to_say() {
-            let change = match word.says.clone() {
-                Says::Report(report) => TaskChange::Report(report),
-                Says::Refuse(message) => TaskChange::Refuse { binding: attempt.binding, message },
+        for (attempt, message) in Ledger::clone(&self.ledger).to_say() {
+            let change = match message.says.clone() {
+                Content::Report(report) => TaskChange::Report(report),
+                Content::Refuse(message) => {
+                    TaskChange::Refuse { binding: attempt.binding, message }
+                }
             };
-            self.ledger.heard(&attempt.identity, word.number);
+            self.ledger.heard(&attempt.identity, message.number);
             heard.insert(attempt.identity.clone());
             let Some(task) = self.tasks.get_mut(&attempt.identity) else { continue };
-            let step = transition::apply(task, attempt.identity.attempt(), &change, at(self.now));
-            if let Ok(transition::Step::Changed(next)) = step {
+            let action = transition::apply(task, attempt.identity.attempt(), &change, at(self.now));
+            if let Ok(transition::Step::Changed(next)) = action {
                 *task = *next;
             }
         }
@@ -204,10 +206,10 @@ impl World {
     }
 
     /// The engine's answer to an action.
-    fn answer(&mut self, index: u32, asked: &Asked, outcome: Result<(), &EngineError>) {
+    fn answer(&mut self, index: u32, kind: &ActionKind, outcome: Result<(), &EngineError>) {
         let attempt = self.ledger.get(&id(index)).unwrap().clone();
         let now = at(self.now);
-        let follows = after(&attempt, asked, outcome, (now, now));
+        let follows = after(&attempt, kind, outcome, (now, now));
         self.follow(attempt, follows);
     }
 
@@ -224,7 +226,7 @@ impl World {
             After::Known(attempt) => self.ledger.put(*attempt),
             After::Ended(ending) => {
                 let mut attempt = attempt;
-                end(&mut attempt, *ending, self.ledger.words() + 1, "boot");
+                end(&mut attempt, *ending, self.ledger.last_message() + 1, "boot");
                 self.ledger.put(attempt);
             }
         }
@@ -233,19 +235,22 @@ impl World {
     fn answer_signal(&mut self, identity: &Identity) {
         let Some(attempt) = self.ledger.get(identity) else { return };
         let now = at(self.now);
-        if let After::Known(attempt) = after(attempt, &Asked::Signal, Ok(()), (now, now)) {
+        if let After::Known(attempt) = after(attempt, &ActionKind::Signal, Ok(()), (now, now)) {
             self.ledger.put(*attempt);
         }
     }
 
     /// Delivers signals to their containers, unless the engine is away.
     fn deliver(&mut self, plan: &Plan) {
-        for step in plan.steps.iter().filter(|step| Asked::of(step) == Asked::Signal) {
-            let attempt = self.ledger.get(step.identity()).unwrap();
+        for action in
+            plan.actions.iter().filter(|action| ActionKind::of(action) == ActionKind::Signal)
+        {
+            let attempt = self.ledger.get(action.identity()).unwrap();
             let away = EngineError::unavailable("connection refused");
             let outcome = if self.is_engine_away { Err(&away) } else { Ok(()) };
             let now = at(self.now);
-            if let After::Known(attempt) = after(attempt, &Asked::Signal, outcome, (now, now)) {
+            if let After::Known(attempt) = after(attempt, &ActionKind::Signal, outcome, (now, now))
+            {
                 self.ledger.put(*attempt);
             }
         }
@@ -268,12 +273,12 @@ fn show(plan: &Plan) -> String {
             Some(attempt) => writeln!(out, "{}: {}", identity.task(), show_attempt(attempt)),
         };
     }
-    for step in &plan.steps {
-        let (what, of) = match step {
-            Step::Start(_) => ("start".to_owned(), step.identity()),
-            Step::Signal(identity, signal) => (signal.name().to_owned(), identity),
-            Step::Kill(identity) => ("kill".to_owned(), identity),
-            Step::Remove(identity) => ("remove".to_owned(), identity),
+    for action in &plan.actions {
+        let (what, of) = match action {
+            Action::Start(_) => ("start".to_owned(), action.identity()),
+            Action::Signal(identity, signal) => (signal.name().to_owned(), identity),
+            Action::Kill(identity) => ("kill".to_owned(), identity),
+            Action::Remove(identity) => ("remove".to_owned(), identity),
         };
         let _ = writeln!(out, "{what} {}", of.task());
     }
@@ -294,22 +299,22 @@ fn show_attempt(attempt: &Attempt) -> String {
         Progress::Ended => "ended",
         Progress::Refused => "refused",
     };
-    let says = match attempt.unsent.as_ref().map(|word| &word.says) {
+    let says = match attempt.unsent.as_ref().map(|message| &message.says) {
         None => String::new(),
-        Some(Says::Refuse(message)) => format!(", refuses: {message}"),
-        Some(Says::Report(report)) => {
+        Some(Content::Refuse(message)) => format!(", refuses: {message}"),
+        Some(Content::Report(report)) => {
             let code = report.exit_code.map(|code| format!(" {code}")).unwrap_or_default();
             let reason = report.reason.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
             format!(", reports {:?}{code}{reason}", report.state)
         }
     };
-    let message = match attempt.unsent.as_ref().map(|word| &word.says) {
-        Some(Says::Report(report))
+    let message = match attempt.unsent.as_ref().map(|message| &message.says) {
+        Some(Content::Report(report))
             if matches!(report.state, ReportState::Starting | ReportState::Running) =>
         {
             report.message.as_ref().map(|it| format!(": {it}")).unwrap_or_default()
         }
-        Some(Says::Report(_) | Says::Refuse(_)) | None => String::new(),
+        Some(Content::Report(_) | Content::Refuse(_)) | None => String::new(),
     };
     format!("{progress} {:?}{says}{message}", attempt.ports.values().collect::<Vec<_>>())
 }

@@ -84,18 +84,18 @@ fn happen(
         Happening::Wait(millis) => world.now += millis,
         Happening::Act(works) => {
             let plan = world.write_down();
-            for step in plan.steps.into_iter().filter(|_| *works) {
-                do_step(world, ever_ran, &step);
+            for action in plan.actions.into_iter().filter(|_| *works) {
+                do_step(world, ever_ran, &action);
             }
         }
     }
 }
 
-fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
-    let identity = step.identity().clone();
+fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, action: &Action) {
+    let identity = action.identity().clone();
     let since = at(world.now);
-    match step {
-        Step::Start(_) => {
+    match action {
+        Action::Start(_) => {
             let is_new = !world.containers.contains_key(&identity);
             // A container may only be created again if it vanished before it was ever observed.
             assert!(
@@ -108,8 +108,8 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
             ever_ran.insert(identity.clone());
             world.containers.insert(identity, ContainerState::Running { since });
         }
-        Step::Signal(..) => world.answer_signal(&identity),
-        Step::Kill(_) => {
+        Action::Signal(..) => world.answer_signal(&identity),
+        Action::Kill(_) => {
             let exited = ContainerState::Exited {
                 started: None,
                 at: since,
@@ -121,7 +121,7 @@ fn do_step(world: &mut World, ever_ran: &mut BTreeSet<Identity>, step: &Step) {
             };
             world.containers.insert(identity, exited);
         }
-        Step::Remove(_) => drop(world.containers.remove(&identity)),
+        Action::Remove(_) => drop(world.containers.remove(&identity)),
     }
 }
 
@@ -132,7 +132,7 @@ struct Follower {
     wakes: BTreeMap<Identity, Timestamp>,
     leftovers: BTreeMap<Identity, Leftover>,
     /// Actions in progress.
-    acting: BTreeMap<Identity, Step>,
+    acting: BTreeMap<Identity, Action>,
 }
 
 impl Follower {
@@ -157,17 +157,17 @@ impl Follower {
         wakes.retain(|it, _| !world.busy.contains(it) || all.wakes.contains_key(it));
         assert_eq!((&wakes, &self.leftovers), (&all.wakes, &all.leftovers));
         world.take_over(&plan);
-        for step in plan.steps {
-            world.busy.insert(step.identity().clone());
-            self.acting.insert(step.identity().clone(), step);
+        for action in plan.actions {
+            world.busy.insert(action.identity().clone());
+            self.acting.insert(action.identity().clone(), action);
         }
     }
 
     /// The action on one container is done.
     fn finish(&mut self, world: &mut World, identity: &Identity, works: bool) {
-        let Some(step) = self.acting.remove(identity) else { return };
+        let Some(action) = self.acting.remove(identity) else { return };
         if works {
-            do_step(world, &mut BTreeSet::new(), &step);
+            do_step(world, &mut BTreeSet::new(), &action);
         }
         world.busy.remove(identity);
         self.changed.insert(identity.clone());
@@ -234,14 +234,14 @@ fn one_by_one(world: &World, these: &BTreeSet<Identity>) -> String {
         let plan = world.plan_for(Which::These(&BTreeSet::from([identity])));
         world.take_over(&plan);
         sum.changes.extend(plan.changes);
-        sum.steps.extend(plan.steps);
+        sum.actions.extend(plan.actions);
     }
     shown(&sum)
 }
 
 /// The whole plan, including what only this process knows.
 fn shown(plan: &Plan) -> String {
-    format!("{:#?}\n{:#?}", plan.changes, plan.steps)
+    format!("{:#?}\n{:#?}", plan.changes, plan.actions)
 }
 
 proptest! {

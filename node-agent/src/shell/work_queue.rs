@@ -9,7 +9,7 @@ use crate::plan::Which;
 
 /// What to decide about, now and later.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct WorkQueue {
     is_all: bool,
     changed: BTreeSet<Identity>,
     /// When each attempt must be decided about again even if nothing happens.
@@ -34,7 +34,7 @@ impl Due {
     }
 }
 
-impl Agenda {
+impl WorkQueue {
     /// These have changed.
     pub(super) fn extend(&mut self, identities: impl IntoIterator<Item = Identity>) {
         self.changed.extend(identities);
@@ -102,25 +102,25 @@ mod tests {
 
     #[test]
     fn each_is_due_when_its_time_has_come_and_once() {
-        let mut agenda = Agenda::default();
-        agenda.wait_for(BTreeMap::from([(id(1), at(5)), (id(2), at(3)), (id(3), at(9))]));
-        assert_eq!(agenda.next(), Some(at(3)));
-        assert_eq!(agenda.take_due(at(2)), None);
-        assert_eq!(agenda.take_due(at(5)), these(&[1, 2]));
-        assert_eq!((agenda.take_due(at(5)), agenda.next()), (None, Some(at(9))));
+        let mut queue = WorkQueue::default();
+        queue.wait_for(BTreeMap::from([(id(1), at(5)), (id(2), at(3)), (id(3), at(9))]));
+        assert_eq!(queue.next(), Some(at(3)));
+        assert_eq!(queue.take_due(at(2)), None);
+        assert_eq!(queue.take_due(at(5)), these(&[1, 2]));
+        assert_eq!((queue.take_due(at(5)), queue.next()), (None, Some(at(9))));
     }
 
     #[test]
     fn what_was_decided_about_waits_only_for_what_was_then_said() {
-        let mut agenda = Agenda::default();
-        agenda.wait_for(BTreeMap::from([(id(1), at(5)), (id(2), at(6))]));
-        agenda.extend([id(1)]);
-        assert_eq!(agenda.take_due(at(1)), these(&[1]));
-        assert_eq!(agenda.take_due(at(5)), None, "it did not ask for that any more");
-        agenda.wait_for(BTreeMap::from([(id(2), at(8))]));
-        assert_eq!((agenda.take_due(at(7)), agenda.next()), (None, Some(at(8))));
-        agenda.add_all();
-        assert_eq!((agenda.take_due(at(7)), agenda.next()), (Some(Due::All), None));
-        assert_eq!(agenda.take_due(at(9)), None);
+        let mut queue = WorkQueue::default();
+        queue.wait_for(BTreeMap::from([(id(1), at(5)), (id(2), at(6))]));
+        queue.extend([id(1)]);
+        assert_eq!(queue.take_due(at(1)), these(&[1]));
+        assert_eq!(queue.take_due(at(5)), None, "it did not ask for that any more");
+        queue.wait_for(BTreeMap::from([(id(2), at(8))]));
+        assert_eq!((queue.take_due(at(7)), queue.next()), (None, Some(at(8))));
+        queue.add_all();
+        assert_eq!((queue.take_due(at(7)), queue.next()), (Some(Due::All), None));
+        assert_eq!(queue.take_due(at(9)), None);
     }
 }

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Event;
 use crate::engine::{Engine, EngineError, Identity, Started};
-use crate::plan::{Asked, Step};
+use crate::plan::{Action, ActionKind};
 
 /// Most containers that are created at the same time. None of them waits for an image: see
 /// [`super::pulls`].
@@ -32,14 +32,14 @@ const REST_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Acted {
     pub(super) identity: Identity,
     /// The kind of action.
-    pub(super) asked: Asked,
+    pub(super) kind: ActionKind,
     /// For a start: how it started. `None` for other actions.
     pub(super) outcome: Result<Option<Started>, EngineError>,
 }
 
 /// Carries out actions.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct Executor {
     /// The actions in progress. Dropped with the agent, as in a crash.
     tasks: Tasks,
     events: mpsc::Sender<Event>,
@@ -55,10 +55,10 @@ pub(super) struct Crew {
     failures: BTreeMap<Identity, u32>,
 }
 
-impl Crew {
+impl Executor {
     pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
         Self {
-            tasks: Tasks::new("steps"),
+            tasks: Tasks::new("actions"),
             events,
             starts: Arc::new(Semaphore::new(STARTS_MAX)),
             others: Arc::new(Semaphore::new(OTHERS_MAX)),
@@ -98,13 +98,13 @@ impl Crew {
     }
 
     /// Begins an action.
-    pub(super) fn act(&mut self, engine: &Arc<dyn Engine>, step: Step) {
-        let identity = step.identity().clone();
-        debug!(%identity, step = name(&step), "acting");
+    pub(super) fn act(&mut self, engine: &Arc<dyn Engine>, action: Action) {
+        let identity = action.identity().clone();
+        debug!(%identity, action = name(&action), "acting");
         self.acting.insert(identity.clone());
         self.busy.insert(identity.clone());
-        let asked = Asked::of(&step);
-        let is_start = matches!(asked, Asked::Start { .. });
+        let kind = ActionKind::of(&action);
+        let is_start = matches!(kind, ActionKind::Start { .. });
         let permits = Arc::clone(if is_start { &self.starts } else { &self.others });
         let (engine, events) = (Arc::clone(engine), self.events.clone());
         let stop = self.tasks.stop_signal();
@@ -116,12 +116,14 @@ impl Crew {
             };
             // A panic is a bug in handling this container. It must not affect others, and it must
             // be answered, or the agent would wait for the action for ever.
-            let outcome = without_panic("container", carry_out(engine.as_ref(), &step)).await;
+            let outcome = without_panic("container", carry_out(engine.as_ref(), &action)).await;
             let outcome = outcome.unwrap_or_else(|_logged| {
-                error!(%identity, step = name(&step), "a step panicked, which is a bug");
-                Err(EngineError::unknown("the step panicked, which is a bug; see the agent's log"))
+                error!(%identity, action = name(&action), "a action panicked, which is a bug");
+                Err(EngineError::unknown(
+                    "the action panicked, which is a bug; see the agent's log",
+                ))
             });
-            let acted = Acted { identity, asked, outcome };
+            let acted = Acted { identity, kind, outcome };
             // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Acted(acted)).await;
         });
@@ -173,21 +175,21 @@ impl Crew {
     }
 }
 
-fn name(step: &Step) -> &'static str {
-    match step {
-        Step::Start(_) => "start",
-        Step::Signal(..) => "signal",
-        Step::Kill(_) => "kill",
-        Step::Remove(_) => "remove",
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Start(_) => "start",
+        Action::Signal(..) => "signal",
+        Action::Kill(_) => "kill",
+        Action::Remove(_) => "remove",
     }
 }
 
-async fn carry_out(engine: &dyn Engine, step: &Step) -> Result<Option<Started>, EngineError> {
-    match step {
-        Step::Start(spec) => engine.create_and_start(spec).await.map(Some),
-        Step::Signal(identity, signal) => engine.signal(identity, *signal).await.map(|()| None),
-        Step::Kill(identity) => engine.kill(identity).await.map(|()| None),
-        Step::Remove(identity) => engine.remove(identity).await.map(|()| None),
+async fn carry_out(engine: &dyn Engine, action: &Action) -> Result<Option<Started>, EngineError> {
+    match action {
+        Action::Start(spec) => engine.create_and_start(spec).await.map(Some),
+        Action::Signal(identity, signal) => engine.signal(identity, *signal).await.map(|()| None),
+        Action::Kill(identity) => engine.kill(identity).await.map(|()| None),
+        Action::Remove(identity) => engine.remove(identity).await.map(|()| None),
     }
 }
 
@@ -204,17 +206,17 @@ mod tests {
     async fn a_step_that_panics_is_counted_answered_and_tried_again_later() {
         let before = panics();
         let (events, mut news) = mpsc::channel(1);
-        let mut crew = Crew::new(events);
+        let mut executor = Executor::new(events);
         let engine: Arc<dyn Engine> = Arc::new(Broken::default());
         let identity = Identity::new("default", "t-0", "0af3", 1).unwrap();
-        crew.act(&engine, Step::Remove(identity.clone()));
+        executor.act(&engine, Action::Remove(identity.clone()));
         let Some(Event::Acted(acted)) = news.recv().await else { panic!("it is not answered") };
         assert!(matches!(acted.outcome, Err(EngineError::Unknown { .. })), "{acted:?}");
         assert!(panics() > before);
         let now = Instant::now();
-        crew.done(&acted, now);
-        assert!(!crew.is_acting(&identity) && crew.busy().contains(&identity), "it rests");
-        assert_eq!(crew.take_rested(now + REST_MIN), [identity]);
+        executor.done(&acted, now);
+        assert!(!executor.is_acting(&identity) && executor.busy().contains(&identity), "it rests");
+        assert_eq!(executor.take_rested(now + REST_MIN), [identity]);
     }
 
     /// Otherwise the engine would go on with an action after the agent has ended, beside the next
@@ -223,19 +225,19 @@ mod tests {
     async fn steps_under_way_end_before_the_agent_and_none_is_begun() {
         let (ended, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
         let (events, news) = mpsc::channel(1);
-        let mut crew = Crew::new(events);
+        let mut executor = Executor::new(events);
         let removes = Some((REST_MIN, Arc::clone(&ended)));
         let engine: Arc<dyn Engine> = Arc::new(Broken { removes });
         for attempt in 0..=OTHERS_MAX {
             let attempt = u32::try_from(attempt + 1).unwrap();
             let identity = Identity::new("default", "t-0", "0af3", attempt).unwrap();
-            crew.act(&engine, Step::Remove(identity));
+            executor.act(&engine, Action::Remove(identity));
         }
-        while crew.others.available_permits() > 0 {
+        while executor.others.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         drop(news);
-        crew.finish().await;
+        executor.finish().await;
         assert_eq!(ended.load(Ordering::Relaxed), OTHERS_MAX, "the last one was not begun");
         assert_eq!(began.elapsed(), REST_MIN);
     }
@@ -244,14 +246,14 @@ mod tests {
     async fn an_engine_that_hangs_does_not_keep_the_agent() {
         let began = Instant::now();
         let (events, _news) = mpsc::channel(1);
-        let mut crew = Crew::new(events);
+        let mut executor = Executor::new(events);
         let engine: Arc<dyn Engine> =
             Arc::new(Broken { removes: Some((2 * END_TIMEOUT, Arc::default())) });
-        crew.act(&engine, Step::Remove(Identity::new("default", "t-0", "0af3", 1).unwrap()));
-        while crew.others.available_permits() == OTHERS_MAX {
+        executor.act(&engine, Action::Remove(Identity::new("default", "t-0", "0af3", 1).unwrap()));
+        while executor.others.available_permits() == OTHERS_MAX {
             tokio::task::yield_now().await;
         }
-        crew.finish().await;
+        executor.finish().await;
         assert_eq!(began.elapsed(), END_TIMEOUT);
     }
 }

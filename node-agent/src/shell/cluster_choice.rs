@@ -12,7 +12,7 @@ use api::cluster::{AWAITS_CONFIRMATION, Cluster};
 
 /// The input of the decision.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard<'a> {
+pub(super) struct Situation<'a> {
     /// The cluster that the agent has worked for so far.
     pub(super) known: Option<&'a Cluster>,
     /// The cluster that granted the lease.
@@ -27,7 +27,7 @@ pub(super) struct Heard<'a> {
 
 /// Which cluster the agent works for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Allegiance {
+pub(super) enum ClusterChoice {
     /// The known one.
     Same,
     /// The new one from now on, which does not know its attempts.
@@ -40,23 +40,23 @@ pub(super) enum Allegiance {
 }
 
 /// Decides.
-pub(super) fn allegiance(heard: &Heard<'_>) -> Allegiance {
-    let Heard { known, now, .. } = *heard;
+pub(super) fn choose_cluster(situation: &Situation<'_>) -> ClusterChoice {
+    let Situation { known, now, .. } = *situation;
     if known == Some(now) {
-        return Allegiance::Same;
+        return ClusterChoice::Same;
     }
     let own = known.filter(|known| known.id == now.id);
-    if !heard.is_told_to {
-        if heard.is_unconfirmed && (own.is_some() || !heard.has_promised) {
-            return Allegiance::Nobody(AWAITS_CONFIRMATION.to_owned());
+    if !situation.is_told_to {
+        if situation.is_unconfirmed && (own.is_some() || !situation.has_promised) {
+            return ClusterChoice::Nobody(AWAITS_CONFIRMATION.to_owned());
         }
         let is_later = own.is_some_and(|own| own.epoch <= now.epoch);
         // Changing the cluster can do no harm to a node without attempts.
-        if known.is_some() && heard.has_promised && !is_later {
-            return Allegiance::Nobody(stranger(own, now));
+        if known.is_some() && situation.has_promised && !is_later {
+            return ClusterChoice::Nobody(stranger(own, now));
         }
     }
-    if own.is_some() { Allegiance::Restored } else { Allegiance::Other }
+    if own.is_some() { ClusterChoice::Restored } else { ClusterChoice::Other }
 }
 
 fn stranger(own: Option<&Cluster>, now: &Cluster) -> String {
@@ -93,7 +93,7 @@ mod tests {
         let words: Vec<&str> = case.split_whitespace().collect();
         let known = (words[0] != "-").then(|| cluster(words[0]));
         let is = |word: &str| words.contains(&word);
-        let decided = allegiance(&Heard {
+        let decided = choose_cluster(&Situation {
             known: known.as_ref(),
             now: &cluster(words[2]),
             is_unconfirmed: is("unconfirmed"),
@@ -101,8 +101,8 @@ mod tests {
             has_promised: known.is_some() && !is("empty"),
         });
         match decided {
-            Allegiance::Nobody(why) => why.split([':', '(']).next().unwrap().trim().to_owned(),
-            other @ (Allegiance::Same | Allegiance::Other | Allegiance::Restored) => {
+            ClusterChoice::Nobody(why) => why.split([':', '(']).next().unwrap().trim().to_owned(),
+            other @ (ClusterChoice::Same | ClusterChoice::Other | ClusterChoice::Restored) => {
                 format!("{other:?}")
             }
         }

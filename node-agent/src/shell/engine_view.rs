@@ -30,7 +30,7 @@ const INSPECTS_MAX: usize = 16;
 const INSPECTS_WORTH_A_LIST: usize = 64;
 
 /// What is known of the engine and its containers.
-pub(super) struct Sight {
+pub(super) struct EngineView {
     /// Whether asking the engine works.
     asking: Retry,
     pub(super) engine: Option<Arc<dyn Engine>>,
@@ -56,7 +56,7 @@ enum Looked {
     These(BTreeSet<Identity>),
 }
 
-impl Sight {
+impl EngineView {
     /// Nothing has been observed yet.
     pub(super) fn new(rng: Rng, health: &Health) -> Self {
         let backoff = Backoff::new(ENGINE_WAIT, ENGINE_WAIT, rng);
@@ -208,22 +208,22 @@ impl Agent {
     /// Brings the view of the engine up to date.
     pub(super) async fn look(&mut self) {
         let now = Instant::now();
-        if self.sight.ask_at.is_some_and(|at| at > now) {
+        if self.engine_view.ask_at.is_some_and(|at| at > now) {
             return;
         }
-        self.sight.ask_at = None;
-        let looked = match self.sight.engine.clone() {
-            Some(engine) => self.sight.look(&engine, now).await,
+        self.engine_view.ask_at = None;
+        let looked = match self.engine_view.engine.clone() {
+            Some(engine) => self.engine_view.look(&engine, now).await,
             None => self.open_engine().await.map(|()| Looked::All { images: None }),
         };
         match looked {
             Ok(looked) => {
                 self.looked(looked);
-                self.sight.asking.worked();
-                self.publishing.set_problem(self.sight.problem());
+                self.engine_view.asking.worked();
+                self.publishing.set_problem(self.engine_view.problem());
             }
             Err(error) => {
-                self.sight.ask_at = Some(now + self.sight.asking.failed(&error));
+                self.engine_view.ask_at = Some(now + self.engine_view.asking.failed(&error));
                 let problem =
                     format!("cannot ask the engine for its containers: {error}; check the engine");
                 self.publishing.set_problem(Some(problem));
@@ -234,12 +234,12 @@ impl Agent {
 
     fn looked(&mut self, looked: Looked) {
         match looked {
-            Looked::These(these) => self.agenda.extend(these),
+            Looked::These(these) => self.queue.extend(these),
             Looked::All { images } => {
-                self.agenda.add_all();
+                self.queue.add_all();
                 self.ledger.forgive(self.now());
-                let (ledger, seen) = (&self.ledger, &self.sight.containers);
-                self.crew.forget(|it| ledger.get(it).is_some() || seen.contains_key(it));
+                let (ledger, seen) = (&self.ledger, &self.engine_view.containers);
+                self.executor.forget(|it| ledger.get(it).is_some() || seen.contains_key(it));
                 if let Some(images) = images {
                     self.publishing.show_images(images);
                 }
@@ -248,9 +248,9 @@ impl Agent {
     }
 
     async fn prune_logs(&mut self, now: Instant) {
-        let due = self.sight.prune_at.is_none_or(|at| at <= now);
-        let Some(engine) = self.sight.engine.as_ref().filter(|_| due) else { return };
-        self.sight.prune_at = Some(now + PRUNE_INTERVAL);
+        let due = self.engine_view.prune_at.is_none_or(|at| at <= now);
+        let Some(engine) = self.engine_view.engine.as_ref().filter(|_| due) else { return };
+        self.engine_view.prune_at = Some(now + PRUNE_INTERVAL);
         let before = self.outside.clock.now().saturating_sub(LOGS_KEPT);
         if let Ok(before) = before
             && let Err(error) = engine.prune_logs(before).await
@@ -267,13 +267,13 @@ impl Agent {
         let engine = (self.outside.open_engine)(scope).await?;
         let facts = engine.info().await?;
         self.publishing.describe(&facts, &self.config.capacity);
-        self.sight.own_network = facts.engine == "docker";
+        self.engine_view.own_network = facts.engine == "docker";
         self.served.open(Arc::clone(&engine));
         self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));
         // Subscribed before the list is read, so that no change falls between the two. If the
         // engine cannot list, it is opened again, and this subscription ends.
         let changes = engine.events();
-        let closed = self.sight.open(engine).await?;
+        let closed = self.engine_view.open(engine).await?;
         self.listen(changes, closed);
         Ok(())
     }

@@ -13,7 +13,7 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// Nodes that one task avoids or is refused by.
 #[derive(Debug, Default)]
-pub(crate) struct Against {
+pub(crate) struct Exclusions {
     /// Nodes to use only if no other fits; then the first of them.
     pub(super) avoided: Vec<NodeId>,
     /// Nodes that returned the task and must not be offered it yet.
@@ -22,7 +22,7 @@ pub(crate) struct Against {
     over_at: Option<Timestamp>,
 }
 
-impl Against {
+impl Exclusions {
     pub(super) fn of(entry: &TaskEntry, nodes: &Nodes, now: Timestamp) -> Self {
         let avoided = entry.object.spec.avoid.iter().filter_map(|name| nodes.find(name)).collect();
         let refused = entry.refused_by(now).filter_map(|(name, _)| nodes.find(name)).collect();
