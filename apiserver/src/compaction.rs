@@ -1,5 +1,6 @@
 //! Compacts the history every 30 s. It keeps the last five minutes or what the watch cache still
-//! holds, whichever is more recent. No watch can be resumed from before what the cache holds.
+//! holds, whichever is less: no watch can be resumed from before what the cache holds. It also keeps
+//! what is being read ([`Holds`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

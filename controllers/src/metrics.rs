@@ -1,8 +1,8 @@
-//! What the controllers count.
+//! The metrics of the controllers.
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-/// Counters of all controllers of one process. The label is a controller's name.
+/// The counters of all controllers of a process. The label is the name of a controller.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     plans: IntCounterVec,
@@ -15,7 +15,7 @@ impl Metrics {
     /// Registers the counters.
     ///
     /// # Errors
-    /// If they are registered there already.
+    /// They are already registered there.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str| {
             let counter = IntCounterVec::new(Opts::new(name, help), &["controller"])?;
@@ -42,14 +42,14 @@ impl Metrics {
         self.groups.with_label_values(&[controller]).inc_by(groups);
     }
 
-    /// A plan was made on so many objects. Where this grows faster than what happens in the cluster,
-    /// something reads all objects to find a few.
+    /// Counts a plan that was made from this many objects. If this grows faster than the number of
+    /// changes in the cluster, some code reads all objects in order to find a few.
     pub(crate) fn viewed(&self, controller: &str, objects: usize) {
         let objects = u64::try_from(objects).unwrap_or(u64::MAX);
         self.objects.with_label_values(&[controller]).inc_by(objects);
     }
 
-    /// How many objects a controller's plans were made on.
+    /// The number of objects that the plans of a controller were made from.
     #[cfg(test)]
     pub(crate) fn objects_viewed(&self, controller: &str) -> u64 {
         self.objects.with_label_values(&[controller]).get()

@@ -1,5 +1,5 @@
-//! Apiservers that change nothing, to test shells with: one does whatever it is asked to, another
-//! answers as a test says.
+//! Fake apiservers to test controllers with: they store nothing. One accepts every request, and
+//! another gives the answer that the test specifies.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use runtime::{Any, Cache, Recorder, Update};
 use crate::metrics::Metrics;
 use crate::tools::Tools;
 
-/// How many groups it was asked to write.
+/// The number of groups that it was asked to write.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked(Arc<AtomicUsize>);
 
@@ -37,14 +37,14 @@ impl Asked {
     }
 }
 
-/// Tools whose cache holds `objects`, and stays as it is. What time it is, from then on, is `now`.
+/// Tools whose cache has `objects` and never changes. The time starts at `now`.
 pub(crate) fn tools(objects: Vec<Any>, now: Timestamp) -> (Tools, Asked) {
     let asked = Asked::default();
     let server = asked.clone();
     (tools_at(objects, now, move |request| server.answer(request)), asked)
 }
 
-/// The same, of an apiserver that answers with `answer`.
+/// The same, with an apiserver that answers with `answer`.
 pub(crate) fn tools_at<A>(objects: Vec<Any>, now: Timestamp, answer: A) -> Tools
 where
     A: Fn(&Request<Bytes>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,

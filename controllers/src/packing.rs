@@ -1,7 +1,6 @@
-//! Cuts actions into groups that can be written: pure.
-//!
-//! A group is one transaction of the store, which has a bound on its operations and on its bytes. A
-//! group over either can never be written, and whoever asks for it again and again gets nowhere.
+//! Packs actions into groups that can be written. It has no side effects.
+//! A group is one transaction of the store, which limits its operations and its bytes. A group over
+//! either limit could never be written, and a controller that asks for it would be stuck.
 
 use api::Task;
 use api::object::Kind as _;
@@ -10,12 +9,12 @@ use api::task::Overrides;
 
 use crate::action::{Action, Group, New, NewTask, NewTasks, Status};
 
-/// What a task object takes beside its own part of the template and its labels, generously: names,
-/// owner, binding, an agent's report.
+/// A generous estimate of a task object's size without its own part of the template and its labels:
+/// names, owner, binding, the report of an agent.
 const TASK_BYTES: usize = 4 * 1024;
 
-/// An action, and about how many bytes the store writes for it. (Of tasks that are made, which are cut
-/// apart where they are too many, each is measured when it is packed.)
+/// An action, and about how many bytes the store writes for it. (Actions that create many tasks can
+/// be split, so their tasks are measured one by one when they are packed.)
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parcel {
     pub(crate) action: Action,
@@ -30,20 +29,20 @@ impl From<Action> for Parcel {
 }
 
 impl Parcel {
-    /// A change of a task, or its making anew: the whole task is written.
+    /// A change of a task, or the making of a new attempt: the store writes the whole task.
     pub(crate) fn of_task(action: Action, task: &Task) -> Self {
         Self { action, bytes: task_bytes(task) }
     }
 
-    /// A change of fields of an object: the whole object is written, with what is new.
+    /// A change of some fields of an object: the store writes the whole object, and the new values.
     pub(crate) fn of_patch(action: Action, object: &impl serde::Serialize) -> Self {
         let bytes = json_bytes(object) + bytes_of(&action);
         Self { action, bytes }
     }
 }
 
-/// What the store writes for an action that holds its object. A change of a task does not hold the
-/// task: see [`Parcel::of_task`].
+/// The number of bytes that the store writes for an action that contains its object. A change of a
+/// task does not contain the task: see [`Parcel::of_task`].
 fn bytes_of(action: &Action) -> usize {
     match action {
         Action::Create(New::TaskTemplate(object)) => json_bytes(object),
@@ -60,14 +59,14 @@ fn bytes_of(action: &Action) -> usize {
             let alike = json_bytes(&tasks.alike);
             tasks.each.iter().map(|task| alike + own_bytes(task)).sum()
         }
-        // It is of an object whose size is not known here: see [`Parcel::of_patch`].
+        // The size of the object is not known here: see [`Parcel::of_patch`].
         Action::Patch(patch) => patch.bytes(),
         Action::Delete { .. } | Action::Remove { .. } | Action::Emptied { .. } => 0,
         Action::Task { .. } | Action::Record { .. } => TASK_BYTES,
     }
 }
 
-/// About what the store writes for a task.
+/// About how many bytes the store writes for a task.
 pub(crate) fn task_bytes(task: &Task) -> usize {
     let labels = task.meta().labels.iter().flatten();
     let labels = labels.map(|(key, value)| key.len() + value.len() + 6).sum::<usize>();
@@ -78,13 +77,14 @@ fn overrides_bytes(overrides: &Overrides) -> usize {
     if overrides.is_empty() { 0 } else { json_bytes(overrides) + ",\"overrides\":".len() }
 }
 
-/// What a new task takes beside what all of them take: a number has ten digits at most.
+/// The size of what differs between new tasks; a number has at most ten digits.
 fn own_bytes(task: &NewTask) -> usize {
     task.name.len() + 10 + overrides_bytes(&task.overrides)
 }
 
-/// Cuts actions into groups of at most `ops_max` operations, each of which fits a transaction (but for
-/// one operation that alone does not). Tasks that are made together go into as many groups as they need.
+/// Packs actions into groups of at most `ops_max` operations that each fit a transaction (unless a
+/// single operation does not fit). Tasks that are created together are split over as many groups as
+/// they need.
 pub(crate) fn groups(parcels: impl IntoIterator<Item = Parcel>, ops_max: usize) -> Vec<Group> {
     let mut packer = Packer { groups: Vec::new(), ops_max, ops_left: 0, bytes_left: 0 };
     for Parcel { action, bytes } in parcels {
@@ -106,8 +106,8 @@ pub(crate) fn groups(parcels: impl IntoIterator<Item = Parcel>, ops_max: usize) 
     packer.groups
 }
 
-/// One group that begins with `first` and takes in as much of `rest`, in order, as fits beside it: at
-/// most `ops_max` operations.
+/// A group that starts with `first` and takes as much of `rest`, in order, as fits, with at most
+/// `ops_max` operations.
 pub(crate) fn beside(
     first: Parcel,
     rest: impl IntoIterator<Item = Parcel>,
@@ -117,7 +117,7 @@ pub(crate) fn beside(
     groups(all, ops_max + 1).into_iter().next().unwrap_or_default()
 }
 
-/// Groups, and how much the last of them still takes.
+/// Groups, and how much room is left in the last one.
 struct Packer {
     groups: Vec<Group>,
     ops_max: usize,
@@ -126,7 +126,7 @@ struct Packer {
 }
 
 impl Packer {
-    /// Begins another group unless the last one takes an operation of so many bytes.
+    /// Starts a new group unless the last one has room for an operation of this size.
     fn make_room(&mut self, bytes: usize) {
         if self.ops_left == 0 || bytes > self.bytes_left {
             self.groups.push(Group::default());
@@ -146,7 +146,7 @@ impl Packer {
         let alike = json_bytes(&tasks.alike);
         while let Some(first) = tasks.each.first() {
             self.make_room(alike + own_bytes(first));
-            // The first one goes in whatever its size: nothing could take what this group cannot.
+            // The first one is added whatever its size: no group has more room than this one.
             let (mut count, mut bytes) = (1, alike + own_bytes(first));
             for task in tasks.each.iter().take(self.ops_left).skip(1) {
                 let next = bytes + alike + own_bytes(task);
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(groups(parcels(&[]), 3), []);
     }
 
-    /// New tasks, of which the first has an item of so many bytes.
+    /// New tasks, of which the first has an item of this size.
     fn new_tasks(count: u32, item_bytes: usize) -> NewTasks {
         let item = |index| (index == 0).then(|| "x".repeat(item_bytes).into());
         let task = |index| NewTask {
@@ -218,7 +218,7 @@ mod tests {
         let cut = groups(other().chain([tasks(0)]), 3);
         assert_eq!(cut.iter().map(indexes).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3, 4]]);
         assert_eq!(indexes(&beside(other().next().unwrap(), [tasks(0)], 3)), [0, 1, 2]);
-        // One that fits in no group has one for itself.
+        // An action that fits into no group gets one of its own.
         let cut = groups([tasks(GROUP_BYTES_MAX)], 3);
         assert_eq!(cut.iter().map(indexes).collect::<Vec<_>>(), [vec![0], vec![1, 2, 3], vec![4]]);
         let cut = groups(other().chain([tasks(GROUP_BYTES_MAX)]), 3);
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(lengths(&cut), [5]);
     }
 
-    /// What a task takes is never less than what is written of it.
+    /// The estimated size of a task is never less than its real size.
     #[test]
     fn new_tasks_are_measured_generously() {
         let tasks = new_tasks(3, 1000);

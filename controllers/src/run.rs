@@ -1,4 +1,4 @@
-//! The component: leads, follows the watch, and runs all controllers on it.
+//! The component: becomes the leader, follows the watch, and runs all controllers.
 
 use api::KindId;
 use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
@@ -10,40 +10,41 @@ use crate::metrics::Metrics;
 use crate::tools::Tools;
 use crate::{event, garbage, job, namespace, node, partition_set, workflow, workflow_run};
 
-/// The component's name: of its Lease object and of its guard.
+/// The name of the component, its Lease object and its guard.
 pub const COMPONENT: &str = "controllers";
 
-/// Keys of one controller that are looked at at once.
+/// How many keys of a controller are reconciled at once.
 const WORKERS: usize = 4;
 
-/// What the component is made of.
+/// What the component needs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Reaches the apiserver.
+    /// The client for the apiserver.
     pub client: Client,
-    /// Tells the time.
+    /// The clock.
     pub clock: Clock,
     /// For identities and back-off.
     pub rng: Rng,
-    /// Where they show what does not work.
+    /// Where problems are shown.
     pub health: Health,
-    /// Counts.
+    /// The metrics.
     pub metrics: Metrics,
-    /// Tasks that other parts of this process hold, too.
+    /// Parsed tasks that are shared with other parts of this process.
     pub parsed: Parsed,
-    /// How long events stay, and how many.
+    /// How long events are kept, and how many.
     pub events: event::plan::Limits,
 }
 
-/// Runs all controllers whenever this process leads, until it is told to stop or a part fails.
+/// Runs all controllers whenever this process is the leader, until it is told to stop or a part
+/// fails.
 pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     let Config { client, clock, rng, .. } = &config;
     let term = |leader, tasks: &Tasks| term(&config, leader, tasks);
     runtime::lead((client, COMPONENT), clock.clone(), (rng, &config.health), &stop, term).await
 }
 
-/// One term: a cache of its own, and every controller on it, until one of them learns that another
-/// process leads.
+/// One term as the leader: a new cache and all controllers, until one of them learns that another
+/// process is the leader.
 fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
     let Config { clock, rng, metrics, health, parsed, events, .. } = config.clone();
     let cache = Cache::default();

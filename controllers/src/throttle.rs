@@ -1,4 +1,4 @@
-//! Statuses that differ in their counts only are written now and then, not with every event.
+//! Limits how often a status is written in which only counts have changed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,27 +6,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two such writes of one object passes at least this.
+/// The minimum time between two such writes of an object.
 const PERIOD: Duration = Duration::from_millis(500);
-/// When each object's status was written last.
+/// When the status of each object was last written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throttle(
-    /// Guards the times; held for one look.
+    /// Guards the times. Locked for one look.
     Arc<Mutex<Times>>,
 );
 
-/// Times by uid. Those of one period are forgotten together, two periods later: looking through all of
-/// them for old ones would cost each write of one object as much as there are objects.
+/// Times by uid. All times of a period are dropped together, two periods later. Searching for old
+/// times at each write would cost as much as there are objects.
 #[derive(Debug, Default)]
 struct Times {
-    /// Since when `current` is written to.
+    /// The time since which `current` is filled.
     since: Option<Instant>,
     current: BTreeMap<String, Instant>,
     previous: BTreeMap<String, Instant>,
 }
 
 impl Throttle {
-    /// Nothing if the status may be written now, which then counts as done; else how long to wait.
+    /// Returns `None` if the status may be written now, and records this write. Otherwise returns
+    /// how long to wait.
     pub(crate) fn ask(&self, uid: &str) -> Option<Duration> {
         let now = Instant::now();
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);

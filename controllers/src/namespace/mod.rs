@@ -1,4 +1,4 @@
-//! Namespaces: one that is deleted loses what it holds, and then goes.
+//! Namespaces: empties a namespace that is being deleted, and then removes it.
 
 pub mod plan;
 #[cfg(test)]
@@ -18,26 +18,27 @@ use crate::action::Group;
 use crate::tools::Tools;
 use plan::{Held, View, plan};
 
-/// Between two looks at one namespace of which the first left nothing to do passes at least this: each
-/// reads all that is in it, and each of the objects that go brings it back here.
+/// After a look at a namespace that found nothing to do, the next one comes no earlier than this.
+/// Each look reads all objects of the namespace, and each object that goes away brings the key
+/// back.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Empties namespaces that are being deleted.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
-    /// Guards when each namespace that is being deleted was read without anything to do; held for one
-    /// look.
+    /// Guards the time of the last look that found nothing to do, for each namespace that is being
+    /// deleted. Locked for one look.
     idle: Mutex<BTreeMap<String, Instant>>,
 }
 
-/// What became of a look at a namespace.
+/// The result of a look at a namespace.
 enum Look {
-    /// There is no such namespace, or it stays.
+    /// The namespace does not exist, or it is not being deleted.
     None,
-    /// It was read a moment ago, and holds something still.
+    /// It was read a moment ago, and still has objects.
     Later(Duration),
-    /// What is to be done, and how many objects it holds.
+    /// What is to be done, and how many objects it has.
     Plan(Vec<Group>, usize),
 }
 
@@ -46,7 +47,7 @@ impl Controller {
         Self { tools, idle: Mutex::default() }
     }
 
-    /// How long a namespace is not read again.
+    /// For how long a namespace is not read again.
     fn wait(&self, name: &str) -> Duration {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.get(name).map_or(Duration::ZERO, |at| PERIOD.saturating_sub(at.elapsed()))
@@ -66,7 +67,7 @@ impl Controller {
         let Some(namespace) = namespace.filter(|it| it.is_deleting()) else { return Look::None };
         let namespace: &Namespace = namespace;
         let wait = self.wait(name);
-        // Once it is empty, which is found by one step of each kind, it waits for nothing.
+        // An empty namespace need not wait, and finding out takes one look-up for each kind.
         if !wait.is_zero() && snapshot.in_namespace(name).next().is_some() {
             return Look::Later(wait);
         }
@@ -89,7 +90,7 @@ impl runtime::Controller for Controller {
         if kind == KindId::Namespace {
             return vec![key.name];
         }
-        // The last object may have gone, or one of which others waited for its end.
+        // This may have been the last object, or one that others were waiting for.
         let may_be_last = now.is_none() && kind.is_namespaced() && !kind.info().internal;
         may_be_last.then_some(key.namespace).into_iter().collect()
     }

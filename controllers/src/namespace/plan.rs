@@ -1,12 +1,12 @@
-//! Decides what a namespace that is being deleted still has to lose.
+//! Decides what remains to be removed from a namespace that is being deleted.
 //!
 //! # Invariants
 //!
-//! * Nothing is made in a namespace once it is marked for deletion (the apiserver sees to that), so
-//!   what is seen empty after the mark stays empty.
-//! * What has an owner in the namespace goes with that owner: the garbage collector stops tasks
-//!   gracefully and lets foreground deletions reach the last generation.
-//! * Objects that own each other in a circle do not keep a namespace.
+//! * Nothing is created in a namespace once it is marked for deletion (the apiserver ensures this),
+//!   so a namespace that is seen empty after the mark stays empty.
+//! * Objects with an owner in the namespace are removed together with the owner: the garbage
+//!   collector stops tasks gracefully and applies foreground deletions to every generation.
+//! * Objects that own each other in a circle do not keep a namespace alive.
 
 use api::batch::Propagation;
 use api::core::Namespace;
@@ -15,12 +15,12 @@ use api::{KindId, ObjectMeta};
 
 use crate::action::{Action, Group, ObjectRef};
 
-/// All that a decision may depend on, as of one revision.
+/// Everything that the decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The namespace.
     pub namespace: &'a Namespace,
-    /// What it holds.
+    /// The objects in it.
     pub held: &'a [Held<'a>],
 }
 
@@ -33,10 +33,10 @@ pub struct Held<'a> {
     pub meta: &'a ObjectMeta,
 }
 
-/// Operations that a plan asks for at most; the next plan asks for the rest.
+/// The maximum number of operations in a plan; the next plan asks for the rest.
 const ROUND_OPS_MAX: usize = 1_000;
 
-/// What brings the namespace nearer to its end.
+/// Decides the next steps to remove the namespace.
 pub fn plan(view: &View<'_>) -> Vec<Group> {
     let namespace = view.namespace;
     if !namespace.is_deleting() {
@@ -56,7 +56,7 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
     going.into_iter().take(ROUND_OPS_MAX).map(|held| delete(held).into()).collect()
 }
 
-/// Whether it goes by itself when another object of the namespace has gone.
+/// Whether it is removed without our help once another object of the namespace is gone.
 fn has_owner_here(meta: &ObjectMeta) -> bool {
     meta.owner_references.iter().flatten().any(|owner| {
         KindId::from_manifest(&owner.api_version, &owner.kind).is_some_and(KindId::is_namespaced)

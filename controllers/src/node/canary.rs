@@ -1,4 +1,5 @@
-//! A node lease that belongs to no node: while it lives, the store keeps leases well.
+//! A node lease that belongs to no node. As long as it can be renewed, the store maintains leases
+//! properly.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,18 +12,18 @@ use tokio::time::Instant;
 
 use super::plan::Canary;
 
-/// How often it is renewed.
+/// How often the canary is renewed.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Where the canary is kept, for the node controller to look at.
+/// Holds the canary, for the node controller to look at.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CanaryCage(
-    /// Guards the canary; held for one look or renewal.
+    /// Guards the canary. Locked for one look or renewal.
     Arc<Mutex<Option<Canary>>>,
 );
 
 impl CanaryCage {
-    /// The canary as it is now.
+    /// The current state of the canary.
     pub(crate) fn get(&self) -> Option<Canary> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -31,17 +32,16 @@ impl CanaryCage {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = canary;
     }
 
-    /// Keeps the canary alive for ever, as an agent keeps its node's lease.
-    ///
-    /// A lease of the same number in another store is not ours, so each is renewed with the one that
-    /// granted it. While a restored cluster is not confirmed there is no canary: its nodes come back
-    /// in their own time, and nothing is to be decided about them before.
+    /// Keeps the canary alive for ever, as an agent keeps the lease of its node.
+    /// Leases of different stores may have equal numbers, so each lease is renewed through the
+    /// client that it was granted through. A restored cluster that is not confirmed has no canary:
+    /// its nodes come back one after another, and nothing should be decided about them before.
     pub(crate) async fn keep(self, client: Client, (rng, health): (Rng, Health), started: Instant) {
-        // Without a canary no node is taken for lost: see the module's doc.
+        // Without a canary, no node is declared lost: see the description of the module.
         let backoff = Backoff::new(PERIOD, PERIOD, rng.clone());
         let mut retry = Retry::aside("renewing the canary lease", backoff, &health);
         let mut lease: Option<(Client, u64)> = None;
-        // A name of its own: a canary of another process may still be there.
+        // A unique name: the canary of another process may still exist.
         let name: String = rng.uuid().chars().take(8).collect();
         loop {
             let sent = started.elapsed();
@@ -57,7 +57,8 @@ impl CanaryCage {
             };
             match &seen {
                 Ok(_) => retry.worked(),
-                // Its age tells of the gap. Another store refuses what is meant for the old one.
+                // The gap shows in the age of the canary. Another store refuses what was meant for
+                // the old one.
                 Err(error) => {
                     let _next_period = retry.failed(error);
                 }
@@ -70,7 +71,7 @@ impl CanaryCage {
                     self.set(None);
                 }
                 Err(error) => {
-                    // Another store was asked than the one that granted it.
+                    // The request reached a different store than the one that granted the lease.
                     if error.why() == Some(Why::Conflict) && lease.take().is_some() {
                         self.set(None);
                     }
@@ -81,10 +82,10 @@ impl CanaryCage {
     }
 }
 
-/// What was seen of the canary.
+/// The result of a renewal.
 enum Seen {
     Alive,
-    /// It lives, in a restored cluster that nobody has confirmed.
+    /// It works, but the cluster was restored and is not confirmed.
     Unconfirmed,
     Gone,
 }
@@ -107,7 +108,7 @@ async fn renew(client: &Client, name: &str, lease: u64) -> Result<Seen, Error> {
     })
 }
 
-/// The name under which it has its lease.
+/// The node name in the lease of a canary.
 fn node_of(name: &str) -> String {
     format!("canary-{name}")
 }

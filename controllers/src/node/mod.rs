@@ -1,4 +1,4 @@
-//! Nodes: which are lost, and what becomes of their tasks.
+//! Nodes: which ones are lost, and what happens to their tasks.
 
 mod canary;
 pub mod plan;
@@ -20,28 +20,29 @@ use crate::tools::{News, Tools};
 pub(crate) use canary::CanaryCage;
 use plan::{Missing, Placed, Plan, Verdict, View, plan};
 
-/// While a deadline of a silent node or of its tasks is to come, nodes are looked at as often: the
-/// deadlines are on a clock of this process, and no events.
+/// How often nodes are looked at while a silent node, or a task on one, has a deadline. The
+/// deadlines are measured by a clock of this process, and cause no events.
 const LOOK: Duration = Duration::from_millis(500);
-/// After something was written, it is looked at again after this.
+/// After a write, the nodes are looked at again after this time.
 const LOOK_ON: Duration = Duration::from_millis(20);
 
-/// Says which nodes are lost.
+/// Declares nodes lost.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
     canary: CanaryCage,
     started: Instant,
-    /// Guards what is remembered between plans; one key has one worker, so nobody waits.
+    /// Guards what is remembered between plans. There is only one key, and so only one worker:
+    /// nobody waits for it.
     missing: Mutex<Missing>,
 }
 
-/// What a view is of, shared with the cache.
+/// What a view refers to, shared with the cache.
 struct Shared {
     nodes: Vec<Arc<Node>>,
     leased: BTreeSet<String>,
     tasks: Vec<(Arc<Task>, OnNodeLoss)>,
-    /// How many tasks were read for it.
+    /// The number of tasks that were read for it.
     tasks_read: usize,
 }
 
@@ -49,7 +50,7 @@ impl Shared {
     fn of(snapshot: &Snapshot) -> Self {
         let leased: BTreeSet<String> =
             snapshot.node_leases.iter().map(|lease| lease.name().to_owned()).collect();
-        // Of the tasks, which may be a hundred times as many as nodes, only those are read that matter.
+        // There may be a hundred times as many tasks as nodes, so only those that matter are read.
         let silent = snapshot.nodes_with_tasks().filter(|node| !leased.contains(*node));
         let cut_off = silent.flat_map(|node| snapshot.tasks_on(node));
         let is_heard = |task: &&Arc<Task>| task.node().is_some_and(|node| leased.contains(node));
@@ -63,7 +64,7 @@ impl Shared {
     }
 }
 
-/// What a task's placement says of its node's loss.
+/// What a task's placement asks for when its node is lost.
 fn on_loss(snapshot: &Snapshot, task: &Task) -> OnNodeLoss {
     let key = ObjectKey::new(task.namespace(), &*task.spec.template);
     let placement = snapshot.task_templates.get(&key).and_then(|template| {
@@ -98,7 +99,7 @@ impl Controller {
 }
 
 impl runtime::Controller for Controller {
-    /// All nodes are looked at together: the brake counts them.
+    /// All nodes are looked at together, because the brake counts them.
     type Key = ();
 
     const NAME: &'static str = "node";
@@ -106,13 +107,13 @@ impl runtime::Controller for Controller {
     fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<()> {
         let Some(object) = now.or(before) else { return Vec::new() };
         let concerned = if let Any::Task(task) = object {
-            // One that comes onto a silent node, such as by a binding that was under way when the node
+            // A task that arrives on a silent node, for example by a binding made before the node
             // fell silent, or that is evicted there.
             now.is_some() && is_cut_off(task, snapshot)
         } else if let Any::Node(_) = object {
             before.is_none() || now.is_none() || standing(before) != standing(now)
         } else {
-            // Only its coming and going: a renewal writes nothing.
+            // Only that a lease appears or disappears: a renewal writes nothing.
             object.kind() == KindId::NodeLease
         };
         if concerned { vec![()] } else { Vec::new() }
@@ -125,8 +126,8 @@ impl runtime::Controller for Controller {
         if let Some(waiting) = plan.waiting {
             warn!(?waiting, "no heartbeats from nodes, but they are not declared lost");
         }
-        // What was written may lead to more that is to be done (a node is well once its tasks are),
-        // and no event need tell of that: it is looked at again until a look finds nothing to do.
+        // A write may make more steps necessary (a node is ready again once its tasks are handled),
+        // and no event may follow. So the nodes are looked at again until there is nothing to do.
         let requeue = match (plan.groups.is_empty(), plan.has_deadlines) {
             (false, _) => Requeue::After(LOOK_ON),
             (true, true) => Requeue::After(LOOK),
@@ -136,7 +137,7 @@ impl runtime::Controller for Controller {
         self.tools.write(Self::NAME, plan.groups).await?;
         for (name, verdict) in plan.verdicts {
             info!(node = name, ?verdict, "verdict");
-            // They are in order of their names.
+            // The nodes are ordered by name.
             let place = shared.nodes.binary_search_by(|node| node.name().cmp(&name));
             let Some(node) = place.ok().and_then(|at| shared.nodes.get(at)) else { continue };
             let (severity, reason, message) = match verdict {
@@ -156,13 +157,14 @@ impl runtime::Controller for Controller {
     }
 }
 
-/// What a node's own status says that matters here: whether it was ever heard, and is lost.
+/// The part of a node's status that matters here: whether the node was ever heard, and whether it
+/// is lost.
 fn standing(object: Option<&Any>) -> (bool, bool) {
     let Some(Any::Node(node)) = object else { return (false, false) };
     (node.status.ready_since.is_some(), node.status.lost.is_some())
 }
 
-/// Whether a task that has not ended is on a node that is silent, or was.
+/// Whether a task has not ended and is on a node that is or was silent.
 fn is_cut_off(task: &Task, snapshot: &Snapshot) -> bool {
     let Some(node) = task.node().filter(|_| !task.has_ended()) else { return false };
     task.loss().is_some() || snapshot.node_leases.get(&ObjectKey::new("", node)).is_none()

@@ -1,15 +1,16 @@
-//! Decides which nodes are lost, and what becomes of their tasks.
+//! Decides which nodes are lost, and what happens to their tasks.
 //!
 //! # Invariants
 //!
-//! * A missing node lease is evidence, not a verdict: a node is lost only while this controller has
-//!   itself renewed a canary lease without a gap for a full time to live, and the brake allows it.
-//! * Deadlines run on this controller's own monotonic clock, from when it first saw the lease gone:
-//!   a restart makes them later, never earlier.
-//! * A node is not taken for well again before its tasks are.
-//! * The brake never holds back the loss of a single node.
-//! * A node whose lease is missing is not lost in silence: what is not declared lost says so, and gets
-//!   no new tasks meanwhile.
+//! * A missing node lease is evidence, but not enough: a node is declared lost only while this
+//!   controller itself has renewed a canary lease without a gap for a full time to live, and the
+//!   brake allows it.
+//! * Deadlines are measured by this controller's own monotonic clock, from when it first saw the
+//!   lease missing. A restart makes them later, never earlier.
+//! * A node does not count as ready again before its tasks are handled.
+//! * The brake never prevents the loss of a single node.
+//! * A node whose lease is missing says so even if it is not declared lost, and gets no new tasks
+//!   meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,52 +25,53 @@ use jiff::SignedDuration;
 
 use crate::action::{Action, Group};
 
-/// All that a decision may depend on, as of one revision.
+/// Everything that the decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// Every node.
     pub nodes: &'a [&'a Node],
-    /// Names of nodes whose lease is there.
+    /// The names of the nodes that have a lease.
     pub leased: &'a BTreeSet<String>,
-    /// Tasks that have a node and have not ended: those of nodes without a lease, and those that
+    /// The tasks that have a node and have not ended, on nodes without a lease, and the tasks that
     /// are lost.
     pub tasks: &'a [Placed<'a>],
     /// This controller's own lease.
     pub canary: Option<Canary>,
     /// When each missing lease was first seen missing.
     pub missing: &'a Missing,
-    /// The monotonic time, from any start.
+    /// The monotonic time since an arbitrary start.
     pub elapsed: Duration,
-    /// The time, to show.
+    /// The wall clock time, to display.
     pub now: Timestamp,
 }
 
-/// When, in monotonic time, each missing lease was first seen missing: all that is remembered.
+/// The monotonic time at which each missing lease was first seen missing. Nothing else is
+/// remembered between plans.
 pub type Missing = BTreeMap<String, Duration>;
 
-/// A task on a node, and what its node's loss means for it.
+/// A task on a node, and what to do if the node is lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Placed<'a> {
     /// The task.
     pub task: &'a Task,
-    /// What its placement says.
+    /// What its placement asks for.
     pub on_loss: OnNodeLoss,
 }
 
-/// A lease that this controller holds to see whether the store keeps leases well.
+/// A lease that this controller holds in order to see whether the store maintains leases properly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Canary {
-    /// Since when it was renewed without a gap.
+    /// The time since which it was renewed without a gap.
     pub since: Duration,
-    /// When it was renewed last.
+    /// The time of the last renewal.
     pub last: Duration,
 }
 
-/// Between renewals of the canary there is at most this, or it counts as a gap.
+/// A longer time between two renewals of the canary counts as a gap.
 const CANARY_GAP_MAX: Duration = Duration::from_secs(3);
 
 impl Canary {
-    /// The canary after a renewal that was sent at `at` and acknowledged.
+    /// The canary after a successful renewal that was sent at `at`.
     #[must_use]
     pub fn renewed(before: Option<Self>, at: Duration) -> Self {
         match before {
@@ -80,7 +82,7 @@ impl Canary {
         }
     }
 
-    /// Whether it was renewed without a gap for a full time to live, until now.
+    /// Whether it has been renewed without a gap for a full time to live, until now.
     fn is_well(self, elapsed: Duration) -> bool {
         elapsed.saturating_sub(self.last) <= CANARY_GAP_MAX
             && elapsed.saturating_sub(self.since) >= NODE_LEASE_TTL.get()
@@ -90,40 +92,40 @@ impl Canary {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Writes, each group all or nothing and independent of the others.
+    /// The writes. Each group happens as a whole or not at all, independently of the others.
     pub groups: Vec<Group>,
     /// To be remembered until the next plan.
     pub missing: Missing,
-    /// Nodes that are lost, or heard again, from now on.
+    /// Nodes with a new verdict.
     pub verdicts: Vec<(String, Verdict)>,
-    /// Why nodes whose lease is missing are not taken for lost.
+    /// Why nodes whose lease is missing are not declared lost.
     pub waiting: Option<Waiting>,
-    /// Whether time alone leads to more: somebody waits for a deadline.
+    /// Whether there will be more to do when some time has passed.
     pub has_deadlines: bool,
 }
 
-/// What was decided of a node.
+/// A verdict on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its agent is not heard.
+    /// Its agent is silent.
     Lost,
-    /// Its agent is not heard, but neither are those of so many others.
+    /// Its agent is silent, but not declared lost, for this reason.
     Held(Waiting),
     /// Its agent is heard again.
     Heard,
 }
 
-/// Why nodes whose lease is missing are not taken for lost.
+/// Why nodes whose lease is missing are not declared lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// The store may not keep leases well: the canary has not lived for long enough.
+    /// The store may not maintain leases properly: the canary has not lived for long enough.
     Canary,
-    /// Too many nodes at once: the fault is more likely here than there. It holds until some come
-    /// back, or a person deletes Node objects.
+    /// Too many nodes are silent at once: the fault is probably here and not with them. This lasts
+    /// until some come back, or somebody deletes Node objects.
     Brake {
-        /// Nodes that went missing of late.
+        /// The number of nodes that fell silent recently.
         missing: usize,
-        /// Those, and the nodes that are there.
+        /// The number of those and of the nodes that are present.
         of: usize,
     },
 }
@@ -137,23 +139,23 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Losses are looked at together when they are no older than this.
+/// Losses within this time are counted together.
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
-/// The brake holds when more than so many of a hundred nodes went missing (Kubernetes' share for an
-/// unhealthy zone) ...
+/// The brake holds if more than this percentage of the nodes fell silent (the limit for an
+/// unhealthy zone in Kubernetes) ...
 const BRAKE_PERCENT: usize = 55;
-/// ... and more than so many; or all of them, unless it is the only one.
+/// ... and more than this number; or all nodes, unless there is only one.
 const BRAKE_NODES: usize = 2;
-/// In a larger cluster a silent node keeps the count that was first written of it: with each node that
-/// falls silent all others would be written again.
+/// In a larger cluster, the message of a silent node keeps the count that it was first written
+/// with. Otherwise each node that falls silent would change the messages of all others.
 const RECOUNTED_NODES_MAX: usize = 100;
-/// Nodes of which a plan tells people that they are silent and not declared lost: where the network
-/// is broken it is all of them.
+/// The maximum number of nodes for which a plan reports that they are silent but not declared lost.
+/// If the network fails, it may be all nodes.
 const HELD_TOLD_MAX: usize = 20;
-/// Task changes that a plan asks for at most.
+/// The maximum number of task changes in a plan.
 const ROUND_OPS_MAX: usize = 1_000;
 
-/// What is to be done about nodes that are not heard, or heard again.
+/// Decides what to do about nodes that are silent or heard again.
 pub fn plan(view: &View<'_>) -> Plan {
     let known: BTreeSet<&str> = view.nodes.iter().map(|node| node.name()).collect();
     let with_tasks = view.tasks.iter().filter_map(|placed| placed.task.node());
@@ -220,20 +222,20 @@ fn waits_to_be_replaced(missing: &Missing, Placed { task, on_loss }: &Placed<'_>
     is_missing && is_lost && !task.has_ended() && on_loss.replace_after().is_some()
 }
 
-/// Whether its agent was ever heard: a node that somebody only wrote down cannot be lost.
+/// Whether its agent was ever heard. A node that somebody only created as an object cannot be lost.
 fn is_heard_of(node: &Node) -> bool {
     node.status.ready_since.is_some()
 }
 
-/// Whether people were told that the node is silent and not declared lost. They are not while the
-/// heartbeats are being checked.
+/// Whether it was reported that the node is silent but not declared lost. This is not reported
+/// while the heartbeats are being checked.
 fn is_told_of(node: &Node) -> bool {
     node.status.held.as_ref().is_some_and(|held| *held != Waiting::Canary.to_string())
 }
 
 impl Plan {
-    /// Says of a silent node why it is not declared lost.
-    /// Of those that people hear of there are at most [`HELD_TOLD_MAX`]; `told` counts them.
+    /// Writes on a silent node why it is not declared lost. `told` counts the nodes that are also
+    /// reported, of which there are at most [`HELD_TOLD_MAX`].
     fn hold(&mut self, view: &View<'_>, node: &Node, told: &mut usize) {
         let Some(waiting) = self.waiting else { return };
         let since = silent_since(view, &self.missing, node);
@@ -253,15 +255,15 @@ impl Plan {
     }
 }
 
-/// When a node was last heard whose lease has been missing for so long: a lease lives for a while after
-/// that.
+/// When a node was last heard whose lease has been missing for this long. The lease expires only
+/// some time after that.
 fn last_heard(view: &View<'_>, missing_for: Duration) -> Timestamp {
     let silence = SignedDuration::try_from(missing_for.saturating_add(NODE_LEASE_TTL.get()));
     view.now.saturating_sub(silence.unwrap_or(SignedDuration::MAX)).unwrap_or(view.now)
 }
 
-/// When a silent node was last heard. What was written once stays, since another controller may have
-/// seen the lease go.
+/// When a silent node was last heard. A time that was written before stays, since another
+/// controller may have seen the lease expire.
 fn silent_since(view: &View<'_>, missing: &Missing, node: &Node) -> Option<Timestamp> {
     let seen_missing = missing.get(node.name()).copied().unwrap_or(view.elapsed);
     let since = last_heard(view, view.elapsed.saturating_sub(seen_missing));
@@ -279,12 +281,12 @@ fn set_silence(
     Action::status(next).into()
 }
 
-/// Whether a lost attempt goes on when its node is heard again.
+/// Whether a lost attempt continues when its node is heard again.
 fn is_recoverable(task: &Task) -> bool {
     task.loss().is_some() && !task.has_ended() && !task.is_recorded()
 }
 
-/// Why no verdict is given now, if so.
+/// Why no node can be declared lost now, if so.
 fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
     if !view.canary.is_some_and(|canary| canary.is_well(view.elapsed)) {
         return Some(Waiting::Canary);
@@ -293,8 +295,9 @@ fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
         let lost = node.status.lost;
         missing.contains_key(node.name())
             && is_heard_of(node)
-            // By the clock of whoever led then. Of two machines, or after somebody has set one, it may
-            // be ahead: a little is still recent, while hours do not hold the brake until they pass.
+            // This time was written by an earlier leader, whose clock may have been ahead. A small
+            // difference still counts as recent, but one of hours must not hold the brake until
+            // that time comes.
             && lost.is_none_or(|at| view.now.duration_since(at).abs() < BRAKE_WINDOW)
     };
     let gone = view.nodes.iter().filter(is_recent).count();
@@ -305,15 +308,15 @@ fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
     (many || all).then_some(Waiting::Brake { missing: gone, of })
 }
 
-/// Silence that is told to the second, beyond the lease's life.
+/// A silence longer than this, beyond the life of the lease, is reported to the second.
 const LONG_SILENCE: Duration = Duration::from_secs(2);
 
-/// Whether a person has evicted a task.
+/// Whether a user has evicted a task.
 fn is_evicted(task: &Task) -> bool {
     task.stop().is_some_and(|stop| stop.reason == StopReason::Evict)
 }
 
-/// A task's node is lost, whose lease was seen missing at this time.
+/// The node of a task is lost; `seen_missing` is when its lease was first seen missing.
 fn lose(view: &View<'_>, seen_missing: Duration, on_loss: OnNodeLoss) -> TaskChange {
     let missing_for = view.elapsed.saturating_sub(seen_missing);
     let waits = on_loss.replace_after().is_none();
@@ -323,7 +326,7 @@ fn lose(view: &View<'_>, seen_missing: Duration, on_loss: OnNodeLoss) -> TaskCha
     TaskChange::LoseNode { silent_since: last_heard(view, missing_for), waits }
 }
 
-/// What becomes of a task whose node is not heard, or is heard again.
+/// What happens to a task whose node is silent or heard again.
 fn change(
     view: &View<'_>,
     missing: &Missing,
@@ -336,15 +339,15 @@ fn change(
     let Some(since) = missing.get(node) else {
         return is_recoverable(task).then_some(TaskChange::Recover);
     };
-    // A person who deletes a Node says that it will not come back.
+    // A user who deletes a Node declares that it will not come back.
     let is_deleted = !known.contains(node);
     match task.loss() {
         None if task.has_ended() => None,
         None => (is_deleted || lost.contains(node)).then(|| lose(view, *since, placed.on_loss)),
         Some(loss) if loss.replaceable || task.has_ended() => None,
         Some(_) if is_deleted => Some(TaskChange::Replaceable),
-        // What its placement said then holds, although its job, and the template with it, may be gone by
-        // now. A person who evicts it says that it does not run any more.
+        // What its placement asked for at that time still applies, although the job and the
+        // template may be gone by now. A user who evicts it declares that it no longer runs.
         Some(loss) if loss.waits => is_evicted(task).then_some(TaskChange::Replaceable),
         Some(_) => {
             let after = placed.on_loss.replace_after()?.get();

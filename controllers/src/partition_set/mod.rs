@@ -1,4 +1,4 @@
-//! Partition sets: one whose assignment names a node that does not exist says so.
+//! Partition sets: reports that an assignment names nodes that do not exist.
 
 pub mod plan;
 #[cfg(test)]
@@ -14,7 +14,7 @@ use crate::action::Group;
 use crate::tools::Tools;
 use plan::{concerns, plan};
 
-/// Keeps the nodes that a set waits for in its status.
+/// Writes the nodes that a set waits for into its status.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
@@ -27,7 +27,7 @@ impl Controller {
 }
 
 impl runtime::Controller for Controller {
-    /// A set's.
+    /// The key of a set.
     type Key = ObjectKey;
 
     const NAME: &'static str = "partition set";
@@ -38,7 +38,8 @@ impl runtime::Controller for Controller {
         if kind == KindId::PartitionSet {
             return vec![key];
         }
-        // Nodes change with every report of their agents: only that one came or went matters here.
+        // A node changes with every report of its agent. It only matters here that it appeared or
+        // disappeared.
         let (came, went) = (before.is_none(), now.is_none());
         if kind != KindId::Node || came == went {
             return Vec::new();

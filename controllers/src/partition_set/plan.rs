@@ -1,16 +1,17 @@
-//! Decides what the status of a partition set says of nodes that do not exist.
+//! Decides what the status of a partition set says about nodes that do not exist.
 //!
 //! # Invariants
 //!
-//! * On the status that it leads to, `plan` returns nothing.
-//! * All else in the status follows from the set itself, and is the apiserver's to write.
+//! * Given the status that it has produced, `plan` returns nothing.
+//! * The rest of the status is derived from the set itself, by the apiserver.
 
 use api::PartitionSet;
 use api::object::Kind as _;
 
 use crate::action::Action;
 
-/// Another status of the set, where nodes that its assignment names do not exist, or exist by now.
+/// Updates the status of the set when nodes in its assignment are missing, or are no longer
+/// missing.
 pub fn plan(set: &PartitionSet, exists: impl Fn(&str) -> bool) -> Option<Action> {
     let missing = set.nodes_that_are_not(exists);
     if set.is_deleting() || set.status.missing_nodes == missing {
@@ -21,8 +22,9 @@ pub fn plan(set: &PartitionSet, exists: impl Fn(&str) -> bool) -> Option<Action>
     Some(Action::status(next))
 }
 
-/// Whether it matters to a set that a node came or went. Of one that came it is enough to know the nodes
-/// that the set waits for, so that a thousand nodes that join at once cost next to nothing.
+/// Whether a set has to be looked at because a node appeared or disappeared. For a new node, this
+/// only looks at the nodes that the set waits for, so that a thousand nodes can join at once at
+/// little cost.
 pub fn concerns(set: &PartitionSet, node: &str, exists: bool) -> bool {
     if exists {
         set.status.missing_nodes.iter().any(|missing| missing == node)

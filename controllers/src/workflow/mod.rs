@@ -1,4 +1,4 @@
-//! Workflows: each new revision is run once, and old runs go.
+//! Workflows: runs each new revision once, and removes old runs.
 
 pub mod plan;
 #[cfg(test)]
@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::tools::{News, Tools};
 use plan::{View, is_at_rest, plan, unwritable};
 
-/// Runs workflows' revisions.
+/// Starts runs of workflows.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,

@@ -1,4 +1,4 @@
-//! A workflow's job as a Job object of a run.
+//! Turns a job of a workflow into a Job object of a run.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use api::substitute::{self, RunNames};
 use api::workflow::{WorkflowJob, WorkflowSpec};
 use api::{Job, Timestamp, Violation, WorkflowRun, labels, names};
 
-/// Every parameter's value in a run.
+/// The value of every parameter in a run.
 pub(super) fn params(
     workflow: &WorkflowSpec,
     run: &WorkflowRun,
@@ -18,7 +18,8 @@ pub(super) fn params(
         .map_err(|found| sentence(&found))
 }
 
-/// The Job's spec: the defaults laid under it, parameters and the run's names substituted.
+/// The spec of the Job, with defaults applied, and with the parameters and the names of the run
+/// substituted.
 fn spec(run: &WorkflowRun, workflow: &WorkflowSpec, job: &WorkflowJob) -> Result<JobSpec, String> {
     let names = RunNames {
         run: run.name(),

@@ -7,35 +7,35 @@ use super::standing::Standing;
 
 /// What keeps a run from going on.
 pub(super) enum Hitch {
-    /// A person has to do something.
+    /// Somebody has to do something.
     Stalled {
-        /// About what, in one CamelCase word.
+        /// The reason, in one CamelCase word.
         reason: String,
         message: String,
     },
-    /// Nothing of it runs, and no node takes what waits.
+    /// Nothing runs, and no node accepts what waits.
     Unschedulable(String),
 }
 
 impl Hitch {
-    /// That a name which the run would use is another owner's.
+    /// A name that the run needs belongs to another owner.
     pub(super) fn name_taken(message: String) -> Self {
         Self::Stalled { reason: "NameTaken".to_owned(), message }
     }
 
-    /// What its jobs say of it.
+    /// What the jobs of the run report.
     pub(super) fn of(standings: &[Standing<'_>]) -> Option<Self> {
         stalled_job(standings).or_else(|| unschedulable(standings))
     }
 
-    /// What, as a sentence.
+    /// The problem, as a sentence.
     pub(super) fn message(&self) -> &str {
         match self {
             Hitch::Stalled { message, .. } | Hitch::Unschedulable(message) => message,
         }
     }
 
-    /// How the run stands by that.
+    /// The condition of the run that follows.
     pub(super) fn standing(&self) -> Condition {
         match self {
             Hitch::Stalled { .. } => Condition::Stalled,
@@ -43,7 +43,7 @@ impl Hitch {
         }
     }
 
-    /// What, in one CamelCase word.
+    /// The reason, in one CamelCase word.
     pub(super) fn reason(&self) -> String {
         match self {
             Hitch::Stalled { reason, .. } => reason.clone(),
@@ -52,7 +52,7 @@ impl Hitch {
     }
 }
 
-/// The first job that waits for a person, for example to apply what it targets.
+/// The first job that waits for a user, for example for them to apply what it targets.
 fn stalled_job(standings: &[Standing<'_>]) -> Option<Hitch> {
     let open = standings.iter().filter(|standing| !standing.report.phase.is_final());
     let stalled = |standing: &Standing<'_>| {
@@ -74,7 +74,7 @@ fn unschedulable(standings: &[Standing<'_>]) -> Option<Hitch> {
     Some(Hitch::Unschedulable(said_of(first)))
 }
 
-/// What a job says, after its name in the workflow.
+/// The message of a job, after its name in the workflow.
 fn said_of(standing: &Standing<'_>) -> String {
     let why = standing.report.message.as_deref().unwrap_or_default();
     format!("{}: {why}", standing.report.name)

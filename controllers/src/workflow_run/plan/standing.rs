@@ -1,4 +1,4 @@
-//! How each job of a run stands: what its Job object says, and what follows for those without one.
+//! The state of each job of a run: taken from its Job object, or derived for jobs without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use api::workflow::{Dependency, WorkflowJob, WorkflowSpec};
 use api::workflow_run::RunJob;
 use api::{Job, WorkflowRun, names};
 
-/// How a job of the run stands.
+/// The state of a job of the run.
 #[derive(Debug, Clone)]
 pub(super) struct Standing<'a> {
     pub(super) wanted: &'a WorkflowJob,
     /// Its Job object.
     pub(super) object: Option<&'a Job>,
     pub(super) report: RunJob,
-    /// Whether its Job is to be made now.
+    /// Whether its Job has to be created now.
     pub(super) due: bool,
-    /// Whether it, or what it follows, is meant for when something fails: such a job runs although
-    /// the run will fail.
+    /// Whether it, or a job that it depends on, is meant to run after a failure. Such a job runs
+    /// even though the run will fail.
     pub(super) after_failure: bool,
 }
 
 impl Standing<'_> {
-    /// Whether it ended other than well.
+    /// Whether it ended without success.
     pub(super) fn has_failed(&self) -> bool {
         match self.report.phase {
             JobPhase::Failed | JobPhase::TimedOut | JobPhase::Cancelled => true,
@@ -37,7 +37,7 @@ impl Standing<'_> {
     }
 }
 
-/// How each job stands, in the workflow's order; [`follow`] says what comes of it.
+/// The state of each job, in the order of the workflow. [`follow`] derives what comes next.
 pub(super) fn standings<'a>(
     run: &'a WorkflowRun,
     workflow: &'a WorkflowSpec,
@@ -51,7 +51,7 @@ pub(super) fn standings<'a>(
         let object = objects.get(names::job_in_run(run.name(), &wanted.name).as_str()).copied();
         let report = match (object, known.get(wanted.name.as_str())) {
             (Some(object), _) => of_object(wanted, object),
-            // What has ended stays ended, also when its object was removed.
+            // A job that has ended stays so, even if its object was removed.
             (None, Some(before)) if before.phase.is_final() => (*before).clone(),
             (None, _) => RunJob { name: wanted.name.clone(), ..RunJob::default() },
         };
@@ -61,7 +61,7 @@ pub(super) fn standings<'a>(
     standings
 }
 
-/// Marks the jobs that are meant for when something fails, and what follows them.
+/// Marks the jobs that are meant to run after a failure, and those that depend on them.
 fn mark_after_failure(standings: &mut [Standing<'_>]) {
     let mut marked: BTreeSet<String> = BTreeSet::new();
     for index in order(standings) {
@@ -76,7 +76,7 @@ fn mark_after_failure(standings: &mut [Standing<'_>]) {
     }
 }
 
-/// The places of the jobs, each after those that it depends on.
+/// The positions of the jobs, each after those that it depends on.
 fn order(standings: &[Standing<'_>]) -> Vec<usize> {
     let names = standings.iter().map(|standing| standing.wanted.name.as_str());
     let place: BTreeMap<&str, usize> = names.zip(0..).collect();
@@ -122,8 +122,8 @@ fn of_object(wanted: &WorkflowJob, object: &Job) -> RunJob {
     }
 }
 
-/// What follows from how dependencies ended: a job is due, is skipped, or waits. One look at each, in
-/// the order of dependencies, since a job that is skipped may be what others wait for.
+/// Derives from the ends of dependencies whether a job is due, skipped or waiting. Jobs are visited
+/// in the order of dependencies, since others may depend on a job that is skipped.
 pub(super) fn follow(standings: &mut [Standing<'_>]) {
     let phase = |standing: &Standing<'_>| (standing.wanted.name.clone(), standing.report.phase);
     let mut phases: BTreeMap<String, JobPhase> = standings.iter().map(phase).collect();
@@ -147,7 +147,7 @@ pub(super) fn follow(standings: &mut [Standing<'_>]) {
     }
 }
 
-/// What a job has come to, as people say it: `failed`.
+/// The end of a job in words, such as `failed`.
 pub(super) fn ended(phase: JobPhase) -> String {
     match phase {
         JobPhase::Succeeded => "succeeded".to_owned(),
@@ -159,7 +159,7 @@ pub(super) fn ended(phase: JobPhase) -> String {
     }
 }
 
-/// Most jobs that the message of one that waits for them names.
+/// The maximum number of jobs named in the message of a job that waits for them.
 const NAMED_MAX: usize = 3;
 
 /// Whether a job may start.
@@ -178,8 +178,8 @@ fn gate(wanted: &WorkflowJob, phases: &BTreeMap<String, JobPhase>) -> Gate {
     let mut waits = Vec::new();
     for dependency in &wanted.depends_on {
         let phase = phases.get(&dependency.job).copied().unwrap_or_default();
-        // Jobs are skipped here since something before them failed. That is no success, so it opens
-        // the way only for those that say they do not mind.
+        // A job is skipped because an earlier one failed. That is no success, so only dependents
+        // that accept it explicitly may start.
         let unnamed_skip = phase == JobPhase::Skipped && dependency.phases.is_empty();
         if !phase.is_final() {
             waits.push(dependency.job.as_str());
