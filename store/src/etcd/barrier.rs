@@ -1,23 +1,23 @@
-//! Brings a watch to a revision that callers were told of, though nothing happens any more that it shows.
-//!
-//! etcd has one revision for all of its keys, so the newest one may be somebody else's: of another
-//! program, or of a store with another namespace. A watch is silent about those, and so says neither
-//! that it has seen all nor that it lags behind. Where it does not come to what was told within
-//! [`LAG`], a *barrier* is put: a key of the store's own, in the range of every watch. etcd sends a watch
-//! its events in order, so whoever sees the barrier has seen all that came before.
-//!
-//! etcd can be asked for a watch's progress without writing, too. Before 3.4.25 and 3.5.8 such an
-//! answer may overtake events that are still to be sent ([etcd 15220]), which would show a reader less than
-//! he was promised; and Debian's 3.4.23 is what many have. An event is right with every etcd.
+//! Brings a watch up to a revision that was handed out to a caller, even if nothing more happens
+//! that the watch shows.
+//! etcd has one revision for all of its keys, so the newest one may come from another program, or
+//! from a store with another namespace. A watch is silent about those changes, and then we cannot
+//! tell whether it is up to date or lags behind. If it does not reach the revision within [`LAG`],
+//! we write a *barrier*: a key of our own in the range of every watch. etcd sends events in order,
+//! so a watch that sees the barrier has seen everything before it.
+//! etcd can also report the progress of a watch without a write. But before 3.4.25 and 3.5.8, such
+//! a report may overtake events that are yet to be sent ([etcd 15220]), so that a reader would miss
+//! changes that it was promised. Many systems have Debian's 3.4.23. An event is correct with every
+//! etcd.
 //!
 //! # Invariants
 //!
-//! * One barrier at a time for each watch, [`LAG`] apart at least, and only while it is behind: none
-//!   where nobody else writes. The barriers of other processes do as well as one's own.
-//! * An etcd that is full refuses puts, but not deletes, and a delete is an event, too: barriers are
-//!   put under many keys in turn, each of which can be deleted then.
-//! * Where no barrier can be made (no room and none to delete, no permission), the watch ends with an
-//!   error that says so, for nobody to wait in silence.
+//! * Each watch has one barrier at a time, at least [`LAG`] apart, and only while it is behind. If
+//!   nobody else writes, there are none. Barriers of other processes serve as well as our own.
+//! * A full etcd refuses puts but not deletes, and a delete is an event, too. So barriers are put
+//!   under many keys in turn, each of which can then be deleted.
+//! * If no barrier can be made (no space and none to delete, or no permission), the watch ends with
+//!   an error, so that nobody waits without knowing why.
 //!
 //! [etcd 15220]: https://github.com/etcd-io/etcd/issues/15220
 
@@ -36,30 +36,30 @@ use crate::Revision;
 use crate::etcd::Remote;
 use crate::etcd::members::{READ_PATIENCE, Trouble};
 
-/// How long a watch may be behind what was told before a barrier is made. An event takes a few
-/// milliseconds; a watch that begins in the past, some 100 ms.
+/// How long a watch may be behind before a barrier is made. An event takes a few milliseconds; a
+/// watch that starts in the past takes about 100 ms.
 const LAG: Duration = Duration::from_millis(200);
-/// How often a key is looked for that can be deleted: others delete them, too.
+/// How many times we look for a key to delete: other processes delete them, too.
 const DELETES_MAX: usize = 8;
 
-/// What brings one watch further.
+/// Makes barriers for one watch.
 pub(crate) struct Barrier {
     told: watch::Receiver<Revision>,
     state: State,
 }
 
 enum State {
-    /// The watch has come to all that was told when it was last looked at.
+    /// The watch was up to date when it was last checked.
     Reached,
-    /// It is to come to `wanted` by itself.
+    /// It should reach `wanted` on its own.
     Behind { wanted: Revision, until: Instant },
     /// It did not.
     Making { wanted: Revision, barrier: BoxFuture<'static, Result<(), Trouble>> },
-    /// There is a barrier after `wanted`.
+    /// A barrier was made after `wanted`.
     Made { wanted: Revision, until: Instant },
 }
 
-/// Why a watch does not go on.
+/// Why a watch does not make progress.
 #[derive(Debug)]
 pub(crate) enum Stuck {
     /// Its stream shows nothing, not even the barrier.
@@ -73,7 +73,7 @@ impl Barrier {
         Self { told: etcd.told.subscribe(), state: State::Reached }
     }
 
-    /// The watch has come so far.
+    /// The watch has reached this revision.
     pub(crate) fn reached(&mut self, reached: Revision) {
         match &mut self.state {
             State::Behind { wanted, .. }
@@ -83,25 +83,25 @@ impl Barrier {
             {
                 self.state = State::Reached;
             }
-            // Its stream lives: a long history takes its time.
+            // The stream works; a long history takes time.
             State::Made { until, .. } => *until = Instant::now() + READ_PATIENCE,
             State::Reached | State::Behind { .. } | State::Making { .. } => (),
         }
     }
 
-    /// The stream begins anew.
+    /// The stream starts anew.
     pub(crate) fn restart(&mut self) {
         self.state = State::Reached;
     }
 
-    /// Sees to it that a watch which has reached `reached` comes to what is told. Ends only when
-    /// it does not. Cancel-safe.
+    /// Makes sure that a watch at `reached` reaches what was handed out. Returns only if it does
+    /// not. Cancel-safe.
     pub(crate) async fn stuck(&mut self, etcd: &Arc<Remote>, reached: Revision) -> Stuck {
         loop {
             match &mut self.state {
                 State::Reached => {
                     let Ok(wanted) = self.told.wait_for(|told| *told > reached).await else {
-                        // The sender lives in `etcd`.
+                        // `etcd` owns the sender.
                         return std::future::pending().await;
                     };
                     let (wanted, until) = (*wanted, Instant::now() + LAG);
@@ -155,7 +155,7 @@ impl Remote {
         }
     }
 
-    /// Makes such an event in an etcd that is full.
+    /// Makes such an event in a full etcd.
     async fn delete_barrier(&self) -> Result<(), Trouble> {
         let (start, end) = self.keys.barriers();
         for _ in 0..DELETES_MAX {
@@ -166,8 +166,8 @@ impl Remote {
                 let key = key.clone();
                 async move { client.delete(key, None).await }
             };
-            // Where an answer is lost it is deleted twice, and the second time makes no event: the
-            // next key does.
+            // If an answer was lost, the key is deleted twice, and the second delete makes no
+            // event. The next key does.
             if self.members.call_patiently(delete).await?.deleted() > 0 {
                 return Ok(());
             }

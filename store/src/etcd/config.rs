@@ -6,34 +6,35 @@ use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
 use crate::etcd::members::{CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 
-/// How to reach etcd. Nothing secret is shown by `Debug`.
+/// How to reach etcd. `Debug` shows no secrets.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdConfig {
-    /// The members' client URLs, such as `https://10.0.0.1:2379`; any of them will do at a time.
+    /// The client URLs of the members, such as `https://10.0.0.1:2379`. Any of them is enough at a
+    /// time.
     pub endpoints: Vec<String>,
     /// For `https` URLs.
     pub tls: Option<EtcdTls>,
-    /// Who to log in as, where etcd has authentication enabled.
+    /// The user to log in as, if authentication is enabled in etcd.
     pub user: Option<EtcdUser>,
-    /// Stands before every key, so that several stores can share an etcd; usually empty.
+    /// A prefix of every key, so that several stores can share an etcd; usually empty.
     pub namespace: String,
 }
 
-/// Whom to trust, and who to be.
+/// The certificates for a TLS connection.
 #[derive(Clone)]
 pub struct EtcdTls {
-    /// Certificates of the authority that signed the members', as PEM.
+    /// The certificates of the authority that signed those of the members, in PEM format.
     pub ca_pem: Vec<u8>,
-    /// The client's own certificate, where etcd asks for one.
+    /// The client certificate, if etcd asks for one.
     pub identity: Option<EtcdIdentity>,
 }
 
 /// A client certificate.
 #[derive(Clone)]
 pub struct EtcdIdentity {
-    /// The certificate, as PEM.
+    /// The certificate, in PEM format.
     pub certificate_pem: Vec<u8>,
-    /// Its private key, as PEM.
+    /// Its private key, in PEM format.
     pub key_pem: Vec<u8>,
 }
 
@@ -67,13 +68,14 @@ impl fmt::Debug for EtcdUser {
 /// Why the store cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The configuration is at fault.
+    /// The configuration is invalid.
     #[error("invalid etcd configuration: {0}")]
     Config(String),
-    /// etcd knows the user, the password or the certificate not, or grants too little.
+    /// etcd does not accept the user, the password or the certificate, or grants too few
+    /// permissions.
     #[error("etcd refused this client: {0}")]
     Refused(String),
-    /// No member answered. It may be up later.
+    /// No member answered. It may work later.
     #[error("no etcd member answered: {0}")]
     Unreachable(String),
 }
@@ -111,7 +113,7 @@ impl EtcdConfig {
         Ok(())
     }
 
-    /// For what [`check`](Self::check) was content with.
+    /// The options for a configuration that [`check`](Self::check) has accepted.
     pub(crate) fn options(&self) -> ConnectOptions {
         let mut options = ConnectOptions::new()
             .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)

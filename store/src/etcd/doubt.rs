@@ -1,9 +1,8 @@
-//! Decides what became of a group whose transaction was not answered: pure.
-//!
-//! The history since before it was sent tells: a record carries the write id of the try that put
-//! it. So a put that happened is found even if the key was changed or deleted since; and one that
-//! is not found has not happened, and can be sent again. A delete leaves no name: where one is
-//! seen of a group that only deletes, nobody can say whose it was.
+//! Decides what happened to a group whose transaction got no answer. It has no side effects.
+//! The history since before it was sent shows this, since a record contains the id of the write
+//! that put it. So a put that happened is found even if the key was changed or deleted later. A put
+//! that is not found did not happen and can be sent again. A delete leaves no id: if a delete is
+//! seen and the group only deletes, nobody can say who made it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +24,10 @@ struct Put {
     key: Key,
 }
 
-/// What became of a group.
+/// What happened to a group.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It ended so.
+    /// It ended like this.
     Ended(Outcome),
     /// It has not happened: send it again.
     NotHappened,
@@ -37,7 +36,7 @@ pub(crate) enum Verdict {
 impl History {
     /// Adds the put of a record.
     pub(crate) fn put(&mut self, id: WriteId, key: Key, revision: Revision, position: u32) {
-        // The first of a group's: the try that counts, should etcd have kept one back.
+        // The first put of a group counts, in case etcd has delayed another attempt.
         self.puts.entry(id).or_insert(Put { revision, position, key });
     }
 
@@ -46,7 +45,7 @@ impl History {
         self.deleted.insert(key);
     }
 
-    /// What became of a group that was sent after the history began.
+    /// Decides about a group that was sent after the history began.
     pub(crate) fn judge(&self, Named { group, id }: &Named) -> Verdict {
         if let Some(put) = self.puts.get(id) {
             let index = group.writes.iter().position(|write| write.key == put.key);

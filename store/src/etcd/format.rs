@@ -1,12 +1,12 @@
-//! How keys and records are laid out in etcd.
+//! The layout of keys and records in etcd.
 //!
 //! # Invariants
 //!
-//! * etcd keeps no position and no write id, so a stored value is a header and the value. Only the
-//!   store knows the header; what it gives out is the value.
-//! * The header begins with a digest of the value: so that a value can be expected by comparing a
-//!   few bytes, of which many groups can have one each in a transaction.
-//! * Keys of the store's own are under `/heliox/store/` and never given out.
+//! * etcd keeps no positions and no write ids, so a stored value consists of a header and the
+//!   value. Only this store knows the header; it returns the value alone.
+//! * The header begins with a hash of the value. So an expected value can be compared by a few
+//!   bytes, and a transaction has room for the comparisons of many groups.
+//! * Keys of the store itself are under `/heliox/store/` and are never returned.
 
 use bytes::Bytes;
 use etcd_client::proto::PbKeyValue;
@@ -14,33 +14,34 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Key, Record, Revision};
 
-/// Grows when an older program could not read what this one writes.
+/// Increased when older programs cannot read the new format.
 const VERSION: u8 = 1;
-/// Half of a SHA-256: making two values that have the same takes about 2^64 tries.
+/// Half of a SHA-256. Finding two values with the same hash takes about 2^64 tries.
 const DIGEST_BYTES: usize = 16;
-/// Version and digest.
+/// Version and hash.
 const PREFIX_BYTES: usize = 1 + DIGEST_BYTES;
-/// The prefix, the position (2 bytes) and the write id (16 bytes); all big endian.
+/// The prefix, the position (2 bytes) and the write id (16 bytes), all big endian.
 pub(crate) const HEADER_BYTES: usize = PREFIX_BYTES + 2 + 16;
-/// Barriers are put under so many keys in turn: of an etcd that is full, each can be deleted once.
+/// Barriers use this many keys in turn. In a full etcd, each can be deleted once.
 const SPARE_BARRIERS: u64 = 64;
-/// Keys of the store's own.
+/// The prefix of the store's own keys.
 const OWN: &str = "/heliox/store/";
 
-/// Names one try to commit a group, over all of its retries. No two are alike.
+/// Identifies an attempt to commit a group, over all of its retries. Unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WriteId(pub(crate) u128);
 
-/// A record and who wrote it.
+/// A record, and which write put it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) record: Record,
-    /// Nothing where it was another program, or a newer version of this one: the record then has what
-    /// is stored as it is, at position 0. To leave it out would say that the key is gone.
+    /// `None` if it was put by another program or a newer version of this one. The record then has
+    /// the stored bytes as they are, at position 0. Leaving it out would mean that the key does not
+    /// exist.
     pub(crate) id: Option<WriteId>,
 }
 
-/// A value as it is stored.
+/// Encodes a value for storing.
 pub(crate) fn encode(value: &[u8], position: u32, id: WriteId) -> Vec<u8> {
     let position = u16::try_from(position).expect("positions are under 1024");
     let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
@@ -51,11 +52,11 @@ pub(crate) fn encode(value: &[u8], position: u32, id: WriteId) -> Vec<u8> {
     stored
 }
 
-/// Bounds between which, both excluded, everything lies that is stored of `value`.
+/// Two exclusive bounds that contain every encoding of `value`.
 pub(crate) fn bounds(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let low = prefix(value).to_vec();
     let mut high = low.clone();
-    // A position is under 1024: the byte that follows is less than this.
+    // A position is below 1024, so its first byte is less than this.
     high.push(u8::MAX);
     (low, high)
 }
@@ -66,20 +67,20 @@ fn prefix(value: &[u8]) -> [u8; PREFIX_BYTES] {
     prefix
 }
 
-/// A revision as etcd writes it.
+/// Converts a revision from etcd's type.
 pub(crate) fn revision(number: i64) -> Revision {
     Revision(u64::try_from(number).expect("etcd counts from 1"))
 }
 
-/// A number as etcd writes it: none is so large.
+/// Converts a number to etcd's type; `None` if it is too large.
 pub(crate) fn signed(number: u64) -> Option<i64> {
     i64::try_from(number).ok()
 }
 
-/// Where in etcd the store's keys are.
+/// Where in etcd the keys of the store are.
 #[derive(Debug, Clone)]
 pub(crate) struct Keyspace {
-    /// Stands before every key.
+    /// The prefix of every key.
     namespace: String,
 }
 
@@ -88,17 +89,17 @@ impl Keyspace {
         Self { namespace }
     }
 
-    /// A key as etcd has it.
+    /// The key in etcd.
     pub(crate) fn stored(&self, key: &str) -> Vec<u8> {
         format!("{}{key}", self.namespace).into_bytes()
     }
 
-    /// Whether a key is one of the store's own, which are not for others.
+    /// Whether a key is one of the store's own, which callers cannot use.
     pub(crate) fn is_own(key: &str) -> bool {
         key.starts_with(OWN)
     }
 
-    /// The key that is put to make a revision.
+    /// The key that is put to make a new revision.
     pub(crate) fn barrier(&self) -> Vec<u8> {
         self.stored("/heliox/store/barrier")
     }
@@ -108,33 +109,33 @@ impl Keyspace {
         self.stored(&format!("/heliox/store/barrier/{}", number % SPARE_BARRIERS))
     }
 
-    /// First and end (not included) of all keys that can be deleted to make such an event.
+    /// The first key and the exclusive end of all keys that can be deleted to make such an event.
     pub(crate) fn barriers(&self) -> (Vec<u8>, Vec<u8>) {
         range_of(self.barrier())
     }
 
-    /// The key that says what is added to revisions.
+    /// The key with the number that is added to revisions.
     pub(crate) fn shift(&self) -> Vec<u8> {
         self.stored("/heliox/store/shift")
     }
 
-    /// First and end (not included) of the store's own keys.
+    /// The first key and the exclusive end of the store's own keys.
     pub(crate) fn own_range(&self) -> (Vec<u8>, Vec<u8>) {
         range_of(self.stored(OWN))
     }
 
-    /// The key as others know it, unless it is the store's own or not text.
+    /// The key as callers know it; `None` if it is one of the store's own or not text.
     pub(crate) fn key(&self, stored: &[u8]) -> Option<Key> {
         let text = std::str::from_utf8(stored).ok()?.strip_prefix(&self.namespace)?;
         (!Self::is_own(text)).then(|| Key::from(text))
     }
 
-    /// First and end (not included) of the keys that start with `prefix`.
+    /// The first key and the exclusive end of the keys that start with `prefix`.
     pub(crate) fn range(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
         range_of(self.stored(prefix))
     }
 
-    /// The smallest such range that holds the barrier and all of `keys`.
+    /// The smallest such range that contains the barrier and all of `keys`.
     pub(crate) fn range_around<'a>(
         &self,
         keys: impl Iterator<Item = &'a Key>,
@@ -148,7 +149,7 @@ impl Keyspace {
         range_of(common)
     }
 
-    /// Reads what etcd has; nothing if the key is not for others.
+    /// Decodes what etcd has stored; `None` if callers cannot use the key.
     pub(crate) fn decode(&self, pair: PbKeyValue) -> Option<Decoded> {
         let key = self.key(&pair.key)?;
         let stored = Bytes::from(pair.value);
@@ -162,7 +163,7 @@ impl Keyspace {
     }
 }
 
-/// Position and write id, if this store has put the value.
+/// The position and the write id, if this store has put the value.
 fn header(stored: &[u8]) -> Option<(u32, WriteId)> {
     let header = stored.get(..HEADER_BYTES)?;
     let (position, id) = header[PREFIX_BYTES..].split_at(2);
@@ -179,7 +180,8 @@ fn range_of(prefix: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
             return (prefix, end);
         }
     }
-    // A key is never empty: the first is one zero byte. So is etcd's word for "to the last".
+    // A key is never empty, so the first possible key is one zero byte. etcd also uses that to mean
+    // "until the last key".
     let first = if prefix.is_empty() { vec![0] } else { prefix };
     (first, vec![0])
 }

@@ -1,4 +1,4 @@
-//! Node leases: etcd's own, renewed many at a time.
+//! Node leases, which are leases of etcd that are renewed many at a time.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::etcd::format::signed;
 use crate::etcd::members::Trouble;
 use crate::{LeaseId, ReadError};
 
-/// Streams over which one call renews: a member that is not the leader asks the leader for one
-/// lease of a stream after the other.
+/// How many streams a call uses for renewals. A member that is not the leader asks the leader about
+/// the leases of a stream one after another.
 const STREAMS_MAX: usize = 8;
-/// Leases for which another stream is worth its while.
+/// For how many leases a further stream pays off.
 const STREAM_LEASES_MIN: usize = 64;
 
 impl Remote {
     pub(crate) async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, ReadError> {
         let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-        // etcd takes no more than this.
+        // etcd accepts no larger value.
         let seconds = signed(whole).unwrap_or(i64::MAX).clamp(1, 9_000_000_000);
-        // Where the answer is lost, so is a lease without keys, which goes by itself.
+        // If the answer is lost, a lease without keys remains, which expires by itself.
         let ask = |mut client: Client| async move { client.lease_grant(seconds, None).await };
         let answer = self.members.call_patiently(ask).await?;
         self.members.learn(answer.header())?;
@@ -56,11 +56,11 @@ impl Remote {
     }
 }
 
-/// Renews over one stream; for each, whether it was there.
+/// Renews leases over one stream. Returns for each whether it existed.
 async fn renew_in_turn(client: Client, leases: Vec<LeaseId>) -> Result<Vec<bool>, Error> {
     let mut there = Vec::with_capacity(leases.len());
     let mut waiting = leases.into_iter().map(|LeaseId(lease)| signed(lease).unwrap_or(0));
-    // The client opens a stream with a lease that is there, and tells what came of it.
+    // The client library opens a stream with a lease that exists, and returns the result for it.
     let (keeper, mut answers) = loop {
         let Some(first) = waiting.next() else {
             return Ok(there);
@@ -79,7 +79,7 @@ async fn renew_in_turn(client: Client, leases: Vec<LeaseId>) -> Result<Vec<bool>
         for lease in waiting {
             let mut request = default_for(&keeper.sender);
             request.id = lease;
-            // The answers tell if the stream is cut off.
+            // If the stream breaks, the answers will show it.
             if keeper.sender.send(request).await.is_err() {
                 return;
             }
@@ -101,7 +101,7 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::LeaseKeepAliveError(why) if why.contains("not found"))
 }
 
-/// An empty request of the type that the client keeps to itself.
+/// An empty request, whose type the client library does not export.
 fn default_for<T: Default>(_: &tokio::sync::mpsc::Sender<T>) -> T {
     T::default()
 }

@@ -1,7 +1,6 @@
-//! The members of an etcd: which one is asked, and what its errors mean.
-//!
-//! One member is asked for everything until it fails; then the next. (A channel that balances over
-//! all of them would give a dead member its share of the calls.)
+//! The members of an etcd: which one is used, and what its errors mean.
+//! One member is used for everything until it fails, and then the next one. (A channel that
+//! balances over all members would keep sending calls to a dead one.)
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,56 +16,57 @@ use tracing::{debug, error, info};
 use crate::etcd::format::revision;
 use crate::{ReadError, Revision};
 
-/// How long a connection may take.
+/// How long connecting may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a connection is tried.
+/// How often a connection is checked.
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long that may take.
+/// How long such a check may take.
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a call may take before another member is asked: longer than a member that is well takes
-/// on a busy machine, and a while longer than an election (etcd's own limit of 7 s would have
-/// callers wait for what a leader took to its grave).
+/// How long a call may take before another member is used. This is longer than a healthy member
+/// needs on a busy machine, and longer than an election. (With etcd's own limit of 7 s, callers
+/// would wait for answers that a dead leader can no longer give.)
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a read is tried, over all members.
 pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(10);
-/// The largest answer that is taken: what conflicts of a whole group may hold. 128 MiB and some.
+/// The largest accepted answer, a bit over 128 MiB: the records that a whole group conflicts with
+/// may be this large.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 136 * 1024 * 1024;
-/// Waits between tries.
+/// The wait between tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
-/// Why a call gave nothing, by what to do next.
+/// Why a call failed, by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Trouble {
     /// The revision is compacted.
     #[error("the revision was compacted")]
     Compacted,
-    /// The revision is not there yet.
+    /// The revision does not exist yet.
     #[error("the revision is in the future")]
     Future,
-    /// The node lease is not there. Nothing was done.
+    /// The node lease does not exist. Nothing was done.
     #[error("the lease is not there")]
     NoLease,
-    /// Can never be done as it is. Nothing was done.
+    /// The call can never succeed. Nothing was done.
     #[error("etcd refused the request: {0}")]
     Invalid(String),
-    /// The answer is larger than is taken.
+    /// The answer is too large.
     #[error("the answer is too long: {0}")]
     TooLong(String),
-    /// Log in anew. Nothing was done.
+    /// Log in again. Nothing was done.
     #[error("etcd asks for a new login: {0}")]
     LoggedOut(String),
-    /// An administrator must act. Nothing was done.
+    /// An administrator has to act. Nothing was done.
     #[error("etcd refused this client: {0}")]
     Forbidden(String),
-    /// Room must be made, on all members: [`room`](super::room) tries to. etcd answers so, too, to the
-    /// very write that filled it, which was done; any other was not.
+    /// Space has to be freed on all members, which [`room`](super::room) tries to do. etcd also
+    /// gives this answer to the write that filled it, which did happen; no other such write did.
     #[error(
         "etcd is full: its database has reached --quota-backend-bytes; delete what you do not need \
          (deletes still work), or compact it, defragment every member and disarm the alarm \
          (docs/operations.md says how)"
     )]
     Full,
-    /// Ask again, or another member. It may have been done.
+    /// Ask again, or ask another member. The call may have been carried out.
     #[error("{0}")]
     Lost(String),
 }
@@ -116,7 +116,7 @@ impl Trouble {
         }
     }
 
-    /// Whether another try may do better.
+    /// Whether another try may succeed.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::LoggedOut(_) | Self::Lost(_) => true,
@@ -141,18 +141,18 @@ impl From<Trouble> for ReadError {
 pub(crate) struct Members {
     endpoints: Vec<String>,
     options: ConnectOptions,
-    /// Held while a connection is made, so that one is.
+    /// Locked while a connection is made, so that only one is made.
     current: Mutex<Current>,
     seen: AtomicU64,
     cluster: AtomicU64,
-    /// Whether the last write was refused for want of room: told once, not for each.
+    /// Whether the last write was refused for lack of space. Reported once, not for each write.
     full: watch::Sender<bool>,
     rng: Rng,
 }
 
 struct Current {
     client: Option<Client>,
-    /// How many members were left.
+    /// How many times another member was chosen.
     turn: usize,
 }
 
@@ -170,7 +170,7 @@ impl Members {
         Self { endpoints, options, current, seen, cluster, full, rng }
     }
 
-    /// The newest revision that an answer told of.
+    /// The newest revision in any answer.
     pub(crate) fn seen(&self) -> Revision {
         Revision(self.seen.load(Ordering::SeqCst))
     }
@@ -180,7 +180,7 @@ impl Members {
         self.cluster.load(Ordering::SeqCst)
     }
 
-    /// Learns from an answer, and returns its revision.
+    /// Learns from the header of an answer, and returns its revision.
     pub(crate) fn learn(&self, header: Option<&ResponseHeader>) -> Result<Revision, Trouble> {
         let header = header.ok_or_else(|| Trouble::Lost("an answer without header".to_owned()))?;
         let at = revision(header.revision());
@@ -189,7 +189,7 @@ impl Members {
         Ok(at)
     }
 
-    /// Tells once that etcd takes no writes, and once that it does again.
+    /// Logs once that etcd accepts no writes, and once that it does again.
     pub(crate) fn tell_full(&self, full: bool) {
         let changed = self.full.send_if_modified(|was| std::mem::replace(was, full) != full);
         match full {
@@ -199,32 +199,32 @@ impl Members {
         }
     }
 
-    /// Whether the last write was refused for want of room.
+    /// Whether the last write was refused for lack of space.
     pub(crate) fn is_full(&self) -> bool {
         *self.full.borrow()
     }
 
-    /// News of whether etcd is full.
+    /// Notifies when etcd becomes full, or has space again.
     pub(crate) fn fullness(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
     }
 
-    /// How many members are known.
+    /// The number of known members.
     pub(crate) fn count(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// For waits that must not be the same everywhere.
+    /// For waits that should differ between processes.
     pub(crate) fn rng(&self) -> &Rng {
         &self.rng
     }
 
-    /// Waits between tries, as long as befits how many there were.
+    /// The waits between tries, which grow with their number.
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(BACKOFF.0, BACKOFF.1, self.rng.clone())
     }
 
-    /// A connection of its own to the `turn`th member, for a stream.
+    /// A separate connection to the `turn`th member, for a stream.
     pub(crate) async fn own_client(&self, turn: usize) -> Result<Client, Trouble> {
         let endpoint = &self.endpoints[turn % self.endpoints.len()];
         let connecting = Box::pin(Client::connect([endpoint], Some(self.options.clone())));
@@ -235,7 +235,7 @@ impl Members {
         }
     }
 
-    /// Which member is asked now.
+    /// The member that is currently used.
     pub(crate) async fn turn(&self) -> usize {
         self.current.lock().await.turn
     }
@@ -257,7 +257,7 @@ impl Members {
         }
     }
 
-    /// Lets go of the member that was asked, if nobody else has yet.
+    /// Stops using a member, unless another call has done so.
     async fn leave(&self, turn: usize, trouble: &Trouble) {
         let mut current = self.current.lock().await;
         if current.turn == turn {
@@ -269,7 +269,7 @@ impl Members {
         }
     }
 
-    /// Asks a member once.
+    /// Calls a member once.
     pub(crate) async fn call<T, F>(&self, ask: impl FnOnce(Client) -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Error>>,
@@ -286,7 +286,7 @@ impl Members {
         Err(trouble)
     }
 
-    /// Asks until a member answers: for what may be done twice.
+    /// Calls until a member answers. Only for calls that may be carried out twice.
     pub(crate) async fn call_patiently<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Error>>,

@@ -1,11 +1,11 @@
-//! The store on etcd, for production: any number of processes over any number of members.
-//!
-//! Concurrent commits gather into transactions, each of which carries many independent groups
-//! through etcd's log at the price of one; a conflict fails only its own group. Of etcd's own
-//! clients this has neither the timers nor the guesses: what an unanswered transaction came to is
-//! looked up, and a watch that was cut off goes on where it ended, so callers see whole
-//! transactions, in order and once, whatever members come and go. A store that took over from
-//! another counts its revisions on from there: that is added here ([`shift`]), and nowhere below.
+//! The store on etcd, for production: any number of processes, and any number of members.
+//! Concurrent commits are combined into transactions, each of which takes many independent groups
+//! through etcd's log at the cost of one. A conflict fails only its own group. No timers or guesses
+//! are involved as in other clients of etcd: if a transaction gets no answer, the history shows
+//! what happened to it, and a watch that breaks continues where it ended. So callers see every
+//! transaction as a whole, in order and once, even as members fail and return. A store that has
+//! replaced another continues its revisions: [`shift`] adds the difference here, and the code below
+//! uses etcd's own revisions.
 
 mod barrier;
 mod config;
@@ -48,12 +48,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Etcd {
     direct: Direct,
-    /// Guards the shift; held to copy or replace it.
+    /// Guards the shift. Locked to copy or replace it.
     shift: Arc<RwLock<Shift>>,
     holds: Holds,
 }
 
-/// What is read at by users of this store, as etcd counts.
+/// The revisions that users of this store are reading at, as etcd counts.
 #[derive(Debug)]
 struct Held {
     holds: Holds,
@@ -61,35 +61,35 @@ struct Held {
 }
 
 impl Held {
-    /// The oldest revision that is held, of those that have been for less than `age`.
+    /// The oldest revision that has been held for less than `age`.
     fn oldest_within(&self, age: Duration) -> Option<Revision> {
         let shift = *self.shift.read().unwrap_or_else(PoisonError::into_inner);
         self.holds.oldest_within(age).and_then(|shown| shift.own(shown))
     }
 }
 
-/// The store as etcd counts.
+/// The store with etcd's own revisions.
 #[derive(Debug)]
 struct Direct {
     remote: Arc<Remote>,
     queue: mpsc::Sender<Request>,
 }
 
-/// What talks to etcd.
+/// The connection to etcd.
 #[derive(Debug)]
 struct Remote {
     members: Members,
     keys: Arc<Keyspace>,
     record_bytes: RecordBytes,
-    /// The newest revision that callers were told: every watch comes to it.
+    /// The newest revision that was handed out to callers. Every watch has to reach it.
     told: tokio::sync::watch::Sender<Revision>,
-    /// Barriers that were put.
+    /// The number of barriers that were put.
     barriers: AtomicU64,
 }
 
 impl Etcd {
-    /// Connects, which takes one member that answers. `rng` names this writer among others: it
-    /// must be seeded by the machine.
+    /// Connects, for which one member has to answer. `rng` identifies this writer among others, so
+    /// it has to be seeded by the machine.
     pub async fn connect(
         config: EtcdConfig,
         rng: &Rng,
@@ -124,7 +124,7 @@ impl Etcd {
         *self.shift.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A revision as etcd counts, if it is of this store's own history.
+    /// A revision as etcd counts, if it belongs to the history of this store.
     async fn kept(&self, asked: Revision) -> Result<Revision, ReadError> {
         match self.shift().own(asked) {
             Some(own) => Ok(own),
@@ -132,20 +132,21 @@ impl Etcd {
         }
     }
 
-    /// etcd's own id of its cluster: another one is another etcd, or one that was made anew.
+    /// etcd's own id of its cluster. A different id means another etcd, or one that was set up
+    /// anew.
     pub fn cluster_id(&self) -> u64 {
         self.direct.remote.members.cluster()
     }
 }
 
 impl Remote {
-    /// A caller is told of a revision.
+    /// Notes that a revision is handed out to a caller.
     fn tell(&self, revision: Revision) -> Revision {
         base::raise(&self.told, revision);
         revision
     }
 
-    /// The first call: tells what is wrong with the configuration.
+    /// The first call, which shows mistakes in the configuration.
     async fn reach(&self) -> Result<(), ConnectError> {
         let barrier = self.keys.barrier();
         let ask = |mut client: etcd_client::Client| {
@@ -172,7 +173,7 @@ impl Remote {
     }
 }
 
-/// Revisions here are etcd's own.
+/// Uses etcd's own revisions.
 impl Direct {
     async fn commit(&self, groups: Vec<Group>) -> Vec<Outcome> {
         let count = groups.len();

@@ -1,35 +1,37 @@
-//! Decides which groups go into one transaction: pure.
+//! Decides which groups are combined into one transaction. It has no side effects.
 //!
 //! # Invariants
 //!
-//! * No transaction holds two groups of which one writes what the other writes, guards or expects:
-//!   etcd evaluates all comparisons before any write, and refuses a transaction that writes a key
-//!   twice.
-//! * A transaction of several groups fits etcd's limits in both of its forms: everything at once and,
-//!   should that be refused, each group by itself inside of it.
-//! * The first of those that wait is always taken, so that nobody waits for ever.
-//! * While etcd is full, what only deletes does not travel with what puts: etcd would refuse both.
+//! * A transaction never has two groups of which one writes what the other writes, guards or
+//!   expects: etcd evaluates all comparisons before any write, and refuses a transaction that
+//!   writes a key twice.
+//! * A transaction of several groups fits etcd's limits in both of its forms: everything at once
+//!   and, after a conflict, each group in a nested transaction.
+//! * The first waiting group is always included, so that no group waits for ever.
+//! * While etcd is full, groups that only delete are not combined with groups that put, since etcd
+//!   would refuse both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::etcd::format::HEADER_BYTES;
 use crate::{Change, Expectation, Group, Key};
 
-/// etcd's limit on a transaction: the most of its comparisons, writes and nested transactions, and
-/// on top of that the most of what a nested one has.
+/// etcd's limit for a transaction. It applies to the largest of the numbers of comparisons, writes
+/// and nested transactions, plus the largest number in a nested transaction.
 const OPERATIONS_MAX: usize = 128;
-/// A group with more operations than this goes alone: little else would fit beside it.
+/// A group with more operations is sent alone, since little else would fit.
 const SHARED_OPERATIONS_MAX: usize = 64;
-/// Bytes of a transaction's groups, which travel once in each form; etcd takes 1.5 MiB. 1 MiB.
+/// The bytes of a transaction's groups, which are sent once in each form. 1 MiB; etcd accepts 1.5
+/// MiB.
 const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
-/// A larger group goes alone. 256 KiB.
+/// A larger group is sent alone. 256 KiB.
 const SHARED_BYTES_MAX: usize = 256 * 1024;
-/// What a comparison or a write takes beside its key and value, generously.
+/// The size of a comparison or a write without its key and value, estimated generously.
 const OPERATION_BYTES: usize = 64;
-/// How many of those that wait are looked at for one transaction.
+/// How many waiting groups are considered for a transaction.
 const LOOKED_AT_MAX: usize = 1024;
 
-/// What a group takes of a transaction.
+/// How much of a transaction a group takes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
     comparisons: usize,
@@ -38,7 +40,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// What `group` takes.
+    /// How much `group` takes up.
     pub(crate) fn of(group: &Group) -> Self {
         let mut load = Self { comparisons: 0, writes: group.writes.len(), bytes: 0 };
         for (key, expect) in expected(group) {
@@ -55,27 +57,27 @@ impl Load {
         load
     }
 
-    /// Whether it must have a transaction for itself.
+    /// Whether it has to be sent alone.
     pub(crate) fn goes_alone(self) -> bool {
         self.operations() > SHARED_OPERATIONS_MAX || self.bytes > SHARED_BYTES_MAX
     }
 
-    /// What a nested transaction of this group counts.
+    /// The number of operations of a nested transaction with this group.
     fn operations(self) -> usize {
         self.comparisons.max(self.writes)
     }
 }
 
-/// A group that waits, as far as planning is concerned.
+/// A waiting group, as planning sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting<'a> {
     pub(crate) group: &'a Group,
     pub(crate) load: Load,
-    /// Must have a transaction for itself.
+    /// Whether it has to be sent alone.
     pub(crate) alone: bool,
 }
 
-/// The places of those among `waiting` that go into one transaction now.
+/// The indexes in `waiting` of the groups to send in one transaction now.
 pub(crate) fn gather<'a>(
     waiting: impl IntoIterator<Item = Waiting<'a>>,
     is_full: bool,
@@ -104,7 +106,7 @@ pub(crate) fn gather<'a>(
     chosen
 }
 
-/// For each group of one call, the earlier ones that must have ended before it may be sent.
+/// For each group of a call, the earlier groups that have to end before it may be sent.
 pub(crate) fn waits_for(groups: &[Group]) -> Vec<BTreeSet<usize>> {
     let mut writers: BTreeMap<&Key, usize> = BTreeMap::new();
     let mut lookers: BTreeMap<&Key, Vec<usize>> = BTreeMap::new();
@@ -129,21 +131,21 @@ pub(crate) fn waits_for(groups: &[Group]) -> Vec<BTreeSet<usize>> {
     all
 }
 
-/// Every expectation of a group that says something, guards first.
+/// Every expectation of a group that is not empty, guards first.
 pub(crate) fn expected(group: &Group) -> impl Iterator<Item = (&Key, &Expectation)> {
     let guards = group.guards.iter().map(|guard| (&guard.key, &guard.expect));
     let writes = group.writes.iter().map(|write| (&write.key, &write.expect));
     guards.chain(writes).filter(|(_, expect)| **expect != Expectation::Any)
 }
 
-/// What a transaction holds so far.
+/// What a transaction contains so far.
 #[derive(Debug, Default)]
 struct Transaction<'a> {
     groups: usize,
-    /// Distinct ones: what many groups expect alike is compared once.
+    /// Distinct ones: what several groups expect alike is compared once.
     comparisons: usize,
     writes: usize,
-    /// The most that one group counts.
+    /// The largest number of operations of a group.
     nested: usize,
     bytes: usize,
     expected: BTreeMap<&'a Key, Vec<&'a Expectation>>,
@@ -190,7 +192,7 @@ impl<'a> Transaction<'a> {
         self.written.extend(candidate.group.writes.iter().map(|write| &write.key));
     }
 
-    /// Whether not even a group of one write would fit.
+    /// Whether not even a group with a single write would fit.
     fn is_full(&self) -> bool {
         self.comparisons.max(self.writes) >= OPERATIONS_MAX
             || self.groups + self.nested >= OPERATIONS_MAX

@@ -1,10 +1,10 @@
-//! Reads: keys, lists in chunks of one revision, and what is the oldest that can be read at.
+//! Reads keys, lists (in chunks of one revision), and the oldest revision that can be read.
 //!
 //! # Invariants
 //!
-//! * The oldest revision is the one that etcd compacted at, whoever had it do so: it can still be read
-//!   at, and is the current one at most. A delete at that very revision etcd may lose for those who
-//!   watch, so only what came after it can be watched.
+//! * The oldest revision is the one that etcd was compacted at, by whatever process. It can still
+//!   be read, and is at most the current one. etcd may not send a delete at this very revision to
+//!   watchers, so a watch can only start after it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,12 +16,12 @@ use crate::etcd::format::{Decoded, Keyspace, revision, signed};
 use crate::etcd::members::{MESSAGE_BYTES_MAX, Trouble};
 use crate::{List, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, ReadError, Record, Revision};
 
-/// Bytes that one chunk of a list is to hold: what is quick to make, send and read.
+/// The bytes of one chunk of a list: an amount that is quick to make, send and read.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Records of the first chunk, before anything is known of their size.
+/// The number of records in the first chunk, before anything is known about their size.
 const FIRST_CHUNK_RECORDS: usize = 64;
 
-/// What a record of a list is likely to weigh.
+/// An estimate of the size of a record in a list.
 #[derive(Debug)]
 pub(crate) struct RecordBytes(AtomicUsize);
 
@@ -51,7 +51,7 @@ impl RecordBytes {
 struct Chunk {
     at: Revision,
     records: Vec<Record>,
-    /// The last key there, as etcd has it, whether it is for others or not.
+    /// The last key in it, as etcd has it, even if callers cannot use it.
     last: Option<Vec<u8>>,
     more: bool,
 }
@@ -71,7 +71,7 @@ impl Remote {
             return Ok(None);
         };
         match self.keys.decode(pair) {
-            // Who asks for one key is about to act on what it says.
+            // A caller that reads a single key is about to act on its value.
             Some(Decoded { id: None, .. }) => Err(ReadError::Unavailable(foreign(key))),
             decoded => Ok(decoded.map(|decoded| decoded.record)),
         }
@@ -85,9 +85,9 @@ impl Remote {
         Ok(self.members.learn(answer.header())?)
     }
 
-    /// etcd tells what it compacted only to who watches what is gone.
+    /// etcd only says what it has compacted when somebody watches a compacted revision.
     pub(crate) async fn read_oldest(&self) -> Result<Revision, ReadError> {
-        // Of the first revision, which holds nothing, nothing can be forgotten.
+        // The first revision has nothing that could be compacted.
         let first = Revision(1);
         let barrier = self.keys.barrier();
         let options = GetOptions::new().with_count_only().with_revision(1);
@@ -102,9 +102,9 @@ impl Remote {
         Ok(revision(compacted))
     }
 
-    /// Checks that `from` can be watched from.
+    /// Checks that a watch can start at `from`.
     pub(crate) async fn check_kept(&self, from: Revision) -> Result<(), ReadError> {
-        // That revision itself has not happened, where a watch waits for what comes.
+        // `from` itself need not exist yet if the watch waits for what comes.
         let before = Revision(from.0.saturating_sub(1));
         if before.0 == 0 {
             let oldest = self.read_oldest().await?;
@@ -135,7 +135,7 @@ impl Remote {
         }
     }
 
-    /// What to say of a revision that etcd does not have; nothing, where it has it by now.
+    /// The error for a revision that etcd does not have; `None` if it has it by now.
     async fn refusal(
         &self,
         trouble: Trouble,
@@ -204,7 +204,7 @@ impl Remote {
         Ok(page)
     }
 
-    /// Reads some records of a list, as of `at` or now.
+    /// Reads some records of a list, as of `at` or as of now.
     async fn read_chunk(
         &self,
         list: &List,
@@ -225,7 +225,7 @@ impl Remote {
         let limit = i64::try_from(limit).expect("a page's bound fits");
         let mut options = GetOptions::new().with_range(end).with_limit(limit);
         match at {
-            // etcd would take it for the current one.
+            // etcd would take it to mean the current revision.
             Some(Revision(0)) => return Err(Trouble::Compacted),
             Some(at) => options = options.with_revision(number(at)?),
             None => (),
@@ -252,7 +252,7 @@ impl Remote {
         Ok(Chunk { at: at.unwrap_or(now), records, last, more })
     }
 
-    /// Has etcd forget what was before `keep_from`.
+    /// Makes etcd compact what was before `keep_from`.
     pub(crate) async fn forget(&self, keep_from: Revision) -> Result<(), ReadError> {
         let current = self.read_revision().await?;
         let Some(oldest) = signed(keep_from.min(current).0).filter(|it| *it > 1) else {
@@ -270,7 +270,7 @@ async fn get(client: Client, key: Vec<u8>, options: GetOptions) -> Result<GetRes
     client.kv_client().get(key, Some(options)).await
 }
 
-/// The last revision that was compacted, which must be over 1.
+/// The last revision that was compacted, which must be greater than 1.
 async fn compacted_at(client: Client, key: Vec<u8>) -> Result<i64, Error> {
     let options = WatchOptions::new().with_start_revision(1);
     let mut stream = client.watch_client().watch(key, Some(options)).await?;
@@ -282,7 +282,7 @@ async fn compacted_at(client: Client, key: Vec<u8>) -> Result<i64, Error> {
     Err(Error::WatchError("the watch ended early".to_owned()))
 }
 
-/// What to say of a key that another program has put.
+/// The message for a key that another program has put.
 pub(crate) fn foreign(key: &str) -> String {
     format!(
         "{key} was not written by Heliox, or was written by a newer version: see \"A key that was not \

@@ -1,18 +1,19 @@
-//! Sends a transaction until it is known what became of it.
+//! Sends a transaction, and finds out what happened to it.
 //!
 //! # Invariants
 //!
-//! * What is answered as done or refused is so. Where a transaction got no answer (a time-out, a
-//!   lost leader, a broken connection), a barrier is put and the history up to it read: a group
-//!   whose write id is found there has happened; the others are sent again under the same id.
-//! * Where etcd is full, the answer says that nothing is under way any more: what became of the
-//!   transaction is read without a barrier, which could not be put.
-//! * It ends by the deadline, with what it does not know as unknown.
+//! * An answer that says done or refused is reliable. If a transaction got no answer (a time-out, a
+//!   lost leader, a broken connection), a barrier is put, and the history up to it is read. A group
+//!   whose write id is found there has happened, and the others are sent again under the same id.
+//! * If etcd is full, its answer means that nothing is in progress any more. The history is then
+//!   read without a barrier, which could not be put.
+//! * It ends by the deadline. Outcomes that are not known by then are reported as unknown.
 //!
-//! Not covered: a try that a member holds back for longer than the whole search took, and commits
-//! then. By what it expects it can happen a second time only if somebody undid the first meanwhile;
-//! a group that expects nothing writes the same values again. And the one write that filled etcd, if
-//! somebody deleted all that it put before it was looked for: it is taken for one that was refused.
+//! Two cases are not covered. First, a member may delay a try for longer than the search takes, and
+//! commit it then. Because of what the group expects, it can only happen a second time if somebody
+//! has undone the first meanwhile; a group that expects nothing writes the same values again.
+//! Second, somebody may delete everything that the write which filled etcd had put, before we look
+//! for it: that write is then taken for a refused one.
 
 use base::Backoff;
 use etcd_client::{Client, GetOptions, Txn, TxnOp, TxnOpResponse};
@@ -27,7 +28,7 @@ use crate::etcd::transaction::{Answer, Form, Named, build, read_answer};
 use crate::etcd::watch::Stream;
 use crate::{Change, Outcome, Revision};
 
-/// Says what a transaction was, to whoever looks for what is slow.
+/// Logs what was in a transaction, to find out what is slow.
 fn tell(groups: &[Named], outcomes: &[Outcome]) {
     let refused: Vec<&Outcome> =
         outcomes.iter().filter(|it| matches!(it, Outcome::Refused { .. })).collect();
@@ -41,34 +42,35 @@ fn tell(groups: &[Named], outcomes: &[Outcome]) {
     );
 }
 
-/// Whether a group put something: etcd is not full. (Deletes it takes all the same.)
+/// Whether a group put something, which means that etcd is not full. (A full etcd still accepts
+/// deletes.)
 fn took_room((named, outcome): (&Named, &Outcome)) -> bool {
     outcome.is_done() && named.group.puts()
 }
 
-/// How it ended for a group.
+/// How sending ended for a group.
 #[derive(Debug)]
 pub(crate) enum Ending {
     Outcome(Outcome),
-    /// etcd refuses the transaction for the sake of one of its groups: try it by itself.
+    /// etcd refuses the transaction because of one of its groups: send this one alone.
     Alone(Named),
 }
 
 /// What to do after a try.
 enum Next {
     End(Vec<Ending>),
-    /// It may have happened, or may still.
+    /// It may have happened, or may still happen.
     Doubt,
-    /// It may have happened, but will not any more: etcd is full.
+    /// It may have happened, but will not happen any more: etcd is full.
     Full,
     /// It has not happened.
     Again,
-    /// It has not happened, since a group was refused: ask which one.
+    /// It has not happened, because a group was refused. Find out which one.
     Conflict,
 }
 
 impl Remote {
-    /// How each of `groups`, which planning put together, ended.
+    /// Sends `groups`, which planning has combined, and returns how each of them ended.
     pub(crate) async fn send(&self, groups: Vec<Named>, deadline: Instant) -> Vec<Ending> {
         let mut backoff = self.members.backoff();
         let mut endings: Vec<Option<Ending>> = Vec::new();
@@ -104,7 +106,7 @@ impl Remote {
                     if self.settle((seen, bound), &mut left, &mut endings, deadline).await {
                         let is_mixed = left.iter().any(|(_, named)| named.group.puts());
                         for (place, named) in left.drain(..) {
-                            // What only deletes was refused for the sake of the others.
+                            // It only deletes, and was refused because of the others.
                             endings[place] = Some(if is_mixed && !named.group.puts() {
                                 Ending::Alone(named)
                             } else {
@@ -125,7 +127,7 @@ impl Remote {
         endings.into_iter().map(known).collect()
     }
 
-    /// One try; gives the groups back unless it was the last.
+    /// Tries once. Returns the groups unless it was the last try.
     async fn send_once(
         &self,
         groups: Vec<Named>,
@@ -191,8 +193,8 @@ impl Remote {
         }
     }
 
-    /// Finds out what became of groups that may have happened after `since`, and leaves those that
-    /// have not. Whether it could.
+    /// Finds out what happened to groups that may have happened after `since`, and keeps those that
+    /// have not. Returns whether this was possible.
     async fn settle(
         &self,
         (since, bound): (Revision, Bound),
@@ -226,7 +228,7 @@ impl Remote {
         true
     }
 
-    /// The revision up to which history tells what became of `groups`, all of whose keys it shows.
+    /// The revision up to which the history shows what happened to `groups`.
     async fn put_bound(
         &self,
         bound: Bound,
@@ -260,7 +262,7 @@ impl Remote {
         }
     }
 
-    /// What happened to keys that `groups` write, after `since` and up to now.
+    /// What happened after `since`, up to now, to the keys that `groups` write.
     async fn history(
         &self,
         (since, bound): (Revision, Bound),
@@ -269,7 +271,7 @@ impl Remote {
         let now = self.put_bound(bound, groups).await?;
         if now <= since {
             return match bound {
-                // A store that went back is another one.
+                // A store whose revision has gone back is a different one.
                 Bound::Barrier => Err(Trouble::Compacted),
                 // Nobody has put any of the keys.
                 Bound::Newest => Ok(History::default()),
@@ -282,7 +284,7 @@ impl Remote {
         let mut stream = Stream::open(self, turn, range, Revision(since.0 + 1)).await?;
         let mut history = History::default();
         let mut reached = since;
-        // A long answer comes in fragments, which may cut a revision.
+        // A long answer comes in fragments, which may split a revision.
         let mut more = false;
         while reached < now || more {
             let answer = stream.next().await?;
@@ -307,12 +309,12 @@ impl Remote {
     }
 }
 
-/// Up to where history tells what became of a transaction.
+/// Up to where the history shows what happened to a transaction.
 #[derive(Debug, Clone, Copy)]
 enum Bound {
-    /// A write of ours: what was sent before comes before it.
+    /// A write of our own: whatever was sent before it comes before it.
     Barrier,
-    /// The last put of any of the keys, where nothing is under way any more.
+    /// The last put of any of the keys, when nothing is in progress any more.
     Newest,
 }
 
@@ -324,7 +326,7 @@ async fn commit(
     kv.txn(transaction).await
 }
 
-/// What to say of a group that etcd refuses by itself.
+/// The outcome of a group that etcd refuses by itself.
 fn invalid(Named { group, .. }: &Named, trouble: &Trouble) -> Outcome {
     let lease = group.writes.iter().find_map(|write| match write.change {
         Change::Put { lease, .. } => lease,

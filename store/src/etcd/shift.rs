@@ -1,12 +1,12 @@
-//! What is added to etcd's revisions, where the store began after a revision of another one: etcd's
-//! own cannot be set.
+//! The number that is added to etcd's revisions if the store continues the revisions of another
+//! one. etcd's own revision cannot be set.
 //!
 //! # Invariants
 //!
-//! * Everything that goes in or out of [`Etcd`](super::Etcd) passes here once: below, revisions are
-//!   etcd's own.
-//! * The shift is a key of the store's own. It is set before the store holds anything, and never
-//!   changes while it does.
+//! * Everything that goes into or out of [`Etcd`](super::Etcd) passes here once. The code below
+//!   uses etcd's own revisions.
+//! * The shift is stored under a key of the store's own. It is set before the store contains
+//!   anything, and never changes while it does.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,16 +25,16 @@ use crate::{
 /// How revisions differ from etcd's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shift {
-    /// What is added to etcd's.
+    /// The number that is added to etcd's.
     add: u64,
-    /// The oldest revision, as others see it, that is of this store's own history.
+    /// The oldest revision, as callers see it, of this store's own history.
     began: u64,
 }
 
 impl Shift {
-    /// The shift of a store that begins after `revision`, where etcd has come to `own`.
+    /// The shift of a store that begins after `revision`, when etcd is at `own`.
     fn after(self, revision: Revision, own: Revision) -> Self {
-        // What is at `own` is of before.
+        // What is at `own` belongs to the time before.
         let next = Revision(own.0 + 1);
         let began = self.shown(next).max(revision).0;
         Self { add: began - next.0, began }
@@ -49,17 +49,17 @@ impl Shift {
         format!("{} {}", self.add, self.began)
     }
 
-    /// A revision of etcd's as others see it.
+    /// Converts a revision of etcd's to what callers see.
     pub(crate) fn shown(self, own: Revision) -> Revision {
         Revision(own.0.saturating_add(self.add))
     }
 
-    /// A revision as etcd has it; nothing where it is of another store's history.
+    /// Converts a revision to etcd's; `None` if it belongs to the history of another store.
     pub(crate) fn own(self, shown: Revision) -> Option<Revision> {
         if shown.0 < self.began { None } else { shown.0.checked_sub(self.add).map(Revision) }
     }
 
-    /// The oldest revision that is kept, if it is `own` of etcd's.
+    /// The oldest revision that is kept, if etcd's is `own`.
     pub(crate) fn oldest(self, own: Revision) -> Revision {
         self.shown(own).max(Revision(self.began))
     }
@@ -102,7 +102,7 @@ impl Shift {
         }
     }
 
-    /// Turns what a group expects into what etcd knows.
+    /// Converts the revisions that a group expects.
     pub(crate) fn group(self, group: &mut Group) {
         let guards = group.guards.iter_mut().map(|guard| &mut guard.expect);
         let writes = group.writes.iter_mut().map(|write| &mut write.expect);
@@ -134,7 +134,7 @@ impl Shift {
     }
 }
 
-/// A watch whose news are shifted. It ends when the store begins anew.
+/// A watch with converted revisions. It ends when the store begins anew.
 pub(crate) struct ShiftedWatch {
     watch: EtcdWatch,
     shift: Shift,
@@ -164,7 +164,7 @@ impl Watch for ShiftedWatch {
 }
 
 impl Remote {
-    /// The store's shift: none where it did not take over from another.
+    /// The shift of the store; no shift if it does not continue another store.
     pub(crate) async fn read_shift(&self) -> Result<Shift, ReadError> {
         let key = self.keys.shift();
         let ask = |client: Client| {
@@ -180,7 +180,7 @@ impl Remote {
         shift.ok_or_else(unreadable)
     }
 
-    /// Whether there is no key but the store's own.
+    /// Whether there are no keys but the store's own.
     async fn is_empty(&self) -> Result<bool, Trouble> {
         let count = |(start, end): (Vec<u8>, Vec<u8>)| {
             TxnOp::get(start, Some(GetOptions::new().with_range(end).with_count_only()))
@@ -203,7 +203,7 @@ impl Remote {
         }
     }
 
-    /// Sets the shift so that everything that follows is after `revision`; what it is then.
+    /// Sets the shift so that everything that follows is after `revision`, and returns it.
     pub(crate) async fn begin_after(&self, revision: Revision) -> Result<Shift, BeginError> {
         if !self.is_empty().await.map_err(ReadError::from)? {
             return Err(BeginError::NotEmpty);
@@ -222,7 +222,7 @@ impl Remote {
             async move { client.kv_client().txn(put).await }
         };
         self.members.call_patiently(ask).await.map_err(ReadError::from)?;
-        // An answer may have been lost, and asked for again: what is there now tells.
+        // An answer may have been lost and the call repeated. Reading shows what is there now.
         let now = self.read_shift().await?;
         if now == wanted {
             return Ok(now);

@@ -1,11 +1,11 @@
-//! Several groups as one transaction of etcd's, and what its answer says of each.
+//! Builds one etcd transaction from several groups, and reads the result of each from its answer.
 //!
 //! # Invariants
 //!
-//! * The form that is sent first does everything if all expectations hold, and otherwise nothing. Only
-//!   after a conflict is each group tried by itself, nested, so that it fails only its own group. Both
-//!   forms write the same bytes for a group.
-//! * Every write has its own position, given before anything is sent.
+//! * The form that is sent first does everything if all expectations hold, and nothing otherwise.
+//!   Only after a conflict is each group sent as a nested transaction of its own, so that a
+//!   conflict fails only its own group. Both forms write the same bytes for a group.
+//! * Every write has its own position, which is assigned before anything is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,11 @@ use crate::{
     Change, Conflict, Expectation, Group, Key, LeaseId, Outcome, POSITIONS_MAX, Record, Revision,
 };
 
-/// Expectations of a single group up to which what they are of is read at once, should it be refused.
+/// Up to this many expectations of a single group, the records are read in the same call, in case
+/// the group is refused.
 const READS_AT_ONCE_MAX: usize = 8;
 
-/// A group with the name of this try to commit it.
+/// A group, with the id of this attempt to commit it.
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) group: Group,
@@ -31,15 +32,17 @@ pub(crate) struct Named {
 /// How groups are put into a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// All of them or none. Each value is sent once; a conflict is seen, but not whose it is.
+    /// All of them or none. Each value is sent once. A conflict shows, but not which group it
+    /// concerns.
     Together,
-    /// Each by itself; what a refused one expected is read.
+    /// Each group by itself. For a refused group, the records that it has expectations about are
+    /// read.
     Each,
 }
 
 impl Form {
-    /// The form in which `groups` are sent first. The reads of one small group cost less than asking
-    /// again after a conflict.
+    /// The form in which `groups` are sent first. For one small group, reading the records at once
+    /// costs less than asking again after a conflict.
     pub(crate) fn first(groups: &[Named]) -> Self {
         match groups {
             [only] if expected(&only.group).count() <= READS_AT_ONCE_MAX => Form::Each,
@@ -53,18 +56,18 @@ impl Form {
 pub(crate) enum Answer {
     /// How each group ended.
     Ended(Vec<Outcome>),
-    /// Nothing happened, since an expectation of some group did not hold.
+    /// Nothing happened, because an expectation of some group did not hold.
     Conflict,
 }
 
-/// An answer that does not fit what was sent.
+/// An answer that does not match the request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Misfit {
     #[error("etcd's answer to a transaction does not fit it")]
     Shape,
 }
 
-/// The transaction of `groups`, which planning put together.
+/// Builds the transaction for `groups`, which planning has combined.
 pub(crate) fn build(groups: &[Named], form: Form, keys: &Keyspace) -> Txn {
     let mut first = 0;
     let mut all = Vec::with_capacity(groups.len());
@@ -103,7 +106,7 @@ fn together(all: &[(&Named, u32)], keys: &Keyspace) -> Txn {
     Txn::new().when(comparisons).and_then(writes)
 }
 
-/// What became of `groups`, which were sent in this form.
+/// Reads what happened to `groups`, which were sent in this form.
 pub(crate) fn read_answer(
     answer: PbTxnResponse,
     groups: &[Named],
@@ -141,7 +144,7 @@ pub(crate) fn read_answer(
     Ok(Answer::Ended(outcomes))
 }
 
-/// Where writes of a group have their places, if `position` is that of its write `index`.
+/// The positions of a group's writes, if `position` is that of the write with this `index`.
 pub(crate) fn positions_around(group: &Group, index: usize, position: u32) -> Vec<u32> {
     let before = u32::try_from(index).expect("a group's bound fits");
     let first = position.saturating_sub(before);
@@ -182,7 +185,7 @@ fn writes(named: &Named, first: u32, keys: &Keyspace) -> Vec<TxnOp> {
 }
 
 fn comparisons(key: &[u8], expect: &Expectation) -> Vec<Compare> {
-    // Of a key that is not there, etcd takes both revisions for 0.
+    // etcd treats both revisions of a missing key as 0.
     let at = |Revision(revision): &Revision| signed(*revision).filter(|revision| *revision > 0);
     let never = || Compare::create_revision(key, CompareOp::Less, 0);
     match expect {
@@ -210,10 +213,11 @@ fn next(responses: &mut impl Iterator<Item = PbResponseOp>) -> Option<PbTxnOpRes
     responses.next()?.response
 }
 
-/// The events of a transaction, as far as its answer was read.
+/// The events of a transaction, as far as its answer has been read.
 #[derive(Debug, Default)]
 struct Events {
-    /// The place of the next delete: after the event before it, since it cannot carry its own.
+    /// The position of the next delete, which cannot carry its own: the one after the event before
+    /// it.
     next_delete: u32,
 }
 
@@ -267,7 +271,7 @@ fn refused(
             }
         }
     }
-    // What another program has put is not the value that this store would have put.
+    // A value that another program has put is not what this store would have put.
     let is_foreign = |key: &Key, expect: &Expectation| {
         matches!(expect, Expectation::Value(_)) && foreign.contains(key)
     };

@@ -1,17 +1,16 @@
-//! Watches: each has a connection of its own and resumes by itself where it was cut off.
-//!
-//! A watch is read in the task that asks for its next events; what it does not take, etcd keeps.
+//! Watches. Each has its own connection, and resumes by itself when it breaks.
+//! A watch is read in the task that asks for its next events; what is not read yet stays in etcd.
 //!
 //! # Invariants
 //!
-//! * A revision is given out whole: etcd cuts long answers into fragments anywhere, so the last
-//!   revision of a fragment is held back until more has come.
-//! * A watch is asked for from the revision before the next one on: so etcd refuses it if that was
-//!   compacted, and a delete at the very revision of the compaction (which etcd may lose) is none
-//!   that was still to be given out.
-//! * A watch comes to whatever revision was told, though it be of a key that it does not show
-//!   ([`barrier`](super::barrier)).
-//! * What another program has put is told of like anything else, and ends nothing.
+//! * A revision is returned as a whole. etcd may split long answers anywhere, so the last revision
+//!   of a fragment is kept until more has come.
+//! * etcd is asked to watch from one revision before the first one that is needed. So it refuses
+//!   the watch if that was compacted. etcd may lose a delete at the very revision of a compaction,
+//!   but such a delete has then been returned already.
+//! * A watch reaches every revision that was handed out to callers, even if the change is to a key
+//!   that it does not show ([`barrier`](super::barrier)).
+//! * Values that another program has put are reported like any other, and end nothing.
 
 use std::sync::Arc;
 
@@ -30,17 +29,17 @@ use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, READ_PATIENCE, Troub
 use crate::etcd::read::foreign;
 use crate::{Event, Key, News, ReadError, Record, Revision, Watch};
 
-/// etcd's word for a delete.
+/// etcd's number for a delete.
 const DELETE: i32 = 1;
 
-/// A stream of answers, with the connection that it lives on.
+/// A stream of answers, with its connection.
 pub(crate) struct Stream {
     stream: WatchStream,
     _client: Client,
 }
 
 impl Stream {
-    /// Opens a watch of a range on the `turn`th member.
+    /// Opens a watch of a range at the `turn`th member.
     pub(crate) async fn open(
         etcd: &Remote,
         turn: usize,
@@ -78,7 +77,7 @@ impl Stream {
     }
 }
 
-/// A watch, over as many streams as it takes.
+/// A watch, over as many streams as needed.
 pub(crate) struct EtcdWatch {
     etcd: Arc<Remote>,
     range: (Vec<u8>, Vec<u8>),
@@ -101,7 +100,7 @@ impl EtcdWatch {
         let prefix = Key::from(prefix);
         let mut watch = Self {
             etcd: Arc::clone(etcd),
-            // The barriers are in it.
+            // The barriers are in this range.
             range: etcd.keys.range_around([&prefix].into_iter()),
             joiner: Joiner::new(Arc::clone(&etcd.keys), Key::clone(&prefix), from),
             prefix,
@@ -157,7 +156,7 @@ impl EtcdWatch {
         }
     }
 
-    /// One try to open a stream where the last one ended.
+    /// Tries once to open a stream where the last one ended.
     async fn resume(&mut self) -> Result<(), ReadError> {
         self.wait_between_tries().await?;
         let next = self.joiner.next;
@@ -181,7 +180,7 @@ impl EtcdWatch {
         self.failing_since = None;
     }
 
-    /// The first try is at once; an error where there were tries for long enough.
+    /// The first try is made at once. Returns an error if it has been tried for long enough.
     async fn wait_between_tries(&mut self) -> Result<(), ReadError> {
         let Some(since) = self.failing_since else {
             self.failing_since = Some(Instant::now());
@@ -201,21 +200,22 @@ impl Watch for EtcdWatch {
     }
 }
 
-/// Others write to this etcd, and nothing tells whether the watch has seen all that is ours.
+/// Other programs write to this etcd, and nothing shows whether the watch has seen all changes of
+/// ours.
 fn no_barrier(trouble: &Trouble) -> ReadError {
     ReadError::Unavailable(format!(
         "cannot confirm that all changes were seen: cannot write under /heliox/store/: {trouble}"
     ))
 }
 
-/// Joins answers into whole revisions: pure.
+/// Joins answers into whole revisions. It has no side effects.
 #[derive(Debug)]
 struct Joiner {
     keys: Arc<Keyspace>,
     prefix: Key,
-    /// The first revision not given out yet.
+    /// The first revision that has not been returned.
     next: Revision,
-    /// Events of one revision, of which more may come.
+    /// Events of one revision, which may not be complete.
     held: Vec<PbEvent>,
 }
 
@@ -224,17 +224,17 @@ impl Joiner {
         Self { keys, prefix, next, held: Vec::new() }
     }
 
-    /// The last revision that was given out.
+    /// The last revision that was returned.
     fn reached(&self) -> Revision {
         Revision(self.next.0.saturating_sub(1))
     }
 
-    /// The stream ended: what was held back comes again.
+    /// The stream ended. The incomplete revision will come again.
     fn cut(&mut self) {
         self.held.clear();
     }
 
-    /// What is whole now.
+    /// Takes an answer, and returns what is complete now.
     fn take(&mut self, answer: PbWatchResponse) -> News {
         let mut whole = std::mem::take(&mut self.held);
         whole.extend(answer.events.into_iter().filter(|event| at(event) >= self.next));
@@ -249,7 +249,7 @@ impl Joiner {
         let mut news = News { events: Vec::new(), reached: self.reached() };
         let mut last = None;
         for event in whole.into_iter().filter_map(|event| read_event(&self.keys, event)) {
-            // What has no place of its own has the one after what was before.
+            // An event without a position gets the one after the event before it.
             let follows = last.filter(|(at, _)| *at == event.revision);
             let position = event.position.unwrap_or(follows.map_or(0, |(_, place)| place + 1));
             last = Some((event.revision, position));
@@ -261,15 +261,15 @@ impl Joiner {
     }
 }
 
-/// The revision of an event; 0 of what is none.
+/// The revision of an event; 0 for an invalid one.
 fn at(event: &PbEvent) -> Revision {
     event.kv.as_ref().map_or(Revision::default(), |pair| revision(pair.mod_revision))
 }
 
-/// What an event says.
+/// The content of an event.
 struct Told {
     revision: Revision,
-    /// A delete leaves nothing that could tell, and another program does not.
+    /// `None` for a delete, which cannot carry a position, and for a write of another program.
     position: Option<u32>,
     key: Key,
     now: Option<Record>,
@@ -284,7 +284,7 @@ impl Told {
     }
 }
 
-/// Reads an event; nothing if it is not for others.
+/// Reads an event; `None` if callers cannot use its key.
 fn read_event(keys: &Keyspace, event: PbEvent) -> Option<Told> {
     let pair = event.kv?;
     let key = keys.key(&pair.key)?;

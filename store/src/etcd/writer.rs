@@ -1,7 +1,7 @@
-//! The one task that writes: takes groups as they come, and keeps a few transactions on their way.
-//!
-//! There is no timer: a transaction is sent as soon as one of the slots is free, with everything
-//! that waits by then and fits. So one caller waits for nobody, and a thousand share transactions.
+//! The single task that writes. It takes groups as they come, and keeps a few transactions in
+//! flight.
+//! There is no timer: whenever a slot is free, a transaction is sent with every waiting group that
+//! fits. So a single caller need not wait, and a thousand callers share transactions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use crate::etcd::transaction::Named;
 use crate::group::check_bounds;
 use crate::{Change, Group, Outcome};
 
-/// Callers that wait in the queue; more wait to enter it.
+/// How many calls fit into the queue; further callers wait to enter it.
 pub(crate) const QUEUE_CALLS_MAX: usize = 1024;
-/// Groups that wait for a transaction; above that no more calls are taken from the queue.
+/// How many groups may wait for a transaction. Above this, no more calls are taken from the queue.
 const WAITING_GROUPS_MAX: usize = 8192;
-/// Transactions on their way at once: enough to keep etcd busy while answers travel, and few
-/// enough for transactions to fill up.
+/// How many transactions are in flight at once: enough to keep etcd busy while answers travel, and
+/// few enough for transactions to fill up.
 const SLOTS: usize = 4;
 /// How long a group is tried.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A call of commit, and who waits for it.
+/// A commit call, and where to send its outcomes.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) groups: Vec<Group>,
     pub(crate) answer: oneshot::Sender<Vec<Outcome>>,
 }
 
-/// A group whose turn has come.
+/// A group that is ready to be sent.
 #[derive(Debug)]
 struct Ready {
     place: Place,
@@ -49,31 +49,31 @@ struct Ready {
     deadline: Instant,
 }
 
-/// Where a group's outcome belongs.
+/// Where the outcome of a group belongs.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     call: u64,
     index: usize,
 }
 
-/// A call of which not every group has ended.
+/// A call with groups that have not ended.
 #[derive(Debug)]
 struct Call {
     answer: oneshot::Sender<Vec<Outcome>>,
     deadline: Instant,
     outcomes: Vec<Option<Outcome>>,
     open: usize,
-    /// The groups that wait for others of this call.
+    /// The groups that wait for other groups of this call.
     held: BTreeMap<usize, Group>,
-    /// For each group, how many it waits for, and who waits for it.
+    /// For each group, how many others it waits for, and which ones wait for it.
     waits: Vec<usize>,
     waited_for: Vec<Vec<usize>>,
 }
 
-/// All that waits.
+/// Everything that waits.
 #[derive(Debug)]
 struct Queue {
-    /// Names this process among those that write.
+    /// Identifies this process among those that write.
     writer: u64,
     last_id: u64,
     last_call: u64,
@@ -81,7 +81,7 @@ struct Queue {
     ready: VecDeque<Ready>,
 }
 
-/// A transaction that ended.
+/// The result of a transaction.
 type Sent = Vec<(Place, Instant, Ending)>;
 
 /// Runs until it is told to stop or every handle is gone. What is in the queue by then is still
@@ -118,7 +118,8 @@ pub(crate) async fn run(
 }
 
 async fn send(remote: Arc<Remote>, transaction: Vec<Ready>) -> Sent {
-    // Those that came together have about the same time; a group that was split off has less.
+    // Groups that were combined have about the same deadline; a group that was split off has less
+    // time.
     let deadline = transaction.iter().map(|ready| ready.deadline).max();
     let (places, groups): (Vec<_>, Vec<_>) =
         transaction.into_iter().map(|ready| ((ready.place, ready.deadline), ready.named)).unzip();
@@ -150,7 +151,7 @@ impl Queue {
         }
     }
 
-    /// A group waits for none of its call any more.
+    /// A group no longer waits for others of its call.
     fn make_ready(&mut self, place: Place) {
         let Some(call) = self.calls.get_mut(&place.call) else {
             return;
@@ -193,12 +194,12 @@ impl Queue {
     fn answer(&mut self, call: u64) {
         if let Some(call) = self.calls.remove(&call) {
             let outcomes = call.outcomes.into_iter().map(|it| it.unwrap_or(Outcome::Unknown));
-            // Who no longer waits does not want to know.
+            // The caller may have stopped waiting.
             let _ = call.answer.send(outcomes.collect());
         }
     }
 
-    /// A transaction ended.
+    /// A transaction has ended.
     fn end(&mut self, sent: Sent) {
         for (place, deadline, ending) in sent {
             match ending {
@@ -211,7 +212,7 @@ impl Queue {
         }
     }
 
-    /// What goes into one transaction now, if anything waits.
+    /// The groups of the next transaction, if any are waiting.
     fn next(&mut self, is_full: bool) -> Option<Vec<Ready>> {
         self.give_up_late(Instant::now());
         let waiting = self.ready.iter().map(|ready| Waiting {
@@ -235,7 +236,7 @@ impl Queue {
         Some(transaction)
     }
 
-    /// What waited for so long that nobody may hope any more. It has not happened.
+    /// Gives up groups that have waited for too long. They have not happened.
     fn give_up_late(&mut self, now: Instant) {
         while let Some(late) = self.ready.pop_front_if(|ready| ready.deadline <= now) {
             self.finish(late.place, Outcome::Unknown);
@@ -243,7 +244,7 @@ impl Queue {
     }
 }
 
-/// Whether etcd could take the group at all.
+/// Whether etcd could accept the group at all.
 fn check(group: &Group) -> Result<(), String> {
     check_bounds(group)?;
     let mut keys =

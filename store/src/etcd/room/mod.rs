@@ -1,21 +1,20 @@
-//! Makes room in an etcd whose database has reached its quota.
-//!
-//! etcd then refuses every put until somebody compacts it, defragments every member and disarms the
-//! alarm; deletes it takes all the same. So whoever deletes enough is to find a cluster that works
-//! again, without having to know any of that: every process that writes to etcd looks now and then
-//! whether it would get something ([`plan`]), and does it.
+//! Frees space in an etcd whose database has reached its quota.
+//! Such an etcd refuses every put until somebody compacts it, defragments every member and disarms
+//! the alarm. Deletes still work. Users should only have to delete enough to get a working cluster
+//! again, without knowing about the rest. So every process that writes to etcd regularly checks
+//! whether those steps would gain something ([`plan`]), and carries them out.
 //!
 //! # Invariants
 //!
-//! * Nothing is done to an etcd that takes puts.
-//! * What is to be done follows from what the members show now, never from what this process did: a
-//!   process may have died in the middle of it, and a person may have been quicker.
-//! * Every call has its own time-out: a member that is dead or hangs costs seconds.
-//! * History of the last look's time is kept, which is a second at least: watches that follow closely
-//!   miss nothing. Those further behind begin anew, which is the price of room: what was deleted is
-//!   only free once its history is forgotten. Where somebody in this process reads at a revision
-//!   ([`Holds`](crate::Holds)), what came since is kept, too, but not for long: a client that stops
-//!   reading must not keep etcd full.
+//! * Nothing is done to an etcd that accepts puts.
+//! * What to do is decided from what the members show now, and never from what this process did
+//!   before: a process may have died halfway, and an operator may have acted meanwhile.
+//! * Every call has its own time-out: a dead or hanging member costs seconds.
+//! * The history since the last look is kept, which is at least a second long: watches that follow
+//!   closely miss nothing. Watches further behind have to start anew. That is the price, since the
+//!   space of what was deleted is only free once its history is compacted. If somebody in this
+//!   process reads at an old revision ([`Holds`](crate::Holds)), the history since then is kept,
+//!   too, but not for long: a client that stops reading must not keep etcd full.
 
 mod plan;
 mod tries;
@@ -39,23 +38,25 @@ use crate::etcd::{Held, Remote};
 
 /// How often a full etcd is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Added to that, up to: so that not all apiservers do the same at once.
+/// The maximum random delay that is added, so that the apiservers do not all act at once.
 const JITTER_MS: u64 = 1_000;
-/// How long history is kept for somebody who reads at an old revision: as long as it is otherwise.
+/// How long history is kept for somebody who reads at an old revision: as long as it is kept
+/// otherwise.
 const HELD_MAX: Duration = Duration::from_secs(5 * 60);
-/// How long compaction may take; where it takes longer it goes on, and is seen done at a later look.
+/// How long to wait for a compaction. If it takes longer, it continues, and a later look shows that
+/// it is done.
 const COMPACT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a member that answers shows.
+/// What a member shows.
 #[derive(Debug)]
 enum Look {
     Size(Size),
-    /// Reads of it wait.
+    /// Reads from it do not get an answer.
     Stalls,
 }
 
-/// Makes room whenever etcd is full, until it is told to stop: a process that ends does not wait for
-/// a defragmentation.
+/// Frees space whenever etcd is full, until it is told to stop. A process that ends does not wait
+/// for a defragmentation.
 pub(crate) async fn keep(remote: Arc<Remote>, held: Held, stop: Stop) {
     tokio::select! {
         biased;
@@ -68,7 +69,7 @@ async fn make_room_when_full(remote: Arc<Remote>, held: Held) {
     let mut fullness = remote.members.fullness();
     let mut tries = Tries::default();
     loop {
-        // The sender lives in what this holds.
+        // `self` owns the sender.
         if fullness.wait_for(|is_full| *is_full).await.is_err() {
             return;
         }
@@ -92,14 +93,14 @@ async fn make_room_when_full(remote: Arc<Remote>, held: Held) {
 }
 
 impl Remote {
-    /// One look at a full etcd, and what follows from it.
+    /// Looks at a full etcd once, and acts.
     async fn make_room(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
         if self.takes_puts().await? {
             return Ok(());
         }
         self.forget_history(tries, held).await?;
         tries.look();
-        // Each member once at most, and the alarm: the plan sees to it.
+        // Each member at most once, and the alarm: the plan ensures this.
         for _ in 0..=self.members.count() {
             let members = self.look(tries).await?;
             tries.seen(self.members.seen());
@@ -126,7 +127,7 @@ impl Remote {
         Ok(())
     }
 
-    /// Whether etcd takes a put; tells everybody.
+    /// Whether etcd accepts a put. Updates what the rest of the process knows about it.
     async fn takes_puts(&self) -> Result<bool, Trouble> {
         let barrier = self.keys.barrier();
         let put = |mut client: Client| {
@@ -144,12 +145,12 @@ impl Remote {
         }
     }
 
-    /// Forgets history up to the last look: what was deleted is free only then.
+    /// Compacts the history up to the last look. Only then is the space of deleted values free.
     async fn forget_history(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
         let Some(upto) = tries.to_forget(held.oldest_within(HELD_MAX)) else { return Ok(()) };
         let Some(revision) = signed(upto.0) else { return Ok(()) };
         let mut client = self.members.own_client(self.members.turn().await).await?;
-        // Without "physical" it is answered before anything is free.
+        // Otherwise etcd would answer before anything is free.
         let physical = Some(CompactionOptions::new().with_physical());
         match within(COMPACT_TIMEOUT, client.compact(revision, physical)).await {
             Ok(_) | Err(Trouble::Compacted | Trouble::Future) => {
@@ -175,12 +176,12 @@ impl Remote {
         Ok(members)
     }
 
-    /// Asks a member for its size, and whether it can be read. One that tells its size but cannot be
-    /// read stalls, as all do that are being defragmented, whoever asked for that.
+    /// Asks a member for its size, and whether it can be read. A member that tells its size but
+    /// cannot be read is stalled, like any member that is being defragmented.
     async fn look_at(&self, member: usize) -> Result<Look, Trouble> {
         let mut client = self.members.own_client(member).await?;
         let status = within(CALL_TIMEOUT, client.status()).await?;
-        // Of this member itself, not by way of the leader.
+        // A read from this member itself, not through the leader.
         let alone = Some(GetOptions::new().with_count_only().with_serializable());
         match timeout(CALL_TIMEOUT, client.get(self.keys.barrier(), alone)).await {
             Ok(Ok(answer)) => {
@@ -212,7 +213,7 @@ impl Remote {
     }
 }
 
-/// An answer within its time.
+/// The answer of a call, within its time limit.
 async fn within<T>(
     time: Duration,
     answer: impl Future<Output = Result<T, Error>>,

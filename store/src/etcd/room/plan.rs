@@ -1,42 +1,43 @@
-//! Decides what to do next about an etcd that takes no puts, from what its members show now.
+//! Decides what to do next about an etcd that accepts no puts, from what its members show now.
 //!
 //! # Invariants
 //!
-//! * One member is defragmented at a time, whoever has it done: nothing is begun while another member
-//!   stalls, unless it stalls for longer than that can take.
-//! * A member is defragmented, which stalls it, only where that gives back a worthwhile part of its
-//!   database; again within [`PERIOD`] only for a large part: whoever deletes a lot just after it was
-//!   done need not wait. Where that has failed, not within [`PERIOD`] whatever it has: its disk may
-//!   have no room for the copy, and every try costs an etcd that is ill already.
-//! * In one look each member is defragmented once at most, so a look ends, and every other member and
-//!   the alarm have their turn.
-//! * A member that is away holds nobody up.
-//! * The alarm is disarmed once no member has anything to give back, whoever saw to that. Where that
-//!   was no use, it is tried again when a database has become smaller, when history was forgotten
-//!   lately, and now and then.
+//! * One member is defragmented at a time, whichever process does it: nothing is started while
+//!   another member is stalled, unless for longer than a defragmentation can take.
+//! * Defragmenting stalls a member, so it is done only if it frees a worthwhile part of the
+//!   database. Within [`PERIOD`] of the last time, it is repeated only for a large part, which is
+//!   there when somebody deletes a lot just after it. If it failed, it is not repeated within
+//!   [`PERIOD`] at all: the disk may have no space for the copy, and each try is a burden on an
+//!   etcd that already has trouble.
+//! * In one look, each member is defragmented at most once. So a look ends, and every other member
+//!   and the alarm get their turn.
+//! * A member that is away does not delay the others.
+//! * The alarm is disarmed once no member has anything to free, whoever freed it. If that did not
+//!   help, it is tried again when a database has become smaller, when history was compacted
+//!   recently, and from time to time.
 
 use std::time::Duration;
 
-/// What a member must have free at least to be worth it, of a hundred parts of its database,
+/// The part of a database, in percent, that has to be free for a defragmentation to be worthwhile,
 const WORTHWHILE_PERCENT: i64 = 2;
-/// or where it was defragmented just before,
+/// or that has to be free if the member was defragmented recently,
 const WORTHWHILE_AGAIN_PERCENT: i64 = 20;
-/// and at least so many bytes. 128 KiB.
+/// and the number of bytes, at least. 128 KiB.
 const WORTHWHILE_BYTES: i64 = 128 * 1024;
-/// A defragmentation is just before for so long, and after a vain try to disarm the alarm the next
-/// one follows no sooner, unless there is more room.
+/// For how long a defragmentation counts as recent. Also the wait between two tries to disarm the
+/// alarm, unless there is more free space.
 pub(super) const PERIOD: Duration = Duration::from_secs(30);
 
-/// How long one member may take to be defragmented: about as long as writing its database anew. One
-/// that stalls for longer is as good as away.
+/// How long the defragmentation of a member may take: about as long as writing its database anew. A
+/// member that is stalled for longer counts as away.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// How large a member's database is.
+/// The size of a member's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Its file, which the quota counts.
+    /// The size of the file, to which the quota applies.
     pub(super) bytes: i64,
-    /// What of it is in use.
+    /// The part that is in use.
     pub(super) in_use: i64,
 }
 
@@ -45,39 +46,40 @@ pub(super) struct Size {
 pub(super) enum Member {
     /// It does not answer.
     Away,
-    /// It lives, but reads of it have waited for so long: another process has it defragmented, or its
-    /// disk is slow.
+    /// It answers, but reads from it have been waiting for this long: another process is
+    /// defragmenting it, or its disk is slow.
     Stalled(Duration),
-    /// It is well.
+    /// It works.
     Well {
         size: Size,
-        /// When this process tried to have it defragmented last.
+        /// When this process last tried to defragment it.
         last: Last,
     },
 }
 
-/// The last try of this process to have a member defragmented.
+/// The last try of this process to defragment a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
     /// There was none.
     Never,
-    /// In this very look, whatever came of it.
+    /// It was during this look, whatever the result.
     InThisLook,
-    /// It was done so long ago.
+    /// It succeeded this long ago.
     Done(Duration),
-    /// It failed so long ago.
+    /// It failed this long ago.
     Failed(Duration),
 }
 
-/// The last time that the alarm was disarmed, which was no use: etcd is still full.
+/// The last time that the alarm was disarmed without success: etcd is still full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Disarmed {
     /// How long ago.
     pub(super) since: Duration,
-    /// How large the largest database was then.
+    /// The size of the largest database then.
     pub(super) bytes: i64,
-    /// Whether history was forgotten lately. What that freed is only seen after a few more writes of
-    /// etcd, and there are none while it is full and nobody deletes: to disarm the alarm is one.
+    /// Whether history was compacted recently. The space that this frees shows only after a few
+    /// more writes to etcd, and while it is full and nobody deletes, there are none. Disarming the
+    /// alarm is such a write.
     pub(super) forgot_lately: bool,
 }
 
@@ -86,9 +88,9 @@ pub(super) struct Disarmed {
 pub(super) enum Step {
     /// Nothing, until the next look.
     Wait(Waiting),
-    /// Have a member write its database anew.
+    /// Let a member write its database anew.
     Defragment(usize),
-    /// Have etcd take puts again, and see whether it does.
+    /// Let etcd accept puts again, and see whether it does.
     Disarm,
 }
 
@@ -97,13 +99,13 @@ pub(super) enum Step {
 pub(super) enum Waiting {
     /// No member answers.
     AllAway,
-    /// This member stalls.
+    /// This member is stalled.
     Stalled(usize),
-    /// No member has anything to give back: more must be deleted, or the quota raised.
+    /// No member has anything to free: more has to be deleted, or the quota raised.
     NothingToGiveBack,
 }
 
-/// What to do next about an etcd that takes no puts.
+/// Decides what to do next about an etcd that accepts no puts.
 pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
     let stalls = |member: &Member| matches!(member, Member::Stalled(since) if *since < STALL_MAX);
     if let Some(stalled) = members.iter().position(stalls) {
@@ -118,7 +120,7 @@ pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
     if is_worth_a_try { Step::Disarm } else { Step::Wait(Waiting::NothingToGiveBack) }
 }
 
-/// The size of the largest database; nothing where no member is well.
+/// The size of the largest database; `None` if no member works.
 pub(super) fn largest(members: &[Member]) -> Option<i64> {
     let bytes = |member: &Member| match member {
         Member::Well { size, .. } => Some(size.bytes),
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_alarm_that_was_left_is_disarmed_and_a_vain_try_is_not_repeated_at_once() {
-        // Somebody else defragmented it, and came no further.
+        // Another process defragmented it and then stopped.
         assert_eq!(next(&[of(MIB, MIB)], None), Step::Disarm);
         let disarmed = |secs, bytes, forgot_lately| {
             Some(Disarmed { since: Duration::from_secs(secs), bytes, forgot_lately })

@@ -1,10 +1,10 @@
-//! What this process tried while etcd was full.
+//! Remembers what this process tried while etcd was full.
 //!
 //! # Invariants
 //!
-//! * What was tried is remembered from one time that etcd is full to the next: an etcd that is full
-//!   again after a few puts is not defragmented more often than one that stays full.
-//! * Each trouble is told once while it lasts, whatever its words are at each try.
+//! * This is remembered even when etcd has space for a while: an etcd that is full again after a
+//!   few puts is not defragmented more often than one that stays full.
+//! * Each problem is logged once while it lasts, even if its message changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,45 +16,46 @@ use super::plan::{Disarmed, Last, Member, Size};
 use crate::Revision;
 use crate::etcd::members::Trouble;
 
-/// What was forgotten is seen to be free within this: a few looks, with a write of etcd's in each.
+/// The time within which the space freed by a compaction shows: a few looks, with a write to etcd
+/// in each.
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// What this process tried.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
-    /// The newest revision at the last look: history up to there can be forgotten.
+    /// The newest revision at the last look. History up to there can be compacted.
     newest: Revision,
-    /// Up to where it was forgotten, and when.
+    /// Up to where history was compacted, and when.
     forgotten: Option<(Revision, Instant)>,
-    /// The last try to have each member defragmented.
+    /// The last try to defragment each member.
     defragmented: BTreeMap<usize, Defragmented>,
     /// The members that were tried in this look.
     in_this_look: BTreeSet<usize>,
-    /// Since when each member stalls that does.
+    /// Since when each stalled member has been stalled.
     stalled: BTreeMap<usize, Instant>,
-    /// When the alarm was disarmed last, and how large the largest database was then.
+    /// When the alarm was last disarmed, and the size of the largest database then.
     disarmed: Option<(Instant, i64)>,
-    /// The troubles that last, and were told.
+    /// The current problems that were logged.
     told: BTreeSet<What>,
 }
 
-/// A try to have a member defragmented.
+/// A try to defragment a member.
 #[derive(Debug, Clone, Copy)]
 struct Defragmented {
     at: Instant,
     has_failed: bool,
 }
 
-/// What there is trouble with.
+/// What a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
     /// A look as a whole.
     Look,
-    /// This user may not do it.
+    /// The permissions of this user.
     Permission,
-    /// A member shows nothing.
+    /// A member that shows nothing.
     Away(usize),
-    /// A member cannot be defragmented.
+    /// A member that cannot be defragmented.
     Defragment(usize),
 }
 
@@ -80,10 +81,10 @@ impl std::fmt::Display for What {
 }
 
 impl Tries {
-    /// etcd is full (again), and has come to `newest`.
+    /// etcd has become full (again), at the revision `newest`.
     pub(super) fn begin(&mut self, newest: Revision) {
         self.newest = newest;
-        // It was not looked at meanwhile.
+        // Nobody looked at the members meanwhile.
         self.stalled.clear();
     }
 
@@ -92,26 +93,26 @@ impl Tries {
         self.in_this_look.clear();
     }
 
-    /// etcd has come to `newest`.
+    /// etcd has reached the revision `newest`.
     pub(super) fn seen(&mut self, newest: Revision) {
         self.newest = newest;
     }
 
-    /// Up to where history is to be forgotten now, if it is. `held` is the oldest revision that
-    /// somebody reads at.
+    /// Up to where history should be compacted now, if at all. `held` is the oldest revision that
+    /// somebody is reading at.
     pub(super) fn to_forget(&self, held: Option<Revision>) -> Option<Revision> {
-        // What history is forgotten up to can still be read at.
+        // The revision of a compaction can still be read.
         let upto = held.map_or(self.newest, |held| held.min(self.newest));
         let forgotten = self.forgotten.map(|(upto, _)| upto).unwrap_or_default();
         (upto > forgotten && upto.0 > 1).then_some(upto)
     }
 
-    /// History up to `upto` was forgotten.
+    /// History was compacted up to `upto`.
     pub(super) fn forgot(&mut self, upto: Revision) {
         self.forgotten = Some((upto, Instant::now()));
     }
 
-    /// It was tried to have a member defragmented.
+    /// A member was defragmented, with this result.
     pub(super) fn defragmented(&mut self, member: usize, outcome: Result<(), &Trouble>) {
         let has_failed = outcome.is_err();
         self.defragmented.insert(member, Defragmented { at: Instant::now(), has_failed });
@@ -119,7 +120,7 @@ impl Tries {
         self.tell_or_pass(What::Defragment(member), outcome);
     }
 
-    /// The alarm was disarmed, while the largest database had so many bytes.
+    /// The alarm was disarmed, while the largest database had this size.
     pub(super) fn disarmed(&mut self, bytes: i64) {
         self.disarmed = Some((Instant::now(), bytes));
     }
@@ -131,7 +132,7 @@ impl Tries {
         self.disarmed.map(|(at, bytes)| Disarmed { since: at.elapsed(), bytes, forgot_lately })
     }
 
-    /// A member that shows its size, with what was tried.
+    /// A member that works, with this size and what was tried.
     pub(super) fn well(&mut self, member: usize, size: Size) -> Member {
         self.stalled.remove(&member);
         self.told.remove(&What::Away(member));
@@ -144,7 +145,7 @@ impl Tries {
         Member::Well { size, last }
     }
 
-    /// A member that stalls.
+    /// A member that is stalled.
     pub(super) fn stalls(&mut self, member: usize) -> Member {
         self.told.remove(&What::Away(member));
         Member::Stalled(self.stalled.entry(member).or_insert_with(Instant::now).elapsed())
@@ -157,7 +158,7 @@ impl Tries {
         Member::Away
     }
 
-    /// Tells of a trouble once, until it has passed.
+    /// Logs a problem once, until it is over.
     pub(super) fn tell_or_pass(&mut self, what: What, outcome: Result<(), &Trouble>) {
         match outcome {
             Ok(()) => drop(self.told.remove(&what)),
@@ -174,7 +175,8 @@ mod tests {
 
     const MIB: i64 = 1024 * 1024;
 
-    /// What is done in one look at members of these sizes, whose defragmentations give `given`.
+    /// What is done in one look at members of these sizes. `given` is the effect of a
+    /// defragmentation.
     fn look(tries: &mut Tries, sizes: &mut [Size], given: impl Fn(&mut Size) -> bool) -> Vec<Step> {
         tries.look();
         let mut steps = Vec::new();
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!(look(&mut tries, &mut sizes, fails), all, "its disk may have room by now");
     }
 
-    /// etcd may answer that it is done, and show as much as before.
+    /// etcd may answer that it is done, and still show the same size.
     #[tokio::test(start_paused = true)]
     async fn a_member_that_gives_nothing_back_holds_nobody_up() {
         let mut sizes = [Size { bytes: 10 * MIB, in_use: 2 * MIB }; 2];
@@ -228,7 +230,7 @@ mod tests {
     async fn an_etcd_that_is_full_again_soon_is_not_defragmented_for_a_little_again() {
         let mut tries = Tries::default();
         let mut done = 0;
-        // For a minute, each second, it has a twentieth to give back.
+        // For a minute, it can free a twentieth every second.
         for revision in 0..60 {
             tries.begin(Revision(revision));
             let mut sizes = [Size { bytes: 100 * MIB, in_use: 95 * MIB }];
