@@ -1,17 +1,16 @@
-//! Files of a crate that use each other in a circle, which no lint finds.
-//!
-//! A file that is read needs what it uses; a circle of files can only be read as a whole. A file may use
-//! what stands in the modules above it: that is how a folder shares its types.
+//! Finds files of a crate that use each other in a circle, which no lint does.
+//! A reader of a file needs to know what it uses, so a circle of files can only be read as a whole.
+//! A file may use items of the modules above it: that is how the files of a folder share types.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::tidy::{read, rust_files};
 
-/// Uses that would close a circle and stay, each with the reason.
+/// Uses that would close a circle and are allowed, each with the reason.
 const ALLOWED: [(&str, &str, &str); 3] = [
-    // A flag names what completes it, and a completer parses the line before it by the same flags.
+    // A flag names its completer, and a completer parses the line by the same flags.
     ("ctl", "args", "completion"),
-    // To be broken once the files at both ends are at rest.
+    // To be broken when nobody is changing the files at both ends.
     ("apiserver", "http::table", "http::read"),
     ("controllers", "job::plan::ending", "job::plan::steps"),
 ];
@@ -19,7 +18,7 @@ const ALLOWED: [(&str, &str, &str); 3] = [
 /// The path of a module within its crate; empty for the crate itself.
 type Module = Vec<String>;
 
-/// The modules of each crate, with the text of their files. Tests may use what they like.
+/// The modules of each crate, with the text of their files. Tests may use anything.
 fn modules() -> BTreeMap<String, BTreeMap<Module, String>> {
     let mut crates: BTreeMap<String, BTreeMap<Module, String>> = BTreeMap::new();
     for file in rust_files() {
@@ -38,14 +37,15 @@ fn modules() -> BTreeMap<String, BTreeMap<Module, String>> {
     crates
 }
 
-/// The text without comments and without the module of its tests.
+/// The text without comments and without its test module.
 fn code(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Every path that begins with `crate`, `super` or `self`, each name in braces a path of its own.
+/// Every path that begins with `crate`, `super` or `self`. Each name in braces makes a path of its
+/// own.
 fn paths(code: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -59,7 +59,7 @@ fn paths(code: &str) -> Vec<Module> {
     found
 }
 
-/// Reads one path off the front of `rest`, after `before`.
+/// Reads a path at the start of `rest`, after `before`.
 fn expand(before: &mut Module, rest: &mut &str, found: &mut Vec<Module>) {
     let depth = before.len();
     loop {
@@ -82,7 +82,7 @@ fn expand(before: &mut Module, rest: &mut &str, found: &mut Vec<Module>) {
     before.truncate(depth);
 }
 
-/// Reads what stands in braces off the front of `rest`.
+/// Reads a list in braces at the start of `rest`.
 fn expand_list(before: &mut Module, rest: &mut &str, found: &mut Vec<Module>) {
     while !rest.is_empty() {
         *rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
@@ -91,12 +91,12 @@ fn expand_list(before: &mut Module, rest: &mut &str, found: &mut Vec<Module>) {
             return;
         }
         expand(before, rest, found);
-        // What follows a name up to the next is `as` and another name.
+        // Between a name and the next one, there may be `as` and another name.
         *rest = rest.trim_start_matches(|c: char| c != ',' && c != '}');
     }
 }
 
-/// The file that has what a path in `module` names, among `known`.
+/// The module, among `known`, that contains what a path in `module` names.
 fn target(module: &Module, path: &[String], known: &BTreeSet<&Module>) -> Module {
     let mut names = path.iter().peekable();
     let mut base = match names.next_if(|name| *name == "crate" || *name == "self") {
@@ -116,7 +116,7 @@ fn target(module: &Module, path: &[String], known: &BTreeSet<&Module>) -> Module
     base
 }
 
-/// Which modules each uses, other than those above it.
+/// The modules that each module uses, other than those above it.
 fn uses(crate_name: &str, texts: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let known: BTreeSet<&Module> = texts.keys().collect();
     let is_allowed = |from: &Module, to: &Module| {

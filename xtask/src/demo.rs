@@ -1,4 +1,4 @@
-//! The demo: three nodes, a workflow on real files, and a check of what it computed.
+//! The demo: three nodes, a workflow on real files, and a check of its result.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,18 +15,18 @@ use crate::prepare::{self, docker_answers, is_there, run};
 
 /// Where the workflow finds its input: the default of its parameter `dir`.
 const DIR: &str = "/tmp/heliox-demo";
-/// Says that the directory above is ours to remove.
+/// Marks the directory above as ours, so that it may be removed.
 const MARK: &str = ".made-by-the-heliox-demo";
 const IMAGE: &str = "heliox/busybox:demo";
 const MANIFEST: &str = "manifests/data-load.yaml";
 const PARTITIONS: u64 = 6;
-/// Some 10 MB of input.
+/// About 10 MB of input.
 const ROWS: u64 = 750_000;
 
-/// Rows and their sum, by partition.
+/// The number of rows and their sum, by partition.
 type Totals = BTreeMap<u64, (u64, u64)>;
 
-/// Runs the demo on a runtime.
+/// Runs the demo with a container runtime.
 pub(crate) fn demo(runtime: &str) -> Result<()> {
     say("building (the first time takes some minutes)");
     run(Command::new("cargo").args(["build", "-q", "--workspace", "--bins"]))?;
@@ -63,7 +63,7 @@ pub(crate) fn demo(runtime: &str) -> Result<()> {
     let watch = hctl(&server).args(["get", "tasks", "--watch"]).spawn().context("start hctl")?;
     cleanup.watch = Some(watch);
     run(hctl(&server).args(["wait", "workflow/data-load", "--for=succeeded", "--timeout", "5m"]))?;
-    // What the watch still has to say comes at once.
+    // The last output of the watch comes at once.
     run(Command::new("sleep").arg("0.5"))?;
     cleanup.end_watch();
     say("hctl get runs; hctl get tasks -o wide");
@@ -112,7 +112,8 @@ fn choose(runtime: &str) -> Result<&'static str> {
     }
 }
 
-/// Makes the demo's directory. One of an earlier demo is replaced; anything else is left alone.
+/// Creates the directory of the demo. That of an earlier demo is replaced, and anything else is
+/// left alone.
 fn make_dir() -> Result<()> {
     let dir = Path::new(DIR);
     if dir.join(MARK).is_file() {
@@ -125,14 +126,14 @@ fn make_dir() -> Result<()> {
     Ok(())
 }
 
-/// Writes rows of `number,amount`, and computes what the workflow is to find.
+/// Writes rows of `number,amount`, and computes the result that the workflow should get.
 fn write_input() -> Result<Totals> {
     let path = Path::new(DIR).join("input.csv");
     let mut file = BufWriter::new(fs::File::create(&path)?);
     let mut totals = Totals::new();
     let mut state = 42_u64;
     for number in 0..ROWS {
-        // Knuth's MMIX generator: any numbers do, as long as they are the same each time.
+        // Knuth's MMIX generator. Any numbers will do, as long as they are the same each time.
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let amount = (state >> 33) % 1_000_000;
@@ -146,8 +147,8 @@ fn write_input() -> Result<Totals> {
     Ok(totals)
 }
 
-/// An image of the static busybox alone. It takes the name of the one of an earlier demonstration, which
-/// is removed, since nobody could name it any more.
+/// Imports an image that contains only the static busybox. It takes the name of the image of an
+/// earlier demo, which is removed, since it would have no name any more.
 fn import_image() -> Result<()> {
     say(&format!("creating the image {IMAGE} from the static busybox"));
     if !is_there("busybox") {
@@ -162,7 +163,7 @@ fn import_image() -> Result<()> {
     run(Command::new("sh").arg("-c").arg(script))
 }
 
-/// A port that nobody listens on. It is named to the server at once.
+/// A port that nobody listens on. It is passed to the server at once.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -191,7 +192,7 @@ fn is_ready(port: u16) -> Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
-/// Compares what the tasks wrote with what it should be, and shows it.
+/// Compares what the tasks wrote with the expected result, and prints it.
 fn check(wanted: &Totals) -> Result<()> {
     let mut table = format!("\n{:<10} {:>8} {:>14}  {}\n", "PARTITION", "ROWS", "SUM", "LOADED ON");
     let mut wrong = Vec::new();
@@ -220,7 +221,7 @@ fn check(wanted: &Totals) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
 }
 
-/// Puts everything back, however the demo ends.
+/// Cleans up, however the demo ends.
 #[derive(Debug, Default)]
 struct Cleanup {
     dir: bool,
@@ -243,7 +244,7 @@ impl Drop for Cleanup {
     fn drop(&mut self) {
         self.end_watch();
         if let Some(mut dev) = self.dev.take() {
-            // TERM, so that it removes the containers it made.
+            // TERM lets it remove the containers that it made.
             let _asked = run(Command::new("kill").args(["-TERM", &dev.id().to_string()]));
             let _reaped = dev.wait();
         }

@@ -1,7 +1,6 @@
-//! Runs the tests, and fails where a process of ours outlives them.
-//!
-//! A test that leaves a server or a task behind passes, and takes memory, ports and processors of
-//! every test after it.
+//! Runs the tests, and fails if a process of ours is left over.
+//! A test that leaves a server or a task running may pass, but takes memory, ports and processors
+//! from every test after it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// So often it is looked for a process that was asked to end, and how long it is waited in between.
-/// A task's shim looks for its directory every two seconds.
+/// How often to look for a process that was asked to end, and how long to wait in between. The shim
+/// of a task looks for its directory every two seconds.
 const LOOKS_MAX: u32 = 100;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs a command; what it leaves running is an error. What is temporary to it has a folder of its
-/// own, so that tasks of tests are told from those of a Heliox that somebody uses meanwhile.
+/// Runs a command, and fails if it leaves processes running. Its temporary files get a folder of
+/// their own. This tells the tasks of tests from those of a Heliox that somebody uses at the same
+/// time.
 pub(crate) fn run(command: &[String]) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("heliox-tests-").tempdir();
     run_in(folder.context("make a folder for what is temporary")?.path(), command)
@@ -36,7 +36,7 @@ fn run_in(folder: &Path, command: &[String]) -> Result<()> {
         if left.is_empty() {
             break;
         }
-        // Nobody wakes this thread.
+        // Nothing unparks this thread.
         park_timeout(LOOK_INTERVAL);
     }
     if !status.success() {
@@ -53,7 +53,7 @@ fn run_in(folder: &Path, command: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Processes of ours that run, and what they run.
+/// Our running processes, and what they run.
 fn ours(folder: &Path) -> Result<BTreeMap<u32, String>> {
     let target = std::env::current_exe()?;
     // target/debug/xtask
@@ -63,7 +63,8 @@ fn ours(folder: &Path) -> Result<BTreeMap<u32, String>> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(pid) = name.and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // What ends meanwhile is no leftover, and what is somebody else's cannot be read.
+        // A process that ends meanwhile is not left over, and other users' processes cannot be
+        // read.
         let link = |name: &str| fs::read_link(path.join(name)).unwrap_or_default();
         if pid != std::process::id() && is_ours((&link("exe"), &link("cwd")), (target, folder)) {
             let words = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
@@ -73,8 +74,8 @@ fn ours(folder: &Path) -> Result<BTreeMap<u32, String>> {
     Ok(found)
 }
 
-/// Whether a process runs a program that was built here, or in the tests' folder for what is
-/// temporary, as tasks of the process engine do.
+/// Whether a process runs a program that was built here, or one in the tests' temporary folder, as
+/// tasks of the process engine do.
 fn is_ours((exe, cwd): (&Path, &Path), (target, folder): (&Path, &Path)) -> bool {
     exe.starts_with(target) || cwd.starts_with(folder)
 }

@@ -1,4 +1,4 @@
-//! Chores: anything with an `if`, a loop or a file in it that make should not hold.
+//! Chores: whatever needs an `if`, a loop or a file, and should not be in the Makefile.
 
 #[cfg(test)]
 mod cycles;
@@ -23,17 +23,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Three nodes, a workflow on real files, and the proof.
+    /// Runs three nodes and a workflow on real files, and checks the result.
     Demo {
         /// auto, docker or process.
         #[arg(long, default_value = "auto")]
         runtime: String,
     },
-    /// Installs and starts what tests need and the machine lacks.
+    /// Installs and starts what the tests need and the machine does not have.
     Prepare,
-    /// Runs a command, the tests for instance, and fails where a process of ours outlives it.
+    /// Runs a command, such as the tests, and fails if a process of ours is left over.
     Leftovers {
-        /// What to run.
+        /// The command.
         #[arg(trailing_var_arg = true, required = true)]
         command: Vec<String>,
     },

@@ -1,27 +1,28 @@
-//! Metrics, their documents, and what watches them, held together.
+//! Checks that the metrics, their documentation and their alerts agree.
 
 use std::collections::BTreeSet;
 
 use crate::tidy::{read, rust_files};
 
-/// Where metrics are named that are not made there.
+/// Files that name metrics without registering them.
 const NAMED_IN: [&str; 3] = [
     "docs/operations.md",
     "manifests/monitoring/alerts.yaml",
     "manifests/monitoring/dashboard.json",
 ];
-/// What a histogram's series end with.
+/// The suffixes of the series of a histogram.
 const SERIES: [&str; 3] = ["_bucket", "_sum", "_count"];
-/// How metrics of ours begin.
+/// The prefix of our metrics.
 const PREFIX: &str = "heliox_";
 
-/// Every word of `text` that begins as a metric of ours.
+/// Every word of `text` that starts like one of our metrics.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     words.filter(|word| word.starts_with(PREFIX)).map(str::to_owned).collect()
 }
 
-/// What the files called `metrics.rs` register: names in full, and an agent's after their prefix.
+/// What the files called `metrics.rs` register. They name metrics in full, except for an agent's,
+/// which lack the prefix.
 fn registered() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in rust_files() {

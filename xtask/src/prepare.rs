@@ -1,16 +1,16 @@
-//! Installs and starts what the tests need and the machine lacks, or says what to install.
+//! Installs and starts what the tests need and the machine does not have, or says what to install.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A program or a file, and Debian's package that has it.
+/// A program or a file, and the Debian package that contains it.
 type Need = (&'static str, &'static str);
 
 /// What containers need: the engine, and a static program for an image.
 const FOR_DOCKER: [Need; 2] = [("dockerd", "docker.io"), ("busybox", "busybox-static")];
-/// What else the build and the tests need.
+/// What the build and the tests need apart from that.
 const FOR_TESTS: [Need; 8] = [
     ("awk", "mawk"),
     ("etcd", "etcd-server"),
@@ -31,7 +31,7 @@ pub(crate) fn prepare() -> Result<()> {
     docker()
 }
 
-/// Installs and starts what it takes to run containers.
+/// Installs and starts what containers need.
 pub(crate) fn docker() -> Result<()> {
     install_missing(&FOR_DOCKER)?;
     start_docker()
@@ -46,7 +46,7 @@ fn install_missing(needs: &[Need]) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
-/// Whether a file is there, or a program on the path or where root's programs are.
+/// Whether a file exists, or a program is in the path or in root's path.
 pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
@@ -80,7 +80,7 @@ fn install(packages: &[&str]) -> Result<()> {
     run(&mut apt)
 }
 
-/// Runs a command; an error says which, when it fails.
+/// Runs a command. If it fails, the error names it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("start {command:?}"))?;
     if !status.success() {
@@ -99,7 +99,7 @@ pub(crate) fn docker_answers() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Starts a Docker Engine unless one answers. It goes on when this program ends.
+/// Starts a Docker Engine unless one answers. It keeps running when this program ends.
 fn start_docker() -> Result<()> {
     if docker_answers() {
         return Ok(());
@@ -116,7 +116,7 @@ fn start_docker() -> Result<()> {
         .stderr(file)
         .spawn()
         .context("start dockerd")?;
-    // Docker's own client waits between tries; ours asks it until it answers.
+    // Docker's own client waits between tries; ours asks until it answers.
     for _ in 0..60 {
         if docker_answers() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What no lint can say about the tree, as tests.
+//! Tests of the source tree for what no lint can check.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Who may depend on whom. A new edge is a design decision: make it here, on purpose.
+/// Which crates may depend on which. A new dependency is a design decision: make it here, on
+/// purpose.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("api", &[]),
@@ -21,10 +22,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("ctl", &["api", "base", "client"]),
     ("xtask", &[]),
 ];
-/// These know everybody: they put things together.
+/// These may depend on every crate, since they put things together.
 const KNOW_ALL: [&str; 2] = ["heliox", "e2e"];
 
-/// What a file that decides must not mention.
+/// What a file with decisions must not contain.
 const IMPURE: [&str; 9] = [
     "async ",
     ".await",
@@ -37,7 +38,7 @@ const IMPURE: [&str; 9] = [
     "println!",
 ];
 
-/// Longest file.
+/// The longest file.
 const LINES_MAX: usize = 600;
 
 pub(crate) fn root() -> &'static Path {
@@ -117,8 +118,8 @@ fn files_are_short_and_say_what_they_are() {
     }
 }
 
-/// Documents are for people who do not read the code: nothing in them is a link of rustdoc's, or a
-/// path into a crate.
+/// Documents are for people who do not read the code: they have no rustdoc links and no paths of
+/// crates.
 #[test]
 fn documents_name_nothing_of_the_code() {
     let crates = MAY_DEPEND_ON.iter().map(|(name, _)| name.replace('-', "_"));

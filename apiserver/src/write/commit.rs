@@ -1,4 +1,4 @@
-//! Tries decisions, and takes them anew when only the cache was behind.
+//! Tries decisions, and repeats them when only the cache was behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::kinds::Wire;
 use crate::{encoding, keys};
 
-/// How often a decision is taken anew before the writer is told that the object is too busy.
+/// How often a decision is repeated before the client is told that the object changes too often.
 const TRIES_MAX: usize = 16;
 
 /// Writes to the store.
@@ -30,42 +30,44 @@ pub(crate) struct Writer {
     pub(crate) turns: Turns,
 }
 
-/// Who leads a component, and in which term: the guard of a leader's writes.
+/// The leader of a component in a term, which guards the writes that it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leader {
     pub(crate) component: String,
-    /// `<identity>/<term>`: what the store must hold.
+    /// `<identity>/<term>`, which the store has to have.
     pub(crate) claim: String,
 }
 
-/// Whether a write really happens.
+/// Whether the write is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Run {
     Real,
-    /// Everything but the write.
+    /// Everything except the write.
     Dry,
 }
 
-/// What became of intents that travel together.
+/// The result of intents that are carried out together.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
-    /// A watcher of every kind that has got this far has seen them. The point of an event that
-    /// comes, never the end of a revision: of that only the next bookmark tells, seconds later.
+    /// A watcher of every kind that has reached this version has seen the writes. This is always
+    /// the version of an event that a watcher will get, and never the end of a revision, which only
+    /// the next bookmark would show, seconds later.
     pub(crate) seen: ResourceVersion,
-    /// For each intent, what became of its object.
+    /// For each intent, the resulting object.
     pub(crate) answers: Vec<Option<Answer>>,
 }
 
-/// A group of intents on its way.
+/// A group of intents in progress.
 struct Attempt<'a> {
     intents: &'a [Intent],
-    /// The keys that its last decision would write or guard; nothing before the first.
+    /// The keys that its last decision would write or guard; `None` before the first decision.
     touches: BTreeSet<Key>,
     result: Option<Result<Committed, Refusal>>,
 }
 
 impl Attempt<'_> {
-    /// How it ended. Who was refused is logged, without the message: it may tell what an object holds.
+    /// The final result. A refusal is logged without its message, which may contain what is in the
+    /// object.
     fn ended(self) -> Result<Committed, Refusal> {
         let result = self.result.unwrap_or_else(|| Err(contended()));
         if let (Err(refusal), Some(first)) = (&result, self.intents.first()) {
@@ -76,10 +78,10 @@ impl Attempt<'_> {
     }
 }
 
-/// What all groups of one request know.
+/// What all groups of a request share.
 #[derive(Default)]
 struct Learned {
-    /// What the store itself said since the request came.
+    /// What was read from the store itself since the request came in.
     known: Known,
     chunks: Chunks,
 }
@@ -98,7 +100,8 @@ impl Writer {
         results.pop().unwrap_or_else(|| Err(unknown()))
     }
 
-    /// Carries out groups of intents: each all or nothing, independent of each other.
+    /// Carries out groups of intents. Each group happens as a whole or not at all, independently of
+    /// the others.
     pub(crate) async fn groups(
         &self,
         groups: &[Vec<Intent>],
@@ -109,7 +112,7 @@ impl Writer {
         let mut attempts: Vec<Attempt<'_>> =
             groups.iter().map(|intents| attempt(intents.as_slice())).collect();
         let mut learned = Learned::default();
-        // A round ends at least one group: those that wait for others are not tried meanwhile.
+        // Each round ends at least one group. Groups that wait for others are not tried meanwhile.
         for _ in 0..TRIES_MAX + groups.len() {
             let open: Vec<&mut Attempt<'_>> =
                 attempts.iter_mut().filter(|attempt| attempt.result.is_none()).collect();
@@ -121,8 +124,8 @@ impl Writer {
         attempts.into_iter().map(Attempt::ended).collect()
     }
 
-    /// Decides every open group once and tries what was decided. A group that looks at what another
-    /// writes in this round waits for the next: decided now, it would be refused.
+    /// Decides every open group once, and tries the decisions. A group that depends on what another
+    /// one writes in this round waits for the next: it would only be refused now.
     async fn round(
         &self,
         open: Vec<&mut Attempt<'_>>,
@@ -142,8 +145,8 @@ impl Writer {
                 Run::Real => group(&prepared, leader),
                 Run::Dry => looked_at(group(&prepared, leader)),
             };
-            // A group that writes nothing is tried, too: the store says whether it is as the cache
-            // shows it.
+            // A group that writes nothing is tried, too: the store then confirms that the cache was
+            // right.
             let guards = group.guards.iter().map(|guard| &guard.key);
             let writes = group.writes.iter().map(|write| &write.key);
             attempt.touches = guards.chain(writes.clone()).cloned().collect();
@@ -161,11 +164,11 @@ impl Writer {
         for ((attempt, prepared), outcome) in tried.into_iter().zip(outcomes) {
             Self::settle(attempt, &mut learned.known, prepared, outcome, leader);
         }
-        // What cannot be read is asked for again, or refused, when it is decided on.
+        // What cannot be read is read again, or leads to a refusal, at the next decision.
         let _unread = self.look(&mut learned.known, awaited).await;
     }
 
-    /// Decides a group. A refusal that was decided on the cache is decided once more on what the
+    /// Decides about a group. A refusal that was based on the cache is decided again with what the
     /// store itself says.
     async fn decide(
         &self,
@@ -220,7 +223,7 @@ impl Writer {
     ) {
         attempt.result = match outcome {
             Outcome::Done { revision, positions } => {
-                // Nothing was written by a group that only looks, as that of a dry run does.
+                // A group that only checks wrote nothing, as in a dry run.
                 let done = (!positions.is_empty()).then_some((revision, positions.as_slice()));
                 Some(Ok(committed(prepared, done)))
             }
@@ -246,8 +249,8 @@ impl Writer {
     }
 }
 
-/// Whether a group has to wait for those of this round that write `written`; `awaited` takes the
-/// keys.
+/// Whether a group has to wait for those of this round that write `written`. Adds the keys in
+/// question to `awaited`.
 fn wait_for(written: &BTreeSet<Key>, attempt: &Attempt<'_>, awaited: &mut BTreeSet<Key>) -> bool {
     let common: Vec<Key> = written.intersection(&attempt.touches).cloned().collect();
     let waits = !common.is_empty();
@@ -255,8 +258,8 @@ fn wait_for(written: &BTreeSet<Key>, attempt: &Attempt<'_>, awaited: &mut BTreeS
     waits
 }
 
-/// What the writer is told: each object, at the point of its change. `done` is the revision and the
-/// position of each write, where something was written.
+/// The result for the client: each object, at the version of its change. `done` has the revision
+/// and the position of each write, if anything was written.
 fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Committed {
     let keys: Vec<Key> =
         prepared.iter().flat_map(|one| &one.writes).map(|write| Arc::clone(&write.key)).collect();
@@ -267,7 +270,7 @@ fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Commi
         let position = positions.get(place).copied().unwrap_or_default();
         Some(ResourceVersion::of_event(revision.0, position))
     };
-    // Watchers are told of objects alone: the key that guards a leader has no event for them.
+    // Watchers only get events of objects: there is none for the key that guards a leader.
     let objects = (0..keys.len()).filter(|place| keys::kind_of(&keys[*place]).is_some());
     let written = objects.filter_map(event_of).max();
     let there = prepared.iter().map(|one| one.seen).max();
@@ -285,7 +288,7 @@ fn committed(prepared: Vec<Prepared>, done: Option<(Revision, &[u32])>) -> Commi
 }
 
 impl Answer {
-    /// The object on the wire.
+    /// The object as clients see it.
     pub(crate) fn wire(&self) -> Vec<u8> {
         let key = keys::object_key(self.kind, &self.key).unwrap_or_default();
         let (wire, _said_by_the_cache) =
@@ -294,8 +297,8 @@ impl Answer {
     }
 }
 
-/// The store's form of a decision. Guards on keys that the group itself writes are left out: their
-/// writes have expectations.
+/// Turns decisions into a group for the store. Guards on keys that the group writes are left out,
+/// because the writes have expectations of their own.
 fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
     let writes: Vec<_> = prepared.iter().flat_map(|one| one.writes.iter().cloned()).collect();
     let written: BTreeSet<Key> = writes.iter().map(|write| Arc::clone(&write.key)).collect();
@@ -307,7 +310,7 @@ fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
     for guard in
         leader.into_iter().chain(prepared.iter().flat_map(|one| one.guards.iter().cloned()))
     {
-        // Most guards of a group are alike.
+        // Most guards of a group are equal.
         if !guards.contains(&guard) && !written.contains(&guard.key) {
             guards.push(guard);
         }
@@ -315,7 +318,7 @@ fn group(prepared: &[Prepared], leader: Option<&Leader>) -> Group {
     Group { guards, writes }
 }
 
-/// What a group would look at: what it would write is left as it is.
+/// Only checks what a group depends on, without writing anything.
 fn looked_at(group: Group) -> Group {
     let Group { mut guards, writes } = group;
     let expected = writes.into_iter().filter(|write| write.expect != Expectation::Any);

@@ -1,4 +1,4 @@
-//! Deletion: owners, finalizers, tasks that still run, and namespaces that hold something.
+//! Deletes objects: owners, finalizers, running tasks, and namespaces that are not empty.
 
 use api::batch::Propagation;
 use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, SYSTEM_NAMESPACE};
@@ -18,23 +18,23 @@ use super::refusals::{conflict, not_found, other_uid};
 use super::{Answer, Document, Prepared, task};
 use crate::{encoding, keys};
 
-/// How a deletion is wanted, and what must hold of the object.
+/// How to delete an object, and what has to be true for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DeleteOptions {
     pub(crate) propagation: Propagation,
     pub(crate) uid: Option<String>,
     pub(crate) version: Option<ResourceVersion>,
-    /// How long the container of a task may take to end, in seconds; what its template says where
-    /// nothing is named.
+    /// How long the container of a task may take to end, in seconds. If this is `None`, the task's
+    /// template says.
     pub(crate) grace_seconds: Option<u32>,
 }
 
-/// Who wants a task's object to go.
+/// Who wants to delete a task's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// A person: what a task came to is recorded first.
+    /// A user: how the task ended has to be recorded first.
     Person,
-    /// The controller that owns it: it knows what the task came to.
+    /// The controller that owns the task, which knows how it ended.
     Controller,
 }
 
@@ -72,8 +72,8 @@ pub(super) fn delete(
     Ok(mark((kind, key), &current, finalizer, now))
 }
 
-/// Deletes at once, or marks the object and lets its finalizers do their work. A namespace is
-/// always marked: from then on nothing is made in it, and its controller empties it.
+/// Deletes the object at once, or marks it so that its finalizers can do their work. A namespace is
+/// always marked: from then on nothing is created in it, and its controller empties it.
 fn mark(
     (kind, key): (KindId, &ObjectKey),
     current: &Current,
@@ -114,11 +114,11 @@ fn set_deleting(object: &mut Value, now: Timestamp) {
     object["metadata"]["deletionTimestamp"] = json!(api::Time(now));
 }
 
-/// Removes a namespace that is being deleted and holds nothing.
-///
-/// Creates are guarded on their namespace being as it was when they were decided, and none is
-/// decided on a namespace that is being deleted. So whatever is ever made in it was made before it
-/// was marked: a cache that shows the mark shows all of that, and what is empty then stays empty.
+/// Removes an empty namespace that is being deleted.
+/// A create is guarded on its namespace being unchanged since the create was decided, and is
+/// refused in a namespace that is being deleted. So every object in the namespace was created
+/// before the mark. A cache that shows the mark shows all of them, and a namespace that is then
+/// empty stays empty.
 pub(super) fn emptied(
     key: &ObjectKey,
     uid: &str,
@@ -126,7 +126,7 @@ pub(super) fn emptied(
 ) -> Result<Prepared, Refusal> {
     let kind = KindId::Namespace;
     let Some(current) = facts.object(kind, key).filter(|current| current.uid() == uid) else {
-        // It was asked for before.
+        // It was already removed by an earlier request.
         return Ok(Prepared::default());
     };
     let refuse = |why: &str| Err(conflict(kind, &key.name, why));
@@ -155,9 +155,9 @@ pub(super) fn emptied(
     Ok(prepared)
 }
 
-/// A task that runs is stopped first, what it came to is recorded first by a living job, and one that
-/// owns something may wait for that: it is marked here, and removed by its job's controller or, where
-/// it has none, by the garbage collector.
+/// A running task has to be stopped first, an existing job has to record how it ended, and a task
+/// that owns something may have to wait for that. So it is marked here, and removed by the
+/// controller of its job or, if it has none, by the garbage collector.
 fn delete_task(
     key: &ObjectKey,
     current: &Current,
@@ -183,21 +183,22 @@ fn delete_task(
         held.extend(finalizer.filter(|it| !held.iter().any(|held| held == it)).map(str::to_owned));
         next.metadata.finalizers = next.metadata.finalizers.filter(|held| !held.is_empty());
     }
-    // As in Kubernetes, who cannot wait any longer deletes again: a grace period only gets shorter.
+    // As in Kubernetes, a client that cannot wait any longer deletes again: a grace period only
+    // ever gets shorter.
     let asked = grace_seconds.map(i64::from);
     let before = next.metadata.deletion_grace_period_seconds;
     next.metadata.deletion_grace_period_seconds = before.into_iter().chain(asked).min();
     Ok(task::put(key, current, &task, &next))
 }
 
-/// Removes a task's object, by the controller that owns it.
+/// Removes a task's object for the controller that owns it.
 pub(super) fn remove_task(
     key: &ObjectKey,
     uid: &str,
     facts: &mut Facts<'_>,
 ) -> Result<Prepared, Refusal> {
     let Some(current) = facts.object(KindId::Task, key) else {
-        // It was asked for before.
+        // It was already removed by an earlier request.
         return Ok(Prepared::default());
     };
     if current.uid() != uid {
@@ -207,8 +208,8 @@ pub(super) fn remove_task(
     remove((key, By::Controller), &task, &current, facts)
 }
 
-/// The removal of a task that runs nowhere, and is recorded, has come to nothing or has no living
-/// job: nobody but a job records how its tasks end.
+/// Removes a task that does not run anywhere, and that is recorded, has done no work or has no
+/// existing job. Only jobs record how their tasks end.
 fn remove(
     (key, by): (&ObjectKey, By),
     task: &Task,
@@ -246,9 +247,9 @@ fn remove(
                     None => absent(owner.store_key),
                 }),
             },
-            // Nothing of this kind records anything.
+            // Owners of this kind record nothing.
             None if KindId::from_manifest(&owner.api_version, &owner.kind).is_some() => (),
-            // A newer version made the task, and knows who records how it ended.
+            // A newer version of the program made the task, and knows who records how it ended.
             None => {
                 let kind = &owner.kind;
                 return refuse(format!(
@@ -265,10 +266,10 @@ fn remove(
     Ok(prepared)
 }
 
-/// Whether a task of a living job may go although the job has not recorded its end: its index is then
-/// run by a new task.
+/// Whether a task of an existing job may be removed although the job has not recorded how it ended.
+/// A new task will then run its index.
 fn may_go_unrecorded(task: &Task, by: By, job: &Current) -> bool {
-    // What a task of an earlier run came to is nothing to the job any more.
+    // The job no longer needs the result of a task of an earlier run.
     let is_past = || {
         let run = job.object()["status"]["run"].as_u64().unwrap_or_default();
         u64::from(task.spec.run) < run
@@ -278,13 +279,14 @@ fn may_go_unrecorded(task: &Task, by: By, job: &Current) -> bool {
             true
         }
         (_, By::Person) => false,
-        // Success is recorded: what has succeeded never runs again in its run.
+        // A success has to be recorded first: a task that has succeeded never runs again in its
+        // run.
         (TaskState::Succeeded, By::Controller) => task.is_deleting() && is_past(),
         (_, By::Controller) => task.is_deleting(),
     }
 }
 
-/// The node on which the attempt may still run.
+/// The node where the attempt may still be running.
 fn runs_on(task: &Task) -> Option<&str> {
     match task.state() {
         TaskState::Bound { node }

@@ -1,13 +1,13 @@
-//! What of an object never changes, and what only the apiserver writes of it.
+//! The parts of an object that never change, and those that only the apiserver writes.
 //!
 //! # Invariants
 //!
-//! * Every form of write that puts a document in the place of another goes through [`hold`]: PUT, each
-//!   form of PATCH, of the object and of its subresources, and those of batches. (Changes of a task's
-//!   parts are typed and have no way to name any of this.)
-//! * Kubernetes' answers: what would be another object is an error (400; a uid, which says which
-//!   object is meant, 409); what is the apiserver's own is put back without a word, since clients send
-//!   back what they have read.
+//! * Every write that replaces one document by another goes through [`hold`]: PUT and each form of
+//!   PATCH, of the object and of its subresources, also in batches. (Changes of the parts of a task
+//!   are typed and cannot name any of this.)
+//! * The answers are those of Kubernetes. A change that would make it a different object is an
+//!   error (400, or 409 for the uid, which says which object is meant). The fields of the apiserver
+//!   are restored silently, because clients send back what they have read.
 
 use api::status::{Mistake, Refusal, Why};
 use api::{KindId, ObjectKey, labels};
@@ -23,8 +23,8 @@ const SERVER_FIELDS: [&str; 5] =
 /// Metadata that is not stored.
 const PASSING_FIELDS: [&str; 2] = ["managedFields", "selfLink"];
 
-/// Holds `object`, which is to take the place of `current`, to what never changes. What it leaves out
-/// of that, or may not say, is put back.
+/// Checks that `object`, which is to replace `current`, does not change what must not change. What
+/// it leaves out of that, or must not set, is restored.
 pub(super) fn hold(
     (kind, key): (KindId, &ObjectKey),
     (current, before): (&Current, &Value),
@@ -69,8 +69,8 @@ pub(super) fn hold(
     hold_labels(&before["metadata"]["labels"], metadata).map_err(bad)
 }
 
-/// Holds the labels by which controllers find what they made, so that nobody decides by editing them what
-/// belongs to what.
+/// Keeps the labels by which controllers find what they have made, so that nobody can change what
+/// belongs to what by editing them.
 fn hold_labels(before: &Value, metadata: &mut Map<String, Value>) -> Result<(), String> {
     for label in labels::OF_OWNER {
         let (ours, now) =
@@ -96,7 +96,7 @@ fn hold_labels(before: &Value, metadata: &mut Map<String, Value>) -> Result<(), 
     Ok(())
 }
 
-/// Refuses another value of a field than `ours`, and puts ours there if there is none.
+/// Refuses a value of a field other than `ours`, and sets it if there is none.
 fn same(fields: &mut Map<String, Value>, field: &str, ours: &str) -> Result<(), String> {
     match fields.get(field) {
         Some(Value::String(there)) if there == ours => Ok(()),

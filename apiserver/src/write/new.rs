@@ -1,4 +1,4 @@
-//! An object that is to be made, admitted and stamped: a document, or one of many tasks that are alike.
+//! A new object, already admitted and stamped: a document, or one of many similar tasks.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use serde_json::Value;
 
 use crate::encoding;
 
-/// What is to be made. Not to be logged: it may hold a Secret.
+/// A new object. Not to be logged: it may contain a Secret.
 #[derive(Clone)]
 pub(crate) enum New {
     /// An object of any kind.
     Document(Value),
-    /// One of many tasks that differ in their indexes alone: they are admitted once.
+    /// One of many tasks that differ only in their indexes, and that were admitted once.
     Task(NewTask),
 }
 
-/// One of many tasks that are alike.
+/// One of many similar tasks.
 #[derive(Clone)]
 pub(crate) struct NewTask {
-    /// What they all are but for index, name and uid.
+    /// What they all have, apart from index, name and uid.
     like: Arc<Task>,
     index: u32,
     /// This one, in its stored form.
     stored: Bytes,
 }
 
-/// Which work a task does.
+/// The work that a task does.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Work {
@@ -40,7 +40,7 @@ pub(super) struct Work {
 }
 
 impl New {
-    /// The controller that it names.
+    /// The controller in its owner references.
     pub(super) fn controller(&self) -> Option<Cow<'_, OwnerReference>> {
         match self {
             New::Document(object) => controller_of(object).map(Cow::Owned),
@@ -48,7 +48,7 @@ impl New {
         }
     }
 
-    /// Which work it does, if it is a task.
+    /// Its work, if it is a task.
     pub(super) fn work(&self) -> Result<Work, serde_json::Error> {
         match self {
             New::Document(object) => Work::deserialize(&object["spec"]),
@@ -56,7 +56,7 @@ impl New {
         }
     }
 
-    /// Its labels, as they are in its document.
+    /// Its labels, as in its document.
     pub(super) fn labels(&self) -> Value {
         match self {
             New::Document(object) => object["metadata"]["labels"].clone(),
@@ -74,7 +74,7 @@ impl New {
 }
 
 impl NewTask {
-    /// The task of an index, where all are like one that was admitted and stamped.
+    /// The task of an index, made from one that was admitted and stamped.
     pub(crate) fn of(like: &Arc<Task>, (index, name): (u32, &str), uid: String) -> Self {
         let mut task = like.as_ref().clone().to_stored();
         task.metadata.name = Some(name.to_owned());
@@ -83,13 +83,13 @@ impl NewTask {
         Self { like: Arc::clone(like), index, stored: encoding::encode(&task) }
     }
 
-    /// The name of an owner's task.
+    /// The name of the task of an index.
     pub(crate) fn name(owner: &str, index: u32) -> String {
         names::task(owner, &index.to_string())
     }
 }
 
-/// The controller that an object names.
+/// The controller in an object's owner references.
 pub(super) fn controller_of(object: &Value) -> Option<OwnerReference> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
     let controller = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;

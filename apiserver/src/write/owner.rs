@@ -1,7 +1,7 @@
-//! What holds between a task, or a template, and the object that owns it: a few rules for each kind that
-//! can be an owner ([`api::owner::OWNERS`]).
-//!
-//! Other owners than the controller, the one that makes the tasks, matter to nothing but collection.
+//! The rules between a task or a template and the object that owns it, for each kind that can be an
+//! owner ([`api::owner::OWNERS`]).
+//! Only the controlling owner, which makes the tasks, matters here. Other owners matter only to
+//! garbage collection.
 
 use api::owner::owning_kind;
 use api::status::Refusal;
@@ -12,11 +12,11 @@ use store::Key;
 use super::facts::{Current, Facts};
 use crate::keys;
 
-/// What is asked of the objects of one kind about their tasks.
+/// The rules for owners of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Whether it records how the indexes of its runs ended: what is recorded is not run again in its
-    /// run, and a task whose end is not recorded yet stays.
+    /// Whether it records how the indexes of its runs ended. Then a recorded index does not run
+    /// again in its run, and a task stays until its end is recorded.
     pub(super) keeps_record: bool,
 }
 
@@ -35,7 +35,7 @@ fn rules(kind: KindId) -> Rules {
 }
 
 impl<'a> Owner<'a> {
-    /// What a reference means; nothing where no tasks can belong to an object of its kind.
+    /// The owner that a reference means; `None` if objects of its kind cannot own tasks.
     pub(super) fn named(reference: &'a OwnerReference, namespace: &str) -> Option<Self> {
         let kind = owning_kind(&reference.kind)
             .filter(|kind| kind.api_version() == reference.api_version)?;
@@ -49,8 +49,8 @@ impl<'a> Owner<'a> {
         })
     }
 
-    /// The same for an object that is to be made. What no task can belong to is refused: nobody would
-    /// record how the task ended, nor remove it.
+    /// The same for a new object. An owner that cannot have tasks is refused: nobody would record
+    /// how the task ended, or remove it.
     pub(super) fn of_new(
         (kind, key): (KindId, &ObjectKey),
         controller: Option<&'a OwnerReference>,
@@ -65,7 +65,7 @@ impl<'a> Owner<'a> {
         })
     }
 
-    /// The owner, if it is there and stays.
+    /// The owner, if it exists and is not being deleted.
     pub(super) fn living(&self, facts: &mut Facts<'_>) -> Option<Current> {
         let there = facts.at(&self.store_key)?;
         (there.uid() == self.uid && !there.is_deleting()).then_some(there)

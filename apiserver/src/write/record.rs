@@ -13,7 +13,7 @@ use super::facts::{Facts, absent, make};
 use super::refusals::conflict;
 use crate::{encoding, keys};
 
-/// A guard: the index is not recorded in this run, and nothing is recorded beside it meanwhile.
+/// A guard: the index is not recorded in this run, and its chunk of the record is unchanged.
 pub(super) fn bit_guard(
     job_uid: &str,
     run: u32,

@@ -1,4 +1,4 @@
-//! The refusals of writes that are said in more than one place.
+//! The refusals that are used in more than one place.
 
 use std::fmt::Display;
 
@@ -7,30 +7,30 @@ use api::status::{Refusal, Why};
 use base::ErrorChain;
 use store::{Outcome, ReadError};
 
-/// The object is not there.
+/// The object does not exist.
 pub(crate) fn not_found(kind: KindId, name: &str) -> Refusal {
     let message = format!("{} {name:?} not found", kind.info().plural);
     Refusal::new(Why::NotFound, message).about(kind, name)
 }
 
-/// The object changed meanwhile.
+/// The object has changed meanwhile.
 pub(crate) fn conflict(kind: KindId, name: &str, why: impl Display) -> Refusal {
     let message = format!("{kind} {name:?} cannot be changed: {why}");
     Refusal::new(Why::Conflict, message).about(kind, name)
 }
 
-/// What was meant is gone, and another object is there under its name.
+/// The intended object is gone, and another one has its name.
 pub(crate) fn other_uid(kind: KindId, name: &str) -> Refusal {
     conflict(kind, name, "another object has its name now (the uid differs)")
 }
 
-/// Others changed the object at every try.
+/// The object was changed by others at every try.
 pub(crate) fn contended() -> Refusal {
     let message = "the object is being changed by others too often; try again";
     Refusal::new(Why::Contended, message)
 }
 
-/// The writer leads no more.
+/// The client is no longer the leader.
 pub(crate) fn deposed() -> Refusal {
     Refusal::new(Why::Deposed, "another process is the leader now")
 }
@@ -45,8 +45,8 @@ pub(crate) fn unavailable(error: &ReadError) -> Refusal {
     Refusal::new(Why::Unavailable, ErrorChain(error).to_string())
 }
 
-/// What became of a group whose expectations, where they fail, are not looked at: `refused` says what
-/// that means. An outcome that a store did not give is one that is not known.
+/// Turns the outcome of a group into a result, without reading which expectation has failed:
+/// `refused` gives the refusal for that case. A missing outcome counts as unknown.
 pub(crate) fn settled(
     outcome: Option<Outcome>,
     refused: impl FnOnce() -> Refusal,
@@ -60,12 +60,12 @@ pub(crate) fn settled(
     }
 }
 
-/// The store has no room; `why` says how to make some.
+/// The store is full; `why` says how to free space.
 pub(crate) fn full(why: String) -> Refusal {
     Refusal::new(Why::Full, why)
 }
 
-/// The store can never write this: it is over a bound.
+/// The store can never write this, because it exceeds a limit.
 pub(crate) fn never(why: String) -> Refusal {
     Refusal::new(Why::TooLarge, why)
 }

@@ -1,4 +1,4 @@
-//! Changes of a task's parts, with the guards that reach beyond the task itself.
+//! Changes of the parts of a task, with guards on other objects.
 
 use api::status::Refusal;
 use api::task::TaskState;
@@ -12,7 +12,7 @@ use super::refusals::{conflict, not_found, other_uid};
 use super::{Answer, Document, Prepared};
 use crate::keys;
 
-/// Applies `change`, decided on `attempt` (the current one if none is named).
+/// Applies `change`, which was decided for `attempt` (the current one, if `None`).
 pub(super) fn change(
     key: &ObjectKey,
     uid: Option<&str>,
@@ -34,7 +34,7 @@ pub(super) fn change(
     Ok(prepared)
 }
 
-/// The task after the change; nothing where it is in effect already.
+/// The task after the change; `None` if the change is already in effect.
 pub(super) fn applied(
     task: &Task,
     attempt: u32,
@@ -48,7 +48,7 @@ pub(super) fn applied(
     }
 }
 
-/// Guards on facts that are not in the task.
+/// Guards on facts outside of the task.
 fn guard(
     task: &Task,
     next: &Task,
@@ -57,7 +57,7 @@ fn guard(
     prepared: &mut Prepared,
 ) -> Result<(), Refusal> {
     match change {
-        // While the node's lease is there its agent may be about to report.
+        // While the node has a lease, its agent may be about to report.
         TaskChange::Lose | TaskChange::LoseNode { .. } | TaskChange::Replaceable => {
             prepared.guards.extend(lease_is_gone(task, facts)?);
         }
@@ -89,8 +89,8 @@ fn guard(
     Ok(())
 }
 
-/// A guard: the lease of the task's node is gone. Where it is there that is said, since a guard that
-/// fails alone says only that something has changed.
+/// A guard: the lease of the task's node is gone. If the lease is there, this is reported here,
+/// since a failed guard would only say that something has changed.
 fn lease_is_gone(task: &Task, facts: &mut Facts<'_>) -> Result<Option<Guard>, Refusal> {
     let Some(node) = task.node() else { return Ok(None) };
     let key = keys::node_lease(node);
@@ -101,14 +101,14 @@ fn lease_is_gone(task: &Task, facts: &mut Facts<'_>) -> Result<Option<Guard>, Re
     Ok(Some(absent(key)))
 }
 
-/// Puts the changed task in its place.
+/// Stores the changed task.
 pub(super) fn put(key: &ObjectKey, current: &Current, task: &Task, next: &Task) -> Prepared {
     let store_key = keys::object(KindId::Task, key);
     let mut next = next.clone().to_stored();
     if next.spec != task.spec {
         next.metadata.generation = Some(task.generation().saturating_add(1));
     }
-    // Nothing is written where it is like that already.
+    // Nothing is written if nothing has changed.
     let is_changed = next != *task;
     let stored = current.changed(task, &next);
     let mut prepared = Prepared::default();

@@ -1,16 +1,15 @@
-//! Single requests that change the same object take turns within an apiserver, in the order in which
-//! they came.
-//!
-//! Decided at once, all but one of them would be refused by the store and decided anew, again and
-//! again: of many, the last ones would use up their tries and be told of a conflict, although they
-//! named no version. Guards are what makes a write safe, with or without a turn: those of other
-//! apiservers and of batches take none.
+//! Single requests that change the same object take turns within an apiserver, in the order in
+//! which they arrive.
+//! If they were decided at the same time, the store would refuse all but one of them, and they
+//! would be decided again and again. With many requests, the last ones would run out of tries and
+//! get a conflict, although they named no version. Turns are not needed for safety, which the
+//! guards provide: other apiservers and batches take no turns.
 //!
 //! # Invariants
 //!
-//! * Nobody waits for ever: after [`WAIT_MAX`], such as behind a store that does not answer, a request
+//! * Nobody waits for ever: after [`WAIT_MAX`], for example if the store does not answer, a request
 //!   is tried without its turn.
-//! * What is kept of an object goes with the last request that waits for it or has its turn.
+//! * The data about an object is dropped with the last request that waits for it or has its turn.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,29 +18,29 @@ use std::time::Duration;
 use store::Key;
 use tokio::sync::OwnedMutexGuard;
 
-/// Longest wait for a turn.
+/// The longest wait for a turn.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The turns of all objects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turns(
-    /// Guards the queues; locked to join or leave one.
+    /// Guards the queues. Locked to join or leave one.
     Arc<Mutex<BTreeMap<Key, Queue>>>,
 );
 
-/// Who waits for an object.
+/// The requests for one object.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Held by whoever has the turn; those who wait are served in order.
+    /// Held by the request that has the turn. Waiting requests get it in order.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// How many have the turn or wait for it.
+    /// How many requests have the turn or wait for it.
     requests: usize,
 }
 
-/// A turn, or the time to wait for one is over. Ends when it is dropped.
+/// A turn, or a request whose time to wait is over. The turn ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// Goes before the place: the queue is there as long as somebody has its turn.
+    /// Dropped before the place, so that the queue exists for as long as anybody has its turn.
     _held: Option<OwnedMutexGuard<()>>,
     _place: Place,
 }
@@ -54,7 +53,7 @@ struct Place {
 }
 
 impl Turns {
-    /// Waits for the turn to change what is at `key`. Cancel-safe.
+    /// Waits for the turn to change the object at `key`. Cancel-safe.
     pub(crate) async fn take(&self, key: Key) -> Turn {
         let (place, turn) = self.join(key);
         let held = tokio::time::timeout(WAIT_MAX, turn.lock_owned()).await.ok();
@@ -107,7 +106,7 @@ mod tests {
         drop(first);
         assert!(third.as_mut().now_or_never().is_none(), "it came later");
         let second = second.await;
-        // A request that was given up leaves its place.
+        // A request that is given up leaves its place.
         drop(third);
         let fourth = turns.take("/a".into());
         drop(second);
